@@ -1,0 +1,1 @@
+"""Vector indexes and the recommender that is composed on them."""

@@ -1,0 +1,1 @@
+"""The post-alignment network and its training."""

@@ -1,0 +1,1 @@
+"""Reading a catalogue: columns, photos, the text of an item."""

@@ -1,0 +1,1 @@
+"""Collaborative factors by implicit ALS."""

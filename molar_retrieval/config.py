@@ -1,0 +1,184 @@
+"""Settings of every step: ``molar.toml``, then the environment (``MOLAR_ALIGN_EPOCHS=3``), then flags.
+
+Settings are frozen, refuse unknown keys and travel with the artefacts that they shaped.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from molar_retrieval import fingerprint
+from molar_retrieval.errors import SettingsError, nearest
+
+FILE_NAME = "molar.toml"
+_ENVIRONMENT = "MOLAR_"
+_NOT_SETTINGS = {"MOLAR_DATA", "MOLAR_WORKSPACE"}
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, strict about keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def fingerprint(self) -> str:
+        """Changes with every value."""
+        return fingerprint.of_json(self.model_dump(mode="json"))
+
+
+class EmbedSettings(Settings):
+    """``[embed]``: which encoder, and how it runs."""
+
+    model: str = Field("builtin", description="builtin, builtin-multilingual, a local folder or a hub name")
+    revision: str | None = Field(None, description="commit, tag or branch of a hub model")
+    dim: int | None = Field(None, ge=1, description="keep only this many leading dimensions (MRL models)")
+    batch_size: int = Field(32, ge=1, description="items per batch; halved by itself when memory is short")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the weights")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    max_text_tokens: int = Field(512, ge=8, description="longer texts are cut at this many tokens")
+    image_pixels: int = Field(262_144, ge=1024, description="photos of multimodal LLMs are scaled to at most this area")
+    prompt: str | None = Field(None, description="instruction for models that take one; None: the model's own")
+    trust_remote_code: bool = Field(False, description="let a hub model run code of its own")
+    offline: bool = Field(False, description="never ask a model hub")
+
+
+class CFSettings(Settings):
+    """``[cf]``: implicit ALS (Hu, Koren, Volinsky 2008, doi:10.1109/ICDM.2008.22)."""
+
+    factors: int = Field(64, ge=1)
+    regularization: float = Field(0.01, ge=0)
+    alpha: float = Field(1.0, gt=0, description="confidence added by one interaction")
+    iterations: int = Field(15, ge=1)
+    seed: int = 0
+
+
+class AlignSettings(Settings):
+    """``[align]``: the post-alignment network and its training."""
+
+    dim: int = Field(
+        64, ge=8, multiple_of=8, description="width of each tower; a user vector has twice as many numbers"
+    )
+    blocks: int = Field(2, ge=1, description="attention blocks of the collaborative tower")
+    content_blocks: int = Field(1, ge=0, description="attention blocks of the content tower")
+    heads: int = Field(2, ge=1)
+    history: int = Field(200, ge=2, description="most recent items of a user that the network reads")
+    dropout: float = Field(0.2, ge=0, lt=1)
+    epochs: int = Field(24, ge=1)
+    patience: int = Field(4, ge=1, description="epochs without a better validation score before it stops")
+    batch_tokens: int = Field(3200, ge=64, description="interactions per step")
+    negatives: int = Field(1024, ge=1, description="sampled items that each step's targets compete with")
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    content_dims: int = Field(128, ge=8, description="spectral dimensions kept of each block of a content vector")
+    align_weight: float = Field(0.1, ge=0, description="weight of the user-level contrastive loss")
+    align_temperature: float = Field(0.1, gt=0)
+    als_start: bool = Field(True, description="start the item table from the ALS factors")
+    validation_users: int = Field(10_000, ge=1, description="most users whose last interaction is held out")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int | None = Field(None, ge=1, description="CPU threads; None: all; 1 makes reruns bit-equal")
+    device: str = "auto"
+    seed: int = 0
+
+
+class IndexSettings(Settings):
+    """``[index]``: the vector index of a generation."""
+
+    backend: Literal["edge", "exact"] = "edge"
+    keep: int = Field(2, ge=0, description="older generations that stay for a rollback")
+    m: int = Field(16, ge=2, description="HNSW edges per node")
+    ef_construct: int = Field(128, ge=4)
+    ef: int = Field(256, ge=1)
+
+
+class MolarSettings(Settings):
+    """All of ``molar.toml``."""
+
+    embed: EmbedSettings = EmbedSettings()
+    cf: CFSettings = CFSettings()
+    align: AlignSettings = AlignSettings()
+    index: IndexSettings = IndexSettings()
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        flags: Mapping[str, Mapping[str, Any]] | None = None,
+        file: Path | None = None,
+    ) -> Self:
+        """Settings from ``folder/molar.toml`` (or ``file``), the environment and flags; the later ones win.
+
+        Args:
+            folder: Where ``molar.toml`` may lie: beside the workspace.
+            environ: Variables of the form ``MOLAR_SECTION_KEY``.
+            flags: By section and key; None means that the flag was not given.
+            file: A settings file named by the user; it must exist.
+
+        Raises:
+            SettingsError: On an unknown key (naming the nearest one) or a wrong value.
+        """
+        path = file or folder / FILE_NAME
+        if file is not None and not file.exists():
+            raise SettingsError(f"there is no settings file {file}", "name an existing TOML file")
+        values: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            values = _read_toml(path)
+        source = str(path) if path.exists() else "the settings"
+        _merge_environment(values, environ)
+        for section, pairs in (flags or {}).items():
+            given = {key: value for key, value in pairs.items() if value is not None}
+            if given:
+                values.setdefault(section, {}).update(given)
+        return validated(cls, values, source)
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def validated(model: type[SettingsT], values: Mapping[str, Any], source: str) -> SettingsT:
+    """Build settings from plain values; errors name the key, its nearest relative and the source.
+
+    Raises:
+        SettingsError: On the first unknown key or wrong value.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            close = nearest(str(first["loc"][-1]), _keys(model, first["loc"][:-1]), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "remove it"
+            raise SettingsError(f"{source}: unknown key {key!r}", hint) from error
+        raise SettingsError(f"{source}: {key} = {first['input']!r}: {first['msg']}", "correct the value") from error
+
+
+def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        nested = model.model_fields[str(part)].annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            model = nested
+    return list(model.model_fields)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}", "correct the line") from error
+
+
+def _merge_environment(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    for name, value in environ.items():
+        if not name.startswith(_ENVIRONMENT) or name in _NOT_SETTINGS or name.startswith("MOLAR_TEST_"):
+            continue
+        section, _, key = name.removeprefix(_ENVIRONMENT).lower().partition("_")
+        if section in MolarSettings.model_fields:
+            values.setdefault(section, {})[key] = value
+        else:
+            sections = ", ".join(f"MOLAR_{s.upper()}_…" for s in MolarSettings.model_fields)
+            raise SettingsError(f"unknown environment variable {name}", f"known are {sections}")

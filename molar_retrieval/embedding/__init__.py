@@ -1,0 +1,1 @@
+"""The embedding pipeline: reader, encoder, writer."""

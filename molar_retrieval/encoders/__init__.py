@@ -1,0 +1,1 @@
+"""Encoders: items in, unit vectors out."""

@@ -1,0 +1,61 @@
+"""Errors that a user can act on: what is wrong with what, and what to do about it.
+
+The command line turns each class into its exit code; nothing else prints them.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import ClassVar
+
+
+class MolarError(Exception):
+    """Base of all errors that are meant for people.
+
+    Args:
+        message: What is wrong with what (file, row, value).
+        hint: What to do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class DataError(MolarError):
+    """The data are unusable."""
+
+
+class RequestError(MolarError):
+    """The request cannot be answered: an unknown user, an empty session, k = 0."""
+
+
+class SettingsError(MolarError):
+    """A setting or an option is wrong."""
+
+    exit_code = 2
+
+
+class MissingArtefactError(MolarError):
+    """Something has to be computed first; the hint names the command."""
+
+    exit_code = 3
+
+
+class StaleArtefactError(MolarError):
+    """An artefact was made from other inputs than the present ones; the hint names the command."""
+
+    exit_code = 3
+
+
+class BackendError(MolarError):
+    """A database or a model is not available."""
+
+    exit_code = 4
+
+
+def nearest(word: str, known: Iterable[str], n: int = 3) -> list[str]:
+    """The ``n`` known words that look most like ``word``, best first."""
+    return get_close_matches(word, list(known), n=n, cutoff=0.4)

@@ -1,0 +1,1 @@
+"""Reading and ordering an interaction log."""

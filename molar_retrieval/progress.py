@@ -1,0 +1,34 @@
+"""How long-running steps tell what they are doing, without knowing who listens."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """A listener; the command line implements it with a progress bar on standard error."""
+
+    def start(self, task: str, total: int | None) -> None:
+        """A task of ``total`` units begins (None: unknown)."""
+        ...
+
+    def advance(self, n: int = 1) -> None:
+        """``n`` more units of the running task are done."""
+        ...
+
+    def note(self, message: str) -> None:
+        """Something worth telling happened."""
+        ...
+
+    def finish(self) -> None:
+        """The running task is done."""
+        ...
+
+
+class _Silent:
+    def start(self, task: str, total: int | None) -> None: ...
+    def advance(self, n: int = 1) -> None: ...
+    def note(self, message: str) -> None: ...
+    def finish(self) -> None: ...
+
+
+SILENT: Progress = _Silent()
+"""The listener that does nothing."""
