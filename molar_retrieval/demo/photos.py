@@ -1,0 +1,164 @@
+"""Draws the demo shop's photos: a thing with its colour and pattern, before a wall, in some light."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from molar_retrieval.demo import furnishings, garments
+from molar_retrieval.demo.patterns import CREAM, fabric
+from molar_retrieval.demo.pixels import SIZE, Pixels, X, Y
+from molar_retrieval.demo.scenery import develop, surroundings
+from molar_retrieval.demo.shapes import Paint, Part, Points
+from molar_retrieval.demo.vocabulary import COLOURS, KIND_BY_NAME, Pattern
+
+_FINE = 2  # masks are drawn this many times larger, for smooth edges
+
+_PAINTS: dict[Paint, tuple[int, int, int]] = {
+    "light": (244, 241, 234),
+    "wood": (168, 122, 78),
+    "metal": (176, 180, 186),
+    "dark": (62, 54, 52),
+    "leaf": (104, 136, 92),
+    "glow": (255, 232, 176),
+}
+
+SILHOUETTES: dict[str, Callable[[], list[Part]]] = {
+    "tshirt": garments.tshirt,
+    "jumper": garments.jumper,
+    "dress": garments.dress,
+    "cap": garments.cap,
+    "scarf": garments.scarf,
+    "bag": garments.bag,
+    "shoe": garments.shoe,
+    "umbrella": garments.umbrella,
+    "mug": furnishings.mug,
+    "lamp": furnishings.lamp,
+    "cushion": furnishings.cushion,
+    "chair": furnishings.chair,
+    "vase": furnishings.vase,
+    "rug": furnishings.rug,
+}
+"""The parts of each kind of thing, from back to front."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a photo shows."""
+
+    kind: str
+    colour: str
+    pattern: Pattern
+
+
+def draw(look: Look, rng: np.random.Generator) -> Image.Image:
+    """One photo, RGB, ``SIZE`` pixels square; pose, surroundings and light are drawn at random."""
+    canvas = surroundings(KIND_BY_NAME[look.kind].department, rng)
+    parts = _posed(SILHOUETTES[look.kind](), rng)
+    stencils = [_stencil(part) for part in parts]
+    _cast_shadow(canvas, stencils, rng)
+    main = _dyed(look.colour, rng)
+    cloth = fabric(look.pattern, main, rng)
+    accent = _accent(main, rng)
+    folds = _folds(rng)
+    for part, stencil in zip(parts, stencils, strict=True):
+        area = canvas[stencil.window]
+        fill = _fill(part, main, accent, cloth[stencil.window])
+        if not part.width:
+            fill = fill * _shading(part, folds)[stencil.window]
+        area += (fill - area) * stencil.coverage[..., None]
+    return develop(canvas, rng)
+
+
+@dataclass(frozen=True)
+class _Stencil:
+    """What a part covers: the coverage, 0 to 1, of each pixel in a window of the picture."""
+
+    window: tuple[slice, slice]
+    coverage: Pixels
+
+
+def _stencil(part: Part) -> _Stencil:
+    pixels = (part.points + 1) * (SIZE / 2)
+    reach = part.width * SIZE / 4 + 1
+    left, top = (int(v) for v in np.clip(np.floor(pixels.min(0) - reach), 0, SIZE - 1))
+    right, bottom = (int(v) for v in np.clip(np.ceil(pixels.max(0) + reach), 1, SIZE))
+    image = Image.new("L", ((right - left) * _FINE, (bottom - top) * _FINE))
+    pen = ImageDraw.Draw(image)
+    points = [(float(x), float(y)) for x, y in (pixels - (left, top)) * _FINE]
+    if part.width:
+        width = max(1, round(part.width * SIZE * _FINE / 2))
+        pen.line(points, fill=255, width=width, joint="curve")
+        radius = width / 2 - 0.5
+        for x, y in (points[0], points[-1]):
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+    else:
+        pen.polygon(points, fill=255)
+    coverage = np.asarray(image.reduce(_FINE), dtype=np.float32) / np.float32(255)
+    return _Stencil((slice(top, bottom), slice(left, right)), coverage)
+
+
+def _posed(parts: list[Part], rng: np.random.Generator) -> list[Part]:
+    """The parts turned by a few degrees, scaled, moved and sometimes mirrored."""
+    angle = np.radians(rng.normal(0, 5))
+    scale = rng.uniform(0.74, 0.86)
+    flip = np.array((rng.choice((-1.0, 1.0)), 1.0))
+    turn = np.array(((np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))))
+    shift = rng.uniform(-0.06, 0.06, 2)
+
+    def place(points: Points) -> Points:
+        placed: Points = (points * flip) @ turn * scale + shift
+        return placed
+
+    return [Part(place(part.points), part.paint, part.width * scale, part.volume) for part in parts]
+
+
+def _cast_shadow(canvas: Pixels, stencils: list[_Stencil], rng: np.random.Generator) -> None:
+    whole = np.zeros((SIZE, SIZE), dtype=np.float32)
+    for stencil in stencils:
+        area = whole[stencil.window]
+        np.maximum(area, stencil.coverage, out=area)
+    image = Image.fromarray((whole * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(7))
+    dx, dy = int(rng.integers(-8, 9)), int(rng.integers(4, 10))
+    shadow = np.roll(np.asarray(image, dtype=np.float32) / 255, (dy, dx), (0, 1))
+    canvas *= 1 - 0.38 * shadow[..., None]
+
+
+def _dyed(colour: str, rng: np.random.Generator) -> Pixels:
+    """A colour as it comes out of one vat: a little lighter, darker or off."""
+    rgb = np.array(COLOURS[colour]) * rng.uniform(0.9, 1.1) + rng.normal(0, 5, 3)
+    return np.clip(rgb, 0, 255).astype(np.float32)
+
+
+def _accent(main: Pixels, rng: np.random.Generator) -> Pixels:
+    """The colour of collars, straps and edges: lighter or darker than the main one."""
+    accent = main * 0.62 if rng.random() < 0.6 else main * 0.35 + CREAM * 0.65
+    return accent.astype(np.float32)
+
+
+def _fill(part: Part, main: Pixels, accent: Pixels, cloth: Pixels) -> Pixels:
+    if part.paint == "fabric":
+        return cloth
+    if part.paint == "accent":
+        return accent
+    if part.paint == "shade":
+        return (main * 0.5).astype(np.float32)
+    return np.array(_PAINTS[part.paint], dtype=np.float32)
+
+
+def _folds(rng: np.random.Generator) -> Pixels:
+    """Soft waves of light, as cloth and glaze have them, around 1."""
+    waves = np.zeros((SIZE, SIZE), dtype=np.float32)
+    for kx, ky, phase in zip(rng.uniform(-7, 7, 3), rng.uniform(-5, 5, 3), rng.uniform(0, 6, 3), strict=True):
+        waves += np.sin(np.float32(kx) * X + np.float32(ky) * Y + np.float32(phase))
+    return (1 + 0.022 * waves).astype(np.float32)
+
+
+def _shading(part: Part, folds: Pixels) -> Pixels:
+    """Brightness of a part, shape (SIZE, SIZE, 1): darker where a round thing turns away from the light."""
+    left, right = float(part.points[:, 0].min()), float(part.points[:, 0].max())
+    across = np.clip((X[:1] - left) / max(right - left, 1e-6), 0, 1)
+    turned = 1 - part.volume * (1.45 * (across - 0.38) ** 2)
+    shade: Pixels = (folds * turned)[..., None].astype(np.float32)
+    return shade

@@ -1,0 +1,127 @@
+"""Writes the demo shop as a catalogue folder, just as somebody would bring theirs."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from molar_retrieval import rng as seeds
+from molar_retrieval.demo.notices import CATALOG, NOTICE, README
+from molar_retrieval.demo.photos import Look, draw
+from molar_retrieval.demo.plan import ITEMS, SEED, USERS, plan_shop
+from molar_retrieval.demo.tables import interactions_table, items_table, photo_path, users_table
+from molar_retrieval.demo.truth import Shop, Shopper
+from molar_retrieval.errors import DataError
+from molar_retrieval.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class DemoFacts:
+    """What was written.
+
+    Attributes:
+        folder: The catalogue's folder.
+        seed: Of the generator.
+        items: How many items there are.
+        users: How many users are registered.
+        interactions: How many purchases there are.
+        without_photo: Items without a photo.
+        without_description: Items without a description.
+        cold_items: Items that nobody has bought yet.
+        without_history: Users who have not bought anything yet.
+        example_user: A user with a history and distinct tastes.
+        new_user: A user without any history.
+    """
+
+    folder: Path
+    seed: int
+    items: int
+    users: int
+    interactions: int
+    without_photo: int
+    without_description: int
+    cold_items: int
+    without_history: int
+    example_user: str
+    new_user: str
+    notice: str = NOTICE
+
+
+def write_demo_shop(
+    folder: Path, *, seed: int = SEED, items: int = ITEMS, users: int = USERS, progress: Progress = SILENT
+) -> DemoFacts:
+    """Write the made-up demo shop; the same arguments give the same bytes.
+
+    Args:
+        folder: A new or empty folder, or one with an earlier demo shop, which is replaced.
+        seed: Of everything random in it.
+        items: How many items, at least 40.
+        users: How many users, at least 20.
+        progress: Hears of each photo.
+
+    Raises:
+        DataError: If something else is in the folder.
+        SettingsError: If there are too few items or users.
+    """
+    shop = plan_shop(seed, items=items, users=users)
+    _clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_text(folder / "README.txt", README.format(seed=seed))  # first: it marks the folder as ours
+    _write_text(folder / "catalog.toml", CATALOG)
+    _write_photos(shop, folder, progress)
+    pq.write_table(items_table(shop), folder / "items.parquet")
+    pq.write_table(interactions_table(shop), folder / "interactions.parquet")
+    pq.write_table(users_table(shop), folder / "users.parquet")
+    return _facts(shop, folder)
+
+
+def _clear(folder: Path) -> None:
+    """Make way for a new shop, but never for anything that is not one of ours."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    readme = folder / "README.txt"
+    if not (readme.is_file() and readme.read_text("utf-8", errors="replace").startswith(NOTICE)):
+        raise DataError(f"{folder} holds something that is not the demo shop", "name a new or an empty folder")
+    shutil.rmtree(folder / "images", ignore_errors=True)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8", newline="\n")
+
+
+def _write_photos(shop: Shop, folder: Path, progress: Progress) -> None:
+    (folder / "images").mkdir()
+    shown = [item for item in shop.items if item.has_photo]
+    progress.start("drawing the demo shop", len(shown))
+    for item in shown:
+        look = Look(item.kind, item.colour, item.pattern)
+        photo = draw(look, seeds.generator(shop.seed, "demo", "photo", item.item_id))
+        photo.save(folder / photo_path(item), quality=82)
+        progress.advance()
+    progress.finish()
+
+
+def _facts(shop: Shop, folder: Path) -> DemoFacts:
+    return DemoFacts(
+        folder=folder,
+        seed=shop.seed,
+        items=len(shop.items),
+        users=len(shop.users),
+        interactions=sum(len(user.purchases) for user in shop.users),
+        without_photo=sum(not item.has_photo for item in shop.items),
+        without_description=sum(not item.has_description for item in shop.items),
+        cold_items=sum(item.cold for item in shop.items),
+        without_history=sum(not user.purchases for user in shop.users),
+        example_user=_example(shop.users).user_id,
+        new_user=next(user.user_id for user in shop.users if not user.purchases),
+    )
+
+
+def _example(users: Sequence[Shopper]) -> Shopper:
+    """Somebody with both tastes and a history of middling length; else whoever bought most."""
+    for user in users:
+        if user.pattern and user.story and 8 <= len(user.purchases) <= 14:
+            return user
+    return max(users, key=lambda user: len(user.purchases))
