@@ -45,6 +45,13 @@ class EmbedSettings(Settings):
     offline: bool = Field(False, description="never ask a model hub")
 
 
+class SplitSettings(Settings):
+    """``[split]``: which interactions validate; everything that is fitted sees only the others."""
+
+    validation_users: int = Field(10_000, ge=0, description="most users whose last interaction is held out")
+    seed: int = 0
+
+
 class CFSettings(Settings):
     """``[cf]``: implicit ALS (Hu, Koren, Volinsky 2008, doi:10.1109/ICDM.2008.22)."""
 
@@ -66,7 +73,7 @@ class AlignSettings(Settings):
     heads: int = Field(2, ge=1)
     history: int = Field(200, ge=2, description="most recent items of a user that the network reads")
     dropout: float = Field(0.2, ge=0, lt=1)
-    epochs: int = Field(24, ge=1)
+    epochs: int = Field(16, ge=1)
     patience: int = Field(4, ge=1, description="epochs without a better validation score before it stops")
     batch_tokens: int = Field(3200, ge=64, description="interactions per step")
     negatives: int = Field(1024, ge=1, description="sampled items that each step's targets compete with")
@@ -76,7 +83,6 @@ class AlignSettings(Settings):
     align_weight: float = Field(0.1, ge=0, description="weight of the user-level contrastive loss")
     align_temperature: float = Field(0.1, gt=0)
     als_start: bool = Field(True, description="start the item table from the ALS factors")
-    validation_users: int = Field(10_000, ge=1, description="most users whose last interaction is held out")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int | None = Field(None, ge=1, description="CPU threads; None: all; 1 makes reruns bit-equal")
     device: str = "auto"
@@ -97,6 +103,7 @@ class MolarSettings(Settings):
     """All of ``molar.toml``."""
 
     embed: EmbedSettings = EmbedSettings()
+    split: SplitSettings = SplitSettings()
     cf: CFSettings = CFSettings()
     align: AlignSettings = AlignSettings()
     index: IndexSettings = IndexSettings()

@@ -1,0 +1,103 @@
+"""Histories in batches: windows of long histories, grouped by length so that little padding is computed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from molar_retrieval.alignment.network import History, time_gaps
+from molar_retrieval.interactions.log import InteractionLog
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Ranges of a log's rows, each within one user.
+
+    Attributes:
+        start: First row of each window, shape (W,).
+        length: Number of rows, shape (W,).
+        user: The user's row, shape (W,).
+        last: Whether the window ends the user's history, shape (W,).
+    """
+
+    start: Rows
+    length: Rows
+    user: Rows
+    last: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+def training_windows(log: InteractionLog, history: int) -> Windows:
+    """Cut every history, from its end, into windows whose targets cover each interaction but the first once.
+
+    A window has up to ``history`` inputs and one more row, the target of its last input; windows share that border
+    row.
+    """
+    start, length, user, last = [], [], [], []
+    for row in np.flatnonzero(np.diff(log.offsets) >= 2):
+        low, high = int(log.offsets[row]), int(log.offsets[row + 1])
+        end = high
+        while end - low >= 2:
+            begin = max(low, end - history - 1)
+            start.append(begin)
+            length.append(end - begin)
+            user.append(row)
+            last.append(end == high)
+            end = begin + 1
+    rows = [np.asarray(values, np.int64) for values in (start, length, user)]
+    return Windows(rows[0], rows[1], rows[2], np.asarray(last, bool))
+
+
+def latest_windows(log: InteractionLog, users: Sequence[int] | Rows, history: int) -> Windows:
+    """The last ``history`` rows of each of ``users``, who must have at least one."""
+    rows = np.asarray(users, np.int64)
+    high = log.offsets[rows + 1].astype(np.int64)
+    start = np.maximum(log.offsets[rows].astype(np.int64), high - history)
+    return Windows(start, high - start, rows, np.ones(len(rows), bool))
+
+
+def plan(lengths: Rows, tokens: int, random: np.random.Generator | None = None) -> list[Rows]:
+    """Group windows of like length into batches of at most ``tokens`` padded positions.
+
+    Args:
+        lengths: Length of each window.
+        tokens: Positions per batch, padding included; a longer window makes a batch alone.
+        random: Shuffles within equal lengths and the order of the batches; None keeps both sorted.
+
+    Returns:
+        Window numbers of each batch.
+    """
+    tie = random.permutation(len(lengths)) if random is not None else np.arange(len(lengths))
+    order = np.lexsort((tie, -lengths))
+    batches, begin = [], 0
+    while begin < len(order):
+        count = max(1, tokens // int(lengths[order[begin]]))
+        batches.append(order[begin : begin + count].astype(np.int64))
+        begin += count
+    if random is not None:
+        return [batches[number] for number in random.permutation(len(batches))]
+    return batches
+
+
+def collate(log: InteractionLog, start: Rows, length: Rows, device: torch.device | str = "cpu") -> History:
+    """The rows ``start … start + length`` of each history as one padded batch."""
+    place = np.arange(int(length.max()))[None, :]
+    valid = place < length[:, None]
+    rows = start[:, None] + np.minimum(place, length[:, None] - 1)
+    items = np.where(valid, log.item[rows], 0).astype(np.int64)
+    gaps = time_gaps(torch.from_numpy(log.timestamp[rows].astype(np.int64)))
+    return History(torch.from_numpy(items), gaps, torch.from_numpy(length.astype(np.int64))).to(device)
+
+
+def training_batches(
+    log: InteractionLog, windows: Windows, tokens: int, random: np.random.Generator
+) -> Iterator[Windows]:
+    """The windows of one epoch, a batch at a time, in random order."""
+    for chosen in plan(windows.length - 1, tokens, random):
+        yield Windows(windows.start[chosen], windows.length[chosen], windows.user[chosen], windows.last[chosen])

@@ -1,0 +1,75 @@
+"""Losses of the post-alignment network, computed in float32."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sampled_softmax(
+    users: Tensor, positives: Tensor, negatives: Tensor, targets: Tensor, sampled: Tensor, population: int
+) -> Tensor:
+    """Next-item cross-entropy against negatives shared by the batch.
+
+    The negatives are a uniform sample without replacement; their logits are raised by log(population / sample size),
+    the correction of Jean et al. (arXiv 1412.2007), so that the sum estimates that over all items.
+
+    Args:
+        users: User vectors, shape (T, d).
+        positives: Vectors of the items that came next, shape (T, d).
+        negatives: Vectors of the sampled items, shape (N, d).
+        targets: Rows of the items that came next, shape (T,).
+        sampled: Rows of the sampled items, shape (N,).
+        population: From how many items the sample was drawn.
+
+    Returns:
+        The mean loss, a scalar.
+    """
+    positive = (users * positives).sum(-1, dtype=torch.float32)
+    shift = math.log(population / len(sampled))
+    total: Tensor = _LogSumExp.apply(users, negatives.to(users.dtype), positive, targets, sampled, shift)  # type: ignore[no-untyped-call]
+    return (total - positive).mean()
+
+
+class _LogSumExp(torch.autograd.Function):
+    """log(exp(positive) + Σ exp(users · negatives + shift)), in one pass over the big matrix each way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, users: Tensor, negatives: Tensor, positive: Tensor, targets: Tensor, sampled: Tensor, shift: float
+    ) -> Tensor:
+        logits = (users @ negatives.T).float().add_(shift)
+        logits.masked_fill_(targets[:, None] == sampled[None, :], float("-inf"))
+        highest = torch.maximum(logits.amax(-1), positive)
+        weights = logits.sub_(highest[:, None]).exp_()
+        own = (positive - highest).exp_()
+        total = weights.sum(-1).add_(own)
+        ctx.save_for_backward(users, negatives, weights, own, total)
+        return total.log() + highest
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+        users, negatives, weights, own, total = ctx.saved_tensors
+        scale = grads[0] / total
+        softmax = (weights * scale[:, None]).to(users.dtype)
+        return softmax @ negatives, softmax.T @ users, own * scale, None, None, None
+
+
+def symmetric_info_nce(left: Tensor, right: Tensor, temperature: float) -> Tensor:
+    """The paper's user-level alignment (arXiv 2412.18176, section 3.4): both views of a user find each other.
+
+    ``−½ · mean_u [log softmax_j(s(l_u, r_j)/τ)_u + log softmax_j(s(r_u, l_j)/τ)_u]`` with s the cosine.
+
+    Args:
+        left: One view of each user, shape (U, d).
+        right: The other view, shape (U, d).
+        temperature: τ.
+
+    Returns:
+        The mean loss, a scalar; 0 for a single user, who has nobody to be told from.
+    """
+    similarity = F.normalize(left.float(), dim=-1) @ F.normalize(right.float(), dim=-1).T / temperature
+    same = torch.arange(len(similarity), device=similarity.device)
+    return (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2

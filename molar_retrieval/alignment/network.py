@@ -1,0 +1,188 @@
+"""The post-alignment network: a causal sequence model in two towers, scores summed late.
+
+Each tower reads the same history in its own item vectors and predicts the next item as a dot product with them:
+
+* the *collaborative* tower owns a table of item vectors, started from the ALS factors;
+* the *content* tower sees frozen content vectors through one linear map per block, so an item nobody has bought
+  yet has a place in its space from the first day.
+
+A user's score for an item is the sum of both dot products, which is one dot product of concatenated vectors, so one
+vector per item serves both towers in the index. Late summation of separately trained ID and content towers follows
+EnsRec (arXiv 2512.17820); the towers are decoder blocks with gated attention and relative position and time biases in
+the manner of HSTU (arXiv 2402.17152) and LiGR (arXiv 2502.03417).
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from molar_retrieval.config import AlignSettings
+
+TIME_BUCKETS = 64
+
+
+class History(NamedTuple):
+    """A batch of histories, padded on the right.
+
+    Attributes:
+        items: Item rows, shape (B, L), int64; padding is 0 and masked by ``lengths``.
+        gaps: Log-time-gap bucket between each pair of positions, shape (B, L, L), int64.
+        lengths: Number of items of each history, shape (B,), int64.
+    """
+
+    items: Tensor
+    gaps: Tensor
+    lengths: Tensor
+
+    def to(self, device: torch.device | str) -> "History":
+        """The same batch on another device."""
+        return History(*(tensor.to(device) for tensor in self))
+
+
+def time_gaps(timestamps: Tensor) -> Tensor:
+    """Bucket of the time between positions i and j: two buckets an octave of seconds, shape (B, L) → (B, L, L)."""
+    gap = (timestamps[:, :, None] - timestamps[:, None, :]).clamp_(min=0).to(torch.float32)
+    return (gap.log1p_() * (2 / 0.6931472)).to(torch.int64).clamp_(max=TIME_BUCKETS - 1)
+
+
+@dataclass(frozen=True)
+class TowerShape:
+    """Sizes of one tower."""
+
+    dim: int
+    blocks: int
+    heads: int
+    history: int
+    dropout: float
+
+
+def tower_shapes(settings: AlignSettings) -> tuple[TowerShape, TowerShape]:
+    """The shapes of the collaborative and of the content tower."""
+    common = (settings.heads, settings.history, settings.dropout)
+    return (
+        TowerShape(settings.dim, settings.blocks, *common),
+        TowerShape(settings.dim, settings.content_blocks, *common),
+    )
+
+
+class Block(nn.Module):
+    """Gated causal self-attention and a gated feed-forward layer, both residual and pre-normalised."""
+
+    def __init__(self, shape: TowerShape) -> None:
+        super().__init__()
+        d = shape.dim
+        self.heads = shape.heads
+        self.norm_attention = nn.LayerNorm(d)
+        self.qkvg = nn.Linear(d, 4 * d, bias=False)
+        self.out = nn.Linear(d, d, bias=False)
+        self.norm_ff = nn.LayerNorm(d)
+        self.up = nn.Linear(d, 4 * d, bias=False)
+        self.down = nn.Linear(2 * d, d, bias=False)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Map (B, L, d) to (B, L, d); ``bias`` (B, heads, L, L) holds the causal mask too."""
+        batch, length, d = x.shape
+        q, k, v, g = self.qkvg(self.norm_attention(x)).chunk(4, -1)
+        q, k, v = (t.view(batch, length, self.heads, -1).transpose(1, 2) for t in (q, k, v))
+        scores = (q * (d // self.heads) ** -0.5) @ k.transpose(-1, -2)
+        attended = (scores + bias).softmax(-1).to(v.dtype) @ v
+        x = x + self.dropout(self.out(attended.transpose(1, 2).reshape(batch, length, d) * F.silu(g)))
+        a, b = self.up(self.norm_ff(x)).chunk(2, -1)
+        result: Tensor = x + self.dropout(self.down(F.silu(a) * b))
+        return result
+
+
+class Tower(nn.Module):
+    """From the vectors of a history to a user vector after each of its positions."""
+
+    def __init__(self, shape: TowerShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
+        columns = shape.blocks * shape.heads
+        self.position_bias = nn.Parameter(torch.zeros(shape.history, columns))
+        self.time_bias = nn.Parameter(torch.zeros(TIME_BUCKETS, columns))
+        self.dropout = nn.Dropout(shape.dropout)
+        self.norm = nn.LayerNorm(shape.dim)
+        self.query = nn.Linear(shape.dim, shape.dim, bias=False)
+        nn.init.eye_(self.query.weight)
+
+    def forward(self, vectors: Tensor, gaps: Tensor) -> Tensor:
+        """User vectors (B, L, dim) for item vectors (B, L, dim) and gap buckets (B, L, L)."""
+        x = self.dropout(vectors)
+        for block, bias in zip(self.blocks, self._biases(vectors.shape[1], gaps), strict=True):
+            x = block(x, bias)
+        users: Tensor = self.query(self.norm(x))
+        return users
+
+    def _biases(self, length: int, gaps: Tensor) -> list[Tensor]:
+        if not len(self.blocks):
+            return []
+        place = torch.arange(length, device=gaps.device)
+        distance = place[:, None] - place[None, :]
+        future = torch.zeros(length, length, device=gaps.device).masked_fill_(distance < 0, float("-inf"))
+        position = self.position_bias.T[:, distance.clamp(min=0)] + future
+        bias: Tensor = _Lookup.apply(self.time_bias, gaps) + position[:, None]  # type: ignore[no-untyped-call]
+        return [part.transpose(0, 1) for part in torch.split(bias, self.shape.heads)]
+
+
+class _Lookup(torch.autograd.Function):
+    """``table[index]`` with the columns first: (R, C), (…) → (C, …).
+
+    The gradient of a small table at millions of places is a histogram; PyTorch's own scatter is several times slower.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.rows = table.shape[0]
+        flat = index.reshape(-1)
+        columns = [column.index_select(0, flat) for column in table.T.contiguous()]
+        return torch.stack(columns).view(-1, *index.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        flat = index.reshape(-1)
+        columns = [torch.bincount(flat, g.reshape(-1), minlength=ctx.rows) for g in grads[0]]
+        return torch.stack(columns, 1).to(grads[0].dtype), None
+
+
+class PostAlignment(nn.Module):
+    """Both towers, the item side of each, and the projection of ALS user factors for the alignment loss.
+
+    Args:
+        collaborative: Shape of the collaborative tower.
+        content: Shape of the content tower.
+        n_items: Rows of the item table.
+        features: Conditioned content features of all items, shape (n_items, f), frozen.
+        factors: Length of an ALS user factor.
+    """
+
+    features: Tensor
+
+    def __init__(
+        self, collaborative: TowerShape, content: TowerShape, n_items: int, features: Tensor, factors: int
+    ) -> None:
+        super().__init__()
+        self.item_table = nn.Parameter(torch.randn(n_items, collaborative.dim) * 0.1)
+        self.collaborative = Tower(collaborative)
+        self.register_buffer("features", features, persistent=False)
+        self.project = nn.Linear(features.shape[1], content.dim, bias=False)
+        self.content = Tower(content)
+        self.project_factors = nn.Linear(factors, content.dim, bias=False)
+
+    def content_items(self, rows: Tensor | None = None) -> Tensor:
+        """Content-side vectors of the items at ``rows`` (any shape), or of all items."""
+        vectors: Tensor = self.project(self.features if rows is None else self.features[rows])
+        return vectors
+
+    def users(self, history: History) -> tuple[Tensor, Tensor]:
+        """Collaborative and content user vectors after each position, each (B, L, dim)."""
+        collaborative = self.collaborative(F.embedding(history.items, self.item_table), history.gaps)
+        content = self.content(self.content_items(history.items), history.gaps)
+        return collaborative, content

@@ -1,0 +1,256 @@
+"""Training the post-alignment network: epochs, validation, early stopping, checkpoints."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from molar_retrieval import rng
+from molar_retrieval.alignment import checkpoint
+from molar_retrieval.alignment.batches import Windows, collate, plan, training_batches, training_windows
+from molar_retrieval.alignment.checkpoint import EpochScore, Story
+from molar_retrieval.alignment.device import autocast, pick_device, pick_precision, threads
+from molar_retrieval.alignment.encode import encode_users, item_sides
+from molar_retrieval.alignment.losses import sampled_softmax, symmetric_info_nce
+from molar_retrieval.alignment.network import PostAlignment, tower_shapes
+from molar_retrieval.alignment.validation import Cases, Part, ndcg, ranks, recall
+from molar_retrieval.collaborative.als import ALSFactors
+from molar_retrieval.config import AlignSettings
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.progress import SILENT, Progress
+
+WEIGHTS = (*((1.0, w) for w in (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)), (0.0, 1.0))
+"""Weights of the collaborative and the content tower that validation chooses from; each tower alone is among them."""
+
+_WARM_UP_STEPS = 200
+_FINAL_RATE = 0.05
+_START_SCALE = 0.1
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All that training sees.
+
+    Attributes:
+        log: Training interactions.
+        cases: Validation cases on top of ``log``.
+        features: Conditioned content features of all items, shape (n_items, f).
+        factors: ALS factors of the same training interactions.
+    """
+
+    log: InteractionLog
+    cases: Cases
+    features: npt.NDArray[np.float32]
+    factors: ALSFactors
+
+    @property
+    def warm(self) -> npt.NDArray[np.bool_]:
+        """Whether an item has training interactions, shape (n_items,)."""
+        warm = np.zeros(self.log.n_items, bool)
+        warm[self.log.item] = True
+        return warm
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Ranks of the validation targets, by part and together."""
+
+    collaborative: npt.NDArray[np.int64]
+    content: npt.NDArray[np.int64]
+    together: npt.NDArray[np.int64]
+    weights: tuple[float, float]
+
+
+def train(
+    data: TrainingData,
+    settings: AlignSettings,
+    folder: Path,
+    run: str,
+    *,
+    progress: Progress = SILENT,
+    on_epoch: Callable[[EpochScore], None] = lambda _: None,
+) -> tuple[PostAlignment, Story]:
+    """Train until the validation score stops rising, continuing what an earlier process left in ``folder``.
+
+    With one thread a rerun with the same seed is bit-equal, and so is a run that was killed and continued.
+
+    Args:
+        data: What training sees.
+        settings: Sizes and rates.
+        folder: For the checkpoints.
+        run: Fingerprint of data and settings.
+        progress: Told of each interaction.
+        on_epoch: Told of each epoch's score.
+
+    Returns:
+        The network with the weights of the best epoch, in evaluation mode, and the run's story.
+    """
+    with threads(settings), _own_randomness():
+        trainer = Trainer(data, settings, run)
+        trainer.story = checkpoint.load(folder, run, trainer.network, trainer.optimiser)
+        for score in trainer.story.epochs:
+            on_epoch(score)
+        while not trainer.done:
+            on_epoch(trainer.epoch(progress))
+            checkpoint.save(folder, trainer.network, trainer.optimiser, trainer.story)
+        checkpoint.load_best(folder, trainer.network)
+        return trainer.network.eval(), trainer.story
+
+
+def validate(network: PostAlignment, data: TrainingData, precision: str) -> Validated:
+    """Rank the validation targets with each weighting of the towers and keep the best.
+
+    Each tower alone is among the weightings, so the sum is never worse than either on these cases.
+    """
+    users = encode_users(network, data.log, data.cases.users, precision=precision)
+    items = item_sides(network, data.warm)
+    parts = [Part(u, i) for u, i in zip(users, items, strict=True)]
+    ranked = ranks(data.cases, parts, WEIGHTS)
+    best = max(range(len(WEIGHTS)), key=lambda n: (ndcg(ranked[n]), -n))
+    return Validated(ranked[0], ranked[-1], ranked[best], WEIGHTS[best])
+
+
+class Trainer:
+    """One training run in memory."""
+
+    def __init__(self, data: TrainingData, settings: AlignSettings, run: str) -> None:
+        self.data = data
+        self.settings = settings
+        self.story = Story(run)
+        self.device = pick_device(settings.device)
+        self.precision = pick_precision(settings.precision, self.device)
+        torch.manual_seed(rng.derive_seed(settings.seed, "network"))
+        self.network = build_network(data, settings).to(self.device)
+        self.user_factors = torch.from_numpy(data.factors.users)
+        self.windows = training_windows(data.log, settings.history)
+        self.steps_per_epoch = len(plan(self.windows.length - 1, settings.batch_tokens))
+        self.pool = np.flatnonzero(data.warm)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are over, or the score has not risen for long enough."""
+        best, finished = self.story.best, len(self.story.epochs)
+        return finished >= self.settings.epochs or (
+            best is not None and finished - best.epoch >= self.settings.patience
+        )
+
+    def epoch(self, progress: Progress) -> EpochScore:
+        """One pass over the training windows, then the validation."""
+        began, number = time.perf_counter(), len(self.story.epochs) + 1
+        torch.manual_seed(rng.derive_seed(self.settings.seed, "dropout", number))
+        random = rng.generator(self.settings.seed, "batches", number)
+        progress.start(f"epoch {number}", int((self.windows.length - 1).sum()))
+        self.network.train()
+        total, count = torch.zeros(()), 0
+        for windows in training_batches(self.data.log, self.windows, self.settings.batch_tokens, random):
+            interactions = int((windows.length - 1).sum())
+            total += self._step(windows, random) * interactions
+            count += interactions
+            progress.advance(interactions)
+        progress.finish()
+        score = self._score(number, float(total) / max(1, count), began)
+        self.story.epochs.append(score)
+        return score
+
+    def _score(self, number: int, loss: float, began: float) -> EpochScore:
+        result = validate(self.network, self.data, self.precision)
+        return EpochScore(
+            epoch=number,
+            loss=loss,
+            ndcg=ndcg(result.together),
+            recall=recall(result.together),
+            collaborative=ndcg(result.collaborative),
+            content=ndcg(result.content),
+            weights=result.weights,
+            seconds=time.perf_counter() - began,
+        )
+
+    def _step(self, windows: Windows, random: np.random.Generator) -> Tensor:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.learning_rate * self._rate()
+        loss = self._loss(windows, random)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.story.step += 1
+        return loss.detach().cpu()
+
+    def _rate(self) -> float:
+        """Linear warm-up, then a cosine down to a twentieth over all epochs."""
+        step, total = self.story.step, self.steps_per_epoch * self.settings.epochs
+        warm_up = min(1.0, (step + 1) / min(_WARM_UP_STEPS, max(1, total // 10)))
+        cosine = (1 + math.cos(math.pi * min(1.0, step / total))) / 2
+        return warm_up * (_FINAL_RATE + (1 - _FINAL_RATE) * cosine)
+
+    def _loss(self, windows: Windows, random: np.random.Generator) -> Tensor:
+        network, log = self.network, self.data.log
+        history = collate(log, windows.start, windows.length - 1, self.device)
+        place = np.arange(history.items.shape[1])[None, :]
+        valid = place < (windows.length - 1)[:, None]
+        targets = self._to_device(log.item[(windows.start[:, None] + 1 + place)[valid]])
+        count = min(self.settings.negatives, len(self.pool))
+        sampled = self._to_device(random.choice(self.pool, count, replace=False))
+        with autocast(self.device, self.precision):
+            collaborative, content = network.users(history)
+            mask = torch.from_numpy(valid).to(self.device)
+            table = network.item_table
+            loss = sampled_softmax(
+                collaborative[mask], F.embedding(targets, table), table[sampled], targets, sampled, len(self.pool)
+            )
+            loss = loss + sampled_softmax(
+                content[mask], network.content_items(targets), network.content_items(sampled),
+                targets, sampled, len(self.pool),
+            )  # fmt: skip
+            if self.settings.align_weight:
+                loss = loss + self.settings.align_weight * self._alignment(windows, content, history.lengths)
+        return loss
+
+    def _alignment(self, windows: Windows, content: Tensor, lengths: Tensor) -> Tensor:
+        """The contrastive loss between content user vectors and ALS user factors, for whole histories."""
+        whole = torch.from_numpy(np.flatnonzero(windows.last)).to(self.device)
+        view = content[whole, lengths[whole] - 1]
+        factors = self.user_factors[torch.from_numpy(windows.user[windows.last])].to(self.device)
+        if not len(whole):
+            return content.new_zeros(())
+        return symmetric_info_nce(view, self.network.project_factors(factors), self.settings.align_temperature)
+
+    def _to_device(self, rows: npt.NDArray[np.integer]) -> Tensor:
+        return torch.from_numpy(rows.astype(np.int64)).to(self.device)
+
+
+def build_network(data: TrainingData, settings: AlignSettings) -> PostAlignment:
+    """A fresh network for the data: random weights, the item table started from the ALS factors if so set."""
+    features = torch.from_numpy(np.ascontiguousarray(data.features, np.float32))
+    network = PostAlignment(*tower_shapes(settings), data.log.n_items, features, data.factors.users.shape[1])
+    if settings.als_start:
+        start = _principal(data.factors.items[data.warm], settings.dim)
+        with torch.no_grad():
+            network.item_table[torch.from_numpy(data.warm), : start.shape[1]] = torch.from_numpy(start)
+    return network
+
+
+def _principal(factors: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.float32]:
+    """The factors in at most ``dim`` principal directions, scaled as the random start is."""
+    if factors.shape[1] > dim:
+        _, axes = np.linalg.eigh(factors.T @ factors)
+        factors = factors @ axes[:, ::-1][:, :dim]
+    return factors * (_START_SCALE / max(1e-12, float(np.sqrt((factors**2).mean()))))
+
+
+@contextmanager
+def _own_randomness() -> Iterator[None]:
+    """Leave the process's global random state as it was."""
+    with torch.random.fork_rng():
+        yield

@@ -1,0 +1,89 @@
+"""`molar cf`: the workspace's collaborative factors, made anew only when their inputs changed."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file, save_file
+
+from molar_retrieval import fingerprint
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.collaborative.als import ALSFactors, fit
+from molar_retrieval.config import CFSettings, SplitSettings
+from molar_retrieval.interactions import Holdout, InteractionLog, holdout_last
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.versions import library_versions
+from molar_retrieval.workspace import Manifest, Workspace
+
+_FILE = "factors.safetensors"
+
+
+@dataclass(frozen=True)
+class CFReport:
+    """What `molar cf` did.
+
+    Attributes:
+        folder: The artefact.
+        fingerprint: Its fingerprint.
+        up_to_date: Whether it was there already.
+        facts: Counts of users, items and training interactions.
+    """
+
+    folder: Path
+    fingerprint: str
+    up_to_date: bool
+    facts: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-able values."""
+        return asdict(self) | {"folder": str(self.folder)}
+
+
+def open_log(workspace: Workspace) -> InteractionLog:
+    """The workspace's prepared interactions."""
+    catalogue, _ = workspace["catalogue"].require()
+    folder, _ = workspace["interactions"].require()
+    return InteractionLog.open(folder, Catalogue.open(catalogue).ids)
+
+
+def split(log: InteractionLog, settings: SplitSettings) -> Holdout:
+    """Training interactions and validation cases; the only place that decides what training may see."""
+    return holdout_last(log, max_users=settings.validation_users, seed=settings.seed)
+
+
+def factorise(
+    workspace: Workspace, settings: CFSettings, splitting: SplitSettings, progress: Progress = SILENT
+) -> CFReport:
+    """Fit ALS on the training interactions and publish the factors as the workspace's ``cf``.
+
+    Raises:
+        MissingArtefactError: If the interactions are not prepared.
+        DataError: If there are no training interactions.
+    """
+    _, interactions = workspace["interactions"].require()
+    chosen = {"cf": settings.model_dump(), "split": splitting.model_dump()}
+    inputs = {"interactions": interactions.fingerprint}
+    name = fingerprint.of_json([inputs, chosen, 1])
+    store = workspace["cf"]
+    if (manifest := store.manifest) is not None and manifest.fingerprint == name:
+        return CFReport(store.require()[0], name, True, dict(manifest.facts))
+    with workspace.lock("cf"):
+        training = split(open_log(workspace), splitting).training
+        factors = fit(training, settings, progress)
+        partial = store.partial(name[:16])
+        save_file({"users": factors.users, "items": factors.items}, partial / _FILE)
+        facts = {
+            "users": training.n_users,
+            "items": training.n_items,
+            "interactions": len(training.item),
+            "factors": settings.factors,
+        }
+        versions = library_versions("implicit", "numpy", "scipy")
+        folder = store.publish(partial, Manifest("cf", name, inputs, chosen, facts, versions))
+    return CFReport(folder, name, False, facts)
+
+
+def open_factors(folder: Path) -> ALSFactors:
+    """The factors of a ``cf`` artefact."""
+    tensors = load_file(folder / _FILE)
+    return ALSFactors(tensors["users"], tensors["items"])

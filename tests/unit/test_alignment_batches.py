@@ -1,0 +1,62 @@
+"""Windows cover every transition once; batches keep to their size."""
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from molar_retrieval.alignment.batches import collate, latest_windows, plan, training_batches, training_windows
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions import InteractionLog
+
+
+def log_of(lengths):
+    total = sum(lengths)
+    return InteractionLog(
+        IdMap([f"u{n}" for n in range(len(lengths))]),
+        IdMap([f"i{n}" for n in range(total + 1)]),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.arange(1, total + 1, dtype=np.int32),
+        np.arange(total, dtype=np.int64) * 60,
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=12), history=st.integers(2, 15))
+def test_every_transition_is_predicted_exactly_once(lengths, history):
+    log = log_of(lengths)
+    windows = training_windows(log, history)
+    predicted = [row for s, n in zip(windows.start, windows.length, strict=True) for row in range(s + 1, s + n)]
+    firsts = {int(o) for o, n in zip(log.offsets[:-1], lengths, strict=True) if n}
+    assert sorted(predicted) == sorted(set(range(len(log))) - firsts)
+    assert (windows.length <= history + 1).all()
+    assert windows.last.sum() == sum(n >= 2 for n in lengths)
+
+
+@settings(deadline=None, max_examples=60)
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=40), tokens=st.integers(1, 200))
+def test_batches_hold_every_window_once_within_their_size(lengths, tokens):
+    array = np.array(lengths)
+    batches = plan(array, tokens, np.random.default_rng(0))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert all(len(b) == 1 or len(b) * array[b].max() <= tokens for b in batches)
+
+
+def test_an_epoch_is_the_same_for_the_same_seed_and_another_for_another():
+    log = log_of([5, 9, 30, 2, 17, 8, 12])
+    windows = training_windows(log, 6)
+    one, same, other = (
+        np.concatenate([b.start for b in training_batches(log, windows, 20, np.random.default_rng(seed))])
+        for seed in (1, 1, 2)
+    )
+    assert one.tolist() == same.tolist() != other.tolist()
+    assert sorted(one.tolist()) == sorted(other.tolist())
+
+
+def test_collate_pads_on_the_right_and_keeps_the_rows():
+    log = log_of([2, 4])
+    windows = latest_windows(log, np.array([0, 1]), 3)
+    history = collate(log, windows.start, windows.length)
+    assert history.items.tolist() == [[1, 2, 0], [4, 5, 6]]
+    assert history.lengths.tolist() == [2, 3]
+    assert torch.equal(history.gaps[1, 2], torch.tensor([13, 11, 0]))
