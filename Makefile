@@ -1,0 +1,53 @@
+# Everything runs in a virtual environment of its own; `make` alone prints this help.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+DATA   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types contracts wheel eval bench docs clean
+
+help:  ## print this help
+	@awk 'BEGIN {FS = ":.*## "; print "make <target>\n"} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "molar needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+install: $(READY)  ## make the virtual environment and install everything into it
+
+demo: $(READY)  ## write a made-up shop, then embed, align and query it
+	$(BIN)/molar demo .work/demo
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## check types
+	$(BIN)/mypy
+
+contracts: $(READY)  ## check that the packages import one way
+	$(BIN)/lint-imports
+
+wheel: $(READY)  ## build the wheel, install it into a clean environment, run the demo from there
+	$(BIN)/python tests/packaging/check_wheel.py
+
+eval: $(READY)  ## leave-one-out check on the demo shop, or on DATA=path/to/catalogue
+	$(BIN)/python -m molar_eval.leave_one_out $(if $(DATA),--data $(DATA)) --workspace .work/eval/$(notdir $(or $(DATA),demo))
+
+bench: $(READY)  ## throughput, latency and memory, each beside what it is compared to
+	$(BIN)/python bench/run.py $(if $(DATA),--data $(DATA))
+
+docs: $(READY)  ## write docs/cli.md from the command line itself
+	$(BIN)/python docs/write_cli.py
+
+clean:  ## remove the environment, caches and results
+	rm -rf $(VENV) .work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

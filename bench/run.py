@@ -1,0 +1,85 @@
+"""`make bench`: every figure beside what it is compared to, in one run.
+
+python bench/run.py [--data path/to/catalogue] [--user ID]
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import embedding
+import query
+from rich.console import Console
+from rich.table import Table
+
+from molar_indexes.assemble import publish_generation
+from molar_indexes.recommender import Recommender
+from molar_retrieval.alignment.align import align
+from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.config import MolarSettings
+from molar_retrieval.demo import write_demo_shop
+from molar_retrieval.embedding import embed
+from molar_retrieval.interactions import prepare_interactions
+from molar_retrieval.workspace import Workspace
+
+
+def prepared(data: Path, root: Path) -> Workspace:
+    """A workspace that can answer; speed does not depend on how well it was trained, so one epoch is enough."""
+    settings = MolarSettings.load(root, flags={"align": {"epochs": 1}})
+    workspace = Workspace.for_catalogue(root, data)
+    prepare_catalogue(data, workspace)
+    prepare_interactions(data, workspace)
+    embed(workspace, settings.embed)
+    align(workspace, settings)
+    publish_generation(workspace, settings.index)
+    return workspace
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Benchmarks.")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--workspace", type=Path)
+    parser.add_argument("--runs", type=int, default=15)
+    arguments = parser.parse_args()
+    root = arguments.workspace or Path(".work/bench") / (arguments.data.name if arguments.data else "demo")
+    data = arguments.data or root / "shop"
+    if arguments.data is None:
+        write_demo_shop(data)
+    workspace = prepared(data, root)
+    with Recommender.open(root) as recommender:
+        batch = next(recommender.generation.users.batches())
+        user = next(record.user_id for record in batch if len(record.history))
+    table = Table(title=f"{data.name}, {os.cpu_count()} cores", title_justify="left", box=None)
+    for column in ("what", "measured", "compared to", "ratio"):
+        table.add_column(column, justify="left" if column in ("what", "compared to") else "right")
+    throughput(table, workspace)
+    latencies(table, root, user, arguments.runs)
+    Console(highlight=False).print(table)
+
+
+def throughput(table: Table, workspace: Workspace) -> None:
+    result = embedding.compare(workspace.catalogue, items=400)
+    table.add_row(
+        "embed, items/s", f"{result.pipeline:.1f}", f"bare encode loop {result.bare:.1f}", f"{result.ratio:.2f}"
+    )
+    for stage, seconds in result.stages.items():
+        table.add_row(f"  stage {stage}, s", f"{seconds:.2f}", "", "")
+
+
+def latencies(table: Table, root: Path, user: str, runs: int) -> None:
+    whole = query.processes(root, user, runs)
+    (seconds, memory), (bare_seconds, bare_memory) = whole["molar query"], whole["bare script"]
+    table.add_row(
+        "molar query, process, s", f"{seconds:.3f}", f"bare script {bare_seconds:.3f}", f"{seconds / bare_seconds:.2f}"
+    )
+    table.add_row(
+        "molar query, memory, MB", f"{memory:.0f}", f"bare script {bare_memory:.0f}", f"{memory / bare_memory:.2f}"
+    )
+    inside = query.in_process(root, 500)
+    (p50, p99), (exact50, exact99) = inside["molar, seen hidden, parts"], inside["exact scan (NumPy)"]
+    table.add_row("query in process, p50 ms", f"{p50:.2f}", f"exact scan {exact50:.2f}", f"{p50 / exact50:.2f}")
+    table.add_row("query in process, p99 ms", f"{p99:.2f}", f"exact scan {exact99:.2f}", f"{p99 / exact99:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The command `molar`: wiring only."""
+
+from typing import Annotated
+
+import typer
+
+from molar_cli.commands.align import align
+from molar_cli.commands.cf import cf
+from molar_cli.commands.demo import demo
+from molar_cli.commands.embed import embed
+from molar_cli.commands.index import app as index
+from molar_cli.commands.query import query
+from molar_retrieval import __version__
+
+app = typer.Typer(
+    name="molar",
+    help="Recommendations from photos, texts and a purchase log: embed, align, query.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo)
+app.command()(embed)
+app.command()(cf)
+app.command()(align)
+app.command()(query)
+app.add_typer(index, name="index")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"molar {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

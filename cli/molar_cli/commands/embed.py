@@ -1,0 +1,103 @@
+"""`molar embed`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from molar_cli.options import DebugOption, JsonOption, QuietOption, SettingsOption, WorkspaceOption
+from molar_cli.session import Session, session
+
+if TYPE_CHECKING:
+    from molar_retrieval.config import EmbedSettings
+    from molar_retrieval.embedding import EmbedReport
+    from molar_retrieval.workspace import Manifest, Workspace
+
+
+def embed(
+    catalog: Annotated[
+        Path, typer.Argument(help="Folder with items.parquet, .csv or .jsonl and images/.", show_default=False)
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="builtin, builtin-multilingual, a local folder or a hub name.", show_default=False),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit or tag of a hub model.", show_default=False)] = None,
+    dim: Annotated[
+        int | None, typer.Option(help="Keep this many leading dimensions (MRL).", show_default=False)
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Items per batch.", show_default=False)] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default=False)] = None,
+    offline: Annotated[
+        bool | None, typer.Option("--offline", help="Never ask a model hub.", show_default=False)
+    ] = None,
+    trust_remote_code: Annotated[
+        bool | None,
+        typer.Option("--trust-remote-code", help="Let a hub model run code of its own.", show_default=False),
+    ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Vectors made elsewhere: Parquet with item_id and vector.", show_default=False
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Predict time and disk, write nothing.")] = False,
+    settings: SettingsOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Turn each item's photo and words into a vector; only new and changed items are encoded.
+
+    Example: [bold]molar embed catalog/[/]
+
+    Example: [bold]molar embed catalog/ --model Qwen/Qwen3-VL-Embedding-2B --device cuda[/]
+    """
+    with session(workspace, json=json, quiet=quiet, debug=debug) as run:
+        from molar_retrieval.catalog import prepare_catalogue
+        from molar_retrieval.workspace import Workspace
+
+        chosen = run.settings(
+            settings,
+            embed={
+                "model": model,
+                "revision": revision,
+                "dim": dim,
+                "batch_size": batch_size,
+                "device": device,
+                "offline": offline,
+                "trust_remote_code": trust_remote_code,
+            },
+        ).embed
+        place = Workspace.for_catalogue(run.root, catalog)
+        with run.console.progress() as progress:
+            catalogue = prepare_catalogue(catalog, place, progress)
+            if dry_run:
+                _forecast(run, place, chosen)
+                return
+            from molar_retrieval.embedding import embed as embed_catalogue
+
+            report = embed_catalogue(place, chosen, progress=progress, vectors=vectors)
+        _tell(run, report, catalogue)
+
+
+def _forecast(run: Session, place: "Workspace", chosen: "EmbedSettings") -> None:
+    from molar_retrieval.embedding import dry_run
+
+    forecast = dry_run(place, chosen)
+    if run.console.as_json:
+        run.console.document(forecast.to_dict())
+    else:
+        for line in forecast.lines():
+            run.console.line(line)
+
+
+def _tell(run: Session, report: "EmbedReport", catalogue: "Manifest") -> None:
+    if run.console.as_json:
+        run.console.document({"catalogue": dict(catalogue.facts), **report.to_dict()})
+        return
+    for line in report.lines():
+        run.console.line(line)
+    for note in report.notes:
+        run.console.note(note)

@@ -1,0 +1,79 @@
+"""`molar query`. By user id this path imports neither torch nor transformers nor qdrant_client."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from molar_cli.options import DebugOption, JsonOption, KOption, QuietOption, WorkspaceOption
+from molar_cli.session import Session, session
+from molar_retrieval.errors import SettingsError
+
+if TYPE_CHECKING:
+    from molar_indexes.recommender import Recommender
+    from molar_retrieval.ranking.answer import Answer
+
+
+def query(
+    user: Annotated[str | None, typer.Option("--user", "-u", metavar="ID", show_default=False)] = None,
+    items: Annotated[
+        str | None, typer.Option(metavar="ID,ID", help="An anonymous session, oldest item first.", show_default=False)
+    ] = None,
+    similar: Annotated[
+        str | None, typer.Option(metavar="ID", help="Items whose content is like this one's.", show_default=False)
+    ] = None,
+    k: KOption = 10,
+    seen: Annotated[Literal["hide", "show"], typer.Option(help="Items the user already has.")] = "hide",
+    fallback: Annotated[Literal["none", "popular"], typer.Option(help="What people without history get.")] = "none",
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """What a user, or a session, should see next; or what is like an item.
+
+    Example: [bold]molar query --user 123[/]
+
+    Example: [bold]molar query --items 42,1337 -k 5[/]
+    """
+    with session(workspace, json=json, quiet=quiet, debug=debug) as run:
+        if sum(option is not None for option in (user, items, similar)) != 1:
+            raise SettingsError("name exactly one of --user, --items and --similar", "molar query --user 123")
+        from molar_indexes.recommender import Recommender
+
+        with Recommender.open(run.root) as recommender:
+            answer = _ask(recommender, user, items, similar, k, seen, fallback)
+        _tell(run, answer)
+
+
+def _ask(
+    recommender: "Recommender",
+    user: str | None,
+    items: str | None,
+    similar: str | None,
+    k: int,
+    seen: Literal["hide", "show"],
+    fallback: Literal["none", "popular"],
+) -> "Answer":
+    if user is not None:
+        return recommender.query(user, k=k, seen=seen, fallback=fallback)
+    if items is not None:
+        return recommender.session([part.strip() for part in items.split(",") if part.strip()], k=k, seen=seen)
+    assert similar is not None
+    return recommender.similar(similar, k=k)
+
+
+def _tell(run: Session, answer: "Answer") -> None:
+    if run.console.as_json:
+        run.console.document(answer.to_dict())
+        return
+    names = list(answer.items[0].parts) if answer.items else []
+    rows = [
+        (i.rank, i.item_id, i.title or "", f"{i.score:.3f}", *(f"{i.parts[name]:.3f}" for name in names))
+        for i in answer.items
+    ]
+    if rows:
+        run.console.table([">#", "item", "title", ">score", *(f">{name}" for name in names)], rows)
+    if answer.basis == "popularity":
+        run.console.note("no history for this user: these are the most popular items")
+    if answer.shortfall:
+        run.console.note(answer.shortfall)

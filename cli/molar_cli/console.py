@@ -1,0 +1,120 @@
+"""The only place that prints: results to standard output, progress and notes to standard error."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.table import Table
+
+
+class Console:
+    """One command's voice.
+
+    Args:
+        as_json: Results are one JSON document; otherwise tables.
+        quiet: No progress and no notes.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self._out = RichConsole(highlight=False)
+        self._err = RichConsole(stderr=True, highlight=False)
+
+    def document(self, value: Mapping[str, Any]) -> None:
+        """Write the result for programs."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", caption: str = ""
+    ) -> None:
+        """Write the result for people; columns whose name starts with ``>`` are aligned to the right."""
+        table = Table(
+            title=escape(title) or None, caption=escape(caption) or None, title_justify="left", caption_justify="left",
+            box=None, pad_edge=False, padding=(0, 2, 0, 0),
+        )  # fmt: skip
+        for column in columns:
+            right = column.startswith(">")
+            table.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold", no_wrap=right)
+        for row in rows:
+            table.add_row(*(escape(str(cell)) for cell in row))
+        self._out.print(table)
+
+    def line(self, text: str) -> None:
+        """Write one line of the result for people."""
+        self._out.print(escape(text))
+
+    def note(self, text: str) -> None:
+        """Tell what is happening, unless the user wants quiet."""
+        if not self.quiet:
+            self._err.print(escape(text), style="dim")
+
+    def error(self, message: str, hint: str) -> None:
+        """Say what is wrong with what, and what to do."""
+        self._err.print("[bold red]error:[/] " + escape(message), soft_wrap=True)
+        self._err.print("[bold]remedy:[/] " + escape(hint), soft_wrap=True)
+
+    def traceback(self) -> None:
+        """Show the exception being handled."""
+        self._err.print_exception()
+
+    def progress(self) -> "ProgressBar":
+        """A progress bar on standard error, silent where it would only be noise."""
+        return ProgressBar(self)
+
+
+class ProgressBar:
+    """`molar_retrieval.progress.Progress` with rich; a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            console=console._err,
+            transient=True,
+            disable=console.quiet or not console._err.is_terminal,
+        )
+        self._task: int | None = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def start(self, task: str, total: int | None) -> None:
+        """A task begins."""
+        self.finish()
+        self._task = self._bar.add_task(task, total=total, rate="")
+
+    def advance(self, n: int = 1) -> None:
+        """More units are done."""
+        if self._task is None:
+            return
+        self._bar.advance(self._task, n)  # type: ignore[arg-type]
+        speed = self._bar.tasks[-1].speed if self._bar.tasks else None
+        if speed:
+            self._bar.update(self._task, rate=f"{speed:,.0f}/s")  # type: ignore[arg-type]
+
+    def note(self, message: str) -> None:
+        """Something worth telling."""
+        self._console.note(message)
+
+    def finish(self) -> None:
+        """The running task is done."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)  # type: ignore[arg-type]
+            self._task = None

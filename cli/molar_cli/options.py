@@ -1,0 +1,26 @@
+"""Options that several commands share, spelled once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace",
+        "-w",
+        metavar="DIR",
+        envvar="MOLAR_WORKSPACE",
+        help="Where results live; default: the nearest .molar here or above.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+SettingsOption = Annotated[
+    Path | None,
+    typer.Option("--settings", metavar="FILE", help="Settings instead of molar.toml beside the workspace."),
+]
+KOption = Annotated[int, typer.Option("-k", help="How many items.")]

@@ -1,0 +1,73 @@
+"""What every command runs in: its workspace, its console, its settings and the one boundary for errors."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from molar_cli.console import Console
+from molar_retrieval.errors import MolarError
+from molar_retrieval.workspace import Workspace, locate
+
+if TYPE_CHECKING:
+    from molar_retrieval.config import MolarSettings
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of one command.
+
+    Attributes:
+        root: The workspace's folder, which may not exist yet.
+        console: Where it speaks.
+    """
+
+    root: Path
+    console: Console
+
+    def workspace(self) -> Workspace:
+        """The existing workspace."""
+        return Workspace.open(self.root)
+
+    def settings(self, file: Path | None = None, **flags: Mapping[str, Any]) -> "MolarSettings":
+        """Settings from ``molar.toml`` beside the workspace, the environment and the flags, by section."""
+        from molar_retrieval.config import MolarSettings
+
+        return MolarSettings.load(self.root.parent, flags=flags, file=file)
+
+
+@contextmanager
+def session(
+    workspace: Path | None, *, json: bool = False, quiet: bool = False, debug: bool = False
+) -> Iterator[Session]:
+    """Run a command's body; errors become two lines and an exit code.
+
+    Raises:
+        typer.Exit: With the error's exit code, 130 when interrupted.
+    """
+    console = Console(as_json=json, quiet=quiet)
+    root = workspace.resolve() if workspace is not None else locate(Path.cwd())
+    try:
+        yield Session(root, console)
+    except MolarError as error:
+        if debug:
+            console.traceback()
+        console.error(error.message, error.hint)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        console.note("interrupted; what was finished is kept, run the same command again to continue")
+        raise typer.Exit(INTERRUPTED) from error
+    except BrokenPipeError as error:
+        raise typer.Exit(0) from error
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if debug:
+            console.traceback()
+        console.error(f"unexpected {type(error).__name__}: {error}", "run again with --debug and report what it shows")
+        raise typer.Exit(1) from error

@@ -1,0 +1,54 @@
+"""Build the wheel, install it into a clean environment and use it from elsewhere; `make wheel` runs this.
+
+A development install has the repository on the path and would hide a missing file; only the built wheel tells.
+"""
+
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {"molar_cli", "molar_eval", "molar_indexes", "molar_retrieval"}
+
+
+def build(folder: Path) -> Path:
+    command = [sys.executable, "-m", "build", "--outdir", folder, ROOT]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def check_names(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        top = {name.split("/")[0] for name in archive.namelist()}
+    packages = {name for name in top if not name.endswith(".dist-info")}
+    if packages != PACKAGES:
+        raise SystemExit(f"the wheel holds {sorted(packages)}, expected {sorted(PACKAGES)}")
+
+
+def check_use(wheel: Path, folder: Path) -> None:
+    environment = folder / "environment"
+    venv.create(environment, with_pip=True)
+    programs = environment / "bin"
+    subprocess.run([programs / "python", "-m", "pip", "install", "--quiet", wheel], check=True)
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    for command in (["--version"], ["--help"], ["demo", "--quiet"]):
+        print("$ molar", *command, flush=True)  # noqa: T201 - a script
+        subprocess.run([programs / "molar", *command], check=True, cwd=elsewhere)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        wheel = build(folder / "dist")
+        check_names(wheel)
+        check_use(wheel, folder)
+    print("wheel: ok")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
