@@ -17,7 +17,7 @@ class IndexItem:
     """One item on its way into an index.
 
     Attributes:
-        row: Its row in the generation's item map; the key inside the index.
+        row: Its row in the generation's item map; the key inside the index. Items come in ascending order of rows.
         item_id: Its id outside.
         vectors: By vector name; a name may be missing (an item without a content vector).
         payload: Attributes for filters and display, without the id.
@@ -101,12 +101,16 @@ class Index(Protocol):
             vectors: Named vectors to return with each hit.
 
         Raises:
-            RequestError: If the name or the query's dimension is wrong.
+            RequestError: If a name or the query's dimension is wrong, a number in it is not finite, or k < 1.
         """
         ...
 
     def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[Hit]:
         """The stored items at ``rows``, in that order; unknown rows are left out."""
+        ...
+
+    def rows(self, item_ids: Sequence[str]) -> list[int | None]:
+        """The row of each id, in their order; None for an unknown one."""
         ...
 
     def close(self) -> None:

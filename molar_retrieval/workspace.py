@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,8 @@ from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefac
 FORMAT = 1
 DEFAULT_NAME = ".molar"
 _PARTIAL = ".partial"
+_TRASH = ".trash"
+_UNFINISHED = {_PARTIAL, _TRASH}
 _MAKERS = {
     "catalogue": "molar embed CATALOG",
     "interactions": "molar embed CATALOG",
@@ -129,8 +131,8 @@ class ArtefactStore:
 
     def versions(self) -> list[Path]:
         """All complete versions, oldest first."""
-        folders = [f for f in self.root.glob("*/") if (f / "manifest.json").exists() and f.suffix != _PARTIAL]
-        return sorted(folders, key=lambda f: (Manifest.read(f).created, (f / "manifest.json").stat().st_mtime_ns))
+        folders = [f for f in self.root.glob("*/") if (f / "manifest.json").exists() and f.suffix not in _UNFINISHED]
+        return sorted(folders, key=_age)
 
     def partial(self, name: str) -> Path:
         """The folder for unfinished work on version ``name``; what an earlier run left is still in it."""
@@ -156,7 +158,7 @@ class ArtefactStore:
         manifest.write(partial)
         final = self.root / partial.name.removesuffix(_PARTIAL)
         if final.exists():
-            shutil.rmtree(final)
+            _discard(final)
         partial.rename(final)
         self.switch(final.name)
         self.prune(keep)
@@ -174,8 +176,26 @@ class ArtefactStore:
         """Remove superseded versions beyond the ``keep`` newest, and unfinished work."""
         live = self.current
         old = [f for f in self.versions() if f != live]
-        for folder in [*(old[:-keep] if keep else old), *self.partials()]:
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in [*(old[:-keep] if keep else old), *self.partials(), *self.root.glob(f"*{_TRASH}/")]:
+            _discard(folder)
+
+
+def _age(folder: Path) -> tuple[str, int]:
+    """Orders versions by age; one with an unreadable manifest counts as the oldest, and goes first."""
+    try:
+        return Manifest.read(folder).created, (folder / "manifest.json").stat().st_mtime_ns
+    except (StaleArtefactError, FileNotFoundError):
+        return "", 0
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder that somebody may be reading: it disappears at once, not file by file."""
+    trash = folder if folder.suffix == _TRASH else folder.with_name(folder.name + _TRASH)
+    if trash != folder:
+        shutil.rmtree(trash, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            folder.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)
 
 
 class Workspace:

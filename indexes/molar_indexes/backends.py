@@ -1,0 +1,96 @@
+"""The table of index backends: a new one is a line here and a module beside this one.
+
+A backend's module has ``build(folder, spec, items, progress)`` and ``open_folder(folder, spec)``, and imports
+the libraries that it needs at its top; it is imported when it is asked for.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from molar_retrieval.errors import BackendError, SettingsError, nearest
+from molar_retrieval.index import Index, IndexItem, IndexSpec
+from molar_retrieval.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One kind of index.
+
+    Attributes:
+        module: Where it lives.
+        install: The command that installs what it needs.
+    """
+
+    module: str
+    install: str
+
+
+BACKENDS = {
+    "edge": Backend("molar_indexes.edge", 'pip install "qdrant-edge-py>=0.9,<0.10"'),
+    "exact": Backend("molar_indexes.exact", "pip install numpy"),
+}
+
+FIELD_KINDS = ("keyword", "integer", "float", "bool")
+
+
+class _Module(Protocol):
+    def build(self, folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: Progress) -> None: ...
+    def open_folder(self, folder: Path, spec: IndexSpec) -> Index: ...
+
+
+def open_index(folder: Path, backend: str, spec: IndexSpec) -> Index:
+    """Open an index for reading.
+
+    Args:
+        folder: What :func:`build_index` was given.
+        backend: A key of :data:`BACKENDS`.
+        spec: What the index was built with.
+
+    Raises:
+        SettingsError: If there is no such backend.
+        BackendError: If a library that it needs is missing.
+        StaleArtefactError: If the files are damaged.
+    """
+    return _module(backend).open_folder(folder, spec)
+
+
+def build_index(
+    folder: Path, backend: str, spec: IndexSpec, items: Iterable[IndexItem], progress: Progress = SILENT
+) -> None:
+    """Build an index in ``folder``, which must not hold one yet, in bounded memory.
+
+    Args:
+        folder: Made where it does not exist.
+        backend: A key of :data:`BACKENDS`.
+        spec: What the index holds.
+        items: In ascending order of rows.
+        progress: Told about every batch.
+
+    Raises:
+        SettingsError: If there is no such backend.
+        BackendError: If a library that it needs is missing.
+        DataError: If an item does not fit the spec.
+    """
+    for field, kind in spec.fields.items():
+        if kind not in FIELD_KINDS:
+            raise SettingsError(
+                f"the payload field {field!r} has the kind {kind!r}", f"kinds are {', '.join(FIELD_KINDS)}"
+            )
+    _module(backend).build(folder, spec, items, progress)
+
+
+def _module(name: str) -> _Module:
+    if name not in BACKENDS:
+        close = nearest(name, BACKENDS, n=1)
+        raise SettingsError(
+            f"there is no index backend {name!r}",
+            f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(BACKENDS)}",
+        )
+    backend = BACKENDS[name]
+    try:
+        return cast(_Module, import_module(backend.module))
+    except ImportError as error:
+        raise BackendError(f"the index backend {name!r} is not installed: {error}", backend.install) from error

@@ -1,0 +1,289 @@
+"""Generations: immutable, complete indexes with their users; one of them is live.
+
+A generation is a version folder of ``workspace["generations"]``::
+
+    20260313-101530-3f2a9c1b/manifest.json    inputs, settings, backend, spec, counts
+    20260313-101530-3f2a9c1b/files.json       sizes and digests
+    20260313-101530-3f2a9c1b/index/           the backend's files
+    20260313-101530-3f2a9c1b/users.sqlite     aligned vector and history of each user
+    20260313-101530-3f2a9c1b/popular.json     the most popular items with their counts
+
+An open generation stays usable when it is pruned: its files are open or mapped.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from molar_indexes import files
+from molar_indexes.backends import build_index, open_index
+from molar_indexes.users import Key, UserRecord, UserStore, identity, write_users
+from molar_retrieval import columns, fingerprint
+from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
+from molar_retrieval.index import Index, IndexItem, IndexSpec
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
+
+KIND = "generations"
+_INDEX = "index"
+_USERS = "users.sqlite"
+_POPULAR = "popular.json"
+_MOST_POPULAR = 1000
+
+
+@dataclass(frozen=True)
+class Generation:
+    """An open generation; a context manager.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: What it was made from.
+        backend: The kind of its index.
+        index: Its items.
+        users: Its users.
+        popular: Item rows and their counts in the training log, most popular first.
+        parts: Span of each addend of a score within the vector ``aligned``.
+    """
+
+    folder: Path
+    manifest: Manifest
+    backend: str
+    index: Index
+    users: UserStore
+    popular: Sequence[tuple[int, int]]
+    parts: Mapping[str, tuple[int, int]]
+
+    @property
+    def name(self) -> str:
+        """The generation's id."""
+        return self.folder.name
+
+    @property
+    def spec(self) -> IndexSpec:
+        """What the index holds."""
+        return self.index.spec
+
+    def close(self) -> None:
+        """Release the files."""
+        self.index.close()
+        self.users.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class GenerationInfo:
+    """One line of the list of generations.
+
+    Attributes:
+        name: The generation's id.
+        live: Whether queries use it.
+        backend: The kind of its index.
+        items: How many items it holds.
+        users: How many users it holds.
+        created: When it was made, in UTC.
+        problem: Why it cannot be used, or None.
+    """
+
+    name: str
+    live: bool
+    backend: str = ""
+    items: int = 0
+    users: int = 0
+    created: str = ""
+    problem: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as a JSON-able mapping."""
+        return asdict(self)
+
+
+def open_generation(workspace: Workspace, name: str | None = None, *, key: Key = identity) -> Generation:
+    """Open the live generation, or the one called ``name``.
+
+    Raises:
+        MissingArtefactError: If there is none.
+        StaleArtefactError: If it is damaged.
+    """
+    store = workspace[KIND]
+    while True:
+        folder = _named(store, name) if name else store.require()[0]
+        try:
+            return _open(folder, key)
+        except StaleArtefactError:
+            # Publishing may have pruned the folder since its name was read; then another one is live.
+            if name or folder.is_dir() or store.current == folder:
+                raise
+
+
+def _named(store: ArtefactStore, name: str) -> Path:
+    folder = store.root / name
+    if folder not in store.versions():
+        known = ", ".join(f.name for f in store.versions())
+        raise MissingArtefactError(
+            f"there is no generation {name!r}", f"there are: {known}" if known else "run `molar align` first"
+        )
+    return folder
+
+
+def _open(folder: Path, key: Key) -> Generation:
+    manifest = Manifest.read(folder)
+    if problems := files.check(folder):
+        raise StaleArtefactError(
+            f"generation {folder.name} is damaged: {problems[0]}",
+            "run `molar index rollback` for the one before, or `molar align` to publish a new one",
+        )
+    facts = manifest.facts
+    try:
+        spec = IndexSpec(**facts["spec"])
+        popular = [(row, count) for row, count in json.loads((folder / _POPULAR).read_text("utf-8"))]
+        parts = {name: (start, stop) for name, (start, stop) in facts["parts"].items()}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise StaleArtefactError(
+            f"the manifest of generation {folder.name} is damaged: {error!r}", "run `molar align` to publish a new one"
+        ) from error
+    users = UserStore(folder / _USERS, key)
+    try:
+        index = open_index(folder / _INDEX, facts["backend"], spec)
+    except BaseException:
+        users.close()
+        raise
+    return Generation(folder, manifest, facts["backend"], index, users, popular, parts)
+
+
+def publish(
+    workspace: Workspace,
+    *,
+    backend: str,
+    spec: IndexSpec,
+    items: Iterable[IndexItem],
+    users: Iterable[UserRecord],
+    popular: Sequence[tuple[int, int]],
+    inputs: Mapping[str, str],
+    parts: Mapping[str, tuple[int, int]] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    keep: int = 2,
+    key: Key = identity,
+    progress: Progress = SILENT,
+) -> Generation:
+    """Build a generation, prove it and make it the live one; readers see the old one until it is complete.
+
+    Args:
+        workspace: Where it goes; its ``generations`` are locked meanwhile.
+        backend: The kind of index.
+        spec: What the index holds; it has a vector ``aligned``.
+        items: In ascending order of rows 0, 1, …
+        users: Each id once.
+        popular: Item rows with their counts, most popular first; the first 1000 are kept.
+        inputs: Fingerprints of what it was made from, by kind.
+        parts: Span of each addend of a score within the vector ``aligned``.
+        settings: The settings that shaped it.
+        facts: More that is worth knowing.
+        keep: How many older generations stay.
+        key: What a user id is stored as.
+        progress: Told about every batch.
+
+    Returns:
+        The generation, open.
+
+    Raises:
+        DataError: If the items or users do not fit, or another process is publishing.
+        BackendError: If the index does not give back what was put in.
+    """
+    from molar_indexes.proof import Proof
+    from molar_retrieval.versions import library_versions
+
+    with workspace.lock(KIND):
+        store = workspace[KIND]
+        for left in store.partials():
+            shutil.rmtree(left, ignore_errors=True)
+        settings = dict(settings or {})
+        folder = store.partial(_new_name(dict(inputs), settings))
+        try:
+            proof = Proof(spec)
+            build_index(folder / _INDEX, backend, spec, proof.watch(items), progress)
+            count = write_users(
+                folder / _USERS,
+                proof.watch_users(users),
+                dim=spec.dims[columns.ALIGNED],
+                items=proof.rows,
+                key=key,
+                progress=progress,
+            )
+            (folder / _POPULAR).write_text(json.dumps([[int(r), int(c)] for r, c in popular[:_MOST_POPULAR]]), "utf-8")
+            proof.check(folder / _INDEX, folder / _USERS, backend, key)
+            files.take(folder)
+            known = {"backend": backend, "spec": asdict(spec), "parts": dict(parts or {})}
+            counts = {"items": proof.items, "users": count}
+            manifest = Manifest(
+                KIND,
+                folder.name.removesuffix(folder.suffix),
+                dict(inputs),
+                settings,
+                {**(facts or {}), **counts, **known},
+                library_versions("numpy", "qdrant-edge-py"),
+            )
+            final = store.publish(folder, manifest, keep=keep)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    return _open(final, key)
+
+
+def _new_name(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return f"{stamp}-{fingerprint.of_json([inputs, settings, time.time_ns()])[:8]}"
+
+
+def _by_age(store: ArtefactStore) -> list[Path]:
+    """All generations, oldest first; the stamp in its name keeps a damaged one in its place."""
+    return sorted(store.versions(), key=lambda folder: folder.name[:15])
+
+
+def list_generations(workspace: Workspace) -> list[GenerationInfo]:
+    """All generations, oldest first; damaged ones say so."""
+    store = workspace[KIND]
+    found = []
+    for folder in _by_age(store):
+        live = folder == store.current
+        try:
+            manifest = Manifest.read(folder)
+            facts = manifest.facts
+            line = GenerationInfo(folder.name, live, facts["backend"], facts["items"], facts["users"], manifest.created)
+        except (StaleArtefactError, KeyError) as error:
+            line = GenerationInfo(folder.name, live, problem=str(error))
+        found.append(line)
+    return found
+
+
+def rollback(workspace: Workspace, name: str | None = None) -> GenerationInfo:
+    """Make another generation the live one: ``name``, or the one before the live one.
+
+    Raises:
+        MissingArtefactError: If there is none, or none by this name.
+        StaleArtefactError: If that one is damaged; the live one stays.
+    """
+    with workspace.lock(KIND):
+        store = workspace[KIND]
+        if name is None:
+            live = store.require()[0]
+            known = _by_age(store)
+            older = known[: known.index(live)]
+            if not older:
+                raise MissingArtefactError(
+                    f"there is no generation before {live.name}", "run `molar index list` to see which there are"
+                )
+            name = older[-1].name
+        open_generation(workspace, name).close()
+        store.switch(name)
+    return next(line for line in list_generations(workspace) if line.name == name)

@@ -1,0 +1,123 @@
+"""Proof that a new generation gives back what was put into it, from a sample taken on the way in."""
+
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from molar_indexes.backends import open_index
+from molar_indexes.records import clean_payload
+from molar_indexes.users import Key, UserRecord, UserStore
+from molar_retrieval.errors import BackendError
+from molar_retrieval.index import Index, IndexItem, IndexSpec, Vector
+
+_T = TypeVar("_T")
+_SAMPLE = 32
+TOLERANCE = 1e-4
+
+
+class Proof:
+    """Watches items and users pass, keeps a few of each (reservoir sampling) and asks for them afterwards.
+
+    Attributes:
+        items: How many items passed.
+        rows: One more than the highest row that passed.
+    """
+
+    def __init__(self, spec: IndexSpec) -> None:
+        self._spec = spec
+        self._random = random.Random(0)
+        self._items: list[IndexItem] = []
+        self._users: list[UserRecord] = []
+        self._user_count = 0
+        self.items = 0
+        self.rows = 0
+
+    def watch(self, items: Iterable[IndexItem]) -> Iterator[IndexItem]:
+        """The same items, one by one."""
+        for item in items:
+            self._keep(self._items, item, self.items)
+            self.items += 1
+            self.rows = item.row + 1
+            yield item
+
+    def watch_users(self, users: Iterable[UserRecord]) -> Iterator[UserRecord]:
+        """The same users, one by one."""
+        for user in users:
+            self._keep(self._users, user, self._user_count)
+            self._user_count += 1
+            yield user
+
+    def _keep(self, kept: list[_T], new: _T, seen: int) -> None:
+        if seen < _SAMPLE:
+            kept.append(new)
+        elif (place := self._random.randrange(seen + 1)) < _SAMPLE:
+            kept[place] = new
+
+    def check(self, index_folder: Path, users_file: Path, backend: str, key: Key) -> None:
+        """Open both, read the sample back and search with it.
+
+        Raises:
+            BackendError: If something else comes back.
+        """
+        index = open_index(index_folder, backend, self._spec)
+        try:
+            problems = list(self._item_problems(index))
+        finally:
+            index.close()
+        with UserStore(users_file, key) as users:
+            problems += self._user_problems(users)
+        if problems:
+            raise BackendError(
+                f"the new index does not give back what was put in: {problems[0]}",
+                "run `molar align` again; the live generation was not touched",
+            )
+
+    def _item_problems(self, index: Index) -> Iterator[str]:
+        if len(index) != self.items:
+            yield f"{len(index)} items instead of {self.items}"
+        for item in self._items:
+            found = index.fetch([item.row], vectors=list(self._spec.dims))
+            if not found or found[0].item_id != item.item_id:
+                yield f"item {item.item_id!r} is missing"
+            elif found[0].payload != clean_payload(item.item_id, item.payload):
+                yield f"item {item.item_id!r} has another payload"
+            elif {n: _float32(v) for n, v in item.vectors.items()} != {n: list(v) for n, v in found[0].vectors.items()}:
+                yield f"item {item.item_id!r} has other vectors"
+        yield from search_problems(index, [item.row for item in self._items[:4]])
+
+    def _user_problems(self, users: UserStore) -> Iterator[str]:
+        if len(users) != self._user_count:
+            yield f"{len(users)} users instead of {self._user_count}"
+        for user in self._users:
+            found = users.get(user.user_id)
+            if found is None or list(found.history) != [int(row) for row in user.history]:
+                yield f"user {user.user_id!r} is missing or has another history"
+            elif list(found.vector) != _float32(user.vector):
+                yield f"user {user.user_id!r} has another vector"
+
+
+def search_problems(index: Index, rows: Iterable[int]) -> Iterator[str]:
+    """Searches with the vectors of stored items and recomputes the scores."""
+    for name in index.spec.dims:
+        for item in index.fetch(list(rows), vectors=[name]):
+            if name not in item.vectors:
+                continue
+            query = item.vectors[name]
+            hits = index.search(name, query, 10, vectors=[name])
+            own = _dot(query, query)
+            slack = TOLERANCE * (1 + abs(own))
+            if item.row not in {hit.row for hit in hits} and (not hits or own > hits[-1].score + slack):
+                yield f"searching {name!r} with the vector of item {item.item_id!r} misses that item"
+            if any(abs(_dot(query, hit.vectors[name]) - hit.score) > slack for hit in hits):
+                yield f"searching {name!r} with the vector of item {item.item_id!r} gives wrong scores"
+
+
+def _dot(left: Vector, right: Vector) -> float:
+    return sum(a * b for a, b in zip(left, right, strict=True))
+
+
+def _float32(vector: Vector) -> list[float]:
+    import numpy as np
+
+    return np.asarray(vector, dtype=np.float32).tolist()  # type: ignore[no-any-return]

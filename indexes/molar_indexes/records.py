@@ -1,0 +1,123 @@
+"""What every backend checks and converts in the same way: queries, items on their way in, payloads."""
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from math import isfinite
+from typing import Any
+
+from molar_retrieval.errors import DataError, RequestError, nearest
+from molar_retrieval.index import IndexItem, IndexSpec, Vector
+
+ITEM_ID = "item_id"
+"""The payload key that holds the id inside an index; filters may use it like any other field."""
+
+BATCH = 1000
+_FLOAT32_MAX = 3.4028234663852886e38
+
+
+def check_name(spec: IndexSpec, name: str) -> None:
+    """Refuse a vector name that the index does not have.
+
+    Raises:
+        RequestError: Naming the vectors that exist.
+    """
+    if name not in spec.dims:
+        close = nearest(name, spec.dims, n=1)
+        raise RequestError(
+            f"the index has no vector {name!r}",
+            f"did you mean {close[0]!r}?" if close else f"it has {', '.join(spec.dims)}",
+        )
+
+
+def checked_query(spec: IndexSpec, name: str, query: Vector, k: int) -> Sequence[float]:
+    """The query as a plain sequence of finite numbers that fit float32.
+
+    Raises:
+        RequestError: On an unknown name, a wrong dimension, a number that is not finite, or k < 1.
+    """
+    check_name(spec, name)
+    if k < 1:
+        raise RequestError(f"k is {k}", "ask for at least one item")
+    values = query if isinstance(query, list | tuple | array) else [float(x) for x in query]
+    if len(values) != spec.dims[name]:
+        raise RequestError(
+            f"the query has {len(values)} numbers, the vector {name!r} has {spec.dims[name]}",
+            "use the encoder or the alignment that the index was made with",
+        )
+    if not all(-_FLOAT32_MAX <= x <= _FLOAT32_MAX for x in values):
+        raise RequestError("the query contains a number that is not finite", "check what the vector was made from")
+    return values
+
+
+def clean_payload(item_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload as JSON-able values; missing ones (None, NaN and the infinities) are dropped.
+
+    Raises:
+        DataError: On a value that is no string, number, boolean or list of these.
+    """
+    cleaned: dict[str, Any] = {}
+    for field, value in payload.items():
+        if field == ITEM_ID:
+            raise DataError(f"item {item_id!r} has a payload field {ITEM_ID!r}", "rename the column")
+        if isinstance(value, list | tuple):
+            values = [_scalar(item_id, field, v) for v in value]
+            cleaned[field] = [v for v in values if v is not None]
+        elif (scalar := _scalar(item_id, field, value)) is not None:
+            cleaned[field] = scalar
+    return cleaned
+
+
+def _scalar(item_id: str, field: str, value: Any) -> str | int | float | bool | None:
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        if -(1 << 63) <= value < 1 << 63:
+            return value
+    elif isinstance(value, float):
+        return value if isfinite(value) else None
+    raise DataError(
+        f"item {item_id!r}, field {field!r}: {value!r} of type {type(value).__name__} cannot be stored",
+        "payloads hold strings, 64-bit integers, floats, booleans and lists of these",
+    )
+
+
+def batches(spec: IndexSpec, items: Iterable[IndexItem], size: int = BATCH) -> Iterator[list[IndexItem]]:
+    """The items in bounded batches, checked: rows ascend, vectors are float32 lists of the right length.
+
+    Raises:
+        DataError: Naming the item that does not fit the spec.
+    """
+    previous = -1
+    stream = iter(items)
+    while chunk := list(islice(stream, size)):
+        ready = []
+        for item in chunk:
+            if item.row <= previous:
+                raise DataError(
+                    f"item {item.item_id!r} has row {item.row} after row {previous}",
+                    "give the items in ascending order of distinct rows",
+                )
+            previous = item.row
+            vectors = {name: _vector(spec, item, name, vector) for name, vector in item.vectors.items()}
+            ready.append(IndexItem(item.row, item.item_id, vectors, clean_payload(item.item_id, item.payload)))
+        yield ready
+
+
+def _vector(spec: IndexSpec, item: IndexItem, name: str, vector: Vector) -> list[float]:
+    import numpy as np
+
+    if name not in spec.dims:
+        raise DataError(f"item {item.item_id!r} has a vector {name!r}", f"the index has {', '.join(spec.dims)}")
+    with np.errstate(over="ignore"):
+        values = np.asarray(vector, dtype=np.float32)
+    if values.shape != (spec.dims[name],):
+        raise DataError(
+            f"item {item.item_id!r}: the vector {name!r} has shape {values.shape}, not ({spec.dims[name]},)",
+            "make the vectors again",
+        )
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"item {item.item_id!r}: the vector {name!r} contains a number that is not finite", "make it again"
+        )
+    return values.tolist()  # type: ignore[no-any-return]

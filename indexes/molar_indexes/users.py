@@ -1,0 +1,262 @@
+"""The users of a generation: aligned vector and history of each, in one SQLite file.
+
+The file is written once and opened with ``immutable=1``: no locks, no journal, no NumPy. Ids pass through one
+``key`` function on their way in and on every look-up, so that pseudonyms can be switched on in one place.
+"""
+
+import os
+import sqlite3
+import sys
+import threading
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from molar_retrieval.errors import DataError, StaleArtefactError, nearest
+from molar_retrieval.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Key = Callable[[str], str]
+
+_FORMAT = 1
+_BATCH = 2000
+_PREFIX_CANDIDATES = 40
+_LONGEST = 64  # characters of an unknown id that are compared
+_SCHEMA = """
+CREATE TABLE users (row INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, vector BLOB NOT NULL, history BLOB NOT NULL);
+CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """One user.
+
+    Attributes:
+        user_id: The id, as stored.
+        vector: The aligned vector (float32; ``array('f')`` when read).
+        history: Item rows in the order of time, repeats included (int32; ``array('i')`` when read).
+    """
+
+    user_id: str
+    vector: Sequence[float]
+    history: "Sequence[int] | npt.NDArray[np.int32]"
+
+
+def identity(user_id: str) -> str:
+    """The key function of today: the id itself."""
+    return user_id
+
+
+def write_users(
+    path: Path,
+    users: Iterable[UserRecord],
+    *,
+    dim: int,
+    items: int,
+    key: Key = identity,
+    progress: Progress = SILENT,
+) -> int:
+    """Write all users into a new file, batch by batch.
+
+    Args:
+        path: The file; it must not exist.
+        users: Each id once.
+        dim: Length of every vector.
+        items: Rows of a history are below this.
+        key: What an id is stored as.
+        progress: Told about every batch.
+
+    Returns:
+        How many users were written.
+
+    Raises:
+        DataError: If an id occurs twice, a vector does not fit or a history names an unknown row.
+    """
+    connection = sqlite3.connect(path, isolation_level=None)
+    count = 0
+    try:
+        # Nothing to recover: a file that was not finished is thrown away as a whole.
+        connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
+        stream = iter(users)
+        progress.start("users", None)
+        while chunk := list(islice(stream, _BATCH)):
+            rows = [(key(u.user_id), _vector(u, dim), _history(u, items)) for u in chunk]
+            connection.execute("BEGIN")
+            try:
+                connection.executemany("INSERT INTO users (user_id, vector, history) VALUES (?, ?, ?)", rows)
+            except sqlite3.IntegrityError as error:
+                twice = _twice(connection, [row[0] for row in rows], count)
+                raise DataError(f"the user {twice!r} occurs more than once", "make the user ids unique") from error
+            connection.execute("COMMIT")
+            count += len(rows)
+            progress.advance(len(rows))
+        connection.executemany("INSERT INTO facts VALUES (?, ?)", [("count", count), ("dim", dim)])
+        connection.execute(f"PRAGMA user_version = {_FORMAT}")
+        progress.finish()
+    finally:
+        connection.close()
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    return count
+
+
+def _twice(connection: sqlite3.Connection, ids: list[str], before: int) -> str | None:
+    """The first of ``ids`` that comes again, in the list or among the first ``before`` rows."""
+    for place, user_id in enumerate(ids):
+        found = connection.execute("SELECT 1 FROM users WHERE user_id = ? AND row <= ?", (user_id, before))
+        if found.fetchone() or user_id in ids[:place]:
+            return user_id
+    return None
+
+
+def _vector(user: UserRecord, dim: int) -> bytes:
+    import numpy as np
+
+    vector = np.asarray(user.vector, dtype="<f4")
+    if vector.shape != (dim,) or not np.isfinite(vector).all():
+        raise DataError(
+            f"the vector of user {user.user_id!r} has the shape {vector.shape} or is not finite; {dim} numbers are due",
+            "run `molar align` again",
+        )
+    return vector.tobytes()
+
+
+def _history(user: UserRecord, items: int) -> bytes:
+    import numpy as np
+
+    history = np.asarray(user.history, dtype=np.int64)
+    if len(history) and not 0 <= history.min() <= history.max() < items:
+        raise DataError(
+            f"the history of user {user.user_id!r} names an item row outside 0…{items - 1}", "run `molar align` again"
+        )
+    return history.astype("<i4").tobytes()
+
+
+class UserStore:
+    """Users by id, read-only; safe to share between threads.
+
+    Args:
+        path: What :func:`write_users` wrote.
+        key: The function it was written with.
+
+    Raises:
+        StaleArtefactError: If the file is missing, damaged or of another format.
+    """
+
+    def __init__(self, path: Path, key: Key = identity) -> None:
+        self._path = path
+        self._key = key
+        self._lock = threading.Lock()
+        try:
+            # as_uri escapes '#', '?', '%' and blanks, which would end or change the path.
+            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+        try:
+            version = self._rows("PRAGMA user_version")[0][0]
+            facts: dict[str, int] = dict(self._rows("SELECT name, value FROM facts"))
+            self._count, self.dim = facts["count"], facts["dim"]
+        except (StaleArtefactError, KeyError) as error:
+            self.close()
+            raise self._damaged(error) from error
+        if version != _FORMAT:
+            self.close()
+            raise self._damaged(f"format {version}, not {_FORMAT}")
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def get(self, user_id: str) -> UserRecord | None:
+        """The user with this id, or None."""
+        found = self._rows("SELECT user_id, vector, history FROM users WHERE user_id = ?", self._key(user_id))
+        return _record(found[0]) if found else None
+
+    def batches(self, size: int = _BATCH) -> Iterator[list[UserRecord]]:
+        """All users in the order in which they were written, ``size`` at a time."""
+        last = 0
+        query = "SELECT row, user_id, vector, history FROM users WHERE row > ? ORDER BY row LIMIT ?"
+        while found := self._rows(query, last, size):
+            yield [_record(row[1:]) for row in found]
+            last = found[-1][0]
+
+    def nearest(self, user_id: str, n: int = 3) -> list[str]:
+        """The ``n`` known ids nearest to an unknown one: those that look like it, else its neighbours in the alphabet.
+
+        Empty where ids are pseudonyms.
+        """
+        if self._key is not identity:
+            return []
+        user_id = user_id[:_LONGEST]
+        candidates = set(self._lookup(_misspellings(user_id)))
+        for length in range(len(user_id), -1, -1):
+            prefix = user_id[:length]
+            query = "SELECT user_id FROM users WHERE user_id >= ? AND user_id < ? ORDER BY user_id LIMIT ?"
+            found = self._rows(query, prefix, prefix + "\U0010ffff", _PREFIX_CANDIDATES)
+            candidates.update(row[0] for row in found)
+            if len(candidates) >= 4 * _PREFIX_CANDIDATES:
+                break
+        return nearest(user_id, sorted(candidates), n) or self._neighbours(user_id, n)
+
+    def _neighbours(self, user_id: str, n: int) -> list[str]:
+        """Known ids just before and after ``user_id``: they show what an id looks like here."""
+        before = self._rows("SELECT user_id FROM users WHERE user_id < ? ORDER BY user_id DESC LIMIT ?", user_id, n)
+        after = self._rows("SELECT user_id FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?", user_id, n)
+        return [row[0] for row in [*before, *after]][:n]
+
+    def close(self) -> None:
+        """Close the file; the store cannot be used afterwards."""
+        with self._lock:
+            self._connection.close()
+
+    def _lookup(self, ids: Sequence[str]) -> list[str]:
+        marks = ",".join("?" * len(ids))
+        return [row[0] for row in self._rows(f"SELECT user_id FROM users WHERE user_id IN ({marks})", *ids)]
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        try:
+            with self._lock:
+                return self._connection.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: object) -> StaleArtefactError:
+        return StaleArtefactError(
+            f"the users in {self._path} cannot be read: {error}", "run `molar align` to publish a new generation"
+        )
+
+
+def _record(row: Sequence[Any]) -> UserRecord:
+    user_id, vector, history = row
+    return UserRecord(user_id, _array("f", vector), _array("i", history))
+
+
+def _array(kind: str, blob: bytes) -> Any:
+    values = array(kind)
+    values.frombytes(blob)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+def _misspellings(user_id: str) -> list[str]:
+    """Ids one slip away: a character too many, two swapped, a digit wrong, another case, other leading zeros."""
+    pairs = [(user_id[:i], user_id[i:]) for i in range(len(user_id) + 1)]
+    slips = {user_id.strip(), user_id.lower(), user_id.upper(), user_id.lstrip("0"), "0" + user_id}
+    slips |= {a + b[1:] for a, b in pairs if b}
+    slips |= {a + b[1] + b[0] + b[2:] for a, b in pairs if len(b) > 1}
+    slips |= {a + digit + b[1:] for a, b in pairs if b[:1].isdigit() for digit in "0123456789"}
+    return sorted(slips)

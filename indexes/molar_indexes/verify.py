@@ -1,0 +1,82 @@
+"""`molar index verify`: is a generation whole, and does it belong to the workspace's artefacts?"""
+
+from collections.abc import Iterator
+from itertools import islice
+from math import isfinite
+
+from molar_indexes import files
+from molar_indexes.generations import Generation
+from molar_indexes.proof import search_problems
+from molar_retrieval import columns
+from molar_retrieval.workspace import Workspace
+
+_SAMPLE = 100
+_BATCH = 1000
+
+
+def verify(generation: Generation, workspace: Workspace | None = None, *, deep: bool = False) -> list[str]:
+    """Everything that is wrong with a generation, as sentences; empty where nothing is.
+
+    Args:
+        generation: The open generation.
+        workspace: Whose live artefacts it should have been made from; None: not asked.
+        deep: Read every byte, vector and user instead of a sample.
+    """
+    problems = files.check(generation.folder, digests=deep)
+    if not problems:
+        problems += _counts(generation)
+        problems += _items(generation, deep)
+        problems += _users(generation, deep)
+    if workspace is not None:
+        problems += _inputs(generation, workspace)
+    return problems
+
+
+def _counts(generation: Generation) -> Iterator[str]:
+    facts = generation.manifest.facts
+    for what, count in (("items", len(generation.index)), ("users", len(generation.users))):
+        if count != facts[what]:
+            yield f"it holds {count} {what}, the manifest says {facts[what]}"
+    if any(not 0 <= row < facts["items"] for row, _ in generation.popular):
+        yield "the list of popular items names an unknown one"
+
+
+def _items(generation: Generation, deep: bool) -> Iterator[str]:
+    index, count = generation.index, len(generation.index)
+    step = 1 if deep else max(1, count // _SAMPLE)
+    rows = range(0, count, step)
+    names = list(index.spec.dims)
+    for begin in range(0, len(rows), _BATCH):
+        wanted = rows[begin : begin + _BATCH]
+        found = index.fetch(wanted, vectors=names)
+        if len(found) != len(wanted):
+            yield f"{len(wanted) - len(found)} of the item rows {wanted[0]}…{wanted[-1]} are missing"
+        for item in found:
+            for name, vector in item.vectors.items():
+                if len(vector) != index.spec.dims[name] or not all(map(isfinite, vector)):
+                    yield f"the vector {name!r} of item {item.item_id!r} is damaged"
+    yield from search_problems(index, rows[:: max(1, len(rows) // 4)][:4])
+
+
+def _users(generation: Generation, deep: bool) -> Iterator[str]:
+    count, items, dim = 0, len(generation.index), generation.spec.dims[columns.ALIGNED]
+    batches = generation.users.batches(_SAMPLE if not deep else _BATCH)
+    for batch in batches if deep else islice(batches, 1):
+        count += len(batch)
+        for user in batch:
+            if len(user.vector) != dim or not all(map(isfinite, user.vector)):
+                yield f"the vector of user {user.user_id!r} is damaged"
+            if len(user.history) and not 0 <= min(user.history) <= max(user.history) < items:
+                yield f"the history of user {user.user_id!r} names an unknown item"
+    if deep and count != len(generation.users):
+        yield f"{count} users can be read, {len(generation.users)} should be there"
+
+
+def _inputs(generation: Generation, workspace: Workspace) -> Iterator[str]:
+    for kind, made_from in generation.manifest.inputs.items():
+        live = workspace[kind].manifest
+        if live is not None and live.fingerprint != made_from:
+            yield (
+                f"it was made from the {kind} {made_from[:16]}, the workspace now has {live.fingerprint[:16]}:"
+                " run `molar align`"
+            )

@@ -1,0 +1,102 @@
+"""`molar query` as a program: its contract with people and with other programs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MOLAR = Path(sys.executable).with_name("molar")
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run([MOLAR, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_json_is_one_document_on_standard_output_with_the_fields_of_the_contract(trained):
+    done = run("query", "--user", trained.user, "-k", 4, "--json", "--workspace", trained.workspace)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert {"user_id", "k", "generation", "items", "shortfall", "timings_ms"} <= answer.keys()
+    assert answer["user_id"] == trained.user
+    assert [i["rank"] for i in answer["items"]] == [1, 2, 3, 4]
+    for item in answer["items"]:
+        assert {"rank", "item_id", "title", "score", "parts", "reasons"} <= item.keys()
+        assert sum(item["parts"].values()) == pytest.approx(item["score"], abs=1e-4)
+
+
+def test_the_table_shows_titles_scores_and_parts(trained):
+    done = run("query", "--user", trained.user, "-k", 3, "--workspace", trained.workspace)
+    assert done.returncode == 0
+    assert "title" in done.stdout
+    assert "collaborative" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_workspace_is_found_upward(trained):
+    deep = trained.workspace.parent / "some" / "where"
+    deep.mkdir(parents=True, exist_ok=True)
+    assert run("query", "--user", trained.user, cwd=deep).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--user", "u99999"], 1, "did you mean"),
+        (["--items", "nothing like it"], 1, "unknown"),
+        (["--items", " , "], 1, "empty"),
+        (["--similar", "nope"], 1, "unknown"),
+        (["--user", "u0001", "-k", "0"], 1, "k = 0"),
+        ([], 2, "exactly one"),
+        (["--user", "a", "--items", "b"], 2, "exactly one"),
+        (["--seen", "maybe", "--user", "a"], 2, "maybe"),
+    ],
+)
+def test_errors_are_two_lines_with_their_exit_code(trained, arguments, code, words):
+    done = run("query", *arguments, "--workspace", trained.workspace)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_missing_workspace_names_the_command(tmp_path):
+    done = run("query", "--user", "1", "--workspace", tmp_path / "nowhere")
+    assert done.returncode == 3
+    assert "molar embed" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 2
+
+
+def test_fewer_than_k_are_explained(trained):
+    done = run("query", "--user", trained.user, "-k", 5000, "--json", "--workspace", trained.workspace)
+    answer = json.loads(done.stdout)
+    assert len(answer["items"]) < 5000
+    assert "hidden" in answer["shortfall"]
+
+
+HEAVY = ("torch", "transformers", "sentence_transformers", "qdrant_client", "timm", "implicit")
+LIGHT = (*HEAVY, "numpy", "pyarrow", "scipy", "pydantic")
+
+
+def modules_after(code):
+    script = f"{code}\nimport sys\nsys.stderr.write(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    return set(done.stderr.split()), done
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["embed", "--help"], ["query", "--help"]])
+def test_help_imports_nothing_heavy(arguments):
+    call = f"import sys; sys.argv = ['molar', *{arguments!r}]\ntry:\n from molar_cli.app import main; main()\nexcept SystemExit: pass"
+    modules, done = modules_after(call)
+    assert done.stdout
+    assert not modules & set(LIGHT)
+
+
+def test_a_query_by_user_imports_nothing_heavy(trained):
+    arguments = ["query", "--user", trained.user, "--json", "--workspace", str(trained.workspace)]
+    call = f"import sys; sys.argv = ['molar', *{arguments!r}]\ntry:\n from molar_cli.app import main; main()\nexcept SystemExit: pass"
+    modules, done = modules_after(call)
+    assert json.loads(done.stdout)["items"]
+    assert "qdrant_edge" in modules
+    assert not modules & set(LIGHT)

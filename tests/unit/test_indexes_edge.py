@@ -1,0 +1,133 @@
+"""What is particular to the embedded engine: the graph, its files, damages, what it imports."""
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from molar_indexes import edge
+from molar_indexes.backends import BACKENDS, Backend, build_index, open_index
+from molar_retrieval.errors import BackendError, SettingsError, StaleArtefactError
+from molar_retrieval.expressions import Between, Equals
+from molar_retrieval.index import IndexItem, IndexSpec
+
+DIM = 32
+
+
+def shop(n: int) -> tuple[np.ndarray, list[IndexItem]]:
+    rng = np.random.default_rng(5)
+    centres = rng.normal(size=(20, DIM))
+    matrix = (centres[rng.integers(0, 20, n)] + rng.normal(size=(n, DIM))).astype(np.float32)
+    items = [IndexItem(r, str(r), {"v": v.tolist()}, {"half": r % 2, "p": r / n}) for r, v in enumerate(matrix)]
+    return matrix, items
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, edge.EdgeIndex]:
+    """An index that is small enough for a test, with a graph all the same."""
+    folder = tmp_path_factory.mktemp("graph") / "i"
+    matrix, items = shop(3000)
+    spec = IndexSpec({"v": DIM}, {"half": "integer", "p": "float"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edge, "FULL_SCAN_KB", 10)
+        build_index(folder, "edge", spec, items)
+        return matrix, edge.EdgeIndex(folder, spec)
+
+
+@pytest.mark.parametrize(
+    ("where", "hidden"),
+    [(None, 0), (None, 165), (None, 1500), (Equals("half", 1), 165), (Between("p", lt=0.3), 0)],
+    ids=str,
+)
+def test_recall_of_the_graph(
+    graph: tuple[np.ndarray, edge.EdgeIndex], where: Equals | Between | None, hidden: int
+) -> None:
+    matrix, index = graph
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(30):
+        query = matrix[rng.integers(0, 3000)] + rng.normal(size=DIM).astype(np.float32)
+        hide = rng.choice(3000, hidden, replace=False)
+        scores = matrix @ query
+        scores[hide] = -np.inf
+        if isinstance(where, Equals):
+            scores[::2] = -np.inf
+        if isinstance(where, Between):
+            scores[900:] = -np.inf
+        best = set(np.argsort(-scores)[:50].tolist())
+        hits = index.search("v", query.tolist(), 50, exclude=hide.tolist(), where=where)
+        assert len(hits) == 50
+        assert not {h.row for h in hits} & set(hide.tolist())
+        found.append(len(best & {h.row for h in hits}) / 50)
+    assert np.mean(found) >= 0.97
+
+
+def test_the_graph_still_finds_everything(graph: tuple[np.ndarray, edge.EdgeIndex]) -> None:
+    _, index = graph
+    assert sorted(h.row for h in index.search("v", [1.0] * DIM, 5000)) == list(range(3000))
+    assert len(index.search("v", [1.0] * DIM, 2999, exclude=range(2990))) == 10
+
+
+def test_spaces_and_signs_in_the_path(tmp_path: Path) -> None:
+    folder = tmp_path / "mein Läden #1 %20?"
+    build_index(folder, "edge", IndexSpec({"v": 1}), [IndexItem(0, "a", {"v": [1.0]}, {})])
+    assert open_index(folder, "edge", IndexSpec({"v": 1})).search("v", [2.0], 1)[0].score == 2.0
+
+
+@pytest.mark.parametrize("name", ["edge", "exact"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.unlink(),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(b"{]" * 99),
+    ],
+    ids=["missing", "empty", "rubbish"],
+)
+def test_damaged_files_are_named(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
+    spec = IndexSpec({"v": 4}, {"half": "integer"})
+    items = [IndexItem(r, str(r), {"v": [1.0, 2.0, 3.0, float(r)]}, {"half": r % 2}) for r in range(50)]
+    build_index(tmp_path / "i", name, spec, items)
+    pattern = "shard/segments/*/segment.json" if name == "edge" else "vectors.safetensors"
+    for file in (tmp_path / "i").glob(pattern):
+        damage(file)
+    with pytest.raises(StaleArtefactError) as error:
+        open_index(tmp_path / "i", name, spec)
+    assert "molar align" in error.value.hint
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(BACKENDS, "server", Backend("molar_indexes.no_such_module", "pip install it"))
+    with pytest.raises(BackendError) as error:
+        open_index(tmp_path, "server", IndexSpec({}))
+    assert error.value.hint == "pip install it"
+
+
+def test_an_unknown_backend_and_field_kind(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="egde") as error:
+        open_index(tmp_path, "egde", IndexSpec({}))
+    assert "edge" in error.value.hint
+    with pytest.raises(SettingsError, match="geo"):
+        build_index(tmp_path, "edge", IndexSpec({"v": 1}, {"place": "geo"}), [])
+
+
+def test_asking_imports_nothing_heavy(tmp_path: Path) -> None:
+    spec = IndexSpec({"v": 2}, {"b": "keyword"})
+    build_index(tmp_path / "i", "edge", spec, [IndexItem(0, "a", {"v": [1.0, 0.0]}, {"b": "x"})])
+    program = f"""
+        import sys
+        from pathlib import Path
+        from molar_indexes.backends import open_index
+        from molar_retrieval.expressions import Equals
+        from molar_retrieval.index import IndexSpec
+        index = open_index(Path({str(tmp_path / "i")!r}), "edge", IndexSpec({{"v": 2}}, {{"b": "keyword"}}))
+        assert index.search("v", [1.0, 1.0], 1, where=Equals("b", "x"))[0].item_id == "a"
+        assert index.rows(["a"]) == [0] and index.fetch([0])
+        heavy = {{"numpy", "torch", "pyarrow", "pydantic", "qdrant_client", "transformers", "scipy"}}
+        assert not heavy & set(sys.modules), heavy & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)

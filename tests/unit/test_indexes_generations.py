@@ -1,0 +1,346 @@
+"""Generations: built aside, proved, switched at once, kept, rolled back, pruned under their readers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from molar_indexes import proof
+from molar_indexes.generations import Generation, list_generations, open_generation, publish, rollback
+from molar_indexes.users import UserRecord
+from molar_indexes.verify import verify
+from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, StaleArtefactError
+from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.workspace import Manifest, Workspace
+
+SPEC = IndexSpec({"aligned": 4, "content": 3, "cf": 2}, {"brand": "keyword", "new": "bool"})
+N = 60
+
+
+def items(mark: int, n: int = N) -> Iterator[IndexItem]:
+    """Every payload and score carries ``mark``, so that an answer mixed from two generations gives itself away."""
+    for row in range(n):
+        aligned = [float(mark), float(row), 1.0, 0.5]
+        payload = {"brand": f"brand {row % 3}", "new": row % 2 == 0, "mark": mark, "none": None}
+        yield IndexItem(row, f"item {row}", {"aligned": aligned, "content": [1.0, float(row), 2.0]}, payload)
+
+
+def users(mark: int, n: int = N) -> Iterator[UserRecord]:
+    for row in range(40):
+        yield UserRecord(f"user {row}", [1.0, 0.0, 0.0, float(mark)], [row % n, (row + mark) % n])
+
+
+def release(workspace: Workspace, mark: int = 1, backend: str = "edge", **more: Any) -> Generation:
+    arguments: dict[str, Any] = {
+        "items": items(mark), "users": users(mark), "popular": [(3, 9), (1, 4)], "inputs": {"alignment": f"a{mark}"},
+        "parts": {"content": (0, 2), "collaborative": (2, 4)}, "settings": {"m": 16}, "facts": {"mark": mark},
+    }  # fmt: skip
+    return publish(workspace, backend=backend, spec=SPEC, **(arguments | more))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    (tmp_path / "shop").mkdir()
+    return Workspace.for_catalogue(tmp_path / "wörk #1" / ".molar", tmp_path / "shop")
+
+
+def ask(generation: Generation) -> tuple[int, int]:
+    """The mark of an answer, from its payload and from its score."""
+    user = generation.users.get("user 7")
+    assert user is not None
+    hits = generation.index.search("aligned", [1.0, 0.0, 0.0, 0.0], 5, exclude=user.history)
+    assert not {h.row for h in hits} & set(user.history)
+    marks = {(h.payload["mark"], int(h.score)) for h in hits} | {(int(user.vector[3]), int(user.vector[3]))}
+    assert len(marks) == 1, marks
+    return marks.pop()
+
+
+@pytest.mark.parametrize("backend", ["edge", "exact"])
+def test_what_is_published_can_be_opened(workspace: Workspace, backend: str) -> None:
+    with release(workspace, 5, backend) as published:
+        assert ask(published) == (5, 5)
+    with open_generation(workspace) as generation:
+        assert ask(generation) == (5, 5)
+        assert generation.name == published.name
+        assert generation.backend == backend
+        assert generation.spec == SPEC
+        assert generation.popular == [(3, 9), (1, 4)]
+        assert generation.parts == {"content": (0, 2), "collaborative": (2, 4)}
+        assert generation.manifest.inputs == {"alignment": "a5"}
+        assert generation.manifest.settings == {"m": 16}
+        assert generation.manifest.facts["mark"] == 5
+        assert generation.manifest.facts["items"] == N
+        assert generation.manifest.facts["users"] == 40
+        assert verify(generation, deep=True) == []
+    (line,) = list_generations(workspace)
+    assert line.to_dict() == {
+        "name": published.name, "live": True, "backend": backend, "items": N, "users": 40,
+        "created": generation.manifest.created, "problem": None,
+    }  # fmt: skip
+
+
+def test_nothing_published_yet(workspace: Workspace) -> None:
+    with pytest.raises(MissingArtefactError) as error:
+        open_generation(workspace)
+    assert "molar align" in error.value.hint
+    assert list_generations(workspace) == []
+    with pytest.raises(MissingArtefactError):
+        rollback(workspace)
+
+
+def test_two_older_ones_stay_and_can_be_rolled_back_to(workspace: Workspace) -> None:
+    names = []
+    for mark in range(1, 5):
+        with release(workspace, mark, "exact") as generation:
+            names.append(generation.name)
+    assert [line.name for line in list_generations(workspace)] == names[1:]
+    assert names == sorted(names, key=lambda name: name[:15])
+    assert rollback(workspace).name == names[2]
+    assert [line.live for line in list_generations(workspace)] == [False, True, False]
+    with open_generation(workspace) as generation:
+        assert ask(generation) == (3, 3)
+    assert rollback(workspace).name == names[1]
+    with pytest.raises(MissingArtefactError, match="before"):
+        rollback(workspace)
+    assert rollback(workspace, names[3]).live
+    with pytest.raises(MissingArtefactError) as error:
+        rollback(workspace, names[0])
+    assert names[3] in error.value.hint
+    with open_generation(workspace, names[1]) as generation:
+        assert ask(generation) == (2, 2)
+    with release(workspace, 9, "exact", keep=0):
+        pass
+    assert len(list_generations(workspace)) == 1
+
+
+def test_an_open_generation_outlives_its_files(workspace: Workspace) -> None:
+    for backend in ("edge", "exact"):
+        old = release(workspace, 1, backend, keep=0)
+        with release(workspace, 2, backend, keep=0) as new:
+            assert not old.folder.exists()
+            assert ask(old) == (1, 1)
+            assert ask(new) == (2, 2)
+        assert sum(len(batch) for batch in old.users.batches(7)) == 40
+        assert old.index.fetch([N - 1], vectors=["content"])[0].item_id == f"item {N - 1}"
+        old.close()
+        assert not old.folder.exists()
+        assert [f.name for f in workspace["generations"].root.glob("*/")] == [new.name]
+
+
+@pytest.mark.parametrize(
+    ("what", "backend"),
+    [
+        ("manifest.json", "exact"),
+        ("files.json", "exact"),
+        ("popular.json", "exact"),
+        ("users.sqlite", "exact"),
+        ("index", "exact"),
+        ("index", "edge"),
+    ],
+)
+def test_damage_is_refused_and_the_one_before_still_works(workspace: Workspace, what: str, backend: str) -> None:
+    release(workspace, 1, backend).close()
+    with release(workspace, 2, backend) as broken:
+        folder = broken.folder
+    victims = [folder / what]
+    if what == "index":
+        victims = [f for f in (folder / "index").rglob("*") if f.is_file() and f.suffix != ".json"]
+    for victim in victims:
+        victim.write_bytes(victim.read_bytes()[:-1])
+    with pytest.raises(StaleArtefactError) as error:
+        open_generation(workspace)
+    assert "molar" in error.value.hint
+    assert len(list_generations(workspace)) == 2
+    if what != "manifest.json":  # these two were published within one second, and the manifest tells which is older
+        assert rollback(workspace).live
+    else:
+        assert [line.problem for line in list_generations(workspace)].count(None) == 1
+        rollback(workspace, next(line.name for line in list_generations(workspace) if line.problem is None))
+    with open_generation(workspace) as generation:
+        assert ask(generation) == (1, 1)
+    with pytest.raises(StaleArtefactError):
+        rollback(workspace, folder.name)
+    with release(workspace, 3, backend) as generation:
+        assert ask(generation) == (3, 3)
+
+
+@pytest.mark.parametrize("backend", ["edge", "exact"])
+def test_deep_verification_reads_every_byte(workspace: Workspace, backend: str) -> None:
+    with release(workspace, 1, backend) as generation:
+        folder = generation.folder
+    files = [f for f in folder.rglob("*") if f.is_file() and f.suffix != ".json" and f.stat().st_size > 100]
+    victim = max(files, key=lambda f: (f.name in ("matrix.dat", "vectors.safetensors"), f.stat().st_size))
+    content = bytearray(victim.read_bytes())
+    content[-3] ^= 0x40
+    victim.write_bytes(content)
+    with open_generation(workspace) as generation:
+        problems = verify(generation, deep=True)
+    assert any(victim.name in problem for problem in problems)
+
+
+def test_verification_names_stale_inputs(workspace: Workspace) -> None:
+    with release(workspace, 1) as generation:
+        assert verify(generation, workspace) == []
+        store = workspace["alignment"]
+        store.publish(store.partial("other"), Manifest("alignment", "other"))
+        (problem,) = verify(generation, workspace)
+        assert "alignment" in problem
+        assert "molar align" in problem
+
+
+def test_verification_notices_wrong_counts_and_users(workspace: Workspace) -> None:
+    with release(workspace, 1) as generation:
+        facts = dict(generation.manifest.facts) | {"items": 61, "users": 39}
+        manifest = Manifest("generations", "x", facts=facts)
+        changed = Generation(
+            generation.folder, manifest, "edge", generation.index, generation.users, [(99, 1)], generation.parts
+        )
+        problems = verify(changed)
+    assert len(problems) == 3
+
+
+def test_a_failing_build_leaves_nothing_behind(workspace: Workspace) -> None:
+    release(workspace, 1, "exact").close()
+    bad = [*items(2), IndexItem(5, "again", {}, {})]
+    with pytest.raises(DataError, match="again"):
+        release(workspace, 2, "exact", items=iter(bad))
+    with pytest.raises(DataError, match="user 3"):
+        release(workspace, 2, "exact", users=[*users(2), UserRecord("user 3", [0.0] * 4, [])])
+    with pytest.raises(DataError, match="row"):
+        release(workspace, 2, "exact", users=[UserRecord("u", [0.0] * 4, [N])])
+    assert workspace["generations"].partials() == []
+    with open_generation(workspace) as generation:
+        assert ask(generation) == (1, 1)
+
+
+def test_the_proof_notices_a_wrong_index(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    release(workspace, 1).close()
+    build = proof.open_index
+
+    def open_wrong(folder: Path, backend: str, spec: IndexSpec) -> Any:
+        index = build(folder, backend, spec)
+        fetch = index.fetch
+        monkeypatch.setattr(index, "fetch", lambda rows, vectors=(): fetch([r + 1 for r in rows], vectors=vectors))
+        return index
+
+    monkeypatch.setattr(proof, "open_index", open_wrong)
+    with pytest.raises(BackendError, match="give back"):
+        release(workspace, 2, backend="exact")
+    monkeypatch.undo()
+    with open_generation(workspace) as generation:
+        assert ask(generation) == (1, 1)
+
+
+def test_an_empty_generation(workspace: Workspace) -> None:
+    with release(workspace, items=[], users=[], popular=[]) as generation:
+        assert len(generation.index) == len(generation.users) == 0
+        assert verify(generation, deep=True) == []
+
+
+def test_a_second_publisher_is_kept_out(workspace: Workspace) -> None:
+    with workspace.lock("generations"), pytest.raises(DataError, match="another process"):
+        release(workspace, 1)
+
+
+def child(program: str, *arguments: str) -> subprocess.Popen[str]:
+    """A Python process that can import this file."""
+    head = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    command = [sys.executable, "-c", head + textwrap.dedent(program), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_killed_publish_leaves_the_live_one(workspace: Workspace) -> None:
+    release(workspace, 1).close()
+    program = """
+        import time
+        from pathlib import Path
+        from test_indexes_generations import items, release, users
+        from molar_retrieval.workspace import Workspace
+        where, stage = sys.argv[1:]
+        def slow(stream, name):
+            for n, x in enumerate(stream):
+                if name == stage and n == 30:
+                    print("half", flush=True)
+                    time.sleep(60)
+                yield x
+        release(Workspace(Path(where)), 2, items=slow(items(2), "items"), users=slow(users(2), "users"))
+    """
+    for stage in ("items", "users"):
+        process = child(program, str(workspace.root), stage)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "half\n"
+        assert workspace["generations"].partials()
+        with open_generation(workspace) as generation:
+            assert ask(generation) == (1, 1)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        with open_generation(workspace) as generation:
+            assert ask(generation) == (1, 1)
+    with release(workspace, 3) as generation:
+        assert ask(generation) == (3, 3)
+    assert workspace["generations"].partials() == []
+
+
+def test_processes_query_while_another_publishes(workspace: Workspace) -> None:
+    release(workspace, 1).close()
+    program = """
+        import json, time
+        from pathlib import Path
+        from test_indexes_generations import ask
+        from molar_indexes.generations import open_generation
+        from molar_retrieval.workspace import Workspace
+        workspace, stop, stay = Workspace(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3] == "stay"
+        marks, rounds = [], 0
+        held = open_generation(workspace)
+        first = ask(held)[0]
+        print("ready", flush=True)
+        while not stop.exists():
+            if stay:
+                assert ask(held)[0] == first
+            with open_generation(workspace) as generation:
+                marks.append(ask(generation)[0])
+            rounds += 1
+        assert marks == sorted(marks), marks
+        print(json.dumps([marks[0], marks[-1], len(set(marks)), rounds]), flush=True)
+    """
+    stop = workspace.root / "stop"
+    readers = [child(program, str(workspace.root), str(stop), mode) for mode in ("stay", "go", "go")]
+    for reader in readers:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "ready\n"
+    for mark in (2, 3, 4, 5):
+        release(workspace, mark).close()
+        time.sleep(0.3)
+    stop.touch()
+    for reader in readers:
+        out, errors = reader.communicate(timeout=60)
+        assert reader.returncode == 0, errors
+        _, last, _, rounds = json.loads(out)
+        assert last == 5
+        assert rounds > 5
+    assert len(list_generations(workspace)) == 3
+
+
+def test_opening_is_light(workspace: Workspace) -> None:
+    release(workspace, 1).close()
+    program = """
+        from pathlib import Path
+        from molar_indexes.generations import open_generation
+        from molar_retrieval.workspace import Workspace
+        with open_generation(Workspace.open(Path(sys.argv[1]))) as generation:
+            user = generation.users.get("user 7")
+            assert generation.index.search("aligned", user.vector, 5, exclude=user.history)
+        heavy = {"numpy", "torch", "pyarrow", "pydantic", "qdrant_client"} & set(sys.modules)
+        assert not heavy, heavy
+    """
+    process = child(program, str(workspace.root))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors

@@ -1,0 +1,182 @@
+"""The users of a generation in their SQLite file."""
+
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from array import array
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from molar_indexes.users import UserRecord, UserStore, write_users
+from molar_retrieval.errors import DataError, StaleArtefactError
+
+ids = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+def some(names: list[str]) -> list[UserRecord]:
+    return [UserRecord(name, [float(n), 0.5], [n % 9, 3, n % 9]) for n, name in enumerate(names)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(ids, unique=True, max_size=30))
+def test_every_id_comes_back(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
+    path = tmp_path_factory.mktemp("users") / "users.sqlite"
+    assert write_users(path, some(names), dim=2, items=9) == len(names)
+    with UserStore(path) as store:
+        assert len(store) == len(names)
+        for n, name in enumerate(names):
+            found = store.get(name)
+            assert found == UserRecord(name, array("f", [n, 0.5]), array("i", [n % 9, 3, n % 9]))
+        assert [r.user_id for batch in store.batches(7) for r in batch] == names
+        assert store.get("no such user at all") is None
+
+
+def test_numpy_goes_in_and_arrays_come_out(tmp_path: Path) -> None:
+    vector = np.random.default_rng(0).normal(size=128).astype(np.float32)
+    history = np.arange(3000, dtype=np.int32)
+    write_users(tmp_path / "u", [UserRecord("u", vector, history)], dim=128, items=3000)  # type: ignore[arg-type]
+    with UserStore(tmp_path / "u") as store:
+        found = store.get("u")
+        assert found is not None
+        assert isinstance(found.vector, array)
+        assert found.vector.tolist() == vector.tolist()
+        assert list(found.history) == history.tolist()
+        assert store.dim == 128
+
+
+@pytest.mark.parametrize("name", ["with space", "#hash", "per%20cent", "que?ry", "größe🧦", "semi;colon&mode=rw"])
+def test_paths_of_any_kind(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / f"{name}.sqlite"
+    path.parent.mkdir()
+    write_users(path, some(["a"]), dim=2, items=9)
+    with UserStore(path) as store:
+        assert store.get("a") is not None
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_users(tmp_path / "u", some(["a"]), dim=2, items=9)
+    monkeypatch.chdir(tmp_path)
+    assert UserStore(Path("u")).get("a") is not None
+
+
+@pytest.mark.parametrize(
+    ("user", "word"),
+    [
+        (UserRecord("twin", [1.0, 2.0], []), "more than once"),
+        (UserRecord("short", [1.0], []), "'short'"),
+        (UserRecord("nan", [1.0, float("nan")], []), "'nan'"),
+        (UserRecord("row", [1.0, 2.0], [9]), "'row'"),
+        (UserRecord("negative", [1.0, 2.0], [0, -1]), "'negative'"),
+    ],
+)
+def test_users_that_do_not_fit_are_refused(tmp_path: Path, user: UserRecord, word: str) -> None:
+    with pytest.raises(DataError) as error:
+        write_users(tmp_path / "u", [*some(["twin"]), user], dim=2, items=9)
+    assert word in error.value.message
+
+
+def test_users_without_history(tmp_path: Path) -> None:
+    write_users(tmp_path / "u", [UserRecord("new", [0.0, 0.0], [])], dim=2, items=9)
+    with UserStore(tmp_path / "u") as store:
+        assert store.get("new") == UserRecord("new", array("f", [0, 0]), array("i"))
+
+
+def test_ids_pass_through_the_key(tmp_path: Path) -> None:
+    def pseudonym(user_id: str) -> str:
+        return f"p{sum(user_id.encode())}"
+
+    write_users(tmp_path / "u", some(["anna", "bert"]), dim=2, items=9, key=pseudonym)
+    assert b"anna" not in (tmp_path / "u").read_bytes()
+    with UserStore(tmp_path / "u", pseudonym) as store:
+        found = store.get("anna")
+        assert found is not None
+        assert found.vector[0] == 0.0
+        assert store.nearest("ana") == []
+    with UserStore(tmp_path / "u") as store:
+        assert store.get("anna") is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [("1234", "12345"), ("00123", "0123"), ("user-42 ", "user-42"), ("USER-42", "user-42"), ("uesr-42", "user-42"),
+     ("user-49", "user-42"), ("94321", "54321"), ("grosse", "größe")],
+)  # fmt: skip
+def test_suggestions(tmp_path: Path, asked: str, wanted: str) -> None:
+    noise = [f"n{n:05d}" for n in range(3000)]
+    write_users(tmp_path / "u", some([*noise, "12345", "0123", "user-42", "54321", "größe"]), dim=2, items=9)
+    with UserStore(tmp_path / "u") as store:
+        assert wanted in store.nearest(asked)
+        assert len(store.nearest("n0")) == 3
+        assert store.nearest("zzzzzzzz") == ["user-42", "n02999", "n02998"]  # nothing is like it: its neighbours
+
+
+def test_suggestions_are_quick_and_bounded(tmp_path: Path) -> None:
+    write_users(tmp_path / "u", some([str(n) for n in range(50_000)]), dim=2, items=9)
+    with UserStore(tmp_path / "u") as store:
+        began = time.perf_counter()
+        assert "4999" in store.nearest("499999")
+        assert store.nearest("x" * 100_000) is not None
+        assert store.nearest("") is not None
+        assert time.perf_counter() - began < 2
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "u"
+    with pytest.raises(StaleArtefactError):
+        UserStore(path)
+    path.write_bytes(b"")
+    with pytest.raises(StaleArtefactError):
+        UserStore(path)
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(StaleArtefactError) as error:
+        UserStore(path)
+    assert "molar align" in error.value.hint
+    path.unlink()
+    write_users(path, some([str(n) for n in range(5000)]), dim=2, items=9)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(StaleArtefactError), UserStore(path) as store:
+        list(store.batches())
+
+
+def test_threads_may_share_a_store(tmp_path: Path) -> None:
+    names = [f"u{n}" for n in range(500)]
+    write_users(tmp_path / "u", some(names), dim=2, items=9)
+    wrong: list[str] = []
+    with UserStore(tmp_path / "u") as store:
+
+        def ask(offset: int) -> None:
+            for n in range(offset, 500, 4):
+                found = store.get(f"u{n}")
+                if found is None or found.vector[0] != n:
+                    wrong.append(f"u{n}")
+            if sum(len(batch) for batch in store.batches(50)) != 500:
+                wrong.append("batches")
+
+        threads = [threading.Thread(target=ask, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+
+
+def test_reading_imports_nothing_heavy(tmp_path: Path) -> None:
+    write_users(tmp_path / "u", some(["a"]), dim=2, items=9)
+    program = f"""
+        import sys
+        from pathlib import Path
+        from molar_indexes.users import UserStore
+        with UserStore(Path({str(tmp_path / "u")!r})) as store:
+            assert list(store.get("a").history) == [0, 3, 0] and store.nearest("b") is not None
+        heavy = {{"numpy", "torch", "pyarrow", "pydantic"}} & set(sys.modules)
+        assert not heavy, heavy
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)

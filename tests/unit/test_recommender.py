@@ -1,0 +1,141 @@
+"""The recommender on a trained demo shop, against the exact answer computed from the artefacts."""
+
+import numpy as np
+import pytest
+
+from molar_indexes.recommender import Recommender
+from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.errors import MissingArtefactError, RequestError, StaleArtefactError
+from molar_retrieval.expressions import Equals, Not
+from molar_retrieval.workspace import Manifest, Workspace
+
+
+@pytest.fixture(scope="module")
+def recommender(trained):
+    with Recommender.open(trained.workspace) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def log(trained):
+    return open_log(Workspace.open(trained.workspace))
+
+
+def test_answers_are_the_exact_ranking_of_the_trained_model(trained, recommender, log):
+    model = AlignedModel.open(Workspace.open(trained.workspace)["alignment"].require()[0])
+    items = model.items()
+    for row in range(0, log.n_users, 17):
+        if not len(log.history(row)):
+            continue
+        scores = model.users(log, np.array([row]))[0] @ items.T
+        scores[log.history(row)] = -np.inf
+        answer = recommender.query(log.users.id(row), k=10)
+        got = [item.item_id for item in answer.items]
+        assert got == log.items.ids(np.argsort(-scores, kind="stable")[:10])
+        assert np.allclose([i.score for i in answer.items], np.sort(scores)[::-1][:10], atol=1e-4)
+
+
+def test_parts_add_up_and_come_from_their_tower(trained, recommender):
+    answer = recommender.query(trained.user, k=20)
+    assert {frozenset(i.parts) for i in answer.items} == {frozenset({"collaborative", "content"})}
+    for item in answer.items:
+        assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-4)
+
+
+def test_cold_items_have_no_collaborative_part(trained, recommender, log):
+    cold = set(log.items.ids(np.flatnonzero(np.bincount(log.item, minlength=log.n_items) == 0)))
+    answer = recommender.query(trained.user, k=trained.items)
+    assert cold
+    found = [i for i in answer.items if i.item_id in cold]
+    assert len(found) == len(cold)
+    assert all(i.parts["collaborative"] == pytest.approx(0, abs=1e-6) for i in found)
+    assert any(i.parts["content"] != 0 for i in found)
+
+
+def test_seen_items_are_hidden_unless_asked_for(trained, recommender, log):
+    row = log.users.row(trained.user)
+    seen = set(log.items.ids(log.history(row)))
+    everything = recommender.query(trained.user, k=trained.items)
+    assert not seen & {i.item_id for i in everything.items}
+    assert len(everything.items) == trained.items - len(seen)
+    assert f"{len(seen)} are hidden" in everything.shortfall
+    shown = recommender.query(trained.user, k=trained.items, seen="show")
+    assert len(shown.items) == trained.items
+    assert shown.shortfall is None
+
+
+def test_a_condition_is_applied_inside_the_search(trained, recommender):
+    first = recommender.query(trained.user, k=5)
+    category = first.items[0].payload["category"]
+    other = recommender.query(trained.user, k=5, where=Not(Equals("category", category)))
+    assert len(other.items) == 5
+    assert all(i.payload["category"] != category for i in other.items)
+
+
+def test_a_session_is_the_user_with_that_history_at_one_moment(trained, recommender, log):
+    ids = log.items.ids(log.history(log.users.row(trained.user))[-4:])
+    answer = recommender.session(ids, k=7)
+    assert len(answer.items) == 7
+    assert not set(ids) & {i.item_id for i in answer.items}
+    assert answer.user_id is None
+    assert [i.item_id for i in answer.items] != [i.item_id for i in recommender.session(ids[::-1], k=7).items]
+
+
+def test_similar_items_are_ranked_by_cosine_and_leave_the_item_out(trained, recommender, log):
+    item = log.items.id(3)
+    answer = recommender.similar(item, k=5)
+    assert item not in {i.item_id for i in answer.items}
+    scores = [i.score for i in answer.items]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] <= 1 + 1e-5
+
+
+def test_popular_answers_for_people_without_history(trained, recommender, log):
+    counts = np.bincount(log.item, minlength=log.n_items)
+    for user in (trained.new_user, "nobody has this id"):
+        answer = recommender.query(user, k=3, fallback="popular")
+        assert answer.basis == "popularity"
+        assert [i.item_id for i in answer.items] == log.items.ids(np.argsort(-counts, kind="stable")[:3])
+    assert recommender.query(trained.user, k=3, fallback="popular").basis == "aligned"
+
+
+def test_requests_that_cannot_be_answered_say_why(trained, recommender):
+    with pytest.raises(RequestError, match="no history is known") as caught:
+        recommender.query(trained.user.upper())
+    assert trained.user in caught.value.hint
+    with pytest.raises(RequestError, match="no history is known"):
+        recommender.query(trained.new_user)
+    with pytest.raises(RequestError, match="k = 0"):
+        recommender.query(trained.user, k=0)
+    with pytest.raises(RequestError, match="empty"):
+        recommender.session([])
+    with pytest.raises(RequestError, match="'no such item' is unknown"):
+        recommender.session(["no such item"])
+    with pytest.raises(RequestError, match="unknown"):
+        recommender.similar("no such item")
+
+
+def test_a_session_refuses_an_encoder_of_another_alignment(trained, recommender, monkeypatch):
+    real = Manifest.read
+
+    def other(folder):
+        manifest = real(folder)
+        if manifest.kind != "alignment":
+            return manifest
+        return Manifest("alignment", "another", manifest.inputs, manifest.settings, manifest.facts)
+
+    monkeypatch.setattr(Manifest, "read", staticmethod(other))
+    with Recommender.open(trained.workspace) as fresh, pytest.raises(StaleArtefactError, match="molar|made with"):
+        fresh.session([fresh.query(trained.user).items[0].item_id])
+
+
+def test_a_workspace_without_a_generation_names_the_command(tmp_path):
+    with pytest.raises(MissingArtefactError) as caught:
+        Recommender.open(tmp_path)
+    assert "molar embed" in caught.value.hint
+    (tmp_path / "catalogue").mkdir()
+    workspace = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "catalogue")
+    with pytest.raises(MissingArtefactError) as caught:
+        Recommender.open(workspace.root)
+    assert "molar align" in caught.value.hint
