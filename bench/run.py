@@ -16,7 +16,7 @@ from molar_indexes.assemble import publish_generation
 from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment.align import align
 from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.config import MolarSettings
+from molar_retrieval.config import EmbedSettings, MolarSettings
 from molar_retrieval.demo import write_demo_shop
 from molar_retrieval.embedding import embed
 from molar_retrieval.interactions import prepare_interactions
@@ -39,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Benchmarks.")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--workspace", type=Path)
+    parser.add_argument("--items", type=int, default=600, help="items of the throughput measurement")
     parser.add_argument("--runs", type=int, default=15)
     arguments = parser.parse_args()
     root = arguments.workspace or Path(".work/bench") / (arguments.data.name if arguments.data else "demo")
@@ -52,17 +53,16 @@ def main() -> None:
     table = Table(title=f"{data.name}, {os.cpu_count()} cores", title_justify="left", box=None)
     for column in ("what", "measured", "compared to", "ratio"):
         table.add_column(column, justify="left" if column in ("what", "compared to") else "right")
-    throughput(table, workspace)
+    throughput(table, workspace, arguments.items)
     latencies(table, root, user, arguments.runs)
     Console(highlight=False).print(table)
 
 
-def throughput(table: Table, workspace: Workspace) -> None:
-    result = embedding.compare(workspace.catalogue, items=400)
-    table.add_row(
-        "embed, items/s", f"{result.pipeline:.1f}", f"bare encode loop {result.bare:.1f}", f"{result.ratio:.2f}"
-    )
-    for stage, seconds in result.stages.items():
+def throughput(table: Table, workspace: Workspace, items: int) -> None:
+    result = embedding.measure(workspace.catalogue, EmbedSettings(), items, rounds=3)
+    piped, bare = result["embed_items_per_second"], result["bare_items_per_second"]
+    table.add_row("embed, items/s", f"{piped:.1f}", f"bare encode loop {bare:.1f}", f"{result['ratio']:.2f}")
+    for stage, seconds in result["stages"].items():
         table.add_row(f"  stage {stage}, s", f"{seconds:.2f}", "", "")
 
 

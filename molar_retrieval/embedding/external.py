@@ -1,0 +1,205 @@
+"""``molar embed --vectors FILE``: vectors made elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from molar_retrieval import columns, fingerprint
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.embedding.clock import Clock
+from molar_retrieval.embedding.publish import Origin, publish
+from molar_retrieval.embedding.records import RECORD, Status, hashes, item_key
+from molar_retrieval.embedding.report import EmbedReport
+from molar_retrieval.embedding.rowfile import Rows
+from molar_retrieval.embedding.source import NO_FILE, Source
+from molar_retrieval.embedding.store import CHUNK, Store
+from molar_retrieval.embedding.work import check_disk
+from molar_retrieval.encoders.base import Block, EncoderInfo
+from molar_retrieval.errors import DataError
+from molar_retrieval.ids import IdMap
+from molar_retrieval.progress import Progress
+from molar_retrieval.workspace import ArtefactStore
+
+FAMILY = "external"
+_ROWS = 4096
+_EXPECTED = "a Parquet file with the columns item_id and vector (a list of floats, equally long in every row) is needed"
+
+
+def take(
+    artefacts: ArtefactStore, source: Source, file: Path, settings: EmbedSettings, progress: Progress
+) -> EmbedReport:
+    """Make the vectors of a Parquet file (item_id, vector) the content vectors, scaled to length 1.
+
+    Args:
+        artefacts: Of the kind ``content``.
+        source: The catalogue; items that the file lacks get a zero vector.
+        file: Its vectors are lists of floats or fixed-size lists.
+        settings: For the record.
+        progress: Told of each row.
+
+    Raises:
+        DataError: If it is not such a file, naming the row that is wrong.
+    """
+    clock = Clock()
+    before = artefacts.current
+    info = _info(file)
+    identity = fingerprint.of_json([source.fingerprint, info.fingerprint])
+    with _opened(file) as table:
+        dim = _dimension(table, file)
+        folder = artefacts.partial(identity)
+        check_disk(folder, source.count, dim)
+        with closing(Store.create(folder, source.count, dim)) as store:
+            with clock("read"):
+                filled, unknown = _fill(store, source.ids(), table, file, info, progress)
+            _blanks(store, filled)
+            missing = int((~filled).sum())
+            facts = {"missing": missing, "unknown": unknown, "seconds": clock.rounded()}
+            blocks = (Block(columns.CONTENT, 0, dim),)
+            origin = Origin(source, info, blocks, settings.model_dump(mode="json"), identity)
+            version, counts = publish(artefacts, store, origin, facts)
+    return EmbedReport(
+        folder=version,
+        fingerprint=version.name,
+        encoder=info.name,
+        **asdict(counts),
+        encoded=0,
+        reused=0,
+        dim=dim,
+        up_to_date=version == before,
+        seconds=clock.rounded(),
+        missing=missing,
+        unknown=unknown,
+        notes=tuple(_notes(missing, unknown, file)),
+    )
+
+
+def _info(file: Path) -> EncoderInfo:
+    try:
+        content = fingerprint.of_file(file)
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    return EncoderInfo(
+        name=file.name,
+        family=FAMILY,
+        revision=content,
+        licence="unknown",
+        modalities=(),
+        fingerprint=fingerprint.of_json([FAMILY, content]),
+        settings={"file": file.name},
+    )
+
+
+def _opened(file: Path) -> pq.ParquetFile:
+    try:
+        table = pq.ParquetFile(file)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(file, error) from error
+    for name in (columns.ITEM_ID, columns.VECTOR):
+        if name not in table.schema_arrow.names:
+            raise DataError(f"{file} has no column {name}", _EXPECTED)
+    kind = table.schema_arrow.field(columns.VECTOR).type
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        raise DataError(f"{file}: the column {columns.VECTOR} holds {kind}", _EXPECTED)
+    return table
+
+
+def _unreadable(file: Path, error: Exception) -> DataError:
+    return DataError(f"{file} cannot be read as Parquet: {error}", _EXPECTED)
+
+
+def _dimension(table: pq.ParquetFile, file: Path) -> int:
+    for batch in table.iter_batches(_ROWS, columns=[columns.VECTOR]):
+        lengths = pc.drop_null(pc.list_value_length(batch.column(0)))
+        if len(lengths) and lengths[0].as_py():
+            return int(lengths[0].as_py())
+    raise DataError(f"{file} has no vectors", _EXPECTED)
+
+
+def _fill(
+    store: Store, ids: IdMap, table: pq.ParquetFile, file: Path, info: EncoderInfo, progress: Progress
+) -> tuple[npt.NDArray[np.bool_], int]:
+    """Write the vectors of known items; returns which rows have one, and how many vectors are of unknown items."""
+    filled, unknown, first = np.zeros(len(ids), bool), 0, 1
+    progress.start("vectors", table.metadata.num_rows)
+    for batch in table.iter_batches(_ROWS, columns=[columns.ITEM_ID, columns.VECTOR]):
+        vectors = _matrix(batch.column(columns.VECTOR), store.vectors.dtype.shape[0], file, first)
+        names = batch.column(columns.ITEM_ID).cast(pa.string())
+        rows = ids.rows(names).astype(np.int64)
+        known = np.flatnonzero(rows >= 0)
+        _refuse_repeats(rows, known, filled, names, file, first)
+        filled[rows[known]] = True
+        unknown += len(rows) - len(known)
+        order = known[np.argsort(rows[known])]
+        store.write(rows[order], vectors[order], _records(vectors[order], info))
+        first += len(rows)
+        progress.advance(len(rows))
+    progress.finish()
+    if not filled.any():
+        raise DataError(
+            f"{file}: none of its {unknown} item ids is in the catalogue", "use the ids of the catalogue, as strings"
+        )
+    return filled, unknown
+
+
+def _matrix(column: pa.Array, dim: int, file: Path, first: int) -> npt.NDArray[np.float32]:
+    """The vectors of one batch at length 1; the first wrong one is named by its row, counted from 1."""
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(column), -1))
+    for bad in np.flatnonzero(lengths != dim):
+        found = "no vector" if lengths[bad] < 0 else f"{lengths[bad]} numbers, and the first row {dim}"
+        raise DataError(f"{file}, row {first + bad}: it has {found}", "give every row a vector of the same length")
+    values = np.asarray(pc.fill_null(pc.list_flatten(column).cast(pa.float64()), np.nan))
+    matrix = values.reshape(len(column), dim)
+    for bad in np.flatnonzero(~np.isfinite(matrix).all(axis=1)):
+        raise DataError(
+            f"{file}, row {first + bad}: the vector has a number that is missing, NaN or infinite", "remove the row"
+        )
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return np.asarray(matrix / np.where(norms > 0, norms, 1), np.float32)
+
+
+def _refuse_repeats(
+    rows: Rows, known: Rows, filled: npt.NDArray[np.bool_], names: pa.Array, file: Path, first: int
+) -> None:
+    seen: set[int] = set()
+    for i in known.tolist():
+        if filled[rows[i]] or rows[i] in seen:
+            raise DataError(
+                f"{file}, row {first + i}: the id {names[i].as_py()!r} has a vector already",
+                "keep one vector per item",
+            )
+        seen.add(int(rows[i]))
+
+
+def _records(vectors: npt.NDArray[np.float32], info: EncoderInfo) -> npt.NDArray[Any]:
+    records = np.zeros(len(vectors), RECORD)
+    records["key"] = hashes([item_key(info.fingerprint, None, vector.tobytes()) for vector in vectors])
+    records["image_size"] = NO_FILE
+    records["status"] = Status.DONE
+    return records
+
+
+def _blanks(store: Store, filled: npt.NDArray[np.bool_]) -> None:
+    """Records for the items that the file lacks."""
+    dim = store.vectors.dtype.shape[0]
+    missing = np.flatnonzero(~filled)
+    for start in range(0, len(missing), CHUNK):
+        rows = missing[start : start + CHUNK]
+        records = np.zeros(len(rows), RECORD)
+        records["image_size"], records["status"] = NO_FILE, Status.DONE
+        store.write(rows, np.zeros((len(rows), dim), np.float32), records)
+
+
+def _notes(missing: int, unknown: int, file: Path) -> Iterator[str]:
+    if missing:
+        yield f"{missing} items of the catalogue have no vector in {file}; they count as items without content"
+    if unknown:
+        yield f"{unknown} vectors of {file} are of items that are not in the catalogue"

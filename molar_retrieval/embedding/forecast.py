@@ -1,0 +1,180 @@
+"""``molar embed --dry-run``: what a run would take, from a small sample through the encoder."""
+
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.embedding.clock import Clock
+from molar_retrieval.embedding.earlier import Earlier
+from molar_retrieval.embedding.reader import load_photo
+from molar_retrieval.embedding.resolve import resolve
+from molar_retrieval.embedding.rowfile import Rows
+from molar_retrieval.embedding.run import KIND, Describer, EncoderLoader, unchanged, with_registry, work_name
+from molar_retrieval.embedding.source import Scan, Source, scan, sees
+from molar_retrieval.embedding.work import Work, disk_bytes
+from molar_retrieval.encoders.base import Encoder, EncoderInfo, EncoderInput
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace import Workspace
+
+SAMPLE = 16
+_BOOKKEEPING_BYTES = 200  # of memory per item: plan, keys, places of texts
+
+
+@dataclass(frozen=True)
+class EmbedForecast:
+    """What a run of embedding would do.
+
+    Attributes:
+        items: Items in the catalogue.
+        to_encode: Items that would go through the encoder.
+        reused: Items whose vector is there already, or of which there is nothing to see.
+        seconds: Predicted duration, loading the encoder included.
+        load_seconds: What loading the encoder took just now.
+        items_per_second: Of the sample; 0 where nothing is to be encoded.
+        sampled: How many items were encoded to find out.
+        disk_bytes: What the new version takes; while it is made, the earlier one takes its own beside it.
+        memory_bytes: Highest memory of this process, with the encoder loaded and the sample encoded.
+        dim: Length of the vectors; None where nothing is to be encoded and there are no vectors yet.
+        notes: How to read the figures.
+    """
+
+    items: int
+    to_encode: int
+    reused: int
+    seconds: float
+    load_seconds: float
+    items_per_second: float
+    sampled: int
+    disk_bytes: int
+    memory_bytes: int
+    dim: int | None
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The forecast as plain data."""
+        return {**asdict(self), "notes": list(self.notes)}
+
+    def lines(self) -> list[str]:
+        """The forecast in a few lines for people."""
+        first = f"{self.items:,} items: {self.to_encode:,} to encode, {self.reused:,} vectors reused"
+        if not self.to_encode:
+            return [first, *self.notes]
+        took = (
+            f"about {_duration(self.seconds)} at {self.items_per_second:,.1f} items/s, {self.disk_bytes / 1e6:,.0f} MB"
+        )
+        return [first, f"{took} on disk", *self.notes]
+
+
+def dry_run(
+    workspace: Workspace,
+    settings: EmbedSettings,
+    *,
+    progress: Progress = SILENT,
+    encoder_loader: EncoderLoader | None = None,
+    describe: Describer | None = None,
+    sample: int = SAMPLE,
+) -> EmbedForecast:
+    """Predict time, disk and memory of :func:`~molar_retrieval.embedding.embed`; writes nothing.
+
+    Args:
+        workspace: With a prepared catalogue.
+        settings: Which encoder, and how it runs.
+        progress: Told how far it is.
+        encoder_loader: Loads the encoder; by default the registry does.
+        describe: Says what the encoder is; by default the registry does.
+        sample: How many items are encoded to measure the rate.
+
+    Raises:
+        MissingArtefactError: If no catalogue was prepared.
+        BackendError: If the encoder is not available.
+    """
+    describe, encoder_loader = with_registry(workspace, describe, encoder_loader)
+    source, info, clock = Source.open(workspace), describe(settings), Clock()
+    look = scan(source, info)
+    rows, dim = _pending(workspace, settings, source, look, info, progress)
+    if not len(rows):
+        return _forecast(source.count, 0, dim, 0.0, 0.0, 0)
+    with clock("load"):
+        encoder = encoder_loader(settings)
+    chosen = _representative(rows, look, sample)
+    seconds = _time(encoder, source, chosen, settings.batch_size)
+    return _forecast(source.count, len(rows), encoder.dim, clock.seconds["load"], seconds, len(chosen))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _pending(
+    workspace: Workspace, settings: EmbedSettings, source: Source, look: Scan, info: EncoderInfo, progress: Progress
+) -> tuple[Rows, int | None]:
+    """The rows that a run would encode, and the dimension as far as it is known."""
+    artefacts, nothing = workspace[KIND], np.zeros(0, np.int64)
+    if (report := unchanged(artefacts, look, info.name, Clock())) is not None:
+        return nothing, report.dim
+    work = Work.resume(artefacts.root / f"{work_name(look, settings)}.partial")
+    if work is not None:
+        work.close()
+        return np.concatenate([nothing, *map(work.plan.rows, work.todo)]), work.head.dim
+    earlier = Earlier.collect(artefacts, info.fingerprint)
+    known = resolve(source, look, info, earlier, progress, None)
+    earlier.close()
+    return np.flatnonzero(known.pending), earlier.dim
+
+
+def _representative(rows: Rows, look: Scan, sample: int) -> Rows:
+    """Rows at even distances in the order of text length."""
+    ordered = rows[np.argsort(look.lengths[rows], kind="stable")]
+    return ordered[np.unique(np.linspace(0, len(ordered) - 1, min(sample, len(ordered))).astype(np.int64))]
+
+
+def _time(encoder: Encoder, source: Source, rows: Rows, batch_size: int) -> float:
+    """Seconds for the sampled rows, after a first item that warms the encoder up."""
+    reads, looks = sees(encoder.info)
+    found = source.inputs(rows.tolist())
+    inputs = []
+    for text, image in (found[row] for row in rows.tolist()):
+        photo = load_photo(source.folder, image).image if image is not None and looks else None
+        if (reads and text) or photo is not None:
+            inputs.append(EncoderInput(text if reads else None, photo))
+    if not inputs:
+        return 0.0
+    encoder.encode(inputs[:1])
+    size = min(batch_size, 8)
+    started = perf_counter()
+    for start in range(0, len(inputs), size):
+        encoder.encode(inputs[start : start + size])
+    return perf_counter() - started
+
+
+def _forecast(items: int, pending: int, dim: int | None, load: float, seconds: float, sampled: int) -> EmbedForecast:
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    notes = [
+        f"memory: {memory / 1e9:.1f} GB with the sample; it does not grow with the catalogue except for some "
+        f"{_BOOKKEEPING_BYTES} bytes per item ({items * _BOOKKEEPING_BYTES / 1e6:.0f} MB)"
+    ]
+    if pending:
+        notes.insert(0, f"from a sample of {sampled} items of all text lengths, encoded in {seconds:.2f} s; ± 30 %")
+    else:
+        notes.insert(0, "nothing is to be encoded")
+    rate = sampled / seconds if seconds else 0.0
+    return EmbedForecast(
+        items=items,
+        to_encode=pending,
+        reused=items - pending,
+        seconds=round(load + (pending / rate if rate else 0.0), 2),
+        load_seconds=round(load, 2),
+        items_per_second=round(rate, 2),
+        sampled=sampled,
+        disk_bytes=disk_bytes(items, dim or 0),
+        memory_bytes=memory,
+        dim=dim,
+        notes=tuple(notes),
+    )
