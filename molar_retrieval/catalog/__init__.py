@@ -1,1 +1,38 @@
 """Reading a catalogue: columns, photos, the text of an item."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from molar_retrieval.catalog.catalogue import Catalogue
+    from molar_retrieval.catalog.images import ImageError, open_image
+    from molar_retrieval.catalog.prepare import is_current, prepare_catalogue
+    from molar_retrieval.catalog.resolve import read_spec
+    from molar_retrieval.catalog.spec import CatalogueSpec
+else:
+    # Loaded on demand: a command that only opens a catalogue needs neither Pillow nor the readers.
+    _HOMES = {
+        "Catalogue": "catalogue",
+        "CatalogueSpec": "spec",
+        "ImageError": "images",
+        "is_current": "prepare",
+        "open_image": "images",
+        "prepare_catalogue": "prepare",
+        "read_spec": "resolve",
+    }
+
+    def __getattr__(name):  # noqa: ANN001, ANN202
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+__all__ = [
+    "Catalogue",
+    "CatalogueSpec",
+    "ImageError",
+    "is_current",
+    "open_image",
+    "prepare_catalogue",
+    "read_spec",
+]

@@ -1,1 +1,38 @@
 """Reading and ordering an interaction log."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from molar_retrieval.interactions.holdout import Holdout, holdout_last
+    from molar_retrieval.interactions.log import InteractionLog
+    from molar_retrieval.interactions.matrix import to_csr
+    from molar_retrieval.interactions.prepare import is_current, prepare_interactions
+    from molar_retrieval.interactions.write import write_log
+else:
+    # Loaded on demand: a command that only opens a log needs neither the readers nor SciPy.
+    _HOMES = {
+        "Holdout": "holdout",
+        "InteractionLog": "log",
+        "holdout_last": "holdout",
+        "is_current": "prepare",
+        "prepare_interactions": "prepare",
+        "to_csr": "matrix",
+        "write_log": "write",
+    }
+
+    def __getattr__(name):  # noqa: ANN001, ANN202
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+__all__ = [
+    "Holdout",
+    "InteractionLog",
+    "holdout_last",
+    "is_current",
+    "prepare_interactions",
+    "to_csr",
+    "write_log",
+]

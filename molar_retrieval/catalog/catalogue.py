@@ -1,0 +1,80 @@
+"""A prepared catalogue: what the other steps read."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from molar_retrieval.columns import ITEM_ID
+from molar_retrieval.ids import IdMap
+from molar_retrieval.workspace import Manifest
+
+ITEMS_FILE = "items.parquet"
+
+
+class Catalogue:
+    """The clean items of a catalogue, in the order of its file.
+
+    Args:
+        version: A folder of the workspace's ``catalogue`` store.
+        manifest: Its manifest.
+    """
+
+    def __init__(self, version: Path, manifest: Manifest) -> None:
+        self.version = version
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, version_folder: Path) -> "Catalogue":
+        """Open a version of the ``catalogue`` artefact.
+
+        Raises:
+            StaleArtefactError: If its manifest is unreadable.
+        """
+        return cls(version_folder, Manifest.read(version_folder))
+
+    def __len__(self) -> int:
+        return int(self.manifest.facts["items"])
+
+    @cached_property
+    def ids(self) -> IdMap:
+        """The item ids; an item's row is its place in the file, rejected rows left out."""
+        return IdMap(pq.read_table(self.version / ITEMS_FILE, columns=[ITEM_ID], use_threads=False)[ITEM_ID])
+
+    @property
+    def folder(self) -> Path:
+        """The source folder, to which the photos' paths are relative."""
+        return Path(self.manifest.facts["folder"])
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Payload fields that can be filtered, with their kind: ``keyword``, ``integer``, ``float`` or ``bool``."""
+        return dict(self.manifest.facts["fields"])
+
+    @property
+    def payload(self) -> tuple[str, ...]:
+        """All payload fields, including long texts that are for display only."""
+        return tuple(self.manifest.facts["payload"])
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The source columns that enter the text."""
+        return tuple(self.manifest.facts["attributes"])
+
+    @property
+    def language(self) -> str | None:
+        """The language of the texts: as ``catalog.toml`` says, else guessed, else None."""
+        language: str | None = self.manifest.facts["language"]
+        return language
+
+    def batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
+        """Read some columns of all items, in order and in bounded memory.
+
+        Args:
+            columns: ``item_id``, ``title``, ``description``, ``image``, ``text`` or payload fields.
+            size: Rows per batch; only the last one is shorter.
+        """
+        with pq.ParquetFile(self.version / ITEMS_FILE) as file:
+            yield from file.iter_batches(size, columns=list(columns), use_threads=False)

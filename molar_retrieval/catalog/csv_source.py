@@ -1,0 +1,161 @@
+"""Reading CSV a piece at a time, every value first as it is written."""
+
+import csv
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.errors import DataError
+
+_BLOCK = 8 << 20
+_DELIMITERS = ",;\t|"
+# Numbers of up to 18 digits; a leading zero (007) makes a code of it.
+_PATTERNS: tuple[tuple[pa.DataType, str], ...] = (
+    (pa.bool_(), r"^(?i:true|false)$"),
+    (pa.int64(), r"^[+-]?(0|[1-9][0-9]{0,17})$"),
+    (pa.float64(), r"^[+-]?((0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?|(?i:nan|inf|infinity))$"),
+)
+
+
+class CsvSource:
+    """A CSV file with a header; see :class:`~molar_retrieval.catalog.sources.Source`.
+
+    The delimiter is the one of comma, semicolon, tab and bar that the header has most of. An empty field is a
+    missing value. Rows with too many or too few fields, and rows that are not UTF-8, are rejected.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._names, self._delimiter = _read_header(path)
+
+    @property
+    def names(self) -> list[str]:
+        """The column names."""
+        return list(self._names)
+
+    @property
+    def total(self) -> int | None:
+        """Unknown."""
+        return None
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Names and types: what fits all values of a column; the file is read once for it."""
+        fitting = {name: [kind for kind, _ in _PATTERNS] for name in self._names}
+        seen: set[str] = set()
+        for rows in self.batches(self._names, 0, as_written=self._names):
+            for name, array in zip(self._names, rows.batch.columns, strict=True):
+                if array.null_count < len(array):
+                    seen.add(name)
+                    fitting[name] = [kind for kind in fitting[name] if _fits(array, kind)]
+        return pa.schema([(n, fitting[n][0] if n in seen and fitting[n] else pa.string()) for n in self._names])
+
+    def batches(
+        self, columns: Sequence[str], size: int, rejects: Rejects | None = None, as_written: Collection[str] = ()
+    ) -> Iterator[Rows]:
+        """Read some columns; the size of a batch follows from the block that the parser reads."""
+        typed = [] if set(columns) <= set(as_written) else [name for name in columns if name not in as_written]
+        kinds = {name: self.schema.field(name).type if name in typed else pa.string() for name in columns}
+        skipped: list[int] = []
+        good = 0
+        try:
+            for batch in self._open(columns, skipped, rejects):
+                numbers = _row_numbers(good, len(batch), skipped)
+                good += len(batch)
+                rows = _decoded(Rows(numbers, batch), self.path.name, rejects)
+                arrays = [_typed(array, kinds[n]) for n, array in zip(columns, rows.batch.columns, strict=True)]
+                yield Rows(rows.numbers, pa.RecordBatch.from_arrays(arrays, list(columns)))
+        except pa.ArrowException as error:
+            raise DataError(f"{self.path} is not a readable CSV file: {error}", "correct the file") from error
+
+    def _open(self, columns: Sequence[str], skipped: list[int], rejects: Rejects | None) -> Any:
+        def skip(row: Any) -> str:
+            number = row.number - 1  # the parser counts the header
+            skipped.append(number)
+            if rejects is not None:
+                detail = f"{row.actual_columns} instead of {row.expected_columns}"
+                rejects.add(self.path.name, number, None, "wrong number of fields", detail)
+            return "skip"
+
+        return pa_csv.open_csv(
+            self.path,
+            # Without threads the parser knows the number of a bad row.
+            read_options=pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK),
+            parse_options=pa_csv.ParseOptions(
+                delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=skip
+            ),
+            convert_options=pa_csv.ConvertOptions(
+                include_columns=list(columns),
+                column_types=dict.fromkeys(self._names, pa.binary()),
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=True,
+            ),
+        )
+
+
+def _read_header(path: Path) -> tuple[list[str], str]:
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            line = file.readline()
+            file.seek(0)
+            delimiter = max(_DELIMITERS, key=line.count)
+            names = next(csv.reader(file, delimiter=delimiter), [])
+        "".join(names).encode("utf-8")
+    except (OSError, UnicodeEncodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a readable CSV file: {error}", "save it as UTF-8 with a header line") from error
+    if not any(name.strip() for name in names):
+        raise DataError(f"{path} is empty", "write a header line with the column names and a line for each row")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{path} has two columns called {twice!r}", "rename one of them")
+    return names, delimiter
+
+
+def _row_numbers(good: int, n: int, skipped: Sequence[int]) -> npt.NDArray[np.int64]:
+    """The numbers of the good rows ``good`` … ``good + n - 1`` (from 0), given the numbers of all skipped ones."""
+    numbers = np.arange(good + 1, good + n + 1, dtype=np.int64)
+    gaps = np.asarray(skipped, np.int64) - np.arange(len(skipped))  # good rows before each skipped one, plus 1
+    return numbers + np.searchsorted(gaps, numbers, side="right")
+
+
+def _decoded(rows: Rows, file: str, rejects: Rejects | None) -> Rows:
+    """Bytes as strings; rows that are not UTF-8 are rejected."""
+    try:
+        arrays = [column.cast(pa.string()) for column in rows.batch.columns]
+        return Rows(rows.numbers, pa.RecordBatch.from_arrays(arrays, rows.batch.schema.names))
+    except pa.ArrowInvalid:
+        good = np.array([all(_is_utf8(value) for value in row.values()) for row in rows.batch.to_pylist()])
+    for number in rows.numbers[~good]:
+        if rejects is not None:
+            rejects.add(file, number, None, "not UTF-8")
+    return _decoded(Rows(rows.numbers[good], rows.batch.filter(pa.array(good))), file, rejects)
+
+
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        return value is None or bool(value.decode("utf-8") or True)
+    except UnicodeDecodeError:
+        return False
+
+
+def _fits(array: pa.Array, kind: pa.DataType) -> bool:
+    pattern = next(pattern for known, pattern in _PATTERNS if known == kind)
+    return bool(pc.all(pc.match_substring_regex(array, pattern), min_count=0).as_py())
+
+
+def _typed(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    if kind == pa.string():
+        return array
+    if kind == pa.bool_():
+        return pc.equal(pc.utf8_lower(array), "true")
+    return pc.utf8_ltrim(array, "+").cast(kind)

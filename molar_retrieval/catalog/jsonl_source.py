@@ -1,0 +1,176 @@
+"""Reading JSON lines a piece at a time."""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.values import STRING_LIST
+from molar_retrieval.errors import DataError
+
+_PEEK = 1000
+_CHUNK = 4096
+_MOST_ROWS = 131_072  # as Python objects they take far more memory than as a batch
+_SIMPLE = {type(None): "null", bool: "bool", float: "float", str: "string"}
+_OBJECT = pa.struct([])
+
+
+class JsonlSource:
+    """A file with one JSON object a line; see :class:`~molar_retrieval.catalog.sources.Source`.
+
+    Row numbers are line numbers. Lines that are not a JSON object are rejected.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error}", "check the file and its permissions") from error
+        if start.startswith(b"["):
+            raise DataError(f"{path} is one JSON array, not JSON lines", "write one object a line, without brackets")
+
+    @property
+    def names(self) -> list[str]:
+        """The keys of the first 1,000 rows."""
+        return list(dict.fromkeys(key for _, row in islice(self._rows(None), _PEEK) for key in row))
+
+    @property
+    def total(self) -> int | None:
+        """Unknown."""
+        return None
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Keys and types: what fits all values of a key; the file is read once for it."""
+        kinds: dict[str, set[str]] = {}
+        for _, row in self._rows(None):
+            for key, value in row.items():
+                kinds.setdefault(key, set()).add(_kind(value))
+        return pa.schema([(key, _unified(found)) for key, found in kinds.items()])
+
+    def batches(
+        self, columns: Sequence[str], size: int, rejects: Rejects | None = None, as_written: Collection[str] = ()
+    ) -> Iterator[Rows]:
+        """Read some keys of every object; a missing key is a missing value."""
+        typed = [name for name in columns if name not in as_written]
+        kinds = {name: self.schema.field(name).type for name in typed} if typed else {}
+        rows = self._rows(rejects)
+        while chunk := list(islice(rows, min(size, _MOST_ROWS))):
+            values = [[row.get(name) for _, row in chunk] for name in columns]
+            arrays = [_array(v, kinds.get(name, pa.string())) for name, v in zip(columns, values, strict=True)]
+            numbers = np.array([number for number, _ in chunk], np.int64)
+            yield Rows(numbers, pa.RecordBatch.from_arrays(arrays, list(columns)))
+
+    def _rows(self, rejects: Rejects | None) -> Iterator[tuple[int, dict[str, Any]]]:
+        with self.path.open("rb") as file:
+            first = 1
+            while lines := list(islice(file, _CHUNK)):
+                objects = _parse_together(lines)
+                if objects is None:
+                    yield from self._one_by_one(first, lines, rejects)
+                else:
+                    yield from enumerate(objects, first)
+                first += len(lines)
+
+    def _one_by_one(
+        self, first: int, lines: Sequence[bytes], rejects: Rejects | None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, line in enumerate(lines, first):
+            if not line.strip():
+                continue
+            row = _parse(line)
+            if isinstance(row, dict):
+                yield number, row
+            elif rejects is not None:
+                rejects.add(self.path.name, number, None, row)
+
+
+def _parse_together(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
+    """The objects of many lines, parsed at one go; None where something is wrong with one of them."""
+    text = b"[" + b",".join(lines) + b"]"
+    if b"\\ud" in text or b"\\uD" in text or not all(line.startswith(b"{") for line in lines):
+        return None
+    try:
+        objects = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    fine = len(objects) == len(lines) and all(type(row) is dict for row in objects)
+    return objects if fine else None
+
+
+def _parse(line: bytes) -> dict[str, Any] | str:
+    """The object of a line, or what is wrong with it."""
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return "not UTF-8"
+    except (ValueError, RecursionError):
+        return "not a JSON object"
+    if not isinstance(row, dict):
+        return "not a JSON object"
+    return row if _is_unicode(row) else "half of a surrogate pair"
+
+
+def _is_unicode(row: dict[str, Any]) -> bool:
+    try:
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    simple = _SIMPLE.get(type(value))
+    if simple is not None:
+        return simple
+    if isinstance(value, int):
+        return "integer" if -(2**63) <= value < 2**63 else "string"
+    flat = isinstance(value, list) and not any(isinstance(element, list | dict) for element in value)
+    return "list" if flat else "object"
+
+
+def _unified(kinds: set[str]) -> pa.DataType:
+    kinds = kinds - {"null"}
+    if "object" in kinds:
+        return _OBJECT
+    if "list" in kinds:
+        return STRING_LIST
+    if not kinds:
+        return pa.null()
+    if kinds == {"bool"}:
+        return pa.bool_()
+    if kinds == {"integer"}:
+        return pa.int64()
+    return pa.float64() if kinds <= {"integer", "float"} else pa.string()
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if kind == _OBJECT:
+        return pa.nulls(len(values), pa.null())
+    if kind == pa.string():
+        values = [_written(value) for value in values]
+    elif kind == pa.float64():
+        values = [None if value is None else float(value) for value in values]
+    elif kind == STRING_LIST:
+        values = [None if v is None else [_written(e) for e in (v if isinstance(v, list) else [v])] for v in values]
+    return pa.array(values, kind)
+
+
+def _written(value: Any) -> str | None:
+    """A value as a person would write it; None for what is no single value."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if value is None or isinstance(value, list | dict) or value != value:
+        return None
+    return json.dumps(value)

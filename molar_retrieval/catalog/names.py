@@ -1,0 +1,65 @@
+"""Well-known column names: what a column means where ``catalog.toml`` does not say."""
+
+import re
+from collections.abc import Sequence
+
+ITEM_ID = ("item_id", "itemid", "id", "sku", "asin", "product_id", "productid", "article_id", "movie_id", "movieid")
+TITLE = ("title", "name", "product_name", "item_name", "prod_name", "headline")
+DESCRIPTION = ("description", "desc", "detail_desc", "product_description", "overview", "summary", "plot", "text")
+IMAGE = ("image", "image_path", "photo", "picture", "img", "image_file", "poster", "thumbnail")
+
+USER_ID = ("user_id", "userid", "user", "customer_id", "customerid", "visitor_id", "session_id")
+LOG_ITEM_ID = (*ITEM_ID[:2], "item", *ITEM_ID[3:])
+TIMESTAMP = ("timestamp", "time", "ts", "datetime", "date", "event_time", "created_at", "unixreviewtime", "t_dat")
+POSITION = ("position",)
+WEIGHT = ("weight",)
+EVENT = ("event", "event_type", "action")
+
+_ID_ENDINGS = ("id", "ids", "uuid", "guid", "sku", "ean", "gtin", "isbn", "asin", "upc", "barcode", "code", "codes")
+_KEY_ENDINGS = ("hash", "slug", "key")
+_LINK_WORDS = ("url", "urls", "uri", "href", "link", "links", "image", "images", "photo", "photos", "thumbnail")
+_FILE_WORDS = ("path", "filename")
+_TIME_ENDINGS = ("date", "time", "timestamp", "datetime", "at", "day", "year", "month")
+_COUNT_WORDS = ("count", "counts", "num", "number", "n", "sales", "sold", "purchases", "orders", "clicks", "views")
+_ESTEEM_WORDS = ("popularity", "popular", "rank", "rating", "ratings", "score", "bestseller", "trending")
+_SOURCE_ENDINGS = ("source", "sources", "provenance")
+
+
+def well_known(known: Sequence[str], names: Sequence[str]) -> str | None:
+    """The column that goes by the first of the ``known`` names, whatever its case; None where there is none."""
+    folded = {name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in reversed(names)}
+    return next((folded[name] for name in known if name in folded), None)
+
+
+def words(name: str) -> list[str]:
+    """The words of a column name: ``tmdbId`` and ``tmdb_id`` are both ``tmdb``, ``id``."""
+    return re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower())
+
+
+def not_input_by_name(name: str) -> str | None:
+    """Why a column of this name is no input for the encoder by default; None where the name says nothing."""
+    parts = words(name)
+    if not parts:
+        return None
+    if parts[-1] in {*_ID_ENDINGS, *_KEY_ENDINGS}:
+        return "its name is that of an id or a code"
+    if {*_LINK_WORDS, *_FILE_WORDS} & set(parts):
+        return "its name is that of a link or a file"
+    if parts[-1] in _TIME_ENDINGS:
+        return "its name is that of a time"
+    if {*_COUNT_WORDS, *_ESTEEM_WORDS} & set(parts):
+        return "its name is that of a number that may be made from the log"
+    if parts[-1] in _SOURCE_ENDINGS:
+        return "its name says where another column comes from"
+    return None
+
+
+def is_variant(name: str, of: str) -> bool:
+    """Whether a name is another one with words before or after it: ``original_title``, ``alt_titles``, ``title_en``."""
+    parts, base = [_singular(w) for w in words(name)], [_singular(w) for w in words(of)]
+    n = len(base)
+    return 0 < n < len(parts) and base in (parts[:n], parts[-n:])
+
+
+def _singular(word: str) -> str:
+    return word.removesuffix("s") if len(word) > 3 and not word.endswith("ss") else word

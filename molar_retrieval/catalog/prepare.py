@@ -1,0 +1,221 @@
+"""From a catalogue folder to the workspace's ``catalogue`` artefact."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from molar_retrieval import fingerprint
+from molar_retrieval.catalog import rejects as side_file
+from molar_retrieval.catalog.attributes import LONG
+from molar_retrieval.catalog.catalogue import ITEMS_FILE
+from molar_retrieval.catalog.digest import TableDigest
+from molar_retrieval.catalog.language import guess_language
+from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
+from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.resolve import items_source, resolve
+from molar_retrieval.catalog.sources import Source, find_file
+from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings, CatalogueSpec
+from molar_retrieval.catalog.stamps import file_stamps, tree_stamp
+from molar_retrieval.catalog.values import join_present
+from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
+from molar_retrieval.errors import DataError
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.versions import library_versions
+from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
+
+KIND = "catalogue"
+RULES = 1
+"""Number of the rules by which a catalogue is read; a change of them makes every prepared catalogue stale."""
+_ROW_GROUP = 131_072
+_ROW_GROUP_BYTES = 32 << 20
+_LANGUAGE_SAMPLE = 2_000
+_KINDS = {pa.int64(): "integer", pa.float64(): "float", pa.bool_(): "bool"}
+
+
+def is_current(folder: Path, workspace: Workspace) -> bool:
+    """Whether the workspace's catalogue was made from the files as they are now, told by size and time."""
+    manifest = workspace[KIND].manifest
+    return manifest is not None and manifest.facts.get("sources") == _sources(folder, _roots(manifest))
+
+
+def prepare_catalogue(folder: Path, workspace: Workspace, progress: Progress | None = None) -> Manifest:
+    """Read, check and clean a catalogue into the workspace; nothing happens where its files have not changed.
+
+    Args:
+        folder: The catalogue: ``items.parquet``, ``.csv`` or ``.jsonl``, perhaps ``images/`` and ``catalog.toml``.
+        workspace: Where the result goes.
+        progress: Is told how far it is.
+
+    Returns:
+        The manifest of the live version; its facts count items and rejects.
+
+    Raises:
+        DataError: If the catalogue is unusable as a whole.
+        SettingsError: If ``catalog.toml`` has an unknown key.
+    """
+    progress = progress or SILENT
+    store = workspace[KIND]
+    with workspace.lock(KIND):
+        current = store.manifest
+        if current is not None and is_current(folder, workspace):
+            return current
+        before = _sources(folder)
+        source = items_source(folder)
+        spec = resolve(CatalogueSettings.read(folder), source)
+        partial = empty_partial(store)
+        with Rejects(partial / side_file.FILE_NAME) as rejects:
+            facts, reader_roots = _write(source, spec, folder, partial, rejects, progress)
+        facts["sources"] = {**before, "photos": tree_stamp(folder, reader_roots)}
+        shaping = spec.model_dump(mode="json", include={"items", "text"})
+        name = fingerprint.of_json([RULES, shaping, facts["content"], facts["photos"]])
+        settings = {"items": shaping["items"], **shaping["text"], "left_out": spec.left_out}
+        manifest = Manifest(KIND, name, settings=settings, facts=facts, versions=library_versions("pyarrow", "pillow"))
+        progress.note(_summary(facts))
+        return publish(workspace, KIND, partial, manifest)
+
+
+def empty_partial(store: ArtefactStore) -> Path:
+    """An empty folder for a version whose name follows from its content."""
+    folder = store.partial("preparing")
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return folder
+
+
+def publish(workspace: Workspace, kind: str, partial: Path, manifest: Manifest) -> Manifest:
+    """Make a finished version the live one; where its content is the live one's, only what is said about it changes."""
+    store = workspace[kind]
+    live = store.current
+    if live is not None and live.name == manifest.fingerprint:
+        (partial / side_file.FILE_NAME).replace(live / side_file.FILE_NAME)
+        manifest.write(live)
+        shutil.rmtree(partial)
+        return manifest
+    named = partial.with_name(f"{manifest.fingerprint}.partial")
+    shutil.rmtree(named, ignore_errors=True)
+    store.publish(partial.rename(named), manifest)
+    return manifest
+
+
+def _write(
+    source: Source, spec: CatalogueSpec, folder: Path, partial: Path, rejects: Rejects, progress: Progress
+) -> tuple[dict[str, Any], set[str]]:
+    reader = ItemReader(source, spec, folder, rejects)
+    tally = _Tally(reader.schema)
+    progress.start("reading the catalogue", source.total)
+    with pq.ParquetWriter(partial / ITEMS_FILE, reader.schema, compression="zstd") as writer:
+        for batch in _gathered(reader, progress):
+            tally.add(batch)
+            writer.write_batch(batch)
+    progress.finish()
+    if not tally.items:
+        raise _unusable(source.path, reader.rows, rejects)
+    return _facts(spec, folder, reader, tally, rejects), reader.roots
+
+
+def _gathered(reader: ItemReader, progress: Progress) -> Iterator[pa.RecordBatch]:
+    """Batches large enough for a row group."""
+    waiting: list[pa.RecordBatch] = []
+    done = 0
+    for batch in reader:
+        waiting.append(batch)
+        progress.advance(reader.rows - done)
+        done = reader.rows
+        if sum(map(len, waiting)) >= _ROW_GROUP or sum(b.nbytes for b in waiting) >= _ROW_GROUP_BYTES:
+            yield pa.concat_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_batches(waiting)
+
+
+class _Tally:
+    """Counts and digests what is written."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.items = 0
+        self.present = dict.fromkeys((TITLE, DESCRIPTION, IMAGE, TEXT), 0)
+        self.content = TableDigest(schema)
+        self.ids = TableDigest(pa.schema([schema.field(ITEM_ID)]))
+        self.sample: list[str] = []
+        self.lengths: dict[str, list[int]] = {}
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self.items += len(batch)
+        for name in self.present:
+            self.present[name] += len(batch) - batch[name].null_count
+        self.content.update(batch)
+        self.ids.update(batch.select([ITEM_ID]))
+        if len(self.sample) < _LANGUAGE_SAMPLE:
+            texts = join_present([batch[TITLE], batch[DESCRIPTION]], " ").drop_null()
+            self.sample += texts.slice(0, _LANGUAGE_SAMPLE).to_pylist()
+        for field in batch.schema:
+            if field.type == pa.string():
+                characters = pc.sum(pc.utf8_length(batch[field.name])).as_py() or 0
+                seen = self.lengths.setdefault(field.name, [0, 0])
+                seen[0] += characters
+                seen[1] += len(batch) - batch[field.name].null_count
+
+    def is_long(self, name: str) -> bool:
+        """Whether a column is text to be read rather than a keyword."""
+        characters, values = self.lengths.get(name, [0, 0])
+        return characters > LONG * values
+
+
+def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally, rejects: Rejects) -> dict[str, Any]:
+    payload = list(stored_names(spec).values())
+    kinds = {name: _KINDS.get(reader.schema.field(name).type, "keyword") for name in payload}
+    return {
+        "folder": str(folder.resolve()),
+        "items": tally.items,
+        "with_title": tally.present[TITLE],
+        "with_description": tally.present[DESCRIPTION],
+        "with_image": tally.present[IMAGE],
+        "with_text": tally.present[TEXT],
+        "rejects": rejects.total,
+        "rejects_by_kind": dict(rejects.counts.most_common()),
+        "attributes": list(spec.items.attributes),
+        "payload": payload,
+        "renamed": {column: name for column, name in stored_names(spec).items() if column != name},
+        "fields": {name: kind for name, kind in kinds.items() if not tally.is_long(name)},
+        "language": spec.text.language or guess_language(tally.sample),
+        "content": tally.content.result(),
+        "ids": tally.ids.result(),
+        "photos": reader.photos.hexdigest(),
+    }
+
+
+def _unusable(path: Path, rows: int, rejects: Rejects) -> DataError:
+    if not rejects.total:
+        return DataError(f"{path} has no rows", "put at least one item into it")
+    kind, n = rejects.counts.most_common(1)[0]
+    return DataError(
+        f"{path}: none of its {rows:,} rows is usable; {n:,} × {kind} ({rejects.first[kind]})",
+        "correct the file, or name its columns in catalog.toml",
+    )
+
+
+def _summary(facts: dict[str, Any]) -> str:
+    words = f"{facts['items']:,} items, {facts['with_image']:,} with a photo, {facts['with_description']:,} described"
+    if facts["rejects"]:
+        kinds = ", ".join(f"{n:,} × {kind}" for kind, n in facts["rejects_by_kind"].items())
+        words += f"; {facts['rejects']:,} rejects ({kinds})"
+    return words
+
+
+def _sources(folder: Path, roots: Iterable[str] | None = None) -> dict[str, Any]:
+    path = find_file(folder, "items")
+    names = [FILE_NAME, *([path.name] if path else [])]
+    stamps: dict[str, Any] = {"rules": RULES, "files": file_stamps(folder, names)}
+    if roots is not None:
+        stamps["photos"] = tree_stamp(folder, roots)
+    return stamps
+
+
+def _roots(manifest: Manifest) -> list[str]:
+    photos = manifest.facts.get("sources", {}).get("photos", {})
+    return list(photos.get("roots", ()))

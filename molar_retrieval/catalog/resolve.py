@@ -1,0 +1,149 @@
+"""From ``catalog.toml`` and the columns that are there to a :class:`CatalogueSpec`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from molar_retrieval.catalog import names
+from molar_retrieval.catalog.attributes import SAMPLE, choose_attributes
+from molar_retrieval.catalog.sources import Source, find_file, open_source, require_column
+from molar_retrieval.catalog.spec import CatalogueSettings, CatalogueSpec, ItemColumns, ItemSettings
+from molar_retrieval.catalog.template import ATTRIBUTES, Template
+from molar_retrieval.catalog.values import is_bytes, payload_type, split_lists
+from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
+from molar_retrieval.errors import DataError, nearest
+
+_ROLES = {ITEM_ID: names.ITEM_ID, TITLE: names.TITLE, DESCRIPTION: names.DESCRIPTION, IMAGE: names.IMAGE}
+
+
+def read_spec(folder: Path) -> CatalogueSpec:
+    """What the columns of the catalogue in ``folder`` mean: ``catalog.toml``, or the default where it is silent.
+
+    Raises:
+        DataError: If there is no usable items file, or ``catalog.toml`` names what is not there.
+        SettingsError: If ``catalog.toml`` has an unknown key.
+    """
+    return resolve(CatalogueSettings.read(folder), items_source(folder))
+
+
+def items_source(folder: Path) -> Source:
+    """The items file of a catalogue.
+
+    Raises:
+        DataError: If there is none, or it cannot be read.
+    """
+    path = find_file(folder, "items")
+    if path is None:
+        raise DataError(f"{folder} has no items file", "put items.parquet, items.csv or items.jsonl there")
+    return open_source(path)
+
+
+def resolve(settings: CatalogueSettings, source: Source) -> CatalogueSpec:
+    """Resolve settings against the columns of the items file.
+
+    Raises:
+        DataError: If there is no id column, or the settings name a column that is not there.
+    """
+    asked, file, columns = settings.items, source.path.name, source.names
+    roles = _roles(asked, columns, file)
+    for role, name in roles.items():
+        kind = source.schema.field(name).type
+        if payload_type(kind) is None and (role == IMAGE or not is_bytes(kind)):
+            hint = f'name another column in catalog.toml, or do without: [items] exclude = ["{name}"]'
+            raise DataError(f"{file}: the {role} column {name!r} holds {kind}", hint)
+    free = [name for name in columns if name not in roles.values() and name not in asked.exclude]
+    usable = [n for n in free if payload_type(source.schema.field(n).type) is not None]
+    left_out = {name: f"it holds {source.schema.field(name).type}" for name in free if name not in usable}
+    for key, listed in (("exclude", asked.exclude), ("lists", asked.lists), ("attributes", asked.attributes or ())):
+        for name in listed:
+            require_column(name, columns, file, f"items.{key}")
+    if asked.attributes is None:
+        reasons = _default_attributes(source, usable, roles, asked)
+        attributes = tuple(name for name, reason in reasons.items() if reason is None)
+        left_out |= {name: reason for name, reason in reasons.items() if reason is not None}
+    else:
+        attributes = _asked_attributes(asked.attributes, roles, source)
+        left_out |= {name: "catalog.toml does not name it" for name in usable if name not in attributes}
+    items = ItemColumns(
+        **roles,
+        attributes=attributes,
+        payload=tuple(usable),
+        lists=asked.lists,
+        separator=asked.separator,
+    )
+    _check_template(settings.text.template, items, source)
+    return CatalogueSpec(
+        items=items, text=settings.text, interactions=settings.interactions, users=settings.users, left_out=left_out
+    )
+
+
+def field_column(name: str, items: ItemColumns) -> str | None:
+    """The column behind a template field: ``title`` and ``description`` are roles, other fields are columns."""
+    return {TITLE: items.title, DESCRIPTION: items.description}.get(name, name)
+
+
+def _roles(asked: ItemSettings, columns: Sequence[str], file: str) -> dict[str, str]:
+    named = {role: name for role in _ROLES if (name := getattr(asked, role)) is not None}
+    for role, name in named.items():
+        require_column(name, columns, file, f"items.{role}")
+    taken = {*named.values(), *asked.exclude}
+    roles = {}
+    for role, known in _ROLES.items():
+        name = named.get(role) or names.well_known(known, [c for c in columns if c not in taken])
+        if name is not None:
+            roles[role] = name
+    if ITEM_ID not in roles:
+        raise DataError(
+            f"{file} has no id column; its columns are {', '.join(columns)}",
+            'call it item_id, or name it in catalog.toml: [items] item_id = "…"',
+        )
+    return roles
+
+
+def _default_attributes(
+    source: Source, usable: Sequence[str], roles: dict[str, str], asked: ItemSettings
+) -> dict[str, str | None]:
+    sample = _sample(source, usable)
+    for name in set(asked.lists) & set(usable):
+        position = sample.schema.get_field_index(name)
+        sample = sample.set_column(position, name, split_lists(sample[name], asked.separator))
+    texts = [roles[role] for role in (TITLE, DESCRIPTION) if role in roles]
+    return choose_attributes(sample, usable, texts)
+
+
+def _sample(source: Source, columns: Sequence[str]) -> pa.RecordBatch:
+    batches, n = [], 0
+    for rows in source.batches(columns, SAMPLE) if columns else ():
+        batches.append(rows.batch)
+        n += len(rows.batch)
+        if n >= SAMPLE:
+            break
+    if not batches:
+        return pa.RecordBatch.from_arrays([pa.nulls(0, source.schema.field(c).type) for c in columns], list(columns))
+    table = pa.Table.from_batches(batches).slice(0, SAMPLE).combine_chunks()
+    return table.to_batches()[0] if len(table) else batches[0]
+
+
+def _asked_attributes(asked: Sequence[str], roles: dict[str, str], source: Source) -> tuple[str, ...]:
+    for name in asked:
+        role = next((role for role, column in roles.items() if column == name), None)
+        if role is not None:
+            raise DataError(f"catalog.toml: the attribute {name!r} is the {role} already", "take it off the list")
+        if payload_type(source.schema.field(name).type) is None:
+            kind = source.schema.field(name).type
+            raise DataError(f"catalog.toml: the attribute {name!r} holds {kind}", "flatten it to strings or lists")
+    return tuple(dict.fromkeys(asked))
+
+
+def _check_template(template: str, items: ItemColumns, source: Source) -> None:
+    fields = Template.parse(template, "catalog.toml: text.template").fields
+    if not fields:
+        raise DataError("catalog.toml: text.template has no field", "name one: {title}, {attributes}, {description}")
+    usable = [name for name in source.names if payload_type(source.schema.field(name).type) is not None]
+    known = [TITLE, DESCRIPTION, ATTRIBUTES, *usable]
+    for name in fields:
+        if name not in known:
+            close = nearest(name, known, n=1)
+            hint = f"did you mean {{{close[0]}}}?" if close else f"known are {', '.join(known)}"
+            raise DataError(f"catalog.toml: text.template has the field {{{name}}}, which is no column", hint)

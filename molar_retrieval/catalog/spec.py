@@ -1,0 +1,120 @@
+"""What the columns of a catalogue mean: ``catalog.toml`` beside the data, or a sensible default."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from molar_retrieval.catalog.template import DEFAULT
+from molar_retrieval.config import Settings, validated
+from molar_retrieval.errors import DataError
+
+FILE_NAME = "catalog.toml"
+
+
+class ItemSettings(Settings):
+    """``[items]``: columns of the items file; what is not named goes by its well-known name."""
+
+    item_id: str | None = Field(None, description="the id")
+    title: str | None = Field(None, description="the title")
+    description: str | None = Field(None, description="the long text")
+    image: str | None = Field(None, description="path of the photo, relative to the catalogue or to images/")
+    attributes: tuple[str, ...] | None = Field(None, description="columns that enter the text; default: by rule")
+    exclude: tuple[str, ...] = Field((), description="columns that are not kept for filters and display")
+    lists: tuple[str, ...] = Field((), description="text columns that hold several values in one string")
+    separator: str = Field("|", min_length=1, description="what stands between these values")
+
+
+class InteractionSettings(Settings):
+    """``[interactions]``: columns of the log; what is not named goes by its well-known name."""
+
+    user_id: str | None = Field(None, description="who")
+    item_id: str | None = Field(None, description="what")
+    timestamp: str | None = Field(None, description="when")
+    position: str | None = Field(None, description="order among a user's interactions of one time")
+    weight: str | None = Field(None, description="how much an interaction counts, a positive number")
+    event: str | None = Field(None, description="the kind of event; two kinds at one time are no duplicates")
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = Field("auto", description="unit of times that are numbers")
+    time_format: str | None = Field(None, description="strptime format of times that are not ISO 8601")
+
+
+class UserSettings(Settings):
+    """``[users]``: columns of the users file."""
+
+    user_id: str | None = Field(None, description="the id")
+
+
+class TextSettings(Settings):
+    """``[text]``: how an item is put into words."""
+
+    template: str = Field(DEFAULT, description="lines with fields in braces; a line without any value is dropped")
+    language: str | None = Field(None, description="language of the texts, as in BCP 47: en, de, pt-BR")
+
+
+class CatalogueSettings(Settings):
+    """All of ``catalog.toml``."""
+
+    items: ItemSettings = ItemSettings()
+    interactions: InteractionSettings = InteractionSettings()
+    users: UserSettings = UserSettings()
+    text: TextSettings = TextSettings()
+
+    @classmethod
+    def read(cls, folder: Path) -> "CatalogueSettings":
+        """Read ``folder/catalog.toml``; the defaults where there is no such file.
+
+        Raises:
+            DataError: If the file is no TOML.
+            SettingsError: On an unknown key (naming the nearest) or a wrong value.
+        """
+        path = folder / FILE_NAME
+        try:
+            values: Mapping[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            values = {}
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise DataError(f"{path} is not valid TOML: {error}", "correct the line, or delete the file") from error
+        return validated(cls, values, str(path))
+
+
+class ItemColumns(Settings):
+    """Columns of the items file by meaning, resolved against the file.
+
+    Attributes:
+        item_id: The id.
+        title: The title, or None.
+        description: The long text, or None.
+        image: The photo's path, or None: then ``images/<item_id>.jpg`` and its like are looked for.
+        attributes: Columns that enter the text, in order.
+        payload: Columns that are kept for filters and display, in order.
+        lists: Text columns that hold several values in one string.
+        separator: What stands between these values.
+    """
+
+    item_id: str
+    title: str | None = None
+    description: str | None = None
+    image: str | None = None
+    attributes: tuple[str, ...] = ()
+    payload: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+    separator: str = "|"
+
+
+class CatalogueSpec(Settings):
+    """What the columns of a catalogue mean, ready for use.
+
+    Attributes:
+        items: Columns of the items file.
+        text: How an item is put into words.
+        interactions: What ``catalog.toml`` says about the log; resolved when the log is read.
+        left_out: Why each payload column that is no attribute is none, by column.
+    """
+
+    items: ItemColumns
+    text: TextSettings = TextSettings()
+    interactions: InteractionSettings = InteractionSettings()
+    users: UserSettings = UserSettings()
+    left_out: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,107 @@
+"""The interaction log as arrays: one row per interaction, grouped by user, in time order."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from molar_retrieval.columns import TIMESTAMP, USER_ID, WEIGHT
+from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.ids import IdMap
+
+LOG_FILE = "interactions.parquet"
+USERS_FILE = "users.parquet"
+USER, ITEM = "user", "item"
+
+
+@dataclass(frozen=True, eq=False)
+class InteractionLog:
+    """Who took what, when; the interactions of user ``u`` are the rows ``offsets[u]`` to ``offsets[u + 1]``.
+
+    Attributes:
+        users: User keys; a user's row is the order of first appearance in the file.
+        items: The catalogue's ids.
+        offsets: Borders between users, shape (n_users + 1,).
+        item: Item rows, shape (n,).
+        timestamp: Seconds since 1970 in UTC, 0 where the log has no times, shape (n,).
+        weight: How much each interaction counts, shape (n,), or None where all count the same.
+    """
+
+    users: IdMap
+    items: IdMap
+    offsets: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int32]
+    timestamp: npt.NDArray[np.int64]
+    weight: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    @property
+    def n_users(self) -> int:
+        """Number of users."""
+        return len(self.offsets) - 1
+
+    @property
+    def n_items(self) -> int:
+        """Number of items in the catalogue."""
+        return len(self.items)
+
+    @property
+    def user(self) -> npt.NDArray[np.int32]:
+        """The user row of each interaction, shape (n,)."""
+        return np.repeat(np.arange(self.n_users, dtype=np.int32), np.diff(self.offsets))
+
+    def history(self, user_row: int) -> npt.NDArray[np.int32]:
+        """Item rows of one user, oldest first; a view."""
+        return self.item[self.offsets[user_row] : self.offsets[user_row + 1]]
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> "InteractionLog":
+        """The interactions of a mask; users and items keep their rows, a user may be left with nothing.
+
+        Args:
+            keep: Shape (n,).
+        """
+        before = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
+        return replace(
+            self,
+            offsets=before[self.offsets],
+            item=self.item[keep],
+            timestamp=self.timestamp[keep],
+            weight=None if self.weight is None else self.weight[keep],
+        )
+
+    def without_last(self, user_rows: npt.NDArray[np.integer]) -> "InteractionLog":
+        """The log without the last interaction of some users, each of whom must have one."""
+        keep = np.ones(len(self), bool)
+        keep[self.offsets[np.asarray(user_rows, np.int64) + 1] - 1] = False
+        return self.select(keep)
+
+    @classmethod
+    def open(cls, version_folder: Path, items: IdMap) -> Self:
+        """Open a version of the ``interactions`` artefact.
+
+        Args:
+            version_folder: A folder of the workspace's ``interactions`` store.
+            items: The ids of the catalogue that it was made for.
+
+        Raises:
+            StaleArtefactError: If it refers to items that the catalogue does not have.
+        """
+        users = IdMap(pq.read_table(version_folder / USERS_FILE, use_threads=False)[USER_ID])
+        table = pq.read_table(version_folder / LOG_FILE, use_threads=False)
+        item = table[ITEM].to_numpy()
+        if len(item) and int(item.max()) >= len(items):
+            raise StaleArtefactError(f"{version_folder} was made for another catalogue", "run `molar embed CATALOG`")
+        counts = np.bincount(table[USER].to_numpy(), minlength=len(users))
+        return cls(
+            users=users,
+            items=items,
+            offsets=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
+            item=item,
+            timestamp=table[TIMESTAMP].to_numpy(),
+            weight=table[WEIGHT].to_numpy() if WEIGHT in table.column_names else None,
+        )

@@ -1,0 +1,132 @@
+"""From the interactions file of a catalogue to the workspace's ``interactions`` artefact."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from molar_retrieval.catalog import rejects as side_file
+from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.catalog.prepare import empty_partial, publish
+from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.sources import find_file, open_source
+from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
+from molar_retrieval.catalog.stamps import file_stamps
+from molar_retrieval.errors import DataError
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.clean import ordered, without_duplicates
+from molar_retrieval.interactions.columns import log_columns
+from molar_retrieval.interactions.people import check_users
+from molar_retrieval.interactions.read import LogReader
+from molar_retrieval.interactions.times import TimeParser
+from molar_retrieval.interactions.users import UserKeys
+from molar_retrieval.interactions.write import KIND, RULES, log_facts, log_fingerprint, write_tables
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.versions import library_versions
+from molar_retrieval.workspace import Manifest, Workspace
+
+
+def is_current(folder: Path, workspace: Workspace) -> bool:
+    """Whether the workspace's log was made from the files as they are now, and for the items of its catalogue."""
+    manifest = workspace[KIND].manifest
+    return manifest is not None and manifest.facts.get("sources") == _sources(folder, workspace)
+
+
+def prepare_interactions(folder: Path, workspace: Workspace, progress: Progress | None = None) -> Manifest:
+    """Read, check and order a log into the workspace; nothing happens where its files have not changed.
+
+    Args:
+        folder: The catalogue with ``interactions.parquet``, ``.csv`` or ``.jsonl``, perhaps ``users.*``.
+        workspace: Where the result goes; its catalogue must be prepared.
+        progress: Is told how far it is.
+
+    Returns:
+        The manifest of the live version; its facts count interactions, users, duplicates and rejects.
+
+    Raises:
+        MissingArtefactError: If the workspace has no catalogue yet.
+        DataError: If the log is unusable as a whole.
+    """
+    progress = progress or SILENT
+    version, catalogue = workspace["catalogue"].require()
+    inputs = {"catalogue": catalogue.fingerprint}
+    store = workspace[KIND]
+    with workspace.lock(KIND):
+        current = store.manifest
+        if current is not None and is_current(folder, workspace):
+            return _for_catalogue(current, inputs, store.require()[0])
+        sources = _sources(folder, workspace)
+        partial = empty_partial(store)
+        with Rejects(partial / side_file.FILE_NAME) as rejects:
+            facts = _write(folder, Catalogue(version, catalogue), partial, rejects, progress)
+        facts["sources"] = sources
+        name = log_fingerprint(catalogue, facts)
+        settings = {"columns": facts.pop("columns"), "times": facts.pop("times")}
+        versions = library_versions("pyarrow", "numpy")
+        manifest = Manifest(KIND, name, inputs=inputs, settings=settings, facts=facts, versions=versions)
+        progress.note(_summary(facts))
+        return publish(workspace, KIND, partial, manifest)
+
+
+def _for_catalogue(manifest: Manifest, inputs: dict[str, str], folder: Path) -> Manifest:
+    """The manifest, naming the catalogue's present version: its ids are the same, something else in it has changed."""
+    if dict(manifest.inputs) != inputs:
+        manifest = replace(manifest, inputs=inputs)
+        manifest.write(folder)
+    return manifest
+
+
+def _write(folder: Path, catalogue: Catalogue, partial: Path, rejects: Rejects, progress: Progress) -> dict[str, Any]:
+    path = find_file(folder, "interactions")
+    if path is None:
+        raise DataError(
+            f"{folder} has no interactions file",
+            "put interactions.parquet, .csv or .jsonl with user_id, item_id and timestamp there",
+        )
+    settings, source = CatalogueSettings.read(folder), open_source(path)
+    columns = log_columns(settings.interactions, source, catalogue.manifest.settings["items"]["item_id"])
+    times = TimeParser(settings.interactions.time_unit, settings.interactions.time_format)
+    reader = LogReader(source, columns, catalogue.ids, times, rejects)
+    progress.start("reading the interactions", source.total)
+    raw, user_ids = reader.read(progress)
+    progress.finish()
+    if not len(raw):
+        raise _unusable(path, reader.rows, rejects)
+    log = without_duplicates(ordered(raw))
+    users = UserKeys().keys(user_ids)
+    final = log.grouped(IdMap(users), catalogue.ids)
+    facts: dict[str, Any] = {"rows": reader.rows, **log_facts(final), "duplicates": len(raw) - len(log)}
+    facts["users_file"] = check_users(folder, settings.users, user_ids, rejects)
+    facts |= {"rejects": rejects.total, "rejects_by_kind": dict(rejects.counts.most_common())}
+    facts |= {"columns": vars(columns), "times": times.read_as}
+    write_tables(final, partial)
+    return facts
+
+
+def _unusable(path: Path, rows: int, rejects: Rejects) -> DataError:
+    if not rejects.total:
+        return DataError(f"{path} has no rows", "put at least one interaction into it")
+    kind, n = rejects.counts.most_common(1)[0]
+    return DataError(
+        f"{path}: none of its {rows:,} rows is usable; {n:,} × {kind} ({rejects.first[kind]})",
+        "check that the item ids are those of the items file, or name the columns in catalog.toml",
+    )
+
+
+def _summary(facts: dict[str, Any]) -> str:
+    words = f"{facts['interactions']:,} interactions of {facts['users']:,} users with {facts['items']:,} items"
+    if facts["duplicates"]:
+        words += f"; {facts['duplicates']:,} duplicates dropped"
+    if facts["rejects"]:
+        kinds = ", ".join(f"{n:,} × {kind}" for kind, n in facts["rejects_by_kind"].items())
+        words += f"; {facts['rejects']:,} rejects ({kinds})"
+    return words
+
+
+def _sources(folder: Path, workspace: Workspace) -> dict[str, Any]:
+    paths = [path for stem in ("interactions", "users") if (path := find_file(folder, stem)) is not None]
+    catalogue = workspace["catalogue"].manifest
+    return {
+        "rules": RULES,
+        "files": file_stamps(folder, [FILE_NAME, *(path.name for path in paths)]),
+        "items": None if catalogue is None else catalogue.facts["ids"],
+    }

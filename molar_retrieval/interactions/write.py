@@ -1,0 +1,72 @@
+"""Writing a log as the workspace's ``interactions`` artefact."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from molar_retrieval import fingerprint
+from molar_retrieval.catalog import rejects as side_file
+from molar_retrieval.catalog.prepare import empty_partial, publish
+from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.columns import TIMESTAMP, USER_ID, WEIGHT
+from molar_retrieval.interactions.log import ITEM, LOG_FILE, USER, USERS_FILE, InteractionLog
+from molar_retrieval.versions import library_versions
+from molar_retrieval.workspace import Manifest, Workspace
+
+KIND = "interactions"
+RULES = 1
+"""Number of the rules by which a log is read; a change of them makes every prepared log stale."""
+_ROW_GROUP = 1 << 20
+
+
+def write_log(workspace: Workspace, log: InteractionLog, inputs: Mapping[str, str]) -> Manifest:
+    """Publish a log made elsewhere, say the part of another one that training may see.
+
+    Args:
+        workspace: With the catalogue that the log's item rows refer to.
+        log: What to write.
+        inputs: Fingerprints of what it was made from, by kind.
+
+    Raises:
+        MissingArtefactError: If the workspace has no catalogue.
+    """
+    _, catalogue = workspace["catalogue"].require()
+    with workspace.lock(KIND):
+        partial = empty_partial(workspace[KIND])
+        with Rejects(partial / side_file.FILE_NAME):
+            write_tables(log, partial)
+        facts = {**log_facts(log), "rejects": 0, "rejects_by_kind": {}}
+        name = log_fingerprint(catalogue, facts)
+        versions = library_versions("pyarrow", "numpy")
+        return publish(workspace, KIND, partial, Manifest(KIND, name, inputs=inputs, facts=facts, versions=versions))
+
+
+def write_tables(log: InteractionLog, folder: Path) -> None:
+    """Write ``interactions.parquet`` and ``users.parquet``."""
+    arrays = {USER: log.user, ITEM: log.item, TIMESTAMP: log.timestamp}
+    if log.weight is not None:
+        arrays[WEIGHT] = log.weight
+    table = pa.table({name: pa.array(values) for name, values in arrays.items()})
+    pq.write_table(table, folder / LOG_FILE, compression="zstd", row_group_size=_ROW_GROUP)
+    pq.write_table(pa.table({USER_ID: log.users.array.cast(pa.string())}), folder / USERS_FILE, compression="zstd")
+
+
+def log_facts(log: InteractionLog) -> dict[str, Any]:
+    """Counts, and a fingerprint of the content."""
+    arrays = [log.offsets, log.item, log.timestamp, log.weight]
+    parts = [b"" if values is None else np.ascontiguousarray(values).tobytes() for values in arrays]
+    return {
+        "interactions": len(log),
+        "users": log.n_users,
+        "items": int(np.count_nonzero(np.bincount(log.item))),
+        "content": fingerprint.of_bytes([*parts, *(key.encode() for key in log.users.array.to_pylist())]),
+    }
+
+
+def log_fingerprint(catalogue: Manifest, facts: Mapping[str, Any]) -> str:
+    """The name of a version: what is in the log, for which items."""
+    return fingerprint.of_json([RULES, catalogue.facts["ids"], facts["content"]])

@@ -1,0 +1,350 @@
+"""From a folder to the interactions artefact."""
+
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from molar_retrieval.catalog import Catalogue, prepare_catalogue
+from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions import InteractionLog, is_current, prepare_interactions, write_log
+from molar_retrieval.workspace import Workspace
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "shop"
+    path.mkdir()
+    _items(path, list("abcde"))
+    return path
+
+
+@pytest.fixture
+def workspace(tmp_path, folder):
+    workspace = Workspace.for_catalogue(tmp_path / "work", folder)
+    prepare_catalogue(folder, workspace)
+    return workspace
+
+
+def _items(folder, ids):
+    pq.write_table(pa.table({"item_id": ids, "title": [f"thing {i}" for i in ids]}), folder / "items.parquet")
+
+
+def _write(folder, rows, name="interactions.parquet", columns=("user_id", "item_id", "timestamp")):
+    values = list(zip(*rows, strict=True)) if rows else [[] for _ in columns]
+    pq.write_table(pa.table(dict(zip(columns, values, strict=True))), folder / name)
+
+
+def _open(workspace):
+    ids = Catalogue.open(workspace["catalogue"].require()[0]).ids
+    return InteractionLog.open(workspace["interactions"].require()[0], ids)
+
+
+def _histories(workspace):
+    log = _open(workspace)
+    return {log.users.id(u): "".join(log.items.ids(log.history(u))) for u in range(log.n_users)}
+
+
+def _rejects(workspace):
+    table = pq.read_table(workspace["interactions"].require()[0] / "rejects.parquet")
+    return [(r["file"], r["row"], r["item_id"], r["reason"]) for r in table.to_pylist()]
+
+
+def test_order_by_user_time_and_file(folder, workspace):
+    _write(folder, [("v", "a", 5), ("u", "b", 9), ("v", "c", 1), ("u", "a", 9), ("u", "d", 3), ("v", "b", 5)])
+    manifest = prepare_interactions(folder, workspace)
+    assert _histories(workspace) == {"v": "cab", "u": "dba"}
+    log = _open(workspace)
+    assert log.timestamp.tolist() == [1, 5, 5, 3, 9, 9]
+    assert log.item.dtype == np.int32
+    assert log.weight is None
+    assert (manifest.facts["interactions"], manifest.facts["users"], manifest.facts["items"]) == (6, 2, 4)
+    assert manifest.settings["times"] == "s"
+
+
+def test_position_orders_what_has_one_time(folder, workspace):
+    rows = [("u", "a", 1, 3), ("u", "b", 1, None), ("u", "c", 1, 1), ("u", "d", 0, 9), ("u", "e", 1, 3)]
+    _write(folder, rows, columns=("user_id", "item_id", "timestamp", "position"))
+    prepare_interactions(folder, workspace)
+    assert _histories(workspace) == {"u": "dcaeb"}
+
+
+def test_position_alone_orders_a_log_without_times(folder, workspace):
+    _write(folder, [("u", "a", 2), ("u", "b", 1), ("u", "b", 3)], columns=("user_id", "item_id", "position"))
+    manifest = prepare_interactions(folder, workspace)
+    assert _histories(workspace) == {"u": "bab"}
+    assert _open(workspace).timestamp.tolist() == [0, 0, 0]
+    assert manifest.facts["duplicates"] == 0
+
+
+def test_a_log_without_times_keeps_the_order_and_repetitions_of_the_file(folder, workspace):
+    (folder / "interactions.csv").write_text("user_id,item_id\nu,b\nu,a\nv,c\nu,b\nu,b\n")
+    prepare_interactions(folder, workspace)
+    assert _histories(workspace) == {"u": "babb", "v": "c"}
+
+
+def test_sub_seconds_order_although_seconds_are_stored(folder, workspace):
+    _write(folder, [("u", "a", 1_500_000_000_900), ("u", "b", 1_500_000_000_100)])
+    prepare_interactions(folder, workspace)
+    assert _histories(workspace) == {"u": "ba"}
+    assert _open(workspace).timestamp.tolist() == [1_500_000_000] * 2
+
+
+def test_exact_duplicates_are_dropped_and_counted(folder, workspace):
+    rows = [("u", "a", 1), ("u", "b", 1), ("u", "a", 1), ("v", "a", 1), ("u", "a", 2), ("u", "a", 1)]
+    _write(folder, rows)
+    manifest = prepare_interactions(folder, workspace)
+    assert _histories(workspace) == {"u": "aba", "v": "a"}
+    assert manifest.facts["duplicates"] == 2
+    assert manifest.facts["rejects"] == 0
+
+
+def test_two_kinds_of_event_at_one_time_are_no_duplicates(folder, workspace):
+    rows = [("u", "a", 1, "view"), ("u", "a", 1, "buy"), ("u", "a", 1, "view"), ("u", "a", 1, None)]
+    _write(folder, rows, columns=("user_id", "item_id", "timestamp", "event"))
+    manifest = prepare_interactions(folder, workspace)
+    assert manifest.facts["duplicates"] == 1
+    assert _histories(workspace) == {"u": "aaa"}
+
+
+def test_bad_rows_are_listed_and_shift_nothing(folder, workspace):
+    nan = float("nan")
+    rows = [
+        ("u", "a", "1", 1.0, 1.0),
+        (None, "a", "2", 1.0, 1.0),
+        ("u", None, "3", 1.0, 1.0),
+        ("u", "zz", "4", 1.0, 1.0),
+        ("u", "b", "when?", 1.0, 1.0),
+        ("u", "b", None, 1.0, 1.0),
+        ("u", "b", "nan", 1.0, 1.0),
+        ("u", "b", "8", nan, 1.0),
+        ("u", "b", "9", -1.0, 1.0),
+        ("u", "b", "10", float("inf"), 1.0),
+        ("u", "b", "11", 1.0, nan),
+        ("only-bad", "zz", "12", 1.0, 1.0),
+        (" ", "a", "13", 1.0, 1.0),
+        ("u", "b", "14", None, None),
+        ("v", "c", "15", 2.5, 1.0),
+    ]
+    columns = ("user_id", "item_id", "timestamp", "weight", "position")
+    _write(folder, rows, columns=columns)
+    manifest = prepare_interactions(folder, workspace)
+    assert _histories(workspace) == {"u": "ab", "v": "c"}
+    assert _open(workspace).weight.tolist() == [1.0, 1.0, 2.5]
+    file = "interactions.parquet"
+    assert _rejects(workspace) == [
+        (file, 2, "a", "missing user id"),
+        (file, 3, None, "missing item id"),
+        (file, 4, "zz", "unknown item: 'zz'"),
+        (file, 5, "b", "unparsable time: 'when?'"),
+        (file, 6, "b", "missing time"),
+        (file, 7, "b", "unparsable time: 'nan'"),
+        (file, 8, "b", "weight is not a positive number: nan"),
+        (file, 9, "b", "weight is not a positive number: -1.0"),
+        (file, 10, "b", "weight is not a positive number: inf"),
+        (file, 11, "b", "position is not a number: nan"),
+        (file, 12, "zz", "unknown item: 'zz'"),
+        (file, 13, "a", "missing user id"),
+    ]
+    assert manifest.facts["rows"] == 15
+    assert manifest.facts["rejects_by_kind"]["unknown item"] == 2
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 100])
+def test_batches_leave_no_trace(folder, workspace, monkeypatch, batch):
+    monkeypatch.setattr("molar_retrieval.interactions.read.BATCH", batch)
+    rows = [(f"u{i % 3}", "abcdez"[i % 6], i // 4) for i in range(30)]
+    _write(folder, rows)
+    prepare_interactions(folder, workspace)
+    expected = {f"u{u}": "" for u in range(3)}
+    for user, item, _ in rows:
+        expected[user] += item.replace("z", "")
+    assert _histories(workspace) == expected
+    assert [row for _, row, _, _ in _rejects(workspace)] == [6, 12, 18, 24, 30]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_text_formats(folder, workspace, suffix):
+    if suffix == "csv":
+        header = "user_id,item_id,timestamp,weight,position"
+        rows = ["007,a,2020-01-02,1.5,", "7,b,2020-01-01,,2", "007,c,2020-01-01,2,x", "7,a"]
+        (folder / "interactions.csv").write_text("\n".join([header, *rows]))
+    else:
+        rows = [
+            {"user_id": "007", "item_id": "a", "timestamp": "2020-01-02", "weight": 1.5},
+            {"user_id": 7, "item_id": "b", "timestamp": "2020-01-01", "position": 2},
+            {"user_id": "007", "item_id": "c", "timestamp": "2020-01-01", "position": "x"},
+            [],
+        ]
+        (folder / "interactions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    prepare_interactions(folder, workspace)
+    assert _histories(workspace) == {"007": "a", "7": "b"}
+    assert _open(workspace).weight.tolist() == [1.5, 1.0]
+    assert sorted((row, reason.split(":")[0]) for _, row, _, reason in _rejects(workspace)) == [
+        (3, "position is not a number"),
+        (4, "wrong number of fields" if suffix == "csv" else "not a JSON object"),
+    ]
+
+
+def test_columns_can_be_mapped(folder, workspace):
+    (folder / "catalog.toml").write_text(
+        '[interactions]\nuser_id = "who"\nitem_id = "what"\ntimestamp = "day"\ntime_format = "%d.%m.%Y"\nweight = "n"'
+    )
+    _write(folder, [("u", "a", "02.01.2020", 3), ("u", "b", "01.01.2020", 1)], columns=("who", "what", "day", "n"))
+    manifest = prepare_interactions(folder, workspace)
+    assert _histories(workspace) == {"u": "ba"}
+    assert _open(workspace).weight.tolist() == [1.0, 3.0]
+    assert manifest.settings["times"] == "%d.%m.%Y"
+
+
+def test_the_log_may_call_items_as_the_items_file_does(tmp_path):
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    pq.write_table(pa.table({"artikel": ["a"], "title": ["T"]}), folder / "items.parquet")
+    (folder / "catalog.toml").write_text('[items]\nitem_id = "artikel"')
+    workspace = Workspace.for_catalogue(tmp_path / "work", folder)
+    prepare_catalogue(folder, workspace)
+    _write(folder, [("u", "a", 1)], columns=("user_id", "artikel", "timestamp"))
+    prepare_interactions(folder, workspace)
+    assert _histories(workspace) == {"u": "a"}
+
+
+def test_integer_ids_are_their_digits(tmp_path):
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    _items(folder, [10, 9])
+    workspace = Workspace.for_catalogue(tmp_path / "work", folder)
+    prepare_catalogue(folder, workspace)
+    _write(folder, [(1.0, 9, 1), (1.0, 10, 2)])
+    prepare_interactions(folder, workspace)
+    log = _open(workspace)
+    assert log.users.id(0) == "1"
+    assert log.items.ids(log.history(0)) == ["9", "10"]
+
+
+def test_users_file_is_checked_and_not_stored(folder, workspace):
+    _write(folder, [("u", "a", 1), ("v", "b", 2)])
+    _write(folder, [("u", 30), ("w", 40), (None, 50), ("u", 60)], "users.parquet", ("user_id", "age"))
+    manifest = prepare_interactions(folder, workspace)
+    assert manifest.facts["users_file"] == {"users": 2, "without_interactions": 1, "missing": 1}
+    assert _rejects(workspace) == [
+        ("users.parquet", 3, None, "missing user id"),
+        ("users.parquet", 4, None, "duplicate user id"),
+    ]
+    stored = pq.read_table(workspace["interactions"].require()[0] / "users.parquet")
+    assert stored.to_pydict() == {"user_id": ["u", "v"]}
+
+
+def test_user_ids_pass_through_one_place(folder, workspace, monkeypatch):
+    monkeypatch.setattr(
+        "molar_retrieval.interactions.users.UserKeys.keys", lambda _, ids: pa.array([f"#{i}" for i in range(len(ids))])
+    )
+    _write(folder, [("secret-u", "a", 1), ("secret-v", "b", 2)])
+    prepare_interactions(folder, workspace)
+    assert _histories(workspace) == {"#0": "a", "#1": "b"}
+    stored = b"".join(p.read_bytes() for p in workspace["interactions"].root.rglob("*") if p.is_file())
+    assert b"secret" not in stored
+
+
+def test_nothing_happens_where_nothing_changed(folder, workspace, monkeypatch):
+    _write(folder, [("u", "a", 1)])
+    assert not is_current(folder, workspace)
+    first = prepare_interactions(folder, workspace)
+    assert is_current(folder, workspace)
+    monkeypatch.setattr("molar_retrieval.interactions.prepare.open_source", None)
+    assert prepare_interactions(folder, workspace) == first
+
+
+def test_the_fingerprint_follows_the_content(folder, workspace):
+    _write(folder, [("u", "a", 1), ("v", "b", 2)])
+    first = prepare_interactions(folder, workspace)
+    os.utime(folder / "interactions.parquet")
+    assert not is_current(folder, workspace)
+    assert prepare_interactions(folder, workspace).fingerprint == first.fingerprint
+    _write(folder, [("u", "a", 1), ("v", "b", 2), ("v", "zz", 3)])
+    second = prepare_interactions(folder, workspace)
+    assert second.fingerprint == first.fingerprint
+    assert len(_rejects(workspace)) == second.facts["rejects"] == 1
+    prints = {first.fingerprint}
+    for rows in ([("u", "a", 1), ("v", "b", 3)], [("u", "a", 1), ("w", "b", 2)], [("u", "b", 1), ("v", "a", 2)]):
+        _write(folder, rows)
+        prints.add(prepare_interactions(folder, workspace).fingerprint)
+    assert len(prints) == 4
+    assert len(workspace["interactions"].versions()) == 1
+
+
+def test_a_change_of_the_catalogue_counts_as_far_as_ids_are_concerned(folder, workspace):
+    _write(folder, [("u", "a", 1), ("u", "x", 2)])
+    first = prepare_interactions(folder, workspace)
+    (folder / "catalog.toml").write_text('[text]\ntemplate = "{title}!"')
+    catalogue = prepare_catalogue(folder, workspace)
+    second = prepare_interactions(folder, workspace)
+    assert second.fingerprint == first.fingerprint
+    assert second.inputs == {"catalogue": catalogue.fingerprint} != first.inputs
+    assert workspace["interactions"].require()[1].inputs == second.inputs
+    _items(folder, list("xabcde"))
+    prepare_catalogue(folder, workspace)
+    assert not is_current(folder, workspace)
+    third = prepare_interactions(folder, workspace)
+    assert third.fingerprint != first.fingerprint
+    assert _histories(workspace) == {"u": "ax"}
+
+
+def test_a_title_that_changes_leaves_the_log_as_it_is(folder, workspace, monkeypatch):
+    _write(folder, [("u", "a", 1)])
+    first = prepare_interactions(folder, workspace)
+    pq.write_table(pa.table({"item_id": list("abcde"), "title": ["new"] * 5}), folder / "items.parquet")
+    catalogue = prepare_catalogue(folder, workspace)
+    monkeypatch.setattr("molar_retrieval.interactions.prepare.open_source", None)
+    second = prepare_interactions(folder, workspace)
+    assert second.fingerprint == first.fingerprint
+    assert workspace["interactions"].require()[1].inputs == {"catalogue": catalogue.fingerprint}
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "message"),
+    [
+        ([], ("user_id", "item_id"), "has no rows"),
+        ([("u", "x"), ("v", "y")], ("user_id", "item_id"), "none of its 2 rows is usable; 2 × unknown item"),
+        ([("u", "a")], ("someone", "item_id"), "no user_id column; its columns are someone, item_id"),
+        ([("u", "a")], ("user_id", "thing"), "no item_id column"),
+        ([("u", "a", True)], ("user_id", "item_id", "timestamp"), "the time column holds bool"),
+    ],
+)
+def test_a_log_unusable_as_a_whole_is_refused(folder, workspace, rows, columns, message):
+    _write(folder, rows, columns=columns)
+    with pytest.raises(DataError, match=message) as caught:
+        prepare_interactions(folder, workspace)
+    assert caught.value.hint
+    assert workspace["interactions"].current is None
+
+
+def test_what_is_missing_is_named(folder, tmp_path, workspace):
+    with pytest.raises(DataError, match="no interactions file"):
+        prepare_interactions(folder, workspace)
+    bare = Workspace.for_catalogue(tmp_path / "bare", folder)
+    with pytest.raises(MissingArtefactError, match="no catalogue"):
+        prepare_interactions(folder, bare)
+
+
+def test_a_log_of_another_catalogue_is_refused(folder, workspace):
+    _write(folder, [("u", "e", 1)])
+    prepare_interactions(folder, workspace)
+    with pytest.raises(StaleArtefactError, match="another catalogue"):
+        InteractionLog.open(workspace["interactions"].require()[0], IdMap(["a"]))
+
+
+def test_write_log_publishes_a_part_of_a_log(folder, workspace):
+    _write(folder, [("u", "a", 1), ("u", "b", 2), ("v", "c", 3)])
+    whole = prepare_interactions(folder, workspace)
+    log = _open(workspace)
+    inputs = {"catalogue": workspace["catalogue"].require()[1].fingerprint}
+    manifest = write_log(workspace, log.without_last(np.array([0, 1])), inputs)
+    assert manifest.fingerprint != whole.fingerprint
+    assert manifest.facts["interactions"] == 1
+    assert _histories(workspace) == {"u": "a", "v": ""}
+    assert write_log(workspace, log, inputs).fingerprint == whole.fingerprint
