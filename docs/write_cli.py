@@ -1,43 +1,44 @@
 """Write docs/cli.md from the command line itself; `make docs` runs this, a test checks that it was run."""
 
-import os
+import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import typer
-from typer.testing import CliRunner
 
 TARGET = Path(__file__).with_name("cli.md")
-COMMANDS = (
-    [],
-    ["demo"],
-    ["embed"],
-    ["cf"],
-    ["align"],
-    ["query"],
-    ["index"],
-    ["index", "list"],
-    ["index", "verify"],
-    ["index", "rollback"],
-)
+HEAD = "# Command line\n\nWritten by `make docs` from the commands themselves.\n"
 
 
 def render() -> str:
-    """The reference: the help of each command."""
-    os.environ.update(COLUMNS="100", TERMINAL_WIDTH="100", NO_COLOR="1", TERM="dumb")
+    """The reference: each command with its help, arguments and options."""
     from molar_cli.app import app
 
-    parts = ["# Command line\n\nWritten by `make docs` from the commands themselves.\n"]
-    for command in COMMANDS:
-        text = _help(app, command)
-        parts.append(f"## molar {' '.join(command)}".rstrip() + f"\n\n```text\n{text}\n```\n")
-    return "\n".join(parts)
+    return "\n".join([HEAD, *_sections(typer.main.get_command(app), ["molar"])])
 
 
-def _help(app: typer.Typer, command: list[str]) -> str:
-    output = CliRunner().invoke(app, [*command, "--help"], prog_name="molar").output
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
-    return "\n".join(line.rstrip() for line in plain.strip().splitlines())
+def _sections(command: Any, path: list[str]) -> list[str]:
+    title = " ".join(path)
+    parts = [f"## {title}\n\n{_plain(command.help or '')}\n"]
+    if rows := [_row(p) for p in command.params if not {"--help", "--install-completion", "--show-completion"} & set(p.opts)]:
+        parts.append("| option | what |\n|---|---|\n" + "\n".join(rows) + "\n")
+    for name, sub in getattr(command, "commands", {}).items():
+        parts += _sections(sub, [*path, name])
+    return parts
+
+
+def _row(parameter: Any) -> str:
+    names = [*parameter.opts, *parameter.secondary_opts]
+    option = " ".join(f"`{name if name.startswith('-') else name.upper()}`" for name in names)
+    default = parameter.default
+    known = "" if default in (None, False, True, ...) or callable(default) else f" (default: {default})"
+    return f"| {option} | {_plain(getattr(parameter, 'help', None) or '')}{known} |"
+
+
+def _plain(text: str) -> str:
+    """Help text without the terminal's markup."""
+    return re.sub(r"\[bold\](.*?)\[/\]", r"`\1`", inspect.cleandoc(text)).replace("|", "\\|")
 
 
 if __name__ == "__main__":

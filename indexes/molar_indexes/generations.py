@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from molar_indexes import files
 from molar_indexes.backends import build_index, open_index
-from molar_indexes.users import Key, UserRecord, UserStore, identity, write_users
+from molar_indexes.users import UserRecord, UserStore, write_users
 from molar_retrieval import columns, fingerprint
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import Index, IndexItem, IndexSpec
@@ -107,7 +107,7 @@ class GenerationInfo:
         return asdict(self)
 
 
-def open_generation(workspace: Workspace, name: str | None = None, *, key: Key = identity) -> Generation:
+def open_generation(workspace: Workspace, name: str | None = None) -> Generation:
     """Open the live generation, or the one called ``name``.
 
     Raises:
@@ -118,7 +118,7 @@ def open_generation(workspace: Workspace, name: str | None = None, *, key: Key =
     while True:
         folder = _named(store, name) if name else store.require()[0]
         try:
-            return _open(folder, key)
+            return _open(folder)
         except StaleArtefactError:
             # Publishing may have pruned the folder since its name was read; then another one is live.
             if name or folder.is_dir() or store.current == folder:
@@ -135,7 +135,7 @@ def _named(store: ArtefactStore, name: str) -> Path:
     return folder
 
 
-def _open(folder: Path, key: Key) -> Generation:
+def _open(folder: Path) -> Generation:
     manifest = Manifest.read(folder)
     if problems := files.check(folder):
         raise StaleArtefactError(
@@ -151,7 +151,7 @@ def _open(folder: Path, key: Key) -> Generation:
         raise StaleArtefactError(
             f"the manifest of generation {folder.name} is damaged: {error!r}", "run `molar align` to publish a new one"
         ) from error
-    users = UserStore(folder / _USERS, key)
+    users = UserStore(folder / _USERS)
     try:
         index = open_index(folder / _INDEX, facts["backend"], spec)
     except BaseException:
@@ -173,7 +173,6 @@ def publish(
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     keep: int = 2,
-    key: Key = identity,
     progress: Progress = SILENT,
 ) -> Generation:
     """Build a generation, prove it and make it the live one; readers see the old one until it is complete.
@@ -190,7 +189,6 @@ def publish(
         settings: The settings that shaped it.
         facts: More that is worth knowing.
         keep: How many older generations stay.
-        key: What a user id is stored as.
         progress: Told about every batch.
 
     Returns:
@@ -217,11 +215,10 @@ def publish(
                 proof.watch_users(users),
                 dim=spec.dims[columns.ALIGNED],
                 items=proof.rows,
-                key=key,
                 progress=progress,
             )
             (folder / _POPULAR).write_text(json.dumps([[int(r), int(c)] for r, c in popular[:_MOST_POPULAR]]), "utf-8")
-            proof.check(folder / _INDEX, folder / _USERS, backend, key)
+            proof.check(folder / _INDEX, folder / _USERS, backend)
             files.take(folder)
             known = {"backend": backend, "spec": asdict(spec), "parts": dict(parts or {})}
             counts = {"items": proof.items, "users": count}
@@ -237,7 +234,7 @@ def publish(
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    return _open(final, key)
+    return _open(final)
 
 
 def _new_name(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:

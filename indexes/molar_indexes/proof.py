@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from molar_indexes.backends import open_index
 from molar_indexes.records import clean_payload
-from molar_indexes.users import Key, UserRecord, UserStore
+from molar_indexes.users import UserRecord, UserStore
 from molar_retrieval.errors import BackendError
 from molar_retrieval.index import Index, IndexItem, IndexSpec, Vector
 
@@ -54,7 +54,7 @@ class Proof:
         elif (place := self._random.randrange(seen + 1)) < _SAMPLE:
             kept[place] = new
 
-    def check(self, index_folder: Path, users_file: Path, backend: str, key: Key) -> None:
+    def check(self, index_folder: Path, users_file: Path, backend: str) -> None:
         """Open both, read the sample back and search with it.
 
         Raises:
@@ -65,7 +65,7 @@ class Proof:
             problems = list(self._item_problems(index))
         finally:
             index.close()
-        with UserStore(users_file, key) as users:
+        with UserStore(users_file) as users:
             problems += self._user_problems(users)
         if problems:
             raise BackendError(

@@ -1,7 +1,7 @@
 """The users of a generation: aligned vector and history of each, in one SQLite file.
 
-The file is written once and opened with ``immutable=1``: no locks, no journal, no NumPy. Ids pass through one
-``key`` function on their way in and on every look-up, so that pseudonyms can be switched on in one place.
+The file is written once and opened with ``immutable=1``: no locks, no journal, no NumPy. It holds keys
+as the interaction log does; a look-up turns the id into its key, see :mod:`molar_retrieval.interactions.users`.
 """
 
 import os
@@ -9,20 +9,19 @@ import sqlite3
 import sys
 import threading
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from molar_retrieval.errors import DataError, StaleArtefactError, nearest
+from molar_retrieval.interactions.users import KEYS_ARE_IDS, user_key
 from molar_retrieval.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-Key = Callable[[str], str]
 
 _FORMAT = 1
 _BATCH = 2000
@@ -49,18 +48,12 @@ class UserRecord:
     history: "Sequence[int] | npt.NDArray[np.int32]"
 
 
-def identity(user_id: str) -> str:
-    """The key function of today: the id itself."""
-    return user_id
-
-
 def write_users(
     path: Path,
     users: Iterable[UserRecord],
     *,
     dim: int,
     items: int,
-    key: Key = identity,
     progress: Progress = SILENT,
 ) -> int:
     """Write all users into a new file, batch by batch.
@@ -70,7 +63,6 @@ def write_users(
         users: Each id once.
         dim: Length of every vector.
         items: Rows of a history are below this.
-        key: What an id is stored as.
         progress: Told about every batch.
 
     Returns:
@@ -87,7 +79,7 @@ def write_users(
         stream = iter(users)
         progress.start("users", None)
         while chunk := list(islice(stream, _BATCH)):
-            rows = [(key(u.user_id), _vector(u, dim), _history(u, items)) for u in chunk]
+            rows = [(u.user_id, _vector(u, dim), _history(u, items)) for u in chunk]
             connection.execute("BEGIN")
             try:
                 connection.executemany("INSERT INTO users (user_id, vector, history) VALUES (?, ?, ?)", rows)
@@ -144,15 +136,13 @@ class UserStore:
 
     Args:
         path: What :func:`write_users` wrote.
-        key: The function it was written with.
 
     Raises:
         StaleArtefactError: If the file is missing, damaged or of another format.
     """
 
-    def __init__(self, path: Path, key: Key = identity) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._key = key
         self._lock = threading.Lock()
         try:
             # as_uri escapes '#', '?', '%' and blanks, which would end or change the path.
@@ -182,7 +172,7 @@ class UserStore:
 
     def get(self, user_id: str) -> UserRecord | None:
         """The user with this id, or None."""
-        found = self._rows("SELECT user_id, vector, history FROM users WHERE user_id = ?", self._key(user_id))
+        found = self._rows("SELECT user_id, vector, history FROM users WHERE user_id = ?", user_key(user_id))
         return _record(found[0]) if found else None
 
     def batches(self, size: int = _BATCH) -> Iterator[list[UserRecord]]:
@@ -198,7 +188,7 @@ class UserStore:
 
         Empty where ids are pseudonyms.
         """
-        if self._key is not identity:
+        if not KEYS_ARE_IDS:
             return []
         user_id = user_id[:_LONGEST]
         candidates = set(self._lookup(_misspellings(user_id)))

@@ -58,8 +58,7 @@ class Conditioner:
             parts.append(np.where(present, (part - mean) @ matrix, np.float32(0)))
         joined = np.concatenate(parts, axis=1)
         norm = np.linalg.norm(joined, axis=1, keepdims=True)
-        unit: Matrix = joined / np.where(norm > 0, norm, np.float32(1))
-        return unit
+        return (joined / np.where(norm > 0, norm, 1)).astype(np.float32)
 
 
 def fit(vectors: Matrix, blocks: Sequence[Block], keep: int) -> Conditioner:

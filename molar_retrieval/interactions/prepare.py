@@ -18,7 +18,7 @@ from molar_retrieval.interactions.columns import log_columns
 from molar_retrieval.interactions.people import check_users
 from molar_retrieval.interactions.read import LogReader
 from molar_retrieval.interactions.times import TimeParser
-from molar_retrieval.interactions.users import UserKeys
+from molar_retrieval.interactions.users import user_keys
 from molar_retrieval.interactions.write import KIND, RULES, log_facts, log_fingerprint, write_tables
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
@@ -92,7 +92,7 @@ def _write(folder: Path, catalogue: Catalogue, partial: Path, rejects: Rejects, 
     if not len(raw):
         raise _unusable(path, reader.rows, rejects)
     log = without_duplicates(ordered(raw))
-    users = UserKeys().keys(user_ids)
+    users = user_keys(user_ids)
     final = log.grouped(IdMap(users), catalogue.ids)
     facts: dict[str, Any] = {"rows": reader.rows, **log_facts(final), "duplicates": len(raw) - len(log)}
     facts["users_file"] = check_users(folder, settings.users, user_ids, rejects)

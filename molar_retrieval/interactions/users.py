@@ -1,19 +1,23 @@
-"""The one place through which user ids pass on their way into stored artefacts.
+"""The one place through which user ids pass, on their way into stored artefacts and when a user is looked up.
 
-Today a user's key is the id itself. Whatever stores or looks up a user asks :class:`UserKeys`, so pseudonyms can be
-switched on here without touching anything else.
+Today a user's key is the id itself. Pseudonyms can be switched on here without touching anything else: artefacts hold
+keys, and whoever has an id in hand asks :func:`user_key` first.
 """
 
-import pyarrow as pa
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KEYS_ARE_IDS = True
+"""Whether a stored key may be shown as an id, for example to suggest a similar one."""
 
 
-class UserKeys:
-    """Turns the user ids of a log into the keys under which users are stored."""
+def user_key(user_id: str) -> str:
+    """The key under which a user is stored."""
+    return user_id
 
-    def key(self, user_id: str) -> str:
-        """The key of one user: what a query looks up."""
-        return user_id
 
-    def keys(self, user_ids: pa.Array) -> pa.Array:
-        """The keys of many users, in their order."""
-        return user_ids
+def user_keys(user_ids: "pa.Array") -> "pa.Array":
+    """The keys of many users, in their order."""
+    return user_ids

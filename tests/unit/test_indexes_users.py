@@ -88,19 +88,17 @@ def test_users_without_history(tmp_path: Path) -> None:
         assert store.get("new") == UserRecord("new", array("f", [0, 0]), array("i"))
 
 
-def test_ids_pass_through_the_key(tmp_path: Path) -> None:
-    def pseudonym(user_id: str) -> str:
-        return f"p{sum(user_id.encode())}"
-
-    write_users(tmp_path / "u", some(["anna", "bert"]), dim=2, items=9, key=pseudonym)
-    assert b"anna" not in (tmp_path / "u").read_bytes()
-    with UserStore(tmp_path / "u", pseudonym) as store:
-        found = store.get("anna")
-        assert found is not None
-        assert found.vector[0] == 0.0
-        assert store.nearest("ana") == []
+def test_an_id_is_looked_up_by_its_key_and_keys_are_no_suggestions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_users(tmp_path / "u", some(["p429", "p431"]), dim=2, items=9)
+    monkeypatch.setattr("molar_indexes.users.user_key", lambda user_id: f"p{sum(user_id.encode())}")
+    monkeypatch.setattr("molar_indexes.users.KEYS_ARE_IDS", False)
     with UserStore(tmp_path / "u") as store:
-        assert store.get("anna") is None
+        found = store.get("bert")
+        assert found is not None
+        assert found.user_id == f"p{sum(b'bert')}"
+        assert store.nearest("ana") == []
 
 
 @pytest.mark.parametrize(

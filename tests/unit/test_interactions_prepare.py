@@ -241,7 +241,7 @@ def test_users_file_is_checked_and_not_stored(folder, workspace):
 
 def test_user_ids_pass_through_one_place(folder, workspace, monkeypatch):
     monkeypatch.setattr(
-        "molar_retrieval.interactions.users.UserKeys.keys", lambda _, ids: pa.array([f"#{i}" for i in range(len(ids))])
+        "molar_retrieval.interactions.prepare.user_keys", lambda ids: pa.array([f"#{i}" for i in range(len(ids))])
     )
     _write(folder, [("secret-u", "a", 1), ("secret-v", "b", 2)])
     prepare_interactions(folder, workspace)

@@ -21,7 +21,7 @@ def align(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; 1: bit-equal reruns.", show_default=False)] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps.", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed, another run.", show_default=False)] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Continue an interrupted training run, or forget it.")
     ] = True,

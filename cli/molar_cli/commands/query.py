@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def query(
-    user: Annotated[str | None, typer.Option("--user", "-u", metavar="ID", show_default=False)] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", "-u", metavar="ID", help="A user of the log.", show_default=False)
+    ] = None,
     items: Annotated[
         str | None, typer.Option(metavar="ID,ID", help="An anonymous session, oldest item first.", show_default=False)
     ] = None,

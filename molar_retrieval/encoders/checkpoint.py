@@ -1,0 +1,124 @@
+"""A model's folder, local or from the hub's cache, read without loading it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.encoders import cards, digests, hub
+from molar_retrieval.encoders.plan import refuse
+from molar_retrieval.errors import BackendError, SettingsError
+
+Kind = Literal["text", "multimodal", "dual"]
+
+_TWO_TOWERS = frozenset({"clip", "siglip", "siglip2", "altclip", "chinese_clip", "align", "metaclip_2"})
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+_LOADING_HINT = "name a folder with a transformers or sentence-transformers model (config.json or modules.json)"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a model's files say about it.
+
+    Attributes:
+        folder: Where the files lie; of a hub model perhaps still without weights.
+        revision: The commit of a hub model, the digest of a local folder.
+        digest: Stands for the content in a fingerprint.
+        config: ``config.json``.
+        modules: ``modules.json`` of sentence-transformers; empty for a bare transformers model.
+        complete: Gives the folder with the weights, fetching them where that is allowed.
+    """
+
+    folder: Path
+    revision: str
+    digest: str
+    config: dict[str, Any]
+    modules: list[dict[str, Any]]
+    complete: Callable[[], Path]
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it reads text, text and images in one vector, or each in a vector of its own."""
+        if self.config.get("model_type") in _TWO_TOWERS:
+            return "dual"
+        return "multimodal" if "vision_config" in self.config else "text"
+
+    @property
+    def is_language_model(self) -> bool:
+        """Whether it is a generative language model by origin: large, and pooled at the last token."""
+        architectures = self.config.get("architectures") or [""]
+        return self.kind == "multimodal" or architectures[0].endswith("ForCausalLM")
+
+    @property
+    def licence(self) -> str:
+        """Of the weights, as the model's card says."""
+        return cards.licence(self.folder)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """As the model's card says; empty where it does not."""
+        return cards.languages(self.folder)
+
+    @property
+    def prompt(self) -> str | None:
+        """The model's own instruction for documents: ``document``, else ``passage``, ``corpus``, else its default."""
+        saved = _json(self.folder / "config_sentence_transformers.json")
+        prompts = saved.get("prompts") or {}
+        names = [*_DOCUMENT_PROMPTS, saved.get("default_prompt_name")]
+        return next((str(prompts[name]) for name in names if prompts.get(name)), None)
+
+
+def locate(settings: EmbedSettings, cache: Path | None = None) -> Checkpoint:
+    """Find the model that the settings name: a local folder, or a hub model in the cache or on the hub.
+
+    Args:
+        settings: ``model``, ``revision`` and ``offline`` are read.
+        cache: See :func:`molar_retrieval.encoders.digests.of_folder`.
+
+    Raises:
+        SettingsError: If the folder does not exist or holds no model.
+        BackendError: If a hub model is not available.
+    """
+    path = Path(settings.model).expanduser()
+    if path.is_dir():
+        refuse(settings, "revision", why="a local folder has none")
+        digest = digests.of_folder(path, cache)
+        return _read(path, digest, digest, lambda: _with_weights(path))
+    if settings.model.startswith((".", "/", "~")) or "\\" in settings.model or settings.model.count("/") > 1:
+        raise SettingsError(f"there is no folder {settings.model}", "correct embed.model (--model)")
+    found = hub.snapshot(settings.model, settings.revision, offline=settings.offline)
+    digest = f"{found.name}@{found.commit}"
+    return _read(found.folder, found.commit, digest, lambda: hub.complete(found, offline=settings.offline))
+
+
+def main_folder(folder: Path, modules: list[dict[str, Any]]) -> Path:
+    """Where ``config.json`` and the weights of a model's first module lie."""
+    return folder / str(modules[0].get("path", "")) if modules else folder
+
+
+def _read(folder: Path, revision: str, digest: str, complete: Callable[[], Path]) -> Checkpoint:
+    modules = _json(folder / "modules.json", [])
+    config = _json(main_folder(folder, modules) / "config.json")
+    if not modules and not config:
+        raise SettingsError(f"the folder {folder} holds no model: neither config.json nor modules.json", _LOADING_HINT)
+    return Checkpoint(folder, revision, digest, config, modules, complete)
+
+
+def _with_weights(folder: Path) -> Path:
+    if not hub.has_weights(folder):
+        raise BackendError(
+            f"the folder {folder} holds no weights, or not all of them (*.safetensors, *.bin)",
+            "copy the whole model",
+        )
+    return folder
+
+
+def _json(path: Path, default: Any = None) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {} if default is None else default
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} is unreadable: {error}", _LOADING_HINT) from error

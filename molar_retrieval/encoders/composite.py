@@ -1,0 +1,86 @@
+"""A text model and a photo model in one vector: text | meaning of the photo | looks of the photo."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from molar_retrieval.encoders.base import Block, EncoderInfo, EncoderInput
+from molar_retrieval.encoders.fusion import Rows, fuse
+from molar_retrieval.encoders.guard import encode_guarded
+from molar_retrieval.encoders.imagenet import FEATURES, SIDE, PhotoEncoder
+from molar_retrieval.encoders.text import TextPreparation
+
+WEIGHTS = (0.6, 0.25, 0.15)
+"""Of text, meaning and looks. A guess that gives a photo four tenths; what is trained later weighs anew."""
+
+_PROBE = Image.new("RGB", (SIDE, SIDE), (128, 128, 128))
+
+
+class TextModel(Protocol):
+    """What the composite needs of a text model."""
+
+    @property
+    def width(self) -> int:
+        """Length of its vectors."""
+        ...
+
+    @property
+    def prepare(self) -> TextPreparation:
+        """What happens to a text first."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Rows:
+        """Unit rows, one per text."""
+        ...
+
+
+class CompositeEncoder:
+    """Texts by one model, photos by another.
+
+    Args:
+        info: As described.
+        text: The text model.
+        photos: Loads the photo model; called when the first photo comes.
+        batch_size: Most texts in one forward pass; photos have a batch size of their own.
+    """
+
+    def __init__(
+        self, info: EncoderInfo, text: TextModel, photos: Callable[[], PhotoEncoder], *, batch_size: int
+    ) -> None:
+        self.info = info
+        self.dim = 2 * text.width + FEATURES
+        self.blocks = (Block("content_text", 0, text.width), Block("content_image", text.width, self.dim))
+        self._text = text
+        self._load_photos = photos
+        self._photos: PhotoEncoder | None = None
+        self._batch_size = batch_size
+
+    def encode(self, items: Sequence[EncoderInput]) -> Rows:
+        """See :meth:`molar_retrieval.encoders.base.Encoder.encode`."""
+        width = self._text.width
+        texts = [(row, text) for row, item in enumerate(items) if (text := self._text.prepare(item.text))]
+        images = [(row, item.image) for row, item in enumerate(items) if item.image is not None]
+        words = np.zeros((len(items), width), np.float32)
+        for start in range(0, len(texts), self._batch_size):
+            numbers, values = zip(*texts[start : start + self._batch_size], strict=True)
+            words[list(numbers)] = encode_guarded(
+                values, self._text.encode, dim=width, probe="probe", model=self.info.name
+            )
+        image = np.zeros((len(items), width + FEATURES), np.float32)
+        if images:
+            self._encode_photos(images, image)
+        return fuse([(WEIGHTS[0], words), (WEIGHTS[1], image[:, :width]), (WEIGHTS[2], image[:, width:])])
+
+    def _encode_photos(self, images: Sequence[tuple[int, Image.Image]], out: Rows) -> None:
+        if self._photos is None:
+            self._photos = self._load_photos()
+        photos = self._photos
+
+        def both(values: Sequence[Image.Image]) -> Rows:
+            return np.concatenate(photos.encode(values), axis=1)
+
+        for start in range(0, len(images), photos.batch_size):
+            numbers, values = zip(*images[start : start + photos.batch_size], strict=True)
+            out[list(numbers)] = encode_guarded(values, both, dim=out.shape[1], probe=_PROBE, model=self.info.name)

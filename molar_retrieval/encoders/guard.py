@@ -1,0 +1,74 @@
+"""One odd item must not take its batch down, and a broken model must not pass for odd items."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.encoders.fusion import Rows
+from molar_retrieval.errors import BackendError, MolarError
+
+_log = logging.getLogger(__name__)
+ItemT = TypeVar("ItemT")
+
+
+def encode_guarded(
+    items: Sequence[ItemT], encode: Callable[[Sequence[ItemT]], Rows], *, dim: int, probe: ItemT, model: str
+) -> Rows:
+    """Encode a batch; where that fails, item by item.
+
+    Args:
+        items: One batch.
+        encode: The bare encoder, one row per item.
+        dim: Length of a row.
+        probe: A harmless item of the same kind; if even that fails, the model is broken.
+        model: Its name, for messages.
+
+    Returns:
+        Shape (len(items), dim); a row of zeros for an item that cannot be encoded, which is logged as a warning.
+
+    Raises:
+        MemoryError: If the batch does not fit.
+        BackendError: If the model cannot encode anything.
+    """
+    try:
+        rows = encode(items)
+    except (MemoryError, MolarError):
+        raise
+    except Exception as error:
+        return _one_by_one(items, encode, dim, probe, model, error)
+    finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
+    if not finite.all():
+        _log.warning("%s gave no finite vector for %d of %d items; they get none", model, (~finite).sum(), len(items))
+        rows = np.where(finite[:, None], rows, np.float32(0))
+    return rows
+
+
+def _one_by_one(
+    items: Sequence[ItemT],
+    encode: Callable[[Sequence[ItemT]], Rows],
+    dim: int,
+    probe: ItemT,
+    model: str,
+    first: Exception,
+) -> Rows:
+    try:
+        encode([probe])
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise BackendError(
+            f"the model {model!r} cannot encode: {type(error).__name__}: {error}",
+            "try another model; --debug shows where it fails",
+        ) from first
+    rows = np.zeros((len(items), dim), np.float32)
+    for row, item in enumerate(items):
+        try:
+            rows[row] = encode([item])[0]
+        except MemoryError:
+            raise
+        except Exception as error:
+            _log.warning("%s cannot encode %.200r; it gets no vector: %s", model, item, error)
+    return rows

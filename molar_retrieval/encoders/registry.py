@@ -1,0 +1,70 @@
+"""The table of encoders: what the name in the settings stands for.
+
+An encoder is described without its libraries, so that a run with nothing to encode stays fast, and loaded when there
+is something to encode. To add one, write a module with a function ``plan`` and enter it here.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.encoders import builtin, dual, multilingual, sentence
+from molar_retrieval.encoders.base import Encoder, EncoderInfo
+from molar_retrieval.encoders.checkpoint import Checkpoint, Kind, locate
+from molar_retrieval.encoders.plan import Plan
+from molar_retrieval.errors import SettingsError, nearest
+
+NAMED: Mapping[str, Callable[[EmbedSettings], Plan]] = {
+    builtin.NAME: builtin.plan,
+    multilingual.NAME: multilingual.plan,
+}
+"""Encoders with a name of their own."""
+
+CHECKPOINTS: Mapping[Kind, Callable[[EmbedSettings, Checkpoint], Plan]] = {
+    "text": sentence.plan,
+    "multimodal": sentence.plan,
+    "dual": dual.plan,
+}
+"""Who runs a local folder or a hub model, by its kind."""
+
+
+def describe(settings: EmbedSettings, cache: Path | None = None) -> EncoderInfo:
+    """What the encoder is; imports neither torch nor transformers.
+
+    Args:
+        settings: Which one, and how it runs.
+        cache: A JSON file that remembers digests of the weights of local folders, so that they are read once.
+
+    Raises:
+        SettingsError: If the settings do not fit the encoder.
+        BackendError: If it is not available here.
+    """
+    return _plan(settings, cache).info
+
+
+def load(settings: EmbedSettings, cache: Path | None = None) -> Encoder:
+    """Load the encoder; its ``info`` equals what :func:`describe` says.
+
+    Args:
+        settings: Which one, and how it runs.
+        cache: See :func:`describe`.
+
+    Raises:
+        SettingsError: If the settings do not fit the encoder.
+        BackendError: If it is not available here, or cannot be loaded.
+        MemoryError: If its weights do not fit.
+    """
+    return _plan(settings, cache).load()
+
+
+def _plan(settings: EmbedSettings, cache: Path | None) -> Plan:
+    if settings.model in NAMED:
+        return NAMED[settings.model](settings)
+    plain = "/" not in settings.model and not Path(settings.model).expanduser().is_dir()
+    if plain and (close := nearest(settings.model, NAMED, n=1)):
+        raise SettingsError(
+            f"there is neither an encoder nor a folder {settings.model!r}",
+            f"did you mean {close[0]!r}? A hub model has a name of the form organisation/model",
+        )
+    checkpoint = locate(settings, cache)
+    return CHECKPOINTS[checkpoint.kind](settings, checkpoint)

@@ -1,0 +1,86 @@
+"""torch and transformers as encoders need them: devices, quiet loading, errors in plain words.
+
+Only modules that load models import this one; torch itself is imported inside the functions.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.errors import BackendError, MolarError
+
+_OUT_OF_MEMORY = re.compile(r"not enough memory|out of memory|DefaultCPUAllocator|CUBLAS_STATUS_ALLOC_FAILED", re.I)
+
+
+def device(settings: EmbedSettings) -> str:
+    """The torch device for these settings.
+
+    Raises:
+        BackendError: If the named device is not there.
+    """
+    import torch
+
+    name = settings.device
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and int(number or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available.get(kind, False):
+        raise BackendError(f"there is no device {name!r} here", "name another one with embed.device, or auto")
+    return name
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn every way in which torch says that memory is short into :class:`MemoryError`."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
+        if _OUT_OF_MEMORY.search(str(error)):
+            raise MemoryError(str(error)) from error
+        raise
+
+
+@contextmanager
+def loading(model: str) -> Iterator[None]:
+    """Load without progress bars of the libraries' own, and say in plain words what is wrong.
+
+    Raises:
+        BackendError: If a file, a library or the permission to run a model's own code is missing.
+        MemoryError: If the weights do not fit.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    bars: Any = transformers_logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    notes = logging.getLogger("sentence_transformers")  # it warns of a default prompt, which is always overridden here
+    level = notes.level
+    notes.setLevel(logging.ERROR)
+    try:
+        with memory_errors():
+            yield
+    except (MolarError, MemoryError):
+        raise
+    except ImportError as error:
+        raise BackendError(
+            f"the model {model!r} needs a package that is not installed: {error}", "install it"
+        ) from error
+    except Exception as error:  # damaged files and unknown architectures raise almost anything
+        own_code = "trust_remote_code" in str(error)
+        hint = "if you trust its authors, set embed.trust_remote_code = true" if own_code else "try another model"
+        reason = "it brings code of its own" if own_code else f"{type(error).__name__}: {error}"
+        raise BackendError(f"the model {model!r} cannot be loaded: {reason}", hint) from error
+    finally:
+        notes.setLevel(level)
+        if shown:
+            bars.enable_progress_bar()

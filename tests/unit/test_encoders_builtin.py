@@ -1,0 +1,110 @@
+"""The default encoder: real weights, put together as meant."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.encoders import imagenet, packages
+from molar_retrieval.encoders.base import EncoderInput
+from molar_retrieval.encoders.builtin import DISTRIBUTION, text_folder
+from molar_retrieval.encoders.registry import load
+from molar_retrieval.errors import BackendError
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return load(EmbedSettings(device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Two photos that scikit-learn brings along: a flower and a temple."""
+    from sklearn.datasets import load_sample_image
+
+    return [Image.fromarray(load_sample_image(name)) for name in ("flower.jpg", "china.jpg")]
+
+
+def block(encoder, name):
+    return next(slice(b.start, b.stop) for b in encoder.blocks if b.name == name)
+
+
+def test_texts_equal_sentence_transformers_own(encoder):
+    from sentence_transformers import SentenceTransformer
+
+    texts = ["a red summer dress", "word " * 400]
+    own = SentenceTransformer(str(text_folder()), device="cpu").encode(texts)
+    rows = encoder.encode([EncoderInput(text) for text in texts])
+    np.testing.assert_allclose(rows[:, block(encoder, "content_text")], own, atol=1e-5)
+
+
+def test_like_texts_are_close(encoder):
+    rows = encoder.encode([EncoderInput(text) for text in ("red dress", "a crimson gown", "usb cable")])
+    assert rows[0] @ rows[1] > rows[0] @ rows[2] + 0.2
+
+
+def test_photos_land_beside_their_words(encoder, photos):
+    width = encoder.blocks[0].stop
+    words = encoder.encode([EncoderInput(text) for text in ("plant", "palace")])[:, :width]
+    meaning = encoder.encode([EncoderInput(None, photo) for photo in photos])[:, width : 2 * width]
+    closeness = meaning @ words.T
+    assert closeness[0, 0] > closeness[0, 1]
+    assert closeness[1, 1] > closeness[1, 0]
+
+
+def test_a_photo_is_close_to_itself_flipped_and_far_from_another(encoder, photos):
+    flower, temple = photos
+    flipped = flower.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    rows = encoder.encode([EncoderInput(None, image) for image in (flower, flipped, temple)])
+    assert rows[0] @ rows[1] > 0.9
+    assert rows[0] @ rows[2] < 0.5
+
+
+def test_text_and_photo_share_a_row_by_weight(encoder, photos):
+    row = encoder.encode([EncoderInput("a flower", photos[0])])[0]
+    assert np.square(row[block(encoder, "content_text")]).sum() == pytest.approx(0.6, abs=1e-5)
+    assert np.square(row[block(encoder, "content_image")]).sum() == pytest.approx(0.4, abs=1e-5)
+
+
+def test_the_network_knows_what_it_sees(photos):
+    network, names = imagenet.load_network(), imagenet.names()
+    pixels = np.asarray(photos[1].resize((224, 224)), np.float32)[None]
+    with torch.inference_mode():
+        logits = network(torch.from_numpy((pixels - 127) / 128).permute(0, 3, 1, 2))
+    assert {names[i] for i in logits.topk(3).indices[0]} & {"palace", "monastery", "bell cote", "stupa"}
+
+
+def test_looks_are_the_pooled_features_of_the_padded_photo(encoder, photos):
+    network = imagenet.load_network()
+    padded = ImageOps.pad(photos[0].resize((300, 200)), (224, 224), Image.Resampling.BICUBIC, color="white")
+    pixels = torch.from_numpy((np.asarray(padded, np.float32)[None] - 127) / 128).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        pooled = network.forward_features(pixels).mean((2, 3))[0].numpy()
+    row = encoder.encode([EncoderInput(None, photos[0].resize((300, 200)))])[0, 768:]
+    np.testing.assert_allclose(row / np.linalg.norm(row), pooled / np.linalg.norm(pooled), atol=1e-5)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path, monkeypatch):
+    state = torch.load(imagenet.weights_file(), map_location="cpu", weights_only=True)
+    state.pop(next(reversed(state)))
+    torch.save(state, tmp_path / "less.pth")
+    monkeypatch.setattr(imagenet, "weights_file", lambda: tmp_path / "less.pth")
+    with pytest.raises(BackendError, match="does not fit"):
+        imagenet.load_network()
+
+
+def test_no_photo_no_photo_model(monkeypatch):
+    encoder = load(EmbedSettings(device="cpu"))
+    monkeypatch.setattr(imagenet, "load_network", lambda: pytest.fail("loaded without need"))
+    assert encoder.encode([EncoderInput("a text")]).any()
+
+
+def test_the_recorded_hash_stands_for_the_file(tmp_path):
+    file = text_folder() / "model.safetensors"
+    assert packages.digest(DISTRIBUTION, file).startswith("sha256:")
+    copy = tmp_path / "model.safetensors"
+    copy.write_bytes(b"changed")
+    assert not packages.digest(DISTRIBUTION, copy).startswith("sha256:")
