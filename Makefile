@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 DATA   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types contracts wheel eval bench docs clean
+.PHONY: help install demo test lint types contracts lowest wheel eval bench docs clean
 
 help:  ## print this help
 	@awk 'BEGIN {FS = ":.*## "; print "make <target>\n"} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ types: $(READY)  ## check types
 
 contracts: $(READY)  ## check that the packages import one way
 	$(BIN)/lint-imports
+
+lowest: $(READY)  ## run the tests with the lowest versions that pyproject.toml promises
+	$(BIN)/python tests/packaging/lowest_versions.py .work/lowest
 
 wheel: $(READY)  ## build the wheel, install it into a clean environment, run the demo from there
 	$(BIN)/python tests/packaging/check_wheel.py

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from settings_for_tests import SMALL_ALIGNMENT
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,6 +61,3 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     align(workspace, settings)
     publish_generation(workspace, settings.index).close()
     return Trained(folder / "shop", folder / ".molar", facts.example_user, facts.new_user, facts.items)
-
-
-SMALL_ALIGNMENT = {"dim": 16, "epochs": 3, "history": 20, "threads": 1, "precision": "float32", "device": "cpu"}

@@ -51,15 +51,15 @@ def fit(log: InteractionLog, settings: CFSettings, progress: Progress = SILENT) 
     matrix = to_csr(log)
     if not matrix.nnz:
         raise DataError("there are no training interactions", "check that the log's item ids occur in the catalogue")
-    model = AlternatingLeastSquares(
-        factors=settings.factors,
-        regularization=settings.regularization,
-        alpha=settings.alpha,
-        iterations=settings.iterations,
-        random_state=settings.seed,
-    )
     progress.start("ALS", settings.iterations)
     with threadpool_limits(limits=1, user_api="blas"):
+        model = AlternatingLeastSquares(
+            factors=settings.factors,
+            regularization=settings.regularization,
+            alpha=settings.alpha,
+            iterations=settings.iterations,
+            random_state=settings.seed,
+        )
         model.fit(matrix, show_progress=False, callback=lambda *_: progress.advance())
     progress.finish()
     return ALSFactors(_masked(model.user_factors, matrix), _masked(model.item_factors, matrix.T.tocsr()))

@@ -3,19 +3,12 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-MOLAR = Path(sys.executable).with_name("molar")
 
-
-def run(*arguments, cwd=None):
-    return subprocess.run([MOLAR, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False)
-
-
-def test_json_is_one_document_on_standard_output_with_the_fields_of_the_contract(trained):
-    done = run("query", "--user", trained.user, "-k", 4, "--json", "--workspace", trained.workspace)
+def test_json_is_one_document_on_standard_output_with_the_fields_of_the_contract(molar, trained):
+    done = molar("query", "--user", trained.user, "-k", 4, "--json", "--workspace", trained.workspace)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert {"user_id", "k", "generation", "items", "shortfall", "timings_ms"} <= answer.keys()
@@ -26,18 +19,18 @@ def test_json_is_one_document_on_standard_output_with_the_fields_of_the_contract
         assert sum(item["parts"].values()) == pytest.approx(item["score"], abs=1e-4)
 
 
-def test_the_table_shows_titles_scores_and_parts(trained):
-    done = run("query", "--user", trained.user, "-k", 3, "--workspace", trained.workspace)
+def test_the_table_shows_titles_scores_and_parts(molar, trained):
+    done = molar("query", "--user", trained.user, "-k", 3, "--workspace", trained.workspace)
     assert done.returncode == 0
     assert "title" in done.stdout
     assert "collaborative" in done.stdout
     assert done.stderr == ""
 
 
-def test_the_workspace_is_found_upward(trained):
+def test_the_workspace_is_found_upward(molar, trained):
     deep = trained.workspace.parent / "some" / "where"
     deep.mkdir(parents=True, exist_ok=True)
-    assert run("query", "--user", trained.user, cwd=deep).returncode == 0
+    assert molar("query", "--user", trained.user, cwd=deep).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -53,23 +46,23 @@ def test_the_workspace_is_found_upward(trained):
         (["--seen", "maybe", "--user", "a"], 2, "maybe"),
     ],
 )
-def test_errors_are_two_lines_with_their_exit_code(trained, arguments, code, words):
-    done = run("query", *arguments, "--workspace", trained.workspace)
+def test_errors_are_two_lines_with_their_exit_code(molar, trained, arguments, code, words):
+    done = molar("query", *arguments, "--workspace", trained.workspace)
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-def test_a_missing_workspace_names_the_command(tmp_path):
-    done = run("query", "--user", "1", "--workspace", tmp_path / "nowhere")
+def test_a_missing_workspace_names_the_command(molar, tmp_path):
+    done = molar("query", "--user", "1", "--workspace", tmp_path / "nowhere")
     assert done.returncode == 3
     assert "molar embed" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 2
 
 
-def test_fewer_than_k_are_explained(trained):
-    done = run("query", "--user", trained.user, "-k", 5000, "--json", "--workspace", trained.workspace)
+def test_fewer_than_k_are_explained(molar, trained):
+    done = molar("query", "--user", trained.user, "-k", 5000, "--json", "--workspace", trained.workspace)
     answer = json.loads(done.stdout)
     assert len(answer["items"]) < 5000
     assert "hidden" in answer["shortfall"]

@@ -126,7 +126,10 @@ def test_a_session_refuses_an_encoder_of_another_alignment(trained, recommender,
         return Manifest("alignment", "another", manifest.inputs, manifest.settings, manifest.facts)
 
     monkeypatch.setattr(Manifest, "read", staticmethod(other))
-    with Recommender.open(trained.workspace) as fresh, pytest.raises(StaleArtefactError, match="was made with the alignment"):
+    with (
+        Recommender.open(trained.workspace) as fresh,
+        pytest.raises(StaleArtefactError, match="was made with the alignment"),
+    ):
         fresh.session([fresh.query(trained.user).items[0].item_id])
 
 

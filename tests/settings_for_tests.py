@@ -1,0 +1,3 @@
+"""Settings that make training quick and bit-equal."""
+
+SMALL_ALIGNMENT = {"dim": 16, "epochs": 3, "history": 20, "threads": 1, "precision": "float32", "device": "cpu"}
