@@ -44,7 +44,7 @@ wheel: $(READY)  ## build the wheel, install it into a clean environment, run th
 	$(BIN)/python tests/packaging/check_wheel.py
 
 eval: $(READY)  ## leave-one-out check on the demo shop, or on DATA=path/to/catalogue
-	$(BIN)/python -m molar_eval.leave_one_out $(if $(DATA),--data $(DATA)) --workspace .work/eval/$(notdir $(or $(DATA),demo))
+	$(BIN)/python -m molar_eval $(if $(DATA),--data $(DATA)) --workspace .work/eval/$(notdir $(or $(DATA),demo))
 
 bench: $(READY)  ## throughput, latency and memory, each beside what it is compared to
 	$(BIN)/python bench/run.py $(if $(DATA),--data $(DATA))

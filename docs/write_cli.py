@@ -21,7 +21,9 @@ def render() -> str:
 def _sections(command: Any, path: list[str]) -> list[str]:
     title = " ".join(path)
     parts = [f"## {title}\n\n{_plain(command.help or '')}\n"]
-    if rows := [_row(p) for p in command.params if not {"--help", "--install-completion", "--show-completion"} & set(p.opts)]:
+    if rows := [
+        _row(p) for p in command.params if not {"--help", "--install-completion", "--show-completion"} & set(p.opts)
+    ]:
         parts.append("| option | what |\n|---|---|\n" + "\n".join(rows) + "\n")
     for name, sub in getattr(command, "commands", {}).items():
         parts += _sections(sub, [*path, name])

@@ -79,7 +79,7 @@ class AlignSettings(Settings):
     negatives: int = Field(1024, ge=1, description="sampled items that each step's targets compete with")
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
-    content_dims: int = Field(128, ge=8, description="spectral dimensions kept of each block of a content vector")
+    content_dims: int = Field(256, ge=8, description="spectral dimensions kept of each block of a content vector")
     align_weight: float = Field(0.1, ge=0, description="weight of the user-level contrastive loss")
     align_temperature: float = Field(0.1, gt=0)
     als_start: bool = Field(True, description="start the item table from the ALS factors")

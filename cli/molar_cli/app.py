@@ -11,6 +11,7 @@ from molar_cli.commands.embed import embed
 from molar_cli.commands.index import app as index
 from molar_cli.commands.query import query
 from molar_retrieval import __version__
+from molar_retrieval.openmp import wait_politely
 
 app = typer.Typer(
     name="molar",
@@ -45,4 +46,5 @@ def _main(
 
 def main() -> None:
     """Run the command line."""
+    wait_politely()
     app()

@@ -5,7 +5,7 @@ out the then last item for validation. The input for the test item includes the 
 by the same code path as `molar query`, among the whole catalogue, seen ones hidden; nothing is sampled. Leave-one-out
 lets training see interactions of others that lie later in time; a temporal split is stricter.
 
-    python -m molar_eval.leave_one_out --data path/to/catalogue --workspace .work/eval
+    python -m molar_eval --data path/to/catalogue --workspace .work/eval
 """
 
 import argparse
@@ -125,7 +125,7 @@ def _tell(console: Console, score: EpochScore) -> None:
 
 def main() -> None:
     """Run the check and print its table."""
-    parser = argparse.ArgumentParser(prog="python -m molar_eval.leave_one_out", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m molar_eval", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, help="catalogue folder; default: the demo shop")
     parser.add_argument("--workspace", type=Path, required=True, help="where results go")
     parser.add_argument("--settings", type=Path, help="a molar.toml")
@@ -146,7 +146,3 @@ def main() -> None:
         table.add_row(name, *(f"{metric(places, k):.4f}" for metric in (ndcg, recall) for k in CUTOFFS))
     console.print(table)
     console.print("time: " + ", ".join(f"{name} {value:.0f} s" for name, value in result.seconds.items()))
-
-
-if __name__ == "__main__":
-    main()

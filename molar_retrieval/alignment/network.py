@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from molar_retrieval.config import AlignSettings
 
 TIME_BUCKETS = 64
+START_SCALE = 0.1
+"""Root mean square of an item vector's elements before training, in both towers."""
 
 
 class History(NamedTuple):
@@ -169,16 +171,20 @@ class PostAlignment(nn.Module):
         self, collaborative: TowerShape, content: TowerShape, n_items: int, features: Tensor, factors: int
     ) -> None:
         super().__init__()
-        self.item_table = nn.Parameter(torch.randn(n_items, collaborative.dim) * 0.1)
+        self.item_table = nn.Parameter(torch.randn(n_items, collaborative.dim) * START_SCALE)
         self.collaborative = Tower(collaborative)
         self.register_buffer("features", features, persistent=False)
+        # Features have length 1; brought to unit variance they learn at the pace of the item table.
+        self.feature_scale = features.shape[1] ** 0.5
         self.project = nn.Linear(features.shape[1], content.dim, bias=False)
+        nn.init.normal_(self.project.weight, std=START_SCALE / self.feature_scale)
         self.content = Tower(content)
         self.project_factors = nn.Linear(factors, content.dim, bias=False)
 
     def content_items(self, rows: Tensor | None = None) -> Tensor:
         """Content-side vectors of the items at ``rows`` (any shape), or of all items."""
-        vectors: Tensor = self.project(self.features if rows is None else self.features[rows])
+        features = self.features if rows is None else self.features[rows]
+        vectors: Tensor = self.project(features * self.feature_scale)
         return vectors
 
     def users(self, history: History) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from molar_retrieval.alignment.checkpoint import EpochScore, Story
 from molar_retrieval.alignment.device import autocast, pick_device, pick_precision, threads
 from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.losses import sampled_softmax, symmetric_info_nce
-from molar_retrieval.alignment.network import PostAlignment, tower_shapes
+from molar_retrieval.alignment.network import START_SCALE, PostAlignment, tower_shapes
 from molar_retrieval.alignment.validation import Cases, Part, ndcg, ranks, recall
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.config import AlignSettings
@@ -32,7 +32,6 @@ WEIGHTS = (*((1.0, w) for w in (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)),
 
 _WARM_UP_STEPS = 200
 _FINAL_RATE = 0.05
-_START_SCALE = 0.1
 
 
 @dataclass(frozen=True)
@@ -246,7 +245,7 @@ def _principal(factors: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.flo
     if factors.shape[1] > dim:
         _, axes = np.linalg.eigh(factors.T @ factors)
         factors = factors @ axes[:, ::-1][:, :dim]
-    return factors * (_START_SCALE / max(1e-12, float(np.sqrt((factors**2).mean()))))
+    return factors * (START_SCALE / max(1e-12, float(np.sqrt((factors**2).mean()))))
 
 
 @contextmanager

@@ -58,9 +58,7 @@ class Answer:
         return result
 
 
-def split_score(
-    user: Sequence[float], item: Sequence[float], spans: Mapping[str, tuple[int, int]]
-) -> dict[str, float]:
+def split_score(user: Sequence[float], item: Sequence[float], spans: Mapping[str, tuple[int, int]]) -> dict[str, float]:
     """The score's addends: the dot product over each range of dimensions.
 
     Args:
