@@ -16,6 +16,7 @@ from molar_retrieval.alignment.device import pick_device, pick_precision
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.training import TrainingData, Validated, train, validate
 from molar_retrieval.alignment.validation import Cases, Part, ndcg, ranks, recall
+from molar_retrieval.catalog import is_current
 from molar_retrieval.collaborative.factors import factorise, open_factors, open_log, split
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding import ContentVectors
@@ -173,7 +174,7 @@ def _inputs(workspace: Workspace) -> dict[str, str]:
     _, catalogue = workspace["catalogue"].require()
     _, interactions = workspace["interactions"].require()
     _, content = workspace["content"].require()
-    if content.inputs.get("catalogue") != catalogue.fingerprint:
+    if content.inputs.get("catalogue") != catalogue.fingerprint or not is_current(workspace.catalogue, workspace):
         raise StaleArtefactError(
             "the catalogue has changed since its content vectors were made",
             f"run `molar embed {workspace.catalogue}` again",

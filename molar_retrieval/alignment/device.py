@@ -10,15 +10,13 @@ from molar_retrieval.errors import SettingsError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that a setting names; ``auto`` takes the best there is.
+    """The device that a setting names; ``auto`` takes a CUDA device where there is one, else the CPU.
 
     Raises:
         SettingsError: If the device does not exist here.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

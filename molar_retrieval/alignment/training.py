@@ -87,7 +87,7 @@ def train(
         folder: For the checkpoints.
         run: Fingerprint of data and settings.
         progress: Told of each interaction.
-        on_epoch: Told of each epoch's score.
+        on_epoch: Told of each epoch's score once it is safe on disk.
 
     Returns:
         The network with the weights of the best epoch, in evaluation mode, and the run's story.
@@ -98,8 +98,9 @@ def train(
         for score in trainer.story.epochs:
             on_epoch(score)
         while not trainer.done:
-            on_epoch(trainer.epoch(progress))
+            score = trainer.epoch(progress)
             checkpoint.save(folder, trainer.network, trainer.optimiser, trainer.story)
+            on_epoch(score)
         checkpoint.load_best(folder, trainer.network)
         return trainer.network.eval(), trainer.story
 

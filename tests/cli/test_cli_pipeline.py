@@ -110,7 +110,7 @@ def test_an_unusable_catalogue_is_refused_with_the_reason(molar, tmp_path, conte
     done = molar("embed", shop, "--workspace", tmp_path / ".molar")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 2
-    assert str(shop) in done.stderr
+    assert "items" in done.stderr
 
 
 def test_steps_in_the_wrong_order_name_the_right_one(molar, tmp_path):

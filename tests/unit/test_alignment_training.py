@@ -93,15 +93,19 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("after", [1, 2])
-def test_a_killed_run_continues_as_if_undisturbed(data, tmp_path, after):
+def test_a_killed_run_continues_as_if_undisturbed(data, tmp_path, monkeypatch, after):
     network, story = train(data, SMALL, tmp_path / "a", "run")
 
-    def kill(score):
-        if score.epoch == after + 1:
+    def kill(self, progress):
+        if len(self.story.epochs) == after:
             raise Killed
+        return epoch(self, progress)
 
+    epoch = Trainer.epoch
+    monkeypatch.setattr(Trainer, "epoch", kill)
     with pytest.raises(Killed):
-        train(data, SMALL, tmp_path / "b", "run", on_epoch=kill)
+        train(data, SMALL, tmp_path / "b", "run")
+    monkeypatch.undo()
     continued, other = train(data, SMALL, tmp_path / "b", "run")
     assert equal(weights(network), weights(continued))
     assert without_time(story) == without_time(other)
