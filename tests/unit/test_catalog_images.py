@@ -112,7 +112,7 @@ def test_a_large_photo_below_the_limit_passes_without_a_warning(folder):
     _png_header(folder / "images" / "large.png", 9_900, 10_000)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        PhotoFolder(folder).vet("large.png")
+        assert PhotoFolder(folder).vet("large.png")[0] == "images/large.png"
 
 
 def test_truncation_is_found_at_decoding_only(folder):

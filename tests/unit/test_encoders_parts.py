@@ -33,7 +33,7 @@ def test_what_is_left_of_a_text(text, expected):
 
 
 def test_a_lone_surrogate_becomes_harmless():
-    TextPreparation([])("a\ud800b").encode("utf-8")
+    assert TextPreparation([])("a\ud800b").encode("utf-8").startswith(b"a")
 
 
 @settings(deadline=None)
