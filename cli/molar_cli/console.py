@@ -29,14 +29,11 @@ class Console:
         """Write the result for programs."""
         sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
-    def table(
-        self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", caption: str = ""
-    ) -> None:
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
         """Write the result for people; columns whose name starts with ``>`` are aligned to the right."""
-        table = Table(
-            title=escape(title) or None, caption=escape(caption) or None, title_justify="left", caption_justify="left",
-            box=None, pad_edge=False, padding=(0, 2, 0, 0),
-        )  # fmt: skip
+        if title:
+            self.line(title)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for column in columns:
             right = column.startswith(">")
             table.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold", no_wrap=right)
@@ -46,12 +43,12 @@ class Console:
 
     def line(self, text: str) -> None:
         """Write one line of the result for people."""
-        self._out.print(escape(text))
+        self._out.print(escape(text), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Tell what is happening, unless the user wants quiet."""
         if not self.quiet:
-            self._err.print(escape(text), style="dim")
+            self._err.print(escape(text), style="dim", soft_wrap=True)
 
     def error(self, message: str, hint: str) -> None:
         """Say what is wrong with what, and what to do."""

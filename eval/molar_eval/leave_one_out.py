@@ -119,7 +119,8 @@ def _baselines(
 def _tell(console: Console, score: EpochScore) -> None:
     console.print(
         f"epoch {score.epoch:>3}  loss {score.loss:.3f}  validation NDCG@10 {score.ndcg:.4f}"
-        f"  (collaborative {score.collaborative:.4f}, content {score.content:.4f})  {score.seconds:.0f} s"
+        f"  (collaborative {score.collaborative:.4f}, content {score.content:.4f})  {score.seconds:.0f} s",
+        soft_wrap=True,
     )
 
 
@@ -138,7 +139,8 @@ def main() -> None:
     settings = MolarSettings.load(arguments.workspace, file=arguments.settings)
     result = leave_one_out(data, arguments.workspace, settings, console)
     title = f"leave-one-out on {data.name}: {result.cases:,} cases, all items ranked, seen ones hidden"
-    table = Table(title=title, title_justify="left", box=None)
+    console.print(title, soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
     table.add_column("model")
     for name in (f"{metric}@{k}" for metric in ("NDCG", "Recall") for k in CUTOFFS):
         table.add_column(name, justify="right")

@@ -27,7 +27,7 @@ from molar_retrieval.config import AlignSettings
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
-WEIGHTS = (*((1.0, w) for w in (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)), (0.0, 1.0))
+WEIGHTS = (*((1.0, w) for w in (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)), (0.0, 1.0))
 """Weights of the collaborative and the content tower that validation chooses from; each tower alone is among them."""
 
 _WARM_UP_STEPS = 200
@@ -108,13 +108,14 @@ def train(
 def validate(network: PostAlignment, data: TrainingData, precision: str) -> Validated:
     """Rank the validation targets with each weighting of the towers and keep the best.
 
-    Each tower alone is among the weightings, so the sum is never worse than either on these cases.
+    Each tower alone is among the weightings, so the sum is never worse than either on these cases. Of equals the one
+    with more content wins: it also has something to say about items that nobody has taken yet.
     """
     users = encode_users(network, data.log, data.cases.users, precision=precision)
     items = item_sides(network, data.warm)
     parts = [Part(u, i) for u, i in zip(users, items, strict=True)]
     ranked = ranks(data.cases, parts, WEIGHTS)
-    best = max(range(len(WEIGHTS)), key=lambda n: (ndcg(ranked[n]), -n))
+    best = max(range(len(WEIGHTS)), key=lambda n: (ndcg(ranked[n]), n))
     return Validated(ranked[0], ranked[-1], ranked[best], WEIGHTS[best])
 
 
