@@ -71,6 +71,7 @@ class ProgressBar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._console = console
+        self._shown = console._err.is_terminal and not console.quiet
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -79,23 +80,25 @@ class ProgressBar:
             TimeRemainingColumn(compact=True),
             console=console._err,
             transient=True,
-            disable=console.quiet or not console._err.is_terminal,
         )
         self._task: int | None = None
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._shown:
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._shown:
+            self._bar.stop()
 
     def start(self, task: str, total: int | None) -> None:
         """A task begins."""
         self.finish()
-        self._task = self._bar.add_task(task, total=total, rate="")
+        if self._shown:
+            self._task = self._bar.add_task(task, total=total, rate="")
 
     def advance(self, n: int = 1) -> None:
         """More units are done."""
