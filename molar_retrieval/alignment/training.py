@@ -27,7 +27,7 @@ from molar_retrieval.config import AlignSettings
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
-WEIGHTS = (*((1.0, w) for w in (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)), (0.0, 1.0))
+WEIGHTS = (*((1.0, w) for w in (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)), (0.0, 1.0))
 """Weights of the collaborative and the content tower that validation chooses from; each tower alone is among them."""
 
 _WARM_UP_STEPS = 200

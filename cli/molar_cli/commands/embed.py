@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from molar_cli.options import DebugOption, JsonOption, QuietOption, SettingsOption, WorkspaceOption
-from molar_cli.session import Session, session
+from molar_cli.session import session
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import EmbedSettings
-    from molar_retrieval.embedding import EmbedReport
-    from molar_retrieval.workspace import Manifest, Workspace
+    from molar_retrieval.embedding import EmbedForecast, EmbedReport
 
 
 def embed(
@@ -74,30 +72,18 @@ def embed(
         with run.console.progress() as progress:
             catalogue = prepare_catalogue(catalog, place, progress)
             if dry_run:
-                _forecast(run, place, chosen)
-                return
-            from molar_retrieval.embedding import embed as embed_catalogue
+                from molar_retrieval.embedding import dry_run as forecast
 
-            report = embed_catalogue(place, chosen, progress=progress, vectors=vectors)
-        _tell(run, report, catalogue)
+                outcome: EmbedForecast | EmbedReport = forecast(place, chosen, progress=progress)
+            else:
+                from molar_retrieval.embedding import embed as embed_catalogue
 
-
-def _forecast(run: Session, place: "Workspace", chosen: "EmbedSettings") -> None:
-    from molar_retrieval.embedding import dry_run
-
-    forecast = dry_run(place, chosen)
-    if run.console.as_json:
-        run.console.document(forecast.to_dict())
-    else:
-        for line in forecast.lines():
+                outcome = embed_catalogue(place, chosen, progress=progress, vectors=vectors)
+        if json:
+            run.console.document({"catalogue": dict(catalogue.facts), **outcome.to_dict()})
+            return
+        for line in outcome.lines():
             run.console.line(line)
-
-
-def _tell(run: Session, report: "EmbedReport", catalogue: "Manifest") -> None:
-    if run.console.as_json:
-        run.console.document({"catalogue": dict(catalogue.facts), **report.to_dict()})
-        return
-    for line in report.lines():
-        run.console.line(line)
-    for note in report.notes:
-        run.console.note(note)
+        if not dry_run:
+            for note in outcome.notes:
+                run.console.note(note)
