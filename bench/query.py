@@ -5,7 +5,6 @@ asks it once; the ratio says what everything else costs.
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -36,15 +35,26 @@ rich.console.Console().print(table)
 """
 
 
+LAUNCHER = """
+import json, os, subprocess, sys, time
+began = time.perf_counter()
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+child.returncode = os.waitstatus_to_exitcode(status)
+print(json.dumps([child.returncode, time.perf_counter() - began, usage.ru_maxrss / 1024]))
+"""
+
+
 def process(command: Sequence[str | Path]) -> tuple[float, float]:
-    """Seconds and peak memory (MB) of one run of a command."""
-    began = time.perf_counter()
-    child = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{command} failed with {child.returncode}")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+    """Seconds and peak memory (MB) of one run of a command.
+
+    A small launcher in between, as the peak of a child starts with that of its parent.
+    """
+    launcher = [sys.executable, "-S", "-c", LAUNCHER, *map(str, command)]
+    code, seconds, memory = json.loads(subprocess.run(launcher, capture_output=True, text=True, check=True).stdout)
+    if code:
+        raise SystemExit(f"{command} failed with {code}")
+    return seconds, memory
 
 
 def processes(workspace: Path, user_id: str, runs: int) -> dict[str, tuple[float, float]]:
