@@ -1,6 +1,10 @@
 """The command `molar`: wiring only."""
 
-from typing import Annotated
+import gc
+import os
+import sys
+from contextlib import suppress
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -47,4 +51,23 @@ def _main(
 def main() -> None:
     """Run the command line."""
     wait_politely()
+    if sys.argv[1:2] == ["query"]:
+        _answer_and_leave()
     app()
+
+
+def _answer_and_leave() -> NoReturn:
+    """Run a query without collecting garbage, and end without tearing anything down: it only read.
+
+    This is a tenth of the time of the whole process.
+    """
+    gc.disable()
+    code: object = 1
+    try:
+        app()
+    except SystemExit as end:
+        code = end.code
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))

@@ -75,8 +75,9 @@ LIGHT = (*HEAVY, "numpy", "pyarrow", "scipy")
 def modules_after(arguments):
     """The modules that a run of the command has imported when it ends."""
     script = f"""
-import sys
+import os, sys
 sys.argv = ["molar", *{arguments!r}]
+os._exit = sys.exit  # a query leaves without looking back, and would take the list with it
 from molar_cli.app import main
 try:
     main()

@@ -42,9 +42,8 @@ def query(
             raise SettingsError("name exactly one of --user, --items and --similar", "molar query --user 123")
         from molar_indexes.recommender import Recommender
 
-        with Recommender.open(run.root) as recommender:
-            answer = _ask(recommender, user, items, similar, k, seen, fallback)
-        _tell(run, answer)
+        # Not closed: the process ends after the answer, and closing waits for the disk although nothing was written.
+        _tell(run, _ask(Recommender.open(run.root), user, items, similar, k, seen, fallback))
 
 
 def _ask(
