@@ -1,5 +1,7 @@
 """`molar demo`."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -44,4 +46,5 @@ def demo(
         query(user=facts.example_user, k=5, **common)  # type: ignore[arg-type]
         run.console.line(f"\n$ molar query --user {facts.new_user} -k 5 --fallback popular")
         query(user=facts.new_user, k=5, fallback="popular", **common)  # type: ignore[arg-type]
-        run.console.line(f"\nTry it yourself: molar query --user {facts.example_user} --workspace {workspace}")
+        program = "molar" if shutil.which("molar") else sys.argv[0]
+        run.console.line(f"\nTry it yourself: {program} query --user {facts.example_user} --workspace {workspace}")
