@@ -17,7 +17,7 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.training import TrainingData, Validated, train, validate
 from molar_retrieval.alignment.validation import Cases, Part, ndcg, ranks, recall
 from molar_retrieval.catalog import is_current
-from molar_retrieval.collaborative.factors import factorise, open_factors, open_log, split
+from molar_retrieval.collaborative.factors import factorise, held_out, open_factors
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, StaleArtefactError
@@ -138,19 +138,19 @@ def _train(
 
 def training_data(workspace: Workspace, settings: MolarSettings) -> tuple[TrainingData, conditioning.Conditioner]:
     """What the network trains on, and the map that made its content features."""
-    held_out = split(open_log(workspace), settings.split)
-    if not len(held_out.training.item):
+    holdout = held_out(workspace, settings.split)
+    if not len(holdout.training.item):
         raise DataError("no interactions are left for training", "bring a longer log")
     content = ContentVectors.open(workspace["content"].require()[0])
     conditioner = conditioning.fit(content.vectors, content.blocks, settings.align.content_dims)
     cases = Cases(
-        held_out.training,
-        held_out.users.astype(np.int64),
-        held_out.targets.astype(np.int64),
-        np.ones(held_out.training.n_items, bool),
+        holdout.training,
+        holdout.users.astype(np.int64),
+        holdout.targets.astype(np.int64),
+        np.ones(holdout.training.n_items, bool),
     )
     factors = open_factors(workspace["cf"].require()[0])
-    return TrainingData(held_out.training, cases, conditioner(content.vectors), factors), conditioner
+    return TrainingData(holdout.training, cases, conditioner(content.vectors), factors), conditioner
 
 
 def _scores(data: TrainingData, final: Validated) -> dict[str, dict[str, float]]:

@@ -10,7 +10,7 @@ from molar_retrieval import fingerprint
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.als import ALSFactors, fit
 from molar_retrieval.config import CFSettings, SplitSettings
-from molar_retrieval.interactions import Holdout, InteractionLog, holdout_last
+from molar_retrieval.interactions import Holdout, InteractionLog, holdout_last, read_validation
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
@@ -46,8 +46,15 @@ def open_log(workspace: Workspace) -> InteractionLog:
     return InteractionLog.open(folder, Catalogue.open(catalogue).ids)
 
 
-def split(log: InteractionLog, settings: SplitSettings) -> Holdout:
-    """Training interactions and validation cases; the only place that decides what training may see."""
+def held_out(workspace: Workspace, settings: SplitSettings) -> Holdout:
+    """Training interactions and validation cases; the only place that decides what training may see.
+
+    The cases are those that the log was published with, as an evaluation does, else each user's last interaction.
+    """
+    log = open_log(workspace)
+    brought = read_validation(workspace["interactions"].require()[0], log)
+    if brought is not None:
+        return brought
     return holdout_last(log, max_users=settings.validation_users, seed=settings.seed)
 
 
@@ -68,7 +75,7 @@ def factorise(
     if (manifest := store.manifest) is not None and manifest.fingerprint == name:
         return CFReport(store.require()[0], name, True, dict(manifest.facts))
     with workspace.lock("cf"):
-        training = split(open_log(workspace), splitting).training
+        training = held_out(workspace, splitting).training
         factors = fit(training, settings, progress)
         partial = store.partial(name[:16])
         save_file({"users": factors.users, "items": factors.items}, partial / _FILE)

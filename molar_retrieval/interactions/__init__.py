@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from molar_retrieval.interactions.log import InteractionLog
     from molar_retrieval.interactions.matrix import to_csr
     from molar_retrieval.interactions.prepare import is_current, prepare_interactions
-    from molar_retrieval.interactions.write import write_log
+    from molar_retrieval.interactions.write import read_validation, write_log
 else:
     # Loaded on demand: a command that only opens a log needs neither the readers nor SciPy.
     _HOMES = {
@@ -17,6 +17,7 @@ else:
         "holdout_last": "holdout",
         "is_current": "prepare",
         "prepare_interactions": "prepare",
+        "read_validation": "write",
         "to_csr": "matrix",
         "write_log": "write",
     }
@@ -33,6 +34,7 @@ __all__ = [
     "holdout_last",
     "is_current",
     "prepare_interactions",
+    "read_validation",
     "to_csr",
     "write_log",
 ]

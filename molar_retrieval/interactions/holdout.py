@@ -18,8 +18,8 @@ class Holdout:
 
     Attributes:
         training: The log without the cases; users and items keep their rows.
-        users: User row of each case, ascending, shape (C,).
-        targets: Item row of each case: what the user took last, and for the first time, shape (C,).
+        users: User row of each case, ascending, shape (C,); a user may have several.
+        targets: Item row of each case, something that the user took after the training interactions, shape (C,).
     """
 
     training: InteractionLog

@@ -13,36 +13,54 @@ from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.prepare import empty_partial, publish
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.columns import TIMESTAMP, USER_ID, WEIGHT
+from molar_retrieval.interactions.holdout import Holdout
 from molar_retrieval.interactions.log import ITEM, LOG_FILE, USER, USERS_FILE, InteractionLog
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
 KIND = "interactions"
+VALIDATION_FILE = "validation.parquet"
 RULES = 1
 """Number of the rules by which a log is read; a change of them makes every prepared log stale."""
 _ROW_GROUP = 1 << 20
 
 
-def write_log(workspace: Workspace, log: InteractionLog, inputs: Mapping[str, str]) -> Manifest:
+def write_log(workspace: Workspace, log: InteractionLog | Holdout, inputs: Mapping[str, str]) -> Manifest:
     """Publish a log made elsewhere, say the part of another one that training may see.
 
     Args:
         workspace: With the catalogue that the log's item rows refer to.
-        log: What to write.
+        log: What to write. Of a :class:`Holdout` the training interactions become the log, and its cases are what
+            `molar align` validates on, in place of each user's last interaction.
         inputs: Fingerprints of what it was made from, by kind.
 
     Raises:
         MissingArtefactError: If the workspace has no catalogue.
     """
     _, catalogue = workspace["catalogue"].require()
+    cases = log if isinstance(log, Holdout) else None
+    log = log.training if isinstance(log, Holdout) else log
     with workspace.lock(KIND):
         partial = empty_partial(workspace[KIND])
         with Rejects(partial / side_file.FILE_NAME):
             write_tables(log, partial)
         facts = {**log_facts(log), "rejects": 0, "rejects_by_kind": {}}
         name = log_fingerprint(catalogue, facts)
+        if cases is not None:
+            table = pa.table({USER: cases.users.astype(np.int32), ITEM: cases.targets.astype(np.int32)})
+            pq.write_table(table, partial / VALIDATION_FILE, compression="zstd")
+            content = fingerprint.of_bytes([cases.users.astype("<i4").tobytes(), cases.targets.astype("<i4").tobytes()])
+            name = fingerprint.of_json([name, content])
         versions = library_versions("pyarrow", "numpy")
         return publish(workspace, KIND, partial, Manifest(KIND, name, inputs=inputs, facts=facts, versions=versions))
+
+
+def read_validation(version_folder: Path, training: InteractionLog) -> Holdout | None:
+    """The cases that a log was published with, or None where it brought none."""
+    if not (version_folder / VALIDATION_FILE).exists():
+        return None
+    table = pq.read_table(version_folder / VALIDATION_FILE, use_threads=False)
+    return Holdout(training, table[USER].to_numpy(), table[ITEM].to_numpy())
 
 
 def write_tables(log: InteractionLog, folder: Path) -> None:

@@ -9,9 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
+from molar_retrieval.collaborative.factors import held_out
+from molar_retrieval.config import SplitSettings
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog, is_current, prepare_interactions, write_log
+from molar_retrieval.interactions import Holdout, InteractionLog, is_current, prepare_interactions, write_log
 from molar_retrieval.workspace import Workspace
 
 
@@ -348,3 +350,20 @@ def test_write_log_publishes_a_part_of_a_log(folder, workspace):
     assert manifest.facts["interactions"] == 1
     assert _histories(workspace) == {"u": "a", "v": ""}
     assert write_log(workspace, log, inputs).fingerprint == whole.fingerprint
+
+
+def test_a_log_that_brings_its_validation_cases_is_validated_on_them(folder, workspace):
+    _write(folder, [("u", "a", 1), ("u", "b", 2), ("u", "c", 3), ("v", "c", 3)])
+    whole = prepare_interactions(folder, workspace)
+    log = _open(workspace)
+    assert len(held_out(workspace, SplitSettings())) == 1, "by default the last interaction of u"
+    users, targets = np.array([0, 0], np.int32), np.array([3, 4], np.int32)
+    brought = write_log(workspace, Holdout(log, users, targets), {})
+    assert brought.fingerprint != whole.fingerprint, "other cases are another artefact"
+    found = held_out(workspace, SplitSettings())
+    assert len(found.training) == len(log), "nothing more is held out"
+    assert found.users.tolist() == [0, 0]
+    assert found.targets.tolist() == [3, 4]
+    none = np.zeros(0, np.int32)
+    write_log(workspace, Holdout(log, none, none), {})
+    assert len(held_out(workspace, SplitSettings())) == 0, "no cases are no cases, not the default ones"
