@@ -1,0 +1,86 @@
+"""Photos of published data: found by name, hard-linked where the file system allows it, copied elsewhere."""
+
+import os
+import shutil
+from pathlib import Path
+
+from molar_retrieval.catalog.images import EXTENSIONS, FOLDER
+from molar_retrieval.errors import DataError
+from molar_retrieval.ids import IdMap
+from molar_retrieval.importers.published import Published
+from molar_retrieval.progress import Progress
+
+
+def link_photos(published: Published, items: IdMap, asked: Path | None, folder: Path, progress: Progress) -> int:
+    """Bring the photos into a catalogue as ``images/<item_id>`` with their extension.
+
+    Args:
+        published: Knows where the photo of an item may lie.
+        items: The items of the catalogue.
+        asked: The folder with the photos, or None for the format's own, if it exists.
+        folder: The catalogue.
+        progress: Hears of each item.
+
+    Returns:
+        How many items have a photo.
+
+    Raises:
+        DataError: If the folder that was asked for does not exist, or has no photo of any item.
+    """
+    source = asked or published.photos
+    if not source.is_dir():
+        if asked is not None:
+            raise DataError(f"there is no folder {asked}", "name the folder with the photos, or leave the option out")
+        return 0
+    images = folder / FOLDER
+    images.mkdir()
+    found = _Photos(source)
+    n = 0
+    progress.start("linking photos", len(items))
+    for item_id in items.array.to_pylist():
+        # Such an id would lead out of the folder.
+        names = () if {"/", "\\"} & set(item_id) else published.photo_names(item_id)
+        photo = next((path for name in names if (path := found.find(name)) is not None), None)
+        if photo is not None:
+            n += _link(photo, images / f"{item_id}{photo.suffix.lower()}")
+        progress.advance()
+    progress.finish()
+    if asked is not None and not n:
+        example = next((name for i in items.array[:1].to_pylist() for name in published.photo_names(i)), "")
+        raise DataError(f"{asked} has no photo of any item", f"photos are looked for as {asked / example}.jpg")
+    return n
+
+
+class _Photos:
+    """The files of a folder by their name without the extension; each subfolder is listed once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._listed: dict[str, dict[str, str]] = {}
+
+    def find(self, name: str) -> Path | None:
+        folder, _, stem = name.rpartition("/")
+        if folder not in self._listed:
+            self._listed[folder] = _listing(self._root / folder)
+        file = self._listed[folder].get(stem)
+        return None if file is None else self._root / folder / file
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    if not folder.is_dir():
+        return {}
+    files = [os.path.splitext(name) for name in os.listdir(folder)]  # noqa: PTH122, PTH208 (a million names)
+    known = [(stem, end) for stem, end in files if end.lower() in EXTENSIONS]
+    known.sort(key=lambda file: -EXTENSIONS.index(file[1].lower()))  # of two, the first extension wins
+    return {stem: stem + end for stem, end in known}
+
+
+def _link(photo: Path, target: Path) -> bool:
+    real = photo.resolve()  # a hard link to a symbolic link would be the link, not the photo
+    if not real.is_file():
+        return False
+    try:
+        target.hardlink_to(real)
+    except OSError:
+        shutil.copyfile(real, target)
+    return True
