@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DATA   ?=
+SUITE  ?= quick
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types contracts lowest wheel eval bench docs clean
@@ -44,14 +45,16 @@ lowest: $(READY)  ## run the tests with the lowest versions that pyproject.toml 
 wheel: $(READY)  ## build the wheel, install it into a clean environment, run the demo from there
 	$(BIN)/python tests/packaging/check_wheel.py
 
-eval: $(READY)  ## leave-one-out check on the demo shop, or on DATA=path/to/catalogue
-	$(BIN)/python -m molar_eval $(if $(DATA),--data $(DATA)) --workspace .work/eval/$(notdir $(or $(DATA),demo))
+eval: $(READY)  ## evaluate on the demo shop, or on DATA=path/to/catalogue with SUITE=quick|paper|temporal|cold
+	$(BIN)/molar evaluate $(or $(DATA),--demo) --suite $(SUITE) --workspace .work/eval/$(notdir $(or $(DATA),demo))
 
 bench: $(READY)  ## throughput, latency and memory, each beside what it is compared to
 	$(BIN)/python bench/run.py $(if $(DATA),--data $(DATA))
 
-docs: $(READY)  ## write docs/cli.md from the command line itself
+docs: $(READY)  ## write the documents that are made from code and reports
 	$(BIN)/python docs/write_cli.py
+	$(BIN)/python docs/write_report_schema.py
+	$(BIN)/python docs/write_results.py
 
 clean:  ## remove the environment, caches and results
 	rm -rf $(VENV) .work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

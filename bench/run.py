@@ -9,6 +9,7 @@ from pathlib import Path
 
 import embedding
 import query
+import ranking
 from rich.console import Console
 from rich.table import Table
 
@@ -55,6 +56,8 @@ def main() -> None:
         table.add_column(column, justify="left" if column in ("what", "compared to") else "right")
     throughput(table, workspace, arguments.items)
     latencies(table, root, user, arguments.runs)
+    for row in ranking.rows(ranking.measure()):
+        table.add_row(*row)
     Console(highlight=False).print(table)
 
 

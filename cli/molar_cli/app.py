@@ -12,6 +12,8 @@ from molar_cli.commands.align import align
 from molar_cli.commands.cf import cf
 from molar_cli.commands.demo import demo
 from molar_cli.commands.embed import embed
+from molar_cli.commands.evaluate import evaluate
+from molar_cli.commands.import_ import import_
 from molar_cli.commands.index import app as index
 from molar_cli.commands.query import query
 from molar_retrieval import __version__
@@ -26,10 +28,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo)
+app.command("import")(import_)
 app.command()(embed)
 app.command()(cf)
 app.command()(align)
 app.command()(query)
+app.command()(evaluate)
 app.add_typer(index, name="index")
 
 

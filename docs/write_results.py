@@ -1,0 +1,24 @@
+"""Write docs/results.md from the reports in eval/results; `make docs` runs this, a test checks that it was run."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "eval" / "results"
+TARGET = Path(__file__).with_name("results.md")
+
+
+def reports(folder: Path) -> list[Path]:
+    """The reports: ``NAME.json`` and ``NAME/report.json``."""
+    return sorted([*folder.glob("*.json"), *folder.glob("*/report.json")])
+
+
+def render(folder: Path = RESULTS) -> str:
+    """The document."""
+    from molar_eval.report.markdown import results
+    from molar_eval.report.write import read_report
+
+    return results([read_report(path) for path in reports(folder)])
+
+
+if __name__ == "__main__":
+    TARGET.write_text(render(), encoding="utf-8")

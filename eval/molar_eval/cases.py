@@ -1,0 +1,121 @@
+"""Cases: what a model is asked, and what would have been right."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.log import InteractionLog
+
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """Moments at which a model is asked what comes next; the input of a case is the beginning of a user's history.
+
+    Attributes:
+        history: Everything the users did, the answers included; never given to a model as it is.
+        user: User row of each case, shape (C,). A user may have several cases.
+        length: How many of the user's first interactions lie before the case, shape (C,).
+        offsets: Borders between the cases' targets, shape (C + 1,).
+        targets: Item rows that would have been right, shape (T,), each once per case.
+        readable: Items that a model may read in an input, shape (n_items,); None: all. A hidden item still counts as
+            seen.
+    """
+
+    history: InteractionLog
+    user: Rows
+    length: Rows
+    offsets: Rows
+    targets: npt.NDArray[np.int32]
+    readable: Mask | None = None
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @classmethod
+    def single(
+        cls,
+        history: InteractionLog,
+        user: npt.NDArray[np.integer],
+        length: npt.NDArray[np.integer],
+        target: npt.NDArray[np.integer],
+        readable: Mask | None = None,
+    ) -> Self:
+        """Cases with one target each, shapes (C,)."""
+        return cls(
+            history,
+            user.astype(np.int64),
+            length.astype(np.int64),
+            np.arange(len(user) + 1, dtype=np.int64),
+            target.astype(np.int32),
+            readable,
+        )
+
+    @property
+    def case_of_target(self) -> Rows:
+        """The case of each target, shape (T,)."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
+
+    def user_ids(self) -> list[str]:
+        """The user's id of each case."""
+        return list(self.history.users.ids(self.user))
+
+    def times(self) -> Rows:
+        """When each case is asked: the time of the interaction that follows its input, shape (C,), seconds."""
+        place = self.history.offsets[self.user] + self.length
+        times: Rows = self.history.timestamp[np.minimum(place, self.history.offsets[self.user + 1] - 1)]
+        return times
+
+    def seen(self, chosen: slice = slice(None)) -> InteractionLog:
+        """What the users had before the cases ``chosen``: a log with one row ("user") per case."""
+        return self._prefixes(chosen, None)
+
+    def inputs(self, chosen: slice = slice(None)) -> InteractionLog:
+        """What a model may read of the cases ``chosen``: a log with one row ("user") per case."""
+        return self._prefixes(chosen, self.readable)
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> "Cases":
+        """The cases of a mask, shape (C,)."""
+        counts = np.diff(self.offsets)
+        return replace(
+            self,
+            user=self.user[keep],
+            length=self.length[keep],
+            offsets=np.concatenate([[0], np.cumsum(counts[keep], dtype=np.int64)]),
+            targets=self.targets[np.repeat(keep, counts)],
+        )
+
+    def _prefixes(self, chosen: slice, readable: Mask | None) -> InteractionLog:
+        start, length = self.history.offsets[self.user[chosen]], self.length[chosen]
+        offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
+        rows = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, length)
+        if readable is not None:
+            keep = readable[self.history.item[rows]]
+            offsets = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])[offsets]
+            rows = rows[keep]
+        weight = self.history.weight
+        return InteractionLog(
+            users=_numbers(len(length)),
+            items=self.history.items,
+            offsets=offsets,
+            item=self.history.item[rows],
+            timestamp=self.history.timestamp[rows],
+            weight=None if weight is None else weight[rows],
+        )
+
+
+def _numbers(count: int) -> IdMap:
+    return IdMap([str(number) for number in range(count)])
+
+
+def ragged(lists: Sequence[npt.NDArray[np.integer]]) -> tuple[Rows, npt.NDArray[np.int32]]:
+    """Offsets and values of a list of arrays."""
+    offsets = np.concatenate([[0], np.cumsum([len(part) for part in lists], dtype=np.int64)]).astype(np.int64)
+    values = np.concatenate(lists) if lists else np.zeros(0)
+    return offsets, values.astype(np.int32)

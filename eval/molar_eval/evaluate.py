@@ -1,0 +1,316 @@
+"""Running a suite: splits, models, seeds; every trial is kept, and what is there is not computed again."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from molar_eval import leaks
+from molar_eval.cases import Cases, Mask, Rows
+from molar_eval.examples import choose, examples
+from molar_eval.index_cost import index_cost
+from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
+from molar_eval.labels import labels
+from molar_eval.metrics.lists import ListContext
+from molar_eval.models.base import Model, Seen, Task
+from molar_eval.models.molar import Molar, MolarScorer
+from molar_eval.models.roster import FAST, OURS, Roster, with_changes
+from molar_eval.prices import item_prices
+from molar_eval.ranking import Ranked
+from molar_eval.report.schema import Data, Estimate, Examples, ExampleUser, IndexCost, Made, Report, SplitResult
+from molar_eval.report.tables import paper_tables
+from molar_eval.results import Asked, Judged, compared, judge, model_result
+from molar_eval.scores import FOLDER, scores_path, write_scores
+from molar_eval.splits import SPLITS, Split
+from molar_eval.splits.base import DAY
+from molar_eval.suite import SplitPlan, Suite
+from molar_eval.trial import Bench, Trial
+from molar_retrieval.alignment import conditioning
+from molar_retrieval.alignment.device import pick_device
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.catalog.catalogue import ITEMS_FILE
+from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.config import MolarSettings
+from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.errors import DataError
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.versions import library_versions
+from molar_retrieval.workspace import Workspace
+
+_LIBRARIES = ("numpy", "scipy", "torch", "implicit", "qdrant-edge-py", "sentence-transformers", "transformers")
+_MEMORY = 256 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A finished run.
+
+    Attributes:
+        folder: Of the run: scores, and later the report's files.
+        report: What was found.
+        examples: Users to look at.
+    """
+
+    folder: Path
+    report: Report
+    examples: Examples
+
+
+@dataclass
+class Evaluator:
+    """Runs one suite on one workspace's catalogue.
+
+    Attributes:
+        workspace: With prepared interactions and content vectors of the whole catalogue.
+        suite: What to evaluate.
+        settings: Of molar.
+        folder: Of this run; None: a new one in the workspace.
+        command: What the user typed, for the report.
+        memory: Bytes for scores in ranking.
+        progress: Told of the work.
+        tell: Told of each finished model.
+    """
+
+    workspace: Workspace
+    suite: Suite
+    settings: MolarSettings
+    folder: Path | None = None
+    command: str = ""
+    memory: int = _MEMORY
+    progress: Progress = SILENT
+    tell: Callable[[str], None] = lambda _: None
+    notes: list[str] = field(default_factory=list)
+    users: list[ExampleUser] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.root = self.workspace.root / "evaluation"
+        now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        self.out = self.folder or self.root / "runs" / f"{self.suite.name}-{now}"
+        version, _ = self.workspace["catalogue"].require()
+        self.catalogue = Catalogue.open(version)
+        self.log = open_log(self.workspace)
+        content = ContentVectors.open(self.workspace["content"].require()[0])
+        self.content = conditioning.fit(content.vectors, content.blocks, self.settings.align.content_dims)(
+            content.vectors
+        )
+        fast = with_changes(self.settings, self.suite.fast, f"suite {self.suite.name}: fast")
+        self.roster = Roster(self.workspace, self.root / "content", self.settings, fast)
+        self.prices = item_prices(self.catalogue)
+
+    def run(self) -> Evaluation:
+        """Evaluate everything; a killed run goes on where it stopped.
+
+        Raises:
+            DataError: If a split cannot be made of the log, or leaks.
+            SettingsError: If the suite names an unknown split, model or column.
+        """
+        began = time.perf_counter()
+        shutil.rmtree(self.out / FOLDER, ignore_errors=True)
+        splits = [result for plan in self.suite.splits for result in self._plan(plan)]
+        report = Report(
+            title=f"{self.suite.name} on {self.workspace.catalogue.name}",
+            suite=self.suite.name,
+            description=self.suite.description,
+            data=Data(
+                name=self.workspace.catalogue.name,
+                users=self.log.n_users,
+                items=self.log.n_items,
+                interactions=len(self.log),
+                fingerprint=self.workspace["interactions"].require()[1].fingerprint,
+            ),
+            made=self._made(time.perf_counter() - began),
+            splits=splits,
+            tables=[table for split in splits for table in paper_tables(split)],
+            settings={
+                "suite": self.suite.model_dump(mode="json"),
+                "molar": self.settings.model_dump(mode="json"),
+                "fast": self.roster.fast.model_dump(mode="json"),
+            },
+            notes=self.notes,
+        )
+        return Evaluation(self.out, report, Examples(catalogue=str(self.workspace.catalogue), users=self.users))
+
+    def _plan(self, plan: SplitPlan) -> list[SplitResult]:
+        plan = self._fitting(plan)
+        split = SPLITS[plan.split](self.log, **plan.options)
+        leaks.check(split)
+        folder = split.save(self.root / "splits")
+        models = self.roster.models(plan.models or self.suite.models)
+        return [result for seen in plan.seen for result in self._split(split, folder.name, models, seen)]
+
+    def _fitting(self, plan: SplitPlan) -> SplitPlan:
+        """The plan, or the one that suits a log which knows only days."""
+        if plan.split == "leave-one-out" and self.log.timestamp.any() and not (self.log.timestamp % DAY).any():
+            self.note("the log knows only days: leave-one-out, which needs an order within them, became last day")
+            return plan.model_copy(update={"split": "last day", "options": {}})
+        return plan
+
+    def _split(self, split: Split, name: str, models: Sequence[Model], seen: Seen) -> list[SplitResult]:
+        task = Task(
+            training=split.training,
+            validation=split.validation,
+            candidates=self._candidates(),
+            content=self.content,
+            seen=seen,
+            folder=self.root / "models" / name,
+        )
+        bench = Bench(split, task, self.suite.k, self.root / "trials", self.memory)
+        trials = {model.name: found for model in models if (found := self._trials(bench, model, seen))}
+        ran = [model for model in models if model.name in trials]
+        cost = self._index_cost(bench, ran)
+        return [self._test(bench, test, ran, trials, cost if number == 0 else [])
+                for number, test in enumerate(split.tests)]  # fmt: skip
+
+    def _trials(self, bench: Bench, model: Model, seen: Seen) -> list[Trial]:
+        found = []
+        for seed in range(self.suite.seeds if model.stochastic else 1):
+            try:
+                trial = bench.run(model, seed, self.progress)
+            except DataError as error:
+                self.note(f"{bench.split.name}: {model.name} was left out: {error.message}")
+                return []
+            found.append(trial)
+            how = "kept from before" if trial.cached else f"fitted in {trial.fit_seconds:.0f} s"
+            self.tell(f"{bench.split.name}{'' if seen == 'hide' else ', seen items shown'}: {model.name}"
+                      f"{f', seed {seed}' if self.suite.seeds > 1 and model.stochastic else ''}: {how}")  # fmt: skip
+        return found
+
+    def _candidates(self) -> Mask:
+        candidates = np.ones(self.log.n_items, bool)
+        if self.suite.candidates == "log":
+            candidates[:] = np.bincount(self.log.item, minlength=self.log.n_items) > 0
+        return candidates
+
+    def _test(
+        self,
+        bench: Bench,
+        test: str,
+        models: Sequence[Model],
+        trials: Mapping[str, Sequence[Trial]],
+        cost: list[IndexCost],
+    ) -> SplitResult:
+        split, seen = bench.split, bench.task.seen
+        cases = split.tests[test]
+        name = f"{split.name}, {test}" + ("" if seen == "hide" else ", seen items shown")
+        context = ListContext.of(bench.task.training, bench.task.candidates, seen, self.content, self._categories())
+        readable = cases.readable
+        marked = labels(cases, bench.task.training, self.catalogue, self.suite.columns, readable)
+        asked = Asked(name, split.fingerprint, test, cases, context, marked, self.suite)
+        judged = []
+        for model in models:
+            scores = [asked.score(model, trial) for trial in trials[model.name]]
+            for part in scores:
+                write_scores(scores_path(self.out, name, model.name, part.seed), part)
+            judged.append(self._with_kpi(split, asked, judge(asked, model, trials[model.name], scores)))
+        against = best_baseline(judged, self.suite.primary)
+        pairs = rivals(judged, against)
+        versus = compared(asked, judged, pairs)
+        self._choose_examples(name, cases, trials, test, against)
+        return SplitResult(
+            name=name,
+            title=f"{split.name}: {test}",
+            fingerprint=split.fingerprint,
+            settings=dict(split.settings),
+            warning=split.warning,
+            facts=dict(split.facts),
+            seen=seen,
+            cases=len(cases),
+            users=len(np.unique(cases.user)),
+            candidates=int(bench.task.candidates.sum()),
+            primary=self.suite.primary,
+            against=against,
+            models=[model_result(asked, one, versus[one.model.name]) for one in judged],
+            index=cost,
+        )
+
+    def _with_kpi(self, split: Split, asked: Asked, judged: Judged) -> Judged:
+        """Conversion, and revenue where there are prices, on the test that takes all that came after a cut in time."""
+        if split.name != "temporal" or asked.test != "all new items":
+            return judged
+        cases = asked.cases
+        price = np.ones(self.log.n_items) if self.prices is None else self.prices
+        value = target_values(cases, price[cases.history.item])
+        purchases = Purchases(cases.user, cases.offsets, judged.trials[0].ranked[asked.test].ranks, value)
+        found = estimate_kpis(purchases, self.suite.cutoffs, resamples=self.suite.resamples)
+        kpi = {
+            name: Estimate(mean=i.mean, low=i.low, high=i.high, sd=None)
+            for name, i in found.items()
+            if self.prices is not None or name.startswith("conversion")
+        }
+        return replace(judged, kpi=kpi)
+
+    def _categories(self) -> tuple[Rows, Rows] | None:
+        name = self.suite.category
+        if name is None:
+            return None
+        column = pq.read_table(self.catalogue.version / ITEMS_FILE, columns=[name])[name]
+        values = [v if isinstance(v, list) else [] if v is None else [v] for v in column.to_pylist()]
+        codes = {value: code for code, value in enumerate(sorted({str(v) for row in values for v in row}))}
+        flat = [codes[str(value)] for row in values for value in row]
+        return np.concatenate([[0], np.cumsum([len(row) for row in values])]), np.array(flat, np.int64)
+
+    def _index_cost(self, bench: Bench, models: Sequence[Model]) -> list[IndexCost]:
+        ours = next((model for model in models if model.name == OURS), None)
+        if ours is None or not self.suite.index or bench.task.seen != "hide":
+            return []
+        assert isinstance(ours, Molar)
+        scorer = bench.scorer(ours, 0, self.progress)
+        assert isinstance(scorer, MolarScorer)
+        cases = next(iter(bench.split.tests.values()))
+        return [
+            index_cost(
+                scorer, cases, self.settings.index, k=self.suite.k, cutoffs=self.suite.cutoffs, progress=self.progress
+            )
+        ]
+
+    def _choose_examples(
+        self, name: str, cases: Cases, trials: Mapping[str, Sequence[Trial]], test: str, against: str
+    ) -> None:
+        if self.users or OURS not in trials or not self.suite.examples:
+            return
+        shown: dict[str, Ranked] = {n: trials[n][0].ranked[test] for n in dict.fromkeys((OURS, against))}
+        chosen = choose(shown[OURS], shown[against] if against != OURS else None, cases, self.suite.examples)
+        self.users.extend(examples(name, cases, chosen, shown, self.catalogue))
+
+    def _made(self, seconds: float) -> Made:
+        from molar_retrieval import __version__
+
+        return Made(
+            command=self.command,
+            date=datetime.now(UTC).date().isoformat(),
+            molar=__version__,
+            versions=library_versions(*_LIBRARIES),
+            cores=os.cpu_count() or 1,
+            device=str(pick_device(self.settings.align.device)),
+            seconds=round(seconds, 1),
+        )
+
+    def note(self, text: str) -> None:
+        """Keep something for the report that a reader must know."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self.tell(text)
+
+
+def best_baseline(models: Sequence[Judged], metric: str) -> str:
+    """The strongest baseline of a test, which is the hardest to beat; the first model where there is none."""
+    baselines = [one for one in models if one.model.kind == "baseline"] or list(models[:1])
+    return max(baselines, key=lambda one: one.estimates[metric].mean).model.name
+
+
+def rivals(models: Sequence[Judged], against: str) -> dict[str, str]:
+    """Whom each model is compared to: ablations to molar (fast) where it took part, the others to ``against``."""
+    names = {one.model.name for one in models}
+    found = {}
+    for one in models:
+        ablation = one.model.kind == "ablation" and one.model.name != FAST and FAST in names
+        rival = FAST if ablation else against
+        if rival != one.model.name:
+            found[one.model.name] = rival
+    return found

@@ -1,0 +1,172 @@
+"""The log of what was shown: which item, with what probability, and what came of it.
+
+A file (Parquet, CSV or JSON lines) with one row per shown item:
+
+=============  ========================================================================================
+column         meaning
+=============  ========================================================================================
+``context_id``  the request: the moment at which the logging policy chose
+``user_id``     whose request it was; the intervals treat users as independent
+``item_id``     the item shown; or, with one row per slate, an id that stands for the whole slate
+``propensity``  probability with which the logging policy showed this item in this context, in (0, 1]
+``reward``      what came of it: 0 or 1 for a click, or an amount of money; any finite number
+``position``    optional: the slot, a whole number. The propensity is then that of the item in this slot
+``timestamp``   optional: seconds, milliseconds, … since 1970, or ISO 8601
+=============  ========================================================================================
+
+A propensity is recorded when the item is shown; one that is estimated afterwards, or left at a guess, biases every
+estimate made from the log.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from molar_eval.kpi.impression_columns import Column, refuse_missing, refuse_unreadable
+from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.sources import FORMATS, open_source
+from molar_retrieval.columns import ITEM_ID, POSITION, TIMESTAMP, USER_ID
+from molar_retrieval.errors import DataError
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.times import TimeParser
+
+CONTEXT_ID, PROPENSITY, REWARD = "context_id", "propensity", "reward"
+IDS = (CONTEXT_ID, USER_ID, ITEM_ID)
+REQUIRED = (*IDS, PROPENSITY, REWARD)
+OPTIONAL = (POSITION, TIMESTAMP)
+Rows = npt.NDArray[np.int64]
+_ROW = "row of the file"
+_BATCH = 262_144
+
+
+@dataclass(frozen=True, eq=False)
+class Impressions:
+    """A log of n impressions.
+
+    Attributes:
+        contexts: Ids of the C contexts in order of first appearance.
+        users: Ids of the users, likewise.
+        items: Ids of the shown items, likewise.
+        context: Context of each row, shape (n,).
+        user: User of each row, the same in all rows of a context, shape (n,).
+        item: Item of each row, a row of ``items``, shape (n,).
+        propensity: Probability that the logging policy showed the item, in (0, 1], shape (n,).
+        reward: Finite, shape (n,).
+        timestamp: Seconds since 1970 in UTC, shape (n,), or None.
+    """
+
+    contexts: IdMap
+    users: IdMap
+    items: IdMap
+    context: npt.NDArray[np.int32]
+    user: npt.NDArray[np.int32]
+    item: npt.NDArray[np.int32]
+    propensity: npt.NDArray[np.float64]
+    reward: npt.NDArray[np.float64]
+    timestamp: npt.NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.context)
+
+    @cached_property
+    def first(self) -> Rows:
+        """The first row of each context, shape (C,): ``user[first]`` and ``timestamp[first]`` are the contexts'."""
+        return np.unique(self.context, return_index=True)[1]
+
+    def item_rows(self, catalogue: IdMap) -> npt.NDArray[np.int32]:
+        """The catalogue's row of each shown item, -1 where the catalogue does not have it, shape (n,)."""
+        rows: npt.NDArray[np.int32] = catalogue.rows(self.items.array)[self.item]
+        return rows
+
+
+def read_impressions(path: Path) -> Impressions:
+    """Read and check a log of impressions; nothing is repaired or left out.
+
+    Args:
+        path: ``.parquet``, ``.csv`` or ``.jsonl`` with the columns in the module's table; others are ignored.
+
+    Raises:
+        DataError: Naming file, row (1 is the first row of data), column and remedy, if a column is missing, a row
+            cannot be read, an id is missing, a propensity lies outside (0, 1], a reward or another number is not
+            finite, a context has two users, or a context repeats an item in the same slot.
+    """
+    if path.suffix not in FORMATS or not path.is_file():
+        raise DataError(f"there is no file {path} in a known format", f"name a file that ends in {', '.join(FORMATS)}")
+    source = open_source(path)
+    refuse_missing(path.name, REQUIRED, source.names)
+    columns = [name for name in (*REQUIRED, *OPTIONAL) if name in source.names]
+    # A CSV file is read as written, so that a value which is no number can be named by its row.
+    written = columns if path.suffix == ".csv" else IDS
+    unreadable = Rejects(path)  # not entered, so it counts and writes nothing
+    parser, parts = TimeParser(), []
+    for rows in source.batches(columns, _BATCH, unreadable, written):
+        refuse_unreadable(unreadable)
+        part = {name: _values(Column(path.name, name, rows.numbers, rows.batch[name]), parser) for name in columns}
+        parts.append(part | {_ROW: rows.numbers})
+    refuse_unreadable(unreadable)
+    if not parts:
+        raise DataError(f"{path.name} has no rows", "log what is shown first")
+    return _assembled(path.name, parts)
+
+
+def _values(column: Column, parser: TimeParser) -> Any:
+    if column.name in IDS:
+        return column.ids()
+    if column.name == PROPENSITY:
+        return column.propensities()
+    return column.seconds(parser) if column.name == TIMESTAMP else column.floats()
+
+
+def _assembled(file: str, parts: Sequence[Mapping[str, Any]]) -> Impressions:
+    maps, codes = {}, {}
+    for name in IDS:
+        encoded = pa.chunked_array([part[name] for part in parts]).combine_chunks().dictionary_encode()
+        maps[name], codes[name] = IdMap(encoded.dictionary), np.asarray(encoded.indices, np.int32)
+    numbers = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in IDS}
+    impressions = Impressions(
+        contexts=maps[CONTEXT_ID],
+        users=maps[USER_ID],
+        items=maps[ITEM_ID],
+        context=codes[CONTEXT_ID],
+        user=codes[USER_ID],
+        item=codes[ITEM_ID],
+        propensity=numbers[PROPENSITY],
+        reward=numbers[REWARD],
+        timestamp=numbers.get(TIMESTAMP),
+    )
+    _refuse_two_users(file, impressions, numbers[_ROW])
+    _refuse_repeats(file, impressions, numbers.get(POSITION), numbers[_ROW])
+    return impressions
+
+
+def _refuse_two_users(file: str, log: Impressions, row: Rows) -> None:
+    other = log.user != log.user[log.first][log.context]
+    if other.any():
+        at = int(np.argmax(other))
+        before = row[log.first[log.context[at]]]
+        raise DataError(
+            f"{file}, row {row[at]}, column {USER_ID!r}: the context {log.contexts.id(log.context[at])!r} belongs to "
+            f"another user in row {before}",
+            "give every request a context_id of its own",
+        )
+
+
+def _refuse_repeats(file: str, log: Impressions, position: npt.NDArray[np.float64] | None, row: Rows) -> None:
+    keys: list[npt.NDArray[Any]] = [log.item, log.context]
+    if position is not None:
+        keys.append(position)
+    order = np.lexsort(keys)  # stable: equal rows stay in the order of the file
+    same = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys])
+    if same.any():
+        at = int(np.argmax(same))
+        raise DataError(
+            f"{file}, row {row[order[at + 1]]}: repeats the item {log.items.id(log.item[order[at]])!r} of the context "
+            f"{log.contexts.id(log.context[order[at]])!r} from row {row[order[at]]}",
+            "log each shown item once; if it filled two slots, add the column 'position'",
+        )

@@ -1,0 +1,192 @@
+"""Off-policy evaluation: what another policy would have earned, from a log of what was shown.
+
+A row i says that in context xᵢ the logging policy showed item aᵢ, which it did with probability pᵢ, and that the reward
+was rᵢ. With πᵢ the new policy's probability of showing aᵢ in xᵢ, and the weight wᵢ = πᵢ / pᵢ,
+
+=======  ====================  ==================================================================================
+logged    mean of rᵢ            what the logging policy earned: the yardstick
+replay    mean of rᵢ, accepted  rows where the new policy, drawn once, agrees with the log; uniform logging only
+ips       mean of wᵢrᵢ          unbiased, noisy where weights are large
+snips     Σwᵢrᵢ / Σwᵢ           slightly biased in small logs, mostly less noisy, within the range of the rewards
+gain      mean of (wᵢ − 1)rᵢ    IPS minus logged on the same rows: above 0, the new policy earns more
+=======  ====================  ==================================================================================
+
+All of them are rewards per row and assume that
+
+1. *the propensities are right*: recorded when the item was shown, for this item in this context;
+2. *support*: whatever the new policy may show, the logging policy could show in that context. Where it could not, its
+   log says nothing. The mean weight then falls below 1 by the share of the new policy that is missing: IPS counts that
+   share as reward 0, SNIPS and replay silently describe the rest;
+3. *no hidden reasons*: given the context, showing an item had nothing to do with its reward. What chose the item has to
+   be in the context that the new policy also sees, and the new policy must not be fitted on these very rewards;
+4. *no interference*: a reward depends on the row's item only, not on other rows, other items of the slate, or what the
+   user was shown before; and users do not influence each other;
+5. *the future is like the log*: the same users, catalogue and season.
+
+Several rows of a context are the slots of one slate: then 4 says that slots do not influence each other, and the result
+is the reward per slot.
+
+Intervals are bootstrap-t with whole users drawn (:mod:`molar_eval.statistics.bootstrap`): with skewed weights the
+percentile bootstrap and the normal approximation cover less. They cannot know of a large weight that the log happens
+not to contain, so no interval is better than its effective sample size.
+
+Source:
+    IPS: Horvitz and Thompson 1952, doi:10.2307/2280784; Strehl, Langford, Li and Kakade 2010, arXiv:1003.0120.
+    SNIPS: Swaminathan and Joachims 2015, The self-normalized estimator for counterfactual learning, NeurIPS.
+    Replay: Li, Chu, Langford and Wang 2011, doi:10.1145/1935826.1935878.
+    Support: Sachdeva, Su and Joachims 2020, arXiv:2006.09438.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_eval.kpi.groups import sums_by, user_groups
+from molar_eval.kpi.impressions import Impressions
+from molar_eval.kpi.weights import (
+    MEAN_LEVEL,
+    WeightFacts,
+    clipped,
+    importance_weights,
+    weight_facts,
+    weight_warnings,
+)
+from molar_eval.statistics.bootstrap import Interval, clustered_ratio
+from molar_retrieval.rng import generator
+
+Floats = npt.NDArray[np.float64]
+Estimator = Literal["logged", "replay", "ips", "snips", "gain"]
+_SAME = 1e-6
+"""Relative difference up to which propensities count as equal."""
+_ROUNDING = 1e-12
+"""Relative width up to which an interval is no interval."""
+
+
+@dataclass(frozen=True)
+class PolicyValue:
+    """An estimate of the reward per row.
+
+    Attributes:
+        estimator: Which; see the module's text.
+        mean: The estimate, in the unit of the reward.
+        low: Lower end of the interval; None where nothing varies among the users, so that there is no telling.
+        high: Upper end, likewise.
+        rows: Rows with a weight other than 0.
+    """
+
+    estimator: Estimator
+    mean: float
+    low: float | None
+    high: float | None
+    rows: int
+
+
+@dataclass(frozen=True)
+class PolicyEvaluation:
+    """What a log says about a new policy.
+
+    Attributes:
+        values: The estimates that can be made: always logged, ips and gain; snips and replay where rows agree.
+        weights: Diagnostics of the weights.
+        warnings: Sentences that have to stand beside the numbers; empty if nothing is wrong.
+    """
+
+    values: tuple[PolicyValue, ...]
+    weights: WeightFacts
+    warnings: tuple[str, ...]
+
+    def value(self, estimator: Estimator) -> PolicyValue | None:
+        """One estimate, None where it cannot be made."""
+        return next((value for value in self.values if value.estimator == estimator), None)
+
+
+def evaluate_policy(
+    log: Impressions,
+    target_probabilities: npt.NDArray[np.floating],
+    *,
+    clip: float | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> PolicyEvaluation:
+    """Estimate what the new policy would have earned per row; read the module's assumptions first.
+
+    Args:
+        log: Impressions of a stochastic logging policy.
+        target_probabilities: With what probability the new policy shows each row's item in its context, shape (n,);
+            see :mod:`molar_eval.kpi.target_policy`.
+        clip: Largest weight of IPS, SNIPS and gain; None: as they are. Clipping trades variance for a bias that the
+            intervals do not contain: towards 0 for rewards that are not negative.
+        level: Nominal coverage of the intervals.
+        resamples: Bootstrap samples; whole users are drawn.
+        seed: Of the bootstrap, and of replay's draw from a stochastic policy.
+
+    Raises:
+        DataError: If the log is empty, or the probabilities do not fit it or are none.
+        SettingsError: If ``clip`` is not positive.
+    """
+    target = np.asarray(target_probabilities, np.float64)
+    raw = importance_weights(log, target)
+    used, ones = clipped(raw, clip), np.ones(len(log))
+    sample = _Sample(log, resamples, seed)
+    agree = (generator(seed, "kpi", "replay").random(len(log)) < target).astype(np.float64)
+    not_uniform = _not_uniform(log.propensity)
+    estimators: list[tuple[Estimator, Floats, Floats]] = [("logged", ones, ones), ("ips", used, ones)]
+    estimators += [("snips", used, used), ("gain", used - 1, ones)]
+    if not not_uniform:
+        estimators.insert(1, ("replay", agree, agree))
+    values = tuple(sample.value(name, top, bottom, level) for name, top, bottom in estimators if bottom.any())
+    facts = weight_facts(raw, used, sample.ratio(raw, ones, MEAN_LEVEL))
+    return PolicyEvaluation(values, facts, (*weight_warnings(log, used, facts), *_gaps(values, used, not_uniform)))
+
+
+class _Sample:
+    """Ratios of sums over the rows of a log, with intervals from whole users."""
+
+    def __init__(self, log: Impressions, resamples: int, seed: int) -> None:
+        self._reward = log.reward
+        self._binary = bool(np.isin(log.reward, (0.0, 1.0)).all())
+        self._unit = user_groups(len(log.users), seed)[log.user]
+        self._units = np.arange(int(self._unit.max()) + 1)
+        self._resamples, self._seed = resamples, seed
+
+    def ratio(self, top: Floats, bottom: Floats, level: float) -> Interval:
+        """``Σ top / Σ bottom``, shapes (n,); summed by user first, which changes nothing and saves time."""
+        tops, bottoms = (sums_by(self._unit, values, len(self._units)) for values in (top, bottom))
+        return clustered_ratio(tops, bottoms, self._units, level=level, resamples=self._resamples, seed=self._seed)
+
+    def value(self, name: Estimator, weight: Floats, bottom: Floats, level: float) -> PolicyValue:
+        """``Σ weight · reward / Σ bottom``, shapes (n,)."""
+        found = self.ratio(weight * self._reward, bottom, level)
+        rows = int(np.count_nonzero(weight))
+        if found.high - found.low <= _ROUNDING * max(1.0, abs(found.mean)):
+            return PolicyValue(name, found.mean, None, None, rows)
+        if not self._binary:
+            return PolicyValue(name, found.mean, found.low, found.high, rows)
+        least = -1.0 if name == "gain" else 0.0
+        low, high = max(found.low, min(least, found.mean)), min(found.high, max(1.0, found.mean))
+        return PolicyValue(name, found.mean, low, high, rows)
+
+
+def _not_uniform(propensity: Floats) -> str | None:
+    """Why a log was not made by uniform draws from one number of items; None where it may have been."""
+    least, most = float(propensity.min()), float(propensity.max())
+    if most - least > _SAME * most:
+        return f"replay needs uniform logging, but the propensities go from {least:.3g} to {most:.3g}"
+    return "the logging policy was deterministic (all propensities are 1)" if least == 1 else None
+
+
+def _gaps(values: tuple[PolicyValue, ...], used: Floats, not_uniform: str | None) -> list[str]:
+    found = []
+    if not_uniform:
+        found.append(f"no replay estimate: {not_uniform}")
+    if not used.any():
+        found.append("the new policy shows none of the logged items in their contexts: the log says nothing about it")
+    elif not not_uniform and all(value.estimator != "replay" for value in values):
+        found.append("no replay estimate: the policy, drawn once in each context, agrees with no row")
+    flat = [value.estimator for value in values if value.low is None]
+    if flat:
+        found.append(f"no interval for {', '.join(flat)}: nothing varies between users, so it cannot be told")
+    return found

@@ -1,0 +1,111 @@
+"""What molar would have earned on a log of impressions: fitted on what lies before it, asked as each context was."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_eval.cases import Cases
+from molar_eval.kpi.impressions import Impressions, read_impressions
+from molar_eval.kpi.off_policy import PolicyEvaluation, evaluate_policy
+from molar_eval.kpi.target_policy import uniform_policy
+from molar_eval.models.base import Task
+from molar_eval.models.molar import Molar
+from molar_eval.ranking import rank
+from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.config import MolarSettings
+from molar_retrieval.errors import DataError
+from molar_retrieval.interactions import InteractionLog, holdout_last
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class ShownResult:
+    """Estimates for a policy that draws evenly from molar's first k.
+
+    Attributes:
+        k: Length of the lists.
+        contexts: Requests in the log.
+        without_history: Share of the contexts whose user had no history: they get the most popular items.
+        never_shown: Share of the policy's choices that the log never shows; no log can value them.
+        evaluation: The estimates and their diagnostics.
+    """
+
+    k: int
+    contexts: int
+    without_history: float
+    never_shown: float
+    evaluation: PolicyEvaluation
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+
+def evaluate_shown(
+    workspace: Workspace,
+    settings: MolarSettings,
+    path: Path,
+    *,
+    k: int = 1,
+    clip: float | None = None,
+    progress: Progress = SILENT,
+) -> ShownResult:
+    """Fit molar on the interactions before the first impression and value its lists off-policy.
+
+    Args:
+        workspace: With prepared interactions and content vectors.
+        settings: Of molar.
+        path: The impressions; see :mod:`molar_eval.kpi.impressions`.
+        k: The policy shows one of the first k, each as often; 1: always the first.
+        clip: Largest weight; None: as they are.
+        progress: Told of the work.
+
+    Raises:
+        DataError: If the file is wrong, has no times, or nothing was logged before it.
+    """
+    shown = read_impressions(path)
+    if shown.timestamp is None:
+        raise DataError(f"{path} has no times", "add the column timestamp: a model must be fitted on what lies before")
+    history = open_log(workspace)
+    task = _task(history, int(shown.timestamp.min()), settings, workspace.root / "evaluation" / "models" / "shown")
+    scorer = Molar(workspace, workspace.root / "evaluation" / "content", settings).fit(task, 0, progress)
+    cases, known = _contexts(shown, history)
+    lists = np.empty((len(known), k), np.int32)
+    lists[known] = rank(cases, scorer.scores, k=k, candidates=task.candidates, progress=progress).items
+    lists[~known] = np.argsort(-np.bincount(task.training.item, minlength=history.n_items), kind="stable")[:k]
+    policy, items = uniform_policy(lists), shown.item_rows(history.items)
+    return ShownResult(
+        k=k,
+        contexts=len(known),
+        without_history=float(1 - known.mean()),
+        never_shown=policy.share_never_shown(items),
+        evaluation=evaluate_policy(shown, policy.of(shown.context, items), clip=clip),
+    )
+
+
+def _task(history: InteractionLog, cut: int, settings: MolarSettings, folder: Path) -> Task:
+    before = history.select(history.timestamp < cut)
+    if not len(before):
+        raise DataError("no interaction lies before the first impression", "bring the log of the time before")
+    held = holdout_last(before, settings.split.validation_users, settings.split.seed)
+    length = np.diff(held.training.offsets)[held.users]
+    validation = Cases.single(history, held.users, length, held.targets)
+    return Task(held.training, validation, np.ones(history.n_items, bool), None, "hide", folder)
+
+
+def _contexts(shown: Impressions, history: InteractionLog) -> tuple[Cases, npt.NDArray[np.bool_]]:
+    """A case without targets for each context whose user has a history before it, and which contexts those are."""
+    assert shown.timestamp is not None
+    user = history.users.rows(shown.users.array)[shown.user[shown.first]].astype(np.int64)
+    time = shown.timestamp[shown.first]
+    length = np.zeros(len(user), np.int64)
+    for context in np.flatnonzero(user >= 0):
+        low, high = history.offsets[user[context]], history.offsets[user[context] + 1]
+        length[context] = np.searchsorted(history.timestamp[low:high], time[context])
+    known = length > 0
+    nothing = np.zeros(int(known.sum()) + 1, np.int64)
+    return Cases(history, user[known], length[known], nothing, np.zeros(0, np.int32)), known

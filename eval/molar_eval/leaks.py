@@ -1,0 +1,89 @@
+"""Checks that nothing from a test reaches a fit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_eval.cases import Cases, Mask, Rows
+from molar_eval.models.base import Model, Task
+from molar_eval.splits import Split
+from molar_retrieval import rng
+from molar_retrieval.errors import DataError
+from molar_retrieval.interactions.log import InteractionLog
+
+
+def check(split: Split) -> None:
+    """Refuse a split whose answers can be read off what models are fitted on, or off a case's own input.
+
+    Raises:
+        DataError: If one of its cases leaks.
+    """
+    training = np.unique(_pairs(split.training, split.training.user, split.training.item))
+    for name, cases in {"validation": split.validation, **split.tests}.items():
+        wanted = _pairs(cases.history, cases.user[cases.case_of_target], cases.targets)
+        if leaked := int(np.isin(wanted, training).sum()):
+            raise _leak(split, f"{leaked:,} answers of {name!r} are among the training interactions")
+        if leaked := _in_own_input(cases):
+            raise _leak(split, f"{leaked:,} answers of {name!r} are in the inputs of their own cases")
+    t1 = split.facts.get("t1")
+    if t1 is not None and len(split.training) and int(split.training.timestamp.max()) >= t1:
+        raise _leak(split, "training interactions lie after the cut")
+
+
+def peeks(make: Callable[[Split], Model], split: Split, task: Callable[[Split, Path], Task], folder: Path) -> bool:
+    """Whether a model's scores depend on the answers of the test.
+
+    The model is made and fitted twice, the second time on a world in which everybody took something else after the
+    inputs of the test. What was trained, and with it every score, must be the same.
+
+    Args:
+        make: Makes the model for a split; one that peeks reads the answers here, or finds them where it looks.
+        split: The split; its first test is used.
+        task: What models may see of a split, with a folder for the model's files.
+        folder: For both.
+    """
+    cases = next(iter(split.tests.values()))
+    worlds = {"real": split, "other": _other_world(split)}
+    real, other = (
+        make(world).fit(task(world, folder / name), 0).scores(cases.inputs()) for name, world in worlds.items()
+    )
+    return not np.array_equal(real, other)
+
+
+def _other_world(split: Split) -> Split:
+    """The split with random items in place of the first test's answers."""
+    name, cases = next(iter(split.tests.items()))
+    random = rng.generator(0, "other world")
+    log = split.history
+    pairs = _pairs(log, log.user, log.item)
+    wanted = _pairs(log, cases.user[cases.case_of_target], cases.targets)
+    rows: Mask = np.isin(pairs, wanted)
+    item = log.item.copy()
+    item[rows] = random.integers(0, log.n_items, int(rows.sum()))
+    history = replace(log, item=item)
+    targets = random.integers(0, log.n_items, len(cases.targets)).astype(np.int32)
+    tests = {**split.tests, name: replace(cases, history=history, targets=targets)}
+    return replace(split, history=history, validation=replace(split.validation, history=history), tests=tests)
+
+
+def _in_own_input(cases: Cases) -> int:
+    found = 0
+    for begin in range(0, len(cases), 4096):
+        chosen = slice(begin, min(begin + 4096, len(cases)))
+        seen = cases.seen(chosen)
+        low, high = cases.offsets[chosen.start], cases.offsets[chosen.stop]
+        own = cases.case_of_target[low:high] - chosen.start
+        found += int(np.isin(_pairs(seen, own, cases.targets[low:high]), _pairs(seen, seen.user, seen.item)).sum())
+    return found
+
+
+def _pairs(log: InteractionLog, user: npt.NDArray[np.integer], item: npt.NDArray[np.integer]) -> Rows:
+    pairs: Rows = user.astype(np.int64) * log.n_items + item
+    return pairs
+
+
+def _leak(split: Split, what: str) -> DataError:
+    return DataError(f"the split {split.name!r} leaks: {what}", "report this with the log's first lines; do not use it")

@@ -1,0 +1,1 @@
+"""Metrics of ranked lists: accuracy per case, and what the lists are like."""

@@ -1,0 +1,95 @@
+"""What a model's lists are like beside being right: reach, novelty, variety, surprise, and fit to a user's taste."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_eval.cases import Cases, Mask
+from molar_eval.metrics.accuracy import Values, check_cutoffs
+from molar_eval.metrics.per_list import Categories, calibration, diversity, novelty, serendipity
+from molar_eval.metrics.whole_run import coverage, gini, popularity_lift
+from molar_eval.models.base import Scores, Seen
+from molar_eval.ranking import Ranked
+from molar_retrieval.errors import SettingsError
+from molar_retrieval.interactions.log import InteractionLog
+
+
+@dataclass(frozen=True, eq=False)
+class ListContext:
+    """What lists are judged by.
+
+    Attributes:
+        popularity: Number of users with each item in their training history, shape (n_items,).
+        n_users: Number of users with a training history.
+        candidates: Whether an item may be recommended, shape (n_items,).
+        seen: Whether items that a user had are hidden.
+        content: Content vectors, rows of length 1 or 0, shape (n_items, f); None: no diversity.
+        categories: Each item's categories; None: no calibration.
+    """
+
+    popularity: npt.NDArray[np.int64]
+    n_users: int
+    candidates: Mask
+    seen: Seen = "hide"
+    content: Scores | None = None
+    categories: Categories | None = None
+
+    @classmethod
+    def of(
+        cls,
+        training: InteractionLog,
+        candidates: Mask,
+        seen: Seen = "hide",
+        content: Scores | None = None,
+        categories: Categories | None = None,
+    ) -> Self:
+        """The context that a training log makes; an item that a user had twice counts once."""
+        n_items, n_users = training.n_items, int(np.count_nonzero(np.diff(training.offsets)))
+        pairs = np.sort(training.user.astype(np.int64) * n_items + training.item)
+        first = np.diff(pairs, prepend=-1) > 0
+        popularity = np.bincount(pairs[first] % max(1, n_items), minlength=n_items).astype(np.int64)
+        return cls(popularity, n_users, candidates, seen, content, categories)
+
+
+def list_metrics(
+    ranked: Ranked, cases: Cases, context: ListContext, cutoffs: Sequence[int]
+) -> tuple[dict[str, Values], dict[str, float]]:
+    """All metrics of lists that the context allows; the formulas stand at the functions.
+
+    Args:
+        ranked: Lists of at least ``max(cutoffs)`` items, and the targets' ranks.
+        cases: The C cases that were ranked.
+        context: What the lists are judged by.
+        cutoffs: Any k ≥ 1.
+
+    Returns:
+        ``name@k`` → a value per case, shape (C,), NaN where it is not defined: ``novelty``, ``serendipity``,
+        ``diversity`` (with content) and ``calibration`` (with categories). And ``name@k`` → one value of the whole run:
+        ``coverage``, ``gini`` and ``popularity_lift``, NaN where not defined.
+
+    Raises:
+        SettingsError: If a cutoff is less than 1 or exceeds the length of the lists.
+    """
+    check_cutoffs(cutoffs)
+    longest = ranked.items.shape[1]
+    if max(cutoffs, default=0) > longest:
+        raise SettingsError(f"lists of {longest} items cannot be judged at {max(cutoffs)}", "rank with a larger k")
+    each: dict[str, Values] = {}
+    overall: dict[str, float] = {}
+    for k in cutoffs:
+        items = ranked.items[:, :k]
+        each[f"novelty@{k}"] = novelty(items, context.popularity, context.n_users)
+        each[f"serendipity@{k}"] = serendipity(
+            cases, ranked.ranks, k, context.popularity, context.candidates, context.seen
+        )
+        if context.content is not None:
+            each[f"diversity@{k}"] = diversity(items, context.content)
+        if context.categories is not None:
+            each[f"calibration@{k}"] = calibration(items, cases, context.categories)
+        overall[f"coverage@{k}"] = coverage(items, context.candidates)
+        overall[f"gini@{k}"] = gini(items, context.candidates)
+        overall[f"popularity_lift@{k}"] = popularity_lift(items, cases, context.popularity)
+    return each, overall

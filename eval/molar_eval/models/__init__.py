@@ -1,0 +1,1 @@
+"""Models under test: molar itself, its ablations, and baselines."""

@@ -1,0 +1,88 @@
+"""What every model under test does: fit on training interactions, then score all items for histories."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_eval.cases import Cases
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.progress import SILENT, Progress
+
+Scores = npt.NDArray[np.float32]
+Kind = Literal["ours", "ablation", "baseline"]
+Seen = Literal["hide", "show"]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """All that a model may see.
+
+    Attributes:
+        training: The interactions that everything is fitted on.
+        validation: Cases that choose settings.
+        candidates: Whether an item may be recommended, shape (n_items,).
+        content: Conditioned content vectors of all items, shape (n_items, f), rows of length 1 or 0; None where the
+            suite has no content. They are made from the catalogue alone.
+        seen: Whether items that a user had are hidden from the ranking.
+        folder: For files of the model's own, kept between runs: work that a killed run left is found here again.
+    """
+
+    training: InteractionLog
+    validation: Cases
+    candidates: npt.NDArray[np.bool_]
+    content: Scores | None
+    seen: Seen
+    folder: Path
+
+
+class Scorer(Protocol):
+    """A fitted model."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What was chosen on validation, and whatever else a reader should know; JSON-able."""
+        ...
+
+    def scores(self, inputs: InteractionLog) -> Scores:
+        """Scores of all items for each history, higher is better, shape (n_histories, n_items).
+
+        ``-inf`` marks an item that the model cannot score: it is never recommended and counts as a miss. A history may
+        be empty, and may contain items that training has never seen.
+        """
+        ...
+
+
+class Model(Protocol):
+    """A model under test."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in tables."""
+        ...
+
+    @property
+    def kind(self) -> Kind:
+        """Which part of the report it belongs to."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that shapes the result but the data and the seed; JSON-able, enters the cache's fingerprint."""
+        ...
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the seed matters."""
+        ...
+
+    def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> Scorer:
+        """Fit on ``task.training``, choose settings on ``task.validation``.
+
+        Raises:
+            DataError: If the data lack what the model needs.
+        """
+        ...

@@ -1,0 +1,41 @@
+"""Histories as sparse matrices, the form in which most baselines read them."""
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from molar_eval.cases import Mask
+from molar_retrieval.interactions.log import InteractionLog
+
+
+def known_items(log: InteractionLog) -> Mask:
+    """Whether an item occurs in the log, shape (n_items,)."""
+    known = np.zeros(log.n_items, bool)
+    known[log.item] = True
+    return known
+
+
+def binary(log: InteractionLog) -> csr_matrix:
+    """Users × items, 1 for every pair that occurs, float32; weights and repetitions do not count."""
+    ones = np.ones(len(log), np.float32)
+    matrix = csr_matrix((ones, log.item, log.offsets), shape=(log.n_users, log.n_items), copy=True)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
+
+
+def decayed(log: InteractionLog, decay: float, last: int) -> csr_matrix:
+    """Users × items: ``decay ** d`` for the interaction d places before the last one, float32.
+
+    Args:
+        log: Histories, oldest interaction first.
+        decay: Weight lost per place, in (0, 1].
+        last: How many of the latest interactions count.
+    """
+    ends = np.repeat(log.offsets[1:], np.diff(log.offsets))
+    place = ends - 1 - np.arange(len(log))
+    keep = place < last
+    before = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
+    values = np.power(decay, place[keep]).astype(np.float32)
+    matrix = csr_matrix((values, log.item[keep], before[log.offsets]), shape=(log.n_users, log.n_items))
+    matrix.sum_duplicates()
+    return matrix

@@ -1,0 +1,110 @@
+"""SASRec as a baseline: ids only, next-item cross-entropy over all items (Klenitskiy and Vasilev 2023)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molar_eval.models.base import Kind, Scores, Task
+from molar_eval.models.histories import known_items
+from molar_eval.models.sasrec_checkpoint import Story
+from molar_eval.models.sasrec_training import SASRecSettings, Trainer, encode
+from molar_eval.models.tuning import Fitted, Scoring, Setting, sample, tune, validation_ndcg
+from molar_eval.modules import of_modules
+from molar_retrieval import fingerprint
+from molar_retrieval.errors import DataError
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.progress import SILENT, Progress
+
+
+class SASRec:
+    """Kang and McAuley 2018 (arXiv 1808.09781), trained until validation NDCG@10 stops rising.
+
+    Its vocabulary is the items of the training log; others are left out of a history. Each run keeps a checkpoint
+    under ``task.folder``, found again by data, settings, seed and code.
+
+    Args:
+        grid: Settings to train with; validation chooses among their best epochs.
+    """
+
+    name: str = "SASRec"
+    kind: Kind = "baseline"
+    stochastic: bool = True
+
+    def __init__(self, grid: Sequence[SASRecSettings] = (SASRecSettings(),)) -> None:
+        self.grid: list[Setting] = [settings.model_dump() for settings in grid]
+        self.settings: Mapping[str, Any] = {"grid": self.grid}
+
+    def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> Fitted:
+        """Train on ``task.training``; ``task.validation`` chooses the epoch and the settings.
+
+        Raises:
+            DataError: If nobody has two training interactions.
+        """
+        if not (np.diff(task.training.offsets) >= 2).any():
+            raise DataError("SASRec: nobody has two training interactions", "check the split, or give more data")
+        vocabulary = _Vocabulary(task.training)
+        stories: list[Story] = []
+
+        def fit(setting: Setting) -> Scoring:
+            settings = SASRecSettings(**setting)
+            folder = task.folder / f"sasrec-{_run(task, settings, seed)[:16]}"
+            scoring, story = _train(task, vocabulary, settings, seed, folder, progress)
+            stories.append(story)
+            return scoring
+
+        fitted = tune(self.grid, fit, task, known_items(task.training))
+        story = stories[self.grid.index(fitted.facts["chosen"])]
+        trained = {
+            "best_epoch": story.best,
+            "epochs": [asdict(epoch) for epoch in story.epochs],
+            "fit_seconds": sum(epoch.seconds for one in stories for epoch in one.epochs),
+        }
+        return replace(fitted, facts={**fitted.facts, **trained})
+
+
+class _Vocabulary:
+    """The items of a log, numbered anew without gaps."""
+
+    def __init__(self, log: InteractionLog) -> None:
+        known = known_items(log)
+        self.rows = np.flatnonzero(known)
+        self._number = np.cumsum(known, dtype=np.int32) - 1
+        self._known, self._ids = known, IdMap(log.items.array.take(self.rows))
+
+    def __call__(self, log: InteractionLog) -> InteractionLog:
+        """The log with the known items alone, by their new numbers."""
+        kept = log.select(self._known[log.item])
+        return replace(kept, items=self._ids, item=self._number[kept.item])
+
+
+def _train(
+    task: Task, vocabulary: _Vocabulary, settings: SASRecSettings, seed: int, folder: Path, progress: Progress
+) -> tuple[Scoring, Story]:
+    trainer = Trainer(vocabulary(task.training), settings, seed, folder)
+    network = trainer.network
+
+    def score(inputs: InteractionLog) -> Scores:
+        users = encode(network, vocabulary(inputs), settings.history, settings.batch)
+        items = network.items.weight.detach().float().cpu().numpy()
+        scores = np.zeros((inputs.n_users, inputs.n_items), np.float32)
+        scores[:, vocabulary.rows] = users @ items.T
+        return scores
+
+    cases = sample(task.validation)
+    current = Fitted(score, known_items(task.training), {})
+    trainer.train(lambda: validation_ndcg(current, task, cases), progress)
+    return score, trainer.story
+
+
+def _run(task: Task, settings: SASRecSettings, seed: int) -> str:
+    """Names a run: all that its weights depend on."""
+    inputs, seen = task.validation.inputs(), task.validation.seen()
+    logs = (task.training, inputs, seen)
+    cases = [task.validation.offsets, task.validation.targets, task.candidates]
+    arrays = [array for log in logs for array in (log.offsets, log.item)] + cases
+    data = fingerprint.of_bytes(np.ascontiguousarray(array).tobytes() for array in arrays)
+    return fingerprint.of_json([settings.model_dump(), seed, task.seen, data, of_modules(__name__)])

@@ -1,0 +1,144 @@
+"""Every baseline chooses its settings the same way: a small grid, and full ranking of the same validation cases."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from molar_eval.cases import Cases, Mask
+from molar_eval.metrics.accuracy import accuracy
+from molar_eval.models.base import Kind, Scores, Task
+from molar_eval.models.histories import known_items
+from molar_eval.ranking import rank
+from molar_retrieval import rng
+from molar_retrieval.errors import DataError
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.progress import SILENT, Progress
+
+Setting = Mapping[str, Any]
+Scoring = Callable[[InteractionLog], Scores]
+"""Scores of all items for histories, shape (n_histories, n_items), float32, in an array that the caller may change."""
+
+MAX_CASES = 10_000
+K = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted baseline.
+
+    Attributes:
+        scoring: Scores of all items.
+        scorable: Items that the model has something to say about, shape (n_items,); the others get ``-inf``.
+        facts: What was chosen, and the table of what was tried.
+    """
+
+    scoring: Scoring
+    scorable: Mask
+    facts: Mapping[str, Any]
+
+    def scores(self, inputs: InteractionLog) -> Scores:
+        """Scores of all items for each history, shape (n_histories, n_items)."""
+        scores = self.scoring(inputs)
+        scores[:, ~self.scorable] = -np.inf
+        return scores
+
+
+class Baseline(ABC):
+    """A model whose settings come from a grid.
+
+    An item without training interactions cannot be scored by a collaborative model: the number that its arithmetic
+    gives (a count or a factor of zero) says nothing about the item, so the item is a miss. A model that reads content
+    overrides :meth:`scorable`.
+
+    Args:
+        grid: Settings to try instead of the model's own; of equals the first wins.
+    """
+
+    name: str
+    kind: Kind = "baseline"
+    stochastic: bool = False
+    GRID: ClassVar[Sequence[Setting]]
+
+    def __init__(self, grid: Sequence[Setting] | None = None) -> None:
+        self.grid = [dict(setting) for setting in (self.GRID if grid is None else grid)]
+        self.settings: Mapping[str, Any] = {"grid": self.grid}
+
+    def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> Fitted:
+        """Fit every setting on ``task.training`` and keep the one that ranks ``task.validation`` best.
+
+        Raises:
+            DataError: If the data lack what the model needs.
+        """
+        if not len(task.training):
+            raise DataError(f"{self.name}: there are no training interactions", "check the split, or give more data")
+        progress.start(self.name, len(self.grid))
+        fitted = tune(self.grid, self.prepare(task, seed), task, self.scorable(task), progress)
+        progress.finish()
+        return fitted
+
+    @abstractmethod
+    def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
+        """Do what all settings share; the result fits one of them."""
+
+    def scorable(self, task: Task) -> Mask:
+        """Items that the model can score, shape (n_items,)."""
+        return known_items(task.training)
+
+
+def tune(
+    grid: Sequence[Setting],
+    fit: Callable[[Setting], Scoring],
+    task: Task,
+    scorable: Mask,
+    progress: Progress = SILENT,
+) -> Fitted:
+    """Fit each setting and keep the one with the highest validation NDCG@10, the first of equals.
+
+    Args:
+        grid: What to try, at least one setting.
+        fit: Fits one setting on the training interactions.
+        task: Names the validation cases, the candidates and whether seen items are hidden.
+        scorable: Items that the model can score, shape (n_items,).
+        progress: Told of each setting.
+
+    Returns:
+        The best, with facts ``chosen``, ``tried`` (setting, validation NDCG@10 and seconds of fit and validation,
+        in the order of the grid) and ``validation_cases``.
+    """
+    cases = sample(task.validation)
+    best: tuple[float, Setting, Fitted] | None = None
+    tried = []
+    for setting in grid:
+        began = time.perf_counter()
+        fitted = Fitted(fit(setting), scorable, {})
+        score = validation_ndcg(fitted, task, cases)
+        seconds = round(time.perf_counter() - began, 2)
+        tried.append({"setting": dict(setting), "ndcg@10": round(score, 6), "seconds": seconds})
+        if best is None or score > best[0]:
+            best = score, setting, fitted
+        progress.advance()
+    if best is None:
+        raise ValueError("the grid is empty")
+    facts = {"chosen": dict(best[1]), "validation_cases": len(cases), "tried": tried}
+    return Fitted(best[2].scoring, scorable, facts)
+
+
+def sample(cases: Cases) -> Cases:
+    """At most 10,000 of the cases, always the same ones, for every model and seed."""
+    if len(cases) <= MAX_CASES:
+        return cases
+    keep = np.zeros(len(cases), bool)
+    keep[rng.generator(0, "validation cases").choice(len(cases), MAX_CASES, replace=False)] = True
+    return cases.select(keep)
+
+
+def validation_ndcg(fitted: Fitted, task: Task, cases: Cases) -> float:
+    """Mean NDCG@10; 0 without cases."""
+    if not len(cases):
+        return 0.0
+    ranks = rank(cases, fitted.scores, k=K, candidates=task.candidates, seen=task.seen).ranks
+    return float(accuracy(ranks, cases.offsets, (K,))[f"ndcg@{K}"].mean())

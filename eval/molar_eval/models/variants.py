@@ -1,0 +1,130 @@
+"""Content vectors with something taken away: what ablations and controls train on.
+
+Every variant is a workspace with the base's catalogue and content vectors of its own. Where the encoder keeps image and
+text in blocks of their own, leaving one out is leaving out its dimensions, as the encoder itself would; otherwise, and
+for attributes, the items are embedded again with less to say.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from molar_retrieval import columns, fingerprint, rng
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.catalog.catalogue import ITEMS_FILE
+from molar_retrieval.catalog.values import join_present
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.embedding import ContentVectors, embed
+from molar_retrieval.embedding.earlier import ITEMS
+from molar_retrieval.embedding.rowfile import RowFile, tensor_header, vector_dtype
+from molar_retrieval.embedding.store import VECTORS
+from molar_retrieval.encoders.base import Block
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace import Workspace
+
+Variant = Literal["full", "no image", "no text", "no attributes", "shuffled content", "random content"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+_TEXT = "text"
+_BLOCK = {"no image": "content_image", "no text": "content_text"}
+_SEED = 0
+Vectors = npt.NDArray[np.float32]
+
+
+def content_workspace(
+    base: Workspace, variant: Variant, root: Path, settings: EmbedSettings, progress: Progress = SILENT
+) -> Workspace:
+    """The workspace of a variant below ``root``, made where it does not exist; ``full`` is the base itself.
+
+    Args:
+        base: With a catalogue and its content vectors.
+        variant: What is taken away.
+        root: Where variants live; folders are named by the content that they were made from.
+        settings: Of the embedding.
+        progress: Told of the work.
+    """
+    if variant == "full":
+        return base
+    folder, manifest = base["content"].require()
+    name = f"{variant.replace(' ', '-')}-{manifest.fingerprint[:16]}"
+    workspace = Workspace.for_catalogue(root / name, base.catalogue)
+    if workspace["content"].current is not None:
+        return workspace
+    content = ContentVectors.open(folder)
+    separate = {b.name for b in content.blocks} >= set(_BLOCK.values())
+    if variant == "no attributes" or (variant in _BLOCK and not separate):
+        _write_catalogue(base, workspace, variant)
+        embed(workspace, settings, progress=progress)
+    else:
+        link(base, workspace, "catalogue")
+        _write_content(base, workspace, variant, *_changed(content, variant))
+    return workspace
+
+
+def link(base: Workspace, workspace: Workspace, kind: str) -> None:
+    """Let the workspace use the base's artefacts of one kind."""
+    place = workspace.root / kind
+    if not place.exists():
+        place.symlink_to((base.root / kind).resolve())
+
+
+def _changed(content: ContentVectors, variant: Variant) -> tuple[Vectors, tuple[Block, ...]]:
+    random = rng.generator(_SEED, variant)
+    vectors = np.asarray(content.vectors, np.float32)
+    if variant == "shuffled content":
+        return vectors[random.permutation(len(vectors))], content.blocks
+    if variant == "random content":
+        return _unit(random.standard_normal(vectors.shape, np.float32)), content.blocks
+    kept = [b for b in content.blocks if b.name != _BLOCK[variant]]
+    vectors = np.concatenate([vectors[:, b.start : b.stop] for b in kept], axis=1)
+    ends = np.cumsum([b.stop - b.start for b in kept]).tolist()
+    blocks = tuple(Block(b.name, end - (b.stop - b.start), end) for b, end in zip(kept, ends, strict=True))
+    return _unit(vectors), blocks
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(norm > 0, norm, 1)).astype(np.float32)
+
+
+def _write_content(
+    base: Workspace, workspace: Workspace, variant: Variant, vectors: Vectors, blocks: tuple[Block, ...]
+) -> None:
+    folder, manifest = base["content"].require()
+    name = fingerprint.of_json([manifest.fingerprint, variant])
+    partial = workspace["content"].partial(name)
+    (partial / ITEMS).write_bytes((folder / ITEMS).read_bytes())
+    count, dim = vectors.shape
+    rows = RowFile.create(partial / VECTORS, vector_dtype(dim), count, header=tensor_header(count, dim))
+    rows.write(np.arange(count), vectors)
+    rows.close()
+    settings = {**manifest.settings, "blocks": [asdict(b) for b in blocks], "variant": variant}
+    workspace["content"].publish(partial, replace(manifest, fingerprint=name, settings=settings))
+
+
+def _write_catalogue(base: Workspace, workspace: Workspace, variant: Variant) -> None:
+    """The base's catalogue with less for the encoder to read."""
+    version, manifest = base["catalogue"].require()
+    table = pq.read_table(version / ITEMS_FILE)
+    change: dict[str, Callable[[], tuple[str, pa.Array | pa.ChunkedArray]]] = {
+        "no image": lambda: (columns.IMAGE, pa.nulls(len(table), pa.string())),
+        "no text": lambda: (_TEXT, pa.nulls(len(table), pa.string())),
+        "no attributes": lambda: (_TEXT, _without_attributes(table)),
+    }
+    column, values = change[variant]()
+    table = table.set_column(table.schema.get_field_index(column), column, values)
+    name = fingerprint.of_json([manifest.fingerprint, variant])
+    partial = workspace["catalogue"].partial(name)
+    pq.write_table(table, partial / ITEMS_FILE, compression="zstd")
+    workspace["catalogue"].publish(partial, replace(manifest, fingerprint=name))
+    assert len(Catalogue.open(workspace["catalogue"].require()[0]).ids) == len(table)
+
+
+def _without_attributes(table: pa.Table) -> pa.Array:
+    parts = [table[name].combine_chunks() for name in (columns.TITLE, columns.DESCRIPTION)]
+    return join_present(parts, "\n")

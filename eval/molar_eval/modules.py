@@ -1,0 +1,73 @@
+"""Fingerprints of code: which of our modules a result depends on, and whether they changed.
+
+A cached result must not outlive a change of the code that made it, and must outlive every other commit.
+"""
+
+import ast
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from molar_retrieval import fingerprint
+
+_OURS = ("molar_retrieval", "molar_indexes", "molar_eval")
+
+
+def of_modules(*names: str) -> str:
+    """The fingerprint of the named modules and of all modules of ours that they import, directly or not.
+
+    Comments, docstrings and layout do not count.
+    """
+    reached: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting.extend(_imports(name))
+    return fingerprint.of_json({name: _code(name) for name in sorted(reached)})
+
+
+@cache
+def _imports(name: str) -> frozenset[str]:
+    """Modules of ours that a module names in import statements, wherever they stand, and their packages."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(_source(name))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    named = {part for full in found for part in _with_packages(full)}
+    return frozenset(module for module in named if module.split(".")[0] in _OURS and _path(module) is not None)
+
+
+def _with_packages(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[: n + 1]) for n in range(len(parts))]
+
+
+@cache
+def _code(name: str) -> str:
+    tree = ast.parse(_source(name))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            node.body = body[1:]  # type: ignore[attr-defined]
+    return fingerprint.of_json(ast.dump(tree))
+
+
+def _source(name: str) -> str:
+    path = _path(name)
+    return path.read_text("utf-8") if path is not None else ""
+
+
+@cache
+def _path(name: str) -> Path | None:
+    """The file of a module of ours; None where the name is not a module but something in one."""
+    try:
+        spec = find_spec(name)
+    except (ModuleNotFoundError, AttributeError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin else None

@@ -1,0 +1,51 @@
+"""What an item costs: a price column of the catalogue, or the mean price in the log."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from molar_retrieval import columns
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.catalog.catalogue import ITEMS_FILE
+from molar_retrieval.catalog.sources import find_file, open_source
+
+Prices = npt.NDArray[np.float64]
+PRICE = ("price", "unit_price", "median_price", "mean_price")
+
+
+def item_prices(catalogue: Catalogue, interactions: str = columns.ITEM_ID) -> Prices | None:
+    """The price of each item, shape (n_items,), 0 where it is unknown; None where neither file has a price.
+
+    Args:
+        catalogue: Prepared; the log lies in its folder.
+        interactions: The log's column of item ids.
+    """
+    table = pq.read_table(catalogue.version / ITEMS_FILE)
+    for name in PRICE:
+        if name in table.column_names and pa.types.is_floating(table[name].type) | pa.types.is_integer(
+            table[name].type
+        ):
+            prices: Prices = np.nan_to_num(table[name].cast(pa.float64()).to_numpy())
+            return prices
+    path = find_file(catalogue.folder, "interactions")
+    return None if path is None else _of_log(path, catalogue, interactions)
+
+
+def _of_log(path: Path, catalogue: Catalogue, item_column: str) -> Prices | None:
+    source = open_source(path)
+    name = next((name for name in PRICE if name in source.names), None)
+    if name is None:
+        return None
+    total, count = np.zeros(len(catalogue)), np.zeros(len(catalogue))
+    for rows in source.batches([item_column, name], 1 << 18, None, {item_column}):
+        price = pc.cast(rows.batch[name], pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        row = catalogue.ids.rows(rows.batch[item_column].cast(pa.string()))
+        good = (row >= 0) & np.isfinite(price)
+        np.add.at(total, row[good], price[good])
+        np.add.at(count, row[good], 1)
+    mean: Prices = np.divide(total, count, out=np.zeros(len(total)), where=count > 0)
+    return mean

@@ -1,0 +1,134 @@
+"""Rows over one axis: hits, intervals, groups, ablations, each with its numbers as text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from molar_eval.report import plots, svg, words
+from molar_eval.report.schema import Estimate, ModelResult, SliceScore, SplitResult
+from molar_eval.report.standing import compared, ordered, reference
+from molar_eval.report.svg import Scale
+from molar_eval.report.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a figure: a name, a picture that stretches, what it says as text."""
+
+    label: str
+    picture: Markup | None
+    value: str
+    aside: str = ""
+    kind: str = "baseline"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Rows over one axis."""
+
+    title: str
+    lines: list[Line]
+    axis: Markup
+    note: str = ""
+
+
+def shares(verdict: Verdict) -> Figure | None:
+    """Hits in round numbers, as bars."""
+    hits = verdict.hits
+    if hits is None:
+        return None
+    scale = Scale(0.0, svg.round_up([share.estimate.high for share in hits.shares]))
+    lines = [
+        Line(
+            share.model.name,
+            plots.bars(scale, [(share.estimate, share.model.kind)], thick=18, most=0),
+            f"{share.hits:,}",
+            _role(share.model, verdict),
+            share.model.kind,
+        )
+        for share in hits.shares
+    ]
+    return Figure(hits.title, lines, Markup())
+
+
+def _role(model: ModelResult, verdict: Verdict) -> str:
+    if model.kind == "ours":
+        return ""
+    return "best other method" if model is verdict.baseline else "weakest method"
+
+
+def intervals(split: SplitResult, verdict: Verdict) -> Figure | None:
+    """The primary metric of every model with its interval, best first."""
+    known = [(m, m.metrics[split.primary]) for m in ordered(split) if split.primary in m.metrics]
+    if not known:
+        return None
+    scale = Scale(0.0, svg.round_up([estimate.high for _, estimate in known]))
+    baseline = verdict.baseline
+    line = baseline.metrics[split.primary].mean if baseline else None
+    lines = [
+        Line(m.name, plots.interval(scale, e, m.kind, line), words.fraction(e.mean), words.half(e), m.kind)
+        for m, e in known
+    ]
+    note = f"The dashed line is the best other method, {baseline.name}." if baseline else ""
+    return Figure(words.metric(split.primary), lines, plots.axis(scale), note)
+
+
+def slices(split: SplitResult, ours: ModelResult, dimension: str) -> Figure:
+    """Ours and, under it, the baseline that is best in that part; all dimensions over the same axis."""
+    rivals = [m for m in split.models if m.kind == "baseline"]
+    every = [part for m in (ours, *rivals) for parts in m.slices.values() for part in parts]
+    scale = Scale(0.0, svg.round_up([e.high for part in every if (e := _primary(part, split)) is not None]))
+    lines = []
+    for part in ours.slices[dimension]:
+        users = words.plural(part.users, "user")
+        mine = _primary(part, split)
+        if mine is None:
+            lines.append(Line(part.value, None, words.NONE, f"{users}: too few to tell"))
+            continue
+        theirs = _best_there(rivals, split, dimension, part.value)
+        entries: list[tuple[Estimate, str]] = [(mine, "ours")]
+        beside = words.fraction(mine.mean)
+        if theirs is not None:
+            entries.append((theirs[0], "baseline"))
+            beside += f"\n{words.fraction(theirs[0].mean)} {theirs[1]}"
+        lines.append(Line(part.value, plots.bars(scale, entries), beside, users))
+    return Figure(dimension, lines, plots.axis(scale, 3))
+
+
+def _primary(part: SliceScore, split: SplitResult) -> Estimate | None:
+    return (part.metrics or {}).get(split.primary)
+
+
+def _best_there(
+    rivals: Sequence[ModelResult], split: SplitResult, dimension: str, value: str
+) -> tuple[Estimate, str] | None:
+    found = [
+        (estimate, model.name)
+        for model in rivals
+        for part in model.slices.get(dimension, [])
+        if part.value == value and (estimate := _primary(part, split)) is not None
+    ]
+    return max(found, key=lambda pair: pair[0].mean, default=None)
+
+
+def ablations(split: SplitResult) -> Figure | None:
+    """The difference of each ablation to the full model, with its interval."""
+    full = reference(split)
+    shown = [m for m in ordered(split) if m.kind == "ablation" and m is not full and split.primary in m.metrics]
+    if full is None or split.primary not in full.metrics or not shown:
+        return None
+    tests = [compared(model, full.name, split.primary) for model in shown]
+    ends = [end for test in tests if test for end in (test.difference.low, test.difference.high)]
+    scale = Scale(-svg.round_up([-end for end in ends]), svg.round_up(ends), 2, 98)
+    lines = []
+    for model, test in zip(shown, tests, strict=True):
+        if test is None:
+            change = model.metrics[split.primary].mean - full.metrics[split.primary].mean
+            lines.append(Line(model.name, None, words.signed(change), "not tested", model.kind))
+            continue
+        picture = plots.interval(scale, test.difference, model.kind, 0.0)
+        value, p = words.signed(test.difference.mean), words.p_value(test.p_holm)
+        lines.append(Line(model.name, picture, value, p, model.kind))
+    note = f"{words.metric(split.primary)} minus that of {full.name}, which is trained in the same way."
+    return Figure("Ablations", lines, plots.axis(scale) if ends else Markup(), note)

@@ -1,0 +1,81 @@
+"""How the models of a split stand: order, the best of a kind, where ours is below a baseline."""
+
+from dataclasses import dataclass
+
+from molar_eval.report.schema import Comparison, Estimate, ModelResult, SplitResult
+
+_REFERENCES = ("molar (fast)", "molar")
+
+
+@dataclass(frozen=True)
+class Weakness:
+    """A part of the cases in which ours is below a baseline.
+
+    Attributes:
+        dimension: What the cases are parted by.
+        value: Which part.
+        users: How many users it has.
+        ours: Our metric there.
+        baseline: The best baseline there.
+        theirs: Its metric.
+    """
+
+    dimension: str
+    value: str
+    users: int
+    ours: Estimate
+    baseline: str
+    theirs: Estimate
+
+    @property
+    def clear(self) -> bool:
+        """Whether the two intervals lie apart."""
+        return self.ours.high < self.theirs.low
+
+
+def best(split: SplitResult, kind: str) -> ModelResult | None:
+    """The best model of a kind by the split's primary metric."""
+    models = [model for model in split.models if model.kind == kind and split.primary in model.metrics]
+    return max(models, key=lambda model: model.metrics[split.primary].mean, default=None)
+
+
+def ordered(split: SplitResult) -> list[ModelResult]:
+    """The models by the primary metric, best first; those without it last."""
+    lowest = float("-inf")
+    return sorted(
+        split.models,
+        key=lambda model: model.metrics[split.primary].mean if split.primary in model.metrics else lowest,
+        reverse=True,
+    )
+
+
+def reference(split: SplitResult) -> ModelResult | None:
+    """What ablations are compared with: the full model, trained as they are."""
+    by_name = {model.name: model for model in split.models}
+    return next((by_name[name] for name in _REFERENCES if name in by_name), None)
+
+
+def compared(model: ModelResult, baseline: str, metric: str) -> Comparison | None:
+    """The test of a model against a baseline, where there was one."""
+    return next((c for c in model.versus.get(metric, []) if c.baseline == baseline), None)
+
+
+def weaknesses(split: SplitResult, ours: ModelResult | None) -> tuple[list[Weakness], int]:
+    """Where ours is below the best baseline there, clear cases first; and in how many parts that was looked for."""
+    rivals: dict[tuple[str, str], list[tuple[Estimate, str]]] = {}
+    for model in split.models:
+        for dimension, parts in model.slices.items() if model.kind == "baseline" else ():
+            for part in parts:
+                if found := (part.metrics or {}).get(split.primary):
+                    rivals.setdefault((dimension, part.value), []).append((found, model.name))
+    weak, judged = [], 0
+    for dimension, parts in ours.slices.items() if ours else ():
+        for part in parts:
+            mine, there = (part.metrics or {}).get(split.primary), rivals.get((dimension, part.value))
+            if mine is None or not there:
+                continue
+            judged += 1
+            theirs, name = max(there, key=lambda rival: rival[0].mean)
+            if theirs.mean > mine.mean:
+                weak.append(Weakness(dimension, part.value, part.users, mine, name, theirs))
+    return sorted(weak, key=lambda w: (not w.clear, w.ours.mean - w.theirs.mean)), judged

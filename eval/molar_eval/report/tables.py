@@ -1,0 +1,63 @@
+"""Tables laid out as the papers': main table, modality, component, aligner."""
+
+from collections.abc import Mapping, Sequence
+
+from molar_eval.report.schema import ModelResult, SplitResult, Table
+from molar_eval.report.standing import reference
+
+_COLUMNS = {
+    "N@10": "ndcg@10",
+    "N@20": "ndcg@20",
+    "N@50": "ndcg@50",
+    "R@10": "recall@10",
+    "R@20": "recall@20",
+    "R@50": "recall@50",
+}
+_FULL = "full"
+_MODALITY = {
+    "no text": "image only",
+    "no image": "text only",
+    "no attributes": "image + text, no attributes",
+    "shuffled content": "content of another item",
+    "random content": "random content",
+    _FULL: "image + text",
+}
+_COMPONENT = {
+    "no collaborative tower": "w/o collaborative tower",
+    "no content tower": "w/o content tower",
+    "no ALS start": "w/o ALS start",
+    "no re-ranking": "w/o re-ranking",
+    _FULL: "full",
+}
+_ALIGNER = {"no alignment loss": "w/o alignment loss", _FULL: "with alignment loss"}
+
+
+def paper_tables(split: SplitResult) -> list[Table]:
+    """The tables that the split's models fill; a table of ablations needs its full model and at least one of them.
+
+    The full model of the ablations is "molar (fast)", which is trained as they are, or "molar" where there is none.
+    """
+    full = reference(split)
+    by_name = {model.name: model for model in split.models}
+    main = [m for kind in ("baseline", "ours") for m in split.models if m.kind == kind]
+    tables = [_table(f"Main results, {split.title}", "", {model.name: model for model in main})] if main else []
+    for title, labels in (("Modality", _MODALITY), ("Component", _COMPONENT), ("Aligner", _ALIGNER)):
+        rows = {label: by_name[name] for name, label in labels.items() if name in by_name}
+        if full is not None and rows:
+            rows[labels[_FULL]] = full
+            tables.append(_table(f"{title}, {split.title}", f"Full model: {full.name}.", rows))
+    return tables
+
+
+def _table(title: str, note: str, models: Mapping[str, ModelResult]) -> Table:
+    columns = {short: name for short, name in _COLUMNS.items() if any(name in m.metrics for m in models.values())}
+    return Table(
+        title=title,
+        note=note,
+        columns=["model", *columns],
+        rows=[[label, *_means(model, list(columns.values()))] for label, model in models.items()],
+    )
+
+
+def _means(model: ModelResult, names: Sequence[str]) -> list[float | None]:
+    return [model.metrics[name].mean if name in model.metrics else None for name in names]

@@ -1,0 +1,77 @@
+"""What the terminal prints: one table per split and the verdict below it, at most 100 columns wide."""
+
+import textwrap
+from dataclasses import dataclass
+
+from molar_eval.report import words
+from molar_eval.report.schema import ModelResult, Report, SplitResult
+from molar_eval.report.standing import Weakness, compared, ordered
+from molar_eval.report.verdict import judge
+
+WIDTH = 100
+_NAME = 24
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table as the command's console prints it, and what is said below it.
+
+    Attributes:
+        title: Stands above.
+        columns: Those that begin with ``>`` are aligned to the right.
+        rows: Of the table.
+        lines: Caption and verdict.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    lines: list[str]
+
+
+def blocks(report: Report) -> list[Block]:
+    """One block per split: the models by the primary metric, best first."""
+    return [_block(split, report) for split in report.splits]
+
+
+def _block(split: SplitResult, report: Report) -> Block:
+    recall = f"recall@{words.cutoff(split.primary)}"
+    second = recall if recall != split.primary and any(recall in m.metrics for m in split.models) else None
+    columns = ["model", f">{words.metric(split.primary)}", *([f">{words.metric(second)}"] if second else [])]
+    columns += [f">− {_short(split.against)}", ">seconds"]
+    verdict = judge(split, report.made)
+    caption = f"* other than {split.against} with p < {words.ALPHA}: paired test, corrected after Holm"
+    said = [" ".join(verdict.sentences) or f"{verdict.headline}.", _worse(verdict.weak, verdict.parts)]
+    said += [f"Caution: {split.warning}."] if split.warning else []
+    return Block(
+        title=textwrap.shorten(f"{split.title}, {words.plural(split.cases, 'case')}", WIDTH, placeholder="…"),
+        columns=columns,
+        rows=[_row(model, split, second) for model in ordered(split)],
+        lines=[line for text in (caption, *said) for line in textwrap.wrap(text, WIDTH)],
+    )
+
+
+def _row(model: ModelResult, split: SplitResult, second: str | None) -> list[str]:
+    primary = model.metrics.get(split.primary)
+    row = [_short(model.name), words.within(primary) if primary else words.NONE]
+    if second:
+        row.append(words.fraction(model.metrics[second].mean if second in model.metrics else None))
+    test = compared(model, split.against, split.primary)
+    mark = "*" if test and test.p_holm < words.ALPHA else " "
+    row.append(f"{words.signed(test.difference.mean)}{mark}" if test else words.NONE + " ")
+    return [*row, f"{model.fit_seconds:,.1f}"]
+
+
+def _worse(weak: list[Weakness], parts: int) -> str:
+    if not weak:
+        return f"In none of {words.plural(parts, 'group')} is another method better." if parts else ""
+    found = [
+        f"{_short(w.value)} ({_short(w.baseline)}{'' if w.clear else ', perhaps by chance'})" for w in weak[:_SHOWN]
+    ]
+    rest = f" and {len(weak) - _SHOWN} more" if len(weak) > _SHOWN else ""
+    return f"Worse than another method for: {', '.join(found)}{rest}; {words.plural(parts, 'group')} in all."
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"

@@ -1,0 +1,63 @@
+"""The files of a report: ``report.json``, ``examples.json``, ``report.html``."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from molar_eval.report.page import render
+from molar_eval.report.pictures import Pictures
+from molar_eval.report.schema import FORMAT, Examples, Report
+from molar_retrieval.errors import DataError, MissingArtefactError
+from molar_retrieval.workspace import write_atomically
+
+REPORT = "report.json"
+EXAMPLES = "examples.json"
+PAGE = "report.html"
+
+
+def write_report(folder: Path, report: Report, examples: Examples | None, catalogue: Path) -> None:
+    """Write the three files, each of them whole or not at all; the folder is made.
+
+    Args:
+        folder: Where they go; files of an earlier report are replaced.
+        report: The numbers.
+        examples: Users with what the models showed them; None: no examples, and an earlier file of them goes.
+        catalogue: Folder whose photos the examples show.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if examples is None:
+        (folder / EXAMPLES).unlink(missing_ok=True)
+    else:
+        write_atomically(folder / EXAMPLES, examples.model_dump_json(indent=1) + "\n")
+    write_atomically(folder / PAGE, render(report, examples, Pictures(catalogue)))
+    write_atomically(folder / REPORT, report.model_dump_json(indent=1) + "\n")
+
+
+def read_report(path: Path) -> Report:
+    """Read a ``report.json``.
+
+    Raises:
+        MissingArtefactError: If there is none.
+        DataError: If it is something else, or of another format.
+    """
+    if not path.is_file():
+        raise MissingArtefactError(f"there is no report {path}", "run `molar evaluate` first")
+    try:
+        content: Any = from_json(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}", "run `molar evaluate` again") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        what = "has no format" if found is None else f"has the format {found!r}"
+        raise DataError(
+            f"{path} {what}, this molar reads reports of format {FORMAT}",
+            "run `molar evaluate` again, or read the file with the version of molar that wrote it",
+        )
+    try:
+        return Report.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path} is no report: {where}: {first['msg']}", "run `molar evaluate` again") from error

@@ -1,0 +1,142 @@
+"""A split: what may be fitted, what chooses, what is asked at the end."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from molar_eval.cases import Cases, Mask, Rows
+from molar_retrieval import fingerprint
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.workspace import write_atomically
+
+Ties = Literal["file order", "item id"]
+DAY = 86_400
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One way of holding interactions back.
+
+    Attributes:
+        name: As suites name it.
+        settings: All that shaped it.
+        history: All interactions, in the order that the split goes by.
+        fitted: Which of them everything is fitted on, shape (n,).
+        validation: Cases that choose settings; their targets are not fitted on.
+        tests: Cases to be looked at once, by name; the first is the one that counts.
+        warning: Why results may flatter.
+        facts: Counts and cuts worth knowing.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    history: InteractionLog
+    fitted: Mask
+    validation: Cases
+    tests: Mapping[str, Cases]
+    warning: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with every interaction, case and target."""
+        log = self.history
+        parts: list[npt.NDArray[Any]] = [log.offsets, log.item, log.timestamp, self.fitted]
+        for name, cases in [("validation", self.validation), *self.tests.items()]:
+            parts += [np.frombuffer(name.encode(), np.uint8), cases.user, cases.length, cases.offsets, cases.targets]
+            parts += [] if cases.readable is None else [cases.readable]
+        ids = [key.encode() for ids in (log.users, log.items) for key in ids.array.to_pylist()]
+        content = fingerprint.of_bytes([*(np.ascontiguousarray(part).tobytes() for part in parts), *ids])
+        return fingerprint.of_json([self.name, dict(self.settings), content])
+
+    def save(self, folder: Path) -> Path:
+        """Write the split as Parquet with ids, so that other tools can be asked the same; returns its folder.
+
+        ``history.parquet`` holds all interactions in order (user_id, item_id, timestamp, training: whether models are
+        fitted on it). ``validation.parquet`` and ``test-NAME.parquet`` have one row per case: user_id, input_length
+        (how many of the user's first interactions are the input) and target_item_ids. ``split.json`` says the rest,
+        with the items that inputs leave out. Nothing is written where it is there already.
+        """
+        name = self.fingerprint
+        folder = folder / f"{self.name.replace(' ', '-')}-{name[:16]}"
+        if (folder / "split.json").exists():
+            return folder
+        folder.mkdir(parents=True, exist_ok=True)
+        log = self.history
+        history = {
+            "user_id": log.users.array.take(pa.array(log.user)),
+            "item_id": log.items.array.take(pa.array(log.item)),
+            "timestamp": pa.array(log.timestamp),
+            "training": pa.array(self.fitted),
+        }
+        pq.write_table(pa.table(history), folder / "history.parquet", compression="zstd")
+        for test, cases in {"validation": self.validation, **{f"test-{n}": c for n, c in self.tests.items()}}.items():
+            pq.write_table(_table(cases), folder / f"{test.replace(' ', '-')}.parquet", compression="zstd")
+        readable = self.validation.readable
+        hidden = np.zeros(0, np.int64) if readable is None else np.flatnonzero(~readable)
+        record = {
+            "name": self.name,
+            "fingerprint": name,
+            "settings": dict(self.settings),
+            "warning": self.warning,
+            "facts": dict(self.facts),
+            "items_left_out_of_inputs": log.items.ids(hidden),
+        }
+        write_atomically(folder / "split.json", json.dumps(record, indent=1, ensure_ascii=False))
+        return folder
+
+    @property
+    def training(self) -> InteractionLog:
+        """What everything is fitted on."""
+        return self.history.select(self.fitted)
+
+
+def _table(cases: Cases) -> pa.Table:
+    items = cases.history.items.array.take(pa.array(cases.targets)).cast(pa.string())
+    return pa.table(
+        {
+            "user_id": cases.history.users.array.take(pa.array(cases.user)),
+            "input_length": pa.array(cases.length),
+            "target_item_ids": pa.ListArray.from_arrays(pa.array(cases.offsets.astype(np.int32)), items),
+        }
+    )
+
+
+def with_ties(log: InteractionLog, ties: Ties) -> InteractionLog:
+    """The log with a stated order among a user's interactions of the same second.
+
+    ``file order`` keeps the order of the file, which the prepared log has. ``item id`` sorts such interactions by their
+    items' ids as text; results that hinge on the order inside ties differ between the two.
+    """
+    if ties == "file order":
+        return log
+    place = np.empty(log.n_items, np.int64)
+    place[np.argsort(np.array(log.items.array.to_pylist(), object), kind="stable")] = np.arange(log.n_items)
+    order = np.lexsort((place[log.item], log.timestamp, log.user))
+    weight = None if log.weight is None else log.weight[order]
+    return replace(log, item=log.item[order], timestamp=log.timestamp[order], weight=weight)
+
+
+def is_first(log: InteractionLog) -> Mask:
+    """Whether each interaction is the user's first with its item, shape (n,)."""
+    pair = log.user.astype(np.int64) * log.n_items + log.item
+    first = np.zeros(len(log), bool)
+    first[np.unique(pair, return_index=True)[1]] = True
+    return first
+
+
+def place(log: InteractionLog) -> Rows:
+    """How many interactions of the same user precede each one, shape (n,)."""
+    return np.arange(len(log), dtype=np.int64) - np.repeat(log.offsets[:-1], np.diff(log.offsets))
+
+
+def single_cases(log: InteractionLog, rows: npt.NDArray[np.integer], readable: Mask | None = None) -> Cases:
+    """One case for each interaction in ``rows``: the target is its item, the input all that precedes it."""
+    return Cases.single(log, log.user[rows], place(log)[rows], log.item[rows], readable)

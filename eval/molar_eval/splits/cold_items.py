@@ -1,0 +1,53 @@
+"""Cold items: a share of the catalogue that training has never met."""
+
+import numpy as np
+
+from molar_eval.splits.base import Split, Ties, is_first, place, single_cases, with_ties
+from molar_retrieval import rng
+from molar_retrieval.interactions.log import InteractionLog
+
+LEAST = 3
+
+
+def cold_items(log: InteractionLog, *, share: float = 0.2, seed: int = 0, ties: Ties = "file order") -> Split:
+    """Remove a random share of the items that occur in the log from all training histories.
+
+    Every first interaction with a removed item is a case of the test ``cold``; its input are the earlier interactions
+    with other items, at least one. The last two interactions of each user with other items are held out as validation
+    and as the test ``warm``, if they are new to the user. Both are ranked among all items, the removed ones included.
+
+    Args:
+        log: The whole log.
+        share: Of the items with interactions.
+        seed: Of the draw.
+        ties: Order inside equal seconds.
+    """
+    log = with_ties(log, ties)
+    rated = np.unique(log.item)
+    drawn = rng.generator(seed, "cold items").choice(rated, max(1, round(share * len(rated))), replace=False)
+    warm = np.ones(log.n_items, bool)
+    warm[drawn] = False
+    is_warm, first = warm[log.item], is_first(log)
+    rows = np.flatnonzero(is_warm)
+    counts = np.bincount(log.user[rows], minlength=log.n_users)
+    last = (np.cumsum(counts) - 1)[counts >= LEAST]
+    training = is_warm.copy()
+    training[rows[last]] = training[rows[last - 1]] = False
+    warm_before = np.cumsum(is_warm) - is_warm
+    warm_before = warm_before - warm_before[log.offsets[:-1]][log.user] if len(log) else warm_before
+    cold = np.flatnonzero(~is_warm & first & (warm_before > 0))
+    facts = {
+        "removed items": len(drawn),
+        "cold cases without an earlier warm item": int((~is_warm & first & (warm_before == 0)).sum()),
+        "interactions before a warm case, median": float(np.median(place(log)[rows[last]])) if len(last) else 0.0,
+    }
+    return Split(
+        name="cold items",
+        settings={"share": share, "seed": seed, "ties": ties},
+        history=log,
+        fitted=training,
+        validation=single_cases(log, rows[last - 1][first[rows[last - 1]]], warm),
+        tests={"cold": single_cases(log, cold, warm), "warm": single_cases(log, rows[last][first[rows[last]]], warm)},
+        warning="training sees what others did after a case happened; only the removed items are unknown to it",
+        facts=facts,
+    )

@@ -1,0 +1,66 @@
+"""Global temporal split: one cut in time for everybody, as a shop that decides today has it."""
+
+import numpy as np
+
+from molar_eval.cases import Cases, Rows
+from molar_eval.splits.base import Split, Ties, is_first, place, single_cases, with_ties
+from molar_retrieval.errors import DataError
+from molar_retrieval.interactions.log import InteractionLog
+
+
+def temporal(log: InteractionLog, *, train: float = 0.8, validation: float = 0.1, ties: Ties = "file order") -> Split:
+    """Cut at two quantiles of time: fit before t1, choose on [t1, t2), test from t2 on.
+
+    A case is a user's first new item after the cut, its input everything that the user did before it. A second test
+    takes all new items after the cut as a set, its input what the user did before the cut. Users without anything
+    before their case cannot be asked and are counted in the facts.
+
+    Args:
+        log: The whole log.
+        train: Quantile of the interactions' times that gives t1.
+        validation: Share of the interactions between t1 and t2.
+        ties: Order inside equal seconds.
+
+    Raises:
+        DataError: If the log has no times, or all of it is one moment.
+    """
+    log = with_ties(log, ties)
+    t1, t2 = (int(np.quantile(log.timestamp, q, method="higher")) for q in (train, train + validation))
+    if not int(log.timestamp.min()) < t1 < t2:
+        raise DataError("a temporal split needs a log that spreads over time", "bring timestamps, or split otherwise")
+    chosen, ignored = _first_new(log, t1, t2)
+    test, cold = _first_new(log, t2, None)
+    return Split(
+        name="temporal",
+        settings={"train": train, "validation": validation, "ties": ties},
+        history=log,
+        fitted=log.timestamp < t1,
+        validation=single_cases(log, chosen),
+        tests={"first new item": single_cases(log, test), "all new items": _sets(log, t2)},
+        facts={
+            "t1": t1,
+            "t2": t2,
+            "users without anything before the validation case": ignored,
+            "users without anything before the test case": cold,
+        },
+    )
+
+
+def _first_new(log: InteractionLog, begin: int, end: int | None) -> tuple[Rows, int]:
+    """Each user's first interaction with a new item in [begin, end), and how many users had nothing before it."""
+    inside = (log.timestamp >= begin) & is_first(log)
+    if end is not None:
+        inside &= log.timestamp < end
+    rows = np.flatnonzero(inside)
+    rows = rows[np.unique(log.user[rows], return_index=True)[1]]
+    before = place(log)[rows] > 0
+    return rows[before].astype(np.int64), int((~before).sum())
+
+
+def _sets(log: InteractionLog, cut: int) -> Cases:
+    rows = np.flatnonzero((log.timestamp >= cut) & is_first(log))
+    before = np.bincount(log.user[log.timestamp < cut], minlength=log.n_users)
+    rows = rows[before[log.user[rows]] > 0]
+    users, counts = np.unique(log.user[rows], return_counts=True)
+    offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    return Cases(log, users.astype(np.int64), before[users].astype(np.int64), offsets, log.item[rows])

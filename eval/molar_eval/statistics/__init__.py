@@ -1,0 +1,1 @@
+"""Statistics of per-case scores: intervals, paired tests, corrections for many tests, seeds."""

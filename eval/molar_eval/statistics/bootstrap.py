@@ -1,0 +1,195 @@
+"""Confidence intervals for means and ratios over cases, where all cases of a user are drawn together.
+
+Cases of one user resemble each other, so the unit that is drawn is the cluster (the user). The intervals are
+bootstrap-t: each resample's distance from the estimate is divided by that resample's own standard error. Of the usual
+bootstraps it alone keeps its nominal coverage for metrics that are nearly always zero, at the price of wider
+intervals there; percentile and BCa intervals of a recall of .02 miss the truth in 7 to 10 % of samples
+instead of 5.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.errors import DataError
+from molar_retrieval.rng import generator
+
+Floats = npt.NDArray[np.float64]
+_BLOCK = 1 << 20
+"""Most weights (resamples × clusters) that are held at a time."""
+_NO_SPREAD = 1e-12
+"""Share of the sample's variance below which a resample's variance is rounding noise."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence interval, in the unit of the values.
+
+    Attributes:
+        mean: The estimate.
+        low: Lower end.
+        high: Upper end. Equal to ``low`` where all clusters agree: nothing can be drawn that was never seen, so a
+            metric that is 0 for everyone has the interval [0, 0], which says nothing about how rare a hit is.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+def clustered_bootstrap(
+    values: npt.NDArray[np.floating],
+    clusters: npt.NDArray[np.generic],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """The mean over cases with its interval; see :func:`clustered_intervals`.
+
+    Args:
+        values: One value per case, shape (n,).
+        clusters: The user of each case, any comparable values, shape (n,).
+        level: Nominal coverage.
+        resamples: Number of bootstrap samples.
+        seed: The same seed gives the same interval.
+    """
+    values = np.asarray(values)
+    return clustered_intervals(values[:, None], clusters, level=level, resamples=resamples, seed=seed)[0]
+
+
+def clustered_intervals(
+    values: npt.NDArray[np.floating],
+    clusters: npt.NDArray[np.generic],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[Interval]:
+    """The means of several metrics over the same cases, all from the same resamples.
+
+    The mean over cases is a ratio of two sums over clusters, as clusters differ in their number of cases.
+
+    Args:
+        values: Shape (n, m).
+        clusters: As in :func:`clustered_bootstrap`, shape (n,).
+        level: Nominal coverage.
+        resamples: Number of bootstrap samples.
+        seed: Seed.
+
+    Returns:
+        One interval per metric, within the range of that metric's values.
+
+    Raises:
+        DataError: If there are no cases, or a value is not finite.
+
+    Source:
+        Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 12.5 (bootstrap-t); Cameron, Gelbach and
+        Miller 2008, doi:10.1162/rest.90.3.414 (with clusters).
+    """
+    top = np.asarray(values, np.float64)
+    found = _intervals(top, np.ones(len(top)), clusters, level, resamples, seed)
+    return [
+        Interval(i.mean, max(i.low, least), min(i.high, most))
+        for i, least, most in zip(found, top.min(axis=0).tolist(), top.max(axis=0).tolist(), strict=True)
+    ]
+
+
+def clustered_ratio(
+    numerator: npt.NDArray[np.floating],
+    denominator: npt.NDArray[np.floating],
+    clusters: npt.NDArray[np.generic],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """``sum(numerator) / sum(denominator)`` with its interval: revenue per visit, self-normalised importance weights.
+
+    Args:
+        numerator: Shape (n,).
+        denominator: Not negative, shape (n,).
+        clusters: As in :func:`clustered_bootstrap`, shape (n,).
+        level: Nominal coverage.
+        resamples: Number of bootstrap samples; those with a zero denominator are left out.
+        seed: Seed.
+
+    Raises:
+        DataError: If there are no cases, a value is not finite, or the denominator is negative or zero in all.
+    """
+    top, bottom = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    (found,) = _intervals(top[:, None], bottom, clusters, level, resamples, seed)
+    return Interval(found.mean, max(found.low, 0.0) if (top >= 0).all() else found.low, found.high)
+
+
+def cluster_sums(values: npt.NDArray[np.floating], codes: npt.NDArray[np.integer], n_clusters: int) -> Floats:
+    """Sums per cluster.
+
+    Args:
+        values: Shape (n, m).
+        codes: Cluster number of each case, shape (n,).
+        n_clusters: Number of clusters.
+
+    Returns:
+        Shape (n_clusters, m).
+    """
+    sums = np.empty((n_clusters, values.shape[1]))
+    for column in range(values.shape[1]):
+        sums[:, column] = np.bincount(codes, values[:, column], minlength=n_clusters)
+    return sums
+
+
+def _intervals(
+    top: Floats, bottom: Floats, clusters: npt.NDArray[np.generic], level: float, resamples: int, seed: int
+) -> list[Interval]:
+    """Bootstrap-t for the ratio of each column of ``top`` (n, m) to ``bottom`` (n,)."""
+    if not len(top):
+        raise DataError("there are no cases to average", "choose a split or a slice that has some")
+    if not (np.isfinite(top).all() and np.isfinite(bottom).all()):
+        raise DataError("a score is not a finite number", "leave out the cases for which it is not defined")
+    if bottom.min() < 0 or bottom.sum() == 0:
+        raise DataError("the denominator of a ratio is negative or zero", "divide by a quantity that is positive")
+    names, codes = np.unique(clusters, return_inverse=True)
+    n = np.bincount(codes, bottom).astype(np.float64)
+    sums = cluster_sums(top, codes, len(names))
+    mean = sums.sum(axis=0) / n.sum()
+    # Residuals rather than sums: their squares do not cancel, and a resample's distance is a sum of them.
+    residual = sums - mean * n[:, None]
+    distance, variance = _resampled(residual, n, resamples, seed)
+    spread = (residual**2).sum(axis=0) / n.sum() ** 2
+    # A resample without spread (a rare hit was not drawn) is as uncertain as the least spread of the others.
+    genuine = np.where(variance > _NO_SPREAD * spread, variance, np.inf)
+    least = genuine.min(axis=0, initial=np.inf)
+    studentised = distance / np.sqrt(np.maximum(variance, least))
+    tail = (1 - level) / 2
+    upper, lower = np.nanquantile(studentised, [1 - tail, tail], axis=0)
+    error = np.sqrt(spread)
+    return [Interval(*map(float, ends)) for ends in zip(mean, mean - upper * error, mean - lower * error, strict=True)]
+
+
+def _resampled(residual: Floats, n: Floats, resamples: int, seed: int) -> tuple[Floats, Floats]:
+    """Distance from the estimate and its linearised variance in each resample, both of shape (resamples, m)."""
+    m = residual.shape[1]
+    columns = np.concatenate([residual, residual**2, residual * n[:, None], n[:, None], n[:, None] ** 2], axis=1)
+    distances, variances = [], []
+    for weights in _weights(len(n), resamples, seed):
+        drawn = weights @ columns
+        total = np.where(drawn[:, -2:-1] > 0, drawn[:, -2:-1], np.nan)
+        distance = drawn[:, :m] / total
+        squares = drawn[:, m : 2 * m] - 2 * distance * drawn[:, 2 * m : 3 * m] + distance**2 * drawn[:, -1:]
+        distances.append(distance)
+        variances.append(np.maximum(squares, 0) / total**2)
+    return np.concatenate(distances), np.concatenate(variances)
+
+
+def _weights(clusters: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each cluster is drawn, in blocks of shape (some resamples, clusters)."""
+    random = generator(seed, "bootstrap")
+    rows = max(1, _BLOCK // clusters)
+    for start in range(0, resamples, rows):
+        size = min(rows, resamples - start)
+        drawn = random.integers(0, clusters, (size, clusters), dtype=np.uint32).astype(np.intp)
+        drawn += np.arange(size)[:, None] * clusters
+        yield np.bincount(drawn.ravel(), minlength=size * clusters).reshape(size, clusters).astype(np.float64)

@@ -1,0 +1,57 @@
+"""Several seeds of one model: how far they lie apart, and their scores as one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_eval.statistics.bootstrap import Floats
+from molar_retrieval.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class SeedSpread:
+    """Mean metrics over seeds.
+
+    Attributes:
+        mean: Mean over seeds of each metric's mean over cases, shape (m,).
+        sd: Their standard deviation with n - 1 in the denominator, shape (m,); None with a single seed.
+    """
+
+    mean: Floats
+    sd: Floats | None
+
+
+def seed_spread(scores: Sequence[npt.NDArray[np.floating]]) -> SeedSpread:
+    """Mean and standard deviation over seeds.
+
+    Args:
+        scores: One array of per-case scores for each seed, each of shape (n, m).
+
+    Raises:
+        DataError: If the seeds were not scored on the same cases.
+    """
+    means = np.stack([np.mean(part, axis=0, dtype=np.float64) for part in _alike(scores)])
+    return SeedSpread(means.mean(axis=0), means.std(axis=0, ddof=1) if len(means) > 1 else None)
+
+
+def averaged(scores: Sequence[npt.NDArray[np.floating]]) -> Floats:
+    """Each case's score averaged over seeds, for intervals and tests: shape (n, m) from several of the same shape.
+
+    The cases stay the unit of the tests; how much seeds matter is what :func:`seed_spread` says.
+
+    Raises:
+        DataError: If the seeds were not scored on the same cases.
+    """
+    first, *others = _alike(scores)
+    total = first.astype(np.float64)
+    for part in others:
+        total += part
+    return total / len(scores)
+
+
+def _alike(scores: Sequence[npt.NDArray[np.floating]]) -> Sequence[npt.NDArray[np.floating]]:
+    if len({part.shape for part in scores}) != 1:
+        raise DataError("there are no seeds, or not all scored the same cases", "evaluate all seeds on one split")
+    return scores

@@ -1,0 +1,75 @@
+"""Suites: what to evaluate, as TOML beside the package or in a file of one's own."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from molar_eval.models.base import Seen
+from molar_retrieval.config import Settings, validated
+from molar_retrieval.errors import SettingsError, nearest
+
+FOLDER = Path(__file__).with_name("suites")
+
+
+class SplitPlan(Settings):
+    """One ``[[splits]]``."""
+
+    split: str = Field(description="leave-one-out, temporal, cold items, cold users or last day")
+    options: dict[str, Any] = Field({}, description="arguments of the split, such as share or ties")
+    seen: tuple[Seen, ...] = Field(("hide",), description="hide items that a user had, show them, or report both")
+    models: tuple[str, ...] = Field((), description="models for this split; none: the suite's")
+
+
+class Suite(Settings):
+    """A suite."""
+
+    name: str = ""
+    description: str
+    splits: tuple[SplitPlan, ...]
+    models: tuple[str, ...] = Field(description="molar, molar (fast), names of ablations and of baselines")
+    cutoffs: tuple[int, ...] = Field((10, 20), min_length=1)
+    primary: str = Field("ndcg@10", description="the metric that models are ordered and judged by")
+    candidates: str = Field("catalogue", pattern="^(catalogue|log)$", description="what is ranked: all, or log items")
+    seeds: int = Field(1, ge=1, description="seeds of models that depend on one")
+    fast: dict[str, dict[str, Any]] = Field({}, description="settings of ablations and of molar (fast)")
+    columns: tuple[str, ...] = Field((), description="item or user columns to slice by")
+    category: str | None = Field(None, description="item column whose mix calibration compares")
+    resamples: int = Field(2000, ge=100, description="bootstrap samples; permutations are five times as many")
+    index: bool = Field(True, description="measure what the vector index loses")
+    examples: int = Field(4, ge=0, description="users shown in the report")
+
+    @property
+    def k(self) -> int:
+        """Length of the lists."""
+        return max(self.cutoffs)
+
+
+def names() -> list[str]:
+    """The suites beside the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name: str, changes: Mapping[str, Any] | None = None) -> Suite:
+    """A suite by its name, or by the path of a TOML file.
+
+    Args:
+        name: One of :func:`names`, or a path.
+        changes: Keys given on the command line; None values change nothing.
+
+    Raises:
+        SettingsError: If there is no such suite, or it has an unknown key or a wrong value.
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        close = nearest(name, names(), n=1)
+        hint = f"did you mean {close[0]!r}? Suites are {', '.join(names())}" if close else f"use {', '.join(names())}"
+        raise SettingsError(f"there is no suite {name!r}", f"{hint}, or name a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}", "correct the line") from error
+    values |= {key: value for key, value in (changes or {}).items() if value is not None}
+    return validated(Suite, {"name": path.stem, **values}, str(path))

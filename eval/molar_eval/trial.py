@@ -1,0 +1,142 @@
+"""One model with one seed on one split: fitted, asked, and kept, so that a long suite goes on where it stopped."""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from molar_eval.models.base import Model, Scorer, Task
+from molar_eval.modules import of_modules
+from molar_eval.ranking import Ranked, rank
+from molar_eval.splits import Split
+from molar_retrieval import fingerprint
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace import write_atomically
+
+_FORMAT = 1
+_RECORD = "trial.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What came of it.
+
+    Attributes:
+        seed: Of the fit.
+        facts: What the model says about itself.
+        fit_seconds: Wall time of fitting and tuning.
+        score_seconds: Wall time of scoring and ranking, by test.
+        ranked: Lists and ranks, by test.
+        cached: Whether it was there already.
+    """
+
+    seed: int
+    facts: Mapping[str, Any]
+    fit_seconds: float
+    score_seconds: Mapping[str, float]
+    ranked: Mapping[str, Ranked]
+    cached: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A split made ready for models.
+
+    Attributes:
+        split: The split.
+        task: What models may see of it.
+        k: Length of the lists.
+        cache: Folder of finished trials.
+        memory: Bytes that ranking may use for scores.
+    """
+
+    split: Split
+    task: Task
+    k: int
+    cache: Path
+    memory: int
+
+    def run(self, model: Model, seed: int, progress: Progress = SILENT) -> Trial:
+        """Fit and ask the model, unless that was done with the same data, settings, seed and code.
+
+        Raises:
+            DataError: If the data lack what the model needs.
+        """
+        folder = self.cache / self._name(model, seed)
+        if (folder / _RECORD).exists():
+            return _read(folder, seed, list(self.split.tests))
+        began = time.perf_counter()
+        scorer = model.fit(self.task, seed, progress)
+        fit_seconds = time.perf_counter() - began
+        ranked, seconds = {}, {}
+        for test, cases in self.split.tests.items():
+            began = time.perf_counter()
+            progress.start(f"{model.name}: {test}", len(cases))
+            ranked[test] = rank(
+                cases,
+                scorer.scores,
+                k=self.k,
+                candidates=self.task.candidates,
+                seen=self.task.seen,
+                memory=self.memory,
+                progress=progress,
+            )
+            progress.finish()
+            seconds[test] = time.perf_counter() - began
+        facts = dict(scorer.facts)
+        trial = Trial(seed, facts, facts.pop("fit_seconds", fit_seconds), seconds, ranked, cached=False)
+        _write(folder, model, trial)
+        return trial
+
+    def scorer(self, model: Model, seed: int, progress: Progress = SILENT) -> Scorer:
+        """The fitted model itself; what it keeps on disk is not made twice."""
+        return model.fit(self.task, seed, progress)
+
+    def _name(self, model: Model, seed: int) -> str:
+        task = self.task
+        content = b"" if task.content is None else np.ascontiguousarray(task.content).tobytes()
+        kind = type(model)
+        key = [
+            _FORMAT,
+            f"{kind.__module__}.{kind.__qualname__}",
+            self.split.fingerprint,
+            dict(model.settings),
+            seed if model.stochastic else None,
+            self.k,
+            task.seen,
+            fingerprint.of_bytes([task.candidates.tobytes(), content]),
+            of_modules(kind.__module__, "molar_eval.trial"),
+        ]
+        return fingerprint.of_json(key)
+
+
+def _write(folder: Path, model: Model, trial: Trial) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for number, ranked in enumerate(trial.ranked.values()):
+        tensors = {"items": ranked.items, "scores": ranked.scores, "ranks": ranked.ranks}
+        save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, partial / f"test-{number}.safetensors")
+    record = {
+        "model": model.name,
+        "facts": dict(trial.facts),
+        "fit_seconds": trial.fit_seconds,
+        "score_seconds": dict(trial.score_seconds),
+    }
+    write_atomically(partial / _RECORD, json.dumps(record, indent=1, ensure_ascii=False))
+    partial.rename(folder)
+
+
+def _read(folder: Path, seed: int, tests: list[str]) -> Trial:
+    record = json.loads((folder / _RECORD).read_text("utf-8"))
+    ranked = {}
+    for number, test in enumerate(tests):
+        tensors = load_file(folder / f"test-{number}.safetensors")
+        ranked[test] = Ranked(tensors["items"], tensors["scores"], tensors["ranks"])
+    return Trial(seed, record["facts"], record["fit_seconds"], record["score_seconds"], ranked, cached=True)

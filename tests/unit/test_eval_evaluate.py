@@ -1,0 +1,278 @@
+"""The whole of an evaluation on a small shop."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from settings_for_tests import SMALL_ALIGNMENT
+
+from molar_eval.evaluate import Evaluator
+from molar_eval.gate import gate
+from molar_eval.models.base import Task
+from molar_eval.models.molar import Molar
+from molar_eval.models.variants import content_workspace
+from molar_eval.report.write import read_report, write_report
+from molar_eval.scores import read_scores, scores_path
+from molar_eval.splits import leave_one_out, temporal
+from molar_eval.suite import Suite, load, names
+from molar_indexes.recommender import Recommender
+from molar_retrieval.alignment import align as aligning
+from molar_retrieval.collaborative import factors as collaborative
+from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.config import MolarSettings
+from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.errors import SettingsError
+from molar_retrieval.workspace import Workspace
+
+MODELS = ("molar", "popularity", "content kNN", "molar (fast)", "no image", "no content tower")
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    return MolarSettings.load(tmp_path_factory.mktemp("none"), environ={}, flags={"align": SMALL_ALIGNMENT})
+
+
+@pytest.fixture(scope="module")
+def workspace(trained, tmp_path_factory):
+    """A workspace of one's own: evaluation writes into it."""
+    root = tmp_path_factory.mktemp("evaluated") / "work"
+    shutil.copytree(trained.workspace, root)
+    return Workspace.open(root)
+
+
+@pytest.fixture(scope="module")
+def suite():
+    return Suite(
+        name="small",
+        description="All that a suite can hold, on a small shop.",
+        models=MODELS,
+        fast={"align": {"epochs": 1}},
+        splits=[{"split": "temporal"}, {"split": "cold items", "models": ["molar", "content kNN"]}],
+        cutoffs=(5, 10),
+        resamples=200,
+        columns=("category",),
+        category="category",
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(workspace, suite, settings):
+    told = []
+    evaluator = Evaluator(workspace, suite, settings, command="molar evaluate", tell=told.append)
+    result = evaluator.run()
+    write_report(result.folder, result.report, result.examples, workspace.catalogue)
+    return result, told
+
+
+def test_the_report_holds_every_model_on_every_test(finished):
+    report = read_report(finished[0].folder / "report.json")
+    assert report == finished[0].report
+    assert [split.name for split in report.splits] == [
+        "temporal, first new item",
+        "temporal, all new items",
+        "cold items, cold",
+        "cold items, warm",
+    ]
+    for split in report.splits:
+        assert [m.name for m in split.models] == (
+            list(MODELS) if "temporal" in split.name else ["molar", "content kNN"]
+        )
+        for model in split.models:
+            assert set(model.metrics) >= {"ndcg@5", "recall@10", "map@10"}
+            assert {"coverage@10", "diversity@10", "calibration@10"} <= set(model.lists)
+            assert {"popularity", "history", "content", "category"} <= set(model.slices)
+            for estimate in model.metrics.values():
+                assert 0 <= estimate.low <= estimate.mean <= estimate.high <= 1
+    first = report.splits[0]
+    rivals = {m.name: [c.baseline for c in m.versus.get("ndcg@10", [])] for m in first.models}
+    assert rivals["no image"] == ["molar (fast)"]
+    assert rivals["molar"] == [first.against]
+    assert rivals[first.against] == []
+    assert report.splits[1].models[0].kpi["conversion@10"].mean > 0
+
+
+def test_the_scores_are_those_of_the_report(finished):
+    result, _ = finished
+    split = result.report.splits[0]
+    for model in split.models:
+        scores = read_scores(scores_path(result.folder, split.name, model.name, 0))
+        column = scores.metrics.index("ndcg@10")
+        assert scores.values[:, column].mean() == pytest.approx(model.metrics["ndcg@10"].mean, abs=1e-6)
+        assert len(scores.case) == split.cases
+
+
+def test_a_second_run_computes_nothing_and_says_the_same(finished, workspace, suite, settings):
+    result, told = finished
+    assert sum("fitted in" in line for line in told) == len(MODELS) + 2
+    again = []
+    second = Evaluator(workspace, replace_index(suite), settings, tell=again.append).run()
+    assert sum("kept from before" in line for line in again) == len(MODELS) + 2
+    for one, other in zip(result.report.splits, second.report.splits, strict=True):
+        assert [m.metrics for m in one.models] == [m.metrics for m in other.models]
+        assert [m.fit_seconds for m in one.models] == [m.fit_seconds for m in other.models]
+    assert gate(second.folder, result.folder) == []
+
+
+def replace_index(suite):
+    return suite.model_copy(update={"index": False})
+
+
+def test_the_gate_names_what_fell(finished, tmp_path):
+    result, _ = finished
+    worse = tmp_path / "worse"
+    shutil.copytree(result.folder, worse)
+    split = result.report.splits[2]
+    path = scores_path(worse, split.name, "content kNN", 0)
+    table = pq.read_table(path)
+    place = table.column_names.index("recall@10")
+    assert np.asarray(table["recall@10"]).any()
+    nothing = pa.array(np.zeros(len(table), np.float32))
+    pq.write_table(table.set_column(place, "recall@10", nothing), path)
+    falls = gate(worse, result.folder)
+    assert falls
+    assert {(f.model, f.metric, f.split) for f in falls} == {("content kNN", "recall@10", split.name)}
+
+
+def test_the_served_index_loses_nothing_on_a_small_catalogue(finished):
+    (cost,) = finished[0].report.splits[0].index
+    assert cost.recall == 1
+    assert cost.metrics == pytest.approx(cost.exact_metrics)
+    assert cost.milliseconds > 0
+
+
+def test_examples_show_what_was_listed(finished):
+    users = finished[0].examples.users
+    assert users
+    for user in users:
+        assert set(user.lists) == {"molar", finished[0].report.splits[0].against}
+        wanted = {item.item_id for item in user.targets}
+        for items in user.lists.values():
+            assert all(item.hit == (item.item_id in wanted) for item in items)
+
+
+def test_molar_is_scored_as_the_recommender_answers(workspace, settings, tmp_path):
+    log = open_log(workspace)
+    split = leave_one_out(log)
+    everything = replace(split.tests["last"], length=np.diff(log.offsets)[split.tests["last"].user])
+    task = Task(split.training, split.validation, np.ones(log.n_items, bool), None, "hide", tmp_path)
+    scorer = Molar(workspace, tmp_path / "content", settings).fit(task, 0)
+    training = np.diff(split.training.offsets)
+    cases = replace(everything, length=training[everything.user])
+    scores = scorer.scores(cases.inputs())
+    from molar_indexes.assemble import publish_generation
+
+    publish_generation(scorer.workspace, settings.index).close()
+    with Recommender.open(scorer.workspace.root) as recommender:
+        for case, user_id in list(enumerate(cases.user_ids()))[:25]:
+            row = scores[case].copy()
+            row[cases.seen(slice(case, case + 1)).item] = -np.inf
+            answer = recommender.query(user_id, 10)
+            best = np.sort(row)[::-1][:10]
+            assert [item.score for item in answer.items] == pytest.approx(best, rel=1e-4, abs=1e-4)
+            mine = [row[log.items.row(item.item_id)] for item in answer.items]
+            assert mine == pytest.approx([item.score for item in answer.items], rel=1e-4, abs=1e-4)
+
+
+def test_nothing_after_the_cut_reaches_a_fit(workspace, settings, tmp_path, monkeypatch):
+    split = temporal(open_log(workspace))
+    seen = []
+
+    def watched(inner):
+        def wrapper(log, *args, **kwargs):
+            seen.append(int(log.timestamp.max()))
+            return inner(log, *args, **kwargs)
+
+        return wrapper
+
+    def watched_training(data, *args, **kwargs):
+        seen.append(int(data.log.timestamp.max()))
+        return train(data, *args, **kwargs)
+
+    train = aligning.train
+    monkeypatch.setattr(collaborative, "fit", watched(collaborative.fit))
+    monkeypatch.setattr(aligning, "train", watched_training)
+    task = Task(split.training, split.validation, np.ones(100, bool), None, "hide", tmp_path)
+    Molar(workspace, tmp_path / "content", settings).fit(task, 0)
+    assert len(seen) == 2, "ALS and the network were fitted"
+    assert max(seen) < split.facts["t1"]
+
+
+@pytest.mark.parametrize("variant", ["no image", "no text", "no attributes", "shuffled content", "random content"])
+def test_variants_take_away_what_they_say(workspace, settings, variant, tmp_path):
+    whole = ContentVectors.open(workspace["content"].require()[0])
+    changed = ContentVectors.open(
+        content_workspace(workspace, variant, tmp_path, settings.embed)["content"].require()[0]
+    )
+    assert changed.ids == whole.ids
+    norm = np.linalg.norm(changed.vectors, axis=1)
+    assert ((abs(norm - 1) < 1e-5) | (norm == 0)).all()
+    text, image = whole.block("content_text"), whole.block("content_image")
+    if variant == "no image":
+        assert changed.block("content_image") is None
+        assert np.abs(unit(text) - changed.vectors).max() < 1e-5
+    elif variant == "no text":
+        assert changed.block("content_text") is None
+        assert np.abs(unit(image) - changed.vectors).max() < 1e-5
+    elif variant == "no attributes":
+        assert np.abs(unit(image) - unit(changed.block("content_image"))).max() < 1e-4
+        assert np.abs(unit(text) - unit(changed.block("content_text"))).max() > 0.01
+    elif variant == "shuffled content":
+        assert (np.sort(changed.vectors, axis=0) == np.sort(whole.vectors, axis=0)).all()
+        assert (changed.vectors != whole.vectors).any()
+    else:
+        assert np.abs(changed.vectors @ whole.vectors.T).max() < 0.5
+
+
+def unit(block):
+    norm = np.linalg.norm(block, axis=1, keepdims=True)
+    return block / np.where(norm > 0, norm, 1)
+
+
+def test_a_log_of_days_gets_the_split_for_days(workspace, suite, settings):
+    evaluator = Evaluator(workspace, suite, settings)
+    log = evaluator.log
+    evaluator.log = replace(log, timestamp=log.timestamp // 86_400 * 86_400)
+    plan = evaluator._fitting(suite.splits[0].model_copy(update={"split": "leave-one-out"}))
+    assert plan.split == "last day"
+    assert "knows only days" in evaluator.notes[0]
+    assert Evaluator(workspace, suite, settings)._fitting(suite.splits[0]) == suite.splits[0]
+
+
+def test_what_a_model_cannot_do_is_said_and_left_out(workspace, suite, settings, monkeypatch):
+    from molar_eval.models import ease
+
+    monkeypatch.setattr(ease, "MAX_ITEMS", 10)
+    plan = suite.model_copy(update={"models": ("popularity", "EASE"), "splits": suite.splits[:1], "index": False})
+    result = Evaluator(workspace, plan, settings).run()
+    assert [m.name for m in result.report.splits[0].models] == ["popularity"]
+    assert any("EASE was left out" in note for note in result.report.notes)
+
+
+def test_every_suite_beside_the_package_loads():
+    assert names() == ["cold", "paper", "quick", "temporal"]
+    for name in names():
+        assert load(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "hint"),
+    [("papr", {}, "'paper'"), ("quick", {"seedz": 3}, "'seeds'"), ("quick", {"seeds": 0}, "correct the value")],
+)
+def test_a_wrong_suite_is_refused_with_a_remedy(name, changes, hint):
+    with pytest.raises(SettingsError) as caught:
+        load(name, changes)
+    assert hint in caught.value.hint
+
+
+def test_unknown_models_and_columns_are_refused(workspace, suite, settings):
+    for change, near in (
+        ({"models": ("EASY",)}, "EASE"),
+        ({"columns": ("categori",), "models": ("popularity",)}, "category"),
+    ):
+        plan = suite.model_copy(update={**change, "splits": suite.splits[:1]})
+        with pytest.raises(SettingsError) as caught:
+            Evaluator(workspace, plan, settings).run()
+        assert near in caught.value.hint

@@ -1,0 +1,166 @@
+"""Tables of the papers, of the page, of the terminal and of docs/results.md."""
+
+import importlib.util
+import io
+from pathlib import Path
+
+import made_up_report as made_up
+import pytest
+from rich.console import Console as RichConsole
+
+from molar_cli.console import Console
+from molar_eval.report import grids, words
+from molar_eval.report.markdown import results, table
+from molar_eval.report.schema import Table
+from molar_eval.report.tables import paper_tables
+from molar_eval.report.terminal import WIDTH, blocks
+from molar_eval.report.write import write_report
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_are_the_papers():
+    main, modality, component, aligner = paper_tables(made_up.split())
+    assert main.columns == ["model", "N@10", "N@20", "R@10", "R@20"]
+    assert [row[0] for row in main.rows] == [name for name, kind, *_ in made_up.MODELS if kind == "baseline"] + [
+        "molar"
+    ]
+    assert main.rows[-1] == pytest.approx(["molar", 0.193, 0.193 * 1.22, 0.193 * 1.75, 0.193 * 1.75 * 1.22])
+    assert [row[0] for row in modality.rows][:2] == ["image only", "text only"]
+    assert modality.rows[0][1] == 0.170  # no text
+    assert modality.rows[-1][:2] == ["image + text", 0.181]  # molar (fast): trained as the ablations are
+    assert [row[0] for row in component.rows][-1] == "full"
+    assert [row[0] for row in aligner.rows] == ["w/o alignment loss", "with alignment loss"]
+
+
+def test_what_is_missing_is_left_out():
+    models = [model for model in made_up.split().models if model.name in ("EASE", "molar", "no alignment loss")]
+    main, aligner = paper_tables(made_up.split(models=models))
+    assert [row[0] for row in main.rows] == ["EASE", "molar"]
+    assert aligner.rows[-1][1] == 0.193  # without the fast one, molar is the full model
+    assert paper_tables(made_up.split(models=[])) == []
+    (only,) = paper_tables(made_up.split(models=[made_up.model(metrics={"ndcg@10": made_up.estimate(0.1)})]))
+    assert only.columns == ["model", "N@10"]
+
+
+def test_best_and_second_are_told_by_what_is_shown():
+    shown = Table(
+        title="t",
+        columns=["model", "a", "b", "c"],
+        rows=[["x", 0.10001, 0.1, 0.3], ["y", 0.10002, None, 0.3], ["z", 0.2, 0.3, 0.3]],
+    )
+    places = [[cell.place for cell in row[1:]] for row in grids.of_table(shown).rows]
+    assert places == [[2, 2, 0], [2, 0, 0], [1, 1, 0]]  # x and y look equal; nobody wins a column of equals
+    assert grids.of_table(shown).rows[1][2].text == words.NONE
+
+
+def test_every_metric_of_every_model_is_in_the_full_table():
+    split = made_up.split()
+    grid = grids.metrics(split)
+    assert len(grid.rows) == len(split.models)
+    assert len(grid.columns) == 1 + len(split.models[0].metrics)
+    assert grid.rows[0][0].text == "molar"
+    assert grid.rows[0][grid.columns.index("NDCG@10")] == grids.Cell("0.1930", "±0.0060, sd 0.0011", 1)
+
+
+def test_an_ablation_without_a_test_says_so():
+    split = made_up.split()
+    models = [m.model_copy(update={"versus": {}}) if m.name == "no image" else m for m in split.models]
+    row = next(r for r in grids.ablations(split.model_copy(update={"models": models})).rows if r[0].text == "no image")
+    assert row[2] == grids.Cell("−0.0020", "not tested")
+
+
+def test_the_index_table_shows_what_is_lost():
+    (row,) = grids.index(made_up.split()).rows
+    assert [cell.text for cell in row[:2]] == ["edge, ef 128, quantisation int8", "98.70\N{NO-BREAK SPACE}%"]
+    assert row[2] == grids.Cell("0.1912", "−0.0018 to exact")
+
+
+def test_the_terminal_table_fits_the_width():
+    name = "a model with a name that is longer than any table likes"
+    models = [made_up.model(name, "ours", 0.2), *made_up.split().models]
+    for block in blocks(made_up.report([made_up.split(models=models, title="long " * 40, against=name)])):
+        console = Console()
+        console._out = RichConsole(width=300, file=io.StringIO(), highlight=False)
+        console.table(block.columns, block.rows, title=block.title)
+        printed = console._out.file.getvalue().splitlines() + block.lines
+        assert max(len(line.rstrip()) for line in printed) <= WIDTH
+        assert len(block.rows) == len(models)
+
+
+def test_the_terminal_marks_what_differs_and_says_the_verdict():
+    (block, second) = blocks(made_up.report())
+    rows = {row[0]: row for row in block.rows}
+    assert rows["molar"] == ["molar", "0.0869 ±0.0060", "0.1520", "+0.0050*", "3,410.0"]
+    assert rows["no image"][3] == "−0.0014 "
+    assert rows["SASRec"][3].strip() == words.NONE
+    assert "the difference is real" in " ".join(block.lines)
+    assert "Worse than another method for: neither (content kNN" in " ".join(block.lines)
+    assert not any("Caution" in line for line in block.lines)
+    assert "Caution: leave-one-out lets training see" in " ".join(second.lines)
+
+
+def test_markdown_cells_survive_any_name():
+    grid = grids.Grid("t", ["model", "a|b"], [[grids.Cell("<script> | *x*\nnext"), grids.Cell("0.1", "±0.0", 1)]])
+    header, _, row = table(grid).splitlines()
+    assert header == r"| model | a\|b |"
+    assert row == r"| \<script\> \| \*x\* next | **0.1** ±0.0 |"
+
+
+def test_results_are_written_from_the_reports(tmp_path):
+    first = made_up.report()
+    second = made_up.report(suite="temporal", data=first.data.model_copy(update={"name": "hm"}))
+    write_report(tmp_path / "ml-1m-paper", first, made_up.examples(), tmp_path)
+    (tmp_path / "hm-temporal.json").write_text(second.model_dump_json(), "utf-8")
+    text = script("write_results").render(tmp_path)
+    assert text == results([second, first])
+    assert text.index("## hm") < text.index("## ml-1m")
+    for needed in (
+        "molar evaluate --data ml-1m --suite paper",
+        "2026-11-25, 2 cores, cpu, 4 h 12 min of computing",
+        "torch 2.13.0",
+        "| molar | **0.1930** ±0.0060 | **0.3377** ±0.0060 | +0.0110 ±0.0040, p \\< 0.001 | 57 min | 1.4 s |",
+        "sd 0.0011",
+        "NDCG@10 by popularity",
+        "What the index costs",
+        "Ablations",
+        "Modality",
+        "Caution: leave-one-out",
+        "BPR was tuned on 20 settings at most",
+    ):
+        assert needed in text, needed
+    assert "Toy Story" not in text
+
+
+def test_the_results_document_is_that_of_the_reports():
+    written = script("write_results")
+    if written.TARGET.exists():
+        assert written.TARGET.read_text("utf-8") == written.render(), "run `make docs`"
+    else:
+        assert written.reports(written.RESULTS) == [], "run `make docs`"
+
+
+def test_the_schema_document_is_that_of_the_models():
+    written = script("write_report_schema")
+    assert written.TARGET.read_text("utf-8") == written.render(), "run `make docs`"
+    assert "|  |" not in written.render(), "a field has no description"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.000234, "0.23 ms"), (0.0042, "4.2 ms"), (0.6, "600 ms"), (4, "4.0 s"), (59.7, "1 min"), (185, "3 min 5 s"),
+     (3410, "57 min"), (3599, "1 h"), (15120, "4 h 12 min")],
+)  # fmt: skip
+def test_times_are_told_in_the_units_that_matter(seconds, text):
+    assert words.duration(seconds) == text
+
+
+def test_nested_settings_are_told_one_by_one():
+    assert words.flat({"a": {"b": [1, None], "c": {}}, "d": "x"}) == [("a.b", "[1, null]"), ("a.c", "{}"), ("d", "x")]
