@@ -27,7 +27,7 @@ from molar_eval.report.schema import Data, Estimate, Examples, ExampleUser, Inde
 from molar_eval.report.tables import paper_tables
 from molar_eval.results import Asked, Judged, compared, judge, model_result
 from molar_eval.scores import FOLDER, scores_path, write_scores
-from molar_eval.splits import SPLITS, Split
+from molar_eval.splits import Split, make_split
 from molar_eval.splits.base import DAY
 from molar_eval.suite import SplitPlan, Suite
 from molar_eval.trial import Bench, Trial
@@ -138,7 +138,7 @@ class Evaluator:
 
     def _plan(self, plan: SplitPlan) -> list[SplitResult]:
         plan = self._fitting(plan)
-        split = SPLITS[plan.split](self.log, **plan.options)
+        split = make_split(plan.split, self.log, plan.options)
         leaks.check(split)
         folder = split.save(self.root / "splits")
         models = self.roster.models(plan.models or self.suite.models)

@@ -35,8 +35,8 @@ class ALSFactors:
 def fit(log: InteractionLog, settings: CFSettings, progress: Progress = SILENT) -> ALSFactors:
     """Factorise the log's user × item matrix (Hu, Koren and Volinsky 2008, doi:10.1109/ICDM.2008.22).
 
-    One interaction has confidence ``1 + alpha``, repeated ones add up. The result depends on the seed only, not on
-    the number of threads. BLAS gets one thread, as `implicit` parallelises over rows itself.
+    An interaction has confidence ``alpha``, repeated ones add up; what nobody took has confidence 1. The result depends
+    on the seed only, not on the number of threads. BLAS gets one thread, as `implicit` parallelises over rows itself.
 
     Args:
         log: Training interactions.

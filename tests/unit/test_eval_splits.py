@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from molar_eval.leaks import check
-from molar_eval.splits import SPLITS, cold_items, cold_users, last_day, leave_one_out, temporal
+from molar_eval.splits import SPLITS, cold_items, cold_users, last_day, leave_one_out, make_split, temporal
 from molar_eval.splits.base import with_ties
-from molar_retrieval.errors import DataError
+from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
 
@@ -178,3 +178,18 @@ def test_a_saved_split_says_all_that_another_tool_needs(tmp_path):
     before = (folder / "history.parquet").stat().st_mtime_ns
     assert split.save(tmp_path) == folder
     assert (folder / "history.parquet").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("leave-one-in", {}, "leave-one-out"),
+        ("temporal", {"trian": 0.5}, "train"),
+        ("last day", {"ties": "item id"}, "no options"),
+        ("temporal", {"ties": "by chance"}, "item id"),
+    ],
+)
+def test_a_wrong_split_is_refused_with_a_remedy(name, options, words):
+    with pytest.raises(SettingsError) as caught:
+        make_split(name, random_log(), options)
+    assert words in caught.value.hint

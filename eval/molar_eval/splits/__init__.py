@@ -1,6 +1,8 @@
 """Splits: who may see what. Each takes a log and returns a :class:`Split`."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
 
 from molar_eval.splits.base import Split, Ties
 from molar_eval.splits.cold_items import cold_items
@@ -8,6 +10,8 @@ from molar_eval.splits.cold_users import cold_users
 from molar_eval.splits.last_day import last_day
 from molar_eval.splits.leave_one_out import leave_one_out
 from molar_eval.splits.temporal import temporal
+from molar_retrieval.errors import SettingsError, nearest
+from molar_retrieval.interactions.log import InteractionLog
 
 SPLITS: dict[str, Callable[..., Split]] = {
     "leave-one-out": leave_one_out,
@@ -18,4 +22,26 @@ SPLITS: dict[str, Callable[..., Split]] = {
 }
 """By the name that a suite uses; keyword arguments are the suite's."""
 
-__all__ = ["SPLITS", "Split", "Ties", "cold_items", "cold_users", "last_day", "leave_one_out", "temporal"]
+
+def make_split(name: str, log: InteractionLog, options: Mapping[str, Any]) -> Split:
+    """Split a log as a suite says.
+
+    Raises:
+        SettingsError: If there is no such split or option, or ``ties`` is no rule.
+        DataError: If the log does not allow the split.
+    """
+    if name not in SPLITS:
+        close = nearest(name, list(SPLITS), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"splits are {', '.join(SPLITS)}"
+        raise SettingsError(f"there is no split {name!r}", hint)
+    known = [option for option in inspect.signature(SPLITS[name]).parameters if option != "log"]
+    for option in options:
+        if option not in known:
+            hint = f"its options are {', '.join(known)}" if known else "it has no options"
+            raise SettingsError(f"the split {name!r} has no option {option!r}", hint)
+    if (ties := options.get("ties", "file order")) not in get_args(Ties):
+        raise SettingsError(f"ties = {ties!r} is no rule", f"use one of {', '.join(map(repr, get_args(Ties)))}")
+    return SPLITS[name](log, **options)
+
+
+__all__ = ["SPLITS", "Split", "Ties", "cold_items", "cold_users", "last_day", "leave_one_out", "make_split", "temporal"]

@@ -1,0 +1,71 @@
+"""Molar valued on a log of impressions."""
+
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from settings_for_tests import SMALL_ALIGNMENT
+
+from molar_eval.kpi.shown import evaluate_shown
+from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.config import MolarSettings
+from molar_retrieval.errors import DataError
+from molar_retrieval.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def workspace(trained, tmp_path_factory):
+    root = tmp_path_factory.mktemp("shown") / "work"
+    shutil.copytree(trained.workspace, root)
+    return Workspace.open(root)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    flags = {"align": {**SMALL_ALIGNMENT, "epochs": 1}}
+    return MolarSettings.load(tmp_path_factory.mktemp("none"), environ={}, flags=flags)
+
+
+def write(path, workspace, *, rows=600, late=0.7, **changes):
+    """Uniformly drawn items for known users and one unknown one, rewards by chance."""
+    log, random = open_log(workspace), np.random.default_rng(0)
+    start = int(np.quantile(log.timestamp, late))
+    users = [*log.users.array.to_pylist()[:50], "nobody knows me"]
+    table = {
+        "context_id": [f"c{n}" for n in range(rows)],
+        "user_id": [users[n % len(users)] for n in range(rows)],
+        "item_id": [log.items.id(int(row)) for row in random.integers(0, log.n_items, rows)],
+        "propensity": np.full(rows, 1 / log.n_items),
+        "reward": (random.random(rows) < 0.2).astype(float),
+        "timestamp": start + random.integers(0, 1000, rows),
+    }
+    table |= changes
+    pq.write_table(pa.table({name: values for name, values in table.items() if values is not None}), path)
+    return path
+
+
+def test_estimates_come_with_their_diagnostics(workspace, settings, tmp_path):
+    result = evaluate_shown(workspace, settings, write(tmp_path / "shown.parquet", workspace))
+    assert result.contexts == 600
+    assert 0 < result.without_history < 0.5
+    values = {value.estimator: value for value in result.evaluation.values}
+    assert values["logged"].mean == pytest.approx(0.2, abs=0.05)
+    assert values["ips"].mean >= 0
+    assert result.evaluation.weights.effective_rows <= 600
+    assert result.evaluation.warnings, "six agreeing rows in 600 are too few, and that is said"
+    assert result.to_dict()["evaluation"]["values"]
+
+
+def test_a_log_without_times_is_refused(workspace, settings, tmp_path):
+    path = write(tmp_path / "shown.parquet", workspace, timestamp=None)
+    with pytest.raises(DataError, match="no times") as caught:
+        evaluate_shown(workspace, settings, path)
+    assert "timestamp" in caught.value.hint
+
+
+def test_impressions_before_all_interactions_leave_nothing_to_fit_on(workspace, settings, tmp_path):
+    path = write(tmp_path / "shown.parquet", workspace, timestamp=np.full(600, 1))
+    with pytest.raises(DataError, match="before the first impression"):
+        evaluate_shown(workspace, settings, path)
