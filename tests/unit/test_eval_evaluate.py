@@ -75,6 +75,7 @@ def test_the_report_holds_every_model_on_every_test(finished):
         "temporal, all new items",
         "cold items, cold",
         "cold items, warm",
+        "cold items, overall",
     ]
     for split in report.splits:
         assert [m.name for m in split.models] == (

@@ -91,6 +91,9 @@ def test_cold_items_are_nowhere_in_training_and_nowhere_in_inputs():
     assert not np.isin(cold.inputs().item, removed).any()
     assert np.isin(cold.targets, removed).all()
     assert not np.isin(warm.targets, removed).any()
+    overall = split.tests["overall"]
+    assert (overall.length == np.diff(log.offsets)[overall.user] - 1).all(), "each user's very last interaction"
+    assert 0 < np.isin(overall.targets, removed).sum() < len(overall)
     # every first interaction with a removed item is a case, unless nothing readable lies before it
     expected = 0
     for user in range(log.n_users):

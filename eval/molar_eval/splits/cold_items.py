@@ -14,7 +14,8 @@ def cold_items(log: InteractionLog, *, share: float = 0.2, seed: int = 0, ties: 
 
     Every first interaction with a removed item is a case of the test ``cold``; its input are the earlier interactions
     with other items, at least one. The last two interactions of each user with other items are held out as validation
-    and as the test ``warm``, if they are new to the user. Both are ranked among all items, the removed ones included.
+    and as the test ``warm``, if they are new to the user. The test ``overall`` takes the very last interaction of each
+    such user, so that cold and warm answers come as often as they do in the log. All are ranked among all items.
 
     Args:
         log: The whole log.
@@ -41,13 +42,19 @@ def cold_items(log: InteractionLog, *, share: float = 0.2, seed: int = 0, ties: 
         "cold cases without an earlier warm item": int((~is_warm & first & (warm_before == 0)).sum()),
         "interactions before a warm case, median": float(np.median(place(log)[rows[last]])) if len(last) else 0.0,
     }
+    final = (log.offsets[1:] - 1)[counts >= LEAST]
+    tests = {
+        "cold": cold,
+        "warm": rows[last][first[rows[last]]],
+        "overall": final[first[final] & (warm_before[final] > 0)],
+    }
     return Split(
         name="cold items",
         settings={"share": share, "seed": seed, "ties": ties},
         history=log,
         fitted=training,
         validation=single_cases(log, rows[last - 1][first[rows[last - 1]]], warm),
-        tests={"cold": single_cases(log, cold, warm), "warm": single_cases(log, rows[last][first[rows[last]]], warm)},
+        tests={name: single_cases(log, chosen, warm) for name, chosen in tests.items()},
         warning="training sees what others did after a case happened; only the removed items are unknown to it",
         facts=facts,
     )
