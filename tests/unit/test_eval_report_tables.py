@@ -98,7 +98,7 @@ def test_the_terminal_table_fits_the_width():
 def test_the_terminal_marks_what_differs_and_says_the_verdict():
     (block, second) = blocks(made_up.report())
     rows = {row[0]: row for row in block.rows}
-    assert rows["molar"] == ["molar", "0.0869 ±0.0060", "0.1520", "+0.0050*", "3,410.0"]
+    assert rows["molar"] == ["molar", "0.0868 ±0.0060", "0.1520", "+0.0050*", "3,410.0"]
     assert rows["no image"][3] == "−0.0014 "
     assert rows["SASRec"][3].strip() == words.NONE
     assert "the difference is real" in " ".join(block.lines)

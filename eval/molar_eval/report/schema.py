@@ -5,11 +5,13 @@ ends in its cutoff: ``ndcg@10``. The file holds no line of the data that it was 
 photos lie beside it in ``examples.json``.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 FORMAT = 1
+Figure = Annotated[float, AfterValidator(lambda value: float(f"{value:.6g}"))]
+"""A number with six significant digits: more are noise, and twice the size of the file."""
 
 
 class Record(BaseModel):
@@ -22,10 +24,10 @@ class Record(BaseModel):
 class Estimate(Record):
     """A mean with its interval, clustered by user."""
 
-    mean: float = Field(description="mean over the cases, over the seeds where there are several")
-    low: float = Field(description="lower end of the 95 % interval")
-    high: float = Field(description="upper end of the 95 % interval")
-    sd: float | None = Field(None, description="standard deviation over seeds; None with one seed")
+    mean: Figure = Field(description="mean over the cases, over the seeds where there are several")
+    low: Figure = Field(description="lower end of the 95 % interval")
+    high: Figure = Field(description="upper end of the 95 % interval")
+    sd: Figure | None = Field(None, description="standard deviation over seeds; None with one seed")
 
 
 class Comparison(Record):
@@ -33,8 +35,8 @@ class Comparison(Record):
 
     baseline: str = Field(description="name of the other model")
     difference: Estimate = Field(description="mean of this model minus the baseline's, per case")
-    p: float = Field(description="two-sided paired permutation test, users as clusters")
-    p_holm: float = Field(description="the same, corrected after Holm over all models and metrics tested on this split")
+    p: Figure = Field(description="two-sided paired permutation test, users as clusters")
+    p_holm: Figure = Field(description="the same, corrected after Holm over all models and metrics tested here")
 
 
 class SliceScore(Record):
@@ -49,8 +51,8 @@ class SliceScore(Record):
 class CalibrationBin(Record):
     """Cases with like scores of their first recommendation: does a higher score mean more hits?"""
 
-    score: float = Field(description="mean score of the first recommendation, standardised over the cases")
-    hit_rate: float = Field(description="share of the cases with a hit among the first k")
+    score: Figure = Field(description="mean score of the first recommendation, standardised over the cases")
+    hit_rate: Figure = Field(description="share of the cases with a hit among the first k")
     cases: int = Field(description="cases in the bin")
 
 
@@ -64,10 +66,10 @@ class ModelResult(Record):
     settings: dict[str, Any] = Field(description="all that shapes the result but data and seed")
     facts: dict[str, Any] = Field(description="what validation chose, and what it tried")
     seeds: list[int] = Field(description="seeds that it was fitted with")
-    fit_seconds: float = Field(description="wall time of fitting and tuning, mean over seeds")
-    score_seconds: float = Field(description="wall time of scoring and ranking all test cases")
+    fit_seconds: Figure = Field(description="wall time of fitting and tuning, mean over seeds")
+    score_seconds: Figure = Field(description="wall time of scoring and ranking all test cases")
     metrics: dict[str, Estimate] = Field(description="by metric")
-    lists: dict[str, float | None] = Field(description="coverage, Gini, novelty, diversity, … of the lists")
+    lists: dict[str, Figure | None] = Field(description="coverage, Gini, novelty, diversity, … of the lists")
     versus: dict[str, list[Comparison]] = Field(description="by metric")
     slices: dict[str, list[SliceScore]] = Field(description="by dimension, in a sensible order")
     calibration: list[CalibrationBin] = Field(description="in order of score")
