@@ -138,11 +138,15 @@ class Evaluator:
 
     def _plan(self, plan: SplitPlan) -> list[SplitResult]:
         plan = self._fitting(plan)
-        split = make_split(plan.split, self.log, plan.options)
-        leaks.check(split)
-        folder = split.save(self.root / "splits")
         models = self.roster.models(plan.models or self.suite.models)
-        return [result for seen in plan.seen for result in self._split(split, folder.name, models, seen)]
+        return [result for seen in plan.seen for result in self._split(self._made_split(plan, seen), models, seen)]
+
+    def _made_split(self, plan: SplitPlan, seen: Seen) -> Split:
+        """The split, checked; where seen items are shown, taking one of them again is an answer too."""
+        repeats = {"repeats": True} if plan.split == "temporal" and seen == "show" else {}
+        split = make_split(plan.split, self.log, {**plan.options, **repeats})
+        leaks.check(split)
+        return split
 
     def _fitting(self, plan: SplitPlan) -> SplitPlan:
         """The plan, or the one that suits a log which knows only days."""
@@ -151,7 +155,8 @@ class Evaluator:
             return plan.model_copy(update={"split": "last day", "options": {}})
         return plan
 
-    def _split(self, split: Split, name: str, models: Sequence[Model], seen: Seen) -> list[SplitResult]:
+    def _split(self, split: Split, models: Sequence[Model], seen: Seen) -> list[SplitResult]:
+        name = split.save(self.root / "splits").name
         task = Task(
             training=split.training,
             validation=split.validation,
@@ -231,7 +236,7 @@ class Evaluator:
 
     def _with_kpi(self, split: Split, asked: Asked, judged: Judged) -> Judged:
         """Conversion, and revenue where there are prices, on the test that takes all that came after a cut in time."""
-        if split.name != "temporal" or asked.test != "all new items":
+        if split.name != "temporal" or not asked.test.startswith("all "):
             return judged
         cases = asked.cases
         price = np.ones(self.log.n_items) if self.prices is None else self.prices

@@ -196,3 +196,14 @@ def test_a_wrong_split_is_refused_with_a_remedy(name, options, words):
     with pytest.raises(SettingsError) as caught:
         make_split(name, random_log(), options)
     assert words in caught.value.hint
+
+
+def test_with_repeats_taking_again_is_an_answer():
+    history = [(n, 10 * n) for n in range(18)] + [(3, 180), (20, 185), (21, 190), (3, 195)]
+    split = temporal(log_of([history]), train=0.5, validation=0.3, repeats=True)
+    check(split)
+    cut = split.facts["t2"]
+    after = [item for item, time in history if time >= cut]
+    assert targets(split.tests["first item"], 0) == after[:1]
+    assert targets(split.tests["all items"], 0) == list(dict.fromkeys(after))
+    assert split.fingerprint != temporal(log_of([history]), train=0.5, validation=0.3).fingerprint

@@ -46,6 +46,10 @@ def evaluate(
         str | None,
         typer.Option(help="Order inside equal times: 'file order' or, as a check, 'item id'.", show_default=False),
     ] = None,
+    seen: Annotated[
+        str | None,
+        typer.Option(help="Items that a user had: hide, show (taking them again counts) or both.", show_default=False),
+    ] = None,
     gate: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Folder of a former run; exit 5 if a metric fell significantly."),
@@ -78,7 +82,7 @@ def evaluate(
         from molar_eval.report.write import write_report
         from molar_eval.suite import load
 
-        chosen = _suite(load(suite, {"seeds": seeds, "category": category}), model, column, ties)
+        chosen = _suite(load(suite, {"seeds": seeds, "category": category}), model, column, ties, seen)
         if gate is not None and out is not None and gate.resolve() == out.resolve():
             raise SettingsError(f"--gate and --out are both {out}", "write this run to another folder")
         place = _workspace(run, catalogue, demo, settings)
@@ -103,9 +107,16 @@ def evaluate(
             _gate(run, result, gate)
 
 
-def _suite(suite: "Suite", models: list[str] | None, columns: list[str] | None, ties: str | None) -> "Suite":
+def _suite(
+    suite: "Suite", models: list[str] | None, columns: list[str] | None, ties: str | None, seen: str | None
+) -> "Suite":
     """The suite with what was asked for on the command line."""
     splits = suite.splits
+    if seen is not None:
+        if seen not in ("hide", "show", "both"):
+            raise SettingsError(f"--seen {seen} means nothing", "use hide, show or both")
+        shown = ("hide", "show") if seen == "both" else (seen,)
+        splits = tuple(plan.model_copy(update={"seen": shown}) for plan in splits)
     if ties is not None:
         splits = tuple(
             plan if plan.split == "last day" else plan.model_copy(update={"options": {**plan.options, "ties": ties}})

@@ -2,13 +2,20 @@
 
 import numpy as np
 
-from molar_eval.cases import Cases, Rows
+from molar_eval.cases import Cases, Mask, Rows
 from molar_eval.splits.base import Split, Ties, is_first, place, single_cases, with_ties
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.log import InteractionLog
 
 
-def temporal(log: InteractionLog, *, train: float = 0.8, validation: float = 0.1, ties: Ties = "file order") -> Split:
+def temporal(
+    log: InteractionLog,
+    *,
+    train: float = 0.8,
+    validation: float = 0.1,
+    ties: Ties = "file order",
+    repeats: bool = False,
+) -> Split:
     """Cut at two quantiles of time: fit before t1, choose on [t1, t2), test from t2 on.
 
     A case is a user's first new item after the cut, its input everything that the user did before it. A second test
@@ -20,6 +27,8 @@ def temporal(log: InteractionLog, *, train: float = 0.8, validation: float = 0.1
         train: Quantile of the interactions' times that gives t1.
         validation: Share of the interactions between t1 and t2.
         ties: Order inside equal seconds.
+        repeats: Whether taking again what one had is an answer too: then a case is a user's first interaction after the
+            cut, whatever its item.
 
     Raises:
         DataError: If the log has no times, or all of it is one moment.
@@ -28,15 +37,17 @@ def temporal(log: InteractionLog, *, train: float = 0.8, validation: float = 0.1
     t1, t2 = (int(np.quantile(log.timestamp, q, method="higher")) for q in (train, train + validation))
     if not int(log.timestamp.min()) < t1 < t2:
         raise DataError("a temporal split needs a log that spreads over time", "bring timestamps, or split otherwise")
-    chosen, ignored = _first_new(log, t1, t2)
-    test, cold = _first_new(log, t2, None)
+    answers = np.ones(len(log), bool) if repeats else is_first(log)
+    chosen, ignored = _first(log, answers, t1, t2)
+    test, cold = _first(log, answers, t2, None)
+    what = "item" if repeats else "new item"
     return Split(
         name="temporal",
-        settings={"train": train, "validation": validation, "ties": ties},
+        settings={"train": train, "validation": validation, "ties": ties} | ({"repeats": True} if repeats else {}),
         history=log,
         fitted=log.timestamp < t1,
         validation=single_cases(log, chosen),
-        tests={"first new item": single_cases(log, test), "all new items": _sets(log, t2)},
+        tests={f"first {what}": single_cases(log, test), f"all {what}s": _sets(log, answers, t2)},
         facts={
             "t1": t1,
             "t2": t2,
@@ -46,9 +57,9 @@ def temporal(log: InteractionLog, *, train: float = 0.8, validation: float = 0.1
     )
 
 
-def _first_new(log: InteractionLog, begin: int, end: int | None) -> tuple[Rows, int]:
-    """Each user's first interaction with a new item in [begin, end), and how many users had nothing before it."""
-    inside = (log.timestamp >= begin) & is_first(log)
+def _first(log: InteractionLog, answers: Mask, begin: int, end: int | None) -> tuple[Rows, int]:
+    """Each user's first answer in [begin, end), and how many users had nothing before it."""
+    inside = (log.timestamp >= begin) & answers
     if end is not None:
         inside &= log.timestamp < end
     rows = np.flatnonzero(inside)
@@ -57,10 +68,13 @@ def _first_new(log: InteractionLog, begin: int, end: int | None) -> tuple[Rows, 
     return rows[before].astype(np.int64), int((~before).sum())
 
 
-def _sets(log: InteractionLog, cut: int) -> Cases:
-    rows = np.flatnonzero((log.timestamp >= cut) & is_first(log))
+def _sets(log: InteractionLog, answers: Mask, cut: int) -> Cases:
+    """All answers of each user from the cut on, each item once."""
     before = np.bincount(log.user[log.timestamp < cut], minlength=log.n_users)
+    rows = np.flatnonzero((log.timestamp >= cut) & answers)
     rows = rows[before[log.user[rows]] > 0]
+    pairs = log.user[rows].astype(np.int64) * log.n_items + log.item[rows]
+    rows = np.sort(rows[np.unique(pairs, return_index=True)[1]])
     users, counts = np.unique(log.user[rows], return_counts=True)
     offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     return Cases(log, users.astype(np.int64), before[users].astype(np.int64), offsets, log.item[rows])
