@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from molar_eval import leaks
 from molar_eval.cases import Cases, Mask, Rows
 from molar_eval.examples import choose, examples
-from molar_eval.index_cost import index_cost
+from molar_eval.index_cost import index_costs
 from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
 from molar_eval.labels import labels
 from molar_eval.metrics.lists import ListContext
@@ -268,11 +268,9 @@ class Evaluator:
         scorer = bench.scorer(ours, 0, self.progress)
         assert isinstance(scorer, MolarScorer)
         cases = next(iter(bench.split.tests.values()))
-        return [
-            index_cost(
-                scorer, cases, self.settings.index, k=self.suite.k, cutoffs=self.suite.cutoffs, progress=self.progress
-            )
-        ]
+        return index_costs(
+            scorer, cases, self.settings.index, k=self.suite.k, cutoffs=self.suite.cutoffs, progress=self.progress
+        )
 
     def _choose_examples(
         self, name: str, cases: Cases, trials: Mapping[str, Sequence[Trial]], test: str, against: str

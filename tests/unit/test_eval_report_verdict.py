@@ -133,5 +133,5 @@ def test_costs_name_time_and_machine():
     assert verdict.costs == [
         "57 min to train molar, on 2 CPU cores and NVIDIA H100",
         "0.23 ms to rank all items for one case",
-        "1.8 ms for a query of the edge index, which finds 98.7\N{NO-BREAK SPACE}% of what exact search finds",
+        "1.8 ms for a query of the index (edge), which finds 98.7\N{NO-BREAK SPACE}% of what exact search finds",
     ]

@@ -168,7 +168,8 @@ def ablations(split: SplitResult) -> Grid:
 
 def index(split: SplitResult) -> Grid:
     """What each index loses against exact search on the same queries."""
-    names = list(dict.fromkeys(name for cost in split.index for name in cost.metrics))
+    tail = f"@{words.cutoff(split.primary)}"
+    names = [n for n in dict.fromkeys(n for cost in split.index for n in cost.metrics) if n.endswith(tail)]
     rows = []
     for cost in split.index:
         lost = [

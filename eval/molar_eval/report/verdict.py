@@ -137,8 +137,8 @@ def _costs(split: SplitResult, ours: ModelResult | None, made: Made) -> list[str
     if split.cases:
         costs.append(f"{words.duration(ours.score_seconds / split.cases)} to rank all items for one case")
     costs += [
-        f"{words.duration(cost.milliseconds / 1000)} for a query of the {cost.backend} index, which finds "
+        f"{words.duration(cost.milliseconds / 1000)} for a query of the index ({cost.backend}), which finds "
         f"{words.percent(cost.recall, 1)} of what exact search finds"
-        for cost in split.index
+        for cost in split.index[:1]
     ]
     return costs

@@ -1,0 +1,118 @@
+"""A bare shard of one vector under other settings, to measure what a graph or quantisation would cost in quality.
+
+Small catalogues are scanned exactly, so a served index of theirs says nothing about the day when they have grown.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from qdrant_edge import (
+    BinaryQuantizationConfig,
+    Distance,
+    EdgeConfig,
+    EdgeOptimizersConfig,
+    EdgeShard,
+    EdgeVectorParams,
+    Filter,
+    HasIdCondition,
+    HnswIndexConfig,
+    Point,
+    QuantizationSearchParams,
+    Query,
+    ScalarQuantizationConfig,
+    ScalarType,
+    SearchParams,
+    SearchRequest,
+    UpdateOperation,
+)
+
+Quantisation = Literal["none", "scalar", "binary"]
+_NAME = "vector"
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings to try.
+
+    Attributes:
+        graph: Search an HNSW graph; False: scan.
+        m: Edges per node.
+        ef_construct: Candidate list while building.
+        ef: Candidate list while searching.
+        quantisation: ``scalar``: 8 bits a number, a quarter of the memory; ``binary``: one bit. Twice the candidates
+            are then scored again by the whole vectors.
+    """
+
+    graph: bool = True
+    m: int = 16
+    ef_construct: int = 128
+    ef: int = 256
+    quantisation: Quantisation = "none"
+
+
+class WhatIf:
+    """An index of the rows of a matrix; a context manager.
+
+    Args:
+        folder: Empty, for its files.
+        vectors: Shape (n, d); scores are dot products.
+        trial: Settings.
+    """
+
+    def __init__(self, folder: Path, vectors: npt.NDArray[np.float32], trial: Trial) -> None:
+        self._trial = trial
+        self._shard = EdgeShard.create(str(folder), _config(vectors.shape[1], trial))
+        for begin in range(0, len(vectors), _BATCH):
+            rows = range(begin, min(begin + _BATCH, len(vectors)))
+            points = [Point(row, {_NAME: vectors[row].tolist()}, {}) for row in rows]
+            self._shard.update(UpdateOperation.upsert_points(points))
+        self._shard.optimize()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._shard.close()
+
+    def search(self, query: Sequence[float], k: int, exclude: Sequence[int] = ()) -> list[int]:
+        """Rows of the ``k`` best, without those to exclude."""
+        quantised = self._trial.quantisation != "none"
+        request = SearchRequest(
+            query=Query.Nearest(list(query), using=_NAME),
+            limit=k,
+            filter=Filter(must_not=[HasIdCondition(set(exclude))]) if exclude else None,
+            params=SearchParams(
+                hnsw_ef=max(self._trial.ef, k),
+                quantization=QuantizationSearchParams(rescore=True, oversampling=2.0) if quantised else None,
+            ),
+        )
+        found: list[Any] = list(self._shard.search(request))
+        return [int(point.id) for point in found]
+
+
+def _config(dim: int, trial: Trial) -> EdgeConfig:
+    hnsw = HnswIndexConfig(
+        m=trial.m if trial.graph else 0, ef_construct=trial.ef_construct, full_scan_threshold=1, max_indexing_threads=1
+    )
+    quantisation: Any = {
+        "none": None,
+        "scalar": ScalarQuantizationConfig(ScalarType.Int8),
+        "binary": BinaryQuantizationConfig(),
+    }[trial.quantisation]
+    return EdgeConfig(
+        vectors={
+            _NAME: EdgeVectorParams(size=dim, distance=Distance.Dot, hnsw_config=hnsw, quantization_config=quantisation)
+        },
+        hnsw_config=hnsw,
+        optimizers=EdgeOptimizersConfig(indexing_threshold=1, default_segment_number=1),
+        max_search_threads=1,
+        wal_enabled=False,
+    )

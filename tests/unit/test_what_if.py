@@ -1,0 +1,40 @@
+"""What other settings of the index would cost."""
+
+import numpy as np
+import pytest
+
+from molar_indexes.what_if import Trial, WhatIf
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((20, 32))
+    return (centres[random.integers(20, size=2000)] + 0.5 * random.standard_normal((2000, 32))).astype(np.float32)
+
+
+def recall(folder, vectors, trial, queries=50, k=20):
+    folder.mkdir()
+    found = 0
+    with WhatIf(folder, vectors, trial) as index:
+        for query in range(queries):
+            hidden = [query, query + 1]
+            scores = vectors @ vectors[query]
+            scores[hidden] = -np.inf
+            rows = index.search(vectors[query].tolist(), k, hidden)
+            assert not set(rows) & set(hidden)
+            found += len(set(rows) & set(np.argsort(-scores)[:k].tolist()))
+    return found / (queries * k)
+
+
+def test_a_scan_loses_nothing_and_every_saving_has_its_price(vectors, tmp_path):
+    scan = recall(tmp_path / "scan", vectors, Trial(graph=False))
+    wide = recall(tmp_path / "wide", vectors, Trial(ef=256))
+    narrow = recall(tmp_path / "narrow", vectors, Trial(m=4, ef_construct=8, ef=20))
+    scalar = recall(tmp_path / "scalar", vectors, Trial(graph=False, quantisation="scalar"))
+    binary = recall(tmp_path / "binary", vectors, Trial(graph=False, quantisation="binary"))
+    assert scan == 1
+    assert wide > 0.9
+    assert narrow < wide
+    assert 0.95 < scalar <= 1
+    assert binary < scalar
