@@ -36,7 +36,8 @@ def check_use(wheel: Path, folder: Path) -> None:
     subprocess.run([programs / "python", "-m", "pip", "install", "--quiet", wheel], check=True)
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
-    for command in (["--version"], ["--help"], ["demo", "--quiet"]):
+    evaluate = ["evaluate", "--model", "popularity", "--workspace", "molar-demo/.molar", "--quiet"]  # reads data files
+    for command in (["--version"], ["--help"], ["demo", "--quiet"], evaluate):
         print("$ molar", *command, flush=True)  # noqa: T201 - a script
         subprocess.run([programs / "molar", *command], check=True, cwd=elsewhere)
 

@@ -11,6 +11,7 @@ from settings_for_tests import SMALL_ALIGNMENT
 
 from molar_eval.evaluate import Evaluator
 from molar_eval.gate import gate
+from molar_eval.leaks import peeks
 from molar_eval.models.base import Task
 from molar_eval.models.molar import Molar
 from molar_eval.models.variants import content_workspace
@@ -201,6 +202,16 @@ def test_nothing_after_the_cut_reaches_a_fit(workspace, settings, tmp_path, monk
     Molar(workspace, tmp_path / "content", settings).fit(task, 0)
     assert len(seen) == 2, "ALS and the network were fitted"
     assert max(seen) < split.facts["t1"]
+
+
+def test_molar_trains_the_same_whatever_the_test_holds(workspace, settings, tmp_path):
+    def task(split, folder):
+        return Task(split.training, split.validation, np.ones(100, bool), None, "hide", folder)
+
+    def make(_):
+        return Molar(workspace, tmp_path / "content", settings)
+
+    assert not peeks(make, temporal(open_log(workspace)), task, tmp_path)
 
 
 @pytest.mark.parametrize("variant", ["no image", "no text", "no attributes", "shuffled content", "random content"])
