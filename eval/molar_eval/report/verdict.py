@@ -123,7 +123,9 @@ def _amount(comparison: Comparison, theirs: float) -> str:
     ends = f"95 % interval {words.signed(change.low)} to {words.signed(change.high)}"
     relative = f", {words.percent(abs(change.mean) / theirs)}" if theirs > 0 else ""
     if comparison.p_holm >= words.ALPHA:
-        return f"level: a difference of {words.signed(change.mean)} ({ends}) may be chance ({p})"
+        # The interval is of this comparison alone, the p-value of the hardest of many.
+        counted = " among so many comparisons" if change.low > 0 or change.high < 0 else ""
+        return f"level: a difference of {words.signed(change.mean)} ({ends}) may be chance{counted} ({p})"
     side = "ahead" if change.mean > 0 else "behind"
     return f"{side} by {words.fraction(abs(change.mean))}{relative} ({ends}); the difference is real ({p})"
 
