@@ -126,7 +126,7 @@ def test_results_are_written_from_the_reports(tmp_path):
         "molar evaluate --data ml-1m --suite paper",
         "2026-11-25, 2 cores, cpu, 4 h 12 min of computing",
         "torch 2.13.0",
-        "| molar | **0.1930** ±0.0060 | **0.3377** ±0.0060 | +0.0110 ±0.0040, p \\< 0.001 | 57 min | 1.4 s |",
+        "| molar | **0.1930** ±0.0060, sd 0.0011 | **0.3377** ±0.0060, sd 0.0011 | +0.0110 ±0.0040, p \\< 0.001 | 57 min | 1.4 s |",
         "sd 0.0011",
         "NDCG@10 by popularity",
         "What the index costs",

@@ -86,7 +86,7 @@ def leaderboard(split: SplitResult) -> Grid:
     names = [n for n in dict.fromkeys([split.primary, second]) if any(n in m.metrics for m in split.models)]
     models = ordered(split)
     columns = [[m.metrics.get(name) for m in models] for name in names]
-    cells = [_column([e.mean if e else None for e in c], [words.half(e) if e else "" for e in c]) for c in columns]
+    cells = [_column([e.mean if e else None for e in c], [_aside(e) for e in c]) for c in columns]
     rows = []
     for line, model in enumerate(models):
         test = compared(model, split.against, split.primary)

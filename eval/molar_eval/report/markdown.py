@@ -13,8 +13,10 @@ _HEAD = """# Results
 Written by `docs/write_results.py` from the reports in `eval/results/`, never by hand. Numbers are means with half of
 their 95 % interval (users are the clusters), `sd` the standard deviation over seeds; p is that of a paired permutation
 test, corrected after Holm over all that was tested on a split. The best of a column is bold, the second underlined.
-Fitting times are wall time on the cores named with each run.
+Fitting times are wall time on the cores named with each run. The reports hold more: every metric at every cutoff,
+slices by columns of the catalogue, what validation tried, all settings.
 """
+_DIMENSIONS = ("popularity", "history")
 
 
 def results(reports: Sequence[Report]) -> str:
@@ -61,13 +63,23 @@ def _split(split: SplitResult, report: Report) -> list[str]:
     ]
     if split.warning:
         parts.append(f"Caution: {_plain(split.warning)}.\n")
-    for grid in (grids.leaderboard(split), grids.metrics(split), grids.ablations(split)):
+    for grid in (grids.leaderboard(split), grids.ablations(split)):
         parts += _section(grid)
-    for dimension in dict.fromkeys(name for model in split.models for name in model.slices):
-        parts += _section(grids.slices(split, dimension), f"{words.metric(split.primary)} by {dimension}")
-    for grid in (grids.lists(split), grids.index(split), grids.kpi(split)):
+    for dimension in _DIMENSIONS:
+        grid = grids.slices(split, dimension)
+        if len(grid.columns) > 2:  # with one value it is the overview again
+            parts += _section(grid, f"{words.metric(split.primary)} by {dimension}")
+    for grid in (_at(split.primary, grids.lists(split)), grids.index(split), _at(split.primary, grids.kpi(split))):
         parts += _section(grid)
     return parts
+
+
+def _at(primary: str, grid: Grid) -> Grid:
+    """The columns at the cutoff that the split is judged by."""
+    tail = f"@{words.cutoff(primary)}"
+    kept = [n for n, column in enumerate(grid.columns) if "@" not in column or column.endswith(tail)]
+    rows = [[row[n] for n in kept] for row in grid.rows]
+    return Grid(grid.title, [grid.columns[n] for n in kept], rows, grid.note)
 
 
 def _section(grid: Grid, title: str = "") -> list[str]:
