@@ -31,6 +31,7 @@ from molar_eval.splits import Split, make_split
 from molar_eval.splits.base import DAY
 from molar_eval.suite import SplitPlan, Suite
 from molar_eval.trial import Bench, Trial
+from molar_retrieval import columns
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.device import pick_device
 from molar_retrieval.catalog import Catalogue
@@ -101,7 +102,8 @@ class Evaluator:
         )
         fast = with_changes(self.settings, self.suite.fast, f"suite {self.suite.name}: fast")
         self.roster = Roster(self.workspace, self.root / "content", self.settings, fast)
-        self.prices = item_prices(self.catalogue)
+        log_columns = self.workspace["interactions"].require()[1].settings.get("columns", {})
+        self.prices = item_prices(self.catalogue, log_columns.get("item_id", columns.ITEM_ID))
 
     def run(self) -> Evaluation:
         """Evaluate everything; a killed run goes on where it stopped.

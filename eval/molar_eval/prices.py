@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval import columns
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.catalog.sources import find_file, open_source
@@ -17,12 +16,12 @@ Prices = npt.NDArray[np.float64]
 PRICE = ("price", "unit_price", "median_price", "mean_price")
 
 
-def item_prices(catalogue: Catalogue, interactions: str = columns.ITEM_ID) -> Prices | None:
+def item_prices(catalogue: Catalogue, item_column: str) -> Prices | None:
     """The price of each item, shape (n_items,), 0 where it is unknown; None where neither file has a price.
 
     Args:
         catalogue: Prepared; the log lies in its folder.
-        interactions: The log's column of item ids.
+        item_column: The log's column of item ids.
     """
     table = pq.read_table(catalogue.version / ITEMS_FILE)
     for name in PRICE:
@@ -32,7 +31,7 @@ def item_prices(catalogue: Catalogue, interactions: str = columns.ITEM_ID) -> Pr
             prices: Prices = np.nan_to_num(table[name].cast(pa.float64()).to_numpy())
             return prices
     path = find_file(catalogue.folder, "interactions")
-    return None if path is None else _of_log(path, catalogue, interactions)
+    return None if path is None else _of_log(path, catalogue, item_column)
 
 
 def _of_log(path: Path, catalogue: Catalogue, item_column: str) -> Prices | None:
