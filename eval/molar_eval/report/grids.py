@@ -168,18 +168,16 @@ def ablations(split: SplitResult) -> Grid:
 
 def index(split: SplitResult) -> Grid:
     """What each index loses against exact search on the same queries."""
-    tail = f"@{words.cutoff(split.primary)}"
-    names = [n for n in dict.fromkeys(n for cost in split.index for n in cost.metrics) if n.endswith(tail)]
+    wanted = dict.fromkeys((split.primary, f"recall@{words.cutoff(split.primary)}"))
+    names = [name for name in wanted if any(name in cost.metrics for cost in split.index)]
     rows = []
     for cost in split.index:
         lost = [
             Cell(words.fraction(cost.metrics.get(name)), _lost(cost.metrics.get(name), cost.exact_metrics.get(name)))
             for name in names
         ]
-        settings = ", ".join(f"{key} {value}" for key, value in words.flat(cost.settings))
         speed = words.duration(cost.milliseconds / 1000)
-        name = f"{cost.backend}, {settings}" if settings else cost.backend
-        rows.append([Cell(name), Cell(words.percent(cost.recall, 2)), *lost, Cell(speed)])
+        rows.append([Cell(cost.backend), Cell(words.percent(cost.recall, 2)), *lost, Cell(speed)])
     columns = ["index", "found", *map(words.metric, names), "per query"]
     return Grid("What the index costs", columns, rows)
 
