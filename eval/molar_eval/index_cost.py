@@ -17,18 +17,18 @@ from molar_eval.models.molar import MolarScorer
 from molar_eval.ranking import rank_vectors
 from molar_eval.report.schema import IndexCost
 from molar_indexes.assemble import publish_generation
-from molar_indexes.what_if import Trial, WhatIf
+from molar_indexes.what_if import Variation, WhatIf
 from molar_retrieval import columns, rng
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
 QUERIES = 1000
-_TRIALS = {
-    "graph, ef 256": Trial(),
-    "graph, ef 64": Trial(ef=64),
-    "scan, 8 bits": Trial(graph=False, quantisation="scalar"),
-    "scan, 1 bit": Trial(graph=False, quantisation="binary"),
+_VARIATIONS = {
+    "graph, ef 256": Variation(),
+    "graph, ef 64": Variation(ef=64),
+    "scan, 8 bits": Variation(graph=False, quantisation="scalar"),
+    "scan, 1 bit": Variation(graph=False, quantisation="binary"),
 }
 """What a catalogue too large to be scanned whole would be served with."""
 
@@ -70,9 +70,9 @@ def index_costs(
 
         shown = settings.model_dump(exclude={"backend", "keep"})
         costs = [asked.cost(f"{settings.backend}, as served", shown, served)]
-    for name, trial in _TRIALS.items():
-        with TemporaryDirectory() as folder, WhatIf(Path(folder), scorer.items, trial) as other:
-            costs.append(asked.cost(name, asdict(trial), partial(_searched, other, k)))
+    for name, variation in _VARIATIONS.items():
+        with TemporaryDirectory() as folder, WhatIf(Path(folder), scorer.items, variation) as other:
+            costs.append(asked.cost(name, asdict(variation), partial(_searched, other, k)))
     return costs
 
 

@@ -37,8 +37,8 @@ _BATCH = 4096
 
 
 @dataclass(frozen=True)
-class Trial:
-    """Settings to try.
+class Variation:
+    """Settings to compare with.
 
     Attributes:
         graph: Search an HNSW graph; False: scan.
@@ -62,12 +62,12 @@ class WhatIf:
     Args:
         folder: Empty, for its files.
         vectors: Shape (n, d); scores are dot products.
-        trial: Settings.
+        variation: Settings.
     """
 
-    def __init__(self, folder: Path, vectors: npt.NDArray[np.float32], trial: Trial) -> None:
-        self._trial = trial
-        self._shard = EdgeShard.create(str(folder), _config(vectors.shape[1], trial))
+    def __init__(self, folder: Path, vectors: npt.NDArray[np.float32], variation: Variation) -> None:
+        self._variation = variation
+        self._shard = EdgeShard.create(str(folder), _config(vectors.shape[1], variation))
         for begin in range(0, len(vectors), _BATCH):
             rows = range(begin, min(begin + _BATCH, len(vectors)))
             points = [Point(row, {_NAME: vectors[row].tolist()}, {}) for row in rows]
@@ -84,13 +84,13 @@ class WhatIf:
 
     def search(self, query: Sequence[float], k: int, exclude: Sequence[int] = ()) -> list[int]:
         """Rows of the ``k`` best, without those to exclude."""
-        quantised = self._trial.quantisation != "none"
+        quantised = self._variation.quantisation != "none"
         request = SearchRequest(
             query=Query.Nearest(list(query), using=_NAME),
             limit=k,
             filter=Filter(must_not=[HasIdCondition(set(exclude))]) if exclude else None,
             params=SearchParams(
-                hnsw_ef=max(self._trial.ef, k),
+                hnsw_ef=max(self._variation.ef, k),
                 quantization=QuantizationSearchParams(rescore=True, oversampling=2.0) if quantised else None,
             ),
         )
@@ -98,15 +98,18 @@ class WhatIf:
         return [int(point.id) for point in found]
 
 
-def _config(dim: int, trial: Trial) -> EdgeConfig:
+def _config(dim: int, variation: Variation) -> EdgeConfig:
     hnsw = HnswIndexConfig(
-        m=trial.m if trial.graph else 0, ef_construct=trial.ef_construct, full_scan_threshold=1, max_indexing_threads=1
+        m=variation.m if variation.graph else 0,
+        ef_construct=variation.ef_construct,
+        full_scan_threshold=1,
+        max_indexing_threads=1,
     )
     quantisation: Any = {
         "none": None,
         "scalar": ScalarQuantizationConfig(ScalarType.Int8),
         "binary": BinaryQuantizationConfig(),
-    }[trial.quantisation]
+    }[variation.quantisation]
     return EdgeConfig(
         vectors={
             _NAME: EdgeVectorParams(size=dim, distance=Distance.Dot, hnsw_config=hnsw, quantization_config=quantisation)

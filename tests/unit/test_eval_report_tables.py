@@ -102,7 +102,7 @@ def test_the_terminal_marks_what_differs_and_says_the_verdict():
     assert rows["no image"][3] == "−0.0014 "
     assert rows["SASRec"][3].strip() == words.NONE
     assert "the difference is real" in " ".join(block.lines)
-    assert "Worse than another method for: neither (content kNN" in " ".join(block.lines)
+    assert "Worse than another method for: shows neither (content kNN" in " ".join(block.lines)
     assert not any("Caution" in line for line in block.lines)
     assert "Caution: leave-one-out lets training see" in " ".join(second.lines)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from molar_indexes.what_if import Trial, WhatIf
+from molar_indexes.what_if import Variation, WhatIf
 
 
 @pytest.fixture(scope="module")
@@ -13,10 +13,10 @@ def vectors():
     return (centres[random.integers(20, size=2000)] + 0.5 * random.standard_normal((2000, 32))).astype(np.float32)
 
 
-def recall(folder, vectors, trial, queries=50, k=20):
+def recall(folder, vectors, variation, queries=50, k=20):
     folder.mkdir()
     found = 0
-    with WhatIf(folder, vectors, trial) as index:
+    with WhatIf(folder, vectors, variation) as index:
         for query in range(queries):
             hidden = [query, query + 1]
             scores = vectors @ vectors[query]
@@ -28,11 +28,11 @@ def recall(folder, vectors, trial, queries=50, k=20):
 
 
 def test_a_scan_loses_nothing_and_every_saving_has_its_price(vectors, tmp_path):
-    scan = recall(tmp_path / "scan", vectors, Trial(graph=False))
-    wide = recall(tmp_path / "wide", vectors, Trial(ef=256))
-    narrow = recall(tmp_path / "narrow", vectors, Trial(m=4, ef_construct=8, ef=20))
-    scalar = recall(tmp_path / "scalar", vectors, Trial(graph=False, quantisation="scalar"))
-    binary = recall(tmp_path / "binary", vectors, Trial(graph=False, quantisation="binary"))
+    scan = recall(tmp_path / "scan", vectors, Variation(graph=False))
+    wide = recall(tmp_path / "wide", vectors, Variation(ef=256))
+    narrow = recall(tmp_path / "narrow", vectors, Variation(m=4, ef_construct=8, ef=20))
+    scalar = recall(tmp_path / "scalar", vectors, Variation(graph=False, quantisation="scalar"))
+    binary = recall(tmp_path / "binary", vectors, Variation(graph=False, quantisation="binary"))
     assert scan == 1
     assert wide > 0.9
     assert narrow < wide

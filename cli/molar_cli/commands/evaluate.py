@@ -169,7 +169,7 @@ def _tell(run: Session, result: "Evaluation") -> None:
         return
     for part in blocks(result.report):
         run.console.table(part.columns, part.rows, title=part.title)
-        for line in part.lines:
+        for line in [*part.lines, ""]:
             run.console.line(line)
     run.console.line(f"report: {result.folder / 'report.html'}")
 

@@ -67,7 +67,8 @@ def _worse(weak: list[Weakness], parts: int) -> str:
     if not weak:
         return f"In none of {words.plural(parts, 'group')} is another method better." if parts else ""
     found = [
-        f"{_short(w.value)} ({_short(w.baseline)}{'' if w.clear else ', perhaps by chance'})" for w in weak[:_SHOWN]
+        f"{w.dimension} {_short(w.value)} ({_short(w.baseline)}{'' if w.clear else ', perhaps by chance'})"
+        for w in weak[:_SHOWN]
     ]
     rest = f" and {len(weak) - _SHOWN} more" if len(weak) > _SHOWN else ""
     return f"Worse than another method for: {', '.join(found)}{rest}; {words.plural(parts, 'group')} in all."
