@@ -32,7 +32,7 @@ def write_report(folder: Path, report: Report, examples: Examples | None, catalo
     else:
         write_atomically(folder / EXAMPLES, examples.model_dump_json(indent=1) + "\n")
     write_atomically(folder / PAGE, render(report, examples, Pictures(catalogue)))
-    write_atomically(folder / REPORT, report.model_dump_json(indent=1) + "\n")
+    write_atomically(folder / REPORT, report.model_dump_json() + "\n")
 
 
 def read_report(path: Path) -> Report:
