@@ -223,6 +223,14 @@ def test_field_names_of_any_kind(build: Build) -> None:
     assert index.fetch([3])[0].payload == items[3].payload
 
 
+def test_numbers_come_back_with_15_digits(build: Build) -> None:
+    prices = [1.9500000476837158, 1.8057357087081005, 0.1 + 0.2, 1e300, -7.000000000000001, 3.25]
+    given = [IndexItem(row, f"i{row}", {"v": [1.0]}, {"price": price}) for row, price in enumerate(prices)]
+    index = build(IndexSpec({"v": 1}, {"price": "float"}), given)
+    found = [hit.payload["price"] for hit in index.fetch(range(len(prices)))]
+    assert found == [float(f"{price:.15g}") for price in prices]
+
+
 def test_payload_comes_back_as_it_was(build: Build) -> None:
     given = {
         "i": 2**62, "neg": -(2**63), "f": 1.0, "g": 0.1, "big": 1e300, "t": True, "n": False, "s": "", "u": "é🧦\u0000",
