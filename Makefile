@@ -8,10 +8,10 @@ DATA   ?=
 SUITE  ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types contracts lowest wheel eval bench docs clean
+.PHONY: help install demo test lint types contracts lowest wheel eval bench bench-alignment docs clean
 
 help:  ## print this help
-	@awk 'BEGIN {FS = ":.*## "; print "make <target>\n"} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "; print "make <target>\n"} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "molar needs Python 3.11 or newer")'
@@ -48,8 +48,12 @@ wheel: $(READY)  ## build the wheel, install it into a clean environment, run th
 eval: $(READY)  ## evaluate on the demo shop, or on DATA=path/to/catalogue with SUITE=quick|paper|temporal|cold
 	$(BIN)/molar evaluate $(or $(DATA),--demo) --suite $(SUITE) --workspace .work/eval/$(notdir $(or $(DATA),demo))
 
-bench: $(READY)  ## throughput, latency and memory, each beside what it is compared to
+bench-alignment: $(READY)  ## the alignment against its parts and the baselines on DATA=path: hours on real data
+	$(BIN)/molar evaluate $(or $(DATA),--demo) --suite $(or $(filter-out quick,$(SUITE)),alignment-loo) --seeds 3 --workspace .work/eval/$(notdir $(or $(DATA),demo))
+
+bench: $(READY)  ## throughput, latency, memory and training speed, each beside what it is compared to
 	$(BIN)/python bench/run.py $(if $(DATA),--data $(DATA))
+	$(BIN)/python bench/training.py $(if $(DATA),--data $(DATA))
 
 docs: $(READY)  ## write the documents that are made from code and reports
 	$(BIN)/python docs/write_cli.py

@@ -13,6 +13,9 @@ WEIGHT = "weight"
 VECTOR = "vector"
 
 ALIGNED = "aligned"
+NEWCOMERS = "newcomers"
+PARTNERS = "partners"
 CONTENT = "content"
 CF = "cf"
-"""Names of the three vectors of an item in an index."""
+"""Names of an item's vectors in an index: ``aligned`` of an item with training interactions, ``newcomers`` of one
+without, the sparse ``partners``, and what it looks like (``content``) and who takes it (``cf``)."""

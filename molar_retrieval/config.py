@@ -4,12 +4,13 @@ Settings are frozen, refuse unknown keys and travel with the artefacts that they
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from molar_retrieval import fingerprint
 from molar_retrieval.errors import SettingsError, nearest
@@ -57,25 +58,56 @@ class CFSettings(Settings):
 
     factors: int = Field(64, ge=1)
     regularization: float = Field(0.01, ge=0)
-    alpha: float = Field(1.0, gt=0, description="confidence added by one interaction")
+    alpha: float = Field(1.0, gt=0, description="confidence of one interaction")
     iterations: int = Field(15, ge=1)
     seed: int = 0
 
 
-class AlignSettings(Settings):
-    """``[align]``: the post-alignment network and its training."""
+Tower = Literal["collaborative", "content"]
+Expert = Literal["sequence", "linear", "neighbours", "trend"]
+Preset = Literal["instant", "fast", "default", "best"]
 
-    dim: int = Field(
-        64, ge=8, multiple_of=8, description="width of each tower; a user vector has twice as many numbers"
+PRESETS: dict[Preset, dict[str, Any]] = {
+    "instant": {"towers": ()},
+    "fast": {"towers": ("collaborative",), "epochs": 5},
+    "default": {},
+    "best": {"dim": 256, "dropout": 0.3, "epochs": 20},
+}
+"""What a preset sets; a key that is given as well wins."""
+
+
+class AlignSettings(Settings):
+    """``[align]``: the post-alignment network, the experts beside it, and the training."""
+
+    preset: Preset = Field(
+        "default",
+        description="how much time training may take: instant (counting only, seconds), fast, default, best",
     )
+    towers: tuple[Tower, ...] = Field(("collaborative", "content"), description="sequence models that are trained")
+    experts: tuple[Expert, ...] = Field(
+        ("sequence", "linear", "neighbours", "trend"), description="models that only count, summed with the towers"
+    )
+    newcomers: Annotated[float, Field(ge=0, le=0.9)] | Literal["auto"] = Field(
+        "auto",
+        description="share of the first 10 places that items without interactions get; auto: their share of the"
+        " catalogue, as far as validation allows",
+    )
+    partners: int = Field(200, ge=1, description="strongest partners that an item keeps per counting expert")
+    dim: int | None = Field(
+        None, ge=8, multiple_of=8, description="width of the collaborative tower; None: by the size of the log"
+    )
+    content_dim: int = Field(64, ge=8, multiple_of=8, description="width of the content tower")
     blocks: int = Field(2, ge=1, description="attention blocks of the collaborative tower")
     content_blocks: int = Field(1, ge=0, description="attention blocks of the content tower")
-    heads: int = Field(2, ge=1)
-    history: int = Field(200, ge=2, description="most recent items of a user that the network reads")
+    history: int | None = Field(
+        None, ge=2, description="most recent items of a user that the network reads; None: by the log's histories"
+    )
     dropout: float = Field(0.2, ge=0, lt=1)
-    epochs: int = Field(16, ge=1)
+    epochs: int = Field(12, ge=1)
     patience: int = Field(4, ge=1, description="epochs without a better validation score before it stops")
-    batch_tokens: int = Field(3200, ge=64, description="interactions per step")
+    batch_tokens: int | None = Field(
+        None, ge=64, description="interactions per step; None: by the size of the log, at most 3200"
+    )
     negatives: int = Field(1024, ge=1, description="sampled items that each step's targets compete with")
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
@@ -87,6 +119,20 @@ class AlignSettings(Settings):
     threads: int | None = Field(None, ge=1, description="CPU threads; None: all; 1 makes reruns bit-equal")
     device: str = "auto"
     seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        """Put a preset's values under those that are given."""
+        if isinstance(values, dict) and values.get("preset") in PRESETS:
+            return {**PRESETS[values["preset"]], **values}
+        return values
+
+    @field_validator("towers", "experts", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """Names from an environment variable: ``collaborative,content``."""
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 class IndexSettings(Settings):
@@ -143,6 +189,12 @@ class MolarSettings(Settings):
         return validated(cls, values, source)
 
 
+def with_preset(settings: MolarSettings, name: Preset) -> MolarSettings:
+    """The settings with another preset of ``[align]``; of its other keys only device, threads and seed stay."""
+    kept = settings.align.model_dump(include={"device", "threads", "seed", "precision"})
+    return settings.model_copy(update={"align": AlignSettings(preset=name, **kept)})
+
+
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
@@ -156,12 +208,21 @@ def validated(model: type[SettingsT], values: Mapping[str, Any], source: str) ->
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"] if part != "constrained-float")
         if first["type"] == "extra_forbidden":
             close = nearest(str(first["loc"][-1]), _keys(model, first["loc"][:-1]), n=1)
             hint = f"did you mean {close[0]!r}?" if close else "remove it"
             raise SettingsError(f"{source}: unknown key {key!r}", hint) from error
-        raise SettingsError(f"{source}: {key} = {first['input']!r}: {first['msg']}", "correct the value") from error
+        raise SettingsError(
+            f"{source}: {key} = {first['input']!r}: {first['msg']}", _remedy(first["input"], first.get("ctx", {}))
+        ) from error
+
+
+def _remedy(value: Any, context: Mapping[str, Any]) -> str:
+    """The allowed word nearest to a wrong one, where words are allowed."""
+    words = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+    close = nearest(str(value), words, n=1)
+    return f"did you mean {close[0]!r}?" if close else "correct the value"
 
 
 def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

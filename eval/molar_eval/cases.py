@@ -66,18 +66,24 @@ class Cases:
         """The user's id of each case."""
         return list(self.history.users.ids(self.user))
 
-    def times(self) -> Rows:
-        """When each case is asked: the time of the interaction that follows its input, shape (C,), seconds."""
-        place = self.history.offsets[self.user] + self.length
-        times: Rows = self.history.timestamp[np.minimum(place, self.history.offsets[self.user + 1] - 1)]
+    def times(self, chosen: slice = slice(None)) -> Rows:
+        """When the cases ``chosen`` are asked: the time of the interaction that follows the input, shape (C,), seconds.
+
+        The time of the user's last interaction where none follows, 0 where there is none at all.
+        """
+        user = self.user[chosen]
+        first, end = self.history.offsets[user], self.history.offsets[user + 1]
+        times = np.zeros(len(user), np.int64)
+        some = end > first
+        times[some] = self.history.timestamp[np.minimum(first + self.length[chosen], end - 1)[some]]
         return times
 
     def seen(self, chosen: slice = slice(None)) -> InteractionLog:
-        """What the users had before the cases ``chosen``: a log with one row ("user") per case."""
+        """What the users had before the cases ``chosen``: a log with one row ("user") per case, asked at its time."""
         return self._prefixes(chosen, None)
 
     def inputs(self, chosen: slice = slice(None)) -> InteractionLog:
-        """What a model may read of the cases ``chosen``: a log with one row ("user") per case."""
+        """What a model may read of the cases ``chosen``: a log with one row ("user") per case, asked at its time."""
         return self._prefixes(chosen, self.readable)
 
     def select(self, keep: npt.NDArray[np.bool_]) -> "Cases":
@@ -107,6 +113,7 @@ class Cases:
             item=self.history.item[rows],
             timestamp=self.history.timestamp[rows],
             weight=None if weight is None else weight[rows],
+            asked_at=self.times(chosen),
         )
 
 

@@ -20,7 +20,7 @@ from molar_eval.labels import labels
 from molar_eval.metrics.lists import ListContext
 from molar_eval.models.base import Model, Seen, Task
 from molar_eval.models.molar import Molar, MolarScorer
-from molar_eval.models.roster import FAST, OURS, Roster, with_changes
+from molar_eval.models.roster import FAST, OURS, PARTS, Roster, with_changes
 from molar_eval.prices import item_prices
 from molar_eval.ranking import Ranked
 from molar_eval.report.schema import Data, Estimate, Examples, ExampleUser, IndexCost, Made, Report, SplitResult
@@ -37,7 +37,7 @@ from molar_retrieval.alignment.device import pick_device
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import MolarSettings
+from molar_retrieval.config import MolarSettings, with_preset
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
@@ -100,7 +100,7 @@ class Evaluator:
         self.content = conditioning.fit(content.vectors, content.blocks, self.settings.align.content_dims)(
             content.vectors
         )
-        fast = with_changes(self.settings, self.suite.fast, f"suite {self.suite.name}: fast")
+        fast = with_changes(with_preset(self.settings, "fast"), self.suite.fast, f"suite {self.suite.name}: fast")
         self.roster = Roster(self.workspace, self.root / "content", self.settings, fast)
         log_columns = self.workspace["interactions"].require()[1].settings.get("columns", {})
         self.prices = item_prices(self.catalogue, log_columns.get("item_id", columns.ITEM_ID))
@@ -310,12 +310,15 @@ def best_baseline(models: Sequence[Judged], metric: str) -> str:
 
 
 def rivals(models: Sequence[Judged], against: str) -> dict[str, str]:
-    """Whom each model is compared to: ablations to molar (fast) where it took part, the others to ``against``."""
+    """Whom each model is compared to, by name.
+
+    Ablations to molar (fast) and parts of molar to molar, where these took part; the others to ``against``, which has
+    no rival of its own.
+    """
     names = {one.model.name for one in models}
     found = {}
     for one in models:
-        ablation = one.model.kind == "ablation" and one.model.name != FAST and FAST in names
-        rival = FAST if ablation else against
-        if rival != one.model.name:
-            found[one.model.name] = rival
+        whole = FAST if one.model.kind == "ablation" else OURS if one.model.name in PARTS else against
+        if one.model.name != against:
+            found[one.model.name] = whole if whole in names else against
     return found

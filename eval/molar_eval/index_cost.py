@@ -1,9 +1,12 @@
-"""What the vector database costs in quality: the same queries against the served index and against an exact scan."""
+"""What the vector database costs in quality: its answers against the exact ranking of the same queries.
+
+What is served, dense and sparse vectors and newcomers merged into one list, is compared with the model's own scores. A
+graph or quantisation concerns dense vectors alone, so variations of the index are compared on those of known items.
+"""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,26 +14,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_eval.cases import Cases
+from molar_eval.cases import Cases, Mask
 from molar_eval.metrics.accuracy import accuracy
+from molar_eval.models.base import Scores
 from molar_eval.models.molar import MolarScorer
-from molar_eval.ranking import rank_vectors
+from molar_eval.ranking import rank, rank_vectors
 from molar_eval.report.schema import IndexCost
 from molar_indexes.assemble import publish_generation
+from molar_indexes.recommender import Recommender
+from molar_indexes.sparse import sparse_rows
 from molar_indexes.what_if import Variation, WhatIf
-from molar_retrieval import columns, rng
+from molar_retrieval import rng
+from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
+from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
 QUERIES = 1000
 _VARIATIONS = {
-    "graph, ef 256": Variation(),
-    "graph, ef 64": Variation(ef=64),
-    "scan, 8 bits": Variation(graph=False, quantisation="scalar"),
-    "scan, 1 bit": Variation(graph=False, quantisation="binary"),
+    "aligned vectors alone, graph, ef 256": Variation(),
+    "aligned vectors alone, graph, ef 64": Variation(ef=64),
+    "aligned vectors alone, scan, 8 bits": Variation(graph=False, quantisation="scalar"),
+    "aligned vectors alone, scan, 1 bit": Variation(graph=False, quantisation="binary"),
 }
 """What a catalogue too large to be scanned whole would be served with."""
+Lists = npt.NDArray[np.int32]
 
 
 def index_costs(
@@ -44,77 +53,133 @@ def index_costs(
 ) -> list[IndexCost]:
     """Send the cases' queries to the scorer's published generation, and to indexes that save time or memory.
 
-    All items are candidates here, as the index has no others, and items that users had are hidden. Up to 1,000 cases
-    are drawn with a fixed seed.
+    Everything is as in service: all items are candidates, items that users had are hidden, histories are read whole,
+    also where the split leaves items out of inputs, and all cases are asked now, which is the moment that a
+    generation's trend is of. Up to 1,000 cases are drawn with a fixed seed.
 
     Args:
         scorer: A trained molar with its workspace.
-        cases: Whose inputs are the queries.
+        cases: Whose histories are the queries.
         settings: Of the index.
         k: Length of the lists.
         cutoffs: Of the metrics.
         progress: Told of the work.
     """
-    if len(cases) > QUERIES:
-        keep = np.zeros(len(cases), bool)
-        keep[rng.generator(0, "index queries").choice(len(cases), QUERIES, replace=False)] = True
-        cases = cases.select(keep)
-    users, seen = scorer.vectors(cases.inputs()), cases.seen()
-    exact = rank_vectors(cases, users, scorer.items, k=k, candidates=np.ones(cases.history.n_items, bool)).items
-    asked = _Asked(cases, users, seen, exact, cutoffs)
-    with publish_generation(scorer.workspace, settings, progress) as generation:
-        index = generation.index
-
-        def served(query: list[float], hidden: list[int]) -> list[int]:
-            return [hit.row for hit in index.search(columns.ALIGNED, query, k, exclude=hidden)]
-
-        shown = settings.model_dump(exclude={"backend", "keep"})
-        costs = [asked.cost(f"{settings.backend}, as served", shown, served)]
-    for name, variation in _VARIATIONS.items():
-        with TemporaryDirectory() as folder, WhatIf(Path(folder), scorer.items, variation) as other:
-            costs.append(asked.cost(name, asdict(variation), partial(_searched, other, k)))
-    return costs
+    cases = replace(_drawn(cases), readable=None)
+    histories = _now(cases.inputs())
+    users = scorer.model.users(histories, np.arange(len(cases)), progress)
+    items = scorer.model.items(open_log(scorer.workspace))
+    queries = _Queries(cases, [np.unique(histories.history(c)).tolist() for c in range(len(cases))], k, cutoffs)
+    return [_served(scorer, queries, users, settings, progress), *_variations(queries, users.dense, items)]
 
 
-def _searched(index: WhatIf, k: int, query: list[float], hidden: list[int]) -> list[int]:
-    return index.search(query, k, hidden)
+def _drawn(cases: Cases) -> Cases:
+    if len(cases) <= QUERIES:
+        return cases
+    keep = np.zeros(len(cases), bool)
+    keep[rng.generator(0, "index queries").choice(len(cases), QUERIES, replace=False)] = True
+    return cases.select(keep)
+
+
+def _now(log: InteractionLog) -> InteractionLog:
+    """The log with all its users asked now."""
+    return replace(log, asked_at=None)
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """Queries with their exact answers."""
+class _Queries:
+    """What is asked.
+
+    Attributes:
+        cases: Whose targets the metrics look for.
+        hidden: Item rows that each case had.
+        k: Length of the lists.
+        cutoffs: Of the metrics.
+    """
 
     cases: Cases
-    users: npt.NDArray[np.float32]
-    seen: InteractionLog
-    exact: npt.NDArray[np.int32]
+    hidden: Sequence[Sequence[int]]
+    k: int
     cutoffs: tuple[int, ...]
 
-    def cost(
-        self, name: str, settings: Mapping[str, Any], search: Callable[[list[float], list[int]], list[int]]
-    ) -> IndexCost:
-        """Ask an index all queries."""
-        found = np.full(self.exact.shape, -1, np.int32)
-        milliseconds = np.empty(len(self.users))
-        for case, vector in enumerate(self.users):
-            hidden, query = np.unique(self.seen.history(case)).tolist(), vector.tolist()
+    def timed(self, search: Callable[[int], Sequence[Any]]) -> tuple[list[Sequence[Any]], float]:
+        """The answers to all cases, and the median time of one in milliseconds."""
+        answers, milliseconds = [], np.empty(len(self.cases))
+        for case in range(len(self.cases)):
             began = time.perf_counter()
-            rows = search(query, hidden)
+            answers.append(search(case))
             milliseconds[case] = 1000 * (time.perf_counter() - began)
-            found[case, : len(rows)] = rows
-        same = [len(np.intersect1d(a[a >= 0], b[b >= 0])) for a, b in zip(found, self.exact, strict=True)]
+        return answers, float(np.median(milliseconds))
+
+    def cost(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        exact: Lists,
+        rows: Sequence[Sequence[int]],
+        milliseconds: float,
+    ) -> IndexCost:
+        """Compare the item rows that an index answered with the exact lists, shape (C, k)."""
+        found = np.full(exact.shape, -1, np.int32)
+        for case, answer in enumerate(rows):
+            found[case, : len(answer)] = answer
+        same = [len(np.intersect1d(a[a >= 0], b[b >= 0])) for a, b in zip(found, exact, strict=True)]
         return IndexCost(
             backend=name,
             settings=dict(settings),
-            queries=len(self.users),
-            recall=float(np.sum(same) / max(1, int((self.exact >= 0).sum()))),
+            queries=len(self.cases),
+            recall=float(np.sum(same) / max(1, int((exact >= 0).sum()))),
             metrics=_means(self.cases, found, self.cutoffs),
-            exact_metrics=_means(self.cases, self.exact, self.cutoffs),
-            milliseconds=float(np.median(milliseconds)),
+            exact_metrics=_means(self.cases, exact, self.cutoffs),
+            milliseconds=milliseconds,
         )
 
 
-def _means(cases: Cases, lists: npt.NDArray[np.int32], cutoffs: tuple[int, ...]) -> dict[str, float]:
+def _served(
+    scorer: MolarScorer, queries: _Queries, users: UserVectors, settings: IndexSettings, progress: Progress
+) -> IndexCost:
+    """The recommender's answers against the model's scores."""
+    everything: Mask = np.ones(queries.cases.history.n_items, bool)
+
+    def scores(log: InteractionLog) -> Scores:
+        return scorer.scores(_now(log))
+
+    exact = rank(queries.cases, scores, k=queries.k, candidates=everything, finish=scorer.finish).items
+    dense, sparse = users.dense.tolist(), list(sparse_rows(users.sparse))
+    with Recommender(scorer.workspace, publish_generation(scorer.workspace, settings, progress)) as recommender:
+        answers, milliseconds = queries.timed(
+            lambda case: recommender.rank(dense[case], sparse[case], queries.k, hidden=queries.hidden[case])
+        )
+    ids = queries.cases.history.items
+    rows = [ids.rows([item.item_id for item in answer]).tolist() for answer in answers]
+    shown = settings.model_dump(exclude={"backend", "keep"})
+    return queries.cost(f"{settings.backend}, as served", shown, exact, rows, milliseconds)
+
+
+def _variations(queries: _Queries, users: Scores, items: ItemVectors) -> list[IndexCost]:
+    """Other indexes of the dense vectors of known items, against an exact scan of the same vectors."""
+    known = np.flatnonzero(~items.newcomer)
+    exact = rank_vectors(queries.cases, users, items.dense, k=queries.k, candidates=~items.newcomer).items
+    place = np.full(len(items.newcomer), -1)
+    place[known] = np.arange(len(known))
+    vectors, asked = np.ascontiguousarray(items.dense[known]), users.tolist()
+    hidden = [[row for row in place[seen].tolist() if row >= 0] for seen in queries.hidden]
+    costs = []
+    for name, variation in _VARIATIONS.items():
+        with TemporaryDirectory() as folder, WhatIf(Path(folder), vectors, variation) as index:
+            answers, milliseconds = queries.timed(_searching(index, asked, queries.k, hidden))
+        settings = {**asdict(variation), "vectors": "aligned", "items": "known"}
+        costs.append(queries.cost(name, settings, exact, [known[answer].tolist() for answer in answers], milliseconds))
+    return costs
+
+
+def _searching(
+    index: WhatIf, users: Sequence[Sequence[float]], k: int, hidden: Sequence[Sequence[int]]
+) -> Callable[[int], list[int]]:
+    return lambda case: index.search(users[case], k, hidden[case])
+
+
+def _means(cases: Cases, lists: Lists, cutoffs: tuple[int, ...]) -> dict[str, float]:
     """Metrics of lists by the places in them."""
     hits = lists[cases.case_of_target] == cases.targets[:, None]
     ranks = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0).astype(np.int64)

@@ -53,6 +53,7 @@ def rank(
     k: int,
     candidates: Mask,
     seen: Seen = "hide",
+    finish: Callable[[Scores, Mask], Scores] | None = None,
     memory: int = _MEMORY,
     progress: Progress = SILENT,
 ) -> Ranked:
@@ -64,6 +65,7 @@ def rank(
         k: Length of the lists.
         candidates: Whether an item may be recommended, shape (n_items,).
         seen: Whether items that the user had before the case are hidden.
+        finish: What the model does to scores once it is known which items may be shown; see ``Scorer.finish``.
         memory: Bytes for the scores: a block of b cases takes 12 · b · n_items; one case at a time at the least.
         progress: Is told of each case.
 
@@ -82,9 +84,20 @@ def rank(
                 f" {n_items} items",
                 "return one row per history and one column per item",
             )
+        if finish is not None:
+            table = finish(table, _allowed(cases, block, candidates, seen))
         return lambda first, stop: table[:, first:stop]
 
     return _ranked(cases, panels, (height, max(1, n_items)), k, candidates, seen, progress)
+
+
+def _allowed(cases: Cases, block: slice, candidates: Mask, seen: Seen) -> Mask:
+    """Which items may be shown in each case of a block, shape (cases, n_items)."""
+    allowed = np.repeat(candidates[None], block.stop - block.start, axis=0)
+    if seen == "hide":
+        had = cases.seen(block)
+        allowed[had.user, had.item] = False
+    return allowed
 
 
 def rank_vectors(

@@ -84,6 +84,7 @@ class Bench:
                 k=self.k,
                 candidates=self.task.candidates,
                 seen=self.task.seen,
+                finish=scorer.finish,
                 memory=self.memory,
                 progress=progress,
             )

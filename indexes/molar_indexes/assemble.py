@@ -1,18 +1,22 @@
 """From the workspace's artefacts to a published generation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from molar_indexes.generations import Generation, open_generation, publish
+from molar_indexes.sparse import sparse_rows
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
 from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.store import open_model
+from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import open_factors, open_log
 from molar_retrieval.config import IndexSettings
+from molar_retrieval.encoders.base import Block
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
@@ -26,8 +30,9 @@ _POPULAR = 1000
 def publish_generation(workspace: Workspace, settings: IndexSettings, progress: Progress = SILENT) -> Generation:
     """Publish the workspace's alignment as a new live generation; the present one where it is that already.
 
-    Items carry the vectors ``aligned``, ``content`` (conditioned, unit length) and ``cf``, and their attributes; users
-    carry their aligned vector and their whole history.
+    Items with training interactions carry the vector ``aligned`` and their ``partners``, the others ``newcomers``; all
+    carry ``content`` (conditioned, unit length), ``cf`` and their attributes. Users carry their vectors and their whole
+    history.
 
     Raises:
         MissingArtefactError: If a step before is missing.
@@ -39,29 +44,21 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
     live = workspace["generations"].manifest
     if live is not None and dict(live.inputs) == inputs and dict(live.settings) == chosen:
         return open_generation(workspace)
-    model = AlignedModel.open(folder)
+    model = open_model(folder)
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
     log = open_log(workspace)
-    vectors = {
-        columns.ALIGNED: model.items(),
-        columns.CONTENT: model.features,
-        columns.CF: open_factors(workspace["cf"].require()[0]).items,
-    }
-    spec = IndexSpec(
-        dims={name: matrix.shape[1] for name, matrix in vectors.items()},
-        fields=catalogue.fields,
-        m=settings.m,
-        ef_construct=settings.ef_construct,
-        ef=settings.ef,
-    )
+    vectors = model.items(log)
+    others = {columns.CONTENT: model.features, columns.CF: open_factors(workspace["cf"].require()[0]).items}
     return publish(
         workspace,
         backend=settings.backend,
-        spec=spec,
-        items=_items(catalogue, vectors),
+        spec=_spec(settings, catalogue, vectors, others),
+        items=_items(catalogue, vectors, others),
         users=_users(model, log, progress),
         popular=_popular(log),
-        parts={part.name: (part.start, part.stop) for part in model.parts},
+        parts=_spans(model.dense_parts),
+        sparse_parts=_spans(model.sparse_parts),
+        slots=model.slots,
         inputs=inputs,
         settings=chosen,
         keep=settings.keep,
@@ -69,16 +66,32 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
     )
 
 
-def _items(catalogue: Catalogue, vectors: dict[str, Matrix]) -> Iterator[IndexItem]:
-    """Every item; a vector of zeros is left out, but for ``aligned``: an item with nothing scores zero there."""
+def _spec(settings: IndexSettings, catalogue: Catalogue, vectors: ItemVectors, others: dict[str, Matrix]) -> IndexSpec:
+    aligned = [columns.ALIGNED, columns.NEWCOMERS] if vectors.newcomer.any() else [columns.ALIGNED]
+    return IndexSpec(
+        dims=dict.fromkeys(aligned, vectors.dense.shape[1]) | {name: m.shape[1] for name, m in others.items()},
+        fields=catalogue.fields,
+        m=settings.m,
+        ef_construct=settings.ef_construct,
+        ef=settings.ef,
+        sparse=(columns.PARTNERS,) if vectors.sparse.shape[1] else (),
+    )
+
+
+def _spans(parts: Iterable[Block]) -> dict[str, tuple[int, int]]:
+    return {part.name: (part.start, part.stop) for part in parts}
+
+
+def _items(catalogue: Catalogue, vectors: ItemVectors, others: dict[str, Matrix]) -> Iterator[IndexItem]:
+    """Every item; of the ``others`` a vector of zeros is left out, while it is a score in the first ones."""
     shown = [columns.ITEM_ID, columns.TITLE, *(f for f in catalogue.fields if f != columns.TITLE)]
-    row = 0
-    for batch in catalogue.batches(shown, _BATCH):
-        for record in batch.to_pylist():
-            item_id = record.pop(columns.ITEM_ID)
-            own = {n: m[row] for n, m in vectors.items() if n == columns.ALIGNED or m[row].any()}
-            yield IndexItem(row, item_id, {n: v.tolist() for n, v in own.items()}, _payload(record))
-            row += 1
+    records = (record for batch in catalogue.batches(shown, _BATCH) for record in batch.to_pylist())
+    for row, (record, partners) in enumerate(zip(records, sparse_rows(vectors.sparse), strict=True)):
+        item_id = record.pop(columns.ITEM_ID)
+        own = {columns.NEWCOMERS if vectors.newcomer[row] else columns.ALIGNED: vectors.dense[row].tolist()}
+        own |= {name: matrix[row].tolist() for name, matrix in others.items() if matrix[row].any()}
+        sparse = {columns.PARTNERS: partners} if len(partners.indices) else {}
+        yield IndexItem(row, item_id, own, _payload(record), sparse)
 
 
 def _payload(record: dict[str, Any]) -> dict[str, Any]:
@@ -90,8 +103,9 @@ def _users(model: AlignedModel, log: InteractionLog, progress: Progress) -> Iter
     for begin in range(0, log.n_users, _BATCH):
         rows = np.arange(begin, min(begin + _BATCH, log.n_users))
         vectors = model.users(log, rows, progress)
-        for user_id, row, vector in zip(log.users.ids(rows), rows, vectors, strict=True):
-            yield UserRecord(user_id, vector, log.history(int(row)))
+        together = zip(log.users.ids(rows), rows, vectors.dense, sparse_rows(vectors.sparse), strict=True)
+        for user_id, row, vector, sparse in together:
+            yield UserRecord(user_id, vector, log.history(int(row)), sparse)
     progress.finish()
 
 

@@ -1,24 +1,27 @@
 """The exact index: NumPy, a full scan, nothing approximate. The oracle for the others."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from molar_indexes.records import ITEM_ID, batches, check_name, checked_query
-from molar_indexes.tensors import assemble, mapped
+from molar_indexes.records import ITEM_ID, batches, check_stored, checked_plus, checked_query
+from molar_indexes.tensors import TYPES, assemble, mapped
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.expressions import Expression, matches
-from molar_retrieval.index import Hit, IndexItem, IndexSpec, Vector
+from molar_retrieval.index import Hit, IndexItem, IndexSpec, SparseVector, Vector
 from molar_retrieval.progress import Progress
 
 _VECTORS = "vectors.safetensors"
 _ITEMS = "items.jsonl"
 _CHUNK = 16_384
+_KINDS = {"vectors": "F32", "values": "F32", "indices": "I32", "slots": "I64"}
+"""Tensors of a dense vector: its rows and the slots of their items; of a sparse one: numbers, dimensions and slots, by
+slot."""
 
 
 def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: Progress) -> None:
@@ -28,32 +31,47 @@ def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: P
         DataError: If an item does not fit the spec.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    raw = {name: (folder / f"{n}.f32.partial", folder / f"{n}.i64.partial") for n, name in enumerate(spec.dims)}
-    counts = dict.fromkeys(spec.dims, 0)
+    tensors = [f"{kind}/{name}" for name in spec.dims for kind in ("vectors", "slots")]
+    tensors += [f"{kind}/{name}" for name in spec.sparse for kind in ("values", "indices", "slots")]
+    raw = {tensor: folder / f"{n}.partial" for n, tensor in enumerate(tensors)}
     progress.start("index", None)
     with ExitStack() as stack:
-        files = {n: (stack.enter_context(v.open("wb")), stack.enter_context(s.open("wb"))) for n, (v, s) in raw.items()}
+        files = {tensor: stack.enter_context(path.open("wb")) for tensor, path in raw.items()}
         lines = stack.enter_context((folder / _ITEMS).open("w", encoding="utf-8"))
         slot = 0
         for batch in batches(spec, items):
             for item in batch:
                 lines.write(json.dumps([item.row, item.item_id, item.payload], ensure_ascii=False) + "\n")
-                for name, vector in item.vectors.items():
-                    _append(files[name], vector, slot)
-                    counts[name] += 1
+                for tensor, values in _numbers(item, slot):
+                    files[tensor].write(np.asarray(values, _dtype(tensor)).tobytes())
                 slot += 1
             progress.advance(len(batch))
-    parts: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
-    for name, (vectors, slots) in raw.items():
-        parts[f"vectors/{name}"] = (vectors, "F32", (counts[name], spec.dims[name]))
-        parts[f"slots/{name}"] = (slots, "I64", (counts[name],))
+    parts = {
+        tensor: (path, _KINDS[tensor.partition("/")[0]], _shape(path, tensor, spec)) for tensor, path in raw.items()
+    }
     assemble(folder / _VECTORS, parts)
     progress.finish()
 
 
-def _append(files: tuple[BinaryIO, BinaryIO], vector: Vector, slot: int) -> None:
-    files[0].write(np.asarray(vector, "<f4").tobytes())
-    files[1].write(slot.to_bytes(8, "little"))
+def _numbers(item: IndexItem, slot: int) -> Iterator[tuple[str, Sequence[float]]]:
+    """What an item adds to each tensor."""
+    for name, vector in item.vectors.items():
+        yield f"vectors/{name}", vector
+        yield f"slots/{name}", [slot]
+    for name, sparse in item.sparse.items():
+        yield f"values/{name}", sparse.values
+        yield f"indices/{name}", sparse.indices
+        yield f"slots/{name}", [slot] * len(sparse.indices)
+
+
+def _dtype(tensor: str) -> str:
+    return TYPES[_KINDS[tensor.partition("/")[0]]]
+
+
+def _shape(path: Path, tensor: str, spec: IndexSpec) -> tuple[int, ...]:
+    kind, _, name = tensor.partition("/")
+    count = path.stat().st_size // np.dtype(_dtype(tensor)).itemsize
+    return (count // spec.dims[name], spec.dims[name]) if kind == "vectors" else (count,)
 
 
 def open_folder(folder: Path, spec: IndexSpec) -> "ExactIndex":
@@ -72,7 +90,8 @@ class ExactIndex:
         try:
             tensors = mapped(folder / _VECTORS)
             self._vectors = {name: tensors[f"vectors/{name}"] for name in spec.dims}
-            self._slots = {name: np.asarray(tensors[f"slots/{name}"]) for name in spec.dims}
+            self._sparse = {name: (tensors[f"indices/{name}"], tensors[f"values/{name}"]) for name in spec.sparse}
+            self._slots = {name: np.asarray(tensors[f"slots/{name}"]) for name in [*spec.dims, *spec.sparse]}
             with (folder / _ITEMS).open(encoding="utf-8") as lines:
                 self._items: list[tuple[int, str, dict[str, Any]]] = [tuple(json.loads(line)) for line in lines]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -96,15 +115,19 @@ class ExactIndex:
         query: Vector,
         k: int,
         *,
+        plus: Mapping[str, SparseVector] | None = None,
         exclude: Iterable[int] = (),
         where: Expression | None = None,
         vectors: Sequence[str] = (),
     ) -> list[Hit]:
-        """The ``k`` items with the largest dot product, best first, equal scores by row."""
+        """The ``k`` items with the largest score, best first, equal scores by row."""
         values = checked_query(self._spec, name, query, k)
-        for other in vectors:
-            check_name(self._spec, other)
-        scores, slots = self._scores(name, values), self._slots[name]
+        sparse = checked_plus(self._spec, plus)
+        check_stored(self._spec, vectors)
+        wide, slots = self._scores(name, values), self._slots[name]
+        for other, vector in sparse.items():
+            wide += self._sparse_scores(other, vector)[slots]
+        scores = wide.astype(np.float32)  # the last digits depend on the order of the additions
         hidden = [self._slot_of_row[row] for row in exclude if row in self._slot_of_row]
         keep = ~np.isin(slots, np.array(hidden, dtype=np.int64))
         if where is not None:
@@ -116,8 +139,7 @@ class ExactIndex:
 
     def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[Hit]:
         """The stored items at ``rows``, in that order; unknown rows are left out."""
-        for name in vectors:
-            check_name(self._spec, name)
+        check_stored(self._spec, vectors)
         slots = [self._slot_of_row[row] for row in rows if row in self._slot_of_row]
         return [self._hit(slot, 0.0, vectors) for slot in slots]
 
@@ -128,15 +150,24 @@ class ExactIndex:
     def close(self) -> None:
         """Release files; the index cannot be used afterwards."""
         self._vectors.clear()
+        self._sparse.clear()
         self._slots.clear()
 
-    def _scores(self, name: str, query: Sequence[float]) -> npt.NDArray[np.float32]:
+    def _scores(self, name: str, query: Sequence[float]) -> npt.NDArray[np.float64]:
         """Dot products, summed in float64: BLAS in float32 may score equal rows differently."""
         matrix, wide = self._vectors[name], np.asarray(query, np.float32).astype(np.float64)
-        scores = np.empty(len(matrix), np.float32)
+        scores = np.empty(len(matrix))
         for low in range(0, len(matrix), _CHUNK):
             scores[low : low + _CHUNK] = matrix[low : low + _CHUNK].astype(np.float64) @ wide
         return scores
+
+    def _sparse_scores(self, name: str, query: SparseVector) -> npt.NDArray[np.float64]:
+        """Dot products of a sparse vector by slot."""
+        indices, values = self._sparse[name]
+        wide = np.zeros(1 + max(int(indices.max(initial=0)), query.indices[-1]))
+        wide[np.asarray(query.indices)] = np.asarray(query.values, np.float32)
+        products = values.astype(np.float64) * wide[indices]
+        return np.bincount(self._slots[name], products, minlength=len(self._items)).astype(np.float64, copy=False)
 
     def _fulfils(self, slot: int, where: Expression) -> bool:
         _, item_id, payload = self._items[slot]
@@ -144,9 +175,15 @@ class ExactIndex:
 
     def _hit(self, slot: int, score: float, vectors: Sequence[str]) -> Hit:
         row, item_id, payload = self._items[slot]
-        found: dict[str, Vector] = {}
+        dense: dict[str, Vector] = {}
+        sparse: dict[str, SparseVector] = {}
         for name in vectors:
-            at = int(np.searchsorted(self._slots[name], slot))
-            if at < len(self._slots[name]) and self._slots[name][at] == slot:
-                found[name] = self._vectors[name][at].tolist()
-        return Hit(row, item_id, score, payload, found)
+            start, stop = np.searchsorted(self._slots[name], [slot, slot + 1])
+            if start == stop:
+                continue
+            if name in self._sparse:
+                indices, values = self._sparse[name]
+                sparse[name] = SparseVector(indices[start:stop].tolist(), values[start:stop].tolist())
+            else:
+                dense[name] = self._vectors[name][start].tolist()
+        return Hit(row, item_id, score, payload, dense, sparse)

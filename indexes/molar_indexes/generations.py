@@ -5,7 +5,7 @@ A generation is a version folder of ``workspace["generations"]``::
     20260313-101530-3f2a9c1b/manifest.json    inputs, settings, backend, spec, counts
     20260313-101530-3f2a9c1b/files.json       sizes and digests
     20260313-101530-3f2a9c1b/index/           the backend's files
-    20260313-101530-3f2a9c1b/users.sqlite     aligned vector and history of each user
+    20260313-101530-3f2a9c1b/users.sqlite     vectors and history of each user
     20260313-101530-3f2a9c1b/popular.json     the most popular items with their counts
 
 An open generation stays usable when it is pruned: its files are open or mapped.
@@ -15,7 +15,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +27,7 @@ from molar_retrieval import columns, fingerprint
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import Index, IndexItem, IndexSpec
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
 
 KIND = "generations"
@@ -47,7 +48,10 @@ class Generation:
         index: Its items.
         users: Its users.
         popular: Item rows and their counts in the training log, most popular first.
-        parts: Span of each addend of a score within the vector ``aligned``.
+        parts: Span of each addend of a score within the vectors ``aligned`` and ``newcomers``.
+        sparse_parts: The same within the sparse vector ``partners``.
+        newcomers: How many items have no training interactions.
+        slots: How many of the first ten places of an answer they get.
     """
 
     folder: Path
@@ -56,7 +60,10 @@ class Generation:
     index: Index
     users: UserStore
     popular: Sequence[tuple[int, int]]
-    parts: Mapping[str, tuple[int, int]]
+    parts: Spans
+    sparse_parts: Spans = field(default_factory=dict)
+    newcomers: int = 0
+    slots: int = 0
 
     @property
     def name(self) -> str:
@@ -144,9 +151,10 @@ def _open(folder: Path) -> Generation:
         )
     facts = manifest.facts
     try:
-        spec = IndexSpec(**facts["spec"])
+        spec = IndexSpec(**{**facts["spec"], "sparse": tuple(facts["spec"].get("sparse", ()))})
         popular = [(row, count) for row, count in json.loads((folder / _POPULAR).read_text("utf-8"))]
-        parts = {name: (start, stop) for name, (start, stop) in facts["parts"].items()}
+        parts, sparse_parts = _spans(facts["parts"]), _spans(facts.get("sparse_parts", {}))
+        newcomers, slots = int(facts.get("newcomers", 0)), int(facts.get("slots", 0))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise StaleArtefactError(
             f"the manifest of generation {folder.name} is damaged: {error!r}", "run `molar align` to publish a new one"
@@ -157,7 +165,11 @@ def _open(folder: Path) -> Generation:
     except BaseException:
         users.close()
         raise
-    return Generation(folder, manifest, facts["backend"], index, users, popular, parts)
+    return Generation(folder, manifest, facts["backend"], index, users, popular, parts, sparse_parts, newcomers, slots)
+
+
+def _spans(facts: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
+    return {name: (start, stop) for name, (start, stop) in facts.items()}
 
 
 def publish(
@@ -169,7 +181,9 @@ def publish(
     users: Iterable[UserRecord],
     popular: Sequence[tuple[int, int]],
     inputs: Mapping[str, str],
-    parts: Mapping[str, tuple[int, int]] | None = None,
+    parts: Spans | None = None,
+    sparse_parts: Spans | None = None,
+    slots: int = 0,
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     keep: int = 2,
@@ -185,7 +199,9 @@ def publish(
         users: Each id once.
         popular: Item rows with their counts, most popular first; the first 1000 are kept.
         inputs: Fingerprints of what it was made from, by kind.
-        parts: Span of each addend of a score within the vector ``aligned``.
+        parts: Span of each addend of a score within the vectors ``aligned`` and ``newcomers``.
+        sparse_parts: The same within the sparse vector ``partners``.
+        slots: How many of the first ten places of an answer newcomers get.
         settings: The settings that shaped it.
         facts: More that is worth knowing.
         keep: How many older generations stay.
@@ -220,8 +236,9 @@ def publish(
             (folder / _POPULAR).write_text(json.dumps([[int(r), int(c)] for r, c in popular[:_MOST_POPULAR]]), "utf-8")
             proof.check(folder / _INDEX, folder / _USERS, backend)
             files.take(folder)
-            known = {"backend": backend, "spec": asdict(spec), "parts": dict(parts or {})}
-            counts = {"items": proof.items, "users": count}
+            known = {"backend": backend, "spec": asdict(spec), "slots": slots}
+            known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
+            counts = {"items": proof.items, "newcomers": proof.newcomers, "users": count}
             manifest = Manifest(
                 KIND,
                 folder.name.removesuffix(folder.suffix),

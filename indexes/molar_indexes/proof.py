@@ -1,15 +1,17 @@
 """Proof that a new generation gives back what was put into it, from a sample taken on the way in."""
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from molar_indexes.backends import open_index
 from molar_indexes.records import clean_payload
+from molar_indexes.sparse import clean_sparse
 from molar_indexes.users import UserRecord, UserStore
+from molar_retrieval import columns
 from molar_retrieval.errors import BackendError
-from molar_retrieval.index import Index, IndexItem, IndexSpec, Vector
+from molar_retrieval.index import Hit, Index, IndexItem, IndexSpec, SparseVector, Vector
 
 _T = TypeVar("_T")
 _SAMPLE = 32
@@ -22,6 +24,7 @@ class Proof:
     Attributes:
         items: How many items passed.
         rows: One more than the highest row that passed.
+        newcomers: How many of the items had no training interactions.
     """
 
     def __init__(self, spec: IndexSpec) -> None:
@@ -32,6 +35,7 @@ class Proof:
         self._user_count = 0
         self.items = 0
         self.rows = 0
+        self.newcomers = 0
 
     def watch(self, items: Iterable[IndexItem]) -> Iterator[IndexItem]:
         """The same items, one by one."""
@@ -39,6 +43,7 @@ class Proof:
             self._keep(self._items, item, self.items)
             self.items += 1
             self.rows = item.row + 1
+            self.newcomers += columns.NEWCOMERS in item.vectors
             yield item
 
     def watch_users(self, users: Iterable[UserRecord]) -> Iterator[UserRecord]:
@@ -77,13 +82,15 @@ class Proof:
         if len(index) != self.items:
             yield f"{len(index)} items instead of {self.items}"
         for item in self._items:
-            found = index.fetch([item.row], vectors=list(self._spec.dims))
+            found = index.fetch([item.row], vectors=[*self._spec.dims, *self._spec.sparse])
             if not found or found[0].item_id != item.item_id:
                 yield f"item {item.item_id!r} is missing"
             elif found[0].payload != clean_payload(item.item_id, item.payload):
                 yield f"item {item.item_id!r} has another payload"
             elif {n: _float32(v) for n, v in item.vectors.items()} != {n: list(v) for n, v in found[0].vectors.items()}:
                 yield f"item {item.item_id!r} has other vectors"
+            elif _sparse(item.sparse) != _sparse(found[0].sparse):
+                yield f"item {item.item_id!r} has other sparse vectors"
         yield from search_problems(index, [item.row for item in self._items[:4]])
 
     def _user_problems(self, users: UserStore) -> Iterator[str]:
@@ -95,26 +102,40 @@ class Proof:
                 yield f"user {user.user_id!r} is missing or has another history"
             elif list(found.vector) != _float32(user.vector):
                 yield f"user {user.user_id!r} has another vector"
+            elif _sparse({"": user.sparse}) != _sparse({"": found.sparse}):
+                yield f"user {user.user_id!r} has another sparse vector"
 
 
 def search_problems(index: Index, rows: Iterable[int]) -> Iterator[str]:
-    """Searches with the vectors of stored items and recomputes the scores."""
+    """Searches with the vectors of stored items, without and with their sparse ones, and recomputes the scores."""
+    sparse = index.spec.sparse
     for name in index.spec.dims:
-        for item in index.fetch(list(rows), vectors=[name]):
+        for item in index.fetch(list(rows), vectors=[name, *sparse]):
             if name not in item.vectors:
                 continue
             query = item.vectors[name]
-            hits = index.search(name, query, 10, vectors=[name])
-            own = _dot(query, query)
-            slack = TOLERANCE * (1 + abs(own))
-            if item.row not in {hit.row for hit in hits} and (not hits or own > hits[-1].score + slack):
-                yield f"searching {name!r} with the vector of item {item.item_id!r} misses that item"
-            if any(abs(_dot(query, hit.vectors[name]) - hit.score) > slack for hit in hits):
-                yield f"searching {name!r} with the vector of item {item.item_id!r} gives wrong scores"
+            for plus in [{}, item.sparse] if item.sparse else [{}]:
+                hits = index.search(name, query, 10, plus=plus, vectors=[name, *sparse])
+                own = _score(query, plus, item, name)
+                slack = TOLERANCE * (1 + abs(own))
+                if item.row not in {hit.row for hit in hits} and (not hits or own > hits[-1].score + slack):
+                    yield f"searching {name!r} with the vector of item {item.item_id!r} misses that item"
+                if any(abs(_score(query, plus, hit, name) - hit.score) > slack for hit in hits):
+                    yield f"searching {name!r} with the vector of item {item.item_id!r} gives wrong scores"
 
 
-def _dot(left: Vector, right: Vector) -> float:
-    return sum(a * b for a, b in zip(left, right, strict=True))
+def _score(query: Vector, plus: Mapping[str, SparseVector], hit: Hit, name: str) -> float:
+    total = sum(a * b for a, b in zip(query, hit.vectors[name], strict=True))
+    for other, vector in plus.items():
+        found = dict(zip(*hit.sparse[other], strict=True)) if other in hit.sparse else {}
+        total += sum(value * found.get(index, 0.0) for index, value in zip(*vector, strict=True))
+    return total
+
+
+def _sparse(vectors: Mapping[str, SparseVector]) -> dict[str, tuple[list[int], list[float]]]:
+    """Sparse vectors as they are stored: float32, without zeros, none that is empty."""
+    cleaned = {name: clean_sparse(name, vector) for name, vector in vectors.items()}
+    return {name: (list(v.indices), list(v.values)) for name, v in cleaned.items() if v.indices}
 
 
 def _float32(vector: Vector) -> list[float]:

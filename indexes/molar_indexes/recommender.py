@@ -14,8 +14,9 @@ from molar_indexes.generations import Generation, open_generation
 from molar_retrieval import columns
 from molar_retrieval.errors import RequestError, StaleArtefactError
 from molar_retrieval.expressions import Expression
-from molar_retrieval.index import Hit
-from molar_retrieval.ranking.answer import Answer, Recommendation, split_score
+from molar_retrieval.index import Hit, SparseVector, Vector
+from molar_retrieval.ranking.answer import NOTHING, Answer, Recommendation, split_score
+from molar_retrieval.ranking.newcomers import TOP, merge
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Recommender:
             raise self._no_history(user_id)
         found = time.perf_counter()
         hidden = set(user.history) if seen == "hide" else set()
-        return self._aligned(user_id, user.vector, hidden, k, where, {"user": found - began})
+        return self._aligned(user_id, user.vector, user.sparse, hidden, k, where, {"user": found - began})
 
     def session(
         self, item_ids: Sequence[str], k: int = 10, *, seen: Seen = "hide", where: Expression | None = None
@@ -109,10 +110,10 @@ class Recommender:
         if not item_ids:
             raise RequestError("the session is empty", "name at least one item")
         rows = self._rows(item_ids)
-        vector = self._encode(rows)
+        vector, sparse = self._encode(rows)
         encoded = time.perf_counter()
         hidden = set(rows) if seen == "hide" else set()
-        return self._aligned(None, vector, hidden, k, where, {"encode": encoded - began})
+        return self._aligned(None, vector, sparse, hidden, k, where, {"encode": encoded - began})
 
     def similar(self, item_id: str, k: int = 10, *, where: Expression | None = None) -> Answer:
         """The items whose content is most like that of ``item_id``; scores are cosines.
@@ -132,27 +133,71 @@ class Recommender:
         items = [_recommend(rank, hit, hit.score, {"content": hit.score}) for rank, hit in enumerate(hits, 1)]
         return self._answer(None, k, columns.CONTENT, items, 1, where, {"search": time.perf_counter() - began})
 
+    def rank(
+        self,
+        vector: Vector,
+        sparse: SparseVector,
+        k: int,
+        *,
+        hidden: Collection[int] = (),
+        where: Expression | None = None,
+    ) -> list[Recommendation]:
+        """The best items for a user's vectors, newcomers in their places.
+
+        Args:
+            vector: Dense, as the generation's users have it.
+            sparse: Beside it.
+            k: How many items.
+            hidden: Rows that must not come.
+            where: Condition on the items' attributes, applied inside the search.
+        """
+        known, newcomers = self._search(vector, sparse, max(k, TOP), hidden, where)
+        placed = merge([hit.score for hit in known], [hit.score for hit in newcomers], self.generation.slots)[:k]
+        items = []
+        for rank, (newcomer, place, score, lift) in enumerate(placed, 1):
+            hit = (newcomers if newcomer else known)[place]
+            parts = self._parts(vector, sparse, hit) | ({"newcomer": lift} if newcomer else {})
+            items.append(_recommend(rank, hit, score, parts))
+        return items
+
     def _aligned(
         self,
         user_id: str | None,
-        vector: Sequence[float],
+        vector: Vector,
+        sparse: SparseVector,
         hidden: Collection[int],
         k: int,
         where: Expression | None,
         seconds: dict[str, float],
     ) -> Answer:
         began = time.perf_counter()
-        hits = self.generation.index.search(
-            columns.ALIGNED, vector, k, exclude=hidden, where=where, vectors=[columns.ALIGNED]
-        )
-        searched = time.perf_counter()
-        spans = self.generation.parts
-        items = [
-            _recommend(rank, hit, hit.score, split_score(vector, hit.vectors[columns.ALIGNED], spans))
-            for rank, hit in enumerate(hits, 1)
-        ]
-        seconds = seconds | {"search": searched - began, "parts": time.perf_counter() - searched}
+        items = self.rank(vector, sparse, k, hidden=hidden, where=where)
+        seconds = seconds | {"search": time.perf_counter() - began}
         return self._answer(user_id, k, columns.ALIGNED, items, len(hidden), where, seconds)
+
+    def _search(
+        self, vector: Vector, sparse: SparseVector, k: int, hidden: Collection[int], where: Expression | None
+    ) -> tuple[list[Hit], list[Hit]]:
+        """The best known items and the best newcomers."""
+        index, sums = self.generation.index, columns.PARTNERS in self.generation.spec.sparse
+        known = index.search(
+            columns.ALIGNED,
+            vector,
+            k,
+            plus={columns.PARTNERS: sparse} if sums else None,
+            exclude=hidden,
+            where=where,
+            vectors=[columns.ALIGNED, columns.PARTNERS] if sums else [columns.ALIGNED],
+        )
+        if not self.generation.newcomers:
+            return known, []
+        name = columns.NEWCOMERS
+        return known, index.search(name, vector, k, exclude=hidden, where=where, vectors=[name])
+
+    def _parts(self, vector: Vector, sparse: SparseVector, hit: Hit) -> dict[str, float]:
+        (dense,) = hit.vectors.values()
+        partners = hit.sparse.get(columns.PARTNERS, NOTHING)
+        return split_score(vector, dense, self.generation.parts, sparse, partners, self.generation.sparse_parts)
 
     def _popular(self, user_id: str, k: int, where: Expression | None, began: float) -> Answer:
         from molar_retrieval.expressions import matches
@@ -211,10 +256,12 @@ class Recommender:
         close = nearest(item_id, known.array.to_pylist()) if known is not None else []
         return f"did you mean {', '.join(map(repr, close))}?" if close else "name an item of the catalogue"
 
-    def _encode(self, rows: Sequence[int]) -> list[float]:
+    def _encode(self, rows: Sequence[int]) -> tuple[list[float], SparseVector]:
         import numpy as np
 
-        from molar_retrieval.alignment.model import AlignedModel, session_log
+        from molar_indexes.sparse import sparse_rows
+        from molar_retrieval.alignment.model import session_log
+        from molar_retrieval.alignment.store import open_model
 
         if self._encoder is None:
             folder, manifest = self.workspace["alignment"].require()
@@ -225,9 +272,10 @@ class Recommender:
                     f" the workspace now has {manifest.fingerprint[:16]}",
                     "run `molar align` to publish a generation that fits",
                 )
-            self._encoder = AlignedModel.open(folder)
-        log = session_log(rows, len(self._encoder.warm))
-        return [float(x) for x in self._encoder.users(log, np.zeros(1, np.int64))[0]]
+            self._encoder = open_model(folder)
+        vectors = self._encoder.users(session_log(rows, len(self.generation.index)), np.zeros(1, np.int64))
+        (sparse,) = sparse_rows(vectors.sparse)
+        return vectors.dense[0].tolist(), sparse
 
 
 def _check(k: int) -> None:

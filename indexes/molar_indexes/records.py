@@ -6,27 +6,37 @@ from itertools import islice
 from math import isfinite
 from typing import Any
 
+from molar_indexes.sparse import FLOAT32_MAX, clean_sparse, sparse_problem
 from molar_retrieval.errors import DataError, RequestError, nearest
-from molar_retrieval.index import IndexItem, IndexSpec, Vector
+from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, Vector
 
 ITEM_ID = "item_id"
 """The payload key that holds the id inside an index; filters may use it like any other field."""
 
 BATCH = 1000
-_FLOAT32_MAX = 3.4028234663852886e38
 
 
-def check_name(spec: IndexSpec, name: str) -> None:
-    """Refuse a vector name that the index does not have.
+def check_stored(spec: IndexSpec, names: Iterable[str]) -> None:
+    """Refuse names of vectors to return that the index has neither as dense nor as sparse ones.
 
     Raises:
         RequestError: Naming the vectors that exist.
     """
-    if name not in spec.dims:
-        close = nearest(name, spec.dims, n=1)
+    for name in names:
+        check_name(name, [*spec.dims, *spec.sparse])
+
+
+def check_name(name: str, known: Sequence[str]) -> None:
+    """Refuse a vector name that is not among the ``known`` ones.
+
+    Raises:
+        RequestError: Naming the vectors that exist.
+    """
+    if name not in known:
+        close = nearest(name, known, n=1)
         raise RequestError(
             f"the index has no vector {name!r}",
-            f"did you mean {close[0]!r}?" if close else f"it has {', '.join(spec.dims)}",
+            f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none of this kind'}",
         )
 
 
@@ -36,7 +46,7 @@ def checked_query(spec: IndexSpec, name: str, query: Vector, k: int) -> Sequence
     Raises:
         RequestError: On an unknown name, a wrong dimension, a number that is not finite, or k < 1.
     """
-    check_name(spec, name)
+    check_name(name, list(spec.dims))
     if k < 1:
         raise RequestError(f"k is {k}", "ask for at least one item")
     values = query if isinstance(query, list | tuple | array) else [float(x) for x in query]
@@ -45,9 +55,32 @@ def checked_query(spec: IndexSpec, name: str, query: Vector, k: int) -> Sequence
             f"the query has {len(values)} numbers, the vector {name!r} has {spec.dims[name]}",
             "use the encoder or the alignment that the index was made with",
         )
-    if not all(-_FLOAT32_MAX <= x <= _FLOAT32_MAX for x in values):
+    if not all(-FLOAT32_MAX <= x <= FLOAT32_MAX for x in values):
         raise RequestError("the query contains a number that is not finite", "check what the vector was made from")
     return values
+
+
+def checked_plus(spec: IndexSpec, plus: Mapping[str, SparseVector] | None) -> dict[str, SparseVector]:
+    """The sparse queries as plain lists without zeros; those that have nothing else are left out.
+
+    Raises:
+        RequestError: On an unknown name, dimensions that do not ascend, or a number that is not finite.
+    """
+    ready: dict[str, SparseVector] = {}
+    for name, vector in (plus or {}).items():
+        check_name(name, spec.sparse)
+        indices, values = _plain(vector.indices), _plain(vector.values)
+        if problem := sparse_problem(indices, values):
+            raise RequestError(f"the sparse query for {name!r} {problem}", "check what the vector was made from")
+        kept = [(i, v) for i, v in zip(indices, values, strict=True) if v]
+        if kept:
+            ready[name] = SparseVector([i for i, _ in kept], [v for _, v in kept])
+    return ready
+
+
+def _plain(numbers: Any) -> list[Any]:
+    """A list of Python's numbers; arrays of Python and NumPy know how to make one."""
+    return list(numbers.tolist() if hasattr(numbers, "tolist") else numbers)
 
 
 def clean_payload(item_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,6 +121,8 @@ def _scalar(item_id: str, field: str, value: Any) -> str | int | float | bool | 
 def batches(spec: IndexSpec, items: Iterable[IndexItem], size: int = BATCH) -> Iterator[list[IndexItem]]:
     """The items in bounded batches, checked: rows ascend, vectors are float32 lists of the right length.
 
+    Sparse vectors lose their zeros, and are left out where they have nothing else.
+
     Raises:
         DataError: Naming the item that does not fit the spec.
     """
@@ -103,8 +138,18 @@ def batches(spec: IndexSpec, items: Iterable[IndexItem], size: int = BATCH) -> I
                 )
             previous = item.row
             vectors = {name: _vector(spec, item, name, vector) for name, vector in item.vectors.items()}
-            ready.append(IndexItem(item.row, item.item_id, vectors, clean_payload(item.item_id, item.payload)))
+            payload = clean_payload(item.item_id, item.payload)
+            ready.append(IndexItem(item.row, item.item_id, vectors, payload, _sparse(spec, item)))
         yield ready
+
+
+def _sparse(spec: IndexSpec, item: IndexItem) -> dict[str, SparseVector]:
+    for name in item.sparse:
+        if name not in spec.sparse:
+            known = f"the index has {', '.join(spec.sparse)}" if spec.sparse else "the index has none"
+            raise DataError(f"item {item.item_id!r} has a sparse vector {name!r}", known)
+    ready = {name: clean_sparse(f"item {item.item_id!r}, {name!r}", vector) for name, vector in item.sparse.items()}
+    return {name: vector for name, vector in ready.items() if vector.indices}
 
 
 def _vector(spec: IndexSpec, item: IndexItem, name: str, vector: Vector) -> list[float]:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_TYPES = {"F32": "<f4", "I64": "<i8"}
+TYPES = {"F32": "<f4", "I32": "<i4", "I64": "<i8"}
+"""NumPy's name of each safetensors type."""
 
 
 def assemble(target: Path, parts: Mapping[str, tuple[Path, str, tuple[int, ...]]]) -> None:
@@ -20,7 +21,7 @@ def assemble(target: Path, parts: Mapping[str, tuple[Path, str, tuple[int, ...]]
 
     Args:
         target: The file to write.
-        parts: By tensor name: raw file, safetensors type (``F32`` or ``I64``), shape.
+        parts: By tensor name: raw file, safetensors type (``F32``, ``I32`` or ``I64``), shape.
     """
     header: dict[str, Any] = {}
     offset = 0
@@ -54,7 +55,7 @@ def mapped(path: Path) -> dict[str, npt.NDArray[Any]]:
         if name == "__metadata__":
             continue
         start, end = entry["data_offsets"]
-        dtype, shape = np.dtype(_TYPES[entry["dtype"]]), tuple(entry["shape"])
+        dtype, shape = np.dtype(TYPES[entry["dtype"]]), tuple(entry["shape"])
         if start == end:
             tensors[name] = np.empty(shape, dtype)
         else:

@@ -1,4 +1,4 @@
-"""The users of a generation: aligned vector and history of each, in one SQLite file.
+"""The users of a generation: vectors and history of each, in one SQLite file.
 
 The file is written once and opened with ``immutable=1``: no locks, no journal, no NumPy. It holds keys
 as the interaction log does; a look-up turns the id into its key, see :mod:`molar_retrieval.interactions.users`.
@@ -15,20 +15,27 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from molar_indexes.sparse import clean_sparse
 from molar_retrieval.errors import DataError, StaleArtefactError, nearest
+from molar_retrieval.index import SparseVector
 from molar_retrieval.interactions.users import KEYS_ARE_IDS, user_key
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking.answer import NOTHING
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_FORMAT = 1
+_FORMAT = 2
 _BATCH = 2000
 _PREFIX_CANDIDATES = 40
 _LONGEST = 64  # characters of an unknown id that are compared
+_COLUMNS = "user_id, vector, history, dimensions, numbers"
 _SCHEMA = """
-CREATE TABLE users (row INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, vector BLOB NOT NULL, history BLOB NOT NULL);
+CREATE TABLE users (
+    row INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, vector BLOB NOT NULL, history BLOB NOT NULL,
+    dimensions BLOB NOT NULL, numbers BLOB NOT NULL
+);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 
@@ -41,11 +48,13 @@ class UserRecord:
         user_id: The id, as stored.
         vector: The aligned vector (float32; ``array('f')`` when read).
         history: Item rows in the order of time, repeats included (int32; ``array('i')`` when read).
+        sparse: The sparse vector beside it (int32 and float32; arrays when read).
     """
 
     user_id: str
     vector: Sequence[float]
     history: "Sequence[int] | npt.NDArray[np.int32]"
+    sparse: SparseVector = NOTHING
 
 
 def write_users(
@@ -79,10 +88,10 @@ def write_users(
         stream = iter(users)
         progress.start("users", None)
         while chunk := list(islice(stream, _BATCH)):
-            rows = [(u.user_id, _vector(u, dim), _history(u, items)) for u in chunk]
+            rows = [(u.user_id, _vector(u, dim), _history(u, items), *_sparse(u)) for u in chunk]
             connection.execute("BEGIN")
             try:
-                connection.executemany("INSERT INTO users (user_id, vector, history) VALUES (?, ?, ?)", rows)
+                connection.executemany(f"INSERT INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)", rows)
             except sqlite3.IntegrityError as error:
                 twice = _twice(connection, [row[0] for row in rows], count)
                 raise DataError(f"the user {twice!r} occurs more than once", "make the user ids unique") from error
@@ -131,6 +140,13 @@ def _history(user: UserRecord, items: int) -> bytes:
     return history.astype("<i4").tobytes()
 
 
+def _sparse(user: UserRecord) -> tuple[bytes, bytes]:
+    import numpy as np
+
+    vector = clean_sparse(f"user {user.user_id!r}", user.sparse)
+    return np.asarray(vector.indices, "<i4").tobytes(), np.asarray(vector.values, "<f4").tobytes()
+
+
 class UserStore:
     """Users by id, read-only; safe to share between threads.
 
@@ -172,13 +188,13 @@ class UserStore:
 
     def get(self, user_id: str) -> UserRecord | None:
         """The user with this id, or None."""
-        found = self._rows("SELECT user_id, vector, history FROM users WHERE user_id = ?", user_key(user_id))
+        found = self._rows(f"SELECT {_COLUMNS} FROM users WHERE user_id = ?", user_key(user_id))
         return _record(found[0]) if found else None
 
     def batches(self, size: int = _BATCH) -> Iterator[list[UserRecord]]:
         """All users in the order in which they were written, ``size`` at a time."""
         last = 0
-        query = "SELECT row, user_id, vector, history FROM users WHERE row > ? ORDER BY row LIMIT ?"
+        query = f"SELECT row, {_COLUMNS} FROM users WHERE row > ? ORDER BY row LIMIT ?"
         while found := self._rows(query, last, size):
             yield [_record(row[1:]) for row in found]
             last = found[-1][0]
@@ -230,8 +246,9 @@ class UserStore:
 
 
 def _record(row: Sequence[Any]) -> UserRecord:
-    user_id, vector, history = row
-    return UserRecord(user_id, _array("f", vector), _array("i", history))
+    user_id, vector, history, dimensions, numbers = row
+    sparse = SparseVector(_array("i", dimensions), _array("f", numbers)) if dimensions else NOTHING
+    return UserRecord(user_id, _array("f", vector), _array("i", history), sparse)
 
 
 def _array(kind: str, blob: bytes) -> Any:

@@ -7,7 +7,9 @@ from math import isfinite
 from molar_indexes import files
 from molar_indexes.generations import Generation
 from molar_indexes.proof import search_problems
+from molar_indexes.sparse import sparse_problem
 from molar_retrieval import columns
+from molar_retrieval.index import Index
 from molar_retrieval.workspace import Workspace
 
 _SAMPLE = 100
@@ -42,10 +44,16 @@ def _counts(generation: Generation) -> Iterator[str]:
 
 
 def _items(generation: Generation, deep: bool) -> Iterator[str]:
-    index, count = generation.index, len(generation.index)
-    step = 1 if deep else max(1, count // _SAMPLE)
-    rows = range(0, count, step)
-    names = list(index.spec.dims)
+    count = len(generation.index)
+    rows = range(0, count, 1 if deep else max(1, count // _SAMPLE))
+    damages = list(_vectors(generation.index, rows))
+    yield from damages
+    if not damages:
+        yield from search_problems(generation.index, rows[:: max(1, len(rows) // 4)][:4])
+
+
+def _vectors(index: Index, rows: range) -> Iterator[str]:
+    names = [*index.spec.dims, *index.spec.sparse]
     for begin in range(0, len(rows), _BATCH):
         wanted = rows[begin : begin + _BATCH]
         found = index.fetch(wanted, vectors=names)
@@ -55,7 +63,9 @@ def _items(generation: Generation, deep: bool) -> Iterator[str]:
             for name, vector in item.vectors.items():
                 if len(vector) != index.spec.dims[name] or not all(map(isfinite, vector)):
                     yield f"the vector {name!r} of item {item.item_id!r} is damaged"
-    yield from search_problems(index, rows[:: max(1, len(rows) // 4)][:4])
+            for name, sparse in item.sparse.items():
+                if sparse_problem(sparse.indices, sparse.values):
+                    yield f"the sparse vector {name!r} of item {item.item_id!r} is damaged"
 
 
 def _users(generation: Generation, deep: bool) -> Iterator[str]:
@@ -66,6 +76,8 @@ def _users(generation: Generation, deep: bool) -> Iterator[str]:
         for user in batch:
             if len(user.vector) != dim or not all(map(isfinite, user.vector)):
                 yield f"the vector of user {user.user_id!r} is damaged"
+            if sparse_problem(user.sparse.indices, user.sparse.values):
+                yield f"the sparse vector of user {user.user_id!r} is damaged"
             if len(user.history) and not 0 <= min(user.history) <= max(user.history) < items:
                 yield f"the history of user {user.user_id!r} names an unknown item"
     if deep and count != len(generation.users):

@@ -11,22 +11,28 @@ import numpy as np
 
 from molar_retrieval import fingerprint
 from molar_retrieval.alignment import conditioning
+from molar_retrieval.alignment.arrivals import model_ranks, with_newcomers
 from molar_retrieval.alignment.checkpoint import EpochScore
+from molar_retrieval.alignment.combine import Combination, combine
+from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.device import pick_device, pick_precision
 from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.training import TrainingData, Validated, train, validate
-from molar_retrieval.alignment.validation import Cases, Part, ndcg, ranks, recall
+from molar_retrieval.alignment.parts import Dense
+from molar_retrieval.alignment.sizing import sized
+from molar_retrieval.alignment.store import described, save
+from molar_retrieval.alignment.training import TrainingData, tower_parts, train
+from molar_retrieval.alignment.validation import Cases, Ranks, means, ranks
 from molar_retrieval.catalog import is_current
 from molar_retrieval.collaborative.factors import factorise, held_out, open_factors
-from molar_retrieval.config import MolarSettings
+from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.errors import DataError, StaleArtefactError
+from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
-_VERSION = 1
-_NO_EFFECT = {"threads", "device"}
+_VERSION = 2
+_NO_EFFECT = {"threads", "device", "preset"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,8 @@ def align(
     inputs = _inputs(workspace)
     cf = factorise(workspace, settings.cf, settings.split, progress)
     inputs |= {"cf": cf.fingerprint}
-    chosen = {"align": settings.align.model_dump(), "split": settings.split.model_dump()}
+    options = sized(settings.align, held_out(workspace, settings.split).training)
+    chosen = {"align": options.model_dump(mode="json"), "split": settings.split.model_dump()}
     shaping = {k: v for k, v in chosen["align"].items() if k not in _NO_EFFECT}
     precision = pick_precision(settings.align.precision, pick_device(settings.align.device))
     run = fingerprint.of_json([inputs, shaping, chosen["split"], precision, _VERSION])
@@ -95,7 +102,7 @@ def align(
         if restart:
             shutil.rmtree(partial)
             partial = store.partial(run[:16])
-        facts = _train(workspace, settings, partial, run, progress, on_epoch)
+        facts = _train(workspace, options, settings.split, partial, run, progress, on_epoch)
         versions = library_versions("torch", "numpy", "implicit")
         manifest = Manifest("alignment", run, inputs, chosen, facts | {"precision": precision}, versions)
         folder = store.publish(partial, manifest)
@@ -104,69 +111,90 @@ def align(
 
 def _train(
     workspace: Workspace,
-    settings: MolarSettings,
+    settings: AlignSettings,
+    split: SplitSettings,
     partial: Path,
     run: str,
     progress: Progress,
     on_epoch: Callable[[EpochScore], None],
 ) -> dict[str, Any]:
-    """Train in ``partial``, save the model there, and return the facts of its manifest."""
+    """Train and count, save the model in ``partial``, and return the facts of its manifest."""
     began = time.perf_counter()
-    data, conditioner = training_data(workspace, settings)
-    network, story = train(data, settings.align, partial, run, progress=progress, on_epoch=on_epoch)
-    precision = pick_precision(settings.align.precision, network.item_table.device)
-    final = validate(network, data, precision)
-    AlignedModel(network, conditioner, data.warm, final.weights, precision).save(partial)
-    for file in partial.glob("*checkpoint*"):
+    data, conditioner = training_data(workspace, settings, split)
+    network, story = train(data, settings, partial, run, progress=progress, on_epoch=on_epoch)
+    precision = pick_precision(settings.precision, pick_device(settings.device))
+    experts = count(data.log, data.cases, data.features, settings, progress)
+    parts = {**tower_parts(network, data, precision), **experts.parts(data.cases)}
+    if not parts:
+        raise SettingsError("no tower and no expert is left to score with", "name one in [align] towers or experts")
+    combination = combine(data.cases, parts, settings.seed)
+    model = with_newcomers(
+        AlignedModel(
+            network=network,
+            conditioner=conditioner,
+            features=data.features,
+            known=data.warm,
+            partners=experts.partners,
+            taste=experts.taste,
+            half_life=None if experts.trend is None else experts.trend.half_life,
+            weights=combination.weights,
+            newcomer_weights={},
+            predictors={},
+            slots=0,
+            precision=precision,
+            trend=experts.trend,
+        ),
+        data,
+        settings,
+        combination,
+    )
+    shipped = model_ranks(model, data.cases)
+    save(model, partial)
+    for file in (*partial.glob("*checkpoint*"), *partial.glob("best.safetensors")):
         file.unlink()
-    (partial / "best.safetensors").unlink()
-    blocks = [[b.name, b.start, b.stop] for b in conditioner.blocks]
     return {
         "users": data.log.n_users,
         "items": data.log.n_items,
         "cold_items": int((~data.warm).sum()),
         "training_interactions": len(data.log.item),
         "validation_cases": len(data.cases),
-        "weights": list(final.weights),
-        "content_blocks": blocks,
-        "scores": _scores(data, final),
+        "cold_cases": int((~data.warm[data.cases.targets]).sum()),
+        "sizes": {"dim": settings.dim, "history": settings.history, "batch_tokens": settings.batch_tokens},
+        "scores": _scores(data, combination, shipped),
+        "experts": experts.report,
         "curve": [asdict(score) for score in story.epochs],
         "best_epoch": story.best.epoch if story.best else 0,
         "seconds": round(time.perf_counter() - began, 1),
+        **described(model),
     }
 
 
-def training_data(workspace: Workspace, settings: MolarSettings) -> tuple[TrainingData, conditioning.Conditioner]:
+def training_data(
+    workspace: Workspace, settings: AlignSettings, split: SplitSettings
+) -> tuple[TrainingData, conditioning.Conditioner]:
     """What the network trains on, and the map that made its content features."""
-    holdout = held_out(workspace, settings.split)
+    holdout = held_out(workspace, split)
     if not len(holdout.training.item):
         raise DataError("no interactions are left for training", "bring a longer log")
     content = ContentVectors.open(workspace["content"].require()[0])
-    conditioner = conditioning.fit(content.vectors, content.blocks, settings.align.content_dims)
-    cases = Cases(
-        holdout.training,
-        holdout.users.astype(np.int64),
-        holdout.targets.astype(np.int64),
-        np.ones(holdout.training.n_items, bool),
-    )
+    conditioner = conditioning.fit(content.vectors, content.blocks, settings.content_dims)
     factors = open_factors(workspace["cf"].require()[0])
-    return TrainingData(holdout.training, cases, conditioner(content.vectors), factors), conditioner
+    data = TrainingData(holdout.training, Cases.of(holdout), conditioner(content.vectors), factors)
+    return data, conditioner
 
 
-def _scores(data: TrainingData, final: Validated) -> dict[str, dict[str, float]]:
-    """Validation scores of the model, of its towers alone and of two baselines."""
+def _scores(data: TrainingData, combination: Combination, shipped: Ranks) -> dict[str, dict[str, float]]:
+    """Validation scores of what ships, of its parts alone and of two baselines."""
     counts = np.bincount(data.log.item, minlength=data.log.n_items).astype(np.float32)
     users = data.cases.users
-    popularity = Part(np.ones((len(users), 1), np.float32), counts[:, None])
-    als = Part(data.factors.users[users], data.factors.items)
-    ranked = {
-        "popularity": ranks(data.cases, [popularity], [(1.0,)])[0],
-        "ALS": ranks(data.cases, [als], [(1.0,)])[0],
-        "content tower": final.content,
-        "collaborative tower": final.collaborative,
-        "aligned": final.together,
+    popularity = Dense(np.ones((len(users), 1), np.float32), counts[:, None])
+    als = Dense(data.factors.users[users], data.factors.items)
+    return {
+        "popularity": means(ranks(data.cases, popularity.scores)),
+        "ALS": means(ranks(data.cases, als.scores)),
+        **{name: means(rank) for name, rank in combination.alone.items()},
+        "aligned": means(shipped),
     }
-    return {name: {"ndcg@10": ndcg(rank), "recall@10": recall(rank)} for name, rank in ranked.items()}
 
 
 def _inputs(workspace: Workspace) -> dict[str, str]:

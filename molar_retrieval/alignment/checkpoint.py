@@ -23,11 +23,9 @@ class EpochScore:
     Attributes:
         epoch: Number of the epoch, from 1.
         loss: Mean training loss per interaction (all terms).
-        ndcg: Validation NDCG@10 of the weighted sum of both towers.
+        ndcg: Validation NDCG@10 of the towers' sum.
         recall: Its Recall@10.
-        collaborative: Validation NDCG@10 of the collaborative tower alone.
-        content: Validation NDCG@10 of the content tower alone.
-        weights: The weights of the collaborative and the content tower in the sum.
+        towers: Validation NDCG@10 of each tower alone.
         seconds: Time of the epoch, its validation included.
     """
 
@@ -35,9 +33,7 @@ class EpochScore:
     loss: float
     ndcg: float
     recall: float
-    collaborative: float
-    content: float
-    weights: tuple[float, float]
+    towers: dict[str, float]
     seconds: float
 
 

@@ -1,100 +1,172 @@
-"""A trained alignment as data: what publishing and new sessions need."""
+"""A trained alignment as data: what publishing, new sessions and evaluation need."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_matrix, hstack
 
 from molar_retrieval.alignment.conditioning import Conditioner
-from molar_retrieval.alignment.device import pick_device, pick_precision
 from molar_retrieval.alignment.encode import encode_users, item_sides
-from molar_retrieval.alignment.network import PostAlignment, tower_shapes
-from molar_retrieval.config import AlignSettings
+from molar_retrieval.alignment.network import PostAlignment
+from molar_retrieval.alignment.newcomers import Predictor, lifted
+from molar_retrieval.alignment.taste import Taste
+from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
 from molar_retrieval.encoders.base import Block
+from molar_retrieval.experts.partners import Partners
+from molar_retrieval.experts.trend import Trend
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace import Manifest
 
 Matrix = npt.NDArray[np.float32]
-_FILE = "model.safetensors"
-_NETWORK = "network."
+NEIGHBOURS, TREND = "neighbours", "trend"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AlignedModel:
-    """The network with all that surrounds it.
+    """Towers and experts with all that surrounds them.
 
-    A user vector is ``[weight · collaborative, weight · content]``, an item vector ``[collaborative, content]``; their
-    dot product is the score, and the two ranges of dimensions are its parts.
+    A user's dense vector joins that of each tower, the content of what the user had, and the number 1; an item's
+    joins its side of each tower, its own content and its popularity, each times the weight of that part. A user's
+    sparse vector holds the history once per counting expert, an item's its partners. The sum of both dot products is
+    the score; ranges of dimensions are its parts.
 
     Attributes:
-        network: Trained, in evaluation mode.
-        conditioner: The map from the encoder's vectors to the network's features.
-        warm: Whether an item has training interactions, shape (n_items,).
-        weights: Weights of the collaborative and the content tower in the sum.
+        network: Trained, in evaluation mode; without towers where only counting was asked for.
+        conditioner: The map from the encoder's vectors to features.
+        features: Conditioned content vectors of all items, shape (n_items, f), rows of length 1 or 0.
+        known: Whether an item has training interactions, shape (n_items,).
+        partners: The counting experts.
+        taste: How content neighbours read a history; None: they are left out.
+        half_life: Of the trend, in days; None: it is left out.
+        weights: Of each part of the score of a known item.
+        newcomer_weights: Of each part of the score of an item without interactions.
+        predictors: What guesses a newcomer's block from its content, by part.
+        slots: How many of the first ten places newcomers get.
         precision: In which the network computes.
+        trend: Popularity over time; None: not needed so far, see :meth:`seeing`.
     """
 
     network: PostAlignment
     conditioner: Conditioner
-    warm: npt.NDArray[np.bool_]
-    weights: tuple[float, float]
+    features: Matrix
+    known: npt.NDArray[np.bool_]
+    partners: tuple[Partners, ...]
+    taste: Taste | None
+    half_life: float | None
+    weights: Mapping[str, float]
+    newcomer_weights: Mapping[str, float]
+    predictors: Mapping[str, Predictor]
+    slots: int
     precision: str
+    trend: Trend | None = field(default=None)
 
-    @property
-    def parts(self) -> tuple[Block, ...]:
-        """The ranges of the aligned vector whose products are the parts of a score."""
-        left, right = self.network.collaborative.shape.dim, self.network.content.shape.dim
-        return Block("collaborative", 0, left), Block("content", left, left + right)
+    def seeing(self, log: InteractionLog) -> Self:
+        """The model with the popularity of all items over the time of ``log``."""
+        return self if self.half_life is None else replace(self, trend=Trend.fit(log, self.half_life))
 
-    @property
-    def features(self) -> Matrix:
-        """Conditioned content vectors of all items, shape (n_items, f), rows of length 1 or 0."""
-        return self.network.features.cpu().numpy()
+    @cached_property
+    def dense_parts(self) -> tuple[Block, ...]:
+        """The ranges of the dense vector whose products are parts of the score; the trend is always the last."""
+        widths = {name: shape.dim for name, shape in self.network.shapes.items() if self._counts(name)}
+        if self.taste is not None and self._counts(NEIGHBOURS):
+            widths[NEIGHBOURS] = self.taste.dim
+        widths[TREND] = 1
+        return _blocks(widths)
 
-    def items(self) -> Matrix:
-        """Aligned vectors of all items, shape (n_items, d)."""
-        return np.concatenate(item_sides(self.network, self.warm), axis=1)
+    @cached_property
+    def sparse_parts(self) -> tuple[Block, ...]:
+        """The ranges of the sparse vector whose products are parts of the score."""
+        return _blocks({p.name: len(self.known) for p in self.partners if self.weights.get(p.name)})
 
-    def users(self, log: InteractionLog, rows: npt.NDArray[np.int64], progress: Progress = SILENT) -> Matrix:
-        """Aligned vectors of the users at ``rows`` after all of their history in ``log``, shape (len(rows), d)."""
-        left, right = encode_users(self.network, log, rows, precision=self.precision, progress=progress)
-        return np.concatenate([np.float32(w) * u for w, u in zip(self.weights, (left, right), strict=True)], axis=1)
+    def _counts(self, name: str) -> bool:
+        return bool(self.weights.get(name) or self.newcomer_weights.get(name))
 
-    def save(self, folder: Path) -> None:
-        """Write the model as one safetensors file; settings and weight live in the manifest."""
-        tensors = {_NETWORK + n: t.detach().cpu().numpy() for n, t in self.network.state_dict().items()}
-        tensors |= {"features": self.features, "warm": self.warm}
-        for number, (mean, matrix) in enumerate(zip(self.conditioner.means, self.conditioner.maps, strict=True)):
-            tensors |= {f"mean.{number}": mean, f"map.{number}": matrix}
-        save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, folder / _FILE)
-
-    @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Read a model from an ``alignment`` artefact."""
-        manifest, tensors = Manifest.read(folder), load_file(folder / _FILE)
-        settings = AlignSettings(**manifest.settings["align"])
-        device = pick_device("cpu")
-        features = torch.from_numpy(tensors["features"])
-        factors = tensors[_NETWORK + "project_factors.weight"].shape[1]
-        network = PostAlignment(*tower_shapes(settings), len(tensors["warm"]), features, factors)
-        state = {n.removeprefix(_NETWORK): torch.from_numpy(t) for n, t in tensors.items() if n.startswith(_NETWORK)}
-        network.load_state_dict(state)
-        blocks = tuple(Block(*b) for b in manifest.facts["content_blocks"])
-        conditioner = Conditioner(
-            blocks,
-            tuple(tensors[f"mean.{n}"] for n in range(len(blocks))),
-            tuple(tensors[f"map.{n}"] for n in range(len(blocks))),
+    def users(self, log: InteractionLog, rows: npt.NDArray[np.int64], progress: Progress = SILENT) -> UserVectors:
+        """Vectors of the users at ``rows`` after all of their history in ``log``."""
+        blocks, chosen = self.users_by_part(log, rows, progress), log.of_users(rows)
+        readings = {p.name: p.read(chosen) for p in self.partners if self.weights.get(p.name)}
+        sparse = [readings[block.name] for block in self.sparse_parts]
+        return UserVectors(
+            np.concatenate([blocks[block.name] for block in self.dense_parts], axis=1),
+            csr_matrix(hstack(sparse)) if sparse else csr_matrix((len(rows), 0), dtype=np.float32),
         )
-        precision = pick_precision(settings.precision, device)
-        collaborative, content = manifest.facts["weights"]
-        return cls(network.eval(), conditioner, tensors["warm"], (collaborative, content), precision)
+
+    def users_by_part(
+        self, log: InteractionLog, rows: npt.NDArray[np.int64], progress: Progress = SILENT
+    ) -> dict[str, Matrix]:
+        """The dense blocks of users' vectors by part, whether the part has a weight or not."""
+        blocks = encode_users(self.network, log, rows, precision=self.precision, progress=progress)
+        if self.taste is not None:
+            blocks[NEIGHBOURS] = self.taste.users(log.of_users(rows))
+        return {**blocks, TREND: np.ones((len(rows), 1), np.float32)}
+
+    def items(self, log: InteractionLog) -> ItemVectors:
+        """Vectors of all items, popularity being that at the end of ``log``."""
+        now = self.seeing(log).trend
+        popularity = np.zeros(len(self.known), np.float32) if now is None else now.now()
+        return self._items(popularity[:, None])
+
+    def _items(self, popularity: Matrix) -> ItemVectors:
+        blocks: dict[str, Matrix] = {**item_sides(self.network, self.known), TREND: popularity}
+        if self.taste is not None:
+            blocks[NEIGHBOURS] = self.taste.items
+        dense = [self._block(block.name, blocks[block.name]) for block in self.dense_parts]
+        partners = {p.name: p for p in self.partners}
+        sparse = [partners[b.name].weights.T * np.float32(self.weights[b.name]) for b in self.sparse_parts]
+        count = len(self.known)
+        return ItemVectors(
+            np.concatenate(dense, axis=1),
+            csr_matrix(hstack(sparse)) if sparse else csr_matrix((count, 0), dtype=np.float32),
+            ~self.known,
+        )
+
+    def _block(self, name: str, side: Matrix) -> Matrix:
+        block: Matrix = side * np.float32(self.weights.get(name, 0.0))
+        new = ~self.known
+        predictor = self.predictors.get(name)
+        guessed = side[new] if predictor is None else predictor(self.features[new])
+        block[new] = guessed * np.float32(self.newcomer_weights.get(name, 0.0))
+        return block
+
+    @cached_property
+    def _timeless(self) -> ItemVectors:
+        return self._items(np.zeros((len(self.known), 1), np.float32))
+
+    def scores(self, log: InteractionLog) -> Matrix:
+        """Scores of all items for each history; newcomers are not lifted yet, see :meth:`lifted`.
+
+        Popularity is that at ``log.asked_at`` where the model has seen a log, see :meth:`seeing`.
+
+        Returns:
+            Shape (n_users, n_items).
+        """
+        users, items = self.users(log, np.arange(log.n_users)), self._timeless
+        scores: Matrix = users.dense @ items.dense.T
+        if self.sparse_parts:
+            scores += (users.sparse @ items.sparse.T).toarray()
+        if self.trend is not None and self.weights.get(TREND):
+            now = self.trend.now()[None] if log.asked_at is None else self.trend.log_scores(log.asked_at)
+            scores += np.float32(self.weights[TREND]) * np.where(self.known, now, np.float32(0))
+        return scores
+
+    def lifted(self, scores: Matrix, allowed: npt.NDArray[np.bool_]) -> Matrix:
+        """Scores in which newcomers have their places, as in a query.
+
+        Args:
+            scores: Of :meth:`scores`; overwritten.
+            allowed: Whether an item may be shown to a user, shape (n_users, n_items).
+        """
+        return lifted(scores, ~self.known, allowed, self.slots)
+
+
+def _blocks(widths: Mapping[str, int]) -> tuple[Block, ...]:
+    ends = np.cumsum(list(widths.values())).tolist()
+    return tuple(Block(name, end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True))
 
 
 def session_log(rows: Sequence[int], n_items: int) -> InteractionLog:

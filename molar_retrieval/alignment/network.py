@@ -1,4 +1,4 @@
-"""The post-alignment network: a causal sequence model in two towers, scores summed late.
+"""The post-alignment network: causal sequence models in separate towers, scores summed late.
 
 Each tower reads the same history in its own item vectors and predicts the next item as a dot product with them:
 
@@ -12,6 +12,7 @@ EnsRec (arXiv 2512.17820); the towers are decoder blocks with gated attention an
 the manner of HSTU (arXiv 2402.17152) and LiGR (arXiv 2502.03417).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,7 +24,9 @@ from molar_retrieval.config import AlignSettings
 
 TIME_BUCKETS = 64
 START_SCALE = 0.1
-"""Root mean square of an item vector's elements before training, in both towers."""
+"""Root mean square of an item vector's elements before training, in all towers."""
+HEAD = 32
+"""Dimensions of an attention head."""
 
 
 class History(NamedTuple):
@@ -56,18 +59,28 @@ class TowerShape:
 
     dim: int
     blocks: int
-    heads: int
     history: int
     dropout: float
 
+    @property
+    def heads(self) -> int:
+        """Attention heads, of 32 dimensions or more each."""
+        return max(heads for heads in range(1, max(1, self.dim // HEAD) + 1) if self.dim % heads == 0)
 
-def tower_shapes(settings: AlignSettings) -> tuple[TowerShape, TowerShape]:
-    """The shapes of the collaborative and of the content tower."""
-    common = (settings.heads, settings.history, settings.dropout)
-    return (
-        TowerShape(settings.dim, settings.blocks, *common),
-        TowerShape(settings.dim, settings.content_blocks, *common),
-    )
+
+def tower_shapes(settings: AlignSettings) -> dict[str, TowerShape]:
+    """The shape of each tower that the settings name, all of their sizes filled in.
+
+    Raises:
+        ValueError: If a size is still open; see :func:`molar_retrieval.alignment.sizing.sized`.
+    """
+    if settings.dim is None or settings.history is None:
+        raise ValueError("the sizes are open")
+    shapes = {
+        "collaborative": TowerShape(settings.dim, settings.blocks, settings.history, settings.dropout),
+        "content": TowerShape(settings.content_dim, settings.content_blocks, settings.history, settings.dropout),
+    }
+    return {name: shapes[name] for name in settings.towers}
 
 
 class Block(nn.Module):
@@ -154,41 +167,70 @@ class _Lookup(torch.autograd.Function):
         return torch.stack(columns, 1).to(grads[0].dtype), None
 
 
-class PostAlignment(nn.Module):
-    """Both towers, the item side of each, and the projection of ALS user factors for the alignment loss.
+class ItemTable(nn.Module):
+    """The item side of the collaborative tower: a vector per item.
 
     Args:
-        collaborative: Shape of the collaborative tower.
-        content: Shape of the content tower.
-        n_items: Rows of the item table.
-        features: Conditioned content features of all items, shape (n_items, f), frozen.
-        factors: Length of an ALS user factor.
+        n_items: Rows.
+        dim: Length of a vector.
+    """
+
+    def __init__(self, n_items: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_items, dim) * START_SCALE)
+
+    def forward(self, rows: Tensor | None = None) -> Tensor:
+        """The vectors of the items at ``rows`` (any shape), or of all items."""
+        return self.weight if rows is None else F.embedding(rows, self.weight)
+
+
+class ContentMap(nn.Module):
+    """The item side of the content tower: one linear map of frozen content features.
+
+    Args:
+        features: Of all items, shape (n_items, f), rows of length 1 or 0.
+        dim: Length of a vector.
     """
 
     features: Tensor
 
-    def __init__(
-        self, collaborative: TowerShape, content: TowerShape, n_items: int, features: Tensor, factors: int
-    ) -> None:
+    def __init__(self, features: Tensor, dim: int) -> None:
         super().__init__()
-        self.item_table = nn.Parameter(torch.randn(n_items, collaborative.dim) * START_SCALE)
-        self.collaborative = Tower(collaborative)
         self.register_buffer("features", features, persistent=False)
-        # Features have length 1; brought to unit variance they learn at the pace of the item table.
-        self.feature_scale = features.shape[1] ** 0.5
-        self.project = nn.Linear(features.shape[1], content.dim, bias=False)
-        nn.init.normal_(self.project.weight, std=START_SCALE / self.feature_scale)
-        self.content = Tower(content)
-        self.project_factors = nn.Linear(factors, content.dim, bias=False)
+        # Features have length 1; brought to unit variance they learn at the pace of an item table.
+        self.scale = features.shape[1] ** 0.5
+        self.project = nn.Linear(features.shape[1], dim, bias=False)
+        nn.init.normal_(self.project.weight, std=START_SCALE / self.scale)
 
-    def content_items(self, rows: Tensor | None = None) -> Tensor:
-        """Content-side vectors of the items at ``rows`` (any shape), or of all items."""
-        features = self.features if rows is None else self.features[rows]
-        vectors: Tensor = self.project(features * self.feature_scale)
+    def forward(self, rows: Tensor | None = None) -> Tensor:
+        """The vectors of the items at ``rows`` (any shape), or of all items."""
+        vectors: Tensor = self.project((self.features if rows is None else self.features[rows]) * self.scale)
         return vectors
 
-    def users(self, history: History) -> tuple[Tensor, Tensor]:
-        """Collaborative and content user vectors after each position, each (B, L, dim)."""
-        collaborative = self.collaborative(F.embedding(history.items, self.item_table), history.gaps)
-        content = self.content(self.content_items(history.items), history.gaps)
-        return collaborative, content
+
+class PostAlignment(nn.Module):
+    """The towers with their item sides, and the projection of ALS user factors for the alignment loss.
+
+    Args:
+        shapes: By name of the tower, ``collaborative`` or ``content``.
+        n_items: Rows of an item table.
+        features: Conditioned content features of all items, shape (n_items, f), frozen.
+        factors: Length of an ALS user factor.
+    """
+
+    def __init__(self, shapes: Mapping[str, TowerShape], n_items: int, features: Tensor, factors: int) -> None:
+        super().__init__()
+        self.shapes = dict(shapes)
+        self.towers = nn.ModuleDict({name: Tower(shape) for name, shape in shapes.items()})
+        self.items = nn.ModuleDict(
+            {
+                name: ContentMap(features, shape.dim) if name == "content" else ItemTable(n_items, shape.dim)
+                for name, shape in shapes.items()
+            }
+        )
+        if "content" in shapes:
+            self.project_factors = nn.Linear(factors, shapes["content"].dim, bias=False)
+
+    def users(self, history: History) -> dict[str, Tensor]:
+        """User vectors of each tower after each position, each (B, L, dim)."""
+        return {name: self.towers[name](self.items[name](history.items), history.gaps) for name in self.shapes}

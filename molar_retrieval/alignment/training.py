@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from molar_retrieval import rng
@@ -20,16 +19,17 @@ from molar_retrieval.alignment.checkpoint import EpochScore, Story
 from molar_retrieval.alignment.device import autocast, pick_device, pick_precision, threads
 from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.losses import sampled_softmax, symmetric_info_nce
-from molar_retrieval.alignment.network import START_SCALE, PostAlignment, tower_shapes
-from molar_retrieval.alignment.validation import Cases, Part, ndcg, ranks, recall
+from molar_retrieval.alignment.network import START_SCALE, ItemTable, PostAlignment, tower_shapes
+from molar_retrieval.alignment.newcomers import WITHHELD, folds
+from molar_retrieval.alignment.parts import Dense, Part, weighted
+from molar_retrieval.alignment.validation import Cases, Ranks, ndcg, ranks, recall
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
-WEIGHTS = (*((1.0, w) for w in (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)), (0.0, 1.0))
-"""Weights of the collaborative and the content tower that validation chooses from; each tower alone is among them."""
-
+_CONTENT_WEIGHTS = (0.0, 0.02, 0.1, 0.35, 1.0, 3.0)
+"""What an epoch tries as the content tower's weight beside the collaborative one's 1, so as to know the best epoch."""
 _WARM_UP_STEPS = 200
 _FINAL_RATE = 0.05
 
@@ -58,16 +58,6 @@ class TrainingData:
         return warm
 
 
-@dataclass(frozen=True)
-class Validated:
-    """Ranks of the validation targets, by part and together."""
-
-    collaborative: npt.NDArray[np.int64]
-    content: npt.NDArray[np.int64]
-    together: npt.NDArray[np.int64]
-    weights: tuple[float, float]
-
-
 def train(
     data: TrainingData,
     settings: AlignSettings,
@@ -92,6 +82,8 @@ def train(
     Returns:
         The network with the weights of the best epoch, in evaluation mode, and the run's story.
     """
+    if not settings.towers:
+        return build_network(data, settings).eval(), Story(run)
     with threads(settings), _own_randomness():
         trainer = Trainer(data, settings, run)
         trainer.story = checkpoint.load(folder, run, trainer.network, trainer.optimiser)
@@ -105,18 +97,24 @@ def train(
         return trainer.network.eval(), trainer.story
 
 
-def validate(network: PostAlignment, data: TrainingData, precision: str) -> Validated:
-    """Rank the validation targets with each weighting of the towers and keep the best.
-
-    Each tower alone is among the weightings, so the sum is never worse than either on these cases. Of equals the one
-    with more content wins: it also has something to say about items that nobody has taken yet.
-    """
+def tower_parts(network: PostAlignment, data: TrainingData, precision: str) -> dict[str, Part]:
+    """The towers as parts of the score of the validation cases."""
     users = encode_users(network, data.log, data.cases.users, precision=precision)
     items = item_sides(network, data.warm)
-    parts = [Part(u, i) for u, i in zip(users, items, strict=True)]
-    ranked = ranks(data.cases, parts, WEIGHTS)
-    best = max(range(len(WEIGHTS)), key=lambda n: (ndcg(ranked[n]), n))
-    return Validated(ranked[0], ranked[-1], ranked[best], WEIGHTS[best])
+    return {name: Dense(users[name], items[name]) for name in users}
+
+
+def validate(network: PostAlignment, data: TrainingData, precision: str) -> dict[str, Ranks]:
+    """Ranks of the validation targets by each tower alone and, as ``towers``, by their best sum of a few."""
+    parts = tower_parts(network, data, precision)
+    alone = {name: ranks(data.cases, part.scores) for name, part in parts.items()}
+    best = max(alone.values(), key=ndcg)
+    if len(parts) > 1:
+        for weight in _CONTENT_WEIGHTS[1:]:
+            weights = {"collaborative": 1.0, "content": weight}
+            found = ranks(data.cases, lambda block, w=weights: weighted(parts, w, block))  # type: ignore[misc]
+            best = max(best, found, key=ndcg)
+    return {**alone, "towers": best}
 
 
 class Trainer:
@@ -131,9 +129,11 @@ class Trainer:
         torch.manual_seed(rng.derive_seed(settings.seed, "network"))
         self.network = build_network(data, settings).to(self.device)
         self.user_factors = torch.from_numpy(data.factors.users)
-        self.windows = training_windows(data.log, settings.history)
-        self.steps_per_epoch = len(plan(self.windows.length - 1, settings.batch_tokens))
+        self.windows = training_windows(data.log, _size(settings.history))
+        self.batch_tokens = _size(settings.batch_tokens)
+        self.steps_per_epoch = len(plan(self.windows.length - 1, self.batch_tokens))
         self.pool = np.flatnonzero(data.warm)
+        self.withheld = torch.from_numpy(folds(data.warm, settings.seed) == WITHHELD).to(self.device)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -154,7 +154,7 @@ class Trainer:
         progress.start(f"epoch {number}", int((self.windows.length - 1).sum()))
         self.network.train()
         total, count = torch.zeros(()), 0
-        for windows in training_batches(self.data.log, self.windows, self.settings.batch_tokens, random):
+        for windows in training_batches(self.data.log, self.windows, self.batch_tokens, random):
             interactions = int((windows.length - 1).sum())
             total += self._step(windows, random) * interactions
             count += interactions
@@ -165,15 +165,14 @@ class Trainer:
         return score
 
     def _score(self, number: int, loss: float, began: float) -> EpochScore:
-        result = validate(self.network, self.data, self.precision)
+        found = validate(self.network, self.data, self.precision)
+        together = found.pop("towers")
         return EpochScore(
             epoch=number,
             loss=loss,
-            ndcg=ndcg(result.together),
-            recall=recall(result.together),
-            collaborative=ndcg(result.collaborative),
-            content=ndcg(result.content),
-            weights=result.weights,
+            ndcg=ndcg(together),
+            recall=recall(together),
+            towers={name: ndcg(rank) for name, rank in found.items()},
             seconds=time.perf_counter() - began,
         )
 
@@ -204,27 +203,34 @@ class Trainer:
         count = min(self.settings.negatives, len(self.pool))
         sampled = self._to_device(random.choice(self.pool, count, replace=False))
         with autocast(self.device, self.precision):
-            collaborative, content = network.users(history)
+            users = network.users(history)
             mask = torch.from_numpy(valid).to(self.device)
-            table = network.item_table
-            loss = sampled_softmax(
-                collaborative[mask], F.embedding(targets, table), table[sampled], targets, sampled, len(self.pool)
-            )
-            loss = loss + sampled_softmax(
-                content[mask], network.content_items(targets), network.content_items(sampled),
-                targets, sampled, len(self.pool),
-            )  # fmt: skip
-            if self.settings.align_weight:
-                loss = loss + self.settings.align_weight * self._alignment(windows, content, history.lengths)
+            loss = torch.zeros((), device=self.device)
+            for name, states in users.items():
+                loss = loss + self._next_item(name, states[mask], targets, sampled)
+            if self.settings.align_weight and "content" in users:
+                loss = loss + self.settings.align_weight * self._alignment(windows, users["content"], history.lengths)
         return loss
+
+    def _next_item(self, name: str, states: Tensor, targets: Tensor, sampled: Tensor) -> Tensor:
+        """The cross-entropy of one tower; the content tower is not asked about the items withheld from it."""
+        population = len(self.pool)
+        if name == "content":
+            told = ~self.withheld[targets]
+            states, targets, sampled = states[told], targets[told], sampled[~self.withheld[sampled]]
+            population -= int(self.withheld.sum())
+        if not len(targets) or not len(sampled):
+            return states.sum() * 0  # with a gradient, of zeros
+        items = self.network.items[name]
+        return sampled_softmax(states, items(targets), items(sampled), targets, sampled, population)
 
     def _alignment(self, windows: Windows, content: Tensor, lengths: Tensor) -> Tensor:
         """The contrastive loss between content user vectors and ALS user factors, for whole histories."""
         whole = torch.from_numpy(np.flatnonzero(windows.last)).to(self.device)
-        view = content[whole, lengths[whole] - 1]
-        factors = self.user_factors[torch.from_numpy(windows.user[windows.last])].to(self.device)
         if not len(whole):
             return content.new_zeros(())
+        view = content[whole, lengths[whole] - 1]
+        factors = self.user_factors[torch.from_numpy(windows.user[windows.last])].to(self.device)
         return symmetric_info_nce(view, self.network.project_factors(factors), self.settings.align_temperature)
 
     def _to_device(self, rows: npt.NDArray[np.integer]) -> Tensor:
@@ -234,11 +240,12 @@ class Trainer:
 def build_network(data: TrainingData, settings: AlignSettings) -> PostAlignment:
     """A fresh network for the data: random weights, the item table started from the ALS factors if so set."""
     features = torch.from_numpy(np.ascontiguousarray(data.features, np.float32))
-    network = PostAlignment(*tower_shapes(settings), data.log.n_items, features, data.factors.users.shape[1])
-    if settings.als_start:
-        start = _principal(data.factors.items[data.warm], settings.dim)
+    network = PostAlignment(tower_shapes(settings), data.log.n_items, features, data.factors.users.shape[1])
+    side = network.items["collaborative"] if "collaborative" in network.shapes else None
+    if settings.als_start and isinstance(side, ItemTable):
+        start = _principal(data.factors.items[data.warm], side.weight.shape[1])
         with torch.no_grad():
-            network.item_table[torch.from_numpy(data.warm), : start.shape[1]] = torch.from_numpy(start)
+            side.weight[torch.from_numpy(data.warm), : start.shape[1]] = torch.from_numpy(start)
     return network
 
 
@@ -248,6 +255,12 @@ def _principal(factors: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.flo
         _, axes = np.linalg.eigh(factors.T @ factors)
         factors = factors @ axes[:, ::-1][:, :dim]
     return factors * (START_SCALE / max(1e-12, float(np.sqrt((factors**2).mean()))))
+
+
+def _size(value: int | None) -> int:
+    if value is None:
+        raise ValueError("the sizes are open; see molar_retrieval.alignment.sizing")
+    return value
 
 
 @contextmanager

@@ -1,18 +1,21 @@
-"""How well user vectors rank what came next: full ranking, seen items hidden, ties against us."""
+"""How well scores rank what came next: full ranking, seen items hidden, ties against us."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval.interactions.holdout import Holdout
 from molar_retrieval.interactions.log import InteractionLog
 
 Matrix = npt.NDArray[np.float32]
-_SCORES_PER_BLOCK = 8_000_000
+Ranks = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int64]
+SCORES_PER_BLOCK = 4_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cases:
     """What to predict: for each user, the item that came after the log's history.
 
@@ -21,69 +24,99 @@ class Cases:
         users: User rows, shape (C,).
         targets: Item rows, shape (C,).
         candidates: Whether an item may be recommended, shape (n_items,).
+        times: When each case is asked, seconds, shape (C,).
     """
 
     log: InteractionLog
     users: npt.NDArray[np.int64]
     targets: npt.NDArray[np.int64]
     candidates: npt.NDArray[np.bool_]
+    times: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, holdout: Holdout) -> "Cases":
+        """The held-out interactions, all items being candidates."""
+        return cls(
+            holdout.training,
+            holdout.users.astype(np.int64),
+            holdout.targets.astype(np.int64),
+            np.ones(holdout.training.n_items, bool),
+            holdout.times,
+        )
 
     def __len__(self) -> int:
         return len(self.users)
 
+    def select(self, chosen: npt.NDArray[np.integer]) -> "Cases":
+        """The cases of these numbers."""
+        return Cases(self.log, self.users[chosen], self.targets[chosen], self.candidates, self.times[chosen])
 
-@dataclass(frozen=True)
-class Part:
-    """One addend of a score: user vectors (C, d), item vectors (n_items, d)."""
+    def blocks(self) -> list[slice]:
+        """Ranges of cases whose scores of all items fit in a few megabytes."""
+        height = max(1, SCORES_PER_BLOCK // max(1, len(self.candidates)))
+        return [slice(begin, min(begin + height, len(self))) for begin in range(0, len(self), height)]
 
-    users: Matrix
-    items: Matrix
+    def hidden(self, cases: slice) -> npt.NDArray[np.bool_]:
+        """Items that the ranking leaves out: what users had, and no candidates; shape (cases, n_items)."""
+        users = self.users[cases]
+        hidden = np.repeat(~self.candidates[None, :], len(users), axis=0)
+        starts, counts = self.log.offsets[users], np.diff(self.log.offsets)[users]
+        places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - starts, counts)
+        hidden[np.repeat(np.arange(len(users)), counts), self.log.item[places]] = True
+        return hidden
 
 
-def ranks(cases: Cases, parts: Sequence[Part], weights: Sequence[Sequence[float]]) -> npt.NDArray[np.int64]:
-    """The rank of each target (1 is best) under each weighting of the parts; ties count against the target.
+def ranks(cases: Cases, scores: Callable[[slice], Matrix]) -> Ranks:
+    """The rank of each target (1 is best); ties count against it.
 
-    A target that is no candidate, or that scores no better than every other item, gets the last rank.
+    A target that is hidden, or no candidate, gets a rank behind all items.
 
     Args:
-        cases: What to predict.
-        parts: Addends of the score.
-        weights: One weight per part, for each combination to be judged.
+        cases: C cases.
+        scores: Of all items for a range of the cases; may be written into.
 
     Returns:
-        Shape (len(weights), len(cases)).
+        Shape (C,).
     """
-    result = np.empty((len(weights), len(cases)), np.int64)
-    block = max(1, _SCORES_PER_BLOCK // max(1, len(cases.candidates)))
-    for begin in range(0, len(cases), block):
-        chosen = slice(begin, min(begin + block, len(cases)))
-        scores = [part.users[chosen] @ part.items.T for part in parts]
-        hidden = _hidden(cases, chosen)
-        targets = cases.targets[chosen]
-        rows = np.arange(len(targets))
-        for number, combination in enumerate(weights):
-            total = sum((np.float32(w) * s for w, s in zip(combination, scores, strict=True)), np.float32(0))
-            assert isinstance(total, np.ndarray)
-            total[hidden] = -np.inf
-            own = total[rows, targets][:, None]
-            better = (total >= own).sum(axis=1)
-            result[number, chosen] = np.where(np.isfinite(own[:, 0]), better, len(cases.candidates))
-    return result
+    found = [rank_block(scores(block), cases.hidden(block), cases.targets[block]) for block in cases.blocks()]
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
-def _hidden(cases: Cases, chosen: slice) -> npt.NDArray[np.bool_]:
-    users = cases.users[chosen]
-    hidden = np.repeat(~cases.candidates[None, :], len(users), axis=0)
-    for row, user in enumerate(users):
-        hidden[row, cases.log.history(int(user))] = True
-    return hidden
+def rank_block(scores: Matrix, hidden: npt.NDArray[np.bool_], targets: npt.NDArray[np.int64]) -> Ranks:
+    """Ranks within scores (cases, n_items), which are overwritten where hidden."""
+    rows = np.arange(len(targets))
+    own = scores[rows, targets][:, None]
+    np.copyto(scores, -np.inf, where=hidden)
+    better = np.count_nonzero(scores >= own, axis=1)
+    found: Ranks = np.where(hidden[rows, targets], scores.shape[1] + 1, better).astype(np.int64)
+    return found
 
 
-def ndcg(rank: npt.NDArray[np.int64], k: int = 10) -> float:
-    """Mean NDCG@k with one relevant item: ``1 / log2(1 + rank)`` where rank ≤ k (Järvelin and Kekäläinen 2002)."""
-    return float(np.where(rank <= k, 1 / np.log2(1 + rank), 0).mean()) if len(rank) else 0.0
+def gains(rank: Ranks, k: int = 10) -> npt.NDArray[np.float64]:
+    """NDCG@k of each case: ``1 / log2(1 + rank)`` where rank ≤ k (Järvelin and Kekäläinen 2002)."""
+    return np.where(rank <= k, 1 / np.log2(1.0 + rank), 0.0)
 
 
-def recall(rank: npt.NDArray[np.int64], k: int = 10) -> float:
+def ndcg(rank: Ranks, k: int = 10) -> float:
+    """Mean NDCG@k; 0 without cases."""
+    return float(gains(rank, k).mean()) if len(rank) else 0.0
+
+
+def recall(rank: Ranks, k: int = 10) -> float:
     """Share of targets among the first k."""
     return float((rank <= k).mean()) if len(rank) else 0.0
+
+
+def drawn(count: int, most: int, random: np.random.Generator) -> Rows:
+    """At most ``most`` of the numbers below ``count``, drawn at random, ascending."""
+    return np.arange(count) if count <= most else np.sort(random.choice(count, most, replace=False))
+
+
+def sample(cases: Cases, most: int, random: np.random.Generator) -> Cases:
+    """At most ``most`` of the cases, drawn at random."""
+    return cases.select(drawn(len(cases), most, random))
+
+
+def means(rank: Ranks) -> dict[str, float]:
+    """The two figures that are shown of every model."""
+    return {"ndcg@10": ndcg(rank), "recall@10": recall(rank)}

@@ -20,11 +20,13 @@ class Holdout:
         training: The log without the cases; users and items keep their rows.
         users: User row of each case, ascending, shape (C,); a user may have several.
         targets: Item row of each case, something that the user took after the training interactions, shape (C,).
+        times: When each case is asked, seconds since 1970 in UTC, 0 where the log has no times, shape (C,).
     """
 
     training: InteractionLog
     users: npt.NDArray[np.int32]
     targets: npt.NDArray[np.int32]
+    times: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.users)
@@ -50,4 +52,5 @@ def holdout_last(log: InteractionLog, max_users: int, seed: int) -> Holdout:
     rows = rows[times_taken[rows] == 1]
     if len(rows) > max_users:
         rows = np.sort(rng.generator(seed, "holdout").choice(rows, max_users, replace=False))
-    return Holdout(log.without_last(rows), rows.astype(np.int32), last[rows])
+    times = log.timestamp[log.offsets[rows + 1] - 1]
+    return Holdout(log.without_last(rows), rows.astype(np.int32), last[rows], times)

@@ -28,6 +28,7 @@ class InteractionLog:
         item: Item rows, shape (n,).
         timestamp: Seconds since 1970 in UTC, 0 where the log has no times, shape (n,).
         weight: How much each interaction counts, shape (n,), or None where all count the same.
+        asked_at: When each user is asked about, in seconds, shape (n_users,); None: after the log's last interaction.
     """
 
     users: IdMap
@@ -36,6 +37,7 @@ class InteractionLog:
     item: npt.NDArray[np.int32]
     timestamp: npt.NDArray[np.int64]
     weight: npt.NDArray[np.float32] | None = None
+    asked_at: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.item)
@@ -72,6 +74,24 @@ class InteractionLog:
             item=self.item[keep],
             timestamp=self.timestamp[keep],
             weight=None if self.weight is None else self.weight[keep],
+        )
+
+    def of_users(self, rows: npt.NDArray[np.integer]) -> "InteractionLog":
+        """The histories of the users at ``rows``, in that order; a user may come several times.
+
+        Users are numbered anew: their ids are left out.
+        """
+        start, length = self.offsets[rows], np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
+        places = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, length)
+        return replace(
+            self,
+            users=IdMap([str(number) for number in range(len(rows))]),
+            offsets=offsets,
+            item=self.item[places],
+            timestamp=self.timestamp[places],
+            weight=None if self.weight is None else self.weight[places],
+            asked_at=None if self.asked_at is None else self.asked_at[rows],
         )
 
     def without_last(self, user_rows: npt.NDArray[np.integer]) -> "InteractionLog":

@@ -47,10 +47,7 @@ def write_log(workspace: Workspace, log: InteractionLog | Holdout, inputs: Mappi
         facts = {**log_facts(log), "rejects": 0, "rejects_by_kind": {}}
         name = log_fingerprint(catalogue, facts)
         if cases is not None:
-            table = pa.table({USER: cases.users.astype(np.int32), ITEM: cases.targets.astype(np.int32)})
-            pq.write_table(table, partial / VALIDATION_FILE, compression="zstd")
-            content = fingerprint.of_bytes([cases.users.astype("<i4").tobytes(), cases.targets.astype("<i4").tobytes()])
-            name = fingerprint.of_json([name, content])
+            name = fingerprint.of_json([name, _write_validation(cases, partial / VALIDATION_FILE)])
         versions = library_versions("pyarrow", "numpy")
         return publish(workspace, KIND, partial, Manifest(KIND, name, inputs=inputs, facts=facts, versions=versions))
 
@@ -60,7 +57,18 @@ def read_validation(version_folder: Path, training: InteractionLog) -> Holdout |
     if not (version_folder / VALIDATION_FILE).exists():
         return None
     table = pq.read_table(version_folder / VALIDATION_FILE, use_threads=False)
-    return Holdout(training, table[USER].to_numpy(), table[ITEM].to_numpy())
+    return Holdout(training, table[USER].to_numpy(), table[ITEM].to_numpy(), table[TIMESTAMP].to_numpy())
+
+
+def _write_validation(cases: Holdout, path: Path) -> str:
+    """Write the cases and return their fingerprint."""
+    arrays = {
+        USER: cases.users.astype("<i4"),
+        ITEM: cases.targets.astype("<i4"),
+        TIMESTAMP: cases.times.astype("<i8"),
+    }
+    pq.write_table(pa.table(arrays), path, compression="zstd")
+    return fingerprint.of_bytes([values.tobytes() for values in arrays.values()])
 
 
 def write_tables(log: InteractionLog, folder: Path) -> None:

@@ -1,8 +1,14 @@
 """What a query answers: plain records, the same in Python and as JSON."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from molar_retrieval.index import SparseVector, Vector
+
+Spans = Mapping[str, tuple[int, int]]
+"""First and one past the last dimension of each part of a score, by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +19,9 @@ class Recommendation:
         rank: Place in the answer, from 1.
         item_id: The item.
         title: Its title, or None where the catalogue has none.
-        score: Dot product of user and item vector.
-        parts: Addends of the score, by name.
+        score: Dot products of the user's and the item's vectors; that of a newcomer is lifted, see
+            :mod:`molar_retrieval.ranking.newcomers`.
+        parts: Addends of the score, by name; the lift is ``newcomer``.
         reasons: Why, in words.
         payload: Its attributes.
     """
@@ -58,15 +65,34 @@ class Answer:
         return result
 
 
-def split_score(user: Sequence[float], item: Sequence[float], spans: Mapping[str, tuple[int, int]]) -> dict[str, float]:
-    """The score's addends: the dot product over each range of dimensions.
+NOTHING = SparseVector((), ())
+
+
+def split_score(
+    user: Vector,
+    item: Vector,
+    spans: Spans,
+    sparse_user: SparseVector = NOTHING,
+    sparse_item: SparseVector = NOTHING,
+    sparse_spans: Spans | None = None,
+) -> dict[str, float]:
+    """The score's addends: the dot product over each range of dimensions, 0 where there is nothing.
 
     Args:
-        user: Aligned user vector.
-        item: Aligned item vector of the same length.
+        user: Dense user vector.
+        item: Dense item vector of the same length.
         spans: First and one past the last dimension of each part.
+        sparse_user: Sparse user vector.
+        sparse_item: Sparse item vector.
+        sparse_spans: The ranges of its parts.
     """
-    return {
+    parts = {
         name: sum(u * v for u, v in zip(user[start:stop], item[start:stop], strict=True))
         for name, (start, stop) in spans.items()
     }
+    found = dict(zip(sparse_item.indices, sparse_item.values, strict=True))
+    for name, (start, stop) in (sparse_spans or {}).items():
+        first, last = bisect_left(sparse_user.indices, start), bisect_left(sparse_user.indices, stop)
+        own = zip(sparse_user.indices[first:last], sparse_user.values[first:last], strict=True)
+        parts[name] = sum((value * found[index] for index, value in own if index in found), 0.0)
+    return parts

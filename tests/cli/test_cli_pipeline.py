@@ -40,13 +40,54 @@ def test_a_second_run_finds_everything_done(molar, copy, trained):
     assert "popularity" in align.stdout
 
 
-def test_align_json_holds_scores_and_curve(molar, copy):
+def test_align_json_holds_scores_and_curve_and_the_table_the_weights(molar, copy):
     report = json.loads(molar("align", "--workspace", copy, "--json").stdout)
-    assert set(report["scores"]) == {"popularity", "ALS", "content tower", "collaborative tower", "aligned"}
+    parts = {"sequence", "linear", "neighbours", "trend", "collaborative", "content"}
+    assert set(report["scores"]) == {"popularity", "ALS", "aligned", *parts}
+    assert set(report["facts"]["weights"]) == parts
     assert len(report["curve"]) == SMALL_ALIGNMENT["epochs"]
-    best = max(epoch["ndcg"] for epoch in report["curve"])
-    assert report["scores"]["aligned"]["ndcg@10"] == pytest.approx(best)
-    assert report["scores"]["aligned"]["ndcg@10"] >= report["scores"]["collaborative tower"]["ndcg@10"]
+    best = max(report["curve"], key=lambda epoch: epoch["ndcg"])
+    assert report["facts"]["best_epoch"] == best["epoch"]
+    assert set(best["towers"]) == {"collaborative", "content"}
+    assert report["scores"]["aligned"]["ndcg@10"] >= max(report["scores"][part]["ndcg@10"] for part in parts)
+    table = molar("align", "--workspace", copy).stdout
+    for name, words in (("sequence", "what follows what"), ("collaborative", "collaborative tower")):
+        (line,) = [line for line in table.splitlines() if words in line]
+        assert f"{report['facts']['weights'][name]:.3g}" in line
+    assert "no training interactions" in table
+
+
+def test_an_instant_alignment_trains_nothing_and_answers(molar, copy, trained):
+    done = molar("align", "--preset", "instant", "--workspace", copy)
+    assert done.returncode == 0, done.stderr
+    assert "nothing trained, only counted" in done.stdout
+    assert "content neighbours" in done.stdout
+    assert "tower" not in done.stdout
+    assert "epoch" not in done.stderr
+    answer = json.loads(molar("query", "--user", trained.user, "--workspace", copy, "--json").stdout)
+    assert len(answer["items"]) == 10
+    for item in answer["items"]:
+        assert sum(item["parts"].values()) == pytest.approx(item["score"], abs=1e-3)
+        assert not {"collaborative", "content"} & set(item["parts"])
+    refused = molar("align", "--preset", "instand", "--workspace", copy)
+    assert refused.returncode == 2
+    assert "instant" in refused.stderr
+
+
+def test_an_unknown_expert_is_refused_with_those_there_are(molar, copy):
+    (copy.parent / "molar.toml").write_text('[align]\nexperts = ["sequense"]\n')
+    done = molar("align", "--workspace", copy)
+    assert done.returncode == 2
+    assert "'sequense'" in done.stderr
+    assert "'sequence'" in done.stderr
+
+
+def test_neither_towers_nor_experts_is_refused(molar, copy):
+    (copy.parent / "molar.toml").write_text("[align]\ntowers = []\nexperts = []\n")
+    done = molar("align", "--workspace", copy)
+    assert done.returncode == 2
+    assert "no tower and no expert" in done.stderr
+    assert "experts" in done.stderr.splitlines()[1]
 
 
 def test_cf_alone(molar, copy):

@@ -1,10 +1,20 @@
-"""Shapes, causality, padding and the score's split of the post-alignment network."""
+"""Shapes, causality, padding and the item sides of the post-alignment network."""
 
 import numpy as np
 import pytest
 import torch
 
-from molar_retrieval.alignment.network import History, PostAlignment, TowerShape, _Lookup, time_gaps
+from molar_retrieval.alignment.encode import item_sides
+from molar_retrieval.alignment.network import (
+    ContentMap,
+    History,
+    PostAlignment,
+    TowerShape,
+    _Lookup,
+    time_gaps,
+    tower_shapes,
+)
+from molar_retrieval.config import AlignSettings
 
 
 @pytest.fixture(autouse=True)
@@ -15,9 +25,9 @@ def _one_thread():
 
 @pytest.fixture
 def network():
-    shape = TowerShape(dim=16, blocks=2, heads=2, history=12, dropout=0.3)
-    made = PostAlignment(shape, shape, 30, torch.randn(30, 7), 5).eval()
-    for tower in (made.collaborative, made.content):
+    shapes = {"collaborative": TowerShape(64, 2, 12, 0.3), "content": TowerShape(24, 1, 12, 0.3)}
+    made = PostAlignment(shapes, 30, torch.randn(30, 7), 5).eval()
+    for tower in made.towers.values():
         torch.nn.init.normal_(tower.position_bias)
         torch.nn.init.normal_(tower.time_bias)
     return made
@@ -28,31 +38,45 @@ def history(items, times):
     return History(items, time_gaps(times), torch.tensor([items.shape[1]] * len(items)))
 
 
+def encode(network, items, times):
+    return list(network.users(history(items, times)).values())
+
+
 def test_the_future_changes_nothing_before_it(network):
-    one = network.users(history([[3, 4, 5, 6, 7]], [[0, 9, 20, 400, 5000]]))
-    other = network.users(history([[3, 4, 5, 29, 1]], [[0, 9, 20, 401, 99999]]))
+    one = encode(network, [[3, 4, 5, 6, 7]], [[0, 9, 20, 400, 5000]])
+    other = encode(network, [[3, 4, 5, 29, 1]], [[0, 9, 20, 401, 99999]])
+    assert [tuple(v.shape) for v in one] == [(1, 5, 64), (1, 5, 24)]
     for left, right in zip(one, other, strict=True):
         assert torch.allclose(left[:, :3], right[:, :3], atol=1e-6)
         assert not torch.allclose(left[:, 3:], right[:, 3:], atol=1e-3)
 
 
 def test_padding_changes_nothing(network):
-    alone = network.users(history([[3, 4, 5]], [[0, 9, 20]]))
-    padded = network.users(history([[3, 4, 5, 0, 0], [9, 8, 7, 6, 5]], [[0, 9, 20, 20, 20], [1, 2, 3, 4, 5]]))
+    alone = encode(network, [[3, 4, 5]], [[0, 9, 20]])
+    padded = encode(network, [[3, 4, 5, 0, 0], [9, 8, 7, 6, 5]], [[0, 9, 20, 20, 20], [1, 2, 3, 4, 5]])
     for left, right in zip(alone, padded, strict=True):
         assert torch.allclose(left[0], right[0, :3], atol=1e-5)
 
 
 def test_order_and_time_matter(network):
-    base = network.users(history([[3, 4, 5]], [[0, 10, 20]]))[0][0, -1]
-    assert not torch.allclose(base, network.users(history([[4, 3, 5]], [[0, 10, 20]]))[0][0, -1], atol=1e-3)
-    assert not torch.allclose(base, network.users(history([[3, 4, 5]], [[0, 10, 90000]]))[0][0, -1], atol=1e-3)
+    base = encode(network, [[3, 4, 5]], [[0, 10, 20]])
+    for other in (([[4, 3, 5]], [[0, 10, 20]]), ([[3, 4, 5]], [[0, 10, 90000]])):
+        for left, right in zip(base, encode(network, *other), strict=True):
+            assert not torch.allclose(left[0, -1], right[0, -1], atol=1e-3)
 
 
 def test_only_time_differences_matter(network):
-    early = network.users(history([[3, 4, 5]], [[0, 10, 20]]))
-    late = network.users(history([[3, 4, 5]], [[978300000, 978300010, 978300020]]))
+    early = encode(network, [[3, 4, 5]], [[0, 10, 20]])
+    late = encode(network, [[3, 4, 5]], [[978300000, 978300010, 978300020]])
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(early, late, strict=True))
+
+
+def test_a_tower_without_blocks_reads_the_last_item_alone():
+    network = PostAlignment({"content": TowerShape(8, 0, 6, 0.0)}, 30, torch.randn(30, 7), 5).eval()
+    one = encode(network, [[3, 4, 5]], [[0, 10, 20]])[0]
+    other = encode(network, [[9, 8, 5]], [[0, 1, 20]])[0]
+    assert torch.equal(one[0, -1], other[0, -1])
+    assert not torch.allclose(one[0, 0], other[0, 0], atol=1e-3)
 
 
 def test_time_gaps_grow_in_octaves_and_never_look_forward():
@@ -68,3 +92,54 @@ def test_lookup_and_its_gradient():
     index = torch.from_numpy(np.random.default_rng(0).integers(0, 6, (2, 4, 4)))
     assert torch.equal(_Lookup.apply(table, index), table[index].permute(3, 0, 1, 2))
     assert torch.autograd.gradcheck(lambda t: _Lookup.apply(t, index), table)
+
+
+@pytest.mark.parametrize(("dim", "heads"), [(8, 1), (24, 1), (64, 2), (72, 2), (96, 3), (120, 3), (256, 8)])
+def test_heads_divide_the_width(dim, heads):
+    shape = TowerShape(dim, 1, 5, 0.0)
+    assert shape.heads == heads
+    network = PostAlignment({"collaborative": shape}, 6, torch.zeros(6, 2), 3)
+    assert encode(network, [[1, 2]], [[0, 1]])[0].shape == (1, 2, dim)
+
+
+def test_shapes_are_those_of_the_towers_that_are_named():
+    settings = AlignSettings(dim=32, content_dim=16, blocks=3, content_blocks=0, history=9, dropout=0.1)
+    both = tower_shapes(settings)
+    assert both == {"collaborative": TowerShape(32, 3, 9, 0.1), "content": TowerShape(16, 0, 9, 0.1)}
+    assert list(tower_shapes(settings.model_copy(update={"towers": ("content",)}))) == ["content"]
+    assert tower_shapes(settings.model_copy(update={"towers": ()})) == {}
+    for open_size in ("dim", "history"):
+        with pytest.raises(ValueError, match="open"):
+            tower_shapes(settings.model_copy(update={open_size: None}))
+
+
+def test_a_network_has_only_what_its_towers_need():
+    shape = TowerShape(8, 1, 6, 0.0)
+    alone = PostAlignment({"collaborative": shape}, 30, torch.randn(30, 7), 5)
+    assert not any("content" in name or "project" in name for name in alone.state_dict())
+    other = PostAlignment({"content": shape}, 30, torch.randn(30, 7), 5)
+    assert not any("collaborative" in name for name in other.state_dict())
+    assert "items.content.features" not in other.state_dict(), "they are stored once, by the model"
+    assert not list(PostAlignment({}, 30, torch.randn(30, 7), 5).parameters())
+
+
+def test_items_of_a_content_tower_are_their_features_at_one_pace():
+    features = torch.nn.functional.normalize(torch.randn(20, 9), dim=1)
+    features[4] = 0
+    side = ContentMap(features, 6)
+    expected = 3 * features @ side.project.weight.T
+    assert torch.allclose(side(), expected, atol=1e-6)
+    assert torch.allclose(side(torch.tensor([[7, 4]]))[0], expected[[7, 4]], atol=1e-6)
+    assert not side()[4].any()
+
+
+def test_item_sides_are_centred_on_warm_items_and_zero_elsewhere(network):
+    warm = np.ones(30, bool)
+    warm[[2, 9]] = False
+    table = network.items["collaborative"].weight.detach().numpy().copy()
+    sides = item_sides(network, warm)
+    np.testing.assert_allclose(sides["collaborative"][warm], table[warm] - table[warm].mean(0), atol=1e-6)
+    assert not sides["collaborative"][[2, 9]].any()
+    np.testing.assert_array_equal(sides["content"], network.items["content"]().detach().numpy())
+    assert np.array_equal(network.items["collaborative"].weight.detach().numpy(), table), "the network stays as it is"
+    assert not item_sides(network, np.zeros(30, bool))["collaborative"].any()

@@ -5,6 +5,9 @@ import pytest
 import torch
 
 from molar_retrieval.alignment import checkpoint, conditioning
+from molar_retrieval.alignment.encode import encode_users
+from molar_retrieval.alignment.newcomers import WITHHELD, folds
+from molar_retrieval.alignment.parts import Dense
 from molar_retrieval.alignment.training import Trainer, TrainingData, train, validate
 from molar_retrieval.alignment.validation import Cases, ndcg
 from molar_retrieval.collaborative.als import fit
@@ -15,8 +18,8 @@ from molar_retrieval.interactions import InteractionLog, holdout_last
 
 N_ITEMS = 60
 SMALL = AlignSettings(
-    dim=16, blocks=1, content_blocks=1, history=12, epochs=3, batch_tokens=256, negatives=40, threads=1,
-    precision="float32", device="cpu", learning_rate=5e-3, dropout=0.1,
+    dim=16, content_dim=16, blocks=1, content_blocks=1, history=12, epochs=3, batch_tokens=256, negatives=40,
+    threads=1, precision="float32", device="cpu", learning_rate=5e-3, dropout=0.1,
 )  # fmt: skip
 
 
@@ -45,9 +48,12 @@ def data():
     angle = 2 * np.pi * np.arange(N_ITEMS) / N_ITEMS
     circle = np.stack([np.cos(angle), np.sin(angle), np.cos(3 * angle), np.sin(3 * angle)], 1).astype(np.float32)
     features = conditioning.fit(circle, [Block("content", 0, 4)], 4)(circle)
-    cases = Cases(split.training, split.users.astype(np.int64), split.targets.astype(np.int64), np.ones(N_ITEMS, bool))
     factors = fit(split.training, CFSettings(factors=8, iterations=3))
-    return TrainingData(split.training, cases, features, factors)
+    return TrainingData(split.training, Cases.of(split), features, factors)
+
+
+def changed(**values):
+    return SMALL.model_copy(update=values)
 
 
 def weights(network):
@@ -59,23 +65,108 @@ def equal(left, right):
 
 
 def without_time(story):
-    return [(e.epoch, e.loss, e.ndcg, e.recall, e.collaborative, e.content, tuple(e.weights)) for e in story.epochs]
+    return [(e.epoch, e.loss, e.ndcg, e.recall, e.towers) for e in story.epochs]
 
 
 def test_both_towers_learn_the_walk(data, tmp_path):
-    network, story = train(data, SMALL.model_copy(update={"epochs": 8}), tmp_path, "run")
-    final = validate(network, data, "float32")
+    network, story = train(data, changed(epochs=8), tmp_path, "run")
+    final = {name: ndcg(rank) for name, rank in validate(network, data, "float32").items()}
     chance = np.mean([1 / np.log2(1 + r) if r <= 10 else 0 for r in range(1, N_ITEMS + 1)])
-    assert ndcg(final.collaborative) > 3 * chance
-    assert ndcg(final.content) > 2 * chance
-    assert ndcg(final.together) >= max(ndcg(final.collaborative), ndcg(final.content))
+    assert final["collaborative"] > 3 * chance
+    assert final["content"] > 2 * chance
+    assert final["towers"] >= max(final["collaborative"], final["content"])
     assert story.epochs[-1].loss < story.epochs[0].loss
+    assert story.best.ndcg == max(e.ndcg for e in story.epochs) == final["towers"], "the weights are the best epoch's"
+    assert story.best.towers == {name: final[name] for name in ("collaborative", "content")}
+
+
+@pytest.mark.parametrize("helpful", [True, False])
+def test_an_epoch_is_worth_its_best_sum(data, monkeypatch, helpful):
+    """A content tower that knows nothing, or knows better, at any of the weights that are tried."""
+    random = np.random.default_rng(0)
+    count = len(data.cases)
+    known = {name: random.normal(size=(count, N_ITEMS)).astype(np.float32) for name in ("collaborative", "content")}
+    for name, signal in (("collaborative", 2.0), ("content", 2.0 if helpful else -9.0)):
+        known[name][np.arange(count), data.cases.targets] += signal
+    parts = {name: Dense(table, np.eye(N_ITEMS, dtype=np.float32)) for name, table in known.items()}
+    monkeypatch.setattr("molar_retrieval.alignment.training.tower_parts", lambda *_: parts)
+    found = {name: ndcg(rank) for name, rank in validate(None, data, "float32").items()}
+    if helpful:
+        assert found["towers"] > 1.05 * max(found["collaborative"], found["content"])
+    else:
+        assert found["towers"] == found["collaborative"]
+
+
+def test_the_content_tower_is_not_asked_about_what_is_withheld(data):
+    """Neither as what came next nor among what did not; a table, which knows nothing of other items, is."""
+    torch.manual_seed(0)
+    trainer = Trainer(data, SMALL, "run")
+    withheld = folds(data.warm, 0) == WITHHELD
+    assert 0 < withheld.sum() < N_ITEMS
+    rows = torch.arange(N_ITEMS)
+    states = {name: torch.randn(N_ITEMS, 16) for name in ("collaborative", "content")}
+    before = {name: trainer._next_item(name, states[name], rows, rows).item() for name in states}
+    open_rows = rows[torch.from_numpy(~withheld)]
+    full = torch.nn.functional.cross_entropy(
+        states["content"][open_rows] @ trainer.network.items["content"](open_rows).T, torch.arange(len(open_rows))
+    )
+    assert before["content"] == pytest.approx(full.item(), rel=1e-4)
+    with torch.no_grad():
+        trainer.network.items["content"].features[torch.from_numpy(withheld)] = 50.0
+        trainer.network.items["collaborative"].weight[torch.from_numpy(withheld)] = 50.0
+    after = {name: trainer._next_item(name, states[name], rows, rows).item() for name in states}
+    assert after["content"] == before["content"]
+    assert after["collaborative"] != pytest.approx(before["collaborative"], rel=0.1)
+
+
+def test_a_step_in_which_everything_is_withheld_is_no_trouble(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("molar_retrieval.alignment.training.folds", lambda warm, seed: np.zeros(len(warm), np.int64))
+    network, story = train(data, changed(towers=("content",), align_weight=0.0, epochs=1), tmp_path, "run")
+    assert story.epochs[0].loss == 0
+    assert all(torch.isfinite(p).all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("tower", ["collaborative", "content"])
+def test_one_tower_alone_is_trained_and_judged_by_itself(data, tmp_path, tower):
+    network, story = train(data, changed(towers=(tower,), epochs=4, align_weight=0.3), tmp_path, "run")
+    assert list(network.shapes) == [tower]
+    found = validate(network, data, "float32")
+    assert found["towers"].tolist() == found[tower].tolist()
+    assert story.best.towers == {tower: story.best.ndcg}
+    chance = np.mean([1 / np.log2(1 + r) if r <= 10 else 0 for r in range(1, N_ITEMS + 1)])
+    assert story.best.ndcg > 1.5 * chance
+
+
+def test_without_towers_nothing_is_trained_or_written(data, tmp_path):
+    network, story = train(data, changed(towers=()), tmp_path, "run")
+    assert story.epochs == []
+    assert story.best is None
+    assert not list(network.parameters())
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
+
+
+def test_training_stops_when_the_score_stays_down(data, tmp_path, monkeypatch):
+    course = iter([0.1, 0.3, 0.2, 0.3, 0.29, 0.5])
+    epoch = Trainer.epoch
+
+    def scored(self, progress):
+        epoch(self, progress)
+        self.story.epochs[-1] = checkpoint.EpochScore(len(self.story.epochs), 1.0, next(course), 0.0, {}, 0.0)
+        kept.append(weights(self.network))
+        return self.story.epochs[-1]
+
+    kept = []
+    monkeypatch.setattr(Trainer, "epoch", scored)
+    network, story = train(data, changed(epochs=10, patience=2), tmp_path, "run")
+    assert [e.ndcg for e in story.epochs] == [0.1, 0.3, 0.2, 0.3], "an equal score is no better"
+    assert story.best.epoch == 2
+    assert equal(weights(network), kept[1])
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(data, tmp_path):
     runs = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        network, story = train(data, SMALL.model_copy(update={"seed": seed}), tmp_path / name, "run")
+        network, story = train(data, changed(seed=seed), tmp_path / name, "run")
         runs.append((weights(network), without_time(story)))
     assert equal(runs[0][0], runs[1][0])
     assert runs[0][1] == runs[1][1]
@@ -106,13 +197,15 @@ def test_a_killed_run_continues_as_if_undisturbed(data, tmp_path, monkeypatch, a
     with pytest.raises(Killed):
         train(data, SMALL, tmp_path / "b", "run")
     monkeypatch.undo()
-    continued, other = train(data, SMALL, tmp_path / "b", "run")
+    told = []
+    continued, other = train(data, SMALL, tmp_path / "b", "run", on_epoch=told.append)
     assert equal(weights(network), weights(continued))
     assert without_time(story) == without_time(other)
+    assert [score.epoch for score in told] == [1, 2, 3], "the curve is shown from its beginning"
 
 
 def test_a_checkpoint_of_another_run_is_not_continued(data, tmp_path):
-    one = SMALL.model_copy(update={"epochs": 1})
+    one = changed(epochs=1)
     train(data, one, tmp_path / "a", "run")
     trainer = Trainer(data, one, "other run")
     assert checkpoint.load(tmp_path / "a", "other run", trainer.network, trainer.optimiser).epochs == []
@@ -122,27 +215,64 @@ def test_the_process_keeps_its_own_random_state(data, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train(data, SMALL.model_copy(update={"epochs": 1}), tmp_path / "a", "run")
+    train(data, changed(epochs=1), tmp_path / "a", "run")
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_the_item_table_starts_from_the_factors(data):
-    table = Trainer(data, SMALL, "run").network.item_table.detach().numpy()[:, :8]
+    table = Trainer(data, SMALL, "run").network.items["collaborative"].weight.detach().numpy()[:, :8]
     factors = data.factors.items
     warm = data.warm
     cosine = (table[warm] * factors[warm]).sum(1) / np.linalg.norm(table[warm], axis=1)
     assert np.allclose(cosine / np.linalg.norm(factors[warm], axis=1), 1, atol=1e-4)
 
 
-def test_items_without_interactions_have_no_collaborative_part(data, tmp_path):
+def test_a_narrow_item_table_keeps_the_principal_part_of_the_factors(data):
+    wide = fit(data.log, CFSettings(factors=24, iterations=3))
+    narrow = TrainingData(data.log, data.cases, data.features, wide)
+    table = Trainer(narrow, changed(dim=8), "run").network.items["collaborative"].weight.detach().numpy()
+    _, values, axes = np.linalg.svd(wide.items[data.warm], full_matrices=False)
+    expected = wide.items[data.warm] @ axes[:8].T
+    got, want = table[data.warm] @ table[data.warm].T, expected @ expected.T
+    np.testing.assert_allclose(got / np.linalg.norm(got), want / np.linalg.norm(want), atol=1e-5)
+    assert np.sqrt((table[data.warm] ** 2).mean()) == pytest.approx(0.1, rel=1e-4)
+    assert values[7] > 0
+
+
+def test_items_without_interactions_keep_a_random_start(data):
     cold = 7
     log = data.log.select(data.log.item != cold)
-    cases = Cases(log, data.cases.users, data.cases.targets, data.cases.candidates)
-    without = TrainingData(log, cases, data.features, fit(log, CFSettings(factors=8, iterations=3)))
-    network, _ = train(without, SMALL.model_copy(update={"epochs": 1}), tmp_path / "a", "run")
-    from molar_retrieval.alignment.encode import item_sides
+    factors = fit(log, CFSettings(factors=8, iterations=3))
+    table = Trainer(TrainingData(log, data.cases, data.features, factors), SMALL, "run").network.items["collaborative"]
+    plain = Trainer(data, changed(als_start=False), "run").network.items["collaborative"]
+    assert torch.equal(table.weight[cold], plain.weight[cold])
+    assert not torch.equal(table.weight[cold + 1], plain.weight[cold + 1])
 
-    collaborative, content = item_sides(network, without.warm)
-    assert not collaborative[cold].any()
-    assert content[cold].any()
-    assert np.allclose(collaborative[without.warm].mean(0), 0, atol=1e-6)
+
+def test_users_are_encoded_each_alone_as_in_a_batch(data, monkeypatch):
+    network = Trainer(data, SMALL, "run").network
+    random = np.random.default_rng(0)
+    items = [random.integers(0, N_ITEMS, length) for length in (3, 0, 20, 1, 12, 13)]
+    log = InteractionLog(
+        IdMap([str(n) for n in range(6)]),
+        IdMap([f"i{n}" for n in range(N_ITEMS)]),
+        np.concatenate([[0], np.cumsum([len(h) for h in items])]).astype(np.int64),
+        np.concatenate(items).astype(np.int32),
+        np.arange(49, dtype=np.int64) * 5000,
+    )
+    rows = np.array([4, 2, 1, 2, 0, 5, 3])
+    together = encode_users(network, log, rows, precision="float32")
+    monkeypatch.setattr("molar_retrieval.alignment.encode._TOKENS", 1)
+    for name, shape in (("collaborative", (7, 16)), ("content", (7, 16))):
+        assert together[name].shape == shape
+        alone = [encode_users(network, log, np.array([row]), precision="float32")[name][0] for row in rows]
+        np.testing.assert_allclose(together[name], alone, atol=1e-5)
+        assert not together[name][2].any(), "nothing is known of somebody without a history"
+        assert np.array_equal(together[name][1], together[name][3])
+    latest = log.select(np.arange(49) >= 3 + 20 - 12)  # the last 12 of the third history, and what follows it
+    np.testing.assert_allclose(
+        encode_users(network, latest, np.array([2]), precision="float32")["content"][0],
+        together["content"][1],
+        atol=1e-5,
+    )
+    assert network.training, "it is put back"

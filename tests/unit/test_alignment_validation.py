@@ -2,59 +2,78 @@
 
 import numpy as np
 import pytest
+from alignment_tasks import cases_of, random_cases, rank_by_hand
+from eval_model_tasks import log_of
 
 from molar_retrieval.alignment import validation
-from molar_retrieval.alignment.validation import Cases, Part, ndcg, ranks, recall
-from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions import InteractionLog
-
-
-def cases_of(histories, targets, n_items, candidates=None):
-    lengths = [len(h) for h in histories]
-    log = InteractionLog(
-        IdMap([f"u{n}" for n in range(len(histories))]),
-        IdMap([f"i{n}" for n in range(n_items)]),
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        np.concatenate(histories).astype(np.int32),
-        np.zeros(sum(lengths), np.int64),
-    )
-    allowed = np.ones(n_items, bool) if candidates is None else candidates
-    return Cases(log, np.arange(len(histories)), np.asarray(targets, np.int64), allowed)
-
-
-def by_hand(cases, scores):
-    result = []
-    for row, (user, target) in enumerate(zip(cases.users, cases.targets, strict=True)):
-        seen = set(cases.log.history(user).tolist())
-        rivals = [i for i in range(scores.shape[1]) if i not in seen and cases.candidates[i]]
-        own = scores[row, target]
-        result.append(sum(scores[row, i] >= own for i in rivals) if target in rivals else scores.shape[1])
-    return result
+from molar_retrieval.alignment.validation import Cases, gains, means, ndcg, ranks, recall, sample
+from molar_retrieval.interactions import Holdout
 
 
 @pytest.mark.parametrize("block", [1, 7, 10_000])
 def test_ranks_are_those_of_sorting_by_hand(monkeypatch, block):
-    monkeypatch.setattr(validation, "_SCORES_PER_BLOCK", block * 20)
-    random = np.random.default_rng(0)
-    histories = [random.choice(20, random.integers(1, 9), replace=False) for _ in range(15)]
-    targets = [next(i for i in random.permutation(20) if i not in h) for h in histories]
-    candidates = random.random(20) > 0.1
-    cases = cases_of(histories, targets, 20, candidates)
-    left = Part(random.normal(size=(15, 4)).astype(np.float32), random.normal(size=(20, 4)).astype(np.float32))
-    right = Part(random.normal(size=(15, 3)).astype(np.float32), random.normal(size=(20, 3)).astype(np.float32))
-    got = ranks(cases, [left, right], [(1.0, 0.0), (0.5, 2.0)])
-    assert got[0].tolist() == by_hand(cases, left.users @ left.items.T)
-    assert got[1].tolist() == by_hand(cases, 0.5 * left.users @ left.items.T + 2 * right.users @ right.items.T)
+    monkeypatch.setattr(validation, "SCORES_PER_BLOCK", block * 20)
+    cases = random_cases(40, 20, 0)
+    scores = np.random.default_rng(1).integers(0, 8, (40, 20)).astype(np.float32)  # with ties
+    asked = []
+
+    def scoring(rows):
+        asked.append(rows.stop - rows.start)
+        return scores[rows].copy()
+
+    found = ranks(cases, scoring)
+    assert found.tolist() == rank_by_hand(cases, scores)
+    assert 21 in found, "some target is hidden or no candidate"
+    assert sum(asked) == 40
+    assert max(asked) == min(block, 40)
+
+
+def test_a_user_with_several_cases_hides_the_same_for_each():
+    cases = cases_of([[0, 1], [2], [3, 3, 4]], [5, 6, 5, 0], 8, users=[2, 0, 0, 1])
+    hidden = cases.hidden(slice(0, 4))
+    assert [np.flatnonzero(row).tolist() for row in hidden] == [[3, 4], [0, 1], [0, 1], [2]]
+    part = cases.select(np.array([3, 0]))
+    assert [np.flatnonzero(row).tolist() for row in part.hidden(slice(0, 2))] == [[2], [3, 4]]
+    assert np.flatnonzero(cases.hidden(slice(1, 2))[0]).tolist() == [0, 1]
+
+
+def test_a_case_after_an_empty_history_hides_nothing_but_what_is_no_candidate():
+    candidates = np.array([True, False, True])
+    assert cases_of([[], [2]], [0, 0], 3, candidates=candidates).hidden(slice(0, 2)).tolist() == [
+        [False, True, False],
+        [False, True, True],
+    ]
 
 
 def test_a_model_without_an_opinion_wins_nothing():
     cases = cases_of([[0], [1]], [5, 6], 50)
-    flat = Part(np.ones((2, 1), np.float32), np.zeros((50, 1), np.float32))
-    assert ranks(cases, [flat], [(1.0,)]).tolist() == [[49, 49]]
+    assert ranks(cases, lambda block: np.zeros((2, 50), np.float32)).tolist() == [49, 49]
+
+
+def test_cases_of_a_holdout_keep_users_targets_and_times_together():
+    log = log_of([[1, 2], [3, 4], [5]], 9)
+    split = Holdout(log, np.array([0, 0, 2], np.int32), np.array([7, 8, 6], np.int32), np.array([50, 60, 70]))
+    cases = Cases.of(split)
+    assert (cases.users.tolist(), cases.targets.tolist(), cases.times.tolist()) == ([0, 0, 2], [7, 8, 6], [50, 60, 70])
+    assert cases.candidates.all()
+    part = cases.select(np.array([2, 1]))
+    assert (part.users.tolist(), part.targets.tolist(), part.times.tolist()) == ([2, 0], [6, 8], [70, 60])
+
+
+def test_a_sample_is_a_part_in_order_and_all_where_there_are_few():
+    cases = cases_of([[0]] * 30, np.arange(30) % 7 + 1, 9, times=np.arange(30))
+    part = sample(cases, 10, np.random.default_rng(0))
+    assert len(part) == 10
+    assert (np.diff(part.users) > 0).all()
+    assert part.times.tolist() == part.users.tolist()
+    assert sample(cases, 30, np.random.default_rng(0)).times.tolist() == list(range(30))
 
 
 def test_metrics_by_hand():
     rank = np.array([1, 3, 10, 11])
+    assert gains(rank).tolist() == pytest.approx([1, 0.5, 1 / np.log2(11), 0])
     assert ndcg(rank) == pytest.approx((1 + 0.5 + 1 / np.log2(11)) / 4)
     assert recall(rank) == 0.75
+    assert means(rank) == {"ndcg@10": ndcg(rank), "recall@10": 0.75}
     assert ndcg(np.array([], int)) == recall(np.array([], int)) == 0
+    assert ranks(cases_of([[1]], [2], 3, users=[0]).select(np.zeros(0, int)), lambda block: None).tolist() == []

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from settings_for_tests import SMALL_ALIGNMENT
 
-from molar_eval.evaluate import Evaluator
+from molar_eval.evaluate import Evaluator, best_baseline, rivals
 from molar_eval.gate import gate
 from molar_eval.leaks import peeks
 from molar_eval.models.base import Task
@@ -26,6 +27,7 @@ from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.experts import linear
 from molar_retrieval.workspace import Workspace
 
 MODELS = ("molar", "popularity", "content kNN", "molar (fast)", "no image", "no content tower")
@@ -50,7 +52,7 @@ def suite():
         name="small",
         description="All that a suite can hold, on a small shop.",
         models=MODELS,
-        fast={"align": {"epochs": 1}},
+        fast={"align": {**SMALL_ALIGNMENT, "towers": ["collaborative", "content"], "epochs": 1}},
         splits=[{"split": "temporal"}, {"split": "cold items", "models": ["molar", "content kNN"]}],
         cutoffs=(5, 10),
         resamples=200,
@@ -143,8 +145,25 @@ def test_the_served_index_loses_nothing_on_a_small_catalogue(finished):
     assert served.recall == 1
     assert served.metrics == pytest.approx(served.exact_metrics)
     assert served.milliseconds > 0
-    one_bit = next(cost for cost in others if cost.backend == "scan, 1 bit")
+    one_bit = next(cost for cost in others if cost.backend.endswith("scan, 1 bit"))
     assert one_bit.recall < 1
+    assert one_bit.settings["vectors"] == "aligned"
+
+
+def test_everything_meets_what_it_has_to_beat():
+    def judged(name, kind, score):
+        return SimpleNamespace(
+            model=SimpleNamespace(name=name, kind=kind), estimates={"m": SimpleNamespace(mean=score)}
+        )
+
+    part, other = judged("linear expert alone", "baseline", 0.2), judged("experts alone", "baseline", 0.1)
+    ours, fast = judged("molar", "ours", 0.3), judged("molar (fast)", "ours", 0.25)
+    rest = [judged("ALS", "baseline", 0.15), judged("no image", "ablation", 0.24)]
+    strongest = best_baseline([ours, fast, part, other, *rest], "m")
+    assert strongest == "linear expert alone", "the best of parts and baselines"
+    expected = {"molar": strongest, "molar (fast)": strongest, "ALS": strongest, "experts alone": "molar"}
+    assert rivals([ours, fast, part, other, *rest], strongest) == {**expected, "no image": "molar (fast)"}
+    assert rivals([other, *rest], "ALS") == {"experts alone": "ALS", "no image": "ALS"}
 
 
 def test_examples_show_what_was_listed(finished):
@@ -165,7 +184,9 @@ def test_molar_is_scored_as_the_recommender_answers(workspace, settings, tmp_pat
     scorer = Molar(workspace, tmp_path / "content", settings).fit(task, 0)
     training = np.diff(split.training.offsets)
     cases = replace(everything, length=training[everything.user])
-    scores = scorer.scores(cases.inputs())
+    allowed = np.ones((len(cases), log.n_items), bool)
+    allowed[cases.seen().user, cases.seen().item] = False
+    scores = scorer.finish(scorer.scores(replace(cases.inputs(), asked_at=None)), allowed)
     from molar_indexes.assemble import publish_generation
 
     publish_generation(scorer.workspace, settings.index).close()
@@ -256,9 +277,7 @@ def test_a_log_of_days_gets_the_split_for_days(workspace, suite, settings):
 
 
 def test_what_a_model_cannot_do_is_said_and_left_out(workspace, suite, settings, monkeypatch):
-    from molar_eval.models import ease
-
-    monkeypatch.setattr(ease, "MAX_ITEMS", 10)
+    monkeypatch.setattr(linear, "MAX_ITEMS", 10)
     plan = suite.model_copy(update={"models": ("popularity", "EASE"), "splits": suite.splits[:1], "index": False})
     result = Evaluator(workspace, plan, settings).run()
     assert [m.name for m in result.report.splits[0].models] == ["popularity"]
@@ -266,7 +285,7 @@ def test_what_a_model_cannot_do_is_said_and_left_out(workspace, suite, settings,
 
 
 def test_every_suite_beside_the_package_loads():
-    assert names() == ["cold", "paper", "quick", "temporal"]
+    assert names() == ["alignment-last-day", "alignment-loo", "cold", "paper", "quick", "temporal"]
     for name in names():
         assert load(name).name == name
 

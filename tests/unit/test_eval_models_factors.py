@@ -5,29 +5,18 @@ import pytest
 from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 from scipy.optimize import minimize
 
-from molar_eval.models import ease
 from molar_eval.models.als import ALS, fold_in_als
 from molar_eval.models.bpr import BPR, fold_in
-from molar_eval.models.ease import EASE, solve
-from molar_eval.models.histories import binary
+from molar_eval.models.ease import EASE
 from molar_retrieval.collaborative import als
 from molar_retrieval.config import CFSettings
-from molar_retrieval.errors import DataError
+from molar_retrieval.experts.histories import binary
+from molar_retrieval.experts.linear import solve
 
 
 @pytest.fixture(scope="module")
 def task():
     return leave_one_out(walks(users=120))[0]
-
-
-def test_ease_is_ridge_regression_on_all_other_items(task):
-    taken = binary(task.training).toarray()[:, :20].astype(np.float64)
-    weights = solve((taken.T @ taken).astype(np.float32), 7.0)
-    for item in range(20):
-        others = np.delete(taken, item, axis=1)
-        ridge = np.linalg.solve(others.T @ others + 7 * np.eye(19), others.T @ taken[:, item])
-        np.testing.assert_allclose(np.delete(weights[:, item], item), ridge, rtol=1e-3, atol=1e-5)
-    assert (np.diag(weights) == 0).all()
 
 
 def test_ease_scores_with_binary_histories(task):
@@ -39,17 +28,6 @@ def test_ease_scores_with_binary_histories(task):
     weights = np.zeros((N_ITEMS, N_ITEMS))
     weights[np.ix_(known, known)] = solve(gram[np.ix_(known, known)], 20)
     np.testing.assert_allclose(once[known], (weights[3] + weights[4])[known], rtol=1e-5, atol=1e-6)
-
-
-def test_ease_refuses_what_would_take_hours(task, monkeypatch):
-    monkeypatch.setattr(ease, "MAX_ITEMS", 27)
-    with pytest.raises(DataError, match="28 × 28"):
-        EASE().fit(task, 0)
-
-
-def test_ease_says_when_there_is_no_solution():
-    with pytest.raises(DataError, match="positive definite"):
-        solve(np.array([[1, 2], [2, 1]], np.float32), 0.1)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 12.0])

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molar_indexes import edge
+from molar_indexes import edge_layout
 from molar_indexes.backends import BACKENDS, Backend, build_index, open_index
+from molar_indexes.edge_search import EdgeIndex
 from molar_retrieval.errors import BackendError, SettingsError, StaleArtefactError
 from molar_retrieval.expressions import Between, Equals
-from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 
 DIM = 32
 
@@ -22,20 +23,25 @@ def shop(n: int) -> tuple[np.ndarray, list[IndexItem]]:
     rng = np.random.default_rng(5)
     centres = rng.normal(size=(20, DIM))
     matrix = (centres[rng.integers(0, 20, n)] + rng.normal(size=(n, DIM))).astype(np.float32)
-    items = [IndexItem(r, str(r), {"v": v.tolist()}, {"half": r % 2, "p": r / n}) for r, v in enumerate(matrix)]
+    items = [
+        IndexItem(
+            r, str(r), {"v": v.tolist()}, {"half": r % 2, "p": r / n}, {"s": SparseVector([r % 50], [1.0 + r / n])}
+        )
+        for r, v in enumerate(matrix)
+    ]
     return matrix, items
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, edge.EdgeIndex]:
+def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, EdgeIndex]:
     """An index that is small enough for a test, with a graph all the same."""
     folder = tmp_path_factory.mktemp("graph") / "i"
     matrix, items = shop(3000)
-    spec = IndexSpec({"v": DIM}, {"half": "integer", "p": "float"})
+    spec = IndexSpec({"v": DIM}, {"half": "integer", "p": "float"}, sparse=("s",))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edge, "FULL_SCAN_KB", 10)
+        patch.setattr(edge_layout, "FULL_SCAN_KB", 10)
         build_index(folder, "edge", spec, items)
-        return matrix, edge.EdgeIndex(folder, spec)
+        return matrix, EdgeIndex(folder, spec)
 
 
 @pytest.mark.parametrize(
@@ -43,9 +49,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, edge.Ed
     [(None, 0), (None, 165), (None, 1500), (Equals("half", 1), 165), (Between("p", lt=0.3), 0)],
     ids=str,
 )
-def test_recall_of_the_graph(
-    graph: tuple[np.ndarray, edge.EdgeIndex], where: Equals | Between | None, hidden: int
-) -> None:
+def test_recall_of_the_graph(graph: tuple[np.ndarray, EdgeIndex], where: Equals | Between | None, hidden: int) -> None:
     matrix, index = graph
     rng = np.random.default_rng(1)
     found = []
@@ -66,10 +70,27 @@ def test_recall_of_the_graph(
     assert np.mean(found) >= 0.97
 
 
-def test_the_graph_still_finds_everything(graph: tuple[np.ndarray, edge.EdgeIndex]) -> None:
+def test_the_graph_still_finds_everything(graph: tuple[np.ndarray, EdgeIndex]) -> None:
     _, index = graph
     assert sorted(h.row for h in index.search("v", [1.0] * DIM, 5000)) == list(range(3000))
     assert len(index.search("v", [1.0] * DIM, 2999, exclude=range(2990))) == 10
+
+
+def test_recall_of_sums_over_the_graph(graph: tuple[np.ndarray, EdgeIndex]) -> None:
+    matrix, index = graph
+    rng, found = np.random.default_rng(2), []
+    for _ in range(20):
+        query, liked = matrix[rng.integers(0, 3000)], np.sort(rng.choice(50, 5, replace=False))
+        sums = matrix.astype(np.float64) @ query
+        sums[np.isin(np.arange(3000) % 50, liked)] += 30 * (
+            1 + np.flatnonzero(np.isin(np.arange(3000) % 50, liked)) / 3000
+        )
+        hits = index.search("v", query.tolist(), 20, plus={"s": SparseVector(liked.tolist(), [30.0] * 5)})
+        assert [h.score for h in hits] == pytest.approx(sums[[h.row for h in hits]], rel=1e-5)
+        found.append(len({h.row for h in hits} & set(np.argsort(-sums)[:20].tolist())) / 20)
+    assert np.mean(found) >= 0.97
+    plus = {"s": SparseVector([3], [1.0])}
+    assert sorted(h.row for h in index.search("v", [1.0] * DIM, 5000, plus=plus)) == list(range(3000))
 
 
 def test_spaces_and_signs_in_the_path(tmp_path: Path) -> None:
@@ -116,16 +137,19 @@ def test_an_unknown_backend_and_field_kind(tmp_path: Path) -> None:
 
 
 def test_asking_imports_nothing_heavy(tmp_path: Path) -> None:
-    spec = IndexSpec({"v": 2}, {"b": "keyword"})
-    build_index(tmp_path / "i", "edge", spec, [IndexItem(0, "a", {"v": [1.0, 0.0]}, {"b": "x"})])
+    spec = IndexSpec({"v": 2}, {"b": "keyword"}, sparse=("s",))
+    item = IndexItem(0, "a", {"v": [1.0, 0.0]}, {"b": "x"}, {"s": SparseVector([4], [3.0])})
+    build_index(tmp_path / "i", "edge", spec, [item])
     program = f"""
         import sys
         from pathlib import Path
         from molar_indexes.backends import open_index
         from molar_retrieval.expressions import Equals
-        from molar_retrieval.index import IndexSpec
-        index = open_index(Path({str(tmp_path / "i")!r}), "edge", IndexSpec({{"v": 2}}, {{"b": "keyword"}}))
-        assert index.search("v", [1.0, 1.0], 1, where=Equals("b", "x"))[0].item_id == "a"
+        from molar_retrieval.index import IndexSpec, SparseVector
+        spec = IndexSpec({{"v": 2}}, {{"b": "keyword"}}, sparse=("s",))
+        index = open_index(Path({str(tmp_path / "i")!r}), "edge", spec)
+        plus = {{"s": SparseVector([4], [2.0])}}
+        assert index.search("v", [1.0, 1.0], 1, where=Equals("b", "x"), plus=plus, vectors=["s"])[0].score == 7.0
         assert index.rows(["a"]) == [0] and index.fetch([0])
         heavy = {{"numpy", "torch", "pyarrow", "pydantic", "qdrant_client", "transformers", "scipy"}}
         assert not heavy & set(sys.modules), heavy & set(sys.modules)

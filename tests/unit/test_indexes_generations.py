@@ -7,21 +7,26 @@ import subprocess
 import sys
 import textwrap
 import time
+from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from molar_indexes import proof
+from molar_indexes.exact import ExactIndex
 from molar_indexes.generations import Generation, list_generations, open_generation, publish, rollback
-from molar_indexes.users import UserRecord
+from molar_indexes.users import UserRecord, UserStore
 from molar_indexes.verify import verify
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.workspace import Manifest, Workspace
 
-SPEC = IndexSpec({"aligned": 4, "content": 3, "cf": 2}, {"brand": "keyword", "new": "bool"})
+SPEC = IndexSpec(
+    {"aligned": 4, "newcomers": 4, "content": 3, "cf": 2}, {"brand": "keyword", "new": "bool"}, sparse=("partners",)
+)
 N = 60
 
 
@@ -30,18 +35,24 @@ def items(mark: int, n: int = N) -> Iterator[IndexItem]:
     for row in range(n):
         aligned = [float(mark), float(row), 1.0, 0.5]
         payload = {"brand": f"brand {row % 3}", "new": row % 2 == 0, "mark": mark, "none": None}
-        yield IndexItem(row, f"item {row}", {"aligned": aligned, "content": [1.0, float(row), 2.0]}, payload)
+        # The last three have no interactions, so no partners.
+        first, partners = ("aligned", {"partners": SparseVector([row, row + n], [0.1, 0.5])})
+        if row >= n - 3:
+            first, partners = "newcomers", {}
+        yield IndexItem(row, f"item {row}", {first: aligned, "content": [1.0, float(row), 2.0]}, payload, partners)
 
 
 def users(mark: int, n: int = N) -> Iterator[UserRecord]:
     for row in range(40):
-        yield UserRecord(f"user {row}", [1.0, 0.0, 0.0, float(mark)], [row % n, (row + mark) % n])
+        sparse = SparseVector([row, row + n], [1.0, 0.3])
+        yield UserRecord(f"user {row}", [1.0, 0.0, 0.0, float(mark)], [row % n, (row + mark) % n], sparse)
 
 
 def release(workspace: Workspace, mark: int = 1, backend: str = "edge", **more: Any) -> Generation:
     arguments: dict[str, Any] = {
         "items": items(mark), "users": users(mark), "popular": [(3, 9), (1, 4)], "inputs": {"alignment": f"a{mark}"},
         "parts": {"content": (0, 2), "collaborative": (2, 4)}, "settings": {"m": 16}, "facts": {"mark": mark},
+        "sparse_parts": {"linear": (0, N), "sequence": (N, 2 * N)}, "slots": 2,
     }  # fmt: skip
     return publish(workspace, backend=backend, spec=SPEC, **(arguments | more))
 
@@ -74,6 +85,8 @@ def test_what_is_published_can_be_opened(workspace: Workspace, backend: str) -> 
         assert generation.spec == SPEC
         assert generation.popular == [(3, 9), (1, 4)]
         assert generation.parts == {"content": (0, 2), "collaborative": (2, 4)}
+        assert generation.sparse_parts == {"linear": (0, 60), "sequence": (60, 120)}
+        assert (generation.newcomers, generation.slots) == (3, 2)
         assert generation.manifest.inputs == {"alignment": "a5"}
         assert generation.manifest.settings == {"m": 16}
         assert generation.manifest.facts["mark"] == 5
@@ -207,6 +220,17 @@ def test_verification_notices_wrong_counts_and_users(workspace: Workspace) -> No
     assert len(problems) == 3
 
 
+def test_verification_notices_damaged_sparse_vectors(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = SparseVector([2, 1], [1.0, 1.0])
+    with release(workspace, 1, "exact") as generation:
+        hit, some = ExactIndex._hit, [replace(user, sparse=damaged) for user in users(1)]
+        monkeypatch.setattr(ExactIndex, "_hit", lambda *a: replace(hit(*a), sparse={"partners": damaged}))
+        monkeypatch.setattr(UserStore, "batches", lambda *_: iter([some]))
+        problems = verify(generation)
+    assert "the sparse vector 'partners' of item 'item 5' is damaged" in problems
+    assert "the sparse vector of user 'user 7' is damaged" in problems
+
+
 def test_a_failing_build_leaves_nothing_behind(workspace: Workspace) -> None:
     release(workspace, 1, "exact").close()
     bad = [*items(2), IndexItem(5, "again", {}, {})]
@@ -237,6 +261,49 @@ def test_the_proof_notices_a_wrong_index(workspace: Workspace, monkeypatch: pyte
     monkeypatch.undo()
     with open_generation(workspace) as generation:
         assert ask(generation) == (1, 1)
+
+
+@pytest.mark.parametrize("what", ["items", "users", "scores"])
+def test_the_proof_notices_wrong_sparse_vectors(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    if what == "users":
+        monkeypatch.setattr(
+            "molar_indexes.users._sparse", lambda user: (array("i", [3]).tobytes(), array("f", [1]).tobytes())
+        )
+    else:
+        hit = ExactIndex._hit if what == "items" else ExactIndex._sparse_scores
+
+        def wrong(self: ExactIndex, *arguments: Any) -> Any:
+            found = hit(self, *arguments)
+            return replace(found, sparse={}) if what == "items" else 2 * found
+
+        monkeypatch.setattr(ExactIndex, hit.__name__, wrong)
+    with pytest.raises(BackendError, match="give back"):
+        release(workspace, 1, "exact")
+
+
+@pytest.mark.parametrize("backend", ["edge", "exact"])
+def test_a_manifest_without_newcomers_and_partners_can_be_read(workspace: Workspace, backend: str) -> None:
+    spec = IndexSpec({"aligned": 4, "content": 3})
+    before = [IndexItem(i.row, i.item_id, {"aligned": [1.0] * 4}, i.payload) for i in items(1)]
+    people = [UserRecord(u.user_id, u.vector, u.history) for u in users(1)]
+    arguments = {"popular": [(3, 9)], "inputs": {}, "parts": {"content": (0, 4)}}
+    generation = publish(workspace, backend=backend, spec=spec, items=before, users=people, **arguments)
+    generation.close()
+    path = generation.folder / "manifest.json"
+    content = json.loads(path.read_text("utf-8"))
+    for name in ("sparse_parts", "slots", "newcomers"):
+        del content["facts"][name]
+    del content["facts"]["spec"]["sparse"]
+    path.write_text(json.dumps(content), "utf-8")
+    with open_generation(workspace) as opened:
+        assert (opened.sparse_parts, opened.slots, opened.newcomers) == ({}, 0, 0)
+        assert opened.spec == spec
+        found = opened.users.get("user 7")
+        assert found is not None
+        assert found.sparse == SparseVector((), ())
+        assert len(opened.index.search("aligned", found.vector, 5)) == 5
 
 
 def test_an_empty_generation(workspace: Workspace) -> None:
@@ -337,7 +404,8 @@ def test_opening_is_light(workspace: Workspace) -> None:
         from molar_retrieval.workspace import Workspace
         with open_generation(Workspace.open(Path(sys.argv[1]))) as generation:
             user = generation.users.get("user 7")
-            assert generation.index.search("aligned", user.vector, 5, exclude=user.history)
+            plus = {"partners": user.sparse}
+            assert generation.index.search("aligned", user.vector, 5, exclude=user.history, plus=plus)
         heavy = {"numpy", "torch", "pyarrow", "pydantic", "qdrant_client"} & set(sys.modules)
         assert not heavy, heavy
     """

@@ -1,5 +1,6 @@
 """The users of a generation in their SQLite file."""
 
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -15,12 +16,18 @@ from hypothesis import strategies as st
 
 from molar_indexes.users import UserRecord, UserStore, write_users
 from molar_retrieval.errors import DataError, StaleArtefactError
+from molar_retrieval.index import SparseVector
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 def some(names: list[str]) -> list[UserRecord]:
-    return [UserRecord(name, [float(n), 0.5], [n % 9, 3, n % 9]) for n, name in enumerate(names)]
+    """Users of whom every third has no sparse vector."""
+    return [UserRecord(name, [float(n), 0.5], [n % 9, 3, n % 9], weights(n)) for n, name in enumerate(names)]
+
+
+def weights(n: int) -> SparseVector:
+    return SparseVector(array("i", [n, n + 7]), array("f", [0.25, 1.0])) if n % 3 else SparseVector((), ())
 
 
 @settings(deadline=None, max_examples=40)
@@ -32,7 +39,7 @@ def test_every_id_comes_back(tmp_path_factory: pytest.TempPathFactory, names: li
         assert len(store) == len(names)
         for n, name in enumerate(names):
             found = store.get(name)
-            assert found == UserRecord(name, array("f", [n, 0.5]), array("i", [n % 9, 3, n % 9]))
+            assert found == UserRecord(name, array("f", [n, 0.5]), array("i", [n % 9, 3, n % 9]), weights(n))
         assert [r.user_id for batch in store.batches(7) for r in batch] == names
         assert store.get("no such user at all") is None
 
@@ -40,13 +47,17 @@ def test_every_id_comes_back(tmp_path_factory: pytest.TempPathFactory, names: li
 def test_numpy_goes_in_and_arrays_come_out(tmp_path: Path) -> None:
     vector = np.random.default_rng(0).normal(size=128).astype(np.float32)
     history = np.arange(3000, dtype=np.int32)
-    write_users(tmp_path / "u", [UserRecord("u", vector, history)], dim=128, items=3000)  # type: ignore[arg-type]
+    at, numbers = np.array([0, 5, 6, 2**31 - 1]), np.array([0.1, 0.0, 3e-9, 7])
+    user = UserRecord("u", vector, history, SparseVector(at, numbers))  # type: ignore[arg-type]
+    write_users(tmp_path / "u", [user], dim=128, items=3000)
     with UserStore(tmp_path / "u") as store:
         found = store.get("u")
         assert found is not None
         assert isinstance(found.vector, array)
         assert found.vector.tolist() == vector.tolist()
         assert list(found.history) == history.tolist()
+        assert list(found.sparse.indices) == [0, 6, 2**31 - 1]
+        assert list(found.sparse.values) == numbers[[0, 2, 3]].astype(np.float32).tolist()
         assert store.dim == 128
 
 
@@ -74,6 +85,9 @@ def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (UserRecord("nan", [1.0, float("nan")], []), "'nan'"),
         (UserRecord("row", [1.0, 2.0], [9]), "'row'"),
         (UserRecord("negative", [1.0, 2.0], [0, -1]), "'negative'"),
+        (UserRecord("endless", [1.0, 2.0], [0], SparseVector([3], [float("inf")])), "'endless'"),
+        (UserRecord("order", [1.0, 2.0], [0], SparseVector([3, 2], [1.0, 1.0])), "'order'"),
+        (UserRecord("uneven", [1.0, 2.0], [0], SparseVector([3, 4], [1.0])), "'uneven'"),
     ],
 )
 def test_users_that_do_not_fit_are_refused(tmp_path: Path, user: UserRecord, word: str) -> None:
@@ -142,6 +156,17 @@ def test_damage_is_named(tmp_path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(StaleArtefactError), UserStore(path) as store:
         list(store.batches())
+
+
+def test_a_file_of_the_format_before_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "u"
+    write_users(path, some(["a"]), dim=2, items=9)
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    with pytest.raises(StaleArtefactError, match="format 1, not 2") as error:
+        UserStore(path)
+    assert "molar align" in error.value.hint
 
 
 def test_threads_may_share_a_store(tmp_path: Path) -> None:

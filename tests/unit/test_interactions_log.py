@@ -43,7 +43,8 @@ def test_holdout_takes_last_items_that_are_new():
     split = holdout_last(log, max_users=10, seed=0)
     assert split.users.tolist() == [0, 3, 5]
     assert split.targets.tolist() == [3, 6, 1]
-    assert (split.users.dtype, split.targets.dtype) == (np.int32, np.int32)
+    assert split.times.tolist() == [2, 10, 14], "when each of them was taken"
+    assert (split.users.dtype, split.targets.dtype, split.times.dtype) == (np.int32, np.int32, np.int64)
     assert _histories(split.training) == [[1, 2], [1, 2], [3, 4, 3], [5, 5], [], [7, 8, 9]]
     for user, target in zip(split.users, split.targets, strict=True):
         assert target not in split.training.history(user)
@@ -53,6 +54,7 @@ def test_holdout_draws_by_seed():
     log = _log([[0, 1, 2 + i % 8] for i in range(100)])
     one, same, other = (holdout_last(log, 20, seed) for seed in (1, 1, 2))
     assert one.users.tolist() == same.users.tolist() == sorted(set(one.users.tolist()))
+    assert one.times.tolist() == (3 * one.users + 2).tolist()
     assert len(one) == 20
     assert one.users.tolist() != other.users.tolist()
     assert len(one.training) == 280

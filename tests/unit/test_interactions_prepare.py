@@ -357,13 +357,17 @@ def test_a_log_that_brings_its_validation_cases_is_validated_on_them(folder, wor
     whole = prepare_interactions(folder, workspace)
     log = _open(workspace)
     assert len(held_out(workspace, SplitSettings())) == 1, "by default the last interaction of u"
-    users, targets = np.array([0, 0], np.int32), np.array([3, 4], np.int32)
-    brought = write_log(workspace, Holdout(log, users, targets), {})
+    users, targets, times = np.array([0, 0], np.int32), np.array([3, 4], np.int32), np.array([70, 71])
+    brought = write_log(workspace, Holdout(log, users, targets, times), {})
     assert brought.fingerprint != whole.fingerprint, "other cases are another artefact"
+    later = write_log(workspace, Holdout(log, users, targets, times + 1), {})
+    assert later.fingerprint != brought.fingerprint, "so are cases asked at another time"
+    write_log(workspace, Holdout(log, users, targets, times), {})
     found = held_out(workspace, SplitSettings())
     assert len(found.training) == len(log), "nothing more is held out"
     assert found.users.tolist() == [0, 0]
     assert found.targets.tolist() == [3, 4]
+    assert found.times.tolist() == [70, 71]
     none = np.zeros(0, np.int32)
-    write_log(workspace, Holdout(log, none, none), {})
+    write_log(workspace, Holdout(log, none, none, none.astype(np.int64)), {})
     assert len(held_out(workspace, SplitSettings())) == 0, "no cases are no cases, not the default ones"

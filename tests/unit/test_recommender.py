@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from molar_indexes.recommender import Recommender
-from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import MissingArtefactError, RequestError, StaleArtefactError
 from molar_retrieval.expressions import Equals, Not
@@ -22,35 +22,47 @@ def log(trained):
     return open_log(Workspace.open(trained.workspace))
 
 
-def test_answers_are_the_exact_ranking_of_the_trained_model(trained, recommender, log):
-    model = AlignedModel.open(Workspace.open(trained.workspace)["alignment"].require()[0])
-    items = model.items()
+@pytest.fixture(scope="module")
+def model(trained):
+    return open_model(Workspace.open(trained.workspace)["alignment"].require()[0])
+
+
+def test_answers_are_the_exact_ranking_of_the_trained_model(recommender, log, model):
+    items = model.items(log)
     for row in range(0, log.n_users, 17):
         if not len(log.history(row)):
             continue
-        scores = model.users(log, np.array([row]))[0] @ items.T
-        scores[log.history(row)] = -np.inf
+        user = model.users(log, np.array([row]))
+        scores = user.dense @ items.dense.T + (user.sparse @ items.sparse.T).toarray()
+        allowed = np.ones((1, log.n_items), bool)
+        allowed[0, log.history(row)] = False
+        scores = np.where(allowed, model.lifted(scores, allowed), -np.inf)[0]
         answer = recommender.query(log.users.id(row), k=10)
         got = [item.item_id for item in answer.items]
         assert got == log.items.ids(np.argsort(-scores, kind="stable")[:10])
         assert np.allclose([i.score for i in answer.items], np.sort(scores)[::-1][:10], atol=1e-4)
 
 
-def test_parts_add_up_and_come_from_their_tower(trained, recommender):
-    answer = recommender.query(trained.user, k=20)
-    assert {frozenset(i.parts) for i in answer.items} == {frozenset({"collaborative", "content"})}
-    for item in answer.items:
-        assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-4)
-
-
-def test_cold_items_have_no_collaborative_part(trained, recommender, log):
-    cold = set(log.items.ids(np.flatnonzero(np.bincount(log.item, minlength=log.n_items) == 0)))
+def test_parts_add_up_and_are_those_of_the_model(trained, recommender, log, model):
+    names = [part.name for part in (*model.dense_parts, *model.sparse_parts)]
     answer = recommender.query(trained.user, k=trained.items)
-    assert cold
-    found = [i for i in answer.items if i.item_id in cold]
-    assert len(found) == len(cold)
-    assert all(i.parts["collaborative"] == pytest.approx(0, abs=1e-6) for i in found)
-    assert any(i.parts["content"] != 0 for i in found)
+    for item in answer.items:
+        known = model.known[log.items.row(item.item_id)]
+        assert list(item.parts) == (names if known else [*names, "newcomer"])
+        assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-4)
+    for part in names:
+        assert any(item.parts[part] != 0 for item in answer.items)
+
+
+def test_newcomers_come_back_without_partners(trained, recommender, log, model):
+    newcomers = set(log.items.ids(np.flatnonzero(~model.known)))
+    assert newcomers
+    assert recommender.generation.newcomers == len(newcomers)
+    answer = recommender.query(trained.user, k=trained.items, seen="show")
+    found = [i for i in answer.items if i.item_id in newcomers]
+    assert len(found) == len(newcomers)
+    assert all(i.parts[part.name] == 0 for i in found for part in model.sparse_parts)
+    assert max(i.parts["newcomer"] for i in found) == pytest.approx(min(i.parts["newcomer"] for i in found))
 
 
 def test_seen_items_are_hidden_unless_asked_for(trained, recommender, log):

@@ -6,6 +6,7 @@ import typer
 
 from molar_cli.options import DebugOption, JsonOption, QuietOption, SettingsOption, WorkspaceOption
 from molar_cli.session import Session, session
+from molar_retrieval.config import Preset
 
 if TYPE_CHECKING:
     from molar_indexes.generations import Generation
@@ -14,8 +15,12 @@ if TYPE_CHECKING:
 
 
 def align(
+    preset: Annotated[
+        Preset | None,
+        typer.Option(help="How long it may take: instant counts only, best trains longest.", show_default=False),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Most passes over the log.", show_default=False)] = None,
-    dim: Annotated[int | None, typer.Option(help="Width of each tower.", show_default=False)] = None,
+    dim: Annotated[int | None, typer.Option(help="Width of the collaborative tower.", show_default=False)] = None,
     align_weight: Annotated[
         float | None, typer.Option(help="Weight of the user-level contrastive loss.", show_default=False)
     ] = None,
@@ -45,6 +50,7 @@ def align(
         chosen = run.settings(
             settings,
             align={
+                "preset": preset,
                 "epochs": epochs,
                 "dim": dim,
                 "align_weight": align_weight,
@@ -64,9 +70,10 @@ def align(
 
 
 def _curve(run: Session, score: "EpochScore") -> None:
+    towers = ", ".join(f"{name} {ndcg:.4f}" for name, ndcg in score.towers.items())
     run.console.note(
         f"epoch {score.epoch:>3}  loss {score.loss:.3f}  validation NDCG@10 {score.ndcg:.4f}"
-        f"  (collaborative {score.collaborative:.4f}, content {score.content:.4f})  {score.seconds:.0f} s"
+        f"  ({towers})  {score.seconds:.0f} s"
     )
 
 
@@ -75,17 +82,37 @@ def _tell(run: Session, report: "AlignReport", generation: "Generation") -> None
         run.console.document({**report.to_dict(), "generation": generation.name})
         return
     facts = report.facts
-    rows = [(name, f"{s['ndcg@10']:.4f}", f"{s['recall@10']:.4f}") for name, s in report.scores.items()]
+    rows = [
+        (_NAMES.get(name, name), f"{s['ndcg@10']:.4f}", f"{s['recall@10']:.4f}", _weight(facts["weights"].get(name)))
+        for name, s in report.scores.items()
+    ]
     run.console.table(
-        ["model", ">NDCG@10", ">Recall@10"],
+        ["model", ">NDCG@10", ">Recall@10", ">weight"],
         rows,
-        title=f"validation: the last item of {facts['validation_cases']:,} users, among all {facts['items']:,} items,"
+        title=f"validation: what {facts['validation_cases']:,} users took next, among all {facts['items']:,} items,"
         " seen ones hidden",
     )
-    collaborative, content = facts["weights"]
-    done = "up to date" if report.up_to_date else f"{facts['best_epoch']} epochs, {facts['seconds']:.0f} s"
+    sizes = facts["sizes"]
+    done = "up to date" if report.up_to_date else f"{facts['seconds']:.0f} s"
+    trained = f"{facts['best_epoch']} epochs, {sizes['dim']} dimensions, {sizes['history']} items of history"
+    run.console.line(f"alignment: {done}; {trained if facts['best_epoch'] else 'nothing trained, only counted'}")
     run.console.line(
-        f"alignment: {done}; score = {collaborative:g} × collaborative + {content:g} × content;"
-        f" {facts['cold_items']:,} items have no training interactions"
+        f"{facts['cold_items']:,} of {facts['items']:,} items have no training interactions and get"
+        f" {facts['slots']} of the first 10 places"
     )
     run.console.line(f"published: generation {generation.name}")
+
+
+_NAMES = {
+    "sequence": "what follows what",
+    "linear": "what goes together",
+    "neighbours": "content neighbours",
+    "trend": "popular right now",
+    "collaborative": "collaborative tower",
+    "content": "content tower",
+}
+"""How the parts of a score are called to people."""
+
+
+def _weight(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

@@ -9,8 +9,13 @@ from molar_cli.session import Session, session
 from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from molar_indexes.recommender import Recommender
     from molar_retrieval.ranking.answer import Answer
+
+_SHOWN = 3
+"""Addends of a score that a line of the table has room for; `--json` has all."""
 
 
 def query(
@@ -67,14 +72,16 @@ def _tell(run: Session, answer: "Answer") -> None:
     if run.console.as_json:
         run.console.document(answer.to_dict())
         return
-    names = list(answer.items[0].parts) if answer.items else []
-    rows = [
-        (i.rank, i.item_id, i.title or "", f"{i.score:.3f}", *(f"{i.parts[name]:.3f}" for name in names))
-        for i in answer.items
-    ]
+    rows = [(i.rank, i.item_id, i.title or "", f"{i.score:.3f}", _made_of(i.parts)) for i in answer.items]
     if rows:
-        run.console.table([">#", "item", "title", ">score", *(f">{name}" for name in names)], rows)
+        run.console.table([">#", "item", "title", ">score", "mostly"], rows)
     if answer.basis == "popularity":
         run.console.note("no history for this user: these are the most popular items")
     if answer.shortfall:
         run.console.note(answer.shortfall)
+
+
+def _made_of(parts: "Mapping[str, float]") -> str:
+    """The addends that weigh most in a score, the heaviest first."""
+    heavy = sorted(parts.items(), key=lambda part: -abs(part[1]))[:_SHOWN]
+    return ", ".join(f"{name} {value:.2f}" for name, value in heavy if round(value, 2))

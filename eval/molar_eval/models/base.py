@@ -55,6 +55,15 @@ class Scorer(Protocol):
         """
         ...
 
+    def finish(self, scores: Scores, allowed: npt.NDArray[np.bool_]) -> Scores:
+        """The scores that rank, now that it is known which items may be shown.
+
+        Args:
+            scores: Of all items, shape (n_histories, n_items); may be overwritten.
+            allowed: Candidates that are not hidden, the same shape.
+        """
+        ...
+
 
 class Model(Protocol):
     """A model under test."""

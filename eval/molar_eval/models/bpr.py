@@ -9,9 +9,9 @@ from threadpoolctl import threadpool_limits
 
 from molar_eval.cases import Mask
 from molar_eval.models.base import Scores, Task
-from molar_eval.models.histories import binary, known_items
 from molar_eval.models.tuning import Baseline, Scoring, Setting
 from molar_retrieval import rng
+from molar_retrieval.experts.histories import binary, known_items
 from molar_retrieval.interactions.log import InteractionLog
 
 Matrix = npt.NDArray[np.float64]

@@ -6,9 +6,9 @@ import numpy as np
 
 from molar_eval.cases import Mask
 from molar_eval.models.base import Scores, Task
-from molar_eval.models.histories import decayed
 from molar_eval.models.tuning import Baseline, Scoring, Setting
 from molar_retrieval.errors import DataError
+from molar_retrieval.experts import content
 from molar_retrieval.interactions.log import InteractionLog
 
 
@@ -19,10 +19,7 @@ class ContentKNN(Baseline):
     """
 
     name = "content kNN"
-    GRID = tuple(
-        {"last": last, "decay": decay}
-        for last, decay in ((1, 1.0), (3, 0.7), (5, 0.8), (10, 0.8), (10, 1.0), (30, 0.9), (100, 0.97), (300, 1.0))
-    )
+    GRID = content.GRID
 
     def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
         """Take the vectors.
@@ -34,9 +31,7 @@ class ContentKNN(Baseline):
 
         def fit(setting: Setting) -> Scoring:
             def score(inputs: InteractionLog) -> Scores:
-                users = decayed(inputs, setting["decay"], setting["last"]) @ vectors
-                length = np.linalg.norm(users, axis=1, keepdims=True)
-                scores: Scores = np.divide(users, length, out=np.zeros_like(users), where=length > 0) @ vectors.T
+                scores: Scores = content.reading(inputs, vectors, setting["decay"], setting["last"]) @ vectors.T
                 return scores
 
             return score

@@ -1,17 +1,13 @@
-"""Ordered co-occurrence with decay: what is taken soon after what, counted; nothing is trained."""
+"""Ordered co-occurrence with decay as a baseline."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
-import numpy as np
-from scipy.sparse import csr_matrix, diags_array
-
-from molar_eval.models.base import Scores, Task
-from molar_eval.models.histories import decayed
+from molar_eval.models.base import Task
 from molar_eval.models.tuning import Baseline, Scoring, Setting
-from molar_retrieval.interactions.log import InteractionLog
-
-_NEGLIGIBLE = 1e-6
+from molar_retrieval.experts.cooccurrence import cooccurrence, followers
+from molar_retrieval.experts.histories import reach
+from molar_retrieval.experts.partners import Partners
 
 
 class OrderedCooccurrence(Baseline):
@@ -32,32 +28,11 @@ class OrderedCooccurrence(Baseline):
 
     def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
         """Counts are shared between settings with the same window and decay that follow each other."""
-        counts = np.bincount(task.training.item, minlength=task.training.n_items)
-        followed = lru_cache(maxsize=1)(lambda window, decay: followers(task.training, window, decay))
+        followed = lru_cache(maxsize=1)(partial(followers, task.training))
 
         def fit(setting: Setting) -> Scoring:
-            scale = diags_array((1 / np.sqrt(counts + setting["shrink"])).astype(np.float32))
-            weights = csr_matrix(scale @ followed(setting["window"], setting["decay"]) @ scale)
-            memory = setting["memory"]
-            last = int(np.ceil(np.log(_NEGLIGIBLE) / np.log(memory)))
-
-            def score(inputs: InteractionLog) -> Scores:
-                scores: Scores = (decayed(inputs, memory, last) @ weights).toarray()
-                return scores
-
-            return score
+            counts = followed(setting["window"], setting["decay"])
+            weights = cooccurrence(task.training, counts, setting["shrink"], ordered=True)
+            return Partners(self.name, weights, setting["memory"], reach(setting["memory"])).scores
 
         return fit
-
-
-def followers(log: InteractionLog, window: int, decay: float) -> csr_matrix:
-    """How often item j came after item i, ``decay ** (distance - 1)`` each time, shape (n_items, n_items), float32."""
-    shape = (log.n_items, log.n_items)
-    user = log.user
-    total = csr_matrix(shape, dtype=np.float32)
-    for distance in range(1, min(window, len(log) - 1) + 1):
-        same = user[distance:] == user[:-distance]
-        pairs = log.item[:-distance][same], log.item[distance:][same]
-        values = np.full(len(pairs[0]), decay ** (distance - 1), np.float32)
-        total = total + csr_matrix((values, pairs), shape=shape)
-    return total

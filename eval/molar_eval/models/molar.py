@@ -1,19 +1,20 @@
 """Molar itself as a model under test: the same steps as the commands, in a workspace of the split's own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from molar_eval.cases import Mask
 from molar_eval.models.base import Kind, Scores, Task
 from molar_eval.models.variants import Variant, content_workspace, link
 from molar_eval.modules import of_modules
 from molar_retrieval import fingerprint, rng
 from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.store import open_model
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.interactions import Holdout, InteractionLog, write_log
 from molar_retrieval.progress import SILENT, Progress
@@ -31,10 +32,8 @@ class Molar:
         variants: Folder where content vectors with something taken away are kept.
         options: Settings of embedding, factors and alignment.
         name: As it stands in tables.
-        kind: ``ours``, or ``ablation``.
+        kind: ``ours``, ``ablation``, or ``baseline``: one part of it alone.
         variant: What is taken from the content vectors.
-        towers: Which towers' scores count. They share no weights, so leaving one out after training is the same as
-            never having trained it, but for the epoch, which both chose.
     """
 
     base: Workspace
@@ -43,14 +42,13 @@ class Molar:
     name: str = "molar"
     kind: Kind = "ours"
     variant: Variant = "full"
-    towers: tuple[bool, bool] = (True, True)
     stochastic: bool = field(default=True, init=False)
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that shapes the result."""
         sections = self.options.model_dump(mode="json", include={"embed", "split", "cf", "align"})
-        return {**sections, "content": self.variant, "towers": list(self.towers)}
+        return {**sections, "content": self.variant}
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> "MolarScorer":
         """Run `molar cf` and `molar align` on the training interactions; see :class:`molar_eval.models.base.Model`."""
@@ -61,9 +59,8 @@ class Molar:
                 "cf": self.options.cf.model_copy(update={"seed": seed}),
             }
         )
-        trained_from = {k: v for k, v in self.settings.items() if k != "towers"}
         name = fingerprint.of_json(
-            [trained_from, seed, content["content"].require()[1].fingerprint, of_modules(*_FITTING)]
+            [self.settings, seed, content["content"].require()[1].fingerprint, of_modules(*_FITTING)]
         )[:16]
         workspace = Workspace.for_catalogue(task.folder / f"molar-{name}", self.base.catalogue)
         for kind in ("catalogue", "content"):
@@ -71,60 +68,45 @@ class Molar:
         inputs = {"catalogue": content["catalogue"].require()[1].fingerprint}
         write_log(workspace, _holdout(task, options.split.validation_users), inputs)
         report = align(workspace, options, progress=progress)
-        model = AlignedModel.open(report.folder)
-        weights = tuple(w if on else 0.0 for w, on in zip(model.weights, self.towers, strict=True))
-        if not any(weights):  # validation gave the only tower left no weight; its scale is free
-            weights = tuple(float(on) for on in self.towers)
+        model = open_model(report.folder).seeing(task.training)
         facts = {
-            "weights": {"collaborative": weights[0], "content": weights[1]},
+            "weights": report.facts["weights"],
+            "slots": model.slots,
             "epochs": report.facts["best_epoch"],
             "validation": report.scores,
             "fit_seconds": report.facts["seconds"],
         }
-        return MolarScorer(model, (weights[0], weights[1]), workspace, facts)
+        return MolarScorer(model, workspace, facts)
 
 
 @dataclass(frozen=True)
 class MolarScorer:
-    """A trained alignment that scores histories as the recommender does: user vector times item vectors.
+    """A trained alignment that scores histories as the recommender does.
 
     Attributes:
-        model: With the network.
-        weights: Of the collaborative and the content tower.
+        model: Vectors of users and items, and the lift of newcomers.
         workspace: Of the split.
         facts: What training chose.
     """
 
     model: AlignedModel
-    weights: tuple[float, float]
     workspace: Workspace
     facts: Mapping[str, Any]
 
-    @cached_property
-    def aligned(self) -> AlignedModel:
-        """The model with these weights."""
-        return replace(self.model, weights=self.weights)
-
-    @cached_property
-    def items(self) -> Scores:
-        """Item vectors, shape (n_items, d)."""
-        return self.model.items()
-
-    def vectors(self, inputs: InteractionLog) -> Scores:
-        """User vectors after each history, shape (n_histories, d)."""
-        return self.aligned.users(inputs, np.arange(inputs.n_users))
-
     def scores(self, inputs: InteractionLog) -> Scores:
         """See :class:`molar_eval.models.base.Scorer`."""
-        result: Scores = self.vectors(inputs) @ self.items.T
-        return result
+        return self.model.scores(inputs)
+
+    def finish(self, scores: Scores, allowed: Mask) -> Scores:
+        """Lift newcomers to their places."""
+        return self.model.lifted(scores, allowed)
 
 
 def _holdout(task: Task, most: int) -> Holdout:
     """The training interactions with the task's validation cases, as `molar align` takes them."""
     cases = task.validation
-    users, targets = cases.user[cases.case_of_target], cases.targets
+    users, targets, times = cases.user[cases.case_of_target], cases.targets, cases.times()[cases.case_of_target]
     if len(users) > most:
         chosen = np.sort(rng.generator(0, "validation cases").choice(len(users), most, replace=False))
-        users, targets = users[chosen], targets[chosen]
-    return Holdout(task.training, users.astype(np.int32), targets)
+        users, targets, times = users[chosen], targets[chosen], times[chosen]
+    return Holdout(task.training, users.astype(np.int32), targets, times)

@@ -1,6 +1,6 @@
 """From the names in a suite to models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,41 @@ from molar_eval.models.base import Model
 from molar_eval.models.baselines import baselines
 from molar_eval.models.molar import Molar
 from molar_eval.models.variants import VARIANTS
-from molar_retrieval.config import AlignSettings, MolarSettings, validated
+from molar_retrieval.config import AlignSettings, MolarSettings, Preset, validated, with_preset
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.workspace import Workspace
 
 OURS, FAST = "molar", "molar (fast)"
-_SETTINGS: dict[str, dict[str, Any]] = {
+_PRESETS: dict[str, Preset] = {
+    "molar (instant)": "instant",
+    FAST: "fast",
+    "molar (default)": "default",
+    "molar (best)": "best",
+}
+_COUNTING = ("sequence", "linear", "neighbours")
+PARTS: dict[str, dict[str, Any]] = {
+    "collaborative tower alone": {"towers": ("collaborative",), "experts": ()},
+    "content tower alone": {"towers": ("content",), "experts": ()},
+    "sequence expert alone": {"towers": (), "experts": ("sequence",)},
+    "linear expert alone": {"towers": (), "experts": ("linear",)},
+    "content neighbours alone": {"towers": (), "experts": ("neighbours",)},
+    "experts alone": {"towers": (), "experts": _COUNTING},
+}
+"""Parts of molar, trained with its settings and all else off: what the whole has to beat. None knows the trend."""
+_WITHOUT = {
+    "no collaborative tower": ("towers", "collaborative"),
+    "no content tower": ("towers", "content"),
+    "no sequence expert": ("experts", "sequence"),
+    "no linear expert": ("experts", "linear"),
+    "no content neighbours": ("experts", "neighbours"),
+    "no trend": ("experts", "trend"),
+}
+_CHANGED: dict[str, dict[str, Any]] = {
+    "no experts": {"experts": ()},
     "no alignment loss": {"align_weight": 0.0},
     "no ALS start": {"als_start": False},
 }
-_TOWERS = {"no collaborative tower": (False, True), "no content tower": (True, False)}
-ABLATIONS = (*(variant for variant in VARIANTS if variant != "full"), *_SETTINGS, *_TOWERS)
+ABLATIONS = (*(variant for variant in VARIANTS if variant != "full"), *_WITHOUT, *_CHANGED)
 
 
 @dataclass(frozen=True)
@@ -29,7 +53,7 @@ class Roster:
     Attributes:
         base: The whole catalogue's workspace.
         variants: Where content vectors with something taken away are kept.
-        options: Settings of molar.
+        options: Settings of molar and of its parts alone.
         fast: Settings of molar (fast) and of the ablations.
     """
 
@@ -42,28 +66,29 @@ class Roster:
         """The models of these names, in their order.
 
         Raises:
-            SettingsError: On an unknown name.
+            SettingsError: On an unknown name, or an ablation of something that the fast settings do not have.
         """
         return [self._model(name) for name in names]
 
     def _model(self, name: str) -> Model:
-        ours = Molar(self.base, self.variants, self.options)
-        fast = replace(ours, options=self.fast, name=name, kind="ablation")
+        ours = Molar(self.base, self.variants, self.options, name)
+        ablation = replace(ours, options=self.fast, kind="ablation")
         if name == OURS:
             return ours
         if name == FAST:
-            return fast
+            return replace(ours, options=self.fast)
+        if name in _PRESETS:
+            return replace(ours, options=with_preset(self.options, _PRESETS[name]))
+        if name in PARTS:
+            return replace(ours, options=_aligned(self.options, PARTS[name]), kind="baseline")
         if name in VARIANTS:
-            return replace(fast, variant=name)
-        if name in _TOWERS:
-            return replace(fast, towers=_TOWERS[name])
-        if name in _SETTINGS:
-            changed = {**self.fast.align.model_dump(), **_SETTINGS[name]}
-            return replace(fast, options=self.fast.model_copy(update={"align": AlignSettings(**changed)}))
+            return replace(ablation, variant=name)
+        if name in _WITHOUT or name in _CHANGED:
+            return replace(ablation, options=_without(self.fast, name))
         known = baselines()
         if name in known:
             return known[name]()
-        everything = [OURS, FAST, *ABLATIONS, *known]
+        everything = [OURS, *_PRESETS, *PARTS, *ABLATIONS, *known]
         close = nearest(name, everything, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(everything)}"
         raise SettingsError(f"there is no model {name!r}", hint)
@@ -79,3 +104,28 @@ def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], so
     for section, pairs in changes.items():
         values.setdefault(section, {}).update(pairs)
     return validated(MolarSettings, values, source)
+
+
+def _without(settings: MolarSettings, name: str) -> MolarSettings:
+    """The settings with what an ablation takes away.
+
+    Raises:
+        SettingsError: If they do not have it.
+    """
+    if name in _CHANGED:
+        changes = _CHANGED[name]
+    else:
+        field, part = _WITHOUT[name]
+        changes = {field: tuple(each for each in getattr(settings.align, field) if each != part)}
+    changed = _aligned(settings, changes)
+    if changed == settings:
+        raise SettingsError(
+            f"{name!r} takes nothing away: the fast settings do without it",
+            "put it into the suite's [fast] settings, or leave the ablation out",
+        )
+    return changed
+
+
+def _aligned(settings: MolarSettings, changes: Mapping[str, Any]) -> MolarSettings:
+    values = {**settings.align.model_dump(), **changes}
+    return settings.model_copy(update={"align": AlignSettings(**values)})

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from molar_eval.models.base import Kind, Scores, Task
-from molar_eval.models.histories import known_items
 from molar_eval.models.sasrec_checkpoint import Story
 from molar_eval.models.sasrec_training import SASRecSettings, Trainer, encode
 from molar_eval.models.tuning import Fitted, Scoring, Setting, sample, tune, validation_ndcg
 from molar_eval.modules import of_modules
 from molar_retrieval import fingerprint
 from molar_retrieval.errors import DataError
+from molar_retrieval.experts.histories import known_items
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress

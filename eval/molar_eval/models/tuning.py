@@ -1,9 +1,9 @@
 """Every baseline chooses its settings the same way: a small grid, and full ranking of the same validation cases."""
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,14 +11,15 @@ import numpy as np
 from molar_eval.cases import Cases, Mask
 from molar_eval.metrics.accuracy import accuracy
 from molar_eval.models.base import Kind, Scores, Task
-from molar_eval.models.histories import known_items
 from molar_eval.ranking import rank
 from molar_retrieval import rng
 from molar_retrieval.errors import DataError
+from molar_retrieval.experts.choose import Setting as Setting
+from molar_retrieval.experts.choose import choose
+from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
-Setting = Mapping[str, Any]
 Scoring = Callable[[InteractionLog], Scores]
 """Scores of all items for histories, shape (n_histories, n_items), float32, in an array that the caller may change."""
 
@@ -44,6 +45,10 @@ class Fitted:
         """Scores of all items for each history, shape (n_histories, n_items)."""
         scores = self.scoring(inputs)
         scores[:, ~self.scorable] = -np.inf
+        return scores
+
+    def finish(self, scores: Scores, allowed: Mask) -> Scores:
+        """Nothing more; see :class:`molar_eval.models.base.Scorer`."""
         return scores
 
 
@@ -110,21 +115,20 @@ def tune(
         in the order of the grid) and ``validation_cases``.
     """
     cases = sample(task.validation)
-    best: tuple[float, Setting, Fitted] | None = None
-    tried = []
-    for setting in grid:
-        began = time.perf_counter()
-        fitted = Fitted(fit(setting), scorable, {})
+
+    def judge(fitted: Fitted) -> float:
         score = validation_ndcg(fitted, task, cases)
-        seconds = round(time.perf_counter() - began, 2)
-        tried.append({"setting": dict(setting), "ndcg@10": round(score, 6), "seconds": seconds})
-        if best is None or score > best[0]:
-            best = score, setting, fitted
         progress.advance()
-    if best is None:
-        raise ValueError("the grid is empty")
-    facts = {"chosen": dict(best[1]), "validation_cases": len(cases), "tried": tried}
-    return Fitted(best[2].scoring, scorable, facts)
+        return score
+
+    candidates = ((setting, partial(_fitted, fit, setting, scorable)) for setting in grid)
+    best, setting, tried = choose(candidates, judge)
+    facts = {"chosen": dict(setting), "validation_cases": len(cases), "tried": tried}
+    return Fitted(best.scoring, scorable, facts)
+
+
+def _fitted(fit: Callable[[Setting], Scoring], setting: Setting, scorable: Mask) -> Fitted:
+    return Fitted(fit(setting), scorable, {})
 
 
 def sample(cases: Cases) -> Cases:

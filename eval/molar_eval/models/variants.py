@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_retrieval import columns, fingerprint, rng
-from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.catalog.values import join_present
 from molar_retrieval.config import EmbedSettings
@@ -122,7 +121,6 @@ def _write_catalogue(base: Workspace, workspace: Workspace, variant: Variant) ->
     partial = workspace["catalogue"].partial(name)
     pq.write_table(table, partial / ITEMS_FILE, compression="zstd")
     workspace["catalogue"].publish(partial, replace(manifest, fingerprint=name))
-    assert len(Catalogue.open(workspace["catalogue"].require()[0]).ids) == len(table)
 
 
 def _without_attributes(table: pa.Table) -> pa.Array:

@@ -25,6 +25,11 @@ _MODALITY = {
 _COMPONENT = {
     "no collaborative tower": "w/o collaborative tower",
     "no content tower": "w/o content tower",
+    "no sequence expert": "w/o sequence expert",
+    "no linear expert": "w/o linear expert",
+    "no content neighbours": "w/o content neighbours",
+    "no trend": "w/o trend",
+    "no experts": "w/o any expert",
     "no ALS start": "w/o ALS start",
     "no re-ranking": "w/o re-ranking",
     _FULL: "full",

@@ -1,13 +1,15 @@
-"""Histories as sparse matrices, the form in which most baselines read them."""
+"""Histories as sparse matrices, the form in which experts read them."""
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from molar_eval.cases import Mask
 from molar_retrieval.interactions.log import InteractionLog
 
+_NEGLIGIBLE = 1e-6
 
-def known_items(log: InteractionLog) -> Mask:
+
+def known_items(log: InteractionLog) -> npt.NDArray[np.bool_]:
     """Whether an item occurs in the log, shape (n_items,)."""
     known = np.zeros(log.n_items, bool)
     known[log.item] = True
@@ -39,3 +41,8 @@ def decayed(log: InteractionLog, decay: float, last: int) -> csr_matrix:
     matrix = csr_matrix((values, log.item[keep], before[log.offsets]), shape=(log.n_users, log.n_items))
     matrix.sum_duplicates()
     return matrix
+
+
+def reach(decay: float) -> int:
+    """How many of the latest interactions weigh more than a millionth of the last one, for a decay in (0, 1)."""
+    return int(np.ceil(np.log(_NEGLIGIBLE) / np.log(decay)))

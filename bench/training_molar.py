@@ -1,0 +1,90 @@
+"""Molar's side of `training.py`: its collaborative tower alone, an epoch whenever it is its turn.
+
+    python bench/training_molar.py FOLDER
+
+Timed is what `molar align` calls an epoch: batches, forward, backward, steps. There are no validation cases, so that
+nothing is ranked between epochs, and the weights are those after the last one.
+"""
+
+import json
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from turns import tell, wait
+
+from molar_retrieval.alignment.encode import encode_users, item_sides
+from molar_retrieval.alignment.sizing import sized
+from molar_retrieval.alignment.training import Trainer, TrainingData
+from molar_retrieval.alignment.validation import Cases
+from molar_retrieval.collaborative.als import fit
+from molar_retrieval.config import AlignSettings, CFSettings
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.openmp import wait_politely
+
+TOWER = "collaborative"
+PRECISION = {"own": "auto"}
+
+
+class InTurns:
+    """Hears of an epoch's beginning, its positions and its end; the beginning waits for the turn."""
+
+    def start(self, task: str, total: int | None) -> None:
+        wait()
+        self.positions, self.began = 0, perf_counter()
+
+    def advance(self, n: int = 1) -> None:
+        self.positions += n
+
+    def note(self, message: str) -> None: ...
+
+    def finish(self) -> None:
+        tell(seconds=perf_counter() - self.began, positions=self.positions)
+
+
+def trainer_of(log: InteractionLog, plan: dict[str, Any]) -> Trainer:
+    settings = AlignSettings(
+        towers=(TOWER,),
+        experts=(),
+        dim=plan["dim"],
+        blocks=plan["blocks"],
+        history=plan["history"],
+        dropout=plan["dropout"],
+        epochs=plan["epochs"],
+        precision=PRECISION.get(plan["precision"], plan["precision"]),
+    )
+    nobody = np.zeros(0, np.int64)
+    cases = Cases(log, nobody, nobody, np.ones(log.n_items, bool), nobody)
+    features = np.zeros((log.n_items, 1), np.float32)  # the content tower, which would read them, is left out
+    data = TrainingData(log, cases, features, fit(log, CFSettings()))
+    return Trainer(data, sized(settings, log), "benchmark")
+
+
+def main(folder: Path) -> None:
+    wait_politely()
+    began = perf_counter()
+    plan = json.loads((folder / "plan.json").read_text("utf-8"))
+    items = IdMap([str(row) for row in range(plan["items"])])
+    trainer = trainer_of(InteractionLog.open(folder / "training", items), plan)
+    seconds = perf_counter() - began
+    tell(preparation=seconds, precision=trainer.precision, threads=torch.get_num_threads())
+    for _ in range(plan["epochs"]):
+        trainer.epoch(InTurns())
+    if plan["rank"]:
+        wait()
+        network, known = trainer.network, trainer.data.warm
+        vectors = {"items": item_sides(network, known)[TOWER], "known": known}
+        for cases in ("validation", "test"):
+            log = InteractionLog.open(folder / cases, items)
+            rows = np.arange(log.n_users)
+            vectors[cases] = encode_users(network, log, rows, precision=trainer.precision)[TOWER]
+        np.savez(folder / "molar.npz", **vectors)
+        tell()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

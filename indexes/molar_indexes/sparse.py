@@ -1,0 +1,53 @@
+"""Sparse vectors: what indexes, searches and the users' file demand of them."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from molar_retrieval.errors import DataError
+from molar_retrieval.index import SparseVector
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+FLOAT32_MAX = 3.4028234663852886e38
+_LARGEST_DIMENSION = (1 << 31) - 1
+
+
+def clean_sparse(owner: str, vector: SparseVector) -> SparseVector:
+    """A sparse vector to store, as lists of integers and float32 numbers, without zeros.
+
+    Args:
+        owner: Whose it is, for the message.
+        vector: Dimensions ascend.
+
+    Raises:
+        DataError: On dimensions that do not ascend, or a number that is not finite.
+    """
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        indices, values = np.asarray(vector.indices, np.int64), np.asarray(vector.values, np.float32)
+    if problem := sparse_problem(indices.tolist(), values.tolist()):
+        raise DataError(f"{owner}: the sparse vector {problem}", "run `molar align` again")
+    return SparseVector(indices[values != 0].tolist(), values[values != 0].tolist())
+
+
+def sparse_problem(indices: Sequence[int], values: Sequence[float]) -> str | None:
+    """What is wrong with dimensions or numbers, or None."""
+    if len(indices) != len(values):
+        return f"has {len(indices)} dimensions and {len(values)} numbers"
+    if any(low >= high for low, high in pairwise(indices)):
+        return "has dimensions that do not ascend"
+    if indices and not 0 <= indices[0] <= indices[-1] <= _LARGEST_DIMENSION:
+        return f"has a dimension outside 0…{_LARGEST_DIMENSION}"
+    if not all(-FLOAT32_MAX <= x <= FLOAT32_MAX for x in values):
+        return "contains a number that is not finite"
+    return None
+
+
+def sparse_rows(matrix: "csr_matrix") -> Iterator[SparseVector]:
+    """The rows of a matrix, one by one."""
+    ordered = matrix.sorted_indices()
+    for start, stop in pairwise(ordered.indptr.tolist()):
+        yield SparseVector(ordered.indices[start:stop].tolist(), ordered.data[start:stop].tolist())

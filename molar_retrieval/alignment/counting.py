@@ -1,0 +1,94 @@
+"""The experts beside the towers, fitted by counting, with settings that rank the validation cases best."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval import rng
+from molar_retrieval.alignment.parts import Counted, Dense, Momentary, Part
+from molar_retrieval.alignment.taste import Taste, compressed
+from molar_retrieval.alignment.validation import Cases, ndcg, ranks, sample
+from molar_retrieval.config import AlignSettings
+from molar_retrieval.experts.choose import choose
+from molar_retrieval.experts.content import GRID
+from molar_retrieval.experts.fit import Scoring, fit_experts
+from molar_retrieval.experts.partners import Partners
+from molar_retrieval.experts.trend import HALF_LIVES, Trend
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.progress import SILENT, Progress
+
+Matrix = npt.NDArray[np.float32]
+_JUDGED = 2000
+"""Validation cases that choose an expert's settings; the weights are chosen on all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Experts:
+    """What counting gives.
+
+    Attributes:
+        partners: Ordered co-occurrence and the linear model, those of them that were asked for.
+        taste: Content neighbours, or None.
+        trend: Popularity over time, or None.
+        report: What was chosen and tried, by expert.
+    """
+
+    partners: tuple[Partners, ...]
+    taste: Taste | None
+    trend: Trend | None
+    report: dict[str, dict[str, Any]]
+
+    def parts(self, cases: Cases) -> dict[str, Part]:
+        """The experts as parts of the score of the cases."""
+        histories = _asked(cases)
+        parts: dict[str, Part] = {p.name: Counted(p.read(histories), p.weights) for p in self.partners}
+        if self.taste is not None:
+            parts["neighbours"] = Dense(self.taste.users(histories), self.taste.items)
+        if self.trend is not None:
+            parts["trend"] = Momentary(self.trend, cases.times)
+        return parts
+
+
+def count(
+    log: InteractionLog, cases: Cases, features: Matrix, settings: AlignSettings, progress: Progress = SILENT
+) -> Experts:
+    """Fit the experts that the settings name.
+
+    Args:
+        log: Training interactions.
+        cases: Validation cases; a sample of them chooses each expert's own settings.
+        features: Conditioned content features of all items, shape (n_items, f).
+        settings: Names the experts.
+        progress: Told of the work.
+    """
+    few = sample(cases, _JUDGED, rng.generator(settings.seed, "expert cases"))
+    histories = _asked(few)
+
+    def judge(scoring: Scoring) -> float:
+        return ndcg(ranks(few, lambda block: scoring(_part(histories, block))))
+
+    names = [name for name in ("sequence", "linear") if name in settings.experts]
+    partners, report = fit_experts(log, judge, settings.partners, names, progress)
+    taste = trend = None
+    if "neighbours" in settings.experts:
+        items = compressed(features)
+        tastes = [Taste(items, float(s["decay"]), int(s["last"])) for s in GRID]
+        fitted = [(dict(s), lambda t=t: t) for s, t in zip(GRID, tastes, strict=True)]
+        taste, chosen, tried = choose(fitted, lambda t: judge(lambda log: t.users(log) @ t.items.T))
+        report["neighbours"] = {"chosen": dict(chosen), "tried": tried}
+    if "trend" in settings.experts:
+        trends = [({"half_life": h if np.isfinite(h) else None}, lambda h=h: Trend.fit(log, h)) for h in HALF_LIVES]
+        trend, chosen, tried = choose(trends, lambda t: ndcg(ranks(few, Momentary(t, few.times).scores)))
+        report["trend"] = {"chosen": dict(chosen), "tried": tried}
+    return Experts(partners, taste, trend, report)
+
+
+def _asked(cases: Cases) -> InteractionLog:
+    """One history per case."""
+    return replace(cases.log.of_users(cases.users), asked_at=cases.times)
+
+
+def _part(histories: InteractionLog, block: slice) -> InteractionLog:
+    return histories.of_users(np.arange(block.start, block.stop))

@@ -1,0 +1,92 @@
+"""An aligned model on disk: one safetensors file, and facts in the artefact's manifest."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import load_file, save_file
+
+from molar_retrieval.alignment.conditioning import Conditioner
+from molar_retrieval.alignment.device import pick_device, pick_precision
+from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.network import PostAlignment, tower_shapes
+from molar_retrieval.alignment.newcomers import Predictor
+from molar_retrieval.alignment.taste import Taste
+from molar_retrieval.config import AlignSettings
+from molar_retrieval.encoders.base import Block
+from molar_retrieval.experts.partners import Partners
+from molar_retrieval.workspace import Manifest
+
+FILE = "model.safetensors"
+_NETWORK = "network."
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+def save(model: AlignedModel, folder: Path) -> None:
+    """Write the model's arrays; what :func:`described` returns belongs into the manifest's facts."""
+    tensors: Tensors = {_NETWORK + n: t.detach().cpu().numpy() for n, t in model.network.state_dict().items()}
+    tensors |= {"features": model.features, "known": model.known}
+    for number, (mean, matrix) in enumerate(zip(model.conditioner.means, model.conditioner.maps, strict=True)):
+        tensors |= {f"mean.{number}": mean, f"map.{number}": matrix}
+    for partners in model.partners:
+        tensors |= partners.to_tensors(f"partners.{partners.name}.")
+    for name, predictor in model.predictors.items():
+        tensors |= {f"predictor.{name}.matrix": predictor.matrix, f"predictor.{name}.mean": predictor.mean}
+    if model.taste is not None:
+        tensors["taste"] = model.taste.items
+    save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, folder / FILE)
+
+
+def described(model: AlignedModel) -> dict[str, Any]:
+    """All of the model that is no array, as JSON-able facts."""
+    taste = model.taste
+    return {
+        "weights": dict(model.weights),
+        "newcomer_weights": dict(model.newcomer_weights),
+        "slots": model.slots,
+        "content_blocks": [[b.name, b.start, b.stop] for b in model.conditioner.blocks],
+        "partners": [p.name for p in model.partners],
+        "taste": None if taste is None else {"decay": taste.decay, "last": taste.last},
+        "half_life": None if model.half_life is None else str(model.half_life),
+    }
+
+
+def open_model(folder: Path) -> AlignedModel:
+    """Read a model from an ``alignment`` artefact; it has seen no log yet, see :meth:`AlignedModel.seeing`."""
+    manifest, tensors = Manifest.read(folder), load_file(folder / FILE)
+    facts, settings = manifest.facts, AlignSettings(**manifest.settings["align"])
+    blocks = tuple(Block(*b) for b in facts["content_blocks"])
+    count = range(len(blocks))
+    conditioner = Conditioner(
+        blocks, tuple(tensors[f"mean.{n}"] for n in count), tuple(tensors[f"map.{n}"] for n in count)
+    )
+    predicted = {name.split(".")[1] for name in tensors if name.startswith("predictor.")}
+    taste = facts["taste"]
+    return AlignedModel(
+        network=_network(tensors, settings),
+        conditioner=conditioner,
+        features=tensors["features"],
+        known=tensors["known"],
+        partners=tuple(Partners.from_tensors(name, tensors, f"partners.{name}.") for name in facts["partners"]),
+        taste=None if taste is None else Taste(tensors["taste"], taste["decay"], taste["last"]),
+        half_life=None if facts["half_life"] is None else float(facts["half_life"]),
+        weights=facts["weights"],
+        newcomer_weights=facts["newcomer_weights"],
+        predictors={
+            name: Predictor(tensors[f"predictor.{name}.matrix"], tensors[f"predictor.{name}.mean"])
+            for name in sorted(predicted)
+        },
+        slots=facts["slots"],
+        precision=pick_precision(settings.precision, pick_device("cpu")),
+    )
+
+
+def _network(tensors: Tensors, settings: AlignSettings) -> PostAlignment:
+    factors = tensors.get(_NETWORK + "project_factors.weight", np.zeros((0, 0))).shape[1]
+    features = torch.from_numpy(tensors["features"])
+    network = PostAlignment(tower_shapes(settings), len(tensors["known"]), features, factors)
+    state = {n.removeprefix(_NETWORK): torch.from_numpy(t) for n, t in tensors.items() if n.startswith(_NETWORK)}
+    network.load_state_dict(state)
+    return network.eval()

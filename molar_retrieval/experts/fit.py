@@ -1,0 +1,116 @@
+"""The two experts that ship as partners, fitted with settings that validation chooses."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from molar_retrieval.experts import linear
+from molar_retrieval.experts.choose import Setting, choose
+from molar_retrieval.experts.cooccurrence import cooccurrence, followers
+from molar_retrieval.experts.histories import known_items, reach
+from molar_retrieval.experts.partners import Partners, strongest
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.progress import SILENT, Progress
+
+Scoring = Callable[[InteractionLog], npt.NDArray[np.float32]]
+"""Scores of all items for histories, shape (n_histories, n_items)."""
+_Grid = tuple[Sequence[tuple[Setting, Callable[[], Partners]]], str | None]
+"""Settings with what fits them, and what was left out, in words."""
+
+SEQUENCE, LINEAR = "sequence", "linear"
+SEQUENCES: tuple[Setting, ...] = tuple(
+    {"window": window, "decay": decay, "shrink": shrink, "memory": memory, "ordered": ordered}
+    for window, decay, shrink, memory, ordered in (
+        (5, 0.8, 100, 0.7, True), (10, 0.9, 20, 0.8, True), (20, 0.95, 20, 0.9, True), (20, 0.95, 5, 0.95, False),
+    )
+)  # fmt: skip
+"""From what follows at once to what is taken in the same weeks."""
+REGULARISATIONS = (500, 100, 2000)
+NEIGHBOURS: Setting = {"weighting": "tfidf", "shrink": 20, "neighbours": 200}
+
+
+def fit_experts(
+    log: InteractionLog,
+    judge: Callable[[Scoring], float],
+    count: int,
+    names: Sequence[str] = (SEQUENCE, LINEAR),
+    progress: Progress = SILENT,
+) -> tuple[tuple[Partners, ...], dict[str, dict[str, Any]]]:
+    """Fit co-occurrence and a linear model, each with the settings that rank validation best.
+
+    Candidates are judged with as few partners per item as will be kept: by what ships.
+
+    Args:
+        log: Training interactions, at least one.
+        judge: Validation NDCG@10 of a way to score; a constant without cases, and the first setting stays.
+        count: Partners per item and expert.
+        names: Which of ``sequence`` and ``linear`` to fit.
+        progress: Told of each candidate.
+
+    Returns:
+        The experts in the order of ``names``; and by name what was ``chosen`` and ``tried``, with a ``note`` where
+        something was left out.
+    """
+
+    def judged(partners: Partners) -> float:
+        score = judge(partners.scores)
+        progress.advance()
+        return score
+
+    fitted, report = [], {}
+    for name in names:
+        candidates, note = (_sequences if name == SEQUENCE else _linear)(log, count)
+        progress.start(f"{name} expert", len(candidates))
+
+        best, setting, tried = choose(candidates, judged)
+        fitted.append(best)
+        report[name] = {"chosen": dict(setting), "tried": tried}
+        if note:
+            report[name]["note"] = note
+            progress.note(note)
+        progress.finish()
+    return tuple(fitted), report
+
+
+def _sequences(log: InteractionLog, count: int) -> _Grid:
+    """Neighbouring settings with the same window and decay share their counts."""
+    followed = lru_cache(maxsize=1)(partial(followers, log))
+
+    def fit(setting: Setting) -> Partners:
+        counts = followed(setting["window"], setting["decay"])
+        weights = cooccurrence(log, counts, setting["shrink"], setting["ordered"])
+        return Partners(SEQUENCE, strongest(weights, count), setting["memory"], reach(setting["memory"]))
+
+    return [(setting, partial(fit, setting)) for setting in SEQUENCES], None
+
+
+def _linear(log: InteractionLog, count: int) -> _Grid:
+    """EASE where it can be had, all regularisations with the same counts, and neighbours."""
+    gram = lru_cache(maxsize=1)(partial(linear.EASE.of, log))
+
+    def ease(setting: Setting) -> Partners:
+        model = gram()
+        weights = strongest(model.weights(setting["regularisation"]), count)
+        return Partners(LINEAR, _spread(weights, model.columns, log.n_items))
+
+    def neighbours() -> Partners:
+        return Partners(LINEAR, strongest(linear.item_knn(log, **NEIGHBOURS), count))
+
+    nearest: list[tuple[Setting, Callable[[], Partners]]] = [({"model": "item-kNN", **NEIGHBOURS}, neighbours)]
+    known = int(known_items(log).sum())
+    if known > linear.MAX_ITEMS:
+        return nearest, f"EASE was not tried: it takes {linear.MAX_ITEMS:,} items at most, {known:,} have interactions"
+    settings: list[Setting] = [{"model": "EASE", "regularisation": value} for value in REGULARISATIONS]
+    return [*((setting, partial(ease, setting)) for setting in settings), *nearest], None
+
+
+def _spread(weights: csr_matrix, rows: npt.NDArray[np.int64], n_items: int) -> csr_matrix:
+    """A matrix over some items, given by their ascending rows, as one over all of them."""
+    lengths = np.zeros(n_items, np.int64)
+    lengths[rows] = np.diff(weights.indptr)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    return csr_matrix((weights.data, rows[weights.indices], indptr), shape=(n_items, n_items))

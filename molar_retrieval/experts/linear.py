@@ -1,0 +1,108 @@
+"""Linear item-to-item models: EASE, which inverts a matrix, and item neighbours, which take any number of items."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix, diags_array
+
+from molar_retrieval.errors import DataError
+from molar_retrieval.experts.histories import binary, known_items
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.matrix import to_csr
+
+Matrix = npt.NDArray[np.float32]
+MAX_ITEMS = 20_000
+"""Most items of EASE: time grows with the cube of their number, memory with the square (two matrices, 1.6 GB each)."""
+
+
+@dataclass(frozen=True, eq=False)
+class EASE:
+    """A linear item-to-item model with a closed form (Steck 2019, arXiv 1905.03375), before its regularisation.
+
+    Attributes:
+        columns: Rows of the m items with interactions, ascending; only they enter.
+        gram: By how many users two of them were taken, shape (m, m).
+    """
+
+    columns: npt.NDArray[np.int64]
+    gram: Matrix
+
+    @classmethod
+    def of(cls, log: InteractionLog) -> Self:
+        """Count.
+
+        Raises:
+            DataError: If more than 20,000 items have interactions.
+        """
+        columns = np.flatnonzero(known_items(log))
+        if len(columns) > MAX_ITEMS:
+            raise DataError(
+                f"EASE inverts a matrix of {len(columns):,} × {len(columns):,} items; its limit is {MAX_ITEMS:,}",
+                "use item neighbours (item-kNN) instead",
+            )
+        taken = binary(log)[:, columns]
+        return cls(columns, (taken.T @ taken).toarray())
+
+    def weights(self, regularisation: float) -> Matrix:
+        """B, which predicts each of the m items from all others, shape (m, m); see :func:`solve`."""
+        return solve(self.gram, regularisation)
+
+
+def solve(gram: Matrix, regularisation: float) -> Matrix:
+    """Ridge regression with a zero diagonal: ``B_ij = -P_ij / P_jj`` off the diagonal, P = (G + λI)⁻¹, shape (m, m).
+
+    Args:
+        gram: Co-occurrences XᵀX, shape (m, m); stays as it is.
+        regularisation: λ > 0.
+
+    Raises:
+        DataError: If G + λI is not positive definite in float32.
+    """
+    from scipy.linalg.lapack import spotrf, spotri
+
+    lower = np.array(gram, np.float32, order="F")
+    lower[np.diag_indices_from(lower)] += regularisation
+    lower, failed = spotrf(lower, lower=1, overwrite_a=1)
+    if failed:
+        raise DataError("EASE: the co-occurrence matrix is not positive definite", "raise its regularisation")
+    lower, _ = spotri(lower, lower=1, overwrite_c=1)
+    # LAPACK fills one triangle, in column order; the transposed view has it above the diagonal.
+    weights: Matrix = lower.T
+    for row in range(1, len(weights)):
+        weights[row, :row] = weights[:row, row]
+    weights /= -np.diag(weights).copy()
+    np.fill_diagonal(weights, 0)
+    return weights
+
+
+def item_knn(log: InteractionLog, weighting: str, shrink: float, neighbours: int) -> csr_matrix:
+    """Each item's most similar items (Sarwar et al. 2001, doi:10.1145/371920.372071), itself among them.
+
+    ``cosine`` and ``tfidf`` columns are divided by ``√(Σ x² + shrink · mean x²)``, so that items taken by one and the
+    same person are not taken for twins; with a shrink of 0 they and ``bm25`` are `implicit`'s recommenders of these
+    names.
+
+    Args:
+        log: Whose pairs of user and item are counted, with their weights.
+        weighting: ``cosine``, ``tfidf`` or ``bm25``.
+        shrink: Interactions of average weight that are added to every column's length; not for ``bm25``.
+        neighbours: Entries per row.
+
+    Returns:
+        Shape (n_items, n_items), float32.
+    """
+    from implicit.nearest_neighbours import all_pairs_knn, bm25_weight, tfidf_weight
+
+    counts = to_csr(log).astype(np.float64)
+    if weighting == "bm25":
+        weighted = csr_matrix(bm25_weight(counts.T, K1=1.2, B=0.75).T)
+    else:
+        weighted = csr_matrix(tfidf_weight(counts.T).T) if weighting == "tfidf" else counts
+        squares = weighted.power(2)
+        lengths = np.sqrt(squares.sum(axis=0).A1 + shrink * squares.data.mean())
+        weighted = csr_matrix(
+            weighted @ diags_array(np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0))
+        )
+    return csr_matrix(all_pairs_knn(weighted, neighbours, show_progress=False), dtype=np.float32)

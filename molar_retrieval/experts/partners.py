@@ -1,0 +1,110 @@
+"""An expert in the form that an index can hold: each item's strongest partners, and how a history is read."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix, diags_array
+
+from molar_retrieval.experts.histories import binary, decayed
+from molar_retrieval.interactions.log import InteractionLog
+
+Array = npt.NDArray[Any]
+_BLOCK = 256
+"""Columns of a dense matrix that are copied at a time, as reading one alone would touch all of its memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Partners:
+    """Scores are a history times the weights from its items to all others.
+
+    Attributes:
+        name: Of the expert.
+        weights: From items of a history (rows) to items to recommend (columns), shape (n_items, n_items).
+        memory: Weight lost per place from the end of a history; None: every item of it counts once, in a long history
+            less, by the square root of its length.
+        last: How many of the latest interactions count; None without a memory.
+    """
+
+    name: str
+    weights: csr_matrix
+    memory: float | None = None
+    last: int | None = None
+
+    def read(self, log: InteractionLog) -> csr_matrix:
+        """How much each item of the histories counts, shape (n_users, n_items), float32."""
+        if self.memory is None or self.last is None:
+            taken = binary(log)
+            return csr_matrix(diags_array(1 / np.sqrt(np.maximum(np.diff(taken.indptr), 1)).astype(np.float32)) @ taken)
+        return decayed(log, self.memory, self.last)
+
+    def scores(self, log: InteractionLog) -> npt.NDArray[np.float32]:
+        """Scores of all items for each history, shape (n_users, n_items)."""
+        result: npt.NDArray[np.float32] = (self.read(log) @ self.weights).toarray()
+        return result
+
+    def to_tensors(self, prefix: str) -> dict[str, Array]:
+        """All but the name as arrays whose names begin with ``prefix``; no memory is an empty array."""
+        reads = [] if self.memory is None or self.last is None else [self.memory, self.last]
+        return {
+            f"{prefix}data": self.weights.data.astype(np.float32),
+            f"{prefix}indices": self.weights.indices.astype(np.int32),
+            f"{prefix}indptr": self.weights.indptr.astype(np.int64),
+            f"{prefix}memory": np.array(reads, np.float64),
+        }
+
+    @classmethod
+    def from_tensors(cls, name: str, tensors: Mapping[str, Array], prefix: str) -> Self:
+        """The inverse of :meth:`to_tensors`; other arrays are not looked at."""
+        data, indices, indptr, memory = (tensors[prefix + part] for part in ("data", "indices", "indptr", "memory"))
+        n_items = len(indptr) - 1
+        weights = csr_matrix((data, indices, indptr), shape=(n_items, n_items))
+        return cls(name, weights, float(memory[0]), int(memory[1])) if len(memory) else cls(name, weights)
+
+
+def strongest(weights: csr_matrix | npt.NDArray[np.float32], count: int) -> csr_matrix:
+    """Of every column the ``count`` weights furthest from zero, of equally far ones those of the first rows.
+
+    Negative weights say what speaks against an item; without them a linear model ranks worse.
+
+    Args:
+        weights: Sparse or dense.
+        count: Most entries per column, at least 1.
+
+    Returns:
+        The shape of ``weights``, float32.
+    """
+    kept = [_largest(rows, values, count) for rows, values in _stored(weights)]
+    borders = np.concatenate([[0], np.cumsum([len(rows) for rows, _ in kept], dtype=np.int64)])
+    rows = np.concatenate([np.zeros(0, np.int32), *(rows for rows, _ in kept)])
+    values = np.concatenate([np.zeros(0, np.float32), *(values for _, values in kept)])
+    # The columns of a matrix are the rows of its transpose.
+    by_column = csr_matrix((values.astype(np.float32), rows, borders), shape=weights.shape[::-1])
+    return csr_matrix(by_column.T)
+
+
+def _stored(weights: csr_matrix | npt.NDArray[np.float32]) -> Iterator[tuple[Array, Array]]:
+    """Rows, ascending, and values of each column's weights but for zeros."""
+    if isinstance(weights, np.ndarray):
+        for begin in range(0, weights.shape[1], _BLOCK):
+            for column in np.ascontiguousarray(weights[:, begin : begin + _BLOCK].T):
+                rows = np.flatnonzero(column)
+                yield rows, column[rows]
+    else:
+        columns = weights.tocsc()
+        for begin, end in pairwise(columns.indptr):
+            values = columns.data[begin:end]
+            yield columns.indices[begin:end][values != 0], values[values != 0]
+
+
+def _largest(rows: Array, values: Array, count: int) -> tuple[Array, Array]:
+    if len(values) <= count:
+        return rows, values
+    far = np.abs(values)
+    least = np.partition(far, -count)[-count]
+    keep = far > least
+    keep[np.flatnonzero(far == least)[: count - np.count_nonzero(keep)]] = True
+    return rows[keep], values[keep]

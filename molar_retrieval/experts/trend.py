@@ -1,0 +1,79 @@
+"""Trend: how much in demand an item is at a moment, from the days before it."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.interactions.log import InteractionLog
+
+HALF_LIVES = (3.0, 7.0, 20.0, 60.0, 180.0, np.inf)
+"""Half-lives worth trying, in days; the last one is plain popularity up to the moment."""
+DAY = 86_400
+_FLOOR = 0.05
+"""Stands for "nobody yet" under the logarithm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trend:
+    """Popularity that halves with age: ``Σ 2 ** (-(d - d') / half_life)`` over an item's interactions on days d' < d.
+
+    d is the day (in UTC) of the moment that is asked about. Nothing from that day itself counts, so the same numbers
+    can be had by anyone who counts once a night. In a log without times, whose interactions all bear the same one,
+    everything always counts, once.
+
+    Attributes:
+        days: Day of each interaction since 1970, ascending, shape (n,).
+        items: Its item row, shape (n,).
+        n_items: Number of items.
+        half_life: In days; infinite where age does not count.
+        timeless: Whether the log has no times.
+    """
+
+    days: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int32]
+    n_items: int
+    half_life: float
+    timeless: bool
+
+    @classmethod
+    def fit(cls, log: InteractionLog, half_life_days: float) -> Self:
+        """Sort the interactions by day."""
+        days = log.timestamp // DAY
+        order = np.argsort(days, kind="stable")
+        timeless = not len(log) or bool(log.timestamp.min() == log.timestamp.max())
+        return cls(days[order], log.item[order], log.n_items, half_life_days, timeless)
+
+    def log_scores(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The logarithm of popularity plus 0.05 at some moments, shape (T, n_items).
+
+        Args:
+            times: Seconds since 1970 in UTC, in any order, shape (T,).
+        """
+        asked, which = np.unique(times // DAY, return_inverse=True)
+        if self.timeless:
+            counts = np.bincount(self.items, minlength=self.n_items)
+            return np.repeat(_logarithm(counts)[None], len(times), axis=0)
+        rows = np.empty((len(asked), self.n_items), np.float32)
+        demand = np.zeros(self.n_items)
+        borders = np.concatenate([[0], np.searchsorted(self.days, asked)])
+        for number, day in enumerate(asked):
+            if number:
+                demand *= np.exp2(-(day - asked[number - 1]) / self.half_life)
+            new = slice(borders[number], borders[number + 1])
+            age = day - self.days[new]
+            demand += np.bincount(self.items[new], np.exp2(-age / self.half_life), minlength=self.n_items)
+            rows[number] = _logarithm(demand)
+        return rows[which]
+
+    def now(self) -> npt.NDArray[np.float32]:
+        """The same on the day after the log's last interaction, when all of it counts, shape (n_items,)."""
+        after = DAY * (int(self.days[-1]) + 1 if len(self.days) else 0)
+        row: npt.NDArray[np.float32] = self.log_scores(np.array([after], np.int64))[0]
+        return row
+
+
+def _logarithm(demand: npt.NDArray[np.number]) -> npt.NDArray[np.float32]:
+    result: npt.NDArray[np.float32] = np.log(demand + _FLOOR).astype(np.float32)
+    return result

@@ -1,0 +1,125 @@
+"""Small made-up cases and models for tests of the alignment."""
+
+import numpy as np
+import torch
+from eval_model_tasks import log_of
+from scipy.sparse import csr_matrix
+from scipy.sparse import random as random_sparse
+
+from molar_retrieval.alignment import conditioning
+from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.network import PostAlignment, tower_shapes
+from molar_retrieval.alignment.newcomers import Predictor
+from molar_retrieval.alignment.taste import Taste
+from molar_retrieval.alignment.validation import Cases
+from molar_retrieval.config import AlignSettings
+from molar_retrieval.encoders.base import Block
+from molar_retrieval.experts.partners import Partners
+from molar_retrieval.experts.trend import DAY
+
+TOWERS, EXPERTS = ("collaborative", "content"), ("sequence", "linear", "neighbours", "trend")
+N = 40
+NEW = np.array([5, 17, 30, 31, 38])
+"""Items without interactions."""
+BLOCKS = (Block("content_text", 0, 6), Block("content_image", 6, 14))
+_WEIGHTS = {"collaborative": 1.0, "content": 0.7, "sequence": 0.4, "linear": 1.3, "neighbours": 0.9, "trend": 0.35}
+_NEWCOMER = {"collaborative": 0.6, "content": 0.8, "neighbours": 1.7, "trend": 0.2}
+
+
+def cases_of(histories, targets, n_items, *, users=None, candidates=None, times=None):
+    """Cases on top of histories; without ``users`` one per history."""
+    users = np.arange(len(histories)) if users is None else np.asarray(users)
+    times = np.zeros(len(users), np.int64) if times is None else np.asarray(times, np.int64)
+    allowed = np.ones(n_items, bool) if candidates is None else candidates
+    return Cases(log_of(histories, n_items), users.astype(np.int64), np.asarray(targets, np.int64), allowed, times)
+
+
+def random_cases(count, n_items, seed):
+    """Cases with short random histories; some targets are hidden ones."""
+    random = np.random.default_rng(seed)
+    histories = [random.choice(n_items, random.integers(1, 6), replace=False) for _ in range(count)]
+    return cases_of(histories, random.integers(0, n_items, count), n_items, candidates=random.random(n_items) > 0.1)
+
+
+def rank_by_hand(cases, scores):
+    """Places of the targets, everybody who is level standing before them."""
+    result = []
+    for row, (user, target) in enumerate(zip(cases.users, cases.targets, strict=True)):
+        seen = set(cases.log.history(user).tolist())
+        rivals = [i for i in range(scores.shape[1]) if i not in seen and cases.candidates[i]]
+        own = scores[row, target]
+        result.append(sum(scores[row, i] >= own for i in rivals) if target in rivals else scores.shape[1] + 1)
+    return result
+
+
+def settings_of(towers):
+    """Small sizes for some towers."""
+    return AlignSettings(
+        towers=towers, dim=16, content_dim=8, blocks=1, content_blocks=1, history=6, batch_tokens=256,
+        precision="float32", device="cpu", threads=1,
+    )  # fmt: skip
+
+
+def training_log(seed=0):
+    """What 30 users took of the known items over a hundred days."""
+    random = np.random.default_rng(seed)
+    known = np.setdiff1d(np.arange(N), NEW)
+    lengths = random.integers(0, 9, 30)
+    times = [np.sort(11_000 * DAY + random.integers(0, 100 * DAY, length)) for length in lengths]
+    items = [random.choice(known, length, p=_popular(len(known))) for length in lengths]
+    return log_of([i.tolist() for i in items], N, np.concatenate(times))
+
+
+def _popular(n):
+    share = 1 / np.arange(1, n + 1)
+    return share / share.sum()
+
+
+def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=None, slots=2, seed=0):
+    """An untrained model whose every number is random and that has not yet seen a log."""
+    random = np.random.default_rng(seed)
+    known = np.ones(N, bool)
+    known[NEW] = False
+    content = random.normal(size=(N, 14)).astype(np.float32)
+    content[3] = 0
+    conditioner = conditioning.fit(content, BLOCKS, 5)
+    features = conditioner(content)
+    torch.manual_seed(seed)
+    network = PostAlignment(tower_shapes(settings_of(towers)), N, torch.from_numpy(features), 4).eval()
+    for tower in network.towers.values():
+        torch.nn.init.normal_(tower.position_bias)
+        torch.nn.init.normal_(tower.time_bias)
+    partners = []
+    for name, memory in (("sequence", (0.8, 4)), ("linear", (None, None))):
+        made = random_sparse(N, N, 0.2, "csr", np.float32, random).toarray()
+        made[NEW] = made[:, NEW] = 0
+        made = csr_matrix(made)
+        partners += [Partners(name, made, *memory)] if name in experts else []
+    widths = {"collaborative": 16, "trend": 1}
+    predictors = {
+        name: Predictor(
+            random.normal(size=(features.shape[1], width)).astype(np.float32),
+            random.normal(size=width).astype(np.float32),
+        )
+        for name, width in widths.items()
+        if name in (*towers, "trend")
+    }
+    names = (*towers, *experts)
+    return AlignedModel(
+        network=network,
+        conditioner=conditioner,
+        features=features,
+        known=known,
+        partners=tuple(partners),
+        taste=Taste.of(features, 0.7, 3) if "neighbours" in experts else None,
+        half_life=20.0 if "trend" in experts else None,
+        weights={n: w for n, w in (_WEIGHTS if weights is None else weights).items() if n in names},
+        newcomer_weights={
+            n: w
+            for n, w in (_NEWCOMER if newcomer_weights is None else newcomer_weights).items()
+            if n in (*names, "trend")
+        },
+        predictors=predictors,
+        slots=slots,
+        precision="float32",
+    )

@@ -1,0 +1,214 @@
+"""Room for newcomers: as much as validation bears, or as much as was set; ranks are those of a query."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from eval_model_tasks import log_of
+
+from molar_retrieval.alignment import arrivals, conditioning
+from molar_retrieval.alignment.arrivals import model_ranks, with_newcomers
+from molar_retrieval.alignment.combine import combine
+from molar_retrieval.alignment.counting import count
+from molar_retrieval.alignment.encode import item_sides
+from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.newcomers import FOLDS, WITHHELD, ridge
+from molar_retrieval.alignment.training import TrainingData, build_network, tower_parts
+from molar_retrieval.alignment.validation import Cases, ndcg
+from molar_retrieval.collaborative.als import fit
+from molar_retrieval.config import AlignSettings, CFSettings
+from molar_retrieval.encoders.base import Block
+from molar_retrieval.experts.trend import DAY
+from molar_retrieval.ranking.newcomers import merge
+
+N = 60
+SETTINGS = AlignSettings(
+    dim=8, content_dim=8, blocks=1, content_blocks=1, history=8, batch_tokens=256, precision="float32", device="cpu"
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def world(seed, new_share, cold_targets, telling=True):
+    """People stay within one of six kinds of items; content tells the kind, or nothing; some items are not out yet.
+
+    Args:
+        seed: Of all of it.
+        new_share: Of the items that nobody took.
+        cold_targets: Share of the cases whose target is one of those.
+        telling: Whether content tells the kind.
+    """
+    random = np.random.default_rng(seed)
+    kind = np.arange(N) % 6
+    new = np.isin(np.arange(N), random.choice(N, round(N * new_share), replace=False))
+    histories, targets = [], []
+    for user in range(150):
+        mine = np.flatnonzero((kind == user % 6) & ~new)
+        histories.append(random.choice(mine, min(len(mine), 5), replace=False).tolist())
+        rest = np.setdiff1d(np.flatnonzero(kind == user % 6), histories[-1])
+        cold = rest[new[rest]]
+        wanted = cold if len(cold) and random.random() < cold_targets else rest[~new[rest]]
+        targets.append(random.choice(wanted if len(wanted) else np.flatnonzero(new)))
+    log = log_of(histories, N, np.concatenate([DAY * np.arange(len(h)) for h in histories]))
+    content = np.eye(6)[kind] + 0.3 * random.normal(size=(N, 6)) if telling else random.normal(size=(N, 6))
+    content = content.astype(np.float32)
+    conditioner = conditioning.fit(content, [Block("content", 0, 6)], 6)
+    cases = Cases(log, np.arange(150), np.array(targets), np.ones(N, bool), DAY * (2 + np.arange(150) % 7))
+    factors = fit(log, CFSettings(factors=6, iterations=3))
+    return TrainingData(log, cases, conditioner(content), factors), conditioner
+
+
+def shipped(data, conditioner, settings=SETTINGS):
+    torch.manual_seed(0)
+    network = build_network(data, settings).eval()
+    experts = count(data.log, data.cases, data.features, settings)
+    parts = {**tower_parts(network, data, "float32"), **experts.parts(data.cases)}
+    combination = combine(data.cases, parts)
+    bare = AlignedModel(
+        network=network,
+        conditioner=conditioner,
+        features=data.features,
+        known=data.warm,
+        partners=experts.partners,
+        taste=experts.taste,
+        half_life=experts.trend.half_life if experts.trend else None,
+        weights=combination.weights,
+        newcomer_weights={},
+        predictors={},
+        slots=0,
+        precision="float32",
+        trend=experts.trend,
+    )
+    return with_newcomers(bare, data, settings, combination), combination
+
+
+@pytest.mark.parametrize("new_share", [0.0, 0.1, 0.35])
+@pytest.mark.parametrize("cold_targets", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("telling", [True, False])
+def test_newcomers_get_as_much_room_as_leaves_the_best_part_behind(new_share, cold_targets, telling):
+    data, conditioner = world(1, new_share, cold_targets, telling)
+    model, combination = shipped(data, conditioner)
+    floor = max(map(ndcg, combination.alone.values()))
+    scores = [ndcg(model_ranks(replace(model, slots=n), data.cases)) for n in range(4)]
+    parity = min(3, round(10 * np.mean(~data.warm)))
+    bearable = [n for n in range(parity + 1) if scores[n] >= floor]
+    assert model.slots == (max(bearable) if bearable else int(np.argmax(scores[: parity + 1])))
+    if cold_targets == 0:
+        assert ndcg(model_ranks(model, data.cases)) >= floor
+    if not new_share:
+        assert model.slots == 0
+        assert model_ranks(model, data.cases).tolist() == pytest.approx(combination.ranks.tolist(), abs=1)
+
+
+def test_where_people_take_what_is_new_they_are_shown_it():
+    data, conditioner = world(2, 0.35, 0.8)
+    model, _ = shipped(data, conditioner)
+    assert model.slots == 3
+    scores = [ndcg(model_ranks(replace(model, slots=n), data.cases)) for n in (0, 3)]
+    assert scores[1] > 2 * scores[0]
+
+
+def test_without_a_known_target_nothing_is_learned_of_newcomers_and_they_get_no_room():
+    data, conditioner = world(2, 0.35, 1.0)
+    model, _ = shipped(data, conditioner)
+    assert not any(model.newcomer_weights.values())
+    assert model.slots == 0
+
+
+@pytest.mark.parametrize(("share", "slots"), [(0.0, 0), (0.1, 1), (0.3, 3), (0.46, 5), (0.9, 9)])
+def test_a_number_is_obeyed(share, slots):
+    for cold_targets in (0.0, 1.0):
+        data, conditioner = world(1, 0.1, cold_targets)
+        model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"newcomers": share}))
+        assert model.slots == slots
+
+
+def test_telling_content_gets_weight_and_guesses_are_of_the_right_kind():
+    data, conditioner = world(3, 0.3, 0.3)
+    model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": ("collaborative",)}))
+    assert model.newcomer_weights["neighbours"] > 0 or model.newcomer_weights["collaborative"] > 0
+    assert set(model.predictors) == {"trend", "collaborative"}
+    new = np.flatnonzero(~data.warm)
+    scores = model.scores(data.cases.log)[:, new]
+    best = new[scores.argmax(1)] % 6
+    assert np.mean(best == np.arange(150) % 6) > 0.7
+
+
+@pytest.mark.parametrize("towers", [("collaborative",), ("collaborative", "content")])
+def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch, towers):
+    data, conditioner = world(3, 0.3, 0.3)
+    told = []
+
+    def weigh(cases, users, items, fold, asked, seed):
+        told.append((users, items, fold, list(asked)))
+        return dict.fromkeys(users, 1.0)
+
+    monkeypatch.setattr(arrivals, "newcomer_weights", weigh)
+    model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": towers}))
+    ((users, items, fold, asked),) = told
+    assert set(users) == set(items) == {*towers, "neighbours", "trend"}
+    assert asked == ([WITHHELD] if "content" in towers else list(range(FOLDS))), (
+        "the content tower knows the other folds"
+    )
+    counts = np.bincount(data.log.item, minlength=N)
+    sides = {**item_sides(model.network, data.warm), "trend": np.log1p(counts)[:, None]}
+    for name in ("collaborative", "trend"):
+        for number in range(FOLDS):
+            own, rest = fold == number, (fold != number) & data.warm
+            guesses = [
+                ridge(data.features[rest], sides[name][rest], counts[rest], strength)(data.features[own])
+                for strength in (1.0, 10.0, 100.0)
+            ]
+            assert any(np.allclose(items[name][own], guess, atol=1e-4) for guess in guesses)
+    assert np.array_equal(items["neighbours"], model.taste.items)
+
+
+def test_guesses_need_no_interaction_of_the_newcomer_itself():
+    """What a newcomer is thought to be is what its content is; its row of the table, which is random, is not read."""
+    data, conditioner = world(3, 0.3, 0.3)
+    model, _ = shipped(data, conditioner)
+    before = model.items(data.log).dense
+    with torch.no_grad():
+        model.network.items["collaborative"].weight[torch.from_numpy(~data.warm)] = 1e3
+    assert np.array_equal(model.items(data.log).dense, before)
+
+
+@pytest.mark.parametrize("slots", [0, 2, 9])
+def test_ranks_are_those_of_a_merged_list(slots):
+    data, conditioner = world(4, 0.3, 0.5)
+    model, _ = shipped(data, conditioner)
+    model = replace(model, slots=slots, weights={**model.weights, "trend": 1.0})
+    asked = replace(data.cases.log.of_users(data.cases.users), asked_at=data.cases.times)
+    scores = model.scores(asked).astype(np.float64)
+    expected = []
+    for row, (user, target) in enumerate(zip(data.cases.users, data.cases.targets, strict=True)):
+        open_items = np.setdiff1d(np.arange(N), data.log.history(user))
+        kinds = [sorted(open_items[data.warm[open_items] == k], key=lambda n: -scores[row, n]) for k in (True, False)]
+        merged = merge(*([scores[row, n] for n in own] for own in kinds), slots)
+        expected.append([kinds[p.newcomer][p.place] for p in merged].index(target) + 1)
+    found = model_ranks(model, data.cases)
+    assert np.mean(found == expected) > 0.97, "but for ties"
+    assert (found >= expected).all()
+
+
+@pytest.mark.parametrize("towers", [(), ("collaborative",), ("content",)])
+def test_models_without_some_part_have_newcomers_too(towers):
+    data, conditioner = world(5, 0.3, 0.5)
+    settings = SETTINGS.model_copy(update={"towers": towers, "experts": ("linear", "trend")})
+    model, _ = shipped(data, conditioner, settings)
+    assert set(model.newcomer_weights) <= {"trend", "collaborative", "content"}
+    assert ("collaborative" in model.predictors) == ("collaborative" in towers)
+    assert len(model_ranks(model, data.cases)) == 150
+
+
+def test_an_item_without_content_does_no_harm():
+    data, conditioner = world(6, 0.3, 0.3)
+    blind = replace(data, features=np.zeros_like(data.features))
+    model, _ = shipped(blind, conditioner)
+    items = model.items(blind.log).dense
+    assert np.isfinite(items).all()
+    assert np.abs(items[~data.warm]).max() < 1e3

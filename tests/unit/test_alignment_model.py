@@ -1,0 +1,235 @@
+"""A model's vectors and scores against sums over its parts, written out; popularity is that of the moment."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from alignment_tasks import EXPERTS, NEW, TOWERS, N, model_of, training_log
+from eval_model_tasks import log_of
+from scipy.special import log_softmax
+
+from molar_retrieval.alignment.encode import encode_users, item_sides
+from molar_retrieval.alignment.model import session_log
+from molar_retrieval.experts.trend import DAY, Trend
+
+KNOWN = np.setdiff1d(np.arange(N), NEW)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def asked():
+    """Histories to score, one of them empty, asked about at different times of the training log."""
+    log = log_of([[1, 2, 3], [], [7, 7, 9, 20, 21, 22, 23, 24], [39], [5]], N)
+    return replace(log, asked_at=11_000 * DAY + np.array([60, 3, 101, 30, 30]) * DAY + 5000)
+
+
+def part_scores(model, log, seen):
+    """Each part of the score of all items, unweighted, at the moments of ``log`` after what was ``seen``."""
+    users = encode_users(model.network, log, np.arange(log.n_users), precision="float32")
+    sides = item_sides(model.network, model.known)
+    parts = {name: users[name].astype(np.float64) @ sides[name].T for name in users}
+    for partners in model.partners:
+        history = np.zeros((log.n_users, N))
+        for user in range(log.n_users):
+            for age, item in enumerate(log.history(user)[::-1]):
+                if partners.memory is None:
+                    history[user, item] = 1 / np.sqrt(len(set(log.history(user).tolist())))
+                elif age < partners.last:
+                    history[user, item] += partners.memory**age
+        parts[partners.name] = history @ partners.weights.toarray()
+    if model.taste is not None:
+        unit = model.taste.items.astype(np.float64)
+        rows = []
+        for user in range(log.n_users):
+            recent = log.history(user)[::-1][: model.taste.last]
+            mean = sum(
+                (model.taste.decay**age * unit[item] for age, item in enumerate(recent)), np.zeros(unit.shape[1])
+            )
+            rows.append(unit @ mean / max(1e-12, np.linalg.norm(mean)))
+        parts["neighbours"] = np.array(rows)
+    if model.half_life is not None:
+        trend = Trend.fit(seen, model.half_life)
+        now = np.tile(trend.now(), (log.n_users, 1)) if log.asked_at is None else trend.log_scores(log.asked_at)
+        parts["trend"] = now.astype(np.float64)
+    return parts
+
+
+def by_hand(model, log, seen):
+    """Known items by the weighted parts, newcomers by guesses from their content."""
+    parts = part_scores(model, log, seen)
+    total = sum(model.weights.get(name, 0) * part for name, part in parts.items()) + np.zeros((log.n_users, N))
+    users = encode_users(model.network, log, np.arange(log.n_users), precision="float32")
+    users["trend"] = np.ones((log.n_users, 1))
+    guessed = np.zeros((log.n_users, len(NEW)))
+    for name, weight in model.newcomer_weights.items():
+        if name in model.predictors:
+            predictor = model.predictors[name]
+            vectors = model.features[NEW].astype(np.float64) @ predictor.matrix + predictor.mean
+            guessed += weight * users[name] @ vectors.T
+        else:
+            guessed += weight * parts[name][:, NEW]
+    total[:, NEW] = guessed
+    return total
+
+
+VARIANTS = {
+    "everything": {},
+    "no towers": {"towers": ()},
+    "no experts": {"experts": ()},
+    **{f"without {tower}": {"towers": tuple(t for t in TOWERS if t != tower)} for tower in TOWERS},
+    **{f"without {expert}": {"experts": tuple(e for e in EXPERTS if e != expert)} for expert in EXPERTS},
+    "only linear": {"towers": (), "experts": ("linear",), "newcomer_weights": {}},
+    "only the collaborative tower has a weight": {"weights": {"collaborative": 2.0}, "newcomer_weights": {}},
+    "newcomers by content, known items by counts": {
+        "weights": {"linear": 1.0, "content": 0.0},
+        "newcomer_weights": {"neighbours": 1.0, "content": 0.4},
+    },
+}
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS)
+def model(request):
+    return model_of(**request.param)
+
+
+def test_scores_are_the_weighted_sum_of_the_parts(model, asked):
+    seen = training_log()
+    for log in (asked, replace(asked, asked_at=None)):
+        np.testing.assert_allclose(model.seeing(seen).scores(log), by_hand(model, log, seen), rtol=1e-4, atol=1e-4)
+
+
+def test_dot_products_of_users_and_items_are_the_scores(model, asked):
+    seen, now = training_log(), replace(asked, asked_at=None)
+    rows = np.array([2, 0, 1, 2, 4])
+    users, items = model.users(now, rows), model.items(seen)
+    got = users.dense @ items.dense.T + (users.sparse @ items.sparse.T).toarray()
+    np.testing.assert_allclose(got, model.seeing(seen).scores(now)[rows], rtol=1e-4, atol=1e-4)
+    assert (users.dense.dtype, items.dense.dtype) == (np.float32, np.float32)
+    assert (users.sparse.dtype, items.sparse.dtype) == (np.float32, np.float32)
+
+
+def test_the_spans_of_the_parts_give_the_parts(model, asked):
+    seen, now = training_log(), replace(asked, asked_at=None)
+    users, items = model.users(now, np.arange(5)), model.items(seen)
+    expected = part_scores(model, now, seen)
+    found = set()
+    for spans, left, right in (
+        (model.dense_parts, users.dense, items.dense),
+        (model.sparse_parts, users.sparse.toarray(), items.sparse.toarray()),
+    ):
+        borders = [0, *(span.stop for span in spans)]
+        assert [span.start for span in spans] == borders[:-1]
+        assert borders[-1] == left.shape[1] == right.shape[1]
+        for span in spans:
+            name = span.name
+            got = left[:, span.start : span.stop] @ right[KNOWN, span.start : span.stop].T
+            weight = model.weights.get(name, 0)
+            if name in expected:
+                np.testing.assert_allclose(got, weight * expected[name][:, KNOWN], rtol=1e-4, atol=1e-4)
+            else:
+                assert name == "trend"
+                assert not got.any()
+            found.add(name)
+    used = {name for weights in (model.weights, model.newcomer_weights) for name, weight in weights.items() if weight}
+    assert found == used | {"trend"}
+    assert model.dense_parts[-1].name == "trend"
+    assert model.dense_parts[-1].start == items.dense.shape[1] - 1
+
+
+def test_users_carry_no_weights_and_their_last_number_is_one(model, asked):
+    doubled = replace(
+        model, weights={n: 2 * w for n, w in model.weights.items()}, newcomer_weights=model.newcomer_weights
+    )
+    one, other = model.users(asked, np.arange(5)), doubled.users(asked, np.arange(5))
+    assert np.array_equal(one.dense, other.dense)
+    assert (one.sparse != other.sparse).nnz == 0
+    assert (one.dense[:, -1] == 1).all()
+    assert not one.dense[1, :-1].any(), "nothing else is known of somebody without a history"
+    assert one.sparse[1].nnz == 0
+
+
+def test_newcomers_have_no_partners_and_no_popularity_of_their_own(model, asked):
+    items = model.items(training_log())
+    assert np.flatnonzero(items.newcomer).tolist() == NEW.tolist()
+    assert items.sparse[NEW].nnz == 0
+    plain = model_of(newcomer_weights={}, experts=model_experts(model), towers=tuple(model.network.shapes))
+    assert not plain.items(training_log()).dense[NEW].any()
+
+
+def model_experts(model):
+    return (
+        [p.name for p in model.partners]
+        + (["neighbours"] if model.taste else [])
+        + (["trend"] if model.half_life else [])
+    )
+
+
+def test_popularity_of_now_is_baked_into_the_items():
+    model, seen = model_of(), training_log()
+    early = seen.select(seen.timestamp < 11_050 * DAY)
+    now, then = model.items(seen).dense, model.items(early).dense
+    last = seen.timestamp.max() // DAY + 1
+    for item in KNOWN:
+        ages = last - seen.timestamp[seen.item == item] // DAY
+        expected = np.log(0.05 + (2.0 ** (-ages / 20.0)).sum())
+        assert now[item, -1] == pytest.approx(0.35 * expected, abs=1e-4)
+    assert not np.allclose(now[KNOWN, -1], then[KNOWN, -1])
+    assert np.array_equal(now[:, :-1], then[:, :-1])
+    assert np.array_equal(now[NEW], then[NEW]), "what is guessed of newcomers does not depend on the day"
+
+
+def test_a_question_hears_only_of_its_past(asked):
+    model, seen = model_of(), training_log()
+    base = model.seeing(seen).scores(asked)
+    border = 11_000 * DAY + 60 * DAY
+    later = seen.timestamp >= border
+    assert 10 < later.sum() < len(seen) - 10
+    other = replace(seen, item=np.where(later, (seen.item + 1) % 3, seen.item).astype(np.int32))
+    changed = model.seeing(other).scores(asked)
+    early = asked.asked_at < border + DAY
+    assert early.tolist() == [True, True, False, True, True]
+    assert np.array_equal(base[early], changed[early])
+    assert not np.allclose(base[2], changed[2])
+    assert np.array_equal(base[:, NEW], changed[:, NEW])
+    assert not np.allclose(base[0, KNOWN], replace(model.seeing(seen)).scores(replace(asked, asked_at=None))[0, KNOWN])
+
+
+def test_a_model_that_has_seen_no_log_scores_without_popularity(asked):
+    model = model_of()
+    without = replace(model_of(weights={k: v for k, v in model.weights.items() if k != "trend"}))
+    assert model.trend is None
+    np.testing.assert_array_equal(model.scores(asked), without.scores(asked))
+
+
+def test_lifting_is_of_the_models_newcomers_and_slots(asked):
+    for slots in (0, 2):
+        model = model_of(slots=slots).seeing(training_log())
+        got = model.lifted(model.scores(asked), np.ones((5, N), bool))
+        first = np.argsort(-got, axis=1, kind="stable")[:, :10]
+        assert (np.isin(first, NEW).sum(1)[[0, 2, 3, 4]] == slots).all(), "without a history too many are level"
+
+
+def test_a_softmax_over_the_known_items_knows_no_shift_of_the_table(asked):
+    """What `item_sides` takes away from all warm items alike is no part of anybody's ranking."""
+    model = model_of(("collaborative",), (), weights={"collaborative": 1.0}, newcomer_weights={})
+    rows = np.array([0, 2, 3])
+    users = encode_users(model.network, asked, rows, precision="float32")["collaborative"]
+    raw = users @ model.network.items["collaborative"].weight.detach().numpy()[KNOWN].T
+    got = model.scores(asked)[rows][:, KNOWN]
+    np.testing.assert_allclose(log_softmax(got, axis=1), log_softmax(raw, axis=1), atol=1e-4)
+
+
+def test_a_session_is_a_user_with_that_history(asked):
+    model = model_of()
+    session = session_log([7, 7, 9, 20], N)
+    assert (session.n_users, session.n_items) == (1, N)
+    same = replace(log_of([[7, 7, 9, 20]], N), timestamp=np.full(4, 77))
+    one, other = model.users(session, np.array([0])), model.users(same, np.array([0]))
+    np.testing.assert_allclose(one.dense, other.dense, atol=1e-6)
+    assert (one.sparse != other.sparse).nnz == 0
+    assert model.users(session_log([], N), np.array([0])).sparse.nnz == 0

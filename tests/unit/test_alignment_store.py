@@ -1,0 +1,88 @@
+"""A model that was saved and opened is the same, with any tower and any expert missing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from alignment_tasks import EXPERTS, TOWERS, N, model_of, settings_of, training_log
+from eval_model_tasks import log_of
+
+from molar_retrieval.alignment.store import FILE, described, open_model, save
+from molar_retrieval.workspace import Manifest
+
+KINDS = {
+    "everything": (TOWERS, EXPERTS),
+    "no towers at all": ((), EXPERTS),
+    "no experts": (TOWERS, ()),
+    "one tower": (("collaborative",), ()),
+    **{f"without {tower}": (tuple(t for t in TOWERS if t != tower), EXPERTS) for tower in TOWERS},
+    **{f"without {expert}": (TOWERS, tuple(e for e in EXPERTS if e != expert)) for expert in EXPERTS},
+    **{f"only {expert}": ((), (expert,)) for expert in EXPERTS},
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def round_trip(model, towers, folder):
+    save(model, folder)
+    sections = {"align": settings_of(towers).model_dump(mode="json")}
+    Manifest("alignment", "f", settings=sections, facts=described(model)).write(folder)
+    return open_model(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_comes_back_as_it_was(kind, tmp_path):
+    towers, experts = KINDS[kind]
+    model = model_of(towers, experts)
+    back = round_trip(model, towers, tmp_path)
+    seen, asked = training_log(), log_of([[1, 2, 3], [], [7, 7, 9, 20, 21, 22, 23, 24]], N)
+    asked = replace(asked, asked_at=seen.timestamp[[3, 9, -1]])
+    rows = np.array([2, 0, 1])
+    for left, right in (
+        (model.users(asked, rows), back.users(asked, rows)),
+        (model.items(seen), back.items(seen)),
+    ):
+        assert np.array_equal(left.dense, right.dense)
+        assert left.sparse.shape == right.sparse.shape
+        assert (left.sparse != right.sparse).nnz == 0
+    one, other = (m.seeing(seen) for m in (model, back))
+    assert np.array_equal(one.scores(asked), other.scores(asked))
+    allowed = np.ones((3, N), bool)
+    assert np.array_equal(one.lifted(one.scores(asked), allowed), other.lifted(other.scores(asked), allowed))
+    assert (back.dense_parts, back.sparse_parts) == (model.dense_parts, model.sparse_parts)
+    assert (back.half_life, back.slots) == (model.half_life, model.slots)
+    assert (dict(back.weights), dict(back.newcomer_weights)) == (dict(model.weights), dict(model.newcomer_weights))
+    assert not back.network.training
+
+
+def test_the_map_of_content_comes_back(tmp_path):
+    model = model_of()
+    back = round_trip(model, TOWERS, tmp_path)
+    new = np.random.default_rng(0).normal(size=(3, 14)).astype(np.float32)
+    assert np.array_equal(model.conditioner(new), back.conditioner(new))
+    assert back.conditioner.output_blocks == model.conditioner.output_blocks
+    assert np.array_equal(back.known, model.known)
+
+
+def test_popularity_without_decay_comes_back(tmp_path):
+    back = round_trip(replace(model_of(), half_life=np.inf), TOWERS, tmp_path)
+    assert back.half_life == np.inf
+    counts = np.bincount(training_log().item, minlength=N)
+    np.testing.assert_allclose(back.seeing(training_log()).trend.now(), np.log(counts + 0.05), rtol=1e-5)
+
+
+def test_content_is_stored_once(tmp_path):
+    from safetensors.numpy import load_file
+
+    model = model_of()
+    save(model, tmp_path)
+    tensors = load_file(tmp_path / FILE)
+    assert [name for name, value in tensors.items() if value.shape == model.features.shape] in (
+        ["features"],
+        ["features", "taste"],
+        ["taste", "features"],
+    )

@@ -1,0 +1,123 @@
+"""Settings: presets under what is given, names from the environment, errors that name what was meant."""
+
+import pytest
+
+from molar_retrieval.config import PRESETS, AlignSettings, MolarSettings, validated, with_preset
+from molar_retrieval.errors import SettingsError
+
+
+def load(tmp_path, toml="", environ=None, **flags):
+    (tmp_path / "molar.toml").write_text(toml)
+    return MolarSettings.load(tmp_path, environ=environ or {}, flags=flags)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_changes_what_it_names_and_nothing_else(name):
+    plain, chosen = AlignSettings().model_dump(), AlignSettings(preset=name).model_dump()
+    assert {key for key in plain if plain[key] != chosen[key]} == {
+        *PRESETS[name],
+        *(() if name == "default" else ("preset",)),
+    }
+    for key, value in PRESETS[name].items():
+        assert chosen[key] == value
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_is_given_wins_over_the_preset_even_if_it_is_the_default(name):
+    for key in PRESETS[name]:
+        default = AlignSettings.model_fields[key].default
+        assert getattr(AlignSettings(preset=name, **{key: default}), key) == default
+    own = {"epochs": 2, "towers": ("content",), "dim": 24, "dropout": 0.05}
+    chosen = AlignSettings(preset=name, **own)
+    assert {key: getattr(chosen, key) for key in own} == own
+
+
+def test_presets_are_told_apart_and_the_default_has_everything():
+    assert AlignSettings() == AlignSettings(preset="default")
+    assert AlignSettings(preset="instant").towers == ()
+    assert AlignSettings(preset="fast").towers == ("collaborative",)
+    assert AlignSettings(preset="best").epochs > AlignSettings().epochs > AlignSettings(preset="fast").epochs
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_settings_that_were_written_down_come_back(name):
+    settings = AlignSettings(preset=name, history=9)
+    assert AlignSettings(**settings.model_dump(mode="json")) == settings
+    changed = settings.model_copy(update={"towers": ("content",), "epochs": 77})
+    assert AlignSettings(**changed.model_dump(mode="json")) == changed
+
+
+def test_file_environment_and_flags_in_this_order(tmp_path):
+    toml = "[align]\npreset = 'instant'\nepochs = 3\nhistory = 9\n"
+    assert load(tmp_path, toml).align == AlignSettings(preset="instant", epochs=3, history=9)
+    environ = {"MOLAR_ALIGN_PRESET": "best", "MOLAR_ALIGN_EPOCHS": "4"}
+    assert load(tmp_path, toml, environ).align == AlignSettings(preset="best", epochs=4, history=9)
+    flags = {"align": {"preset": "fast", "epochs": None, "dim": 8}}
+    assert load(tmp_path, toml, environ, **flags).align == AlignSettings(preset="fast", epochs=4, history=9, dim=8)
+    assert load(tmp_path, toml, environ, **flags).align.towers == ("collaborative",)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("content", ("content",)),
+        ("collaborative,content", ("collaborative", "content")),
+        (" content , collaborative,", ("content", "collaborative")),
+        ("", ()),
+    ],
+)
+def test_names_from_the_environment(tmp_path, text, expected):
+    for preset in ("default", "instant"):
+        environ = {"MOLAR_ALIGN_TOWERS": text, "MOLAR_ALIGN_PRESET": preset}
+        assert load(tmp_path, environ=environ).align.towers == expected
+    assert load(tmp_path, environ={"MOLAR_ALIGN_EXPERTS": "linear, trend"}).align.experts == ("linear", "trend")
+
+
+@pytest.mark.parametrize(("value", "expected"), [("auto", "auto"), ("0.2", 0.2), (0, 0.0), (0.9, 0.9), ("0", 0.0)])
+def test_room_for_newcomers(value, expected):
+    settings = AlignSettings(newcomers=value)
+    assert settings.newcomers == expected
+    assert AlignSettings(**settings.model_dump(mode="json")) == settings
+
+
+@pytest.mark.parametrize("value", ["some", -0.1, 1.5, 10])
+def test_no_room_for_newcomers_that_there_cannot_be(value):
+    with pytest.raises(SettingsError, match="newcomers"):
+        validated(MolarSettings, {"align": {"newcomers": value}}, "here")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "nearest"),
+    [
+        ("experts", ["sequense"], "sequence"),
+        ("experts", "linear,neighbors", "neighbours"),
+        ("towers", ["contents"], "content"),
+        ("preset", "instand", "instant"),
+    ],
+)
+def test_an_unknown_name_is_an_error_that_names_the_nearest(key, value, nearest):
+    with pytest.raises(SettingsError) as caught:
+        validated(MolarSettings, {"align": {key: value}}, "here")
+    wrong = value[0] if isinstance(value, list) else value.split(",")[-1]
+    assert f"align.{key}" in caught.value.message
+    assert repr(wrong) in caught.value.message
+    assert repr(nearest) in caught.value.message + caught.value.hint
+    assert "here" in caught.value.message
+
+
+def test_an_unknown_key_is_an_error_that_names_the_nearest(tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, "[align]\nexpert = ['linear']\n")
+    assert "align.expert" in caught.value.message
+    assert "'experts'" in caught.value.hint
+    with pytest.raises(SettingsError, match="MOLAR_ALIGNN_EPOCHS"):
+        load(tmp_path, environ={"MOLAR_ALIGNN_EPOCHS": "3"})
+
+
+def test_another_preset_keeps_the_machine_and_the_seed():
+    settings = MolarSettings(
+        align=AlignSettings(preset="fast", epochs=2, threads=1, seed=7, device="cpu", precision="float32")
+    )
+    other = with_preset(settings, "instant")
+    assert other.align == AlignSettings(preset="instant", threads=1, seed=7, device="cpu", precision="float32")
+    assert (other.cf, other.index) == (settings.cf, settings.index)

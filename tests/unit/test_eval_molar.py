@@ -1,0 +1,54 @@
+"""Molar under evaluation: what it is given, and what it is asked."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
+
+from molar_eval.cases import Cases
+from molar_eval.models.molar import MolarScorer, _holdout
+from molar_eval.ranking import rank
+
+
+@pytest.mark.parametrize("seen", ["hide", "show"])
+def test_newcomers_are_lifted_among_what_may_be_shown(seen):
+    task, test = leave_one_out(walks(), seen=seen)
+    asked, lifted = [], []
+
+    def scores(log):
+        asked.append(log.asked_at)
+        return np.random.default_rng(0).random((log.n_users, N_ITEMS), np.float32)
+
+    def lift(table, allowed):
+        lifted.append(allowed)
+        return table
+
+    scorer = MolarScorer(SimpleNamespace(scores=scores, lifted=lift), None, {})
+    rank(test, scorer.scores, k=5, candidates=task.candidates, seen=seen, finish=scorer.finish)
+    assert np.concatenate(asked).tolist() == test.times().tolist(), "popularity is that of the moment"
+    allowed = np.concatenate(lifted)
+    had = np.zeros_like(allowed)
+    had[test.seen().user, test.seen().item] = True
+    expected = np.broadcast_to(task.candidates, allowed.shape) & ~(had if seen == "hide" else False)
+    assert np.array_equal(allowed, expected)
+
+
+def test_validation_cases_are_asked_when_they_happened():
+    log = log_of([[1, 2, 3, 4], [5, 6, 7, 8]], times=[1, 2, 30, 40, 3, 4, 50, 60])
+    sets = Cases(log, np.array([0, 1]), np.array([2, 2]), np.array([0, 2, 3]), np.array([3, 4, 8], np.int32))
+    task = replace(leave_one_out(walks())[0], validation=sets, training=log)
+    held = _holdout(task, 10)
+    assert held.users.tolist() == [0, 0, 1]
+    assert held.targets.tolist() == [3, 4, 8]
+    assert held.times.tolist() == [30, 30, 50], "all targets of a case are asked for at its time"
+    assert (held.users.dtype, held.times.dtype) == (np.int32, np.int64)
+
+
+def test_a_sample_keeps_users_targets_and_times_together():
+    task, _ = leave_one_out(walks())
+    whole, some = _holdout(task, 1000), _holdout(task, 20)
+    assert len(some) == 20 < len(whole)
+    known = set(zip(whole.users.tolist(), whole.targets.tolist(), whole.times.tolist(), strict=True))
+    assert set(zip(some.users.tolist(), some.targets.tolist(), some.times.tolist(), strict=True)) <= known

@@ -1,0 +1,117 @@
+"""From names to models: presets, parts, ablations."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from molar_eval.models.molar import Molar
+from molar_eval.models.roster import ABLATIONS, FAST, OURS, PARTS, Roster, with_changes
+from molar_eval.suite import load, names
+from molar_retrieval.config import MolarSettings, with_preset
+from molar_retrieval.errors import SettingsError
+from molar_retrieval.workspace import Workspace
+
+TOWERS, EXPERTS = {"collaborative", "content"}, {"sequence", "linear", "neighbours", "trend"}
+SETTINGS = MolarSettings.load(Path("nowhere"), environ={}, flags={"align": {"dim": 16}, "cf": {"factors": 8}})
+BOTH = {"align": {"towers": ["collaborative", "content"], "epochs": 1}}
+
+
+@pytest.fixture
+def roster(tmp_path):
+    fast = with_changes(with_preset(SETTINGS, "fast"), BOTH, "here")
+    return Roster(Workspace.for_catalogue(tmp_path / "work", tmp_path), tmp_path / "variants", SETTINGS, fast)
+
+
+def made(roster, name):
+    (model,) = roster.models([name])
+    assert model.name == name
+    return model
+
+
+def test_molar_is_as_the_settings_say_and_presets_are_as_they_are_named(roster):
+    assert made(roster, OURS).options == SETTINGS
+    assert made(roster, FAST).options == roster.fast
+    for name in ("instant", "default", "best"):
+        model = made(roster, f"molar ({name})")
+        assert model.options == with_preset(SETTINGS, name)
+        assert model.options.align.preset == name
+        assert model.options.cf.factors == 8, "a preset is of the alignment alone"
+    assert not made(roster, "molar (instant)").options.align.towers
+    assert {made(roster, name).kind for name in (OURS, FAST, "molar (best)")} == {"ours"}
+
+
+@pytest.mark.parametrize(
+    ("name", "towers", "experts"),
+    [
+        ("collaborative tower alone", {"collaborative"}, set()),
+        ("content tower alone", {"content"}, set()),
+        ("sequence expert alone", set(), {"sequence"}),
+        ("linear expert alone", set(), {"linear"}),
+        ("content neighbours alone", set(), {"neighbours"}),
+        ("experts alone", set(), EXPERTS - {"trend"}),
+    ],
+)
+def test_a_part_is_molar_with_all_else_off(roster, name, towers, experts):
+    model = made(roster, name)
+    assert (set(model.options.align.towers), set(model.options.align.experts)) == (towers, experts)
+    assert model.options.align.model_copy(update={"towers": TOWERS, "experts": EXPERTS}) == (
+        SETTINGS.align.model_copy(update={"towers": TOWERS, "experts": EXPERTS})
+    )
+    assert model.kind == "baseline", "the whole has to beat it"
+    assert name in PARTS
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("no collaborative tower", "towers", {"content"}),
+        ("no content tower", "towers", {"collaborative"}),
+        ("no sequence expert", "experts", EXPERTS - {"sequence"}),
+        ("no linear expert", "experts", EXPERTS - {"linear"}),
+        ("no content neighbours", "experts", EXPERTS - {"neighbours"}),
+        ("no trend", "experts", EXPERTS - {"trend"}),
+        ("no experts", "experts", set()),
+        ("no alignment loss", "align_weight", 0.0),
+        ("no ALS start", "als_start", False),
+    ],
+)
+def test_an_ablation_changes_one_setting_of_the_fast_ones(roster, name, field, value):
+    model, fast = made(roster, name), roster.fast.align.model_dump()
+    found = model.options.align.model_dump()
+    assert {key for key in found if found[key] != fast[key]} == {field}
+    assert (set(found[field]) if isinstance(value, set) else found[field]) == value
+    assert (model.kind, name in ABLATIONS) == ("ablation", True)
+
+
+def test_an_ablation_of_what_is_not_there_is_refused(roster):
+    poor = Roster(roster.base, roster.variants, SETTINGS, with_preset(SETTINGS, "instant"))
+    with pytest.raises(SettingsError, match="takes nothing away") as caught:
+        poor.models(["no content tower"])
+    assert "[fast]" in caught.value.hint
+
+
+def test_settings_tell_models_apart_and_are_plain(roster):
+    models = roster.models([OURS, FAST, *PARTS, *ABLATIONS])
+    told = [json.dumps(model.settings, sort_keys=True) for model in models]
+    assert len(set(told)) == len(models)
+    default = made(Roster(roster.base, roster.variants, with_preset(SETTINGS, "default"), roster.fast), OURS)
+    assert default.settings == made(roster, "molar (default)").settings, (
+        "the same training under two names is made once"
+    )
+
+
+def test_unknown_names_are_refused_with_the_nearest(roster):
+    with pytest.raises(SettingsError) as caught:
+        roster.models(["molar", "colaborative tower alone"])
+    assert "'collaborative tower alone'" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_suite_names_models_that_there_are(roster, name):
+    suite = load(name)
+    fast = with_changes(with_preset(SETTINGS, "fast"), suite.fast, name)
+    known = Roster(roster.base, roster.variants, SETTINGS, fast)
+    wanted = [suite.models, *(plan.models for plan in suite.splits)]
+    models = [model for each in wanted for model in known.models(each)]
+    assert any(isinstance(model, Molar) and model.name == OURS for model in models)

@@ -1,0 +1,67 @@
+"""Histories and co-occurrence against loops over plain lists."""
+
+import math
+
+import numpy as np
+import pytest
+from eval_model_tasks import log_of
+
+from molar_retrieval.experts.cooccurrence import cooccurrence, followers
+from molar_retrieval.experts.histories import binary, decayed, known_items, reach
+
+RAGGED = [[0, 1, 2, 1], [], [3], [2, 2, 0, 4, 1, 3]]
+
+
+def followed_slowly(window, decay):
+    expected = np.zeros((6, 6))
+    for history in RAGGED:
+        for at, item in enumerate(history):
+            for distance in range(1, window + 1):
+                if at + distance < len(history):
+                    expected[item, history[at + distance]] += decay ** (distance - 1)
+    return expected
+
+
+def test_history_matrices():
+    log = log_of(RAGGED, 6)
+    before = log.item.copy()
+    assert binary(log).toarray().tolist() == [
+        [1, 1, 1, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 1, 0, 0],
+        [1, 1, 1, 1, 1, 0],
+    ]
+    expected = np.zeros((4, 6))
+    for user, history in enumerate(RAGGED):
+        for place, item in enumerate(reversed(history)):
+            if place < 3:
+                expected[user, item] += 0.5**place
+    np.testing.assert_allclose(decayed(log, 0.5, 3).toarray(), expected)
+    assert known_items(log).tolist() == [True, True, True, True, True, False]
+    assert np.array_equal(log.item, before)  # SciPy sorts in place what it does not own
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.7, 0.95])
+def test_reach_ends_where_nothing_is_left(decay):
+    assert decay ** reach(decay) <= 1e-6 < decay ** (reach(decay) - 1)
+
+
+def test_followers_against_counting():
+    got = followers(log_of(RAGGED, 6), 3, 0.6)
+    np.testing.assert_allclose(got.toarray(), followed_slowly(3, 0.6), rtol=1e-6)
+    assert followers(log_of([[1], [2]], 6), 3, 0.6).nnz == 0
+    assert followers(log_of([], 6), 3, 0.6).shape == (6, 6)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_cooccurrence_against_its_formula(ordered):
+    log = log_of(RAGGED, 6)
+    got = cooccurrence(log, followers(log, 2, 0.5), 3, ordered)
+    slow = followed_slowly(2, 0.5)
+    counts = [sum(history.count(item) for history in RAGGED) for item in range(6)]
+    expected = [
+        [(slow[i, j] + (0 if ordered else slow[j, i])) / math.sqrt((counts[i] + 3) * (counts[j] + 3)) for j in range(6)]
+        for i in range(6)
+    ]
+    np.testing.assert_allclose(got.toarray(), expected, rtol=1e-5)
+    assert got.dtype == np.float32

@@ -1,0 +1,135 @@
+"""Choosing among candidates, and fitting what ships."""
+
+import json
+
+import numpy as np
+import pytest
+from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
+
+from molar_eval.models.tuning import Fitted, validation_ndcg
+from molar_retrieval.experts import linear
+from molar_retrieval.experts.choose import choose
+from molar_retrieval.experts.cooccurrence import cooccurrence, followers
+from molar_retrieval.experts.fit import NEIGHBOURS, REGULARISATIONS, SEQUENCES, fit_experts
+from molar_retrieval.experts.histories import known_items
+from molar_retrieval.experts.partners import strongest
+
+
+class Listener:
+    def __init__(self):
+        self.told = []
+
+    def start(self, task, total):
+        self.told.append([task, total, 0, "running"])
+
+    def advance(self, n=1):
+        self.told[-1][2] += n
+
+    def note(self, message):
+        self.told.append(message)
+
+    def finish(self):
+        next(line for line in reversed(self.told) if isinstance(line, list))[3] = "finished"
+
+
+@pytest.fixture(scope="module")
+def task():
+    return leave_one_out(walks(users=200))[0]
+
+
+@pytest.fixture(scope="module")
+def judge(task):
+    def judge(scoring):
+        return validation_ndcg(Fitted(scoring, known_items(task.training), {}), task, task.validation)
+
+    return judge
+
+
+def test_choose_keeps_the_first_of_the_best():
+    fitted = []
+
+    def fit(value):
+        fitted.append(value)
+        return value
+
+    scores = {1: 0.25, 2: 0.5, 3: 0.5, 4: 0.1234567}
+    candidates = [({"value": value}, lambda value=value: fit(value)) for value in scores]
+    best, setting, tried = choose(iter(candidates), scores.__getitem__)
+    assert (best, setting, fitted) == (2, {"value": 2}, [1, 2, 3, 4])
+    assert [(row["setting"]["value"], row["ndcg@10"]) for row in tried] == [
+        (1, 0.25),
+        (2, 0.5),
+        (3, 0.5),
+        (4, 0.123457),
+    ]
+    assert all(row["seconds"] >= 0 for row in tried)
+    with pytest.raises(ValueError, match="empty"):
+        choose([], scores.__getitem__)
+
+
+def test_the_best_of_each_grid_ships(task, judge):
+    listener = Listener()
+    (sequence, line), report = fit_experts(task.training, judge, 6, progress=listener)
+    assert (sequence.name, line.name) == ("sequence", "linear")
+    assert [row["setting"] for row in report["sequence"]["tried"]] == [dict(setting) for setting in SEQUENCES]
+    tried = [row["setting"] for row in report["linear"]["tried"]]
+    assert [row.get("regularisation") for row in tried] == [*REGULARISATIONS, None]
+    assert tried[-1] == {"model": "item-kNN", **NEIGHBOURS}
+    for expert in (sequence, line):
+        own = report[expert.name]
+        best = max(row["ndcg@10"] for row in own["tried"])
+        assert judge(expert.scores) == pytest.approx(best, abs=1e-6)
+        assert own["chosen"] == next(row["setting"] for row in own["tried"] if row["ndcg@10"] == best)
+        assert np.bincount(expert.weights.indices).max() <= 6
+        assert not expert.weights[28:].nnz
+        assert not expert.weights[:, 28:].nnz
+        assert "note" not in own
+    json.dumps(report)
+    assert listener.told == [["sequence expert", 4, 4, "finished"], ["linear expert", 4, 4, "finished"]]
+    # On circles walked one way the next item can be foreseen: far better than by popularity.
+    counts = np.bincount(task.training.item, minlength=N_ITEMS).astype(np.float32)
+    assert judge(sequence.scores) > 2 * judge(lambda log: np.tile(counts, (log.n_users, 1)))
+
+
+def test_the_sequence_expert_is_the_truncated_formula(task):
+    (expert,), report = fit_experts(task.training, lambda scoring: 0.0, 4, ["sequence"])
+    setting = report["sequence"]["chosen"]
+    assert setting == SEQUENCES[0]  # nothing to choose by
+    counts = followers(task.training, setting["window"], setting["decay"])
+    whole = cooccurrence(task.training, counts, setting["shrink"], setting["ordered"])
+    assert (expert.weights != strongest(whole, 4)).nnz == 0
+    assert expert.memory == setting["memory"]
+    assert expert.memory**expert.last <= 1e-6
+
+
+def test_ease_is_spread_over_the_catalogue():
+    histories = [[2 * item + 1 for item in walk] for walk in walks(users=60)]
+    (expert,), report = fit_experts(log_of(histories, 60), lambda scoring: 0.0, 60, ["linear"])
+    assert report["linear"]["chosen"] == {"model": "EASE", "regularisation": REGULARISATIONS[0]}
+    compact = linear.EASE.of(log_of(walks(users=60))).weights(REGULARISATIONS[0])
+    expected = np.zeros((60, 60), np.float32)
+    expected[1:56:2, 1:56:2] = np.maximum(compact, 0)
+    np.testing.assert_allclose(expert.weights.toarray(), expected, rtol=1e-6)
+    assert expert.memory is None
+
+
+def test_beyond_the_limit_neighbours_take_the_place_of_ease_and_the_report_says_so(task, judge, monkeypatch):
+    monkeypatch.setattr(linear, "MAX_ITEMS", 27)
+    listener = Listener()
+    (expert,), report = fit_experts(task.training, judge, 5, ["linear"], listener)
+    assert report["linear"]["chosen"]["model"] == "item-kNN"
+    assert len(report["linear"]["tried"]) == 1
+    assert "28 have interactions" in report["linear"]["note"]
+    assert listener.told == [["linear expert", 1, 1, "finished"], report["linear"]["note"]]
+    whole = linear.item_knn(task.training, **NEIGHBOURS)
+    assert (expert.weights != strongest(whole, 5)).nnz == 0
+
+
+def test_nothing_asked_nothing_fitted(task):
+    assert fit_experts(task.training, lambda scoring: 0.0, 5, []) == ((), {})
+
+
+def test_a_log_of_one_interaction_is_enough():
+    (sequence, line), _ = fit_experts(log_of([[2]], 4), lambda scoring: float(scoring(log_of([[2], []], 4)).sum()), 5)
+    assert not sequence.weights.nnz
+    assert set(line.weights.indices.tolist()) <= {2}

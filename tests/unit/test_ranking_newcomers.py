@@ -1,0 +1,92 @@
+"""Known items and newcomers in one list: against the rule in exact fractions, and against the rule for all at once."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from molar_retrieval.alignment.newcomers import lifted
+from molar_retrieval.ranking.newcomers import TOP, merge
+from molar_retrieval.rng import generator
+
+scores = st.lists(st.floats(-50, 50, width=32), max_size=25).map(lambda values: sorted(values, reverse=True))
+
+
+def oracle(known: list[float], newcomers: list[float], slots: int) -> list[tuple[bool, int]]:
+    """Insert the newcomers one by one, each before the first known item that its lifted score exceeds."""
+    fixed, new = [Fraction(x) for x in known], [Fraction(x) for x in newcomers]
+    lift = Fraction(0)
+    if fixed and new:
+        lift = fixed[: max(1, 10 - slots)][-1] - new[: max(1, slots)][-1]
+    order = []
+    for place, score in enumerate(new):
+        order.append((sum(x >= score + lift for x in fixed), place))
+    merged: list[tuple[bool, int]] = []
+    for place in range(len(fixed) + 1):
+        merged += [(True, n) for at, n in order if at == place]
+        merged += [(False, place)] if place < len(fixed) else []
+    return merged
+
+
+@given(scores, scores, st.integers(0, 10))
+def test_the_order_is_that_of_the_rule(known: list[float], newcomers: list[float], slots: int) -> None:
+    # Multiples of a power of two, so that floating point adds them as fractions do.
+    known, newcomers = ([round(x * 64) / 64 for x in values] for values in (known, newcomers))
+    assert [(p.newcomer, p.place) for p in merge(known, newcomers, slots)] == oracle(known, newcomers, slots)
+
+
+@given(scores, scores, st.integers(0, 10))
+def test_lists_keep_their_order_and_scores_fall(known: list[float], newcomers: list[float], slots: int) -> None:
+    merged = merge(known, newcomers, slots)
+    for kind, given_scores in ((False, known), (True, newcomers)):
+        own = [p for p in merged if p.newcomer == kind]
+        assert [p.place for p in own] == list(range(len(given_scores)))
+        assert [p.score - p.lift for p in own] == pytest.approx(given_scores, abs=1e-9)
+    assert [p.score for p in merged] == sorted((p.score for p in merged), reverse=True)
+    assert all(p.lift == 0 and p.score == known[p.place] for p in merged if not p.newcomer)
+
+
+@pytest.mark.parametrize("slots", range(11))
+def test_newcomers_get_their_slots(slots: int) -> None:
+    rng = generator(0, "newcomers")
+    for scale in (0.01, 1.0, 100.0):
+        known = sorted(rng.normal(size=40).tolist(), reverse=True)
+        newcomers = sorted((scale * rng.normal(size=30)).tolist(), reverse=True)
+        first = [p.newcomer for p in merge(known, newcomers, slots)[:TOP]]
+        assert sum(first) == min(slots, 9)
+        if 0 < slots < 10:
+            assert first[TOP - 1]  # the last of them
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_fewer_newcomers_than_slots_are_all_at_the_top(n: int) -> None:
+    merged = merge([float(x) for x in range(30, 0, -1)], [0.1, -5.0, -9.0][:n], 4)
+    assert sum(p.newcomer for p in merged[:TOP]) == n
+
+
+def test_without_slots_no_newcomer_is_among_the_first_ten_known() -> None:
+    known = [10.0 - 0.1 * n for n in range(30)]
+    merged = merge(known, [0.1 + 0.2, 0.3, -4.0], 0)
+    assert [p.newcomer for p in merged[:11]] == [False] * 10 + [True]
+
+
+def test_few_known_items_and_none() -> None:
+    assert [p.newcomer for p in merge([3.0, 2.0], [9.0, 8.0, 1.0], 0)] == [False, False, True, True, True]
+    alone = merge([], [9.0, 8.0], 3)
+    assert [(p.score, p.lift) for p in alone] == [(9.0, 0.0), (8.0, 0.0)]
+    assert merge([], [], 3) == []
+    assert [p.score for p in merge([2.0, 1.0], [], 3)] == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("slots", [0, 1, 3, 9])
+@pytest.mark.parametrize(("n_known", "n_new"), [(60, 20), (5, 20), (60, 1)])
+def test_evaluation_lifts_by_the_same_number(slots: int, n_known: int, n_new: int) -> None:
+    rng = generator(1, "lift", slots)
+    values = rng.normal(size=(1, n_known + n_new)).astype(np.float32)
+    newcomer = np.arange(n_known + n_new) >= n_known
+    known, new = np.sort(values[0, ~newcomer])[::-1], np.sort(values[0, newcomer])[::-1]
+    merged = merge(known.tolist(), new.tolist(), slots)
+    together = lifted(values.copy(), newcomer, np.ones_like(values, bool), slots)[0]
+    assert [p.score for p in merged] == pytest.approx(np.sort(together)[::-1].tolist(), abs=1e-5)

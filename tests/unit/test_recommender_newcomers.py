@@ -1,0 +1,197 @@
+"""The recommender on a generation of vectors made by hand: sums with partners, newcomers in the list, parts."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from molar_indexes.generations import publish
+from molar_indexes.recommender import Recommender
+from molar_indexes.sparse import sparse_rows
+from molar_indexes.users import UserRecord
+from molar_retrieval.alignment.vectors import UserVectors
+from molar_retrieval.expressions import Equals, Expression, matches
+from molar_retrieval.index import Hit, IndexItem, IndexSpec
+from molar_retrieval.rng import generator
+from molar_retrieval.workspace import Workspace
+
+KNOWN, NEW, USERS = 60, 15, 25
+N = KNOWN + NEW
+PARTS = {"collaborative": (0, 4), "content": (4, 7), "trend": (7, 8)}
+SPARSE_PARTS = {"linear": (0, N), "sequence": (N, 2 * N)}
+
+
+class Shop:
+    """Random vectors; every fifth item is a newcomer."""
+
+    def __init__(self) -> None:
+        rng = generator(0, "shop of newcomers")
+        self.newcomer = np.arange(N) % 5 == 2
+        self.items = rng.normal(size=(N, 8)).astype(np.float32)
+        self.items[self.newcomer] *= 3  # other scales, as predictions have
+        partners = rng.exponential(size=(N, 2 * N)) * (rng.random((N, 2 * N)) < 0.2)
+        partners[self.newcomer] = 0
+        self.partners = partners.astype(np.float32)
+        self.users = rng.normal(size=(USERS, 8)).astype(np.float32)
+        self.users[:, 7] = 1
+        self.histories = [np.sort(rng.choice(N, 6, replace=False)) for _ in range(USERS)]
+        self.reads = np.zeros((USERS, 2 * N), np.float32)
+        for user, history in enumerate(self.histories):
+            self.reads[user, history] = 1
+            self.reads[user, N + history] = 0.8 ** np.arange(6)
+
+    def payload(self, row: int) -> dict[str, object]:
+        return {"title": f"Item {row}", "colour": ["red", "blue", "green"][row % 3]}
+
+    def publish(self, folder: Path, backend: str, *, slots: int, newcomers: bool = True) -> Workspace:
+        (folder / "shop").mkdir()
+        workspace = Workspace.for_catalogue(folder / ".molar", folder / "shop")
+        dims = {"aligned": 8, "newcomers": 8} if newcomers else {"aligned": 8}
+        items = []
+        for row, partners in enumerate(sparse_rows(csr_matrix(self.partners))):
+            name = "newcomers" if self.newcomer[row] and newcomers else "aligned"
+            vectors, sparse = {name: self.items[row].tolist()}, {"partners": partners}
+            items.append(IndexItem(row, f"i{row}", vectors, self.payload(row), sparse))
+        people = []
+        for user, sparse in enumerate(sparse_rows(csr_matrix(self.reads))):
+            people.append(UserRecord(f"u{user}", self.users[user].tolist(), self.histories[user], sparse))
+        publish(
+            workspace, backend=backend, spec=IndexSpec(dims, {"colour": "keyword"}, sparse=("partners",)),
+            items=items, users=people, popular=[(0, 3)], inputs={"alignment": "a"}, parts=PARTS,
+            sparse_parts=SPARSE_PARTS, slots=slots,
+        ).close()  # fmt: skip
+        return workspace
+
+    def expected(self, user: int, slots: int, hidden: set[int], where: Expression | None) -> list[tuple[str, float]]:
+        """The whole list, from all scores at once."""
+        scores = self.items.astype(np.float64) @ self.users[user] + self.partners.astype(np.float64) @ self.reads[user]
+        rows = [r for r in range(N) if r not in hidden and (where is None or matches(where, self.payload(r)))]
+        known = sorted((-scores[r], r) for r in rows if not self.newcomer[r])
+        new = sorted((-scores[r], r) for r in rows if self.newcomer[r])
+        if known and new:
+            lift = new[: max(1, slots)][-1][0] - known[: 10 - slots][-1][0]
+            # A bit worse, as the one that comes level with a known item stands behind it.
+            new = [(score - lift + 1e-9, row) for score, row in new]
+        return [(f"i{row}", -score) for score, row in sorted(known + new)]
+
+
+@pytest.fixture(scope="module")
+def shop() -> Shop:
+    return Shop()
+
+
+@pytest.fixture(scope="module", params=[("exact", 0), ("exact", 3), ("edge", 0), ("edge", 2)], ids=str)
+def served(
+    request: pytest.FixtureRequest, shop: Shop, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Recommender, int]]:
+    backend, slots = request.param
+    workspace = shop.publish(tmp_path_factory.mktemp("newcomers"), backend, slots=slots)
+    with Recommender.open(workspace.root) as recommender:
+        yield recommender, slots
+
+
+@pytest.mark.parametrize("where", [None, Equals("colour", "red"), Equals("colour", "purple")])
+@pytest.mark.parametrize("k", [1, 5, 10, 30, 200])
+def test_answers_are_the_merged_list_of_all_scores(
+    served: tuple[Recommender, int], shop: Shop, k: int, where: Expression | None
+) -> None:
+    recommender, slots = served
+    for user in range(0, USERS, 3):
+        for seen in ("hide", "show"):
+            hidden = set(shop.histories[user].tolist()) if seen == "hide" else set()
+            answer = recommender.query(f"u{user}", k, seen=seen, where=where)  # type: ignore[arg-type]
+            wanted = shop.expected(user, slots, hidden, where)[:k]
+            assert [i.item_id for i in answer.items] == [item_id for item_id, _ in wanted]
+            assert [i.score for i in answer.items] == pytest.approx([score for _, score in wanted], abs=1e-4)
+            assert [i.rank for i in answer.items] == list(range(1, len(wanted) + 1))
+
+
+def test_newcomers_have_their_share_of_the_first_ten(served: tuple[Recommender, int], shop: Shop) -> None:
+    recommender, slots = served
+    for user in range(USERS):
+        places = [shop.newcomer[int(i.item_id[1:])] for i in recommender.query(f"u{user}", 10).items]
+        assert sum(places) == slots
+
+
+def test_parts_add_up_and_only_newcomers_are_lifted(served: tuple[Recommender, int], shop: Shop) -> None:
+    recommender, _ = served
+    for user in range(0, USERS, 5):
+        for item in recommender.query(f"u{user}", N).items:
+            row = int(item.item_id[1:])
+            assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-4)
+            names = [*PARTS, *SPARSE_PARTS, *(["newcomer"] if shop.newcomer[row] else [])]
+            assert list(item.parts) == names
+            assert item.parts["trend"] == pytest.approx(float(shop.items[row, 7]), abs=1e-6)
+            linear = float(shop.partners[row, :N] @ shop.reads[user, :N])
+            assert item.parts["linear"] == pytest.approx(linear, abs=1e-5)
+
+
+def test_a_shortfall_counts_all_items(served: tuple[Recommender, int]) -> None:
+    recommender, _ = served
+    answer = recommender.query("u3", 500)
+    assert len(answer.items) == N - 6
+    assert answer.shortfall == f"{N - 6} of 500 items: the catalogue has {N}, 6 are hidden"
+    assert recommender.query("u3", N - 6).shortfall is None
+    filtered = recommender.query("u3", N, where=Equals("colour", "red"))
+    assert filtered.shortfall is not None
+    assert "the filter leaves out others" in filtered.shortfall
+
+
+def test_a_session_asks_with_both_vectors_of_the_encoder(
+    served: tuple[Recommender, int], shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender, _ = served
+
+    def users(log: object, rows: object) -> UserVectors:
+        return UserVectors(shop.users[4:5], csr_matrix(shop.reads[4:5]))
+
+    monkeypatch.setattr(recommender, "_encoder", SimpleNamespace(users=users))
+    session = recommender.session([f"i{row}" for row in shop.histories[4]], 20)
+    query = recommender.query("u4", 20)
+    assert json.dumps(session.to_dict()["items"]) == json.dumps(query.to_dict()["items"])
+
+
+def test_popular_items_have_no_lift(served: tuple[Recommender, int]) -> None:
+    recommender, _ = served
+    answer = recommender.query("nobody", 3, fallback="popular")
+    assert [(i.item_id, i.score) for i in answer.items] == [("i0", 3.0)]
+
+
+def test_without_newcomers_there_is_one_search(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = shop.publish(tmp_path, "exact", slots=3, newcomers=False)
+    with Recommender.open(workspace.root) as recommender:
+        generation = recommender.generation
+        assert generation.newcomers == 0
+        asked: list[str] = []
+        search = generation.index.search
+
+        def watched(name: str, *arguments: Any, **more: Any) -> list[Hit]:
+            asked.append(name)
+            return search(name, *arguments, **more)
+
+        monkeypatch.setattr(generation.index, "search", watched)
+        assert recommender.query("u0", 2).items
+        assert asked == ["aligned"]
+
+
+def test_asking_by_user_id_imports_nothing_heavy(shop: Shop, tmp_path: Path) -> None:
+    workspace = shop.publish(tmp_path, "edge", slots=3)
+    program = f"""
+        import sys
+        from pathlib import Path
+        from molar_indexes.recommender import Recommender
+        with Recommender.open(Path({str(workspace.root)!r})) as recommender:
+            answer = recommender.query("u1", 10)
+            assert sum("newcomer" in item.parts for item in answer.items) == 3
+        heavy = {{"numpy", "torch", "pyarrow", "pydantic", "scipy"}} & set(sys.modules)
+        assert not heavy, heavy
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
