@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from molar_retrieval import fingerprint
-from molar_retrieval.alignment import conditioning
+from molar_retrieval.alignment import checkpoint, conditioning
 from molar_retrieval.alignment.arrivals import model_ranks, with_newcomers
 from molar_retrieval.alignment.checkpoint import EpochScore
 from molar_retrieval.alignment.combine import Combination, combine
@@ -106,6 +106,7 @@ def align(
         versions = library_versions("torch", "numpy", "implicit")
         manifest = Manifest("alignment", run, inputs, chosen, facts | {"precision": precision}, versions)
         folder = store.publish(partial, manifest)
+        checkpoint.discard(folder)  # only now: a run killed before goes on from them
     return _report(folder, manifest, False)
 
 
@@ -148,10 +149,7 @@ def _train(
         settings,
         combination,
     )
-    shipped = model_ranks(model, data.cases)
     save(model, partial)
-    for file in (*partial.glob("*checkpoint*"), *partial.glob("best.safetensors")):
-        file.unlink()
     return {
         "users": data.log.n_users,
         "items": data.log.n_items,
@@ -160,7 +158,8 @@ def _train(
         "validation_cases": len(data.cases),
         "cold_cases": int((~data.warm[data.cases.targets]).sum()),
         "sizes": {"dim": settings.dim, "history": settings.history, "batch_tokens": settings.batch_tokens},
-        "scores": _scores(data, combination, shipped),
+        "scores": _scores(data, combination, model_ranks(model, data.cases)),
+        "shares": dict(combination.shares),
         "experts": experts.report,
         "curve": [asdict(score) for score in story.epochs],
         "best_epoch": story.best.epoch if story.best else 0,

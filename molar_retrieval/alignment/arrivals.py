@@ -55,11 +55,9 @@ def with_newcomers(
 
 def model_ranks(model: AlignedModel, cases: Cases) -> Ranks:
     """Ranks of the cases' targets by what ships."""
-    histories = replace(cases.log.of_users(cases.users), asked_at=cases.times)
 
     def scores(block: slice) -> Matrix:
-        log = histories.of_users(np.arange(block.start, block.stop))
-        return model.lifted(model.scores(log), ~cases.hidden(block))
+        return model.lifted(model.scores(cases.histories(block)), ~cases.hidden(block))
 
     return ranks(cases, scores)
 
@@ -79,8 +77,7 @@ def _learned(model: AlignedModel, data: TrainingData, seed: int) -> tuple[Mappin
         items[name] = np.zeros_like(side)
         items[name][known] = predicted
         predictors[name] = ridge(data.features[known], side[known], counts[known], regularisation)
-    histories = data.cases.log.of_users(data.cases.users)
-    vectors = model.users_by_part(histories, np.arange(len(data.cases)))
+    vectors = model.users_by_part(data.cases.histories(), np.arange(len(data.cases)))
     if model.taste is not None:
         items[NEIGHBOURS] = model.taste.items
     users = {name: vectors[name] for name in items}

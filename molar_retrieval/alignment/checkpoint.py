@@ -14,6 +14,7 @@ from molar_retrieval.errors import StaleArtefactError
 
 LAST = "checkpoint.safetensors"
 BEST = "best.safetensors"
+_WRITING = ".writing"
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,19 @@ def load_best(folder: Path, network: nn.Module) -> None:
     network.load_state_dict(_under(tensors, "network."))
 
 
+def discard(folder: Path) -> None:
+    """Remove what only an unfinished run needs."""
+    for file in (folder / LAST, folder / BEST):
+        file.unlink(missing_ok=True)
+        file.with_suffix(_WRITING).unlink(missing_ok=True)
+
+
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _write(path: Path, tensors: dict[str, Tensor], story: Story) -> None:
-    temporary = path.with_suffix(".writing")
+    temporary = path.with_suffix(_WRITING)
     metadata = {"story": json.dumps(asdict(story))}
     save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
     temporary.replace(path)

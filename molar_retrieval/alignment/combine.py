@@ -9,29 +9,21 @@ NDCG@10, and the better end is taken.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
 from molar_retrieval import rng
-from molar_retrieval.alignment.parts import Part, weighted
-from molar_retrieval.alignment.validation import Cases, Ranks, Rows, drawn, gains, ndcg, rank_block, ranks
+from molar_retrieval.alignment.board import Board, Weights
+from molar_retrieval.alignment.parts import Part, ranked
+from molar_retrieval.alignment.validation import Cases, Ranks, drawn, ndcg
 
 FIT_CASES = 2000
-ASCENT_CASES = 10_000
 _FIT_SCORES = 80_000_000
-_ASCENT_SCORES = 150_000_000
-_FEWEST = 200
 _RIDGE = 1e-4
 _FLAT = 1e-6
 """Spread of a part that says nothing, against its largest score."""
-_ROUNDS = 2
-_STEPS = (0.0, 0.5, 0.7, 1.4, 2.0)
-_ENTRIES = (0.1, 0.3, 0.6, 1.0)
-"""What a part without a weight may enter with, in spreads of its scores against those of the sum so far."""
-_LEAST_GAIN = 3e-5
 
 
 @dataclass(frozen=True)
@@ -40,11 +32,13 @@ class Combination:
 
     Attributes:
         weights: By part; 0 leaves it out.
+        shares: By part: how far its scores spread, times its weight, against all of them; the shares add up to 1.
         ranks: Of the targets under these weights, shape (C,).
         alone: Of the targets by each part alone.
     """
 
     weights: Mapping[str, float]
+    shares: Mapping[str, float]
     ranks: Ranks
     alone: Mapping[str, Ranks]
 
@@ -57,37 +51,37 @@ def combine(cases: Cases, parts: Mapping[str, Part], seed: int = 0) -> Combinati
         parts: Addends of the score, at least one.
         seed: Of the sampling.
     """
-    alone = {name: ranks(cases, part.scores) for name, part in parts.items()}
-    best = max(alone, key=lambda name: ndcg(alone[name]))
-    only = Combination({name: float(name == best) for name in parts}, alone[best], alone)
-    if len(parts) == 1 or not any((rank <= len(cases.candidates)).any() for rank in alone.values()):
-        return only
     random = rng.generator(seed, "combination")
-    board = _Board.of(cases, parts, random)
-    starts = [np.array(list(logit(cases, parts, random).values())), np.array(list(only.weights.values()))]
-    ends = [board.ascended(start) for start in starts if start.any()]
-    weights = dict(zip(parts, max(ends, key=board.ndcg).tolist(), strict=True))
-    together = ranks(cases, lambda block: weighted(parts, weights, block))
-    return Combination(weights, together, alone) if ndcg(together) > ndcg(alone[best]) else only
+    board = Board.of(cases, parts, random)
+
+    def judged(*weightings: Weights) -> list[Ranks]:
+        if board.complete:
+            return [board.ranks(weights) for weights in weightings]
+        return ranked(cases, parts, [dict(zip(parts, weights.tolist(), strict=True)) for weights in weightings])
+
+    single = np.eye(len(parts))
+    alone = judged(*single)
+    best = int(np.argmax([ndcg(rank) for rank in alone]))
+    chosen, together = single[best], alone[best]
+    if len(parts) > 1 and any((rank <= len(cases.candidates)).any() for rank in alone):
+        ends = [board.ascended(start) for start in (logit(board, random), chosen) if start.any()]
+        end = max(ends, key=board.ndcg)
+        if ndcg(found := judged(end)[0]) > ndcg(together):
+            chosen, together = end, found
+    share = chosen * board.spread
+    return Combination(
+        weights=dict(zip(parts, chosen.tolist(), strict=True)),
+        shares=dict(zip(parts, (share / max(share.sum(), 1e-12)).tolist(), strict=True)),
+        ranks=together,
+        alone=dict(zip(parts, alone, strict=True)),
+    )
 
 
-def logit(cases: Cases, parts: Mapping[str, Part], random: np.random.Generator) -> dict[str, float]:
-    """The weights of the multinomial logit on a sample of the cases."""
-    most = max(100, _FIT_SCORES // (len(parts) * max(1, len(cases.candidates))))
-    numbers = drawn(len(cases), min(FIT_CASES, most), random)
-    chosen = cases.select(numbers)
-    tables, targets = [], []
-    for block in chosen.blocks():
-        hidden, rows = chosen.hidden(block), chosen.targets[block]
-        right = ~hidden[np.arange(len(rows)), rows]
-        scores = np.stack([part.scores(numbers[block]) for part in parts.values()], axis=-1)
-        scores[hidden] = np.nan
-        tables.append(scores[right])
-        targets.append(rows[right])
-    if not any(map(len, targets)):
-        return dict.fromkeys(parts, 0.0)
-    fitted = fit_logit(tables, targets)
-    return dict(zip(parts, fitted.tolist(), strict=True))
+def logit(board: Board, random: np.random.Generator) -> Weights:
+    """The weights of the multinomial logit on some of the board's cases; zeros where no target can be had."""
+    numbers = drawn(len(board), min(FIT_CASES, max(100, _FIT_SCORES // board.width)), random)
+    tables, targets = board.alternatives(numbers)
+    return fit_logit(tables, targets) if any(map(len, targets)) else np.zeros(board.parts)
 
 
 def fit_logit(
@@ -137,59 +131,3 @@ def _centred(table: npt.NDArray[np.float32], missing: npt.NDArray[np.bool_]) -> 
     table = np.where(missing[:, :, None], np.float32(0), table)
     mean = table.sum(axis=1, dtype=np.float64) / (~missing).sum(axis=1)[:, None]
     return np.where(missing[:, :, None], np.float32(0), table - mean[:, None].astype(np.float32))
-
-
-class _Board:
-    """Some cases with the scores of all parts in memory, to try weights on."""
-
-    def __init__(self, blocks: Sequence[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Rows]]) -> None:
-        self._blocks = blocks
-        self._count = sum(len(targets) for *_, targets in blocks)
-        self._spread = np.mean(np.concatenate([scores.std(axis=2) for scores, *_ in blocks], axis=1), axis=1) + 1e-12
-
-    @classmethod
-    def of(cls, cases: Cases, parts: Mapping[str, Part], random: np.random.Generator) -> Self:
-        """A sample of the cases that fits in memory."""
-        most = max(_FEWEST, _ASCENT_SCORES // (len(parts) * max(1, len(cases.candidates))))
-        numbers = drawn(len(cases), min(ASCENT_CASES, most), random)
-        chosen = cases.select(numbers)
-        tables = [np.stack([part.scores(numbers[block]) for part in parts.values()]) for block in chosen.blocks()]
-        blocks = zip(tables, chosen.blocks(), strict=True)
-        return cls([(table, chosen.hidden(block), chosen.targets[block]) for table, block in blocks])
-
-    def ndcg(self, weights: npt.NDArray[np.float64]) -> float:
-        """NDCG@10 under some weights, shape (P,)."""
-        return self._sweep(weights, 0, [float(weights[0])])[0]
-
-    def ascended(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Coordinate ascent, part by part; a step must gain more than chance rounding would."""
-        weights, best = weights.copy(), self.ndcg(weights)
-        for _ in range(_ROUNDS):
-            before = best
-            for part in range(len(weights)):
-                values = self._values(weights, part)
-                tried = self._sweep(weights, part, values)
-                if values and max(tried) > best + _LEAST_GAIN:
-                    best = max(tried)
-                    weights[part] = values[int(np.argmax(tried))]
-            if best == before:
-                break
-        return weights
-
-    def _values(self, weights: npt.NDArray[np.float64], part: int) -> list[float]:
-        others = np.delete(weights * self._spread, part)
-        if weights[part]:
-            return [step * float(weights[part]) for step in _STEPS if step or others.any()]
-        return [entry * float(others.max() / self._spread[part]) for entry in _ENTRIES] if others.any() else []
-
-    def _sweep(self, weights: npt.NDArray[np.float64], part: int, values: Sequence[float]) -> list[float]:
-        """NDCG@10 with each value as the weight of one part."""
-        total = np.zeros(len(values))
-        for scores, hidden, targets in self._blocks:
-            rest = np.zeros_like(scores[0])
-            for other in np.flatnonzero(weights):
-                if other != part:
-                    rest += np.float32(weights[other]) * scores[other]
-            for number, value in enumerate(values):
-                total[number] += gains(rank_block(rest + np.float32(value) * scores[part], hidden, targets)).sum()
-        return [float(gained) / max(1, self._count) for gained in total]

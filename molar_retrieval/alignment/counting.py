@@ -1,6 +1,6 @@
 """The experts beside the towers, fitted by counting, with settings that rank the validation cases best."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Experts:
 
     def parts(self, cases: Cases) -> dict[str, Part]:
         """The experts as parts of the score of the cases."""
-        histories = _asked(cases)
+        histories = cases.histories()
         parts: dict[str, Part] = {p.name: Counted(p.read(histories), p.weights) for p in self.partners}
         if self.taste is not None:
             parts["neighbours"] = Dense(self.taste.users(histories), self.taste.items)
@@ -64,10 +64,9 @@ def count(
         progress: Told of the work.
     """
     few = sample(cases, _JUDGED, rng.generator(settings.seed, "expert cases"))
-    histories = _asked(few)
 
     def judge(scoring: Scoring) -> float:
-        return ndcg(ranks(few, lambda block: scoring(_part(histories, block))))
+        return ndcg(ranks(few, lambda block: scoring(few.histories(block))))
 
     names = [name for name in ("sequence", "linear") if name in settings.experts]
     partners, report = fit_experts(log, judge, settings.partners, names, progress)
@@ -83,12 +82,3 @@ def count(
         trend, chosen, tried = choose(trends, lambda t: ndcg(ranks(few, Momentary(t, few.times).scores)))
         report["trend"] = {"chosen": dict(chosen), "tried": tried}
     return Experts(partners, taste, trend, report)
-
-
-def _asked(cases: Cases) -> InteractionLog:
-    """One history per case."""
-    return replace(cases.log.of_users(cases.users), asked_at=cases.times)
-
-
-def _part(histories: InteractionLog, block: slice) -> InteractionLog:
-    return histories.of_users(np.arange(block.start, block.stop))

@@ -1,17 +1,14 @@
 """The addends of a score, each able to score all items for all validation cases."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from molar_retrieval.alignment.validation import Cases, Matrix, Ranks, Rows, rank_block
 from molar_retrieval.experts.trend import Trend
-
-Matrix = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 
 
 class Part(Protocol):
@@ -60,14 +57,26 @@ class Momentary:
         return self.trend.log_scores(self.times[cases])
 
 
-def weighted(parts: Mapping[str, Part], weights: Mapping[str, float], cases: slice) -> Matrix:
-    """The sum of the parts by their weights; parts without a weight are not computed."""
-    total: Matrix | None = None
-    for name, part in parts.items():
-        if weights.get(name):
-            scores = part.scores(cases)
-            scores *= np.float32(weights[name])
-            total = scores if total is None else np.add(total, scores, out=total)
-    if total is None:
-        raise ValueError("no part has a weight")
-    return total
+def ranked(cases: Cases, parts: Mapping[str, Part], weightings: Sequence[Mapping[str, float]]) -> list[Ranks]:
+    """Ranks of the cases' targets under each weighting of the parts; a part is computed once for all of them.
+
+    Args:
+        cases: C cases.
+        parts: Addends of the score.
+        weightings: By part; one without a weight is left out.
+
+    Returns:
+        Of each weighting, shape (C,).
+    """
+    used = {name: part for name, part in parts.items() if any(weights.get(name) for weights in weightings)}
+    found: list[list[Ranks]] = [[] for _ in weightings]
+    for block in cases.blocks():
+        hidden, targets = cases.hidden(block), cases.targets[block]
+        scores = {name: part.scores(block) for name, part in used.items()}
+        for ranks, weights in zip(found, weightings, strict=True):
+            total = np.zeros(hidden.shape, np.float32)
+            for name, table in scores.items():
+                if weights.get(name):
+                    total += np.float32(weights[name]) * table
+            ranks.append(rank_block(total, hidden, targets))
+    return [np.concatenate(ranks) if ranks else np.zeros(0, np.int64) for ranks in found]

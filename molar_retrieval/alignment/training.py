@@ -21,14 +21,14 @@ from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.losses import sampled_softmax, symmetric_info_nce
 from molar_retrieval.alignment.network import START_SCALE, ItemTable, PostAlignment, tower_shapes
 from molar_retrieval.alignment.newcomers import WITHHELD, folds
-from molar_retrieval.alignment.parts import Dense, Part, weighted
-from molar_retrieval.alignment.validation import Cases, Ranks, ndcg, ranks, recall
+from molar_retrieval.alignment.parts import Dense, Part, ranked
+from molar_retrieval.alignment.validation import Cases, Ranks, ndcg, recall
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
-_CONTENT_WEIGHTS = (0.0, 0.02, 0.1, 0.35, 1.0, 3.0)
+_CONTENT_WEIGHTS = (0.02, 0.1, 0.35, 1.0, 3.0)
 """What an epoch tries as the content tower's weight beside the collaborative one's 1, so as to know the best epoch."""
 _WARM_UP_STEPS = 200
 _FINAL_RATE = 0.05
@@ -107,14 +107,11 @@ def tower_parts(network: PostAlignment, data: TrainingData, precision: str) -> d
 def validate(network: PostAlignment, data: TrainingData, precision: str) -> dict[str, Ranks]:
     """Ranks of the validation targets by each tower alone and, as ``towers``, by their best sum of a few."""
     parts = tower_parts(network, data, precision)
-    alone = {name: ranks(data.cases, part.scores) for name, part in parts.items()}
-    best = max(alone.values(), key=ndcg)
+    weightings = [{name: 1.0} for name in parts]
     if len(parts) > 1:
-        for weight in _CONTENT_WEIGHTS[1:]:
-            weights = {"collaborative": 1.0, "content": weight}
-            found = ranks(data.cases, lambda block, w=weights: weighted(parts, w, block))  # type: ignore[misc]
-            best = max(best, found, key=ndcg)
-    return {**alone, "towers": best}
+        weightings += [{"collaborative": 1.0, "content": weight} for weight in _CONTENT_WEIGHTS]
+    found = ranked(data.cases, parts, weightings)
+    return {**dict(zip(parts, found, strict=False)), "towers": max(found, key=ndcg)}
 
 
 class Trainer:

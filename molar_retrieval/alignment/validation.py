@@ -1,7 +1,7 @@
 """How well scores rank what came next: full ranking, seen items hidden, ties against us."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,10 @@ class Cases:
     def select(self, chosen: npt.NDArray[np.integer]) -> "Cases":
         """The cases of these numbers."""
         return Cases(self.log, self.users[chosen], self.targets[chosen], self.candidates, self.times[chosen])
+
+    def histories(self, cases: slice = slice(None)) -> InteractionLog:
+        """What is known of a range of the cases when they are asked: a log with one row ("user") per case."""
+        return replace(self.log.of_users(self.users[cases]), asked_at=self.times[cases])
 
     def blocks(self) -> list[slice]:
         """Ranges of cases whose scores of all items fit in a few megabytes."""

@@ -187,6 +187,21 @@ def test_a_killed_run_publishes_nothing_and_goes_on_to_the_same_bits(walked, tmp
     assert not list(walked.root.glob("alignment/*.partial"))
 
 
+@pytest.mark.parametrize("step", ["combine", "with_newcomers", "save", "model_ranks", "library_versions"])
+def test_killed_after_the_last_epoch_nothing_is_trained_again(walked, monkeypatch, step):
+    def dead(*arguments, **options):
+        raise Killed
+
+    monkeypatch.setattr(f"molar_retrieval.alignment.align.{step}", dead)
+    with pytest.raises(Killed):
+        align(walked, small(walked))
+    monkeypatch.undo()
+    assert walked["alignment"].current is None
+    monkeypatch.setattr(Trainer, "epoch", dead)
+    report = align(walked, small(walked))
+    assert sorted(file.name for file in report.folder.iterdir()) == ["manifest.json", "model.safetensors"]
+
+
 def test_restarting_forgets_what_was_left(walked, monkeypatch):
     begun = []
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from molar_retrieval.alignment import board as boards
 from molar_retrieval.alignment import combine as module
 from molar_retrieval.alignment import validation
 from molar_retrieval.alignment.combine import combine, fit_logit, logit
@@ -50,11 +51,13 @@ def test_the_sum_is_never_worse_than_a_part_and_its_ranks_are_those_of_its_weigh
     cases, parts = task(seed, count=count, signals=signals, scale=scale)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FIT_CASES", sampled)
-        patch.setattr(module, "ASCENT_CASES", sampled)
+        patch.setattr(boards, "MOST_CASES", sampled)
         found = combine(cases, parts, seed)
     assert list(found.weights) == list(parts)
     assert all(weight >= 0 for weight in found.weights.values())
     assert any(found.weights.values())
+    assert sum(found.shares.values()) == pytest.approx(1)
+    assert [share > 0 for share in found.shares.values()] == [weight > 0 for weight in found.weights.values()]
     for name, part in parts.items():
         assert found.alone[name].tolist() == rank_by_hand(cases, part.table)
         assert ndcg(found.ranks) >= ndcg(found.alone[name])
@@ -72,6 +75,7 @@ def test_parts_that_know_different_things_help_each_other():
     assert ndcg(found.ranks) > 0.97 * ndcg(np.array(equal)), "both are worth the same, in units 20 times apart"
     ratio = found.weights["part1"] / found.weights["part0"] * 20
     assert 0.5 < ratio < 2
+    assert found.shares["part1"] / found.shares["part0"] == pytest.approx(ratio, rel=0.1), "shares know no units"
 
 
 def test_units_do_not_matter():
@@ -124,7 +128,7 @@ def test_a_sample_is_judged_by_its_own_scores(monkeypatch):
     whole = combine(cases, parts)
     monkeypatch.setattr(validation, "SCORES_PER_BLOCK", 70 * 50)
     monkeypatch.setattr(module, "FIT_CASES", 200)
-    monkeypatch.setattr(module, "ASCENT_CASES", 200)
+    monkeypatch.setattr(boards, "MOST_CASES", 200)
     part = combine(cases, parts)
     assert len(part.ranks) == 600
     assert ndcg(whole.ranks) > 1.1 * max(map(ndcg, whole.alone.values()))
@@ -142,18 +146,19 @@ def late():
 
 def test_a_sample_is_fitted_to_its_own_scores(late, monkeypatch):
     monkeypatch.setattr(validation, "SCORES_PER_BLOCK", 70 * 50)
-    whole = logit(*late, np.random.default_rng(0))
+    board = boards.Board.of(*late, np.random.default_rng(0))
+    whole = logit(board, np.random.default_rng(0))
     monkeypatch.setattr(module, "FIT_CASES", 250)
-    found = logit(*late, np.random.default_rng(0))
-    assert found == pytest.approx(whole, rel=0.35)
-    assert min(whole.values()) > 0.6
+    found = logit(board, np.random.default_rng(0))
+    assert found.tolist() == pytest.approx(whole.tolist(), rel=0.35)
+    assert min(whole) > 0.6
 
 
 def test_a_sample_of_the_ascent_has_its_own_scores(late, monkeypatch):
     cases, parts = late
     monkeypatch.setattr(validation, "SCORES_PER_BLOCK", 70 * 50)
-    monkeypatch.setattr(module, "ASCENT_CASES", 250)
-    board = module._Board.of(cases, parts, np.random.default_rng(0))
+    monkeypatch.setattr(boards, "MOST_CASES", 250)
+    board = boards.Board.of(cases, parts, np.random.default_rng(0))
     numbers = validation.drawn(600, 250, np.random.default_rng(0))
     for weights in ([1.0, 0.0], [0.5, 2.0]):
         table = weights[0] * parts["part0"].table + weights[1] * parts["part1"].table
@@ -163,7 +168,7 @@ def test_a_sample_of_the_ascent_has_its_own_scores(late, monkeypatch):
 
 def test_the_ascent_climbs_and_leaves_out_what_harms():
     cases, parts = task(4, count=300, n_items=60, signals=(2.0, 1.5, -1.5))
-    board = module._Board.of(cases, parts, np.random.default_rng(0))
+    board = boards.Board.of(cases, parts, np.random.default_rng(0))
     start = np.array([1.0, 0.0, 0.3])
     end = board.ascended(start)
     assert board.ndcg(end) > board.ndcg(start) + 0.05
@@ -175,11 +180,12 @@ def test_the_ascent_climbs_and_leaves_out_what_harms():
 
 def test_what_is_hidden_has_no_say_in_the_fit():
     cases, parts = task(6, count=200, n_items=40, signals=(1.5, 1.0))
-    before = logit(cases, parts, np.random.default_rng(0))
+    before = logit(boards.Board.of(cases, parts, np.random.default_rng(0)), np.random.default_rng(0))
     hidden = cases.hidden(slice(0, 200))
     for part in parts.values():
         part.table[hidden] = np.random.default_rng(1).normal(size=hidden.sum()) * 9 + 5
-    assert logit(cases, parts, np.random.default_rng(0)) == pytest.approx(before, rel=1e-3)
+    after = logit(boards.Board.of(cases, parts, np.random.default_rng(0)), np.random.default_rng(0))
+    assert after.tolist() == pytest.approx(before.tolist(), rel=1e-3)
 
 
 def likelihood(tables, targets, weights):

@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from alignment_tasks import random_cases, rank_by_hand
 from eval_model_tasks import log_of
 from scipy.sparse import random as random_sparse
 
-from molar_retrieval.alignment.parts import Counted, Dense, Momentary, weighted
+from molar_retrieval.alignment import validation
+from molar_retrieval.alignment.parts import Counted, Dense, Momentary, ranked
 from molar_retrieval.experts.trend import DAY, Trend
 
 C, N = 7, 11
@@ -64,22 +66,33 @@ def test_scores_without_times_are_of_the_callers_own():
     assert np.isfinite(part.scores(slice(0, 3))).all()
 
 
-def test_the_sum_by_weights(parts):
-    weights = {"dense": 0.5, "counted": 3.0, "momentary": -0.25}
-    expected = sum(w * np.array(by_hand(parts[name])) for name, w in weights.items())
-    for block in (slice(0, C), slice(1, 4)):
-        np.testing.assert_allclose(weighted(parts, weights, block), expected[block], atol=1e-4)
-    alone = weighted(parts, {"counted": 1.0}, slice(0, C))
-    np.testing.assert_allclose(alone, by_hand(parts["counted"]), atol=1e-5)
+def test_ranks_of_sums_by_hand(parts, monkeypatch):
+    cases = random_cases(C, N, 3)
+    weightings = [{"dense": 0.5, "counted": 3.0, "momentary": -0.25}, {"counted": 1.0}, {"dense": 1.0, "counted": 0.0}]
+    sums = [sum(w * np.array(by_hand(parts[name])) for name, w in weights.items()) for weights in weightings]
+    for height in (1, 3, C):
+        monkeypatch.setattr(validation, "SCORES_PER_BLOCK", height * N)
+        got = ranked(cases, parts, weightings)
+        assert [rank.tolist() for rank in got] == [rank_by_hand(cases, scores) for scores in sums]
 
 
-def test_parts_without_a_weight_are_not_computed(parts):
-    class Costly:
+def test_a_part_is_computed_once_for_all_sums_and_not_without_a_weight(parts):
+    asked = []
+
+    class Watched:
+        def __init__(self, name):
+            self.name = name
+
         def scores(self, cases):
-            raise AssertionError("computed")
+            asked.append(self.name)
+            return parts[self.name].scores(cases)
 
-    both = {"costly": Costly(), **parts}
-    got = weighted(both, {"costly": 0.0, "dense": 2.0}, slice(0, 2))
-    np.testing.assert_allclose(got, 2 * parts["dense"].scores(slice(0, 2)), atol=1e-6)
-    with pytest.raises(ValueError, match="weight"):
-        weighted(both, {"costly": 0.0, "dense": 0.0}, slice(0, 2))
+    cases = random_cases(C, N, 3)
+    watched = {name: Watched(name) for name in parts}
+    ranked(cases, watched, [{"dense": 1.0}, {"dense": 2.0, "counted": 0.0}, {"dense": 1.0, "momentary": 1.0}])
+    assert sorted(asked) == ["dense", "momentary"]
+
+
+def test_without_a_weight_nothing_is_found(parts):
+    (rank,) = ranked(random_cases(C, N, 3), parts, [{"dense": 0.0}])
+    assert (rank >= 10 - 6).all(), "all items are level, and ties count against the target"
