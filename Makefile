@@ -48,8 +48,9 @@ wheel: $(READY)  ## build the wheel, install it into a clean environment, run th
 eval: $(READY)  ## evaluate on the demo shop, or on DATA=path/to/catalogue with SUITE=quick|paper|temporal|cold
 	$(BIN)/molar evaluate $(or $(DATA),--demo) --suite $(SUITE) --workspace .work/eval/$(notdir $(or $(DATA),demo))
 
-bench-alignment: $(READY)  ## the alignment against its parts and the baselines on DATA=path: hours on real data
-	$(BIN)/molar evaluate $(or $(DATA),--demo) --suite $(or $(filter-out quick,$(SUITE)),alignment-loo) --seeds 3 --workspace .work/eval/$(notdir $(or $(DATA),demo))
+bench-alignment: SUITE = alignment-loo
+bench-alignment: $(READY)  ## presets against parts and baselines on DATA=path, SUITE=alignment-loo|alignment-last-day: hours
+	$(BIN)/molar evaluate $(or $(DATA),--demo) --suite $(SUITE) --workspace .work/eval/$(notdir $(or $(DATA),demo))
 
 bench: $(READY)  ## throughput, latency, memory and training speed, each beside what it is compared to
 	$(BIN)/python bench/run.py $(if $(DATA),--data $(DATA))

@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval import rng
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
 
@@ -96,6 +97,14 @@ class Cases:
             offsets=np.concatenate([[0], np.cumsum(counts[keep], dtype=np.int64)]),
             targets=self.targets[np.repeat(keep, counts)],
         )
+
+    def drawn(self, most: int, purpose: str) -> "Cases":
+        """At most so many of the cases; for one purpose always the same ones, whatever the model and its seed."""
+        if len(self) <= most:
+            return self
+        keep = np.zeros(len(self), bool)
+        keep[rng.generator(0, purpose).choice(len(self), most, replace=False)] = True
+        return self.select(keep)
 
     def _prefixes(self, chosen: slice, readable: Mask | None) -> InteractionLog:
         start, length = self.history.offsets[self.user[chosen]], self.length[chosen]

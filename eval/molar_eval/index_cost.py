@@ -24,7 +24,6 @@ from molar_indexes.assemble import publish_generation
 from molar_indexes.recommender import Recommender
 from molar_indexes.sparse import sparse_rows
 from molar_indexes.what_if import Variation, WhatIf
-from molar_retrieval import rng
 from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import IndexSettings
@@ -65,20 +64,12 @@ def index_costs(
         cutoffs: Of the metrics.
         progress: Told of the work.
     """
-    cases = replace(_drawn(cases), readable=None)
+    cases = replace(cases.drawn(QUERIES, "index queries"), readable=None)
     histories = _now(cases.inputs())
     users = scorer.model.users(histories, np.arange(len(cases)), progress)
     items = scorer.model.items(open_log(scorer.workspace))
     queries = _Queries(cases, [np.unique(histories.history(c)).tolist() for c in range(len(cases))], k, cutoffs)
     return [_served(scorer, queries, users, settings, progress), *_variations(queries, users.dense, items)]
-
-
-def _drawn(cases: Cases) -> Cases:
-    if len(cases) <= QUERIES:
-        return cases
-    keep = np.zeros(len(cases), bool)
-    keep[rng.generator(0, "index queries").choice(len(cases), QUERIES, replace=False)] = True
-    return cases.select(keep)
 
 
 def _now(log: InteractionLog) -> InteractionLog:

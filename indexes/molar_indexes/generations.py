@@ -214,7 +214,6 @@ def publish(
         DataError: If the items or users do not fit, or another process is publishing.
         BackendError: If the index does not give back what was put in.
     """
-    from molar_indexes.proof import Proof
     from molar_retrieval.versions import library_versions
 
     with workspace.lock(KIND):
@@ -224,21 +223,9 @@ def publish(
         settings = dict(settings or {})
         folder = store.partial(_new_name(dict(inputs), settings))
         try:
-            proof = Proof(spec)
-            build_index(folder / _INDEX, backend, spec, proof.watch(items), progress)
-            count = write_users(
-                folder / _USERS,
-                proof.watch_users(users),
-                dim=spec.dims[columns.ALIGNED],
-                items=proof.rows,
-                progress=progress,
-            )
-            (folder / _POPULAR).write_text(json.dumps([[int(r), int(c)] for r, c in popular[:_MOST_POPULAR]]), "utf-8")
-            proof.check(folder / _INDEX, folder / _USERS, backend)
-            files.take(folder)
+            counts = _build(folder, backend, spec, items, users, popular, progress)
             known = {"backend": backend, "spec": asdict(spec), "slots": slots}
             known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
-            counts = {"items": proof.items, "newcomers": proof.newcomers, "users": count}
             manifest = Manifest(
                 KIND,
                 folder.name.removesuffix(folder.suffix),
@@ -252,6 +239,33 @@ def publish(
             shutil.rmtree(folder, ignore_errors=True)
             raise
     return _open(final)
+
+
+def _build(
+    folder: Path,
+    backend: str,
+    spec: IndexSpec,
+    items: Iterable[IndexItem],
+    users: Iterable[UserRecord],
+    popular: Sequence[tuple[int, int]],
+    progress: Progress,
+) -> dict[str, int]:
+    """Write and prove all files of a generation; returns how many items, newcomers and users there are."""
+    from molar_indexes.proof import Proof
+
+    proof = Proof(spec)
+    build_index(folder / _INDEX, backend, spec, proof.watch(items), progress)
+    count = write_users(
+        folder / _USERS,
+        proof.watch_users(users),
+        dim=spec.dims[columns.ALIGNED],
+        items=proof.rows,
+        progress=progress,
+    )
+    (folder / _POPULAR).write_text(json.dumps([[int(r), int(c)] for r, c in popular[:_MOST_POPULAR]]), "utf-8")
+    proof.check(folder / _INDEX, folder / _USERS, backend)
+    files.take(folder)
+    return {"items": proof.items, "newcomers": proof.newcomers, "users": count}
 
 
 def _new_name(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:

@@ -40,7 +40,7 @@ def test_a_second_run_finds_everything_done(molar, copy, trained):
     assert "popularity" in align.stdout
 
 
-def test_align_json_holds_scores_and_curve_and_the_table_the_weights(molar, copy):
+def test_align_json_holds_scores_and_curve_and_the_table_the_shares(molar, copy):
     report = json.loads(molar("align", "--workspace", copy, "--json").stdout)
     parts = {"sequence", "linear", "neighbours", "trend", "collaborative", "content"}
     assert set(report["scores"]) == {"popularity", "ALS", "aligned", *parts}
@@ -53,7 +53,8 @@ def test_align_json_holds_scores_and_curve_and_the_table_the_weights(molar, copy
     table = molar("align", "--workspace", copy).stdout
     for name, words in (("sequence", "what follows what"), ("collaborative", "collaborative tower")):
         (line,) = [line for line in table.splitlines() if words in line]
-        assert f"{report['facts']['weights'][name]:.3g}" in line
+        assert line.endswith(f"{report['facts']['shares'][name]:.0%}")
+    assert sum(report["facts"]["shares"].values()) == pytest.approx(1)
     assert "no training interactions" in table
 
 

@@ -3,13 +3,13 @@
 import math
 import threading
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from molar_indexes.backends import BACKENDS, build_index, open_index
+from molar_indexes.backends import build_index
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.expressions import And, Between, Equals, Expression, Not, OneOf, Or, matches
 from molar_retrieval.index import Index, IndexItem, IndexSpec
@@ -65,35 +65,6 @@ def items() -> list[IndexItem]:
     return found
 
 
-@pytest.fixture(params=sorted(BACKENDS), scope="module")
-def backend(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def index(backend: str, items: list[IndexItem], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    folder = tmp_path_factory.mktemp(backend) / "index é #1"
-    build_index(folder, backend, SPEC, items)
-    opened = open_index(folder, backend, SPEC)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def build(backend: str, tmp_path: Path) -> Iterator[Build]:
-    opened: list[Index] = []
-
-    def make(spec: IndexSpec, items: list[IndexItem]) -> Index:
-        folder = tmp_path / f"index{len(opened)}"
-        build_index(folder, backend, spec, iter(items))
-        opened.append(open_index(folder, backend, spec))
-        return opened[-1]
-
-    yield make
-    for index in opened:
-        index.close()
-
-
 def query(name: str, seed: int = 0) -> list[float]:
     return np.random.default_rng(seed).normal(size=DIMS[name]).tolist()
 
@@ -110,7 +81,7 @@ def expected(
     return [(row, score) for score, row in sorted(scored, key=lambda pair: (-pair[0], pair[1]))[:k]]
 
 
-def agree(
+def assert_agree(
     index: Index,
     items: list[IndexItem],
     name: str = "aligned",
@@ -136,12 +107,12 @@ def test_length_and_spec(index: Index) -> None:
 @pytest.mark.parametrize("k", [1, 10, N - 1, N, N + 1, 10**9])
 def test_best_first_for_every_name_and_k(index: Index, items: list[IndexItem], name: str, k: int) -> None:
     for seed in range(3):
-        agree(index, items, name, k, seed=seed)
+        assert_agree(index, items, name, k, seed=seed)
 
 
 @pytest.mark.parametrize("hidden", [{0}, {5, 7, 299}, set(range(0, N, 2)), set(range(1, N)), set(range(N))])
 def test_excluded_rows_never_come_back(index: Index, items: list[IndexItem], hidden: set[int]) -> None:
-    agree(index, items, k=20, hidden=hidden)
+    assert_agree(index, items, k=20, hidden=hidden)
 
 
 def test_exclude_takes_any_iterable_and_unknown_rows(index: Index, items: list[IndexItem]) -> None:
@@ -195,8 +166,8 @@ CONDITIONS = [
 
 @pytest.mark.parametrize("where", CONDITIONS, ids=str)
 def test_conditions(index: Index, items: list[IndexItem], where: Expression) -> None:
-    agree(index, items, k=N, where=where)
-    agree(index, items, "content", k=7, hidden=set(range(0, N, 3)), where=where)
+    assert_agree(index, items, k=N, where=where)
+    assert_agree(index, items, "content", k=7, hidden=set(range(0, N, 3)), where=where)
 
 
 def test_conditions_on_the_id(index: Index, items: list[IndexItem]) -> None:

@@ -2,14 +2,14 @@
 
 import math
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from molar_indexes import threshold
-from molar_indexes.backends import BACKENDS, build_index, open_index
+from molar_indexes.backends import build_index
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.expressions import Between, Equals, Expression, Not, matches
 from molar_retrieval.index import Index, IndexItem, IndexSpec, SparseVector
@@ -44,35 +44,6 @@ def items() -> list[IndexItem]:
     return found
 
 
-@pytest.fixture(params=sorted(BACKENDS), scope="module")
-def backend(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def index(backend: str, items: list[IndexItem], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    folder = tmp_path_factory.mktemp(backend) / "index"
-    build_index(folder, backend, SPEC, items)
-    opened = open_index(folder, backend, SPEC)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def build(backend: str, tmp_path: Path) -> Iterator[Build]:
-    opened: list[Index] = []
-
-    def make(spec: IndexSpec, items: list[IndexItem]) -> Index:
-        folder = tmp_path / f"index{len(opened)}"
-        build_index(folder, backend, spec, iter(items))
-        opened.append(open_index(folder, backend, spec))
-        return opened[-1]
-
-    yield make
-    for index in opened:
-        index.close()
-
-
 def question(seed: int, weight: float = 1.0) -> tuple[list[float], Plus]:
     rng = generator(seed, "question")
     partners, brands = sparse(rng, 40), sparse(rng, 5, 60)
@@ -99,7 +70,7 @@ def expected(
     return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
-def agree(
+def assert_agree(
     index: Index,
     items: list[IndexItem],
     k: int = 10,
@@ -123,12 +94,12 @@ def test_the_best_sums(
 ) -> None:
     monkeypatch.setattr(threshold, "FIRST_DEPTH", depth)
     for seed in range(4):
-        agree(index, items, k, seed=seed, weight=weight)
+        assert_agree(index, items, k, seed=seed, weight=weight)
 
 
 @pytest.mark.parametrize("k", [N - 60, N, 5 * N])
 def test_everything_comes_back_in_order(index: Index, items: list[IndexItem], k: int) -> None:
-    agree(index, items, k)
+    assert_agree(index, items, k)
 
 
 @pytest.mark.parametrize("where", [None, Equals("year", 1993), Between("year", gte=2000), Not(Equals("year", 1993))])
@@ -137,7 +108,7 @@ def test_conditions_and_exclusions_act_on_both(
     index: Index, items: list[IndexItem], hidden: set[int], where: Expression | None
 ) -> None:
     for seed, k in ((1, 10), (2, N)):
-        agree(index, items, k, hidden, where, seed)
+        assert_agree(index, items, k, hidden, where, seed)
 
 
 def test_the_best_are_excluded_one_after_another(index: Index, items: list[IndexItem]) -> None:

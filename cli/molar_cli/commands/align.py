@@ -83,11 +83,11 @@ def _tell(run: Session, report: "AlignReport", generation: "Generation") -> None
         return
     facts = report.facts
     rows = [
-        (_NAMES.get(name, name), f"{s['ndcg@10']:.4f}", f"{s['recall@10']:.4f}", _weight(facts["weights"].get(name)))
+        (_NAMES.get(name, name), f"{s['ndcg@10']:.4f}", f"{s['recall@10']:.4f}", _share(facts["shares"].get(name)))
         for name, s in report.scores.items()
     ]
     run.console.table(
-        ["model", ">NDCG@10", ">Recall@10", ">weight"],
+        ["model", ">NDCG@10", ">Recall@10", ">share"],
         rows,
         title=f"validation: what {facts['validation_cases']:,} users took next, among all {facts['items']:,} items,"
         " seen ones hidden",
@@ -114,5 +114,6 @@ _NAMES = {
 """How the parts of a score are called to people."""
 
 
-def _weight(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+def _share(value: float | None) -> str:
+    """How much of the sum a part is; nothing for what is not in it."""
+    return "" if value is None else f"{value:.0%}"

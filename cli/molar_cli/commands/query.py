@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender
     from molar_retrieval.ranking.answer import Answer
 
-_SHOWN = 3
+_SHOWN = 2
 """Addends of a score that a line of the table has room for; `--json` has all."""
 
 
@@ -72,9 +72,13 @@ def _tell(run: Session, answer: "Answer") -> None:
     if run.console.as_json:
         run.console.document(answer.to_dict())
         return
-    rows = [(i.rank, i.item_id, i.title or "", f"{i.score:.3f}", _made_of(i.parts)) for i in answer.items]
+    columns = [">#", "item", "title", ">score"]
+    rows = [[i.rank, i.item_id, i.title or "", f"{i.score:.3f}"] for i in answer.items]
+    if any(len(i.parts) > 1 for i in answer.items):  # otherwise it is the score once more
+        columns.append("mostly")
+        rows = [[*row, _made_of(i.parts)] for row, i in zip(rows, answer.items, strict=True)]
     if rows:
-        run.console.table([">#", "item", "title", ">score", "mostly"], rows)
+        run.console.table(columns, rows)
     if answer.basis == "popularity":
         run.console.note("no history for this user: these are the most popular items")
     if answer.shortfall:

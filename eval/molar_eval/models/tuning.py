@@ -12,7 +12,6 @@ from molar_eval.cases import Cases, Mask
 from molar_eval.metrics.accuracy import accuracy
 from molar_eval.models.base import Kind, Scores, Task
 from molar_eval.ranking import rank
-from molar_retrieval import rng
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.choose import Setting as Setting
 from molar_retrieval.experts.choose import choose
@@ -133,11 +132,7 @@ def _fitted(fit: Callable[[Setting], Scoring], setting: Setting, scorable: Mask)
 
 def sample(cases: Cases) -> Cases:
     """At most 10,000 of the cases, always the same ones, for every model and seed."""
-    if len(cases) <= MAX_CASES:
-        return cases
-    keep = np.zeros(len(cases), bool)
-    keep[rng.generator(0, "validation cases").choice(len(cases), MAX_CASES, replace=False)] = True
-    return cases.select(keep)
+    return cases.drawn(MAX_CASES, "validation cases")
 
 
 def validation_ndcg(fitted: Fitted, task: Task, cases: Cases) -> float:
