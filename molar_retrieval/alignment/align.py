@@ -11,7 +11,7 @@ import numpy as np
 
 from molar_retrieval import fingerprint
 from molar_retrieval.alignment import checkpoint, conditioning
-from molar_retrieval.alignment.arrivals import model_ranks, with_newcomers
+from molar_retrieval.alignment.arrivals import with_newcomers
 from molar_retrieval.alignment.checkpoint import EpochScore
 from molar_retrieval.alignment.combine import Combination, combine
 from molar_retrieval.alignment.counting import count
@@ -129,7 +129,7 @@ def _train(
     if not parts:
         raise SettingsError("no tower and no expert is left to score with", "name one in [align] towers or experts")
     combination = combine(data.cases, parts, settings.seed)
-    model = with_newcomers(
+    model, shipped = with_newcomers(
         AlignedModel(
             network=network,
             conditioner=conditioner,
@@ -158,7 +158,7 @@ def _train(
         "validation_cases": len(data.cases),
         "cold_cases": int((~data.warm[data.cases.targets]).sum()),
         "sizes": {"dim": settings.dim, "history": settings.history, "batch_tokens": settings.batch_tokens},
-        "scores": _scores(data, combination, model_ranks(model, data.cases)),
+        "scores": _scores(data, combination, shipped),
         "shares": dict(combination.shares),
         "experts": experts.report,
         "curve": [asdict(score) for score in story.epochs],

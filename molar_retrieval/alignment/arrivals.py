@@ -28,7 +28,7 @@ Matrix = npt.NDArray[np.float32]
 
 def with_newcomers(
     model: AlignedModel, data: TrainingData, settings: AlignSettings, combination: Combination
-) -> AlignedModel:
+) -> tuple[AlignedModel, Ranks]:
     """Give items without interactions weights of their own, and as many of ten places as validation bears.
 
     ``auto`` starts from parity, the newcomers' share of the catalogue, and takes places away while what ships would
@@ -39,18 +39,24 @@ def with_newcomers(
         data: What it was trained on.
         settings: ``newcomers`` matters.
         combination: How the parts rank the validation cases.
+
+    Returns:
+        What ships, and how it ranks the validation cases.
     """
     weights, predictors = _learned(model, data, settings.seed)
     model = replace(model, newcomer_weights=weights, predictors=predictors)
     if settings.newcomers != "auto":
-        return replace(model, slots=round(10 * settings.newcomers))
+        choices = [round(10 * settings.newcomers)]
+    else:
+        choices = list(range(parity(~model.known) if any(weights.values()) else 0, -1, -1))
     floor = max(map(ndcg, combination.alone.values()), default=0.0)
-    tried: dict[int, float] = {}
-    for slots in range(parity(~model.known) if any(weights.values()) else 0, -1, -1):
-        tried[slots] = ndcg(model_ranks(replace(model, slots=slots), data.cases))
-        if tried[slots] >= floor:
-            return replace(model, slots=slots)
-    return replace(model, slots=max(tried, key=lambda slots: tried[slots]))
+    tried: dict[int, Ranks] = {}
+    for slots in choices:
+        tried[slots] = model_ranks(replace(model, slots=slots), data.cases)
+        if ndcg(tried[slots]) >= floor:
+            break
+    best = max(tried, key=lambda slots: ndcg(tried[slots]))
+    return replace(model, slots=best), tried[best]
 
 
 def model_ranks(model: AlignedModel, cases: Cases) -> Ranks:

@@ -187,7 +187,7 @@ def test_a_killed_run_publishes_nothing_and_goes_on_to_the_same_bits(walked, tmp
     assert not list(walked.root.glob("alignment/*.partial"))
 
 
-@pytest.mark.parametrize("step", ["combine", "with_newcomers", "save", "model_ranks", "library_versions"])
+@pytest.mark.parametrize("step", ["combine", "with_newcomers", "save", "described", "library_versions"])
 def test_killed_after_the_last_epoch_nothing_is_trained_again(walked, monkeypatch, step):
     def dead(*arguments, **options):
         raise Killed

@@ -83,7 +83,9 @@ def shipped(data, conditioner, settings=SETTINGS):
         precision="float32",
         trend=experts.trend,
     )
-    return with_newcomers(bare, data, settings, combination), combination
+    model, ranks = with_newcomers(bare, data, settings, combination)
+    assert ranks.tolist() == model_ranks(model, data.cases).tolist()
+    return model, combination
 
 
 @pytest.mark.parametrize("new_share", [0.0, 0.1, 0.35])
