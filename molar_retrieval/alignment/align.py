@@ -22,7 +22,8 @@ from molar_retrieval.alignment.sizing import sized
 from molar_retrieval.alignment.store import described, save
 from molar_retrieval.alignment.training import TrainingData, tower_parts, train
 from molar_retrieval.alignment.validation import Cases, Ranks, means, ranks
-from molar_retrieval.catalog import is_current
+from molar_retrieval.catalog import Catalogue, is_current
+from molar_retrieval.catalog.features import hashed_attributes
 from molar_retrieval.collaborative.factors import factorise, held_out, open_factors
 from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
 from molar_retrieval.embedding import ContentVectors
@@ -176,10 +177,11 @@ def training_data(
     if not len(holdout.training.item):
         raise DataError("no interactions are left for training", "bring a longer log")
     content = ContentVectors.open(workspace["content"].require()[0])
-    conditioner = conditioning.fit(content.vectors, content.blocks, settings.content_dims)
+    attributes = hashed_attributes(Catalogue.open(workspace["catalogue"].require()[0]))
+    conditioner = conditioning.fit(content.vectors, content.blocks, settings.content_dims, attributes)
     factors = open_factors(workspace["cf"].require()[0])
-    data = TrainingData(holdout.training, Cases.of(holdout), conditioner(content.vectors), factors)
-    return data, conditioner
+    features = conditioner(content.vectors, attributes)
+    return TrainingData(holdout.training, Cases.of(holdout), features, factors), conditioner
 
 
 def _scores(data: TrainingData, combination: Combination, shipped: Ranks) -> dict[str, dict[str, float]]:
@@ -198,7 +200,7 @@ def _scores(data: TrainingData, combination: Combination, shipped: Ranks) -> dic
 
 def _inputs(workspace: Workspace) -> dict[str, str]:
     """Fingerprints of the artefacts that enter, checked to belong together."""
-    _, catalogue = workspace["catalogue"].require()
+    version, catalogue = workspace["catalogue"].require()
     _, interactions = workspace["interactions"].require()
     _, content = workspace["content"].require()
     if content.inputs.get("catalogue") != catalogue.fingerprint or not is_current(workspace.catalogue, workspace):
@@ -206,7 +208,13 @@ def _inputs(workspace: Workspace) -> dict[str, str]:
             "the catalogue has changed since its content vectors were made",
             f"run `molar embed {workspace.catalogue}` again",
         )
-    return {"content": content.fingerprint, "interactions": interactions.fingerprint}
+    hashed = hashed_attributes(Catalogue.open(version))
+    attributes = fingerprint.of_bytes(array.tobytes() for array in (hashed.indptr, hashed.indices, hashed.data))
+    return {
+        "content": content.fingerprint,
+        "attributes": attributes,
+        "interactions": interactions.fingerprint,
+    }
 
 
 def _report(folder: Path, manifest: Manifest, up_to_date: bool) -> AlignReport:

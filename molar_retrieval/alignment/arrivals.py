@@ -6,24 +6,18 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.alignment.combine import Combination
+from molar_retrieval.alignment.combine import Combination, combine
 from molar_retrieval.alignment.encode import item_sides
 from molar_retrieval.alignment.model import NEIGHBOURS, TREND, AlignedModel
-from molar_retrieval.alignment.newcomers import (
-    FOLDS,
-    WITHHELD,
-    Predictor,
-    cross_fitted,
-    folds,
-    newcomer_weights,
-    parity,
-    ridge,
-)
+from molar_retrieval.alignment.newcomers import Predictor, among, guessed, parity, taken, withheld_items
+from molar_retrieval.alignment.parts import Dense
 from molar_retrieval.alignment.training import TrainingData
 from molar_retrieval.alignment.validation import Cases, Ranks, ndcg, ranks
 from molar_retrieval.config import AlignSettings
 
 Matrix = npt.NDArray[np.float32]
+_ENOUGH = 300
+"""Validation cases from which the weights of newcomers can be told."""
 
 
 def with_newcomers(
@@ -69,24 +63,29 @@ def model_ranks(model: AlignedModel, cases: Cases) -> Ranks:
 
 
 def _learned(model: AlignedModel, data: TrainingData, seed: int) -> tuple[Mapping[str, float], Mapping[str, Predictor]]:
-    """Predictors of the blocks, and the weights of their guesses."""
-    known = model.known
+    """Weights of the parts among newcomers, and what predicts the blocks of these.
+
+    Validation cases tell the weights. Where few of them have a target that plays newcomer, training interactions do,
+    without the collaborative tower: it was trained on them, and would be thought better than it is.
+    """
+    withheld = withheld_items(model.known, seed)
     counts = np.bincount(data.log.item, minlength=data.log.n_items)
-    fold = folds(known, seed)
-    guessable: dict[str, Matrix] = {TREND: np.log1p(counts).astype(np.float32)[:, None]}
-    sides = item_sides(model.network, known)
-    guessable |= {name: side for name, side in sides.items() if name != "content"}
-    items = {name: side for name, side in sides.items() if name == "content"}
-    predictors = {}
-    for name, side in guessable.items():
-        predicted, regularisation = cross_fitted(data.features[known], side[known], counts[known], fold[known])
-        items[name] = np.zeros_like(side)
-        items[name][known] = predicted
-        predictors[name] = ridge(data.features[known], side[known], counts[known], regularisation)
-    vectors = model.users_by_part(data.cases.histories(), np.arange(len(data.cases)))
+    sides = item_sides(model.network, model.known)
+    collaborative = {TREND: np.log1p(counts).astype(np.float32)[:, None]}
+    asked = data.cases.select(np.flatnonzero(withheld[data.cases.targets]))
+    if len(asked) >= _ENOUGH:
+        collaborative |= {name: side for name, side in sides.items() if name != "content"}
+    else:
+        asked = taken(data.log, withheld, seed)
+    items, predictors = {}, {}
+    for name, side in collaborative.items():
+        items[name], predictors[name] = guessed(data.features, side, counts, model.known, withheld)
+    if "content" in sides:
+        items["content"] = sides["content"][withheld]
     if model.taste is not None:
-        items[NEIGHBOURS] = model.taste.items
-    users = {name: vectors[name] for name in items}
-    asked = [WITHHELD] if "content" in items else range(FOLDS)
-    weights = newcomer_weights(data.cases, users, items, fold, asked, seed)
-    return weights, predictors
+        items[NEIGHBOURS] = model.taste.items[withheld]
+    if not len(asked):
+        return dict.fromkeys(items, 0.0), predictors
+    users = model.users_by_part(asked.histories(), np.arange(len(asked)))
+    parts = {name: Dense(users[name], side) for name, side in items.items()}
+    return combine(among(asked, withheld), parts, seed).weights, predictors

@@ -5,6 +5,9 @@ Each block is centred, rotated into its principal axes and shrunk, ``x ↦ (x �
 along an axis and λ̄ the mean variance of the kept ones: strong axes come out near unit variance and weak ones faded,
 between plain PCA and whitening (ACE, arXiv 2605.29322; WhitenRec, arXiv 2402.10602). It is one affine map per block,
 so new items go through it as well.
+
+Attributes, which an encoder reads as a few words among many, are a block of their own beside it: hashed, conditioned
+alike, and as long as an average block.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,10 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix
 
 from molar_retrieval.encoders.base import Block
 
 Matrix = npt.NDArray[np.float32]
+Moments = npt.NDArray[np.float64]
+ATTRIBUTES = "attributes"
 _CHUNK = 8192
 
 
@@ -24,7 +30,7 @@ class Conditioner:
     """The affine map of each block, fitted on one catalogue.
 
     Attributes:
-        blocks: Dimensions of the content vectors by source.
+        blocks: Dimensions of the content vectors by source; after them, where there are any, the attributes'.
         means: One mean per block, shape (width,).
         maps: One map per block, shape (width, kept).
     """
@@ -46,30 +52,47 @@ class Conditioner:
             Block(b.name, end - m.shape[1], end) for b, m, end in zip(self.blocks, self.maps, ends, strict=True)
         )
 
-    def __call__(self, vectors: Matrix) -> Matrix:
+    def __call__(self, vectors: Matrix, attributes: csr_matrix | None = None) -> Matrix:
         """Condition content vectors: (n, dim of the encoder) → (n, :attr:`dim`), rows of length 1 or 0.
 
         A missing block (all zeros) stays zero: it says nothing, which is not the same as saying the average.
+
+        Args:
+            vectors: Of n items.
+            attributes: Theirs, shape (n, width); None: no item has any.
         """
-        parts = []
+        encoded: list[Matrix] = []
+        own = np.zeros((len(vectors), 0), np.float32)
         for block, mean, matrix in zip(self.blocks, self.means, self.maps, strict=True):
-            part = np.asarray(vectors[:, block.start : block.stop], np.float32)
-            present = part.any(axis=1, keepdims=True)
-            parts.append(np.where(present, (part - mean) @ matrix, np.float32(0)))
-        joined = np.concatenate(parts, axis=1)
-        norm = np.linalg.norm(joined, axis=1, keepdims=True)
-        return (joined / np.where(norm > 0, norm, 1)).astype(np.float32)
+            if block.name == ATTRIBUTES:
+                given = csr_matrix((len(vectors), len(mean)), dtype=np.float32) if attributes is None else attributes
+                present = np.diff(given.indptr)[:, None] > 0
+                own = _unit(np.where(present, given @ matrix - mean @ matrix, np.float32(0)))
+            else:
+                part = np.asarray(vectors[:, block.start : block.stop], np.float32)
+                present = part.any(axis=1, keepdims=True)
+                encoded.append(np.where(present, (part - mean) @ matrix, np.float32(0)))
+        share = np.float32(max(1, len(encoded)) ** -0.5)
+        return _unit(np.concatenate([_unit(np.concatenate(encoded, axis=1)), share * own], axis=1))
 
 
-def fit(vectors: Matrix, blocks: Sequence[Block], keep: int) -> Conditioner:
+def fit(vectors: Matrix, blocks: Sequence[Block], keep: int, attributes: csr_matrix | None = None) -> Conditioner:
     """Fit the map of each block on the items that have it.
 
     Args:
         vectors: Content vectors of the catalogue, shape (n, dim); read in chunks, a memory map will do.
         blocks: Their blocks; blocks of one name and source are conditioned apart.
         keep: Most axes kept of each block.
+        attributes: Hashed attributes of the catalogue, shape (n, width), see
+            :func:`molar_retrieval.catalog.features.hashed_attributes`; None or empty: there is no such block.
     """
     fitted = [_fit_block(vectors, block, keep) for block in blocks]
+    if attributes is not None and attributes.nnz:
+        dim = vectors.shape[1]
+        blocks = [*blocks, Block(ATTRIBUTES, dim, dim + attributes.shape[1])]
+        given = attributes[np.diff(attributes.indptr) > 0]
+        second = (given.T @ given).toarray().astype(np.float64)
+        fitted.append(_map(given.shape[0], np.asarray(given.sum(axis=0), np.float64).ravel(), second, keep))
     return Conditioner(tuple(blocks), tuple(mean for mean, _ in fitted), tuple(matrix for _, matrix in fitted))
 
 
@@ -80,15 +103,25 @@ def _fit_block(vectors: Matrix, block: Block, keep: int) -> tuple[Matrix, Matrix
         count += len(part)
         total += part.sum(axis=0, dtype=np.float64)
         second += (part.T @ part).astype(np.float64)
+    return _map(count, total, second, keep)
+
+
+def _map(count: int, total: Moments, second: Moments, keep: int) -> tuple[Matrix, Matrix]:
+    """Mean and map from the number of rows, their sum, shape (w,), and that of their squares, shape (w, w)."""
     if count < 2:
-        return np.zeros(width, np.float32), np.zeros((width, 1), np.float32)
+        return np.zeros(len(total), np.float32), np.zeros((len(total), 1), np.float32)
     mean = total / count
     variances, axes = np.linalg.eigh(second / count - np.outer(mean, mean))
-    rank = int(min(keep, width, count - 1))
+    rank = int(min(keep, len(total), count - 1))
     variances, axes = np.maximum(variances[::-1][:rank], 0), axes[:, ::-1][:, :rank]
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(rank)] < 0, -1, 1)  # the sign is arbitrary
     shrink = np.sqrt(1 / (variances + variances.mean() + 1e-12))
     return mean.astype(np.float32), (axes * shrink / np.sqrt(rank)).astype(np.float32)
+
+
+def _unit(rows: Matrix) -> Matrix:
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / np.where(norm > 0, norm, 1)).astype(np.float32)
 
 
 def _present(vectors: Matrix, block: Block) -> Iterator[Matrix]:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_ROWS = 512
+
 
 def sampled_softmax(
     users: Tensor, positives: Tensor, negatives: Tensor, targets: Tensor, sampled: Tensor, population: int
@@ -34,18 +36,24 @@ def sampled_softmax(
 
 
 class _LogSumExp(torch.autograd.Function):
-    """log(exp(positive) + Σ exp(users · negatives + shift)), in one pass over the big matrix each way."""
+    """log(exp(positive) + Σ exp(users · negatives + shift)), some rows at a time, which stay in the cache."""
 
     @staticmethod
     def forward(
         ctx: Any, users: Tensor, negatives: Tensor, positive: Tensor, targets: Tensor, sampled: Tensor, shift: float
     ) -> Tensor:
-        logits = (users @ negatives.T).float().add_(shift)
-        logits.masked_fill_(targets[:, None] == sampled[None, :], float("-inf"))
-        highest = torch.maximum(logits.amax(-1), positive)
-        weights = logits.sub_(highest[:, None]).exp_()
+        logits = users @ negatives.T
+        _strike(logits, targets, sampled)
+        weights, highest, total = torch.empty_like(logits), torch.empty_like(positive), torch.empty_like(positive)
+        for begin in range(0, len(logits), _ROWS):
+            rows = slice(begin, begin + _ROWS)
+            block = logits[rows].float()
+            highest[rows] = torch.maximum(block.amax(-1).add_(shift), positive[rows])
+            block.sub_((highest[rows] - shift)[:, None]).exp_()
+            total[rows] = block.sum(-1)
+            weights[rows] = block
         own = (positive - highest).exp_()
-        total = weights.sum(-1).add_(own)
+        total.add_(own)
         ctx.save_for_backward(users, negatives, weights, own, total)
         return total.log() + highest
 
@@ -53,8 +61,17 @@ class _LogSumExp(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         users, negatives, weights, own, total = ctx.saved_tensors
         scale = grads[0] / total
-        softmax = (weights * scale[:, None]).to(users.dtype)
-        return softmax @ negatives, softmax.T @ users, own * scale, None, None, None
+        scaled = scale.to(users.dtype)[:, None]
+        return (weights @ negatives) * scaled, weights.T @ (users * scaled), own * scale, None, None, None
+
+
+def _strike(logits: Tensor, targets: Tensor, sampled: Tensor) -> None:
+    """Put −∞ where a sampled item is the row's own target."""
+    place = torch.full((int(max(targets.max(), sampled.max())) + 1,), -1, device=targets.device)
+    place[sampled] = torch.arange(len(sampled), device=targets.device)
+    column = place[targets]
+    rows = torch.nonzero(column >= 0)[:, 0]
+    logits[rows, column[rows]] = float("-inf")
 
 
 def symmetric_info_nce(left: Tensor, right: Tensor, temperature: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Items without interactions: a place in the space made from their content, and room in the lists.
+"""Items without interactions: what is guessed of them from their content, and room in the lists.
 
 A newcomer's block of the collaborative space is predicted from its content by ridge regression on the known items, its
 popularity likewise: the content-to-collaborative maps of cold-start recommenders (DropoutNet, Volkovs et al. 2017;
@@ -6,25 +6,25 @@ Heater, Zhu et al. 2020) in closed form. Its content is its own. Such guesses ar
 known items, so in one ranking newcomers would never be shown, or would drive out what is known to fit. They are
 therefore ranked among themselves, and get ``slots`` of the first ten places.
 
-How the parts are weighted is learned from known items that are treated as newcomers, fold by fold, so that no item's
-own interactions help to predict it. Where there is a content tower it is asked about one fold only, whose items it has
-read in histories but never had to predict.
+How the parts are weighted is learned from a tenth of the known items that plays newcomers: the content tower has read
+them in histories but never had to predict them, and their blocks are predicted from the others'.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
-from molar_retrieval.alignment.combine import FIT_CASES, fit_logit
-from molar_retrieval.alignment.validation import Cases
+from molar_retrieval.alignment.validation import Cases, drawn
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.log import InteractionLog
 
 Matrix = npt.NDArray[np.float32]
-FOLDS = 10
-WITHHELD = 0
-"""The fold that the content tower never has to tell from others in training, so that it can be asked about it."""
+Mask = npt.NDArray[np.bool_]
+WITHHELD = 0.1
+"""Share of the known items that plays newcomers."""
+_MOST_CASES = 4000
 _REGULARISATIONS = (1.0, 10.0, 100.0)
 _PRIOR = 5.0
 """Interactions at which an item counts half in the regression."""
@@ -64,82 +64,64 @@ def ridge(features: Matrix, vectors: Matrix, counts: npt.NDArray[np.integer], re
     return Predictor(matrix.astype(np.float32), mean.astype(np.float32))
 
 
-def cross_fitted(
-    features: Matrix, vectors: Matrix, counts: npt.NDArray[np.integer], fold: npt.NDArray[np.integer]
-) -> tuple[Matrix, float]:
-    """Each item's vector predicted from the other folds, and the regularisation that predicts best.
+def guessed(
+    features: Matrix, vectors: Matrix, counts: npt.NDArray[np.integer], known: Mask, withheld: Mask
+) -> tuple[Matrix, Predictor]:
+    """What the others tell of the withheld items, and the map that does so, fitted on all known ones.
 
     Args:
-        features: Of known items, shape (n, f).
-        vectors: Their vectors, shape (n, d).
-        counts: Their training interactions, shape (n,).
-        fold: Of each item, shape (n,).
+        features: Of all items, shape (n_items, f).
+        vectors: Likewise, shape (n_items, d).
+        counts: Training interactions, shape (n_items,).
+        known: Who has any, shape (n_items,).
+        withheld: Known items that are not to tell of themselves, shape (n_items,).
 
     Returns:
-        Predictions, shape (n, d), and λ.
+        Guesses for the withheld items, shape (w, d), and the predictor, whose λ is the one that guesses them best.
     """
-    best: tuple[float, Matrix, float] | None = None
-    weight = counts / (counts + _PRIOR)
+    rest, weight = known & ~withheld, (counts / (counts + _PRIOR))[withheld]
+    tried: dict[float, tuple[float, Matrix]] = {}
     for regularisation in _REGULARISATIONS:
-        predicted = np.zeros_like(vectors)
-        for number in np.unique(fold):
-            rest = fold != number
-            predictor = ridge(features[rest], vectors[rest], counts[rest], regularisation)
-            predicted[~rest] = predictor(features[~rest])
-        error = float((((vectors - predicted) ** 2).sum(axis=1) * weight).sum())
-        if best is None or error < best[0]:
-            best = error, predicted, regularisation
-    if best is None:
-        raise ValueError("no regularisation to try")
-    return best[1], best[2]
+        guess = ridge(features[rest], vectors[rest], counts[rest], regularisation)(features[withheld])
+        tried[regularisation] = float((((vectors[withheld] - guess) ** 2).sum(axis=1) * weight).sum()), guess
+    best = min(tried, key=lambda regularisation: tried[regularisation][0])
+    return tried[best][1], ridge(features[known], vectors[known], counts[known], best)
 
 
-def newcomer_weights(
-    cases: Cases,
-    users: Mapping[str, Matrix],
-    items: Mapping[str, Matrix],
-    fold: npt.NDArray[np.integer],
-    asked: Collection[int],
-    seed: int,
-) -> dict[str, float]:
-    """Weights of the parts among newcomers: known items in the place of newcomers, ranked within their fold.
+def taken(log: InteractionLog, withheld: Mask, seed: int) -> Cases:
+    """Training interactions with withheld items, at most 4,000 of them: first ones, after anything else.
 
     Args:
-        cases: Validation cases.
-        users: User vectors of the cases by part, shape (C, d).
-        items: Item vectors by part, each made without the item's own interactions, shape (n_items, d).
-        fold: Of each item, shape (n_items,), -1 where it is no known item.
-        asked: The folds that are ranked.
-        seed: Of the sampling.
-
-    Returns:
-        By part; all 0 where no case has a target in these folds.
+        log: Training interactions.
+        withheld: Shape (n_items,).
+        seed: Of the draw.
     """
-    chosen_rows = np.flatnonzero(np.isin(fold[cases.targets], list(asked)))
-    if len(chosen_rows) > FIT_CASES * 2:
-        chosen_rows = np.sort(rng.generator(seed, "newcomers").choice(chosen_rows, FIT_CASES * 2, replace=False))
-    tables, targets = [], []
-    for number in asked:
-        rows, columns = chosen_rows[fold[cases.targets[chosen_rows]] == number], np.flatnonzero(fold == number)
-        place = np.full(len(fold), -1)
-        place[columns] = np.arange(len(columns))
-        chosen = cases.select(rows)
-        for block in chosen.blocks():
-            hidden, target = chosen.hidden(block)[:, columns], place[chosen.targets[block]]
-            scores = np.stack([users[name][rows[block]] @ items[name][columns].T for name in users], axis=-1)
-            scores[hidden] = np.nan
-            right = ~hidden[np.arange(len(target)), target]
-            tables.append(scores[right].astype(np.float32))
-            targets.append(target[right])
-    if not sum(map(len, targets)):
-        return dict.fromkeys(users, 0.0)
-    return dict(zip(users, fit_logit(tables, targets).tolist(), strict=True))
+    pair = log.user.astype(np.int64) * log.n_items + log.item
+    first = np.zeros(len(log), bool)
+    first[np.unique(pair, return_index=True)[1]] = True
+    follows = np.arange(len(log)) > log.offsets[log.user]
+    rows = np.flatnonzero(withheld[log.item] & first & follows)
+    rows = rows[drawn(len(rows), _MOST_CASES, rng.generator(seed, "newcomers"))]
+    targets = log.item[rows].astype(np.int64)
+    return Cases(log.before(rows), np.arange(len(rows)), targets, withheld, log.timestamp[rows])
 
 
-def folds(known: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.int64]:
-    """A random fold for each known item, -1 for the others."""
-    fold = rng.generator(seed, "newcomer folds").integers(0, FOLDS, len(known))
-    return np.where(known, fold, -1)
+def among(cases: Cases, items: Mask) -> Cases:
+    """The cases of a catalogue that has only some items, all targets among them, in their order.
+
+    Args:
+        cases: C cases.
+        items: Shape (n_items,).
+    """
+    histories, place, count = cases.histories(), np.cumsum(items) - 1, int(items.sum())
+    had = histories.select(items[histories.item])
+    log = replace(had, items=IdMap([str(n) for n in range(count)]), item=place[had.item].astype(np.int32))
+    return Cases(log, np.arange(len(cases)), place[cases.targets], np.ones(count, bool), cases.times)
+
+
+def withheld_items(known: Mask, seed: int) -> Mask:
+    """A random tenth of the known items, shape (n_items,)."""
+    return known & (rng.generator(seed, "withheld items").random(len(known)) < WITHHELD)
 
 
 def parity(newcomer: npt.NDArray[np.bool_], most: int = 3) -> int:

@@ -20,7 +20,7 @@ from molar_retrieval.alignment.device import autocast, pick_device, pick_precisi
 from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.losses import sampled_softmax, symmetric_info_nce
 from molar_retrieval.alignment.network import START_SCALE, ItemTable, PostAlignment, tower_shapes
-from molar_retrieval.alignment.newcomers import WITHHELD, folds
+from molar_retrieval.alignment.newcomers import withheld_items
 from molar_retrieval.alignment.parts import Dense, Part, ranked
 from molar_retrieval.alignment.validation import Cases, Ranks, ndcg, recall
 from molar_retrieval.collaborative.als import ALSFactors
@@ -130,7 +130,7 @@ class Trainer:
         self.batch_tokens = _size(settings.batch_tokens)
         self.steps_per_epoch = len(plan(self.windows.length - 1, self.batch_tokens))
         self.pool = np.flatnonzero(data.warm)
-        self.withheld = torch.from_numpy(folds(data.warm, settings.seed) == WITHHELD).to(self.device)
+        self.withheld = torch.from_numpy(withheld_items(data.warm, settings.seed)).to(self.device)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )

@@ -64,6 +64,13 @@ class Catalogue:
         return tuple(self.manifest.facts["attributes"])
 
     @property
+    def attribute_fields(self) -> tuple[str, ...]:
+        """The payload fields that hold these columns; one that is not kept for payload has none."""
+        renamed = self.manifest.facts.get("renamed", {})
+        fields = (renamed.get(column, column) for column in self.attributes)
+        return tuple(field for field in fields if field in self.payload)
+
+    @property
     def language(self) -> str | None:
         """The language of the texts: as ``catalog.toml`` says, else guessed, else None."""
         language: str | None = self.manifest.facts["language"]

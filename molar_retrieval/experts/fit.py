@@ -12,6 +12,7 @@ from molar_retrieval.experts import linear
 from molar_retrieval.experts.choose import Setting, choose
 from molar_retrieval.experts.cooccurrence import cooccurrence, followers
 from molar_retrieval.experts.histories import known_items, reach
+from molar_retrieval.experts.next_item import NextItem
 from molar_retrieval.experts.partners import Partners, strongest
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
@@ -22,13 +23,16 @@ _Grid = tuple[Sequence[tuple[Setting, Callable[[], Partners]]], str | None]
 """Settings with what fits them, and what was left out, in words."""
 
 SEQUENCE, LINEAR = "sequence", "linear"
-SEQUENCES: tuple[Setting, ...] = tuple(
-    {"window": window, "decay": decay, "shrink": shrink, "memory": memory, "ordered": ordered}
-    for window, decay, shrink, memory, ordered in (
-        (5, 0.8, 100, 0.7, True), (10, 0.9, 20, 0.8, True), (20, 0.95, 20, 0.9, True), (20, 0.95, 5, 0.95, False),
-    )
-)  # fmt: skip
-"""From what follows at once to what is taken in the same weeks."""
+COUNTS: tuple[Setting, ...] = (
+    {"window": 10, "decay": 0.9, "shrink": 20, "memory": 0.8, "ordered": True},
+    {"window": 20, "decay": 0.95, "shrink": 20, "memory": 0.9, "ordered": True},
+    {"window": 20, "decay": 0.95, "shrink": 5, "memory": 0.95, "ordered": False},
+)
+"""Of co-occurrence, from what follows at once to what is taken in the same weeks."""
+REGRESSIONS: tuple[Setting, ...] = (
+    {"window": 20, "decay": 0.8, "regularisation": 300, "damping": 0.15},
+    {"window": 30, "decay": 0.9, "regularisation": 1000, "damping": 0.0},
+)
 REGULARISATIONS = (500, 100, 2000)
 NEIGHBOURS: Setting = {"weighting": "tfidf", "shrink": 20, "neighbours": 200}
 
@@ -40,7 +44,7 @@ def fit_experts(
     names: Sequence[str] = (SEQUENCE, LINEAR),
     progress: Progress = SILENT,
 ) -> tuple[tuple[Partners, ...], dict[str, dict[str, Any]]]:
-    """Fit co-occurrence and a linear model, each with the settings that rank validation best.
+    """Fit a model of order and a linear one, each with the settings that rank validation best.
 
     Candidates are judged with as few partners per item as will be kept: by what ships.
 
@@ -77,15 +81,27 @@ def fit_experts(
 
 
 def _sequences(log: InteractionLog, count: int) -> _Grid:
-    """Neighbouring settings with the same window and decay share their counts."""
+    """The regression where it can be had, with the counts that it does not know: of either order; else all counts."""
     followed = lru_cache(maxsize=1)(partial(followers, log))
 
-    def fit(setting: Setting) -> Partners:
+    def counted(setting: Setting) -> Partners:
         counts = followed(setting["window"], setting["decay"])
         weights = cooccurrence(log, counts, setting["shrink"], setting["ordered"])
         return Partners(SEQUENCE, strongest(weights, count), setting["memory"], reach(setting["memory"]))
 
-    return [(setting, partial(fit, setting)) for setting in SEQUENCES], None
+    def regressed(setting: Setting) -> Partners:
+        decay = setting["decay"]
+        model = NextItem.of(log, followed(setting["window"], decay), decay)
+        weights = strongest(model.weights(setting["regularisation"], setting["damping"]), count)
+        return Partners(SEQUENCE, _spread(weights, model.columns, log.n_items), decay, reach(decay))
+
+    counts = [({"model": "co-occurrence", **setting}, partial(counted, setting)) for setting in COUNTS]
+    if note := _too_many("the regression", log):
+        return counts, note
+    return [
+        *(({"model": "regression", **setting}, partial(regressed, setting)) for setting in REGRESSIONS),
+        counts[-1],
+    ], None
 
 
 def _linear(log: InteractionLog, count: int) -> _Grid:
@@ -101,11 +117,18 @@ def _linear(log: InteractionLog, count: int) -> _Grid:
         return Partners(LINEAR, strongest(linear.item_knn(log, **NEIGHBOURS), count))
 
     nearest: list[tuple[Setting, Callable[[], Partners]]] = [({"model": "item-kNN", **NEIGHBOURS}, neighbours)]
-    known = int(known_items(log).sum())
-    if known > linear.MAX_ITEMS:
-        return nearest, f"EASE was not tried: it takes {linear.MAX_ITEMS:,} items at most, {known:,} have interactions"
+    if note := _too_many("EASE", log):
+        return nearest, note
     settings: list[Setting] = [{"model": "EASE", "regularisation": value} for value in REGULARISATIONS]
     return [*((setting, partial(ease, setting)) for setting in settings), *nearest], None
+
+
+def _too_many(model: str, log: InteractionLog) -> str | None:
+    """What to say where a matrix of all items would have to be inverted, but is too large."""
+    known = int(known_items(log).sum())
+    if known <= linear.MAX_ITEMS:
+        return None
+    return f"{model} was not tried: it takes {linear.MAX_ITEMS:,} items at most, {known:,} have interactions"
 
 
 def _spread(weights: csr_matrix, rows: npt.NDArray[np.int64], n_items: int) -> csr_matrix:

@@ -81,17 +81,38 @@ class InteractionLog:
 
         Users are numbered anew: their ids are left out.
         """
-        start, length = self.offsets[rows], np.diff(self.offsets)[rows]
+        return self._ranges(
+            self.offsets[rows],
+            np.diff(self.offsets)[rows],
+            None if self.asked_at is None else self.asked_at[rows],
+        )
+
+    def before(self, rows: npt.NDArray[np.integer]) -> "InteractionLog":
+        """What the users of some interactions had before them, one history per interaction, asked at its time.
+
+        Args:
+            rows: Of the log, shape (n,).
+        """
+        start = self.offsets[self.user[rows]]
+        return self._ranges(start, np.asarray(rows, np.int64) - start, self.timestamp[rows])
+
+    def _ranges(
+        self,
+        start: npt.NDArray[np.int64],
+        length: npt.NDArray[np.int64],
+        asked_at: npt.NDArray[np.int64] | None,
+    ) -> "InteractionLog":
+        """Ranges of rows, each as the history of a user of its own."""
         offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
         places = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, length)
         return replace(
             self,
-            users=IdMap([str(number) for number in range(len(rows))]),
+            users=IdMap([str(number) for number in range(len(start))]),
             offsets=offsets,
             item=self.item[places],
             timestamp=self.timestamp[places],
             weight=None if self.weight is None else self.weight[places],
-            asked_at=None if self.asked_at is None else self.asked_at[rows],
+            asked_at=asked_at,
         )
 
     def without_last(self, user_rows: npt.NDArray[np.integer]) -> "InteractionLog":

@@ -1,6 +1,7 @@
 """Room for newcomers: as much as validation bears, or as much as was set; ranks are those of a query."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from molar_retrieval.alignment.combine import combine
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.encode import item_sides
 from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.newcomers import FOLDS, WITHHELD, ridge
+from molar_retrieval.alignment.newcomers import ridge, taken, withheld_items
 from molar_retrieval.alignment.training import TrainingData, build_network, tower_parts
 from molar_retrieval.alignment.validation import Cases, ndcg
 from molar_retrieval.collaborative.als import fit
@@ -114,8 +115,12 @@ def test_where_people_take_what_is_new_they_are_shown_it():
     assert scores[1] > 2 * scores[0]
 
 
-def test_without_a_known_target_nothing_is_learned_of_newcomers_and_they_get_no_room():
+def test_where_nobody_took_two_things_nothing_is_learned_of_newcomers_and_they_get_no_room():
     data, conditioner = world(2, 0.35, 1.0)
+    firsts = np.zeros(len(data.log), bool)
+    firsts[data.log.offsets[:-1]] = True
+    log = data.log.select(firsts)
+    data = replace(data, log=log, cases=replace(data.cases, log=log), factors=fit(log, CFSettings(factors=6)))
     model, _ = shipped(data, conditioner)
     assert not any(model.newcomer_weights.values())
     assert model.slots == 0
@@ -129,7 +134,8 @@ def test_a_number_is_obeyed(share, slots):
         assert model.slots == slots
 
 
-def test_telling_content_gets_weight_and_guesses_are_of_the_right_kind():
+def test_telling_content_gets_weight_and_guesses_are_of_the_right_kind(monkeypatch):
+    monkeypatch.setattr(arrivals, "_ENOUGH", 1)
     data, conditioner = world(3, 0.3, 0.3)
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": ("collaborative",)}))
     assert model.newcomer_weights["neighbours"] > 0 or model.newcomer_weights["collaborative"] > 0
@@ -137,36 +143,42 @@ def test_telling_content_gets_weight_and_guesses_are_of_the_right_kind():
     new = np.flatnonzero(~data.warm)
     scores = model.scores(data.cases.log)[:, new]
     best = new[scores.argmax(1)] % 6
-    assert np.mean(best == np.arange(150) % 6) > 0.7
+    assert np.mean(best == np.arange(150) % 6) > 0.5, "at random a sixth"
 
 
+@pytest.mark.parametrize("enough", [1, 10_000])
 @pytest.mark.parametrize("towers", [("collaborative",), ("collaborative", "content")])
-def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch, towers):
+def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch, towers, enough):
     data, conditioner = world(3, 0.3, 0.3)
     told = []
 
-    def weigh(cases, users, items, fold, asked, seed):
-        told.append((users, items, fold, list(asked)))
-        return dict.fromkeys(users, 1.0)
+    def weigh(cases, parts, seed):
+        told.append((cases, parts))
+        return SimpleNamespace(weights=dict.fromkeys(parts, 1.0))
 
-    monkeypatch.setattr(arrivals, "newcomer_weights", weigh)
+    monkeypatch.setattr(arrivals, "combine", weigh)
+    monkeypatch.setattr(arrivals, "_ENOUGH", enough)
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": towers}))
-    ((users, items, fold, asked),) = told
-    assert set(users) == set(items) == {*towers, "neighbours", "trend"}
-    assert asked == ([WITHHELD] if "content" in towers else list(range(FOLDS))), (
-        "the content tower knows the other folds"
-    )
+    ((cases, parts),) = told
+    withheld = withheld_items(data.warm, 0)
     counts = np.bincount(data.log.item, minlength=N)
+    if enough == 1:  # validation cases tell
+        assert set(parts) == {*towers, "neighbours", "trend"}
+        assert len(cases) == withheld[data.cases.targets].sum()
+    else:  # training interactions do, and the tower that was trained on them is not asked
+        assert set(parts) == {*towers, "neighbours", "trend"} - {"collaborative"}
+        assert len(cases) == len(taken(data.log, withheld, 0))
+    assert set(model.newcomer_weights) == set(parts)
+    assert set(model.predictors) == set(parts) - {"content", "neighbours"}
+    rest = data.warm & ~withheld
     sides = {**item_sides(model.network, data.warm), "trend": np.log1p(counts)[:, None]}
-    for name in ("collaborative", "trend"):
-        for number in range(FOLDS):
-            own, rest = fold == number, (fold != number) & data.warm
-            guesses = [
-                ridge(data.features[rest], sides[name][rest], counts[rest], strength)(data.features[own])
-                for strength in (1.0, 10.0, 100.0)
-            ]
-            assert any(np.allclose(items[name][own], guess, atol=1e-4) for guess in guesses)
-    assert np.array_equal(items["neighbours"], model.taste.items)
+    for name in set(model.predictors):
+        guesses = [
+            ridge(data.features[rest], sides[name][rest], counts[rest], strength)(data.features[withheld])
+            for strength in (1.0, 10.0, 100.0)
+        ]
+        assert any(np.allclose(parts[name].items, guess, atol=1e-4) for guess in guesses)
+    assert np.array_equal(parts["neighbours"].items, model.taste.items[withheld])
 
 
 def test_guesses_need_no_interaction_of_the_newcomer_itself():
@@ -198,7 +210,8 @@ def test_ranks_are_those_of_a_merged_list(slots):
 
 
 @pytest.mark.parametrize("towers", [(), ("collaborative",), ("content",)])
-def test_models_without_some_part_have_newcomers_too(towers):
+def test_models_without_some_part_have_newcomers_too(towers, monkeypatch):
+    monkeypatch.setattr(arrivals, "_ENOUGH", 1)
     data, conditioner = world(5, 0.3, 0.5)
     settings = SETTINGS.model_copy(update={"towers": towers, "experts": ("linear", "trend")})
     model, _ = shipped(data, conditioner, settings)

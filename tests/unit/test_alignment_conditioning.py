@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.encoders.base import Block
@@ -62,3 +63,45 @@ def test_fitting_is_deterministic_and_few_items_are_enough(vectors):
     tiny = conditioning.fit(vectors[40:42], BLOCKS, 8)(vectors[40:42])
     assert np.isfinite(tiny).all()
     assert not conditioning.fit(vectors[:1], BLOCKS, 8)(vectors[:1]).any()
+
+
+def hashed(count, seed=1):
+    """Attributes of three columns with few values; none for the first five items."""
+    random = np.random.default_rng(seed)
+    made = np.zeros((count, 40), np.float32)
+    for column in range(3):
+        made[np.arange(count), 12 * column + random.integers(0, 6, count)] = random.choice([-1, 1])
+    made[:5] = 0
+    return csr_matrix(made)
+
+
+def test_attributes_are_a_block_of_their_own_as_long_as_an_average_one(vectors):
+    attributes = hashed(200)
+    fitted = conditioning.fit(vectors, BLOCKS, 8, attributes)
+    out = fitted(vectors, attributes)
+    assert [b.name for b in fitted.output_blocks] == ["content_text", "content_image", conditioning.ATTRIBUTES]
+    assert out.shape == (200, fitted.dim)
+    own = np.linalg.norm(out[:, 16:], axis=1)
+    assert np.allclose(own[30:], np.sqrt(1 / 3), atol=1e-5)  # beside two blocks of the encoder
+    assert not own[:5].any(), "who has none says nothing"
+    assert np.allclose(np.linalg.norm(out, axis=1)[20:], 1, atol=1e-5)
+    assert np.allclose(own[10:20], 1, atol=1e-5), "attributes alone, where the encoder saw nothing"
+    plain = conditioning.fit(vectors, BLOCKS, 8)(vectors)
+    assert np.allclose(out[30:, :16], plain[30:] * np.sqrt(2 / 3), atol=1e-5)
+
+
+def test_items_of_like_attributes_are_near(vectors):
+    attributes = hashed(200)
+    out = conditioning.fit(vectors, BLOCKS, 8, attributes)(vectors, attributes)[:, 16:]
+    shared = ((attributes @ attributes.T).toarray() / 3)[np.triu_indices(200, 1)]
+    near = cosines(out)
+    assert near[shared > 0.9].mean() > 0.9
+    assert near[shared > 0.9].min() > near[shared < 0.1].mean()
+
+
+def test_no_attributes_at_all_change_nothing(vectors):
+    nothing = csr_matrix((200, 40), dtype=np.float32)
+    fitted = conditioning.fit(vectors, BLOCKS, 8, nothing)
+    assert np.array_equal(fitted(vectors, nothing), conditioning.fit(vectors, BLOCKS, 8)(vectors))
+    known = conditioning.fit(vectors, BLOCKS, 8, hashed(200))
+    assert np.array_equal(known(vectors)[:, :16], conditioning.fit(vectors, BLOCKS, 8)(vectors))

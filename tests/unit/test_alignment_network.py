@@ -7,6 +7,7 @@ import torch
 from molar_retrieval.alignment.encode import item_sides
 from molar_retrieval.alignment.network import (
     ContentMap,
+    Dropout,
     History,
     PostAlignment,
     TowerShape,
@@ -143,3 +144,30 @@ def test_item_sides_are_centred_on_warm_items_and_zero_elsewhere(network):
     np.testing.assert_array_equal(sides["content"], network.items["content"]().detach().numpy())
     assert np.array_equal(network.items["collaborative"].weight.detach().numpy(), table), "the network stays as it is"
     assert not item_sides(network, np.zeros(30, bool))["collaborative"].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_dropout_drops_its_share_scales_the_rest_and_hides_the_same_from_the_gradient(rate, dtype):
+    x = torch.ones(301, 67, dtype=dtype, requires_grad=True)
+    dropout = Dropout(rate)
+    out = dropout(x)
+    assert out.dtype == dtype
+    kept = out != 0
+    assert (~kept).float().mean().item() == pytest.approx(rate, abs=0.01)
+    assert torch.unique(out[kept]).tolist() == pytest.approx([1 / (1 - round(256 * rate) / 256)], rel=1e-2)
+    assert kept.float().mean(0).min() > 0.6 * (1 - rate), "no column is left out"
+    out.sum().backward()
+    assert torch.equal(x.grad != 0, kept)
+    assert torch.equal(x.grad, out.detach())
+    torch.manual_seed(5)
+    again = dropout(x)
+    torch.manual_seed(5)
+    assert torch.equal(dropout(x), again)
+    assert not torch.equal(again != 0, kept)
+
+
+def test_dropout_does_nothing_outside_of_training_or_at_rate_zero():
+    x = torch.randn(5, 3)
+    assert Dropout(0.0)(x) is x
+    assert Dropout(0.5).eval()(x) is x

@@ -1,15 +1,13 @@
-"""Guesses for items without interactions, and their room: explicit solves, held-out folds, the rule of a query."""
+"""Guesses for items without interactions, and their room: explicit solves, withheld items, the rule of a query."""
 
 import numpy as np
 import pytest
-from alignment_tasks import cases_of
+from alignment_tasks import cases_of, log_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
-from scipy.special import log_softmax
 
 from molar_retrieval.alignment import newcomers as module
-from molar_retrieval.alignment.newcomers import FOLDS, cross_fitted, folds, lifted, newcomer_weights, parity, ridge
+from molar_retrieval.alignment.newcomers import among, guessed, lifted, parity, ridge, taken, withheld_items
 from molar_retrieval.alignment.validation import rank_block
 from molar_retrieval.ranking.newcomers import merge
 
@@ -50,134 +48,95 @@ def test_ridge_of_nothing_and_of_no_content(items):
     assert not ridge(features[:0], vectors[:0], counts[:0], 1.0)(features[:3]).any()
 
 
-def test_cross_fitting_solves_each_fold_without_it(items):
+def test_guesses_are_those_of_the_other_items_and_new_ones_are_told_by_all(items):
     features, vectors, counts = items
-    fold = np.arange(60) % 5
-    got, chosen = cross_fitted(features, vectors, counts, fold)
-    errors = {}
+    known, withheld = np.arange(60) % 6 > 0, np.arange(60) % 6 == 1
+    guesses, predictor = guessed(features, vectors, counts, known, withheld)
+    rest, errors, found = known & ~withheld, {}, {}
     for regularisation in (1.0, 10.0, 100.0):
-        guesses = np.zeros((60, 4))
-        for number in range(5):
-            rest = fold != number
-            guesses[~rest] = explicit(features[rest], vectors[rest], counts[rest], regularisation)(features[~rest])
-        errors[regularisation] = ((vectors - guesses) ** 2).sum(1) @ (counts / (counts + 5.0))
-        if regularisation == chosen:
-            np.testing.assert_allclose(got, guesses, rtol=1e-3, atol=1e-3)
-    assert chosen == min(errors, key=errors.get)
+        found[regularisation] = explicit(features[rest], vectors[rest], counts[rest], regularisation)(
+            features[withheld]
+        )
+        errors[regularisation] = ((vectors[withheld] - found[regularisation]) ** 2).sum(1) @ (counts / (counts + 5.0))[
+            withheld
+        ]
+    best = min(errors, key=errors.get)
+    np.testing.assert_allclose(guesses, found[best], rtol=1e-3, atol=1e-3)
+    whole = explicit(features[known], vectors[known], counts[known], best)(features)
+    np.testing.assert_allclose(predictor(features), whole, rtol=1e-3, atol=1e-3)
 
 
 def test_an_item_tells_its_own_guess_nothing(items):
     features, vectors, counts = items
-    fold = np.arange(60) % 5
-    before, chosen = cross_fitted(features, vectors, counts, fold)
-    changed = vectors.copy()
-    changed[fold == 2] += np.random.default_rng(2).normal(size=(12, 4)).astype(np.float32) / 10
-    after, again = cross_fitted(features, changed, np.where(fold == 2, counts + 1, counts), fold)
-    assert chosen == again
-    assert np.array_equal(before[fold == 2], after[fold == 2])
-    assert not np.isclose(before[fold != 2], after[fold != 2], atol=1e-6).all(1).any()
+    known, withheld = np.ones(60, bool), np.arange(60) % 5 == 2
+    before, _ = guessed(features, vectors, counts, known, withheld)
+    changed = np.where(withheld[:, None], vectors + 0.01, vectors)
+    after, _ = guessed(features, changed, np.where(withheld, counts + 1, counts), known, withheld)
+    assert np.array_equal(before, after)
 
 
-def test_few_known_items_can_be_cross_fitted(items):
-    features, vectors, counts = items
-    for few in (0, 1, 2):
-        got, _ = cross_fitted(features[:few], vectors[:few], counts[:few], np.arange(few))
-        assert got.shape == (few, 4)
-        assert np.isfinite(got).all()
+@pytest.mark.parametrize("few", [0, 1, 2])
+def test_few_known_items_can_be_guessed(items, few):
+    features, vectors, counts = (part[:few] for part in items)
+    guesses, predictor = guessed(features, vectors, counts, np.ones(few, bool), np.arange(few) == 0)
+    assert guesses.shape == (min(few, 1), 4)
+    assert np.isfinite(predictor(features)).all()
 
 
-def test_folds_are_of_known_items_only_and_of_like_size():
-    known = np.arange(2000) % 4 > 0
-    fold = folds(known, 0)
-    assert (fold[~known] == -1).all()
-    counts = np.bincount(fold[known])
-    assert len(counts) == FOLDS
-    assert counts.min() > 0.6 * known.sum() / FOLDS
-    assert np.array_equal(fold, folds(known, 0))
-    assert not np.array_equal(fold, folds(known, 1))
+def test_a_tenth_of_the_known_items_is_withheld():
+    known = np.arange(4000) % 4 > 0
+    withheld = withheld_items(known, 0)
+    assert not withheld[~known].any()
+    assert 0.08 * known.sum() < withheld.sum() < 0.12 * known.sum()
+    assert np.array_equal(withheld, withheld_items(known, 0))
+    assert not np.array_equal(withheld, withheld_items(known, 1))
+
+
+def test_cases_are_first_interactions_after_anything_else():
+    log = log_of([[3, 1, 3, 4], [4, 3], [4], [0, 1, 1]], 6, 10 * np.arange(10))
+    cases = taken(log, np.isin(np.arange(6), [3, 4]), 0)
+    assert [(cases.log.history(user).tolist(), target, time) for user, target, time in
+            zip(cases.users, cases.targets, cases.times, strict=True)] == [
+        ([3, 1, 3], 4, 30),  # the first 3 follows nothing, the second is no news
+        ([4], 3, 50),
+    ]  # fmt: skip
+    assert not len(taken(log, np.arange(6) == 5, 0))
+
+
+def test_no_more_cases_than_are_needed(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_CASES", 7)
+    random = np.random.default_rng(0)
+    log = log_of([random.permutation(20)[:5].tolist() for _ in range(50)], 20)
+    withheld = np.arange(20) < 10
+    cases = taken(log, withheld, 0)
+    assert len(cases) == 7
+    assert withheld[cases.targets].all()
+    assert (
+        cases.targets.tolist() == taken(log, withheld, 0).targets.tolist() != taken(log, withheld, 1).targets.tolist()
+    )
+
+
+def test_cases_among_some_items_are_ranked_as_if_there_were_no_others():
+    random = np.random.default_rng(1)
+    histories = [random.permutation(30)[: random.integers(0, 8)].tolist() for _ in range(40)]
+    some = np.arange(30) % 3 == 1
+    targets = random.choice(np.flatnonzero(some), 40)
+    whole = cases_of(histories, targets, 30)
+    few = among(whole, some)
+    scores = random.normal(size=(40, 30)).astype(np.float32)
+    hidden = whole.hidden(slice(0, 40)) | ~some
+    got = rank_block(scores[:, some], few.hidden(slice(0, 40)), few.targets)
+    expected = rank_block(scores.copy(), hidden, targets)
+    had = expected > 30  # behind all items: those of the catalogue
+    assert (got > 10).tolist() == (np.minimum(expected, 31) > 10).tolist()
+    assert got[~had].tolist() == expected[~had].tolist()
+    assert few.times.tolist() == whole.times.tolist()
 
 
 @pytest.mark.parametrize(("share", "slots"), [(0.0, 0), (0.04, 0), (0.06, 1), (0.2, 2), (0.31, 3), (0.9, 3), (1.0, 3)])
 def test_parity_is_the_share_of_the_catalogue_up_to_a_limit(share, slots):
     assert parity(np.arange(100) < 100 * share) == slots
     assert parity(np.zeros(0, bool)) == 0
-
-
-@pytest.fixture
-def question():
-    """Everybody takes what points where the first part points; the second part is noise, some items are not known."""
-    random = np.random.default_rng(3)
-    count, n_items = 300, 80
-    users = {name: random.normal(size=(count, 6)).astype(np.float32) for name in ("telling", "noise")}
-    items = {name: random.normal(size=(n_items, 6)).astype(np.float32) for name in ("telling", "noise")}
-    known = np.arange(n_items) % 8 > 0
-    fold = folds(known, 0)
-    scores = users["telling"] @ items["telling"].T + random.gumbel(size=(count, n_items))
-    histories = [random.choice(n_items, 3, replace=False) for _ in range(count)]
-    for row, history in enumerate(histories):
-        scores[row, history] = -np.inf
-    return histories, scores, users, items, fold
-
-
-def test_the_telling_part_gets_the_weight(question):
-    histories, scores, users, items, fold = question
-    chosen = np.where(fold >= 0, scores, -np.inf).argmax(1)
-    found = newcomer_weights(cases_of(histories, chosen, 80), users, items, fold, range(FOLDS), 0)
-    assert found["telling"] == pytest.approx(1, abs=0.35)
-    assert found["noise"] < 0.15 * found["telling"]
-    other = {name: {"telling": side["noise"], "noise": side["telling"]} for name, side in (("u", users), ("i", items))}
-    swapped = newcomer_weights(cases_of(histories, chosen, 80), other["u"], other["i"], fold, range(FOLDS), 0)
-    assert swapped == pytest.approx({"telling": found["noise"], "noise": found["telling"]}, abs=0.02)
-
-
-def test_items_compete_within_their_fold_only(question):
-    """What lies between folds is no part of the question: moving a fold's scores as a whole changes nothing."""
-    histories, scores, users, items, fold = question
-    cases = cases_of(histories, np.where(fold >= 0, scores, -np.inf).argmax(1), 80)
-    users = {**users, "level": np.ones((300, 1), np.float32)}
-    expected = newcomer_weights(cases, users, {**items, "level": np.zeros((80, 1), np.float32)}, fold, range(FOLDS), 0)
-    moved = newcomer_weights(cases, users, {**items, "level": fold[:, None].astype(np.float32)}, fold, range(FOLDS), 0)
-    assert moved == pytest.approx(expected, abs=0.01)
-    assert moved["level"] == 0
-
-
-def test_weights_are_those_of_the_greatest_likelihood_within_the_folds_that_are_asked(question):
-    histories, scores, users, items, fold = question
-    for asked in (range(FOLDS), [1, 4]):
-        chosen = np.where(fold >= 0, scores, -np.inf).argmax(1)
-        choices = []
-        for row, target in enumerate(chosen):
-            if fold[target] in asked:
-                rivals = np.setdiff1d(np.flatnonzero(fold == fold[target]), histories[row])
-                parts = np.stack([items[name][rivals] @ users[name][row] for name in users], 1).astype(np.float64)
-                choices.append((parts, np.flatnonzero(rivals == target)[0]))
-        best = minimize(
-            lambda w, choices=choices: -sum(log_softmax(parts @ w)[at] for parts, at in choices),
-            [0.5, 0.5],
-            bounds=[(0, None)] * 2,
-        )
-        found = newcomer_weights(cases_of(histories, chosen, 80), users, items, fold, asked, 0)
-        assert list(found.values()) == pytest.approx(best.x.tolist(), abs=0.03)
-
-
-def test_a_sample_is_judged_by_its_own_scores(question, monkeypatch):
-    histories, scores, users, items, fold = question
-    chosen = np.where(fold >= 0, scores, -np.inf).argmax(1)
-    users["telling"][:100] = np.random.default_rng(0).normal(size=(100, 6))
-    monkeypatch.setattr(module, "FIT_CASES", 60)
-    found = newcomer_weights(cases_of(histories, chosen, 80), users, items, fold, range(FOLDS), 0)
-    assert found["noise"] < 0.4 * found["telling"]
-
-
-def test_without_known_targets_there_are_no_weights(question):
-    histories, _, users, items, fold = question
-    new = np.flatnonzero(fold < 0)
-    cold = cases_of(histories, np.resize(new, 300), 80)
-    assert newcomer_weights(cold, users, items, fold, range(FOLDS), 0) == {"telling": 0.0, "noise": 0.0}
-    seen = cases_of(histories, [h[0] for h in histories], 80)
-    assert newcomer_weights(seen, users, items, fold, range(FOLDS), 0) == {"telling": 0.0, "noise": 0.0}
-    nobody = cold.select(np.zeros(0, int))
-    assert newcomer_weights(nobody, {n: u[:0] for n, u in users.items()}, items, fold, range(FOLDS), 0)["telling"] == 0
 
 
 def by_merging(scores, newcomer, allowed, slots):

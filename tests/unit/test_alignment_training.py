@@ -6,7 +6,7 @@ import torch
 
 from molar_retrieval.alignment import checkpoint, conditioning
 from molar_retrieval.alignment.encode import encode_users
-from molar_retrieval.alignment.newcomers import WITHHELD, folds
+from molar_retrieval.alignment.newcomers import withheld_items
 from molar_retrieval.alignment.parts import Dense
 from molar_retrieval.alignment.training import Trainer, TrainingData, train, validate
 from molar_retrieval.alignment.validation import Cases, ndcg
@@ -101,7 +101,7 @@ def test_the_content_tower_is_not_asked_about_what_is_withheld(data):
     """Neither as what came next nor among what did not; a table, which knows nothing of other items, is."""
     torch.manual_seed(0)
     trainer = Trainer(data, SMALL, "run")
-    withheld = folds(data.warm, 0) == WITHHELD
+    withheld = withheld_items(data.warm, 0)
     assert 0 < withheld.sum() < N_ITEMS
     rows = torch.arange(N_ITEMS)
     states = {name: torch.randn(N_ITEMS, 16) for name in ("collaborative", "content")}
@@ -120,7 +120,9 @@ def test_the_content_tower_is_not_asked_about_what_is_withheld(data):
 
 
 def test_a_step_in_which_everything_is_withheld_is_no_trouble(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("molar_retrieval.alignment.training.folds", lambda warm, seed: np.zeros(len(warm), np.int64))
+    monkeypatch.setattr(
+        "molar_retrieval.alignment.training.withheld_items", lambda warm, seed: np.ones(len(warm), bool)
+    )
     network, story = train(data, changed(towers=("content",), align_weight=0.0, epochs=1), tmp_path, "run")
     assert story.epochs[0].loss == 0
     assert all(torch.isfinite(p).all() for p in network.parameters())

@@ -105,6 +105,21 @@ def test_cold_items_are_nowhere_in_training_and_nowhere_in_inputs():
     assert cold_items(random_log(), share=0.3, seed=2).fingerprint != split.fingerprint
 
 
+def test_cold_items_with_none_removed_asks_the_same_of_a_training_that_knows_them_all():
+    log = random_log()
+    without, whole = (cold_items(log, share=0.3, seed=1, removed=removed) for removed in (True, False))
+    check(whole)
+    assert list(whole.tests) == ["warm"]
+    for one, other in ((without.tests["warm"], whole.tests["warm"]), (without.validation, whole.validation)):
+        assert one.user.tolist() == other.user.tolist()
+        assert one.targets.tolist() == other.targets.tolist()
+        assert one.length.tolist() == other.length.tolist()
+        assert other.readable is None
+    assert np.isin(np.flatnonzero(~without.validation.readable), whole.training.item).all()
+    for user, end in zip(whole.validation.user, whole.validation.length, strict=True):
+        assert whole.training.history(user).tolist() == log.history(user)[:end].tolist(), "nothing after validation"
+
+
 def test_cold_items_hides_what_was_seen_even_if_unreadable():
     split = cold_items(random_log(3), share=0.5, seed=0)
     cases = split.tests["cold"]

@@ -10,8 +10,9 @@ from molar_eval.models.tuning import Fitted, validation_ndcg
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.choose import choose
 from molar_retrieval.experts.cooccurrence import cooccurrence, followers
-from molar_retrieval.experts.fit import NEIGHBOURS, REGULARISATIONS, SEQUENCES, fit_experts
+from molar_retrieval.experts.fit import COUNTS, NEIGHBOURS, REGRESSIONS, REGULARISATIONS, fit_experts
 from molar_retrieval.experts.histories import known_items
+from molar_retrieval.experts.next_item import NextItem
 from molar_retrieval.experts.partners import strongest
 
 
@@ -71,7 +72,8 @@ def test_the_best_of_each_grid_ships(task, judge):
     listener = Listener()
     (sequence, line), report = fit_experts(task.training, judge, 6, progress=listener)
     assert (sequence.name, line.name) == ("sequence", "linear")
-    assert [row["setting"] for row in report["sequence"]["tried"]] == [dict(setting) for setting in SEQUENCES]
+    settings = [{"model": "regression", **s} for s in REGRESSIONS] + [{"model": "co-occurrence", **COUNTS[-1]}]
+    assert [row["setting"] for row in report["sequence"]["tried"]] == settings
     tried = [row["setting"] for row in report["linear"]["tried"]]
     assert [row.get("regularisation") for row in tried] == [*REGULARISATIONS, None]
     assert tried[-1] == {"model": "item-kNN", **NEIGHBOURS}
@@ -85,21 +87,37 @@ def test_the_best_of_each_grid_ships(task, judge):
         assert not expert.weights[:, 28:].nnz
         assert "note" not in own
     json.dumps(report)
-    assert listener.told == [["sequence expert", 4, 4, "finished"], ["linear expert", 4, 4, "finished"]]
+    assert listener.told == [["sequence expert", 3, 3, "finished"], ["linear expert", 4, 4, "finished"]]
     # On circles walked one way the next item can be foreseen: far better than by popularity.
     counts = np.bincount(task.training.item, minlength=N_ITEMS).astype(np.float32)
     assert judge(sequence.scores) > 2 * judge(lambda log: np.tile(counts, (log.n_users, 1)))
 
 
-def test_the_sequence_expert_is_the_truncated_formula(task):
+def test_the_sequence_expert_is_the_truncated_regression(task):
     (expert,), report = fit_experts(task.training, lambda scoring: 0.0, 4, ["sequence"])
     setting = report["sequence"]["chosen"]
-    assert setting == SEQUENCES[0]  # nothing to choose by
+    assert setting == {"model": "regression", **REGRESSIONS[0]}  # nothing to choose by
+    counts = followers(task.training, setting["window"], setting["decay"])
+    model = NextItem.of(task.training, counts, setting["decay"])
+    whole = np.zeros((N_ITEMS, N_ITEMS), np.float32)
+    whole[np.ix_(model.columns, model.columns)] = model.weights(setting["regularisation"], setting["damping"])
+    assert (expert.weights != strongest(whole, 4)).nnz == 0
+    assert expert.memory == setting["decay"]
+    assert expert.memory**expert.last <= 1e-6
+
+
+def test_too_many_items_for_a_regression_leave_co_occurrence(task, judge, monkeypatch):
+    monkeypatch.setattr(linear, "MAX_ITEMS", 20)
+    listener = Listener()
+    (expert,), report = fit_experts(task.training, judge, 4, ["sequence"], listener)
+    assert [row["setting"] for row in report["sequence"]["tried"]] == [{"model": "co-occurrence", **s} for s in COUNTS]
+    setting = report["sequence"]["chosen"]
     counts = followers(task.training, setting["window"], setting["decay"])
     whole = cooccurrence(task.training, counts, setting["shrink"], setting["ordered"])
     assert (expert.weights != strongest(whole, 4)).nnz == 0
     assert expert.memory == setting["memory"]
-    assert expert.memory**expert.last <= 1e-6
+    assert "the regression was not tried" in report["sequence"]["note"]
+    assert report["sequence"]["note"] in listener.told
 
 
 def test_ease_is_spread_over_the_catalogue():

@@ -1,11 +1,11 @@
 """Content vectors with something taken away: what ablations and controls train on.
 
-Every variant is a workspace with the base's catalogue and content vectors of its own. Where the encoder keeps image and
-text in blocks of their own, leaving one out is leaving out its dimensions, as the encoder itself would; otherwise, and
-for attributes, the items are embedded again with less to say.
+Every variant is a workspace with a catalogue and content vectors of its own. Where the encoder keeps image and text in
+blocks of their own, leaving one out is leaving out its dimensions, as the encoder itself would; otherwise, and for
+attributes, the items are embedded again with less to say. Attributes, which are read beside the encoder too, go with
+the text, and are shuffled with the vectors.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_retrieval import columns, fingerprint, rng
-from molar_retrieval.catalog.catalogue import ITEMS_FILE
+from molar_retrieval.catalog.catalogue import ITEMS_FILE, Catalogue
 from molar_retrieval.catalog.values import join_present
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors, embed
@@ -56,11 +56,10 @@ def content_workspace(
         return workspace
     content = ContentVectors.open(folder)
     separate = {b.name for b in content.blocks} >= set(_BLOCK.values())
+    _write_catalogue(base, workspace, variant)
     if variant == "no attributes" or (variant in _BLOCK and not separate):
-        _write_catalogue(base, workspace, variant)
         embed(workspace, settings, progress=progress)
     else:
-        link(base, workspace, "catalogue")
         _write_content(base, workspace, variant, *_changed(content, variant))
     return workspace
 
@@ -73,17 +72,20 @@ def link(base: Workspace, workspace: Workspace, kind: str) -> None:
 
 
 def _changed(content: ContentVectors, variant: Variant) -> tuple[Vectors, tuple[Block, ...]]:
-    random = rng.generator(_SEED, variant)
     vectors = np.asarray(content.vectors, np.float32)
     if variant == "shuffled content":
-        return vectors[random.permutation(len(vectors))], content.blocks
+        return vectors[_shuffle(len(vectors))], content.blocks
     if variant == "random content":
-        return _unit(random.standard_normal(vectors.shape, np.float32)), content.blocks
+        return _unit(rng.generator(_SEED, variant).standard_normal(vectors.shape, np.float32)), content.blocks
     kept = [b for b in content.blocks if b.name != _BLOCK[variant]]
     vectors = np.concatenate([vectors[:, b.start : b.stop] for b in kept], axis=1)
     ends = np.cumsum([b.stop - b.start for b in kept]).tolist()
     blocks = tuple(Block(b.name, end - (b.stop - b.start), end) for b, end in zip(kept, ends, strict=True))
     return _unit(vectors), blocks
+
+
+def _shuffle(count: int) -> npt.NDArray[np.int64]:
+    return rng.generator(_SEED, "shuffled content").permutation(count)
 
 
 def _unit(vectors: Vectors) -> Vectors:
@@ -103,24 +105,35 @@ def _write_content(
     rows.write(np.arange(count), vectors)
     rows.close()
     settings = {**manifest.settings, "blocks": [asdict(b) for b in blocks], "variant": variant}
-    workspace["content"].publish(partial, replace(manifest, fingerprint=name, settings=settings))
+    inputs = {**manifest.inputs, "catalogue": workspace["catalogue"].require()[1].fingerprint}
+    workspace["content"].publish(partial, replace(manifest, fingerprint=name, inputs=inputs, settings=settings))
 
 
 def _write_catalogue(base: Workspace, workspace: Workspace, variant: Variant) -> None:
-    """The base's catalogue with less for the encoder to read."""
+    """The base's catalogue with less, or other things, for the encoder and the alignment to read."""
     version, manifest = base["catalogue"].require()
     table = pq.read_table(version / ITEMS_FILE)
-    change: dict[str, Callable[[], tuple[str, pa.Array | pa.ChunkedArray]]] = {
-        "no image": lambda: (columns.IMAGE, pa.nulls(len(table), pa.string())),
-        "no text": lambda: (_TEXT, pa.nulls(len(table), pa.string())),
-        "no attributes": lambda: (_TEXT, _without_attributes(table)),
-    }
-    column, values = change[variant]()
-    table = table.set_column(table.schema.get_field_index(column), column, values)
+    attributes = list(Catalogue(version, manifest).attribute_fields)
+    if variant == "no image":
+        table = _with(table, columns.IMAGE, pa.nulls(len(table), pa.string()))
+    elif variant == "no text":
+        table = _with(table, _TEXT, pa.nulls(len(table), pa.string()))
+    elif variant == "no attributes":
+        table = _with(table, _TEXT, _without_attributes(table))
+    elif variant == "shuffled content":
+        for name in attributes:
+            table = _with(table, name, table[name].take(pa.array(_shuffle(len(table)))))
+    facts = dict(manifest.facts)
+    if variant in ("no text", "no attributes", "random content"):
+        facts["attributes"] = []
     name = fingerprint.of_json([manifest.fingerprint, variant])
     partial = workspace["catalogue"].partial(name)
     pq.write_table(table, partial / ITEMS_FILE, compression="zstd")
-    workspace["catalogue"].publish(partial, replace(manifest, fingerprint=name))
+    workspace["catalogue"].publish(partial, replace(manifest, fingerprint=name, facts=facts))
+
+
+def _with(table: pa.Table, column: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(column), column, values)
 
 
 def _without_attributes(table: pa.Table) -> pa.Array:

@@ -9,7 +9,9 @@ from molar_retrieval.interactions.log import InteractionLog
 LEAST = 3
 
 
-def cold_items(log: InteractionLog, *, share: float = 0.2, seed: int = 0, ties: Ties = "file order") -> Split:
+def cold_items(
+    log: InteractionLog, *, share: float = 0.2, seed: int = 0, ties: Ties = "file order", removed: bool = True
+) -> Split:
     """Remove a random share of the items that occur in the log from all training histories.
 
     Every first interaction with a removed item is a case of the test ``cold``; its input are the earlier interactions
@@ -22,6 +24,8 @@ def cold_items(log: InteractionLog, *, share: float = 0.2, seed: int = 0, ties: 
         share: Of the items with interactions.
         seed: Of the draw.
         ties: Order inside equal seconds.
+        removed: Whether training misses the drawn items. If not, the split tells what their absence costs the others:
+            it has the test ``warm`` alone, with the same cases, and both training and inputs have all earlier items.
     """
     log = with_ties(log, ties)
     rated = np.unique(log.item)
@@ -34,6 +38,20 @@ def cold_items(log: InteractionLog, *, share: float = 0.2, seed: int = 0, ties: 
     last = (np.cumsum(counts) - 1)[counts >= LEAST]
     training = is_warm.copy()
     training[rows[last]] = training[rows[last - 1]] = False
+    validation = rows[last - 1][first[rows[last - 1]]]
+    if not removed:
+        ends = np.full(log.n_users, len(log))
+        ends[log.user[rows[last]]] = rows[last - 1]
+        kept = np.arange(len(log)) < ends[log.user]
+        return Split(
+            name="cold items, none removed",
+            settings={"share": share, "seed": seed, "ties": ties, "removed": False},
+            history=log,
+            fitted=kept,
+            validation=single_cases(log, validation),
+            tests={"warm": single_cases(log, rows[last][first[rows[last]]])},
+            warning="training sees what others did after a case happened",
+        )
     warm_before = np.cumsum(is_warm) - is_warm
     warm_before = warm_before - warm_before[log.offsets[:-1]][log.user] if len(log) else warm_before
     cold = np.flatnonzero(~is_warm & first & (warm_before > 0))
@@ -53,7 +71,7 @@ def cold_items(log: InteractionLog, *, share: float = 0.2, seed: int = 0, ties: 
         settings={"share": share, "seed": seed, "ties": ties},
         history=log,
         fitted=training,
-        validation=single_cases(log, rows[last - 1][first[rows[last - 1]]], warm),
+        validation=single_cases(log, validation, warm),
         tests={name: single_cases(log, chosen, warm) for name, chosen in tests.items()},
         warning="training sees what others did after a case happened; only the removed items are unknown to it",
         facts=facts,

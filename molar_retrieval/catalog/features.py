@@ -1,0 +1,62 @@
+"""An item's attributes as numbers, without a vocabulary: each value of each column has a place and a sign by its hash.
+
+Feature hashing (Weinberger et al. 2009, arXiv 0902.2206) keeps dot products in expectation, and an item that comes
+tomorrow with a value never seen before has its features at once.
+"""
+
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.sparse import csr_matrix
+
+from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.catalog.values import as_written, is_list
+
+WIDTH = 1024
+_BATCH = 65_536
+
+
+def hashed_attributes(catalogue: Catalogue) -> csr_matrix:
+    """The attributes of all items, shape (n_items, 1024), float32.
+
+    A column weighs the same however many values an item has of it, as does each of them; case does not matter.
+
+    Args:
+        catalogue: Read are the payload fields of its attributes.
+    """
+    columns = catalogue.attribute_fields
+    rows, places = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    values: list[npt.NDArray[np.float32]] = [np.zeros(0, np.float32)]
+    begin = 0
+    for batch in catalogue.batches(columns, _BATCH) if columns else ():
+        for name, (parents, elements) in zip(columns, map(_elements, batch.columns), strict=True):
+            encoded = elements.dictionary_encode()
+            hashes = np.array([_hash(name, value) for value in encoded.dictionary.to_pylist()], np.uint64)
+            chosen = hashes[np.asarray(encoded.indices)] if len(hashes) else hashes
+            rows.append(begin + parents)
+            places.append((chosen % np.uint64(WIDTH)).astype(np.int64))
+            sign = np.where(chosen >> np.uint64(63), np.float32(1), np.float32(-1))
+            length = np.sqrt(np.bincount(parents, minlength=len(batch)))[parents]
+            values.append((sign / length).astype(np.float32))
+        begin += len(batch)
+    coordinates = np.concatenate(rows), np.concatenate(places)
+    return csr_matrix((np.concatenate(values), coordinates), shape=(len(catalogue), WIDTH))
+
+
+def _elements(array: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """The row of each value, and the values."""
+    if is_list(array.type):
+        parents, flat = np.asarray(pc.list_parent_indices(array), np.int64), pc.list_flatten(array)
+    else:
+        parents, flat = np.arange(len(array), dtype=np.int64), array
+    written = as_written(flat)
+    present = pc.is_valid(written)
+    return parents[np.asarray(present)], written.filter(present)
+
+
+def _hash(column: str, value: str) -> int:
+    digest = blake2b(f"{column}\0{value.casefold()}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

@@ -1,0 +1,62 @@
+"""What comes next, by ridge regression on what came before: a linear model of order with a closed form.
+
+The past of a position is the decayed sum of its items, ``h_t = Σ_k d^k e(t−k)``, and W minimises
+``Σ_t ‖e(t+1) − Wᵀ h_t‖² + λ‖W‖²``: the transition model of SLIST (Choi et al. 2021, arXiv 2103.16104). Where
+co-occurrence counts an item for all that often precedes it, the regression shares it among them.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from molar_retrieval.experts.histories import known_items
+from molar_retrieval.interactions.log import InteractionLog
+
+Matrix = npt.NDArray[np.float32]
+_PRIOR = 20
+
+
+@dataclass(frozen=True, eq=False)
+class NextItem:
+    """The regression's counts, before its regularisation.
+
+    Attributes:
+        columns: Rows of the m items with interactions, ascending; only they enter.
+        counts: Their interactions, shape (m,).
+        followed: How often one came after another, decayed, shape (m, m).
+        decay: d, weight lost per place.
+    """
+
+    columns: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    followed: Matrix
+    decay: float
+
+    @classmethod
+    def of(cls, log: InteractionLog, followed: csr_matrix, decay: float) -> Self:
+        """From :func:`molar_retrieval.experts.cooccurrence.followers` of the same log, with this decay.
+
+        Its window w must hold nearly all of the weight, ``2 · decay ** (w + 1) < 1 − decay``: the matrix to be
+        inverted, which is made of the same counts, is surely positive definite only then.
+        """
+        columns = np.flatnonzero(known_items(log))
+        counts = np.bincount(log.item, minlength=log.n_items)[columns]
+        return cls(columns, counts, followed[columns][:, columns].toarray(), decay)
+
+    def weights(self, regularisation: float, damping: float) -> Matrix:
+        """W, from items that were taken (rows) to the one that comes next (columns), shape (m, m).
+
+        Args:
+            regularisation: λ (1 − d²), in interactions.
+            damping: Columns are divided by ``(interactions + 20) ** damping``, which lifts rare items.
+        """
+        from scipy.linalg import cho_factor, cho_solve
+
+        gram = np.float32(self.decay) * (self.followed + self.followed.T)
+        gram[np.diag_indices_from(gram)] += (self.counts + regularisation).astype(np.float32)
+        solved: Matrix = cho_solve(cho_factor(gram, lower=True, overwrite_a=True), self.followed)
+        solved /= np.power(self.counts + _PRIOR, damping).astype(np.float32)
+        return solved
