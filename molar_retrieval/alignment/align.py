@@ -18,6 +18,7 @@ from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.device import pick_device, pick_precision
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.parts import Dense
+from molar_retrieval.alignment.processes import ALONE, Processes
 from molar_retrieval.alignment.sizing import sized
 from molar_retrieval.alignment.store import described, save
 from molar_retrieval.alignment.training import TrainingData, tower_parts, train
@@ -66,6 +67,7 @@ def align(
     settings: MolarSettings,
     *,
     restart: bool = False,
+    processes: Processes = ALONE,
     progress: Progress = SILENT,
     on_epoch: Callable[[EpochScore], None] = lambda _: None,
 ) -> AlignReport:
@@ -78,6 +80,7 @@ def align(
         workspace: With content vectors and prepared interactions.
         settings: All sections; ``align``, ``cf`` and ``split`` matter.
         restart: Forget unfinished work.
+        processes: Who trains; this is the first of them, and the others :func:`help_to_align`.
         progress: Told of the work.
         on_epoch: Told of each epoch's score.
 
@@ -97,13 +100,15 @@ def align(
     store = workspace["alignment"]
     manifest = store.manifest
     if manifest is not None and manifest.fingerprint == run and not restart:
+        processes.agreed(None)
         return _report(store.require()[0], manifest, True)
     with workspace.lock("alignment"):
         partial = store.partial(run[:16])
         if restart:
             shutil.rmtree(partial)
             partial = store.partial(run[:16])
-        facts = _train(workspace, options, settings.split, partial, run, progress, on_epoch)
+        job = processes.agreed(_Job(options, settings.split, partial, run))
+        facts = _train(workspace, job, processes, progress, on_epoch)
         versions = library_versions("torch", "numpy", "implicit")
         manifest = Manifest("alignment", run, inputs, chosen, facts | {"precision": precision}, versions)
         folder = store.publish(partial, manifest)
@@ -111,19 +116,42 @@ def align(
     return _report(folder, manifest, False)
 
 
+def help_to_align(workspace: Workspace, processes: Processes) -> None:
+    """What the other processes of a launch do: train with the first one, which does all the rest.
+
+    Args:
+        workspace: The same as the first one's.
+        processes: This one and the others.
+    """
+    job: _Job | None = processes.agreed(None)
+    if job is not None:
+        data, _ = training_data(workspace, job.settings, job.split)
+        train(data, job.settings, job.partial, job.run, processes=processes)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be trained: all sizes filled in."""
+
+    settings: AlignSettings
+    split: SplitSettings
+    partial: Path
+    run: str
+
+
 def _train(
     workspace: Workspace,
-    settings: AlignSettings,
-    split: SplitSettings,
-    partial: Path,
-    run: str,
+    job: _Job,
+    processes: Processes,
     progress: Progress,
     on_epoch: Callable[[EpochScore], None],
 ) -> dict[str, Any]:
-    """Train and count, save the model in ``partial``, and return the facts of its manifest."""
-    began = time.perf_counter()
-    data, conditioner = training_data(workspace, settings, split)
-    network, story = train(data, settings, partial, run, progress=progress, on_epoch=on_epoch)
+    """Train and count, save the model in the job's folder, and return the facts of its manifest."""
+    began, settings = time.perf_counter(), job.settings
+    data, conditioner = training_data(workspace, settings, job.split)
+    network, story = train(
+        data, settings, job.partial, job.run, processes=processes, progress=progress, on_epoch=on_epoch
+    )
     precision = pick_precision(settings.precision, pick_device(settings.device))
     experts = count(data.log, data.cases, data.features, settings, progress)
     parts = {**tower_parts(network, data, precision), **experts.parts(data.cases)}
@@ -150,7 +178,7 @@ def _train(
         settings,
         combination,
     )
-    save(model, partial)
+    save(model, job.partial)
     return {
         "users": data.log.n_users,
         "items": data.log.n_items,

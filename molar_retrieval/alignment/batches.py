@@ -1,6 +1,6 @@
 """Histories in batches: windows of long histories, grouped by length so that little padding is computed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,9 +95,9 @@ def collate(log: InteractionLog, start: Rows, length: Rows, device: torch.device
     return History(torch.from_numpy(items), gaps, torch.from_numpy(length.astype(np.int64))).to(device)
 
 
-def training_batches(
-    log: InteractionLog, windows: Windows, tokens: int, random: np.random.Generator
-) -> Iterator[Windows]:
-    """The windows of one epoch, a batch at a time, in random order."""
-    for chosen in plan(windows.length - 1, tokens, random):
-        yield Windows(windows.start[chosen], windows.length[chosen], windows.user[chosen], windows.last[chosen])
+def training_batches(log: InteractionLog, windows: Windows, tokens: int, random: np.random.Generator) -> list[Windows]:
+    """The batches of one epoch in random order."""
+    return [
+        Windows(windows.start[chosen], windows.length[chosen], windows.user[chosen], windows.last[chosen])
+        for chosen in plan(windows.length - 1, tokens, random)
+    ]

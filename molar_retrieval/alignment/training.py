@@ -22,6 +22,7 @@ from molar_retrieval.alignment.losses import sampled_softmax, symmetric_info_nce
 from molar_retrieval.alignment.network import START_SCALE, ItemTable, PostAlignment, tower_shapes
 from molar_retrieval.alignment.newcomers import withheld_items
 from molar_retrieval.alignment.parts import Dense, Part, ranked
+from molar_retrieval.alignment.processes import ALONE, Processes
 from molar_retrieval.alignment.validation import Cases, Ranks, ndcg, recall
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.config import AlignSettings
@@ -64,6 +65,7 @@ def train(
     folder: Path,
     run: str,
     *,
+    processes: Processes = ALONE,
     progress: Progress = SILENT,
     on_epoch: Callable[[EpochScore], None] = lambda _: None,
 ) -> tuple[PostAlignment, Story]:
@@ -76,24 +78,27 @@ def train(
         settings: Sizes and rates.
         folder: For the checkpoints.
         run: Fingerprint of data and settings.
+        processes: Who trains; all of them call this with the same arguments.
         progress: Told of each interaction.
         on_epoch: Told of each epoch's score once it is safe on disk.
 
     Returns:
-        The network with the weights of the best epoch, in evaluation mode, and the run's story.
+        In the first process the network with the weights of the best epoch, in evaluation mode, and the run's story.
     """
     if not settings.towers:
         return build_network(data, settings).eval(), Story(run)
     with threads(settings), _own_randomness():
-        trainer = Trainer(data, settings, run)
+        trainer = Trainer(data, settings, run, processes)
         trainer.story = checkpoint.load(folder, run, trainer.network, trainer.optimiser)
         for score in trainer.story.epochs:
             on_epoch(score)
         while not trainer.done:
             score = trainer.epoch(progress)
-            checkpoint.save(folder, trainer.network, trainer.optimiser, trainer.story)
-            on_epoch(score)
-        checkpoint.load_best(folder, trainer.network)
+            if processes.first:
+                checkpoint.save(folder, trainer.network, trainer.optimiser, trainer.story)
+                on_epoch(score)
+        if processes.first:
+            checkpoint.load_best(folder, trainer.network)
         return trainer.network.eval(), trainer.story
 
 
@@ -117,18 +122,20 @@ def validate(network: PostAlignment, data: TrainingData, precision: str) -> dict
 class Trainer:
     """One training run in memory."""
 
-    def __init__(self, data: TrainingData, settings: AlignSettings, run: str) -> None:
+    def __init__(self, data: TrainingData, settings: AlignSettings, run: str, processes: Processes = ALONE) -> None:
         self.data = data
         self.settings = settings
+        self.processes = processes
         self.story = Story(run)
-        self.device = pick_device(settings.device)
+        given = processes.several and settings.device == "auto"
+        self.device = processes.device if given else pick_device(settings.device)
         self.precision = pick_precision(settings.precision, self.device)
         torch.manual_seed(rng.derive_seed(settings.seed, "network"))
         self.network = build_network(data, settings).to(self.device)
         self.user_factors = torch.from_numpy(data.factors.users)
         self.windows = training_windows(data.log, _size(settings.history))
         self.batch_tokens = _size(settings.batch_tokens)
-        self.steps_per_epoch = len(plan(self.windows.length - 1, self.batch_tokens))
+        self.steps_per_epoch = len(processes.share(plan(self.windows.length - 1, self.batch_tokens)))
         self.pool = np.flatnonzero(data.warm)
         self.withheld = torch.from_numpy(withheld_items(data.warm, settings.seed)).to(self.device)
         self.optimiser = torch.optim.AdamW(
@@ -146,18 +153,24 @@ class Trainer:
     def epoch(self, progress: Progress) -> EpochScore:
         """One pass over the training windows, then the validation."""
         began, number = time.perf_counter(), len(self.story.epochs) + 1
-        torch.manual_seed(rng.derive_seed(self.settings.seed, "dropout", number))
-        random = rng.generator(self.settings.seed, "batches", number)
-        progress.start(f"epoch {number}", int((self.windows.length - 1).sum()))
+        seed, other = self.settings.seed, [self.processes.index] * (not self.processes.first)
+        torch.manual_seed(rng.derive_seed(seed, "dropout", number, *other))
+        random = rng.generator(seed, "batches", number)
+        batches = self.processes.share(training_batches(self.data.log, self.windows, self.batch_tokens, random))
+        if other:
+            random = rng.generator(seed, "negatives", number, *other)
+        progress.start(f"epoch {number}", sum(int((windows.length - 1).sum()) for windows in batches))
         self.network.train()
         total, count = torch.zeros(()), 0
-        for windows in training_batches(self.data.log, self.windows, self.batch_tokens, random):
+        for windows in batches:
             interactions = int((windows.length - 1).sum())
             total += self._step(windows, random) * interactions
             count += interactions
             progress.advance(interactions)
         progress.finish()
-        score = self._score(number, float(total) / max(1, count), began)
+        mine = self._score(number, float(total) / max(1, count), began) if self.processes.first else None
+        score = self.processes.agreed(mine)
+        assert score is not None
         self.story.epochs.append(score)
         return score
 
@@ -179,6 +192,7 @@ class Trainer:
         loss = self._loss(windows, random)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        self.processes.average(self.network.parameters())
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         self.story.step += 1

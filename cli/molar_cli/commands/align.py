@@ -41,10 +41,14 @@ def align(
     Collaborative factors are made on the way. An interrupted run publishes nothing and goes on where it was.
 
     Example: [bold]molar align[/]
+
+    Example, on two GPUs: [bold]accelerate launch --multi_gpu --num_processes 2 $(which molar) align[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
         from molar_indexes.assemble import publish_generation
         from molar_retrieval.alignment.align import align as train
+        from molar_retrieval.alignment.align import help_to_align
+        from molar_retrieval.alignment.processes import Processes
         from molar_retrieval.interactions import prepare_interactions
 
         chosen = run.settings(
@@ -60,10 +64,19 @@ def align(
             },
         )
         place = run.workspace()
+        processes = Processes.of_launcher()
+        if not processes.first:
+            help_to_align(place, processes)
+            return
         with run.console.progress() as progress:
             prepare_interactions(place.catalogue, place, progress)
             report = train(
-                place, chosen, restart=not resume, progress=progress, on_epoch=lambda score: _curve(run, score)
+                place,
+                chosen,
+                restart=not resume,
+                processes=processes,
+                progress=progress,
+                on_epoch=lambda score: _curve(run, score),
             )
             generation = publish_generation(place, chosen.index, progress)
         _tell(run, report, generation)

@@ -1,0 +1,56 @@
+"""Two of these under `torchrun`: what each thinks is agreed, averaged and trained, as one line of JSON per process.
+
+python -m torch.distributed.run --standalone --nproc_per_node 2 processes_child.py FOLDER
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from eval_model_tasks import log_of, walks
+from torch import nn
+
+from molar_retrieval.alignment.processes import Processes
+from molar_retrieval.alignment.training import Trainer, TrainingData
+from molar_retrieval.alignment.validation import Cases
+from molar_retrieval.collaborative.als import fit
+from molar_retrieval.config import AlignSettings, CFSettings
+from molar_retrieval.progress import SILENT
+
+SETTINGS = AlignSettings(
+    dim=16, content_dim=8, blocks=1, content_blocks=1, history=4, batch_tokens=64, precision="float32", device="cpu"
+)
+
+
+def data_of():
+    log = log_of(walks(users=60))
+    users = np.arange(20)
+    cases = Cases(log, users, users % log.n_items, np.ones(log.n_items, bool), np.zeros(20, np.int64))
+    features = np.random.default_rng(0).normal(size=(log.n_items, 5)).astype(np.float32)
+    return TrainingData(log, cases, features, fit(log, CFSettings(factors=4, iterations=2)))
+
+
+def main(folder):
+    torch.set_num_threads(1)
+    processes = Processes.of_launcher()
+    parameters = [nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(4))]
+    parameters[0].grad = torch.full((2, 3), float(1 + processes.index))
+    parameters[1].grad = torch.ones(4) if processes.first else None
+    processes.average(parameters)
+    trainer = Trainer(data_of(), SETTINGS, "run", processes)
+    score = trainer.epoch(SILENT)
+    told = {
+        "agreed": processes.agreed({"from": processes.index}),
+        "means": [p.grad.unique().tolist() for p in parameters],
+        "device": trainer.device.type,
+        "score": [score.loss, score.ndcg],
+        "steps": trainer.story.step,
+        "weights": {name: float(p.double().sum()) for name, p in trainer.network.named_parameters()},
+    }
+    (folder / f"{processes.index}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

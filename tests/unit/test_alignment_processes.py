@@ -1,0 +1,88 @@
+"""Several processes with one network: shares, means, one decision; a launch publishes once."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes_child import SETTINGS, data_of
+from settings_for_tests import SMALL_ALIGNMENT
+
+from molar_retrieval.alignment.batches import plan, training_windows
+from molar_retrieval.alignment.processes import ALONE, Processes
+
+CHILD = Path(__file__).resolve().parents[1] / "processes_child.py"
+
+
+def launch(program, *arguments, count=2):
+    """Run a program as ``torchrun`` does, on loopback."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(CHILD.parent), *sys.path])}
+    return subprocess.run(
+        [*command, str(program), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(("batches", "count"), [(0, 3), (1, 2), (6, 3), (7, 3), (8, 3)])
+def test_everybody_has_as_many_batches_and_nothing_is_left_out(batches, count):
+    shares = [Processes(index, count).share(list(range(batches))) for index in range(count)]
+    assert len({len(share) for share in shares}) == 1
+    assert {batch for share in shares for batch in share} == set(range(batches))
+    assert sum(map(len, shares)) < batches + count
+
+
+def test_one_process_needs_nobody(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.delenv("RANK", raising=False)
+    assert Processes.of_launcher() == ALONE
+    assert ALONE.first
+    assert not ALONE.several
+    batches = [1, 2, 3]
+    assert ALONE.share(batches) is batches
+    assert ALONE.agreed("this") == "this"
+
+
+@pytest.mark.slow
+def test_two_processes_hold_one_network(tmp_path):
+    done = launch(CHILD, tmp_path)
+    assert done.returncode == 0, done.stderr
+    one, other = (json.loads((tmp_path / f"{index}.json").read_text()) for index in range(2))
+    assert one == other  # the validation score too: it is told, not computed twice
+    assert one["agreed"] == {"from": 0}
+    assert one["means"] == [[1.5], [0.5]]
+    assert one["device"] == "cpu"
+    batches = plan(training_windows(data_of().log, SETTINGS.history).length - 1, SETTINGS.batch_tokens)
+    assert one["steps"] == -(-len(batches) // 2) < len(batches)
+
+
+@pytest.mark.slow
+def test_a_launch_trains_together_and_publishes_once(trained, tmp_path):
+    workspace = tmp_path / ".molar"
+    shutil.copytree(trained.workspace, workspace, ignore=shutil.ignore_patterns("alignment", "generations"))
+    small = "\n".join(f"{key} = {json.dumps(value)}" for key, value in SMALL_ALIGNMENT.items())
+    (tmp_path / "molar.toml").write_text(f"[align]\n{small}")
+    molar = Path(sys.executable).with_name("molar")
+    done = launch(molar, "align", "--workspace", workspace, "--epochs", 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("published: generation") == 1
+    assert len([line for line in done.stderr.splitlines() if line.startswith("epoch ")]) == 2
+    assert len(list((workspace / "alignment").glob("*/manifest.json"))) == 1
+    again = launch(molar, "align", "--workspace", workspace, "--epochs", 2)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("up to date") == 1
+
+
+@pytest.mark.slow
+def test_what_stops_the_first_process_stops_all(tmp_path):
+    molar = Path(sys.executable).with_name("molar")
+    done = launch(molar, "align", "--workspace", tmp_path / "nothing")
+    assert done.returncode != 0
+    assert "workspace" in done.stderr
