@@ -4,7 +4,8 @@ The parts are scores in units of their own. There are two starts. One is a multi
 under which ``softmax(Σ w · part)`` over all items gives what came next the highest likelihood, a convex problem in a
 handful of numbers; where a trained tower is among the parts it is steadier than NDCG itself, which hangs on a few
 hundred hits. The other is the best part alone, as counts make poor logits. From both, coordinate ascent climbs
-NDCG@10, and the better end is taken.
+NDCG@10, and the better end is taken. Few cases tell little about a peak, so it is then drawn towards the logit, the
+more the fewer there are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from molar_retrieval.alignment.parts import Part, ranked
 from molar_retrieval.alignment.validation import Cases, Ranks, drawn, ndcg
 
 FIT_CASES = 2000
+_STEADY = 1000
+"""Validation cases at which logit and ascent count half each."""
 _FIT_SCORES = 80_000_000
 _RIDGE = 1e-4
 _FLAT = 1e-6
@@ -64,10 +67,12 @@ def combine(cases: Cases, parts: Mapping[str, Part], seed: int = 0) -> Combinati
     best = int(np.argmax([ndcg(rank) for rank in alone]))
     chosen, together = single[best], alone[best]
     if len(parts) > 1 and any((rank <= len(cases.candidates)).any() for rank in alone):
-        ends = [board.ascended(start) for start in (logit(board, random), chosen) if start.any()]
-        end = max(ends, key=board.ndcg)
-        if ndcg(found := judged(end)[0]) > ndcg(together):
-            chosen, together = end, found
+        steady = logit(board, random)
+        peak = max((board.ascended(start) for start in (steady, chosen) if start.any()), key=board.ndcg)
+        for weights in (_drawn_towards(steady, peak, board.spread, _STEADY / (_STEADY + len(cases))), peak):
+            if ndcg(found := judged(weights)[0]) > ndcg(together):
+                chosen, together = weights, found
+                break
     share = chosen * board.spread
     return Combination(
         weights=dict(zip(parts, chosen.tolist(), strict=True)),
@@ -75,6 +80,14 @@ def combine(cases: Cases, parts: Mapping[str, Part], seed: int = 0) -> Combinati
         ranks=together,
         alone=dict(zip(parts, alone, strict=True)),
     )
+
+
+def _drawn_towards(steady: Weights, peak: Weights, spread: Weights, share: float) -> Weights:
+    """A mean of two weightings that spread the scores alike; the peak alone where the other says nothing."""
+    if not steady.any():
+        return peak
+    mean: Weights = share * steady / (steady @ spread) + (1 - share) * peak / (peak @ spread)
+    return mean
 
 
 def logit(board: Board, random: np.random.Generator) -> Weights:

@@ -261,3 +261,12 @@ def test_a_part_that_says_the_same_of_all_takes_nothing_from_the_others(constant
     both = fit_logit([np.concatenate([whole, np.full_like(flat, constant)], axis=2)], [target])
     assert both[0] == pytest.approx(alone[0], rel=0.05)
     assert np.isfinite(both).all()
+
+
+def test_few_cases_are_drawn_towards_the_logit_many_are_not():
+    spread = np.array([2.0, 0.5])
+    steady, peak = np.array([0.5, 0.0]), np.array([0.0, 8.0])
+    for share in (0.0, 0.25, 1.0):
+        mean = module._drawn_towards(steady, peak, spread, share)
+        assert mean * spread == pytest.approx([share, 1 - share])
+    assert module._drawn_towards(np.zeros(2), peak, spread, 0.9) is peak
