@@ -39,6 +39,21 @@ class Between:
 
 
 @dataclass(frozen=True)
+class Contains:
+    """The words of ``field`` have ``part`` in them, as written."""
+
+    field: str
+    part: str
+
+
+@dataclass(frozen=True)
+class Exists:
+    """``field`` has a value."""
+
+    field: str
+
+
+@dataclass(frozen=True)
 class And:
     """All of the operands hold; true without operands."""
 
@@ -59,7 +74,7 @@ class Not:
     operand: "Expression"
 
 
-Expression = Equals | OneOf | Between | And | Or | Not
+Expression = Equals | OneOf | Between | Contains | Exists | And | Or | Not
 
 
 def matches(expression: Expression, payload: Mapping[str, Any]) -> bool:
@@ -75,6 +90,10 @@ def matches(expression: Expression, payload: Mapping[str, Any]) -> bool:
             return any(_equal(v, value) for v in _values(payload.get(field)))
         case OneOf(field, values):
             return any(_equal(v, w) for v in _values(payload.get(field)) for w in values)
+        case Contains(field, part):
+            return any(isinstance(v, str) and part in v for v in _values(payload.get(field)))
+        case Exists(field):
+            return any(v is not None for v in _values(payload.get(field)))
         case Between(field):
             return any(_within(v, expression) for v in _values(payload.get(field)))
 

@@ -15,13 +15,15 @@ from qdrant_edge import (
     FieldCondition,
     Filter,
     HasIdCondition,
+    IsEmptyCondition,
     MatchAny,
+    MatchSubstring,
     MatchValue,
     RangeFloat,
 )
 
 from molar_indexes.records import ITEM_ID
-from molar_retrieval.expressions import And, Between, Equals, Expression, Not, OneOf, Or, Scalar
+from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Expression, Not, OneOf, Or, Scalar
 
 _SHADOW = "%bool:"
 _EXACT = 1 << 53  # integers up to here are exact as float64
@@ -81,6 +83,10 @@ def _translate(expression: Expression) -> Filter:
             if words:
                 either.append(FieldCondition(path(field), match=MatchAny(words)))
             return Filter(should=either) if either else _nothing()
+        case Contains(field, part):
+            return Filter(must=[FieldCondition(path(field), match=MatchSubstring(part))])
+        case Exists(field):
+            return Filter(must_not=[IsEmptyCondition(path(field))])
         case Between(field, gt, gte, lt, lte):
             return _between(field, gt, gte, lt, lte)
 

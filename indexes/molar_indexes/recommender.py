@@ -6,6 +6,7 @@ needs the user encoder.
 
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from molar_indexes.generations import Generation, open_generation
 from molar_retrieval import columns
 from molar_retrieval.errors import RequestError, StaleArtefactError
-from molar_retrieval.expressions import Expression
+from molar_retrieval.expressions import And, Expression, OneOf
 from molar_retrieval.index import Hit, SparseVector, Vector
 from molar_retrieval.ranking.answer import NOTHING, Answer, Recommendation, split_score
 from molar_retrieval.ranking.newcomers import TOP, merge
@@ -69,7 +70,9 @@ class Recommender:
         k: int = 10,
         *,
         seen: Seen = "hide",
-        where: Expression | None = None,
+        where: Expression | str | None = None,
+        exclude: Collection[str] = (),
+        only: Collection[str] | None = None,
         fallback: Fallback = "none",
     ) -> Answer:
         """What a known user should see next.
@@ -78,60 +81,85 @@ class Recommender:
             user_id: The user.
             k: How many items.
             seen: Whether items of the user's history may come back.
-            where: Condition on the items' attributes, applied inside the search.
+            where: Condition on the items' attributes, applied inside the search; text is read by
+                :func:`molar_retrieval.filter_language.parse`.
+            exclude: Items that must not come; unknown ones cannot anyway.
+            only: Items that may come; None: all.
             fallback: ``popular`` answers with the most popular items where there is no history.
 
         Raises:
-            RequestError: If no history is known of the user and there is no fallback; or k < 1.
+            RequestError: If no history is known of the user and there is no fallback; if the condition is not
+                understood or ``only`` names an unknown item; or k < 1.
         """
         began = time.perf_counter()
         _check(k)
+        asked = self._asked(where, exclude, only)
         user = self.generation.users.get(user_id)
         if user is None or not len(user.history):
             if fallback == "popular":
-                return self._popular(user_id, k, where, began)
+                return self._popular(user_id, k, asked, began)
             raise self._no_history(user_id)
         found = time.perf_counter()
-        hidden = set(user.history) if seen == "hide" else set()
-        return self._aligned(user_id, user.vector, user.sparse, hidden, k, where, {"user": found - began})
+        asked = asked.hiding(user.history) if seen == "hide" else asked
+        return self._aligned(user_id, user.vector, user.sparse, k, asked, {"user": found - began})
 
     def session(
-        self, item_ids: Sequence[str], k: int = 10, *, seen: Seen = "hide", where: Expression | None = None
+        self,
+        item_ids: Sequence[str],
+        k: int = 10,
+        *,
+        seen: Seen = "hide",
+        where: Expression | str | None = None,
+        exclude: Collection[str] = (),
+        only: Collection[str] | None = None,
     ) -> Answer:
         """What somebody should see next who just looked at ``item_ids`` (oldest first).
 
-        The first call loads the user encoder, and with it torch.
+        The first call loads the user encoder, and with it torch. For the arguments see :meth:`query`.
 
         Raises:
-            RequestError: If no item is named, or one is unknown; or k < 1.
+            RequestError: If no item is named, or one is unknown; if the condition is not understood; or k < 1.
         """
         began = time.perf_counter()
         _check(k)
+        asked = self._asked(where, exclude, only)
         if not item_ids:
             raise RequestError("the session is empty", "name at least one item")
         rows = self._rows(item_ids)
         vector, sparse = self._encode(rows)
         encoded = time.perf_counter()
-        hidden = set(rows) if seen == "hide" else set()
-        return self._aligned(None, vector, sparse, hidden, k, where, {"encode": encoded - began})
+        asked = asked.hiding(rows) if seen == "hide" else asked
+        return self._aligned(None, vector, sparse, k, asked, {"encode": encoded - began})
 
-    def similar(self, item_id: str, k: int = 10, *, where: Expression | None = None) -> Answer:
+    def similar(
+        self,
+        item_id: str,
+        k: int = 10,
+        *,
+        where: Expression | str | None = None,
+        exclude: Collection[str] = (),
+        only: Collection[str] | None = None,
+    ) -> Answer:
         """The items whose content is most like that of ``item_id``; scores are cosines.
 
+        For the arguments see :meth:`query`.
+
         Raises:
-            RequestError: If the item is unknown or has no content vector; or k < 1.
+            RequestError: If the item is unknown or has no content vector; if the condition is not understood; or k < 1.
         """
         began = time.perf_counter()
         _check(k)
+        asked = self._asked(where, exclude, only)
         row = self._rows([item_id])[0]
         item = self.generation.index.fetch([row], vectors=[columns.CONTENT])[0]
         if columns.CONTENT not in item.vectors:
             raise RequestError(f"the item {item_id!r} has neither text nor photo", "name an item that has content")
+        asked = asked.hiding([row])
         hits = self.generation.index.search(
-            columns.CONTENT, item.vectors[columns.CONTENT], k, exclude=[row], where=where
+            columns.CONTENT, item.vectors[columns.CONTENT], k, exclude=asked.hidden, where=asked.where
         )
         items = [_recommend(rank, hit, hit.score, {"content": hit.score}) for rank, hit in enumerate(hits, 1)]
-        return self._answer(None, k, columns.CONTENT, items, 1, where, {"search": time.perf_counter() - began})
+        return self._answer(None, k, columns.CONTENT, items, asked, {"search": time.perf_counter() - began})
 
     def rank(
         self,
@@ -165,15 +193,28 @@ class Recommender:
         user_id: str | None,
         vector: Vector,
         sparse: SparseVector,
-        hidden: Collection[int],
         k: int,
-        where: Expression | None,
+        asked: "_Asked",
         seconds: dict[str, float],
     ) -> Answer:
         began = time.perf_counter()
-        items = self.rank(vector, sparse, k, hidden=hidden, where=where)
+        items = self.rank(vector, sparse, k, hidden=asked.hidden, where=asked.where)
         seconds = seconds | {"search": time.perf_counter() - began}
-        return self._answer(user_id, k, columns.ALIGNED, items, len(hidden), where, seconds)
+        return self._answer(user_id, k, columns.ALIGNED, items, asked, seconds)
+
+    def _asked(
+        self, where: Expression | str | None, exclude: Collection[str], only: Collection[str] | None
+    ) -> "_Asked":
+        if isinstance(where, str):
+            from molar_retrieval.filter_language import parse  # loads a parser, which most queries do without
+
+            where = parse(where, {columns.ITEM_ID: "keyword", **self.generation.index.spec.fields})
+        if only is not None:
+            self._rows(list(only))
+            named = OneOf(columns.ITEM_ID, tuple(only))
+            where = named if where is None else And((where, named))
+        rows = self.generation.index.rows(list(exclude)) if exclude else []
+        return _Asked(where, frozenset(row for row in rows if row is not None))
 
     def _search(
         self, vector: Vector, sparse: SparseVector, k: int, hidden: Collection[int], where: Expression | None
@@ -199,18 +240,23 @@ class Recommender:
         partners = hit.sparse.get(columns.PARTNERS, NOTHING)
         return split_score(vector, dense, self.generation.parts, sparse, partners, self.generation.sparse_parts)
 
-    def _popular(self, user_id: str, k: int, where: Expression | None, began: float) -> Answer:
+    def _popular(self, user_id: str, k: int, asked: "_Asked", began: float) -> Answer:
         from molar_retrieval.expressions import matches
 
         popular = self.generation.popular
         hits = self.generation.index.fetch([row for row, _ in popular])
         counts = dict(popular)
-        chosen = [hit for hit in hits if where is None or matches(where, hit.payload)][:k]
+        chosen = [
+            hit
+            for hit in hits
+            if hit.row not in asked.hidden
+            and (asked.where is None or matches(asked.where, {columns.ITEM_ID: hit.item_id, **hit.payload}))
+        ][:k]
         items = [
             _recommend(rank, hit, float(counts[hit.row]), {"popularity": float(counts[hit.row])})
             for rank, hit in enumerate(chosen, 1)
         ]
-        return self._answer(user_id, k, "popularity", items, 0, where, {"search": time.perf_counter() - began})
+        return self._answer(user_id, k, "popularity", items, asked, {"search": time.perf_counter() - began})
 
     def _answer(
         self,
@@ -218,15 +264,14 @@ class Recommender:
         k: int,
         basis: str,
         items: Sequence[Recommendation],
-        hidden: int,
-        where: Expression | None,
+        asked: "_Asked",
         seconds: dict[str, float],
     ) -> Answer:
         shortfall = None
         if len(items) < k:
             total = len(self.generation.index)
-            reasons = [f"{hidden:,} are hidden"] if hidden else []
-            reasons += ["the filter leaves out others"] if where is not None else []
+            reasons = [f"{len(asked.hidden):,} are hidden"] if asked.hidden else []
+            reasons += ["the filter leaves out others"] if asked.where is not None else []
             reasons += ["only the most popular are kept for a fallback"] if basis == "popularity" else []
             shortfall = f"{len(items)} of {k} items: the catalogue has {total:,}"
             shortfall += "".join(f", {reason}" for reason in reasons)
@@ -276,6 +321,17 @@ class Recommender:
         vectors = self._encoder.users(session_log(rows, len(self.generation.index)), np.zeros(1, np.int64))
         (sparse,) = sparse_rows(vectors.sparse)
         return vectors.dense[0].tolist(), sparse
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Which items may come: those that fulfil ``where`` and are not among the hidden rows."""
+
+    where: Expression | None
+    hidden: frozenset[int]
+
+    def hiding(self, rows: Collection[int]) -> "_Asked":
+        return _Asked(self.where, self.hidden.union(rows))
 
 
 def _check(k: int) -> None:

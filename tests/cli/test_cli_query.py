@@ -102,3 +102,21 @@ def test_a_query_by_user_imports_nothing_heavy(trained):
     assert json.loads(done.stdout)["items"]
     assert "qdrant_edge" in modules
     assert not modules & set(LIGHT)
+
+
+def test_a_filter_leaves_only_what_fulfils_it_and_a_mistake_is_pointed_at(molar, trained):
+    done = molar("query", "--user", trained.user, "-k", 200, "--json", "--where", "category = Shoes",
+                 "--workspace", trained.workspace)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert 0 < len(answer["items"]) < 100
+    assert "the filter leaves out others" in answer["shortfall"]
+    first = answer["items"][0]["item_id"]
+    less = molar("query", "--user", trained.user, "--json", "--where", "category = Shoes", "--exclude", first,
+                 "--only", f"{first}, {answer['items'][1]['item_id']}", "--workspace", trained.workspace)  # fmt: skip
+    assert [item["item_id"] for item in json.loads(less.stdout)["items"]] == [answer["items"][1]["item_id"]]
+    wrong = molar("query", "--user", trained.user, "--where", "category is Shoes", "--workspace", trained.workspace)
+    assert wrong.returncode == 1
+    lines = wrong.stderr.splitlines()
+    assert lines[1:3] == ["  category is Shoes", "              ^"]
+    assert lines[3].startswith("remedy: fields are")

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from molar_indexes.backends import build_index, open_index
-from molar_retrieval.expressions import And, Between, Equals, Expression, Not, OneOf, Or, matches
+from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Expression, Not, OneOf, Or, matches
 from molar_retrieval.index import Index, IndexItem, IndexSpec
 
 FIELDS = {"word": "keyword", "number": "integer", "size": "float", "flag": "bool"}
@@ -44,6 +44,8 @@ def comparisons() -> st.SearchStrategy[Expression]:
         st.builds(Equals, st.sampled_from(NAMES), scalars),
         st.builds(OneOf, st.sampled_from(NAMES), st.lists(words | numbers, max_size=3).map(tuple)),
         st.builds(Between, st.sampled_from(NAMES), bound, bound, bound, bound),
+        st.builds(Contains, st.sampled_from(NAMES), st.sampled_from(["", "a", "é", "ru", "True", "1", "A"])),
+        st.builds(Exists, st.sampled_from(NAMES)),
     )
 
 

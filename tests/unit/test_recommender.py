@@ -7,7 +7,7 @@ from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import MissingArtefactError, RequestError, StaleArtefactError
-from molar_retrieval.expressions import Equals, Not
+from molar_retrieval.expressions import And, Equals, Not
 from molar_retrieval.workspace import Manifest, Workspace
 
 
@@ -154,3 +154,39 @@ def test_a_workspace_without_a_generation_names_the_command(tmp_path):
     with pytest.raises(MissingArtefactError) as caught:
         Recommender.open(workspace.root)
     assert "molar align" in caught.value.hint
+
+
+def test_a_condition_in_words_is_the_same_condition(recommender, trained):
+    words = recommender.query(trained.user, k=50, where="category != Shoes and not category = Vases")
+    same = recommender.query(trained.user, k=50, where=And((Not(Equals("category", "Shoes")),
+                                                            Not(Equals("category", "Vases")))))  # fmt: skip
+    assert [item.item_id for item in words.items] == [item.item_id for item in same.items]
+    assert {item.payload["category"] for item in words.items}.isdisjoint({"Shoes", "Vases"})
+    assert len(words.items) > 10
+    with pytest.raises(RequestError, match="no field 'categry'") as caught:
+        recommender.query(trained.user, where="categry = Shoes")
+    assert "did you mean 'category'" in caught.value.hint
+
+
+@pytest.mark.parametrize("ask", ["query", "session", "similar", "popular"])
+def test_only_and_exclude(recommender, trained, ask):
+    first = [item.item_id for item in recommender.query(trained.user, k=12).items]
+    only, exclude = first[:8], [*first[4:6], "sold out long ago"]
+    limits = {"k": 20, "only": only, "exclude": exclude}
+    answer = {
+        "query": lambda: recommender.query(trained.user, **limits),
+        "session": lambda: recommender.session(first[10:], **limits),
+        "similar": lambda: recommender.similar(first[11], **limits),
+        "popular": lambda: recommender.query("nobody", fallback="popular", **limits),
+    }[ask]()
+    assert {item.item_id for item in answer.items} == {*only[:4], *only[6:]}
+    assert answer.shortfall
+    assert "hidden" in answer.shortfall
+    conditioned = recommender.query(trained.user, k=20, only=only, where=f"item_id in ({', '.join(only[:2])})")
+    assert {item.item_id for item in conditioned.items} == set(only[:2])
+
+
+def test_what_may_come_must_be_known(recommender, trained):
+    with pytest.raises(RequestError, match="unknown"):
+        recommender.query(trained.user, only=["nonesuch"])
+    assert recommender.query(trained.user, only=[]).items == []

@@ -1,6 +1,6 @@
 """`molar query`. By user id this path imports neither torch nor transformers nor qdrant_client."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,18 @@ def query(
         str | None, typer.Option(metavar="ID", help="Items whose content is like this one's.", show_default=False)
     ] = None,
     k: KOption = 10,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONDITION", help="Items to choose from: genres = Drama and year >= 1990.", show_default=False
+        ),
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option(metavar="ID,ID", help="Items that must not come.", show_default=False)
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="ID,ID", help="The only items that may come.", show_default=False)
+    ] = None,
     seen: Annotated[Literal["hide", "show"], typer.Option(help="Items the user already has.")] = "hide",
     fallback: Annotated[Literal["none", "popular"], typer.Option(help="What people without history get.")] = "none",
     workspace: WorkspaceOption = None,
@@ -41,6 +53,8 @@ def query(
     Example: [bold]molar query --user 123[/]
 
     Example: [bold]molar query --items 42,1337 -k 5[/]
+
+    Example: [bold]molar query --user 123 --where "genres in (Drama, 'Film-Noir') and not year < 1990"[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
         if sum(option is not None for option in (user, items, similar)) != 1:
@@ -48,7 +62,8 @@ def query(
         from molar_indexes.recommender import Recommender
 
         # Not closed: the process ends after the answer, and closing waits for the disk although nothing was written.
-        _tell(run, _ask(Recommender.open(run.root), user, items, similar, k, seen, fallback))
+        limits = {"where": where, "exclude": _ids(exclude) or (), "only": _ids(only)}
+        _tell(run, _ask(Recommender.open(run.root), user, items, similar, k, seen, fallback, limits))
 
 
 def _ask(
@@ -59,13 +74,18 @@ def _ask(
     k: int,
     seen: Literal["hide", "show"],
     fallback: Literal["none", "popular"],
+    limits: "Mapping[str, Any]",
 ) -> "Answer":
     if user is not None:
-        return recommender.query(user, k=k, seen=seen, fallback=fallback)
+        return recommender.query(user, k=k, seen=seen, fallback=fallback, **limits)
     if items is not None:
-        return recommender.session([part.strip() for part in items.split(",") if part.strip()], k=k, seen=seen)
+        return recommender.session(_ids(items) or [], k=k, seen=seen, **limits)
     assert similar is not None
-    return recommender.similar(similar, k=k)
+    return recommender.similar(similar, k=k, **limits)
+
+
+def _ids(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _tell(run: Session, answer: "Answer") -> None:

@@ -1,0 +1,145 @@
+"""The filter language: what conditions mean, what is told of mistakes, and that nothing else can happen."""
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from molar_retrieval.errors import RequestError
+from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Not, OneOf, Or, matches
+from molar_retrieval.filter_language import parse, written
+
+FIELDS = {"genres": "keyword", "year": "integer", "price": "float", "new": "bool", "price band": "keyword"}
+FILM = {"genres": ["Drama", "Film-Noir"], "year": 1944, "price": 7.5, "new": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("genres = Drama", Equals("genres", "Drama")),
+        ("genres != Drama", Not(Equals("genres", "Drama"))),
+        ("year>=1990", Between("year", gte=1990)),
+        ("price < .5", Between("price", lt=0.5)),
+        ("price = 7", Equals("price", 7)),
+        ("year in (1990, 1991)", OneOf("year", (1990, 1991))),
+        ("year not in (1990)", Not(OneOf("year", (1990,)))),
+        ("price in (1, 2.5)", Or((Equals("price", 1), Equals("price", 2.5)))),
+        ("new = Yes and genres contains oi", And((Equals("new", True), Contains("genres", "oi")))),
+        ("year contains 1990", Equals("year", 1990)),
+        ("price is null", Not(Exists("price"))),
+        ("price is not null or price exists", Or((Exists("price"), Exists("price")))),
+        ("'price band' = \"it's \"\"cheap\"\"\"", Equals("price band", 'it\'s "cheap"')),
+        ("NOT year < 3 AND new = no OR genres = nothing", Or((
+            And((Not(Between("year", lt=3)), Equals("new", False))), Equals("genres", "nothing")
+        ))),
+        ("not (year < 3 and new = no)", Not(And((Between("year", lt=3), Equals("new", False))))),
+        ("genres = 1990", Equals("genres", "1990")),
+        ("genres\n=\tnotes", Equals("genres", "notes")),
+    ],
+)  # fmt: skip
+def test_by_hand(text, expected):
+    assert parse(text, FIELDS) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("genres = Drama and year < 1950", True),
+        ("genres = drama", False),
+        ("genres contains Noir and not genres contains noir", True),
+        ("genres in (Comedy, Film-Noir)", True),
+        ("'price band' != cheap", True),  # there is none
+        ("'price band' exists or price > 7.5", False),
+        ("new = false and price >= 7.5", True),
+    ],
+)
+def test_what_it_means(text, holds):
+    assert matches(parse(text, FIELDS), FILM) is holds
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words", "hint"),
+    [
+        ("genres =", 8, "missing at the end", "genres, year"),
+        ("genres Drama", 7, "'Drama' does not fit here; it could be", "genres, year"),
+        ("genres = Sci Fi", 13, "'Fi' does not fit here", "quotes"),
+        ("year > 3)", 8, "')' does not fit here", "fields are"),
+        ("(year > 3", 9, "it could be ')'", "fields are"),
+        ("gnres = Drama", 0, "no field 'gnres'", "did you mean 'genres'"),
+        ("year > x", 7, "'year' holds numbers", "year > 5"),
+        ("year = null", 7, "null is no value", "year is null"),
+        ("genres > 3", 7, "'genres' holds words", "= or in"),
+        ("new < 3", 4, "'new' is true or false", "= or in"),
+        ("new = maybe", 6, "'new' is true or false", "new = true"),
+        ("year in ()", 9, "')' does not fit here", "fields are"),
+        ("genres = 'Drama", 9, "does not fit here", "fields are"),
+        ("genres = 日本 and x = 1", 16, "no field 'x'", "fields are"),
+    ],
+)
+def test_the_message_points_at_the_place(text, place, words, hint):
+    with pytest.raises(RequestError) as caught:
+        parse(text, FIELDS)
+    first, line, caret = caught.value.message.split("\n")
+    assert words in first
+    assert line == f"  {text}"
+    wide = sum(character in "日本" for character in text[:place])
+    assert caret == " " * (2 + place + wide) + "^"
+    assert hint in caught.value.hint
+
+
+def test_nothing_and_too_much():
+    for text in ("", " \t\n"):
+        with pytest.raises(RequestError, match="empty"):
+            parse(text, FIELDS)
+    for text in ("not " * 60 + "year > 3", "(new = no or " * 60 + "year > 3" + ")" * 60):
+        with pytest.raises(RequestError, match="levels"):
+            parse(text, FIELDS)
+    many = parse(" and ".join(["year > 3"] * 500), FIELDS)
+    assert len(many.operands) == 500
+
+
+words = st.text(min_size=1, max_size=8).filter(lambda word: not any(c.isspace() and c != " " for c in word))
+numbers = st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False)
+comparisons = st.one_of(
+    st.builds(Equals, st.sampled_from(["genres", "price band"]), words),
+    st.builds(Equals, st.sampled_from(["year", "price"]), numbers),
+    st.builds(Equals, st.just("new"), st.booleans()),
+    st.builds(OneOf, st.just("genres"), st.lists(words, min_size=1, max_size=3).map(tuple)),
+    st.builds(OneOf, st.just("year"), st.lists(st.integers(), min_size=1, max_size=3).map(tuple)),
+    st.builds(Contains, st.just("genres"), words),
+    st.builds(Exists, st.sampled_from(list(FIELDS))),
+    st.builds(lambda name, kind, bound: Between(name, **{kind: bound}), st.sampled_from(["year", "price"]),
+              st.sampled_from(["gt", "gte", "lt", "lte"]), numbers),
+)  # fmt: skip
+expressions = st.recursive(
+    comparisons,
+    lambda inner: st.one_of(
+        st.builds(Not, inner),
+        st.builds(And, st.lists(inner, min_size=2, max_size=3).map(tuple)),
+        st.builds(Or, st.lists(inner, min_size=2, max_size=3).map(tuple)),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(expressions)
+def test_what_is_written_reads_as_the_same(expression):
+    assert parse(written(expression), FIELDS) == expression
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.text(max_size=40) | st.lists(st.sampled_from(
+    ["genres", "year", "new", "=", "!=", "<", "(", ")", ",", "in", "not", "and", "or", "is", "null", "exists", "'", '"',
+     "contains", "7", "1e999", "true", "x y", "\0", "é"]), max_size=12).map(" ".join))  # fmt: skip
+@example("year = 1e999")
+@example("year = " + "9" * 5000)
+def test_any_text_is_a_condition_or_a_clear_mistake(text):
+    try:
+        expression = parse(text, FIELDS)
+    except RequestError as mistake:
+        told = mistake
+    else:
+        assert matches(expression, FILM) in (True, False)
+        return
+    assert told.message
+    assert told.hint
