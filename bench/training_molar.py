@@ -20,6 +20,7 @@ from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.sizing import sized
 from molar_retrieval.alignment.training import Trainer, TrainingData
 from molar_retrieval.alignment.validation import Cases
+from molar_retrieval.allocator import keep_freed_memory
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.ids import IdMap
@@ -66,6 +67,7 @@ def trainer_of(log: InteractionLog, plan: dict[str, Any]) -> Trainer:
 
 def main(folder: Path) -> None:
     wait_politely()
+    keep_freed_memory()
     began = perf_counter()
     plan = json.loads((folder / "plan.json").read_text("utf-8"))
     items = IdMap([str(row) for row in range(plan["items"])])

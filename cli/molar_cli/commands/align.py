@@ -49,6 +49,7 @@ def align(
         from molar_retrieval.alignment.align import align as train
         from molar_retrieval.alignment.align import help_to_align
         from molar_retrieval.alignment.processes import Processes
+        from molar_retrieval.allocator import keep_freed_memory
         from molar_retrieval.interactions import prepare_interactions
 
         chosen = run.settings(
@@ -63,6 +64,7 @@ def align(
                 "seed": seed,
             },
         )
+        keep_freed_memory()
         place = run.workspace()
         processes = Processes.of_launcher()
         if not processes.first:

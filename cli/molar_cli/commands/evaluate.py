@@ -81,7 +81,9 @@ def evaluate(
         from molar_eval.evaluate import Evaluator
         from molar_eval.report.write import write_report
         from molar_eval.suite import load
+        from molar_retrieval.allocator import keep_freed_memory
 
+        keep_freed_memory()
         chosen = _suite(load(suite, {"seeds": seeds, "category": category}), model, column, ties, seen)
         if gate is not None and out is not None and gate.resolve() == out.resolve():
             raise SettingsError(f"--gate and --out are both {out}", "write this run to another folder")
