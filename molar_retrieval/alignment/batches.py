@@ -11,6 +11,7 @@ from molar_retrieval.alignment.network import History, time_gaps
 from molar_retrieval.interactions.log import InteractionLog
 
 Rows = npt.NDArray[np.int64]
+_SHORT = 64
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,16 @@ def latest_windows(log: InteractionLog, users: Sequence[int] | Rows, history: in
     return Windows(start, high - start, rows, np.ones(len(rows), bool))
 
 
+def padded(length: int) -> int:
+    """The length to which a batch is padded: a multiple of 8, of 20 from 64 on, as 200 is where long histories are cut.
+
+    Few shapes matter more than little padding: a matrix product of a new shape is compiled first, and only so many
+    compiled ones are kept.
+    """
+    step = 8 if length <= _SHORT else 20
+    return -(-length // step) * step
+
+
 def plan(lengths: Rows, tokens: int, random: np.random.Generator | None = None) -> list[Rows]:
     """Group windows of like length into batches of at most ``tokens`` padded positions.
 
@@ -77,7 +88,7 @@ def plan(lengths: Rows, tokens: int, random: np.random.Generator | None = None) 
     order = np.lexsort((tie, -lengths))
     batches, begin = [], 0
     while begin < len(order):
-        count = max(1, tokens // int(lengths[order[begin]]))
+        count = max(1, tokens // padded(int(lengths[order[begin]])))
         batches.append(order[begin : begin + count].astype(np.int64))
         begin += count
     if random is not None:
@@ -87,7 +98,7 @@ def plan(lengths: Rows, tokens: int, random: np.random.Generator | None = None) 
 
 def collate(log: InteractionLog, start: Rows, length: Rows, device: torch.device | str = "cpu") -> History:
     """The rows ``start … start + length`` of each history as one padded batch."""
-    place = np.arange(int(length.max()))[None, :]
+    place = np.arange(padded(int(length.max())))[None, :]
     valid = place < length[:, None]
     rows = start[:, None] + np.minimum(place, length[:, None] - 1)
     items = np.where(valid, log.item[rows], 0).astype(np.int64)

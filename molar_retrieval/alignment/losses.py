@@ -11,7 +11,13 @@ _ROWS = 512
 
 
 def sampled_softmax(
-    users: Tensor, positives: Tensor, negatives: Tensor, targets: Tensor, sampled: Tensor, population: int
+    users: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    targets: Tensor,
+    sampled: Tensor,
+    population: int,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """Next-item cross-entropy against negatives shared by the batch.
 
@@ -25,14 +31,18 @@ def sampled_softmax(
         targets: Rows of the items that came next, shape (T,).
         sampled: Rows of the sampled items, shape (N,).
         population: From how many items the sample was drawn.
+        counts: Which of the positions count, shape (T,), the others being padding; None: all.
 
     Returns:
-        The mean loss, a scalar.
+        The mean loss of those, a scalar; 0 where there are none.
     """
     positive = (users * positives).sum(-1, dtype=torch.float32)
     shift = math.log(population / len(sampled))
     total: Tensor = _LogSumExp.apply(users, negatives.to(users.dtype), positive, targets, sampled, shift)  # type: ignore[no-untyped-call]
-    return (total - positive).mean()
+    loss = total - positive
+    if counts is None:
+        return loss.mean()
+    return torch.where(counts, loss, 0).sum() / counts.sum().clamp(min=1)
 
 
 class _LogSumExp(torch.autograd.Function):

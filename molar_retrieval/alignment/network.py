@@ -178,7 +178,7 @@ class Tower(nn.Module):
         place = torch.arange(length, device=gaps.device)
         distance = place[:, None] - place[None, :]
         future = torch.zeros(length, length, device=gaps.device).masked_fill_(distance < 0, float("-inf"))
-        position = self.position_bias.T[:, distance.clamp(min=0)] + future
+        position = self.position_bias.T[:, distance.clamp(0, self.shape.history - 1)] + future
         bias: Tensor = _Lookup.apply(self.time_bias, gaps) + position[:, None]  # type: ignore[no-untyped-call]
         return list(torch.split(bias, self.shape.heads))
 
@@ -244,6 +244,8 @@ class ContentMap(nn.Module):
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """The vectors of the items at ``rows`` (any shape), or of all items."""
+        if rows is not None and rows.numel() >= len(self.features):
+            return F.embedding(rows, self().float())  # each item once
         vectors: Tensor = self.project((self.features if rows is None else self.features[rows]) * self.scale)
         return vectors
 

@@ -19,7 +19,7 @@ from molar_retrieval.alignment.checkpoint import EpochScore, Story
 from molar_retrieval.alignment.device import autocast, pick_device, pick_precision, threads
 from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.losses import sampled_softmax, symmetric_info_nce
-from molar_retrieval.alignment.network import START_SCALE, ItemTable, PostAlignment, tower_shapes
+from molar_retrieval.alignment.network import START_SCALE, History, ItemTable, PostAlignment, tower_shapes
 from molar_retrieval.alignment.newcomers import withheld_items
 from molar_retrieval.alignment.parts import Dense, Part, ranked
 from molar_retrieval.alignment.processes import ALONE, Processes
@@ -136,8 +136,10 @@ class Trainer:
         self.windows = training_windows(data.log, _size(settings.history))
         self.batch_tokens = _size(settings.batch_tokens)
         self.steps_per_epoch = len(processes.share(plan(self.windows.length - 1, self.batch_tokens)))
+        withheld = withheld_items(data.warm, settings.seed)
         self.pool = np.flatnonzero(data.warm)
-        self.withheld = torch.from_numpy(withheld_items(data.warm, settings.seed)).to(self.device)
+        self.told = np.flatnonzero(data.warm & ~withheld)
+        self.withheld = torch.from_numpy(withheld).to(self.device)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -210,30 +212,37 @@ class Trainer:
         history = collate(log, windows.start, windows.length - 1, self.device)
         place = np.arange(history.items.shape[1])[None, :]
         valid = place < (windows.length - 1)[:, None]
-        targets = self._to_device(log.item[(windows.start[:, None] + 1 + place)[valid]])
-        count = min(self.settings.negatives, len(self.pool))
-        sampled = self._to_device(random.choice(self.pool, count, replace=False))
+        rows = windows.start[:, None] + 1 + np.minimum(place, windows.length[:, None] - 2)
+        targets = self._to_device(log.item[rows].reshape(-1))
+        counts = torch.from_numpy(valid.reshape(-1)).to(self.device)
         with autocast(self.device, self.precision):
-            users = network.users(history)
-            mask = torch.from_numpy(valid).to(self.device)
             loss = torch.zeros((), device=self.device)
-            for name, states in users.items():
-                loss = loss + self._next_item(name, states[mask], targets, sampled)
-            if self.settings.align_weight and "content" in users:
-                loss = loss + self.settings.align_weight * self._alignment(windows, users["content"], history.lengths)
+            for name in network.shapes:
+                own, states = self._next_item(name, history, targets, counts, random)
+                loss = loss + own
+                if name == "content" and self.settings.align_weight:
+                    loss = loss + self.settings.align_weight * self._alignment(windows, states, history.lengths)
         return loss
 
-    def _next_item(self, name: str, states: Tensor, targets: Tensor, sampled: Tensor) -> Tensor:
-        """The cross-entropy of one tower; the content tower is not asked about the items withheld from it."""
-        population = len(self.pool)
+    def _next_item(
+        self, name: str, history: History, targets: Tensor, counts: Tensor, random: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The cross-entropy of one tower, and its user vectors; the content tower is not asked about withheld items.
+
+        All item vectors of a step are made at once, as that is cheaper for a map of content.
+        """
+        pool = self.told if name == "content" else self.pool
         if name == "content":
-            told = ~self.withheld[targets]
-            states, targets, sampled = states[told], targets[told], sampled[~self.withheld[sampled]]
-            population -= int(self.withheld.sum())
-        if not len(targets) or not len(sampled):
-            return states.sum() * 0  # with a gradient, of zeros
-        items = self.network.items[name]
-        return sampled_softmax(states, items(targets), items(sampled), targets, sampled, population)
+            counts = counts & ~self.withheld[targets]
+        chosen = random.choice(pool, min(self.settings.negatives, len(pool)), replace=False)
+        sampled, read = self._to_device(chosen), history.items.reshape(-1)
+        rows = torch.cat([read, targets, sampled])
+        had, next_ones, others = self.network.items[name](rows).split([len(read), len(targets), len(sampled)])
+        states: Tensor = self.network.towers[name](had.view(*history.items.shape, -1), history.gaps)
+        if not len(pool):
+            return states.sum() * 0, states  # with a gradient, of zeros
+        users = states.flatten(0, 1)
+        return sampled_softmax(users, next_ones, others, targets, sampled, len(pool), counts), states
 
     def _alignment(self, windows: Windows, content: Tensor, lengths: Tensor) -> Tensor:
         """The contrastive loss between content user vectors and ALS user factors, for whole histories."""

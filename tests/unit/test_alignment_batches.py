@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.alignment.batches import collate, latest_windows, plan, training_batches, training_windows
+from molar_retrieval.alignment.batches import collate, latest_windows, padded, plan, training_batches, training_windows
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
 
@@ -57,6 +57,14 @@ def test_collate_pads_on_the_right_and_keeps_the_rows():
     log = log_of([2, 4])
     windows = latest_windows(log, np.array([0, 1]), 3)
     history = collate(log, windows.start, windows.length)
-    assert history.items.tolist() == [[1, 2, 0], [4, 5, 6]]
+    assert history.items.tolist() == [[1, 2, 0, 0, 0, 0, 0, 0], [4, 5, 6, 0, 0, 0, 0, 0]]
     assert history.lengths.tolist() == [2, 3]
-    assert torch.equal(history.gaps[1, 2], torch.tensor([13, 11, 0]))
+    assert torch.equal(history.gaps[1, 2, :3], torch.tensor([13, 11, 0]))
+
+
+def test_batches_have_few_shapes():
+    lengths = np.random.default_rng(0).integers(1, 201, 5000)
+    shapes = {(len(batch), padded(int(lengths[batch].max()))) for batch in plan(lengths, 3200)}
+    assert len({length for _, length in shapes}) <= 15
+    assert len(shapes) <= 2 * 15 + 1
+    assert [padded(n) for n in (1, 8, 9, 64, 65, 200)] == [8, 8, 16, 64, 80, 200]

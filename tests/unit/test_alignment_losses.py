@@ -59,3 +59,21 @@ def test_info_nce_prefers_matching_views_and_is_symmetric():
 
 def test_info_nce_of_a_single_user_is_zero():
     assert symmetric_info_nce(torch.randn(1, 3), torch.randn(1, 3), 0.1) == 0
+
+
+def test_positions_that_do_not_count_are_as_if_they_were_not_there():
+    torch.manual_seed(0)
+    users, table = torch.randn(6, 4, requires_grad=True), torch.randn(9, 4, requires_grad=True)
+    targets, everything = torch.tensor([0, 3, 8, 2, 2, 5]), torch.arange(9)
+    counts = torch.tensor([True, False, True, True, False, False])
+    loss = sampled_softmax(users, table[targets], table, targets, everything, 9, counts)
+    loss.backward()
+    slopes = [users.grad.clone(), table.grad.clone()]
+    users.grad = table.grad = None
+    fewer = sampled_softmax(users[counts], table[targets[counts]], table, targets[counts], everything, 9)
+    fewer.backward()
+    assert loss.item() == pytest.approx(fewer.item(), rel=1e-6)
+    for ours, theirs in zip(slopes, (users.grad, table.grad), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+    nothing = sampled_softmax(users, table[targets], table, targets, everything, 9, torch.zeros(6, dtype=torch.bool))
+    assert nothing.item() == 0

@@ -171,3 +171,16 @@ def test_dropout_does_nothing_outside_of_training_or_at_rate_zero():
     x = torch.randn(5, 3)
     assert Dropout(0.0)(x) is x
     assert Dropout(0.5).eval()(x) is x
+
+
+def test_content_of_many_rows_is_that_of_each():
+    torch.manual_seed(0)
+    side = ContentMap(torch.randn(9, 4), 5)
+    rows = torch.randint(0, 9, (4, 6))
+    few = torch.stack([side(row[:3]) for row in rows])
+    assert torch.allclose(side(rows)[:, :3], few, atol=1e-6)
+    side(rows).pow(2).sum().backward()
+    at_once = side.project.weight.grad.clone()
+    side.project.weight.grad = None
+    sum(side(row[:3]).pow(2).sum() + side(row[3:]).pow(2).sum() for row in rows).backward()
+    assert torch.allclose(side.project.weight.grad, at_once, rtol=1e-4, atol=1e-4)

@@ -6,6 +6,7 @@ import torch
 
 from molar_retrieval.alignment import checkpoint, conditioning
 from molar_retrieval.alignment.encode import encode_users
+from molar_retrieval.alignment.network import History
 from molar_retrieval.alignment.newcomers import withheld_items
 from molar_retrieval.alignment.parts import Dense
 from molar_retrieval.alignment.training import Trainer, TrainingData, train, validate
@@ -100,21 +101,35 @@ def test_an_epoch_is_worth_its_best_sum(data, monkeypatch, helpful):
 def test_the_content_tower_is_not_asked_about_what_is_withheld(data):
     """Neither as what came next nor among what did not; a table, which knows nothing of other items, is."""
     torch.manual_seed(0)
-    trainer = Trainer(data, SMALL, "run")
+    trainer = Trainer(data, changed(negatives=10 * N_ITEMS), "run")
     withheld = withheld_items(data.warm, 0)
     assert 0 < withheld.sum() < N_ITEMS
     rows = torch.arange(N_ITEMS)
-    states = {name: torch.randn(N_ITEMS, 16) for name in ("collaborative", "content")}
-    before = {name: trainer._next_item(name, states[name], rows, rows).item() for name in states}
-    open_rows = rows[torch.from_numpy(~withheld)]
+    history = History(rows[None, :], torch.zeros(1, N_ITEMS, N_ITEMS, dtype=torch.int64), torch.tensor([N_ITEMS]))
+    counts = torch.from_numpy(data.warm)
+    trainer.network.eval()
+    for tower in trainer.network.towers.values():
+        tower.forward = lambda vectors, gaps: states[None, :, : vectors.shape[-1]]  # whatever was read
+    states = torch.randn(N_ITEMS, 64)
+
+    def losses():
+        random = np.random.default_rng(0)
+        return {
+            name: trainer._next_item(name, history, rows, counts, random)[0].item()
+            for name in ("collaborative", "content")
+        }
+
+    before = losses()
+    open_rows = rows[torch.from_numpy(data.warm & ~withheld)]
     full = torch.nn.functional.cross_entropy(
-        states["content"][open_rows] @ trainer.network.items["content"](open_rows).T, torch.arange(len(open_rows))
+        states[open_rows, : trainer.network.shapes["content"].dim] @ trainer.network.items["content"](open_rows).T,
+        torch.arange(len(open_rows)),
     )
     assert before["content"] == pytest.approx(full.item(), rel=1e-4)
     with torch.no_grad():
         trainer.network.items["content"].features[torch.from_numpy(withheld)] = 50.0
         trainer.network.items["collaborative"].weight[torch.from_numpy(withheld)] = 50.0
-    after = {name: trainer._next_item(name, states[name], rows, rows).item() for name in states}
+    after = losses()
     assert after["content"] == before["content"]
     assert after["collaborative"] != pytest.approx(before["collaborative"], rel=0.1)
 
