@@ -158,7 +158,7 @@ def _train(
     if not parts:
         raise SettingsError("no tower and no expert is left to score with", "name one in [align] towers or experts")
     combination = combine(data.cases, parts, settings.seed)
-    model, shipped = with_newcomers(
+    model, shipped, combination = with_newcomers(
         AlignedModel(
             network=network,
             conditioner=conditioner,
@@ -167,7 +167,7 @@ def _train(
             partners=experts.partners,
             taste=experts.taste,
             half_life=None if experts.trend is None else experts.trend.half_life,
-            weights=combination.weights,
+            weights={},
             newcomer_weights={},
             predictors={},
             slots=0,

@@ -1,6 +1,6 @@
 """Newcomers in a trained model: their weights and their room, both chosen on validation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -22,20 +22,20 @@ _ENOUGH = 300
 
 def with_newcomers(
     model: AlignedModel, data: TrainingData, settings: AlignSettings, combination: Combination
-) -> tuple[AlignedModel, Ranks]:
+) -> tuple[AlignedModel, Ranks, Combination]:
     """Give items without interactions weights of their own, and as many of ten places as validation bears.
 
     ``auto`` starts from parity, the newcomers' share of the catalogue, and takes places away while what ships would
-    rank the validation cases worse than its best part alone.
+    rank the validation cases worse than its best part alone; if none are left to take, other weights are tried.
 
     Args:
-        model: With the weights of known items.
+        model: Its weights are not looked at.
         data: What it was trained on.
         settings: ``newcomers`` matters.
         combination: How the parts rank the validation cases.
 
     Returns:
-        What ships, and how it ranks the validation cases.
+        What ships, how it ranks the validation cases, and the combination whose weights it has.
     """
     weights, predictors = _learned(model, data, settings.seed)
     model = replace(model, newcomer_weights=weights, predictors=predictors)
@@ -44,13 +44,21 @@ def with_newcomers(
     else:
         choices = list(range(parity(~model.known) if any(weights.values()) else 0, -1, -1))
     floor = max(map(ndcg, combination.alone.values()), default=0.0)
-    tried: dict[int, Ranks] = {}
-    for slots in choices:
-        tried[slots] = model_ranks(replace(model, slots=slots), data.cases)
-        if ndcg(tried[slots]) >= floor:
-            break
-    best = max(tried, key=lambda slots: ndcg(tried[slots]))
-    return replace(model, slots=best), tried[best]
+    tried: list[tuple[AlignedModel, Ranks, Combination]] = []
+    for used in _with_fallbacks(combination):
+        for slots in choices:
+            shipped = replace(model, weights=used.weights, slots=slots)
+            tried.append((shipped, model_ranks(shipped, data.cases), used))
+            if ndcg(tried[-1][1]) >= floor:
+                return tried[-1]
+    return max(tried, key=lambda one: ndcg(one[1]))
+
+
+def _with_fallbacks(combination: Combination) -> Iterator[Combination]:
+    used: Combination | None = combination
+    while used is not None:
+        yield used
+        used = used.fallback
 
 
 def model_ranks(model: AlignedModel, cases: Cases) -> Ranks:

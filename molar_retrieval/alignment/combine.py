@@ -38,12 +38,14 @@ class Combination:
         shares: By part: how far its scores spread, times its weight, against all of them; the shares add up to 1.
         ranks: Of the targets under these weights, shape (C,).
         alone: Of the targets by each part alone.
+        fallback: What to take if this does not hold where it is to be used; None for the best part alone.
     """
 
     weights: Mapping[str, float]
     shares: Mapping[str, float]
     ranks: Ranks
     alone: Mapping[str, Ranks]
+    fallback: "Combination | None" = None
 
 
 def combine(cases: Cases, parts: Mapping[str, Part], seed: int = 0) -> Combination:
@@ -53,6 +55,9 @@ def combine(cases: Cases, parts: Mapping[str, Part], seed: int = 0) -> Combinati
         cases: Validation cases; large numbers of them are sampled, the ranks that are returned are of all.
         parts: Addends of the score, at least one.
         seed: Of the sampling.
+
+    Returns:
+        The weights to prefer; behind them, as fallbacks, the peak of the ascent and the best part alone.
     """
     random = rng.generator(seed, "combination")
     board = Board.of(cases, parts, random)
@@ -65,21 +70,25 @@ def combine(cases: Cases, parts: Mapping[str, Part], seed: int = 0) -> Combinati
     single = np.eye(len(parts))
     alone = judged(*single)
     best = int(np.argmax([ndcg(rank) for rank in alone]))
-    chosen, together = single[best], alone[best]
+    preferred: list[tuple[Weights, Ranks]] = []
     if len(parts) > 1 and any((rank <= len(cases.candidates)).any() for rank in alone):
         steady = logit(board, random)
-        peak = max((board.ascended(start) for start in (steady, chosen) if start.any()), key=board.ndcg)
-        for weights in (_drawn_towards(steady, peak, board.spread, _STEADY / (_STEADY + len(cases))), peak):
-            if ndcg(found := judged(weights)[0]) > ndcg(together):
-                chosen, together = weights, found
-                break
-    share = chosen * board.spread
-    return Combination(
-        weights=dict(zip(parts, chosen.tolist(), strict=True)),
-        shares=dict(zip(parts, (share / max(share.sum(), 1e-12)).tolist(), strict=True)),
-        ranks=together,
-        alone=dict(zip(parts, alone, strict=True)),
-    )
+        peak = max((board.ascended(start) for start in (steady, single[best]) if start.any()), key=board.ndcg)
+        drawn_in = _drawn_towards(steady, peak, board.spread, _STEADY / (_STEADY + len(cases)))
+        found = [(weights, judged(weights)[0]) for weights in (drawn_in, peak)]
+        preferred = [(weights, rank) for weights, rank in found if ndcg(rank) > ndcg(alone[best])]
+    chosen: Combination | None = None
+    for weights, rank in [(single[best], alone[best]), *reversed(preferred)]:
+        share = weights * board.spread
+        chosen = Combination(
+            weights=dict(zip(parts, weights.tolist(), strict=True)),
+            shares=dict(zip(parts, (share / max(share.sum(), 1e-12)).tolist(), strict=True)),
+            ranks=rank,
+            alone=dict(zip(parts, alone, strict=True)),
+            fallback=chosen,
+        )
+    assert chosen is not None
+    return chosen
 
 
 def _drawn_towards(steady: Weights, peak: Weights, spread: Weights, share: float) -> Weights:

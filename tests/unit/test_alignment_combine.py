@@ -270,3 +270,18 @@ def test_few_cases_are_drawn_towards_the_logit_many_are_not():
         mean = module._drawn_towards(steady, peak, spread, share)
         assert mean * spread == pytest.approx([share, 1 - share])
     assert module._drawn_towards(np.zeros(2), peak, spread, 0.9) is peak
+
+
+def test_fallbacks_end_with_the_best_part_alone():
+    cases, parts = task(4, count=300, n_items=60, signals=(2.0, 1.5, -1.5))
+    found = combine(cases, parts)
+    best = max(found.alone, key=lambda name: ndcg(found.alone[name]))
+    chain = [found]
+    while chain[-1].fallback is not None:
+        chain.append(chain[-1].fallback)
+    assert len(chain) == 3
+    assert [name for name, weight in chain[-1].weights.items() if weight] == [best]
+    assert chain[-1].ranks.tolist() == found.alone[best].tolist()
+    assert all(ndcg(one.ranks) > ndcg(chain[-1].ranks) for one in chain[:-1])
+    useless, nothing = task(0, signals=(0.0,))
+    assert combine(useless, nothing).fallback is None
