@@ -25,7 +25,7 @@ from functools import lru_cache
 from typing import Any
 
 from lark import Lark, Token, Tree
-from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from molar_retrieval.errors import RequestError, nearest
 from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Expression, Not, OneOf, Or, Scalar
@@ -226,18 +226,16 @@ def _parser() -> Lark:
 
 def _misread(line: str, error: UnexpectedInput, fields: Mapping[str, Kind]) -> RequestError:
     names: Iterable[str] = ()
-    place = len(line.rstrip())
+    place, found = len(line.rstrip()), ""
     if isinstance(error, UnexpectedToken):
         names = error.accepts or error.expected
         if error.token.type != "$END":
-            place = error.token.start_pos or 0
+            place, found = error.token.start_pos or 0, str(error.token)
     elif isinstance(error, UnexpectedCharacters):
         names, place = error.allowed or (), error.column - 1
-    elif isinstance(error, UnexpectedEOF):
-        names = error.expected
+        found = line[place:].split(maxsplit=1)[0]
     wanted = sorted({_WORDS.get(name, name.lower()) for name in names})
-    found = line[place:].split(maxsplit=1)
-    what = f"{found[0]!r} does not fit here" if found else "something is missing at the end"
+    what = f"{found!r} does not fit here" if found else "something is missing at the end"
     if wanted:
         what += f"; it could be {_listed(wanted)}"
     blank = isinstance(error, UnexpectedToken) and error.token.type == "WORD" and "$END" in names

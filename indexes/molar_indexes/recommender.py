@@ -271,7 +271,8 @@ class Recommender:
         if len(items) < k:
             total = len(self.generation.index)
             reasons = [f"{len(asked.hidden):,} are hidden"] if asked.hidden else []
-            reasons += ["the filter leaves out others"] if asked.where is not None else []
+            others = "others" if items else "all others"
+            reasons += [f"the filter leaves out {others}"] if asked.where is not None else []
             reasons += ["only the most popular are kept for a fallback"] if basis == "popularity" else []
             shortfall = f"{len(items)} of {k} items: the catalogue has {total:,}"
             shortfall += "".join(f", {reason}" for reason in reasons)

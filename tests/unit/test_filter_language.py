@@ -62,6 +62,7 @@ def test_what_it_means(text, holds):
         ("genres =", 8, "missing at the end", "genres, year"),
         ("genres Drama", 7, "'Drama' does not fit here; it could be", "genres, year"),
         ("genres = Sci Fi", 13, "'Fi' does not fit here", "quotes"),
+        ("genres in (Sci Fi)", 15, "'Fi' does not fit here; it could be ')', ','", "fields are"),
         ("year > 3)", 8, "')' does not fit here", "fields are"),
         ("(year > 3", 9, "it could be ')'", "fields are"),
         ("gnres = Drama", 0, "no field 'gnres'", "did you mean 'genres'"),

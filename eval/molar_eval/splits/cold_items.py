@@ -1,7 +1,11 @@
 """Cold items: a share of the catalogue that training has never met."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from molar_eval.cases import Rows
 from molar_eval.splits.base import Split, Ties, is_first, place, single_cases, with_ties
 from molar_retrieval import rng
 from molar_retrieval.interactions.log import InteractionLog
@@ -36,22 +40,14 @@ def cold_items(
     rows = np.flatnonzero(is_warm)
     counts = np.bincount(log.user[rows], minlength=log.n_users)
     last = (np.cumsum(counts) - 1)[counts >= LEAST]
-    training = is_warm.copy()
-    training[rows[last]] = training[rows[last - 1]] = False
-    validation = rows[last - 1][first[rows[last - 1]]]
+    validation, tested = (chosen[first[chosen]] for chosen in (rows[last - 1], rows[last]))
     if not removed:
         ends = np.full(log.n_users, len(log))
         ends[log.user[rows[last]]] = rows[last - 1]
-        kept = np.arange(len(log)) < ends[log.user]
-        return Split(
-            name="cold items, none removed",
-            settings={"share": share, "seed": seed, "ties": ties, "removed": False},
-            history=log,
-            fitted=kept,
-            validation=single_cases(log, validation),
-            tests={"warm": single_cases(log, rows[last][first[rows[last]]])},
-            warning="training sees what others did after a case happened",
-        )
+        settings = {"share": share, "seed": seed, "ties": ties, "removed": False}
+        return _none_removed(log, settings, ends, validation, tested)
+    training = is_warm.copy()
+    training[rows[last]] = training[rows[last - 1]] = False
     warm_before = np.cumsum(is_warm) - is_warm
     warm_before = warm_before - warm_before[log.offsets[:-1]][log.user] if len(log) else warm_before
     cold = np.flatnonzero(~is_warm & first & (warm_before > 0))
@@ -63,7 +59,7 @@ def cold_items(
     final = (log.offsets[1:] - 1)[counts >= LEAST]
     tests = {
         "cold": cold,
-        "warm": rows[last][first[rows[last]]],
+        "warm": tested,
         "overall": final[first[final] & (warm_before[final] > 0)],
     }
     return Split(
@@ -75,4 +71,19 @@ def cold_items(
         tests={name: single_cases(log, chosen, warm) for name, chosen in tests.items()},
         warning="training sees what others did after a case happened; only the removed items are unknown to it",
         facts=facts,
+    )
+
+
+def _none_removed(
+    log: InteractionLog, settings: Mapping[str, Any], ends: Rows, validation: Rows, tested: Rows
+) -> Split:
+    """The same cases for models that know all items; a user's training ends before the row in ``ends``."""
+    return Split(
+        name="cold items, none removed",
+        settings=settings,
+        history=log,
+        fitted=np.arange(len(log)) < ends[log.user],
+        validation=single_cases(log, validation),
+        tests={"warm": single_cases(log, tested)},
+        warning="training sees what others did after a case happened",
     )
