@@ -33,7 +33,8 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
-_VERSION = 2
+_VERSION = 3
+"""Raised with every change of what comes of the same inputs, so that nothing older passes for up to date."""
 _NO_EFFECT = {"threads", "device", "preset"}
 
 
