@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from molar_retrieval.alignment.network import START_SCALE, History, ItemTable, P
 from molar_retrieval.alignment.newcomers import withheld_items
 from molar_retrieval.alignment.parts import Dense, Part, ranked
 from molar_retrieval.alignment.processes import ALONE, Processes
-from molar_retrieval.alignment.validation import Cases, Ranks, ndcg, recall
+from molar_retrieval.alignment.validation import Cases, Ranks, ndcg, recall, sample
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.interactions.log import InteractionLog
@@ -31,6 +31,8 @@ from molar_retrieval.progress import SILENT, Progress
 
 _CONTENT_WEIGHTS = (0.02, 0.1, 0.35, 1.0, 3.0)
 """What an epoch tries as the content tower's weight beside the collaborative one's 1, so as to know the best epoch."""
+_MOST_CASES = 10_000
+"""How many validation cases an epoch is judged by."""
 _WARM_UP_STEPS = 200
 _FINAL_RATE = 0.05
 
@@ -124,6 +126,7 @@ class Trainer:
 
     def __init__(self, data: TrainingData, settings: AlignSettings, run: str, processes: Processes = ALONE) -> None:
         self.data = data
+        self.judged = replace(data, cases=sample(data.cases, _MOST_CASES, rng.generator(settings.seed, "judged")))
         self.settings = settings
         self.processes = processes
         self.story = Story(run)
@@ -177,7 +180,7 @@ class Trainer:
         return score
 
     def _score(self, number: int, loss: float, began: float) -> EpochScore:
-        found = validate(self.network, self.data, self.precision)
+        found = validate(self.network, self.judged, self.precision)
         together = found.pop("towers")
         return EpochScore(
             epoch=number,
