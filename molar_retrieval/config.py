@@ -179,7 +179,7 @@ class MolarSettings(Settings):
             raise SettingsError(f"there is no settings file {file}", "name an existing TOML file")
         values: dict[str, dict[str, Any]] = {}
         if path.exists():
-            values = _read_toml(path)
+            values = read_toml(path)
         source = str(path) if path.exists() else "the settings"
         _merge_environment(values, environ)
         for section, pairs in (flags or {}).items():
@@ -233,7 +233,8 @@ def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says; a SettingsError if it is none."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -44,13 +44,12 @@ class IndexItem:
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """One answer of an index, or one stored item.
+class StoredItem:
+    """What an index holds of an item.
 
     Attributes:
         row: The item's row in the generation.
         item_id: Its id outside.
-        score: Dot product of the query with the named vector, plus those with sparse ones (0 for a fetched item).
         payload: What was stored with the item, without the id.
         vectors: The vectors that were asked for, by name.
         sparse: The sparse vectors that were asked for, by name.
@@ -58,7 +57,6 @@ class Hit:
 
     row: int
     item_id: str
-    score: float
     payload: Mapping[str, Any]
     vectors: Mapping[str, Vector] = field(default_factory=dict)
     sparse: Mapping[str, SparseVector] = field(default_factory=dict)
@@ -98,36 +96,31 @@ class Index(Protocol):
         """How many items it holds."""
         ...
 
-    def search(
+    def top(
         self,
         name: str,
-        query: Vector,
+        query: Vector | SparseVector,
         k: int,
         *,
-        plus: Mapping[str, SparseVector] | None = None,
         exclude: Iterable[int] = (),
         where: Expression | None = None,
-        vectors: Sequence[str] = (),
-    ) -> list[Hit]:
-        """The ``k`` items with the largest score, best first, equal scores by row.
-
-        The score is the dot product with the named vector plus those with the sparse vectors in ``plus``.
+    ) -> list[tuple[int, float]]:
+        """Rows and scores of the ``k`` items with the largest dot product, best first, equal scores by row.
 
         Args:
-            name: Which named vector to search; items without it are never found.
-            query: As many numbers as ``spec.dims[name]``.
-            k: At most this many hits; fewer only if fewer items are left.
-            plus: Sparse queries by the name of a sparse vector.
+            name: Which named vector to search, dense or sparse. Items without it are never found, nor are items that
+                share no dimension with a sparse query.
+            query: As many numbers as ``spec.dims[name]``, or a sparse vector for a sparse name.
+            k: At most this many; fewer only if fewer items are left.
             exclude: Rows that must not be found.
             where: Condition on the payload, applied inside the search.
-            vectors: Named vectors, dense or sparse, to return with each hit.
 
         Raises:
-            RequestError: If a name or the query's dimension is wrong, a number in it is not finite, or k < 1.
+            RequestError: If the name or the query does not fit, a number in it is not finite, or k < 1.
         """
         ...
 
-    def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[Hit]:
+    def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[StoredItem]:
         """The stored items at ``rows``, in that order; unknown rows are left out."""
         ...
 

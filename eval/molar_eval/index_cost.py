@@ -29,6 +29,7 @@ from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking.ranker import Asker, Wishes
 
 QUERIES = 1000
 _VARIATIONS = {
@@ -139,10 +140,14 @@ def _served(
     dense, sparse = users.dense.tolist(), list(sparse_rows(users.sparse))
     with Recommender(scorer.workspace, publish_generation(scorer.workspace, settings, progress)) as recommender:
         answers, milliseconds = queries.timed(
-            lambda case: recommender.rank(dense[case], sparse[case], queries.k, hidden=queries.hidden[case])
+            lambda case: (
+                recommender.ranker.rank(
+                    Asker(dense[case], sparse[case]), queries.k, Wishes(hidden=frozenset(queries.hidden[case]))
+                ).places
+            )
         )
     ids = queries.cases.history.items
-    rows = [ids.rows([item.item_id for item in answer]).tolist() for answer in answers]
+    rows = [ids.rows([place.item.item_id for place in answer]).tolist() for answer in answers]
     shown = settings.model_dump(exclude={"backend", "keep"})
     return queries.cost(f"{settings.backend}, as served", shown, exact, rows, milliseconds)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_indexes.generations import Generation, open_generation, publish
+from molar_indexes.generations import FORMAT, Generation, open_generation, publish
 from molar_indexes.sparse import sparse_rows
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
@@ -42,7 +42,8 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
     inputs["alignment"] = alignment.fingerprint
     chosen = settings.model_dump()
     live = workspace["generations"].manifest
-    if live is not None and dict(live.inputs) == inputs and dict(live.settings) == chosen:
+    present = None if live is None else (dict(live.inputs), dict(live.settings), live.facts.get("format"))
+    if present == (inputs, chosen, FORMAT):
         return open_generation(workspace)
     model = open_model(folder)
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])

@@ -1,8 +1,6 @@
 """Searching a shard of the embedded Qdrant engine; :mod:`molar_indexes.edge` says what needs care."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import inf
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,6 @@ from qdrant_edge import (
     EdgeShard,
     FieldCondition,
     Filter,
-    HasIdCondition,
     HasVectorCondition,
     MatchAny,
     Query,
@@ -23,11 +20,10 @@ from qdrant_edge import SparseVector as EdgeSparse
 
 from molar_indexes.edge_layout import SHARD, graphs
 from molar_indexes.filters import from_payload, path, to_filter
-from molar_indexes.records import BATCH, ITEM_ID, check_stored, checked_plus, checked_query
-from molar_indexes.threshold import best_sums
+from molar_indexes.records import BATCH, ITEM_ID, check_stored, checked_query
 from molar_retrieval.errors import BackendError, StaleArtefactError
 from molar_retrieval.expressions import Expression
-from molar_retrieval.index import Hit, IndexSpec, SparseVector, Vector
+from molar_retrieval.index import IndexSpec, SparseVector, StoredItem, Vector
 
 
 class EdgeIndex:
@@ -54,47 +50,45 @@ class EdgeIndex:
     def __len__(self) -> int:
         return self._count
 
-    def search(
+    def top(
         self,
         name: str,
-        query: Vector,
+        query: Vector | SparseVector,
         k: int,
         *,
-        plus: Mapping[str, SparseVector] | None = None,
         exclude: Iterable[int] = (),
         where: Expression | None = None,
-        vectors: Sequence[str] = (),
-    ) -> list[Hit]:
-        """The ``k`` items with the largest score, best first, equal scores by row.
+    ) -> list[tuple[int, float]]:
+        """Rows and scores of the best; see :class:`molar_retrieval.index.Index`.
 
-        With sparse queries every addend is exact, and :func:`best_sums` reads the lists until they prove the answer.
-        Where the dense vector has a graph, the proof holds for what the graph finds; it may miss one of the best.
+        Where the vector has a graph, it may miss one of them.
         """
         values = checked_query(self._spec, name, query, k)
-        sparse = checked_plus(self._spec, plus)
-        check_stored(self._spec, vectors)
         condition = to_filter(where, exclude)
-        if sparse:
-            addends = [_Addend(self, name, values, condition, where is not None, -inf)]
-            for other, vector in sparse.items():
-                weights = EdgeSparse(list(vector.indices), list(vector.values))
-                addends.append(_Addend(self, other, weights, condition, where is not None, 0.0))
-            return self._stored(best_sums(addends, k, self._count), vectors)
-        if not any(values):
-            return self._first(name, k, condition, vectors)
+        if isinstance(values, SparseVector):
+            if not values.indices:
+                return []
+            asked: Sequence[float] | EdgeSparse = EdgeSparse(list(values.indices), list(values.values))
+        elif any(values):
+            asked = values
+        else:
+            return self._first(name, k, condition)
         limit = min(k, self._count) + 1
-        points = self.nearest(name, values, limit, condition, where is not None, vectors)
-        if len(points) == limit and points[-2].score == points[-1].score:
-            return self._tied(name, values, limit, condition, vectors)
-        points.sort(key=lambda p: (-p.score, p.id))
-        return [_hit(p, p.score) for p in points[: limit - 1]]
+        points = self._nearest(name, asked, limit, condition, where is not None)
+        while len(points) == limit and points[-1].score == points[k - 1].score:
+            # Equal scores straddle the k-th place: widen until the last of them is in sight.
+            limit = min(2 * limit, self._count + 1)
+            points = self._nearest(name, asked, limit, condition, where is not None)
+        best = [(point.id, point.score) for point in points]
+        best.sort(key=lambda pair: (-pair[1], pair[0]))
+        return best[:k]
 
-    def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[Hit]:
+    def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[StoredItem]:
         """The stored items at ``rows``, in that order; unknown rows are left out."""
         check_stored(self._spec, vectors)
         wanted = [int(row) for row in rows if row >= 0]
         records = self._shard.retrieve(list(set(wanted)), with_payload=True, with_vector=list(vectors) or False)
-        found = {record.id: _hit(record, 0.0) for record in records}
+        found = {record.id: _stored(record) for record in records}
         return [found[row] for row in wanted if row in found]
 
     def rows(self, item_ids: Sequence[str]) -> list[int | None]:
@@ -108,14 +102,13 @@ class EdgeIndex:
             found |= {record.payload[ITEM_ID]: record.id for record in records}
         return [found.get(item_id) for item_id in item_ids]
 
-    def nearest(
+    def _nearest(
         self,
         name: str,
         query: Sequence[float] | EdgeSparse,
         limit: int,
         condition: Filter | None,
         filtered: bool | None,
-        vectors: Sequence[str] | None,
     ) -> list[Any]:
         """Points by falling score.
 
@@ -125,7 +118,6 @@ class EdgeIndex:
             limit: How many.
             condition: Which points.
             filtered: Whether the condition is one on the payload; None: exactly, without the graph.
-            vectors: To return with the payload; None: neither.
         """
         params = None
         if name in self._graph:
@@ -139,8 +131,6 @@ class EdgeIndex:
             limit=limit,
             filter=condition,
             params=params,
-            with_payload=vectors is not None,
-            with_vector=list(vectors) if vectors else False,
         )
         try:
             points = list(self._shard.search(request))
@@ -148,7 +138,7 @@ class EdgeIndex:
             raise BackendError(f"the embedded index failed: {error}", "run `molar index verify`") from error
         if len(points) < limit and name in self._graph and filtered is not None:
             # The graph may run dry before everything that fits is found.
-            return self.nearest(name, query, limit, condition, None, vectors)
+            return self._nearest(name, query, limit, condition, None)
         return points
 
     def close(self) -> None:
@@ -159,67 +149,21 @@ class EdgeIndex:
             # Closing flushes, which fails where the folder was removed meanwhile; there is nothing to lose.
             return
 
-    def _tied(
-        self, name: str, query: Sequence[float], limit: int, condition: Filter | None, vectors: Sequence[str]
-    ) -> list[Hit]:
-        """The answer where equal scores straddle the k-th place: widen until the last of them is in sight."""
-        k = limit - 1
-        while True:
-            limit = min(2 * limit, self._count + 1)
-            points = self.nearest(name, query, limit, condition, None, None)
-            if len(points) < limit or points[-1].score < points[k - 1].score:
-                break
-        best = sorted(((p.id, p.score) for p in points), key=lambda pair: (-pair[1], pair[0]))[:k]
-        return self._stored(best, vectors)
-
-    def _stored(self, best: Sequence[tuple[int, float]], vectors: Sequence[str]) -> list[Hit]:
-        """Hits for rows and scores."""
-        hits = self.fetch([row for row, _ in best], vectors=vectors)
-        return [replace(hit, score=score) for hit, (_, score) in zip(hits, best, strict=True)]
-
-    def _first(self, name: str, k: int, condition: Filter | None, vectors: Sequence[str]) -> list[Hit]:
+    def _first(self, name: str, k: int, condition: Filter | None) -> list[tuple[int, float]]:
         """The answer to the zero vector: all scores are 0, so the lowest rows win."""
         must: list[Any] = [HasVectorCondition(name), *([condition] if condition else [])]
-        request = ScrollRequest(
-            limit=min(k, self._count),
-            filter=Filter(must=must),
-            with_payload=True,
-            with_vector=list(vectors) if vectors else False,
-        )
-        return [_hit(record, 0.0) for record in self._shard.scroll(request)[0]] if self._count else []
+        request = ScrollRequest(limit=min(k, self._count), filter=Filter(must=must), with_payload=False)
+        records: list[Any] = self._shard.scroll(request)[0] if self._count else []
+        return [(record.id, 0.0) for record in records]
 
 
-@dataclass(frozen=True)
-class _Addend:
-    """One addend of a sum of scores, see :class:`molar_indexes.threshold.Ranking`."""
-
-    index: EdgeIndex
-    name: str
-    query: Sequence[float] | EdgeSparse
-    condition: Filter | None
-    filtered: bool
-    absent: float
-
-    def best(self, n: int) -> list[tuple[int, float]]:
-        """The first of the list."""
-        points = self.index.nearest(self.name, self.query, n, self.condition, self.filtered, None)
-        return [(point.id, point.score) for point in points]
-
-    def of(self, rows: Iterable[int]) -> dict[int, float]:
-        """The addends of some rows."""
-        only: set[Any] = set(rows)
-        condition = Filter(must=[HasIdCondition(only)])
-        points = self.index.nearest(self.name, self.query, len(only), condition, None, None)
-        return {point.id: point.score for point in points}
-
-
-def _hit(point: Any, score: float) -> Hit:
-    item_id, payload = from_payload(point.payload)
+def _stored(record: Any) -> StoredItem:
+    item_id, payload = from_payload(record.payload)
     dense: dict[str, Vector] = {}
     sparse: dict[str, SparseVector] = {}
-    for name, vector in (point.vector or {}).items():
+    for name, vector in (record.vector or {}).items():
         if isinstance(vector, EdgeSparse):
             sparse[name] = SparseVector(vector.indices, vector.values)
         else:
             dense[name] = vector
-    return Hit(point.id, item_id, score, payload, dense, sparse)
+    return StoredItem(record.id, item_id, payload, dense, sparse)

@@ -1,7 +1,7 @@
 """The exact index: NumPy, a full scan, nothing approximate. The oracle for the others."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_indexes.records import ITEM_ID, batches, check_stored, checked_plus, checked_query
+from molar_indexes.records import ITEM_ID, batches, check_stored, checked_query
 from molar_indexes.tensors import TYPES, assemble, mapped
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.expressions import Expression, matches
-from molar_retrieval.index import Hit, IndexItem, IndexSpec, SparseVector, Vector
+from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, StoredItem, Vector
 from molar_retrieval.progress import Progress
 
 _VECTORS = "vectors.safetensors"
@@ -109,24 +109,21 @@ class ExactIndex:
     def __len__(self) -> int:
         return len(self._items)
 
-    def search(
+    def top(
         self,
         name: str,
-        query: Vector,
+        query: Vector | SparseVector,
         k: int,
         *,
-        plus: Mapping[str, SparseVector] | None = None,
         exclude: Iterable[int] = (),
         where: Expression | None = None,
-        vectors: Sequence[str] = (),
-    ) -> list[Hit]:
-        """The ``k`` items with the largest score, best first, equal scores by row."""
+    ) -> list[tuple[int, float]]:
+        """Rows and scores of the best; see :class:`molar_retrieval.index.Index`."""
         values = checked_query(self._spec, name, query, k)
-        sparse = checked_plus(self._spec, plus)
-        check_stored(self._spec, vectors)
-        wide, slots = self._scores(name, values), self._slots[name]
-        for other, vector in sparse.items():
-            wide += self._sparse_scores(other, vector)[slots]
+        if isinstance(values, SparseVector):
+            wide, slots = self._sparse_scores(name, values)
+        else:
+            wide, slots = self._scores(name, values), self._slots[name]
         scores = wide.astype(np.float32)  # the last digits depend on the order of the additions
         hidden = [self._slot_of_row[row] for row in exclude if row in self._slot_of_row]
         keep = ~np.isin(slots, np.array(hidden, dtype=np.int64))
@@ -134,14 +131,14 @@ class ExactIndex:
             keep &= np.fromiter((self._fulfils(slot, where) for slot in slots.tolist()), bool, len(slots))
         scores, slots = scores[keep], slots[keep]
         order = np.argsort(-scores, kind="stable")[:k]
-        best = zip(slots[order].tolist(), scores[order].tolist(), strict=True)
-        return [self._hit(slot, score, vectors) for slot, score in best]
+        rows = [self._items[slot][0] for slot in slots[order].tolist()]
+        return list(zip(rows, scores[order].tolist(), strict=True))
 
-    def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[Hit]:
+    def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[StoredItem]:
         """The stored items at ``rows``, in that order; unknown rows are left out."""
         check_stored(self._spec, vectors)
         slots = [self._slot_of_row[row] for row in rows if row in self._slot_of_row]
-        return [self._hit(slot, 0.0, vectors) for slot in slots]
+        return [self._stored(slot, vectors) for slot in slots]
 
     def rows(self, item_ids: Sequence[str]) -> list[int | None]:
         """The row of each id, in their order; None for an unknown one."""
@@ -161,19 +158,23 @@ class ExactIndex:
             scores[low : low + _CHUNK] = matrix[low : low + _CHUNK].astype(np.float64) @ wide
         return scores
 
-    def _sparse_scores(self, name: str, query: SparseVector) -> npt.NDArray[np.float64]:
-        """Dot products of a sparse vector by slot."""
+    def _sparse_scores(self, name: str, query: SparseVector) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Dot products of a sparse vector, and the slots of the items that share a dimension with it."""
         indices, values = self._sparse[name]
+        if not query.indices:
+            return np.zeros(0), np.zeros(0, np.int64)
         wide = np.zeros(1 + max(int(indices.max(initial=0)), query.indices[-1]))
         wide[np.asarray(query.indices)] = np.asarray(query.values, np.float32)
         products = values.astype(np.float64) * wide[indices]
-        return np.bincount(self._slots[name], products, minlength=len(self._items)).astype(np.float64, copy=False)
+        slots = self._slots[name]
+        shared = np.unique(slots[wide[indices] != 0])
+        return np.bincount(slots, products, minlength=len(self._items))[shared], shared
 
     def _fulfils(self, slot: int, where: Expression) -> bool:
         _, item_id, payload = self._items[slot]
         return matches(where, {ITEM_ID: item_id, **payload})
 
-    def _hit(self, slot: int, score: float, vectors: Sequence[str]) -> Hit:
+    def _stored(self, slot: int, vectors: Sequence[str]) -> StoredItem:
         row, item_id, payload = self._items[slot]
         dense: dict[str, Vector] = {}
         sparse: dict[str, SparseVector] = {}
@@ -186,4 +187,4 @@ class ExactIndex:
                 sparse[name] = SparseVector(indices[start:stop].tolist(), values[start:stop].tolist())
             else:
                 dense[name] = self._vectors[name][start].tolist()
-        return Hit(row, item_id, score, payload, dense, sparse)
+        return StoredItem(row, item_id, payload, dense, sparse)

@@ -5,6 +5,7 @@ A generation is a version folder of ``workspace["generations"]``::
     20260313-101530-3f2a9c1b/manifest.json    inputs, settings, backend, spec, counts
     20260313-101530-3f2a9c1b/files.json       sizes and digests
     20260313-101530-3f2a9c1b/index/           the backend's files
+    20260313-101530-3f2a9c1b/table.safetensors   what ranking reads of the items
     20260313-101530-3f2a9c1b/users.sqlite     vectors and history of each user
     20260313-101530-3f2a9c1b/popular.json     the most popular items with their counts
 
@@ -17,8 +18,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from molar_indexes import files
 from molar_indexes.backends import build_index, open_index
@@ -30,8 +32,14 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
 
+if TYPE_CHECKING:
+    from molar_retrieval.ranking.table import ItemTable
+
 KIND = "generations"
+FORMAT = 2
+"""Raised with every change of what a generation holds, so that nothing older is opened or passes for up to date."""
 _INDEX = "index"
+_TABLE = "table.safetensors"
 _USERS = "users.sqlite"
 _POPULAR = "popular.json"
 _MOST_POPULAR = 1000
@@ -69,6 +77,17 @@ class Generation:
     def name(self) -> str:
         """The generation's id."""
         return self.folder.name
+
+    @cached_property
+    def table(self) -> "ItemTable":
+        """What ranking reads of the items; importing it takes NumPy.
+
+        Raises:
+            StaleArtefactError: If it is missing or damaged.
+        """
+        from molar_indexes.table import open_table
+
+        return open_table(self.folder / _TABLE, self.parts, self.sparse_parts)
 
     @property
     def spec(self) -> IndexSpec:
@@ -150,6 +169,11 @@ def _open(folder: Path) -> Generation:
             "run `molar index rollback` for the one before, or `molar align` to publish a new one",
         )
     facts = manifest.facts
+    if facts.get("format") != FORMAT:
+        raise StaleArtefactError(
+            f"generation {folder.name} was published by another version of molar",
+            "run `molar align` to publish a new one",
+        )
     try:
         spec = IndexSpec(**{**facts["spec"], "sparse": tuple(facts["spec"].get("sparse", ()))})
         popular = [(row, count) for row, count in json.loads((folder / _POPULAR).read_text("utf-8"))]
@@ -224,7 +248,7 @@ def publish(
         folder = store.partial(_new_name(dict(inputs), settings))
         try:
             counts = _build(folder, backend, spec, items, users, popular, progress)
-            known = {"backend": backend, "spec": asdict(spec), "slots": slots}
+            known = {"format": FORMAT, "backend": backend, "spec": asdict(spec), "slots": slots}
             known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
             manifest = Manifest(
                 KIND,
@@ -252,9 +276,10 @@ def _build(
 ) -> dict[str, int]:
     """Write and prove all files of a generation; returns how many items, newcomers and users there are."""
     from molar_indexes.proof import Proof
+    from molar_indexes.table import written
 
     proof = Proof(spec)
-    build_index(folder / _INDEX, backend, spec, proof.watch(items), progress)
+    build_index(folder / _INDEX, backend, spec, written(folder / _TABLE, spec, proof.watch(items)), progress)
     count = write_users(
         folder / _USERS,
         proof.watch_users(users),

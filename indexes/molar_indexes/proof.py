@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from molar_indexes.sparse import clean_sparse
 from molar_indexes.users import UserRecord, UserStore
 from molar_retrieval import columns
 from molar_retrieval.errors import BackendError
-from molar_retrieval.index import Hit, Index, IndexItem, IndexSpec, SparseVector, Vector
+from molar_retrieval.index import Index, IndexItem, IndexSpec, SparseVector, StoredItem, Vector
 
 _T = TypeVar("_T")
 _SAMPLE = 32
@@ -107,29 +108,35 @@ class Proof:
 
 
 def search_problems(index: Index, rows: Iterable[int]) -> Iterator[str]:
-    """Searches with the vectors of stored items, without and with their sparse ones, and recomputes the scores."""
-    sparse = index.spec.sparse
-    for name in index.spec.dims:
-        for item in index.fetch(list(rows), vectors=[name, *sparse]):
-            if name not in item.vectors:
+    """Searches with the vectors of stored items, dense and sparse, and recomputes the scores."""
+    for name in [*index.spec.dims, *index.spec.sparse]:
+        for item in index.fetch(list(rows), vectors=[name]):
+            query = _own(item, name)
+            if query is None:
                 continue
-            query = item.vectors[name]
-            for plus in [{}, item.sparse] if item.sparse else [{}]:
-                hits = index.search(name, query, 10, plus=plus, vectors=[name, *sparse])
-                own = _score(query, plus, item, name)
-                slack = TOLERANCE * (1 + abs(own))
-                if item.row not in {hit.row for hit in hits} and (not hits or own > hits[-1].score + slack):
-                    yield f"searching {name!r} with the vector of item {item.item_id!r} misses that item"
-                if any(abs(_score(query, plus, hit, name) - hit.score) > slack for hit in hits):
-                    yield f"searching {name!r} with the vector of item {item.item_id!r} gives wrong scores"
+            best = index.top(name, query, 10)
+            found = {
+                other.row: _product(query, _own(other, name))
+                for other in index.fetch([r for r, _ in best], vectors=[name])
+            }
+            own = _product(query, query)
+            slack = TOLERANCE * (1 + abs(own))
+            if item.row not in found and (not best or own > best[-1][1] + slack):
+                yield f"searching {name!r} with the vector of item {item.item_id!r} misses that item"
+            if any(abs(found.get(row, inf) - score) > slack for row, score in best):
+                yield f"searching {name!r} with the vector of item {item.item_id!r} gives wrong scores"
 
 
-def _score(query: Vector, plus: Mapping[str, SparseVector], hit: Hit, name: str) -> float:
-    total = sum(a * b for a, b in zip(query, hit.vectors[name], strict=True))
-    for other, vector in plus.items():
-        found = dict(zip(*hit.sparse[other], strict=True)) if other in hit.sparse else {}
-        total += sum(value * found.get(index, 0.0) for index, value in zip(*vector, strict=True))
-    return total
+def _own(item: StoredItem, name: str) -> Vector | SparseVector | None:
+    return item.vectors.get(name) or item.sparse.get(name)
+
+
+def _product(left: Vector | SparseVector, right: Vector | SparseVector | None) -> float:
+    if isinstance(left, SparseVector) and isinstance(right, SparseVector):
+        found = dict(zip(*right, strict=True))
+        return sum(value * found.get(index, 0.0) for index, value in zip(*left, strict=True))
+    assert right is not None
+    return sum(a * b for a, b in zip(left, right, strict=True))  # type: ignore[operator]
 
 
 def _sparse(vectors: Mapping[str, SparseVector]) -> dict[str, tuple[list[int], list[float]]]:

@@ -1,31 +1,67 @@
 """The recommender: a workspace's live generation, ready to answer. `molar query` is this and a table.
 
-Asking by user id, for similar items or for popular ones imports neither torch nor NumPy; only a session of new items
-needs the user encoder.
+Asking by user id, for similar items or for popular ones imports no torch; only a session of new items needs the user
+encoder.
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from molar_indexes.generations import Generation, open_generation
 from molar_retrieval import columns
-from molar_retrieval.errors import RequestError, StaleArtefactError
+from molar_retrieval.errors import RequestError, StaleArtefactError, nearest
 from molar_retrieval.expressions import And, Expression, OneOf
-from molar_retrieval.index import Hit, SparseVector, Vector
-from molar_retrieval.ranking.answer import NOTHING, Answer, Recommendation, split_score
-from molar_retrieval.ranking.newcomers import TOP, merge
+from molar_retrieval.index import StoredItem
+from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
     from molar_retrieval.alignment.model import AlignedModel
     from molar_retrieval.ids import IdMap
+    from molar_retrieval.ranking.ranker import Asker, Ranker
+    from molar_retrieval.ranking.rules import Active, Rules
 
+RULES_FILE = "rules.toml"
 Seen = Literal["hide", "show"]
 Fallback = Literal["none", "popular"]
+
+
+class Limits(TypedDict, total=False):
+    """Which items may come.
+
+    Attributes:
+        where: Condition on the items' attributes, applied inside the search; text is read by
+            :func:`molar_retrieval.filter_language.parse`.
+        exclude: Items that must not come; unknown ones cannot anyway.
+        only: Items that may come; None: all.
+    """
+
+    where: Expression | str | None
+    exclude: Collection[str]
+    only: Collection[str] | None
+
+
+class Options(Limits, total=False):
+    """What a list should be like.
+
+    Attributes:
+        seen: Whether items of the history may come back; ``hide`` unless said.
+        diversity: Weight of unlikeness among the items, 0 (the default) to 1.
+        calibrate: A field whose mix in the history the list should have.
+        calibration: How much that counts, 0 to 1, half unless said.
+        rules: Whether the shop's rules hold, as they do unless said.
+    """
+
+    seen: Seen
+    diversity: float
+    calibrate: str | None
+    calibration: float
+    rules: bool
 
 
 class Recommender:
@@ -34,23 +70,31 @@ class Recommender:
     Args:
         workspace: Where the generation and the user encoder live.
         generation: Which one, opened.
+        rules: A file of rules, see :mod:`molar_retrieval.ranking.rules`; None: no rules.
     """
 
-    def __init__(self, workspace: Workspace, generation: Generation) -> None:
+    def __init__(self, workspace: Workspace, generation: Generation, rules: Path | None = None) -> None:
         self.workspace = workspace
         self.generation = generation
+        self._rules_file = rules
         self._encoder: AlignedModel | None = None
 
     @classmethod
-    def open(cls, workspace: str | Path, generation: str | None = None) -> Self:
+    def open(cls, workspace: str | Path, generation: str | None = None, *, rules: str | Path | None = None) -> Self:
         """Open a workspace's live generation, or the one named.
+
+        Args:
+            workspace: Its folder.
+            generation: A generation's name.
+            rules: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
 
         Raises:
             MissingArtefactError: If there is no workspace or no generation yet.
             StaleArtefactError: If the generation is corrupt.
         """
         place = Workspace.open(Path(workspace))
-        return cls(place, open_generation(place, generation))
+        file = Path(rules) if rules is not None else place.root.parent / RULES_FILE
+        return cls(place, open_generation(place, generation), file if rules is not None or file.exists() else None)
 
     def __enter__(self) -> Self:
         return self
@@ -64,197 +108,184 @@ class Recommender:
         """Release the generation's files."""
         self.generation.close()
 
-    def query(
-        self,
-        user_id: str,
-        k: int = 10,
-        *,
-        seen: Seen = "hide",
-        where: Expression | str | None = None,
-        exclude: Collection[str] = (),
-        only: Collection[str] | None = None,
-        fallback: Fallback = "none",
-    ) -> Answer:
+    def query(self, user_id: str, k: int = 10, *, fallback: Fallback = "none", **options: Unpack[Options]) -> Answer:
         """What a known user should see next.
 
         Args:
             user_id: The user.
             k: How many items.
-            seen: Whether items of the user's history may come back.
-            where: Condition on the items' attributes, applied inside the search; text is read by
-                :func:`molar_retrieval.filter_language.parse`.
-            exclude: Items that must not come; unknown ones cannot anyway.
-            only: Items that may come; None: all.
             fallback: ``popular`` answers with the most popular items where there is no history.
+            options: See :class:`Options`.
 
         Raises:
             RequestError: If no history is known of the user and there is no fallback; if the condition is not
-                understood or ``only`` names an unknown item; or k < 1.
+                understood or ``only`` names an unknown item; if k < 1 or a weight is not in [0, 1].
+            SettingsError: If the rules are wrong.
         """
         began = time.perf_counter()
-        _check(k)
-        asked = self._asked(where, exclude, only)
+        _check(k, options)
+        asked = self._asked(options)
         user = self.generation.users.get(user_id)
         if user is None or not len(user.history):
             if fallback == "popular":
                 return self._popular(user_id, k, asked, began)
             raise self._no_history(user_id)
-        found = time.perf_counter()
-        asked = asked.hiding(user.history) if seen == "hide" else asked
-        return self._aligned(user_id, user.vector, user.sparse, k, asked, {"user": found - began})
+        from molar_retrieval.ranking.ranker import Asker
 
-    def session(
-        self,
-        item_ids: Sequence[str],
-        k: int = 10,
-        *,
-        seen: Seen = "hide",
-        where: Expression | str | None = None,
-        exclude: Collection[str] = (),
-        only: Collection[str] | None = None,
-    ) -> Answer:
+        found = time.perf_counter()
+        asked = self._ruled(asked, options)
+        asked = asked.hiding(user.history) if options.get("seen", "hide") == "hide" else asked
+        asker = Asker(user.vector, user.sparse, user.history)
+        return self._aligned(user_id, asker, k, asked, options, {"user": found - began})
+
+    def session(self, item_ids: Sequence[str], k: int = 10, **options: Unpack[Options]) -> Answer:
         """What somebody should see next who just looked at ``item_ids`` (oldest first).
 
-        The first call loads the user encoder, and with it torch. For the arguments see :meth:`query`.
+        The first call loads the user encoder, and with it torch.
+
+        Args:
+            item_ids: The session.
+            k: How many items.
+            options: See :class:`Options`.
 
         Raises:
-            RequestError: If no item is named, or one is unknown; if the condition is not understood; or k < 1.
+            RequestError: If no item is named, or one is unknown; if the condition is not understood; if k < 1 or a
+                weight is not in [0, 1].
+            SettingsError: If the rules are wrong.
         """
         began = time.perf_counter()
-        _check(k)
-        asked = self._asked(where, exclude, only)
+        _check(k, options)
+        asked = self._ruled(self._asked(options), options)
         if not item_ids:
             raise RequestError("the session is empty", "name at least one item")
         rows = self._rows(item_ids)
-        vector, sparse = self._encode(rows)
+        asker = self._encode(rows)
         encoded = time.perf_counter()
-        asked = asked.hiding(rows) if seen == "hide" else asked
-        return self._aligned(None, vector, sparse, k, asked, {"encode": encoded - began})
+        asked = asked.hiding(rows) if options.get("seen", "hide") == "hide" else asked
+        return self._aligned(None, asker, k, asked, options, {"encode": encoded - began})
 
-    def similar(
-        self,
-        item_id: str,
-        k: int = 10,
-        *,
-        where: Expression | str | None = None,
-        exclude: Collection[str] = (),
-        only: Collection[str] | None = None,
-    ) -> Answer:
+    def similar(self, item_id: str, k: int = 10, **limits: Unpack[Limits]) -> Answer:
         """The items whose content is most like that of ``item_id``; scores are cosines.
 
-        For the arguments see :meth:`query`.
+        Args:
+            item_id: The item.
+            k: How many items.
+            limits: See :class:`Limits`.
 
         Raises:
             RequestError: If the item is unknown or has no content vector; if the condition is not understood; or k < 1.
         """
         began = time.perf_counter()
-        _check(k)
-        asked = self._asked(where, exclude, only)
+        _check(k, {})
+        asked = self._asked(limits)
         row = self._rows([item_id])[0]
-        item = self.generation.index.fetch([row], vectors=[columns.CONTENT])[0]
+        index = self.generation.index
+        item = index.fetch([row], vectors=[columns.CONTENT])[0]
         if columns.CONTENT not in item.vectors:
             raise RequestError(f"the item {item_id!r} has neither text nor photo", "name an item that has content")
         asked = asked.hiding([row])
-        hits = self.generation.index.search(
-            columns.CONTENT, item.vectors[columns.CONTENT], k, exclude=asked.hidden, where=asked.where
-        )
-        items = [_recommend(rank, hit, hit.score, {"content": hit.score}) for rank, hit in enumerate(hits, 1)]
+        best = index.top(columns.CONTENT, item.vectors[columns.CONTENT], k, exclude=asked.hidden, where=asked.where)
+        stored = index.fetch([row for row, _ in best])
+        items = [
+            _recommend(rank, item, score, {"content": score})
+            for rank, (item, (_, score)) in enumerate(zip(stored, best, strict=True), 1)
+        ]
         return self._answer(None, k, columns.CONTENT, items, asked, {"search": time.perf_counter() - began})
 
-    def rank(
-        self,
-        vector: Vector,
-        sparse: SparseVector,
-        k: int,
-        *,
-        hidden: Collection[int] = (),
-        where: Expression | None = None,
-    ) -> list[Recommendation]:
-        """The best items for a user's vectors, newcomers in their places.
+    @cached_property
+    def ranker(self) -> "Ranker":
+        """What ranks the generation's items; importing it takes NumPy."""
+        from molar_retrieval.ranking.ranker import Ranker
 
-        Args:
-            vector: Dense, as the generation's users have it.
-            sparse: Beside it.
-            k: How many items.
-            hidden: Rows that must not come.
-            where: Condition on the items' attributes, applied inside the search.
+        return Ranker(self.generation.index, self.generation.table, self.generation.slots)
+
+    @cached_property
+    def rules(self) -> "Rules | None":
+        """The shop's rules.
+
+        Raises:
+            SettingsError: If the file is wrong.
         """
-        known, newcomers = self._search(vector, sparse, max(k, TOP), hidden, where)
-        placed = merge([hit.score for hit in known], [hit.score for hit in newcomers], self.generation.slots)[:k]
-        items = []
-        for rank, (newcomer, place, score, lift) in enumerate(placed, 1):
-            hit = (newcomers if newcomer else known)[place]
-            parts = self._parts(vector, sparse, hit) | ({"newcomer": lift} if newcomer else {})
-            items.append(_recommend(rank, hit, score, parts))
-        return items
+        if self._rules_file is None:
+            return None
+        from molar_retrieval.ranking.rules import Rules
+
+        return Rules.load(self._rules_file, self._fields, {})
+
+    @property
+    def _fields(self) -> dict[str, str]:
+        return {columns.ITEM_ID: "keyword", **self.generation.index.spec.fields}
 
     def _aligned(
-        self,
-        user_id: str | None,
-        vector: Vector,
-        sparse: SparseVector,
-        k: int,
-        asked: "_Asked",
-        seconds: dict[str, float],
+        self, user_id: str | None, asker: "Asker", k: int, asked: "_Asked", options: Options, seconds: dict[str, float]
     ) -> Answer:
-        began = time.perf_counter()
-        items = self.rank(vector, sparse, k, hidden=asked.hidden, where=asked.where)
-        seconds = seconds | {"search": time.perf_counter() - began}
-        return self._answer(user_id, k, columns.ALIGNED, items, asked, seconds)
+        from molar_retrieval.ranking.ranker import Wishes
 
-    def _asked(
-        self, where: Expression | str | None, exclude: Collection[str], only: Collection[str] | None
-    ) -> "_Asked":
+        began = time.perf_counter()
+        calibrate = options.get("calibrate")
+        if calibrate is not None and calibrate not in self._fields:
+            close = nearest(calibrate, self._fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(self._fields))}"
+            raise RequestError(f"the catalogue has no field {calibrate!r}", hint)
+        wishes = Wishes(
+            where=asked.where,
+            hidden=asked.hidden,
+            diversity=options.get("diversity", 0.0),
+            calibrate=calibrate,
+            calibration=options.get("calibration", 0.5),
+            rules=asked.rules,
+        )
+        listing = self.ranker.rank(asker, k, wishes)
+        items = [
+            _recommend(rank, p.item, p.score, p.parts, p.by_score, ", ".join(p.causes) or None)
+            for rank, p in enumerate(listing.places, 1)
+        ]
+        seconds = seconds | {"search": time.perf_counter() - began}
+        return self._answer(user_id, k, columns.ALIGNED, items, asked, seconds, listing.notes)
+
+    def _asked(self, limits: Limits) -> "_Asked":
+        where = limits.get("where")
         if isinstance(where, str):
             from molar_retrieval.filter_language import parse  # loads a parser, which most queries do without
 
-            where = parse(where, {columns.ITEM_ID: "keyword", **self.generation.index.spec.fields})
+            where = parse(where, self._fields)
+        only = limits.get("only")
         if only is not None:
             self._rows(list(only))
-            named = OneOf(columns.ITEM_ID, tuple(only))
-            where = named if where is None else And((where, named))
-        rows = self.generation.index.rows(list(exclude)) if exclude else []
-        return _Asked(where, frozenset(row for row in rows if row is not None))
+            where = _both(where, OneOf(columns.ITEM_ID, tuple(only)))
+        return _Asked(where, self._known_rows(limits.get("exclude", ())))
 
-    def _search(
-        self, vector: Vector, sparse: SparseVector, k: int, hidden: Collection[int], where: Expression | None
-    ) -> tuple[list[Hit], list[Hit]]:
-        """The best known items and the best newcomers."""
-        index, sums = self.generation.index, columns.PARTNERS in self.generation.spec.sparse
-        known = index.search(
-            columns.ALIGNED,
-            vector,
-            k,
-            plus={columns.PARTNERS: sparse} if sums else None,
-            exclude=hidden,
-            where=where,
-            vectors=[columns.ALIGNED, columns.PARTNERS] if sums else [columns.ALIGNED],
-        )
-        if not self.generation.newcomers:
-            return known, []
-        name = columns.NEWCOMERS
-        return known, index.search(name, vector, k, exclude=hidden, where=where, vectors=[name])
+    def _ruled(self, asked: "_Asked", options: Options) -> "_Asked":
+        """With the limits of the shop's rules."""
+        if self._rules_file is None or not options.get("rules", True):
+            return asked
+        from molar_retrieval.ranking.rules import limits
 
-    def _parts(self, vector: Vector, sparse: SparseVector, hit: Hit) -> dict[str, float]:
-        (dense,) = hit.vectors.values()
-        partners = hit.sparse.get(columns.PARTNERS, NOTHING)
-        return split_score(vector, dense, self.generation.parts, sparse, partners, self.generation.sparse_parts)
+        assert self.rules is not None
+        active = self.rules.for_user({})
+        found = limits(active)
+        where = asked.where if found.where is None else _both(asked.where, found.where)
+        return _Asked(where, asked.hidden | self._known_rows(found.banned), tuple(active))
+
+    def _known_rows(self, item_ids: Collection[str]) -> frozenset[int]:
+        rows = self.generation.index.rows(list(item_ids)) if item_ids else []
+        return frozenset(row for row in rows if row is not None)
 
     def _popular(self, user_id: str, k: int, asked: "_Asked", began: float) -> Answer:
         from molar_retrieval.expressions import matches
 
         popular = self.generation.popular
-        hits = self.generation.index.fetch([row for row, _ in popular])
+        stored = self.generation.index.fetch([row for row, _ in popular])
         counts = dict(popular)
         chosen = [
-            hit
-            for hit in hits
-            if hit.row not in asked.hidden
-            and (asked.where is None or matches(asked.where, {columns.ITEM_ID: hit.item_id, **hit.payload}))
+            item
+            for item in stored
+            if item.row not in asked.hidden
+            and (asked.where is None or matches(asked.where, {columns.ITEM_ID: item.item_id, **item.payload}))
         ][:k]
         items = [
-            _recommend(rank, hit, float(counts[hit.row]), {"popularity": float(counts[hit.row])})
-            for rank, hit in enumerate(chosen, 1)
+            _recommend(rank, item, float(counts[item.row]), {"popularity": float(counts[item.row])})
+            for rank, item in enumerate(chosen, 1)
         ]
         return self._answer(user_id, k, "popularity", items, asked, {"search": time.perf_counter() - began})
 
@@ -266,19 +297,21 @@ class Recommender:
         items: Sequence[Recommendation],
         asked: "_Asked",
         seconds: dict[str, float],
+        notes: Sequence[str] = (),
     ) -> Answer:
         shortfall = None
         if len(items) < k:
             total = len(self.generation.index)
             reasons = [f"{len(asked.hidden):,} are hidden"] if asked.hidden else []
             others = "others" if items else "all others"
-            reasons += [f"the filter leaves out {others}"] if asked.where is not None else []
+            limit = "the rules leave out" if asked.rules else "the filter leaves out"
+            reasons += [f"{limit} {others}"] if asked.where is not None or asked.rules else []
             reasons += ["only the most popular are kept for a fallback"] if basis == "popularity" else []
             shortfall = f"{len(items)} of {k} items: the catalogue has {total:,}"
             shortfall += "".join(f", {reason}" for reason in reasons)
         milliseconds = {name: round(1000 * value, 3) for name, value in seconds.items()}
         milliseconds["total"] = round(sum(milliseconds.values()), 3)
-        return Answer(user_id, k, self.generation.name, basis, items, shortfall, milliseconds)
+        return Answer(user_id, k, self.generation.name, basis, items, shortfall, notes, milliseconds)
 
     def _no_history(self, user_id: str) -> RequestError:
         remedy = "--fallback popular answers for people without history, --items for a session"
@@ -295,19 +328,19 @@ class Recommender:
 
     def _nearest_items(self, item_id: str) -> str:
         from molar_retrieval.catalog import Catalogue
-        from molar_retrieval.errors import nearest
 
         folder = self.workspace["catalogue"].current
         known: IdMap | None = None if folder is None else Catalogue.open(folder).ids
         close = nearest(item_id, known.array.to_pylist()) if known is not None else []
         return f"did you mean {', '.join(map(repr, close))}?" if close else "name an item of the catalogue"
 
-    def _encode(self, rows: Sequence[int]) -> tuple[list[float], SparseVector]:
+    def _encode(self, rows: Sequence[int]) -> "Asker":
         import numpy as np
 
         from molar_indexes.sparse import sparse_rows
         from molar_retrieval.alignment.model import session_log
         from molar_retrieval.alignment.store import open_model
+        from molar_retrieval.ranking.ranker import Asker
 
         if self._encoder is None:
             folder, manifest = self.workspace["alignment"].require()
@@ -321,25 +354,43 @@ class Recommender:
             self._encoder = open_model(folder)
         vectors = self._encoder.users(session_log(rows, len(self.generation.index)), np.zeros(1, np.int64))
         (sparse,) = sparse_rows(vectors.sparse)
-        return vectors.dense[0].tolist(), sparse
+        return Asker(vectors.dense[0].tolist(), sparse, rows)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Which items may come: those that fulfil ``where`` and are not among the hidden rows."""
+    """Which items may come: those that fulfil ``where`` and are not among the hidden rows; and the rules that hold."""
 
     where: Expression | None
     hidden: frozenset[int]
+    rules: "tuple[Active, ...]" = ()
 
     def hiding(self, rows: Collection[int]) -> "_Asked":
-        return _Asked(self.where, self.hidden.union(rows))
+        return _Asked(self.where, self.hidden.union(rows), self.rules)
 
 
-def _check(k: int) -> None:
+def _both(left: Expression | None, right: Expression) -> Expression:
+    return right if left is None else And((left, right))
+
+
+def _check(k: int, options: Options) -> None:
     if k < 1:
         raise RequestError(f"k = {k} asks for nothing", "ask for at least one item, for example -k 10")
+    for name, value in (("diversity", options.get("diversity", 0.0)), ("calibration", options.get("calibration", 0.5))):
+        if not 0 <= value <= 1:
+            raise RequestError(f"{name} = {value} is not between 0 and 1", "0 leaves the order as it is")
+    unknown = set(options) - Options.__optional_keys__
+    if unknown:
+        raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
 
 
-def _recommend(rank: int, hit: Hit, score: float, parts: dict[str, float]) -> Recommendation:
-    title: Any = hit.payload.get(columns.TITLE)
-    return Recommendation(rank, hit.item_id, title, score, parts, (), hit.payload)
+def _recommend(
+    rank: int,
+    item: StoredItem,
+    score: float,
+    parts: Mapping[str, float],
+    by_score: int | None = None,
+    rule: str | None = None,
+) -> Recommendation:
+    title: Any = item.payload.get(columns.TITLE)
+    return Recommendation(rank, item.item_id, title, score, parts, by_score or rank, rule, (), item.payload)

@@ -40,15 +40,23 @@ def check_name(name: str, known: Sequence[str]) -> None:
         )
 
 
-def checked_query(spec: IndexSpec, name: str, query: Vector, k: int) -> Sequence[float]:
-    """The query as a plain sequence of finite numbers that fit float32.
+def checked_query(spec: IndexSpec, name: str, query: Vector | SparseVector, k: int) -> Sequence[float] | SparseVector:
+    """The query as plain finite numbers that fit float32; a sparse one loses its zeros.
 
     Raises:
-        RequestError: On an unknown name, a wrong dimension, a number that is not finite, or k < 1.
+        RequestError: On an unknown name, a query of the other kind or a wrong dimension, dimensions that do not ascend,
+            a number that is not finite, or k < 1.
     """
-    check_name(name, list(spec.dims))
+    check_name(name, [*spec.dims, *spec.sparse])
     if k < 1:
         raise RequestError(f"k is {k}", "ask for at least one item")
+    if isinstance(query, SparseVector) != (name in spec.sparse):
+        kinds = ("dense", "sparse") if isinstance(query, SparseVector) else ("sparse", "dense")
+        raise RequestError(f"the vector {name!r} is {kinds[0]} and the query {kinds[1]}", "search another vector")
+    return _checked_sparse(name, query) if isinstance(query, SparseVector) else _checked_dense(spec, name, query)
+
+
+def _checked_dense(spec: IndexSpec, name: str, query: Vector) -> Sequence[float]:
     values = query if isinstance(query, list | tuple | array) else [float(x) for x in query]
     if len(values) != spec.dims[name]:
         raise RequestError(
@@ -60,22 +68,12 @@ def checked_query(spec: IndexSpec, name: str, query: Vector, k: int) -> Sequence
     return values
 
 
-def checked_plus(spec: IndexSpec, plus: Mapping[str, SparseVector] | None) -> dict[str, SparseVector]:
-    """The sparse queries as plain lists without zeros; those that have nothing else are left out.
-
-    Raises:
-        RequestError: On an unknown name, dimensions that do not ascend, or a number that is not finite.
-    """
-    ready: dict[str, SparseVector] = {}
-    for name, vector in (plus or {}).items():
-        check_name(name, spec.sparse)
-        indices, values = _plain(vector.indices), _plain(vector.values)
-        if problem := sparse_problem(indices, values):
-            raise RequestError(f"the sparse query for {name!r} {problem}", "check what the vector was made from")
-        kept = [(i, v) for i, v in zip(indices, values, strict=True) if v]
-        if kept:
-            ready[name] = SparseVector([i for i, _ in kept], [v for _, v in kept])
-    return ready
+def _checked_sparse(name: str, query: SparseVector) -> SparseVector:
+    indices, values = _plain(query.indices), _plain(query.values)
+    if problem := sparse_problem(indices, values):
+        raise RequestError(f"the sparse query for {name!r} {problem}", "check what the vector was made from")
+    kept = [(i, v) for i, v in zip(indices, values, strict=True) if v]
+    return SparseVector([i for i, _ in kept], [v for _, v in kept])
 
 
 def _plain(numbers: Any) -> list[Any]:

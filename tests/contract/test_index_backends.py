@@ -91,10 +91,10 @@ def assert_agree(
     seed: int = 0,
 ) -> None:
     vector = query(name, seed)
-    hits = index.search(name, vector, k, exclude=hidden or set(), where=where)
+    hits = index.top(name, vector, k, exclude=hidden or set(), where=where)
     wanted = expected(items, name, vector, k, hidden or set(), where)
-    assert [hit.row for hit in hits] == [row for row, _ in wanted]
-    assert [hit.score for hit in hits] == pytest.approx([score for _, score in wanted], abs=1e-5)
+    assert [row for row, _ in hits] == [row for row, _ in wanted]
+    assert [score for _, score in hits] == pytest.approx([score for _, score in wanted], abs=1e-5)
 
 
 def test_length_and_spec(index: Index) -> None:
@@ -117,9 +117,9 @@ def test_excluded_rows_never_come_back(index: Index, items: list[IndexItem], hid
 
 def test_exclude_takes_any_iterable_and_unknown_rows(index: Index, items: list[IndexItem]) -> None:
     vector = query("aligned")
-    plain = [h.row for h in index.search("aligned", vector, 5, exclude={1, 2})]
-    assert [h.row for h in index.search("aligned", vector, 5, exclude=iter([1, 2, 2, -1, 10**7]))] == plain
-    assert [h.row for h in index.search("aligned", vector, 5, exclude=array("i", [2, 1]))] == plain
+    plain = [row for row, _ in index.top("aligned", vector, 5, exclude={1, 2})]
+    assert [row for row, _ in index.top("aligned", vector, 5, exclude=iter([1, 2, 2, -1, 10**7]))] == plain
+    assert [row for row, _ in index.top("aligned", vector, 5, exclude=array("i", [2, 1]))] == plain
 
 
 CONDITIONS = [
@@ -171,8 +171,8 @@ def test_conditions(index: Index, items: list[IndexItem], where: Expression) -> 
 
 
 def test_conditions_on_the_id(index: Index, items: list[IndexItem]) -> None:
-    hits = index.search("aligned", query("aligned"), 5, where=OneOf("item_id", ("007", "🧦", "nobody")))
-    assert {h.item_id for h in hits} == {"007", "🧦"}
+    hits = index.top("aligned", query("aligned"), 5, where=OneOf("item_id", ("007", "🧦", "nobody")))
+    assert {item.item_id for item in index.fetch([row for row, _ in hits])} == {"007", "🧦"}
 
 
 def test_field_names_of_any_kind(build: Build) -> None:
@@ -186,11 +186,11 @@ def test_field_names_of_any_kind(build: Build) -> None:
     ]
     index = build(IndexSpec({"v": 2}, fields), items)
     for name in names:
-        hits = index.search("v", [1.0, 1.0], 100, where=Equals(name, f"{name}1"))
-        assert sorted(h.row for h in hits) == [r for r in range(len(names)) if r % 2], name
+        hits = index.top("v", [1.0, 1.0], 100, where=Equals(name, f"{name}1"))
+        assert sorted(row for row, _ in hits) == [r for r in range(len(names)) if r % 2], name
     for row, name in enumerate(names):
-        hits = index.search("v", [1.0, 1.0], 100, where=Equals(f"b{name}", True))
-        assert [h.row for h in hits] == [row]
+        hits = index.top("v", [1.0, 1.0], 100, where=Equals(f"b{name}", True))
+        assert [found for found, _ in hits] == [row]
     assert index.fetch([3])[0].payload == items[3].payload
 
 
@@ -209,18 +209,18 @@ def test_payload_comes_back_as_it_was(build: Build) -> None:
     }  # fmt: skip
     dropped = {"none": None, "nan": math.nan, "inf": math.inf}
     index = build(IndexSpec({"v": 1}), [IndexItem(0, "x", {"v": [1.0]}, given | dropped | {"holes": ["a", None]})])
-    for hit in (index.fetch([0])[0], index.search("v", [1.0], 1)[0]):
-        assert hit.payload == given | {"holes": ["a"]}
-        for key, value in given.items():
-            assert type(hit.payload[key]) is type(value), key
-        assert [type(x) for x in hit.payload["mixed"]] == [int, str, float, bool]
+    (item,) = index.fetch([0])
+    assert item.payload == given | {"holes": ["a"]}
+    for key, value in given.items():
+        assert type(item.payload[key]) is type(value), key
+    assert [type(x) for x in item.payload["mixed"]] == [int, str, float, bool]
 
 
 def test_vectors_are_returned_on_request(index: Index, items: list[IndexItem]) -> None:
-    for hit in index.search("aligned", query("aligned"), 30, vectors=["content", "cf"]):
-        stored = {n: v for n, v in items[hit.row].vectors.items() if n in ("content", "cf")}
-        assert {n: list(v) for n, v in hit.vectors.items()} == stored
-    assert index.search("aligned", query("aligned"), 1)[0].vectors == {}
+    for item in index.fetch(range(30), vectors=["content", "cf"]):
+        stored = {n: v for n, v in items[item.row].vectors.items() if n in ("content", "cf")}
+        assert {n: list(v) for n, v in item.vectors.items()} == stored
+    assert index.fetch([0])[0].vectors == {}
 
 
 def test_fetch_keeps_order_and_leaves_unknown_rows_out(index: Index, items: list[IndexItem]) -> None:
@@ -228,7 +228,6 @@ def test_fetch_keeps_order_and_leaves_unknown_rows_out(index: Index, items: list
     hits = index.fetch(rows, vectors=["aligned"])
     assert [h.row for h in hits] == [250, 3, 3, 0, 17]
     assert [h.item_id for h in hits] == [items[r].item_id for r in (250, 3, 3, 0, 17)]
-    assert all(h.score == 0 for h in hits)
     assert list(hits[0].vectors["aligned"]) == items[250].vectors["aligned"]
     assert hits[-1].vectors == {}
     assert index.fetch([]) == []
@@ -245,8 +244,8 @@ def test_rows_of_ids(index: Index) -> None:
 )
 def test_queries_of_any_kind(index: Index, kind: Callable[[list[float]], object]) -> None:
     vector = query("aligned")
-    wanted = [h.row for h in index.search("aligned", vector, 10)]
-    assert [h.row for h in index.search("aligned", kind(vector), 10)] == wanted  # type: ignore[arg-type]
+    wanted = [row for row, _ in index.top("aligned", vector, 10)]
+    assert [row for row, _ in index.top("aligned", kind(vector), 10)] == wanted  # type: ignore[arg-type]
 
 
 def test_equal_scores_come_by_row(build: Build) -> None:
@@ -255,17 +254,15 @@ def test_equal_scores_come_by_row(build: Build) -> None:
     best = [r for r in range(200) if r % 3 == 0]
     rest = [r for r in range(200) if r % 3]
     for k in (1, 5, 66, 67, 68, 100, 200, 300):
-        assert [h.row for h in index.search("v", [1.0, 0.0], k)] == (best + rest)[:k]
-    hits = index.search("v", [1.0, 0.0], 4, exclude=[0, 6], where=Equals("odd", 0), vectors=["v"])
-    assert [h.row for h in hits] == [12, 18, 24, 30]
-    assert hits[0].payload == {"odd": 0}
-    assert list(hits[0].vectors["v"]) == [2.0, 1.0]
+        assert [row for row, _ in index.top("v", [1.0, 0.0], k)] == (best + rest)[:k]
+    hits = index.top("v", [1.0, 0.0], 4, exclude=[0, 6], where=Equals("odd", 0))
+    assert hits == [(12, 2.0), (18, 2.0), (24, 2.0), (30, 2.0)]
 
 
 def test_the_zero_query_answers_by_row(index: Index, items: list[IndexItem]) -> None:
-    hits = index.search("content", [0.0] * DIMS["content"], 6, exclude=[1], where=Not(Equals("new", True)))
+    hits = index.top("content", [0.0] * DIMS["content"], 6, exclude=[1], where=Not(Equals("new", True)))
     wanted = [i.row for i in items if "content" in i.vectors and i.row != 1 and i.row % 3][:6]
-    assert [(h.row, h.score) for h in hits] == [(row, 0.0) for row in wanted]
+    assert hits == [(row, 0.0) for row in wanted]
 
 
 @pytest.mark.parametrize(
@@ -283,13 +280,11 @@ def test_the_zero_query_answers_by_row(index: Index, items: list[IndexItem]) -> 
 )
 def test_requests_that_cannot_be_answered(index: Index, name: str, vector: list[float], k: int, word: str) -> None:
     with pytest.raises(RequestError) as error:
-        index.search(name, vector, k)
+        index.top(name, vector, k)
     assert word in f"{error.value.message} {error.value.hint}"
 
 
 def test_unknown_vectors_cannot_be_returned(index: Index) -> None:
-    with pytest.raises(RequestError):
-        index.search("aligned", query("aligned"), 1, vectors=["nope"])
     with pytest.raises(RequestError):
         index.fetch([0], vectors=["nope"])
 
@@ -319,8 +314,8 @@ def test_items_that_do_not_fit_are_refused(backend: str, tmp_path: Path, item: I
 def test_an_empty_index(build: Build) -> None:
     index = build(SPEC, [])
     assert len(index) == 0
-    assert index.search("aligned", query("aligned"), 5, where=Equals("new", True)) == []
-    assert index.search("aligned", [0.0] * 16, 5) == []
+    assert index.top("aligned", query("aligned"), 5, where=Equals("new", True)) == []
+    assert index.top("aligned", [0.0] * 16, 5) == []
     assert index.fetch([0]) == []
     assert index.rows(["x"]) == [None]
 
@@ -328,7 +323,7 @@ def test_an_empty_index(build: Build) -> None:
 def test_rows_may_have_gaps(build: Build) -> None:
     items = [IndexItem(row, f"i{row}", {"v": [float(row), 1.0]}, {}) for row in (3, 10, 11, 500_000)]
     index = build(IndexSpec({"v": 2}), items)
-    assert [h.row for h in index.search("v", [1.0, 0.0], 9, exclude=[11])] == [500_000, 10, 3]
+    assert [row for row, _ in index.top("v", [1.0, 0.0], 9, exclude=[11])] == [500_000, 10, 3]
     assert index.fetch([10])[0].item_id == "i10"
 
 
@@ -343,18 +338,18 @@ def test_numpy_vectors_and_several_batches(build: Build) -> None:
         scores = matrix.astype(np.float64) @ vector.astype(np.float32).astype(np.float64)
         scores[list(hidden)] = -np.inf
         wanted = np.argsort(-scores)[:50]
-        hits = index.search("v", vector.tolist(), 50, exclude=hidden)
-        assert [h.row for h in hits] == wanted.tolist()
-        assert [h.score for h in hits] == pytest.approx(scores[wanted], abs=1e-5)
+        hits = index.top("v", vector.tolist(), 50, exclude=hidden)
+        assert [row for row, _ in hits] == wanted.tolist()
+        assert [score for _, score in hits] == pytest.approx(scores[wanted], abs=1e-5)
 
 
 def test_threads_may_share_an_index(index: Index, items: list[IndexItem]) -> None:
-    wanted = {seed: [h.row for h in index.search("aligned", query("aligned", seed), 10)] for seed in range(8)}
+    wanted = {seed: [row for row, _ in index.top("aligned", query("aligned", seed), 10)] for seed in range(8)}
     wrong: list[int] = []
 
     def ask(seed: int) -> None:
         for _ in range(30):
-            if [h.row for h in index.search("aligned", query("aligned", seed), 10)] != wanted[seed]:
+            if [row for row, _ in index.top("aligned", query("aligned", seed), 10)] != wanted[seed]:
                 wrong.append(seed)
 
     threads = [threading.Thread(target=ask, args=(seed,)) for seed in wanted]

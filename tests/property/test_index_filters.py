@@ -96,5 +96,5 @@ def test_like_brute_force(
         for item in items
         if item.vectors and item.row not in hidden and (where is None or matches(where, item.payload))
     ]
-    hits = index.search("v", query, k, exclude=hidden, where=where)
-    assert [(-hit.score, hit.row) for hit in hits] == sorted(scored)[:k]
+    hits = index.top("v", query, k, exclude=hidden, where=where)
+    assert [(-score, row) for row, score in hits] == sorted(scored)[:k]

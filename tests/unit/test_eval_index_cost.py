@@ -14,7 +14,8 @@ from molar_eval.models.molar import MolarScorer
 from molar_indexes.what_if import Variation
 from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
 from molar_retrieval.config import IndexSettings
-from molar_retrieval.ranking.answer import Recommendation
+from molar_retrieval.index import StoredItem
+from molar_retrieval.ranking.ranker import Listing, Placed
 
 K, DIM, LIFT = 5, 12, 1.5
 RANDOM = np.random.default_rng(0)
@@ -54,6 +55,7 @@ class Served:
 
     def __init__(self, workspace, generation):
         self.generation = generation
+        self.ranker = self
 
     def __enter__(self):
         return self
@@ -61,15 +63,17 @@ class Served:
     def __exit__(self, *_):
         pass
 
-    def rank(self, dense, sparse, k, hidden):
+    def rank(self, asker, k, wishes):
+        sparse = asker.sparse
+
         def score(item):
-            found = sum(u * v for u, v in zip(dense, DENSE[item].tolist(), strict=True)) + LIFT * bool(NEW[item])
+            found = sum(u * v for u, v in zip(asker.vector, DENSE[item].tolist(), strict=True)) + LIFT * bool(NEW[item])
             if self.sparse_counts:
                 found += sum(PARTNERS[item, n] * v for n, v in zip(sparse.indices, sparse.values, strict=True))
             return found
 
-        best = sorted(set(range(N_ITEMS)) - set(hidden), key=lambda item: (-score(item), item))[:k]
-        return [Recommendation(n, f"i{item}", None, score(item), {}) for n, item in enumerate(best, 1)]
+        best = sorted(set(range(N_ITEMS)) - wishes.hidden, key=lambda item: (-score(item), item))[:k]
+        return Listing([Placed(StoredItem(item, f"i{item}", {}), score(item), {}, n) for n, item in enumerate(best, 1)])
 
 
 @pytest.fixture

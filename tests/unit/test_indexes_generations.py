@@ -67,9 +67,12 @@ def ask(generation: Generation) -> tuple[int, int]:
     """The mark of an answer, from its payload and from its score."""
     user = generation.users.get("user 7")
     assert user is not None
-    hits = generation.index.search("aligned", [1.0, 0.0, 0.0, 0.0], 5, exclude=user.history)
-    assert not {h.row for h in hits} & set(user.history)
-    marks = {(h.payload["mark"], int(h.score)) for h in hits} | {(int(user.vector[3]), int(user.vector[3]))}
+    hits = generation.index.top("aligned", [1.0, 0.0, 0.0, 0.0], 5, exclude=user.history)
+    assert not {row for row, _ in hits} & set(user.history)
+    stored = generation.index.fetch([row for row, _ in hits])
+    marks = {(item.payload["mark"], int(score)) for item, (_, score) in zip(stored, hits, strict=True)} | {
+        (int(user.vector[3]), int(user.vector[3]))
+    }
     assert len(marks) == 1, marks
     return marks.pop()
 
@@ -223,8 +226,8 @@ def test_verification_notices_wrong_counts_and_users(workspace: Workspace) -> No
 def test_verification_notices_damaged_sparse_vectors(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     damaged = SparseVector([2, 1], [1.0, 1.0])
     with release(workspace, 1, "exact") as generation:
-        hit, some = ExactIndex._hit, [replace(user, sparse=damaged) for user in users(1)]
-        monkeypatch.setattr(ExactIndex, "_hit", lambda *a: replace(hit(*a), sparse={"partners": damaged}))
+        stored, some = ExactIndex._stored, [replace(user, sparse=damaged) for user in users(1)]
+        monkeypatch.setattr(ExactIndex, "_stored", lambda *a: replace(stored(*a), sparse={"partners": damaged}))
         monkeypatch.setattr(UserStore, "batches", lambda *_: iter([some]))
         problems = verify(generation)
     assert "the sparse vector 'partners' of item 'item 5' is damaged" in problems
@@ -272,13 +275,13 @@ def test_the_proof_notices_wrong_sparse_vectors(
             "molar_indexes.users._sparse", lambda user: (array("i", [3]).tobytes(), array("f", [1]).tobytes())
         )
     else:
-        hit = ExactIndex._hit if what == "items" else ExactIndex._sparse_scores
+        right = ExactIndex._stored if what == "items" else ExactIndex._sparse_scores
 
         def wrong(self: ExactIndex, *arguments: Any) -> Any:
-            found = hit(self, *arguments)
-            return replace(found, sparse={}) if what == "items" else 2 * found
+            found = right(self, *arguments)
+            return replace(found, sparse={}) if what == "items" else (2 * found[0], found[1])
 
-        monkeypatch.setattr(ExactIndex, hit.__name__, wrong)
+        monkeypatch.setattr(ExactIndex, right.__name__, wrong)
     with pytest.raises(BackendError, match="give back"):
         release(workspace, 1, "exact")
 
@@ -303,7 +306,7 @@ def test_a_manifest_without_newcomers_and_partners_can_be_read(workspace: Worksp
         found = opened.users.get("user 7")
         assert found is not None
         assert found.sparse == SparseVector((), ())
-        assert len(opened.index.search("aligned", found.vector, 5)) == 5
+        assert len(opened.index.top("aligned", found.vector, 5)) == 5
 
 
 def test_an_empty_generation(workspace: Workspace) -> None:
@@ -404,8 +407,7 @@ def test_opening_is_light(workspace: Workspace) -> None:
         from molar_retrieval.workspace import Workspace
         with open_generation(Workspace.open(Path(sys.argv[1]))) as generation:
             user = generation.users.get("user 7")
-            plus = {"partners": user.sparse}
-            assert generation.index.search("aligned", user.vector, 5, exclude=user.history, plus=plus)
+            assert generation.index.top("aligned", user.vector, 5, exclude=user.history)
         heavy = {"numpy", "torch", "pyarrow", "pydantic", "qdrant_client"} & set(sys.modules)
         assert not heavy, heavy
     """

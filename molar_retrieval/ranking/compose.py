@@ -1,0 +1,228 @@
+"""The list that is shown, chosen place by place from ranked candidates: diversity, calibration, caps, quotas and pins.
+
+At each place the best candidate that is still allowed is taken, where *best* weighs relevance against the likeness to
+what stands above (maximal marginal relevance, Carbonell and Goldstein 1998, doi:10.1145/290941.291025) and against how
+far the list's mix of attribute values departs from that of the user's history (calibration, Steck 2018,
+doi:10.1145/3240323.3240372). Without any of these the list is the candidates in their order.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating]
+Mask = npt.NDArray[np.bool_]
+DIVERSITY = "diversity"
+CALIBRATION = "calibration"
+_SMOOTHING = 0.01
+"""Share of the history's mix in that of a list, so that a value the list lacks does not make the divergence infinite
+(Steck 2018)."""
+
+
+@dataclass(frozen=True)
+class Cap:
+    """At most so many items of a value.
+
+    Attributes:
+        name: As an answer tells it.
+        values: The values of each candidate; of none it may have any number.
+        most: How many items of the list may share a value.
+    """
+
+    name: str
+    values: Sequence[Sequence[str]]
+    most: int
+
+
+@dataclass(frozen=True, eq=False)
+class Quota:
+    """At least so many items of a kind.
+
+    Attributes:
+        name: As an answer tells it.
+        fulfils: Whether a candidate is of the kind, shape (C,).
+        least: How many of the list are.
+    """
+
+    name: str
+    fulfils: Mask
+    least: int
+
+
+@dataclass(frozen=True, eq=False)
+class Mix:
+    """How much of the history each value makes up, and which candidates have it.
+
+    Attributes:
+        target: Shares in the history, shape (V,), adding up to 1.
+        members: Each candidate's own shares, shape (C, V), rows adding up to 1 or, of values the history does not
+            know, less.
+    """
+
+    target: Floats
+    members: Floats
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the list has to look like.
+
+    Attributes:
+        diversity: Weight of unlikeness, 0 to 1.
+        calibration: Weight of the history's mix, 0 to 1; needs ``mix``.
+        mix: What calibration aims at.
+        caps: All of them hold.
+        quotas: Each is met if the candidates and the caps allow.
+        pins: Candidate by place, places from 0; pinned items count for caps and quotas but ignore them.
+        pin_names: What an answer tells of each pin, by place.
+    """
+
+    diversity: float = 0.0
+    calibration: float = 0.0
+    mix: Mix | None = None
+    caps: Sequence[Cap] = ()
+    quotas: Sequence[Quota] = ()
+    pins: Mapping[int, int] = field(default_factory=dict)
+    pin_names: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def trivial(self) -> bool:
+        """Whether the list is the candidates in their order."""
+        return not (self.diversity or self.calibration or self.caps or self.quotas or self.pins)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What stands at one place.
+
+    Attributes:
+        candidate: Its number.
+        causes: Names of what put it before candidates of higher relevance: rules, ``diversity`` or ``calibration``.
+    """
+
+    candidate: int
+    causes: tuple[str, ...] = ()
+
+
+def compose(relevance: Floats, k: int, plan: Plan, vectors: Floats | None = None) -> list[Choice]:
+    """Choose the list.
+
+    Args:
+        relevance: Scores of C candidates, best first, shape (C,).
+        k: How many places there are.
+        plan: What the list has to look like.
+        vectors: What the candidates look like, rows of length 1 or 0, shape (C, f); diversity needs it.
+
+    Returns:
+        At most ``k`` choices; fewer where the candidates run out or the caps leave none.
+    """
+    count = len(relevance)
+    if plan.trivial:
+        return [Choice(place) for place in range(min(k, count))]
+    state = _State(relevance, min(k, count), plan, vectors)
+    chosen: list[Choice] = []
+    while len(chosen) < k and (choice := state.next(len(chosen))) is not None:
+        chosen.append(choice)
+        state.take(choice.candidate)
+    return chosen
+
+
+class _State:
+    """What is chosen so far."""
+
+    def __init__(self, relevance: Floats, k: int, plan: Plan, vectors: Floats | None) -> None:
+        if plan.diversity and vectors is None:
+            raise ValueError("diversity needs the candidates' vectors")
+        self.plan, self.k, self.vectors = plan, k, vectors
+        low, high = (float(relevance[-1]), float(relevance[0])) if len(relevance) else (0.0, 0.0)
+        self.relevance = np.asarray((relevance - low) / max(high - low, 1e-12), np.float64)
+        self.free = np.ones(len(relevance), bool)
+        self.reserved = np.zeros(len(relevance), bool)
+        self.reserved[list(plan.pins.values())] = True
+        self.likeness = np.zeros(len(relevance))
+        self.counts: list[dict[str, int]] = [{} for _ in plan.caps]
+        self.met = [0] * len(plan.quotas)
+        self.shares = None if plan.mix is None else np.zeros(len(plan.mix.target))
+        self.taken = 0
+
+    def next(self, place: int) -> Choice | None:
+        """The choice for a place, counted from 0; None where nothing is left."""
+        pinned = self.plan.pins.get(place)
+        if pinned is not None:
+            name = self.plan.pin_names.get(place)
+            return Choice(pinned, (name,) if name else ())
+        open_ = self.free & ~self.reserved
+        capped = [self._exhausted(number) for number in range(len(self.plan.caps))]
+        allowed = open_.copy()
+        for full in capped:
+            allowed &= ~full
+        forced = self._forced(place, allowed)
+        if forced is not None:
+            allowed &= forced[1]
+        if not allowed.any():
+            return None
+        value, weights = self._values()
+        best = int(np.flatnonzero(allowed)[np.argmax(value[allowed])])
+        passed = np.flatnonzero(open_[:best])
+        causes = [cap.name for cap, full in zip(self.plan.caps, capped, strict=True) if full[passed].any()]
+        causes += forced[0] if forced is not None and (~forced[1][passed]).any() else ()
+        if (allowed[passed]).any():
+            causes += weights
+        return Choice(best, tuple(causes))
+
+    def take(self, candidate: int) -> None:
+        """Count a candidate as chosen."""
+        self.free[candidate] = False
+        self.taken += 1
+        if self.plan.diversity and self.vectors is not None:
+            self.likeness = np.maximum(self.likeness, self.vectors @ self.vectors[candidate])
+        for counts, cap in zip(self.counts, self.plan.caps, strict=True):
+            for value in cap.values[candidate]:
+                counts[value] = counts.get(value, 0) + 1
+        for number, quota in enumerate(self.plan.quotas):
+            self.met[number] += bool(quota.fulfils[candidate])
+        if self.shares is not None and self.plan.mix is not None:
+            self.shares = self.shares + self.plan.mix.members[candidate]
+
+    def _exhausted(self, number: int) -> Mask:
+        """Whether a cap forbids each candidate."""
+        cap = self.plan.caps[number]
+        full = {value for value, count in self.counts[number].items() if count >= cap.most}
+        if not full:
+            return np.zeros(len(self.free), bool)
+        return np.fromiter((any(v in full for v in values) for values in cap.values), bool, len(self.free))
+
+    def _forced(self, place: int, allowed: Mask) -> tuple[tuple[str, ...], Mask] | None:
+        """The quotas that need all places that are left, and who fulfils one of them."""
+        ahead = [candidate for pinned, candidate in self.plan.pins.items() if pinned > place]
+        needy: list[Quota] = []
+        places = self.k - place - len(ahead)
+        for quota, met in zip(self.plan.quotas, self.met, strict=True):
+            need = quota.least - met - int(quota.fulfils[ahead].sum())
+            if need > 0 and (quota.fulfils & allowed).any():
+                needy.append(quota)
+                places -= need
+        if not needy or places > 0:
+            return None
+        return tuple(quota.name for quota in needy), np.logical_or.reduce([quota.fulfils for quota in needy])
+
+    def _values(self) -> tuple[Floats, list[str]]:
+        """What each candidate is worth at this place, and the names of what counts beside relevance."""
+        plan, value, causes = self.plan, self.relevance, []
+        if plan.diversity:
+            value = (1 - plan.diversity) * value - plan.diversity * self.likeness
+            causes.append(DIVERSITY)
+        if plan.calibration and plan.mix is not None and self.shares is not None:
+            value = (1 - plan.calibration) * value - plan.calibration * self._divergence(plan.mix, self.shares)
+            causes.append(CALIBRATION)
+        return value, causes
+
+    def _divergence(self, mix: Mix, shares: Floats) -> Floats:
+        """The Kullback-Leibler divergence from the history's mix to the list's, with each candidate added."""
+        listed = (shares[None, :] + mix.members) / (self.taken + 1)
+        smooth = (1 - _SMOOTHING) * listed + _SMOOTHING * mix.target
+        ratio = np.log(np.maximum(mix.target, 1e-12) / np.maximum(smooth, 1e-12))
+        result: Floats = (mix.target * ratio).sum(axis=1)
+        return result

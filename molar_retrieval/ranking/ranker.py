@@ -1,0 +1,305 @@
+"""From a user's vectors to the list that is shown: candidates, rules that weigh, the composed list."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval import columns
+from molar_retrieval.expressions import And, Expression, matches
+from molar_retrieval.index import Index, SparseVector, StoredItem, Vector
+from molar_retrieval.ranking.candidates import Candidates, find, joined, scored
+from molar_retrieval.ranking.compose import Cap, Choice, Mix, Plan, Quota, compose
+from molar_retrieval.ranking.table import ItemTable
+
+if TYPE_CHECKING:
+    from molar_retrieval.ranking.rules import Active
+
+Array = npt.NDArray[Any]
+Rows = Sequence[int] | npt.NDArray[np.integer]
+POOL = 200
+"""Candidates that are looked at where something may change their order."""
+_PER_PLACE = 20
+"""Candidates for each place of a long list."""
+_GROWTH = 4
+_RECENT = 200
+"""So many of the last items of a history say what mix of attributes a user likes."""
+_DAY = 86_400
+RULES = "rules"
+"""The addend of a score that boosting, burying and freshness make."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asker:
+    """For whom a list is.
+
+    Attributes:
+        vector: Dense user vector.
+        sparse: The sparse one beside it.
+        history: Item rows, oldest first.
+    """
+
+    vector: Vector
+    sparse: SparseVector
+    history: Rows = ()
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a list should be like.
+
+    Attributes:
+        where: Condition on items, applied inside the search.
+        hidden: Rows that must not come.
+        diversity: Weight of unlikeness, 0 to 1.
+        calibrate: Field whose mix in the history the list should have, or None.
+        calibration: How much that counts, 0 to 1.
+        rules: Rules that hold for this user; the limits they set are in ``where`` and ``hidden`` already.
+    """
+
+    where: Expression | None = None
+    hidden: frozenset[int] = frozenset()
+    diversity: float = 0.0
+    calibrate: str | None = None
+    calibration: float = 0.5
+    rules: "Sequence[Active]" = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """One place of a list.
+
+    Attributes:
+        item: The item.
+        score: Sum of ``parts``.
+        parts: Addends of the score, by name.
+        by_score: Its place among the candidates by score alone, from 1.
+        causes: Names of the rules, ``diversity`` or ``calibration`` that put it before higher scores.
+    """
+
+    item: StoredItem
+    score: float
+    parts: Mapping[str, float]
+    by_score: int
+    causes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """A list and what could not be done.
+
+    Attributes:
+        places: Best first.
+        notes: A sentence for each rule that could not be kept.
+    """
+
+    places: Sequence[Placed]
+    notes: Sequence[str] = field(default_factory=list)
+
+
+class Ranker:
+    """Ranks the items of an index.
+
+    Args:
+        index: Finds candidates.
+        table: Of the same items.
+        slots: How many of the first ten places newcomers get.
+    """
+
+    def __init__(self, index: Index, table: ItemTable, slots: int) -> None:
+        self.index = index
+        self.table = table
+        self.slots = slots
+
+    def rank(self, asker: Asker, k: int, wishes: Wishes = Wishes()) -> Listing:
+        """The best ``k`` items that the wishes allow."""
+        shaping = wishes.diversity > 0 or wishes.calibrate is not None or any(_shapes(r) for r in wishes.rules)
+        if not shaping:
+            return self._plain(asker, k, wishes)
+        size = max(POOL, _PER_PLACE * k)
+        while True:
+            listing, exhausted = self._shaped(asker, k, wishes, size)
+            if len(listing.places) == k or exhausted:
+                return listing
+            size *= _GROWTH
+
+    def _plain(self, asker: Asker, k: int, wishes: Wishes) -> Listing:
+        found = self._find(asker, k, k, wishes.hidden, wishes.where)
+        items = self.index.fetch(found.rows.tolist())
+        places = np.arange(len(found))
+        return Listing([self._placed(found, n, item, places) for n, item in enumerate(items)])
+
+    def _shaped(self, asker: Asker, k: int, wishes: Wishes, size: int) -> tuple[Listing, bool]:
+        """The list from some candidates, and whether there are no others."""
+        found = self._find(asker, k, size, wishes.hidden, wishes.where)
+        exhausted = len(found) < size
+        found, pinned, notes = self._with_wanted(asker, k, wishes, found)
+        items = self.index.fetch(found.rows.tolist())
+        boosts = _boosts(wishes.rules, items, found.scores)
+        by_score = np.argsort(np.lexsort((found.rows, -found.scores)))
+        order = np.lexsort((by_score, -(found.scores + boosts.sum(axis=1))))
+        found, boosts, by_score = found.take(order), boosts[order], by_score[order]
+        items = [items[n] for n in order.tolist()]
+        places = {int(row): n for n, row in enumerate(found.rows)}
+        plan = self._plan(asker, wishes, items, {at: (places[row], name) for at, (row, name) in pinned.items()})
+        vectors = np.asarray(self.table.content[found.rows], np.float32) if wishes.diversity else None
+        choices = compose(found.scores + boosts.sum(axis=1), k, plan, vectors)
+        notes += _unmet(plan, choices)
+        titles = [active.rule.title for active in wishes.rules]
+        placed = []
+        for choice in choices:
+            own = boosts[choice.candidate]
+            causes = [titles[n] for n in np.flatnonzero(own)]
+            causes += [cause for cause in choice.causes if cause not in causes]
+            placed.append(self._placed(found, choice.candidate, items[choice.candidate], by_score, own.sum(), causes))
+        return Listing(placed, notes), exhausted
+
+    def _find(self, asker: Asker, k: int, size: int, hidden: Collection[int], where: Expression | None) -> Candidates:
+        return find(self.index, self.table, self.slots, asker.vector, asker.sparse, k, size, hidden=hidden, where=where)
+
+    def _with_wanted(
+        self, asker: Asker, k: int, wishes: Wishes, found: Candidates
+    ) -> tuple[Candidates, dict[int, tuple[int, str]], list[str]]:
+        """The candidates with those that rules want and that did not come by themselves; the pinned rows by place."""
+        extra: list[Candidates] = []
+        pinned: dict[int, tuple[int, str]] = {}
+        notes: list[str] = []
+        for active in wishes.rules:
+            if active.rule.action in ("boost", "at_least") and active.condition is not None:
+                both = active.condition if wishes.where is None else And((wishes.where, active.condition))
+                extra.append(self._find(asker, k, max(k, POOL // 4), wishes.hidden, both))
+            elif active.rule.pin is not None:
+                rows, problems = self._pins(active, wishes)
+                notes += problems
+                free = (place for place in range(active.rule.at - 1, k) if place not in pinned)
+                pinned |= {place: (row, active.rule.title) for place, row in zip(free, rows, strict=False)}
+        wanted = [row for row, _ in pinned.values()]
+        every = joined(found, *extra, scored(self.table, asker.vector, asker.sparse, wanted))
+        _, first = np.unique(every.rows, return_index=True)
+        return every.take(np.sort(first)), pinned, notes
+
+    def _pins(self, active: "Active", wishes: Wishes) -> tuple[list[int], list[str]]:
+        """Rows that a rule pins, and sentences about those that it cannot."""
+        rows, notes = [], []
+        for item_id, row in zip(active.rule.pin or (), self.index.rows(list(active.rule.pin or ())), strict=True):
+            if row is None:
+                notes.append(f"{active.rule.title}: the catalogue has no item {item_id!r}")
+            elif row in wishes.hidden:
+                notes.append(f"{active.rule.title}: the item {item_id!r} is hidden: seen, or excluded")
+            elif wishes.where is not None and not _fulfils(self.index.fetch([row])[0], wishes.where):
+                notes.append(f"{active.rule.title}: the filter or another rule leaves out the item {item_id!r}")
+            else:
+                rows.append(row)
+        return rows, notes
+
+    def _plan(
+        self, asker: Asker, wishes: Wishes, items: Sequence[StoredItem], pinned: Mapping[int, tuple[int, str]]
+    ) -> Plan:
+        caps, quotas = [], []
+        for active in wishes.rules:
+            rule = active.rule
+            if rule.at_most is not None and rule.per is not None:
+                caps.append(Cap(rule.title, [_values(item, rule.per) for item in items], rule.at_most))
+            elif rule.at_least is not None and active.condition is not None:
+                fulfils = np.fromiter((_fulfils(item, active.condition) for item in items), bool, len(items))
+                quotas.append(Quota(rule.title, fulfils, rule.at_least))
+        mix = None if wishes.calibrate is None else self._mix(asker, wishes.calibrate, items)
+        return Plan(
+            diversity=wishes.diversity,
+            calibration=wishes.calibration if mix is not None else 0.0,
+            mix=mix,
+            caps=caps,
+            quotas=quotas,
+            pins={place: candidate for place, (candidate, _) in pinned.items()},
+            pin_names={place: name for place, (_, name) in pinned.items()},
+        )
+
+    def _mix(self, asker: Asker, name: str, items: Sequence[StoredItem]) -> Mix | None:
+        """What the history is made of; None where it has no value of the field."""
+        history = self.index.fetch([int(row) for row in asker.history[-_RECENT:]])
+        shares: dict[str, float] = {}
+        for item in history:
+            values = _values(item, name)
+            for value in values:
+                shares[value] = shares.get(value, 0.0) + 1 / len(values)
+        if not shares:
+            return None
+        number = {value: n for n, value in enumerate(shares)}
+        members = np.zeros((len(items), len(shares)))
+        for row, item in enumerate(items):
+            values = _values(item, name)
+            for value in values:
+                if value in number:
+                    members[row, number[value]] += 1 / len(values)
+        target = np.array(list(shares.values()))
+        return Mix(target / target.sum(), members)
+
+    def _placed(
+        self,
+        found: Candidates,
+        number: int,
+        item: StoredItem,
+        by_score: Array,
+        boost: float = 0.0,
+        causes: Sequence[str] = (),
+    ) -> Placed:
+        parts = dict(zip(self.table.names, found.parts[number].tolist(), strict=True))
+        parts |= {"newcomer": float(found.lift[number])} if found.newcomer[number] else {}
+        parts |= {RULES: float(boost)} if boost else {}
+        return Placed(item, sum(parts.values()), parts, int(by_score[number]) + 1, tuple(causes))
+
+
+def _boosts(rules: "Sequence[Active]", items: Sequence[StoredItem], scores: Array) -> Array:
+    """What each rule adds to each candidate's score, shape (C, rules)."""
+    boosts = np.zeros((len(items), len(rules)))
+    spread = float(scores.std()) if len(scores) else 0.0
+    for number, active in enumerate(rules):
+        rule = active.rule
+        if rule.action in ("boost", "bury") and active.condition is not None:
+            sign = 1 if rule.action == "boost" else -1
+            fulfilled = np.fromiter((_fulfils(item, active.condition) for item in items), bool, len(items))
+            boosts[:, number] = sign * rule.by * spread * fulfilled
+        elif rule.fresh is not None:
+            ages = np.array([_age(item.payload.get(rule.fresh)) for item in items])
+            boosts[:, number] = rule.by * spread * np.exp2(-ages / rule.half_life_days)
+    return boosts
+
+
+def _shapes(active: "Active") -> bool:
+    """Whether a rule does more than to limit what may come."""
+    return active.rule.action not in ("require", "ban")
+
+
+def _fulfils(item: StoredItem, condition: Expression) -> bool:
+    return matches(condition, {columns.ITEM_ID: item.item_id, **item.payload})
+
+
+def _values(item: StoredItem, name: str) -> list[str]:
+    value = item.payload.get(name)
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    return list(dict.fromkeys(map(str, values)))
+
+
+def _age(value: Any) -> float:
+    """Days since a date or the middle of a year; infinite where there is none, 0 in the future."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 1000 <= value < 3000:
+        moment = datetime(int(value), 7, 1, tzinfo=UTC)
+    else:
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            return np.inf
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (datetime.now(UTC) - moment).total_seconds() / _DAY)
+
+
+def _unmet(plan: Plan, choices: Sequence[Choice]) -> list[str]:
+    notes = []
+    for quota in plan.quotas:
+        met = sum(bool(quota.fulfils[choice.candidate]) for choice in choices)
+        if met < min(quota.least, len(choices)):
+            notes.append(f"{quota.name}: {met} could be met")
+    return notes

@@ -1,0 +1,159 @@
+"""Candidates from two lists: the first places are those of a full scan, and no list is read further than needed."""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from molar_retrieval.index import IndexSpec, SparseVector
+from molar_retrieval.ranking import candidates
+from molar_retrieval.ranking.candidates import find
+from molar_retrieval.ranking.table import ItemTable, Partners
+from molar_retrieval.rng import generator
+
+ONE = SparseVector([0], [1.0])
+
+
+class Lists:
+    """An index of one dense number and one partner weight an item; equal scores come by row, as an index must."""
+
+    def __init__(self, dense: list[float], partners: list[float], newcomers: dict[int, float] | None = None) -> None:
+        self.spec = IndexSpec({"aligned": 1} | ({"newcomers": 1} if newcomers else {}), sparse=("partners",))
+        self.lists: dict[str, dict[int, float]] = {
+            "aligned": {row: x for row, x in enumerate(dense) if row not in (newcomers or {})},
+            "partners": {row: x for row, x in enumerate(partners) if x},
+            "newcomers": newcomers or {},
+        }
+        self.depths: dict[str, list[int]] = {"aligned": [], "partners": [], "newcomers": []}
+        rows = np.flatnonzero(partners)
+        wide = np.array(dense, np.float32)
+        wide[list(newcomers or {})] = list((newcomers or {}).values())
+        self.table = ItemTable(
+            wide[:, None],
+            Partners(np.array([0, len(rows)]), rows.astype(np.int32), np.array(partners, np.float32)[rows]),
+            np.zeros((len(dense), 0), np.float32),
+            {"own": (0, 1)},
+            {"partners": (0, 1)},
+        )
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def top(self, name: str, query: Any, k: int, *, exclude: Collection[int], where: Any) -> list[tuple[int, float]]:
+        self.depths[name].append(k)
+        left = [(row, score) for row, score in self.lists[name].items() if row not in exclude]
+        return sorted(left, key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+def found(index: Lists, k: int, size: int, hidden: Collection[int] = (), slots: int = 0) -> list[tuple[int, float]]:
+    best = find(index, index.table, slots, [1.0], ONE, k, size, hidden=hidden)  # type: ignore[arg-type]
+    return list(zip(best.rows.tolist(), best.scores.tolist(), strict=True))
+
+
+def oracle(dense: list[float], partners: list[float], hidden: Collection[int] = ()) -> list[tuple[int, float]]:
+    sums = [(row, a + b) for row, (a, b) in enumerate(zip(dense, partners, strict=True)) if row not in hidden]
+    return sorted(sums, key=lambda pair: (-pair[1], pair[0]))
+
+
+# Few distinct values, so that equal sums abound.
+pairs = st.lists(st.tuples(st.integers(-4, 4).map(float), st.integers(-3, 5).map(float)), min_size=1, max_size=60)
+
+
+@given(pairs, st.integers(1, 70), st.integers(0, 30), st.integers(1, 20), st.sets(st.integers(0, 60)))
+def test_the_first_places_are_those_of_a_full_scan(
+    items: list[tuple[float, float]], k: int, more: int, depth: int, hidden: set[int]
+) -> None:
+    dense, partners = [a for a, _ in items], [b for _, b in items]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "DEPTH", depth)
+        patch.setattr(candidates, "TOP", 1)
+        best = found(Lists(dense, partners), k, k + more, hidden)
+    wanted = oracle(dense, partners, hidden)
+    assert best[:k] == wanted[:k]
+    assert set(best) <= set(wanted)
+    assert len(best) <= k + more
+
+
+def made(n: int, kinship: float) -> Lists:
+    rng = generator(0, "candidates", kinship)
+    base = rng.normal(size=n)
+    other = abs(kinship * base + (1 - kinship) * rng.normal(size=n))
+    return Lists(base.astype(np.float32).tolist(), other.astype(np.float32).tolist())
+
+
+def test_lists_that_agree_are_read_no_further() -> None:
+    index = made(20_000, 1.0)
+    found(index, 10, 10)
+    assert index.depths == {"aligned": [200], "partners": [200], "newcomers": []}
+
+
+def test_unrelated_lists_are_read_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "DEPTH", 16)
+    index = made(20_000, 0.0)
+    dense, partners = (index.lists[name] for name in ("aligned", "partners"))
+    sums = {row: dense[row] + partners[row] for row in dense}
+    best = found(index, 10, 10)
+    assert [row for row, _ in best] == sorted(sums, key=lambda row: (-sums[row], row))[:10]
+    assert index.depths["aligned"] == [16, 64, 256, 1024][: len(index.depths["aligned"])]
+    assert 1 < len(index.depths["aligned"]) < 5
+
+
+def test_nearly_all_of_the_candidates_are_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = made(5_000, 0.3)
+    wanted = oracle(list(index.lists["aligned"].values()), list(index.lists["partners"].values()))[:200]
+    best = found(index, 10, 200)
+    assert len(best) == 200
+    assert len(set(row for row, _ in best) & set(row for row, _ in wanted)) >= 150
+
+
+def test_newcomers_are_merged_in_and_marked() -> None:
+    index = Lists([float(-n) for n in range(40)], [0.0] * 40, {3: 100.0, 8: 90.0})
+    best = find(index, index.table, 1, [1.0], ONE, 10, 20)  # type: ignore[arg-type]
+    assert best.rows.tolist()[:11] == [0, 1, 2, 4, 5, 6, 7, 9, 10, 3, 11]
+    assert best.newcomer[9]
+    assert best.scores[9] == pytest.approx(-10.0)
+    assert (best.lift[~best.newcomer] == 0).all()
+
+
+def test_a_user_without_partners_asks_one_list() -> None:
+    index = made(500, 0.5)
+    nothing = SparseVector([], [])
+    best = find(index, index.table, 0, [1.0], nothing, 5, 5)  # type: ignore[arg-type]
+    dense = index.lists["aligned"]
+    assert best.rows.tolist() == sorted(dense, key=lambda row: (-dense[row], row))[:5]
+    assert index.depths["partners"] == []
+    assert (best.parts[:, 1] == 0).all()
+
+
+def test_dimensions_that_no_item_has_count_nothing() -> None:
+    index = made(50, 0.5)
+    odd = SparseVector([0, 7, 2**31 - 1], [1.0, 5.0, 5.0])
+    assert np.array_equal(index.table.split([1.0], odd, np.arange(50)), index.table.split([1.0], ONE, np.arange(50)))
+
+
+def test_parts_are_products_over_their_ranges() -> None:
+    rng = generator(0, "parts")
+    dense, weights = rng.normal(size=(30, 8)).astype(np.float32), rng.normal(size=(30, 100)).astype(np.float32)
+    weights[rng.random((30, 100)) < 0.8] = 0
+    dimensions, rows = np.nonzero(weights.T)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(dimensions, minlength=100))])
+    partners = Partners(starts, rows.astype(np.int32), weights.T[dimensions, rows])
+    spans, sparse_spans = {"a": (0, 3), "b": (3, 8)}, {"c": (0, 40), "d": (40, 100)}
+    table = ItemTable(dense, partners, np.zeros((30, 0), np.float32), spans, sparse_spans)
+    user, at = rng.normal(size=8), np.sort(rng.choice(100, 20, replace=False))
+    reading = np.zeros(100)
+    reading[at] = rng.normal(size=20)
+    some = np.array([29, 4, 11])
+    split = table.split(user.tolist(), SparseVector(at.tolist(), reading[at].tolist()), some)
+    wanted = [dense[some][:, a:b] @ user[a:b] for a, b in spans.values()]
+    wanted += [weights[some][:, a:b] @ reading[a:b] for a, b in sparse_spans.values()]
+    assert table.names == ("a", "b", "c", "d")
+    assert split == pytest.approx(np.stack(wanted, axis=1), abs=1e-6)
+
+
+def test_an_empty_index_has_no_candidates() -> None:
+    index = Lists([], [])
+    assert found(index, 5, 5) == []
