@@ -75,7 +75,8 @@ class Plan:
         mix: What calibration aims at.
         caps: All of them hold.
         quotas: Each is met if the candidates and the caps allow.
-        pins: Candidate by place, places from 0; pinned items count for caps and quotas but ignore them.
+        pins: Candidate by place, places from 0; pinned items count for caps and quotas from the start, and
+            ignore them.
         pin_names: What an answer tells of each pin, by place.
     """
 
@@ -143,6 +144,9 @@ class _State:
         self.reserved[list(plan.pins.values())] = True
         self.likeness = np.zeros(len(relevance))
         self.counts: list[dict[str, int]] = [{} for _ in plan.caps]
+        for place, candidate in plan.pins.items():
+            if place < k:
+                self._count(candidate)
         self.met = [0] * len(plan.quotas)
         self.shares = None if plan.mix is None else np.zeros(len(plan.mix.target))
         self.taken = 0
@@ -178,13 +182,17 @@ class _State:
         self.taken += 1
         if self.plan.diversity and self.vectors is not None:
             self.likeness = np.maximum(self.likeness, self.vectors @ self.vectors[candidate])
-        for counts, cap in zip(self.counts, self.plan.caps, strict=True):
-            for value in cap.values[candidate]:
-                counts[value] = counts.get(value, 0) + 1
+        if not self.reserved[candidate]:
+            self._count(candidate)
         for number, quota in enumerate(self.plan.quotas):
             self.met[number] += bool(quota.fulfils[candidate])
         if self.shares is not None and self.plan.mix is not None:
             self.shares = self.shares + self.plan.mix.members[candidate]
+
+    def _count(self, candidate: int) -> None:
+        for counts, cap in zip(self.counts, self.plan.caps, strict=True):
+            for value in cap.values[candidate]:
+                counts[value] = counts.get(value, 0) + 1
 
     def _exhausted(self, number: int) -> Mask:
         """Whether a cap forbids each candidate."""

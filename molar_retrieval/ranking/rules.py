@@ -107,7 +107,7 @@ class Rule(Settings):
 
 
 class _File(Settings):
-    rule: tuple[Rule, ...] = ()
+    rule: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,9 @@ class Rules:
             values = read_toml(path)
         except OSError as error:
             raise SettingsError(f"{path} cannot be read: {error}", "name an existing file") from error
-        return cls(validated(_File, values, str(path)).rule, items, users, str(path))
+        tables = enumerate(validated(_File, values, str(path)).rule, 1)
+        rules = [validated(Rule, table, f"{path}: rule {number}") for number, table in tables]
+        return cls(rules, items, users, str(path))
 
     def for_user(self, attributes: Mapping[str, Any]) -> list[Active]:
         """The rules that hold for somebody with these attributes."""
