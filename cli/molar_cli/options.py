@@ -24,3 +24,8 @@ SettingsOption = Annotated[
     typer.Option("--settings", metavar="FILE", help="Settings instead of molar.toml beside the workspace."),
 ]
 KOption = Annotated[int, typer.Option("-k", help="How many items.")]
+RulesOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Rules instead of rules.toml beside the workspace.", show_default=False),
+]
+NoRulesOption = Annotated[bool, typer.Option("--no-rules", help="Leave the shop's rules aside.")]

@@ -1,10 +1,13 @@
 """From the workspace's artefacts to a published generation."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
+from scipy.sparse import csc_matrix, csr_matrix
 
 from molar_indexes.generations import FORMAT, Generation, open_generation, publish
 from molar_indexes.sparse import sparse_rows
@@ -14,17 +17,22 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.catalog import Catalogue
+from molar_retrieval.catalog.values import is_list
 from molar_retrieval.collaborative.factors import open_factors, open_log
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.encoders.base import Block
+from molar_retrieval.experts.histories import binary
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking.evidence import Origins, Taste
 from molar_retrieval.workspace import Workspace
 
 Matrix = npt.NDArray[np.float32]
 _BATCH = 4096
 _POPULAR = 1000
+_BLOCK = 512
+"""Items whose company is counted at a time."""
 
 
 def publish_generation(workspace: Workspace, settings: IndexSettings, progress: Progress = SILENT) -> Generation:
@@ -60,6 +68,8 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
         parts=_spans(model.dense_parts),
         sparse_parts=_spans(model.sparse_parts),
         slots=model.slots,
+        origins=_origins(model, catalogue),
+        support=_support(log, vectors.sparse),
         inputs=inputs,
         settings=chosen,
         keep=settings.keep,
@@ -77,6 +87,38 @@ def _spec(settings: IndexSettings, catalogue: Catalogue, vectors: ItemVectors, o
         ef=settings.ef,
         sparse=(columns.PARTNERS,) if vectors.sparse.shape[1] else (),
     )
+
+
+def _origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
+    taste = None if model.taste is None else Taste(model.taste.decay, model.taste.last)
+    return Origins(_spans(model.conditioner.output_blocks), model.content_maps, taste, _ordinary(catalogue))
+
+
+def _ordinary(catalogue: Catalogue) -> dict[str, list[str]]:
+    """Values that most items have, by keyword field."""
+    fields = [name for name, kind in catalogue.fields.items() if kind == "keyword"]
+    counts: dict[str, Counter[str]] = {name: Counter() for name in fields}
+    for batch in catalogue.batches(fields, _BATCH) if fields else ():
+        for name, column in zip(fields, batch.columns, strict=True):
+            flat = pc.list_flatten(column) if is_list(column.type) else column
+            counts[name].update({entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(flat)})
+    most = len(catalogue) / 2
+    return {name: [value for value, count in found.items() if value and count > most] for name, found in counts.items()}
+
+
+def _support(log: InteractionLog, partners: csr_matrix) -> npt.NDArray[np.int32]:
+    """How many people had both items of each partner weight, by dimension, then by item."""
+    weights = partners.tocsc()
+    weights.eliminate_zeros()
+    items, dimensions = weights.indices, np.repeat(np.arange(weights.shape[1]), np.diff(weights.indptr))
+    taken = csc_matrix(binary(log))
+    support = np.zeros(len(items), np.int32)
+    for begin in range(0, log.n_items, _BLOCK):
+        both = (taken[:, begin : begin + _BLOCK].T @ taken).tocsr()
+        own = np.flatnonzero((dimensions % log.n_items) // _BLOCK == begin // _BLOCK)
+        rows = dimensions[own] % log.n_items - begin
+        support[own] = np.asarray(both[rows, items[own]]).ravel()
+    return support
 
 
 def _spans(parts: Iterable[Block]) -> dict[str, tuple[int, int]]:

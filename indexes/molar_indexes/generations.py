@@ -15,10 +15,10 @@ An open generation stays usable when it is pruned: its files are open or mapped.
 import json
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,6 +33,10 @@ from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from molar_retrieval.ranking.evidence import Origins
     from molar_retrieval.ranking.table import ItemTable
 
 KIND = "generations"
@@ -79,15 +83,25 @@ class Generation:
         return self.folder.name
 
     @cached_property
+    def _table(self) -> "tuple[ItemTable, Origins]":
+        from molar_indexes.table import open_table
+
+        origins = self.manifest.facts.get("origins", {})
+        return open_table(self.folder / _TABLE, self.parts, self.sparse_parts, origins)
+
+    @property
     def table(self) -> "ItemTable":
         """What ranking reads of the items; importing it takes NumPy.
 
         Raises:
             StaleArtefactError: If it is missing or damaged.
         """
-        from molar_indexes.table import open_table
+        return self._table[0]
 
-        return open_table(self.folder / _TABLE, self.parts, self.sparse_parts)
+    @property
+    def origins(self) -> "Origins":
+        """How the vectors came about, for reasons; as :attr:`table`."""
+        return self._table[1]
 
     @property
     def spec(self) -> IndexSpec:
@@ -208,6 +222,8 @@ def publish(
     parts: Spans | None = None,
     sparse_parts: Spans | None = None,
     slots: int = 0,
+    origins: "Origins | None" = None,
+    support: "npt.NDArray[np.integer] | None" = None,
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     keep: int = 2,
@@ -226,6 +242,8 @@ def publish(
         parts: Span of each addend of a score within the vectors ``aligned`` and ``newcomers``.
         sparse_parts: The same within the sparse vector ``partners``.
         slots: How many of the first ten places of an answer newcomers get.
+        origins: How the vectors came about, for reasons; None: nobody knows.
+        support: How many people had both items of each partner weight, by dimension, then by item; None: nobody knows.
         settings: The settings that shaped it.
         facts: More that is worth knowing.
         keep: How many older generations stay.
@@ -238,6 +256,7 @@ def publish(
         DataError: If the items or users do not fit, or another process is publishing.
         BackendError: If the index does not give back what was put in.
     """
+    from molar_indexes.table import written
     from molar_retrieval.versions import library_versions
 
     with workspace.lock(KIND):
@@ -247,8 +266,11 @@ def publish(
         settings = dict(settings or {})
         folder = store.partial(_new_name(dict(inputs), settings))
         try:
-            counts = _build(folder, backend, spec, items, users, popular, progress)
+            maps = {} if origins is None else origins.maps
+            watched = partial(written, folder / _TABLE, spec, support=support, maps=maps)
+            counts = _build(folder, backend, spec, items, users, popular, watched, progress)
             known = {"format": FORMAT, "backend": backend, "spec": asdict(spec), "slots": slots}
+            known |= {"origins": {} if origins is None else origins.described()}
             known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
             manifest = Manifest(
                 KIND,
@@ -272,14 +294,18 @@ def _build(
     items: Iterable[IndexItem],
     users: Iterable[UserRecord],
     popular: Sequence[tuple[int, int]],
+    table: Callable[[Iterable[IndexItem]], Iterable[IndexItem]],
     progress: Progress,
 ) -> dict[str, int]:
-    """Write and prove all files of a generation; returns how many items, newcomers and users there are."""
+    """Write and prove all files of a generation, its table while items pass.
+
+    Returns:
+        How many items, newcomers and users there are.
+    """
     from molar_indexes.proof import Proof
-    from molar_indexes.table import written
 
     proof = Proof(spec)
-    build_index(folder / _INDEX, backend, spec, written(folder / _TABLE, spec, proof.watch(items)), progress)
+    build_index(folder / _INDEX, backend, spec, table(proof.watch(items)), progress)
     count = write_users(
         folder / _USERS,
         proof.watch_users(users),

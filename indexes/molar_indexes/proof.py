@@ -135,7 +135,8 @@ def _product(left: Vector | SparseVector, right: Vector | SparseVector | None) -
     if isinstance(left, SparseVector) and isinstance(right, SparseVector):
         found = dict(zip(*right, strict=True))
         return sum(value * found.get(index, 0.0) for index, value in zip(*left, strict=True))
-    assert right is not None
+    if right is None:
+        return inf
     return sum(a * b for a, b in zip(left, right, strict=True))  # type: ignore[operator]
 
 

@@ -6,7 +6,7 @@ encoder.
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +23,9 @@ from molar_retrieval.workspace import Workspace
 if TYPE_CHECKING:
     from molar_retrieval.alignment.model import AlignedModel
     from molar_retrieval.ids import IdMap
-    from molar_retrieval.ranking.ranker import Asker, Ranker
+    from molar_retrieval.ranking.ranker import Asker, Placed, Ranker
     from molar_retrieval.ranking.rules import Active, Rules
+    from molar_retrieval.ranking.sentences import Speaker
 
 RULES_FILE = "rules.toml"
 Seen = Literal["hide", "show"]
@@ -46,7 +47,7 @@ class Limits(TypedDict, total=False):
     only: Collection[str] | None
 
 
-class Options(Limits, total=False):
+class Shape(TypedDict, total=False):
     """What a list should be like.
 
     Attributes:
@@ -55,6 +56,8 @@ class Options(Limits, total=False):
         calibrate: A field whose mix in the history the list should have.
         calibration: How much that counts, 0 to 1, half unless said.
         rules: Whether the shop's rules hold, as they do unless said.
+        explain: Whether to say why.
+        language: Of the reasons, ``en`` unless said.
     """
 
     seen: Seen
@@ -62,6 +65,12 @@ class Options(Limits, total=False):
     calibrate: str | None
     calibration: float
     rules: bool
+    explain: bool
+    language: str
+
+
+class Options(Limits, Shape, total=False):
+    """Both."""
 
 
 class Recommender:
@@ -78,6 +87,7 @@ class Recommender:
         self.generation = generation
         self._rules_file = rules
         self._encoder: AlignedModel | None = None
+        self._speakers: dict[str, Speaker] = {}
 
     @classmethod
     def open(cls, workspace: str | Path, generation: str | None = None, *, rules: str | Path | None = None) -> Self:
@@ -115,7 +125,7 @@ class Recommender:
             user_id: The user.
             k: How many items.
             fallback: ``popular`` answers with the most popular items where there is no history.
-            options: See :class:`Options`.
+            options: See :class:`Limits` and :class:`Shape`.
 
         Raises:
             RequestError: If no history is known of the user and there is no fallback; if the condition is not
@@ -146,7 +156,7 @@ class Recommender:
         Args:
             item_ids: The session.
             k: How many items.
-            options: See :class:`Options`.
+            options: See :class:`Limits` and :class:`Shape`.
 
         Raises:
             RequestError: If no item is named, or one is unknown; if the condition is not understood; if k < 1 or a
@@ -241,7 +251,25 @@ class Recommender:
             for rank, p in enumerate(listing.places, 1)
         ]
         seconds = seconds | {"search": time.perf_counter() - began}
+        if options.get("explain"):
+            began = time.perf_counter()
+            items = self._explained(asker, listing.places, items, options.get("language", "en"))
+            seconds["explain"] = time.perf_counter() - began
         return self._answer(user_id, k, columns.ALIGNED, items, asked, seconds, listing.notes)
+
+    def _explained(
+        self, asker: "Asker", places: "Sequence[Placed]", items: Sequence[Recommendation], language: str
+    ) -> list[Recommendation]:
+        from molar_indexes.explain import explain
+        from molar_retrieval.ranking.sentences import FILE_NAME, Speaker
+
+        if language not in self._speakers:
+            self._speakers[language] = Speaker.of(language, self.workspace.root.parent / FILE_NAME)
+        found = explain(self.generation, asker, places, self._speakers[language])
+        return [
+            replace(item, reasons=(why.sentence,), evidence=why.evidence)
+            for item, why in zip(items, found, strict=True)
+        ]
 
     def _asked(self, limits: Limits) -> "_Asked":
         where = limits.get("where")
@@ -393,4 +421,4 @@ def _recommend(
     rule: str | None = None,
 ) -> Recommendation:
     title: Any = item.payload.get(columns.TITLE)
-    return Recommendation(rank, item.item_id, title, score, parts, by_score or rank, rule, (), item.payload)
+    return Recommendation(rank, item.item_id, title, score, parts, by_score or rank, rule, (), None, item.payload)

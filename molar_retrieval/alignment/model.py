@@ -11,9 +11,9 @@ from scipy.sparse import csr_matrix, hstack
 
 from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.alignment.encode import encode_users, item_sides
-from molar_retrieval.alignment.network import PostAlignment
+from molar_retrieval.alignment.network import ContentMap, PostAlignment
 from molar_retrieval.alignment.newcomers import Predictor, lifted
-from molar_retrieval.alignment.taste import Taste
+from molar_retrieval.alignment.taste import Taste, principal
 from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
 from molar_retrieval.encoders.base import Block
 from molar_retrieval.experts.partners import Partners
@@ -124,6 +124,17 @@ class AlignedModel:
             csr_matrix(hstack(sparse)) if sparse else csr_matrix((count, 0), dtype=np.float32),
             ~self.known,
         )
+
+    @property
+    def content_maps(self) -> dict[str, Matrix]:
+        """From features to the dense blocks that are linear in them, but for a factor per item, by part."""
+        maps = {}
+        side = self.network.items["content"] if "content" in self.network.shapes else None
+        if isinstance(side, ContentMap):
+            maps["content"] = side.project.weight.detach().float().cpu().numpy().T
+        if self.taste is not None:
+            maps[NEIGHBOURS] = principal(self.features)
+        return {name: matrix for name, matrix in maps.items() if self._counts(name)}
 
     def _block(self, name: str, side: Matrix) -> Matrix:
         block: Matrix = side * np.float32(self.weights.get(name, 0.0))

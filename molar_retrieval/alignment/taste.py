@@ -44,12 +44,20 @@ class Taste:
 
 
 def compressed(features: Matrix) -> Matrix:
-    """Features along their leading principal axes, at most 128, rows of length 1 or 0 again."""
+    """Features along their leading principal axes, at most 256, rows of length 1 or 0 again."""
     if features.shape[1] > DIM:
-        _, axes = np.linalg.eigh((features.T @ features).astype(np.float64))
-        leading = axes[:, ::-1][:, :DIM]
-        sign = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(DIM)])  # it is arbitrary
-        features = features @ (leading * sign).astype(np.float32)
+        features = features @ principal(features)
     length = np.linalg.norm(features, axis=1, keepdims=True)
     unit: Matrix = np.divide(features, length, out=np.zeros_like(features), where=length > 1e-6)
     return unit
+
+
+def principal(features: Matrix) -> Matrix:
+    """The leading principal axes of features, as columns, at most 256; all axes as they are where there are no more."""
+    if features.shape[1] <= DIM:
+        return np.eye(features.shape[1], dtype=np.float32)
+    _, axes = np.linalg.eigh((features.T @ features).astype(np.float64))
+    leading = axes[:, ::-1][:, :DIM]
+    sign = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(DIM)])  # it is arbitrary
+    found: Matrix = (leading * sign).astype(np.float32)
+    return found

@@ -23,7 +23,8 @@ class Recommendation:
         parts: Addends of the score, by name; the lift is ``newcomer``, and what rules add is ``rules``.
         rank_by_score: Its place without rules, diversity and calibration.
         rule: Names of the rules that put it where it stands, or ``diversity`` or ``calibration``; None: the score did.
-        reasons: Why, in words.
+        reasons: Why, in words; empty unless asked for.
+        evidence: What they rest on, see :class:`molar_indexes.explain.Explained`; None unless asked for.
         payload: Its attributes.
     """
 
@@ -35,6 +36,7 @@ class Recommendation:
     rank_by_score: int
     rule: str | None = None
     reasons: Sequence[str] = ()
+    evidence: Mapping[str, Any] | None = None
     payload: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -6,7 +6,7 @@ microseconds and a stored vector that comes back through a database client a hun
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,19 +27,23 @@ class Partners:
         starts: Where each dimension begins, and at last the end, shape (width + 1,).
         items: Item rows, shape (entries,).
         values: Numbers, shape (entries,).
+        support: How many people had both the item and the one that the dimension stands for, shape (entries,).
     """
 
     starts: Array
     items: Array
     values: Array
+    support: Array
 
-    def entries(self, dimensions: Rows) -> tuple[Rows, Array, Array]:
-        """Of some dimensions: the place among them, the item and the number of each entry."""
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def entries(self, dimensions: Rows) -> tuple[Rows, Rows]:
+        """Of some dimensions: the place among them and the number of each entry."""
         begin = np.asarray(self.starts[dimensions], np.int64)
         counts = np.asarray(self.starts[dimensions + 1], np.int64) - begin
         owner = np.repeat(np.arange(len(dimensions)), counts)
-        places = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts - begin, counts)
-        return owner, self.items[places], self.values[places]
+        return owner, np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts - begin, counts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,22 +87,45 @@ class ItemTable:
         return np.stack(columns, axis=1)
 
     def _sparse_columns(self, sparse: SparseVector, rows: Rows) -> list[Array]:
-        dimensions, readings = np.asarray(sparse.indices, np.int64), np.asarray(sparse.values, np.float64)
-        dimensions = dimensions[: np.searchsorted(dimensions, len(self.partners.starts) - 1)]
-        owner, items, values = self.partners.entries(dimensions)
-        place = np.full(len(self), -1, np.int32)
-        place[rows] = np.arange(len(rows), dtype=np.int32)
-        wanted = np.flatnonzero(place[items] >= 0)
-        owner, places = owner[wanted], place[items[wanted]]
-        products = readings[owner] * values[wanted]
+        products = self.products(sparse, rows)
         columns = []
         for start, stop in self.sparse_parts.values():
-            first, last = np.searchsorted(owner, np.searchsorted(dimensions, [start, stop]))
-            columns.append(np.bincount(places[first:last], products[first:last], minlength=len(rows)))
+            first, last = np.searchsorted(products.dimensions, [start, stop])
+            part = slice(first, last)
+            columns.append(np.bincount(products.places[part], products.values[part], minlength=len(rows)))
         return columns
+
+    def products(self, sparse: SparseVector, rows: Rows) -> "Products":
+        """The addends of the sparse dot products of some items, each of which is named once, with one user."""
+        dimensions, readings = np.asarray(sparse.indices, np.int64), np.asarray(sparse.values, np.float64)
+        dimensions = dimensions[: np.searchsorted(dimensions, len(self.partners))]
+        owner, entries = self.partners.entries(dimensions)
+        place = np.full(len(self), -1, np.int32)
+        place[rows] = np.arange(len(rows), dtype=np.int32)
+        places = place[self.partners.items[entries]]
+        wanted = np.flatnonzero(places >= 0)
+        owner, entries = owner[wanted], entries[wanted]
+        values = readings[owner] * self.partners.values[entries]
+        return Products(dimensions[owner], places[wanted], values, self.partners.support[entries])
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array], parts: Spans, sparse_parts: Spans) -> Self:
         """From arrays by name: ``dense``, ``content``, ``partners.starts`` and so on."""
-        partners = Partners(*(tensors[f"partners.{name}"] for name in ("starts", "items", "values")))
+        partners = Partners(*(tensors[f"partners.{name}"] for name in ("starts", "items", "values", "support")))
         return cls(tensors["dense"], partners, tensors["content"], parts, sparse_parts)
+
+
+class Products(NamedTuple):
+    """Addends of sparse dot products, by dimension, ascending.
+
+    Attributes:
+        dimensions: Of each addend.
+        places: Of the item among those asked for.
+        values: The addends.
+        support: How many people had both.
+    """
+
+    dimensions: Rows
+    places: Array
+    values: Array
+    support: Array

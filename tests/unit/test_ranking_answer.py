@@ -6,7 +6,9 @@ from molar_retrieval.ranking.answer import Answer, Recommendation
 
 
 def test_an_answer_is_jsonable_without_payloads() -> None:
-    item = Recommendation(1, "a", None, 1.0, {"trend": 1.0, "newcomer": 0.5}, 3, "max 2 per brand", (), {"price": 3})
+    item = Recommendation(
+        1, "a", None, 1.0, {"trend": 1.0, "newcomer": 0.5}, 3, "max 2 per brand", payload={"price": 3}
+    )
     answer = Answer("u", 10, "g", "aligned", [item], None, ["note"], {"total": 1.0})
     shown = json.loads(json.dumps(answer.to_dict()))
     assert shown["items"] == [
@@ -19,5 +21,6 @@ def test_an_answer_is_jsonable_without_payloads() -> None:
             "rank_by_score": 3,
             "rule": "max 2 per brand",
             "reasons": [],
+            "evidence": None,
         }
     ]

@@ -27,9 +27,8 @@ def test_a_cap_holds_back_and_says_for_whom() -> None:
     cap = Cap("max 2 per brand", [["a"], ["a"], ["a"], ["b"], ["a", "b"], [], []], 2)
     found = compose(falling(7), 5, Plan(caps=[cap]))
     assert numbers(found) == [0, 1, 3, 5, 6]
-    assert [choice.causes for choice in found] == [(), (), ("max 2 per brand",), ("max 2 per brand",)] + [
-        ("max 2 per brand",)
-    ]
+    assert [choice.causes for choice in found[:2]] == [(), ()]
+    assert {choice.causes for choice in found[2:]} == {("max 2 per brand",)}
 
 
 def test_a_quota_takes_the_last_places_only() -> None:

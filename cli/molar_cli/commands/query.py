@@ -1,18 +1,18 @@
 """`molar query`. By user id this path imports neither torch nor transformers nor qdrant_client."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from molar_cli.options import DebugOption, JsonOption, KOption, QuietOption, WorkspaceOption
+from molar_cli.options import DebugOption, JsonOption, KOption, NoRulesOption, QuietOption, RulesOption, WorkspaceOption
 from molar_cli.session import Session, session
 from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from molar_indexes.recommender import Recommender
-    from molar_retrieval.ranking.answer import Answer
+    from molar_indexes.recommender import Limits, Shape
+    from molar_retrieval.ranking.answer import Answer, Recommendation
 
 _SHOWN = 2
 """Addends of a score that a line of the table has room for; `--json` has all."""
@@ -42,6 +42,19 @@ def query(
         str | None, typer.Option(metavar="ID,ID", help="The only items that may come.", show_default=False)
     ] = None,
     seen: Annotated[Literal["hide", "show"], typer.Option(help="Items the user already has.")] = "hide",
+    diversity: Annotated[
+        float, typer.Option(metavar="0…1", help="How much the items should differ in what they look like.")
+    ] = 0.0,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="Mix this field's values as the history does.", show_default=False),
+    ] = None,
+    rules: RulesOption = None,
+    no_rules: NoRulesOption = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why each item is there.")] = False,
+    language: Annotated[
+        str, typer.Option("--lang", metavar="CODE", help="Language of the reasons: en, ja, or one of reasons.toml.")
+    ] = "en",
     fallback: Annotated[Literal["none", "popular"], typer.Option(help="What people without history get.")] = "none",
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -62,26 +75,18 @@ def query(
         from molar_indexes.recommender import Recommender
 
         # Not closed: the process ends after the answer, and closing waits for the disk although nothing was written.
-        limits = {"where": where, "exclude": _ids(exclude) or (), "only": _ids(only)}
-        _tell(run, _ask(Recommender.open(run.root), user, items, similar, k, seen, fallback, limits))
-
-
-def _ask(
-    recommender: "Recommender",
-    user: str | None,
-    items: str | None,
-    similar: str | None,
-    k: int,
-    seen: Literal["hide", "show"],
-    fallback: Literal["none", "popular"],
-    limits: "Mapping[str, Any]",
-) -> "Answer":
-    if user is not None:
-        return recommender.query(user, k=k, seen=seen, fallback=fallback, **limits)
-    if items is not None:
-        return recommender.session(_ids(items) or [], k=k, seen=seen, **limits)
-    assert similar is not None
-    return recommender.similar(similar, k=k, **limits)
+        recommender = Recommender.open(run.root, rules=rules)
+        limits: Limits = {"where": where, "exclude": _ids(exclude) or (), "only": _ids(only)}
+        shape: Shape = {"seen": seen, "diversity": diversity, "calibrate": calibrate, "rules": not no_rules}
+        shape |= {"explain": explain, "language": language}
+        if user is not None:
+            answer = recommender.query(user, k=k, fallback=fallback, **limits, **shape)
+        elif items is not None:
+            answer = recommender.session(_ids(items) or [], k=k, **limits, **shape)
+        else:
+            assert similar is not None
+            answer = recommender.similar(similar, k=k, **limits)
+        _tell(run, answer)
 
 
 def _ids(text: str | None) -> list[str] | None:
@@ -94,13 +99,21 @@ def _tell(run: Session, answer: "Answer") -> None:
         return
     columns = [">#", "item", "title", ">score"]
     rows = [[i.rank, i.item_id, i.title or "", f"{i.score:.3f}"] for i in answer.items]
-    if any(len(i.parts) > 1 for i in answer.items):  # otherwise it is the score once more
+    if any(i.reasons for i in answer.items):
+        columns.append("why")
+        rows = [[*row, " ".join(i.reasons)] for row, i in zip(rows, answer.items, strict=True)]
+    elif any(len(i.parts) > 1 for i in answer.items):  # otherwise it is the score once more
         columns.append("mostly")
         rows = [[*row, _made_of(i.parts)] for row, i in zip(rows, answer.items, strict=True)]
+    if any(i.rule for i in answer.items):
+        columns.append("placed by")
+        rows = [[*row, _placed_by(i)] for row, i in zip(rows, answer.items, strict=True)]
     if rows:
         run.console.table(columns, rows)
     if answer.basis == "popularity":
         run.console.note("no history for this user: these are the most popular items")
+    for note in answer.notes:
+        run.console.note(note)
     if answer.shortfall:
         run.console.note(answer.shortfall)
 
@@ -109,3 +122,10 @@ def _made_of(parts: "Mapping[str, float]") -> str:
     """The addends that weigh most in a score, the heaviest first."""
     heavy = sorted(parts.items(), key=lambda part: -abs(part[1]))[:_SHOWN]
     return ", ".join(f"{name} {value:.2f}" for name, value in heavy if round(value, 2))
+
+
+def _placed_by(item: "Recommendation") -> str:
+    """The rule that moved an item, and from which place by score."""
+    if item.rule is None:
+        return ""
+    return item.rule if item.rank == item.rank_by_score else f"{item.rule} (was {item.rank_by_score})"

@@ -1,0 +1,169 @@
+"""Why an item stands in a list: which items of the history carried it, and what of its content.
+
+Everything is read off the score itself. The counting experts add one product per item of the history, so these are
+exact; content neighbours are a mean over the history, whose terms are told apart by likeness; the content parts are
+linear in an item's features and split exactly by their source. What a tower adds as a whole is not told apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.index import SparseVector
+from molar_retrieval.ranking.answer import Spans
+from molar_retrieval.ranking.table import ItemTable
+
+Array = npt.NDArray[Any]
+Rows = Sequence[int] | npt.NDArray[np.integer]
+ANONYMITY = 5
+"""Fewest people who must have had both items before one is said to go with the other."""
+NEIGHBOURS = "neighbours"
+_MOST = 3
+
+
+@dataclass(frozen=True)
+class Taste:
+    """How content neighbours read a history.
+
+    Attributes:
+        decay: Weight lost per place from its end.
+        last: How many of the latest items count.
+    """
+
+    decay: float
+    last: int
+
+
+@dataclass(frozen=True, eq=False)
+class Origins:
+    """What a generation knows of how its vectors came about.
+
+    Attributes:
+        blocks: Span of each source (image, text, attributes) within the content vectors.
+        maps: From content vectors to the dense blocks of parts that are linear in them, by part, shape (f, width).
+        taste: Of content neighbours, or None.
+        ordinary: Attribute values that most items have, by field: nothing worth telling.
+    """
+
+    blocks: Spans = field(default_factory=dict)
+    maps: Mapping[str, Array] = field(default_factory=dict)
+    taste: Taste | None = None
+    ordinary: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def described(self) -> dict[str, Any]:
+        """All but the maps, JSON-able."""
+        taste = self.taste
+        return {
+            "blocks": {name: list(span) for name, span in self.blocks.items()},
+            "taste": None if taste is None else [taste.decay, taste.last],
+            "ordinary": {name: list(values) for name, values in self.ordinary.items()},
+        }
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any], maps: Mapping[str, Array]) -> Self:
+        """The inverse of :meth:`described`, with the maps."""
+        blocks = {name: (start, stop) for name, (start, stop) in described.get("blocks", {}).items()}
+        taste = described.get("taste")
+        return cls(blocks, maps, None if taste is None else Taste(*taste), described.get("ordinary", {}))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Why one item was recommended.
+
+    Attributes:
+        together: Items of the history that people had with it, by how much of the score they carry; at least five
+            people had both.
+        alike: Items of the history that it looks like, likewise.
+        sources: Of the content parts' score, how much comes from each source.
+    """
+
+    together: Sequence[tuple[int, float]]
+    alike: Sequence[tuple[int, float]]
+    sources: Mapping[str, float]
+
+    @property
+    def history(self) -> list[tuple[int, float]]:
+        """Both kinds in one list, those that carry most first."""
+        sums: dict[int, float] = {}
+        for row, amount in (*self.together, *self.alike):
+            sums[row] = sums.get(row, 0.0) + amount
+        return sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST]
+
+
+def gather(
+    table: ItemTable,
+    origins: Origins,
+    vector: Sequence[float],
+    sparse: SparseVector,
+    history: Rows,
+    rows: Rows,
+) -> list[Evidence]:
+    """Evidence for each of some recommended items.
+
+    Args:
+        table: All items.
+        origins: Of the same generation.
+        vector: The user's dense vector.
+        sparse: The sparse one beside it.
+        history: Item rows, oldest first.
+        rows: Recommended items, each once.
+    """
+    chosen = np.asarray(rows, np.int64)
+    together = _together(table, sparse, chosen)
+    alike = _alike(table, origins, vector, np.asarray(history, np.int64), chosen)
+    sources = _sources(table, origins, vector, chosen)
+    return [Evidence(*parts) for parts in zip(together, alike, sources, strict=True)]
+
+
+def _together(table: ItemTable, sparse: SparseVector, rows: Array) -> list[list[tuple[int, float]]]:
+    """What each item of the history adds through the counting experts, by recommended item."""
+    products = table.products(sparse, rows)
+    told = products.support >= ANONYMITY
+    items, places, amounts = products.dimensions[told] % len(table), products.places[told], products.values[told]
+    return [_largest(items[places == n], amounts[places == n]) for n in range(len(rows))]
+
+
+def _alike(
+    table: ItemTable, origins: Origins, vector: Sequence[float], history: Array, rows: Array
+) -> list[list[tuple[int, float]]]:
+    """What each item of the history adds through content neighbours: its share of their score by likeness."""
+    span, taste = table.parts.get(NEIGHBOURS), origins.taste
+    if span is None or taste is None or not len(history):
+        return [[] for _ in rows]
+    recent = history[-taste.last :]
+    weights = taste.decay ** np.arange(len(recent))[::-1]
+    likeness = np.asarray(table.content[rows] @ table.content[recent].T, np.float64) * weights
+    own = np.asarray(table.dense[rows, span[0] : span[1]], np.float64) @ np.asarray(vector[span[0] : span[1]])
+    total = likeness.sum(axis=1, keepdims=True)
+    shares = np.divide(likeness, total, out=np.zeros_like(likeness), where=total > 0) * np.maximum(own, 0)[:, None]
+    return [_largest(recent, amounts) for amounts in shares]
+
+
+def _sources(table: ItemTable, origins: Origins, vector: Sequence[float], rows: Array) -> list[dict[str, float]]:
+    """The score of the content parts by source."""
+    found = np.zeros((len(rows), len(origins.blocks)))
+    features = np.asarray(table.content[rows], np.float64)
+    for part, matrix in origins.maps.items():
+        if part not in table.parts:
+            continue
+        start, stop = table.parts[part]
+        user, own = np.asarray(vector[start:stop], np.float64), np.asarray(table.dense[rows, start:stop], np.float64)
+        made = features @ matrix
+        size = (made * made).sum(axis=1)
+        scale = np.divide((own * made).sum(axis=1), size, out=np.zeros(len(rows)), where=size > 0)
+        towards = matrix @ user
+        for number, (first, last) in enumerate(origins.blocks.values()):
+            found[:, number] += scale * (features[:, first:last] @ towards[first:last])
+    return [dict(zip(origins.blocks, amounts.tolist(), strict=True)) for amounts in found]
+
+
+def _largest(items: Array, amounts: Array) -> list[tuple[int, float]]:
+    """The items whose amounts add up to most, none that adds nothing."""
+    rows, inverse = np.unique(items, return_inverse=True)
+    sums = np.bincount(inverse, amounts, minlength=len(rows))
+    best = np.argsort(-sums, kind="stable")[:_MOST]
+    return [(int(rows[n]), float(sums[n])) for n in best if sums[n] > 0]

@@ -1,0 +1,183 @@
+"""Reasons in words: evidence put into one short sentence, in a language's templates.
+
+Templates are TOML; ``reasons.toml`` beside the workspace replaces some of them, or adds languages::
+
+    [en]
+    together = "Often bought with {items}."
+
+    [de]
+    together = "Oft zusammen mit {items} gekauft."
+    …
+"""
+
+import string
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+from molar_retrieval.config import read_toml
+from molar_retrieval.errors import SettingsError, nearest
+from molar_retrieval.ranking.evidence import Evidence
+
+FILE_NAME = "reasons.toml"
+_NAMING = ("together", "photo", "text", "attributes", "alike")
+_FIELDS = {"quote": {""}, "shared": {"values"}, "rule": {"rule"}, **{name: {"items"} for name in _NAMING}}
+"""Gaps of the templates that have any."""
+_CLEAR = 0.6
+"""Share of the content score from which a source is named alone."""
+_NAMED = 2
+_SHARED = 3
+_LONG = 40
+"""Longer values are texts, not attributes."""
+
+
+class Speaker:
+    """Says why, in one language.
+
+    Args:
+        templates: By name; those of ``reasons/en.toml``.
+        source: Where they are from, for messages.
+
+    Raises:
+        SettingsError: If one is missing, unknown, or has another gap than the English one.
+    """
+
+    def __init__(self, templates: Mapping[str, str], source: str) -> None:
+        wanted = _packaged("en")
+        for name, template in templates.items():
+            if name not in wanted:
+                close = nearest(name, wanted, n=1)
+                raise SettingsError(
+                    f"{source}: unknown template {name!r}", f"did you mean {close[0]!r}?" if close else "remove it"
+                )
+            _check(name, template, source)
+        if missing := [name for name in wanted if name not in templates]:
+            raise SettingsError(f"{source}: the template {missing[0]!r} is missing", "say it in this language too")
+        self._templates = templates
+
+    @classmethod
+    def of(cls, language: str, overrides: Path | None = None) -> Self:
+        """The templates of a language, with those of a file in their place.
+
+        Raises:
+            SettingsError: If the language is unknown or the file is wrong.
+        """
+        given: dict[str, Any] = {}
+        if overrides is not None and overrides.exists():
+            given = read_toml(overrides)
+        own = given.get(language, {})
+        if not isinstance(own, dict):
+            raise SettingsError(f"{overrides}: {language!r} is no table", f"write [{language}]")
+        known = [*languages(), *given]
+        if language not in known:
+            raise SettingsError(
+                f"reasons can not be given in {language!r}",
+                f"known are {', '.join(dict.fromkeys(known))}; {FILE_NAME} adds others",
+            )
+        source = f"{overrides}: [{language}]" if own else f"reasons in {language}"
+        return cls({**_packaged(language), **own}, source)
+
+    def say(
+        self,
+        evidence: Evidence,
+        parts: Mapping[str, float],
+        titles: Mapping[int, str],
+        shared: Sequence[str],
+        causes: Sequence[str] = (),
+    ) -> str:
+        """The reason for one item.
+
+        Args:
+            evidence: Of the item.
+            parts: Addends of its score.
+            titles: Of the items of the history that the evidence names, by row.
+            shared: Attributes that it has in common with them.
+            causes: What moved it, as in :class:`molar_retrieval.ranking.ranker.Placed`.
+        """
+        told = [self._templates["newcomer"]] if "newcomer" in parts else []
+        told.append(self._main(evidence, parts, titles))
+        if shared and (evidence.together or evidence.alike):
+            told.append(self._templates["shared"].format(values=", ".join(shared[:_SHARED])))
+        told += [
+            self._templates[c] if c in ("diversity", "calibration") else self._templates["rule"].format(rule=c)
+            for c in causes
+        ]
+        return " ".join(told)
+
+    def _main(self, evidence: Evidence, parts: Mapping[str, float], titles: Mapping[int, str]) -> str:
+        together = sum(amount for _, amount in evidence.together)
+        alike = sum(amount for _, amount in evidence.alike)
+        if together > 0 and together >= alike:
+            return self._named("together", evidence.together, titles)
+        if alike > 0:
+            return self._named(_source(evidence.sources), evidence.alike, titles)
+        if any(parts.get(name, 0.0) > 0 for name in ("collaborative", "content")):
+            return self._templates["taste"]
+        return self._templates["trend" if parts.get("trend", 0.0) > 0 else "chosen"]
+
+    def _named(self, template: str, items: Sequence[tuple[int, float]], titles: Mapping[int, str]) -> str:
+        quoted = [self._templates["quote"].format(titles[row]) for row, _ in items[:_NAMED]]
+        return self._templates[template].format(items=self._templates["joint"].join(quoted))
+
+
+def languages() -> list[str]:
+    """Languages that come with molar."""
+    return sorted(file.name.removesuffix(".toml") for file in _folder().iterdir() if file.name.endswith(".toml"))
+
+
+def shared_values(
+    item: Mapping[str, Any],
+    others: Sequence[Mapping[str, Any]],
+    fields: Sequence[str],
+    ordinary: Mapping[str, Sequence[str]],
+) -> list[str]:
+    """Attribute values that an item has in common with all of some others, in the order of the fields.
+
+    Args:
+        item: Its payload.
+        others: Theirs.
+        fields: That are compared.
+        ordinary: Values that are not worth telling, by field.
+    """
+    found: list[str] = []
+    for name in fields if others else ():
+        sets = [set(_words(payload.get(name))) for payload in others]
+        told = [value for value in _words(item.get(name)) if value not in ordinary.get(name, ())]
+        found += [value for value in told if all(value in own for own in sets)]
+    return list(dict.fromkeys(found))
+
+
+def _words(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [word for word in values if isinstance(word, str) and 0 < len(word) <= _LONG]
+
+
+def _source(sources: Mapping[str, float]) -> str:
+    """The template for what likeness is made of: one source if it has most of it."""
+    positive = {name: max(0.0, amount) for name, amount in sources.items()}
+    total = sum(positive.values())
+    for name, template in (("image", "photo"), ("text", "text"), ("attributes", "attributes")):
+        if total > 0 and positive.get(name, 0.0) >= _CLEAR * total:
+            return template
+    return "alike"
+
+
+def _folder() -> Any:
+    return resources.files("molar_retrieval.ranking") / "reasons"
+
+
+def _packaged(language: str) -> dict[str, str]:
+    file = _folder() / f"{language}.toml"
+    return tomllib.loads(file.read_text("utf-8")) if language in languages() else {}
+
+
+def _check(name: str, template: Any, source: str) -> None:
+    try:
+        gaps = {gap for _, gap, _, _ in string.Formatter().parse(template) if gap is not None}
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{source}: the template {name!r} cannot be read: {error}", "double lone braces") from error
+    if gaps != _FIELDS.get(name, set()):
+        wanted = ", ".join(f"{{{gap}}}" for gap in sorted(_FIELDS.get(name, set()))) or "no gap"
+        raise SettingsError(f"{source}: the template {name!r} has other gaps than {wanted}", f"use {wanted}")
