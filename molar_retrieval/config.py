@@ -68,7 +68,7 @@ Expert = Literal["sequence", "linear", "neighbours", "trend"]
 Preset = Literal["instant", "fast", "default", "best"]
 
 PRESETS: dict[Preset, dict[str, Any]] = {
-    "instant": {"towers": ()},
+    "instant": {"towers": (), "rerank": False},
     "fast": {"towers": ("collaborative",), "epochs": 5},
     "default": {},
     "best": {"dim": 256, "dropout": 0.3, "epochs": 14},
@@ -91,6 +91,9 @@ class AlignSettings(Settings):
         "auto",
         description="share of the first 10 places that items without interactions get; auto: their share of the"
         " catalogue, as far as validation allows",
+    )
+    rerank: bool | Literal["auto"] = Field(
+        "auto", description="move the first 200 by a second stage; auto: where validation bears it out"
     )
     partners: int = Field(200, ge=1, description="strongest partners that an item keeps per counting expert")
     dim: int | None = Field(

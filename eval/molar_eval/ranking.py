@@ -53,7 +53,7 @@ def rank(
     k: int,
     candidates: Mask,
     seen: Seen = "hide",
-    finish: Callable[[Scores, Mask], Scores] | None = None,
+    finish: Callable[[Scores, Mask, InteractionLog], Scores] | None = None,
     memory: int = _MEMORY,
     progress: Progress = SILENT,
 ) -> Ranked:
@@ -77,7 +77,8 @@ def rank(
     height = max(1, min(_MOST_ROWS, memory // (4 * _TABLES * max(1, n_items))))
 
     def panels(block: slice) -> Panel:
-        table = np.array(scores(cases.inputs(block)), np.float32)
+        inputs = cases.inputs(block)
+        table = np.array(scores(inputs), np.float32)
         if table.shape != (block.stop - block.start, n_items):
             raise DataError(
                 f"a model returned scores of shape {table.shape} for {block.stop - block.start} histories and"
@@ -85,7 +86,7 @@ def rank(
                 "return one row per history and one column per item",
             )
         if finish is not None:
-            table = finish(table, _allowed(cases, block, candidates, seen))
+            table = finish(table, _allowed(cases, block, candidates, seen), inputs)
         return lambda first, stop: table[:, first:stop]
 
     return _ranked(cases, panels, (height, max(1, n_items)), k, candidates, seen, progress)

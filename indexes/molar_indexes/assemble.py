@@ -11,6 +11,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 
 from molar_indexes.generations import FORMAT, Generation, open_generation, publish
 from molar_indexes.sparse import sparse_rows
+from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
 from molar_retrieval.alignment.model import AlignedModel
@@ -68,8 +69,12 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
         parts=_spans(model.dense_parts),
         sparse_parts=_spans(model.sparse_parts),
         slots=model.slots,
-        origins=_origins(model, catalogue),
-        support=_support(log, vectors.sparse),
+        extras=Extras(
+            origins=_origins(model, catalogue),
+            support=_support(log, vectors.sparse),
+            numbers=model.numbers,
+            reranker=model.reranker,
+        ),
         inputs=inputs,
         settings=chosen,
         keep=settings.keep,

@@ -9,7 +9,7 @@ from molar_retrieval import columns
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.evidence import gather
 from molar_retrieval.ranking.ranker import Asker, Placed
-from molar_retrieval.ranking.sentences import Speaker, shared_values
+from molar_retrieval.ranking.sentences import Speaker, traits
 
 _COMPARED = 2
 """So many items of the history are named, and their attributes compared."""
@@ -31,17 +31,19 @@ class Explained:
 
 def explain(generation: Generation, asker: Asker, places: Sequence[Placed], speaker: Speaker) -> list[Explained]:
     """The reasons for each item of a list."""
-    rows = [placed.item.row for placed in places]
-    found = gather(generation.table, generation.origins, asker.vector, asker.sparse, asker.history, rows)
-    named = {row for evidence in found for row, _ in evidence.history}
+    rows, table = [placed.item.row for placed in places], generation.table
+    found = gather(table.items, table.origins, asker.vector, asker.sparse, asker.history, rows)
+    named = {row for evidence in found for row, _ in (*evidence.together, *evidence.alike)}
     had = {item.row: item for item in generation.index.fetch(sorted(named))}
     fields = [name for name, kind in generation.spec.fields.items() if kind == "keyword" and name != columns.TITLE]
     titles = {row: _title(item) for row, item in had.items()}
+    known = {row: traits(item.payload, fields, table.origins.ordinary) for row, item in had.items()}
     explained = []
     for placed, evidence in zip(places, found, strict=True):
         history = evidence.history
-        others = [had[row].payload for row, _ in history[:_COMPARED]]
-        shared = shared_values(placed.item.payload, others, fields, generation.origins.ordinary)
+        others = [known[row] for row, _ in history[:_COMPARED]]
+        own = traits(placed.item.payload, fields, table.origins.ordinary) if others else {}
+        shared = list(dict.fromkeys(word for name, word in own if all((name, word) in other for other in others)))
         sentence = speaker.say(evidence, placed.parts, titles, shared, placed.causes)
         items = [{"item_id": had[row].item_id, "title": titles[row], "amount": amount} for row, amount in history]
         explained.append(Explained(sentence, {"history": items, "shared": shared, "content": dict(evidence.sources)}))

@@ -33,11 +33,7 @@ from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from molar_retrieval.ranking.evidence import Origins
-    from molar_retrieval.ranking.table import ItemTable
+    from molar_indexes.table import Extras, Opened
 
 KIND = "generations"
 FORMAT = 2
@@ -83,25 +79,15 @@ class Generation:
         return self.folder.name
 
     @cached_property
-    def _table(self) -> "tuple[ItemTable, Origins]":
-        from molar_indexes.table import open_table
-
-        origins = self.manifest.facts.get("origins", {})
-        return open_table(self.folder / _TABLE, self.parts, self.sparse_parts, origins)
-
-    @property
-    def table(self) -> "ItemTable":
+    def table(self) -> "Opened":
         """What ranking reads of the items; importing it takes NumPy.
 
         Raises:
             StaleArtefactError: If it is missing or damaged.
         """
-        return self._table[0]
+        from molar_indexes.table import open_table
 
-    @property
-    def origins(self) -> "Origins":
-        """How the vectors came about, for reasons; as :attr:`table`."""
-        return self._table[1]
+        return open_table(self.folder / _TABLE, self.parts, self.sparse_parts, self.manifest.facts)
 
     @property
     def spec(self) -> IndexSpec:
@@ -222,8 +208,7 @@ def publish(
     parts: Spans | None = None,
     sparse_parts: Spans | None = None,
     slots: int = 0,
-    origins: "Origins | None" = None,
-    support: "npt.NDArray[np.integer] | None" = None,
+    extras: "Extras | None" = None,
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     keep: int = 2,
@@ -242,8 +227,7 @@ def publish(
         parts: Span of each addend of a score within the vectors ``aligned`` and ``newcomers``.
         sparse_parts: The same within the sparse vector ``partners``.
         slots: How many of the first ten places of an answer newcomers get.
-        origins: How the vectors came about, for reasons; None: nobody knows.
-        support: How many people had both items of each partner weight, by dimension, then by item; None: nobody knows.
+        extras: What the table of the items holds beside their vectors.
         settings: The settings that shaped it.
         facts: More that is worth knowing.
         keep: How many older generations stay.
@@ -256,7 +240,7 @@ def publish(
         DataError: If the items or users do not fit, or another process is publishing.
         BackendError: If the index does not give back what was put in.
     """
-    from molar_indexes.table import written
+    from molar_indexes.table import Extras, written
     from molar_retrieval.versions import library_versions
 
     with workspace.lock(KIND):
@@ -266,12 +250,11 @@ def publish(
         settings = dict(settings or {})
         folder = store.partial(_new_name(dict(inputs), settings))
         try:
-            maps = {} if origins is None else origins.maps
-            watched = partial(written, folder / _TABLE, spec, support=support, maps=maps)
-            counts = _build(folder, backend, spec, items, users, popular, watched, progress)
+            beside = extras or Extras()
+            table = partial(written, folder / _TABLE, spec, extras=beside)
+            counts = _build(folder, backend, spec, items, users, popular, table, progress)
             known = {"format": FORMAT, "backend": backend, "spec": asdict(spec), "slots": slots}
-            known |= {"origins": {} if origins is None else origins.described()}
-            known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
+            known |= beside.described() | {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
             manifest = Manifest(
                 KIND,
                 folder.name.removesuffix(folder.suffix),

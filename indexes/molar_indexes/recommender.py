@@ -55,6 +55,7 @@ class Shape(TypedDict, total=False):
         diversity: Weight of unlikeness among the items, 0 (the default) to 1.
         calibrate: A field whose mix in the history the list should have.
         calibration: How much that counts, 0 to 1, half unless said.
+        rerank: Whether the second stage moves what it can, as it does unless said, if it was published.
         rules: Whether the shop's rules hold, as they do unless said.
         explain: Whether to say why.
         language: Of the reasons, ``en`` unless said.
@@ -64,6 +65,7 @@ class Shape(TypedDict, total=False):
     diversity: float
     calibrate: str | None
     calibration: float
+    rerank: bool
     rules: bool
     explain: bool
     language: str
@@ -207,7 +209,8 @@ class Recommender:
         """What ranks the generation's items; importing it takes NumPy."""
         from molar_retrieval.ranking.ranker import Ranker
 
-        return Ranker(self.generation.index, self.generation.table, self.generation.slots)
+        table = self.generation.table
+        return Ranker(self.generation.index, table.items, self.generation.slots, table.reranker)
 
     @cached_property
     def rules(self) -> "Rules | None":
@@ -244,6 +247,7 @@ class Recommender:
             calibrate=calibrate,
             calibration=options.get("calibration", 0.5),
             rules=asked.rules,
+            rerank=options.get("rerank", True),
         )
         listing = self.ranker.rank(asker, k, wishes)
         items = [

@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,51 +17,86 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import Origins
+from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.ranking.table import ItemTable
 
-_MAP = "map."
-_KINDS = {
-    "dense": "F32",
-    "content": "F32",
-    "partners.starts": "I64",
-    "partners.items": "I32",
-    "partners.values": "F32",
-    "partners.support": "I32",
-}
+_MAP, _RERANK = "map.", "rerank."
+_COPIED = (columns.CONTENT, columns.CF)
+"""Vectors of the index that the table has under the same name."""
+_KINDS = {"f4": "F32", "i4": "I32", "i8": "I64"}
 
 
-def written(
-    path: Path,
-    spec: IndexSpec,
-    items: Iterable[IndexItem],
-    support: npt.NDArray[np.integer] | None = None,
-    maps: Mapping[str, npt.NDArray[np.float32]] | None = None,
-) -> Iterator[IndexItem]:
+@dataclass(frozen=True, eq=False)
+class Extras:
+    """What a table holds beside the items' own vectors.
+
+    Attributes:
+        origins: How the vectors came about, for reasons.
+        support: How many people had both items of each partner weight, by dimension, then by item; None: nobody knows.
+        numbers: Numeric attributes, shape (n, m), or None.
+        reranker: The second stage, or None.
+    """
+
+    origins: Origins = field(default_factory=Origins)
+    support: npt.NDArray[np.integer] | None = None
+    numbers: npt.NDArray[np.float32] | None = None
+    reranker: Reranker | None = None
+
+    def described(self) -> dict[str, Any]:
+        """All that is no array, as facts of a manifest."""
+        reranker = None if self.reranker is None else self.reranker.described()
+        return {"origins": self.origins.described(), "reranker": reranker}
+
+    def tensors(self, items: int, entries: int) -> dict[str, npt.NDArray[Any]]:
+        """The arrays by name, for so many items and partner weights.
+
+        Raises:
+            ValueError: If they are of other numbers.
+        """
+        support = np.zeros(entries, np.int32) if self.support is None else self.support.astype(np.int32)
+        numbers = np.zeros((items, 0), np.float32) if self.numbers is None else self.numbers
+        if len(support) != entries or len(numbers) != items:
+            raise ValueError(f"the table has {items} items and {entries} partner weights, the extras other numbers")
+        found: dict[str, npt.NDArray[Any]] = {"partners.support": support, "numbers": numbers}
+        found |= {_MAP + part: matrix for part, matrix in self.origins.maps.items()}
+        if self.reranker is not None:
+            found |= {_RERANK + name: array for name, array in self.reranker.to_tensors().items()}
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A table, and what it holds beside.
+
+    Attributes:
+        items: The table.
+        origins: How the vectors came about.
+        reranker: The second stage, or None.
+    """
+
+    items: ItemTable
+    origins: Origins
+    reranker: Reranker | None
+
+
+def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Extras) -> Iterator[IndexItem]:
     """The same items, one by one; once they are through, the table is in ``path``.
 
     Rows that no item has, and vectors that an item lacks, are zeros.
 
-    Args:
-        path: The file to be.
-        spec: Of the items.
-        items: In ascending order of rows.
-        support: How many people had both items of each partner weight, by dimension, then by item; None: nobody knows.
-        maps: See :class:`molar_retrieval.ranking.evidence.Origins`.
-
     Raises:
         DataError: If a sparse vector is damaged.
-        ValueError: If there are more or fewer weights than ``support`` is of.
+        ValueError: If the extras are of other numbers of items or partner weights.
     """
-    dims = {"dense": spec.dims[columns.ALIGNED], "content": spec.dims.get(columns.CONTENT, 0)}
-    raw = {name: path.with_name(f"{path.name}.{number}") for number, name in enumerate(_KINDS)}
+    dims = {"dense": spec.dims[columns.ALIGNED]} | {name: spec.dims.get(name, 0) for name in _COPIED}
     count, entries = 0, _Sparse()
     with ExitStack() as stack:
-        files = {name: stack.enter_context(raw[name].open("wb")) for name in dims}
+        files = {name: stack.enter_context(_raw(path, name).open("wb")) for name in dims}
         for item in items:
             dense = item.vectors.get(columns.ALIGNED) or item.vectors.get(columns.NEWCOMERS)
-            vectors = {"dense": dense, "content": item.vectors.get(columns.CONTENT)}
+            vectors = {"dense": dense} | {name: item.vectors.get(name) for name in _COPIED}
             for name, dim in dims.items():
-                rows = np.zeros((max(1, item.row - count + 1), dim), TYPES[_KINDS[name]])  # the index checks the order
+                rows = np.zeros((max(1, item.row - count + 1), dim), "<f4")  # the index checks the order
                 rows[-1] = vectors[name] or 0
                 files[name].write(rows.tobytes())
             if columns.PARTNERS in item.sparse:
@@ -69,18 +105,17 @@ def written(
             yield item
     shapes: dict[str, tuple[int, ...]] = {name: (count, dim) for name, dim in dims.items()}
     arrays = entries.by_dimension()
-    known = np.zeros(len(arrays["partners.items"]), np.int32) if support is None else support
-    if known.shape != arrays["partners.items"].shape:
-        raise ValueError(f"support of {len(known)} weights was given for {len(arrays['partners.items'])}")
-    for name, values in {**arrays, "partners.support": known}.items():
-        raw[name].write_bytes(values.astype(TYPES[_KINDS[name]]).tobytes())
+    arrays |= extras.tensors(count, len(arrays["partners.items"]))
+    kinds = dict.fromkeys(dims, "F32")
+    for name, values in arrays.items():
+        kinds[name] = _KINDS[values.dtype.kind + str(values.dtype.itemsize)]
+        _raw(path, name).write_bytes(np.ascontiguousarray(values, TYPES[kinds[name]]).tobytes())
         shapes[name] = values.shape
-    files_of = {name: (raw[name], kind, shapes[name]) for name, kind in _KINDS.items()}
-    for part, matrix in (maps or {}).items():
-        file = path.with_name(f"{path.name}.map-{part}")
-        file.write_bytes(np.ascontiguousarray(matrix, "<f4").tobytes())
-        files_of[_MAP + part] = (file, "F32", matrix.shape)
-    assemble(path, files_of)
+    assemble(path, {name: (_raw(path, name), kinds[name], shapes[name]) for name in kinds})
+
+
+def _raw(path: Path, name: str) -> Path:
+    return path.with_name(f"{path.name}.{name}")
 
 
 class _Sparse:
@@ -105,20 +140,29 @@ class _Sparse:
         }
 
 
-def open_table(path: Path, parts: Spans, sparse_parts: Spans, origins: Mapping[str, Any]) -> tuple[ItemTable, Origins]:
+def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping[str, Any]) -> Opened:
     """Open what :func:`written` left.
 
-    Returns:
-        The table, and how its vectors came about as ``origins`` describe it.
+    Args:
+        path: The file.
+        parts: See :class:`molar_retrieval.ranking.table.ItemTable`.
+        sparse_parts: Likewise.
+        described: See :meth:`Extras.described`.
 
     Raises:
         StaleArtefactError: If the file is missing or damaged.
     """
     try:
         tensors = mapped(path)
-        maps = {name.removeprefix(_MAP): array for name, array in tensors.items() if name.startswith(_MAP)}
-        return ItemTable.from_tensors(tensors, parts, sparse_parts), Origins.of(origins, maps)
+        origins = Origins.of(described.get("origins", {}), _own(tensors, _MAP))
+        reranker = described.get("reranker")
+        second = None if reranker is None else Reranker.of(reranker, _own(tensors, _RERANK))
+        return Opened(ItemTable.from_tensors(tensors, parts, sparse_parts), origins, second)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StaleArtefactError(
             f"the item table {path} cannot be opened: {error}", "run `molar align` to publish a new generation"
         ) from error
+
+
+def _own(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}

@@ -59,5 +59,6 @@ def mapped(path: Path) -> dict[str, npt.NDArray[Any]]:
         if start == end:
             tensors[name] = np.empty(shape, dtype)
         else:
-            tensors[name] = np.memmap(path, dtype, "r", offset=8 + length + start, shape=shape)
+            # A plain array over the map: indexing a memmap itself costs ten times as much.
+            tensors[name] = np.asarray(np.memmap(path, dtype, "r", offset=8 + length + start, shape=shape))
     return tensors

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,23 @@ from molar_retrieval.alignment.device import pick_device, pick_precision
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.parts import Dense
 from molar_retrieval.alignment.processes import ALONE, Processes
+from molar_retrieval.alignment.reranking import learned
 from molar_retrieval.alignment.sizing import sized
 from molar_retrieval.alignment.store import described, save
 from molar_retrieval.alignment.training import TrainingData, tower_parts, train
 from molar_retrieval.alignment.validation import Cases, Ranks, means, ranks
 from molar_retrieval.catalog import Catalogue, is_current
-from molar_retrieval.catalog.features import hashed_attributes
+from molar_retrieval.catalog.features import hashed_attributes, numeric_attributes
 from molar_retrieval.collaborative.factors import factorise, held_out, open_factors
 from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking import reranker
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
-_VERSION = 3
+_VERSION = 4
 """Raised with every change of what comes of the same inputs, so that nothing older passes for up to date."""
 _NO_EFFECT = {"threads", "device", "preset"}
 
@@ -179,6 +181,11 @@ def _train(
         settings,
         combination,
     )
+    numbers = numeric_attributes(Catalogue.open(workspace["catalogue"].require()[0]))
+    standards = reranker.describe(numbers)
+    model = replace(model, cf=data.factors.items, numbers=reranker.matrix(numbers, standards, data.log.n_items))
+    second, second_facts = learned(model, data.cases, standards, settings)
+    model = replace(model, reranker=second)
     save(model, job.partial)
     return {
         "users": data.log.n_users,
@@ -191,6 +198,7 @@ def _train(
         "scores": _scores(data, combination, shipped),
         "shares": dict(combination.shares),
         "experts": experts.report,
+        "rerank": second_facts,
         "curve": [asdict(score) for score in story.epochs],
         "best_epoch": story.best.epoch if story.best else 0,
         "seconds": round(time.perf_counter() - began, 1),

@@ -1,6 +1,6 @@
 """A trained alignment as data: what publishing, new sessions and evaluation need."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
@@ -16,11 +16,16 @@ from molar_retrieval.alignment.newcomers import Predictor, lifted
 from molar_retrieval.alignment.taste import Taste, principal
 from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
 from molar_retrieval.encoders.base import Block
-from molar_retrieval.experts.partners import Partners
+from molar_retrieval.experts.partners import Partners as Experts
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.ids import IdMap
+from molar_retrieval.index import SparseVector
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking.candidates import Candidates
+from molar_retrieval.ranking.features import features
+from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
+from molar_retrieval.ranking.table import ItemTable, Partners
 
 Matrix = npt.NDArray[np.float32]
 NEIGHBOURS, TREND = "neighbours", "trend"
@@ -49,13 +54,16 @@ class AlignedModel:
         slots: How many of the first ten places newcomers get.
         precision: In which the network computes.
         trend: Popularity over time; None: not needed so far, see :meth:`seeing`.
+        reranker: The second stage, or None.
+        cf: ALS factors of all items, which it reads, shape (n_items, c).
+        numbers: Their numeric attributes, likewise, shape (n_items, m).
     """
 
     network: PostAlignment
     conditioner: Conditioner
     features: Matrix
     known: npt.NDArray[np.bool_]
-    partners: tuple[Partners, ...]
+    partners: tuple[Experts, ...]
     taste: Taste | None
     half_life: float | None
     weights: Mapping[str, float]
@@ -64,6 +72,9 @@ class AlignedModel:
     slots: int
     precision: str
     trend: Trend | None = field(default=None)
+    reranker: Reranker | None = None
+    cf: Matrix | None = None
+    numbers: Matrix | None = None
 
     def seeing(self, log: InteractionLog) -> Self:
         """The model with the popularity of all items over the time of ``log``."""
@@ -156,13 +167,86 @@ class AlignedModel:
         Returns:
             Shape (n_users, n_items).
         """
-        users, items = self.users(log, np.arange(log.n_users)), self._timeless
+        return self.scores_of(self.users(log, np.arange(log.n_users)), log)
+
+    def scores_of(self, users: UserVectors, log: InteractionLog) -> Matrix:
+        """The same for vectors that were made before, of the histories in ``log``."""
+        items = self._timeless
         scores: Matrix = users.dense @ items.dense.T
         if self.sparse_parts:
             scores += (users.sparse @ items.sparse.T).toarray()
-        if self.trend is not None and self.weights.get(TREND):
-            now = self.trend.now()[None] if log.asked_at is None else self.trend.log_scores(log.asked_at)
-            scores += np.float32(self.weights[TREND]) * np.where(self.known, now, np.float32(0))
+        return scores + self._demand(log)
+
+    def _demand(self, log: InteractionLog) -> Matrix:
+        """The trend's part of the scores of all items, shape (n_users or 1, n_items)."""
+        if self.trend is None or not self.weights.get(TREND):
+            return np.zeros((1, len(self.known)), np.float32)
+        now = self.trend.now()[None] if log.asked_at is None else self.trend.log_scores(log.asked_at)
+        demand: Matrix = np.float32(self.weights[TREND]) * np.where(self.known, now, np.float32(0))
+        return demand
+
+    @cached_property
+    def table(self) -> ItemTable:
+        """All items as ranking sees them, but for their popularity, which changes."""
+        items, count = self._timeless, len(self.known)
+        weights = items.sparse.tocsc()
+        nothing = np.zeros((count, 0), np.float32)
+        return ItemTable(
+            items.dense,
+            Partners(weights.indptr, weights.indices, weights.data, np.zeros(weights.nnz, np.int32)),
+            self.features,
+            nothing if self.cf is None else self.cf,
+            nothing if self.numbers is None else self.numbers,
+            {part.name: (part.start, part.stop) for part in self.dense_parts},
+            {part.name: (part.start, part.stop) for part in self.sparse_parts},
+        )
+
+    def candidates(
+        self, scores: Matrix, allowed: npt.NDArray[np.bool_], users: UserVectors, log: InteractionLog
+    ) -> Iterator[Candidates]:
+        """What the second stage is given of each history.
+
+        Args:
+            scores: With newcomers lifted, shape (n_users, n_items).
+            allowed: Whether an item may be shown, the same shape.
+            users: The histories' vectors.
+            log: The histories.
+        """
+        table, demand = self.table, self._demand(log)
+        trend, reads = table.names.index(TREND), users.sparse.sorted_indices()
+        for user in range(len(scores)):
+            rows = np.flatnonzero(allowed[user])
+            if len(rows) > CANDIDATES:
+                rows = rows[np.argpartition(-scores[user, rows], CANDIDATES - 1)[:CANDIDATES]]
+            rows = rows[np.lexsort((rows, -scores[user, rows]))]
+            span = slice(reads.indptr[user], reads.indptr[user + 1])
+            sparse = SparseVector(reads.indices[span], reads.data[span])
+            parts = table.split(users.dense[user], sparse, rows)
+            parts[:, trend] += demand[min(user, len(demand) - 1), rows]
+            lift = scores[user, rows] - parts.sum(axis=1)
+            yield Candidates(rows, parts, lift, ~self.known[rows], np.zeros(len(rows)))
+
+    def reranked(
+        self, scores: Matrix, allowed: npt.NDArray[np.bool_], users: UserVectors, log: InteractionLog
+    ) -> Matrix:
+        """Scores with the first candidates moved by the second stage, if there is one; see :meth:`candidates`.
+
+        Returns:
+            The scores, overwritten; all others stay behind the candidates.
+        """
+        if self.reranker is None:
+            return scores
+        for user, found in enumerate(self.candidates(scores, allowed, users, log)):
+            if not len(found):
+                continue
+            history = log.history(user)
+            moved = self.reranker(features(self.table, found.rows, found.parts, found.newcomer, history))
+            others = np.ones(scores.shape[1], bool)
+            others[found.rows] = False
+            own = scores[user, found.rows] + moved
+            # The candidates keep their scores; the rest goes down by as much as the least of them did.
+            scores[user, others] -= max(0.0, float(scores[user, found.rows[-1]] - own.min()))
+            scores[user, found.rows] = own
         return scores
 
     def lifted(self, scores: Matrix, allowed: npt.NDArray[np.bool_]) -> Matrix:

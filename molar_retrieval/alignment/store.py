@@ -17,6 +17,7 @@ from molar_retrieval.alignment.taste import Taste
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.encoders.base import Block
 from molar_retrieval.experts.partners import Partners
+from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.workspace import Manifest
 
 FILE = "model.safetensors"
@@ -36,6 +37,9 @@ def save(model: AlignedModel, folder: Path) -> None:
         tensors |= {f"predictor.{name}.matrix": predictor.matrix, f"predictor.{name}.mean": predictor.mean}
     if model.taste is not None:
         tensors["taste"] = model.taste.items
+    if model.reranker is not None:
+        tensors |= {f"rerank.{name}": array for name, array in model.reranker.to_tensors().items()}
+    tensors |= {n: t for n, t in (("cf", model.cf), ("numbers", model.numbers)) if t is not None}
     save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, folder / FILE)
 
 
@@ -46,6 +50,7 @@ def described(model: AlignedModel) -> dict[str, Any]:
         "weights": dict(model.weights),
         "newcomer_weights": dict(model.newcomer_weights),
         "slots": model.slots,
+        "reranker": None if model.reranker is None else model.reranker.described(),
         "content_blocks": [[b.name, b.start, b.stop] for b in model.conditioner.blocks],
         "partners": [p.name for p in model.partners],
         "taste": None if taste is None else {"decay": taste.decay, "last": taste.last},
@@ -79,8 +84,18 @@ def open_model(folder: Path) -> AlignedModel:
             for name in sorted(predicted)
         },
         slots=facts["slots"],
+        reranker=_reranker(facts.get("reranker"), tensors),
+        cf=tensors.get("cf"),
+        numbers=tensors.get("numbers"),
         precision=pick_precision(settings.precision, pick_device("cpu")),
     )
+
+
+def _reranker(described: dict[str, Any] | None, tensors: Tensors) -> Reranker | None:
+    if described is None:
+        return None
+    own = {name.removeprefix("rerank."): array for name, array in tensors.items() if name.startswith("rerank.")}
+    return Reranker.of(described, own)
 
 
 def _network(tensors: Tensors, settings: AlignSettings) -> PostAlignment:

@@ -46,15 +46,42 @@ def hashed_attributes(catalogue: Catalogue) -> csr_matrix:
     return csr_matrix((np.concatenate(values), coordinates), shape=(len(catalogue), WIDTH))
 
 
+def numeric_attributes(catalogue: Catalogue) -> dict[str, npt.NDArray[np.float64]]:
+    """The numbers of all items by field, NaN where there is none, each of shape (n_items,).
+
+    Args:
+        catalogue: Read are its fields of integers and floats; of several values an item's mean counts.
+    """
+    fields = [name for name, kind in catalogue.fields.items() if kind in ("integer", "float")]
+    found = {name: np.full(len(catalogue), np.nan) for name in fields}
+    begin = 0
+    for batch in catalogue.batches(fields, _BATCH) if fields else ():
+        for name, column in zip(fields, batch.columns, strict=True):
+            parents, values = _flat(column)
+            present = np.asarray(pc.is_valid(values))
+            numbers = np.asarray(values.filter(present).cast(pa.float64()))
+            rows = parents[present]
+            counts = np.bincount(rows, minlength=len(batch))
+            sums = np.bincount(rows, numbers, minlength=len(batch))
+            own = slice(begin, begin + len(batch))
+            found[name][own] = np.divide(sums, counts, out=found[name][own], where=counts > 0)
+        begin += len(batch)
+    return found
+
+
 def _elements(array: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
-    """The row of each value, and the values."""
-    if is_list(array.type):
-        parents, flat = np.asarray(pc.list_parent_indices(array), np.int64), pc.list_flatten(array)
-    else:
-        parents, flat = np.arange(len(array), dtype=np.int64), array
+    """The row of each value, and the values as words."""
+    parents, flat = _flat(array)
     written = as_written(flat)
     present = pc.is_valid(written)
     return parents[np.asarray(present)], written.filter(present)
+
+
+def _flat(array: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """The row of each value, and the values, missing ones included."""
+    if is_list(array.type):
+        return np.asarray(pc.list_parent_indices(array), np.int64), pc.list_flatten(array)
+    return np.arange(len(array), dtype=np.int64), array
 
 
 def _hash(column: str, value: str) -> int:

@@ -35,12 +35,14 @@ class Candidates:
         parts: Addends of their scores by the table's parts, shape (C, P).
         lift: What is added to a newcomer's, 0 for others, shape (C,).
         newcomer: Whether an item had no training interactions, shape (C,).
+        moved: What a second stage adds, shape (C,).
     """
 
     rows: npt.NDArray[np.int64]
     parts: Array
     lift: Array
     newcomer: npt.NDArray[np.bool_]
+    moved: Array
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -48,12 +50,12 @@ class Candidates:
     @property
     def scores(self) -> Array:
         """The sums, shape (C,)."""
-        scores: Array = self.parts.sum(axis=1) + self.lift
+        scores: Array = self.parts.sum(axis=1) + self.lift + self.moved
         return scores
 
     def take(self, places: Array) -> "Candidates":
         """Some of them, in the order of ``places``."""
-        return Candidates(self.rows[places], self.parts[places], self.lift[places], self.newcomer[places])
+        return Candidates(*(getattr(self, field.name)[places] for field in fields(self)))
 
 
 def find(
@@ -88,7 +90,8 @@ def find(
     known = _known(index, table, vector, sparse, wanted, max(size, wanted), hidden, where)
     if columns.NEWCOMERS not in index.spec.dims:
         return known.take(np.arange(min(size, len(known))))
-    found = index.top(columns.NEWCOMERS, vector, max(size, wanted), exclude=hidden, where=where)
+    few = wanted if len(known) >= size else max(size, wanted)
+    found = index.top(columns.NEWCOMERS, vector, few, exclude=hidden, where=where)
     newcomers = scored(table, vector, sparse, [row for row, _ in found])
     placed = merge(known.scores.tolist(), newcomers.scores.tolist(), slots)[:size]
     merged = joined(known, newcomers).take(np.array([p.place + len(known) * p.newcomer for p in placed], np.int64))
@@ -108,7 +111,7 @@ def scored(table: ItemTable, vector: Vector, sparse: SparseVector, found: list[i
     rows = np.array(found, np.int64)
     parts = table.split(vector, sparse, rows)
     order = np.lexsort((rows, -parts.sum(axis=1)))
-    return Candidates(rows[order], parts[order], np.zeros(len(rows)), np.zeros(len(rows), bool))
+    return Candidates(rows[order], parts[order], np.zeros(len(rows)), np.zeros(len(rows), bool), np.zeros(len(rows)))
 
 
 def _known(

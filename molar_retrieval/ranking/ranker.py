@@ -1,7 +1,7 @@
 """From a user's vectors to the list that is shown: candidates, rules that weigh, the composed list."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from molar_retrieval.expressions import And, Expression, matches
 from molar_retrieval.index import Index, SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.candidates import Candidates, find, joined, scored
 from molar_retrieval.ranking.compose import Cap, Choice, Mix, Plan, Quota, compose
+from molar_retrieval.ranking.features import features
+from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
 from molar_retrieval.ranking.table import ItemTable
 
 if TYPE_CHECKING:
@@ -20,14 +22,14 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Rows = Sequence[int] | npt.NDArray[np.integer]
-POOL = 200
-"""Candidates that are looked at where something may change their order."""
 _PER_PLACE = 20
 """Candidates for each place of a long list."""
 _GROWTH = 4
 _RECENT = 200
 """So many of the last items of a history say what mix of attributes a user likes."""
 _DAY = 86_400
+RERANK = "re-rank"
+"""The addend of a score that the second stage makes."""
 RULES = "rules"
 """The addend of a score that boosting, burying and freshness make."""
 
@@ -58,6 +60,7 @@ class Wishes:
         calibrate: Field whose mix in the history the list should have, or None.
         calibration: How much that counts, 0 to 1.
         rules: Rules that hold for this user; the limits they set are in ``where`` and ``hidden`` already.
+        rerank: Whether the second stage is asked.
     """
 
     where: Expression | None = None
@@ -66,6 +69,7 @@ class Wishes:
     calibrate: str | None = None
     calibration: float = 0.5
     rules: "Sequence[Active]" = ()
+    rerank: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,19 +111,21 @@ class Ranker:
         index: Finds candidates.
         table: Of the same items.
         slots: How many of the first ten places newcomers get.
+        reranker: The second stage, or None.
     """
 
-    def __init__(self, index: Index, table: ItemTable, slots: int) -> None:
+    def __init__(self, index: Index, table: ItemTable, slots: int, reranker: Reranker | None = None) -> None:
         self.index = index
         self.table = table
         self.slots = slots
+        self.reranker = reranker
 
     def rank(self, asker: Asker, k: int, wishes: Wishes = Wishes()) -> Listing:
         """The best ``k`` items that the wishes allow."""
         shaping = wishes.diversity > 0 or wishes.calibrate is not None or any(_shapes(r) for r in wishes.rules)
         if not shaping:
             return self._plain(asker, k, wishes)
-        size = max(POOL, _PER_PLACE * k)
+        size = max(CANDIDATES, _PER_PLACE * k)
         while True:
             listing, exhausted = self._shaped(asker, k, wishes, size)
             if len(listing.places) == k or exhausted:
@@ -127,15 +133,32 @@ class Ranker:
             size *= _GROWTH
 
     def _plain(self, asker: Asker, k: int, wishes: Wishes) -> Listing:
-        found = self._find(asker, k, k, wishes.hidden, wishes.where)
+        second = wishes.rerank and self.reranker is not None
+        found = self._find(asker, k, max(k, CANDIDATES) if second else k, wishes.hidden, wishes.where)
+        if second:
+            found = self._moved(asker, found)
+        found = found.take(np.arange(min(k, len(found))))
         items = self.index.fetch(found.rows.tolist())
         places = np.arange(len(found))
         return Listing([self._placed(found, n, item, places) for n, item in enumerate(items)])
+
+    def _moved(self, asker: Asker, found: Candidates) -> Candidates:
+        """The candidates in the order of the second stage; those behind its first ones keep their places."""
+        if self.reranker is None or not len(found):
+            return found
+        first, scores = found.take(np.arange(min(CANDIDATES, len(found)))), found.scores
+        moved = self.reranker(features(self.table, first.rows, first.parts, first.newcomer, asker.history))
+        # The rest goes down by as much as the least of the first ones did.
+        down = max(0.0, float(scores[len(first) - 1] - (first.scores + moved).min()))
+        moved = np.concatenate([moved, np.full(len(found) - len(first), -down)])
+        order = np.lexsort((np.arange(len(found)), -(scores + moved)))
+        return replace(found, moved=moved).take(order)
 
     def _shaped(self, asker: Asker, k: int, wishes: Wishes, size: int) -> tuple[Listing, bool]:
         """The list from some candidates, and whether there are no others."""
         found = self._find(asker, k, size, wishes.hidden, wishes.where)
         exhausted = len(found) < size
+        found = self._moved(asker, found) if wishes.rerank else found
         found, pinned, notes = self._with_wanted(asker, k, wishes, found)
         items = self.index.fetch(found.rows.tolist())
         boosts = _boosts(wishes.rules, items, found.scores)
@@ -170,7 +193,7 @@ class Ranker:
         for active in wishes.rules:
             if active.rule.action in ("boost", "at_least") and active.condition is not None:
                 both = active.condition if wishes.where is None else And((wishes.where, active.condition))
-                extra.append(self._find(asker, k, max(k, POOL // 4), wishes.hidden, both))
+                extra.append(self._find(asker, k, max(k, CANDIDATES // 4), wishes.hidden, both))
             elif active.rule.pin is not None:
                 rows, problems = self._pins(active, wishes)
                 notes += problems
@@ -248,6 +271,7 @@ class Ranker:
     ) -> Placed:
         parts = dict(zip(self.table.names, found.parts[number].tolist(), strict=True))
         parts |= {"newcomer": float(found.lift[number])} if found.newcomer[number] else {}
+        parts |= {RERANK: float(found.moved[number])} if found.moved[number] else {}
         parts |= {RULES: float(boost)} if boost else {}
         return Placed(item, sum(parts.values()), parts, int(by_score[number]) + 1, tuple(causes))
 

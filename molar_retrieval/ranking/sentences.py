@@ -127,31 +127,23 @@ def languages() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in _folder().iterdir() if file.name.endswith(".toml"))
 
 
-def shared_values(
-    item: Mapping[str, Any],
-    others: Sequence[Mapping[str, Any]],
-    fields: Sequence[str],
-    ordinary: Mapping[str, Sequence[str]],
-) -> list[str]:
-    """Attribute values that an item has in common with all of some others, in the order of the fields.
+def traits(
+    payload: Mapping[str, Any], fields: Sequence[str], ordinary: Mapping[str, Sequence[str]]
+) -> dict[tuple[str, str], None]:
+    """An item's attribute values with their fields, in the order of these.
 
     Args:
-        item: Its payload.
-        others: Theirs.
-        fields: That are compared.
+        payload: The item's.
+        fields: That are told.
         ordinary: Values that are not worth telling, by field.
     """
-    found: list[str] = []
-    for name in fields if others else ():
-        sets = [set(_words(payload.get(name))) for payload in others]
-        told = [value for value in _words(item.get(name)) if value not in ordinary.get(name, ())]
-        found += [value for value in told if all(value in own for own in sets)]
-    return list(dict.fromkeys(found))
-
-
-def _words(value: Any) -> list[str]:
-    values = value if isinstance(value, list) else [value]
-    return [word for word in values if isinstance(word, str) and 0 < len(word) <= _LONG]
+    found = {}
+    for name in fields:
+        value = payload.get(name)
+        for word in value if isinstance(value, list) else (value,):
+            if isinstance(word, str) and 0 < len(word) <= _LONG and word not in ordinary.get(name, ()):
+                found[name, word] = None
+    return found
 
 
 def _source(sources: Mapping[str, float]) -> str:

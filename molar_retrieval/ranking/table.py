@@ -54,6 +54,8 @@ class ItemTable:
         dense: The vectors ``aligned``, or ``newcomers`` of items without training interactions, shape (n, d).
         partners: The sparse vectors beside them.
         content: What items look like, rows of length 1 or 0, shape (n, f).
+        cf: ALS factors, shape (n, c).
+        numbers: Numeric attributes in standard deviations from their mean, shape (n, m).
         parts: Span of each addend of a score within the dense vectors.
         sparse_parts: The same within the sparse ones.
     """
@@ -61,6 +63,8 @@ class ItemTable:
     dense: Matrix
     partners: Partners
     content: Matrix
+    cf: Matrix
+    numbers: Matrix
     parts: Spans
     sparse_parts: Spans
 
@@ -112,7 +116,8 @@ class ItemTable:
     def from_tensors(cls, tensors: Mapping[str, Array], parts: Spans, sparse_parts: Spans) -> Self:
         """From arrays by name: ``dense``, ``content``, ``partners.starts`` and so on."""
         partners = Partners(*(tensors[f"partners.{name}"] for name in ("starts", "items", "values", "support")))
-        return cls(tensors["dense"], partners, tensors["content"], parts, sparse_parts)
+        content, cf, numbers = (tensors[name] for name in ("content", "cf", "numbers"))
+        return cls(tensors["dense"], partners, content, cf, numbers, parts, sparse_parts)
 
 
 class Products(NamedTuple):

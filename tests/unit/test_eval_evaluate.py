@@ -186,7 +186,8 @@ def test_molar_is_scored_as_the_recommender_answers(workspace, settings, tmp_pat
     cases = replace(everything, length=training[everything.user])
     allowed = np.ones((len(cases), log.n_items), bool)
     allowed[cases.seen().user, cases.seen().item] = False
-    scores = scorer.finish(scorer.scores(replace(cases.inputs(), asked_at=None)), allowed)
+    inputs = replace(cases.inputs(), asked_at=None)
+    scores = scorer.finish(scorer.scores(inputs), allowed, inputs)
     from molar_indexes.assemble import publish_generation
 
     publish_generation(scorer.workspace, settings.index).close()

@@ -40,8 +40,9 @@ class Model:
     def items(self, log):
         return ItemVectors(DENSE, csr_matrix(PARTNERS), NEW)
 
-    def scores(self, log):
-        users = self.users(log, np.arange(log.n_users))
+    reranker = None
+
+    def scores_of(self, users, log):
         return users.dense @ DENSE.T + users.sparse @ PARTNERS.T
 
     def lifted(self, scores, allowed):

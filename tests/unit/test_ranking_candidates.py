@@ -34,7 +34,7 @@ class Lists:
         self.table = ItemTable(
             wide[:, None],
             Partners(np.array([0, len(rows)]), rows.astype(np.int32), np.array(partners, np.float32)[rows], 9 * rows),
-            np.zeros((len(dense), 0), np.float32),
+            *[np.zeros((len(dense), 0), np.float32)] * 3,
             {"own": (0, 1)},
             {"partners": (0, 1)},
         )
@@ -142,7 +142,7 @@ def test_parts_are_products_over_their_ranges() -> None:
     starts = np.concatenate([[0], np.cumsum(np.bincount(dimensions, minlength=100))])
     partners = Partners(starts, rows.astype(np.int32), weights.T[dimensions, rows], rows)
     spans, sparse_spans = {"a": (0, 3), "b": (3, 8)}, {"c": (0, 40), "d": (40, 100)}
-    table = ItemTable(dense, partners, np.zeros((30, 0), np.float32), spans, sparse_spans)
+    table = ItemTable(dense, partners, *[np.zeros((30, 0), np.float32)] * 3, spans, sparse_spans)
     user, at = rng.normal(size=8), np.sort(rng.choice(100, 20, replace=False))
     reading = np.zeros(100)
     reading[at] = rng.normal(size=20)

@@ -55,12 +55,13 @@ class Scorer(Protocol):
         """
         ...
 
-    def finish(self, scores: Scores, allowed: npt.NDArray[np.bool_]) -> Scores:
+    def finish(self, scores: Scores, allowed: npt.NDArray[np.bool_], inputs: InteractionLog) -> Scores:
         """The scores that rank, now that it is known which items may be shown.
 
         Args:
             scores: Of all items, shape (n_histories, n_items); may be overwritten.
             allowed: Candidates that are not hidden, the same shape.
+            inputs: The histories, those that :meth:`scores` was last asked about.
         """
         ...
 

@@ -15,6 +15,7 @@ from molar_retrieval import fingerprint, rng
 from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
+from molar_retrieval.alignment.vectors import UserVectors
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.interactions import Holdout, InteractionLog, write_log
 from molar_retrieval.progress import SILENT, Progress
@@ -72,6 +73,7 @@ class Molar:
         facts = {
             "weights": report.facts["weights"],
             "slots": model.slots,
+            "rerank": report.facts["rerank"],
             "epochs": report.facts["best_epoch"],
             "validation": report.scores,
             "fit_seconds": report.facts["seconds"],
@@ -79,7 +81,7 @@ class Molar:
         return MolarScorer(model, workspace, facts)
 
 
-@dataclass(frozen=True)
+@dataclass
 class MolarScorer:
     """A trained alignment that scores histories as the recommender does.
 
@@ -92,14 +94,19 @@ class MolarScorer:
     model: AlignedModel
     workspace: Workspace
     facts: Mapping[str, Any]
+    _users: UserVectors | None = field(default=None, init=False, repr=False)
 
     def scores(self, inputs: InteractionLog) -> Scores:
         """See :class:`molar_eval.models.base.Scorer`."""
-        return self.model.scores(inputs)
+        self._users = self.model.users(inputs, np.arange(inputs.n_users))
+        return self.model.scores_of(self._users, inputs)
 
-    def finish(self, scores: Scores, allowed: Mask) -> Scores:
-        """Lift newcomers to their places."""
-        return self.model.lifted(scores, allowed)
+    def finish(self, scores: Scores, allowed: Mask, inputs: InteractionLog) -> Scores:
+        """Lift newcomers to their places, then ask the second stage."""
+        lifted = self.model.lifted(scores, allowed)
+        if self._users is None or self.model.reranker is None:
+            return lifted
+        return self.model.reranked(lifted, allowed, self._users, inputs)
 
 
 def _holdout(task: Task, most: int) -> Holdout:

@@ -46,7 +46,7 @@ class Fitted:
         scores[:, ~self.scorable] = -np.inf
         return scores
 
-    def finish(self, scores: Scores, allowed: Mask) -> Scores:
+    def finish(self, scores: Scores, allowed: Mask, inputs: InteractionLog) -> Scores:
         """Nothing more; see :class:`molar_eval.models.base.Scorer`."""
         return scores
 

@@ -1,0 +1,105 @@
+"""The second stage: a few small networks that move candidates by what their scores alone do not tell.
+
+Each is one hidden layer beside a linear map, and what they add to a score is the mean of what each would. They are
+trained in :mod:`molar_retrieval.alignment.reranking`; here they are applied, in NumPy.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+CANDIDATES = 200
+"""So many candidates are re-ranked."""
+_LIMIT = 5.0
+"""Features are cut at so many standard deviations."""
+_FIRST = 10
+_ARRAYS = ("mean", "deviation", "hidden", "bias", "out", "skip", "scale")
+
+
+@dataclass(frozen=True, eq=False)
+class Reranker:
+    """E networks over F features, H hidden units each.
+
+    Attributes:
+        names: Of the features.
+        numbers: Mean and standard deviation of each number that is among the features, by field.
+        mean: Of each feature, shape (F,).
+        deviation: Likewise.
+        hidden: Weights, shape (E, F, H).
+        bias: Shape (E, H).
+        out: Weights, shape (E, H).
+        skip: Of the linear map, shape (E, F).
+        scale: Logits per unit of score, shape (E,).
+    """
+
+    names: tuple[str, ...]
+    numbers: Mapping[str, tuple[float, float]]
+    mean: Array
+    deviation: Array
+    hidden: Array
+    bias: Array
+    out: Array
+    skip: Array
+    scale: Array
+
+    def __call__(self, features: Array) -> Array:
+        """What is added to the score of each candidate, best first; 0 is the mean of the first ten.
+
+        Args:
+            features: Shape (C, F).
+
+        Returns:
+            Shape (C,).
+        """
+        given = standardised(features, self.mean, self.deviation)
+        inner = np.maximum(np.einsum("cf,efh->ech", given, self.hidden, optimize=True) + self.bias[:, None, :], 0)
+        logits = np.einsum("ech,eh->c", inner, self.out) + given @ self.skip.sum(axis=0)
+        moved: Array = logits / self.scale.sum()
+        moved -= moved[:_FIRST].mean()
+        return moved
+
+    def to_tensors(self) -> dict[str, Array]:
+        """The arrays by name."""
+        return {name: np.asarray(getattr(self, name), np.float32) for name in _ARRAYS}
+
+    def described(self) -> dict[str, Any]:
+        """The rest, JSON-able."""
+        return {"names": list(self.names), "numbers": {name: list(pair) for name, pair in self.numbers.items()}}
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any], tensors: Mapping[str, Array]) -> Self:
+        """The inverse of the two."""
+        numbers = {name: (mean, deviation) for name, (mean, deviation) in described["numbers"].items()}
+        return cls(tuple(described["names"]), numbers, *(tensors[name] for name in _ARRAYS))
+
+
+def standardised(features: Array, mean: Array, deviation: Array) -> Array:
+    """Features in standard deviations from their mean, cut at five."""
+    result: Array = np.clip((features - mean) / deviation, -_LIMIT, _LIMIT).astype(np.float32)
+    return result
+
+
+def standard(values: Array, mean: float, deviation: float) -> Array:
+    """A field's numbers as ranking reads them; a missing one is the mean."""
+    result: Array = np.nan_to_num((values - mean) / deviation, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+    return result
+
+
+def describe(fields: Mapping[str, Array]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation of each field of numbers; those without any spread are left out."""
+    found = {}
+    for name, values in fields.items():
+        known = values[np.isfinite(values)]
+        if len(known) and known.std() > 0:
+            found[name] = (float(known.mean()), float(known.std()))
+    return found
+
+
+def matrix(fields: Mapping[str, Array], described: Mapping[str, Sequence[float]], count: int) -> Array:
+    """The numbers of all items, shape (count, numbers)."""
+    columns = [standard(fields[name], *described[name]) for name in described]
+    return np.stack(columns, axis=1) if columns else np.zeros((count, 0), np.float32)
