@@ -16,6 +16,7 @@ from molar_cli.commands.evaluate import evaluate
 from molar_cli.commands.import_ import import_
 from molar_cli.commands.index import app as index
 from molar_cli.commands.query import query
+from molar_cli.commands.recommend import recommend
 from molar_retrieval import __version__
 from molar_retrieval.openmp import wait_politely
 
@@ -33,6 +34,7 @@ app.command()(embed)
 app.command()(cf)
 app.command()(align)
 app.command()(query)
+app.command()(recommend)
 app.command()(evaluate)
 app.add_typer(index, name="index")
 

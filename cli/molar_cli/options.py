@@ -29,3 +29,8 @@ RulesOption = Annotated[
     typer.Option(metavar="FILE", help="Rules instead of rules.toml beside the workspace.", show_default=False),
 ]
 NoRulesOption = Annotated[bool, typer.Option("--no-rules", help="Leave the shop's rules aside.")]
+
+
+def names(text: str | None) -> list[str] | None:
+    """Ids separated by commas; None where nothing was said."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]

@@ -146,8 +146,7 @@ def _served(
                 ).places
             )
         )
-    ids = queries.cases.history.items
-    rows = [ids.rows([place.item.item_id for place in answer]).tolist() for answer in answers]
+    rows = [[place.row for place in answer] for answer in answers]
     shown = settings.model_dump(exclude={"backend", "keep"})
     return queries.cost(f"{settings.backend}, as served", shown, exact, rows, milliseconds)
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from molar_indexes.generations import Generation
+from molar_indexes.table import Opened
 from molar_retrieval import columns
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.evidence import gather
-from molar_retrieval.ranking.ranker import Asker, Placed
+from molar_retrieval.ranking.ranker import Asker, Placed, Ranker
 from molar_retrieval.ranking.sentences import Speaker, traits
 
 _COMPARED = 2
@@ -29,20 +29,21 @@ class Explained:
     evidence: dict[str, Any]
 
 
-def explain(generation: Generation, asker: Asker, places: Sequence[Placed], speaker: Speaker) -> list[Explained]:
+def explain(table: Opened, ranker: Ranker, asker: Asker, places: Sequence[Placed], speaker: Speaker) -> list[Explained]:
     """The reasons for each item of a list."""
-    rows, table = [placed.item.row for placed in places], generation.table
+    rows = [placed.row for placed in places]
     found = gather(table.items, table.origins, asker.vector, asker.sparse, asker.history, rows)
-    named = {row for evidence in found for row, _ in (*evidence.together, *evidence.alike)}
-    had = {item.row: item for item in generation.index.fetch(sorted(named))}
-    fields = [name for name, kind in generation.spec.fields.items() if kind == "keyword" and name != columns.TITLE]
+    named = sorted({row for evidence in found for row, _ in (*evidence.together, *evidence.alike)})
+    had, shown = dict(zip(named, ranker.stored(named), strict=True)), ranker.stored(rows)
+    kinds = ranker.index.spec.fields
+    fields = [name for name, kind in kinds.items() if kind == "keyword" and name != columns.TITLE]
     titles = {row: _title(item) for row, item in had.items()}
     known = {row: traits(item.payload, fields, table.origins.ordinary) for row, item in had.items()}
     explained = []
-    for placed, evidence in zip(places, found, strict=True):
+    for placed, item, evidence in zip(places, shown, found, strict=True):
         history = evidence.history
         others = [known[row] for row, _ in history[:_COMPARED]]
-        own = traits(placed.item.payload, fields, table.origins.ordinary) if others else {}
+        own = traits(item.payload, fields, table.origins.ordinary) if others else {}
         shared = list(dict.fromkeys(word for name, word in own if all((name, word) in other for other in others)))
         sentence = speaker.say(evidence, placed.parts, titles, shared, placed.causes)
         items = [{"item_id": had[row].item_id, "title": titles[row], "amount": amount} for row, amount in history]

@@ -5,7 +5,7 @@ encoder.
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,10 @@ from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
+    from molar_indexes.users import UserRecord
     from molar_retrieval.alignment.model import AlignedModel
     from molar_retrieval.ids import IdMap
-    from molar_retrieval.ranking.ranker import Asker, Placed, Ranker
+    from molar_retrieval.ranking.ranker import Asker, Listing, Placed, Ranker, Wishes
     from molar_retrieval.ranking.rules import Active, Rules
     from molar_retrieval.ranking.sentences import Speaker
 
@@ -229,18 +230,38 @@ class Recommender:
     def _fields(self) -> dict[str, str]:
         return {columns.ITEM_ID: "keyword", **self.generation.index.spec.fields}
 
-    def _aligned(
-        self, user_id: str | None, asker: "Asker", k: int, asked: "_Asked", options: Options, seconds: dict[str, float]
-    ) -> Answer:
+    def rank_many(self, users: "Sequence[UserRecord]", k: int = 10, **options: Unpack[Options]) -> "Iterator[Listing]":
+        """The lists of several users, the same as :meth:`query` gives each of them, in less time.
+
+        Args:
+            users: With a history each.
+            k: How many items.
+            options: See :class:`Limits` and :class:`Shape`; reasons are left out.
+
+        Raises:
+            RequestError: If the condition is not understood; if k < 1 or a weight is not in [0, 1].
+            SettingsError: If the rules are wrong.
+        """
+        from molar_indexes.batch import rank_all
+        from molar_retrieval.ranking.ranker import Asker
+
+        _check(k, options)
+        asked = self._ruled(self._asked(options), options)
+        hide = options.get("seen", "hide") == "hide"
+        askers = [Asker(user.vector, user.sparse, user.history) for user in users]
+        each = [asked.hiding(user.history) if hide else asked for user in users]
+        wishes = [self._wishes(one, options) for one in each]
+        return rank_all(self.ranker, self.generation.table.newcomer, askers, k, wishes)
+
+    def _wishes(self, asked: "_Asked", options: Options) -> "Wishes":
         from molar_retrieval.ranking.ranker import Wishes
 
-        began = time.perf_counter()
         calibrate = options.get("calibrate")
         if calibrate is not None and calibrate not in self._fields:
             close = nearest(calibrate, self._fields, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(self._fields))}"
             raise RequestError(f"the catalogue has no field {calibrate!r}", hint)
-        wishes = Wishes(
+        return Wishes(
             where=asked.where,
             hidden=asked.hidden,
             diversity=options.get("diversity", 0.0),
@@ -249,10 +270,16 @@ class Recommender:
             rules=asked.rules,
             rerank=options.get("rerank", True),
         )
-        listing = self.ranker.rank(asker, k, wishes)
+
+    def _aligned(
+        self, user_id: str | None, asker: "Asker", k: int, asked: "_Asked", options: Options, seconds: dict[str, float]
+    ) -> Answer:
+        began = time.perf_counter()
+        listing = self.ranker.rank(asker, k, self._wishes(asked, options))
+        stored = self.ranker.stored([placed.row for placed in listing.places])
         items = [
-            _recommend(rank, p.item, p.score, p.parts, p.by_score, ", ".join(p.causes) or None)
-            for rank, p in enumerate(listing.places, 1)
+            _recommend(rank, item, p.score, p.parts, p.by_score, ", ".join(p.causes) or None)
+            for rank, (p, item) in enumerate(zip(listing.places, stored, strict=True), 1)
         ]
         seconds = seconds | {"search": time.perf_counter() - began}
         if options.get("explain"):
@@ -269,7 +296,7 @@ class Recommender:
 
         if language not in self._speakers:
             self._speakers[language] = Speaker.of(language, self.workspace.root.parent / FILE_NAME)
-        found = explain(self.generation, asker, places, self._speakers[language])
+        found = explain(self.generation.table, self.ranker, asker, places, self._speakers[language])
         return [
             replace(item, reasons=(why.sentence,), evidence=why.evidence)
             for item, why in zip(items, found, strict=True)

@@ -23,7 +23,7 @@ from molar_retrieval.ranking.table import ItemTable
 _MAP, _RERANK = "map.", "rerank."
 _COPIED = (columns.CONTENT, columns.CF)
 """Vectors of the index that the table has under the same name."""
-_KINDS = {"f4": "F32", "i4": "I32", "i8": "I64"}
+_KINDS = {"f4": "F32", "i4": "I32", "i8": "I64", "u1": "U8"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +72,20 @@ class Opened:
         items: The table.
         origins: How the vectors came about.
         reranker: The second stage, or None.
+        ids: The items' ids, one after the other, and the end of each, with a 0 before.
+        newcomer: Whether an item had no training interactions, shape (n,).
     """
 
     items: ItemTable
     origins: Origins
     reranker: Reranker | None
+    ids: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+    newcomer: npt.NDArray[np.bool_]
+
+    def item_id(self, row: int) -> str:
+        """The id of an item."""
+        text, ends = self.ids
+        return text[ends[row] : ends[row + 1]].tobytes().decode()
 
 
 def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Extras) -> Iterator[IndexItem]:
@@ -89,7 +98,7 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
         ValueError: If the extras are of other numbers of items or partner weights.
     """
     dims = {"dense": spec.dims[columns.ALIGNED]} | {name: spec.dims.get(name, 0) for name in _COPIED}
-    count, entries = 0, _Sparse()
+    count, entries, ids, ends, newcomer = 0, _Sparse(), bytearray(), array("q", [0]), bytearray()
     with ExitStack() as stack:
         files = {name: stack.enter_context(_raw(path, name).open("wb")) for name in dims}
         for item in items:
@@ -101,10 +110,16 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
                 files[name].write(rows.tobytes())
             if columns.PARTNERS in item.sparse:
                 entries.add(item.row, clean_sparse(f"item {item.item_id!r}", item.sparse[columns.PARTNERS]))
+            ids += item.item_id.encode()
+            ends.extend([ends[-1]] * (item.row - count))
+            ends.append(len(ids))
+            newcomer += bytes(max(0, item.row - count)) + bytes([columns.NEWCOMERS in item.vectors])
             count = item.row + 1
             yield item
     shapes: dict[str, tuple[int, ...]] = {name: (count, dim) for name, dim in dims.items()}
     arrays = entries.by_dimension()
+    arrays |= {"ids.bytes": np.frombuffer(ids, np.uint8), "ids.ends": np.array(ends, np.int64)}
+    arrays["newcomer"] = np.frombuffer(newcomer, np.uint8)
     arrays |= extras.tensors(count, len(arrays["partners.items"]))
     kinds = dict.fromkeys(dims, "F32")
     for name, values in arrays.items():
@@ -157,7 +172,10 @@ def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping
         origins = Origins.of(described.get("origins", {}), _own(tensors, _MAP))
         reranker = described.get("reranker")
         second = None if reranker is None else Reranker.of(reranker, _own(tensors, _RERANK))
-        return Opened(ItemTable.from_tensors(tensors, parts, sparse_parts), origins, second)
+        ids = tensors["ids.bytes"], tensors["ids.ends"]
+        return Opened(
+            ItemTable.from_tensors(tensors, parts, sparse_parts), origins, second, ids, tensors["newcomer"] > 0
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StaleArtefactError(
             f"the item table {path} cannot be opened: {error}", "run `molar align` to publish a new generation"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-TYPES = {"F32": "<f4", "I32": "<i4", "I64": "<i8"}
+TYPES = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "|u1"}
 """NumPy's name of each safetensors type."""
 
 
@@ -21,7 +21,7 @@ def assemble(target: Path, parts: Mapping[str, tuple[Path, str, tuple[int, ...]]
 
     Args:
         target: The file to write.
-        parts: By tensor name: raw file, safetensors type (``F32``, ``I32`` or ``I64``), shape.
+        parts: By tensor name: raw file, safetensors type (of :data:`TYPES`), shape.
     """
     header: dict[str, Any] = {}
     offset = 0

@@ -199,6 +199,11 @@ class UserStore:
             yield [_record(row[1:]) for row in found]
             last = found[-1][0]
 
+    def between(self, first: int, last: int) -> list[UserRecord]:
+        """The users from one number up to another, counted from 0 in the order in which they were written."""
+        query = f"SELECT {_COLUMNS} FROM users WHERE row > ? AND row <= ? ORDER BY row"
+        return [_record(row) for row in self._rows(query, first, last)]
+
     def nearest(self, user_id: str, n: int = 3) -> list[str]:
         """The ``n`` known ids nearest to an unknown one: those that look like it, else its neighbours in the alphabet.
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from molar_retrieval import columns
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import Index, SparseVector, Vector
+from molar_retrieval.ranking.answer import NOTHING
 from molar_retrieval.ranking.newcomers import TOP, merge
 from molar_retrieval.ranking.table import ItemTable
 
@@ -92,7 +93,7 @@ def find(
         return known.take(np.arange(min(size, len(known))))
     few = wanted if len(known) >= size else max(size, wanted)
     found = index.top(columns.NEWCOMERS, vector, few, exclude=hidden, where=where)
-    newcomers = scored(table, vector, sparse, [row for row, _ in found])
+    newcomers = scored(table, vector, NOTHING, [row for row, _ in found])  # they have no partners
     placed = merge(known.scores.tolist(), newcomers.scores.tolist(), slots)[:size]
     merged = joined(known, newcomers).take(np.array([p.place + len(known) * p.newcomer for p in placed], np.int64))
     return replace(

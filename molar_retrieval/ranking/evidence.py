@@ -121,7 +121,8 @@ def gather(
 
 def _together(table: ItemTable, sparse: SparseVector, rows: Array) -> list[list[tuple[int, float]]]:
     """What each item of the history adds through the counting experts, by recommended item."""
-    products = table.products(sparse, rows)
+    products = table.products(sparse, rows, support=True)
+    assert products.support is not None
     told = products.support >= ANONYMITY
     items, places, amounts = products.dimensions[told] % len(table), products.places[told], products.values[told]
     return [_largest(items[places == n], amounts[places == n]) for n in range(len(rows))]

@@ -28,6 +28,8 @@ _GROWTH = 4
 _RECENT = 200
 """So many of the last items of a history say what mix of attributes a user likes."""
 _DAY = 86_400
+_REMEMBERED = 16_384
+"""Items whose attributes are kept in memory at most."""
 RERANK = "re-rank"
 """The addend of a score that the second stage makes."""
 RULES = "rules"
@@ -77,14 +79,14 @@ class Placed:
     """One place of a list.
 
     Attributes:
-        item: The item.
+        row: The item's row.
         score: Sum of ``parts``.
         parts: Addends of the score, by name.
         by_score: Its place among the candidates by score alone, from 1.
         causes: Names of the rules, ``diversity`` or ``calibration`` that put it before higher scores.
     """
 
-    item: StoredItem
+    row: int
     score: float
     parts: Mapping[str, float]
     by_score: int
@@ -119,6 +121,7 @@ class Ranker:
         self.table = table
         self.slots = slots
         self.reranker = reranker
+        self._stored: dict[int, StoredItem] = {}
 
     def rank(self, asker: Asker, k: int, wishes: Wishes = Wishes()) -> Listing:
         """The best ``k`` items that the wishes allow."""
@@ -138,9 +141,18 @@ class Ranker:
         if second:
             found = self._moved(asker, found)
         found = found.take(np.arange(min(k, len(found))))
-        items = self.index.fetch(found.rows.tolist())
         places = np.arange(len(found))
-        return Listing([self._placed(found, n, item, places) for n, item in enumerate(items)])
+        return Listing([self._placed(found, n, places) for n in range(len(found))])
+
+    def stored(self, rows: Rows) -> list[StoredItem]:
+        """What the index holds of some items, in their order; the last thousands are remembered."""
+        wanted = [int(row) for row in rows]
+        known = self._stored
+        missing = [row for row in wanted if row not in known]
+        if len(known) + len(missing) > _REMEMBERED:
+            known = self._stored = {row: known[row] for row in wanted if row in known}
+        known |= {item.row: item for item in self.index.fetch(missing)} if missing else {}
+        return [known[row] for row in wanted]
 
     def _moved(self, asker: Asker, found: Candidates) -> Candidates:
         """The candidates in the order of the second stage; those behind its first ones keep their places."""
@@ -160,12 +172,13 @@ class Ranker:
         exhausted = len(found) < size
         found = self._moved(asker, found) if wishes.rerank else found
         found, pinned, notes = self._with_wanted(asker, k, wishes, found)
-        items = self.index.fetch(found.rows.tolist())
+        payloads = wishes.calibrate is not None or any(_shapes(rule) for rule in wishes.rules)
+        items = self.stored(found.rows) if payloads else []
         boosts = _boosts(wishes.rules, items, found.scores)
         by_score = np.argsort(np.lexsort((found.rows, -found.scores)))
         order = np.lexsort((by_score, -(found.scores + boosts.sum(axis=1))))
         found, boosts, by_score = found.take(order), boosts[order], by_score[order]
-        items = [items[n] for n in order.tolist()]
+        items = [items[n] for n in order.tolist()] if payloads else []
         places = {int(row): n for n, row in enumerate(found.rows)}
         plan = self._plan(asker, wishes, items, {at: (places[row], name) for at, (row, name) in pinned.items()})
         vectors = np.asarray(self.table.content[found.rows], np.float32) if wishes.diversity else None
@@ -177,7 +190,7 @@ class Ranker:
             own = boosts[choice.candidate]
             causes = [titles[n] for n in np.flatnonzero(own)]
             causes += [cause for cause in choice.causes if cause not in causes]
-            placed.append(self._placed(found, choice.candidate, items[choice.candidate], by_score, own.sum(), causes))
+            placed.append(self._placed(found, choice.candidate, by_score, own.sum(), causes))
         return Listing(placed, notes), exhausted
 
     def _find(self, asker: Asker, k: int, size: int, hidden: Collection[int], where: Expression | None) -> Candidates:
@@ -212,7 +225,7 @@ class Ranker:
                 notes.append(f"{active.rule.title}: the catalogue has no item {item_id!r}")
             elif row in wishes.hidden:
                 notes.append(f"{active.rule.title}: the item {item_id!r} is hidden: seen, or excluded")
-            elif wishes.where is not None and not _fulfils(self.index.fetch([row])[0], wishes.where):
+            elif wishes.where is not None and not _fulfils(self.stored([row])[0], wishes.where):
                 notes.append(f"{active.rule.title}: the filter or another rule leaves out the item {item_id!r}")
             else:
                 rows.append(row)
@@ -242,7 +255,7 @@ class Ranker:
 
     def _mix(self, asker: Asker, name: str, items: Sequence[StoredItem]) -> Mix | None:
         """What the history is made of; None where it has no value of the field."""
-        history = self.index.fetch([int(row) for row in asker.history[-_RECENT:]])
+        history = self.stored(asker.history[-_RECENT:])
         shares: dict[str, float] = {}
         for item in history:
             values = _values(item, name)
@@ -264,7 +277,6 @@ class Ranker:
         self,
         found: Candidates,
         number: int,
-        item: StoredItem,
         by_score: Array,
         boost: float = 0.0,
         causes: Sequence[str] = (),
@@ -273,12 +285,12 @@ class Ranker:
         parts |= {"newcomer": float(found.lift[number])} if found.newcomer[number] else {}
         parts |= {RERANK: float(found.moved[number])} if found.moved[number] else {}
         parts |= {RULES: float(boost)} if boost else {}
-        return Placed(item, sum(parts.values()), parts, int(by_score[number]) + 1, tuple(causes))
+        return Placed(int(found.rows[number]), sum(parts.values()), parts, int(by_score[number]) + 1, tuple(causes))
 
 
 def _boosts(rules: "Sequence[Active]", items: Sequence[StoredItem], scores: Array) -> Array:
     """What each rule adds to each candidate's score, shape (C, rules)."""
-    boosts = np.zeros((len(items), len(rules)))
+    boosts = np.zeros((len(scores), len(rules)))
     spread = float(scores.std()) if len(scores) else 0.0
     for number, active in enumerate(rules):
         rule = active.rule

@@ -137,7 +137,7 @@ def traits(
         fields: That are told.
         ordinary: Values that are not worth telling, by field.
     """
-    found = {}
+    found: dict[tuple[str, str], None] = {}
     for name in fields:
         value = payload.get(name)
         for word in value if isinstance(value, list) else (value,):

@@ -38,12 +38,11 @@ class Partners:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def entries(self, dimensions: Rows) -> tuple[Rows, Rows]:
-        """Of some dimensions: the place among them and the number of each entry."""
-        begin = np.asarray(self.starts[dimensions], np.int64)
-        counts = np.asarray(self.starts[dimensions + 1], np.int64) - begin
-        owner = np.repeat(np.arange(len(dimensions)), counts)
-        return owner, np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts - begin, counts)
+    def read(self, array: Array, dimensions: Rows) -> Array:
+        """One of the arrays of entries at some dimensions, one after the other."""
+        begins, ends = self.starts[dimensions].tolist(), self.starts[dimensions + 1].tolist()
+        pieces = [array[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        return np.concatenate(pieces) if pieces else array[:0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +90,8 @@ class ItemTable:
         return np.stack(columns, axis=1)
 
     def _sparse_columns(self, sparse: SparseVector, rows: Rows) -> list[Array]:
+        if not len(sparse.indices):
+            return [np.zeros(len(rows))] * len(self.sparse_parts)
         products = self.products(sparse, rows)
         columns = []
         for start, stop in self.sparse_parts.values():
@@ -99,18 +100,26 @@ class ItemTable:
             columns.append(np.bincount(products.places[part], products.values[part], minlength=len(rows)))
         return columns
 
-    def products(self, sparse: SparseVector, rows: Rows) -> "Products":
-        """The addends of the sparse dot products of some items, each of which is named once, with one user."""
+    def products(self, sparse: SparseVector, rows: Rows, *, support: bool = False) -> "Products":
+        """The addends of the sparse dot products of some items, each of which is named once, with one user.
+
+        Args:
+            sparse: The user's.
+            rows: The items.
+            support: Whether it is told as well.
+        """
         dimensions, readings = np.asarray(sparse.indices, np.int64), np.asarray(sparse.values, np.float64)
         dimensions = dimensions[: np.searchsorted(dimensions, len(self.partners))]
-        owner, entries = self.partners.entries(dimensions)
+        partners = self.partners
         place = np.full(len(self), -1, np.int32)
         place[rows] = np.arange(len(rows), dtype=np.int32)
-        places = place[self.partners.items[entries]]
+        places = place[partners.read(partners.items, dimensions)]
         wanted = np.flatnonzero(places >= 0)
-        owner, entries = owner[wanted], entries[wanted]
-        values = readings[owner] * self.partners.values[entries]
-        return Products(dimensions[owner], places[wanted], values, self.partners.support[entries])
+        counts = partners.starts[dimensions + 1] - partners.starts[dimensions]
+        owner = np.repeat(np.arange(len(dimensions)), counts)[wanted]
+        values = readings[owner] * partners.read(partners.values, dimensions)[wanted]
+        told = partners.read(partners.support, dimensions)[wanted] if support else None
+        return Products(dimensions[owner], places[wanted], values, told)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array], parts: Spans, sparse_parts: Spans) -> Self:
@@ -127,10 +136,10 @@ class Products(NamedTuple):
         dimensions: Of each addend.
         places: Of the item among those asked for.
         values: The addends.
-        support: How many people had both.
+        support: How many people had both, or None.
     """
 
     dimensions: Rows
     places: Array
     values: Array
-    support: Array
+    support: Array | None

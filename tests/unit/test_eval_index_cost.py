@@ -14,7 +14,6 @@ from molar_eval.models.molar import MolarScorer
 from molar_indexes.what_if import Variation
 from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
 from molar_retrieval.config import IndexSettings
-from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.ranker import Listing, Placed
 
 K, DIM, LIFT = 5, 12, 1.5
@@ -74,7 +73,7 @@ class Served:
             return found
 
         best = sorted(set(range(N_ITEMS)) - wishes.hidden, key=lambda item: (-score(item), item))[:k]
-        return Listing([Placed(StoredItem(item, f"i{item}", {}), score(item), {}, n) for n, item in enumerate(best, 1)])
+        return Listing([Placed(item, score(item), {}, n) for n, item in enumerate(best, 1)])
 
 
 @pytest.fixture

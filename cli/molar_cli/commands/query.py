@@ -4,7 +4,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from molar_cli.options import DebugOption, JsonOption, KOption, NoRulesOption, QuietOption, RulesOption, WorkspaceOption
+from molar_cli.options import (
+    DebugOption,
+    JsonOption,
+    KOption,
+    NoRulesOption,
+    QuietOption,
+    RulesOption,
+    WorkspaceOption,
+    names,
+)
 from molar_cli.session import Session, session
 from molar_retrieval.errors import SettingsError
 
@@ -49,6 +58,7 @@ def query(
         str | None,
         typer.Option(metavar="FIELD", help="Mix this field's values as the history does.", show_default=False),
     ] = None,
+    rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Ask the second stage, if there is one.")] = True,
     rules: RulesOption = None,
     no_rules: NoRulesOption = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each item is there.")] = False,
@@ -76,21 +86,23 @@ def query(
 
         # Not closed: the process ends after the answer, and closing waits for the disk although nothing was written.
         recommender = Recommender.open(run.root, rules=rules)
-        limits: Limits = {"where": where, "exclude": _ids(exclude) or (), "only": _ids(only)}
-        shape: Shape = {"seen": seen, "diversity": diversity, "calibrate": calibrate, "rules": not no_rules}
+        limits: Limits = {"where": where, "exclude": names(exclude) or (), "only": names(only)}
+        shape: Shape = {
+            "seen": seen,
+            "diversity": diversity,
+            "calibrate": calibrate,
+            "rerank": rerank,
+            "rules": not no_rules,
+        }
         shape |= {"explain": explain, "language": language}
         if user is not None:
             answer = recommender.query(user, k=k, fallback=fallback, **limits, **shape)
         elif items is not None:
-            answer = recommender.session(_ids(items) or [], k=k, **limits, **shape)
+            answer = recommender.session(names(items) or [], k=k, **limits, **shape)
         else:
             assert similar is not None
             answer = recommender.similar(similar, k=k, **limits)
         _tell(run, answer)
-
-
-def _ids(text: str | None) -> list[str] | None:
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _tell(run: Session, answer: "Answer") -> None:

@@ -1,0 +1,103 @@
+"""`molar recommend`."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from molar_cli.options import (
+    DebugOption,
+    JsonOption,
+    KOption,
+    NoRulesOption,
+    QuietOption,
+    RulesOption,
+    WorkspaceOption,
+    names,
+)
+from molar_cli.session import session
+from molar_retrieval.errors import DataError
+
+
+def recommend(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The Parquet file.")] = Path(
+        "recommendations.parquet"
+    ),
+    k: KOption = 10,
+    users: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Only these users, one id per line; default: all.", show_default=False),
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="CONDITION", help="Items to choose from.", show_default=False)
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option(metavar="ID,ID", help="Items that must not come.", show_default=False)
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="ID,ID", help="The only items that may come.", show_default=False)
+    ] = None,
+    seen: Annotated[Literal["hide", "show"], typer.Option(help="Items that users already have.")] = "hide",
+    diversity: Annotated[float, typer.Option(metavar="0…1", help="How much the items should differ.")] = 0.0,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="Mix this field's values as each history does.", show_default=False),
+    ] = None,
+    rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Ask the second stage, if there is one.")] = True,
+    rules: RulesOption = None,
+    no_rules: NoRulesOption = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="How many work at once; default: one per core.", show_default=False)
+    ] = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write the lists of all users to a Parquet file, the same that `molar query` gives each of them.
+
+    A run that was killed goes on where it was.
+
+    Example: [bold]molar recommend -k 20 --out tonight.parquet[/]
+    """
+    with session(workspace, json=json, quiet=quiet, debug=debug) as run:
+        from molar_indexes.recommend import recommend as write
+        from molar_indexes.recommender import Options
+
+        options: Options = {
+            "where": where,
+            "exclude": names(exclude) or (),
+            "only": names(only),
+            "seen": seen,
+            "diversity": diversity,
+            "calibrate": calibrate,
+            "rerank": rerank,
+            "rules": not no_rules,
+        }
+        with run.console.progress() as progress:
+            report = write(
+                run.root,
+                out,
+                k,
+                users=None if users is None else _lines(users),
+                rules=rules,
+                processes=processes or os.cpu_count() or 1,
+                options=options,
+                progress=progress,
+            )
+        if json:
+            run.console.document(report.to_dict())
+            return
+        run.console.line(f"{report.rows:,} recommendations for {report.users:,} users: {report.path}")
+        if report.skipped:
+            run.console.note(f"no history is known of {report.skipped:,} users; they have no list")
+        if report.short:
+            run.console.note(f"{report.short:,} users have fewer than {k} items, as no others may come")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return list(dict.fromkeys(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}", "name a text file with one user id per line") from error

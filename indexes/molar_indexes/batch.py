@@ -1,0 +1,138 @@
+"""Many users at once: the ranking of :mod:`molar_retrieval.ranking` over one matrix product for a batch of them.
+
+Where the vectors of all items are scanned anyway, one product for hundreds of users costs as much as ten searches. The
+lists that a search would return are then read off its rows, so that what follows is the same code with the same input.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csc_matrix, csr_matrix
+
+from molar_retrieval import columns
+from molar_retrieval.expressions import Expression
+from molar_retrieval.index import Index, IndexSpec, SparseVector, StoredItem, Vector
+from molar_retrieval.ranking.ranker import Asker, Listing, Ranker, Wishes
+from molar_retrieval.ranking.table import ItemTable
+
+Scores = npt.NDArray[np.float32]
+_MOST_SCANNED = 1 << 24
+"""Numbers in the items' dense vectors up to which they are scanned; what an index scans as well."""
+
+
+def rank_all(
+    ranker: Ranker, newcomer: npt.NDArray[np.bool_], askers: Sequence[Asker], k: int, wishes: Sequence[Wishes]
+) -> Iterator[Listing]:
+    """The lists of several users, the same as :meth:`Ranker.rank` gives each of them.
+
+    Args:
+        ranker: Of one generation.
+        newcomer: Whether an item had no training interactions, shape (n,).
+        askers: The users.
+        k: How many items each.
+        wishes: Of each.
+    """
+    if ranker.table.dense.size > _MOST_SCANNED:
+        yield from (ranker.rank(asker, k, wish) for asker, wish in zip(askers, wishes, strict=True))
+        return
+    scan = Scan(ranker.index, ranker.table, newcomer, askers)
+    scanning = Ranker(scan, ranker.table, ranker.slots, ranker.reranker)
+    for number, (asker, wish) in enumerate(zip(askers, wishes, strict=True)):
+        scan.user = number
+        yield scanning.rank(asker, k, wish)
+
+
+class Scan:
+    """An index for some users: their own searches are answered from one matrix product, all else by the real one.
+
+    Args:
+        index: The real one.
+        table: Of the same items.
+        newcomer: Whether an item had no training interactions, shape (n,).
+        askers: The users.
+
+    Attributes:
+        user: Number of the user whose searches come.
+    """
+
+    def __init__(
+        self, index: Index, table: ItemTable, newcomer: npt.NDArray[np.bool_], askers: Sequence[Asker]
+    ) -> None:
+        self.user = 0
+        self._index = index
+        users = np.array([asker.vector for asker in askers], np.float32).reshape(-1, table.dense.shape[1])
+        self._dense = users @ table.dense.T
+        self._among = {columns.ALIGNED: np.flatnonzero(~newcomer), columns.NEWCOMERS: np.flatnonzero(newcomer)}
+        self._sparse = (
+            _readings(askers, len(table.partners))
+            @ csc_matrix(
+                (table.partners.values, table.partners.items, table.partners.starts),
+                shape=(len(table), len(table.partners)),
+            ).T
+        )
+
+    @property
+    def spec(self) -> IndexSpec:
+        """See :class:`molar_retrieval.index.Index`."""
+        return self._index.spec
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def top(
+        self,
+        name: str,
+        query: Vector | SparseVector,
+        k: int,
+        *,
+        exclude: Iterable[int] = (),
+        where: Expression | None = None,
+    ) -> list[tuple[int, float]]:
+        """See :class:`molar_retrieval.index.Index`; the query is the user's own."""
+        if where is not None:
+            return self._index.top(name, query, k, exclude=exclude, where=where)
+        if name == columns.PARTNERS:
+            span = slice(self._sparse.indptr[self.user], self._sparse.indptr[self.user + 1])
+            rows, scores = self._sparse.indices[span], self._sparse.data[span]
+        else:
+            rows = self._among[name]
+            scores = self._dense[self.user, rows]
+        hidden = np.fromiter(exclude, np.int64)
+        if len(hidden):
+            shown = np.ones(len(self), bool)
+            shown[hidden] = False
+            keep = shown[rows]
+            rows, scores = rows[keep], scores[keep]
+        if len(rows) > k:
+            least = np.partition(scores, len(scores) - k)[len(scores) - k]
+            keep = scores >= least
+            rows, scores = rows[keep], scores[keep]
+        order = np.lexsort((rows, -scores))[:k]
+        return list(zip(rows[order].tolist(), scores[order].tolist(), strict=True))
+
+    def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[StoredItem]:
+        """See :class:`molar_retrieval.index.Index`."""
+        return self._index.fetch(rows, vectors=vectors)
+
+    def rows(self, item_ids: Sequence[str]) -> list[int | None]:
+        """See :class:`molar_retrieval.index.Index`."""
+        return self._index.rows(item_ids)
+
+    def close(self) -> None:
+        """Leave the real index open."""
+
+
+def _readings(askers: Sequence[Asker], width: int) -> Any:
+    indices = [np.asarray(asker.sparse.indices, np.int64) for asker in askers]
+    values = [np.asarray(asker.sparse.values, np.float32) for asker in askers]
+    kept = [own < width for own in indices]
+    ends = np.concatenate([[0], np.cumsum([int(own.sum()) for own in kept])])
+    data = [own[keep] for own, keep in zip(values, kept, strict=True)]
+    places = [own[keep] for own, keep in zip(indices, kept, strict=True)]
+    empty = np.zeros(0)
+    return csr_matrix(
+        (np.concatenate([empty, *data]).astype(np.float32), np.concatenate([empty, *places]).astype(np.int64), ends),
+        shape=(len(askers), width),
+    )
