@@ -96,7 +96,8 @@ def _spec(settings: IndexSettings, catalogue: Catalogue, vectors: ItemVectors, o
 
 def _origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
     taste = None if model.taste is None else Taste(model.taste.decay, model.taste.last)
-    return Origins(_spans(model.conditioner.output_blocks), model.content_maps, taste, _ordinary(catalogue))
+    sources = {name.removeprefix("content_"): s for name, s in _spans(model.conditioner.output_blocks).items()}
+    return Origins(sources, model.content_maps, taste, _ordinary(catalogue))
 
 
 def _ordinary(catalogue: Catalogue) -> dict[str, list[str]]:

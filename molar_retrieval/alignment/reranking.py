@@ -184,8 +184,11 @@ class _Network(nn.Module):
         nn.init.zeros_(self.skip.weight)
 
     def forward(self, scores: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        moved: torch.Tensor = self.skip(features) + self.outer(torch.relu(self.inner(features)))
-        return self.scale * scores + moved[..., 0]
+        missing = scores.isinf()
+        moved = self.skip(features) + self.outer(torch.relu(self.inner(features)))
+        # Infinity times the scale would have no gradient.
+        logits: torch.Tensor = self.scale * scores.masked_fill(missing, 0.0) + moved[..., 0]
+        return logits.masked_fill(missing, -torch.inf)
 
 
 def _train(network: _Network, scores: Array, features: Array, target: Array) -> None:

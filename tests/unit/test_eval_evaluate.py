@@ -22,6 +22,7 @@ from molar_eval.splits import leave_one_out, temporal
 from molar_eval.suite import Suite, load, names
 from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment import align as aligning
+from molar_retrieval.alignment import reranking
 from molar_retrieval.collaborative import factors as collaborative
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import MolarSettings
@@ -176,7 +177,10 @@ def test_examples_show_what_was_listed(finished):
             assert all(item.hit == (item.item_id in wanted) for item in items)
 
 
-def test_molar_is_scored_as_the_recommender_answers(workspace, settings, tmp_path):
+@pytest.mark.parametrize("rerank", [False, True])
+def test_molar_is_scored_as_the_recommender_answers(workspace, settings, tmp_path, monkeypatch, rerank):
+    monkeypatch.setattr(reranking, "FEWEST", 20)
+    settings = settings.model_copy(update={"align": settings.align.model_copy(update={"rerank": rerank})})
     log = open_log(workspace)
     split = leave_one_out(log)
     everything = replace(split.tests["last"], length=np.diff(log.offsets)[split.tests["last"].user])
@@ -192,10 +196,12 @@ def test_molar_is_scored_as_the_recommender_answers(workspace, settings, tmp_pat
 
     publish_generation(scorer.workspace, settings.index).close()
     with Recommender.open(scorer.workspace.root) as recommender:
+        assert (recommender.generation.table.reranker is not None) == rerank
         for case, user_id in list(enumerate(cases.user_ids()))[:25]:
             row = scores[case].copy()
             row[cases.seen(slice(case, case + 1)).item] = -np.inf
             answer = recommender.query(user_id, 10)
+            assert all(("re-rank" in item.parts) == rerank for item in answer.items)
             best = np.sort(row)[::-1][:10]
             assert [item.score for item in answer.items] == pytest.approx(best, rel=1e-4, abs=1e-4)
             mine = [row[log.items.row(item.item_id)] for item in answer.items]

@@ -1,0 +1,159 @@
+"""The second stage: it learns what is there to learn, is used where that is borne out, and does the same everywhere."""
+
+import numpy as np
+import pytest
+from alignment_tasks import N, model_of, training_log
+
+from molar_retrieval.alignment.reranking import FEWEST, Lists, fit, learned, lists_of
+from molar_retrieval.alignment.validation import Cases, ndcg
+from molar_retrieval.config import AlignSettings
+from molar_retrieval.ranking.features import features, names
+from molar_retrieval.ranking.reranker import Reranker, describe, matrix, standard
+from molar_retrieval.rng import generator
+
+SETTINGS = AlignSettings(threads=1)
+C, WIDTH = 30, 6
+
+
+def made(signal: float, count: int = 800) -> Lists:
+    """Lists where what came next depends on the score and, by ``signal``, on the third feature."""
+    rng = generator(0, "re-ranking", signal)
+    scores = -np.sort(-rng.normal(size=(count, C)), axis=1)
+    given = rng.normal(size=(count, C, WIDTH)).astype(np.float32)
+    logits = scores + signal * given[:, :, 2] + rng.gumbel(size=scores.shape)
+    return Lists(scores, given, logits.argmax(axis=1), np.full(count, 99), np.arange(count) // 2)
+
+
+def fitted(lists: Lists, seed: int = 0) -> tuple[Reranker, np.ndarray, np.ndarray]:
+    found = fit(lists, tuple("abcdef"), {}, AlignSettings(threads=1, seed=seed))
+    assert found is not None
+    return found
+
+
+def test_a_signal_is_learned_and_borne_out_by_users_not_seen() -> None:
+    lists = made(2.0)
+    reranker, judged, gain = fitted(lists)
+    assert ndcg(judged) > 1.2 * ndcg(lists.ranks(lists.scores))
+    assert gain.mean() > 10 * gain.std() / np.sqrt(len(gain))
+    moved = np.stack([reranker(one) for one in lists.features])
+    assert np.corrcoef(moved.ravel(), lists.features[:, :, 2].ravel())[0, 1] > 0.9
+    assert ndcg(lists.ranks(lists.scores + moved)) > 1.2 * ndcg(lists.ranks(lists.scores))
+
+
+def test_without_a_signal_users_not_seen_gain_nothing() -> None:
+    _, judged, gain = fitted(made(0.0))
+    assert gain.mean() < 2 * gain.std() / np.sqrt(len(gain))
+    assert ndcg(judged) < 1.02 * ndcg(made(0.0).ranks(made(0.0).scores))
+
+
+def test_the_same_seed_is_the_same_reranker() -> None:
+    one, other = fitted(made(1.0, 300))[0].to_tensors(), fitted(made(1.0, 300))[0].to_tensors()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert not np.array_equal(one["hidden"], fitted(made(1.0, 300), seed=1)[0].hidden)
+
+
+def test_few_cases_train_nothing() -> None:
+    assert fit(made(1.0, FEWEST - 1), tuple("abcdef"), {}, SETTINGS) is None
+    lists = made(1.0, 300)
+    lists.target[50:] = -1
+    assert fit(lists, tuple("abcdef"), {}, SETTINGS) is None
+
+
+def test_targets_that_are_no_candidates_keep_their_ranks() -> None:
+    lists = made(1.0, 400)
+    lists.target[::5] = -1
+    _, judged, gain = fitted(lists)
+    assert (judged[::5] == 99).all()
+    assert len(gain) == 320
+
+
+def test_shorter_lists_are_padded_without_effect() -> None:
+    lists = made(2.0, 400)
+    short = np.arange(400) % 2 == 0
+    lists.target[short & (lists.target >= 10)] = -1
+    scores, given = lists.scores.copy(), lists.features.copy()
+    scores[short, 10:], given[short, 10:] = -np.inf, 0
+    cut = Lists(scores, given, lists.target, lists.beyond, lists.user)
+    reranker, judged, gain = fitted(cut)
+    assert all(np.isfinite(array).all() for array in reranker.to_tensors().values())
+    assert np.isfinite(gain).all()
+    assert (judged >= 1).all()
+    assert (judged[short & (cut.target >= 0)] <= 10).all()
+
+
+def test_arrays_and_facts_are_the_whole_of_it() -> None:
+    reranker = fitted(made(1.0, 300))[0]
+    again = Reranker.of(reranker.described(), reranker.to_tensors())
+    given = made(1.0, 300).features[7]
+    assert np.array_equal(reranker(given), again(given))
+    assert reranker(given)[:10].mean() == pytest.approx(0, abs=1e-6)
+
+
+def cases() -> Cases:
+    log = training_log()
+    users = np.flatnonzero(np.diff(log.offsets) >= 2)
+    log_before = log.without_last(users)
+    allowed = np.ones(N, bool)
+    return Cases(log_before, users, log.item[log.offsets[users + 1] - 1].astype(np.int64), allowed,
+                 log.timestamp[log.offsets[users + 1] - 1])  # fmt: skip
+
+
+def test_lists_are_what_ships_without_a_second_stage() -> None:
+    some = cases()
+    model = model_of().seeing(some.log)
+    lists = lists_of(model, some)
+    log, hidden = some.histories(), some.hidden(slice(None))
+    scores = np.where(hidden, -np.inf, model.lifted(model.scores(log), ~hidden))
+    for case in range(len(some)):
+        order = np.argsort(-scores[case], kind="stable")[: np.isfinite(scores[case]).sum()]
+        assert lists.scores[case][np.isfinite(lists.scores[case])] == pytest.approx(scores[case][order], abs=1e-5)
+        if lists.target[case] >= 0:
+            assert order[lists.target[case]] == some.targets[case]
+        else:
+            assert hidden[case, some.targets[case]]
+
+
+def test_reranking_moves_the_candidates_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = cases()
+    model = model_of().seeing(some.log)
+    monkeypatch.setattr("molar_retrieval.alignment.model.CANDIDATES", 8)
+    count = len(names(model.table, ()))
+    rng = generator(0, "any re-ranker")
+    arrays = {"mean": np.zeros(count), "deviation": np.ones(count), "hidden": rng.normal(size=(2, count, 3)),
+              "bias": np.zeros((2, 3)), "out": rng.normal(size=(2, 3)), "skip": rng.normal(size=(2, count)),
+              "scale": np.ones(2)}  # fmt: skip
+    second = Reranker(names(model.table, ()), {}, **arrays)
+    object.__setattr__(model, "reranker", second)
+    log, allowed = some.histories(), ~some.hidden(slice(None))
+    users = model.users(log, np.arange(log.n_users))
+    before = model.lifted(model.scores_of(users, log), allowed)
+    found = list(model.candidates(before, allowed, users, log))
+    after = model.reranked(before.copy(), allowed, users, log)
+    for user, candidates in enumerate(found):
+        rows = candidates.rows
+        moved = second(features(model.table, rows, candidates.parts, candidates.newcomer, log.history(user)))
+        assert candidates.parts.sum(axis=1) + candidates.lift == pytest.approx(before[user, rows], abs=1e-5)
+        assert after[user, rows] == pytest.approx(before[user, rows] + moved, abs=1e-4)
+        others = np.setdiff1d(np.flatnonzero(allowed[user]), rows)
+        assert after[user, others].max() <= after[user, rows].min() + 1e-5
+        assert np.ptp(after[user, others] - before[user, others]) < 1e-5
+
+
+def test_it_is_off_where_it_is_told_so_or_too_little_is_known() -> None:
+    some = cases()
+    model = model_of().seeing(some.log)
+    assert learned(model, some, {}, AlignSettings(rerank=False, threads=1)) == (None, {})
+    second, facts = learned(model, some, {}, AlignSettings(threads=1))
+    assert second is None
+    assert facts["cases"] < FEWEST
+
+
+def test_numbers_are_standardised_and_missing_ones_average() -> None:
+    fields = {"year": np.array([1990.0, 2000.0, np.nan, 2010.0]), "same": np.ones(4), "none": np.full(4, np.nan)}
+    standards = describe(fields)
+    assert list(standards) == ["year"]
+    table = matrix(fields, standards, 4)
+    assert table[2, 0] == 0
+    assert table[[0, 1, 3], 0].mean() == pytest.approx(0, abs=1e-6)
+    assert standard(np.array([np.inf]), 0.0, 1.0).tolist() == [0.0]
+    assert matrix({}, {}, 4).shape == (4, 0)

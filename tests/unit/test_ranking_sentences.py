@@ -1,0 +1,105 @@
+"""Reasons in words: which claim is made, in which language, and whose templates."""
+
+from pathlib import Path
+
+import pytest
+
+from molar_retrieval.errors import SettingsError
+from molar_retrieval.ranking.evidence import Evidence
+from molar_retrieval.ranking.sentences import Speaker, languages, traits
+
+TITLES = {1: "Fargo", 2: "Heat", 3: "Alien"}
+TOGETHER = Evidence([(1, 2.0), (2, 1.0), (3, 0.5)], [(3, 0.1)], {"image": 1.0})
+ALIKE = [(3, 1.0)]
+
+
+def say(evidence: Evidence, language: str = "en", **more: object) -> str:
+    given = {"parts": {}, "titles": TITLES, "shared": [], **more}
+    return Speaker.of(language).say(evidence, **given)  # type: ignore[arg-type]
+
+
+def test_the_stronger_kind_of_evidence_speaks() -> None:
+    assert say(TOGETHER) == "Others who had “Fargo” and “Heat” took it too."
+    assert say(Evidence([(1, 0.1)], ALIKE, {})) == "It is like “Alien”, which you had."
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [
+        ({"image": 0.7, "text": 0.3}, "Its photo looks like"),
+        ({"image": 0.3, "text": 0.7}, "It reads like"),
+        ({"image": 0.1, "text": 0.1, "attributes": 0.8}, "of the same kind as"),
+        ({"image": 0.5, "text": 0.5}, "It is like"),
+        ({"image": -1.0, "text": 0.2}, "It reads like"),
+        ({"content": 1.0}, "It is like"),
+        ({}, "It is like"),
+    ],
+)
+def test_a_source_is_named_where_it_has_most_of_the_likeness(sources: dict[str, float], words: str) -> None:
+    assert words in say(Evidence([], ALIKE, sources))
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"collaborative": 1.0, "trend": 1.0}, "fits what you had"),
+        ({"collaborative": -1.0, "trend": 1.0}, "in demand"),
+        ({"trend": -1.0}, "stands here"),
+    ],
+)
+def test_without_items_the_score_itself_speaks(parts: dict[str, float], words: str) -> None:
+    assert words in say(Evidence([], [], {}), parts=parts)
+
+
+def test_what_else_is_said() -> None:
+    told = say(TOGETHER, parts={"newcomer": 0.0}, shared=["Crime", "1995", "US", "x"], causes=["max 2 per brand"])
+    assert told.startswith("New here. Others who")
+    assert "In common: Crime, 1995, US." in told
+    assert told.endswith("Moved by: max 2 per brand.")
+    assert say(TOGETHER, causes=["diversity"]).endswith("Chosen to vary the list.")
+    assert say(TOGETHER, causes=["calibration"]).endswith("Chosen to match your usual mix.")
+    assert "In common" not in say(Evidence([], [], {}), shared=["Crime"])
+
+
+def test_every_language_says_everything() -> None:
+    assert languages() == ["en", "ja"]
+    assert say(TOGETHER, "ja") == "「Fargo」と「Heat」を選んだほかの方も選んでいます。"
+
+
+def test_a_file_replaces_templates_and_adds_languages(tmp_path: Path) -> None:
+    path = tmp_path / "reasons.toml"
+    english = "\n".join(f'{name} = "{text}"' for name, text in {"together": "With {items}!", "joint": " + "}.items())
+    path.write_text(f"[en]\n{english}\n", "utf-8")
+    spoken = Speaker.of("en", path).say(TOGETHER, {}, TITLES, [])
+    assert spoken == "With “Fargo” + “Heat”!"
+    assert "選んで" in Speaker.of("ja", path).say(TOGETHER, {}, TITLES, [])
+    path.write_text("[de]\ntogether = 'Zu {items}'\n", "utf-8")
+    with pytest.raises(SettingsError, match="'quote' is missing"):
+        Speaker.of("de", path)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "word"),
+    [
+        ("[en]\ntogehter = 'x'", "en", "did you mean 'together'"),
+        ("[en]\ntogether = 'x'", "en", "{items}"),
+        ("[en]\ntrend = '{items}'", "en", "no gap"),
+        ("[en]\ntogether = '{items'", "en", "cannot be read"),
+        ("[en]\ntogether = 3", "en", "cannot be read"),
+        ("en = 3", "en", "no table"),
+        ("", "fr", "known are en, ja"),
+        ("[en", "en", "not valid TOML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, language: str, word: str) -> None:
+    path = tmp_path / "reasons.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(SettingsError) as error:
+        Speaker.of(language, path)
+    assert word in f"{error.value.message} {error.value.hint}"
+
+
+def test_traits_leave_out_texts_numbers_and_what_most_items_have() -> None:
+    payload = {"genres": ["Drama", "Crime"], "country": "US", "year": 1995, "plot": "x" * 41, "note": ""}
+    found = traits(payload, ["genres", "country", "year", "plot", "note", "none"], {"country": ["US"]})
+    assert list(found) == [("genres", "Drama"), ("genres", "Crime")]

@@ -1,0 +1,255 @@
+"""Lists that are shaped: rules, diversity, calibration, reasons; and many lists at once."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from molar_indexes import recommend as recommending
+from molar_indexes.recommend import recommend
+from molar_indexes.recommender import Recommender
+from molar_retrieval.errors import DataError, RequestError, SettingsError
+from molar_retrieval.ranking import ranker
+from molar_retrieval.ranking.answer import Answer
+
+K = 10
+
+
+@pytest.fixture(scope="module")
+def recommender(trained: Any) -> Iterator[Recommender]:
+    with Recommender.open(trained.workspace) as opened:
+        yield opened
+
+
+@pytest.fixture
+def ruled(trained: Any, tmp_path: Path) -> Iterator[Callable[[str], Recommender]]:
+    opened: list[Recommender] = []
+
+    def make(text: str) -> Recommender:
+        path = tmp_path / "rules.toml"
+        path.write_text(text, "utf-8")
+        opened.append(Recommender.open(trained.workspace, rules=path))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+def ids(answer: Answer) -> list[str]:
+    return [item.item_id for item in answer.items]
+
+
+def test_a_cap_holds_and_says_whom_it_moved(trained: Any, ruled: Any, recommender: Recommender) -> None:
+    shop = ruled("[[rule]]\nat_most = 2\nper = 'category'\n")
+    plain, answer = recommender.query(trained.user, K), shop.query(trained.user, K)
+    counts = Counter(item.payload["category"] for item in answer.items)
+    assert max(Counter(item.payload["category"] for item in plain.items).values()) > 2
+    assert len(answer.items) == K
+    assert max(counts.values()) == 2
+    moved = [item for item in answer.items if item.rule]
+    assert moved
+    assert all(item.rule == "max 2 per category" and item.rank < item.rank_by_score for item in moved)
+    assert ids(shop.query(trained.user, K, rules=False)) == ids(plain)
+
+
+def test_limits_are_kept_and_explained_where_they_leave_too_little(trained: Any, ruled: Any) -> None:
+    shop = ruled("[[rule]]\nrequire = 'category = Shoes'\n[[rule]]\nban = ['nobody']\n")
+    answer = shop.query(trained.user, 500)
+    assert {item.payload["category"] for item in answer.items} == {"Shoes"}
+    assert "the rules leave out others" in answer.shortfall
+    banned = ids(answer)[0]
+    shop = ruled(f"[[rule]]\nban = ['{banned}']\n")
+    assert banned not in ids(shop.query(trained.user, 500))
+
+
+def test_pins_stand_where_they_are_put_but_never_show_what_was_seen(
+    trained: Any, ruled: Any, recommender: Recommender
+) -> None:
+    plain = recommender.query(trained.user, 60)
+    low = plain.items[50].item_id
+    user = recommender.generation.users.get(trained.user)
+    seen = recommender.generation.table.item_id(int(user.history[0]))
+    answer = ruled(f"[[rule]]\nname = 'our pick'\npin = ['{low}', '{seen}', 'gone']\nat = 3\n").query(trained.user, K)
+    assert ids(answer)[2] == low
+    assert answer.items[2].rule == "our pick"
+    assert seen not in ids(answer)
+    assert len(answer.items) == K
+    assert [note.partition(":")[0] for note in answer.notes] == ["our pick"] * 2
+    assert f"{seen!r} is hidden" in answer.notes[0]
+    assert "no item 'gone'" in answer.notes[1]
+
+
+def test_a_boost_is_an_addend_and_finds_what_the_score_would_not(
+    trained: Any, ruled: Any, recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranker, "CANDIDATES", 12)
+    monkeypatch.setattr(ranker, "_PER_PLACE", 1)
+    last = recommender.query(trained.user, 500).items[-1].payload["category"]
+    answer = ruled(f"[[rule]]\nboost = 'category = {last}'\nby = 99\n").query(trained.user, 3)
+    assert {item.payload["category"] for item in answer.items} == {last}
+    for item in answer.items:
+        assert item.parts["rules"] > 0
+        assert sum(item.parts.values()) == pytest.approx(item.score)
+        assert item.rule == f"boost category = {last}"
+    buried = ruled(f"[[rule]]\nbury = 'category = {last}'\nby = 99\n").query(trained.user, 3)
+    assert last not in {item.payload["category"] for item in buried.items}
+
+
+def test_a_quota_is_met_or_told(trained: Any, ruled: Any, recommender: Recommender) -> None:
+    plain = recommender.query(trained.user, 500)
+    rare = plain.items[-1].payload["category"]
+    answer = ruled(f"[[rule]]\nat_least = 3\nof = 'category = {rare}'\n").query(trained.user, K)
+    assert sum(item.payload["category"] == rare for item in answer.items) >= 3
+    assert answer.notes == []
+    told = ruled("[[rule]]\nat_least = 3\nof = 'category = Nothing'\n").query(trained.user, K)
+    assert told.notes == ["min 3 of category = Nothing: 0 could be met"]
+    assert len(told.items) == K
+
+
+def test_diversity_makes_lists_less_alike(trained: Any, recommender: Recommender) -> None:
+    content = recommender.generation.table.items.content
+
+    def alike(answer: Answer) -> float:
+        rows = [row for row in recommender.generation.index.rows(ids(answer)) if row is not None]
+        return float((content[rows] @ content[rows].T)[np.triu_indices(len(rows), 1)].mean())
+
+    assert ids(recommender.query(trained.user, K, diversity=0.0)) == ids(recommender.query(trained.user, K))
+    values = [alike(recommender.query(trained.user, K, diversity=weight)) for weight in (0.0, 0.5, 1.0)]
+    assert values[0] > values[1] > values[2]
+    causes = {item.rule for item in recommender.query(trained.user, K, diversity=0.9).items}
+    assert "diversity" in causes
+
+
+def test_calibration_follows_the_history(trained: Any, recommender: Recommender) -> None:
+    user = recommender.generation.users.get(trained.user)
+    had = Counter(item.payload["category"] for item in recommender.generation.index.fetch(list(user.history)))
+
+    def distance(answer: Answer) -> float:
+        shown = Counter(item.payload["category"] for item in answer.items)
+        return sum(abs(shown[c] / K - had[c] / had.total()) for c in {*shown, *had})
+
+    plain = recommender.query(trained.user, K)
+    assert distance(recommender.query(trained.user, K, calibrate="category", calibration=1.0)) <= distance(plain)
+    with pytest.raises(RequestError, match="no field 'categroy'") as error:
+        recommender.query(trained.user, K, calibrate="categroy")
+    assert "category" in error.value.hint
+
+
+def test_reasons_come_with_evidence_from_the_history(trained: Any, recommender: Recommender) -> None:
+    assert all(item.reasons == () and item.evidence is None for item in recommender.query(trained.user, K).items)
+    user = recommender.generation.users.get(trained.user)
+    had = {recommender.generation.table.item_id(int(row)) for row in user.history}
+    answer = recommender.query(trained.user, K, explain=True)
+    for item in answer.items:
+        assert len(item.reasons) == 1
+        assert item.evidence is not None
+        assert {one["item_id"] for one in item.evidence["history"]} <= had
+        linear = item.parts.get("content", 0.0) + item.parts.get("neighbours", 0.0)
+        assert sum(item.evidence["content"].values()) == pytest.approx(linear, abs=1e-4)
+    assert any(item.evidence["history"] for item in answer.items)
+    japanese = recommender.query(trained.user, K, explain=True, language="ja")
+    assert all("。" in item.reasons[0] for item in japanese.items)
+    with pytest.raises(SettingsError, match="'xx'"):
+        recommender.query(trained.user, K, explain=True, language="xx")
+    assert "explain" in answer.timings_ms
+
+
+@pytest.mark.parametrize("option", [{"diversity": 1.5}, {"diversity": -0.1}, {"calibration": 2.0}])
+def test_weights_outside_their_range_are_refused(trained: Any, recommender: Recommender, option: Any) -> None:
+    with pytest.raises(RequestError, match="between 0 and 1"):
+        recommender.query(trained.user, K, **option)
+
+
+def test_misspelled_options_are_a_mistake(trained: Any, recommender: Recommender) -> None:
+    with pytest.raises(TypeError, match="divresity"):
+        recommender.query(trained.user, K, divresity=0.5)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("options", [{}, {"diversity": 0.4}, {"where": "category = Shoes", "seen": "show"}])
+def test_many_lists_are_those_of_single_queries(recommender: Recommender, options: Any) -> None:
+    users = [user for batch in recommender.generation.users.batches(40) for user in batch if len(user.history)][:60]
+    for user, listing in zip(users, recommender.rank_many(users, K, **options), strict=True):
+        answer = recommender.query(user.user_id, K, **options)
+        assert [recommender.generation.table.item_id(p.row) for p in listing.places] == ids(answer)
+        assert [p.score for p in listing.places] == pytest.approx([i.score for i in answer.items], abs=1e-5)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+def test_recommend_writes_what_queries_answer(trained: Any, recommender: Recommender, tmp_path: Path) -> None:
+    report = recommend(trained.workspace, tmp_path / "all.parquet", 5, options={"diversity": 0.2})
+    rows = read(tmp_path / "all.parquet")
+    assert (report.users, report.rows, report.skipped, report.short) == (len(rows) // 5, len(rows), 0, 0)
+    assert report.users == len(recommender.generation.users)
+    for begin in range(0, len(rows), 505):
+        mine = rows[begin : begin + 5]
+        answer = recommender.query(mine[0]["user_id"], 5, diversity=0.2)
+        assert [row["item_id"] for row in mine] == ids(answer)
+        assert [row["rank"] for row in mine] == [1, 2, 3, 4, 5]
+        assert [row["rule"] for row in mine] == [item.rule for item in answer.items]
+        for row, item in zip(mine, answer.items, strict=True):
+            assert sum(row["parts"].values()) == pytest.approx(item.score, abs=1e-4)
+    assert [path.name for path in tmp_path.iterdir()] == ["all.parquet"]
+
+
+def test_recommend_goes_on_where_it_was_killed(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recommending, "_SHARD", 50)
+    target, whole = tmp_path / "some.parquet", tmp_path / "whole.parquet"
+    recommend(trained.workspace, whole, 3)
+    made: list[int] = []
+    write = recommending._write
+
+    def dying(recommender: Any, job: Any, shard: int, named: Any) -> None:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(shard)
+        write(recommender, job, shard, named)
+
+    monkeypatch.setattr(recommending, "_write", dying)
+    with pytest.raises(KeyboardInterrupt):
+        recommend(trained.workspace, target, 3)
+    assert not target.exists()
+    again: list[int] = []
+    monkeypatch.setattr(recommending, "_write", lambda r, j, s, n: (again.append(s), write(r, j, s, n)))
+    recommend(trained.workspace, target, 3)
+    assert set(again).isdisjoint(made)
+    assert read(target) == read(whole)
+    assert not target.with_name("some.parquet.partial").exists()
+
+
+def test_shards_of_another_request_are_not_used(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "r.parquet"
+    write = recommending._join
+    monkeypatch.setattr(recommending, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        recommend(trained.workspace, target, 3)
+    monkeypatch.setattr(recommending, "_join", write)
+    report = recommend(trained.workspace, target, 4)
+    assert report.rows == 4 * report.users
+
+
+def test_recommend_for_named_users_in_several_processes(
+    trained: Any, recommender: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recommending, "_SHARD", 2)
+    known = [user.user_id for user in next(recommender.generation.users.batches(5))]
+    report = recommend(trained.workspace, tmp_path / "n.parquet", 2, users=[*known, "nobody"], processes=2)
+    assert (report.users, report.skipped) == (5, 1)
+    assert [row["user_id"] for row in read(tmp_path / "n.parquet")] == [user for user in known for _ in range(2)]
+
+
+def test_recommend_says_what_is_wrong_before_it_starts(trained: Any, tmp_path: Path) -> None:
+    with pytest.raises(RequestError):
+        recommend(trained.workspace, tmp_path / "x.parquet", options={"where": "nonsense ="})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        recommend(trained.workspace, tmp_path / "file" / "x.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
