@@ -17,5 +17,8 @@ NEWCOMERS = "newcomers"
 PARTNERS = "partners"
 CONTENT = "content"
 CF = "cf"
+LOOK = "look"
+WORDS = "words"
 """Names of an item's vectors in an index: ``aligned`` of an item with training interactions, ``newcomers`` of one
-without, the sparse ``partners``, and what it looks like (``content``) and who takes it (``cf``)."""
+without, the sparse ``partners``, what it is (``content``), who takes it (``cf``), what its photo looks like (``look``),
+and the sparse ``words`` of its text."""

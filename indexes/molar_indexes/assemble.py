@@ -1,14 +1,13 @@
 """From the workspace's artefacts to a published generation."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csr_matrix
 
+from molar_indexes.background import origins, query_maps, spans, support
 from molar_indexes.generations import FORMAT, Generation, open_generation, publish
 from molar_indexes.sparse import sparse_rows
 from molar_indexes.table import Extras
@@ -18,22 +17,19 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.values import is_list
+from molar_retrieval.catalog.read import TEXT
+from molar_retrieval.catalog.words import bm25
 from molar_retrieval.collaborative.factors import open_factors, open_log
 from molar_retrieval.config import IndexSettings
-from molar_retrieval.encoders.base import Block
-from molar_retrieval.experts.histories import binary
+from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.evidence import Origins, Taste
 from molar_retrieval.workspace import Workspace
 
 Matrix = npt.NDArray[np.float32]
 _BATCH = 4096
 _POPULAR = 1000
-_BLOCK = 512
-"""Items whose company is counted at a time."""
 
 
 def publish_generation(workspace: Workspace, settings: IndexSettings, progress: Progress = SILENT) -> Generation:
@@ -57,23 +53,28 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
     model = open_model(folder)
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
     log = open_log(workspace)
+    content, embedded = workspace["content"].require()
     vectors = model.items(log)
     others = {columns.CONTENT: model.features, columns.CF: open_factors(workspace["cf"].require()[0]).items}
+    queries, looks = query_maps(model, ContentVectors.open(content), embedded)
+    others |= {} if looks is None else {columns.LOOK: looks}
+    words = bm25(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
     return publish(
         workspace,
         backend=settings.backend,
         spec=_spec(settings, catalogue, vectors, others),
-        items=_items(catalogue, vectors, others),
+        items=_items(catalogue, vectors, others, words),
         users=_users(model, log, progress),
         popular=_popular(log),
-        parts=_spans(model.dense_parts),
-        sparse_parts=_spans(model.sparse_parts),
+        parts=spans(model.dense_parts),
+        sparse_parts=spans(model.sparse_parts),
         slots=model.slots,
         extras=Extras(
-            origins=_origins(model, catalogue),
-            support=_support(log, vectors.sparse),
+            origins=origins(model, catalogue),
+            support=support(log, vectors.sparse),
             numbers=model.numbers,
             reranker=model.reranker,
+            queries=queries,
         ),
         inputs=inputs,
         settings=chosen,
@@ -90,56 +91,23 @@ def _spec(settings: IndexSettings, catalogue: Catalogue, vectors: ItemVectors, o
         m=settings.m,
         ef_construct=settings.ef_construct,
         ef=settings.ef,
-        sparse=(columns.PARTNERS,) if vectors.sparse.shape[1] else (),
+        sparse=(columns.PARTNERS, columns.WORDS) if vectors.sparse.shape[1] else (columns.WORDS,),
     )
 
 
-def _origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
-    taste = None if model.taste is None else Taste(model.taste.decay, model.taste.last)
-    sources = {name.removeprefix("content_"): s for name, s in _spans(model.conditioner.output_blocks).items()}
-    return Origins(sources, model.content_maps, taste, _ordinary(catalogue))
-
-
-def _ordinary(catalogue: Catalogue) -> dict[str, list[str]]:
-    """Values that most items have, by keyword field."""
-    fields = [name for name, kind in catalogue.fields.items() if kind == "keyword"]
-    counts: dict[str, Counter[str]] = {name: Counter() for name in fields}
-    for batch in catalogue.batches(fields, _BATCH) if fields else ():
-        for name, column in zip(fields, batch.columns, strict=True):
-            flat = pc.list_flatten(column) if is_list(column.type) else column
-            counts[name].update({entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(flat)})
-    most = len(catalogue) / 2
-    return {name: [value for value, count in found.items() if value and count > most] for name, found in counts.items()}
-
-
-def _support(log: InteractionLog, partners: csr_matrix) -> npt.NDArray[np.int32]:
-    """How many people had both items of each partner weight, by dimension, then by item."""
-    weights = partners.tocsc()
-    weights.eliminate_zeros()
-    items, dimensions = weights.indices, np.repeat(np.arange(weights.shape[1]), np.diff(weights.indptr))
-    taken = csc_matrix(binary(log))
-    support = np.zeros(len(items), np.int32)
-    for begin in range(0, log.n_items, _BLOCK):
-        both = (taken[:, begin : begin + _BLOCK].T @ taken).tocsr()
-        own = np.flatnonzero((dimensions % log.n_items) // _BLOCK == begin // _BLOCK)
-        rows = dimensions[own] % log.n_items - begin
-        support[own] = np.asarray(both[rows, items[own]]).ravel()
-    return support
-
-
-def _spans(parts: Iterable[Block]) -> dict[str, tuple[int, int]]:
-    return {part.name: (part.start, part.stop) for part in parts}
-
-
-def _items(catalogue: Catalogue, vectors: ItemVectors, others: dict[str, Matrix]) -> Iterator[IndexItem]:
+def _items(
+    catalogue: Catalogue, vectors: ItemVectors, others: dict[str, Matrix], words: csr_matrix
+) -> Iterator[IndexItem]:
     """Every item; of the ``others`` a vector of zeros is left out, while it is a score in the first ones."""
     shown = [columns.ITEM_ID, columns.TITLE, *(f for f in catalogue.fields if f != columns.TITLE)]
     records = (record for batch in catalogue.batches(shown, _BATCH) for record in batch.to_pylist())
-    for row, (record, partners) in enumerate(zip(records, sparse_rows(vectors.sparse), strict=True)):
+    sparse_ones = zip(sparse_rows(vectors.sparse), sparse_rows(words), strict=True)
+    for row, (record, (partners, own_words)) in enumerate(zip(records, sparse_ones, strict=True)):
         item_id = record.pop(columns.ITEM_ID)
         own = {columns.NEWCOMERS if vectors.newcomer[row] else columns.ALIGNED: vectors.dense[row].tolist()}
         own |= {name: matrix[row].tolist() for name, matrix in others.items() if matrix[row].any()}
-        sparse = {columns.PARTNERS: partners} if len(partners.indices) else {}
+        named = {columns.PARTNERS: partners, columns.WORDS: own_words}
+        sparse = {name: vector for name, vector in named.items() if len(vector.indices)}
         yield IndexItem(row, item_id, own, _payload(record), sparse)
 
 

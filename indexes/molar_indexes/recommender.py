@@ -16,11 +16,14 @@ from molar_indexes.generations import Generation, open_generation
 from molar_retrieval import columns
 from molar_retrieval.errors import RequestError, StaleArtefactError, nearest
 from molar_retrieval.expressions import And, Expression, OneOf
-from molar_retrieval.index import StoredItem
+from molar_retrieval.index import SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from molar_indexes.search import Searcher
     from molar_indexes.users import UserRecord
     from molar_retrieval.alignment.model import AlignedModel
     from molar_retrieval.ids import IdMap
@@ -191,19 +194,93 @@ class Recommender:
         began = time.perf_counter()
         _check(k, {})
         asked = self._asked(limits)
-        row = self._rows([item_id])[0]
-        index = self.generation.index
-        item = index.fetch([row], vectors=[columns.CONTENT])[0]
-        if columns.CONTENT not in item.vectors:
-            raise RequestError(f"the item {item_id!r} has neither text nor photo", "name an item that has content")
-        asked = asked.hiding([row])
-        best = index.top(columns.CONTENT, item.vectors[columns.CONTENT], k, exclude=asked.hidden, where=asked.where)
+        row, vector = self._content_of(item_id)
+        index, asked = self.generation.index, asked.hiding([row])
+        best = index.top(columns.CONTENT, vector, k, exclude=asked.hidden, where=asked.where)
         stored = index.fetch([row for row, _ in best])
         items = [
             _recommend(rank, item, score, {"content": score})
             for rank, (item, (_, score)) in enumerate(zip(stored, best, strict=True), 1)
         ]
         return self._answer(None, k, columns.CONTENT, items, asked, {"search": time.perf_counter() - began})
+
+    def search(
+        self,
+        text: str | None = None,
+        image: "str | Path | Image | None" = None,
+        k: int = 10,
+        *,
+        similar: str | None = None,
+        user_id: str | None = None,
+        seen: Seen = "show",
+        **limits: Unpack[Limits],
+    ) -> Answer:
+        """The items that some words, a photo or another item ask for, or several of them together.
+
+        Scores add up what each list says, see :mod:`molar_indexes.search`.
+
+        Args:
+            text: In words.
+            image: A file or an image.
+            k: How many items.
+            similar: An item to be like.
+            user_id: For whom; what suits them comes first among what fits as well.
+            seen: Whether items that this user has may come.
+            limits: See :class:`Limits`.
+
+        Raises:
+            RequestError: If nothing is asked for, the item or the user is unknown, the items cannot be searched like
+                this, the condition is not understood, or k < 1.
+            DataError: If the file is no photo.
+            StaleArtefactError: If the encoder that made the items' vectors is not to be had.
+        """
+        began = time.perf_counter()
+        _check(k, {})
+        asked = self._asked(limits)
+        asker = None if user_id is None else self._known_asker(user_id)
+        queries: dict[str, Vector | SparseVector] = {}
+        if similar is not None:
+            row, vector = self._content_of(similar)
+            queries[columns.CONTENT] = vector
+            asked = asked.hiding([row])
+        if text is not None:
+            queries |= self._searcher.text(text)
+        if image is not None:
+            queries |= self._searcher.photo(image)
+        if not queries:
+            raise RequestError("nothing is asked for", "name words, a photo or an item")
+        encoded = time.perf_counter()
+        if asker is not None and seen == "hide":
+            asked = asked.hiding([int(row) for row in asker.history])
+        found = self._searcher.find(queries, k, asked.hidden, asked.where, asker)
+        stored = self.ranker.stored([row for row, _ in found])
+        items = [
+            _recommend(rank, item, sum(parts.values()), parts)
+            for rank, (item, (_, parts)) in enumerate(zip(stored, found, strict=True), 1)
+        ]
+        seconds = {"encode": encoded - began, "search": time.perf_counter() - encoded}
+        return self._answer(user_id, k, "search", items, asked, seconds)
+
+    def _known_asker(self, user_id: str) -> "Asker":
+        from molar_retrieval.ranking.ranker import Asker
+
+        user = self.generation.users.get(user_id)
+        if user is None or not len(user.history):
+            raise self._no_history(user_id)
+        return Asker(user.vector, user.sparse, user.history)
+
+    def _content_of(self, item_id: str) -> tuple[int, Vector]:
+        row = self._rows([item_id])[0]
+        item = self.generation.index.fetch([row], vectors=[columns.CONTENT])[0]
+        if columns.CONTENT not in item.vectors:
+            raise RequestError(f"the item {item_id!r} has neither text nor photo", "name an item that has content")
+        return row, item.vectors[columns.CONTENT]
+
+    @cached_property
+    def _searcher(self) -> "Searcher":
+        from molar_indexes.search import Searcher
+
+        return Searcher(self.generation)
 
     @cached_property
     def ranker(self) -> "Ranker":

@@ -17,10 +17,11 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import Origins
+from molar_retrieval.ranking.query_maps import QueryMaps
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.ranking.table import ItemTable
 
-_MAP, _RERANK = "map.", "rerank."
+_MAP, _RERANK, _QUERY = "map.", "rerank.", "query."
 _COPIED = (columns.CONTENT, columns.CF)
 """Vectors of the index that the table has under the same name."""
 _KINDS = {"f4": "F32", "i4": "I32", "i8": "I64", "u1": "U8"}
@@ -35,17 +36,20 @@ class Extras:
         support: How many people had both items of each partner weight, by dimension, then by item; None: nobody knows.
         numbers: Numeric attributes, shape (n, m), or None.
         reranker: The second stage, or None.
+        queries: How texts and photos are brought into the items' spaces, or None.
     """
 
     origins: Origins = field(default_factory=Origins)
     support: npt.NDArray[np.integer] | None = None
     numbers: npt.NDArray[np.float32] | None = None
     reranker: Reranker | None = None
+    queries: QueryMaps | None = None
 
     def described(self) -> dict[str, Any]:
         """All that is no array, as facts of a manifest."""
         reranker = None if self.reranker is None else self.reranker.described()
-        return {"origins": self.origins.described(), "reranker": reranker}
+        queries = None if self.queries is None else self.queries.described()
+        return {"origins": self.origins.described(), "reranker": reranker, "queries": queries}
 
     def tensors(self, items: int, entries: int) -> dict[str, npt.NDArray[Any]]:
         """The arrays by name, for so many items and partner weights.
@@ -61,6 +65,8 @@ class Extras:
         found |= {_MAP + part: matrix for part, matrix in self.origins.maps.items()}
         if self.reranker is not None:
             found |= {_RERANK + name: array for name, array in self.reranker.to_tensors().items()}
+        if self.queries is not None:
+            found |= {_QUERY + name: array for name, array in self.queries.to_tensors().items()}
         return found
 
 
@@ -74,6 +80,7 @@ class Opened:
         reranker: The second stage, or None.
         ids: The items' ids, one after the other, and the end of each, with a 0 before.
         newcomer: Whether an item had no training interactions, shape (n,).
+        queries: How texts and photos are brought into the items' spaces, or None.
     """
 
     items: ItemTable
@@ -81,6 +88,7 @@ class Opened:
     reranker: Reranker | None
     ids: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
     newcomer: npt.NDArray[np.bool_]
+    queries: QueryMaps | None
 
     def item_id(self, row: int) -> str:
         """The id of an item."""
@@ -173,9 +181,10 @@ def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping
         reranker = described.get("reranker")
         second = None if reranker is None else Reranker.of(reranker, _own(tensors, _RERANK))
         ids = tensors["ids.bytes"], tensors["ids.ends"]
-        return Opened(
-            ItemTable.from_tensors(tensors, parts, sparse_parts), origins, second, ids, tensors["newcomer"] > 0
-        )
+        asked = described.get("queries")
+        queries = None if asked is None else QueryMaps.of(asked, _own(tensors, _QUERY))
+        items = ItemTable.from_tensors(tensors, parts, sparse_parts)
+        return Opened(items, origins, second, ids, tensors["newcomer"] > 0, queries)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StaleArtefactError(
             f"the item table {path} cannot be opened: {error}", "run `molar align` to publish a new generation"

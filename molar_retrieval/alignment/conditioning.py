@@ -45,6 +45,11 @@ class Conditioner:
         return sum(m.shape[1] for m in self.maps)
 
     @property
+    def width(self) -> int:
+        """Length of an encoder's vector."""
+        return max((block.stop for block in self.blocks if block.name != ATTRIBUTES), default=0)
+
+    @property
     def output_blocks(self) -> tuple[Block, ...]:
         """How the conditioned dimensions divide by source."""
         ends = np.cumsum([m.shape[1] for m in self.maps]).tolist()

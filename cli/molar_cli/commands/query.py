@@ -1,5 +1,6 @@
 """`molar query`. By user id this path imports neither torch nor transformers nor qdrant_client."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -37,6 +38,12 @@ def query(
     similar: Annotated[
         str | None, typer.Option(metavar="ID", help="Items whose content is like this one's.", show_default=False)
     ] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="WORDS", help="Items that these words describe.", show_default=False)
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Items that look like this photo.", show_default=False)
+    ] = None,
     k: KOption = 10,
     where: Annotated[
         str | None,
@@ -71,31 +78,33 @@ def query(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """What a user, or a session, should see next; or what is like an item.
+    """What a user, or a session, should see next; what is like an item, or what words or a photo ask for.
 
     Example: [bold]molar query --user 123[/]
 
     Example: [bold]molar query --items 42,1337 -k 5[/]
 
+    Example: [bold]molar query --text "black dress with lace" --user 123[/]
+
     Example: [bold]molar query --user 123 --where "genres in (Drama, 'Film-Noir') and not year < 1990"[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        if sum(option is not None for option in (user, items, similar)) != 1:
-            raise SettingsError("name exactly one of --user, --items and --similar", "molar query --user 123")
+        searching = text is not None or image is not None or (similar is not None and user is not None)
+        if sum(option is not None for option in (user, items, similar)) != 1 and not (searching and items is None):
+            raise SettingsError(
+                "name one of --user, --items and --similar, or what to search for with --text and --image",
+                "molar query --user 123, or molar query --text 'black dress'",
+            )
         from molar_indexes.recommender import Recommender
 
         # Not closed: the process ends after the answer, and closing waits for the disk although nothing was written.
         recommender = Recommender.open(run.root, rules=rules)
         limits: Limits = {"where": where, "exclude": names(exclude) or (), "only": names(only)}
-        shape: Shape = {
-            "seen": seen,
-            "diversity": diversity,
-            "calibrate": calibrate,
-            "rerank": rerank,
-            "rules": not no_rules,
-        }
-        shape |= {"explain": explain, "language": language}
-        if user is not None:
+        shape: Shape = {"seen": seen, "diversity": diversity, "calibrate": calibrate}
+        shape |= {"rerank": rerank, "rules": not no_rules, "explain": explain, "language": language}
+        if searching:
+            answer = recommender.search(text, image, k, similar=similar, user_id=user, seen=seen, **limits)
+        elif user is not None:
             answer = recommender.query(user, k=k, fallback=fallback, **limits, **shape)
         elif items is not None:
             answer = recommender.session(names(items) or [], k=k, **limits, **shape)

@@ -1,0 +1,85 @@
+"""What a generation keeps beside the vectors, so that answers can be explained."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+from scipy.sparse import csc_matrix, csr_matrix
+
+from molar_retrieval.alignment import conditioning
+from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.catalog.values import is_list
+from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.look import look
+from molar_retrieval.experts.histories import binary
+from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.ranking.evidence import Origins, Taste
+from molar_retrieval.ranking.query_maps import QueryMaps
+from molar_retrieval.workspace import Manifest
+
+_BATCH = 4096
+_LOOK = 256
+"""Dimensions by which photos are searched for."""
+_BLOCK = 512
+"""Items whose company is counted at a time."""
+
+
+def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
+    """How the vectors of a model came about."""
+    taste = None if model.taste is None else Taste(model.taste.decay, model.taste.last)
+    sources = {name.removeprefix("content_"): s for name, s in spans(model.conditioner.output_blocks).items()}
+    return Origins(sources, model.content_maps, taste, _ordinary(catalogue))
+
+
+def _ordinary(catalogue: Catalogue) -> dict[str, list[str]]:
+    """Values that most items have, by keyword field."""
+    fields = [name for name, kind in catalogue.fields.items() if kind == "keyword"]
+    counts: dict[str, Counter[str]] = {name: Counter() for name in fields}
+    for batch in catalogue.batches(fields, _BATCH) if fields else ():
+        for name, column in zip(fields, batch.columns, strict=True):
+            flat = pc.list_flatten(column) if is_list(column.type) else column
+            counts[name].update({entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(flat)})
+    most = len(catalogue) / 2
+    return {name: [value for value, count in found.items() if value and count > most] for name, found in counts.items()}
+
+
+def support(log: InteractionLog, partners: csr_matrix) -> npt.NDArray[np.int32]:
+    """How many people had both items of each partner weight, by dimension, then by item."""
+    weights = partners.tocsc()
+    weights.eliminate_zeros()
+    items, dimensions = weights.indices, np.repeat(np.arange(weights.shape[1]), np.diff(weights.indptr))
+    taken = csc_matrix(binary(log))
+    support = np.zeros(len(items), np.int32)
+    for begin in range(0, log.n_items, _BLOCK):
+        both = (taken[:, begin : begin + _BLOCK].T @ taken).tocsr()
+        own = np.flatnonzero((dimensions % log.n_items) // _BLOCK == begin // _BLOCK)
+        rows = dimensions[own] % log.n_items - begin
+        support[own] = np.asarray(both[rows, items[own]]).ravel()
+    return support
+
+
+def spans(parts: Iterable[Block]) -> dict[str, tuple[int, int]]:
+    """First and one past the last dimension of each part."""
+    return {part.name: (part.start, part.stop) for part in parts}
+
+
+def query_maps(
+    model: AlignedModel, content: ContentVectors, embedded: Manifest
+) -> tuple[QueryMaps, npt.NDArray[np.float32] | None]:
+    """How a text or a photo is brought into the items' spaces, and the vectors by which photos are searched for.
+
+    Args:
+        model: Whose conditioner made the items' content.
+        content: The encoder's vectors.
+        embedded: Their manifest.
+    """
+    block, looks, maps = look(content.info, content.blocks), None, None
+    if block is not None:
+        maps = conditioning.fit(content.vectors, [block], _LOOK)
+        looks = maps(content.vectors)
+    settings = dict(embedded.settings)
+    return QueryMaps(settings.get("embed", {}), dict(content.info), model.conditioner, maps), looks

@@ -1,0 +1,200 @@
+"""Searching the items by words, by a photo, by another item; and for somebody.
+
+Words ask twice, by meaning (``content``) and as they are written (``words``, BM25); a photo asks by its looks. Each
+list's scores are divided by its best one and added up, so that a perfect match in one counts as much as in another.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_indexes.generations import Generation
+from molar_retrieval import columns
+from molar_retrieval.catalog import words
+from molar_retrieval.errors import DataError, RequestError, StaleArtefactError
+from molar_retrieval.expressions import Expression
+from molar_retrieval.index import SparseVector, Vector
+from molar_retrieval.ranking.query_maps import QueryMaps
+from molar_retrieval.ranking.ranker import Asker
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from molar_retrieval.encoders.base import Encoder
+    from molar_retrieval.encoders.light import LightMiniLM
+
+Queries = Mapping[str, Vector | SparseVector]
+CANDIDATES = 200
+PERSONAL = "personal"
+_PERSONAL = 0.5
+"""What the candidate that suits somebody best gets beside the 1 of a perfect match, the one that suits least gets 0."""
+_BORDER = 0.12
+"""A photo is also looked at in a border of this share of its sides: what it was cut out of may have had one."""
+
+
+class Searcher:
+    """Turns texts and photos into queries to one generation.
+
+    Args:
+        generation: With vectors to search; safe to share between threads once it has encoded something.
+    """
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._encoder: Encoder | None = None
+        self._light: LightMiniLM | None = None
+
+    def text(self, text: str) -> Queries:
+        """What a text asks for.
+
+        Raises:
+            RequestError: If it is empty.
+            StaleArtefactError: If the encoder that made the items' vectors is not to be had.
+        """
+        if not words.words(text):
+            raise RequestError("there are no words in the text", "say what to look for")
+        vector = self._maps.content(self._encoded_text(text)[None])[0]
+        asked: dict[str, Vector | SparseVector] = {columns.WORDS: SparseVector(*words.query(text))}
+        return {columns.CONTENT: vector.tolist(), **asked} if vector.any() else asked
+
+    def photo(self, photo: "str | Path | Image") -> Queries:
+        """What a photo asks for: it, mirrored, and in a border.
+
+        Raises:
+            DataError: If the file is no photo.
+            RequestError: If the items were embedded without photos.
+        """
+        from PIL import ImageOps
+
+        maps = self._maps.look
+        if maps is None or columns.LOOK not in self._generation.spec.dims:
+            raise RequestError("the items were embedded without photos", "search by words")
+        image = _opened(photo)
+        wide, high = (round(_BORDER * side) for side in image.size)
+        corner: Any = image.getpixel((0, 0))
+        seen = [image, ImageOps.mirror(image), ImageOps.expand(image, (wide, high), corner)]
+        from molar_retrieval.encoders.base import EncoderInput
+
+        vectors = self._loaded().encode([EncoderInput(image=one) for one in seen])
+        return {columns.LOOK: maps(vectors.mean(axis=0, keepdims=True))[0].tolist()}
+
+    def find(
+        self, queries: Queries, k: int, hidden: Collection[int], where: Expression | None, asker: Asker | None = None
+    ) -> list[tuple[int, dict[str, float]]]:
+        """The best items for some queries at once.
+
+        Args:
+            queries: By the name of a vector.
+            k: How many.
+            hidden: Rows that must not come.
+            where: Condition on the items' attributes, applied inside the searches.
+            asker: For whom; what suits them comes first among equals.
+
+        Returns:
+            Rows with the addends of their scores, best first.
+        """
+        index, size = self._generation.index, max(k, CANDIDATES)
+        heads = {name: index.top(name, query, size, exclude=hidden, where=where) for name, query in queries.items()}
+        rows = np.array(sorted({row for head in heads.values() for row, _ in head}), np.int64)
+        if not len(rows):
+            return []
+        parts = {name: self._products(name, queries[name], rows) / _best(heads[name]) for name in queries}
+        if asker is not None:
+            parts[PERSONAL] = _PERSONAL * self._suits(asker, rows)
+        total = np.sum(list(parts.values()), axis=0)
+        order = np.lexsort((rows, -total))[:k]
+        return [(int(rows[n]), {name: float(values[n]) for name, values in parts.items()}) for n in order]
+
+    def _suits(self, asker: Asker, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
+        """How well items suit somebody, from 0 to 1 among them."""
+        scores = self._generation.table.items.split(asker.vector, asker.sparse, rows).sum(axis=1)
+        spread = float(np.ptp(scores))
+        result: npt.NDArray[np.floating] = (scores - scores.min()) / spread if spread else np.zeros(len(rows))
+        return result
+
+    def _products(
+        self, name: str, query: Vector | SparseVector, rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.floating]:
+        if name == columns.CONTENT:
+            near: npt.NDArray[np.floating] = self._generation.table.items.content[rows] @ np.asarray(query)
+            return near
+        found = np.zeros(len(rows))
+        place = {int(row): n for n, row in enumerate(rows)}
+        for item in self._generation.index.fetch(rows.tolist(), vectors=[name]):
+            if isinstance(query, SparseVector):
+                own = item.sparse.get(name)
+                known = {} if own is None else dict(zip(own.indices, own.values, strict=True))
+                found[place[item.row]] = sum(v * known.get(i, 0.0) for i, v in zip(*query, strict=True))
+            elif name in item.vectors:
+                found[place[item.row]] = float(np.dot(np.asarray(query), np.asarray(item.vectors[name])))
+        return found
+
+    @property
+    def _maps(self) -> QueryMaps:
+        maps = self._generation.table.queries
+        if maps is None:
+            raise StaleArtefactError("the generation cannot be searched by words or photos", "run `molar align`")
+        return maps
+
+    def _encoded_text(self, text: str) -> npt.NDArray[np.float32]:
+        """The raw vector of a text; without torch where the encoder is the built-in one."""
+        from molar_retrieval.encoders import builtin
+        from molar_retrieval.encoders.base import EncoderInput
+
+        encoder = self._maps.encoder
+        if encoder.get("family") != builtin.NAME or self._encoder is not None:
+            vector: npt.NDArray[np.float32] = self._loaded().encode([EncoderInput(text=text)])[0]
+            return vector
+        if self._light is None:
+            from molar_retrieval.encoders.light import LightMiniLM
+
+            self._check()
+            self._light = LightMiniLM(builtin.text_folder(), encoder["settings"]["max_text_tokens"])
+        raw: npt.NDArray[np.float32] = np.zeros(self._maps.content.width, np.float32)
+        own = self._light.encode(text)
+        raw[: len(own)] = own
+        return raw
+
+    def _loaded(self) -> "Encoder":
+        if self._encoder is None:
+            from molar_retrieval.encoders import registry
+
+            self._encoder = registry.load(self._check())
+        return self._encoder
+
+    def _check(self) -> Any:
+        """Settings of the encoder, which is that of the items."""
+        from molar_retrieval.config import EmbedSettings
+        from molar_retrieval.encoders import registry
+
+        maps = self._maps
+        if not maps.embed or maps.encoder.get("family") == "external":
+            raise RequestError("the items' vectors were made elsewhere", "search by --similar, or embed the items here")
+        settings = EmbedSettings(**{**maps.embed, "device": "auto"})
+        here = registry.describe(settings)
+        if here.fingerprint != maps.encoder["fingerprint"]:
+            raise StaleArtefactError(
+                f"the items were embedded by {maps.encoder['name']} ({maps.encoder['revision']}), here is"
+                f" {here.name} ({here.revision})",
+                "run `molar embed` and `molar align` again, or install the version that made the vectors",
+            )
+        return settings
+
+
+def _best(head: list[tuple[int, float]]) -> float:
+    return max(head[0][1], 1e-9) if head else 1.0
+
+
+def _opened(photo: "str | Path | Image") -> "Image":
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if isinstance(photo, Image.Image):
+        return photo.convert("RGB")
+    try:
+        with Image.open(photo) as opened:
+            return ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{photo} is no photo: {error}", "name a JPEG, PNG or WebP file") from error
