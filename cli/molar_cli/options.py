@@ -24,6 +24,12 @@ SettingsOption = Annotated[
     typer.Option("--settings", metavar="FILE", help="Settings instead of molar.toml beside the workspace."),
 ]
 KOption = Annotated[int, typer.Option("-k", help="How many items.")]
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--where", metavar="CONDITION", help="Only this part of the catalogue: category = Shoes.", show_default=False
+    ),
+]
 RulesOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Rules instead of rules.toml beside the workspace.", show_default=False),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from molar_retrieval.catalog.catalogue import Catalogue
     from molar_retrieval.catalog.images import ImageError, open_image
-    from molar_retrieval.catalog.prepare import is_current, prepare_catalogue
+    from molar_retrieval.catalog.prepare import is_current, part_of, prepare_catalogue
     from molar_retrieval.catalog.resolve import read_spec
     from molar_retrieval.catalog.spec import CatalogueSpec
 else:
@@ -17,6 +17,7 @@ else:
         "ImageError": "images",
         "is_current": "prepare",
         "open_image": "images",
+        "part_of": "prepare",
         "prepare_catalogue": "prepare",
         "read_spec": "resolve",
     }
@@ -33,6 +34,7 @@ __all__ = [
     "ImageError",
     "is_current",
     "open_image",
+    "part_of",
     "prepare_catalogue",
     "read_spec",
 ]

@@ -15,6 +15,7 @@ from molar_retrieval.catalog.attributes import LONG
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.catalog.digest import TableDigest
 from molar_retrieval.catalog.language import guess_language
+from molar_retrieval.catalog.part import Part
 from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.resolve import items_source, resolve
@@ -43,37 +44,50 @@ def is_current(folder: Path, workspace: Workspace) -> bool:
     return manifest is not None and manifest.facts.get("sources") == _sources(folder, _roots(manifest))
 
 
-def prepare_catalogue(folder: Path, workspace: Workspace, progress: Progress | None = None) -> Manifest:
+def part_of(workspace: Workspace) -> str | None:
+    """The condition by which the workspace's catalogue was chosen; None: it is the whole, or there is none yet."""
+    manifest = workspace[KIND].manifest
+    where: str | None = None if manifest is None else manifest.settings.get("where")
+    return where
+
+
+def prepare_catalogue(
+    folder: Path, workspace: Workspace, progress: Progress | None = None, *, where: str | None = None
+) -> Manifest:
     """Read, check and clean a catalogue into the workspace; nothing happens where its files have not changed.
 
     Args:
         folder: The catalogue: ``items.parquet``, ``.csv`` or ``.jsonl``, perhaps ``images/`` and ``catalog.toml``.
         workspace: Where the result goes.
         progress: Is told how far it is.
+        where: Condition on the items' attributes, see :mod:`molar_retrieval.filter_language`: only those that fulfil it
+            are taken, as if there were no others; None: all.
 
     Returns:
         The manifest of the live version; its facts count items and rejects.
 
     Raises:
-        DataError: If the catalogue is unusable as a whole.
+        DataError: If the catalogue is unusable as a whole, or no item fulfils the condition.
+        RequestError: If the condition is not understood.
         SettingsError: If ``catalog.toml`` has an unknown key.
     """
     progress = progress or SILENT
     store = workspace[KIND]
     with workspace.lock(KIND):
         current = store.manifest
-        if current is not None and is_current(folder, workspace):
+        if current is not None and part_of(workspace) == where and is_current(folder, workspace):
             return current
         before = _sources(folder)
         source = items_source(folder)
         spec = resolve(CatalogueSettings.read(folder), source)
         partial = empty_partial(store)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
-            facts, reader_roots = _write(source, spec, folder, partial, rejects, progress)
+            facts, reader_roots = _write(source, spec, folder, where, partial, rejects, progress)
         facts["sources"] = {**before, "photos": tree_stamp(folder, reader_roots)}
         shaping = spec.model_dump(mode="json", include={"items", "text"})
-        name = fingerprint.of_json([RULES, shaping, facts["content"], facts["photos"]])
-        settings = {"items": shaping["items"], **shaping["text"], "left_out": spec.left_out}
+        chosen = [] if where is None else [where]
+        name = fingerprint.of_json([RULES, shaping, facts["content"], facts["photos"], *chosen])
+        settings = {"items": shaping["items"], **shaping["text"], "left_out": spec.left_out, "where": where}
         manifest = Manifest(KIND, name, settings=settings, facts=facts, versions=library_versions("pyarrow", "pillow"))
         progress.note(_summary(facts))
         return publish(workspace, KIND, partial, manifest)
@@ -103,16 +117,26 @@ def publish(workspace: Workspace, kind: str, partial: Path, manifest: Manifest) 
 
 
 def _write(
-    source: Source, spec: CatalogueSpec, folder: Path, partial: Path, rejects: Rejects, progress: Progress
+    source: Source,
+    spec: CatalogueSpec,
+    folder: Path,
+    where: str | None,
+    partial: Path,
+    rejects: Rejects,
+    progress: Progress,
 ) -> tuple[dict[str, Any], set[str]]:
     reader = ItemReader(source, spec, folder, rejects)
     tally = _Tally(reader.schema)
+    part = None if where is None else Part(where, _kinds(spec, reader))
     progress.start("reading the catalogue", source.total)
     with pq.ParquetWriter(partial / ITEMS_FILE, reader.schema, compression="zstd") as writer:
-        for batch in _gathered(reader, progress):
+        for whole in _gathered(reader, progress):
+            batch = whole if part is None else part.of(whole)
             tally.add(batch)
             writer.write_batch(batch)
     progress.finish()
+    if not tally.items and part is not None and part.others:
+        raise DataError(f"none of {part.others:,} items fulfils {where!r}", "choose by another condition")
     if not tally.items:
         raise _unusable(source.path, reader.rows, rejects)
     return _facts(spec, folder, reader, tally, rejects), reader.roots
@@ -167,8 +191,8 @@ class _Tally:
 
 
 def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally, rejects: Rejects) -> dict[str, Any]:
-    payload = list(stored_names(spec).values())
-    kinds = {name: _KINDS.get(reader.schema.field(name).type, "keyword") for name in payload}
+    kinds = _kinds(spec, reader)
+    payload = list(kinds)
     return {
         "folder": str(folder.resolve()),
         "items": tally.items,
@@ -187,6 +211,12 @@ def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally,
         "ids": tally.ids.result(),
         "photos": reader.photos.hexdigest(),
     }
+
+
+def _kinds(spec: CatalogueSpec, reader: ItemReader) -> dict[str, str]:
+    """Payload fields with their kinds."""
+    names = stored_names(spec).values()
+    return {name: _KINDS.get(reader.schema.field(name).type, "keyword") for name in names}
 
 
 def _unusable(path: Path, rows: int, rejects: Rejects) -> DataError:

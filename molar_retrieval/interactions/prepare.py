@@ -85,10 +85,15 @@ def _write(folder: Path, catalogue: Catalogue, partial: Path, rejects: Rejects, 
     settings, source = CatalogueSettings.read(folder), open_source(path)
     columns = log_columns(settings.interactions, source, catalogue.manifest.settings["items"]["item_id"])
     times = TimeParser(settings.interactions.time_unit, settings.interactions.time_format)
-    reader = LogReader(source, columns, catalogue.ids, times, rejects)
+    part = catalogue.manifest.settings.get("where")
+    reader = LogReader(source, columns, catalogue.ids, times, rejects, part=part is not None)
     progress.start("reading the interactions", source.total)
     raw, user_ids = reader.read(progress)
     progress.finish()
+    if not len(raw) and reader.others:
+        raise DataError(
+            f"no interaction in {path} is with an item where {part}", "choose another part of the catalogue"
+        )
     if not len(raw):
         raise _unusable(path, reader.rows, rejects)
     log = without_duplicates(ordered(raw))
@@ -97,7 +102,7 @@ def _write(folder: Path, catalogue: Catalogue, partial: Path, rejects: Rejects, 
     facts: dict[str, Any] = {"rows": reader.rows, **log_facts(final), "duplicates": len(raw) - len(log)}
     facts["users_file"] = check_users(folder, settings.users, user_ids, rejects)
     facts |= {"rejects": rejects.total, "rejects_by_kind": dict(rejects.counts.most_common())}
-    facts |= {"columns": vars(columns), "times": times.read_as}
+    facts |= {"columns": vars(columns), "times": times.read_as, "others": reader.others}
     write_tables(final, partial)
     return facts
 
@@ -114,6 +119,8 @@ def _unusable(path: Path, rows: int, rejects: Rejects) -> DataError:
 
 def _summary(facts: dict[str, Any]) -> str:
     words = f"{facts['interactions']:,} interactions of {facts['users']:,} users with {facts['items']:,} items"
+    if facts["others"]:
+        words += f"; {facts['others']:,} with items outside the chosen part"
     if facts["duplicates"]:
         words += f"; {facts['duplicates']:,} duplicates dropped"
     if facts["rejects"]:

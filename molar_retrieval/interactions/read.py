@@ -71,13 +71,26 @@ class LogReader:
         items: The catalogue's ids.
         times: Reads its times.
         rejects: Takes what cannot be used.
+        part: Whether the items are a part of the catalogue: interactions with others are left out, not rejected.
 
     Attributes:
         rows: Rows of the file read so far.
+        others: Interactions with other items so far.
     """
 
-    def __init__(self, source: Source, columns: LogColumns, items: IdMap, times: TimeParser, rejects: Rejects) -> None:
+    def __init__(
+        self,
+        source: Source,
+        columns: LogColumns,
+        items: IdMap,
+        times: TimeParser,
+        rejects: Rejects,
+        *,
+        part: bool = False,
+    ) -> None:
         self.rows = 0
+        self.others = 0
+        self._part = part
         self._source, self._columns, self._items, self._times, self._rejects = source, columns, items, times, rejects
         self._users = _Codes()
         self._events = _Codes()
@@ -102,6 +115,9 @@ class LogReader:
         check(_present(users), "missing user id")
         check(_present(ids), "missing item id")
         item = self._item_rows(ids)
+        if self._part:
+            self.others += int((check.good & (item < 0)).sum())
+            check.good &= item >= 0
         check(item >= 0, "unknown item", ids)
         micros = position = weight = event = None
         if columns.timestamp is not None:

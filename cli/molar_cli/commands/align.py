@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import DebugOption, JsonOption, QuietOption, SettingsOption, WorkspaceOption
+from molar_cli.options import DebugOption, JsonOption, PartOption, QuietOption, SettingsOption, WorkspaceOption
 from molar_cli.session import Session, session
 from molar_retrieval.config import Preset
 
@@ -19,6 +19,7 @@ def align(
         Preset | None,
         typer.Option(help="How long it may take: instant counts only, best trains longest.", show_default=False),
     ] = None,
+    where: PartOption = None,
     epochs: Annotated[int | None, typer.Option(help="Most passes over the log.", show_default=False)] = None,
     dim: Annotated[int | None, typer.Option(help="Width of the collaborative tower.", show_default=False)] = None,
     align_weight: Annotated[
@@ -50,6 +51,7 @@ def align(
         from molar_retrieval.alignment.align import help_to_align
         from molar_retrieval.alignment.processes import Processes
         from molar_retrieval.allocator import keep_freed_memory
+        from molar_retrieval.embedding.part import prepare_part
         from molar_retrieval.interactions import prepare_interactions
 
         chosen = run.settings(
@@ -71,6 +73,8 @@ def align(
             help_to_align(place, processes)
             return
         with run.console.progress() as progress:
+            if where is not None:
+                prepare_part(place, where, chosen.embed, progress)
             prepare_interactions(place.catalogue, place, progress)
             report = train(
                 place,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import DebugOption, JsonOption, QuietOption, SettingsOption, WorkspaceOption
+from molar_cli.options import DebugOption, JsonOption, PartOption, QuietOption, SettingsOption, WorkspaceOption
 from molar_cli.session import session
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ def embed(
     catalog: Annotated[
         Path, typer.Argument(help="Folder with items.parquet, .csv or .jsonl and images/.", show_default=False)
     ],
+    where: PartOption = None,
     model: Annotated[
         str | None,
         typer.Option(help="builtin, builtin-multilingual, a local folder or a hub name.", show_default=False),
@@ -50,6 +51,8 @@ def embed(
 
     Example: [bold]molar embed catalog/[/]
 
+    Example, to start with one category: [bold]molar embed catalog/ --where "category = Shoes"[/]
+
     Example: [bold]molar embed catalog/ --model Qwen/Qwen3-VL-Embedding-2B --device cuda[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
@@ -70,7 +73,7 @@ def embed(
         ).embed
         place = Workspace.for_catalogue(run.root, catalog)
         with run.console.progress() as progress:
-            catalogue = prepare_catalogue(catalog, place, progress)
+            catalogue = prepare_catalogue(catalog, place, progress, where=where)
             if dry_run:
                 from molar_retrieval.embedding import dry_run as forecast
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import DebugOption, JsonOption, QuietOption, SettingsOption, WorkspaceOption
+from molar_cli.options import DebugOption, JsonOption, PartOption, QuietOption, SettingsOption, WorkspaceOption
 from molar_cli.session import Session, session
 from molar_retrieval.errors import SettingsError
 
@@ -26,6 +26,7 @@ def evaluate(
             metavar="[CATALOG]", help="Folder of the catalogue; default: the workspace's.", show_default=False
         ),
     ] = None,
+    where: PartOption = None,
     suite: Annotated[str, typer.Option(help="quick, paper, temporal, cold, or a TOML file.")] = "quick",
     demo: Annotated[
         bool, typer.Option("--demo", help="Write the made-up shop beside the workspace and use it.")
@@ -87,7 +88,7 @@ def evaluate(
         chosen = _suite(load(suite, {"seeds": seeds, "category": category}), model, column, ties, seen)
         if gate is not None and out is not None and gate.resolve() == out.resolve():
             raise SettingsError(f"--gate and --out are both {out}", "write this run to another folder")
-        place = _workspace(run, catalogue, demo, settings)
+        place = _workspace(run, catalogue, demo, where, settings)
         if impressions is not None:
             _value_shown(run, place, run.settings(settings), impressions, clip)
             return
@@ -135,9 +136,11 @@ def _suite(
     )
 
 
-def _workspace(run: Session, catalogue: Path | None, demo: bool, settings: Path | None) -> "Workspace":
+def _workspace(
+    run: Session, catalogue: Path | None, demo: bool, where: str | None, settings: Path | None
+) -> "Workspace":
     """The workspace with everything up to content vectors, made where a catalogue is named."""
-    from molar_retrieval.catalog import prepare_catalogue
+    from molar_retrieval.catalog import part_of, prepare_catalogue
     from molar_retrieval.embedding import embed
     from molar_retrieval.interactions import prepare_interactions
     from molar_retrieval.workspace import Workspace
@@ -148,11 +151,13 @@ def _workspace(run: Session, catalogue: Path | None, demo: bool, settings: Path 
         catalogue = run.root.parent / "shop"
         if not catalogue.exists():
             write_demo_shop(catalogue)
-    if catalogue is None:
+    if catalogue is None and where is None:
         return run.workspace()
+    if catalogue is None:
+        catalogue = run.workspace().catalogue
     place = Workspace.for_catalogue(run.root, catalogue)
     with run.console.progress() as progress:
-        prepare_catalogue(catalogue, place, progress)
+        prepare_catalogue(catalogue, place, progress, where=part_of(place) if where is None else where)
         prepare_interactions(catalogue, place, progress)
         embed(place, run.settings(settings).embed, progress=progress)
     return place
