@@ -135,7 +135,7 @@ class AlignSettings(Settings):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """Names from an environment variable: ``collaborative,content``."""
-        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+        return _split(value)
 
 
 class IndexSettings(Settings):
@@ -143,9 +143,22 @@ class IndexSettings(Settings):
 
     backend: Literal["edge", "exact"] = "edge"
     keep: int = Field(2, ge=0, description="older generations that stay for a rollback")
+    segments: tuple[str, ...] = Field(
+        (), description="columns of users.* by which rules and `molar recommend` may choose people; no others are kept"
+    )
     m: int = Field(16, ge=2, description="HNSW edges per node")
     ef_construct: int = Field(128, ge=4)
     ef: int = Field(256, ge=1)
+
+    @field_validator("segments", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """Names from an environment variable: ``country,age``."""
+        return _split(value)
+
+
+def _split(value: Any) -> Any:
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 class MolarSettings(Settings):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from molar_indexes.background import origins, query_maps, spans, support
@@ -18,12 +19,15 @@ from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.read import TEXT
+from molar_retrieval.catalog.spec import CatalogueSettings
 from molar_retrieval.catalog.words import bm25
 from molar_retrieval.collaborative.factors import open_factors, open_log
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.interactions.people import Segments, read_segments
+from molar_retrieval.interactions.users import user_keys
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
@@ -45,7 +49,8 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
     folder, alignment = workspace["alignment"].require()
     inputs = {kind: workspace[kind].require()[1].fingerprint for kind in ("catalogue", "interactions", "content", "cf")}
     inputs["alignment"] = alignment.fingerprint
-    chosen = settings.model_dump()
+    segments = _segments(workspace, settings)
+    chosen = settings.model_dump(mode="json") | ({"people": segments.digest} if segments.digest else {})
     live = workspace["generations"].manifest
     present = None if live is None else (dict(live.inputs), dict(live.settings), live.facts.get("format"))
     if present == (inputs, chosen, FORMAT):
@@ -64,7 +69,7 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
         backend=settings.backend,
         spec=_spec(settings, catalogue, vectors, others),
         items=_items(catalogue, vectors, others, words),
-        users=_users(model, log, progress),
+        users=_users(model, log, segments, progress),
         popular=_popular(log),
         parts=spans(model.dense_parts),
         sparse_parts=spans(model.sparse_parts),
@@ -78,9 +83,16 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
         ),
         inputs=inputs,
         settings=chosen,
+        facts={"segments": dict(segments.kinds)},
         keep=settings.keep,
         progress=progress,
     )
+
+
+def _segments(workspace: Workspace, settings: IndexSettings) -> Segments:
+    if not settings.segments:
+        return Segments({}, {}, "")
+    return read_segments(workspace.catalogue, CatalogueSettings.read(workspace.catalogue).users, settings.segments)
 
 
 def _spec(settings: IndexSettings, catalogue: Catalogue, vectors: ItemVectors, others: dict[str, Matrix]) -> IndexSpec:
@@ -115,14 +127,17 @@ def _payload(record: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if value is not None and value != []}
 
 
-def _users(model: AlignedModel, log: InteractionLog, progress: Progress) -> Iterator[UserRecord]:
+def _users(model: AlignedModel, log: InteractionLog, segments: Segments, progress: Progress) -> Iterator[UserRecord]:
+    known = dict(
+        zip(user_keys(pa.array(list(segments.of), pa.string())).to_pylist(), segments.of.values(), strict=True)
+    )
     progress.start("user vectors", log.n_users)
     for begin in range(0, log.n_users, _BATCH):
         rows = np.arange(begin, min(begin + _BATCH, log.n_users))
         vectors = model.users(log, rows, progress)
         together = zip(log.users.ids(rows), rows, vectors.dense, sparse_rows(vectors.sparse), strict=True)
         for user_id, row, vector, sparse in together:
-            yield UserRecord(user_id, vector, log.history(int(row)), sparse)
+            yield UserRecord(user_id, vector, log.history(int(row)), sparse, known.get(user_id, {}))
     progress.finish()
 
 

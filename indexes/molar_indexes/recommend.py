@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 from molar_indexes.recommender import Options, Recommender
 from molar_indexes.users import UserRecord
 from molar_retrieval import fingerprint
-from molar_retrieval.errors import DataError
+from molar_retrieval.errors import DataError, RequestError
+from molar_retrieval.expressions import Expression, matches
+from molar_retrieval.filter_language import parse
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.ranker import RERANK, RULES, Listing
 
@@ -35,7 +37,7 @@ class RecommendReport:
         path: The file.
         generation: That answered.
         users: With a list.
-        skipped: Named users of whom no history is known.
+        skipped: Users without a list: no history is known of them, or they are not of the segment.
         rows: Recommended items.
         short: Users with fewer items than were asked for.
     """
@@ -62,6 +64,7 @@ class _Job:
     folder: Path
     k: int
     options: Options
+    segment: Expression | None
 
     def path(self, shard: int) -> Path:
         return self.folder / f"{shard:08d}.parquet"
@@ -73,6 +76,7 @@ def recommend(
     k: int = 10,
     *,
     users: Sequence[str] | None = None,
+    segment: str | None = None,
     rules: Path | None = None,
     processes: int = 1,
     options: Options | None = None,
@@ -88,6 +92,7 @@ def recommend(
         target: The Parquet file, overwritten if it is there.
         k: Items per user.
         users: Whose lists; None: all.
+        segment: Only people whose attributes fulfil this condition; None: all.
         rules: See :meth:`Recommender.open`.
         processes: How many work at once.
         options: As for :meth:`Recommender.query`; reasons are left out.
@@ -103,7 +108,9 @@ def recommend(
         next(recommender.rank_many([], k, **chosen), None)  # what is wrong with the options comes up before any work
         name, count = recommender.generation.name, len(recommender.generation.users)
         schema = _schema(recommender)
-        job = _Job(workspace, name, rules, _partial(target, name, k, users, rules, chosen), k, chosen)
+        condition = None if segment is None else _condition(recommender, segment)
+        partial = _partial(target, [name, k, users if users is None else list(users), segment], rules, chosen)
+        job = _Job(workspace, name, rules, partial, k, chosen, condition)
     total = count if users is None else len(users)
     shards = range(-(-total // _SHARD))
     named = [None if users is None else list(users[n * _SHARD : (n + 1) * _SHARD]) for n in shards]
@@ -118,19 +125,27 @@ def recommend(
     return report
 
 
-def _partial(
-    target: Path, generation: str, k: int, users: Sequence[str] | None, rules: Path | None, options: Options
-) -> Path:
+def _condition(recommender: Recommender, segment: str) -> Expression:
+    known: dict[str, str] = recommender.generation.manifest.facts.get("segments", {})
+    if not known:
+        raise RequestError(
+            "nothing is known of the users to choose by",
+            'name columns of the users file in molar.toml, [index] segments = ["country"], and run `molar align`',
+        )
+    return parse(segment, known)
+
+
+def _partial(target: Path, request: Sequence[Any], rules: Path | None, options: Options) -> Path:
     """The folder of the shards; emptied where it holds those of another request."""
     written = None if rules is None else fingerprint.of_file(rules)
-    wanted = fingerprint.of_json([generation, k, users if users is None else list(users), written, repr(options)])
+    wanted = fingerprint.of_json([*request, written, repr(options)])
     folder = target.with_name(f"{target.name}.partial")
     try:
-        request = folder / "request.json"
-        if request.exists() and json.loads(request.read_text("utf-8")) != wanted:
+        noted = folder / "request.json"
+        if noted.exists() and json.loads(noted.read_text("utf-8")) != wanted:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        request.write_text(json.dumps(wanted), "utf-8")
+        noted.write_text(json.dumps(wanted), "utf-8")
     except OSError as error:
         raise DataError(
             f"{target} cannot be written: {error}", "name a file in a folder that you may write to"
@@ -175,7 +190,8 @@ def _write(recommender: Recommender, job: _Job, shard: int, named: list[str] | N
         found = store.between(shard * _SHARD, (shard + 1) * _SHARD)
     else:
         found = [user for user in map(store.get, named) if user is not None]
-    users = [user for user in found if len(user.history)]
+    chosen = job.segment
+    users = [u for u in found if len(u.history) and (chosen is None or matches(chosen, u.attributes))]
     table = _table(recommender, users, list(recommender.rank_many(users, job.k, **job.options)))
     partial = job.path(shard).with_suffix(".tmp")
     pq.write_table(table, partial, compression="zstd")

@@ -149,7 +149,7 @@ class Recommender:
         from molar_retrieval.ranking.ranker import Asker
 
         found = time.perf_counter()
-        asked = self._ruled(asked, options)
+        asked = self._ruled(asked, options, user.attributes)
         asked = asked.hiding(user.history) if options.get("seen", "hide") == "hide" else asked
         asker = Asker(user.vector, user.sparse, user.history)
         return self._aligned(user_id, asker, k, asked, options, {"user": found - began})
@@ -171,7 +171,7 @@ class Recommender:
         """
         began = time.perf_counter()
         _check(k, options)
-        asked = self._ruled(self._asked(options), options)
+        asked = self._ruled(self._asked(options), options, {})
         if not item_ids:
             raise RequestError("the session is empty", "name at least one item")
         rows = self._rows(item_ids)
@@ -301,7 +301,7 @@ class Recommender:
             return None
         from molar_retrieval.ranking.rules import Rules
 
-        return Rules.load(self._rules_file, self._fields, {})
+        return Rules.load(self._rules_file, self._fields, self.generation.manifest.facts.get("segments", {}))
 
     @property
     def _fields(self) -> dict[str, str]:
@@ -323,10 +323,11 @@ class Recommender:
         from molar_retrieval.ranking.ranker import Asker
 
         _check(k, options)
-        asked = self._ruled(self._asked(options), options)
+        asked = self._asked(options)
         hide = options.get("seen", "hide") == "hide"
         askers = [Asker(user.vector, user.sparse, user.history) for user in users]
-        each = [asked.hiding(user.history) if hide else asked for user in users]
+        ruled = [self._ruled(asked, options, user.attributes) for user in users]
+        each = [one.hiding(user.history) if hide else one for one, user in zip(ruled, users, strict=True)]
         wishes = [self._wishes(one, options) for one in each]
         return rank_all(self.ranker, self.generation.table.newcomer, askers, k, wishes)
 
@@ -391,14 +392,14 @@ class Recommender:
             where = _both(where, OneOf(columns.ITEM_ID, tuple(only)))
         return _Asked(where, self._known_rows(limits.get("exclude", ())))
 
-    def _ruled(self, asked: "_Asked", options: Options) -> "_Asked":
-        """With the limits of the shop's rules."""
+    def _ruled(self, asked: "_Asked", options: Options, attributes: Mapping[str, Any]) -> "_Asked":
+        """With the limits of the shop's rules for somebody."""
         if self._rules_file is None or not options.get("rules", True):
             return asked
         from molar_retrieval.ranking.rules import limits
 
         assert self.rules is not None
-        active = self.rules.for_user({})
+        active = self.rules.for_user(attributes)
         found = limits(active)
         where = asked.where if found.where is None else _both(asked.where, found.where)
         return _Asked(where, asked.hidden | self._known_rows(found.banned), tuple(active))

@@ -4,13 +4,14 @@ The file is written once and opened with ``immutable=1``: no locks, no journal, 
 as the interaction log does; a look-up turns the id into its key, see :mod:`molar_retrieval.interactions.users`.
 """
 
+import json
 import os
 import sqlite3
 import sys
 import threading
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_FORMAT = 2
+_FORMAT = 3
 _BATCH = 2000
 _PREFIX_CANDIDATES = 40
 _LONGEST = 64  # characters of an unknown id that are compared
-_COLUMNS = "user_id, vector, history, dimensions, numbers"
+_COLUMNS = "user_id, vector, history, dimensions, numbers, attributes"
 _SCHEMA = """
 CREATE TABLE users (
     row INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, vector BLOB NOT NULL, history BLOB NOT NULL,
-    dimensions BLOB NOT NULL, numbers BLOB NOT NULL
+    dimensions BLOB NOT NULL, numbers BLOB NOT NULL, attributes TEXT
 );
 CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
@@ -49,12 +50,14 @@ class UserRecord:
         vector: The aligned vector (float32; ``array('f')`` when read).
         history: Item rows in the order of time, repeats included (int32; ``array('i')`` when read).
         sparse: The sparse vector beside it (int32 and float32; arrays when read).
+        attributes: By which rules may choose people.
     """
 
     user_id: str
     vector: Sequence[float]
     history: "Sequence[int] | npt.NDArray[np.int32]"
     sparse: SparseVector = NOTHING
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_users(
@@ -88,10 +91,10 @@ def write_users(
         stream = iter(users)
         progress.start("users", None)
         while chunk := list(islice(stream, _BATCH)):
-            rows = [(u.user_id, _vector(u, dim), _history(u, items), *_sparse(u)) for u in chunk]
+            rows = [(u.user_id, _vector(u, dim), _history(u, items), *_sparse(u), _attributes(u)) for u in chunk]
             connection.execute("BEGIN")
             try:
-                connection.executemany(f"INSERT INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)", rows)
+                connection.executemany(f"INSERT INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)
             except sqlite3.IntegrityError as error:
                 twice = _twice(connection, [row[0] for row in rows], count)
                 raise DataError(f"the user {twice!r} occurs more than once", "make the user ids unique") from error
@@ -145,6 +148,10 @@ def _sparse(user: UserRecord) -> tuple[bytes, bytes]:
 
     vector = clean_sparse(f"user {user.user_id!r}", user.sparse)
     return np.asarray(vector.indices, "<i4").tobytes(), np.asarray(vector.values, "<f4").tobytes()
+
+
+def _attributes(user: UserRecord) -> str | None:
+    return json.dumps(user.attributes, ensure_ascii=False) if user.attributes else None
 
 
 class UserStore:
@@ -251,9 +258,10 @@ class UserStore:
 
 
 def _record(row: Sequence[Any]) -> UserRecord:
-    user_id, vector, history, dimensions, numbers = row
+    user_id, vector, history, dimensions, numbers, attributes = row
     sparse = SparseVector(_array("i", dimensions), _array("f", numbers)) if dimensions else NOTHING
-    return UserRecord(user_id, _array("f", vector), _array("i", history), sparse)
+    known = json.loads(attributes) if attributes else {}
+    return UserRecord(user_id, _array("f", vector), _array("i", history), sparse, known)
 
 
 def _array(kind: str, blob: bytes) -> Any:

@@ -1,19 +1,27 @@
-"""The optional users file: for now its ids are checked, nothing in it is kept."""
+"""The optional users file: its ids are checked, and of its columns those are kept by which people are to be chosen."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
+from molar_retrieval import fingerprint
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import find_file, open_source
+from molar_retrieval.catalog.sources import find_file, open_source, require_column
 from molar_retrieval.catalog.spec import UserSettings
+from molar_retrieval.catalog.values import as_payload, payload_type
+from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.columns import user_column
 
 _BATCH = 65_536
+_KINDS = {pa.int64(): "integer", pa.float64(): "float", pa.bool_(): "bool"}
+_TYPES = {kind: stored for stored, kind in _KINDS.items()} | {"keyword": pa.string()}
 
 
 def check_users(folder: Path, settings: UserSettings, in_log: pa.Array, rejects: Rejects) -> dict[str, int] | None:
-    """Compare the users file with the users of the log; attributes of users are not stored, as nothing needs them.
+    """Compare the users file with the users of the log; nothing of it is stored.
 
     Args:
         folder: The catalogue's folder.
@@ -48,3 +56,51 @@ def check_users(folder: Path, settings: UserSettings, in_log: pa.Array, rejects:
         "without_interactions": len(seen) - len(known),
         "missing": len(in_log) - len(known),
     }
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Attributes of users.
+
+    Attributes:
+        kinds: Kind of each column: ``keyword``, ``integer``, ``float`` or ``bool``.
+        of: Attributes by user id; missing values are left out.
+        digest: Changes with any of them.
+    """
+
+    kinds: Mapping[str, str]
+    of: Mapping[str, Mapping[str, Any]]
+    digest: str
+
+
+def read_segments(folder: Path, settings: UserSettings, columns: Sequence[str]) -> Segments:
+    """Some columns of the users file; of an id that comes twice the first row counts.
+
+    Args:
+        folder: The catalogue's folder.
+        settings: What ``catalog.toml`` says about the file.
+        columns: Their names.
+
+    Raises:
+        DataError: If there is no users file, or it lacks a column.
+    """
+    path = find_file(folder, "users")
+    if path is None:
+        raise DataError(f"{folder} has no users file", f"put users.parquet or .csv with {', '.join(columns)} there")
+    source = open_source(path)
+    column = user_column(settings, source)
+    kinds: dict[str, str] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for name in columns:
+        require_column(name, source.names, path.name, "index.segments")
+        kind = payload_type(source.schema.field(name).type)
+        if kind is None:
+            raise DataError(f"{path.name}: the column {name!r} holds no words, numbers or truths", "leave it out")
+        kinds[name] = _KINDS.get(kind, "keyword")
+    for rows in source.batches([column, *columns], _BATCH, None, [column]):
+        values = {name: as_payload(rows.batch[name], _TYPES[kinds[name]]) for name in columns}
+        for number, user_id in enumerate(rows.batch[column].to_pylist()):
+            if user_id is not None and user_id.strip() and user_id not in found:
+                own = {name: array[number].as_py() for name, array in values.items()}
+                found[user_id] = {name: value for name, value in own.items() if value is not None}
+    return Segments(kinds, found, fingerprint.of_json([kinds, found]))

@@ -185,7 +185,7 @@ class Rules:
         if not users:
             raise SettingsError(
                 f"{self._source}: rule {number} ({rule.title}) is for a part of the users, and nothing is known of any",
-                "put their attributes into a users file beside the log, or leave `for` out",
+                'name columns of the users file in molar.toml, [index] segments = ["country"], and run `molar align`',
             )
         return self._parsed(number, rule, rule.segment, users)
 

@@ -90,7 +90,7 @@ def test_a_segment_needs_users(tmp_path: Path) -> None:
     path.write_text("[[rule]]\nban = ['1']\nfor = 'country = JP'", "utf-8")
     with pytest.raises(SettingsError, match="nothing is known of any") as error:
         Rules.load(path, ITEMS, {})
-    assert "users file" in error.value.hint
+    assert "segments" in error.value.hint
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -29,6 +29,12 @@ def recommend(
         Path | None,
         typer.Option(metavar="FILE", help="Only these users, one id per line; default: all.", show_default=False),
     ] = None,
+    segment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONDITION", help="Only people like this, by columns of [index] segments.", show_default=False
+        ),
+    ] = None,
     where: Annotated[
         str | None, typer.Option(metavar="CONDITION", help="Items to choose from.", show_default=False)
     ] = None,
@@ -81,6 +87,7 @@ def recommend(
                 out,
                 k,
                 users=None if users is None else _lines(users),
+                segment=segment,
                 rules=rules,
                 processes=processes or os.cpu_count() or 1,
                 options=options,
@@ -91,7 +98,7 @@ def recommend(
             return
         run.console.line(f"{report.rows:,} recommendations for {report.users:,} users: {report.path}")
         if report.skipped:
-            run.console.note(f"no history is known of {report.skipped:,} users; they have no list")
+            run.console.note(f"{report.skipped:,} users have no list: no history is known, or they are not chosen")
         if report.short:
             run.console.note(f"{report.short:,} users have fewer than {k} items, as no others may come")
 
