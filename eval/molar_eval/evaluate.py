@@ -19,17 +19,18 @@ from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
 from molar_eval.labels import labels
 from molar_eval.metrics.lists import ListContext
 from molar_eval.models.base import Model, Seen, Task
-from molar_eval.models.molar import Molar, MolarScorer
+from molar_eval.models.molar import MolarScorer
 from molar_eval.models.roster import FAST, OURS, PARTS, Roster, with_changes
 from molar_eval.prices import item_prices
 from molar_eval.ranking import Ranked
-from molar_eval.report.schema import Data, Estimate, Examples, ExampleUser, IndexCost, Made, Report, SplitResult
+from molar_eval.report.schema import Data, Estimate, Examples, ExampleUser, Made, Report, SplitResult
 from molar_eval.report.tables import paper_tables
 from molar_eval.results import Asked, Judged, compared, judge, model_result
 from molar_eval.scores import FOLDER, scores_path, write_scores
 from molar_eval.splits import Split, make_split
 from molar_eval.splits.base import DAY
 from molar_eval.suite import SplitPlan, Suite
+from molar_eval.trade_off import trade_off
 from molar_eval.trial import Bench, Trial
 from molar_retrieval import columns
 from molar_retrieval.alignment import conditioning
@@ -170,9 +171,11 @@ class Evaluator:
         bench = Bench(split, task, self.suite.k, self.root / "trials", self.memory)
         trials = {model.name: found for model in models if (found := self._trials(bench, model, seen))}
         ran = [model for model in models if model.name in trials]
-        cost = self._index_cost(bench, ran)
-        return [self._test(bench, test, ran, trials, cost if number == 0 else [])
-                for number, test in enumerate(split.tests)]  # fmt: skip
+        served = self._served(bench, ran)
+        return [
+            self._test(bench, test, ran, trials, *(([], []) if number else served))
+            for number, test in enumerate(split.tests)
+        ]
 
     def _trials(self, bench: Bench, model: Model, seen: Seen) -> list[Trial]:
         found = []
@@ -201,6 +204,7 @@ class Evaluator:
         models: Sequence[Model],
         trials: Mapping[str, Sequence[Trial]],
         cost: list[IndexCost],
+        curve: list[DiversityPoint],
     ) -> SplitResult:
         split, seen = bench.split, bench.task.seen
         cases = split.tests[test]
@@ -234,6 +238,7 @@ class Evaluator:
             against=against,
             models=[model_result(asked, one, versus[one.model.name]) for one in judged],
             index=cost,
+            trade_off=curve,
         )
 
     def _with_kpi(self, split: Split, asked: Asked, judged: Judged) -> Judged:
@@ -262,17 +267,20 @@ class Evaluator:
         flat = [codes[str(value)] for row in values for value in row]
         return np.concatenate([[0], np.cumsum([len(row) for row in values])]), np.array(flat, np.int64)
 
-    def _index_cost(self, bench: Bench, models: Sequence[Model]) -> list[IndexCost]:
+    def _served(self, bench: Bench, models: Sequence[Model]) -> tuple[list[IndexCost], list[DiversityPoint]]:
+        """What the index and what diversity cost molar on the split's first test."""
         ours = next((model for model in models if model.name == OURS), None)
         if ours is None or not self.suite.index or bench.task.seen != "hide":
-            return []
+            return [], []
         assert isinstance(ours, Molar)
         scorer = bench.scorer(ours, 0, self.progress)
         assert isinstance(scorer, MolarScorer)
-        cases = next(iter(bench.split.tests.values()))
-        return index_costs(
-            scorer, cases, self.settings.index, k=self.suite.k, cutoffs=self.suite.cutoffs, progress=self.progress
-        )
+        cases, k, told = next(iter(bench.split.tests.values())), self.suite.k, self.progress
+        cost = index_costs(scorer, cases, self.settings.index, k=k, cutoffs=self.suite.cutoffs, progress=told)
+        if self.content is None:
+            return cost, []
+        cutoff = int(self.suite.primary.partition("@")[2])
+        return cost, trade_off(scorer, cases, bench.task.candidates, self.content, cutoff, told)
 
     def _choose_examples(
         self, name: str, cases: Cases, trials: Mapping[str, Sequence[Trial]], test: str, against: str

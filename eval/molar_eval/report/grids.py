@@ -182,6 +182,22 @@ def index(split: SplitResult) -> Grid:
     return Grid("What the index costs", columns, rows)
 
 
+def trade_off(split: SplitResult) -> Grid:
+    """Quality and variety of the lists under several weights of diversity."""
+    names = list(split.trade_off[0].metrics) if split.trade_off else []
+    rows = [
+        [
+            Cell(f"{point.weight:g}"),
+            *(Cell(words.fraction(point.metrics[name])) for name in names),
+            Cell(words.fraction(point.diversity)),
+            Cell(words.fraction(point.coverage)),
+        ]
+        for point in split.trade_off
+    ]
+    columns = ["diversity", *map(words.metric, names), "unlikeness in a list", "share of the catalogue shown"]
+    return Grid("What diversity costs", columns, rows)
+
+
 def _lost(served: float | None, exact: float | None) -> str:
     return "" if served is None or exact is None else f"{words.signed(served - exact)} to exact"
 

@@ -69,7 +69,12 @@ def _split(split: SplitResult, report: Report) -> list[str]:
         grid = grids.slices(split, dimension)
         if len(grid.columns) > 2:  # with one value it is the overview again
             parts += _section(grid, f"{words.metric(split.primary)} by {dimension}")
-    for grid in (_at(split.primary, grids.lists(split)), grids.index(split), _at(split.primary, grids.kpi(split))):
+    for grid in (
+        _at(split.primary, grids.lists(split)),
+        grids.index(split),
+        grids.trade_off(split),
+        _at(split.primary, grids.kpi(split)),
+    ):
         parts += _section(grid)
     return parts
 

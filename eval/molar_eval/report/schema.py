@@ -88,6 +88,16 @@ class IndexCost(Record):
     milliseconds: float = Field(description="median time of a query")
 
 
+class DiversityPoint(Record):
+    """What lists are like under one weight of diversity."""
+
+    weight: float = Field(description="of unlikeness, 0 to 1")
+    cases: int = Field(description="cases that were asked")
+    metrics: dict[str, float] = Field(description="NDCG and recall of the lists")
+    diversity: float = Field(description="mean unlikeness of two items of a list, by content")
+    coverage: float = Field(description="share of the catalogue in any list")
+
+
 class SplitResult(Record):
     """All models on one split."""
 
@@ -105,6 +115,7 @@ class SplitResult(Record):
     against: str = Field(description="the baseline that every model is tested against")
     models: list[ModelResult] = Field(description="in any order")
     index: list[IndexCost] = Field(default_factory=list)
+    trade_off: list[DiversityPoint] = Field(default_factory=list)
 
 
 class Table(Record):

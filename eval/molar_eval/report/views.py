@@ -43,6 +43,7 @@ def _view(split: SplitResult, report: Report, number: int) -> View:
         "comparisons": grids.comparisons(split),
         "lists": grids.lists(split),
         "index": grids.index(split),
+        "trade_off": grids.trade_off(split),
         "kpi": grids.kpi(split),
     }
     dimensions = dict.fromkeys(name for model in split.models for name in model.slices)

@@ -1,0 +1,70 @@
+"""What diversity costs: lists under several weights of it, on some of a test's cases."""
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_eval.cases import Cases, Mask
+from molar_eval.metrics.accuracy import accuracy
+from molar_eval.metrics.per_list import diversity
+from molar_eval.metrics.whole_run import coverage
+from molar_eval.models.base import Scores
+from molar_eval.models.molar import MolarScorer
+from molar_eval.report.schema import DiversityPoint
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking.compose import Plan, compose
+
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+CASES = 1000
+_BATCH = 250
+
+
+def trade_off(
+    scorer: MolarScorer, cases: Cases, candidates: Mask, content: Scores, k: int, progress: Progress = SILENT
+) -> list[DiversityPoint]:
+    """Quality and variety of the lists of ``k`` items under each weight of diversity, see ``molar query --diversity``.
+
+    Args:
+        scorer: A trained molar.
+        cases: At most 1,000 of them are drawn.
+        candidates: Whether an item may be recommended, shape (n_items,).
+        content: What items look like, rows of length 1 or 0, shape (n_items, f).
+        k: Length of the lists.
+        progress: Told of each case.
+    """
+    drawn = replace(cases.drawn(CASES, "diversity"), readable=None)
+    lists = np.full((len(WEIGHTS), len(drawn), k), -1, np.int32)
+    progress.start("diversity", len(drawn))
+    for begin in range(0, len(drawn), _BATCH):
+        block = slice(begin, min(begin + _BATCH, len(drawn)))
+        inputs = drawn.inputs(block)
+        users = scorer.model.users(inputs, np.arange(inputs.n_users))
+        allowed = np.repeat(candidates[None], inputs.n_users, axis=0)
+        had = drawn.seen(block)
+        allowed[had.user, had.item] = False
+        scores = scorer.model.lifted(scorer.model.scores_of(users, inputs), allowed)
+        scores = scorer.model.reranked(scores, allowed, users, inputs)
+        for user, found in enumerate(scorer.model.candidates(scores, allowed, users, inputs)):
+            for number, weight in enumerate(WEIGHTS):
+                choices = compose(scores[user, found.rows], k, Plan(diversity=weight), content[found.rows])
+                chosen = found.rows[[choice.candidate for choice in choices]]
+                lists[number, begin + user, : len(chosen)] = chosen
+            progress.advance(1)
+    progress.finish()
+    return [_point(weight, own, drawn, candidates, content, k) for weight, own in zip(WEIGHTS, lists, strict=True)]
+
+
+def _point(
+    weight: float, lists: npt.NDArray[np.int32], cases: Cases, candidates: Mask, content: Scores, k: int
+) -> DiversityPoint:
+    hits = lists[cases.case_of_target] == cases.targets[:, None]
+    ranks = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0).astype(np.int64)
+    figures = {name: float(values.mean()) for name, values in accuracy(ranks, cases.offsets, (k,)).items()}
+    return DiversityPoint(
+        weight=weight,
+        cases=len(cases),
+        metrics={name: figures[name] for name in (f"ndcg@{k}", f"recall@{k}")},
+        diversity=float(np.nanmean(diversity(lists, content))),
+        coverage=coverage(lists, candidates),
+    )
