@@ -19,11 +19,21 @@ from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
 from molar_eval.labels import labels
 from molar_eval.metrics.lists import ListContext
 from molar_eval.models.base import Model, Seen, Task
-from molar_eval.models.molar import MolarScorer
+from molar_eval.models.molar import Molar, MolarScorer
 from molar_eval.models.roster import FAST, OURS, PARTS, Roster, with_changes
 from molar_eval.prices import item_prices
 from molar_eval.ranking import Ranked
-from molar_eval.report.schema import Data, Estimate, Examples, ExampleUser, Made, Report, SplitResult
+from molar_eval.report.schema import (
+    Data,
+    DiversityPoint,
+    Estimate,
+    Examples,
+    ExampleUser,
+    IndexCost,
+    Made,
+    Report,
+    SplitResult,
+)
 from molar_eval.report.tables import paper_tables
 from molar_eval.results import Asked, Judged, compared, judge, model_result
 from molar_eval.scores import FOLDER, scores_path, write_scores
@@ -277,8 +287,6 @@ class Evaluator:
         assert isinstance(scorer, MolarScorer)
         cases, k, told = next(iter(bench.split.tests.values())), self.suite.k, self.progress
         cost = index_costs(scorer, cases, self.settings.index, k=k, cutoffs=self.suite.cutoffs, progress=told)
-        if self.content is None:
-            return cost, []
         cutoff = int(self.suite.primary.partition("@")[2])
         return cost, trade_off(scorer, cases, bench.task.candidates, self.content, cutoff, told)
 

@@ -147,7 +147,7 @@ def _served(
             )
         )
     rows = [[place.row for place in answer] for answer in answers]
-    shown = settings.model_dump(exclude={"backend", "keep"})
+    shown = settings.model_dump(exclude={"backend", "keep", "segments"})
     return queries.cost(f"{settings.backend}, as served", shown, exact, rows, milliseconds)
 
 
