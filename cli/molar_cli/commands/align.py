@@ -119,6 +119,13 @@ def _tell(run: Session, report: "AlignReport", generation: "Generation") -> None
         f"{facts['cold_items']:,} of {facts['items']:,} items have no training interactions and get"
         f" {facts['slots']} of the first 10 places"
     )
+    second = facts["rerank"]
+    if "used" in second:
+        verdict = "used" if second["used"] else "not borne out, left out"
+        run.console.line(
+            f"second stage: {verdict}; NDCG@10 {second['before']:.4f} before, {second['after']:.4f} after, by networks"
+            " that had not seen the user"
+        )
     run.console.line(f"published: generation {generation.name}")
 
 

@@ -42,6 +42,7 @@ _CHANGED: dict[str, dict[str, Any]] = {
     "no experts": {"experts": ()},
     "no alignment loss": {"align_weight": 0.0},
     "no ALS start": {"als_start": False},
+    "no re-ranking": {"rerank": False},
 }
 ABLATIONS = (*(variant for variant in VARIANTS if variant != "full"), *_WITHOUT, *_CHANGED)
 
