@@ -14,12 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from molar_indexes.backends import build_index, open_index
 from molar_indexes.recommender import Recommender
-from molar_retrieval import columns, rng
-from molar_retrieval.index import IndexItem
-from molar_retrieval.progress import SILENT
+from molar_indexes.users import UserRecord
+from molar_retrieval import rng
 
 BARE = """
 import json, sys
@@ -87,26 +86,47 @@ def latency(ask: Callable[[str], object], users: Sequence[str]) -> tuple[float, 
 
 
 def in_process(workspace: Path, samples: int) -> dict[str, tuple[float, float]]:
-    """Latency of the recommender on the served index, and of the exact index on the same vectors."""
-    with Recommender.open(workspace) as recommender, tempfile.TemporaryDirectory() as folder:
-        generation = recommender.generation
+    """Latency of lists of ten with seen items hidden: plain, with everything that may follow, and by exact scans."""
+    with Recommender.open(workspace) as plain, tempfile.TemporaryDirectory() as folder:
+        generation = plain.generation
         known = [record for batch in generation.users.batches() for record in batch if len(record.history)]
         chosen = rng.generator(0, "bench").choice(len(known), min(samples, len(known)), replace=False)
-        users = [known[i].user_id for i in chosen]
-        for user in users[:20]:
-            recommender.query(user)
-        served = latency(recommender.query, users)
-        names = list(generation.index.spec.dims)
-        hits = generation.index.fetch(range(len(generation.index)), vectors=names)
-        items = (IndexItem(h.row, h.item_id, h.vectors, h.payload) for h in hits)
-        build_index(Path(folder) / "exact", "exact", generation.index.spec, items, SILENT)
-        exact = open_index(Path(folder) / "exact", "exact", generation.index.spec)
         by_id = {known[i].user_id: known[i] for i in chosen}
+        users, rules = list(by_id), Path(folder) / "rules.toml"
+        field = next((name for name, kind in generation.spec.fields.items() if kind == "keyword"), None)
+        rules.write_text("" if field is None else f"[[rule]]\nat_most = 3\nper = {json.dumps(field)}\n")
+        table = generation.table.items
+        with Recommender.open(workspace, rules=rules) as shaped:
+            asks: dict[str, Callable[[str], object]] = {
+                "molar, by score": lambda user: plain.query(user, rerank=False),
+                "molar, second stage": plain.query,
+                "molar, second stage, a rule, diversity, reasons": lambda user: shaped.query(
+                    user, diversity=0.3, explain=True
+                ),
+                "exact scan of the dense vectors (NumPy)": lambda user: _scan(by_id[user], table.dense),
+            }
+            for ask in asks.values():
+                for user in users[:20]:
+                    ask(user)
+            return {name: latency(ask, users) for name, ask in asks.items()}
 
-        def scan(user: str) -> object:
-            record = by_id[user]
-            return exact.search(columns.ALIGNED, record.vector, 10, exclude=record.history, vectors=[columns.ALIGNED])
 
-        result = {"molar, seen hidden, parts": served, "exact scan (NumPy)": latency(scan, users)}
-        exact.close()
-    return result
+def _scan(user: UserRecord, dense: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    scores = dense @ np.asarray(user.vector, np.float32)
+    scores[np.asarray(user.history, np.int64)] = -np.inf
+    best = np.argpartition(-scores, 10)[:10]
+    return best[np.argsort(-scores[best])]
+
+
+def throughput(workspace: Path) -> float:
+    """Users a second of `molar recommend` on all cores, without what starting costs."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "all.parquet"
+        command = [str(Path(sys.executable).with_name("molar")), "recommend", "-o", str(target), "-w", str(workspace)]
+        started = time.perf_counter()
+        subprocess.run([*command, "--help"], check=True, capture_output=True)
+        bare = time.perf_counter() - started
+        started = time.perf_counter()
+        done = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True)
+        users: int = json.loads(done.stdout)["users"]
+        return users / (time.perf_counter() - started - bare)
