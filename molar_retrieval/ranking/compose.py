@@ -144,6 +144,8 @@ class _State:
         self.reserved[list(plan.pins.values())] = True
         self.likeness = np.zeros(len(relevance))
         self.counts: list[dict[str, int]] = [{} for _ in plan.caps]
+        self.full = [np.zeros(len(relevance), bool) for _ in plan.caps]
+        self.having = [_having(cap) for cap in plan.caps]
         for place, candidate in plan.pins.items():
             if place < k:
                 self._count(candidate)
@@ -158,9 +160,8 @@ class _State:
             name = self.plan.pin_names.get(place)
             return Choice(pinned, (name,) if name else ())
         open_ = self.free & ~self.reserved
-        capped = [self._exhausted(number) for number in range(len(self.plan.caps))]
         allowed = open_.copy()
-        for full in capped:
+        for full in self.full:
             allowed &= ~full
         forced = self._forced(place, allowed)
         if forced is not None:
@@ -170,7 +171,7 @@ class _State:
         value, weights = self._values()
         best = int(np.flatnonzero(allowed)[np.argmax(value[allowed])])
         passed = np.flatnonzero(open_[:best])
-        causes = [cap.name for cap, full in zip(self.plan.caps, capped, strict=True) if full[passed].any()]
+        causes = [cap.name for cap, full in zip(self.plan.caps, self.full, strict=True) if full[passed].any()]
         causes += forced[0] if forced is not None and (~forced[1][passed]).any() else ()
         if (allowed[passed]).any():
             causes += weights
@@ -190,17 +191,12 @@ class _State:
             self.shares = self.shares + self.plan.mix.members[candidate]
 
     def _count(self, candidate: int) -> None:
-        for counts, cap in zip(self.counts, self.plan.caps, strict=True):
+        for number, cap in enumerate(self.plan.caps):
+            counts = self.counts[number]
             for value in cap.values[candidate]:
                 counts[value] = counts.get(value, 0) + 1
-
-    def _exhausted(self, number: int) -> Mask:
-        """Whether a cap forbids each candidate."""
-        cap = self.plan.caps[number]
-        full = {value for value, count in self.counts[number].items() if count >= cap.most}
-        if not full:
-            return np.zeros(len(self.free), bool)
-        return np.fromiter((any(v in full for v in values) for values in cap.values), bool, len(self.free))
+                if counts[value] == cap.most:
+                    self.full[number][self.having[number][value]] = True
 
     def _forced(self, place: int, allowed: Mask) -> tuple[tuple[str, ...], Mask] | None:
         """The quotas that need all places that are left, and who fulfils one of them."""
@@ -234,3 +230,12 @@ class _State:
         ratio = np.log(np.maximum(mix.target, 1e-12) / np.maximum(smooth, 1e-12))
         result: Floats = (mix.target * ratio).sum(axis=1)
         return result
+
+
+def _having(cap: Cap) -> dict[str, list[int]]:
+    """The candidates with each value."""
+    found: dict[str, list[int]] = {}
+    for candidate, values in enumerate(cap.values):
+        for value in values:
+            found.setdefault(value, []).append(candidate)
+    return found

@@ -90,7 +90,7 @@ class ItemTable:
         return np.stack(columns, axis=1)
 
     def _sparse_columns(self, sparse: SparseVector, rows: Rows) -> list[Array]:
-        if not len(sparse.indices):
+        if not len(sparse.indices) or not len(rows):
             return [np.zeros(len(rows))] * len(self.sparse_parts)
         products = self.products(sparse, rows)
         columns = []
