@@ -4,8 +4,9 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,11 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import Origins
-from molar_retrieval.ranking.query_maps import QueryMaps
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.ranking.table import ItemTable
+
+if TYPE_CHECKING:
+    from molar_retrieval.ranking.query_maps import QueryMaps
 
 _MAP, _RERANK, _QUERY = "map.", "rerank.", "query."
 _COPIED = (columns.CONTENT, columns.CF)
@@ -43,7 +46,7 @@ class Extras:
     support: npt.NDArray[np.integer] | None = None
     numbers: npt.NDArray[np.float32] | None = None
     reranker: Reranker | None = None
-    queries: QueryMaps | None = None
+    queries: "QueryMaps | None" = None
 
     def described(self) -> dict[str, Any]:
         """All that is no array, as facts of a manifest."""
@@ -80,7 +83,6 @@ class Opened:
         reranker: The second stage, or None.
         ids: The items' ids, one after the other, and the end of each, with a 0 before.
         newcomer: Whether an item had no training interactions, shape (n,).
-        queries: How texts and photos are brought into the items' spaces, or None.
     """
 
     items: ItemTable
@@ -88,7 +90,16 @@ class Opened:
     reranker: Reranker | None
     ids: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
     newcomer: npt.NDArray[np.bool_]
-    queries: QueryMaps | None
+    _asked: tuple[Mapping[str, Any], Mapping[str, npt.NDArray[Any]]] | None
+
+    @cached_property
+    def queries(self) -> "QueryMaps | None":
+        """How texts and photos are brought into the items' spaces, or None."""
+        if self._asked is None:
+            return None
+        from molar_retrieval.ranking.query_maps import QueryMaps  # brings SciPy and Pillow
+
+        return QueryMaps.of(*self._asked)
 
     def item_id(self, row: int) -> str:
         """The id of an item."""
@@ -182,7 +193,7 @@ def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping
         second = None if reranker is None else Reranker.of(reranker, _own(tensors, _RERANK))
         ids = tensors["ids.bytes"], tensors["ids.ends"]
         asked = described.get("queries")
-        queries = None if asked is None else QueryMaps.of(asked, _own(tensors, _QUERY))
+        queries = None if asked is None else (asked, _own(tensors, _QUERY))
         items = ItemTable.from_tensors(tensors, parts, sparse_parts)
         return Opened(items, origins, second, ids, tensors["newcomer"] > 0, queries)
     except (OSError, ValueError, KeyError, TypeError) as error:

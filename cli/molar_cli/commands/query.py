@@ -92,7 +92,7 @@ def query(
         searching = text is not None or image is not None or (similar is not None and user is not None)
         if sum(option is not None for option in (user, items, similar)) != 1 and not (searching and items is None):
             raise SettingsError(
-                "name one of --user, --items and --similar, or what to search for with --text and --image",
+                "name exactly one of --user, --items and --similar, or what to search for with --text and --image",
                 "molar query --user 123, or molar query --text 'black dress'",
             )
         from molar_indexes.recommender import Recommender
