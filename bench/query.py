@@ -19,6 +19,8 @@ import numpy.typing as npt
 from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord
 from molar_retrieval import rng
+from molar_retrieval.ranking.candidates import find
+from molar_retrieval.ranking.reranker import CANDIDATES
 
 BARE = """
 import json, sys
@@ -109,6 +111,27 @@ def in_process(workspace: Path, samples: int) -> dict[str, tuple[float, float]]:
                 for user in users[:20]:
                     ask(user)
             return {name: latency(ask, users) for name, ask in asks.items()}
+
+
+def candidate_recall(workspace: Path, samples: int) -> float:
+    """Share of the best sums over all known items that are among a query's 200 candidates; seen items hidden.
+
+    Newcomers have some of the 200 places; so many of the best known items are wanted as there are others.
+    """
+    with Recommender.open(workspace) as recommender:
+        generation = recommender.generation
+        table, newcomer = generation.table.items, generation.table.newcomer
+        known = [record for batch in generation.users.batches() for record in batch if len(record.history)]
+        chosen = rng.generator(0, "recall").choice(len(known), min(samples, len(known)), replace=False)
+        found = []
+        for user in (known[i] for i in chosen):
+            rest = np.setdiff1d(np.flatnonzero(~newcomer), np.asarray(user.history))
+            sums = table.split(user.vector, user.sparse, rest).sum(axis=1)
+            got = find(generation.index, table, 0, user.vector, user.sparse, 10, CANDIDATES, hidden=list(user.history))
+            others = set(got.rows[~got.newcomer].tolist())
+            best = set(rest[np.argsort(-sums, kind="stable")[: len(others)]].tolist())
+            found.append(len(best & others) / max(1, len(best)))
+        return float(np.mean(found))
 
 
 def _scan(user: UserRecord, dense: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:

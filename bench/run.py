@@ -83,6 +83,7 @@ def latencies(table: Table, root: Path, user: str, runs: int) -> None:
     for name, (p50, p99) in served:
         table.add_row(f"{name}, p50 ms", f"{p50:.2f}", f"{scan} {exact50:.2f}", f"{p50 / exact50:.2f}")
         table.add_row(f"{name}, p99 ms", f"{p99:.2f}", f"{scan} {exact99:.2f}", f"{p99 / exact99:.2f}")
+    table.add_row("200 candidates, recall of the best sums", f"{query.candidate_recall(root, 500):.4f}", "", "")
     table.add_row("molar recommend, users/s", f"{query.throughput(root):,.0f}", "", "")
 
 
