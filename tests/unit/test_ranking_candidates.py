@@ -97,7 +97,7 @@ def test_unrelated_lists_are_read_further(monkeypatch: pytest.MonkeyPatch) -> No
     sums = {row: dense[row] + partners[row] for row in dense}
     best = found(index, 10, 10)
     assert [row for row, _ in best] == sorted(sums, key=lambda row: (-sums[row], row))[:10]
-    assert index.depths["aligned"] == [16, 64, 256, 1024][: len(index.depths["aligned"])]
+    assert index.depths["aligned"] == [20, 80, 320, 1280][: len(index.depths["aligned"])]
     assert 1 < len(index.depths["aligned"]) < 5
 
 
