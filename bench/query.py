@@ -19,6 +19,7 @@ import numpy.typing as npt
 from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord
 from molar_retrieval import rng
+from molar_retrieval.allocator import keep_freed_memory
 from molar_retrieval.ranking.candidates import find
 from molar_retrieval.ranking.reranker import CANDIDATES
 
@@ -89,6 +90,7 @@ def latency(ask: Callable[[str], object], users: Sequence[str]) -> tuple[float, 
 
 def in_process(workspace: Path, samples: int) -> dict[str, tuple[float, float]]:
     """Latency of lists of ten with seen items hidden: plain, with everything that may follow, and by exact scans."""
+    keep_freed_memory()  # as a process that serves does
     with Recommender.open(workspace) as plain, tempfile.TemporaryDirectory() as folder:
         generation = plain.generation
         known = [record for batch in generation.users.batches() for record in batch if len(record.history)]

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from molar_indexes.recommender import Options, Recommender
 from molar_indexes.users import UserRecord
 from molar_retrieval import fingerprint
+from molar_retrieval.allocator import keep_freed_memory
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.filter_language import parse
@@ -174,6 +175,7 @@ _worker: tuple[Recommender, _Job] | None = None
 
 def _open(job: _Job) -> None:
     global _worker
+    keep_freed_memory()
     _worker = Recommender.open(job.workspace, job.generation, rules=job.rules), job
 
 

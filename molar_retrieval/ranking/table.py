@@ -83,8 +83,8 @@ class ItemTable:
             sparse: The sparse one beside it.
             rows: Of items, each once.
         """
-        products = self.dense[rows] * np.asarray(vector, np.float64)
-        columns = [products[:, start:stop].sum(axis=1) for start, stop in self.parts.values()]
+        products = self.dense[rows] * np.asarray(vector, np.float32)
+        columns = [products[:, start:stop].sum(axis=1, dtype=np.float64) for start, stop in self.parts.values()]
         if self.sparse_parts:
             columns += self._sparse_columns(sparse, rows)
         return np.stack(columns, axis=1)

@@ -70,6 +70,7 @@ def recommend(
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
         from molar_indexes.recommend import recommend as write
         from molar_indexes.recommender import Options
+        from molar_retrieval.allocator import keep_freed_memory
 
         options: Options = {
             "where": where,
@@ -81,6 +82,7 @@ def recommend(
             "rerank": rerank,
             "rules": not no_rules,
         }
+        keep_freed_memory()
         with run.console.progress() as progress:
             report = write(
                 run.root,
