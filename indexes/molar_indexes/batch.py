@@ -5,11 +5,12 @@ lists that a search would return are then read off its rows, so that what follow
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csr_matrix
 
 from molar_retrieval import columns
 from molar_retrieval.expressions import Expression
@@ -20,6 +21,8 @@ from molar_retrieval.ranking.table import ItemTable
 Scores = npt.NDArray[np.float32]
 _MOST_SCANNED = 1 << 24
 """Numbers in the items' dense vectors up to which they are scanned; what an index scans as well."""
+_MOST_SCORES = 1 << 24
+"""Parts of scores that are held at a time."""
 
 
 def rank_all(
@@ -34,18 +37,22 @@ def rank_all(
         k: How many items each.
         wishes: Of each.
     """
-    if ranker.table.dense.size > _MOST_SCANNED:
+    table = ranker.table
+    if table.dense.size > _MOST_SCANNED:
         yield from (ranker.rank(asker, k, wish) for asker, wish in zip(askers, wishes, strict=True))
         return
-    scan = Scan(ranker.index, ranker.table, newcomer, askers)
-    scanning = Ranker(scan, ranker.table, ranker.slots, ranker.reranker)
-    for number, (asker, wish) in enumerate(zip(askers, wishes, strict=True)):
-        scan.user = number
-        yield scanning.rank(asker, k, wish)
+    size = max(1, _MOST_SCORES // max(1, len(table) * len(table.names)))
+    for begin in range(0, len(askers), size):
+        some = askers[begin : begin + size]
+        scan = Scan(ranker.index, table, newcomer, some)
+        scanning = Ranker(scan, scan.table, ranker.slots, ranker.reranker)
+        for number, (asker, wish) in enumerate(zip(some, wishes[begin : begin + size], strict=True)):
+            scan.user = number
+            yield scanning.rank(asker, k, wish)
 
 
 class Scan:
-    """An index for some users: their own searches are answered from one matrix product, all else by the real one.
+    """An index for some users: their own searches are answered from matrix products, all else by the real one.
 
     Args:
         index: The real one.
@@ -55,23 +62,35 @@ class Scan:
 
     Attributes:
         user: Number of the user whose searches come.
+        table: The same items, their scores for that user known.
     """
 
     def __init__(
         self, index: Index, table: ItemTable, newcomer: npt.NDArray[np.bool_], askers: Sequence[Asker]
     ) -> None:
         self.user = 0
+        self.table = ScannedTable(**{field.name: getattr(table, field.name) for field in fields(table)}, scan=self)
         self._index = index
         users = np.array([asker.vector for asker in askers], np.float32).reshape(-1, table.dense.shape[1])
-        self._dense = users @ table.dense.T
-        self._among = {columns.ALIGNED: np.flatnonzero(~newcomer), columns.NEWCOMERS: np.flatnonzero(newcomer)}
-        self._sparse = (
-            _readings(askers, len(table.partners))
-            @ csc_matrix(
-                (table.partners.values, table.partners.items, table.partners.starts),
-                shape=(len(table), len(table.partners)),
-            ).T
+        dense = [users[:, start:stop] @ table.dense[:, start:stop].T for start, stop in table.parts.values()]
+        partners = csr_matrix(
+            (table.partners.values, table.partners.items, table.partners.starts), (len(table.partners), len(table))
         )
+        reads = _readings(askers, len(table.partners))
+        sparse = [
+            (reads[:, start:stop] @ partners[start:stop]).toarray() for start, stop in table.sparse_parts.values()
+        ]
+        self._parts = [*dense, *sparse]
+        nothing = np.zeros((len(askers), len(table)), np.float32)
+        self._dense, self._sparse = sum(dense, nothing), sum(sparse, nothing)
+        self._among = {
+            columns.ALIGNED: np.flatnonzero(~newcomer),
+            columns.NEWCOMERS: np.flatnonzero(newcomer),
+        }
+
+    def parts(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The addends of the scores of some items for the user, shape (len(rows), P)."""
+        return np.stack([part[self.user, rows] for part in self._parts], axis=1).astype(np.float64)
 
     @property
     def spec(self) -> IndexSpec:
@@ -94,8 +113,8 @@ class Scan:
         if where is not None:
             return self._index.top(name, query, k, exclude=exclude, where=where)
         if name == columns.PARTNERS:
-            span = slice(self._sparse.indptr[self.user], self._sparse.indptr[self.user + 1])
-            rows, scores = self._sparse.indices[span], self._sparse.data[span]
+            rows = np.flatnonzero(self._sparse[self.user])
+            scores = self._sparse[self.user, rows]
         else:
             rows = self._among[name]
             scores = self._dense[self.user, rows]
@@ -122,6 +141,21 @@ class Scan:
 
     def close(self) -> None:
         """Leave the real index open."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScannedTable(ItemTable):
+    """An item table that knows the scores of the scan's present user.
+
+    Attributes:
+        scan: Where they are.
+    """
+
+    scan: Scan
+
+    def split(self, vector: Vector, sparse: SparseVector, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """See :meth:`ItemTable.split`; the vectors are the user's own."""
+        return self.scan.parts(rows)
 
 
 def _readings(askers: Sequence[Asker], width: int) -> Any:

@@ -97,7 +97,8 @@ def find(
     found = index.top(columns.NEWCOMERS, vector, few, exclude=hidden, where=where)
     newcomers = scored(table, vector, NOTHING, [row for row, _ in found])  # they have no partners
     placed = merge(known.scores.tolist(), newcomers.scores.tolist(), slots)[:size]
-    merged = joined(known, newcomers).take(np.array([p.place + len(known) * p.newcomer for p in placed], np.int64))
+    behind = len(known)
+    merged = joined(known, newcomers).take(np.array([p.place + behind * p.newcomer for p in placed], np.int64))
     return replace(
         merged, lift=np.array([p.lift for p in placed]), newcomer=np.array([p.newcomer for p in placed], bool)
     )
@@ -132,11 +133,11 @@ def _known(
     while True:
         depth = min(depth, count + 1)
         dense = index.top(columns.ALIGNED, vector, depth, exclude=hidden, where=where)
-        rows = dict.fromkeys(row for row, _ in dense)
+        rows = {row for row, _ in dense}
         bound = dense[-1][1] if len(dense) == depth else -inf
         if sums:
             partners = index.top(columns.PARTNERS, sparse, depth, exclude=hidden, where=where)
-            rows |= dict.fromkeys(row for row, _ in partners)
+            rows.update([row for row, _ in partners])
             bound += max(partners[-1][1], 0.0) if len(partners) == depth else 0.0
         best = scored(table, vector, sparse, list(rows))
         if bound == -inf or (len(best) >= k and best.scores[k - 1] > bound):
