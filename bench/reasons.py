@@ -4,6 +4,9 @@ For the first recommended item of each of some users, the history item that the 
 history, the user is encoded anew, and the item's score falls by some amount; likewise for another item of the history
 drawn at random. A reason that names what carried the item makes the score fall more.
 
+And the swap test, where items have photos: of recommended items whose likeness is said to be in the photo, or in the
+words, that source is exchanged for another item's. The content parts of the score fall more than with the other source.
+
     python bench/reasons.py path/to/workspace --cases 1000
 """
 
@@ -23,7 +26,9 @@ from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
-from molar_retrieval.ranking.evidence import gather
+from molar_retrieval.ranking.evidence import Origins, gather
+from molar_retrieval.ranking.sentences import named_source
+from molar_retrieval.ranking.table import ItemTable
 from molar_retrieval.workspace import Workspace
 
 Rows = npt.NDArray[np.int64]
@@ -101,9 +106,52 @@ def deletion(path: Path, count: int, seed: int = 0) -> dict[str, float]:
     }
 
 
+def swap(path: Path, count: int, seed: int = 0) -> dict[str, float]:
+    """Share of the claims of a photo, and of words, under which that source matters more than the other one."""
+    random = rng.generator(seed, "swap test")
+    right: dict[str, list[bool]] = {"image": [], "text": []}
+    with Recommender.open(path) as recommender:
+        table, origins = recommender.generation.table.items, recommender.generation.table.origins
+        if not {"image", "text"} <= set(origins.blocks):
+            return {}
+        whole = [user for batch in recommender.generation.users.batches() for user in batch if len(user.history)]
+        chosen = [whole[n] for n in random.permutation(len(whole))[:count]]
+        for user, listing in zip(chosen, recommender.rank_many(chosen, 10, rerank=False, rules=False), strict=True):
+            rows = [placed.row for placed in listing.places]
+            found = gather(table, origins, user.vector, user.sparse, user.history, rows)
+            for row, evidence in zip(rows, found, strict=True):
+                claimed = named_source(evidence.sources)
+                if claimed in right:
+                    other = int(random.integers(len(table)))
+                    falls = {name: _fall(table, origins, user.vector, row, other, name) for name in right}
+                    right[claimed].append(falls[claimed] > falls["text" if claimed == "image" else "image"])
+    return {
+        f"{name}: {what}": float(value)
+        for name, found in right.items()
+        for what, value in (("claims", len(found)), ("right", np.mean(found) if found else np.nan))
+    }
+
+
+def _fall(table: ItemTable, origins: Origins, user: Sequence[float], row: int, other: int, source: str) -> float:
+    """How far the content parts of an item's score fall with another item's photo or words."""
+    start, stop = origins.blocks[source]
+    before = np.asarray(table.content[row], np.float64)
+    after = before.copy()
+    after[start:stop] = table.content[other, start:stop]
+    fall = 0.0
+    for part, matrix in origins.maps.items():
+        first, last = table.parts[part]
+        own, made = np.asarray(table.dense[row, first:last], np.float64), before @ matrix
+        size = float(made @ made)
+        scale = float(own @ made) / size if size else 0.0
+        fall += scale * float((before - after) @ matrix @ np.asarray(user[first:last], np.float64))
+    return fall
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--cases", type=int, default=1000)
     given = parser.parse_args()
-    print(json.dumps(deletion(given.workspace, given.cases), indent=2))
+    results = {"deletion": deletion(given.workspace, given.cases), "swap": swap(given.workspace, given.cases)}
+    print(json.dumps(results, indent=2))

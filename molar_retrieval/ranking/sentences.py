@@ -25,6 +25,8 @@ FILE_NAME = "reasons.toml"
 _NAMING = ("together", "photo", "text", "attributes", "alike")
 _FIELDS = {"quote": {""}, "shared": {"values"}, "rule": {"rule"}, **{name: {"items"} for name in _NAMING}}
 """Gaps of the templates that have any."""
+_TEMPLATE = {"image": "photo", "text": "text", "attributes": "attributes"}
+"""What is said of a source that is named alone."""
 _CLEAR = 0.6
 """Share of the content score from which a source is named alone."""
 _NAMED = 2
@@ -112,7 +114,7 @@ class Speaker:
         if together > 0 and together >= alike:
             return self._named("together", evidence.together, titles)
         if alike > 0:
-            return self._named(_source(evidence.sources), evidence.alike, titles)
+            return self._named(_TEMPLATE.get(named_source(evidence.sources) or "", "alike"), evidence.alike, titles)
         if any(parts.get(name, 0.0) > 0 for name in ("collaborative", "content")):
             return self._templates["taste"]
         return self._templates["trend" if parts.get("trend", 0.0) > 0 else "chosen"]
@@ -146,14 +148,11 @@ def traits(
     return found
 
 
-def _source(sources: Mapping[str, float]) -> str:
-    """The template for what likeness is made of: one source if it has most of it."""
+def named_source(sources: Mapping[str, float]) -> str | None:
+    """The source that has most of the likeness, so that it is named alone; None where there is no such."""
     positive = {name: max(0.0, amount) for name, amount in sources.items()}
     total = sum(positive.values())
-    for name, template in (("image", "photo"), ("text", "text"), ("attributes", "attributes")):
-        if total > 0 and positive.get(name, 0.0) >= _CLEAR * total:
-            return template
-    return "alike"
+    return next((name for name in _TEMPLATE if total > 0 and positive.get(name, 0.0) >= _CLEAR * total), None)
 
 
 def _folder() -> Any:
