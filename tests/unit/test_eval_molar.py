@@ -17,7 +17,7 @@ def test_newcomers_are_lifted_among_what_may_be_shown(seen):
     task, test = leave_one_out(walks(), seen=seen)
     asked, lifted = [], []
 
-    def scores(log):
+    def scores(users, log):
         asked.append(log.asked_at)
         return np.random.default_rng(0).random((log.n_users, N_ITEMS), np.float32)
 
@@ -25,7 +25,8 @@ def test_newcomers_are_lifted_among_what_may_be_shown(seen):
         lifted.append(allowed)
         return table
 
-    scorer = MolarScorer(SimpleNamespace(scores=scores, lifted=lift), None, {})
+    model = SimpleNamespace(users=lambda log, rows: None, scores_of=scores, lifted=lift, reranker=None)
+    scorer = MolarScorer(model, None, {})
     rank(test, scorer.scores, k=5, candidates=task.candidates, seen=seen, finish=scorer.finish)
     assert np.concatenate(asked).tolist() == test.times().tolist(), "popularity is that of the moment"
     allowed = np.concatenate(lifted)
