@@ -1,7 +1,7 @@
 """Options that several commands share, spelled once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,6 +24,26 @@ SettingsOption = Annotated[
     typer.Option("--settings", metavar="FILE", help="Settings instead of molar.toml beside the workspace."),
 ]
 KOption = Annotated[int, typer.Option("-k", help="How many items.")]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CONDITION", help="Items to choose from: genres = Drama and year >= 1990.", show_default=False
+    ),
+]
+ExcludeOption = Annotated[
+    str | None, typer.Option(metavar="ID,ID", help="Items that must not come.", show_default=False)
+]
+OnlyOption = Annotated[
+    str | None, typer.Option(metavar="ID,ID", help="The only items that may come.", show_default=False)
+]
+SeenOption = Annotated[Literal["hide", "show"], typer.Option(help="Items that a user already has.")]
+DiversityOption = Annotated[
+    float, typer.Option(metavar="0…1", help="How much the items should differ in what they look like.")
+]
+CalibrateOption = Annotated[
+    str | None, typer.Option(metavar="FIELD", help="Mix this field's values as the history does.", show_default=False)
+]
+RerankOption = Annotated[bool, typer.Option("--rerank/--no-rerank", help="Ask the second stage, if there is one.")]
 PartOption = Annotated[
     str | None,
     typer.Option(

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_indexes.recommender import Options, Recommender
+from molar_indexes.options import Options
+from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord
 from molar_retrieval import fingerprint
 from molar_retrieval.allocator import keep_freed_memory

@@ -6,16 +6,17 @@ encoder.
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from molar_indexes.generations import Generation, open_generation
+from molar_indexes.options import Asked, Limits, Options, Seen, both, check
 from molar_retrieval import columns
 from molar_retrieval.errors import RequestError, StaleArtefactError, nearest
-from molar_retrieval.expressions import And, Expression, OneOf
+from molar_retrieval.expressions import OneOf
 from molar_retrieval.index import SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.workspace import Workspace
@@ -28,55 +29,11 @@ if TYPE_CHECKING:
     from molar_retrieval.alignment.model import AlignedModel
     from molar_retrieval.ids import IdMap
     from molar_retrieval.ranking.ranker import Asker, Listing, Placed, Ranker, Wishes
-    from molar_retrieval.ranking.rules import Active, Rules
+    from molar_retrieval.ranking.rules import Rules
     from molar_retrieval.ranking.sentences import Speaker
 
 RULES_FILE = "rules.toml"
-Seen = Literal["hide", "show"]
 Fallback = Literal["none", "popular"]
-
-
-class Limits(TypedDict, total=False):
-    """Which items may come.
-
-    Attributes:
-        where: Condition on the items' attributes, applied inside the search; text is read by
-            :func:`molar_retrieval.filter_language.parse`.
-        exclude: Items that must not come; unknown ones cannot anyway.
-        only: Items that may come; None: all.
-    """
-
-    where: Expression | str | None
-    exclude: Collection[str]
-    only: Collection[str] | None
-
-
-class Shape(TypedDict, total=False):
-    """What a list should be like.
-
-    Attributes:
-        seen: Whether items of the history may come back; ``hide`` unless said.
-        diversity: Weight of unlikeness among the items, 0 (the default) to 1.
-        calibrate: A field whose mix in the history the list should have.
-        calibration: How much that counts, 0 to 1, half unless said.
-        rerank: Whether the second stage moves what it can, as it does unless said, if it was published.
-        rules: Whether the shop's rules hold, as they do unless said.
-        explain: Whether to say why.
-        language: Of the reasons, ``en`` unless said.
-    """
-
-    seen: Seen
-    diversity: float
-    calibrate: str | None
-    calibration: float
-    rerank: bool
-    rules: bool
-    explain: bool
-    language: str
-
-
-class Options(Limits, Shape, total=False):
-    """Both."""
 
 
 class Recommender:
@@ -94,6 +51,7 @@ class Recommender:
         self._rules_file = rules
         self._encoder: AlignedModel | None = None
         self._speakers: dict[str, Speaker] = {}
+        self._banned: dict[frozenset[str], frozenset[int]] = {}
 
     @classmethod
     def open(cls, workspace: str | Path, generation: str | None = None, *, rules: str | Path | None = None) -> Self:
@@ -139,12 +97,12 @@ class Recommender:
             SettingsError: If the rules are wrong.
         """
         began = time.perf_counter()
-        _check(k, options)
+        check(k, options)
         asked = self._asked(options)
         user = self.generation.users.get(user_id)
         if user is None or not len(user.history):
             if fallback == "popular":
-                return self._popular(user_id, k, asked, began)
+                return self._popular(user_id, k, self._ruled(asked, options, {}), began)
             raise self._no_history(user_id)
         from molar_retrieval.ranking.ranker import Asker
 
@@ -170,7 +128,7 @@ class Recommender:
             SettingsError: If the rules are wrong.
         """
         began = time.perf_counter()
-        _check(k, options)
+        check(k, options)
         asked = self._ruled(self._asked(options), options, {})
         if not item_ids:
             raise RequestError("the session is empty", "name at least one item")
@@ -192,8 +150,8 @@ class Recommender:
             RequestError: If the item is unknown or has no content vector; if the condition is not understood; or k < 1.
         """
         began = time.perf_counter()
-        _check(k, {})
-        asked = self._asked(limits)
+        check(k, limits)
+        asked = self._ruled(self._asked(limits), limits, {})
         row, vector = self._content_of(item_id)
         index, asked = self.generation.index, asked.hiding([row])
         best = index.top(columns.CONTENT, vector, k, exclude=asked.hidden, where=asked.where)
@@ -234,10 +192,12 @@ class Recommender:
             DataError: If the file is no photo.
             StaleArtefactError: If the encoder that made the items' vectors is not to be had.
         """
+        from molar_retrieval.ranking.ranker import Asker
+
         began = time.perf_counter()
-        _check(k, {})
-        asked = self._asked(limits)
-        asker = None if user_id is None else self._known_asker(user_id)
+        check(k, limits)
+        user = None if user_id is None else self._known(user_id)
+        asked = self._ruled(self._asked(limits), limits, {} if user is None else user.attributes)
         queries: dict[str, Vector | SparseVector] = {}
         if similar is not None:
             row, vector = self._content_of(similar)
@@ -250,8 +210,9 @@ class Recommender:
         if not queries:
             raise RequestError("nothing is asked for", "name words, a photo or an item")
         encoded = time.perf_counter()
-        if asker is not None and seen == "hide":
-            asked = asked.hiding([int(row) for row in asker.history])
+        if user is not None and seen == "hide":
+            asked = asked.hiding(user.history)
+        asker = None if user is None else Asker(user.vector, user.sparse, user.history)
         found = self._searcher.find(queries, k, asked.hidden, asked.where, asker)
         stored = self.ranker.stored([row for row, _ in found])
         items = [
@@ -261,13 +222,11 @@ class Recommender:
         seconds = {"encode": encoded - began, "search": time.perf_counter() - encoded}
         return self._answer(user_id, k, "search", items, asked, seconds)
 
-    def _known_asker(self, user_id: str) -> "Asker":
-        from molar_retrieval.ranking.ranker import Asker
-
+    def _known(self, user_id: str) -> "UserRecord":
         user = self.generation.users.get(user_id)
         if user is None or not len(user.history):
             raise self._no_history(user_id)
-        return Asker(user.vector, user.sparse, user.history)
+        return user
 
     def _content_of(self, item_id: str) -> tuple[int, Vector]:
         row = self._rows([item_id])[0]
@@ -322,7 +281,7 @@ class Recommender:
         from molar_indexes.batch import rank_all
         from molar_retrieval.ranking.ranker import Asker
 
-        _check(k, options)
+        check(k, options)
         asked = self._asked(options)
         hide = options.get("seen", "hide") == "hide"
         askers = [Asker(user.vector, user.sparse, user.history) for user in users]
@@ -331,7 +290,7 @@ class Recommender:
         wishes = [self._wishes(one, options) for one in each]
         return rank_all(self.ranker, self.generation.table.newcomer, askers, k, wishes)
 
-    def _wishes(self, asked: "_Asked", options: Options) -> "Wishes":
+    def _wishes(self, asked: Asked, options: Options) -> "Wishes":
         from molar_retrieval.ranking.ranker import Wishes
 
         calibrate = options.get("calibrate")
@@ -350,7 +309,7 @@ class Recommender:
         )
 
     def _aligned(
-        self, user_id: str | None, asker: "Asker", k: int, asked: "_Asked", options: Options, seconds: dict[str, float]
+        self, user_id: str | None, asker: "Asker", k: int, asked: Asked, options: Options, seconds: dict[str, float]
     ) -> Answer:
         began = time.perf_counter()
         listing = self.ranker.rank(asker, k, self._wishes(asked, options))
@@ -380,7 +339,7 @@ class Recommender:
             for item, why in zip(items, found, strict=True)
         ]
 
-    def _asked(self, limits: Limits) -> "_Asked":
+    def _asked(self, limits: Limits) -> Asked:
         where = limits.get("where")
         if isinstance(where, str):
             from molar_retrieval.filter_language import parse  # loads a parser, which most queries do without
@@ -389,26 +348,28 @@ class Recommender:
         only = limits.get("only")
         if only is not None:
             self._rows(list(only))
-            where = _both(where, OneOf(columns.ITEM_ID, tuple(only)))
-        return _Asked(where, self._known_rows(limits.get("exclude", ())))
+            where = both(where, OneOf(columns.ITEM_ID, tuple(only)))
+        return Asked(where, self._known_rows(limits.get("exclude", ())), filtered=where is not None)
 
-    def _ruled(self, asked: "_Asked", options: Options, attributes: Mapping[str, Any]) -> "_Asked":
+    def _ruled(self, asked: Asked, given: Limits, attributes: Mapping[str, Any]) -> Asked:
         """With the limits of the shop's rules for somebody."""
-        if self._rules_file is None or not options.get("rules", True):
+        if self._rules_file is None or not given.get("rules", True):
             return asked
         from molar_retrieval.ranking.rules import limits
 
         assert self.rules is not None
         active = self.rules.for_user(attributes)
         found = limits(active)
-        where = asked.where if found.where is None else _both(asked.where, found.where)
-        return _Asked(where, asked.hidden | self._known_rows(found.banned), tuple(active))
+        where = asked.where if found.where is None else both(asked.where, found.where)
+        if found.banned not in self._banned:
+            self._banned[found.banned] = self._known_rows(found.banned)
+        return replace(asked, where=where, hidden=asked.hidden | self._banned[found.banned], rules=tuple(active))
 
     def _known_rows(self, item_ids: Collection[str]) -> frozenset[int]:
         rows = self.generation.index.rows(list(item_ids)) if item_ids else []
         return frozenset(row for row in rows if row is not None)
 
-    def _popular(self, user_id: str, k: int, asked: "_Asked", began: float) -> Answer:
+    def _popular(self, user_id: str, k: int, asked: Asked, began: float) -> Answer:
         from molar_retrieval.expressions import matches
 
         popular = self.generation.popular
@@ -432,7 +393,7 @@ class Recommender:
         k: int,
         basis: str,
         items: Sequence[Recommendation],
-        asked: "_Asked",
+        asked: Asked,
         seconds: dict[str, float],
         notes: Sequence[str] = (),
     ) -> Answer:
@@ -441,8 +402,7 @@ class Recommender:
             total = len(self.generation.index)
             reasons = [f"{len(asked.hidden):,} are hidden"] if asked.hidden else []
             others = "others" if items else "all others"
-            limit = "the rules leave out" if asked.rules else "the filter leaves out"
-            reasons += [f"{limit} {others}"] if asked.where is not None or asked.rules else []
+            reasons += [f"{limit} {others}" for limit in asked.leaves_out()]
             reasons += ["only the most popular are kept for a fallback"] if basis == "popularity" else []
             shortfall = f"{len(items)} of {k} items: the catalogue has {total:,}"
             shortfall += "".join(f", {reason}" for reason in reasons)
@@ -492,33 +452,6 @@ class Recommender:
         vectors = self._encoder.users(session_log(rows, len(self.generation.index)), np.zeros(1, np.int64))
         (sparse,) = sparse_rows(vectors.sparse)
         return Asker(vectors.dense[0].tolist(), sparse, rows)
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """Which items may come: those that fulfil ``where`` and are not among the hidden rows; and the rules that hold."""
-
-    where: Expression | None
-    hidden: frozenset[int]
-    rules: "tuple[Active, ...]" = ()
-
-    def hiding(self, rows: Collection[int]) -> "_Asked":
-        return _Asked(self.where, self.hidden.union(rows), self.rules)
-
-
-def _both(left: Expression | None, right: Expression) -> Expression:
-    return right if left is None else And((left, right))
-
-
-def _check(k: int, options: Options) -> None:
-    if k < 1:
-        raise RequestError(f"k = {k} asks for nothing", "ask for at least one item, for example -k 10")
-    for name, value in (("diversity", options.get("diversity", 0.0)), ("calibration", options.get("calibration", 0.5))):
-        if not 0 <= value <= 1:
-            raise RequestError(f"{name} = {value} is not between 0 and 1", "0 leaves the order as it is")
-    unknown = set(options) - Options.__optional_keys__
-    if unknown:
-        raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
 
 
 def _recommend(

@@ -120,3 +120,10 @@ def test_a_filter_leaves_only_what_fulfils_it_and_a_mistake_is_pointed_at(molar,
     lines = wrong.stderr.splitlines()
     assert lines[1:3] == ["  category is Shoes", "              ^"]
     assert lines[3].startswith("remedy: fields are")
+
+
+@pytest.mark.parametrize("option", [["--explain"], ["--diversity", 0.5], ["--calibrate", "category"]])
+def test_a_search_refuses_what_it_would_not_heed(molar, trained, option):
+    done = molar("query", "--text", "shoes", *option, "--workspace", trained.workspace)
+    assert done.returncode == 2
+    assert "leave them out of a search" in done.stderr

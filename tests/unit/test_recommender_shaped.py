@@ -253,3 +253,26 @@ def test_recommend_says_what_is_wrong_before_it_starts(trained: Any, tmp_path: P
     with pytest.raises(DataError, match="cannot be written"):
         recommend(trained.workspace, tmp_path / "file" / "x.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_rules_ban_comes_by_no_way(trained: Any, ruled: Any, recommender: Recommender) -> None:
+    item = recommender.query(trained.user, 1).items[0].item_id
+    popular = recommender.query(trained.new_user, 1, fallback="popular").items[0].item_id
+    like = recommender.similar(item, 1).items[0].item_id
+    found = recommender.search("shoes", k=1).items[0].item_id
+    shop = ruled(f"[[rule]]\nban = {[item, popular, like, found]!r}\n")
+    assert item not in ids(shop.query(trained.user, K))
+    assert popular not in ids(shop.query(trained.new_user, K, fallback="popular"))
+    assert like not in ids(shop.similar(item, K))
+    assert found not in ids(shop.search("shoes", k=K))
+    assert ids(shop.search("shoes", k=1, rules=False)) == [found]
+    assert ids(shop.similar(item, 1, rules=False)) == [like]
+
+
+def test_only_what_leaves_out_is_blamed(trained: Any, ruled: Any) -> None:
+    boosting = ruled("[[rule]]\nboost = 'category = Shoes'\n").query(trained.user, 500).shortfall
+    assert boosting is not None
+    assert "rules" not in boosting
+    both = ruled("[[rule]]\nban = 'category = Shoes'\n").query(trained.user, 500, where="price > 0").shortfall
+    assert both is not None
+    assert "the filter leaves out others, the rules leave out others" in both

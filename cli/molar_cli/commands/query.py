@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from molar_cli.options import (
+    CalibrateOption,
     DebugOption,
+    DiversityOption,
+    ExcludeOption,
     JsonOption,
     KOption,
     NoRulesOption,
+    OnlyOption,
     QuietOption,
+    RerankOption,
     RulesOption,
+    SeenOption,
+    WhereOption,
     WorkspaceOption,
     names,
 )
@@ -21,7 +28,7 @@ from molar_retrieval.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from molar_indexes.recommender import Limits, Shape
+    from molar_indexes.options import Limits, Shape
     from molar_retrieval.ranking.answer import Answer, Recommendation
 
 _SHOWN = 2
@@ -45,27 +52,13 @@ def query(
         Path | None, typer.Option(metavar="FILE", help="Items that look like this photo.", show_default=False)
     ] = None,
     k: KOption = 10,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CONDITION", help="Items to choose from: genres = Drama and year >= 1990.", show_default=False
-        ),
-    ] = None,
-    exclude: Annotated[
-        str | None, typer.Option(metavar="ID,ID", help="Items that must not come.", show_default=False)
-    ] = None,
-    only: Annotated[
-        str | None, typer.Option(metavar="ID,ID", help="The only items that may come.", show_default=False)
-    ] = None,
-    seen: Annotated[Literal["hide", "show"], typer.Option(help="Items the user already has.")] = "hide",
-    diversity: Annotated[
-        float, typer.Option(metavar="0…1", help="How much the items should differ in what they look like.")
-    ] = 0.0,
-    calibrate: Annotated[
-        str | None,
-        typer.Option(metavar="FIELD", help="Mix this field's values as the history does.", show_default=False),
-    ] = None,
-    rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Ask the second stage, if there is one.")] = True,
+    where: WhereOption = None,
+    exclude: ExcludeOption = None,
+    only: OnlyOption = None,
+    seen: SeenOption = "hide",
+    diversity: DiversityOption = 0.0,
+    calibrate: CalibrateOption = None,
+    rerank: RerankOption = True,
     rules: RulesOption = None,
     no_rules: NoRulesOption = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each item is there.")] = False,
@@ -95,13 +88,18 @@ def query(
                 "name exactly one of --user, --items and --similar, or what to search for with --text and --image",
                 "molar query --user 123, or molar query --text 'black dress'",
             )
+        if (searching or similar is not None) and (explain or diversity or calibrate is not None):
+            raise SettingsError(
+                "--explain, --diversity and --calibrate shape what --user or --items alone are answered with",
+                "leave them out of a search",
+            )
         from molar_indexes.recommender import Recommender
 
         # Not closed: the process ends after the answer, and closing waits for the disk although nothing was written.
         recommender = Recommender.open(run.root, rules=rules)
-        limits: Limits = {"where": where, "exclude": names(exclude) or (), "only": names(only)}
+        limits: Limits = {"where": where, "exclude": names(exclude) or (), "only": names(only), "rules": not no_rules}
         shape: Shape = {"seen": seen, "diversity": diversity, "calibrate": calibrate}
-        shape |= {"rerank": rerank, "rules": not no_rules, "explain": explain, "language": language}
+        shape |= {"rerank": rerank, "explain": explain, "language": language}
         if searching:
             answer = recommender.search(text, image, k, similar=similar, user_id=user, seen=seen, **limits)
         elif user is not None:

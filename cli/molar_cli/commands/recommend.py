@@ -2,17 +2,24 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from molar_cli.options import (
+    CalibrateOption,
     DebugOption,
+    DiversityOption,
+    ExcludeOption,
     JsonOption,
     KOption,
     NoRulesOption,
+    OnlyOption,
     QuietOption,
+    RerankOption,
     RulesOption,
+    SeenOption,
+    WhereOption,
     WorkspaceOption,
     names,
 )
@@ -35,22 +42,13 @@ def recommend(
             metavar="CONDITION", help="Only people like this, by columns of [index] segments.", show_default=False
         ),
     ] = None,
-    where: Annotated[
-        str | None, typer.Option(metavar="CONDITION", help="Items to choose from.", show_default=False)
-    ] = None,
-    exclude: Annotated[
-        str | None, typer.Option(metavar="ID,ID", help="Items that must not come.", show_default=False)
-    ] = None,
-    only: Annotated[
-        str | None, typer.Option(metavar="ID,ID", help="The only items that may come.", show_default=False)
-    ] = None,
-    seen: Annotated[Literal["hide", "show"], typer.Option(help="Items that users already have.")] = "hide",
-    diversity: Annotated[float, typer.Option(metavar="0…1", help="How much the items should differ.")] = 0.0,
-    calibrate: Annotated[
-        str | None,
-        typer.Option(metavar="FIELD", help="Mix this field's values as each history does.", show_default=False),
-    ] = None,
-    rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Ask the second stage, if there is one.")] = True,
+    where: WhereOption = None,
+    exclude: ExcludeOption = None,
+    only: OnlyOption = None,
+    seen: SeenOption = "hide",
+    diversity: DiversityOption = 0.0,
+    calibrate: CalibrateOption = None,
+    rerank: RerankOption = True,
     rules: RulesOption = None,
     no_rules: NoRulesOption = False,
     processes: Annotated[
@@ -68,8 +66,8 @@ def recommend(
     Example: [bold]molar recommend -k 20 --out tonight.parquet[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
+        from molar_indexes.options import Options
         from molar_indexes.recommend import recommend as write
-        from molar_indexes.recommender import Options
         from molar_retrieval.allocator import keep_freed_memory
 
         options: Options = {
