@@ -22,7 +22,7 @@ from molar_retrieval.catalog.resolve import items_source, resolve
 from molar_retrieval.catalog.sources import Source, find_file
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings, CatalogueSpec
 from molar_retrieval.catalog.stamps import file_stamps, tree_stamp
-from molar_retrieval.catalog.values import join_present
+from molar_retrieval.catalog.values import join_present, kind_of
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
@@ -35,7 +35,6 @@ RULES = 1
 _ROW_GROUP = 131_072
 _ROW_GROUP_BYTES = 32 << 20
 _LANGUAGE_SAMPLE = 2_000
-_KINDS = {pa.int64(): "integer", pa.float64(): "float", pa.bool_(): "bool"}
 
 
 def is_current(folder: Path, workspace: Workspace) -> bool:
@@ -216,7 +215,7 @@ def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally,
 def _kinds(spec: CatalogueSpec, reader: ItemReader) -> dict[str, str]:
     """Payload fields with their kinds."""
     names = stored_names(spec).values()
-    return {name: _KINDS.get(reader.schema.field(name).type, "keyword") for name in names}
+    return {name: kind_of(reader.schema.field(name).type) for name in names}
 
 
 def _unusable(path: Path, rows: int, rejects: Rejects) -> DataError:

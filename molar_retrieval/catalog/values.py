@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 STRING_LIST = pa.list_(pa.string())
+_KINDS = {pa.int64(): "integer", pa.float64(): "float", pa.bool_(): "bool"}
 
 _INVISIBLE = (
     r"[\x00-\x08\x0E-\x1B\x7F-\x84\x86-\x9F\x{200B}\x{2060}\x{FEFF}\x{202A}-\x{202E}\x{2066}-\x{2069}\x{FFF9}-\x{FFFB}]"
@@ -73,6 +74,11 @@ def payload_type(kind: pa.DataType) -> pa.DataType | None:
     if is_string(kind) or types.is_temporal(kind) or types.is_null(kind):
         return None if types.is_duration(kind) or types.is_interval(kind) else pa.string()
     return None
+
+
+def kind_of(stored: pa.DataType) -> str:
+    """What filters take a stored column for: ``integer``, ``float``, ``bool`` or ``keyword``."""
+    return _KINDS.get(stored, "keyword")
 
 
 def as_written(array: pa.Array) -> pa.Array:

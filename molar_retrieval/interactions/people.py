@@ -11,13 +11,11 @@ from molar_retrieval import fingerprint
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.sources import find_file, open_source, require_column
 from molar_retrieval.catalog.spec import UserSettings
-from molar_retrieval.catalog.values import as_payload, payload_type
+from molar_retrieval.catalog.values import as_payload, kind_of, payload_type
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.columns import user_column
 
 _BATCH = 65_536
-_KINDS = {pa.int64(): "integer", pa.float64(): "float", pa.bool_(): "bool"}
-_TYPES = {kind: stored for stored, kind in _KINDS.items()} | {"keyword": pa.string()}
 
 
 def check_users(folder: Path, settings: UserSettings, in_log: pa.Array, rejects: Rejects) -> dict[str, int] | None:
@@ -89,18 +87,19 @@ def read_segments(folder: Path, settings: UserSettings, columns: Sequence[str]) 
         raise DataError(f"{folder} has no users file", f"put users.parquet or .csv with {', '.join(columns)} there")
     source = open_source(path)
     column = user_column(settings, source)
-    kinds: dict[str, str] = {}
+    types: dict[str, pa.DataType] = {}
     found: dict[str, dict[str, Any]] = {}
     for name in columns:
         require_column(name, source.names, path.name, "index.segments")
-        kind = payload_type(source.schema.field(name).type)
-        if kind is None:
+        stored = payload_type(source.schema.field(name).type)
+        if stored is None:
             raise DataError(f"{path.name}: the column {name!r} holds no words, numbers or truths", "leave it out")
-        kinds[name] = _KINDS.get(kind, "keyword")
+        types[name] = stored
     for rows in source.batches([column, *columns], _BATCH, None, [column]):
-        values = {name: as_payload(rows.batch[name], _TYPES[kinds[name]]) for name in columns}
+        values = {name: as_payload(rows.batch[name], types[name]) for name in columns}
         for number, user_id in enumerate(rows.batch[column].to_pylist()):
             if user_id is not None and user_id.strip() and user_id not in found:
                 own = {name: array[number].as_py() for name, array in values.items()}
                 found[user_id] = {name: value for name, value in own.items() if value is not None}
+    kinds = {name: kind_of(stored) for name, stored in types.items()}
     return Segments(kinds, found, fingerprint.of_json([kinds, found]))
