@@ -20,7 +20,7 @@ from molar_eval.labels import labels
 from molar_eval.metrics.lists import ListContext
 from molar_eval.models.base import Model, Seen, Task
 from molar_eval.models.molar import Molar, MolarScorer
-from molar_eval.models.roster import FAST, OURS, PARTS, Roster, with_changes
+from molar_eval.models.roster import BY_SCORE, FAST, OURS, PARTS, Roster, with_changes
 from molar_eval.prices import item_prices
 from molar_eval.ranking import Ranked
 from molar_eval.report.schema import (
@@ -328,13 +328,13 @@ def best_baseline(models: Sequence[Judged], metric: str) -> str:
 def rivals(models: Sequence[Judged], against: str) -> dict[str, str]:
     """Whom each model is compared to, by name.
 
-    Ablations to molar (fast) and parts of molar to molar, where these took part; the others to ``against``, which has
-    no rival of its own.
+    Ablations to molar (fast), parts of molar and molar without its second stage to molar, where these took part; the
+    others to ``against``, which has no rival of its own.
     """
     names = {one.model.name for one in models}
     found = {}
     for one in models:
-        whole = FAST if one.model.kind == "ablation" else OURS if one.model.name in PARTS else against
+        whole = FAST if one.model.kind == "ablation" else OURS if one.model.name in (*PARTS, BY_SCORE) else against
         if one.model.name != against:
             found[one.model.name] = whole if whole in names else against
     return found

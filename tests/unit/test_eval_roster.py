@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from molar_eval.models.molar import Molar
-from molar_eval.models.roster import ABLATIONS, FAST, OURS, PARTS, Roster, with_changes
+from molar_eval.models.roster import ABLATIONS, BY_SCORE, FAST, OURS, PARTS, Roster, with_changes
 from molar_eval.suite import load, names
 from molar_retrieval.config import MolarSettings, with_preset
 from molar_retrieval.errors import SettingsError
@@ -74,7 +74,6 @@ def test_a_part_is_molar_with_all_else_off(roster, name, towers, experts):
         ("no experts", "experts", set()),
         ("no alignment loss", "align_weight", 0.0),
         ("no ALS start", "als_start", False),
-        ("no re-ranking", "rerank", False),
     ],
 )
 def test_an_ablation_changes_one_setting_of_the_fast_ones(roster, name, field, value):
@@ -85,6 +84,14 @@ def test_an_ablation_changes_one_setting_of_the_fast_ones(roster, name, field, v
     assert (model.kind, name in ABLATIONS) == ("ablation", True)
 
 
+@pytest.mark.parametrize(("name", "whole"), [("no re-ranking", FAST), (BY_SCORE, OURS)])
+def test_without_re_ranking_is_the_same_training_not_asked(roster, name, whole):
+    model, full = made(roster, name), made(roster, whole)
+    assert (model.options, model.second_stage, full.second_stage) == (full.options, False, True)
+    with pytest.raises(SettingsError, match="takes nothing away"):
+        made(Roster(roster.base, roster.variants, *[with_preset(SETTINGS, "instant")] * 2), name)
+
+
 def test_an_ablation_of_what_is_not_there_is_refused(roster):
     poor = Roster(roster.base, roster.variants, SETTINGS, with_preset(SETTINGS, "instant"))
     with pytest.raises(SettingsError, match="takes nothing away") as caught:
@@ -93,7 +100,7 @@ def test_an_ablation_of_what_is_not_there_is_refused(roster):
 
 
 def test_settings_tell_models_apart_and_are_plain(roster):
-    models = roster.models([OURS, FAST, *PARTS, *ABLATIONS])
+    models = roster.models([OURS, BY_SCORE, FAST, *PARTS, *ABLATIONS])
     told = [json.dumps(model.settings, sort_keys=True) for model in models]
     assert len(set(told)) == len(models)
     default = made(Roster(roster.base, roster.variants, with_preset(SETTINGS, "default"), roster.fast), OURS)

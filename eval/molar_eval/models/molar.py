@@ -1,7 +1,7 @@
 """Molar itself as a model under test: the same steps as the commands, in a workspace of the split's own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Molar:
         name: As it stands in tables.
         kind: ``ours``, ``ablation``, or ``baseline``: one part of it alone.
         variant: What is taken from the content vectors.
+        second_stage: Whether the re-ranker, where training found it useful, is asked. Training is the same either way.
     """
 
     base: Workspace
@@ -43,13 +44,14 @@ class Molar:
     name: str = "molar"
     kind: Kind = "ours"
     variant: Variant = "full"
+    second_stage: bool = True
     stochastic: bool = field(default=True, init=False)
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that shapes the result."""
         sections = self.options.model_dump(mode="json", include={"embed", "split", "cf", "align"})
-        return {**sections, "content": self.variant}
+        return {**sections, "content": self.variant, **({} if self.second_stage else {"second_stage": False})}
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> "MolarScorer":
         """Run `molar cf` and `molar align` on the training interactions; see :class:`molar_eval.models.base.Model`."""
@@ -61,7 +63,12 @@ class Molar:
             }
         )
         name = fingerprint.of_json(
-            [self.settings, seed, content["content"].require()[1].fingerprint, of_modules(*_FITTING)]
+            [
+                replace(self, second_stage=True).settings,
+                seed,
+                content["content"].require()[1].fingerprint,
+                of_modules(*_FITTING),
+            ]
         )[:16]
         workspace = Workspace.for_catalogue(task.folder / f"molar-{name}", self.base.catalogue)
         for kind in ("catalogue", "content"):
@@ -70,6 +77,8 @@ class Molar:
         write_log(workspace, _holdout(task, options.split.validation_users), inputs)
         report = align(workspace, options, progress=progress)
         model = open_model(report.folder).seeing(task.training)
+        if not self.second_stage:
+            model = replace(model, reranker=None)
         facts = {
             "weights": report.facts["weights"],
             "slots": model.slots,

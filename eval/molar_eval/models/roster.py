@@ -14,6 +14,8 @@ from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.workspace import Workspace
 
 OURS, FAST = "molar", "molar (fast)"
+BY_SCORE = "molar (no re-ranking)"
+"""Molar as it was trained, its second stage not asked."""
 _PRESETS: dict[str, Preset] = {
     "molar (instant)": "instant",
     FAST: "fast",
@@ -42,9 +44,9 @@ _CHANGED: dict[str, dict[str, Any]] = {
     "no experts": {"experts": ()},
     "no alignment loss": {"align_weight": 0.0},
     "no ALS start": {"als_start": False},
-    "no re-ranking": {"rerank": False},
 }
-ABLATIONS = (*(variant for variant in VARIANTS if variant != "full"), *_WITHOUT, *_CHANGED)
+_NO_SECOND_STAGE = "no re-ranking"
+ABLATIONS = (*(variant for variant in VARIANTS if variant != "full"), *_WITHOUT, *_CHANGED, _NO_SECOND_STAGE)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Roster:
             return ours
         if name == FAST:
             return replace(ours, options=self.fast)
+        if name in (BY_SCORE, _NO_SECOND_STAGE):
+            return _by_score(ours if name == BY_SCORE else ablation)
         if name in _PRESETS:
             return replace(ours, options=with_preset(self.options, _PRESETS[name]))
         if name in PARTS:
@@ -89,7 +93,7 @@ class Roster:
         known = baselines()
         if name in known:
             return known[name]()
-        everything = [OURS, *_PRESETS, *PARTS, *ABLATIONS, *known]
+        everything = [OURS, BY_SCORE, *_PRESETS, *PARTS, *ABLATIONS, *known]
         close = nearest(name, everything, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(everything)}"
         raise SettingsError(f"there is no model {name!r}", hint)
@@ -107,6 +111,17 @@ def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], so
     return validated(MolarSettings, values, source)
 
 
+def _by_score(model: Molar) -> Molar:
+    """The same training, its second stage not asked.
+
+    Raises:
+        SettingsError: If there is none to ask.
+    """
+    if model.options.align.rerank is False:
+        raise _takes_nothing(model.name)
+    return replace(model, second_stage=False)
+
+
 def _without(settings: MolarSettings, name: str) -> MolarSettings:
     """The settings with what an ablation takes away.
 
@@ -120,11 +135,15 @@ def _without(settings: MolarSettings, name: str) -> MolarSettings:
         changes = {field: tuple(each for each in getattr(settings.align, field) if each != part)}
     changed = _aligned(settings, changes)
     if changed == settings:
-        raise SettingsError(
-            f"{name!r} takes nothing away: the fast settings do without it",
-            "put it into the suite's [fast] settings, or leave the ablation out",
-        )
+        raise _takes_nothing(name)
     return changed
+
+
+def _takes_nothing(name: str) -> SettingsError:
+    return SettingsError(
+        f"{name!r} takes nothing away: the settings do without it",
+        "put it into the suite's [fast] settings or into molar.toml, or leave the ablation out",
+    )
 
 
 def _aligned(settings: MolarSettings, changes: Mapping[str, Any]) -> MolarSettings:
