@@ -70,7 +70,7 @@ def index_costs(
     users = scorer.model.users(histories, np.arange(len(cases)), progress)
     items = scorer.model.items(open_log(scorer.workspace))
     queries = _Queries(cases, [np.unique(histories.history(c)).tolist() for c in range(len(cases))], k, cutoffs)
-    return [_served(scorer, queries, users, settings, progress), *_variations(queries, users.dense, items)]
+    return [_served(scorer, queries, histories, users, settings, progress), *_variations(queries, users.dense, items)]
 
 
 def _now(log: InteractionLog) -> InteractionLog:
@@ -128,7 +128,12 @@ class _Queries:
 
 
 def _served(
-    scorer: MolarScorer, queries: _Queries, users: UserVectors, settings: IndexSettings, progress: Progress
+    scorer: MolarScorer,
+    queries: _Queries,
+    histories: InteractionLog,
+    users: UserVectors,
+    settings: IndexSettings,
+    progress: Progress,
 ) -> IndexCost:
     """The recommender's answers against the model's scores."""
     everything: Mask = np.ones(queries.cases.history.n_items, bool)
@@ -142,7 +147,9 @@ def _served(
         answers, milliseconds = queries.timed(
             lambda case: (
                 recommender.ranker.rank(
-                    Asker(dense[case], sparse[case]), queries.k, Wishes(hidden=frozenset(queries.hidden[case]))
+                    Asker(dense[case], sparse[case], histories.history(case)),
+                    queries.k,
+                    Wishes(hidden=frozenset(queries.hidden[case])),
                 ).places
             )
         )

@@ -65,6 +65,7 @@ class Served:
 
     def rank(self, asker, k, wishes):
         sparse = asker.sparse
+        assert set(np.asarray(asker.history).tolist()) == set(wishes.hidden), "the second stage reads the history"
 
         def score(item):
             found = sum(u * v for u, v in zip(asker.vector, DENSE[item].tolist(), strict=True)) + LIFT * bool(NEW[item])
