@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from molar_indexes import equal_lengths
 from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord
-from molar_retrieval import rng
+from molar_retrieval import columns, rng
 from molar_retrieval.allocator import keep_freed_memory
 from molar_retrieval.ranking.candidates import find
 from molar_retrieval.ranking.reranker import CANDIDATES
@@ -66,7 +67,7 @@ def processes(workspace: Path, user_id: str, runs: int) -> dict[str, tuple[float
         shard = recommender.generation.folder / "index" / "shard"
         script, vector = Path(folder) / "bare.py", Path(folder) / "vector.json"
         script.write_text(BARE)
-        vector.write_text(json.dumps(list(user.vector)))
+        vector.write_text(json.dumps(equal_lengths.asked(recommender.generation.spec, columns.ALIGNED, user.vector)))
         molar = [Path(sys.executable).with_name("molar"), "query", "--user", user_id, "--workspace", workspace]
         commands = {"molar query": molar, "bare script": [sys.executable, script, shard, vector]}
         for command in commands.values():

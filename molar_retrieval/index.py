@@ -73,14 +73,18 @@ class IndexSpec:
         ef_construct: HNSW candidate list while building.
         ef: HNSW candidate list while searching.
         sparse: Names of the sparse vectors.
+        lengths: The length of the longest vector of a name. A graph then finds what is best by dot product as well as
+            what is nearest, see :mod:`molar_indexes.equal_lengths`. Vectors of names that are not here should be of
+            one length.
     """
 
     dims: Mapping[str, int]
     fields: Mapping[str, str] = field(default_factory=dict)
     m: int = 16
     ef_construct: int = 128
-    ef: int = 256
+    ef: int = 512
     sparse: tuple[str, ...] = ()
+    lengths: Mapping[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable

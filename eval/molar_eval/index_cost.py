@@ -33,7 +33,7 @@ from molar_retrieval.ranking.ranker import Asker, Wishes
 
 QUERIES = 1000
 _VARIATIONS = {
-    "aligned vectors alone, graph, ef 256": Variation(),
+    "aligned vectors alone, graph, ef 512": Variation(),
     "aligned vectors alone, graph, ef 64": Variation(ef=64),
     "aligned vectors alone, scan, 8 bits": Variation(graph=False, quantisation="scalar"),
     "aligned vectors alone, scan, 1 bit": Variation(graph=False, quantisation="binary"),

@@ -104,6 +104,7 @@ def _spec(settings: IndexSettings, catalogue: Catalogue, vectors: ItemVectors, o
         ef_construct=settings.ef_construct,
         ef=settings.ef,
         sparse=(columns.PARTNERS, columns.WORDS) if vectors.sparse.shape[1] else (columns.WORDS,),
+        lengths=dict.fromkeys(aligned, float(np.linalg.norm(vectors.dense, axis=1).max(initial=0.0))),
     )
 
 

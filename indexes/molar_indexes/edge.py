@@ -7,8 +7,7 @@ What the beta needs care for:
   content, so the folder must be writable.
 * Equal scores come in no particular order, so ties are settled here.
 * Vectors that are not finite are stored without a word; :func:`molar_indexes.records.batches` refuses them.
-* A dot product is no metric and the graph misses some of the best on strongly clustered vectors, so it is used only
-  where scanning everything would take more than some milliseconds.
+* A graph misses some of the best, so it is used only where scanning everything would take more than some milliseconds.
 """
 
 from collections.abc import Iterable
@@ -25,6 +24,7 @@ from qdrant_edge import (
     UpdateOperation,
 )
 
+from molar_indexes import equal_lengths
 from molar_indexes.edge_layout import SHARD, config
 from molar_indexes.edge_search import EdgeIndex
 from molar_indexes.filters import path, to_payload
@@ -69,7 +69,7 @@ def _insert(target: Path, spec: IndexSpec, items: Iterable[IndexItem], progress:
             shard.update(UpdateOperation.create_field_index(path(field, kind), schema))
         progress.start("index", None)
         for batch in batches(spec, items):
-            points = [_point(item) for item in batch]
+            points = [_point(spec, item) for item in batch]
             shard.update(UpdateOperation.upsert_points(points))
             progress.advance(len(points))
             count += len(points)
@@ -79,8 +79,8 @@ def _insert(target: Path, spec: IndexSpec, items: Iterable[IndexItem], progress:
     return count
 
 
-def _point(item: IndexItem) -> Point:
-    dense = {name: list(vector) for name, vector in item.vectors.items()}
+def _point(spec: IndexSpec, item: IndexItem) -> Point:
+    dense = {name: equal_lengths.stored(spec, name, vector) for name, vector in item.vectors.items()}
     sparse = {name: SparseVector(list(v.indices), list(v.values)) for name, v in item.sparse.items()}
     return Point(item.row, {**dense, **sparse}, to_payload(item.item_id, item.payload))
 

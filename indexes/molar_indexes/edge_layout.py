@@ -10,6 +10,8 @@ from qdrant_edge import (
     Memory,
 )
 
+from molar_indexes import equal_lengths
+from molar_retrieval import columns
 from molar_retrieval.index import IndexSpec
 
 SHARD = "shard"
@@ -24,8 +26,9 @@ index takes 0.7 ms."""
 
 
 def graphs(spec: IndexSpec, count: int) -> set[str]:
-    """Names of the vectors that are too many to be scanned for every query."""
-    return {name for name, dim in spec.dims.items() if count * dim * 4 > FULL_SCAN_KB * 1024}
+    """Names of the vectors that are too many to be scanned for every query; nobody searches ``cf`` often."""
+    searched = {name: dim for name, dim in equal_lengths.dims(spec).items() if name != columns.CF}
+    return {name for name, dim in searched.items() if count * dim * 4 > FULL_SCAN_KB * 1024}
 
 
 def config(spec: IndexSpec, count: int) -> EdgeConfig:
@@ -49,7 +52,7 @@ def config(spec: IndexSpec, count: int) -> EdgeConfig:
                 hnsw_config=hnsw(spec.m if name in with_graph else 0),
                 memory=Memory.Cold,
             )
-            for name, size in spec.dims.items()
+            for name, size in equal_lengths.dims(spec).items()
         },
         sparse_vectors={
             name: EdgeSparseVectorParams(full_scan_threshold=_SPARSE_SCAN, memory=Memory.Cold) for name in spec.sparse

@@ -18,12 +18,16 @@ from qdrant_edge import (
 )
 from qdrant_edge import SparseVector as EdgeSparse
 
+from molar_indexes import equal_lengths
 from molar_indexes.edge_layout import SHARD, graphs
 from molar_indexes.filters import from_payload, path, to_filter
 from molar_indexes.records import BATCH, ITEM_ID, check_stored, checked_query
 from molar_retrieval.errors import BackendError, StaleArtefactError
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import IndexSpec, SparseVector, StoredItem, Vector
+
+_WIDER = 2
+"""A graph's candidate list is at least so many times what is wanted of it."""
 
 
 class EdgeIndex:
@@ -70,7 +74,7 @@ class EdgeIndex:
                 return []
             asked: Sequence[float] | EdgeSparse = EdgeSparse(list(values.indices), list(values.values))
         elif any(values):
-            asked = values
+            asked = equal_lengths.asked(self._spec, name, values)
         else:
             return self._first(name, k, condition)
         limit = min(k, self._count) + 1
@@ -88,7 +92,7 @@ class EdgeIndex:
         check_stored(self._spec, vectors)
         wanted = [int(row) for row in rows if row >= 0]
         records = self._shard.retrieve(list(set(wanted)), with_payload=True, with_vector=list(vectors) or False)
-        found = {record.id: _stored(record) for record in records}
+        found = {record.id: _stored(self._spec, record) for record in records}
         return [found[row] for row in wanted if row in found]
 
     def rows(self, item_ids: Sequence[str]) -> list[int | None]:
@@ -122,7 +126,7 @@ class EdgeIndex:
         params = None
         if name in self._graph:
             params = SearchParams(
-                hnsw_ef=max(self._spec.ef, limit),
+                hnsw_ef=max(self._spec.ef, _WIDER * limit),
                 exact=filtered is None,
                 acorn=AcornSearchParams(enable=True, max_selectivity=0.6) if filtered else None,
             )
@@ -157,7 +161,7 @@ class EdgeIndex:
         return [(record.id, 0.0) for record in records]
 
 
-def _stored(record: Any) -> StoredItem:
+def _stored(spec: IndexSpec, record: Any) -> StoredItem:
     item_id, payload = from_payload(record.payload)
     dense: dict[str, Vector] = {}
     sparse: dict[str, SparseVector] = {}
@@ -165,5 +169,5 @@ def _stored(record: Any) -> StoredItem:
         if isinstance(vector, EdgeSparse):
             sparse[name] = SparseVector(vector.indices, vector.values)
         else:
-            dense[name] = vector
+            dense[name] = equal_lengths.given(spec, name, vector)
     return StoredItem(record.id, item_id, payload, dense, sparse)

@@ -31,6 +31,9 @@ from qdrant_edge import (
     UpdateOperation,
 )
 
+from molar_indexes import equal_lengths
+from molar_retrieval.index import IndexSpec
+
 Quantisation = Literal["none", "scalar", "binary"]
 _NAME = "vector"
 _BATCH = 4096
@@ -52,7 +55,7 @@ class Variation:
     graph: bool = True
     m: int = 16
     ef_construct: int = 128
-    ef: int = 256
+    ef: int = 512
     quantisation: Quantisation = "none"
 
 
@@ -63,14 +66,20 @@ class WhatIf:
         folder: Empty, for its files.
         vectors: Shape (n, d); scores are dot products.
         variation: Settings.
+        lengthen: Bring the vectors to one length, see :mod:`molar_indexes.equal_lengths`.
     """
 
-    def __init__(self, folder: Path, vectors: npt.NDArray[np.float32], variation: Variation) -> None:
+    def __init__(
+        self, folder: Path, vectors: npt.NDArray[np.float32], variation: Variation, *, lengthen: bool = True
+    ) -> None:
         self._variation = variation
-        self._shard = EdgeShard.create(str(folder), _config(vectors.shape[1], variation))
+        longest = float(np.linalg.norm(vectors, axis=1).max(initial=0.0))
+        self._spec = IndexSpec({_NAME: vectors.shape[1]}, lengths={_NAME: longest} if lengthen else {})
+        self._shard = EdgeShard.create(str(folder), _config(equal_lengths.dims(self._spec)[_NAME], variation))
         for begin in range(0, len(vectors), _BATCH):
             rows = range(begin, min(begin + _BATCH, len(vectors)))
-            points = [Point(row, {_NAME: vectors[row].tolist()}, {}) for row in rows]
+            own = [equal_lengths.stored(self._spec, _NAME, vectors[row].tolist()) for row in rows]
+            points = [Point(row, {_NAME: vector}, {}) for row, vector in zip(rows, own, strict=True)]
             self._shard.update(UpdateOperation.upsert_points(points))
         self._shard.optimize()
 
@@ -86,7 +95,7 @@ class WhatIf:
         """Rows of the ``k`` best, without those to exclude."""
         quantised = self._variation.quantisation != "none"
         request = SearchRequest(
-            query=Query.Nearest(list(query), using=_NAME),
+            query=Query.Nearest(equal_lengths.asked(self._spec, _NAME, query), using=_NAME),
             limit=k,
             filter=Filter(must_not=[HasIdCondition(set(exclude))]) if exclude else None,
             params=SearchParams(

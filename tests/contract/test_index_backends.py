@@ -18,7 +18,7 @@ Build = Callable[[IndexSpec, list[IndexItem]], Index]
 
 DIMS = {"aligned": 16, "content": 24, "cf": 8}
 FIELDS = {"brand": "keyword", "tags": "keyword", "year": "integer", "price": "float", "new": "bool"}
-SPEC = IndexSpec(DIMS, FIELDS)
+SPEC = IndexSpec(DIMS, FIELDS, lengths={"aligned": 9.0})
 WEIRD_IDS = [
     "007",
     "7",

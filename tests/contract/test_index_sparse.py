@@ -18,7 +18,9 @@ Plus = dict[str, SparseVector]
 Build = Callable[[IndexSpec, list[IndexItem]], Index]
 
 DIM, WIDTH, N = 12, 400, 700
-SPEC = IndexSpec({"aligned": DIM, "newcomers": DIM}, {"year": "integer"}, sparse=("partners", "brands"))
+SPEC = IndexSpec(
+    {"aligned": DIM, "newcomers": DIM}, {"year": "integer"}, sparse=("partners", "brands"), lengths={"aligned": 0.5}
+)
 
 
 def sparse(rng: np.random.Generator, count: int, width: int = WIDTH) -> SparseVector:

@@ -23,6 +23,7 @@ def shop(n: int) -> tuple[np.ndarray, list[IndexItem]]:
     rng = np.random.default_rng(5)
     centres = rng.normal(size=(20, DIM))
     matrix = (centres[rng.integers(0, 20, n)] + rng.normal(size=(n, DIM))).astype(np.float32)
+    matrix[:, 0] += rng.pareto(2, n)  # some are on everybody's list
     items = [
         IndexItem(
             r, str(r), {"v": v.tolist()}, {"half": r % 2, "p": r / n}, {"s": SparseVector([r % 50], [1.0 + r / n])}
@@ -37,7 +38,8 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, EdgeInd
     """An index that is small enough for a test, with a graph all the same."""
     folder = tmp_path_factory.mktemp("graph") / "i"
     matrix, items = shop(3000)
-    spec = IndexSpec({"v": DIM}, {"half": "integer", "p": "float"}, sparse=("s",))
+    longest = float(np.linalg.norm(matrix, axis=1).max())
+    spec = IndexSpec({"v": DIM}, {"half": "integer", "p": "float"}, sparse=("s",), lengths={"v": longest})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(edge_layout, "FULL_SCAN_KB", 10)
         build_index(folder, "edge", spec, items)

@@ -13,10 +13,10 @@ def vectors():
     return (centres[random.integers(20, size=2000)] + 0.5 * random.standard_normal((2000, 32))).astype(np.float32)
 
 
-def recall(folder, vectors, variation, queries=50, k=20):
+def recall(folder, vectors, variation, queries=50, k=20, lengthen=True):
     folder.mkdir()
     found = 0
-    with WhatIf(folder, vectors, variation) as index:
+    with WhatIf(folder, vectors, variation, lengthen=lengthen) as index:
         for query in range(queries):
             hidden = [query, query + 1]
             scores = vectors @ vectors[query]
@@ -38,3 +38,13 @@ def test_a_scan_loses_nothing_and_every_saving_has_its_price(vectors, tmp_path):
     assert narrow < wide
     assert 0.95 < scalar <= 1
     assert binary < scalar
+
+
+def test_popular_items_do_not_hide_the_others_from_a_graph(tmp_path):
+    """Unit vectors beside a number for popularity, as `molar align` makes them."""
+    random = np.random.default_rng(1)
+    unit = random.standard_normal((4000, 32))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    vectors = np.concatenate([unit, 3 * random.random((4000, 1)) ** 8], axis=1).astype(np.float32)
+    bare = recall(tmp_path / "as they are", vectors, Variation(), lengthen=False)
+    assert recall(tmp_path / "one length", vectors, Variation()) > max(0.98, bare + 0.05)

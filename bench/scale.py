@@ -1,0 +1,327 @@
+"""A catalogue of a made-up size: building, candidate recall, latency and memory, beside other ways to search it.
+
+    python bench/scale.py [--items 100000] [--dim 128] [--users 1000] [--samples 500] [--folder .work/bench/scale]
+
+Items have vectors as `molar align` makes them: two parts of one length, in clusters, their spectra falling off as those
+of factors do, and one number for popularity; twenty partners each; a title, a brand, a category, a price and a year.
+People like a few clusters. Everything is published as `molar align` would publish it, with a second stage of random
+weights, which costs what a trained one does. A generation that is there already is used again.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import query
+from rich.console import Console
+from rich.table import Table
+
+from molar_indexes.generations import KIND, publish
+from molar_indexes.recommender import Recommender
+from molar_indexes.table import Extras
+from molar_indexes.users import UserRecord
+from molar_indexes.what_if import Variation, WhatIf
+from molar_retrieval import columns, rng
+from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
+from molar_retrieval.ranking.answer import Spans
+from molar_retrieval.ranking.evidence import Origins, Taste
+from molar_retrieval.ranking.features import names
+from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
+from molar_retrieval.ranking.table import ItemTable
+from molar_retrieval.workspace import Workspace
+
+_CLUSTER = 500
+_PARTNERS = 20
+_HISTORY = 60
+_CONTENT = 64
+_CF = 32
+_NUMBERS = {"price": (50.0, 20.0), "year": (2015.0, 5.0)}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A made-up catalogue and its people."""
+
+    items: np.ndarray
+    content: np.ndarray
+    users: np.ndarray
+    histories: np.ndarray
+
+
+def made(items: int, dim: int, users: int) -> Made:
+    """Vectors of items and users, and what users had."""
+    random = rng.generator(0, "scale", items, dim)
+    spectrum = ((np.arange(dim - 1) % (dim // 2) + 1.0) ** -0.5).astype(np.float32)
+    clusters = -(-items // _CLUSTER)
+    own = np.arange(items) // _CLUSTER
+    vectors = np.zeros((items, dim), np.float32)
+    vectors[:, :-1] = (random.standard_normal((clusters, dim - 1), np.float32) * spectrum)[own]
+    vectors[:, :-1] += random.standard_normal((items, dim - 1), np.float32) * spectrum
+    for part in (slice(0, dim // 2), slice(dim // 2, dim - 1)):
+        vectors[:, part] /= np.linalg.norm(vectors[:, part], axis=1, keepdims=True)
+    vectors[:, -1] = np.minimum(random.pareto(1, items), 1000) / 1000
+    content = random.standard_normal((items, _CONTENT)).astype(np.float32)
+    content += random.standard_normal((clusters, _CONTENT)).astype(np.float32)[own]
+    content /= np.linalg.norm(content, axis=1, keepdims=True)
+    liked = random.integers(0, clusters, (users, 4))
+    chosen = np.take_along_axis(liked, random.integers(0, 4, (users, _HISTORY)), 1)
+    histories = np.minimum(chosen * _CLUSTER + random.integers(0, _CLUSTER, (users, _HISTORY)), items - 1)
+    people = vectors[histories].mean(axis=1)
+    people[:, :-1] += 0.1 * random.standard_normal((users, dim - 1), np.float32) * spectrum
+    people[:, -1] = 0.2
+    return Made(vectors, content, people, histories)
+
+
+def generation(folder: Path, made: Made) -> tuple[Workspace, float]:
+    """The catalogue as a published generation, and how many seconds that took."""
+    count, dim = made.items.shape
+    workspace = Workspace.for_catalogue(folder, folder)
+    noted = folder / "seconds.json"
+    if workspace[KIND].current is not None and noted.exists():
+        return workspace, json.loads(noted.read_text("utf-8"))
+    spec = IndexSpec(
+        {columns.ALIGNED: dim, columns.CONTENT: _CONTENT, columns.CF: _CF},
+        {"title": "keyword", "brand": "keyword", "category": "keyword", "price": "float", "year": "integer"},
+        sparse=(columns.PARTNERS,),
+        lengths={columns.ALIGNED: float(np.linalg.norm(made.items, axis=1).max())},
+    )
+    parts = {"collaborative": (0, dim // 2), "neighbours": (dim // 2, dim - 1), "trend": (dim - 1, dim)}
+    sparse_parts = {"linear": (0, count)}
+    random = rng.generator(0, "scale", "numbers", count)
+    numbers = random.standard_normal((count, len(_NUMBERS))).astype(np.float32)
+    extras = Extras(
+        origins=Origins({"text": (0, _CONTENT)}, {}, Taste(0.9, 20)),
+        support=np.full(count * _PARTNERS, 9, np.int32),
+        numbers=numbers,
+        reranker=_second_stage(spec, parts, sparse_parts),
+    )
+    began = time.perf_counter()
+    publish(
+        workspace,
+        backend="edge",
+        spec=spec,
+        items=_items(made, numbers),
+        users=_users(made),
+        popular=[(row, 1) for row in range(10)],
+        inputs={},
+        parts=parts,
+        sparse_parts=sparse_parts,
+        extras=extras,
+    ).close()
+    seconds = time.perf_counter() - began
+    noted.write_text(json.dumps(seconds), "utf-8")
+    return workspace, seconds
+
+
+def _second_stage(spec: IndexSpec, parts: Spans, sparse_parts: Spans) -> Reranker:
+    """One of the shape that training gives it."""
+    nothing = np.zeros((1, 1), np.float32)
+    tensors = {"dense": nothing, "content": nothing, "cf": nothing, "numbers": nothing}
+    tensors |= {f"partners.{name}": nothing for name in ("starts", "items", "values", "support")}
+    features = names(ItemTable.from_tensors(tensors, parts, sparse_parts), list(_NUMBERS))
+    random, size, hidden = rng.generator(0, "scale", "second stage"), len(features), 16
+    shapes = {"hidden": (4, size, hidden), "bias": (4, hidden), "out": (4, hidden), "skip": (4, size)}
+    weights = {name: 0.1 * random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    one = np.ones(size, np.float32)
+    return Reranker(features, _NUMBERS, 0 * one, one, *weights.values(), np.ones(4, np.float32))
+
+
+def _items(made: Made, numbers: np.ndarray) -> Iterator[IndexItem]:
+    count = len(made.items)
+    random = rng.generator(0, "scale", "items", count)
+    for row in range(count):
+        first = row - row % _CLUSTER
+        partners = np.unique(random.integers(first, min(first + _CLUSTER, count), 2 * _PARTNERS))[:_PARTNERS]
+        weights = random.random(len(partners)).astype(np.float32)
+        vectors = {
+            columns.ALIGNED: made.items[row].tolist(),
+            columns.CONTENT: made.content[row].tolist(),
+            columns.CF: made.items[row, :_CF].tolist(),
+        }
+        payload = {
+            "title": f"Item number {row}",
+            "brand": f"brand {row // _CLUSTER % 400}",
+            "category": f"category {row // _CLUSTER % 40}",
+            "price": 50 + 20 * float(numbers[row, 0]),
+            "year": int(2015 + 5 * numbers[row, 1]),
+        }
+        sparse = SparseVector(partners.tolist(), weights.tolist())
+        yield IndexItem(row, f"item-{row}", vectors, payload, {columns.PARTNERS: sparse})
+
+
+def _users(made: Made) -> Iterator[UserRecord]:
+    for number, (vector, history) in enumerate(zip(made.users, made.histories, strict=True)):
+        had, times = np.unique(history, return_counts=True)
+        yield UserRecord(f"user-{number}", vector, history, SparseVector(had.tolist(), (0.1 * times).tolist()))
+
+
+def near(rows: Sequence[int], wanted: Sequence[int]) -> float:
+    """Share of the wanted ones that were found."""
+    return len(set(rows) & set(wanted)) / len(wanted)
+
+
+Search = Callable[[np.ndarray, list[int]], Sequence[int]]
+
+
+def measured(search: Search, made: Made, exact: Sequence[list[int]]) -> tuple[float, float, float]:
+    """Recall of the exact lists, and median and 99th percentile of a search in milliseconds."""
+    found, taken = [], []
+    asked = [(made.users[number], made.histories[number].tolist(), best) for number, best in enumerate(exact)]
+    for vector, hidden, _ in asked[:20]:
+        search(vector, hidden)
+    for vector, hidden, best in asked:
+        began = time.perf_counter()
+        rows = search(vector, hidden)
+        taken.append(1000 * (time.perf_counter() - began))
+        found.append(near(rows, best))
+    return statistics.fmean(found), float(np.median(taken)), float(np.quantile(taken, 0.99))
+
+
+def scan(made: Made) -> Search:
+    """An exact scan in NumPy, seen items hidden."""
+
+    def search(vector: np.ndarray, hidden: list[int]) -> list[int]:
+        scores = made.items @ vector
+        scores[hidden] = -np.inf
+        best = np.argpartition(-scores, CANDIDATES)[:CANDIDATES]
+        return best[np.argsort(-scores[best])].tolist()
+
+    return search
+
+
+def faiss_search(made: Made) -> tuple[Search, float]:
+    """HNSW of faiss with the same settings, and how long it took to build on all cores."""
+    import faiss
+
+    began = time.perf_counter()
+    index = faiss.IndexHNSWFlat(made.items.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = 128
+    index.add(made.items)
+    seconds = time.perf_counter() - began
+    faiss.omp_set_num_threads(1)
+
+    def search(vector: np.ndarray, hidden: list[int]) -> list[int]:
+        unseen = faiss.IDSelectorNot(faiss.IDSelectorBatch(hidden))
+        parameters = faiss.SearchParametersHNSW(sel=unseen, efSearch=256)
+        return index.search(vector[None], CANDIDATES, params=parameters)[1][0].tolist()
+
+    return search, seconds
+
+
+def client_search(made: Made) -> tuple[Search, float]:
+    """The in-process mode of qdrant-client, which scans in NumPy."""
+    from qdrant_client import QdrantClient, models
+
+    began = time.perf_counter()
+    client = QdrantClient(":memory:")
+    size = models.VectorParams(size=made.items.shape[1], distance=models.Distance.DOT)
+    client.create_collection("items", vectors_config=size)
+    client.upload_collection("items", vectors=made.items, ids=range(len(made.items)))
+    seconds = time.perf_counter() - began
+
+    def search(vector: np.ndarray, hidden: list[int]) -> list[int]:
+        seen = models.Filter(must_not=[models.HasIdCondition(has_id=hidden)])
+        found = client.query_points("items", query=vector.tolist(), limit=CANDIDATES, query_filter=seen)
+        return [int(point.id) for point in found.points]
+
+    return search, seconds
+
+
+def memory() -> float:
+    """Resident memory of this process in MB."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def size(folder: Path) -> float:
+    """Of all files in a folder, in MB."""
+    return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file()) / 2**20
+
+
+def engines(made: Made, workspace: Workspace, samples: int, most_in_client: int) -> list[list[str]]:
+    """200 candidates by the dense vector alone, seen items hidden, every way; seconds are those of building."""
+    exact = [list(scan(made)(made.users[n], made.histories[n].tolist())) for n in range(samples)]
+    lines: list[list[str]] = []
+
+    def told(name: str, search: Search, built: float | None) -> None:
+        recall, middle, worst = measured(search, made, exact)
+        seconds = "" if built is None else f"{built:.0f}"
+        lines.append([name, f"{recall:.4f}", f"{middle:.2f}", f"{worst:.2f}", seconds])
+        print(*lines[-1], sep="  ", flush=True)
+
+    with Recommender.open(workspace.root) as recommender:
+        index = recommender.generation.index
+        told(
+            "molar's index (embedded Qdrant)",
+            lambda vector, hidden: [
+                r for r, _ in index.top(columns.ALIGNED, vector.tolist(), CANDIDATES, exclude=hidden)
+            ],
+            None,
+        )
+    told("exact scan (NumPy)", scan(made), None)
+    try:
+        told("faiss HNSW", *faiss_search(made))
+    except ImportError:
+        print("faiss is not installed: pip install faiss-cpu")
+    if len(made.items) <= most_in_client:
+        told("qdrant-client, in process", *client_search(made))
+    for kind in ("none", "scalar", "binary"):
+        with tempfile.TemporaryDirectory(dir=workspace.root) as folder:
+            began = time.perf_counter()
+            with WhatIf(Path(folder), made.items, Variation(quantisation=kind)) as bare:
+                built = time.perf_counter() - began
+                told(
+                    f"bare graph, quantisation {kind}, {size(Path(folder)):,.0f} MB",
+                    lambda vector, hidden, bare=bare: bare.search(vector.tolist(), CANDIDATES, hidden),
+                    built,
+                )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--users", type=int, default=1000)
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--folder", type=Path, default=Path(".work/bench/scale"))
+    parser.add_argument("--client", type=int, default=100_000, help="most items that qdrant-client is tried with")
+    parser.add_argument("--queries-only", action="store_true", help="leave out the other engines")
+    arguments = parser.parse_args()
+    data = made(arguments.items, arguments.dim, arguments.users)
+    folder = arguments.folder / f"{arguments.items}-{arguments.dim}"
+    workspace, seconds = generation(folder, data)
+    title = f"{arguments.items:,} items of {arguments.dim} dimensions, {os.cpu_count()} cores; "
+    title += f"published in {seconds:.0f} s, {size(folder):,.0f} MB on disk"
+    samples = min(arguments.samples, arguments.users)
+    answers = Table(title=title, title_justify="left", box=None)
+    for column in ("molar", "p50 ms", "p99 ms"):
+        answers.add_column(column, justify="left" if column == "molar" else "right")
+    before = memory()
+    for name, (middle, worst) in query.in_process(folder, samples).items():
+        answers.add_row(name, f"{middle:.2f}", f"{worst:.2f}")
+    answers.add_row("candidates that are among the best sums", f"{query.candidate_recall(folder, 100):.4f}", "")
+    answers.add_row("memory that queries took, MB", f"{memory() - before:,.0f}", "")
+    whole = query.processes(folder, "user-0", 7)
+    for name, (taken, used) in whole.items():
+        answers.add_row(f"{name}, process, {used:.0f} MB", f"{1000 * taken:.0f}", "")
+    Console(highlight=False, width=110).print(answers)
+    if not arguments.queries_only:
+        table = Table(title=f"200 candidates by the dense vector, {title}", title_justify="left", box=None)
+        for column in ("engine", "recall", "p50 ms", "p99 ms", "built in s"):
+            table.add_column(column, justify="left" if column == "engine" else "right")
+        for line in engines(data, workspace, samples, arguments.client):
+            table.add_row(*line)
+        Console(highlight=False, width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()
