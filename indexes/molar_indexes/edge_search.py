@@ -1,6 +1,7 @@
 """Searching a shard of the embedded Qdrant engine; :mod:`molar_indexes.edge` says what needs care."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ class EdgeIndex:
             limit = min(2 * limit, self._count + 1)
             points = self._nearest(name, asked, limit, condition, where is not None)
         best = [(point.id, point.score) for point in points]
-        best.sort(key=lambda pair: (-pair[1], pair[0]))
+        if any(one[1] <= other[1] for one, other in pairwise(best)):  # equal scores come in any order
+            best.sort(key=lambda pair: (-pair[1], pair[0]))
         return best[:k]
 
     def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[StoredItem]:
@@ -163,9 +165,11 @@ class EdgeIndex:
 
 def _stored(spec: IndexSpec, record: Any) -> StoredItem:
     item_id, payload = from_payload(record.payload)
+    if not record.vector:
+        return StoredItem(record.id, item_id, payload)
     dense: dict[str, Vector] = {}
     sparse: dict[str, SparseVector] = {}
-    for name, vector in (record.vector or {}).items():
+    for name, vector in record.vector.items():
         if isinstance(vector, EdgeSparse):
             sparse[name] = SparseVector(vector.indices, vector.values)
         else:

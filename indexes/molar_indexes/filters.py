@@ -44,10 +44,11 @@ def to_payload(item_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def from_payload(stored: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The item's id and its payload, as they were given."""
-    fields = {k: v for k, v in stored.items() if k != ITEM_ID and not k.startswith(_SHADOW)}
-    if any("%" in key for key in fields):
-        fields = {_field(k): v for k, v in fields.items()}
-    return stored[ITEM_ID], fields
+    fields = dict(stored)
+    item_id = fields.pop(ITEM_ID)
+    if "%" in "".join(fields):  # of a shadow, or of a name that had to be escaped
+        fields = {_field(k): v for k, v in fields.items() if not k.startswith(_SHADOW)}
+    return item_id, fields
 
 
 def path(field: str, kind: str = "keyword") -> str:

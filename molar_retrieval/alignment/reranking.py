@@ -163,8 +163,10 @@ def lists_of(model: AlignedModel, cases: Cases) -> Lists:
         table = model.lifted(model.scores_of(users, log), allowed)
         for user, found in enumerate(model.candidates(table, allowed, users, log)):
             case, size = block.start + user, len(found)
+            if not size:
+                continue
             scores[case, :size] = table[user, found.rows]
-            given[case, :size] = features(model.table, found.rows, found.parts, found.newcomer, log.history(user))
+            given[case, :size] = features(model.table, [found], [log.history(user)])
             place = np.flatnonzero(found.rows == cases.targets[case])
             target[case] = place[0] if len(place) else -1
         beyond[block] = rank_block(table, ~allowed, cases.targets[block])

@@ -56,7 +56,7 @@ class Candidates:
         scores: Array = self.parts.sum(axis=1) + self.lift + self.moved
         return scores
 
-    def take(self, places: Array) -> "Candidates":
+    def take(self, places: Array | slice) -> "Candidates":
         """Some of them, in the order of ``places``."""
         return Candidates(*(getattr(self, field.name)[places] for field in fields(self)))
 
@@ -96,12 +96,9 @@ def find(
     few = wanted if len(known) >= size else max(size, wanted)
     found = index.top(columns.NEWCOMERS, vector, few, exclude=hidden, where=where)
     newcomers = scored(table, vector, NOTHING, [row for row, _ in found])  # they have no partners
-    placed = merge(known.scores.tolist(), newcomers.scores.tolist(), slots)[:size]
-    behind = len(known)
-    merged = joined(known, newcomers).take(np.array([p.place + behind * p.newcomer for p in placed], np.int64))
-    return replace(
-        merged, lift=np.array([p.lift for p in placed]), newcomer=np.array([p.newcomer for p in placed], bool)
-    )
+    merged = merge(known.scores, newcomers.scores, slots)
+    chosen = joined(known, newcomers).take((merged.place + len(known) * merged.newcomer)[:size])
+    return replace(chosen, lift=merged.lift[:size], newcomer=merged.newcomer[:size])
 
 
 def joined(*found: Candidates) -> Candidates:

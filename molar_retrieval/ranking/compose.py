@@ -6,7 +6,7 @@ far the list's mix of attribute values departs from that of the user's history (
 doi:10.1145/3240323.3240372). Without any of these the list is the candidates in their order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,12 +27,13 @@ class Cap:
 
     Attributes:
         name: As an answer tells it.
-        values: The values of each candidate; of none it may have any number.
+        values: Gives the values of a candidate; of none it may have any number. It is asked only about candidates that
+            would be chosen, as to know the values may take time.
         most: How many items of the list may share a value.
     """
 
     name: str
-    values: Sequence[Sequence[str]]
+    values: Callable[[int], Sequence[str]]
     most: int
 
 
@@ -145,7 +146,6 @@ class _State:
         self.likeness = np.zeros(len(relevance))
         self.counts: list[dict[str, int]] = [{} for _ in plan.caps]
         self.full = [np.zeros(len(relevance), bool) for _ in plan.caps]
-        self.having = [_having(cap) for cap in plan.caps]
         for place, candidate in plan.pins.items():
             if place < k:
                 self._count(candidate)
@@ -160,22 +160,44 @@ class _State:
             name = self.plan.pin_names.get(place)
             return Choice(pinned, (name,) if name else ())
         open_ = self.free & ~self.reserved
-        allowed = open_.copy()
-        for full in self.full:
-            allowed &= ~full
-        forced = self._forced(place, allowed)
-        if forced is not None:
-            allowed &= forced[1]
-        if not allowed.any():
-            return None
         value, weights = self._values()
-        best = int(np.flatnonzero(allowed)[np.argmax(value[allowed])])
+        found = self._best(place, open_, value)
+        if found is None:
+            return None
+        best, allowed, forced = found
         passed = np.flatnonzero(open_[:best])
         causes = [cap.name for cap, full in zip(self.plan.caps, self.full, strict=True) if full[passed].any()]
         causes += forced[0] if forced is not None and (~forced[1][passed]).any() else ()
-        if (allowed[passed]).any():
+        if self._open(allowed)[passed].any():
             causes += weights
         return Choice(best, tuple(causes))
+
+    def _open(self, candidates: Mask) -> Mask:
+        """Those that no cap keeps out."""
+        return candidates & ~np.logical_or.reduce(self.full) if self.full else candidates
+
+    def _best(
+        self, place: int, open_: Mask, value: Floats
+    ) -> tuple[int, Mask, tuple[tuple[str, ...], Mask] | None] | None:
+        """The most valuable candidate that may stand there, who else may, and what forces whom."""
+        while True:
+            allowed = self._open(open_)
+            forced = self._forced(place, allowed)
+            if forced is not None:
+                allowed = allowed & forced[1]
+            candidates = np.flatnonzero(allowed)
+            if not len(candidates):
+                return None
+            for best in candidates[np.argsort(-value[candidates], kind="stable")].tolist():
+                if not self._held_back(best):
+                    return best, allowed, forced
+            # Nobody of them may: what forces them is out of reach.
+
+    def _held_back(self, candidate: int) -> bool:
+        """Whether a cap keeps the candidate out, from now on."""
+        for cap, counts, full in zip(self.plan.caps, self.counts, self.full, strict=True):
+            full[candidate] = any(counts.get(value, 0) >= cap.most for value in cap.values(candidate))
+        return any(full[candidate] for full in self.full)
 
     def take(self, candidate: int) -> None:
         """Count a candidate as chosen."""
@@ -191,12 +213,9 @@ class _State:
             self.shares = self.shares + self.plan.mix.members[candidate]
 
     def _count(self, candidate: int) -> None:
-        for number, cap in enumerate(self.plan.caps):
-            counts = self.counts[number]
-            for value in cap.values[candidate]:
+        for cap, counts in zip(self.plan.caps, self.counts, strict=True):
+            for value in cap.values(candidate):
                 counts[value] = counts.get(value, 0) + 1
-                if counts[value] == cap.most:
-                    self.full[number][self.having[number][value]] = True
 
     def _forced(self, place: int, allowed: Mask) -> tuple[tuple[str, ...], Mask] | None:
         """The quotas that need all places that are left, and who fulfils one of them."""
@@ -230,12 +249,3 @@ class _State:
         ratio = np.log(np.maximum(mix.target, 1e-12) / np.maximum(smooth, 1e-12))
         result: Floats = (mix.target * ratio).sum(axis=1)
         return result
-
-
-def _having(cap: Cap) -> dict[str, list[int]]:
-    """The candidates with each value."""
-    found: dict[str, list[int]] = {}
-    for candidate, values in enumerate(cap.values):
-        for value in values:
-            found.setdefault(value, []).append(candidate)
-    return found

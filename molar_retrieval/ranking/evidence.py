@@ -125,7 +125,7 @@ def _together(table: ItemTable, sparse: SparseVector, rows: Array) -> list[list[
     assert products.support is not None
     told = products.support >= ANONYMITY
     items, places, amounts = products.dimensions[told] % len(table), products.places[told], products.values[told]
-    return [_largest(items[places == n], amounts[places == n]) for n in range(len(rows))]
+    return _largest(places, items, amounts, len(rows))
 
 
 def _alike(
@@ -141,18 +141,19 @@ def _alike(
     own = np.asarray(table.dense[rows, span[0] : span[1]], np.float64) @ np.asarray(vector[span[0] : span[1]])
     total = likeness.sum(axis=1, keepdims=True)
     shares = np.divide(likeness, total, out=np.zeros_like(likeness), where=total > 0) * np.maximum(own, 0)[:, None]
-    return [_largest(recent, amounts) for amounts in shares]
+    places = np.repeat(np.arange(len(rows)), len(recent))
+    return _largest(places, np.tile(recent, len(rows)), shares.ravel(), len(rows))
 
 
 def _sources(table: ItemTable, origins: Origins, vector: Sequence[float], rows: Array) -> list[dict[str, float]]:
     """The score of the content parts by source."""
     found = np.zeros((len(rows), len(origins.blocks)))
-    features = np.asarray(table.content[rows], np.float64)
+    features = np.asarray(table.content[rows], np.float32)
     for part, matrix in origins.maps.items():
         if part not in table.parts:
             continue
         start, stop = table.parts[part]
-        user, own = np.asarray(vector[start:stop], np.float64), np.asarray(table.dense[rows, start:stop], np.float64)
+        user, own = np.asarray(vector[start:stop], np.float32), table.dense[rows, start:stop]
         made = features @ matrix
         size = (made * made).sum(axis=1)
         scale = np.divide((own * made).sum(axis=1), size, out=np.zeros(len(rows)), where=size > 0)
@@ -162,9 +163,15 @@ def _sources(table: ItemTable, origins: Origins, vector: Sequence[float], rows: 
     return [dict(zip(origins.blocks, amounts.tolist(), strict=True)) for amounts in found]
 
 
-def _largest(items: Array, amounts: Array) -> list[tuple[int, float]]:
-    """The items whose amounts add up to most, none that adds nothing."""
-    rows, inverse = np.unique(items, return_inverse=True)
-    sums = np.bincount(inverse, amounts, minlength=len(rows))
-    best = np.argsort(-sums, kind="stable")[:_MOST]
-    return [(int(rows[n]), float(sums[n])) for n in best if sums[n] > 0]
+def _largest(places: Array, items: Array, amounts: Array, count: int) -> list[list[tuple[int, float]]]:
+    """For each of so many places the items whose amounts there add up to most, none that adds nothing."""
+    width = int(items.max(initial=0)) + 1
+    pairs, inverse = np.unique(places.astype(np.int64) * width + items, return_inverse=True)
+    sums = np.bincount(inverse, amounts, minlength=len(pairs))
+    order = np.lexsort((pairs, -sums, pairs // width))
+    found: list[list[tuple[int, float]]] = [[] for _ in range(count)]
+    starts = np.searchsorted(pairs[order] // width, np.arange(count)).tolist()
+    for own, start, stop in zip(found, starts, [*starts[1:], len(order)], strict=True):
+        best = order[start : min(stop, start + _MOST)]
+        own += [(pair % width, amount) for pair, amount in zip(pairs[best].tolist(), sums[best].tolist(), strict=True)]
+    return [[(item, amount) for item, amount in own if amount > 0] for own in found]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.table import ItemTable
 
 Array = npt.NDArray[Any]
@@ -37,43 +38,60 @@ def names(table: ItemTable, numbers: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def features(table: ItemTable, rows: Array, parts: Array, newcomer: Array, history: Rows) -> npt.NDArray[np.float32]:
-    """Features of C ranked candidates.
+def features(table: ItemTable, lists: Sequence[Candidates], histories: Sequence[Rows]) -> npt.NDArray[np.float32]:
+    """Features of the candidates of some lists, one list after the other.
 
     Args:
         table: Of all items.
-        rows: Candidates, best first, shape (C,).
-        parts: Addends of their scores, shape (C, P).
-        newcomer: Whether a candidate had no training interactions, shape (C,).
-        history: Item rows, oldest first.
+        lists: Candidates, best first; none is empty.
+        histories: Item rows of each list's user, oldest first.
 
     Returns:
-        Shape (C, F).
+        Shape (sum of the lists' lengths, F).
     """
-    had = np.asarray(history, np.int64)
-    recent = had[-_RECENT:]
-    columns: list[Array] = [_place(np.arange(len(rows)))]
+    sizes = np.array([len(found) for found in lists])
+    starts = np.cumsum(sizes) - sizes
+    owner = np.repeat(np.arange(len(lists)), sizes)
+    place = np.arange(len(owner)) - starts[owner]
+    rows, parts, newcomer = (
+        np.concatenate([getattr(found, name) for found in lists]) for name in ("rows", "parts", "newcomer")
+    )
+    had = [np.asarray(history, np.int64) for history in histories]
+    recent = [history[-_RECENT:] for history in had]
+    given = np.zeros((len(names(table, [""] * table.numbers.shape[1])), len(owner)), np.float32)
+    columns = iter(given)
+    next(columns)[:] = np.log1p(place)
     for number in range(parts.shape[1]):
         own = parts[:, number]
-        order = np.empty(len(rows), np.int64)
-        order[np.argsort(-own, kind="stable")] = np.arange(len(rows))
-        columns += [own - own.mean(), _place(order)]
-    for (_, candidates), (_, others) in zip(_spaces(table, rows), _spaces(table, recent), strict=True):
-        likeness = candidates @ others.T if len(recent) else np.zeros((len(rows), 1), np.float32)
-        columns += [likeness[:, -1], likeness.max(axis=1), likeness.mean(axis=1)]
+        next(columns)[:] = own - (np.add.reduceat(own, starts) / sizes)[owner]
+        by_part = np.empty(len(own), np.int64)
+        by_part[np.lexsort((-own, owner))] = place
+        next(columns)[:] = np.log1p(by_part)
+    latest = np.concatenate(recent)
+    for (_, candidates), (_, others) in zip(_spaces(table, rows), _spaces(table, latest), strict=True):
+        last, nearest, mean = next(columns), next(columns), next(columns)
+        end = 0
+        for start, size, items in zip(starts.tolist(), sizes.tolist(), recent, strict=True):
+            begin, end = end, end + len(items)
+            if not len(items):
+                continue
+            of, likeness = slice(start, start + size), candidates[start : start + size] @ others[begin:end].T
+            last[of], nearest[of], mean[of] = likeness[:, -1], likeness.max(axis=1), likeness.mean(axis=1)
+    usual = [np.stack([_mean(table.numbers, past) for past in pasts]) for pasts in (had, recent)]
     for number in range(table.numbers.shape[1]):
         values = table.numbers[rows, number]
-        columns.append(values)
-        for past in (had, recent):
-            usual = table.numbers[past, number].mean() if len(past) else 0.0
-            columns.append(np.abs(values - usual))
-    columns += [newcomer, np.full(len(rows), np.log1p(len(had)))]
-    return np.stack(columns, axis=1).astype(np.float32)
+        next(columns)[:] = values
+        for means in usual:
+            next(columns)[:] = np.abs(values - means[owner, number])
+    next(columns)[:] = newcomer
+    next(columns)[:] = np.log1p([len(history) for history in had])[owner]
+    return given.T
 
 
-def _place(order: Array) -> Array:
-    result: Array = np.log1p(order)
-    return result
+def _mean(numbers: Array, rows: Array) -> Array:
+    """Of some items; 0 where there are none."""
+    mean: Array = numbers[rows].mean(axis=0) if len(rows) else np.zeros(numbers.shape[1], np.float32)
+    return mean
 
 
 def _spaces(table: ItemTable, rows: Array) -> list[tuple[str, Array]]:
@@ -86,6 +104,6 @@ def _spaces(table: ItemTable, rows: Array) -> list[tuple[str, Array]]:
 
 
 def _unit(vectors: Array) -> Array:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Array = vectors / np.where(length > 0, length, 1)
+    length = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    unit: Array = vectors / np.where(length > 0, length, 1)[:, None]
     return unit

@@ -4,30 +4,33 @@ An item without interactions is scored by its content alone, which ranks it amon
 newcomers are therefore lifted by one number that gives them a fixed share of the first ten places.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
 TOP = 10
 """Length of the top of a list that known items and newcomers share; both are to be searched at least so far."""
 
 
-class Placed(NamedTuple):
-    """One place of the merged list.
+class Merged(NamedTuple):
+    """The merged list, best first.
 
     Attributes:
-        newcomer: From which of the two lists it comes.
+        newcomer: From which of the two lists each place comes.
         place: Where it stood in that list, from 0.
         score: In the merged list.
         lift: What of it was added; 0 for a known item.
     """
 
-    newcomer: bool
-    place: int
-    score: float
-    lift: float
+    newcomer: npt.NDArray[np.bool_]
+    place: npt.NDArray[np.int64]
+    score: Array
+    lift: Array
 
 
-def merge(known: Sequence[float], newcomers: Sequence[float], slots: int) -> list[Placed]:
+def merge(known: Array, newcomers: Array, slots: int) -> Merged:
     """Merge two ranked lists so that newcomers get ``slots`` of the first ten places.
 
     The ``slots``-th best newcomer comes level with the ``10 - slots``-th best known item, and stands behind it; with no
@@ -40,13 +43,14 @@ def merge(known: Sequence[float], newcomers: Sequence[float], slots: int) -> lis
         newcomers: Scores of newcomers, likewise.
         slots: 0 to 10.
     """
-    ranked = [Placed(False, place, score, 0.0) for place, score in enumerate(known)]
-    if not newcomers:
-        return ranked
-    anchor = newcomers[min(max(1, slots), len(newcomers)) - 1]
-    level = known[min(max(1, TOP - slots), len(known)) - 1] if known else anchor
-    for place, score in enumerate(newcomers):
-        # From the level on, as `score + (level - anchor)` may round to a bit above it.
-        lifted = level + (score - anchor)
-        ranked.append(Placed(True, place, lifted, lifted - score))
-    return sorted(ranked, key=lambda item: (-item.score, item.newcomer))
+    known, newcomers = np.asarray(known, np.float64), np.asarray(newcomers, np.float64)
+    anchor = newcomers[min(max(1, slots), len(newcomers)) - 1] if len(newcomers) else 0.0
+    level = known[min(max(1, TOP - slots), len(known)) - 1] if len(known) else anchor
+    # From the level on, as `score + (level - anchor)` may round to a bit above it.
+    lifted = level + (newcomers - anchor)
+    score = np.concatenate([known, lifted])
+    newcomer = np.arange(len(score)) >= len(known)
+    place = np.concatenate([np.arange(len(known)), np.arange(len(newcomers))])
+    lift = np.concatenate([np.zeros(len(known)), lifted - newcomers])
+    order = np.lexsort((place, newcomer, -score))
+    return Merged(newcomer[order], place[order], score[order], lift[order])

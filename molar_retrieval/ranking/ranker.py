@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,10 @@ _RECENT = 200
 _DAY = 86_400
 _REMEMBERED = 16_384
 """Items whose attributes are kept in memory at most."""
+_AHEAD = 16
+"""Items whose attributes are fetched together where they are looked at one by one."""
+_BY_CONTENT = ("boost", "bury", "fresh", "at_least")
+"""Rules that look at the attributes of all candidates."""
 RERANK = "re-rank"
 """The addend of a score that the second stage makes."""
 RULES = "rules"
@@ -72,6 +77,11 @@ class Wishes:
     calibration: float = 0.5
     rules: "Sequence[Active]" = ()
     rerank: bool = True
+
+    @property
+    def shape(self) -> bool:
+        """Whether the list is more than the best of what may come."""
+        return self.diversity > 0 or self.calibrate is not None or any(_shapes(active) for active in self.rules)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +135,8 @@ class Ranker:
 
     def rank(self, asker: Asker, k: int, wishes: Wishes = Wishes()) -> Listing:
         """The best ``k`` items that the wishes allow."""
-        shaping = wishes.diversity > 0 or wishes.calibrate is not None or any(_shapes(r) for r in wishes.rules)
-        if not shaping:
-            return self._plain(asker, k, wishes)
+        if not wishes.shape:
+            return self.listed([asker], [self.candidates(asker, k, wishes)], k, wishes.rerank)[0]
         size = max(CANDIDATES, _PER_PLACE * k)
         while True:
             listing, exhausted = self._shaped(asker, k, wishes, size)
@@ -135,14 +144,16 @@ class Ranker:
                 return listing
             size *= _GROWTH
 
-    def _plain(self, asker: Asker, k: int, wishes: Wishes) -> Listing:
-        second = wishes.rerank and self.reranker is not None
-        found = self._find(asker, k, max(k, CANDIDATES) if second else k, wishes.hidden, wishes.where)
-        if second:
-            found = self._moved(asker, found)
-        found = found.take(np.arange(min(k, len(found))))
-        places = np.arange(len(found))
-        return Listing([self._placed(found, n, places) for n in range(len(found))])
+    def candidates(self, asker: Asker, k: int, wishes: Wishes) -> Candidates:
+        """What a list that nothing shapes is chosen from."""
+        size = max(k, CANDIDATES) if wishes.rerank and self.reranker is not None else k
+        return self._find(asker, k, size, wishes.hidden, wishes.where)
+
+    def listed(self, askers: Sequence[Asker], found: Sequence[Candidates], k: int, rerank: bool) -> list[Listing]:
+        """The lists of several users from their :meth:`candidates`."""
+        found = self._moved(askers, found) if rerank else found
+        places = np.arange(k)
+        return [Listing([self._placed(one, n, places) for n in range(min(k, len(one)))]) for one in found]
 
     def stored(self, rows: Rows) -> list[StoredItem]:
         """What the index holds of some items, in their order; the last thousands are remembered."""
@@ -154,25 +165,30 @@ class Ranker:
         known |= {item.row: item for item in self.index.fetch(missing)} if missing else {}
         return [known[row] for row in wanted]
 
-    def _moved(self, asker: Asker, found: Candidates) -> Candidates:
-        """The candidates in the order of the second stage; those behind its first ones keep their places."""
-        if self.reranker is None or not len(found):
-            return found
-        first, scores = found.take(np.arange(min(CANDIDATES, len(found)))), found.scores
-        moved = self.reranker(features(self.table, first.rows, first.parts, first.newcomer, asker.history))
-        # The rest goes down by as much as the least of the first ones did.
-        down = max(0.0, float(scores[len(first) - 1] - (first.scores + moved).min()))
-        moved = np.concatenate([moved, np.full(len(found) - len(first), -down)])
-        order = np.lexsort((np.arange(len(found)), -(scores + moved)))
-        return replace(found, moved=moved).take(order)
+    def _moved(self, askers: Sequence[Asker], found: Sequence[Candidates]) -> list[Candidates]:
+        """The candidates of some users in the order of the second stage; those behind its first ones stay there."""
+        some = [number for number, one in enumerate(found) if len(one)]
+        if self.reranker is None or not some:
+            return list(found)
+        first = [found[number].take(slice(CANDIDATES)) for number in some]
+        sizes = [len(one) for one in first]
+        given = features(self.table, first, [askers[number].history for number in some])
+        changed = list(found)
+        for number, moved in zip(some, np.split(self.reranker(given, sizes), np.cumsum(sizes)[:-1]), strict=True):
+            one, scores = found[number], found[number].scores
+            # The rest goes down by as much as the least of the first ones did.
+            down = max(0.0, float(scores[len(moved) - 1] - (scores[: len(moved)] + moved).min()))
+            every = np.concatenate([moved, np.full(len(one) - len(moved), -down)])
+            changed[number] = replace(one, moved=every).take(np.argsort(-(scores + every), kind="stable"))
+        return changed
 
     def _shaped(self, asker: Asker, k: int, wishes: Wishes, size: int) -> tuple[Listing, bool]:
         """The list from some candidates, and whether there are no others."""
         found = self._find(asker, k, size, wishes.hidden, wishes.where)
         exhausted = len(found) < size
-        found = self._moved(asker, found) if wishes.rerank else found
+        found = self._moved([asker], [found])[0] if wishes.rerank else found
         found, pinned, notes = self._with_wanted(asker, k, wishes, found)
-        payloads = wishes.calibrate is not None or any(_shapes(rule) for rule in wishes.rules)
+        payloads = wishes.calibrate is not None or any(active.rule.action in _BY_CONTENT for active in wishes.rules)
         items = self.stored(found.rows) if payloads else []
         boosts = _boosts(wishes.rules, items, found.scores)
         by_score = np.argsort(np.lexsort((found.rows, -found.scores)))
@@ -180,7 +196,8 @@ class Ranker:
         found, boosts, by_score = found.take(order), boosts[order], by_score[order]
         items = [items[n] for n in order.tolist()] if payloads else []
         places = {int(row): n for n, row in enumerate(found.rows)}
-        plan = self._plan(asker, wishes, items, {at: (places[row], name) for at, (row, name) in pinned.items()})
+        pins = {at: (places[row], name) for at, (row, name) in pinned.items()}
+        plan = self._plan(asker, wishes, found.rows, items, pins)
         vectors = np.asarray(self.table.content[found.rows], np.float32) if wishes.diversity else None
         choices = compose(found.scores + boosts.sum(axis=1), k, plan, vectors)
         notes += _unmet(plan, choices)
@@ -232,13 +249,18 @@ class Ranker:
         return rows, notes
 
     def _plan(
-        self, asker: Asker, wishes: Wishes, items: Sequence[StoredItem], pinned: Mapping[int, tuple[int, str]]
+        self,
+        asker: Asker,
+        wishes: Wishes,
+        rows: Array,
+        items: Sequence[StoredItem],
+        pinned: Mapping[int, tuple[int, str]],
     ) -> Plan:
         caps, quotas = [], []
         for active in wishes.rules:
             rule = active.rule
             if rule.at_most is not None and rule.per is not None:
-                caps.append(Cap(rule.title, [_values(item, rule.per) for item in items], rule.at_most))
+                caps.append(Cap(rule.title, partial(self._values, rows, rule.per), rule.at_most))
             elif rule.at_least is not None and active.condition is not None:
                 fulfils = np.fromiter((_fulfils(item, active.condition) for item in items), bool, len(items))
                 quotas.append(Quota(rule.title, fulfils, rule.at_least))
@@ -252,6 +274,13 @@ class Ranker:
             pins={place: candidate for place, (candidate, _) in pinned.items()},
             pin_names={place: name for place, (_, name) in pinned.items()},
         )
+
+    def _values(self, rows: Array, name: str, number: int) -> list[str]:
+        """The values that one of the rows has of a field."""
+        row = int(rows[number])
+        if row not in self._stored:
+            self.stored(rows[number : number + _AHEAD])
+        return _values(self.stored([row])[0], name)
 
     def _mix(self, asker: Asker, name: str, items: Sequence[StoredItem]) -> Mix | None:
         """What the history is made of; None where it has no value of the field."""

@@ -46,20 +46,23 @@ class Reranker:
     skip: Array
     scale: Array
 
-    def __call__(self, features: Array) -> Array:
-        """What is added to the score of each candidate, best first; 0 is the mean of the first ten.
+    def __call__(self, features: Array, sizes: Sequence[int]) -> Array:
+        """What is added to the score of each candidate; 0 is the mean of the first ten of its list.
 
         Args:
-            features: Shape (C, F).
+            features: Of the candidates of some lists, best first, one list after the other, shape (C, F).
+            sizes: How long each list is; none is empty.
 
         Returns:
             Shape (C,).
         """
         given = standardised(features, self.mean, self.deviation)
-        inner = np.maximum(np.einsum("cf,efh->ech", given, self.hidden, optimize=True) + self.bias[:, None, :], 0)
-        logits = np.einsum("ech,eh->c", inner, self.out) + given @ self.skip.sum(axis=0)
-        moved: Array = logits / self.scale.sum()
-        moved -= moved[:_FIRST].mean()
+        side_by_side = self.hidden.swapaxes(0, 1).reshape(features.shape[1], -1)
+        inner = np.maximum(given @ side_by_side + self.bias.ravel(), 0)
+        moved: Array = (inner @ self.out.ravel() + given @ self.skip.sum(axis=0)) / self.scale.sum()
+        starts = np.cumsum(sizes) - sizes
+        middle = [moved[start : start + min(size, _FIRST)].mean() for start, size in zip(starts, sizes, strict=True)]
+        moved -= np.repeat(middle, sizes)
         return moved
 
     def to_tensors(self) -> dict[str, Array]:

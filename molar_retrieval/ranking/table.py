@@ -38,11 +38,10 @@ class Partners:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def read(self, array: Array, dimensions: Rows) -> Array:
-        """One of the arrays of entries at some dimensions, one after the other."""
-        begins, ends = self.starts[dimensions].tolist(), self.starts[dimensions + 1].tolist()
-        pieces = [array[begin:end] for begin, end in zip(begins, ends, strict=True)]
-        return np.concatenate(pieces) if pieces else array[:0]
+    def read(self, begins: Rows, ends: Rows) -> Array:
+        """The items of some ranges of entries, one after the other."""
+        pieces = [self.items[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+        return np.concatenate(pieces) if pieces else self.items[:0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +82,11 @@ class ItemTable:
             sparse: The sparse one beside it.
             rows: Of items, each once.
         """
-        products = self.dense[rows] * np.asarray(vector, np.float32)
-        columns = [products[:, start:stop].sum(axis=1, dtype=np.float64) for start, stop in self.parts.values()]
+        user, own = np.asarray(vector, np.float32), self.dense[rows]
+        columns = [own[:, start:stop] @ user[start:stop] for start, stop in self.parts.values()]
         if self.sparse_parts:
             columns += self._sparse_columns(sparse, rows)
-        return np.stack(columns, axis=1)
+        return np.stack(columns, axis=1, dtype=np.float64)
 
     def _sparse_columns(self, sparse: SparseVector, rows: Rows) -> list[Array]:
         if not len(sparse.indices) or not len(rows):
@@ -108,18 +107,19 @@ class ItemTable:
             rows: The items.
             support: Whether it is told as well.
         """
-        dimensions, readings = np.asarray(sparse.indices, np.int64), np.asarray(sparse.values, np.float64)
-        dimensions = dimensions[: np.searchsorted(dimensions, len(self.partners))]
         partners = self.partners
+        dimensions, readings = np.asarray(sparse.indices, np.int64), np.asarray(sparse.values, np.float64)
+        dimensions = dimensions[: np.searchsorted(dimensions, len(partners))]
+        begins, ends = partners.starts[dimensions], partners.starts[dimensions + 1]
         place = np.full(len(self), -1, np.int32)
         place[rows] = np.arange(len(rows), dtype=np.int32)
-        places = place[partners.read(partners.items, dimensions)]
+        places = place[partners.read(begins, ends)]
         wanted = np.flatnonzero(places >= 0)
-        counts = partners.starts[dimensions + 1] - partners.starts[dimensions]
+        counts = ends - begins
         owner = np.repeat(np.arange(len(dimensions)), counts)[wanted]
-        values = readings[owner] * partners.read(partners.values, dimensions)[wanted]
-        told = partners.read(partners.support, dimensions)[wanted] if support else None
-        return Products(dimensions[owner], places[wanted], values, told)
+        entries = wanted + (begins - np.cumsum(counts) + counts)[owner]
+        values = readings[owner] * partners.values[entries]
+        return Products(dimensions[owner], places[wanted], values, partners.support[entries] if support else None)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array], parts: Spans, sparse_parts: Spans) -> Self:

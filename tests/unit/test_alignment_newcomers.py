@@ -144,7 +144,8 @@ def by_merging(scores, newcomer, allowed, slots):
     ranks = []
     for row, may in zip(scores.astype(np.float64), allowed, strict=True):
         kinds = [sorted((row[n] for n in np.flatnonzero(may & kind)), reverse=True) for kind in (~newcomer, newcomer)]
-        merged = [(p.newcomer, kinds[p.newcomer][p.place]) for p in merge(*kinds, slots)]
+        places = merge(*kinds, slots)
+        merged = [(new, kinds[new][n]) for new, n in zip(places.newcomer.tolist(), places.place.tolist(), strict=True)]
         last = {key: place + 1 for place, key in enumerate(merged)}
         ranks.append([last[(bool(newcomer[n]), row[n])] if may[n] else None for n in range(len(row))])
     return ranks

@@ -35,7 +35,7 @@ def test_a_signal_is_learned_and_borne_out_by_users_not_seen() -> None:
     reranker, judged, gain = fitted(lists)
     assert ndcg(judged) > 1.2 * ndcg(lists.ranks(lists.scores))
     assert gain.mean() > 10 * gain.std() / np.sqrt(len(gain))
-    moved = np.stack([reranker(one) for one in lists.features])
+    moved = reranker(lists.features.reshape(-1, WIDTH), [C] * len(lists.scores)).reshape(-1, C)
     assert np.corrcoef(moved.ravel(), lists.features[:, :, 2].ravel())[0, 1] > 0.9
     assert ndcg(lists.ranks(lists.scores + moved)) > 1.2 * ndcg(lists.ranks(lists.scores))
 
@@ -85,8 +85,15 @@ def test_arrays_and_facts_are_the_whole_of_it() -> None:
     reranker = fitted(made(1.0, 300))[0]
     again = Reranker.of(reranker.described(), reranker.to_tensors())
     given = made(1.0, 300).features[7]
-    assert np.array_equal(reranker(given), again(given))
-    assert reranker(given)[:10].mean() == pytest.approx(0, abs=1e-6)
+    assert np.array_equal(reranker(given, [C]), again(given, [C]))
+    assert reranker(given, [C])[:10].mean() == pytest.approx(0, abs=1e-6)
+
+
+def test_several_lists_at_once_are_each_of_them() -> None:
+    reranker, lists = fitted(made(1.0, 300))[0], made(1.0, 300).features[:3]
+    given = [lists[0], lists[1][:4], lists[2]]
+    together = reranker(np.concatenate(given), [C, 4, C])
+    assert together == pytest.approx(np.concatenate([reranker(one, [len(one)]) for one in given]), abs=1e-6)
 
 
 def cases() -> Cases:
@@ -131,7 +138,7 @@ def test_reranking_moves_the_candidates_only(monkeypatch: pytest.MonkeyPatch) ->
     after = model.reranked(before.copy(), allowed, users, log)
     for user, candidates in enumerate(found):
         rows = candidates.rows
-        moved = second(features(model.table, rows, candidates.parts, candidates.newcomer, log.history(user)))
+        moved = second(features(model.table, [candidates], [log.history(user)]), [len(rows)])
         assert candidates.parts.sum(axis=1) + candidates.lift == pytest.approx(before[user, rows], abs=1e-5)
         assert after[user, rows] == pytest.approx(before[user, rows] + moved, abs=1e-4)
         others = np.setdiff1d(np.flatnonzero(allowed[user]), rows)

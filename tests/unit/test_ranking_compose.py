@@ -20,11 +20,11 @@ def numbers(choices: list[Choice]) -> list[int]:
 def test_without_constraints_the_order_stays() -> None:
     assert compose(falling(5), 3, Plan()) == [Choice(0), Choice(1), Choice(2)]
     assert compose(falling(2), 9, Plan()) == [Choice(0), Choice(1)]
-    assert compose(falling(0), 9, Plan(caps=[Cap("c", [], 1)])) == []
+    assert compose(falling(0), 9, Plan(caps=[Cap("c", [].__getitem__, 1)])) == []
 
 
 def test_a_cap_holds_back_and_says_for_whom() -> None:
-    cap = Cap("max 2 per brand", [["a"], ["a"], ["a"], ["b"], ["a", "b"], [], []], 2)
+    cap = Cap("max 2 per brand", [["a"], ["a"], ["a"], ["b"], ["a", "b"], [], []].__getitem__, 2)
     found = compose(falling(7), 5, Plan(caps=[cap]))
     assert numbers(found) == [0, 1, 3, 5, 6]
     assert [choice.causes for choice in found[:2]] == [(), ()]
@@ -48,7 +48,7 @@ def test_two_quotas_share_the_places_that_are_left() -> None:
 
 
 def test_pins_stand_where_they_were_put_and_count_for_the_rest() -> None:
-    cap = Cap("cap", [["a"]] * 3 + [["b"]] * 4, 2)
+    cap = Cap("cap", ([["a"]] * 3 + [["b"]] * 4).__getitem__, 2)
     found = compose(falling(7), 3, Plan(caps=[cap], pins={1: 2}, pin_names={1: "pin"}))
     assert numbers(found) == [0, 2, 3]  # the pin ignores the cap, the others do not
     assert found[1].causes == ("pin",)
@@ -94,7 +94,7 @@ def test_what_holds_of_any_list(
     items: list[tuple[str, bool]], k: int, most: int, least: int, weight: float, data: st.DataObject
 ) -> None:
     count = len(items)
-    cap = Cap("cap", [[value] for value, _ in items], most)
+    cap = Cap("cap", [[value] for value, _ in items].__getitem__, most)
     fulfils = np.array([flag for _, flag in items])
     places = data.draw(st.lists(st.integers(0, k - 1), unique=True, max_size=min(2, count)))
     pins = dict(zip(places, data.draw(st.permutations(range(count))), strict=False))

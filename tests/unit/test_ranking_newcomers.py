@@ -1,6 +1,7 @@
 """Known items and newcomers in one list: against the rule in exact fractions, and against the rule for all at once."""
 
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -8,8 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molar_retrieval.alignment.newcomers import lifted
-from molar_retrieval.ranking.newcomers import TOP, merge
+from molar_retrieval.ranking import newcomers as subject
+from molar_retrieval.ranking.newcomers import TOP
 from molar_retrieval.rng import generator
+
+
+class Placed(NamedTuple):
+    newcomer: bool
+    place: int
+    score: float
+    lift: float
+
+
+def merge(known: list[float], newcomers: list[float], slots: int) -> list[Placed]:
+    """Place by place."""
+    merged = subject.merge(np.array(known), np.array(newcomers), slots)
+    return [Placed(*one) for one in zip(*(column.tolist() for column in merged), strict=True)]
+
 
 scores = st.lists(st.floats(-50, 50, width=32), max_size=25).map(lambda values: sorted(values, reverse=True))
 
