@@ -29,7 +29,7 @@ from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.ranker import Asker, Wishes
+from molar_retrieval.ranking.wishes import Asker, Wishes
 
 QUERIES = 1000
 _VARIATIONS = {

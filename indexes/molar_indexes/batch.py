@@ -15,8 +15,9 @@ from scipy.sparse import csr_matrix
 from molar_retrieval import columns
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import Index, IndexSpec, SparseVector, StoredItem, Vector
-from molar_retrieval.ranking.ranker import Asker, Listing, Ranker, Wishes
+from molar_retrieval.ranking.ranker import Ranker
 from molar_retrieval.ranking.table import ItemTable
+from molar_retrieval.ranking.wishes import Asker, Listing, Wishes
 
 Scores = npt.NDArray[np.float32]
 _MOST_SCANNED = 1 << 24

@@ -8,8 +8,9 @@ from molar_indexes.table import Opened
 from molar_retrieval import columns
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.evidence import gather
-from molar_retrieval.ranking.ranker import Asker, Placed, Ranker
+from molar_retrieval.ranking.ranker import Ranker
 from molar_retrieval.ranking.sentences import Speaker, traits
+from molar_retrieval.ranking.wishes import Asker, Placed
 
 _COMPARED = 2
 """So many items of the history are named, and their attributes compared."""

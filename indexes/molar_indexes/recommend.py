@@ -25,7 +25,7 @@ from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.filter_language import parse
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.ranker import RERANK, RULES, Listing
+from molar_retrieval.ranking.wishes import RERANK, RULES, Listing
 
 _SHARD = 500
 _NEWCOMER = "newcomer"

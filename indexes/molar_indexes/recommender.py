@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from molar_indexes.users import UserRecord
     from molar_retrieval.alignment.model import AlignedModel
     from molar_retrieval.ids import IdMap
-    from molar_retrieval.ranking.ranker import Asker, Listing, Placed, Ranker, Wishes
+    from molar_retrieval.ranking.ranker import Ranker
     from molar_retrieval.ranking.rules import Rules
     from molar_retrieval.ranking.sentences import Speaker
+    from molar_retrieval.ranking.wishes import Asker, Listing, Placed, Wishes
 
 RULES_FILE = "rules.toml"
 Fallback = Literal["none", "popular"]
@@ -104,7 +105,7 @@ class Recommender:
             if fallback == "popular":
                 return self._popular(user_id, k, self._ruled(asked, options, {}), began)
             raise self._no_history(user_id)
-        from molar_retrieval.ranking.ranker import Asker
+        from molar_retrieval.ranking.wishes import Asker
 
         found = time.perf_counter()
         asked = self._ruled(asked, options, user.attributes)
@@ -192,7 +193,7 @@ class Recommender:
             DataError: If the file is no photo.
             StaleArtefactError: If the encoder that made the items' vectors is not to be had.
         """
-        from molar_retrieval.ranking.ranker import Asker
+        from molar_retrieval.ranking.wishes import Asker
 
         began = time.perf_counter()
         check(k, limits)
@@ -279,7 +280,7 @@ class Recommender:
             SettingsError: If the rules are wrong.
         """
         from molar_indexes.batch import rank_all
-        from molar_retrieval.ranking.ranker import Asker
+        from molar_retrieval.ranking.wishes import Asker
 
         check(k, options)
         asked = self._asked(options)
@@ -291,7 +292,7 @@ class Recommender:
         return rank_all(self.ranker, self.generation.table.newcomer, askers, k, wishes)
 
     def _wishes(self, asked: Asked, options: Options) -> "Wishes":
-        from molar_retrieval.ranking.ranker import Wishes
+        from molar_retrieval.ranking.wishes import Wishes
 
         calibrate = options.get("calibrate")
         if calibrate is not None and calibrate not in self._fields:
@@ -437,7 +438,7 @@ class Recommender:
         from molar_indexes.sparse import sparse_rows
         from molar_retrieval.alignment.model import session_log
         from molar_retrieval.alignment.store import open_model
-        from molar_retrieval.ranking.ranker import Asker
+        from molar_retrieval.ranking.wishes import Asker
 
         if self._encoder is None:
             folder, manifest = self.workspace["alignment"].require()

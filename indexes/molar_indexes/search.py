@@ -18,7 +18,7 @@ from molar_retrieval.errors import DataError, RequestError, StaleArtefactError
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import SparseVector, Vector
 from molar_retrieval.ranking.query_maps import QueryMaps
-from molar_retrieval.ranking.ranker import Asker
+from molar_retrieval.ranking.wishes import Asker
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -1,119 +1,31 @@
 """From a user's vectors to the list that is shown: candidates, rules that weigh, the composed list."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval import columns
-from molar_retrieval.expressions import And, Expression, matches
-from molar_retrieval.index import Index, SparseVector, StoredItem, Vector
+from molar_retrieval.expressions import And, Expression
+from molar_retrieval.index import Index, StoredItem
+from molar_retrieval.ranking import shaping
 from molar_retrieval.ranking.candidates import Candidates, find, joined, scored
-from molar_retrieval.ranking.compose import Cap, Choice, Mix, Plan, Quota, compose
+from molar_retrieval.ranking.compose import compose
 from molar_retrieval.ranking.features import features
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
 from molar_retrieval.ranking.table import ItemTable
+from molar_retrieval.ranking.wishes import PLAIN, RERANK, RULES, Asker, Listing, Placed, Rows, Wishes
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import Active
 
 Array = npt.NDArray[Any]
-Rows = Sequence[int] | npt.NDArray[np.integer]
 _PER_PLACE = 20
 """Candidates for each place of a long list."""
 _GROWTH = 4
-_RECENT = 200
-"""So many of the last items of a history say what mix of attributes a user likes."""
-_DAY = 86_400
 _REMEMBERED = 16_384
 """Items whose attributes are kept in memory at most."""
-_AHEAD = 16
-"""Items whose attributes are fetched together where they are looked at one by one."""
-_BY_CONTENT = ("boost", "bury", "fresh", "at_least")
-"""Rules that look at the attributes of all candidates."""
-RERANK = "re-rank"
-"""The addend of a score that the second stage makes."""
-RULES = "rules"
-"""The addend of a score that boosting, burying and freshness make."""
-
-
-@dataclass(frozen=True, eq=False)
-class Asker:
-    """For whom a list is.
-
-    Attributes:
-        vector: Dense user vector.
-        sparse: The sparse one beside it.
-        history: Item rows, oldest first.
-    """
-
-    vector: Vector
-    sparse: SparseVector
-    history: Rows = ()
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What a list should be like.
-
-    Attributes:
-        where: Condition on items, applied inside the search.
-        hidden: Rows that must not come.
-        diversity: Weight of unlikeness, 0 to 1.
-        calibrate: Field whose mix in the history the list should have, or None.
-        calibration: How much that counts, 0 to 1.
-        rules: Rules that hold for this user; the limits they set are in ``where`` and ``hidden`` already.
-        rerank: Whether the second stage is asked.
-    """
-
-    where: Expression | None = None
-    hidden: frozenset[int] = frozenset()
-    diversity: float = 0.0
-    calibrate: str | None = None
-    calibration: float = 0.5
-    rules: "Sequence[Active]" = ()
-    rerank: bool = True
-
-    @property
-    def shape(self) -> bool:
-        """Whether the list is more than the best of what may come."""
-        return self.diversity > 0 or self.calibrate is not None or any(_shapes(active) for active in self.rules)
-
-
-@dataclass(frozen=True, eq=False)
-class Placed:
-    """One place of a list.
-
-    Attributes:
-        row: The item's row.
-        score: Sum of ``parts``.
-        parts: Addends of the score, by name.
-        by_score: Its place among the candidates by score alone, from 1.
-        causes: Names of the rules, ``diversity`` or ``calibration`` that put it before higher scores.
-    """
-
-    row: int
-    score: float
-    parts: Mapping[str, float]
-    by_score: int
-    causes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Listing:
-    """A list and what could not be done.
-
-    Attributes:
-        places: Best first.
-        notes: A sentence for each rule that could not be kept.
-    """
-
-    places: Sequence[Placed]
-    notes: Sequence[str] = field(default_factory=list)
 
 
 class Ranker:
@@ -133,7 +45,7 @@ class Ranker:
         self.reranker = reranker
         self._stored: dict[int, StoredItem] = {}
 
-    def rank(self, asker: Asker, k: int, wishes: Wishes = Wishes()) -> Listing:
+    def rank(self, asker: Asker, k: int, wishes: Wishes = PLAIN) -> Listing:
         """The best ``k`` items that the wishes allow."""
         if not wishes.shape:
             return self.listed([asker], [self.candidates(asker, k, wishes)], k, wishes.rerank)[0]
@@ -188,19 +100,19 @@ class Ranker:
         exhausted = len(found) < size
         found = self._moved([asker], [found])[0] if wishes.rerank else found
         found, pinned, notes = self._with_wanted(asker, k, wishes, found)
-        payloads = wishes.calibrate is not None or any(active.rule.action in _BY_CONTENT for active in wishes.rules)
+        payloads = shaping.reads_all(wishes)
         items = self.stored(found.rows) if payloads else []
-        boosts = _boosts(wishes.rules, items, found.scores)
+        boosts = shaping.boosts(wishes.rules, items, found.scores)
         by_score = np.argsort(np.lexsort((found.rows, -found.scores)))
         order = np.lexsort((by_score, -(found.scores + boosts.sum(axis=1))))
         found, boosts, by_score = found.take(order), boosts[order], by_score[order]
         items = [items[n] for n in order.tolist()] if payloads else []
         places = {int(row): n for n, row in enumerate(found.rows)}
         pins = {at: (places[row], name) for at, (row, name) in pinned.items()}
-        plan = self._plan(asker, wishes, found.rows, items, pins)
+        plan = shaping.plan(wishes, asker.history, found.rows, items, pins, self.stored)
         vectors = np.asarray(self.table.content[found.rows], np.float32) if wishes.diversity else None
         choices = compose(found.scores + boosts.sum(axis=1), k, plan, vectors)
-        notes += _unmet(plan, choices)
+        notes += shaping.unmet(plan, choices)
         titles = [active.rule.title for active in wishes.rules]
         placed = []
         for choice in choices:
@@ -242,65 +154,11 @@ class Ranker:
                 notes.append(f"{active.rule.title}: the catalogue has no item {item_id!r}")
             elif row in wishes.hidden:
                 notes.append(f"{active.rule.title}: the item {item_id!r} is hidden: seen, or excluded")
-            elif wishes.where is not None and not _fulfils(self.stored([row])[0], wishes.where):
+            elif wishes.where is not None and not shaping.fulfils(self.stored([row])[0], wishes.where):
                 notes.append(f"{active.rule.title}: the filter or another rule leaves out the item {item_id!r}")
             else:
                 rows.append(row)
         return rows, notes
-
-    def _plan(
-        self,
-        asker: Asker,
-        wishes: Wishes,
-        rows: Array,
-        items: Sequence[StoredItem],
-        pinned: Mapping[int, tuple[int, str]],
-    ) -> Plan:
-        caps, quotas = [], []
-        for active in wishes.rules:
-            rule = active.rule
-            if rule.at_most is not None and rule.per is not None:
-                caps.append(Cap(rule.title, partial(self._values, rows, rule.per), rule.at_most))
-            elif rule.at_least is not None and active.condition is not None:
-                fulfils = np.fromiter((_fulfils(item, active.condition) for item in items), bool, len(items))
-                quotas.append(Quota(rule.title, fulfils, rule.at_least))
-        mix = None if wishes.calibrate is None else self._mix(asker, wishes.calibrate, items)
-        return Plan(
-            diversity=wishes.diversity,
-            calibration=wishes.calibration if mix is not None else 0.0,
-            mix=mix,
-            caps=caps,
-            quotas=quotas,
-            pins={place: candidate for place, (candidate, _) in pinned.items()},
-            pin_names={place: name for place, (_, name) in pinned.items()},
-        )
-
-    def _values(self, rows: Array, name: str, number: int) -> list[str]:
-        """The values that one of the rows has of a field."""
-        row = int(rows[number])
-        if row not in self._stored:
-            self.stored(rows[number : number + _AHEAD])
-        return _values(self.stored([row])[0], name)
-
-    def _mix(self, asker: Asker, name: str, items: Sequence[StoredItem]) -> Mix | None:
-        """What the history is made of; None where it has no value of the field."""
-        history = self.stored(asker.history[-_RECENT:])
-        shares: dict[str, float] = {}
-        for item in history:
-            values = _values(item, name)
-            for value in values:
-                shares[value] = shares.get(value, 0.0) + 1 / len(values)
-        if not shares:
-            return None
-        number = {value: n for n, value in enumerate(shares)}
-        members = np.zeros((len(items), len(shares)))
-        for row, item in enumerate(items):
-            values = _values(item, name)
-            for value in values:
-                if value in number:
-                    members[row, number[value]] += 1 / len(values)
-        target = np.array(list(shares.values()))
-        return Mix(target / target.sum(), members)
 
     def _placed(
         self,
@@ -315,56 +173,3 @@ class Ranker:
         parts |= {RERANK: float(found.moved[number])} if found.moved[number] else {}
         parts |= {RULES: float(boost)} if boost else {}
         return Placed(int(found.rows[number]), sum(parts.values()), parts, int(by_score[number]) + 1, tuple(causes))
-
-
-def _boosts(rules: "Sequence[Active]", items: Sequence[StoredItem], scores: Array) -> Array:
-    """What each rule adds to each candidate's score, shape (C, rules)."""
-    boosts = np.zeros((len(scores), len(rules)))
-    spread = float(scores.std()) if len(scores) else 0.0
-    for number, active in enumerate(rules):
-        rule = active.rule
-        if rule.action in ("boost", "bury") and active.condition is not None:
-            sign = 1 if rule.action == "boost" else -1
-            fulfilled = np.fromiter((_fulfils(item, active.condition) for item in items), bool, len(items))
-            boosts[:, number] = sign * rule.by * spread * fulfilled
-        elif rule.fresh is not None:
-            ages = np.array([_age(item.payload.get(rule.fresh)) for item in items])
-            boosts[:, number] = rule.by * spread * np.exp2(-ages / rule.half_life_days)
-    return boosts
-
-
-def _shapes(active: "Active") -> bool:
-    """Whether a rule does more than to limit what may come."""
-    return active.rule.action not in ("require", "ban")
-
-
-def _fulfils(item: StoredItem, condition: Expression) -> bool:
-    return matches(condition, {columns.ITEM_ID: item.item_id, **item.payload})
-
-
-def _values(item: StoredItem, name: str) -> list[str]:
-    value = item.payload.get(name)
-    values = value if isinstance(value, list) else [] if value is None else [value]
-    return list(dict.fromkeys(map(str, values)))
-
-
-def _age(value: Any) -> float:
-    """Days since a date or the middle of a year; infinite where there is none, 0 in the future."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 1000 <= value < 3000:
-        moment = datetime(int(value), 7, 1, tzinfo=UTC)
-    else:
-        try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            return np.inf
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (datetime.now(UTC) - moment).total_seconds() / _DAY)
-
-
-def _unmet(plan: Plan, choices: Sequence[Choice]) -> list[str]:
-    notes = []
-    for quota in plan.quotas:
-        met = sum(bool(quota.fulfils[choice.candidate]) for choice in choices)
-        if met < min(quota.least, len(choices)):
-            notes.append(f"{quota.name}: {met} could be met")
-    return notes

@@ -14,7 +14,7 @@ from molar_eval.models.molar import MolarScorer
 from molar_indexes.what_if import Variation
 from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
 from molar_retrieval.config import IndexSettings
-from molar_retrieval.ranking.ranker import Listing, Placed
+from molar_retrieval.ranking.wishes import Listing, Placed
 
 K, DIM, LIFT = 5, 12, 1.5
 RANDOM = np.random.default_rng(0)

@@ -1,0 +1,147 @@
+"""What rules and calibration read off the items' attributes: who gets more, and what the list has to look like."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval import columns
+from molar_retrieval.expressions import Expression, matches
+from molar_retrieval.index import StoredItem
+from molar_retrieval.ranking.compose import Cap, Choice, Mix, Plan, Quota
+from molar_retrieval.ranking.wishes import Rows, Wishes
+
+if TYPE_CHECKING:
+    from molar_retrieval.ranking.rules import Active
+
+Array = npt.NDArray[Any]
+Store = Callable[[Rows], Sequence[StoredItem]]
+"""Gives what the index holds of some items."""
+_RECENT = 200
+"""So many of the last items of a history say what mix of attributes a user likes."""
+_DAY = 86_400
+_AHEAD = 16
+"""Items whose attributes are fetched together where they are looked at one by one."""
+_BY_CONTENT = ("boost", "bury", "fresh", "at_least")
+"""Rules that look at the attributes of all candidates."""
+
+
+def reads_all(wishes: Wishes) -> bool:
+    """Whether the attributes of all candidates are needed."""
+    return wishes.calibrate is not None or any(active.rule.action in _BY_CONTENT for active in wishes.rules)
+
+
+def boosts(rules: "Sequence[Active]", items: Sequence[StoredItem], scores: Array) -> Array:
+    """What each rule adds to each candidate's score, shape (C, rules)."""
+    added = np.zeros((len(scores), len(rules)))
+    spread = float(scores.std()) if len(scores) else 0.0
+    for number, active in enumerate(rules):
+        rule = active.rule
+        if rule.action in ("boost", "bury") and active.condition is not None:
+            sign = 1 if rule.action == "boost" else -1
+            fulfilled = np.fromiter((fulfils(item, active.condition) for item in items), bool, len(items))
+            added[:, number] = sign * rule.by * spread * fulfilled
+        elif rule.fresh is not None:
+            ages = np.array([_age(item.payload.get(rule.fresh)) for item in items])
+            added[:, number] = rule.by * spread * np.exp2(-ages / rule.half_life_days)
+    return added
+
+
+def plan(
+    wishes: Wishes,
+    history: Rows,
+    rows: Array,
+    items: Sequence[StoredItem],
+    pinned: Mapping[int, tuple[int, str]],
+    store: Store,
+) -> Plan:
+    """What the list has to look like.
+
+    Args:
+        wishes: Its rules, diversity and calibration.
+        history: Item rows, oldest first.
+        rows: Candidates, best first.
+        items: The same with their attributes; empty where :func:`reads_all` says that they are not needed.
+        pinned: Candidate and rule by place.
+        store: Asked about single items.
+    """
+    caps, quotas = [], []
+    for active in wishes.rules:
+        rule = active.rule
+        if rule.at_most is not None and rule.per is not None:
+            caps.append(Cap(rule.title, partial(_values_at, store, rows, rule.per), rule.at_most))
+        elif rule.at_least is not None and active.condition is not None:
+            these = np.fromiter((fulfils(item, active.condition) for item in items), bool, len(items))
+            quotas.append(Quota(rule.title, these, rule.at_least))
+    mix = None if wishes.calibrate is None else _mix(store(history[-_RECENT:]), wishes.calibrate, items)
+    return Plan(
+        diversity=wishes.diversity,
+        calibration=wishes.calibration if mix is not None else 0.0,
+        mix=mix,
+        caps=caps,
+        quotas=quotas,
+        pins={place: candidate for place, (candidate, _) in pinned.items()},
+        pin_names={place: name for place, (_, name) in pinned.items()},
+    )
+
+
+def _values_at(store: Store, rows: Array, name: str, number: int) -> list[str]:
+    """The values that one of the rows has of a field; those behind it are fetched along."""
+    return _values(store(rows[number : number + _AHEAD])[0], name)
+
+
+def _mix(history: Sequence[StoredItem], name: str, items: Sequence[StoredItem]) -> Mix | None:
+    """What the history is made of; None where it has no value of the field."""
+    shares: dict[str, float] = {}
+    for item in history:
+        values = _values(item, name)
+        for value in values:
+            shares[value] = shares.get(value, 0.0) + 1 / len(values)
+    if not shares:
+        return None
+    number = {value: n for n, value in enumerate(shares)}
+    members = np.zeros((len(items), len(shares)))
+    for row, item in enumerate(items):
+        values = _values(item, name)
+        for value in values:
+            if value in number:
+                members[row, number[value]] += 1 / len(values)
+    target = np.array(list(shares.values()))
+    return Mix(target / target.sum(), members)
+
+
+def fulfils(item: StoredItem, condition: Expression) -> bool:
+    """Whether an item is one of those that a condition means."""
+    return matches(condition, {columns.ITEM_ID: item.item_id, **item.payload})
+
+
+def _values(item: StoredItem, name: str) -> list[str]:
+    value = item.payload.get(name)
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    return list(dict.fromkeys(map(str, values)))
+
+
+def _age(value: Any) -> float:
+    """Days since a date or the middle of a year; infinite where there is none, 0 in the future."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 1000 <= value < 3000:
+        moment = datetime(int(value), 7, 1, tzinfo=UTC)
+    else:
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            return np.inf
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (datetime.now(UTC) - moment).total_seconds() / _DAY)
+
+
+def unmet(plan: Plan, choices: Sequence[Choice]) -> list[str]:
+    """A sentence for each quota that could not be met."""
+    notes = []
+    for quota in plan.quotas:
+        met = sum(bool(quota.fulfils[choice.candidate]) for choice in choices)
+        if met < min(quota.least, len(choices)):
+            notes.append(f"{quota.name}: {met} could be met")
+    return notes
