@@ -79,11 +79,11 @@ class EdgeIndex:
         else:
             return self._first(name, k, condition)
         limit = min(k, self._count) + 1
-        points = self._nearest(name, asked, limit, condition, where is not None)
+        points = self._nearest(name, asked, limit, condition)
         while len(points) == limit and points[-1].score == points[k - 1].score:
             # Equal scores straddle the k-th place: widen until the last of them is in sight.
             limit = min(2 * limit, self._count + 1)
-            points = self._nearest(name, asked, limit, condition, where is not None)
+            points = self._nearest(name, asked, limit, condition)
         best = [(point.id, point.score) for point in points]
         if any(one[1] <= other[1] for one, other in pairwise(best)):  # equal scores come in any order
             best.sort(key=lambda pair: (-pair[1], pair[0]))
@@ -114,7 +114,7 @@ class EdgeIndex:
         query: Sequence[float] | EdgeSparse,
         limit: int,
         condition: Filter | None,
-        filtered: bool | None,
+        exact: bool = False,
     ) -> list[Any]:
         """Points by falling score.
 
@@ -123,14 +123,15 @@ class EdgeIndex:
             query: For it.
             limit: How many.
             condition: Which points.
-            filtered: Whether the condition is one on the payload; None: exactly, without the graph.
+            exact: Without the graph.
         """
         params = None
         if name in self._graph:
             params = SearchParams(
                 hnsw_ef=max(self._spec.ef, _WIDER * limit),
-                exact=filtered is None,
-                acorn=AcornSearchParams(enable=True, max_selectivity=0.6) if filtered else None,
+                exact=exact,
+                # Looks past what the condition leaves out, where that is more than four items in ten.
+                acorn=AcornSearchParams(enable=True, max_selectivity=0.6) if condition is not None else None,
             )
         request = SearchRequest(
             query=Query.Nearest(query, using=name),  # type: ignore[arg-type]
@@ -142,9 +143,9 @@ class EdgeIndex:
             points = list(self._shard.search(request))
         except Exception as error:
             raise BackendError(f"the embedded index failed: {error}", "run `molar index verify`") from error
-        if len(points) < limit and name in self._graph and filtered is not None:
+        if len(points) < limit and name in self._graph and not exact:
             # The graph may run dry before everything that fits is found.
-            return self._nearest(name, query, limit, condition, None)
+            return self._nearest(name, query, limit, condition, exact=True)
         return points
 
     def close(self) -> None:
