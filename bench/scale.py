@@ -202,15 +202,15 @@ def faiss_search(made: Made) -> tuple[Search, float]:
     import faiss
 
     began = time.perf_counter()
-    index = faiss.IndexHNSWFlat(made.items.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = 128
+    index = faiss.IndexHNSWFlat(made.items.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = 256
     index.add(made.items)
     seconds = time.perf_counter() - began
     faiss.omp_set_num_threads(1)
 
     def search(vector: np.ndarray, hidden: list[int]) -> list[int]:
         unseen = faiss.IDSelectorNot(faiss.IDSelectorBatch(hidden))
-        parameters = faiss.SearchParametersHNSW(sel=unseen, efSearch=256)
+        parameters = faiss.SearchParametersHNSW(sel=unseen, efSearch=512)
         return index.search(vector[None], CANDIDATES, params=parameters)[1][0].tolist()
 
     return search, seconds

@@ -146,8 +146,8 @@ class IndexSettings(Settings):
     segments: tuple[str, ...] = Field(
         (), description="columns of users.* by which rules and `molar recommend` may choose people; no others are kept"
     )
-    m: int = Field(16, ge=2, description="HNSW edges per node")
-    ef_construct: int = Field(128, ge=4, description="HNSW candidate list while building")
+    m: int = Field(32, ge=2, description="HNSW edges per node")
+    ef_construct: int = Field(256, ge=4, description="HNSW candidate list while building")
     ef: int = Field(512, ge=1, description="HNSW candidate list while searching, at least")
 
     @field_validator("segments", mode="before")

@@ -80,8 +80,8 @@ class IndexSpec:
 
     dims: Mapping[str, int]
     fields: Mapping[str, str] = field(default_factory=dict)
-    m: int = 16
-    ef_construct: int = 128
+    m: int = 32
+    ef_construct: int = 256
     ef: int = 512
     sparse: tuple[str, ...] = ()
     lengths: Mapping[str, float] = field(default_factory=dict)

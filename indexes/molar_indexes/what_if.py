@@ -53,8 +53,8 @@ class Variation:
     """
 
     graph: bool = True
-    m: int = 16
-    ef_construct: int = 128
+    m: int = 32
+    ef_construct: int = 256
     ef: int = 512
     quantisation: Quantisation = "none"
 
