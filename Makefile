@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DATA   ?=
 SUITE  ?= quick
+ITEMS  ?= 100000
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types contracts lowest wheel eval bench bench-alignment docs clean
@@ -52,8 +53,9 @@ bench-alignment: SUITE = alignment-loo
 bench-alignment: $(READY)  ## presets against parts and baselines on DATA=path, SUITE=alignment-loo|alignment-last-day: hours
 	$(BIN)/molar evaluate $(or $(DATA),--demo) --suite $(SUITE) --workspace .work/eval/$(notdir $(or $(DATA),demo))
 
-bench: $(READY)  ## throughput, latency, memory and training speed, each beside what it is compared to
+bench: $(READY)  ## throughput, latency, memory, a made-up catalogue of ITEMS items, training speed, each beside what it is compared to
 	$(BIN)/python bench/run.py $(if $(DATA),--data $(DATA))
+	$(BIN)/python bench/scale.py --items $(ITEMS)
 	$(BIN)/python bench/training.py $(if $(DATA),--data $(DATA))
 
 docs: $(READY)  ## write the documents that are made from code and reports

@@ -46,5 +46,5 @@ def test_popular_items_do_not_hide_the_others_from_a_graph(tmp_path):
     unit = random.standard_normal((4000, 32))
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     vectors = np.concatenate([unit, 3 * random.random((4000, 1)) ** 8], axis=1).astype(np.float32)
-    bare = recall(tmp_path / "as they are", vectors, Variation(), lengthen=False)
-    assert recall(tmp_path / "one length", vectors, Variation()) > max(0.98, bare + 0.05)
+    bare = recall(tmp_path / "as they are", vectors, Variation(m=16, ef_construct=128), lengthen=False)
+    assert recall(tmp_path / "one length", vectors, Variation(m=16, ef_construct=128)) > max(0.98, bare + 0.05)
