@@ -17,8 +17,8 @@ from molar_retrieval.index import IndexSpec
 SHARD = "shard"
 """The shard's place in an index folder."""
 
-FULL_SCAN_KB = 65_536
-"""Vectors of up to this size together are scanned, which is exact and takes about 5 ms; larger ones get a graph."""
+FULL_SCAN_KB = 16_384
+"""Vectors of up to this size together are scanned, which is exact and takes a millisecond or two; larger ones get a graph."""
 
 _SPARSE_SCAN = 32
 """So many items are scored one by one (17 µs each); the engine's own limit of 5,000 costs 27 ms where the inverted
