@@ -18,7 +18,7 @@ SHARD = "shard"
 """The shard's place in an index folder."""
 
 FULL_SCAN_KB = 16_384
-"""Vectors of up to this size together are scanned, which is exact and takes a millisecond or two; larger ones get a graph."""
+"""Vectors of up to this size together are scanned, exactly, in a millisecond or two; larger ones get a graph."""
 
 _SPARSE_SCAN = 32
 """So many items are scored one by one (17 µs each); the engine's own limit of 5,000 costs 27 ms where the inverted
