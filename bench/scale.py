@@ -24,6 +24,7 @@ import query
 from rich.console import Console
 from rich.table import Table
 
+from molar_indexes.equal_lengths import longest
 from molar_indexes.generations import KIND, publish
 from molar_indexes.recommender import Recommender
 from molar_indexes.table import Extras
@@ -80,7 +81,7 @@ def made(items: int, dim: int, users: int) -> Made:
     return Made(vectors, content, people, histories)
 
 
-def generation(folder: Path, made: Made) -> tuple[Workspace, float]:
+def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspace, float]:
     """The catalogue as a published generation, and how many seconds that took."""
     count, dim = made.items.shape
     workspace = Workspace.for_catalogue(folder, folder)
@@ -91,7 +92,8 @@ def generation(folder: Path, made: Made) -> tuple[Workspace, float]:
         {columns.ALIGNED: dim, columns.CONTENT: _CONTENT, columns.CF: _CF},
         {"title": "keyword", "brand": "keyword", "category": "keyword", "price": "float", "year": "integer"},
         sparse=(columns.PARTNERS,),
-        lengths={columns.ALIGNED: float(np.linalg.norm(made.items, axis=1).max())},
+        lengths={columns.ALIGNED: longest(made.items)},
+        **graph,
     )
     parts = {"collaborative": (0, dim // 2), "neighbours": (dim // 2, dim - 1), "trend": (dim - 1, dim)}
     sparse_parts = {"linear": (0, count)}
@@ -294,11 +296,14 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--folder", type=Path, default=Path(".work/bench/scale"))
     parser.add_argument("--client", type=int, default=100_000, help="most items that qdrant-client is tried with")
+    parser.add_argument("--m", type=int, default=IndexSpec.m, help="edges of the graph per node")
+    parser.add_argument("--ef-construct", type=int, default=IndexSpec.ef_construct, help="candidates while it is built")
     parser.add_argument("--queries-only", action="store_true", help="leave out the other engines")
     arguments = parser.parse_args()
     data = made(arguments.items, arguments.dim, arguments.users)
-    folder = arguments.folder / f"{arguments.items}-{arguments.dim}"
-    workspace, seconds = generation(folder, data)
+    graph = {"m": arguments.m, "ef_construct": arguments.ef_construct}
+    folder = arguments.folder / "-".join(map(str, (arguments.items, arguments.dim, *graph.values())))
+    workspace, seconds = generation(folder, data, graph)
     title = f"{arguments.items:,} items of {arguments.dim} dimensions, {os.cpu_count()} cores; "
     title += f"published in {seconds:.0f} s, {size(folder):,.0f} MB on disk"
     samples = min(arguments.samples, arguments.users)

@@ -9,6 +9,7 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from molar_indexes.background import origins, query_maps, spans, support
+from molar_indexes.equal_lengths import longest
 from molar_indexes.generations import FORMAT, Generation, open_generation, publish
 from molar_indexes.sparse import sparse_rows
 from molar_indexes.table import Extras
@@ -104,7 +105,7 @@ def _spec(settings: IndexSettings, catalogue: Catalogue, vectors: ItemVectors, o
         ef_construct=settings.ef_construct,
         ef=settings.ef,
         sparse=(columns.PARTNERS, columns.WORDS) if vectors.sparse.shape[1] else (columns.WORDS,),
-        lengths=dict.fromkeys(aligned, float(np.linalg.norm(vectors.dense, axis=1).max(initial=0.0))),
+        lengths=dict.fromkeys(aligned, longest(vectors.dense)),
     )
 
 

@@ -24,8 +24,6 @@ _MOST_SCANNED = 1 << 24
 """Numbers in the items' dense vectors up to which they are scanned; what an index scans as well."""
 _MOST_SCORES = 1 << 24
 """Parts of scores that are held at a time."""
-_TOGETHER = 32
-"""Lists that the second stage is asked about at once: as many as leave their features in the processor's cache."""
 
 
 def rank_all(
@@ -49,27 +47,23 @@ def rank_all(
         some = askers[begin : begin + size]
         scan = Scan(ranker.index, table, newcomer, some)
         scanning = Ranker(scan, scan.table, ranker.slots, ranker.reranker)
-        for first in range(0, len(some), _TOGETHER):
-            numbers = range(first, min(first + _TOGETHER, len(some)))
-            yield from _listed(scanning, scan, some, numbers, k, wishes[begin : begin + size])
+        yield from _listed(scanning, scan, some, k, wishes[begin : begin + size])
 
 
 def _listed(
-    ranker: Ranker, scan: "Scan", askers: Sequence[Asker], numbers: range, k: int, wishes: Sequence[Wishes]
-) -> list[Listing]:
-    """The lists of some of the scan's users; the second stage is asked for all of them at once."""
-    plain = [number for number in numbers if not wishes[number].shape]
+    ranker: Ranker, scan: "Scan", askers: Sequence[Asker], k: int, wishes: Sequence[Wishes]
+) -> Iterator[Listing]:
+    """The lists of the scan's users; the second stage is asked for all that nothing else shapes at once."""
+    plain = [number for number, wish in enumerate(wishes) if not wish.shape]
     found = []
     for number in plain:
         scan.user = number
         found.append(ranker.candidates(askers[number], k, wishes[number]))
-    rerank = any(wish.rerank for wish in wishes)  # all wish the same
-    lists = dict(zip(plain, ranker.listed([askers[number] for number in plain], found, k, rerank), strict=True))
-    for number in numbers:
-        if wishes[number].shape:
-            scan.user = number
-            lists[number] = ranker.rank(askers[number], k, wishes[number])
-    return [lists[number] for number in numbers]
+    own = [askers[number] for number in plain], found, k, [wishes[number] for number in plain]
+    lists = dict(zip(plain, ranker.listed(*own), strict=True))
+    for number, (asker, wish) in enumerate(zip(askers, wishes, strict=True)):
+        scan.user = number
+        yield lists[number] if number in lists else ranker.rank(asker, k, wish)
 
 
 class Scan:

@@ -7,8 +7,20 @@ while the nearest vectors and those with the largest dot products are now the sa
 """
 
 from math import hypot, sqrt
+from typing import TYPE_CHECKING
 
 from molar_retrieval.index import IndexSpec, Vector
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+def longest(vectors: "npt.NDArray[np.floating]") -> float:
+    """The length of the longest row; 0 where there is none."""
+    import numpy as np
+
+    return float(np.linalg.norm(vectors, axis=1).max(initial=0.0))
 
 
 def stored(spec: IndexSpec, name: str, vector: Vector) -> list[float]:

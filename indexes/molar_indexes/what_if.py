@@ -73,8 +73,8 @@ class WhatIf:
         self, folder: Path, vectors: npt.NDArray[np.float32], variation: Variation, *, lengthen: bool = True
     ) -> None:
         self._variation = variation
-        longest = float(np.linalg.norm(vectors, axis=1).max(initial=0.0))
-        self._spec = IndexSpec({_NAME: vectors.shape[1]}, lengths={_NAME: longest} if lengthen else {})
+        lengths = {_NAME: equal_lengths.longest(vectors)} if lengthen else {}
+        self._spec = IndexSpec({_NAME: vectors.shape[1]}, lengths=lengths)
         self._shard = EdgeShard.create(str(folder), _config(equal_lengths.dims(self._spec)[_NAME], variation))
         for begin in range(0, len(vectors), _BATCH):
             rows = range(begin, min(begin + _BATCH, len(vectors)))

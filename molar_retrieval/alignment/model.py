@@ -23,14 +23,12 @@ from molar_retrieval.index import SparseVector
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.candidates import Candidates
-from molar_retrieval.ranking.features import features
+from molar_retrieval.ranking.features import moves
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
 from molar_retrieval.ranking.table import ItemTable, Partners
 
 Matrix = npt.NDArray[np.float32]
 NEIGHBOURS, TREND = "neighbours", "trend"
-_LISTS = 64
-"""Lists that the second stage is asked about at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,18 +238,14 @@ class AlignedModel:
             return scores
         lists = list(self.candidates(scores, allowed, users, log))
         some = [user for user, found in enumerate(lists) if len(found)]
-        for begin in range(0, len(some), _LISTS):
-            chosen = some[begin : begin + _LISTS]
-            found, sizes = [lists[user] for user in chosen], [len(lists[user]) for user in chosen]
-            given = features(self.table, found, [log.history(user) for user in chosen])
-            moves = np.split(self.reranker(given, sizes), np.cumsum(sizes)[:-1])
-            for user, one, moved in zip(chosen, found, moves, strict=True):
-                others = np.ones(scores.shape[1], bool)
-                others[one.rows] = False
-                own = scores[user, one.rows] + moved
-                # The candidates keep their scores; the rest goes down by as much as the least of them did.
-                scores[user, others] -= max(0.0, float(scores[user, one.rows[-1]] - own.min()))
-                scores[user, one.rows] = own
+        found, histories = [lists[user] for user in some], [log.history(user) for user in some]
+        for user, one, moved in zip(some, found, moves(self.table, self.reranker, found, histories), strict=True):
+            others = np.ones(scores.shape[1], bool)
+            others[one.rows] = False
+            own = scores[user, one.rows] + moved
+            # The candidates keep their scores; the rest goes down by as much as the least of them did.
+            scores[user, others] -= max(0.0, float(scores[user, one.rows[-1]] - own.min()))
+            scores[user, one.rows] = own
         return scores
 
     def lifted(self, scores: Matrix, allowed: npt.NDArray[np.bool_]) -> Matrix:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval.ranking.candidates import Candidates
+from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.ranking.table import ItemTable
 
 Array = npt.NDArray[Any]
@@ -18,6 +19,8 @@ Rows = Sequence[int] | npt.NDArray[np.integer]
 _RECENT = 10
 """Last items of a history that a candidate is likened to."""
 COLLABORATIVE = "collaborative"
+_TOGETHER = 32
+"""Lists that the second stage is asked about at once: as many as leave their features in the processor's cache."""
 
 
 def names(table: ItemTable, numbers: Sequence[str]) -> tuple[str, ...]:
@@ -86,6 +89,19 @@ def features(table: ItemTable, lists: Sequence[Candidates], histories: Sequence[
     next(columns)[:] = newcomer
     next(columns)[:] = np.log1p([len(history) for history in had])[owner]
     return given.T
+
+
+def moves(
+    table: ItemTable, reranker: Reranker, lists: Sequence[Candidates], histories: Sequence[Rows]
+) -> list[npt.NDArray[np.floating]]:
+    """What the second stage adds to each candidate of some lists, some lists at a time; see :func:`features`."""
+    found: list[npt.NDArray[np.floating]] = []
+    for begin in range(0, len(lists), _TOGETHER):
+        some = lists[begin : begin + _TOGETHER]
+        sizes = [len(one) for one in some]
+        moved = reranker(features(table, some, histories[begin : begin + _TOGETHER]), sizes)
+        found += np.split(moved, np.cumsum(sizes)[:-1])
+    return found
 
 
 def _mean(numbers: Array, rows: Array) -> Array:

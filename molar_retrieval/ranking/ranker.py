@@ -12,7 +12,7 @@ from molar_retrieval.index import Index, StoredItem
 from molar_retrieval.ranking import shaping
 from molar_retrieval.ranking.candidates import Candidates, find, joined, scored
 from molar_retrieval.ranking.compose import compose
-from molar_retrieval.ranking.features import features
+from molar_retrieval.ranking.features import moves
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
 from molar_retrieval.ranking.table import ItemTable
 from molar_retrieval.ranking.wishes import PLAIN, RERANK, RULES, Asker, Listing, Placed, Rows, Wishes
@@ -48,7 +48,7 @@ class Ranker:
     def rank(self, asker: Asker, k: int, wishes: Wishes = PLAIN) -> Listing:
         """The best ``k`` items that the wishes allow."""
         if not wishes.shape:
-            return self.listed([asker], [self.candidates(asker, k, wishes)], k, wishes.rerank)[0]
+            return self.listed([asker], [self.candidates(asker, k, wishes)], k, [wishes])[0]
         size = max(CANDIDATES, _PER_PLACE * k)
         while True:
             listing, exhausted = self._shaped(asker, k, wishes, size)
@@ -61,9 +61,11 @@ class Ranker:
         size = max(k, CANDIDATES) if wishes.rerank and self.reranker is not None else k
         return self._find(asker, k, size, wishes.hidden, wishes.where)
 
-    def listed(self, askers: Sequence[Asker], found: Sequence[Candidates], k: int, rerank: bool) -> list[Listing]:
+    def listed(
+        self, askers: Sequence[Asker], found: Sequence[Candidates], k: int, wishes: Sequence[Wishes]
+    ) -> list[Listing]:
         """The lists of several users from their :meth:`candidates`."""
-        found = self._moved(askers, found) if rerank else found
+        found = self._moved(askers, found, wishes)
         places = np.arange(k)
         return [Listing([self._placed(one, n, places) for n in range(min(k, len(one)))]) for one in found]
 
@@ -77,16 +79,17 @@ class Ranker:
         known |= {item.row: item for item in self.index.fetch(missing)} if missing else {}
         return [known[row] for row in wanted]
 
-    def _moved(self, askers: Sequence[Asker], found: Sequence[Candidates]) -> list[Candidates]:
-        """The candidates of some users in the order of the second stage; those behind its first ones stay there."""
-        some = [number for number, one in enumerate(found) if len(one)]
+    def _moved(
+        self, askers: Sequence[Asker], found: Sequence[Candidates], wishes: Sequence[Wishes]
+    ) -> list[Candidates]:
+        """The candidates as the second stage orders them, where wished; those behind its first ones stay there."""
+        some = [n for n, (one, wish) in enumerate(zip(found, wishes, strict=True)) if len(one) and wish.rerank]
         if self.reranker is None or not some:
             return list(found)
         first = [found[number].take(slice(CANDIDATES)) for number in some]
-        sizes = [len(one) for one in first]
-        given = features(self.table, first, [askers[number].history for number in some])
+        histories = [askers[number].history for number in some]
         changed = list(found)
-        for number, moved in zip(some, np.split(self.reranker(given, sizes), np.cumsum(sizes)[:-1]), strict=True):
+        for number, moved in zip(some, moves(self.table, self.reranker, first, histories), strict=True):
             one, scores = found[number], found[number].scores
             # The rest goes down by as much as the least of the first ones did.
             down = max(0.0, float(scores[len(moved) - 1] - (scores[: len(moved)] + moved).min()))
@@ -98,7 +101,7 @@ class Ranker:
         """The list from some candidates, and whether there are no others."""
         found = self._find(asker, k, size, wishes.hidden, wishes.where)
         exhausted = len(found) < size
-        found = self._moved([asker], [found])[0] if wishes.rerank else found
+        (found,) = self._moved([asker], [found], [wishes])
         found, pinned, notes = self._with_wanted(asker, k, wishes, found)
         payloads = shaping.reads_all(wishes)
         items = self.stored(found.rows) if payloads else []
