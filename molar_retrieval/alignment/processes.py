@@ -4,6 +4,7 @@ All processes hold the whole network and see the same epoch; each takes its shar
 averaged. The first process decides, validates, writes and publishes.
 """
 
+import atexit
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,9 @@ class Processes:
     def _state(self) -> Any:
         from accelerate import PartialState  # takes a second to load, and most runs have one process
 
-        return PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+        atexit.register(state.destroy_process_group)  # threads of it that still run when Python is gone end in an abort
+        return state
 
     @property
     def device(self) -> torch.device:
