@@ -23,6 +23,7 @@ from molar_retrieval import columns, rng
 from molar_retrieval.allocator import keep_freed_memory
 from molar_retrieval.ranking.candidates import find
 from molar_retrieval.ranking.reranker import CANDIDATES
+from molar_retrieval.ranking.wishes import Asker
 
 BARE = """
 import json, sys
@@ -123,14 +124,15 @@ def candidate_recall(workspace: Path, samples: int) -> float:
     """
     with Recommender.open(workspace) as recommender:
         generation = recommender.generation
-        table, newcomer = generation.table.items, generation.table.newcomer
+        table = generation.table.items
         known = [record for batch in generation.users.batches() for record in batch if len(record.history)]
         chosen = rng.generator(0, "recall").choice(len(known), min(samples, len(known)), replace=False)
         found = []
         for user in (known[i] for i in chosen):
-            rest = np.setdiff1d(np.flatnonzero(~newcomer), np.asarray(user.history))
+            rest = np.setdiff1d(np.flatnonzero(table.known), np.asarray(user.history))
             sums = table.split(user.vector, user.sparse, rest).sum(axis=1)
-            got = find(generation.index, table, 0, user.vector, user.sparse, 10, CANDIDATES, hidden=list(user.history))
+            asker = Asker(user.vector, user.sparse, user.history)
+            got = find(generation.index, table, 0, asker, 10, CANDIDATES, hidden=list(user.history))
             others = set(got.rows[~got.newcomer].tolist())
             best = set(rest[np.argsort(-sums, kind="stable")[: len(others)]].tolist())
             found.append(len(best & others) / max(1, len(best)))

@@ -289,7 +289,7 @@ class Recommender:
         ruled = [self._ruled(asked, options, user.attributes) for user in users]
         each = [one.hiding(user.history) if hide else one for one, user in zip(ruled, users, strict=True)]
         wishes = [self._wishes(one, options) for one in each]
-        return rank_all(self.ranker, self.generation.table.newcomer, askers, k, wishes)
+        return rank_all(self.ranker, askers, k, wishes)
 
     def _wishes(self, asked: Asked, options: Options) -> "Wishes":
         from molar_retrieval.ranking.wishes import Wishes

@@ -82,14 +82,12 @@ class Opened:
         origins: How the vectors came about.
         reranker: The second stage, or None.
         ids: The items' ids, one after the other, and the end of each, with a 0 before.
-        newcomer: Whether an item had no training interactions, shape (n,).
     """
 
     items: ItemTable
     origins: Origins
     reranker: Reranker | None
     ids: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
-    newcomer: npt.NDArray[np.bool_]
     _asked: tuple[Mapping[str, Any], Mapping[str, npt.NDArray[Any]]] | None
 
     @cached_property
@@ -117,7 +115,8 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
         ValueError: If the extras are of other numbers of items or partner weights.
     """
     dims = {"dense": spec.dims[columns.ALIGNED]} | {name: spec.dims.get(name, 0) for name in _COPIED}
-    count, entries, ids, ends, newcomer = 0, _Sparse(), bytearray(), array("q", [0]), bytearray()
+    count, entries, ids, ends = 0, _Sparse(), bytearray(), array("q", [0])
+    kinds = {"known": (columns.ALIGNED, bytearray()), "newcomer": (columns.NEWCOMERS, bytearray())}
     with ExitStack() as stack:
         files = {name: stack.enter_context(_raw(path, name).open("wb")) for name in dims}
         for item in items:
@@ -132,20 +131,21 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
             ids += item.item_id.encode()
             ends.extend([ends[-1]] * (item.row - count))
             ends.append(len(ids))
-            newcomer += bytes(max(0, item.row - count)) + bytes([columns.NEWCOMERS in item.vectors])
+            for name, marks in kinds.values():
+                marks += bytes(max(0, item.row - count)) + bytes([name in item.vectors])
             count = item.row + 1
             yield item
     shapes: dict[str, tuple[int, ...]] = {name: (count, dim) for name, dim in dims.items()}
     arrays = entries.by_dimension()
     arrays |= {"ids.bytes": np.frombuffer(ids, np.uint8), "ids.ends": np.array(ends, np.int64)}
-    arrays["newcomer"] = np.frombuffer(newcomer, np.uint8)
+    arrays |= {name: np.frombuffer(marks, np.uint8) for name, (_, marks) in kinds.items()}
     arrays |= extras.tensors(count, len(arrays["partners.items"]))
-    kinds = dict.fromkeys(dims, "F32")
+    types = dict.fromkeys(dims, "F32")
     for name, values in arrays.items():
-        kinds[name] = _KINDS[values.dtype.kind + str(values.dtype.itemsize)]
-        _raw(path, name).write_bytes(np.ascontiguousarray(values, TYPES[kinds[name]]).tobytes())
+        types[name] = _KINDS[values.dtype.kind + str(values.dtype.itemsize)]
+        _raw(path, name).write_bytes(np.ascontiguousarray(values, TYPES[types[name]]).tobytes())
         shapes[name] = values.shape
-    assemble(path, {name: (_raw(path, name), kinds[name], shapes[name]) for name in kinds})
+    assemble(path, {name: (_raw(path, name), types[name], shapes[name]) for name in types})
 
 
 def _raw(path: Path, name: str) -> Path:
@@ -195,7 +195,7 @@ def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping
         asked = described.get("queries")
         queries = None if asked is None else (asked, _own(tensors, _QUERY))
         items = ItemTable.from_tensors(tensors, parts, sparse_parts)
-        return Opened(items, origins, second, ids, tensors["newcomer"] > 0, queries)
+        return Opened(items, origins, second, ids, queries)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StaleArtefactError(
             f"the item table {path} cannot be opened: {error}", "run `molar align` to publish a new generation"

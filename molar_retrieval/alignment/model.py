@@ -24,8 +24,9 @@ from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.features import moves
+from molar_retrieval.ranking.partners import Partners
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
-from molar_retrieval.ranking.table import ItemTable, Partners
+from molar_retrieval.ranking.table import ItemTable
 
 Matrix = npt.NDArray[np.float32]
 NEIGHBOURS, TREND = "neighbours", "trend"
@@ -193,6 +194,8 @@ class AlignedModel:
         nothing = np.zeros((count, 0), np.float32)
         return ItemTable(
             items.dense,
+            self.known,
+            ~self.known,
             Partners(weights.indptr, weights.indices, weights.data, np.zeros(weights.nnz, np.int32)),
             self.features,
             nothing if self.cf is None else self.cf,

@@ -1,12 +1,14 @@
 """Candidates for one user: the items with the best sums of a dense and a sparse product, and the best newcomers.
 
-The index ranks by one vector at a time. Its two lists are read as far as it takes to prove the first places of the sum
-(the threshold algorithm: Fagin, Lotem and Naor 2001, doi:10.1145/375551.375567); the sums themselves are taken from the
-item table. Lists are read in blocks that grow, as a search engine starts anew for a longer one.
+The sparse products are those of the item table. The dense ones are too where they are known, or cost less than a search
+would: the sums are then ranked as they are. Else, and under a condition on items, the index ranks by one vector at a
+time, and its lists are read as far as it takes to prove the first places of the sum (the threshold algorithm: Fagin,
+Lotem and Naor 2001, doi:10.1145/375551.375567), in blocks that grow, as a search engine starts anew for a longer one.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -15,10 +17,11 @@ import numpy.typing as npt
 
 from molar_retrieval import columns
 from molar_retrieval.expressions import Expression
-from molar_retrieval.index import Index, SparseVector, Vector
-from molar_retrieval.ranking.answer import NOTHING
+from molar_retrieval.index import Index, Vector
 from molar_retrieval.ranking.newcomers import TOP, merge
+from molar_retrieval.ranking.partners import Sums
 from molar_retrieval.ranking.table import ItemTable
+from molar_retrieval.ranking.wishes import Asker
 
 Array = npt.NDArray[Any]
 DEPTH = 200
@@ -27,6 +30,8 @@ nothing to do with each other."""
 _AHEAD = 2
 """Of each list so many times the candidates are read: that finds 99 of 100 of the best sums."""
 _GROWTH = 4
+MOST_SCANNED = 1 << 22
+"""Numbers in the items' dense vectors up to which one product with all of them costs less than a search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,22 +70,20 @@ def find(
     index: Index,
     table: ItemTable,
     slots: int,
-    vector: Vector,
-    sparse: SparseVector,
+    asker: Asker,
     k: int,
     size: int,
     *,
     hidden: Collection[int] = (),
     where: Expression | None = None,
 ) -> Candidates:
-    """The best items for a user's vectors, newcomers in their places.
+    """The best items for a user, newcomers in their places.
 
     Args:
-        index: Where known items and newcomers are searched.
+        index: Where items are searched.
         table: Of the same items.
         slots: How many of the first ten places newcomers get.
-        vector: The user's dense vector.
-        sparse: The one beside it.
+        asker: The user.
         k: So many places are exactly those of a full scan, as far as the index itself is exact.
         size: How many candidates; at least ``k``. Those behind the first ``k`` are the best that the lists showed.
         hidden: Rows that must not come.
@@ -90,12 +93,19 @@ def find(
         At most ``size``.
     """
     wanted = max(k, TOP)
-    known = _known(index, table, vector, sparse, wanted, max(size, wanted), hidden, where)
+    sums = table.sums(asker.sparse)
+    products = asker.products
+    if products is None and table.dense.size <= MOST_SCANNED:
+        products = table.dense @ np.asarray(asker.vector, np.float32)
+    source: _Scan | _Search
+    if where is None and products is not None:
+        source = _Scan(table, asker, sums, products, hidden)
+    else:
+        source = _Search(index, table, asker, sums, hidden, where)
+    known = source.known(wanted, max(size, wanted))
     if columns.NEWCOMERS not in index.spec.dims:
         return known.take(np.arange(min(size, len(known))))
-    few = wanted if len(known) >= size else max(size, wanted)
-    found = index.top(columns.NEWCOMERS, vector, few, exclude=hidden, where=where)
-    newcomers = scored(table, vector, NOTHING, [row for row, _ in found])  # they have no partners
+    newcomers = source.newcomers(wanted if len(known) >= size else max(size, wanted))
     merged = merge(known.scores, newcomers.scores, slots)
     chosen = joined(known, newcomers).take((merged.place + len(known) * merged.newcomer)[:size])
     return replace(chosen, lift=merged.lift[:size], newcomer=merged.newcomer[:size])
@@ -107,36 +117,90 @@ def joined(*found: Candidates) -> Candidates:
     return Candidates(*(np.concatenate([getattr(one, name) for one in found]) for name in names))
 
 
-def scored(table: ItemTable, vector: Vector, sparse: SparseVector, found: list[int]) -> Candidates:
+def scored(table: ItemTable, vector: Vector, sums: Sums, rows: npt.NDArray[np.int64]) -> Candidates:
     """Some rows, the best first, equal scores by row."""
-    rows = np.array(found, np.int64)
-    parts = table.split(vector, sparse, rows)
+    parts = table.addends(vector, sums, rows)
     order = np.lexsort((rows, -parts.sum(axis=1)))
     return Candidates(rows[order], parts[order], np.zeros(len(rows)), np.zeros(len(rows), bool), np.zeros(len(rows)))
 
 
-def _known(
-    index: Index,
-    table: ItemTable,
-    vector: Vector,
-    sparse: SparseVector,
-    k: int,
-    size: int,
-    hidden: Collection[int],
-    where: Expression | None,
-) -> Candidates:
-    count, depth = len(index), max(DEPTH, _AHEAD * size)
-    sums = columns.PARTNERS in index.spec.sparse and len(sparse.indices) > 0
-    while True:
-        depth = min(depth, count + 1)
-        dense = index.top(columns.ALIGNED, vector, depth, exclude=hidden, where=where)
-        rows = {row for row, _ in dense}
-        bound = dense[-1][1] if len(dense) == depth else -inf
-        if sums:
-            partners = index.top(columns.PARTNERS, sparse, depth, exclude=hidden, where=where)
-            rows.update([row for row, _ in partners])
-            bound += max(partners[-1][1], 0.0) if len(partners) == depth else 0.0
-        best = scored(table, vector, sparse, list(rows))
-        if bound == -inf or (len(best) >= k and best.scores[k - 1] > bound):
-            return best.take(np.arange(min(size, len(best))))
-        depth *= _GROWTH
+class _Scan:
+    """The best items by their sums, all of which are known."""
+
+    def __init__(self, table: ItemTable, asker: Asker, sums: Sums, products: Array, hidden: Collection[int]) -> None:
+        self._table, self._asker, self._sums = table, asker, sums
+        rows = np.fromiter(hidden, np.int64, len(hidden))
+        self._shown = np.ones(len(table), bool)
+        self._shown[rows[rows < len(table)]] = False
+        self._scores = products.astype(np.float64)
+        self._scores[sums.rows] += sums.parts.sum(axis=0)
+
+    def known(self, k: int, size: int) -> Candidates:
+        """The best ``size`` items that had training interactions; the first ``k`` of them are exactly the best."""
+        return self._best(self._table.known, size)
+
+    def newcomers(self, size: int) -> Candidates:
+        """The best ``size`` of the others."""
+        return self._best(self._table.newcomer, size)
+
+    def _best(self, among: Array, size: int) -> Candidates:
+        rows = np.flatnonzero(among & self._shown)
+        if len(rows) > size:
+            scores = self._scores[rows]
+            least = np.partition(scores, len(rows) - size)[len(rows) - size]
+            rows = rows[scores >= least]  # of equal ones the lowest rows come, as from an index
+        best = scored(self._table, self._asker.vector, self._sums, rows)
+        return best.take(slice(size))
+
+
+class _Search:
+    """The best items by what an index finds."""
+
+    def __init__(
+        self,
+        index: Index,
+        table: ItemTable,
+        asker: Asker,
+        sums: Sums,
+        hidden: Collection[int],
+        where: Expression | None,
+    ) -> None:
+        self._table, self._asker, self._sums, self._count = table, asker, sums, len(index)
+        self._hidden, self._where = hidden, where
+        self._top = partial(index.top, exclude=hidden, where=where)
+
+    def known(self, k: int, size: int) -> Candidates:
+        """Good ``size`` items that had training interactions; the first ``k`` of them are the best."""
+        depth = max(DEPTH, _AHEAD * size)
+        while True:
+            depth = min(depth, self._count + 1)
+            dense = self._top(columns.ALIGNED, self._asker.vector, depth)
+            beside, most = self._partners(depth)
+            bound = dense[-1][1] + max(most, 0.0) if len(dense) == depth else -inf
+            best = self._scored({row for row, _ in dense}.union(beside))
+            if bound == -inf or (len(best) >= k and best.scores[k - 1] > bound):
+                return best.take(slice(size))
+            depth *= _GROWTH
+
+    def newcomers(self, size: int) -> Candidates:
+        """The best ``size`` of the others."""
+        return self._scored([row for row, _ in self._top(columns.NEWCOMERS, self._asker.vector, size)])
+
+    def _partners(self, depth: int) -> tuple[list[int], float]:
+        """The best rows by their sparse products, and what those that are left out have at most."""
+        rows = self._sums.rows
+        if not len(rows):
+            return [], 0.0
+        if self._where is not None:  # only the index can judge that
+            found = self._top(columns.PARTNERS, self._asker.sparse, depth)
+            return [row for row, _ in found], found[-1][1] if len(found) == depth else 0.0
+        totals = self._sums.parts.sum(axis=0)
+        shown = ~np.isin(rows, np.fromiter(self._hidden, np.int64, len(self._hidden)))
+        rows, totals = rows[shown], totals[shown]
+        if len(rows) <= depth:
+            return rows.tolist(), 0.0
+        places = np.argpartition(-totals, depth - 1)[:depth]
+        return rows[places].tolist(), float(totals[places[-1]])
+
+    def _scored(self, rows: Iterable[int]) -> Candidates:
+        return scored(self._table, self._asker.vector, self._sums, np.fromiter(rows, np.int64))

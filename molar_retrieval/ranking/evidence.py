@@ -121,8 +121,7 @@ def gather(
 
 def _together(table: ItemTable, sparse: SparseVector, rows: Array) -> list[list[tuple[int, float]]]:
     """What each item of the history adds through the counting experts, by recommended item."""
-    products = table.products(sparse, rows, support=True)
-    assert products.support is not None
+    products = table.partners.products(sparse, rows, len(table))
     told = products.support >= ANONYMITY
     items, places, amounts = products.dimensions[told] % len(table), products.places[told], products.values[told]
     return _largest(places, items, amounts, len(rows))

@@ -126,7 +126,7 @@ class Ranker:
         return Listing(placed, notes), exhausted
 
     def _find(self, asker: Asker, k: int, size: int, hidden: Collection[int], where: Expression | None) -> Candidates:
-        return find(self.index, self.table, self.slots, asker.vector, asker.sparse, k, size, hidden=hidden, where=where)
+        return find(self.index, self.table, self.slots, asker, k, size, hidden=hidden, where=where)
 
     def _with_wanted(
         self, asker: Asker, k: int, wishes: Wishes, found: Candidates
@@ -144,8 +144,12 @@ class Ranker:
                 notes += problems
                 free = (place for place in range(active.rule.at - 1, k) if place not in pinned)
                 pinned |= {place: (row, active.rule.title) for place, row in zip(free, rows, strict=False)}
-        wanted = [row for row, _ in pinned.values()]
-        every = joined(found, *extra, scored(self.table, asker.vector, asker.sparse, wanted))
+        if pinned:
+            wanted = np.array([row for row, _ in pinned.values()])
+            extra.append(scored(self.table, asker.vector, self.table.sums(asker.sparse), wanted))
+        if not extra:
+            return found, pinned, notes
+        every = joined(found, *extra)
         _, first = np.unique(every.rows, return_index=True)
         return every.take(np.sort(first)), pinned, notes
 

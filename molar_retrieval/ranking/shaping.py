@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +71,7 @@ def plan(
     for active in wishes.rules:
         rule = active.rule
         if rule.at_most is not None and rule.per is not None:
-            caps.append(Cap(rule.title, partial(_values_at, store, rows, rule.per), rule.at_most))
+            caps.append(Cap(rule.title, _reader(store, rows, rule.per), rule.at_most))
         elif rule.at_least is not None and active.condition is not None:
             these = np.fromiter((fulfils(item, active.condition) for item in items), bool, len(items))
             quotas.append(Quota(rule.title, these, rule.at_least))
@@ -88,9 +87,18 @@ def plan(
     )
 
 
-def _values_at(store: Store, rows: Array, name: str, number: int) -> list[str]:
-    """The values that one of the rows has of a field; those behind it are fetched along."""
-    return _values(store(rows[number : number + _AHEAD])[0], name)
+def _reader(store: Store, rows: Array, name: str) -> Callable[[int], list[str]]:
+    """Says which values of a field one of the rows has; those behind it are fetched along."""
+    known: dict[int, list[str]] = {}
+
+    def values(number: int) -> list[str]:
+        if number not in known:
+            known.update(
+                (number + n, _values(item, name)) for n, item in enumerate(store(rows[number : number + _AHEAD]))
+            )
+        return known[number]
+
+    return values
 
 
 def _mix(history: Sequence[StoredItem], name: str, items: Sequence[StoredItem]) -> Mix | None:

@@ -28,11 +28,13 @@ class Asker:
         vector: Dense user vector.
         sparse: The sparse one beside it.
         history: Item rows, oldest first.
+        products: Of the dense vector with those of all items, shape (n,), where they are known already.
     """
 
     vector: Vector
     sparse: SparseVector
     history: Rows = ()
+    products: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from molar_retrieval.expressions import Exists, Expression
 from molar_retrieval.index import IndexSpec, SparseVector
 from molar_retrieval.ranking import candidates
+from molar_retrieval.ranking import partners as ranking_partners
 from molar_retrieval.ranking.candidates import find
-from molar_retrieval.ranking.table import ItemTable, Partners
+from molar_retrieval.ranking.partners import Partners
+from molar_retrieval.ranking.table import ItemTable
+from molar_retrieval.ranking.wishes import Asker
 from molar_retrieval.rng import generator
 
 ONE = SparseVector([0], [1.0])
+ASKER = Asker([1.0], ONE)
+EVERYTHING = Exists("item_id")
 
 
 class Lists:
@@ -31,8 +37,11 @@ class Lists:
         rows = np.flatnonzero(partners)
         wide = np.array(dense, np.float32)
         wide[list(newcomers or {})] = list((newcomers or {}).values())
+        newcomer = np.isin(np.arange(len(dense)), list(newcomers or {}))
         self.table = ItemTable(
             wide[:, None],
+            ~newcomer,
+            newcomer,
             Partners(np.array([0, len(rows)]), rows.astype(np.int32), np.array(partners, np.float32)[rows], 9 * rows),
             *[np.zeros((len(dense), 0), np.float32)] * 3,
             {"own": (0, 1)},
@@ -48,8 +57,10 @@ class Lists:
         return sorted(left, key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
-def found(index: Lists, k: int, size: int, hidden: Collection[int] = (), slots: int = 0) -> list[tuple[int, float]]:
-    best = find(index, index.table, slots, [1.0], ONE, k, size, hidden=hidden)  # type: ignore[arg-type]
+def found(
+    index: Lists, k: int, size: int, hidden: Collection[int] = (), where: Expression | None = None
+) -> list[tuple[int, float]]:
+    best = find(index, index.table, 0, ASKER, k, size, hidden=hidden, where=where)  # type: ignore[arg-type]
     return list(zip(best.rows.tolist(), best.scores.tolist(), strict=True))
 
 
@@ -62,15 +73,33 @@ def oracle(dense: list[float], partners: list[float], hidden: Collection[int] = 
 pairs = st.lists(st.tuples(st.integers(-4, 4).map(float), st.integers(-3, 5).map(float)), min_size=1, max_size=60)
 
 
-@given(pairs, st.integers(1, 70), st.integers(0, 30), st.integers(1, 20), st.sets(st.integers(0, 60)))
+@given(
+    pairs,
+    st.integers(1, 70),
+    st.integers(0, 30),
+    st.integers(1, 20),
+    st.sets(st.integers(0, 60)),
+    st.sampled_from([None, EVERYTHING]),
+    st.sampled_from([0, 100]),
+    st.sampled_from([0, 1000]),
+)
 def test_the_first_places_are_those_of_a_full_scan(
-    items: list[tuple[float, float]], k: int, more: int, depth: int, hidden: set[int]
+    items: list[tuple[float, float]],
+    k: int,
+    more: int,
+    depth: int,
+    hidden: set[int],
+    where: Expression | None,
+    few: int,
+    scanned: int,
 ) -> None:
     dense, partners = [a for a, _ in items], [b for _, b in items]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "DEPTH", depth)
         patch.setattr(candidates, "TOP", 1)
-        best = found(Lists(dense, partners), k, k + more, hidden)
+        patch.setattr(ranking_partners, "_FEW", few)
+        patch.setattr(candidates, "MOST_SCANNED", scanned)
+        best = found(Lists(dense, partners), k, k + more, hidden, where)
     wanted = oracle(dense, partners, hidden)
     assert best[:k] == wanted[:k]
     assert set(best) <= set(wanted)
@@ -86,12 +115,22 @@ def made(n: int, kinship: float) -> Lists:
 
 def test_lists_that_agree_are_read_no_further() -> None:
     index = made(20_000, 1.0)
-    found(index, 10, 10)
+    found(index, 10, 10, where=EVERYTHING)
     assert index.depths == {"aligned": [200], "partners": [200], "newcomers": []}
+
+
+def test_partners_are_searched_only_under_a_condition(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = made(20_000, 1.0)
+    found(index, 10, 10)
+    assert index.depths == {"aligned": [], "partners": [], "newcomers": []}
+    monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
+    found(index, 10, 10)
+    assert index.depths == {"aligned": [200], "partners": [], "newcomers": []}
 
 
 def test_unrelated_lists_are_read_further(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "DEPTH", 16)
+    monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
     index = made(20_000, 0.0)
     dense, partners = (index.lists[name] for name in ("aligned", "partners"))
     sums = {row: dense[row] + partners[row] for row in dense}
@@ -102,6 +141,7 @@ def test_unrelated_lists_are_read_further(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_nearly_all_of_the_candidates_are_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
     index = made(5_000, 0.3)
     wanted = oracle(list(index.lists["aligned"].values()), list(index.lists["partners"].values()))[:200]
     best = found(index, 10, 200)
@@ -111,7 +151,7 @@ def test_nearly_all_of_the_candidates_are_the_best(monkeypatch: pytest.MonkeyPat
 
 def test_newcomers_are_merged_in_and_marked() -> None:
     index = Lists([float(-n) for n in range(40)], [0.0] * 40, {3: 100.0, 8: 90.0})
-    best = find(index, index.table, 1, [1.0], ONE, 10, 20)  # type: ignore[arg-type]
+    best = find(index, index.table, 1, ASKER, 10, 20)  # type: ignore[arg-type]
     assert best.rows.tolist()[:11] == [0, 1, 2, 4, 5, 6, 7, 9, 10, 3, 11]
     assert best.newcomer[9]
     assert best.scores[9] == pytest.approx(-10.0)
@@ -120,8 +160,7 @@ def test_newcomers_are_merged_in_and_marked() -> None:
 
 def test_a_user_without_partners_asks_one_list() -> None:
     index = made(500, 0.5)
-    nothing = SparseVector([], [])
-    best = find(index, index.table, 0, [1.0], nothing, 5, 5)  # type: ignore[arg-type]
+    best = find(index, index.table, 0, Asker([1.0], SparseVector([], [])), 5, 5)  # type: ignore[arg-type]
     dense = index.lists["aligned"]
     assert best.rows.tolist() == sorted(dense, key=lambda row: (-dense[row], row))[:5]
     assert index.depths["partners"] == []
@@ -142,7 +181,8 @@ def test_parts_are_products_over_their_ranges() -> None:
     starts = np.concatenate([[0], np.cumsum(np.bincount(dimensions, minlength=100))])
     partners = Partners(starts, rows.astype(np.int32), weights.T[dimensions, rows], rows)
     spans, sparse_spans = {"a": (0, 3), "b": (3, 8)}, {"c": (0, 40), "d": (40, 100)}
-    table = ItemTable(dense, partners, *[np.zeros((30, 0), np.float32)] * 3, spans, sparse_spans)
+    known = np.ones(30, bool)
+    table = ItemTable(dense, known, ~known, partners, *[np.zeros((30, 0), np.float32)] * 3, spans, sparse_spans)
     user, at = rng.normal(size=8), np.sort(rng.choice(100, 20, replace=False))
     reading = np.zeros(100)
     reading[at] = rng.normal(size=20)

@@ -5,7 +5,8 @@ import pytest
 
 from molar_retrieval.index import SparseVector
 from molar_retrieval.ranking.evidence import ANONYMITY, Evidence, Origins, Taste, gather
-from molar_retrieval.ranking.table import ItemTable, Partners
+from molar_retrieval.ranking.partners import Partners
+from molar_retrieval.ranking.table import ItemTable
 from molar_retrieval.rng import generator
 
 N, F = 12, 6
@@ -32,7 +33,10 @@ class Shop:
         self.support[[3, N + 3]] = 1  # of item 3 nothing is told
         partners = Partners(starts, items, weights[dimensions, items], self.support[dimensions, items])
         nothing = np.zeros((N, 0), np.float32)
-        self.table = ItemTable(dense.astype(np.float32), partners, self.content, nothing, nothing, PARTS, SPARSE_PARTS)
+        known = np.ones(len(dense), bool)
+        self.table = ItemTable(
+            dense.astype(np.float32), known, ~known, partners, self.content, nothing, nothing, PARTS, SPARSE_PARTS
+        )
         self.history = [1, 3, 5]
         self.reading = np.zeros(2 * N)
         self.reading[[1, 3, 5]], self.reading[[N + 1, N + 3, N + 5]] = 0.6, [0.25, 0.5, 1.0]

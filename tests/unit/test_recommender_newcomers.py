@@ -20,6 +20,7 @@ from molar_indexes.users import UserRecord
 from molar_retrieval.alignment.vectors import UserVectors
 from molar_retrieval.expressions import Equals, Expression, matches
 from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.ranking import candidates
 from molar_retrieval.rng import generator
 from molar_retrieval.workspace import Workspace
 
@@ -86,6 +87,13 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop() -> Shop:
     return Shop()
+
+
+@pytest.fixture(autouse=True, params=["multiplied", "searched"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All items are multiplied, as they are few, or searched, as many are."""
+    if request.param == "searched":
+        monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
 
 
 @pytest.fixture(scope="module", params=[("exact", 0), ("exact", 3), ("edge", 0), ("edge", 2)], ids=str)
@@ -180,8 +188,9 @@ def test_without_newcomers_newcomers_are_not_asked_for(
             return top(name, *arguments, **more)
 
         monkeypatch.setattr(generation.index, "top", watched)
+        monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
         assert recommender.query("u0", 2).items
-        assert asked == ["aligned", "partners"]
+        assert asked == ["aligned"]
 
 
 def test_asking_by_user_id_imports_nothing_heavy(shop: Shop, tmp_path: Path) -> None:

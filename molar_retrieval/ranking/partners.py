@@ -1,0 +1,134 @@
+"""The sparse vectors of all items, by dimension, and what they say to one user.
+
+A user's sparse vector names some dimensions; the items that have a number there lie one after the other. Thus the
+products with all items cost as much as there are such numbers, however many items there are.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.index import SparseVector
+
+Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.int64]
+_FEW = 8
+"""Numbers are put in order where there are so many times more items, else counted into an array of all of these."""
+
+
+class Sums(NamedTuple):
+    """Sparse dot products of the items that have any with one user.
+
+    Attributes:
+        rows: The items, ascending, shape (m,).
+        parts: Their products, one row for each part of the score, shape (P, m).
+    """
+
+    rows: Rows
+    parts: Array
+
+    def of(self, rows: Rows) -> Array:
+        """The products of some items, 0 for those that have none, shape (P, len(rows))."""
+        if not len(self.rows):
+            return np.zeros((len(self.parts), len(rows)))
+        places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        found: Array = np.where(self.rows[places] == rows, self.parts[:, places], 0.0)
+        return found
+
+
+class Products(NamedTuple):
+    """Addends of the sparse dot products of some items with one user, by dimension, ascending.
+
+    Attributes:
+        dimensions: Of each addend.
+        places: Of the item among those asked for.
+        values: The addends.
+        support: How many people had both.
+    """
+
+    dimensions: Rows
+    places: Array
+    values: Array
+    support: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Partners:
+    """The sparse vectors of all items, by dimension: which items have a number there.
+
+    Attributes:
+        starts: Where each dimension begins, and at last the end, shape (width + 1,).
+        items: Item rows, shape (entries,).
+        values: Numbers, shape (entries,).
+        support: How many people had both the item and the one that the dimension stands for, shape (entries,).
+    """
+
+    starts: Array
+    items: Array
+    values: Array
+    support: Array
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def sums(self, sparse: SparseVector, spans: Iterable[tuple[int, int]], count: int) -> Sums:
+        """The products of all items with a user, apart for some spans of dimensions.
+
+        Args:
+            sparse: The user's; dimensions that no item has count nothing.
+            spans: Begin and end of each.
+            count: How many items there are.
+        """
+        dimensions, readings = self._known(sparse)
+        begins, ends = self.starts[dimensions], self.starts[dimensions + 1]
+        sizes = ends - begins
+        items = _read(self.items, begins, ends)
+        values = _read(self.values, begins, ends) * np.repeat(readings, sizes)
+        places, number = items, count
+        if _FEW * len(items) < count:
+            rows, places = np.unique(items, return_inverse=True)
+            number = len(rows)
+        edges = np.concatenate([[0], np.cumsum(sizes)])
+        parts = []
+        for span in spans:
+            begin, end = edges[np.searchsorted(dimensions, span)]
+            parts.append(np.bincount(places[begin:end], values[begin:end], minlength=number))
+        found = np.stack(parts) if parts else np.zeros((0, number))
+        if number == count:
+            rows = np.flatnonzero(found.any(axis=0))
+            found = found[:, rows]
+        return Sums(rows.astype(np.int64), found)
+
+    def products(self, sparse: SparseVector, rows: Rows, count: int) -> Products:
+        """The addends of the products of some items, each of which is named once, with a user.
+
+        Args:
+            sparse: The user's.
+            rows: The items.
+            count: How many there are in all.
+        """
+        dimensions, readings = self._known(sparse)
+        begins, ends = self.starts[dimensions], self.starts[dimensions + 1]
+        place = np.full(count, -1, np.int32)
+        place[rows] = np.arange(len(rows), dtype=np.int32)
+        places = place[_read(self.items, begins, ends)]
+        wanted = np.flatnonzero(places >= 0)
+        sizes = ends - begins
+        owner = np.repeat(np.arange(len(dimensions)), sizes)[wanted]
+        entries = wanted + (begins - np.cumsum(sizes) + sizes)[owner]
+        values = readings[owner] * self.values[entries]
+        return Products(dimensions[owner], places[wanted], values, self.support[entries])
+
+    def _known(self, sparse: SparseVector) -> tuple[Rows, Array]:
+        dimensions, readings = np.asarray(sparse.indices, np.int64), np.asarray(sparse.values, np.float64)
+        known = int(np.searchsorted(dimensions, len(self)))
+        return dimensions[:known], readings[:known]
+
+
+def _read(entries: Array, begins: Rows, ends: Rows) -> Array:
+    """Some ranges of entries, one after the other."""
+    pieces = [entries[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+    return np.concatenate(pieces) if pieces else entries[:0]
