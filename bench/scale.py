@@ -126,7 +126,7 @@ def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspa
 def _second_stage(spec: IndexSpec, parts: Spans, sparse_parts: Spans) -> Reranker:
     """One of the shape that training gives it."""
     nothing = np.zeros((1, 1), np.float32)
-    tensors = {"dense": nothing, "content": nothing, "cf": nothing, "numbers": nothing}
+    tensors = dict.fromkeys(("dense", "known", "newcomer", "content", "cf", "numbers"), nothing)
     tensors |= {f"partners.{name}": nothing for name in ("starts", "items", "values", "support")}
     features = names(ItemTable.from_tensors(tensors, parts, sparse_parts), list(_NUMBERS))
     random, size, hidden = rng.generator(0, "scale", "second stage"), len(features), 16
