@@ -46,6 +46,18 @@ class EmbedSettings(Settings):
     offline: bool = Field(False, description="never ask a model hub")
 
 
+class FinetuneSettings(Settings):
+    """``[finetune]``: which tasks the encoder learns from the shop, and how."""
+
+    image_text: bool = Field(True, description="a photo must find its title and description, and these the photo")
+    attributes: bool = Field(True, description="attributes must find the title and description")
+    behaviour: bool = Field(True, description="a history must find the items that come next")
+    keep: int = Field(256, ge=8, description="dimensions kept of the words, and of the photo")
+    factors: int = Field(128, ge=1, description="dimensions that say who takes an item")
+    withheld: float = Field(0.1, gt=0, lt=0.5, description="share of the items that only choose")
+    seed: int = 0
+
+
 class SplitSettings(Settings):
     """``[split]``: which interactions validate; everything that is fitted sees only the others."""
 
@@ -165,6 +177,7 @@ class MolarSettings(Settings):
     """All of ``molar.toml``."""
 
     embed: EmbedSettings = EmbedSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
     split: SplitSettings = SplitSettings()
     cf: CFSettings = CFSettings()
     align: AlignSettings = AlignSettings()

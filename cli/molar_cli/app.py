@@ -13,6 +13,7 @@ from molar_cli.commands.cf import cf
 from molar_cli.commands.demo import demo
 from molar_cli.commands.embed import embed
 from molar_cli.commands.evaluate import evaluate
+from molar_cli.commands.finetune import finetune
 from molar_cli.commands.import_ import import_
 from molar_cli.commands.index import app as index
 from molar_cli.commands.query import query
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command("import")(import_)
 app.command()(embed)
+app.command()(finetune)
 app.command()(cf)
 app.command()(align)
 app.command()(query)

@@ -108,9 +108,8 @@ class Evaluator:
         self.catalogue = Catalogue.open(version)
         self.log = open_log(self.workspace)
         content = ContentVectors.open(self.workspace["content"].require()[0])
-        self.content = conditioning.fit(content.vectors, content.blocks, self.settings.align.content_dims)(
-            content.vectors
-        )
+        dims, ready = self.settings.align.content_dims, content.conditioned
+        self.content = conditioning.fit(content.vectors, content.blocks, dims, ready=ready)(content.vectors)
         fast = with_changes(with_preset(self.settings, "fast"), self.suite.fast, f"suite {self.suite.name}: fast")
         self.roster = Roster(self.workspace, self.root / "content", self.settings, fast)
         log_columns = self.workspace["interactions"].require()[1].settings.get("columns", {})

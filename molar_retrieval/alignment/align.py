@@ -215,7 +215,9 @@ def training_data(
         raise DataError("no interactions are left for training", "bring a longer log")
     content = ContentVectors.open(workspace["content"].require()[0])
     attributes = hashed_attributes(Catalogue.open(workspace["catalogue"].require()[0]))
-    conditioner = conditioning.fit(content.vectors, content.blocks, settings.content_dims, attributes)
+    conditioner = conditioning.fit(
+        content.vectors, content.blocks, settings.content_dims, attributes, ready=content.conditioned
+    )
     factors = open_factors(workspace["cf"].require()[0])
     features = conditioner(content.vectors, attributes)
     return TrainingData(holdout.training, Cases.of(holdout), features, factors), conditioner

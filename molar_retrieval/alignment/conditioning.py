@@ -81,7 +81,14 @@ class Conditioner:
         return _unit(np.concatenate([_unit(np.concatenate(encoded, axis=1)), share * own], axis=1))
 
 
-def fit(vectors: Matrix, blocks: Sequence[Block], keep: int, attributes: csr_matrix | None = None) -> Conditioner:
+def fit(
+    vectors: Matrix,
+    blocks: Sequence[Block],
+    keep: int,
+    attributes: csr_matrix | None = None,
+    *,
+    ready: bool = False,
+) -> Conditioner:
     """Fit the map of each block on the items that have it.
 
     Args:
@@ -90,8 +97,10 @@ def fit(vectors: Matrix, blocks: Sequence[Block], keep: int, attributes: csr_mat
         keep: Most axes kept of each block.
         attributes: Hashed attributes of the catalogue, shape (n, width), see
             :func:`molar_retrieval.catalog.features.hashed_attributes`; None or empty: there is no such block.
+        ready: Whether the vectors are conditioned and weighed already, as those of a fine-tuned encoder are; they stay
+            as they are.
     """
-    fitted = [_fit_block(vectors, block, keep) for block in blocks]
+    fitted = [_as_it_is(block) if ready else _fit_block(vectors, block, keep) for block in blocks]
     if attributes is not None and attributes.nnz:
         dim = vectors.shape[1]
         blocks = [*blocks, Block(ATTRIBUTES, dim, dim + attributes.shape[1])]
@@ -99,6 +108,11 @@ def fit(vectors: Matrix, blocks: Sequence[Block], keep: int, attributes: csr_mat
         second = (given.T @ given).toarray().astype(np.float64)
         fitted.append(_map(given.shape[0], np.asarray(given.sum(axis=0), np.float64).ravel(), second, keep))
     return Conditioner(tuple(blocks), tuple(mean for mean, _ in fitted), tuple(matrix for _, matrix in fitted))
+
+
+def _as_it_is(block: Block) -> tuple[Matrix, Matrix]:
+    width = block.stop - block.start
+    return np.zeros(width, np.float32), np.eye(width, dtype=np.float32)
 
 
 def _fit_block(vectors: Matrix, block: Block, keep: int) -> tuple[Matrix, Matrix]:

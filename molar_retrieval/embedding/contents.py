@@ -15,6 +15,7 @@ from molar_retrieval.embedding.earlier import ITEMS
 from molar_retrieval.embedding.rowfile import read_tensor_header
 from molar_retrieval.embedding.store import VECTORS
 from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.head import FAMILY
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.workspace import Manifest
@@ -64,6 +65,11 @@ class ContentVectors:
     def dim(self) -> int:
         """Length of the vectors."""
         return int(self.vectors.shape[1])
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether the encoder conditions and weighs its blocks itself, as a fine-tuned one does."""
+        return self.info.get("family") == FAMILY
 
     def block(self, name: str) -> npt.NDArray[np.float32] | None:
         """The dimensions of one block, shape (n, width), or None where the encoder has no such block."""

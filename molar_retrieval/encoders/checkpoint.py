@@ -11,7 +11,9 @@ from molar_retrieval.encoders import cards, digests, hub
 from molar_retrieval.encoders.plan import refuse
 from molar_retrieval.errors import BackendError, SettingsError
 
-Kind = Literal["text", "multimodal", "dual"]
+Kind = Literal["text", "multimodal", "dual", "fused"]
+FUSED = "molar-fusion"
+"""``model_type`` of what `molar finetune` writes."""
 
 _TWO_TOWERS = frozenset({"clip", "siglip", "siglip2", "altclip", "chinese_clip", "align", "metaclip_2"})
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
@@ -40,7 +42,9 @@ class Checkpoint:
 
     @property
     def kind(self) -> Kind:
-        """Whether it reads text, text and images in one vector, or each in a vector of its own."""
+        """Whether it reads text, text and images in one vector, each in a vector of its own, or tunes another one."""
+        if self.config.get("model_type") == FUSED:
+            return "fused"
         if self.config.get("model_type") in _TWO_TOWERS:
             return "dual"
         return "multimodal" if "vision_config" in self.config else "text"

@@ -99,8 +99,18 @@ def test_an_ablation_of_what_is_not_there_is_refused(roster):
     assert "[fast]" in caught.value.hint
 
 
+def test_fine_tuned_models_name_the_tasks_that_they_do_without(roster):
+    for who in (OURS, "content kNN"):
+        for without in ("image-text", "attributes", "behaviour", None):
+            name = f"{who} (fine-tuned{'' if without is None else f', no {without}'})"
+            tasks = made(roster, name).settings["finetune"]
+            on = {task for task in ("image_text", "attributes", "behaviour") if tasks[task]}
+            assert on == {"image_text", "attributes", "behaviour"} - {(without or "").replace("-", "_")}
+    assert made(roster, "molar (fine-tuned)").options == SETTINGS
+
+
 def test_settings_tell_models_apart_and_are_plain(roster):
-    models = roster.models([OURS, BY_SCORE, FAST, *PARTS, *ABLATIONS])
+    models = roster.models([OURS, BY_SCORE, FAST, "molar (fine-tuned)", *PARTS, *ABLATIONS])
     told = [json.dumps(model.settings, sort_keys=True) for model in models]
     assert len(set(told)) == len(models)
     default = made(Roster(roster.base, roster.variants, with_preset(SETTINGS, "default"), roster.fast), OURS)

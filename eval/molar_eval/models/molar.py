@@ -9,6 +9,7 @@ import numpy as np
 
 from molar_eval.cases import Mask
 from molar_eval.models.base import Kind, Scores, Task
+from molar_eval.models.tuned import Tuning
 from molar_eval.models.variants import Variant, content_workspace, link
 from molar_eval.modules import of_modules
 from molar_retrieval import fingerprint, rng
@@ -35,6 +36,7 @@ class Molar:
         name: As it stands in tables.
         kind: ``ours``, ``ablation``, or ``baseline``: one part of it alone.
         variant: What is taken from the content vectors.
+        tuning: Fine-tunes the content vectors for each split; None: they stay as they are.
         second_stage: Whether the re-ranker, where training found it useful, is asked. Training is the same either way.
     """
 
@@ -44,6 +46,7 @@ class Molar:
     name: str = "molar"
     kind: Kind = "ours"
     variant: Variant = "full"
+    tuning: Tuning | None = None
     second_stage: bool = True
     stochastic: bool = field(default=True, init=False)
 
@@ -51,11 +54,15 @@ class Molar:
     def settings(self) -> dict[str, Any]:
         """All that shapes the result."""
         sections = self.options.model_dump(mode="json", include={"embed", "split", "cf", "align"})
-        return {**sections, "content": self.variant, **({} if self.second_stage else {"second_stage": False})}
+        tuned = {} if self.tuning is None else {"finetune": self.tuning.settings.model_dump()}
+        return {**sections, "content": self.variant, **tuned, **({} if self.second_stage else {"second_stage": False})}
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> "MolarScorer":
         """Run `molar cf` and `molar align` on the training interactions; see :class:`molar_eval.models.base.Model`."""
-        content = content_workspace(self.base, self.variant, self.variants, self.options.embed, progress)
+        if self.tuning is None:
+            content = content_workspace(self.base, self.variant, self.variants, self.options.embed, progress)
+        else:
+            content = self.tuning.workspace(task.training, progress)
         options = self.options.model_copy(
             update={
                 "align": self.options.align.model_copy(update={"seed": seed}),

@@ -7,9 +7,11 @@ from typing import Any
 
 from molar_eval.models.base import Model
 from molar_eval.models.baselines import baselines
+from molar_eval.models.content import ContentKNN
 from molar_eval.models.molar import Molar
+from molar_eval.models.tuned import TunedContentKNN, Tuning
 from molar_eval.models.variants import VARIANTS
-from molar_retrieval.config import AlignSettings, MolarSettings, Preset, validated, with_preset
+from molar_retrieval.config import AlignSettings, FinetuneSettings, MolarSettings, Preset, validated, with_preset
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.workspace import Workspace
 
@@ -46,6 +48,13 @@ _CHANGED: dict[str, dict[str, Any]] = {
     "no ALS start": {"als_start": False},
 }
 _NO_SECOND_STAGE = "no re-ranking"
+_TUNED: dict[str, dict[str, bool]] = {
+    "fine-tuned": {},
+    "fine-tuned, no image-text": {"image_text": False},
+    "fine-tuned, no attributes": {"attributes": False},
+    "fine-tuned, no behaviour": {"behaviour": False},
+}
+"""Encoders fine-tuned for each split, and the tasks that each does without; ``molar`` or ``content kNN`` reads them."""
 ABLATIONS = (*(variant for variant in VARIANTS if variant != "full"), *_WITHOUT, *_CHANGED, _NO_SECOND_STAGE)
 
 
@@ -84,6 +93,9 @@ class Roster:
             return _by_score(ours if name == BY_SCORE else ablation)
         if name in _PRESETS:
             return replace(ours, options=with_preset(self.options, _PRESETS[name]))
+        if (tasks := _tasks(name)) is not None:
+            tuning = Tuning(self.base, self.variants, self.options.embed, FinetuneSettings(**tasks))
+            return TunedContentKNN(tuning, name) if name.startswith(ContentKNN.name) else replace(ours, tuning=tuning)
         if name in PARTS:
             return replace(ours, options=_aligned(self.options, PARTS[name]), kind="baseline")
         if name in VARIANTS:
@@ -93,7 +105,8 @@ class Roster:
         known = baselines()
         if name in known:
             return known[name]()
-        everything = [OURS, BY_SCORE, *_PRESETS, *PARTS, *ABLATIONS, *known]
+        tuned = [f"{who} ({what})" for who in (OURS, ContentKNN.name) for what in _TUNED]
+        everything = [OURS, BY_SCORE, *_PRESETS, *PARTS, *ABLATIONS, *tuned, *known]
         close = nearest(name, everything, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(everything)}"
         raise SettingsError(f"there is no model {name!r}", hint)
@@ -109,6 +122,12 @@ def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], so
     for section, pairs in changes.items():
         values.setdefault(section, {}).update(pairs)
     return validated(MolarSettings, values, source)
+
+
+def _tasks(name: str) -> dict[str, bool] | None:
+    """The tasks that a fine-tuned model's name switches, or None where it is the name of another one."""
+    who, _, what = name.removesuffix(")").partition(" (")
+    return _TUNED.get(what) if who in (OURS, ContentKNN.name) else None
 
 
 def _by_score(model: Molar) -> Molar:

@@ -6,9 +6,10 @@ attributes, the items are embedded again with less to say. Attributes, which are
 the text, and are shuffled with the vectors.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +61,7 @@ def content_workspace(
     if variant == "no attributes" or (variant in _BLOCK and not separate):
         embed(workspace, settings, progress=progress)
     else:
-        _write_content(base, workspace, variant, *_changed(content, variant))
+        write_content(base, workspace, variant, *_changed(content, variant))
     return workspace
 
 
@@ -93,9 +94,24 @@ def _unit(vectors: Vectors) -> Vectors:
     return (vectors / np.where(norm > 0, norm, 1)).astype(np.float32)
 
 
-def _write_content(
-    base: Workspace, workspace: Workspace, variant: Variant, vectors: Vectors, blocks: tuple[Block, ...]
+def write_content(
+    base: Workspace,
+    workspace: Workspace,
+    variant: str,
+    vectors: Vectors,
+    blocks: tuple[Block, ...],
+    encoder: Mapping[str, Any] | None = None,
 ) -> None:
+    """Publish other vectors of the base's items.
+
+    Args:
+        base: With a catalogue and content vectors.
+        workspace: With the same catalogue, or a variant of it.
+        variant: What tells these vectors from others made of the same ones.
+        vectors: Shape (n, dim).
+        blocks: Of the vectors.
+        encoder: What the encoder says of itself, where that is not what the base's said.
+    """
     folder, manifest = base["content"].require()
     name = fingerprint.of_json([manifest.fingerprint, variant])
     partial = workspace["content"].partial(name)
@@ -105,6 +121,7 @@ def _write_content(
     rows.write(np.arange(count), vectors)
     rows.close()
     settings = {**manifest.settings, "blocks": [asdict(b) for b in blocks], "variant": variant}
+    settings["encoder"] = {**manifest.settings["encoder"], **(encoder or {})}
     inputs = {**manifest.inputs, "catalogue": workspace["catalogue"].require()[1].fingerprint}
     workspace["content"].publish(partial, replace(manifest, fingerprint=name, inputs=inputs, settings=settings))
 

@@ -1,0 +1,137 @@
+"""A fine-tuned encoder in a folder: another encoder's vectors, moved by a fusion head that `molar finetune` wrote.
+
+The folder holds ``config.json`` (what lies beneath, and the head's account), ``model.safetensors`` (the head's arrays)
+and a model card. The encoder beneath is not copied; it must be the very one that was tuned.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file, save_file
+
+from molar_retrieval import fingerprint
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.encoders.base import Encoder, EncoderInfo, EncoderInput
+from molar_retrieval.encoders.checkpoint import FUSED, Checkpoint
+from molar_retrieval.encoders.fusion import Rows
+from molar_retrieval.encoders.head import FAMILY, FusionHead
+from molar_retrieval.encoders.plan import Plan, refuse, refuse_precision
+from molar_retrieval.errors import BackendError, DataError, SettingsError
+
+ADAPTER = 1
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+_BENEATH = ("model", "revision", "dim", "dtype", "prompt", "max_text_tokens", "image_pixels")
+"""Settings that shape the vectors beneath."""
+
+
+def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
+    """Describe the encoder in a folder.
+
+    Raises:
+        SettingsError: If the folder is damaged, or the settings do not fit.
+        BackendError: If the encoder beneath is not here, or another one than was tuned.
+    """
+    from molar_retrieval.encoders import registry  # the table that this module is entered in
+
+    refuse(settings, "dim", "prompt", why="it was fine-tuned with its own")
+    refuse_precision(settings)
+    try:
+        tuned = checkpoint.config["molar"]
+        beneath = settings.model_copy(update={"dtype": "auto", **tuned["embed"]})
+        head, wanted = tuned["head"], tuned["fingerprint"]
+    except (KeyError, TypeError) as error:
+        raise SettingsError(f"{checkpoint.folder / CONFIG} lacks {error}", "run `molar finetune` again") from error
+    base = registry.describe(beneath)
+    if base.fingerprint != wanted:
+        raise BackendError(
+            f"{checkpoint.folder} tunes {beneath.model} as of {wanted[:16]}, and {base.fingerprint[:16]} is here",
+            "run `molar finetune` again, or install what it was made with",
+        )
+    info = EncoderInfo(
+        name=settings.model,
+        family=FAMILY,
+        revision=checkpoint.revision,
+        licence=base.licence,
+        languages=base.languages,
+        modalities=base.modalities,
+        fingerprint=fingerprint.of_json([FAMILY, ADAPTER, checkpoint.digest, base.fingerprint]),
+        settings={"beneath": base.name, **base.settings},
+    )
+
+    def load() -> Encoder:
+        tensors = load_file(checkpoint.complete() / WEIGHTS)
+        return FusedEncoder(info, registry.load(beneath), FusionHead.of(head, tensors))
+
+    return Plan(info, load)
+
+
+class FusedEncoder:
+    """Another encoder and a head.
+
+    Args:
+        info: As described.
+        beneath: Keeps words and photo apart.
+        head: Moves its vectors.
+    """
+
+    def __init__(self, info: EncoderInfo, beneath: Encoder, head: FusionHead) -> None:
+        self.info = info
+        self.dim = head.dim
+        self.blocks = head.output_blocks
+        self._beneath = beneath
+        self._head = head
+
+    def encode(self, items: Sequence[EncoderInput]) -> Rows:
+        """See :meth:`molar_retrieval.encoders.base.Encoder.encode`."""
+        return self._head(self._beneath.encode(items))
+
+
+def save(
+    folder: Path, head: FusionHead, beneath: EmbedSettings, base: str, account: Mapping[str, Any], card: str
+) -> None:
+    """Write a fine-tuned encoder; one that the folder held before stays until this one is complete.
+
+    Args:
+        folder: Where it is to lie.
+        head: What was fitted.
+        beneath: Settings of the encoder that it moves.
+        base: Fingerprint of that encoder.
+        account: How it was made, JSON-able.
+        card: The model card.
+
+    Raises:
+        DataError: If the folder holds something else.
+    """
+    check_target(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    embed = beneath.model_dump(mode="json", include=set(_BENEATH))
+    molar = {"embed": embed, "fingerprint": base, "head": head.described(), "account": dict(account)}
+    save_file(head.to_tensors(), partial / WEIGHTS)
+    (partial / CARD).write_text(card, "utf-8")
+    (partial / CONFIG).write_text(json.dumps({"model_type": FUSED, "molar": molar}, indent=1), "utf-8")
+    former = folder.with_name(f".{folder.name}.former")
+    shutil.rmtree(former, ignore_errors=True)
+    if folder.exists():
+        folder.rename(former)
+    partial.rename(folder)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier fine-tuned encoder.
+
+    Raises:
+        DataError: If it does.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        if json.loads((folder / CONFIG).read_text("utf-8")).get("model_type") == FUSED:
+            return
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise DataError(f"{folder} holds something else", "name a new folder with --output")

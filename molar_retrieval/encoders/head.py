@@ -1,0 +1,128 @@
+"""The fusion head: what `molar finetune` fits on top of an encoder that stays as it is, applied in NumPy.
+
+The encoder's blocks (words, photo) are conditioned each by itself (:mod:`molar_retrieval.alignment.conditioning`).
+Where there are no words they are guessed from the photo. Then the blocks stand side by side, each as long as it has
+proven useful, and beside them what they say of who takes the item.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.columns import CONTENT
+from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.fusion import fuse, unit
+
+Array = npt.NDArray[np.float32]
+FAMILY = "fine-tuned"
+"""Of encoders that end in such a head, whose vectors need no conditioning any more."""
+_MAPS = ("seen", "attributes", "taken")
+
+
+@dataclass(frozen=True, eq=False)
+class FusionHead:
+    """A map from an encoder's vectors to fine-tuned ones.
+
+    Attributes:
+        blocks: Of the encoder's vectors: words, then photo.
+        means: Of each block, shape (width,).
+        maps: From each block to its dimensions here, shape (width, kept).
+        seen: From the photo to words, shape (kept of the photo, kept of the words); stands for words that an item
+            lacks, and is the longer the surer the guess.
+        attributes: Added to the words, as a function of them, shape (kept of the words, kept of the words).
+        taken: What both say of who takes an item, shape (all kept, r).
+        shares: Of the words, of the photo and of ``taken``; their sum is 1.
+    """
+
+    blocks: tuple[Block, ...]
+    means: tuple[Array, ...]
+    maps: tuple[Array, ...]
+    seen: Array
+    attributes: Array
+    taken: Array
+    shares: tuple[float, ...]
+
+    @classmethod
+    def plain(cls, blocks: Sequence[Block], means: Sequence[Array], maps: Sequence[Array]) -> Self:
+        """A head that only conditions, both blocks as important."""
+        words, photo = (matrix.shape[1] for matrix in maps)
+        return cls(
+            tuple(blocks),
+            tuple(means),
+            tuple(maps),
+            np.zeros((photo, words), np.float32),
+            np.zeros((words, words), np.float32),
+            np.zeros((words + photo, 0), np.float32),
+            (0.5, 0.5, 0.0),
+        )
+
+    @property
+    def output_blocks(self) -> tuple[Block, ...]:
+        """Where the dimensions of a fine-tuned vector stem from."""
+        found, start = [], 0
+        widths = [(block.name, matrix.shape[1]) for block, matrix in zip(self.blocks, self.maps, strict=True)]
+        for name, width in [*widths, (CONTENT, self.taken.shape[1])]:
+            found += [Block(name, start, start + width)] if width else []
+            start += width
+        return tuple(found)
+
+    @property
+    def dim(self) -> int:
+        """Length of a fine-tuned vector."""
+        return self.output_blocks[-1].stop
+
+    def __call__(self, vectors: npt.NDArray[np.floating]) -> Array:
+        """Fine-tuned vectors of n items: (n, dim of the encoder) → (n, dim), rows of length 1 or 0."""
+        return self.fused(*self.conditioned(vectors))
+
+    def conditioned(self, vectors: npt.NDArray[np.floating]) -> tuple[Array, Array]:
+        """Words and photo apart, shape (n, kept) each, rows of length 1 or 0."""
+        words, photo = (
+            _conditioned(vectors[:, block.start : block.stop], mean, matrix)
+            for block, mean, matrix in zip(self.blocks, self.means, self.maps, strict=True)
+        )
+        return words, photo
+
+    def words(self, block: npt.NDArray[np.floating]) -> Array:
+        """Words alone: (n, width of the block) → (n, kept)."""
+        return _conditioned(block, self.means[0], self.maps[0])
+
+    def read(self, words: Array) -> Array:
+        """Conditioned words, brought to what attributes say of them."""
+        return unit(words + words @ self.attributes)
+
+    def fused(self, words: Array, photo: Array) -> Array:
+        """Fine-tuned vectors from the conditioned parts."""
+        words = self.read(words)
+        words = np.where(words.any(axis=1, keepdims=True), words, photo @ self.seen)
+        most = self.shares[0] + self.shares[1]
+        both = fuse([(self.shares[0] / most, words), (self.shares[1] / most, photo)])
+        return fuse([(most, both), (self.shares[2], unit(both @ self.taken))])
+
+    def to_tensors(self) -> dict[str, Array]:
+        """The arrays by name."""
+        found = {name: getattr(self, name) for name in _MAPS}
+        for name in ("means", "maps"):
+            found |= {f"{name}.{n}": array for n, array in enumerate(getattr(self, name))}
+        return {name: np.ascontiguousarray(array) for name, array in found.items()}
+
+    def described(self) -> dict[str, Any]:
+        """The rest, JSON-able."""
+        return {"blocks": [[b.name, b.start, b.stop] for b in self.blocks], "shares": list(self.shares)}
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any], tensors: Mapping[str, Array]) -> Self:
+        """The inverse of the two."""
+        blocks = tuple(Block(*block) for block in described["blocks"])
+        means, maps = (tuple(tensors[f"{name}.{n}"] for n in (0, 1)) for name in ("means", "maps"))
+        shares = tuple(float(share) for share in described["shares"])
+        seen, attributes, taken = (tensors[name] for name in _MAPS)
+        return cls(blocks, means, maps, seen, attributes, taken, shares)
+
+
+def _conditioned(block: npt.NDArray[np.floating], mean: Array, matrix: Array) -> Array:
+    own = unit(np.asarray(block, np.float32))
+    return np.where(own.any(axis=1, keepdims=True), unit((own - mean) @ matrix), np.float32(0))

@@ -1,0 +1,258 @@
+"""Fitting the fusion head by the three tasks of the paper (arXiv 2412.18176, section 3.1).
+
+The paper trains a language model on them by gradient descent. A head over a frozen encoder has so few parameters that
+each task has a closed solution, a ridge regression of one view of the items on another; what a regression cannot say,
+such as how much a photo counts, is chosen on items that took no part in it. That generalises to new items, where
+contrastive training of a head of this size only learned the old ones better.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval import rng
+from molar_retrieval.config import FinetuneSettings
+from molar_retrieval.encoders.head import FusionHead
+from molar_retrieval.finetuning.consumption import consumed_together
+from molar_retrieval.finetuning.inputs import Inputs
+from molar_retrieval.finetuning.trial import MOST, READINGS, Cases, recall
+from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.progress import SILENT, Progress
+
+Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
+Name = Literal["behaviour", "attributes", "image_text"]
+NAMES: tuple[Name, ...] = get_args(Name)
+_PENALTIES = (1.0, 10.0, 100.0, 1000.0)
+_MOVES = (0.1, 0.25, 0.5, 0.75)
+_WORDS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+_TAKEN = (0.05, 0.1, 0.2, 0.3)
+_FEWEST = 20
+"""Pairs of views, or cases, of withheld items without which nothing can be chosen."""
+_FOLDS = 3
+"""Sets of withheld items."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is chosen on withheld items; with it each map can be fitted on any items.
+
+    Attributes:
+        move: How far words are brought to what attributes say of them, 0 to 1.
+        attributes: Penalty of the map that says it.
+        seen: Penalty of the map from photo to words; None: words are not guessed.
+        words: Share of the words beside the photo.
+        taken: Share of what says who takes an item.
+        behaviour: Penalty of the map that says it.
+    """
+
+    move: float = 0.0
+    attributes: float = 1.0
+    seen: float | None = None
+    words: float = 0.5
+    taken: float = 0.0
+    behaviour: float = 1.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What became of a task.
+
+    Attributes:
+        name: Of the task.
+        before: How well withheld items were found with conditioning alone, in Recall@10, of ``behaviour`` in NDCG@10.
+        after: The same with the head.
+        left_out: Why it took no part, or None.
+    """
+
+    name: Name
+    before: float | None = None
+    after: float | None = None
+    left_out: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """A fitted head.
+
+    Attributes:
+        head: The head.
+        chosen: What was chosen for it.
+        tasks: What became of each task.
+        withheld: How many items only chose.
+        seconds: Time it took.
+    """
+
+    head: FusionHead
+    chosen: Chosen
+    tasks: tuple[Task, ...]
+    withheld: int
+    seconds: float
+
+
+def tune(inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings, progress: Progress = SILENT) -> Tuned:
+    """Fit a head on all items to learn from, by what was chosen on withheld ones.
+
+    Args:
+        inputs: Views of the items.
+        log: Training interactions with the same items; None where nobody knows any.
+        settings: Which tasks, and how.
+        progress: Told of the choices.
+    """
+    began = time.perf_counter()
+    course = _Course(inputs, log, settings)
+    reasons = {name: course.why_not(name) for name in NAMES}
+    steps = (course.behaviour, course.attributes, course.image_text)
+    chosen = Chosen()
+    before = course.scores(chosen)
+    progress.start("tasks", len(NAMES))
+    for name, step in zip(NAMES, steps, strict=True):
+        if reasons[name] is None:
+            chosen = step(chosen)
+        progress.advance()
+    progress.finish()
+    after = course.scores(chosen)
+    tasks = [
+        Task(name, before[name], after[name]) if why is None else Task(name, left_out=why)
+        for name, why in reasons.items()
+    ]
+    head = _Part(inputs, log, settings, np.zeros(len(inputs), bool)).head(chosen)
+    withheld = sum(int(fold.withheld.sum()) for fold in course.folds)
+    return Tuned(head, chosen, tuple(tasks), withheld, round(time.perf_counter() - began, 1))
+
+
+class _Course:
+    """The choices, each by its mean score over several sets of withheld items."""
+
+    def __init__(self, inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings) -> None:
+        self.settings, self.has_log = settings, log is not None
+        drawn = rng.generator(settings.seed, "withheld items").permutation(np.flatnonzero(inputs.learn))
+        size = round(settings.withheld * len(drawn))
+        self.folds: list[_Part] = []
+        for begin in range(0, _FOLDS * size, max(1, size)):
+            withheld = np.zeros(len(inputs), bool)
+            withheld[drawn[begin : begin + size]] = True
+            self.folds.append(_Part(inputs, log, settings, withheld))
+        self.reading = 0
+
+    def why_not(self, name: Name) -> str | None:
+        """Why a task cannot take part, or None."""
+        if not getattr(self.settings, name):
+            return "it is switched off"
+        if name == "behaviour":
+            if not self.has_log:
+                return "there are no interactions"
+            few = sum(len(fold.cases) for fold in self.folds)
+            return None if few >= _FEWEST else f"only {few} people took an item that was withheld to choose by"
+        few = sum(len(fold.asked(name)) for fold in self.folds)
+        what = "a photo" if name == "image_text" else "attributes"
+        return None if few >= _FEWEST else f"only {few} of the items withheld to choose by have {what} and a text"
+
+    def attributes(self, chosen: Chosen) -> Chosen:
+        """How words are brought to what attributes say, as far as that does the behaviour task no harm."""
+        guarded = self.why_not("behaviour") is None
+        least = self._gain(chosen) if guarded else 0.0
+        tries = (replace(chosen, move=move, attributes=penalty) for move in _MOVES for penalty in _PENALTIES)
+        harmless = (one for one in tries if not guarded or self._gain(one) >= least)
+        return max([chosen, *harmless], key=self._named)
+
+    def image_text(self, chosen: Chosen) -> Chosen:
+        """How words are guessed from a photo."""
+        tries = [replace(chosen, seen=penalty) for penalty in _PENALTIES]
+        return max([chosen, *tries], key=self._pictured)
+
+    def behaviour(self, chosen: Chosen) -> Chosen:
+        """How much photo and words count, and what both say of who takes an item."""
+        gains = {
+            (share, reading): self._gain(replace(chosen, words=share), reading)
+            for share in _WORDS
+            for reading in range(len(READINGS))
+        }
+        share, self.reading = max(gains, key=lambda pair: gains[pair])
+        chosen = replace(chosen, words=share)
+        tries = [replace(chosen, taken=share, behaviour=penalty) for penalty in _PENALTIES for share in _TAKEN]
+        return max([chosen, *tries], key=self._gain)
+
+    def scores(self, chosen: Chosen) -> Mapping[Name, float]:
+        """How well withheld items are found, by task; by behaviour with the reading of histories that does best."""
+        behaviour = max(self._gain(chosen, reading) for reading in range(len(READINGS)))
+        return {"behaviour": behaviour, "attributes": self._named(chosen), "image_text": self._pictured(chosen)}
+
+    def _gain(self, chosen: Chosen, reading: int | None = None) -> float:
+        own = self.reading if reading is None else reading
+        return float(np.mean([fold.gain(chosen, own) for fold in self.folds]))
+
+    def _named(self, chosen: Chosen) -> float:
+        return float(np.mean([fold.named(chosen) for fold in self.folds]))
+
+    def _pictured(self, chosen: Chosen) -> float:
+        return float(np.mean([fold.pictured(chosen) for fold in self.folds]))
+
+
+class _Part:
+    """Maps fitted on some items, and scores of the others."""
+
+    def __init__(self, inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings, withheld: Mask) -> None:
+        self.inputs, self.log, self.settings, self.withheld = inputs, log, settings, withheld
+        views = inputs.told, inputs.named, inputs.half_named, inputs.photo
+        told, named, half, seen = (np.asarray(view.any(axis=1), bool) for view in views)
+        self.pairs = {"image_text": told & seen, "attributes": told & named, "half": told & half}
+        self.cases = Cases.of(log, withheld, settings.seed)
+        self._factors: tuple[Rows, Array] | None = None
+        self._last: tuple[Chosen, Array] | None = None
+
+    def head(self, chosen: Chosen) -> FusionHead:
+        """The head fitted on all items to learn from but the withheld ones."""
+        among, inputs, head = self.inputs.learn & ~self.withheld, self.inputs, self.inputs.head
+        if chosen.move:
+            whole, half = (np.flatnonzero(self.pairs[name] & among) for name in ("attributes", "half"))
+            named = np.concatenate([inputs.named[whole], inputs.half_named[half]])
+            told = np.concatenate([inputs.told[whole], inputs.told[half]])
+            said = ridge(named, told, chosen.attributes)
+            head = replace(head, attributes=np.float32(chosen.move) * (said - np.eye(len(said), dtype=np.float32)))
+        if chosen.seen is not None:
+            rows = np.flatnonzero(self.pairs["image_text"] & among)
+            head = replace(head, seen=ridge(inputs.photo[rows], head.read(inputs.told[rows]), chosen.seen))
+        head = replace(head, shares=(chosen.words, 1 - chosen.words, 0.0))
+        if chosen.taken and self.log is not None:
+            self._factors = self._factors or consumed_together(self.log, among, self.settings.factors)
+            rows, factors = self._factors
+            taken = ridge(head.fused(inputs.words[rows], inputs.photo[rows]), factors, chosen.behaviour)
+            words, photo = ((1 - chosen.taken) * share for share in head.shares[:2])
+            head = replace(head, taken=taken, shares=(words, photo, chosen.taken))
+        return head
+
+    def gain(self, chosen: Chosen, reading: int) -> float:
+        """NDCG@10 of people's next items that are withheld; 0 where there are none."""
+        if self._last is None or self._last[0] != chosen:
+            self._last = chosen, self.head(chosen).fused(self.inputs.words, self.inputs.photo)
+        gains = self.cases.gains(self._last[1], reading)
+        return float(gains.mean()) if len(gains) else 0.0
+
+    def named(self, chosen: Chosen) -> float:
+        """Recall@10 of titles and descriptions by attributes."""
+        head, rows = self.head(chosen), self.asked("attributes")
+        return recall(head.read(self.inputs.named[rows]), head.read(self.inputs.told), rows, self.inputs.double)
+
+    def pictured(self, chosen: Chosen) -> float:
+        """Mean Recall@10 of titles and descriptions by photos, and of photos by these."""
+        head, rows, inputs = self.head(chosen), self.asked("image_text"), self.inputs
+        words = head.fused(inputs.told, np.zeros_like(inputs.photo))
+        photos = head.fused(np.zeros_like(inputs.words), inputs.photo)
+        there = recall(photos[rows], words, rows, inputs.double)
+        return (there + recall(words[rows], photos, rows, inputs.double)) / 2
+
+    def asked(self, name: Name) -> Rows:
+        """Withheld items that have both views of a task, a bounded number of them."""
+        return np.flatnonzero(self.pairs[name] & self.withheld)[:MOST]
+
+
+def ridge(given: Array, wanted: Array, penalty: float) -> Array:
+    """The linear map from rows to rows with the least squares and a penalty on its size, shape (d, e)."""
+    left = given.T @ given + np.float32(penalty) * np.eye(given.shape[1], dtype=np.float32)
+    return np.asarray(np.linalg.solve(left, given.T @ wanted), np.float32)

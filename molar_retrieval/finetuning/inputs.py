@@ -1,0 +1,171 @@
+"""What the tasks read: an encoder's vectors of whole items, and of their words and attributes alone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.sparse import csr_matrix
+
+from molar_retrieval import rng
+from molar_retrieval.alignment import conditioning
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.catalog.template import label
+from molar_retrieval.columns import DESCRIPTION, TITLE
+from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.encoders.head import FusionHead
+from molar_retrieval.errors import DataError
+from molar_retrieval.progress import SILENT, Progress
+
+Array = npt.NDArray[np.float32]
+Words = Callable[[Sequence[str]], Array]
+"""Encodes texts: the encoder's vectors, shape (n, dim)."""
+WORDS, PHOTO = "content_text", "content_image"
+_BATCH = 65_536
+_MOST_FITTED = 200_000
+_ENCODED = 1024
+_KEPT = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Views of n items, each part conditioned, rows of length 1 or 0.
+
+    Attributes:
+        head: What conditioned them.
+        words: What the encoder reads of each item, shape (n, w).
+        photo: What it sees, shape (n, p).
+        told: Title and description alone, shape (n, w).
+        named: Attributes alone, shape (n, w).
+        half_named: About half of the attributes, drawn at random, shape (n, w).
+        double: A number that items of the very same title and description share, shape (n,).
+        learn: Which items may be learned from, shape (n,).
+    """
+
+    head: FusionHead
+    words: Array
+    photo: Array
+    told: Array
+    named: Array
+    half_named: Array
+    double: npt.NDArray[np.int64]
+    learn: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """What the tasks need beside the items' own vectors, by the same encoder, as it gives it: w numbers of words each.
+
+    Attributes:
+        told: Title and description alone, shape (n, w), zeros without.
+        double: A number that items of the very same title and description share, shape (n,).
+        phrases: Phrases of attributes (``colour: red``), shape (m, w).
+        holders: Which items have which, shape (n, m).
+    """
+
+    told: Array
+    double: npt.NDArray[np.int64]
+    phrases: Array
+    holders: csr_matrix
+
+
+def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, progress: Progress = SILENT) -> Texts:
+    """Encode titles with descriptions, and attributes.
+
+    Args:
+        catalogue: Prepared.
+        content: Vectors of its items by the encoder that is to be tuned.
+        encode: The same encoder for texts.
+        progress: Told of texts.
+
+    Raises:
+        DataError: If the encoder does not keep words and photos apart.
+    """
+    if [block.name for block in content.blocks] != [WORDS, PHOTO]:
+        raise DataError(
+            f"the vectors by {content.info['name']} do not keep words and photos apart, so no head can weigh them",
+            "name an encoder that does, such as --model builtin",
+        )
+    own = slice(content.blocks[0].start, content.blocks[0].stop)
+    texts, double = _told(catalogue)
+    holders, phrases = _phrases(catalogue)
+    has = [row for row, text in enumerate(texts) if text is not None]
+    progress.start("texts", len(has) + len(phrases))
+
+    def words(some: Sequence[str]) -> Array:
+        found = [np.zeros((0, own.stop - own.start), np.float32)]
+        for begin in range(0, len(some), _ENCODED):
+            found.append(encode(some[begin : begin + _ENCODED])[:, own])
+            progress.advance(len(found[-1]))
+        return np.concatenate(found)
+
+    told = np.zeros((len(content.vectors), own.stop - own.start), np.float32)
+    told[has] = words([str(texts[row]) for row in has])
+    meanings = words(phrases)
+    progress.finish()
+    return Texts(told, double, meanings, holders)
+
+
+def inputs_of(content: ContentVectors, texts: Texts, learn: npt.NDArray[np.bool_], keep: int, seed: int = 0) -> Inputs:
+    """Condition all views.
+
+    Args:
+        content: Vectors of the items.
+        texts: Of the same items.
+        learn: Which items may be learned from, shape (n,).
+        keep: Most dimensions kept of each block.
+        seed: Of what is drawn.
+    """
+    head = _conditions(content, learn, keep)
+    parts = [head.conditioned(content.vectors[at : at + _BATCH]) for at in range(0, len(content.vectors), _BATCH)]
+    words, photo = (np.concatenate(part) for part in zip(*parts, strict=True))
+    told, meanings = head.words(texts.told), head.words(texts.phrases)
+    half = texts.holders.copy()
+    half.data *= rng.generator(seed, "masked attributes").random(half.nnz) < _KEPT
+    named, half_named = (unit(np.asarray(some @ meanings, np.float32)) for some in (texts.holders, half))
+    return Inputs(head, words, photo, told, named, half_named, texts.double, learn)
+
+
+def _conditions(content: ContentVectors, learn: npt.NDArray[np.bool_], keep: int) -> FusionHead:
+    rows = np.flatnonzero(learn)
+    rows = rows[:: max(1, -(-len(rows) // _MOST_FITTED))]
+    means, maps = [], []
+    for block in content.blocks:
+        own = unit(np.asarray(content.vectors[rows, block.start : block.stop], np.float32))
+        fitted = conditioning.fit(own, [Block(block.name, 0, own.shape[1])], keep)
+        means.append(fitted.means[0])
+        maps.append(fitted.maps[0])
+    return FusionHead.plain(content.blocks, means, maps)
+
+
+def _told(catalogue: Catalogue) -> tuple[list[str | None], npt.NDArray[np.int64]]:
+    """Title and description of each item, and a number that items share which say the very same."""
+    told: list[str | None] = []
+    for batch in catalogue.batches([TITLE, DESCRIPTION], _BATCH):
+        for title, description in zip(batch[TITLE].to_pylist(), batch[DESCRIPTION].to_pylist(), strict=True):
+            told.append("\n".join(part for part in (title, description) if part) or None)
+    codes = pc.fill_null(pc.index_in(pa.array(told), pc.unique(pa.array(told))), -1)
+    return told, np.asarray(codes, np.int64)
+
+
+def _phrases(catalogue: Catalogue) -> tuple[csr_matrix, list[str]]:
+    """Which phrases (``colour: red``) each item has, and the phrases."""
+    fields, starts, found = catalogue.attribute_fields, [0], []
+    known: dict[str, int] = {}
+    for batch in catalogue.batches(fields, _BATCH) if fields else ():
+        for record in batch.to_pylist():
+            for name in fields:
+                value = record[name]
+                for word in value if isinstance(value, list) else [] if value is None else [value]:
+                    found.append(known.setdefault(f"{label(name)}: {word}", len(known)))
+            starts.append(len(found))
+    starts += [len(found)] * (len(catalogue) + 1 - len(starts))
+    data = np.ones(len(found), np.float32)
+    return csr_matrix((data, np.array(found, np.int64), starts), (len(catalogue), len(known))), list(known)

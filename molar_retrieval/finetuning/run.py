@@ -1,0 +1,116 @@
+"""`molar finetune`: from a catalogue, its vectors and its log to a folder that `molar embed --model` takes."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.collaborative.factors import held_out
+from molar_retrieval.config import MolarSettings
+from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.encoders import fused, registry
+from molar_retrieval.encoders.base import Encoder, EncoderInput
+from molar_retrieval.errors import DataError
+from molar_retrieval.finetuning.card import card
+from molar_retrieval.finetuning.fit import Task, tune
+from molar_retrieval.finetuning.inputs import Words, inputs_of, read_texts
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class FinetuneReport:
+    """What was fitted.
+
+    Attributes:
+        folder: Of the fine-tuned encoder.
+        encoder: That it moves.
+        items: In the catalogue.
+        interactions: That training saw.
+        withheld: Items that only chose.
+        tasks: What became of each task.
+        chosen: What was chosen.
+        parameters: Numbers that were fitted.
+        seconds: Time of reading texts and of fitting.
+    """
+
+    folder: Path
+    encoder: str
+    items: int
+    interactions: int
+    withheld: int
+    tasks: tuple[Task, ...]
+    chosen: dict[str, Any]
+    parameters: int
+    seconds: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-able values."""
+        return asdict(self) | {"folder": str(self.folder)}
+
+
+def finetune(
+    workspace: Workspace, settings: MolarSettings, folder: Path, progress: Progress = SILENT
+) -> FinetuneReport:
+    """Fit a fusion head over the encoder that made the workspace's content vectors.
+
+    Only training interactions are read: what validates `molar align` is left out here as well.
+
+    Args:
+        workspace: With a prepared catalogue, content vectors by ``settings.embed``, and interactions if there are any.
+        settings: Of the embedding, the fine-tuning and the split.
+        folder: Where the fine-tuned encoder is to lie.
+        progress: Told of texts and tasks.
+
+    Raises:
+        DataError: If the encoder is fine-tuned already or does not keep words and photos apart, or the folder holds
+            something else.
+        BackendError: If the encoder is not available.
+    """
+    fused.check_target(folder)
+    began = time.perf_counter()
+    catalogue = Catalogue.open(workspace["catalogue"].require()[0])
+    version, manifest = workspace["content"].require()
+    content = ContentVectors.open(version)
+    if content.conditioned:
+        raise DataError(
+            f"{content.info['name']} is fine-tuned already", "name the encoder beneath it, such as --model builtin"
+        )
+    log = held_out(workspace, settings.split).training if workspace["interactions"].current is not None else None
+    texts = read_texts(catalogue, content, words_by(registry.load(settings.embed)), progress)
+    read = time.perf_counter()
+    inputs = inputs_of(content, texts, np.ones(len(catalogue), bool), settings.finetune.keep, settings.finetune.seed)
+    tuned = tune(inputs, log, settings.finetune, progress)
+    report = FinetuneReport(
+        folder=folder,
+        encoder=str(content.info["name"]),
+        items=len(catalogue),
+        interactions=0 if log is None else len(log),
+        withheld=tuned.withheld,
+        tasks=tuned.tasks,
+        chosen=asdict(tuned.chosen),
+        parameters=sum(array.size for array in tuned.head.to_tensors().values()),
+        seconds={"texts": round(read - began, 1), "fit": round(time.perf_counter() - read, 1)},
+    )
+    account = report.to_dict() | {
+        "content": manifest.fingerprint,
+        "settings": settings.finetune.model_dump(mode="json"),
+    }
+    del account["folder"]
+    base = str(content.info["fingerprint"])
+    fused.save(folder, tuned.head, settings.embed, base, account, card(report, content.info))
+    return report
+
+
+def words_by(encoder: Encoder) -> Words:
+    """Encodes texts alone."""
+
+    def encode(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        return encoder.encode([EncoderInput(text=text) for text in texts])
+
+    return encode

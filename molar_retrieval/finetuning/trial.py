@@ -1,0 +1,98 @@
+"""How well withheld items are found: of their own other view, and by the histories of people who took them next."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from molar_retrieval import rng
+from molar_retrieval.encoders.fusion import unit
+from molar_retrieval.experts.histories import decayed
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions import InteractionLog
+
+Array = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+TOP = 10
+MOST = 4000
+"""Queries and cases that are asked at most."""
+READINGS = ((1, 1.0), (3, 0.7), (10, 0.8), (30, 0.9))
+"""Ways to read a history: its last items, and the weight lost per place."""
+_BLOCK = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """Takings of withheld items, and what the same people had taken of the others before.
+
+    Attributes:
+        histories: How each reading weighs the items of each history, shape (cases, n_items) each.
+        had: Whether an item is in a history, shape (cases, n_items).
+        target: The item that came next, shape (cases,).
+    """
+
+    histories: tuple[csr_matrix, ...]
+    had: csr_matrix
+    target: Rows
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    @classmethod
+    def of(cls, log: InteractionLog | None, withheld: npt.NDArray[np.bool_], seed: int) -> Self:
+        """At most :data:`MOST` cases of a log, drawn at random."""
+        if log is None or not withheld.any():
+            nothing = csr_matrix((0, len(withheld)), dtype=np.float32)
+            return cls((nothing,) * len(READINGS), nothing, np.zeros(0, np.int64))
+        away = withheld[log.item]
+        before: Rows = np.cumsum(~away) - ~away
+        first = np.concatenate([[0], np.cumsum(~away)])[log.offsets[:-1]]
+        begin = np.repeat(first, np.diff(log.offsets))
+        cases = np.flatnonzero(away & (before > begin))
+        if len(cases) > MOST:
+            cases = np.sort(rng.generator(seed, "fine-tuning cases").choice(cases, MOST, replace=False))
+        items = log.item[~away]
+        pieces = [items[start:end] for start, end in zip(begin[cases], before[cases], strict=True)]
+        offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
+        item = np.concatenate([np.zeros(0, np.int32), *pieces]).astype(np.int32)
+        people = IdMap([str(case) for case in cases])
+        read = InteractionLog(people, log.items, offsets, item, np.zeros(len(item), np.int64))
+        histories = tuple(decayed(read, decay, last) for last, decay in READINGS)
+        return cls(histories, decayed(read, 1.0, len(item) + 1), log.item[cases].astype(np.int64))
+
+    def gains(self, vectors: Array, reading: int) -> npt.NDArray[np.float64]:
+        """NDCG@10 of each case among all items, by the cosine with the mean of its history, shape (cases,)."""
+        ranks = []
+        for begin in range(0, len(self), _BLOCK):
+            some = slice(begin, begin + _BLOCK)
+            scores = unit(self.histories[reading][some] @ vectors) @ vectors.T
+            target = self.target[some]
+            had = self.had[some]  # never the target, which is withheld
+            scores[np.repeat(np.arange(len(target)), np.diff(had.indptr)), had.indices] = -np.inf
+            own = scores[np.arange(len(target)), target]
+            ranks.append((scores >= own[:, None]).sum(axis=1))  # the target itself among them
+        found = np.concatenate([np.zeros(0, np.int64), *ranks])
+        return np.where(found <= TOP, 1 / np.log2(1 + found), 0.0)
+
+
+def recall(asked: Array, answers: Array, rows: Rows, double: Rows) -> float:
+    """Share of queries that find their own item, or one that says the very same, among the first ten of all.
+
+    Args:
+        asked: Vectors of the queries, shape (q, D).
+        answers: Of all items, shape (n, D); zeros answer nothing.
+        rows: The item of each query, shape (q,).
+        double: See :class:`molar_retrieval.finetuning.inputs.Inputs`.
+    """
+    found = 0
+    there = answers.any(axis=1)
+    for begin in range(0, len(rows), _BLOCK):
+        some = rows[begin : begin + _BLOCK]
+        scores = asked[begin : begin + _BLOCK] @ answers.T
+        scores[:, ~there] = -np.inf
+        own = scores[np.arange(len(some)), some]
+        others = (scores >= own[:, None]) & (double[some][:, None] != double[None, :])
+        found += int((others.sum(axis=1) < TOP).sum())
+    return found / max(1, len(rows))

@@ -1,0 +1,80 @@
+"""`molar finetune`: a folder that `molar embed` takes at once, and what is said on the way."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from settings_for_tests import SMALL_ALIGNMENT
+
+from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def tuned(trained, tmp_path_factory, molar):
+    """A workspace whose encoder was fine-tuned, and what was printed."""
+    folder = tmp_path_factory.mktemp("tuned")
+    shutil.copytree(trained.workspace, folder / ".molar", ignore=shutil.ignore_patterns("generations"))
+    align = "\n".join(f"{key} = {json.dumps(value)}" for key, value in SMALL_ALIGNMENT.items())
+    (folder / "molar.toml").write_text(f"[finetune]\nkeep = 64\nwithheld = 0.2\n[align]\n{align}")
+    done = molar("finetune", trained.shop, "--workspace", folder / ".molar")
+    assert done.returncode == 0, done.stderr
+    return folder / ".molar", done
+
+
+def test_it_says_what_each_task_brought(tuned):
+    workspace, done = tuned
+    for words in ("attributes find", "photos find", "histories find", "before", "after", "Recall@10", "NDCG@10"):
+        assert words in done.stdout
+    assert f"molar embed CATALOG --model {workspace / 'finetuned'}" in done.stdout.replace("\n", "")
+    card = (workspace / "finetuned" / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "100 items" in card
+
+
+def test_the_folder_is_an_encoder_and_the_rest_follows(tuned, trained, molar):
+    workspace, _ = tuned
+    folder = workspace / "finetuned"
+    before = ContentVectors.open(Workspace.open(workspace)["content"].require()[0])
+    base = np.array(before.vectors)
+    embed = molar("embed", trained.shop, "--workspace", workspace, "--model", folder)
+    assert embed.returncode == 0, embed.stderr
+    after = ContentVectors.open(Workspace.open(workspace)["content"].require()[0])
+    assert after.conditioned
+    assert not before.conditioned
+    assert len(after.vectors) == len(base)
+    assert after.dim < before.dim
+    assert np.allclose(np.linalg.norm(after.vectors, axis=1), 1, atol=1e-4)
+    align = molar("align", "--workspace", workspace, "--preset", "instant")
+    assert align.returncode == 0, align.stderr
+    answer = json.loads(molar("query", "--user", trained.user, "--workspace", workspace, "--json").stdout)
+    assert len(answer["items"]) == 10
+    search = molar("query", "--text", "a red dress", "--workspace", workspace, "--json")
+    assert search.returncode == 0, search.stderr
+    assert json.loads(search.stdout)["items"]
+    again = molar("finetune", trained.shop, "--workspace", workspace, "--model", folder)
+    assert again.returncode != 0
+    assert "is fine-tuned already" in again.stderr
+
+
+def test_json_and_switches(tuned, trained, molar, tmp_path):
+    workspace = tmp_path / ".molar"
+    shutil.copytree(trained.workspace, workspace, ignore=shutil.ignore_patterns("generations", "alignment"))
+    flags = ("--no-behaviour", "--no-attributes", "--output", tmp_path / "out", "--json")
+    done = molar("finetune", trained.shop, "--workspace", workspace, *flags)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["folder"] == str(tmp_path / "out")
+    assert {t["name"]: t["left_out"] for t in report["tasks"]} == {
+        "attributes": "it is switched off",
+        "behaviour": "it is switched off",
+        "image_text": "only 10 of the items withheld to choose by have a photo and a text"
+        if report["withheld"] < 20
+        else None,
+    }
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious").write_text("x")
+    refused = molar("finetune", trained.shop, "--workspace", workspace, "--output", tmp_path / "mine")
+    assert refused.returncode != 0
+    assert "holds something else" in refused.stderr

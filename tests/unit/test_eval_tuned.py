@@ -1,0 +1,63 @@
+"""Fine-tuning under evaluation: once for a split, on nothing but its training interactions."""
+
+import numpy as np
+import pytest
+
+from molar_eval.models.tuned import TunedContentKNN, Tuning
+from molar_eval.splits import make_split
+from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.config import EmbedSettings, FinetuneSettings
+from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.experts.histories import known_items
+from molar_retrieval.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def made(trained, tmp_path_factory):
+    base = Workspace.open(trained.workspace)
+    settings = FinetuneSettings(keep=32, factors=8, withheld=0.2)
+    tuning = Tuning(base, tmp_path_factory.mktemp("tuned"), EmbedSettings(), settings)
+    split = make_split("cold items", open_log(base), {})
+    return tuning, split, tuning.workspace(split.training)
+
+
+def test_vectors_are_made_once_and_say_what_they_are(made, trained):
+    tuning, split, workspace = made
+    content = ContentVectors.open(workspace["content"].require()[0])
+    assert content.conditioned
+    assert len(content.vectors) == trained.items
+    files = {path: path.stat().st_mtime_ns for path in tuning.root.rglob("*") if path.is_file()}
+    again = tuning.workspace(split.training)
+    assert again.root == workspace.root
+    assert {path: path.stat().st_mtime_ns for path in tuning.root.rglob("*") if path.is_file()} == files
+
+
+def test_items_held_out_by_the_split_are_not_read(made, monkeypatch):
+    tuning, split, _ = made
+    known = known_items(split.training)
+    assert not known.all()
+    learned = []
+
+    def spy(inputs, log, settings, progress):
+        learned.append(inputs.learn)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("molar_eval.models.tuned.tune", spy)
+    other = Tuning(tuning.base, tuning.root, tuning.embed, FinetuneSettings(keep=16))
+    with pytest.raises(KeyboardInterrupt):
+        other.workspace(split.training)
+    assert np.array_equal(learned[0], known)
+
+
+def test_neighbours_read_the_fine_tuned_vectors(made, tmp_path):
+    from molar_eval.models.base import Task
+
+    tuning, split, workspace = made
+    vectors = np.array(ContentVectors.open(workspace["content"].require()[0]).vectors)
+    task = Task(split.training, split.validation, np.ones(len(vectors), bool), None, "hide", tmp_path)
+    fitted = TunedContentKNN(tuning, "content kNN (fine-tuned)").fit(task, 0)
+    scores = fitted.scores(split.training)
+    assert scores.shape == (split.training.n_users, len(vectors))
+    assert np.isfinite(scores).all()
+    assert scores.max() <= 1 + 1e-5
+    assert np.linalg.matrix_rank(scores.astype(np.float64), tol=1e-3) <= vectors.shape[1]
