@@ -1,0 +1,63 @@
+"""What a check finds: kinds of fault, and single faults."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    """How much a fault matters."""
+
+    ERROR = "error"
+    """The item, row or data set cannot be used as it is."""
+    WARNING = "warning"
+    """It can be used, and results will be worse for it."""
+    NOTE = "note"
+    """Worth knowing; may be as it should."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault.
+
+    Attributes:
+        name: Area and fault, as in ``photo.unreadable``; what a fix list is filtered by.
+        severity: Of each fault of this kind.
+        title: What is wrong, for a heading.
+        remedy: What to do.
+    """
+
+    name: str
+    severity: Severity
+    title: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault.
+
+    Attributes:
+        kind: What kind it is.
+        detail: What was seen, in a few words.
+        item_id: The item, if it is about one.
+        user_id: The user, if it is about one.
+        file: The file in the catalogue's folder that holds it.
+        row: Of that file, from 1, the header not counted.
+        column: In that file.
+        others: Items or users that share the fault, such as an item's duplicates.
+        amount: How bad: a distance, a share, a count; within a kind the largest come first.
+        facts: Numbers that a report may want, by name.
+    """
+
+    kind: Kind
+    detail: str
+    item_id: str | None = None
+    user_id: str | None = None
+    file: str | None = None
+    row: int | None = None
+    column: str | None = None
+    others: tuple[str, ...] = ()
+    amount: float = 0.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
