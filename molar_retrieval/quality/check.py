@@ -1,0 +1,299 @@
+"""`molar check`: everything that can be said about a catalogue's data before money is spent on it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.catalog.prepare import KIND as CATALOGUE
+from molar_retrieval.catalog.prepare import part_of, prepare_catalogue
+from molar_retrieval.catalog.read import BATCH, TEXT
+from molar_retrieval.catalog.resolve import read_spec
+from molar_retrieval.catalog.spec import CatalogueSpec
+from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
+from molar_retrieval.config import MolarSettings
+from molar_retrieval.embedding.forecast import EmbedForecast
+from molar_retrieval.errors import DataError, MolarError
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.quality import duplicates, mismatch, photos, vectors
+from molar_retrieval.quality.attributes import check_attributes
+from molar_retrieval.quality.collect import Collector
+from molar_retrieval.quality.findings import Finding
+from molar_retrieval.quality.gpus import DEFAULT as DEFAULT_GPU
+from molar_retrieval.quality.gpus import GpuForecast, gpu_forecast, gpu_named
+from molar_retrieval.quality.histogram import Histogram
+from molar_retrieval.quality.items import Items, read_items, read_texts
+from molar_retrieval.quality.log import LogSummary, check_log
+from molar_retrieval.quality.measure import State
+from molar_retrieval.quality.measured import Measured, measured, nothing
+from molar_retrieval.quality.personal import check_personal
+from molar_retrieval.quality.readiness import Content, Readiness, readiness
+from molar_retrieval.quality.rejected import EMPTY, UNUSABLE, check_rejects
+from molar_retrieval.quality.report import CheckReport, Excerpt, Found, shown_items
+from molar_retrieval.quality.texts import TextCheck
+from molar_retrieval.workspace import Workspace
+
+_EXCERPT = 240
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What is checked.
+
+    Attributes:
+        photos: Decode photos; without, only their paths and headers are looked at.
+        deep: Embed what has no vectors yet, so that photos can be compared with words.
+        forecast: Find out what embedding takes here, by a few items through the encoder.
+        gpu: The GPU of the other forecast.
+        fix_list: A Parquet file with a row for each finding, or None.
+        processes: For photos; None: as many as there are cores.
+    """
+
+    photos: bool = True
+    deep: bool = False
+    forecast: bool = True
+    gpu: str = DEFAULT_GPU
+    fix_list: Path | None = None
+    processes: int | None = None
+
+
+def check(
+    folder: Path,
+    workspace: Workspace,
+    settings: MolarSettings,
+    options: CheckOptions = CheckOptions(),  # noqa: B008 (frozen)
+    *,
+    progress: Progress = SILENT,
+) -> CheckReport:
+    """Check a catalogue and its log.
+
+    The workspace gets the prepared catalogue, as `molar embed` would make it, and what was measured of photos, so that
+    the next check looks at what has changed.
+
+    Args:
+        folder: The catalogue.
+        workspace: Of this catalogue.
+        settings: The encoder of the forecast.
+        options: What is checked.
+        progress: Is told how far it is.
+
+    Raises:
+        SettingsError: If the GPU is not known, or ``catalog.toml`` has an unknown key.
+        DataError: If there is no catalogue in the folder at all.
+    """
+    return _Check(folder, workspace, settings, options, progress)()
+
+
+class _Check:
+    def __init__(
+        self, folder: Path, workspace: Workspace, settings: MolarSettings, options: CheckOptions, progress: Progress
+    ) -> None:
+        self.folder = folder
+        self.workspace = workspace
+        self.settings = settings
+        self.options = options
+        self.progress = progress
+        self.gpu = gpu_named(options.gpu)
+        self.seconds: dict[str, float] = {}
+        self.left_out: list[str] = []
+        self.histograms: list[Histogram] = []
+        self.unusable: list[str] = []
+
+    def __call__(self) -> CheckReport:
+        spec = read_spec(self.folder)
+        with Collector(self.options.fix_list) as collector:
+            catalogue = self._prepared(collector)
+            if catalogue is None:
+                return self._report(collector, None, None, None, None)
+            items = read_items(catalogue, spec, self.folder)
+            with self._stage("texts"):
+                texts = TextCheck(items, catalogue.language)
+                collector.take(texts(read_texts(items, spec, self.folder, self.progress)))
+            # After the texts, which tell the rows of the file.
+            collector.take(check_rejects(catalogue, items))
+            records = self._photos(items)
+            with self._stage("photos"):
+                collector.take(photos.check_photos(items, records) if self.options.photos else ())
+            with self._stage("attributes"):
+                collector.take(check_attributes(catalogue, items, self.progress))
+            if self.options.deep:
+                with self._stage("embed"):
+                    vectors.make(self.workspace, self.folder, self.settings.embed, self.progress)
+            pairs = self._pairs(collector, catalogue, items, records)
+            with self._stage("personal"):
+                personal = check_personal(self.folder, spec, self.progress)
+                collector.take(personal.findings, personal.counts)
+            log = self._log(collector, catalogue, spec)
+            content = self._content(catalogue, items, records, collector)
+            self._histograms(texts, records, log)
+            ready = readiness(content, log, self._forecast(), self._on_gpu(content))
+        return self._report(collector, catalogue, ready, log, pairs)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        started = perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + perf_counter() - started, 2)
+
+    def _prepared(self, collector: Collector) -> Catalogue | None:
+        """The prepared catalogue, or None where it cannot be used at all."""
+        try:
+            with self._stage("read"):
+                prepare_catalogue(self.folder, self.workspace, self.progress, where=part_of(self.workspace))
+        except DataError as error:
+            self.unusable.append(error.message)
+            collector.take([Finding(UNUSABLE, f"{error.message}; {error.hint}")])
+            return None
+        version, _ = self.workspace[CATALOGUE].require()
+        return Catalogue.open(version)
+
+    def _photos(self, items: Items) -> Measured:
+        if not self.options.photos:
+            self.left_out.append("photos were not decoded: leave out --no-photos")
+            return nothing(len(items))
+        with self._stage("photos"):
+            return measured(
+                self.folder, items.photos, self.workspace, self.progress, processes=self.options.processes
+            )
+
+    def _pairs(
+        self, collector: Collector, catalogue: Catalogue, items: Items, records: Measured
+    ) -> Mapping[str, object] | None:
+        """What needs vectors: near duplicates by looks, and photos against words."""
+        found = vectors.stored(self.workspace, catalogue)
+        with self._stage("duplicates"):
+            looks = None if found is None else duplicates.unit_rows(found.looks)
+            collector.take(photos.check_shared(items, records, looks))
+        if found is None:
+            self.left_out.append(
+                "photos were not compared with words, nor near duplicates looked for among vectors: add --deep, which "
+                "embeds what is new, or run `molar embed` with the built-in encoder first"
+            )
+            return None
+        with self._stage("pairs"):
+            agreement = mismatch.agreement(found.images, found.texts)
+            if agreement is None:
+                self.left_out.append(
+                    f"photos were not compared with words: fewer than {mismatch.FEWEST} items have both"
+                )
+                return None
+            collector.take(mismatch.check_pairs(agreement, items))
+        if not agreement.useful:
+            self.left_out.append(
+                "photos and words have too little in common, as far as the encoder sees, to tell which do not belong "
+                f"together: own words fit better than another item's {agreement.beats:.0%} of the time"
+            )
+        return {**agreement.to_dict(), "encoder": found.encoder}
+
+    def _log(self, collector: Collector, catalogue: Catalogue, spec: CatalogueSpec) -> LogSummary | None:
+        with self._stage("log"):
+            report = check_log(self.folder, spec, catalogue.ids, self.progress)
+            collector.take(report.findings, report.counts)
+        stops = [finding for finding in report.findings if finding.kind.name in _STOPS]
+        self.unusable += [finding.detail for finding in stops]
+        return report.summary
+
+    def _content(self, catalogue: Catalogue, items: Items, records: Measured, collector: Collector) -> Content:
+        usable = items.has_photo
+        if self.options.photos:
+            usable &= (records["state"] == State.GOOD) & ~photos.is_blank(records)
+            usable &= records["text"] < photos.WRITING
+            usable &= ~photos.placeholders(items, records)
+        lengths = np.zeros(len(catalogue), np.int64)
+        row = 0
+        for batch in catalogue.batches([TEXT], BATCH):
+            for place, text in enumerate(batch[TEXT].to_pylist()):
+                lengths[row + place] = len(text or "")
+            row += len(batch)
+        texts = lengths > 0
+        readable = items.has_photo & (records["state"] == State.GOOD) if self.options.photos else items.has_photo
+        empty = ~texts & ~readable
+        collector.take(items.finding(EMPTY, int(row), "neither words nor a photo") for row in np.flatnonzero(empty))
+        if empty.all():
+            self.unusable.append("no item has words or a photo that can be read: nothing can be embedded")
+        return Content(
+            items=len(catalogue),
+            photos=int(usable.sum()),
+            texts=int(texts.sum()),
+            both=int((texts & usable).sum()),
+            nothing=int(empty.sum()),
+            characters=float(lengths[texts].mean()) if texts.any() else 0.0,
+        )
+
+    def _histograms(self, texts: TextCheck, records: Measured, log: LogSummary | None) -> None:
+        self.histograms.append(
+            Histogram.of("text_length", "Characters of title and description", texts.lengths, "characters")
+        )
+        sizes = photos.megapixels(records)
+        if len(sizes):
+            pixels = np.sqrt(np.asarray(sizes) * 1e6)
+            self.histograms.append(
+                Histogram.of("image_size", "Size of photos: square root of the area", pixels, "pixels", log=True)
+            )
+        if log is not None:
+            self.histograms += log.histograms
+
+    def _forecast(self) -> EmbedForecast | None:
+        if not self.options.forecast:
+            self.left_out.append("what embedding takes here was not measured: leave out --no-forecast")
+            return None
+        from molar_retrieval.embedding.forecast import dry_run
+
+        try:
+            with self._stage("forecast"):
+                return dry_run(self.workspace, self.settings.embed, progress=self.progress)
+        except MolarError as error:
+            self.left_out.append(f"what embedding takes here was not measured: {error.message}; {error.hint}")
+            return None
+
+    def _on_gpu(self, content: Content) -> GpuForecast:
+        return gpu_forecast(
+            self.gpu,
+            items=content.items - content.nothing,
+            photos=content.photos,
+            characters=content.characters,
+            pixels=self.settings.embed.image_pixels,
+        )
+
+    def _report(
+        self,
+        collector: Collector,
+        catalogue: Catalogue | None,
+        ready: Readiness | None,
+        log: LogSummary | None,
+        pairs: Mapping[str, object] | None,
+    ) -> CheckReport:
+        found = tuple(
+            Found(kind, collector.counts[kind.name], tuple(collector.examples(kind.name))) for kind in collector.kinds()
+        )
+        return CheckReport(
+            catalogue=self.folder.resolve().name,
+            items=0 if catalogue is None else len(catalogue),
+            unusable=tuple(self.unusable),
+            found=found,
+            readiness=ready,
+            histograms=tuple(self.histograms),
+            log=None if log is None else log.to_dict(),
+            log_lines=() if log is None else tuple(log.lines()),
+            pairs=pairs,
+            left_out=tuple(self.left_out),
+            excerpts={} if catalogue is None else _excerpts(catalogue, shown_items(found)),
+            seconds=self.seconds,
+        )
+
+
+_STOPS = {"log.unreadable", "log.nothing_usable"}
+"""Kinds of fault of a log after which no command can read it."""
+
+
+def _excerpts(catalogue: Catalogue, wanted: set[str]) -> dict[str, Excerpt]:
+    found: dict[str, Excerpt] = {}
+    for batch in catalogue.batches([ITEM_ID, TITLE, DESCRIPTION, IMAGE], BATCH) if wanted else ():
+        for item_id, title, text, photo in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if item_id in wanted:
+                found[item_id] = Excerpt(title, None if text is None else text[:_EXCERPT], photo)
+    return found

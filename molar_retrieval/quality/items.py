@@ -1,0 +1,201 @@
+"""The items of a catalogue as a check sees them: which row of the file each is, and its texts as they stand there.
+
+A prepared catalogue holds clean texts; what was wrong with them can only be seen in the file.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.catalog.read import BATCH
+from molar_retrieval.catalog.rejects import FILE_NAME as REJECTS
+from molar_retrieval.catalog.resolve import items_source
+from molar_retrieval.catalog.spec import CatalogueSpec
+from molar_retrieval.catalog.values import as_written
+from molar_retrieval.columns import IMAGE, ITEM_ID
+from molar_retrieval.ids import IdMap
+from molar_retrieval.progress import Progress
+from molar_retrieval.quality.findings import Finding, Kind
+
+PHOTO_REJECT = "photo not usable"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of some items, as the file has them.
+
+    Attributes:
+        rows: Of the prepared catalogue.
+        numbers: Of the rows of the file, from 1.
+        titles: None where there is none.
+        descriptions: None where there is none.
+    """
+
+    rows: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.int64]
+    titles: list[str | None]
+    descriptions: list[str | None]
+
+
+@dataclass(frozen=True)
+class Items:
+    """What findings about items need; some 200 bytes of memory for each.
+
+    Attributes:
+        ids: Of the items, in the order of the prepared catalogue.
+        file: Name of the file that holds them.
+        numbers: Row of each in that file, from 1; 0 where it is not known.
+        photos: Path of each photo in the catalogue's folder, or None.
+        titles: Hash of each title (uint64), 0 where there is none.
+        bad_photo: Items whose photo was rejected before it was looked at.
+        title_column: The column of the titles, if there is one.
+        description_column: The column of the descriptions, if there is one.
+        photo_column: The column of the photos, if there is one.
+    """
+
+    ids: IdMap
+    file: str
+    numbers: npt.NDArray[np.int64]
+    photos: list[str | None]
+    titles: npt.NDArray[np.uint64]
+    bad_photo: npt.NDArray[np.bool_]
+    title_column: str | None
+    description_column: str | None
+    photo_column: str | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def has_photo(self) -> npt.NDArray[np.bool_]:
+        """Which items have a photo that is there."""
+        return np.array([photo is not None for photo in self.photos], bool)
+
+    def id(self, row: int) -> str:
+        """The id of a row."""
+        return self.ids.id(row)
+
+    def finding(
+        self,
+        kind: Kind,
+        row: int,
+        detail: str,
+        amount: float = 0.0,
+        *,
+        column: str | None = None,
+        photo: bool = False,
+        others: tuple[str, ...] = (),
+    ) -> Finding:
+        """A finding about one item.
+
+        Args:
+            kind: Of the finding.
+            row: Of the item.
+            detail: What was seen.
+            amount: How bad it is.
+            column: In which column.
+            photo: It is about the photo: the column is that of the photos.
+            others: Items that share the fault.
+        """
+        number = int(self.numbers[row])
+        return Finding(
+            kind,
+            detail,
+            item_id=self.id(row),
+            file=self.file,
+            row=number or None,
+            column=self.photo_column if photo else column,
+            others=others,
+            amount=amount,
+        )
+
+
+def read_items(catalogue: Catalogue, spec: CatalogueSpec, folder: Path) -> Items:
+    """Read what findings need, without the texts.
+
+    Args:
+        catalogue: Prepared from ``folder`` as it is.
+        spec: What the columns of the file mean.
+        folder: Of the catalogue.
+    """
+    photos: list[str | None] = []
+    for batch in catalogue.batches([IMAGE], BATCH):
+        photos += batch[IMAGE].to_pylist()
+    bad = np.zeros(len(catalogue), bool)
+    for _, _, item_id, reason in rejects(catalogue):
+        if reason.startswith(PHOTO_REJECT) and item_id is not None:
+            row = catalogue.ids.row(item_id)
+            if row is not None:
+                bad[row] = True
+    n = len(catalogue)
+    return Items(
+        ids=catalogue.ids,
+        file=items_source(folder).path.name,
+        numbers=np.zeros(n, np.int64),
+        photos=photos,
+        titles=np.zeros(n, np.uint64),
+        bad_photo=bad,
+        title_column=spec.items.title,
+        description_column=spec.items.description,
+        photo_column=spec.items.image,
+    )
+
+
+def read_texts(items: Items, spec: CatalogueSpec, folder: Path, progress: Progress) -> Iterator[Texts]:
+    """The texts of all items as the file has them; also fills in the items' row numbers and the hashes of titles.
+
+    Rows that the prepared catalogue left out are left out here.
+    """
+    source = items_source(folder)
+    named = spec.items
+    columns = list(dict.fromkeys(c for c in (named.item_id, named.title, named.description) if c is not None))
+    taken = np.zeros(len(items), bool)
+    progress.start("reading texts", source.total)
+    for batch in source.batches(columns, BATCH, as_written={named.item_id}):
+        rows = items.ids.rows(as_written(batch.batch[named.item_id])).astype(np.int64)
+        first = np.zeros(len(rows), bool)
+        first[np.unique(rows, return_index=True)[1]] = True
+        keep = (rows >= 0) & first
+        keep &= ~taken[np.maximum(rows, 0)]
+        rows = rows[keep]
+        taken[rows] = True
+        mask = pa.array(keep)
+        titles = _strings(batch.batch, named.title, mask, len(rows))
+        items.numbers[rows] = batch.numbers[keep]
+        items.titles[rows] = [text_hash(title) for title in titles]
+        descriptions = _strings(batch.batch, named.description, mask, len(rows))
+        yield Texts(rows, batch.numbers[keep], titles, descriptions)
+        progress.advance(len(batch.numbers))
+    progress.finish()
+
+
+def text_hash(text: str | None) -> int:
+    """A number for a text, whatever its case and white space; 0 where there is none."""
+    if text is None or not (folded := " ".join(text.casefold().split())):
+        return 0
+    return int.from_bytes(blake2b(folded.encode("utf-8", "replace"), digest_size=8).digest(), "little") or 1
+
+
+def rejects(catalogue: Catalogue) -> Iterator[tuple[str, int, str | None, str]]:
+    """What was set aside when the catalogue was prepared: file, row, item and reason."""
+    with pq.ParquetFile(catalogue.version / REJECTS) as file:
+        for batch in file.iter_batches():
+            yield from zip(*(batch[name].to_pylist() for name in ("file", "row", ITEM_ID, "reason")), strict=True)
+
+
+def _strings(batch: pa.RecordBatch, column: str | None, mask: pa.Array, n: int) -> list[str | None]:
+    if column is None:
+        return [None] * n
+    array = batch[column].filter(mask)
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        array = pc.binary_join(array.cast(pa.list_(pa.string())), ", ")
+    texts: list[str | None] = as_written(array).to_pylist()
+    return texts

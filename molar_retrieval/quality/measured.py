@@ -1,0 +1,217 @@
+"""Measurements of all photos of a catalogue, made in several processes and kept in the workspace by content.
+
+A photo whose path, size and time are known is not even read; one whose bytes are known is read and hashed, but not
+decoded. So a second run after a fix takes as long as what was changed.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.embedding.records import image_stamp
+from molar_retrieval.embedding.source import NO_FILE, stat_image
+from molar_retrieval.progress import Progress
+from molar_retrieval.quality.measure import MEASURED, RULES, State, measure
+from molar_retrieval.workspace import Workspace
+
+KIND = "check"
+"""Folder of the workspace that holds what a check remembers."""
+_FILE = f"photos.{RULES}.npz"
+_CHUNK = 64  # photos in one task
+_AHEAD = 4  # tasks for each process
+_FEW = 256
+"""Fewer new photos are measured in this process: starting others takes longer."""
+_LARGEST = 512 << 20
+"""Files of more bytes are not read at all."""
+
+Measured = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Measurements of earlier runs: of photos by their content, and contents by the stamps of files.
+
+    Attributes:
+        records: Of :data:`~molar_retrieval.quality.measure.MEASURED`, ordered by the first half of the hash.
+        stamps: Of files (uint64), ascending.
+        hashes: Of the bytes of each stamped file (shape (n, 2)).
+    """
+
+    records: Measured
+    stamps: npt.NDArray[np.uint64]
+    hashes: npt.NDArray[np.uint64]
+
+    @classmethod
+    def read(cls, workspace: Workspace) -> Self:
+        """What the workspace remembers; nothing where that cannot be read."""
+        with suppress(OSError, ValueError, KeyError), np.load(workspace[KIND].root / _FILE) as found:
+            records, stamps, hashes = found["records"], found["stamps"], found["hashes"]
+            if records.dtype == MEASURED and len(stamps) == len(hashes):
+                return cls(records, stamps, hashes)
+        return cls(np.zeros(0, MEASURED), np.zeros(0, np.uint64), np.zeros((0, 2), np.uint64))
+
+    def write(self, workspace: Workspace) -> None:
+        """Remember this instead of what was there."""
+        path = workspace[KIND].root / _FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{os.getpid()}.npz")
+        np.savez(temporary, records=self.records, stamps=self.stamps, hashes=self.hashes)
+        temporary.replace(path)
+
+    def by_stamp(self, stamps: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """The place of each stamped file's record, -1 where it is unknown."""
+        if not len(self.stamps):
+            return np.full(len(stamps), -1, np.int64)
+        places = np.minimum(np.searchsorted(self.stamps, stamps), len(self.stamps) - 1)
+        found = self.by_hash(self.hashes[places])
+        return np.where((self.stamps[places] == stamps) & (stamps != 0), found, -1)
+
+    def by_hash(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """The place of the record of each content, -1 where it is unknown."""
+        if not len(self.records):
+            return np.full(len(hashes), -1, np.int64)
+        own = self.records["hash"]
+        places = np.minimum(np.searchsorted(own[:, 0], hashes[:, 0]), len(own) - 1)
+        return np.where((own[places] == hashes).all(axis=1), places, -1)
+
+
+def measured(
+    folder: Path,
+    photos: Sequence[str | None],
+    workspace: Workspace,
+    progress: Progress,
+    *,
+    processes: int | None = None,
+) -> Measured:
+    """Measure the photos of some items.
+
+    Args:
+        folder: The catalogue's folder.
+        photos: Path of each item's photo in it, or None; paths may repeat.
+        workspace: Where measurements are kept.
+        progress: Is told of every photo that is not known by its stamp.
+        processes: How many; None: as many as there are cores.
+
+    Returns:
+        A record of :data:`~molar_retrieval.quality.measure.MEASURED` for each item; its ``state`` is ``MISSING`` where
+        there is no photo or no such file.
+    """
+    known = Known.read(workspace)
+    stamps = np.fromiter((_stamp(folder, photo) for photo in photos), np.uint64, len(photos))
+    places = known.by_stamp(stamps)
+    out = nothing(len(photos))
+    out[places >= 0] = known.records[places[places >= 0]]
+    # Items may share a file: one of each stamp is measured.
+    new = np.flatnonzero((places < 0) & (stamps != 0))
+    chosen, first, back = np.unique(stamps[new], return_index=True, return_inverse=True)
+    rows = new[first]
+    if len(chosen):
+        fresh = _measure_all(folder, [str(photos[row]) for row in rows], known, progress, processes)
+        out[new] = fresh[back]
+    _remember(known, workspace, stamps, out)
+    return out
+
+
+def _measure_all(
+    folder: Path, photos: Sequence[str], known: Known, progress: Progress, processes: int | None
+) -> Measured:
+    out = np.zeros(len(photos), MEASURED)
+    progress.start("looking at photos", len(photos))
+    done = 0
+    for part in _parts(folder, photos, known.records["hash"], processes):
+        out[done : done + len(part)] = part
+        done += len(part)
+        progress.advance(len(part))
+    progress.finish()
+    seen = known.by_hash(out["hash"])
+    repeated = (out["state"] == _SEEN) & (seen >= 0)
+    out[repeated] = known.records[seen[repeated]]
+    return out
+
+
+def _parts(
+    folder: Path, photos: Sequence[str], hashes: npt.NDArray[np.uint64], processes: int | None
+) -> Iterator[Measured]:
+    """Measurements of some photos at a time, in their order."""
+    chunks = (list(photos[start : start + _CHUNK]) for start in range(0, len(photos), _CHUNK))
+    workers = processes or os.cpu_count() or 1
+    if workers == 1 or len(photos) < _FEW:
+        _begin(str(folder), hashes)
+        yield from map(_look, chunks)
+        return
+    # A fresh interpreter for each: threads of this process must not be copied in the middle of something.
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(str(folder), hashes)
+    ) as pool:
+        waiting: list[Future[Measured]] = [pool.submit(_look, chunk) for chunk in islice(chunks, workers * _AHEAD)]
+        try:
+            while waiting:
+                yield waiting.pop(0).result()
+                waiting.extend(pool.submit(_look, chunk) for chunk in islice(chunks, 1))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_SEEN = 255
+"""State of a photo whose content was measured before; only inside of this module."""
+_place: dict[str, Any] = {}
+
+
+def _begin(folder: str, hashes: npt.NDArray[np.uint64]) -> None:
+    """What a process needs for its tasks."""
+    _place.update(folder=folder, hashes=hashes)
+
+
+def _look(photos: Iterable[str]) -> Measured:
+    found = [_one(f"{_place['folder']}/{photo}", _place["hashes"]) for photo in photos]
+    return np.stack(found) if found else np.zeros(0, MEASURED)
+
+
+def _one(path: str, known: npt.NDArray[np.uint64]) -> Measured:
+    record = np.zeros((), MEASURED)
+    try:
+        size = os.stat(path).st_size  # noqa: PTH116 (a million paths)
+        if size > _LARGEST:
+            record["state"], record["bytes"] = State.TOO_LARGE, size
+            return record
+        with open(path, "rb") as file:  # noqa: PTH123
+            data = file.read()
+    except (OSError, ValueError):
+        record["state"] = State.UNREADABLE
+        return record
+    digest = np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), "<u8")
+    place = np.searchsorted(known[:, 0], digest[0]) if len(known) else 0
+    if place < len(known) and (known[place] == digest).all():
+        record["state"] = _SEEN
+    else:
+        record = measure(data)
+    record["hash"] = digest
+    return record
+
+
+def _stamp(folder: Path, photo: str | None) -> int:
+    size, modified = stat_image(folder, photo)
+    return 0 if photo is None or size == NO_FILE else image_stamp(photo, size, modified)
+
+
+def _remember(known: Known, workspace: Workspace, stamps: npt.NDArray[np.uint64], records: Measured) -> None:
+    """Keep what belongs to photos of the catalogue as it is; what no photo has any more is forgotten."""
+    kept = (stamps != 0) & records["hash"].any(axis=1)
+    ordered, places = np.unique(stamps[kept], return_index=True)
+    hashes = records["hash"][kept][places]
+    _, first = np.unique(hashes, axis=0, return_index=True)
+    contents = records[kept][places][first]
+    contents = contents[np.lexsort((contents["hash"][:, 1], contents["hash"][:, 0]))]
+    if len(ordered) == len(known.stamps) and (ordered == known.stamps).all() and len(contents) == len(known.records):
+        return
+    Known(contents, ordered, hashes).write(workspace)

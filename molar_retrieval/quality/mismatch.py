@@ -1,0 +1,270 @@
+"""Photos and words that do not belong together, judged by the catalogue itself.
+
+A ridge regression learns to tell an item's text vector from its photo's vector; each item is judged by a map that was
+fitted on others (five folds). How much better its own words fit than those of other items is its *fit*, in standard
+deviations of how the others' words fit. No photo model has to know the language of the texts: what a shop's own photos
+and words have in common is learned from them, which for small encoders is much more than they bring along.
+
+The limit is calibrated, not fixed: if photos and words agreed throughout, fits would lie about as far below their
+median as above. Where the lower tail is thicker than the mirrored upper one, the surplus is what does not belong
+together, and the limit is where at most a fifth of what lies beyond it is expected to be there by chance
+(the counting argument of Barber and Candès 2015, doi:10.1214/15-AOS1337).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval import rng
+from molar_retrieval.quality.findings import Finding, Kind, Severity
+from molar_retrieval.quality.items import Items
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+FEWEST = 100
+"""Items with photo and words that a judgement needs."""
+FALSE = 0.2
+"""Share of the pairs pointed out that may be there by chance."""
+WEAK = 0.65
+"""How often own words must fit better than another item's for the map to be of any use."""
+_FOLDS = 5
+_RIDGES = (0.1, 0.3, 1.0, 3.0)
+_REFERENCES = 1_000  # other items' texts to which each is compared
+_CHUNK = 4_096
+_SUSPECTS = 3_000  # most items among which exchanged photos are looked for
+_CHANCE = 0.75  # a fit below is one that a random pair might have
+
+MISMATCH = Kind(
+    "pair.mismatch",
+    Severity.WARNING,
+    "Photo and words disagree",
+    "look at both: one of them is probably another item's",
+)
+SWAPPED = Kind(
+    "pair.swapped",
+    Severity.WARNING,
+    "Two items whose photos fit each other's words",
+    "look at both: their photos are probably exchanged",
+)
+KINDS = (MISMATCH, SWAPPED)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well photos and words go together.
+
+    Attributes:
+        rows: Of the items that have both.
+        fit: Of each, in standard deviations of how other items' words fit its photo.
+        beats: How often own words fit better than another item's, 0.5 … 1.
+        limit: Fits below are pointed out; minus infinity: none.
+        false: Share of those that is expected to be there by chance.
+    """
+
+    rows: Rows
+    fit: npt.NDArray[np.float64]
+    beats: float
+    limit: float
+    false: float
+    _predicted: Floats
+    _texts: Floats
+
+    @property
+    def useful(self) -> bool:
+        """Whether photos and words have enough in common for a judgement."""
+        return self.beats >= WEAK
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is worth telling, as plain data."""
+        return {
+            "items": len(self.rows),
+            "own_words_fit_better": round(self.beats, 4),
+            "median_fit": round(float(np.median(self.fit)), 3) if len(self.fit) else None,
+            "limit": round(self.limit, 3) if np.isfinite(self.limit) else None,
+            "expected_by_chance": round(self.false, 3),
+        }
+
+
+def agreement(images: Floats, texts: Floats, seed: int = 0) -> Agreement | None:
+    """Judge the pairs of a catalogue.
+
+    Args:
+        images: What each photo looks like and means, shape (n_items, d); zeros where there is none.
+        texts: What the words say, shape (n_items, e); zeros where there are none.
+        seed: Of the folds.
+
+    Returns:
+        The judgement, or None where fewer than 100 items have both.
+    """
+    rows = np.flatnonzero(_filled(images) & _filled(texts))
+    if len(rows) < FEWEST:
+        return None
+    random = rng.generator(seed, "agreement")
+    fold = random.permutation(len(rows)) % _FOLDS
+    sums = [_Sums.over(images, texts, rows[fold == number]) for number in range(_FOLDS)]
+    whole = sums[0]
+    for part in sums[1:]:
+        whole = whole.plus(part, 1)
+    best: tuple[float, Any] = (-np.inf, None)
+    for ridge in _RIDGES:
+        fit, beats = np.zeros(len(rows)), np.zeros(len(rows))
+        predicted = np.zeros((len(rows), texts.shape[1]), np.float32)
+        own = np.zeros_like(predicted)
+        for number in range(_FOLDS):
+            mine = np.flatnonzero(fold == number)
+            maps = whole.plus(sums[number], -1).solve(ridge)
+            predicted[mine], own[mine] = maps.apply(images, texts, rows[mine])
+            fit[mine], beats[mine] = _fits(predicted[mine], own[mine], random)
+        if float(fit.mean()) > best[0]:
+            best = float(fit.mean()), (fit, float(beats.mean()), predicted, own)
+    fit, beats_mean, predicted, own = best[1]
+    limit, false = _limit(fit)
+    return Agreement(rows, fit, beats_mean, limit, false, predicted, own)
+
+
+def check_pairs(found: Agreement, items: Items) -> Iterator[Finding]:
+    """Findings about photos and words that do not belong together; none where the map is of no use."""
+    if not found.useful:
+        return
+    exchanged: set[int] = set()
+    for left, right, gain in swapped(found):
+        exchanged |= {left, right}
+        for own, other in ((left, right), (right, left)):
+            name = items.id(int(found.rows[other]))
+            detail = f"its photo fits the words of {name} and the other way round"
+            yield items.finding(SWAPPED, int(found.rows[own]), detail, gain, others=(name,), photo=True)
+    for place in np.flatnonzero(found.fit < found.limit):
+        if int(place) not in exchanged:
+            detail = f"fit {found.fit[place]:+.1f}; half of all items have more than {np.median(found.fit):+.1f}"
+            amount = float(np.median(found.fit) - found.fit[place])
+            yield items.finding(MISMATCH, int(found.rows[place]), detail, amount, photo=True)
+
+
+def swapped(found: Agreement) -> list[tuple[int, int, float]]:
+    """Pairs of places in ``found`` whose photos fit each other's words as matching ones do, and own ones do not.
+
+    Only items that fit no better than chance are compared with each other, each with the one that gains most.
+    """
+    median = float(np.median(found.fit))
+    suspects = np.flatnonzero(found.fit < min(_CHANCE, median - 1))
+    suspects = suspects[np.argsort(found.fit[suspects], kind="stable")][:_SUSPECTS]
+    if len(suspects) < 2:
+        return []
+    sample = rng.generator(0, "references").permutation(len(found.rows))[:_REFERENCES]
+    against = found._predicted[suspects] @ found._texts[sample].T
+    cross = found._predicted[suspects] @ found._texts[suspects].T
+    cross = (cross - against.mean(axis=1, keepdims=True)) / np.maximum(against.std(axis=1, keepdims=True), 1e-6)
+    own = np.diag(cross).copy()
+    least = np.minimum(cross, cross.T)
+    gain = cross + cross.T - own[:, None] - own[None]
+    gain[least < median - 0.25] = -np.inf
+    np.fill_diagonal(gain, -np.inf)
+    partner = gain.argmax(axis=1)
+    out = []
+    for place, other in enumerate(partner.tolist()):
+        if place < other and partner[other] == place and np.isfinite(gain[place, other]):
+            out.append((int(suspects[place]), int(suspects[other]), float(gain[place, other])))
+    return out
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What a ridge regression needs to know of some items: sums that can be added and taken away."""
+
+    n: int
+    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+    xx: npt.NDArray[np.float64]
+    xy: npt.NDArray[np.float64]
+
+    @classmethod
+    def over(cls, images: Floats, texts: Floats, rows: Rows) -> "_Sums":
+        d, e = images.shape[1], texts.shape[1]
+        x, y, xx, xy = np.zeros(d), np.zeros(e), np.zeros((d, d)), np.zeros((d, e))
+        for start in range(0, len(rows), _CHUNK):
+            part = np.sort(rows[start : start + _CHUNK])
+            a, b = _unit(images[part]), _unit(texts[part])
+            x += a.sum(axis=0)
+            y += b.sum(axis=0)
+            xx += a.T @ a
+            xy += a.T @ b
+        return cls(len(rows), x, y, xx, xy)
+
+    def plus(self, other: "_Sums", sign: int) -> "_Sums":
+        return _Sums(
+            self.n + sign * other.n,
+            self.x + sign * other.x,
+            self.y + sign * other.y,
+            self.xx + sign * other.xx,
+            self.xy + sign * other.xy,
+        )
+
+    def solve(self, ridge: float) -> "_Map":
+        from scipy.linalg import solve
+
+        x, y = self.x / self.n, self.y / self.n
+        xx = self.xx - self.n * np.outer(x, x)
+        xy = self.xy - self.n * np.outer(x, y)
+        xx[np.diag_indices_from(xx)] += ridge * np.trace(xx) / len(xx)
+        weights = solve(xx, xy, assume_a="pos", overwrite_a=True)
+        return _Map(x.astype(np.float32), y.astype(np.float32), weights.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class _Map:
+    x: Floats
+    y: Floats
+    weights: Floats
+
+    def apply(self, images: Floats, texts: Floats, rows: Rows) -> tuple[Floats, Floats]:
+        """Unit rows: texts as told from photos, and as they are, both about the mean."""
+        parts = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+        predicted = [_unit((_unit(images[part]) - self.x) @ self.weights) for part in parts]
+        own = [_unit(_unit(texts[part]) - self.y) for part in parts]
+        return np.concatenate(predicted), np.concatenate(own)
+
+
+def _fits(
+    predicted: Floats, texts: Floats, random: np.random.Generator
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """How well each row's own text fits, and how often better than others."""
+    sample = texts[np.sort(random.permutation(len(texts))[:_REFERENCES])]
+    fit, beats = np.zeros(len(texts)), np.zeros(len(texts))
+    for start in range(0, len(texts), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        others = predicted[part] @ sample.T
+        own = np.einsum("nd,nd->n", predicted[part], texts[part])
+        fit[part] = (own - others.mean(axis=1)) / np.maximum(others.std(axis=1), 1e-6)
+        beats[part] = (others < own[:, None]).mean(axis=1)
+    return fit, beats
+
+
+def _limit(fit: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The largest limit below the median beyond which the mirrored upper tail has at most a fifth of the lower one."""
+    apart = fit - np.median(fit)
+    below, above = np.sort(-apart[apart < 0]), np.sort(apart[apart > 0])
+    # From the farthest inward: k are as far below as this one, and so many as far above.
+    farthest = below[::-1]
+    mirrored = len(above) - np.searchsorted(above, farthest, side="left")
+    false = (1 + mirrored) / (1 + np.arange(len(farthest)))
+    fits = np.flatnonzero(false <= FALSE)
+    if not len(fits):
+        return -np.inf, 0.0
+    last = int(fits[-1])
+    return float(np.median(fit) - farthest[last] + 1e-9), float(false[last])
+
+
+def _filled(vectors: Floats) -> npt.NDArray[np.bool_]:
+    out = np.zeros(len(vectors), bool)
+    for start in range(0, len(vectors), _CHUNK):
+        out[start : start + _CHUNK] = np.abs(vectors[start : start + _CHUNK]).max(axis=1) > 0
+    return out
+
+
+def _unit(rows: npt.NDArray[np.floating]) -> Floats:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0), np.float32)

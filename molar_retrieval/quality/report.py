@@ -1,0 +1,137 @@
+"""What a check found, as data: what the terminal, the page and programs are told."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from molar_retrieval.quality.findings import Finding, Kind, Severity
+from molar_retrieval.quality.histogram import Histogram
+from molar_retrieval.quality.readiness import Readiness
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """All faults of one kind.
+
+    Attributes:
+        kind: Which.
+        count: How many.
+        examples: The worst of them.
+    """
+
+    kind: Kind
+    count: int
+    examples: tuple[Finding, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "kind": self.kind.name,
+            "severity": str(self.kind.severity),
+            "title": self.kind.title,
+            "remedy": self.kind.remedy,
+            "count": self.count,
+            "examples": [_plain(finding) for finding in self.examples],
+        }
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """An item as a report shows it.
+
+    Attributes:
+        title: As the catalogue has it.
+        text: The beginning of its description.
+        photo: Path in the catalogue's folder.
+    """
+
+    title: str | None
+    text: str | None
+    photo: str | None
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The outcome of a check.
+
+    Attributes:
+        catalogue: Name of its folder.
+        items: How many there are.
+        unusable: Why other commands cannot work with it; empty: they can.
+        found: By kind, worst severity first.
+        readiness: What can be expected; None: nothing could be read.
+        histograms: Distributions.
+        log: What the log is like, as plain data; None: there is none.
+        log_lines: The same in sentences.
+        pairs: How well photos and words go together, as plain data; None: not checked.
+        left_out: What was not checked, and how it would be.
+        excerpts: The items among the examples.
+        seconds: By stage.
+    """
+
+    catalogue: str
+    items: int
+    unusable: tuple[str, ...]
+    found: tuple[Found, ...]
+    readiness: Readiness | None
+    histograms: tuple[Histogram, ...]
+    log: Mapping[str, Any] | None
+    log_lines: tuple[str, ...]
+    pairs: Mapping[str, Any] | None
+    left_out: tuple[str, ...]
+    excerpts: Mapping[str, Excerpt]
+    seconds: Mapping[str, float]
+
+    @property
+    def usable(self) -> bool:
+        """Whether other commands can work with the data."""
+        return not self.unusable
+
+    def count(self, severity: Severity) -> int:
+        """How many faults of a severity there are."""
+        return sum(found.count for found in self.found if found.kind.severity is severity)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "format": FORMAT,
+            "catalogue": self.catalogue,
+            "items": self.items,
+            "usable": self.usable,
+            "unusable": list(self.unusable),
+            "counts": {str(severity): self.count(severity) for severity in Severity},
+            "found": [found.to_dict() for found in self.found],
+            "readiness": None if self.readiness is None else self.readiness.to_dict(),
+            "log": self.log,
+            "pairs": self.pairs,
+            "histograms": [histogram.to_dict() for histogram in self.histograms],
+            "left_out": list(self.left_out),
+            "seconds": dict(self.seconds),
+        }
+
+
+def shown_items(found: Iterable[Found]) -> set[str]:
+    """Ids of the items among the examples."""
+    return {finding.item_id for kind in found for finding in kind.examples if finding.item_id is not None}
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    plain = {
+        "detail": finding.detail,
+        "item_id": finding.item_id,
+        "user_id": finding.user_id,
+        "file": finding.file,
+        "row": finding.row,
+        "column": finding.column,
+        "others": list(finding.others),
+        "amount": finding.amount if _finite(finding.amount) else None,
+        "facts": dict(finding.facts),
+    }
+    return {name: value for name, value in plain.items() if value not in (None, [], {})}
+
+
+def _finite(value: float) -> bool:
+    """Whether JSON can hold it."""
+    return value == value and abs(value) != float("inf")

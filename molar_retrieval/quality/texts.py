@@ -1,0 +1,199 @@
+"""Titles and descriptions that say nothing, say it badly, or say the same as all others."""
+
+import re
+from array import array
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from molar_retrieval.quality.findings import Finding, Kind, Severity
+from molar_retrieval.quality.garbling import control_token, double_decoded, is_filler, markup
+from molar_retrieval.quality.items import Items, Texts, text_hash
+from molar_retrieval.quality.tongues import language_of, languages_of
+
+SHORT_TITLE = 3
+"""Letters and digits below which a title counts as too short."""
+SHORT_DESCRIPTION = 15
+"""Characters below which a description counts as too short."""
+SAME = 5
+"""So many items with one description, most of them with titles of their own, share boilerplate."""
+COMMON = 0.1
+"""Share of the items with a description from which one of its sentences counts as boilerplate …"""
+_COMMON_FEWEST = 20
+MOSTLY = 0.8
+"""… and the share of a description that such sentences must fill."""
+_OWN_TITLES = 0.5
+_SHOWN = 60
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+_LETTERS = re.compile(r"\w")
+
+NO_TEXT = Kind("text.missing", Severity.WARNING, "Neither title nor description", "write a title")
+NO_TITLE = Kind("text.no_title", Severity.WARNING, "No title", "write one: answers and reasons name items by it")
+NO_DESCRIPTION = Kind("text.no_description", Severity.NOTE, "No description", "write one or two sentences")
+SHORT = Kind("text.short", Severity.WARNING, "Too short to tell the item from others", "write what the item is")
+FILLER = Kind("text.filler", Severity.WARNING, "A filler instead of a text", "write a text, or leave the field empty")
+REPEATED = Kind(
+    "text.repeated",
+    Severity.WARNING,
+    "One description for many items",
+    "write what each of them is, or leave the field empty: it makes them look alike",
+)
+BOILERPLATE = Kind(
+    "text.boilerplate",
+    Severity.WARNING,
+    "Hardly more than sentences that many items have",
+    "move delivery, returns and the like out of the description, and write what the item is",
+)
+HTML = Kind("text.html", Severity.WARNING, "Remains of HTML", "export plain text, or strip tags and entities")
+MOJIBAKE = Kind(
+    "text.mojibake",
+    Severity.WARNING,
+    "Wrongly decoded characters",
+    "export the file as UTF-8; texts that were decoded twice can be mended by encoding them back once",
+)
+TOKENS = Kind(
+    "text.control_tokens",
+    Severity.WARNING,
+    "Control tokens or control characters",
+    "remove them: encoders take them for their own, so molar cuts them out",
+)
+LANGUAGE = Kind(
+    "text.language",
+    Severity.WARNING,
+    "In another language than the catalogue",
+    "translate it, or use an encoder that knows both languages (builtin-multilingual)",
+)
+MIXED = Kind("text.mixed", Severity.WARNING, "Several languages in one text", "keep one language in a field")
+SAME_AS_TITLE = Kind(
+    "text.title_is_description", Severity.NOTE, "The description repeats the title", "write one, or leave it empty"
+)
+KINDS = (
+    NO_TEXT,
+    NO_TITLE,
+    NO_DESCRIPTION,
+    SHORT,
+    FILLER,
+    REPEATED,
+    BOILERPLATE,
+    HTML,
+    MOJIBAKE,
+    TOKENS,
+    LANGUAGE,
+    MIXED,
+    SAME_AS_TITLE,
+)
+
+
+class TextCheck:
+    """Checks the texts of a catalogue, a few thousand items at a time.
+
+    Args:
+        items: Of the catalogue.
+        language: Of most texts (ISO 639-1), or None where it is unknown.
+
+    Attributes:
+        lengths: Characters of title and description of each item that was read, in that order.
+    """
+
+    def __init__(self, items: Items, language: str | None) -> None:
+        self.lengths = array("i")
+        self._items = items
+        self._language = None if language is None else language.partition("-")[0]
+        self._described = array("q")
+        self._descriptions = array("Q")
+        self._owners, self._sentences, self._lengths = array("q"), array("Q"), array("i")
+
+    def __call__(self, texts: Iterable[Texts]) -> Iterator[Finding]:
+        """Findings about the texts, then about what they have in common."""
+        for part in texts:
+            for row, title, description in zip(part.rows.tolist(), part.titles, part.descriptions, strict=True):
+                yield from self._one(row, title, description)
+        yield from self._repeated()
+        yield from self._boilerplate()
+
+    def _one(self, row: int, title: str | None, description: str | None) -> Iterator[Finding]:
+        titled, described = (title or "").strip(), (description or "").strip()
+        self.lengths.append(len(titled) + len(described))
+        if not titled and not described:
+            yield self._items.finding(NO_TEXT, row, "neither title nor description")
+            return
+        if not titled and self._items.title_column:
+            yield self._finding(NO_TITLE, row, "no title", self._items.title_column)
+        if not described and self._items.description_column:
+            yield self._finding(NO_DESCRIPTION, row, "no description", self._items.description_column)
+        for text, column in ((titled, self._items.title_column), (described, self._items.description_column)):
+            if text:
+                yield from self._text(row, text, column)
+        if titled and described:
+            self._note(row, described)
+            if text_hash(titled) == text_hash(described):
+                yield self._finding(SAME_AS_TITLE, row, titled, self._items.description_column)
+        elif described:
+            self._note(row, described)
+
+    def _text(self, row: int, text: str, column: str | None) -> Iterator[Finding]:
+        is_title = column == self._items.title_column
+        if is_filler(text):
+            yield self._finding(FILLER, row, text, column)
+            return
+        if len(_LETTERS.findall(text)) < SHORT_TITLE if is_title else len(text) < SHORT_DESCRIPTION:
+            yield self._finding(SHORT, row, text, column)
+        for kind, found in (
+            (HTML, markup(text)),
+            (MOJIBAKE, double_decoded(text)),
+            (TOKENS, control_token(text)),
+        ):
+            if found is not None:
+                yield self._finding(kind, row, f"{found} in: {text}", column)
+        if self._language is not None and not is_title:
+            yield from self._tongue(row, text, column)
+
+    def _tongue(self, row: int, text: str, column: str | None) -> Iterator[Finding]:
+        found = languages_of(text)
+        if len(found) > 1:
+            yield self._finding(MIXED, row, f"{', '.join(found)}: {text}", column)
+        elif (language := found[0] if found else language_of(text)) not in (None, self._language):
+            yield self._finding(LANGUAGE, row, f"{language}: {text}", column)
+
+    def _note(self, row: int, text: str) -> None:
+        """Keep the hashes of a description and of its sentences."""
+        self._described.append(row)
+        self._descriptions.append(text_hash(text))
+        for sentence in _SENTENCE.split(text):
+            if sentence:
+                self._owners.append(row)
+                self._sentences.append(text_hash(sentence))
+                self._lengths.append(len(sentence))
+
+    def _repeated(self) -> Iterator[Finding]:
+        rows, hashes = np.array(self._described, np.int64), np.array(self._descriptions, np.uint64)
+        _, group, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
+        many = np.flatnonzero(sizes[group] >= SAME) if len(rows) else np.zeros(0, np.int64)
+        order = many[np.argsort(group[many], kind="stable")]
+        for part in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+            own = rows[part]
+            if len(own) and len(np.unique(self._items.titles[own])) >= _OWN_TITLES * len(own):
+                for row in own.tolist():
+                    detail = f"the description of {len(own):,} items"
+                    yield self._finding(REPEATED, row, detail, self._items.description_column, float(len(own)))
+
+    def _boilerplate(self) -> Iterator[Finding]:
+        owners, hashes = np.array(self._owners, np.int64), np.array(self._sentences, np.uint64)
+        lengths = np.array(self._lengths, np.int64)
+        if not len(owners):
+            return
+        pairs = np.unique(np.stack([hashes, owners.astype(np.uint64)], axis=1), axis=0)[:, 0]
+        known, counts = np.unique(pairs, return_counts=True)
+        common = counts[np.searchsorted(known, hashes)] >= max(_COMMON_FEWEST, COMMON * len(self._described))
+        n = len(self._items)
+        whole = np.bincount(owners, lengths, minlength=n)
+        shared = np.bincount(owners, lengths * common, minlength=n)
+        share = np.divide(shared, whole, out=np.zeros(n), where=whole > 0)
+        for row in np.flatnonzero(share >= MOSTLY).tolist():
+            detail = f"{share[row]:.0%} of the description are sentences that many items have"
+            yield self._finding(BOILERPLATE, row, detail, self._items.description_column, float(share[row]))
+
+    def _finding(self, kind: Kind, row: int, text: str, column: str | None, amount: float = 0.0) -> Finding:
+        shown = " ".join(text.split())
+        shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
+        return self._items.finding(kind, row, shown, amount, column=column)

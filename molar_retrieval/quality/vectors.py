@@ -1,0 +1,99 @@
+"""The vectors that a check judges pairs by: those that are there, or made for it."""
+
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.embedding.contents import ContentVectors
+from molar_retrieval.encoders.look import look
+from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.progress import Progress
+from molar_retrieval.quality.measured import KIND
+from molar_retrieval.workspace import ArtefactStore, Workspace
+
+_OWN = ("builtin", "builtin-multilingual")
+"""Encoders whose vectors have words and photo apart, and that run anywhere."""
+
+
+@dataclass(frozen=True)
+class PairVectors:
+    """Words and photos as vectors, in the order of the catalogue.
+
+    Attributes:
+        texts: Shape (n_items, e), zeros where there are none.
+        images: Shape (n_items, d), likewise.
+        looks: What a photo looks like, shape (n_items, l), not of unit length.
+        encoder: Who made them.
+    """
+
+    texts: npt.NDArray[np.float32]
+    images: npt.NDArray[np.float32]
+    looks: npt.NDArray[np.float32]
+    encoder: str
+
+
+def stored(workspace: Workspace, catalogue: Catalogue) -> PairVectors | None:
+    """The workspace's vectors, if they are of the catalogue as it is and have words and photo apart."""
+    return _usable(workspace["content"], catalogue) or _usable(_own(workspace)["content"], catalogue)
+
+
+def make(workspace: Workspace, folder: Path, settings: EmbedSettings, progress: Progress) -> None:
+    """Embed the catalogue for a check, beside the workspace's own vectors, which stay as they are.
+
+    What the workspace's encoder did already is taken over; what an earlier check did is there.
+    """
+    from molar_retrieval.catalog.prepare import part_of, prepare_catalogue
+    from molar_retrieval.embedding.run import embed
+
+    model = settings.model if settings.model in _OWN else _OWN[0]
+    chosen = EmbedSettings(model=model, batch_size=settings.batch_size, device=settings.device)
+    place = _own(workspace)
+    place = Workspace.for_catalogue(place.root, folder)
+    _take_over(workspace["content"], place["content"])
+    prepare_catalogue(folder, place, progress, where=part_of(workspace))
+    embed(place, chosen, progress=progress)
+
+
+def _own(workspace: Workspace) -> Workspace:
+    return Workspace(workspace.root / KIND / "vectors")
+
+
+def _usable(store: ArtefactStore, catalogue: Catalogue) -> PairVectors | None:
+    try:
+        manifest = store.manifest
+        if manifest is None or manifest.inputs.get("catalogue") != catalogue.manifest.fingerprint:
+            return None
+        found = ContentVectors.open(store.current) if store.current is not None else None
+    except StaleArtefactError:
+        return None
+    if found is None or len(found.ids) != len(catalogue):
+        return None
+    texts, images, seen = found.block("content_text"), found.block("content_image"), look(found.info, found.blocks)
+    if texts is None or images is None or seen is None:
+        return None
+    return PairVectors(texts, images, found.vectors[:, seen.start : seen.stop], str(found.info["name"]))
+
+
+def _take_over(source: ArtefactStore, target: ArtefactStore) -> None:
+    """Give a store without vectors those of another one; its files are linked, not copied."""
+    live = source.current
+    if live is None or target.current is not None:
+        return
+    partial = target.partial(live.name)
+    for file in live.iterdir():
+        (partial / file.name).unlink(missing_ok=True)
+        try:
+            os.link(file, partial / file.name)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(file, partial / file.name)
+    final = target.root / live.name
+    with suppress(OSError):
+        partial.rename(final)
+        target.switch(final.name)
