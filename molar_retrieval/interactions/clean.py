@@ -17,15 +17,20 @@ def without_duplicates(log: RawLog) -> RawLog:
 
     A log without times has no repetitions in this sense: only its order tells its interactions apart.
     """
-    if log.micros is None or not len(log):
-        return log
-    border = np.append(True, (log.user[1:] != log.user[:-1]) | (log.micros[1:] != log.micros[:-1]))
-    moment = np.cumsum(border)
-    tied = np.flatnonzero(~(border & np.append(border[1:], True)))
-    repeated = tied[_repeated(moment[tied], log.item[tied], None if log.event is None else log.event[tied])]
+    repeated = repetitions(log)
     keep = np.ones(len(log), bool)
     keep[repeated] = False
     return log.take(keep) if len(repeated) else log
+
+
+def repetitions(log: RawLog) -> npt.NDArray[np.int64]:
+    """Which rows of an ordered log repeat an earlier one exactly: same user, item, time and event."""
+    if log.micros is None or not len(log):
+        return np.zeros(0, np.int64)
+    border = np.append(True, (log.user[1:] != log.user[:-1]) | (log.micros[1:] != log.micros[:-1]))
+    moment = np.cumsum(border)
+    tied = np.flatnonzero(~(border & np.append(border[1:], True)))
+    return tied[_repeated(moment[tied], log.item[tied], None if log.event is None else log.event[tied])]
 
 
 def _repeated(

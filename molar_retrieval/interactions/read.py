@@ -1,5 +1,6 @@
 """From the interactions file to arrays: ids become row numbers as the batches arrive, bad rows are set aside."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -92,8 +93,8 @@ class LogReader:
         self.others = 0
         self._part = part
         self._source, self._columns, self._items, self._times, self._rejects = source, columns, items, times, rejects
-        self._users = _Codes()
-        self._events = _Codes()
+        self._users = Codes()
+        self._events = Codes()
 
     def read(self, progress: Progress) -> tuple[RawLog, pa.Array]:
         """All usable interactions, and the user ids in row order."""
@@ -112,8 +113,8 @@ class LogReader:
         columns, batch = self._columns, rows.batch
         users, ids = batch[columns.user_id], batch[columns.item_id]
         check = _Checks(rows, ids, self._source.path.name, self._rejects)
-        check(_present(users), "missing user id")
-        check(_present(ids), "missing item id")
+        check(present(users), "missing user id")
+        check(present(ids), "missing item id")
         item = self._item_rows(ids)
         if self._part:
             self.others += int((check.good & (item < 0)).sum())
@@ -127,11 +128,11 @@ class LogReader:
             check(valid, "unparsable time", times)
         if columns.position is not None:
             values = batch[columns.position]
-            position, valid = _numbers(values)
+            position, valid = as_floats(values)
             check(valid, "position is not a number", values)
         if columns.weight is not None:
             values = batch[columns.weight]
-            found, valid = _numbers(values)
+            found, valid = as_floats(values)
             found = np.where(np.isnan(found), 1.0, found)
             check(valid & (found > 0) & (found < np.finfo(np.float32).max), "weight is not a positive number", values)
             weight = np.where(check.good, found, 1.0).astype(np.float32)
@@ -170,13 +171,21 @@ class _Checks:
             self._rejects.add(self._file, int(self._rows.numbers[i]), self._ids[i].as_py(), kind, detail)
 
 
-class _Codes:
-    """Strings → numbers in order of first appearance."""
+class Codes:
+    """Strings → numbers in order of first appearance.
 
-    def __init__(self) -> None:
-        self.rows: dict[str, int] = {}
+    Args:
+        known: Strings that have the first numbers.
+
+    Attributes:
+        rows: The number of each string.
+    """
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self.rows: dict[str, int] = {value: row for row, value in enumerate(known)}
 
     def encode(self, array: pa.Array) -> npt.NDArray[np.int32]:
+        """The number of each string of an array without missing values."""
         encoded = array.dictionary_encode()
         rows = self.rows
         codes = [rows.setdefault(value, len(rows)) for value in encoded.dictionary.to_pylist()]
@@ -184,11 +193,12 @@ class _Codes:
         return found
 
 
-def _present(ids: pa.Array) -> Mask:
+def present(ids: pa.Array) -> Mask:
+    """Which ids are there and not blank."""
     return np.asarray(pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(ids), ""), False))
 
 
-def _numbers(array: pa.Array) -> tuple[npt.NDArray[np.float64], Mask]:
+def as_floats(array: pa.Array) -> tuple[npt.NDArray[np.float64], Mask]:
     """Values as float64, NaN where missing, and which are missing or finite numbers."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()

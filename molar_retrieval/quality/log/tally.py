@@ -1,0 +1,95 @@
+"""What is counted of a log, block by block of users."""
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.quality.log.days import Calendar
+from molar_retrieval.quality.log.moments import DAY
+from molar_retrieval.quality.log.rows import Block
+
+Ints = npt.NDArray[np.int64]
+_HOUR = DAY // 24
+_NEVER = np.iinfo(np.int64).max
+
+
+class Tally:
+    """Counts.
+
+    Args:
+        users: How many users there are.
+        items: How many items the catalogue has.
+        span: The first and the last time, in microseconds; None: the log has no dates.
+        stuck: Times that are none, which do not count by day and hour.
+
+    Attributes:
+        users: Interactions of each user, shape (users,).
+        items: Interactions of each item, shape (items,).
+        users_first: Each user's first time, later than any where there is none.
+        users_last: Each user's last time, 0 where there is none.
+        items_first: Each item's first time, later than any where there is none.
+        steps: Pairs of neighbours in a user's history.
+        ties: Those of one time.
+        placed: Those of one time that a position puts in order.
+        again: Interactions with an item that the user had before.
+        again_at_once: Those with the item just before.
+    """
+
+    def __init__(self, users: int, items: int, span: tuple[int, int] | None, stuck: Ints) -> None:
+        self.users = np.zeros(users, np.int64)
+        self.items = np.zeros(items, np.int64)
+        self.users_first = np.full(users, _NEVER)
+        self.users_last = np.zeros(users, np.int64)
+        self.items_first = np.full(items, _NEVER)
+        self.steps = self.ties = self.placed = self.again = self.again_at_once = 0
+        self._stuck = stuck
+        self._day = 0 if span is None else span[0] // DAY
+        days = 0 if span is None else span[1] // DAY - self._day + 1
+        self._interactions = np.zeros(days, np.int64)
+        self._active = np.zeros(days, np.int64)
+        self._visits = np.zeros(24 * days, np.int64)
+
+    def add(self, block: Block) -> None:
+        """Take a block."""
+        log, lengths = block.log, np.diff(block.starts)
+        self.users[block.who] += lengths
+        self.items += np.bincount(log.item, minlength=len(self.items))
+        pairs = block.user * len(self.items) + log.item
+        pairs.sort()
+        self.again += int((pairs[1:] == pairs[:-1]).sum())
+        steps = block.steps
+        self.steps += int(steps.sum())
+        self.again_at_once += int((steps & (log.item[1:] == log.item[:-1])).sum())
+        if log.micros is not None:
+            self._add_times(block, steps)
+
+    def _add_times(self, block: Block, steps: npt.NDArray[np.bool_]) -> None:
+        log, micros = block.log, block.times
+        tied = steps & (micros[1:] == micros[:-1])
+        self.ties += int(tied.sum())
+        if log.position is not None:
+            self.placed += int((tied & (log.position[1:] > log.position[:-1])).sum())
+        self.users_first[block.who] = micros[block.starts[:-1]]
+        self.users_last[block.who] = micros[block.starts[1:] - 1]
+        np.minimum.at(self.items_first, log.item, micros)
+        if len(self._active):
+            self._add_dates(block, steps)
+
+    def _add_dates(self, block: Block, steps: npt.NDArray[np.bool_]) -> None:
+        hours = block.times // _HOUR - 24 * self._day
+        days = hours // 24
+        new = np.append(True, ~steps)
+        new_day = new | np.append(True, days[1:] != days[:-1])
+        new_visit = new | np.append(True, np.diff(block.times) >= _HOUR)
+        if len(self._stuck):
+            real = ~np.isin(block.times, self._stuck)
+            hours, days, new_day, new_visit = hours[real], days[real], new_day[real], new_visit[real]
+        self._interactions += np.bincount(days, minlength=len(self._active))
+        self._active += np.bincount(days[new_day], minlength=len(self._active))
+        self._visits += np.bincount(hours[new_visit], minlength=len(self._visits))
+
+    @property
+    def calendar(self) -> Calendar | None:
+        """By day and hour; None for a log without dates."""
+        if not len(self._active):
+            return None
+        return Calendar(int(self._day), self._interactions, self._visits.reshape(-1, 24), self._active)

@@ -1,0 +1,248 @@
+"""What `molar check` finds in a log: planted faults, and numbers against slow counts by hand."""
+
+import importlib
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from molar_retrieval.catalog.resolve import read_spec
+from molar_retrieval.ids import IdMap
+from molar_retrieval.quality.findings import Severity
+from molar_retrieval.quality.log import KINDS, check_log
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+START = 1_609_459_200
+DAY = 86_400
+
+
+@pytest.fixture(scope="module")
+def faults():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCH))
+        return importlib.import_module("log_faults")
+
+
+@pytest.fixture(scope="module")
+def clean(faults):
+    return faults.clean_log(np.random.default_rng(3))
+
+
+def _check(
+    folder, rows, items="abcde", name="interactions.parquet", columns=("user_id", "item_id", "timestamp"), **more
+):
+    pq.write_table(pa.table({"item_id": list(items), "title": list(items)}), folder / "items.parquet")
+    values = list(zip(*rows, strict=True))
+    table = pa.table(dict(zip(columns, map(list, values), strict=True)))
+    pq.write_table(table, folder / "interactions.parquet")
+    return check_log(folder, read_spec(folder), IdMap(list(items)), now=START + 1000 * DAY, **more)
+
+
+def _of(report, kind):
+    return [finding for finding in report.findings if finding.kind.name == kind]
+
+
+def test_planted_faults_are_found_where_they_are_and_nowhere_else(faults):
+    scores = faults.measure(seeds=1)
+    assert {name for name, score in scores.items() if score.recall < 0.98} == set()
+    assert {name for name, score in scores.items() if score.precision < 0.98} == set()
+    assert len(faults.PLANTERS) >= 20
+
+
+def test_nothing_is_found_in_a_clean_log(faults, clean):
+    assert faults.checked(clean) == ()
+
+
+def test_every_kind_says_what_to_do():
+    assert len({kind.name for kind in KINDS}) == len(KINDS) > 25
+    assert all(kind.remedy and kind.title[0].isupper() and not kind.title.endswith(".") for kind in KINDS)
+
+
+def test_numbers_of_the_summary(tmp_path, clean):
+    clean.write(tmp_path)
+    report = check_log(tmp_path, read_spec(tmp_path), IdMap(clean.items), now=START + 1000 * DAY)
+    summary = report.summary
+    lengths = Counter(clean.user.tolist())
+    popularity = Counter(clean.item.tolist())
+    assert summary.rows == summary.interactions == len(clean)
+    assert (summary.users, summary.items) == (len(lengths), len(popularity))
+    assert summary.median_history == np.median(list(lengths.values()))
+    assert summary.users_with_five == sum(n >= 5 for n in lengths.values())
+    assert summary.items_with_five == sum(n >= 5 for n in popularity.values())
+    assert (summary.first, summary.known_share, summary.ties) == ("2021-01-01", 1.0, 0.0)
+    assert summary.resolution == "seconds"
+    histograms = {histogram.name: histogram for histogram in summary.histograms}
+    assert set(histograms) == {"history_length", "popularity", "interactions_per_day"}
+    assert histograms["history_length"].total == len(lengths)
+    assert histograms["interactions_per_day"].total == summary.days
+
+
+def test_what_a_split_would_leave(tmp_path, clean):
+    clean.write(tmp_path)
+    summary = check_log(tmp_path, read_spec(tmp_path), IdMap(clean.items), now=START + 1000 * DAY).summary
+    assert len(summary.split_outlook) == 10
+    for split in summary.split_outlook:
+        border = datetime.fromisoformat(split.date).replace(tzinfo=UTC).timestamp()
+        before, after = clean.rows(clean.time < border), clean.rows(clean.time >= border)
+        assert (split.train, split.test) == (len(before), len(after))
+        assert split.users == len({*before.user.tolist()} & {*after.user.tolist()})
+        assert split.new_users == len({*after.user.tolist()} - {*before.user.tolist()})
+        cold = {*after.item.tolist()} - {*before.item.tolist()}
+        assert split.cold_items == len(cold)
+        assert split.cold_share == pytest.approx(np.isin(after.item, list(cold)).mean())
+
+
+def test_blocks_of_users_change_nothing(tmp_path, clean, monkeypatch):
+    planted = replace(clean, time=clean.time // 7200 * 7200)  # with ties
+    twice = planted.plus(planted.user[:500], planted.item[:500], planted.time[:500])
+    twice.write(tmp_path)
+    spec, items = read_spec(tmp_path), IdMap(clean.items)
+    whole = check_log(tmp_path, spec, items, now=START + 1000 * DAY)
+    monkeypatch.setattr("molar_retrieval.quality.log.rows.blocks.__defaults__", (1000,))
+    parts = check_log(tmp_path, spec, items, now=START + 1000 * DAY)
+    assert whole.counts["log.duplicate"] == 500
+    assert parts.summary == whole.summary
+    assert parts.counts == whole.counts
+
+
+def test_examples_are_bounded_and_counts_are_exact(tmp_path):
+    rows = [("u", "a", START + second) for second in range(50)] + [("u", f"x{i}", START) for i in range(50)] * 2
+    report = _check(tmp_path, rows, limit=10)
+    assert len(_of(report, "log.unknown_item")) == 10
+    assert report.counts["log.unknown_item"] == 50
+    assert report.summary.known_share == pytest.approx(1 / 3)
+
+
+def test_most_frequent_unknown_items_come_first(tmp_path):
+    report = _check(tmp_path, [("u", "a", START), *[("u", "y", START + 9)] * 2, *[("u", "x", START + 5)] * 3])
+    assert [(f.item_id, f.amount, f.row) for f in _of(report, "log.unknown_item")] == [("x", 3.0, 4), ("y", 2.0, 2)]
+
+
+def test_ids_that_lost_their_zeros(tmp_path):
+    report = _check(tmp_path, [("u", str(i), START + i) for i in range(5)], items=[f"{i:03d}" for i in range(1, 5)])
+    (finding,) = _of(report, "log.item_spelling")
+    assert finding.kind.severity is Severity.ERROR
+    assert "leading zeros" in finding.detail
+    assert (finding.item_id, finding.others) == ("001", ("1",))
+
+
+def test_rows_of_csv_keep_their_numbers(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,title\na,a\nb,b\n")
+    lines = [
+        "user_id,item_id,timestamp",
+        f"u,a,{START}",
+        "broken",
+        f",b,{START}",
+        f"v,a,{START}",
+        "v,b,soon",
+        f"v,b,{START}",
+    ]
+    (tmp_path / "interactions.csv").write_text("\n".join([*lines, f"v,b,{START}"]) + "\n")
+    report = check_log(tmp_path, read_spec(tmp_path), IdMap(["a", "b"]), now=START + DAY)
+    where = {finding.kind.name: finding.row for finding in report.findings if finding.row}
+    assert where == {"log.broken_row": 2, "log.missing_user": 3, "log.bad_time": 5, "log.duplicate": 7}
+    assert report.summary.rows == 7
+    assert report.summary.interactions == 3
+
+
+def test_events_of_two_kinds_at_one_time_are_no_duplicates(tmp_path):
+    columns = ("user_id", "item_id", "timestamp", "event")
+    rows = [("u", "a", START, "view"), ("u", "a", START, "buy"), ("u", "a", START, "view")]
+    report = _check(tmp_path, rows, columns=columns)
+    assert [finding.row for finding in _of(report, "log.duplicate")] == [3]
+
+
+def test_a_position_orders_ties(tmp_path):
+    columns = ("user_id", "item_id", "timestamp", "position")
+    rows = [("u", item, START, place) for item, place in zip("abcd", (4, 3, 2, 1), strict=True)]
+    report = _check(tmp_path, rows, columns=columns)
+    assert (report.summary.ties, report.summary.ties_placed) == (1.0, 1.0)
+    assert "a position orders 100%" in _of(report, "log.ties")[0].detail
+
+
+def test_bad_weights(tmp_path):
+    columns = ("user_id", "item_id", "timestamp", "weight")
+    rows = [("u", "a", START, 1.0), ("u", "b", START + 1, 0.0), ("u", "c", START + 2, float("inf"))]
+    assert [f.row for f in _of(_check(tmp_path, rows, columns=columns), "log.bad_weight")] == [2, 3]
+
+
+def test_daylight_saving_is_no_fault(faults, clean):
+    """Of an hour: it takes some thousand visits to be seen."""
+    logs = [faults.clean_log(np.random.default_rng(seed)) for seed in range(5)]
+    users = np.concatenate([np.char.add(log.user, f"-{copy}") for copy, log in enumerate(logs)])
+    item, time = (np.concatenate([getattr(log, name) for log in logs]) for name in ("item", "time"))
+    many = replace(clean, user=users, item=item, time=time, users=tuple(np.unique(users).tolist()))
+    spring = np.datetime64("2021-03-28").astype("datetime64[s]").astype(int)
+    moved = replace(many, time=many.time - 3600 * (many.time >= spring))
+    assert faults.checked(many) == ()
+    assert [finding.kind.name for finding in faults.checked(moved)] == ["log.daylight_saving"]
+
+
+def test_a_shop_closed_on_mondays_has_no_gaps(faults, clean):
+    weekday = (clean.time // DAY + 3) % 7  # Monday is 0
+    assert faults.checked(clean.rows(weekday != 0)) == ()
+
+
+def test_a_log_without_times(tmp_path):
+    report = _check(tmp_path, [("u", "a"), ("u", "b"), ("v", "a")], columns=("user_id", "item_id"))
+    assert report.findings[0].kind.name == "log.no_times"
+    assert report.summary.days == 0
+    assert report.summary.split_outlook == ()
+
+
+def test_no_log(tmp_path):
+    pq.write_table(pa.table({"item_id": ["a"]}), tmp_path / "items.parquet")
+    report = check_log(tmp_path, read_spec(tmp_path), IdMap(["a"]))
+    assert (report.findings, report.summary) == ((), None)
+
+
+@pytest.mark.parametrize("text", ["nothing,of,use\n1,2,3\n", "", "user_id,item_id\n"])
+def test_an_unusable_log_is_a_finding(tmp_path, text):
+    (tmp_path / "items.csv").write_text("item_id,title\na,a\n")
+    (tmp_path / "interactions.csv").write_text(text)
+    report = check_log(tmp_path, read_spec(tmp_path), IdMap(["a"]))
+    assert [finding.kind.severity for finding in report.findings] == [Severity.ERROR]
+    assert report.summary is None
+
+
+def test_a_damaged_parquet_file_is_a_finding(tmp_path):
+    pq.write_table(pa.table({"item_id": ["a"]}), tmp_path / "items.parquet")
+    (tmp_path / "interactions.parquet").write_bytes(b"PAR1 and no more")
+    report = check_log(tmp_path, read_spec(tmp_path), IdMap(["a"]))
+    assert [finding.kind.name for finding in report.findings] == ["log.unreadable"]
+
+
+def test_shuffled_histories_are_told_from_ordered_ones(faults, clean, tmp_path):
+    clean.write(tmp_path)
+    order = check_log(tmp_path, read_spec(tmp_path), IdMap(clean.items), now=START + 1000 * DAY).summary.order
+    assert order.sequential
+    assert order.share > 0.7
+    assert abs(order.shuffled - 0.5) < 0.03
+    shuffled = []
+    for seed in range(8):
+        mixed = faults.no_sequence(clean, np.random.default_rng(seed)).log
+        mixed.write(tmp_path)
+        shuffled.append(
+            check_log(tmp_path, read_spec(tmp_path), IdMap(clean.items), now=START + 1000 * DAY).summary.order
+        )
+    assert not any(order.sequential for order in shuffled)
+    # As a test whose histories are shuffled must be: the share is one half, give or take its standard error.
+    assert np.sqrt(np.mean([((order.share - 0.5) / order.error) ** 2 for order in shuffled])) == pytest.approx(
+        1, abs=0.6
+    )
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_real_logs_are_without_errors(real_data):
+    for name in ("hm", "ml-1m"):
+        folder = real_data(name)
+        ids = IdMap(pq.read_table(folder / "items.parquet", columns=["item_id"])["item_id"])
+        report = check_log(folder, read_spec(folder), ids)
+        assert {f.kind.name for f in report.findings if f.kind.severity is Severity.ERROR} == set()
+        assert not set(report.counts) & {"log.bot", "log.zone_jump", "log.gap", "log.stuck_time"}
