@@ -1,0 +1,188 @@
+"""How personal data look: addresses, telephone, card and account numbers; and how to show them masked.
+
+Each pattern is made to be right rather than to find all: article numbers, barcodes, prices, dates and versions of
+products are full of digits.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from molar_retrieval.quality.findings import Kind, Severity
+
+_REMEDY = "take the data out, unless there is a reason and a consent to have them here"
+EMAIL = Kind("personal.email", Severity.WARNING, "What looks like e-mail addresses of people", _REMEDY)
+PHONE = Kind("personal.phone", Severity.WARNING, "What looks like telephone numbers", _REMEDY)
+CARD = Kind("personal.card", Severity.ERROR, "What looks like card numbers", "delete them at once, and in the source")
+IBAN = Kind(
+    "personal.account", Severity.ERROR, "What looks like bank accounts", "delete them at once, and in the source"
+)
+ADDRESS = Kind("personal.address", Severity.WARNING, "What looks like postal addresses", _REMEDY)
+NETWORK = Kind("personal.network", Severity.WARNING, "What looks like network addresses of people", _REMEDY)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """Something that looks like personal data.
+
+    Attributes:
+        value: It, never to be shown.
+        shown: It, masked.
+    """
+
+    value: str
+    shown: str
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """How one kind of personal data looks.
+
+    Attributes:
+        kind: Of the findings.
+        hint: An RE2 expression that every text with such data matches: quick to look for in whole columns.
+        hits: Finds them in one text.
+        in_items: Whether it is looked for in the items file, too.
+    """
+
+    kind: Kind
+    hint: str
+    hits: Callable[[str], Iterator[Hit]]
+    in_items: bool = True
+
+
+_MAIL = re.compile(
+    r"(?<![\w.+-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@"
+    r"((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+)([A-Za-z]{2,24})(?![\w@])"
+)
+_OFFICES = (
+    "info contact kontakt support service help hilfe sales vertrieb office mail hello press presse team admin "
+    "webmaster noreply no-reply newsletter marketing customerservice kundenservice shop orders order returns privacy"
+)
+_NUMBER = re.compile(r"(?<![\w.,+-])\d(?:[ -]?\d){11,18}(?![\w-]|[.,]\d)")
+_CARD_WORD = re.compile(r"(?i:\b(?:cards?|visa|mastercard|amex|maestro|karte|kreditkarte|carte|tarjeta|cc|cvv|cvc)\b)")
+_GROUPS = re.compile(r"\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -])\d{6}\2\d{4,5}")
+_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?!\w)")
+_IBAN_LENGTHS = range(15, 33)
+_TEL_WORD = (
+    r"(?i:\b(?:tel|telefon|telephone|phone|mobile|mobil|handy|cell|call|fax|whatsapp)\b"
+    r"\.?(?: ?(?:no|nr|number|nummer)\b\.?)?:? {0,2})"
+)
+_PHONES = (
+    re.compile(
+        r"(?<![\w+.,/-])(?:\+[1-9]\d{0,2}[ ./-]?|(?<!\d )00[1-9]\d{0,2}[ ./-])(?:\(0?\d{1,4}\)[ ./-]?)?"
+        r"\d(?:[ ./-]?\d){5,12}(?![\w]|[.,]\d)"
+    ),
+    re.compile(r"(?<![\w+.,/-])\([2-9]\d{2}\) ?\d{3}[-. ]\d{4}(?![\w-])"),
+    re.compile(_TEL_WORD + r"\(?0?\d{2,5}\)?[ ./-]{0,3}\d(?:[ ./-]?\d){4,10}(?![\w]|[.,]\d)"),
+)
+_STREETS = (
+    re.compile(
+        r"\b\d{1,5}[A-Za-z]? (?:[NSEW]\.? )?(?:[A-Z][a-z]+ ){1,3}"
+        r"(?:Street|St\.|Avenue|Ave\.?|Road|Rd\.?|Lane|Ln\.?|Drive|Dr\.|Boulevard|Blvd\.?)(?!\w)"
+    ),
+    re.compile(r"\b[A-ZÄÖÜ][a-zäöüß-]*(?:straße|strasse|str\.|gasse|allee|ufer) \d{1,4} ?[a-z]?\b"),
+    re.compile(r"\b\d{1,4}(?: ?bis)?,? (?:rue|avenue|boulevard|place|chemin) (?:de |du |des |la |le |l'|d')*[A-Z]\w+"),
+)
+_IP = re.compile(r"^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)$")
+
+
+def masked(text: str, start: int = 1, end: int = 0) -> str:
+    """The first and the last characters, and dots for the rest."""
+    return f"{text[:start]}…{text[len(text) - end :]}" if len(text) > start + end else "…"
+
+
+def luhn(digits: str) -> bool:
+    """Whether the check digit of a card number is right."""
+    values = [int(digit) for digit in reversed(digits)]
+    return sum(values[::2] + [sum(divmod(2 * value, 10)) for value in values[1::2]]) % 10 == 0
+
+
+def is_barcode(digits: str) -> bool:
+    """Whether the check digit of a GTIN (8, 12, 13 or 14 digits) is right."""
+    values = [int(digit) for digit in reversed(digits)]
+    return len(digits) in {8, 12, 13, 14} and (sum(values[::2]) + 3 * sum(values[1::2])) % 10 == 0
+
+
+def is_card(digits: str) -> bool:
+    """Whether digits have a length, a beginning and a check digit as card numbers have.
+
+    Of 13 digits are barcodes and hardly a card any more; a number of one digit is a filler.
+    """
+    return is_issued(digits) and len(set(digits)) > 1 and luhn(digits)
+
+
+def is_issued(digits: str) -> bool:
+    """Whether digits have a length and a beginning as card numbers have."""
+    length, start = len(digits), int(digits[:4])
+    return (
+        (digits[0] == "4" and length in {16, 19})
+        or (length == 16 and (5100 <= start <= 5599 or 2221 <= start <= 2720 or 3528 <= start <= 3589))
+        or (length == 15 and digits[:2] in {"34", "37"})
+        or (16 <= length <= 19 and (digits[:2] in {"62", "65"} or start == 6011 or 6440 <= start <= 6499))
+        or (length == 14 and (3000 <= start <= 3059 or digits[:2] in {"36", "38"}) and not is_barcode(digits))
+    )
+
+
+def _mails(text: str) -> Iterator[Hit]:
+    for match in _MAIL.finditer(text):
+        name, _, host = match[0].partition("@")
+        if name.lower() not in _OFFICES.split():
+            yield Hit(match[0].lower(), f"{masked(name)}@{masked(host)}.{match[2]}")
+
+
+def _long_numbers(text: str) -> Iterator[str]:
+    """Numbers written as those of cards are: alone, in groups, or in a text that speaks of cards."""
+    for match in _NUMBER.finditer(text):
+        if match[0] == text or _CARD_WORD.search(text) or _GROUPS.fullmatch(match[0]):
+            yield re.sub(r"\D", "", match[0])
+
+
+def issued(text: str) -> int:
+    """How many numbers in a text could be of a card, whatever their check digit; one in ten has the right one."""
+    return sum(is_issued(digits) for digits in _long_numbers(text))
+
+
+def _cards(text: str) -> Iterator[Hit]:
+    for digits in _long_numbers(text):
+        if is_card(digits):
+            yield Hit(digits, masked(digits, 1, 4))
+
+
+def _accounts(text: str) -> Iterator[Hit]:
+    for match in _IBAN.finditer(text):
+        plain = match[0].replace(" ", "")
+        turned = "".join(str(int(sign, 36)) for sign in plain[4:] + plain[:4])
+        if len(plain) in _IBAN_LENGTHS and int(turned) % 97 == 1:
+            yield Hit(plain, masked(plain, 2, 2))
+
+
+def _phones(text: str) -> Iterator[Hit]:
+    seen: list[tuple[int, int]] = []
+    for pattern in _PHONES:
+        for match in pattern.finditer(text):
+            digits = re.sub(r"\D", "", match[0])
+            if 7 <= len(digits) <= 15 and not any(match.start() < end and start < match.end() for start, end in seen):
+                seen.append(match.span())
+                yield Hit(digits, masked(digits, 2, 2))
+
+
+def _streets(text: str) -> Iterator[Hit]:
+    for pattern in _STREETS:
+        for match in pattern.finditer(text):
+            yield Hit(match[0], " ".join(masked(word) for word in match[0].split()))
+
+
+def _networks(text: str) -> Iterator[Hit]:
+    if _IP.match(text) and not text.startswith(("0.", "127.", "255.")):
+        yield Hit(text, f"{text.split('.')[0]}.….….…")
+
+
+PATTERNS = (
+    Pattern(EMAIL, "@", _mails),
+    Pattern(CARD, r"\d(?:[ -]?\d){13}", _cards),
+    Pattern(IBAN, r"[A-Z]{2}\d{2} ?[A-Z0-9]{4}", _accounts),
+    Pattern(PHONE, rf"\+[1-9]|00[1-9]\d{{0,2}}[ ./-]|\([2-9]\d\d\)|{_TEL_WORD}\(?0?\d", _phones),
+    Pattern(ADDRESS, r"\d.*[A-Z][a-z]|[a-zß.] \d", _streets, in_items=False),
+    Pattern(NETWORK, r"^\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}$", _networks, in_items=False),
+)
