@@ -10,6 +10,7 @@ import typer
 
 from molar_cli.commands.align import align
 from molar_cli.commands.cf import cf
+from molar_cli.commands.check import check
 from molar_cli.commands.demo import demo
 from molar_cli.commands.embed import embed
 from molar_cli.commands.evaluate import evaluate
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command("import")(import_)
+app.command()(check)
 app.command()(embed)
 app.command()(finetune)
 app.command()(cf)

@@ -65,7 +65,7 @@ def check(
     folder: Path,
     workspace: Workspace,
     settings: MolarSettings,
-    options: CheckOptions = CheckOptions(),  # noqa: B008 (frozen)
+    options: CheckOptions = CheckOptions(),
     *,
     progress: Progress = SILENT,
 ) -> CheckReport:
@@ -156,9 +156,7 @@ class _Check:
             self.left_out.append("photos were not decoded: leave out --no-photos")
             return nothing(len(items))
         with self._stage("photos"):
-            return measured(
-                self.folder, items.photos, self.workspace, self.progress, processes=self.options.processes
-            )
+            return measured(self.folder, items.photos, self.workspace, self.progress, processes=self.options.processes)
 
     def _pairs(
         self, collector: Collector, catalogue: Catalogue, items: Items, records: Measured

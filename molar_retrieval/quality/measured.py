@@ -85,6 +85,13 @@ class Known:
         return np.where((own[places] == hashes).all(axis=1), places, -1)
 
 
+def nothing(n: int) -> Measured:
+    """Records of items without photos."""
+    out = np.zeros(n, MEASURED)
+    out["state"] = State.MISSING
+    return out
+
+
 def measured(
     folder: Path,
     photos: Sequence[str | None],

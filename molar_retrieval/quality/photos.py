@@ -194,7 +194,9 @@ def check_shared(items: Items, records: Measured, looks: npt.NDArray[np.float32]
 def placeholders(items: Items, records: Measured) -> npt.NDArray[np.bool_]:
     """Which items have a photo that many items with other titles have."""
     found = np.zeros(len(items), bool)
-    for rows in equal_groups(np.where((items.has_photo & (records["state"] == State.GOOD))[:, None], records["hash"], 0)):
+    for rows in equal_groups(
+        np.where((items.has_photo & (records["state"] == State.GOOD))[:, None], records["hash"], 0)
+    ):
         found[rows] = _is_placeholder(items, rows)
     return found
 

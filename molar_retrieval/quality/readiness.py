@@ -179,4 +179,10 @@ def duration(seconds: float) -> str:
 
 def size(count: float) -> str:
     """A number of bytes for people."""
-    return f"{count / 1e6:,.1f} MB" if count < 1e7 else f"{count / 1e6:,.0f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"
+    return (
+        f"{count / 1e6:,.1f} MB"
+        if count < 1e7
+        else f"{count / 1e6:,.0f} MB"
+        if count < 1e9
+        else f"{count / 1e9:,.1f} GB"
+    )

@@ -1,0 +1,1 @@
+"""How a check of the data is shown: terminal and page."""

@@ -1,0 +1,81 @@
+"""A check as one HTML page that needs no other file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from molar_eval.check_page.histograms import drawn
+from molar_eval.check_page.terminal import TITLES, verdict
+from molar_eval.report import words
+from molar_eval.report.pictures import Pictures
+from molar_retrieval.quality.findings import Finding, Severity
+from molar_retrieval.quality.report import CheckReport, Found
+
+PICTURES = 8
+"""Offenders of a kind that are shown with their photo."""
+ROWS = 40
+"""Findings of a kind in the table."""
+
+
+@dataclass(frozen=True)
+class Offender:
+    """An item that is shown.
+
+    Attributes:
+        item_id: Its id.
+        title: Its title.
+        uri: Its photo as a data URI, or None.
+        detail: What was seen.
+    """
+
+    item_id: str
+    title: str
+    uri: str | None
+    detail: str
+
+
+def render(report: CheckReport, pictures: Pictures) -> str:
+    """The page; the same report and photos give the same page.
+
+    Args:
+        report: What was found.
+        pictures: Where the photos of offenders come from.
+    """
+    environment = Environment(
+        loader=PackageLoader("molar_eval.check_page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(count=words.count)
+    environment.globals.update(plural=words.plural)
+    return environment.get_template("check.html.jinja").render(
+        report=report,
+        verdict=verdict(report),
+        severities=[(s, TITLES[s], [f for f in report.found if f.kind.severity is s]) for s in Severity],
+        totals={severity: report.count(severity) for severity in Severity},
+        offenders=lambda found: _offenders(found, report, pictures),
+        rows=_rows(report.found),
+        histograms=[(histogram, drawn(histogram)) for histogram in report.histograms if histogram.total],
+        style=PackageLoader("molar_eval.report").get_source(environment, "style.css")[0],
+    )
+
+
+def _offenders(found: Found, report: CheckReport, pictures: Pictures) -> list[Offender]:
+    shown: list[Offender] = []
+    seen: set[str] = set()
+    for finding in found.examples:
+        if finding.item_id is None or finding.item_id in seen or len(shown) >= PICTURES:
+            continue
+        seen.add(finding.item_id)
+        excerpt = report.excerpts.get(finding.item_id)
+        photo = excerpt.photo if excerpt is not None else None
+        title = (excerpt.title if excerpt is not None else None) or finding.item_id
+        shown.append(Offender(finding.item_id, title, pictures.uri(photo), finding.detail))
+    return shown
+
+
+def _rows(found: Sequence[Found]) -> list[tuple[Found, Finding]]:
+    return [(kind, finding) for kind in found for finding in kind.examples[:ROWS]]
