@@ -34,6 +34,7 @@ OUTLIER = 6.0
 PARSED = 0.9
 """Share of the values of a text column that must be numbers before the others count as wrong."""
 _BATCH = 65_536
+_POSITIVE, _GRADES = 0.98, 20
 _NUMBER = re.compile(r"[+-]?\d{1,15}(?:[.,]\d+)?")
 _NOTHING = {"null", "none", "nan", "n/a", "na", "nil", "-", "--", "?", "unknown", "undefined", "tbd", "#n/a"}
 
@@ -239,10 +240,11 @@ def _numeric(name: str, values: npt.NDArray[np.float64], items: Items) -> Iterat
 def _outliers(numbers: npt.NDArray[np.float64]) -> Iterator[tuple[int, float]]:
     """Places of numbers far from the others, and how far in robust standard deviations.
 
-    Of numbers above 0, as prices are, the logarithms are compared, and a few that are 0 or below are outliers.
+    Of numbers above 0, as prices are, the logarithms are compared, and a few that are 0 or below are outliers; not so
+    of grades and the like, which have few values.
     """
     positive = numbers > 0
-    if positive.mean() > 0.98 and np.percentile(numbers, 90) > 3 * max(np.percentile(numbers, 10), 1e-300):
+    if positive.mean() > _POSITIVE and len(np.unique(numbers)) > _GRADES:
         for place in np.flatnonzero(~positive):
             yield int(place), float("inf")
         places, scale = np.flatnonzero(positive), np.log(numbers[positive])

@@ -6,8 +6,10 @@ decoded. So a second run after a fix takes as long as what was changed.
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -135,7 +137,7 @@ def _measure_all(
     out = np.zeros(len(photos), MEASURED)
     progress.start("looking at photos", len(photos))
     done = 0
-    for part in _parts(folder, photos, known.records["hash"], processes):
+    for part in _parts(folder, photos, known.records["hash"], processes, progress):
         out[done : done + len(part)] = part
         done += len(part)
         progress.advance(len(part))
@@ -147,24 +149,39 @@ def _measure_all(
 
 
 def _parts(
-    folder: Path, photos: Sequence[str], hashes: npt.NDArray[np.uint64], processes: int | None
+    folder: Path, photos: Sequence[str], hashes: npt.NDArray[np.uint64], processes: int | None, progress: Progress
 ) -> Iterator[Measured]:
     """Measurements of some photos at a time, in their order."""
-    chunks = (list(photos[start : start + _CHUNK]) for start in range(0, len(photos), _CHUNK))
-    workers = processes or os.cpu_count() or 1
-    if workers == 1 or len(photos) < _FEW:
-        _begin(str(folder), hashes)
-        yield from map(_look, chunks)
-        return
-    # A fresh interpreter for each: threads of this process must not be copied in the middle of something.
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(str(folder), hashes)
-    ) as pool:
-        waiting: list[Future[Measured]] = [pool.submit(_look, chunk) for chunk in islice(chunks, workers * _AHEAD)]
+    chunks = [list(photos[start : start + _CHUNK]) for start in range(0, len(photos), _CHUNK)]
+    workers = min(processes or os.cpu_count() or 1, len(chunks))
+    done = 0
+    if workers > 1 and len(photos) >= _FEW:
         try:
+            for part in _by_others(folder, chunks, hashes, workers):
+                yield part
+                done += 1
+        except BrokenProcessPool:  # one was killed, or the caller's script starts anew when it is imported
+            progress.note("a process that measures photos ended: going on in this one")
+    _begin(str(folder), hashes)
+    yield from map(_look, chunks[done:])
+
+
+def _by_others(
+    folder: Path, chunks: Sequence[list[str]], hashes: npt.NDArray[np.uint64], workers: int
+) -> Iterator[Measured]:
+    # A fresh interpreter for each: threads of this process must not be copied in the middle of something.
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(str(folder), hashes)
+    )
+    coming = iter(chunks)
+    with pool:
+        try:
+            waiting: deque[Future[Measured]] = deque(
+                pool.submit(_look, chunk) for chunk in islice(coming, workers * _AHEAD)
+            )
             while waiting:
-                yield waiting.pop(0).result()
-                waiting.extend(pool.submit(_look, chunk) for chunk in islice(chunks, 1))
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(_look, chunk) for chunk in islice(coming, 1))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -180,6 +197,7 @@ def _begin(folder: str, hashes: npt.NDArray[np.uint64]) -> None:
 
 
 def _look(photos: Iterable[str]) -> Measured:
+    """Measure some photos."""
     found = [_one(f"{_place['folder']}/{photo}", _place["hashes"]) for photo in photos]
     return np.stack(found) if found else np.zeros(0, MEASURED)
 

@@ -5,10 +5,10 @@ fitted on others (five folds). How much better its own words fit than those of o
 deviations of how the others' words fit. No photo model has to know the language of the texts: what a shop's own photos
 and words have in common is learned from them, which for small encoders is much more than they bring along.
 
-The limit is calibrated, not fixed: if photos and words agreed throughout, fits would lie about as far below their
-median as above. Where the lower tail is thicker than the mirrored upper one, the surplus is what does not belong
-together, and the limit is where at most a fifth of what lies beyond it is expected to be there by chance
-(the counting argument of Barber and Candès 2015, doi:10.1214/15-AOS1337).
+The limit is calibrated, not fixed. How pairs of strangers fit is known, since they can be made: any photo with any
+words. How matching pairs fit is read off the catalogue: below the median as a normal distribution of the width that the
+lower half has. What lies at the bottom beyond that is what strangers explain, and the limit is where half of the pairs
+below it are expected to be strangers (a two-groups model as in Efron 2008, doi:10.1214/07-STS236).
 """
 
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ Rows = npt.NDArray[np.int64]
 
 FEWEST = 100
 """Items with photo and words that a judgement needs."""
-FALSE = 0.2
-"""Share of the pairs pointed out that may be there by chance."""
+WRONG = 0.5
+"""Share of the pairs pointed out that must be expected to be wrong."""
 WEAK = 0.65
 """How often own words must fit better than another item's for the map to be of any use."""
 _FOLDS = 5
@@ -62,14 +62,16 @@ class Agreement:
         fit: Of each, in standard deviations of how other items' words fit its photo.
         beats: How often own words fit better than another item's, 0.5 … 1.
         limit: Fits below are pointed out; minus infinity: none.
-        false: Share of those that is expected to be there by chance.
+        wrong: Share of those that is expected to be wrong.
+        strangers: Share of all pairs that is expected to be wrong.
     """
 
     rows: Rows
     fit: npt.NDArray[np.float64]
     beats: float
     limit: float
-    false: float
+    wrong: float
+    strangers: float
     _predicted: Floats
     _texts: Floats
 
@@ -85,7 +87,8 @@ class Agreement:
             "own_words_fit_better": round(self.beats, 4),
             "median_fit": round(float(np.median(self.fit)), 3) if len(self.fit) else None,
             "limit": round(self.limit, 3) if np.isfinite(self.limit) else None,
-            "expected_by_chance": round(self.false, 3),
+            "expected_wrong_below": round(self.wrong, 3),
+            "expected_wrong": round(self.strangers, 4),
         }
 
 
@@ -111,19 +114,18 @@ def agreement(images: Floats, texts: Floats, seed: int = 0) -> Agreement | None:
         whole = whole.plus(part, 1)
     best: tuple[float, Any] = (-np.inf, None)
     for ridge in _RIDGES:
-        fit, beats = np.zeros(len(rows)), np.zeros(len(rows))
+        fit, beats, chance = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
         predicted = np.zeros((len(rows), texts.shape[1]), np.float32)
         own = np.zeros_like(predicted)
         for number in range(_FOLDS):
             mine = np.flatnonzero(fold == number)
             maps = whole.plus(sums[number], -1).solve(ridge)
             predicted[mine], own[mine] = maps.apply(images, texts, rows[mine])
-            fit[mine], beats[mine] = _fits(predicted[mine], own[mine], random)
+            fit[mine], beats[mine], chance[mine] = _fits(predicted[mine], own[mine], random)
         if float(fit.mean()) > best[0]:
-            best = float(fit.mean()), (fit, float(beats.mean()), predicted, own)
-    fit, beats_mean, predicted, own = best[1]
-    limit, false = _limit(fit)
-    return Agreement(rows, fit, beats_mean, limit, false, predicted, own)
+            best = float(fit.mean()), (fit, float(beats.mean()), chance, predicted, own)
+    fit, beats_mean, chance, predicted, own = best[1]
+    return Agreement(rows, fit, beats_mean, *_limit(fit, chance), predicted, own)
 
 
 def check_pairs(found: Agreement, items: Items) -> Iterator[Finding]:
@@ -161,7 +163,7 @@ def swapped(found: Agreement) -> list[tuple[int, int, float]]:
     own = np.diag(cross).copy()
     least = np.minimum(cross, cross.T)
     gain = cross + cross.T - own[:, None] - own[None]
-    gain[least < median - 0.25] = -np.inf
+    gain[least < median] = -np.inf
     np.fill_diagonal(gain, -np.inf)
     partner = gain.argmax(axis=1)
     out = []
@@ -230,32 +232,45 @@ class _Map:
 
 def _fits(
     predicted: Floats, texts: Floats, random: np.random.Generator
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """How well each row's own text fits, and how often better than others."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """How well each row's own text fits, how often better than others, and how well a random other one fits."""
     sample = texts[np.sort(random.permutation(len(texts))[:_REFERENCES])]
-    fit, beats = np.zeros(len(texts)), np.zeros(len(texts))
+    fit, beats, chance = np.zeros(len(texts)), np.zeros(len(texts)), np.zeros(len(texts))
     for start in range(0, len(texts), _CHUNK):
         part = slice(start, start + _CHUNK)
         others = predicted[part] @ sample.T
         own = np.einsum("nd,nd->n", predicted[part], texts[part])
-        fit[part] = (own - others.mean(axis=1)) / np.maximum(others.std(axis=1), 1e-6)
+        middle, spread = others.mean(axis=1), np.maximum(others.std(axis=1), 1e-6)
+        fit[part] = (own - middle) / spread
+        any_other = others[np.arange(len(others)), random.integers(others.shape[1], size=len(others))]
+        chance[part] = (any_other - middle) / spread
         beats[part] = (others < own[:, None]).mean(axis=1)
-    return fit, beats
+    return fit, beats, chance
 
 
-def _limit(fit: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The largest limit below the median beyond which the mirrored upper tail has at most a fifth of the lower one."""
-    apart = fit - np.median(fit)
-    below, above = np.sort(-apart[apart < 0]), np.sort(apart[apart > 0])
-    # From the farthest inward: k are as far below as this one, and so many as far above.
-    farthest = below[::-1]
-    mirrored = len(above) - np.searchsorted(above, farthest, side="left")
-    false = (1 + mirrored) / (1 + np.arange(len(farthest)))
-    fits = np.flatnonzero(false <= FALSE)
-    if not len(fits):
-        return -np.inf, 0.0
-    last = int(fits[-1])
-    return float(np.median(fit) - farthest[last] + 1e-9), float(false[last])
+def _limit(fit: npt.NDArray[np.float64], chance: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """Below which fit half of the pairs are expected to be wrong, the share there, and the share among all.
+
+    Args:
+        fit: Of the pairs of the catalogue.
+        chance: Of pairs of strangers.
+    """
+    from scipy.special import ndtr
+
+    n, middle = len(fit), float(np.median(fit))
+    width = float(np.median(middle - fit[fit < middle])) / 0.6745
+    at = float(np.median(chance))
+    right = float(ndtr((at - middle) / max(width, 1e-9)))
+    # What is below the middle of strangers beyond what matching pairs explain, less one standard error.
+    surplus = float((fit < at).mean()) - right - float(np.sqrt(right * (1 - right) / n))
+    strangers = max(0.0, surplus / max(0.5 - right, 1e-9))
+    ordered, others = np.sort(fit), np.sort(chance)
+    wrong = strangers * np.searchsorted(others, ordered, side="right") / n / (np.arange(1, n + 1) / n)
+    enough = np.flatnonzero((wrong >= WRONG) & (ordered < middle))
+    if not len(enough):
+        return -np.inf, 0.0, strangers
+    last = int(enough[-1])
+    return float(ordered[last]) + 1e-9, min(1.0, float(wrong[last])), strangers
 
 
 def _filled(vectors: Floats) -> npt.NDArray[np.bool_]:

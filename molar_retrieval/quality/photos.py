@@ -180,7 +180,7 @@ def check_shared(items: Items, records: Measured, looks: npt.NDArray[np.float32]
     """
     good = items.has_photo & (records["state"] == State.GOOD)
     hashes = np.where(good[:, None], records["hash"], 0)
-    blank, alone = is_blank(records), np.ones(len(items), bool)
+    blank, alone = is_blank(records), records["text"] < WRITING
     for rows in equal_groups(hashes):
         alone[rows[1:]] = False  # one of a group stands for it among the near duplicates
         if _is_placeholder(items, rows):

@@ -121,14 +121,12 @@ class TextCheck:
             yield self._finding(NO_TITLE, row, "no title", self._items.title_column)
         if not described and self._items.description_column:
             yield self._finding(NO_DESCRIPTION, row, "no description", self._items.description_column)
-        for text, column in ((titled, self._items.title_column), (described, self._items.description_column)):
-            if text:
-                yield from self._text(row, text, column)
-        if titled and described:
-            self._note(row, described)
-            if text_hash(titled) == text_hash(described):
-                yield self._finding(SAME_AS_TITLE, row, titled, self._items.description_column)
+        if titled:
+            yield from self._text(row, titled, self._items.title_column)
+        if described and text_hash(titled) == text_hash(described):
+            yield self._finding(SAME_AS_TITLE, row, titled, self._items.description_column)
         elif described:
+            yield from self._text(row, described, self._items.description_column)
             self._note(row, described)
 
     def _text(self, row: int, text: str, column: str | None) -> Iterator[Finding]:
