@@ -1,8 +1,8 @@
 """`molar check`: everything that can be said about a catalogue's data before money is spent on it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -30,6 +30,7 @@ from molar_retrieval.quality.items import Items, read_items, read_texts
 from molar_retrieval.quality.log import LogSummary, check_log
 from molar_retrieval.quality.measure import State
 from molar_retrieval.quality.measured import Measured, measured, nothing
+from molar_retrieval.quality.personal import IDS as PERSONAL_IDS
 from molar_retrieval.quality.personal import check_personal
 from molar_retrieval.quality.readiness import Content, Readiness, readiness
 from molar_retrieval.quality.rejected import EMPTY, UNUSABLE, check_rejects
@@ -265,8 +266,11 @@ class _Check:
         log: LogSummary | None,
         pairs: Mapping[str, object] | None,
     ) -> CheckReport:
+        shown: Callable[[Iterable[Finding]], tuple[Finding, ...]] = (
+            _masked if collector.counts[PERSONAL_IDS.name] else tuple
+        )
         found = tuple(
-            Found(kind, collector.counts[kind.name], tuple(collector.examples(kind.name))) for kind in collector.kinds()
+            Found(kind, collector.counts[kind.name], shown(collector.examples(kind.name))) for kind in collector.kinds()
         )
         return CheckReport(
             catalogue=self.folder.resolve().name,
@@ -286,6 +290,14 @@ class _Check:
 
 _STOPS = {"log.unreadable", "log.nothing_usable"}
 """Kinds of fault of a log after which no command can read it."""
+
+
+def _masked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings with user ids of which no more than the beginning is left: they are personal data themselves."""
+    return tuple(
+        finding if finding.user_id is None else replace(finding, user_id=f"{finding.user_id[:2]}…", others=())
+        for finding in findings
+    )
 
 
 def _excerpts(catalogue: Catalogue, wanted: set[str]) -> dict[str, Excerpt]:

@@ -113,8 +113,10 @@ class CheckReport:
 
 
 def shown_items(found: Iterable[Found]) -> set[str]:
-    """Ids of the items among the examples."""
-    return {finding.item_id for kind in found for finding in kind.examples if finding.item_id is not None}
+    """Ids of the items among the examples, and of the first item that shares each of their faults."""
+    examples = [finding for kind in found for finding in kind.examples]
+    own = {finding.item_id for finding in examples if finding.item_id is not None}
+    return own | {finding.others[0] for finding in examples if finding.others}
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

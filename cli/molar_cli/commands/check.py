@@ -73,13 +73,12 @@ def check(
 
 
 def _tell(run: Session, report: "CheckReport", page: Path, fix_list: Path | None) -> None:
-    from molar_eval.check_page.terminal import blocks, verdict
+    from molar_eval.check_page.terminal import lines, verdict
 
     run.console.line(verdict(report))
     run.console.line("")
-    for title, rows in blocks(report):
-        run.console.table([">", title, "for example", "what to do"], rows)
-        run.console.line("")
+    for line in lines(report):
+        run.console.line(line)
     if report.log_lines:
         run.console.line("The log")
         for line in report.log_lines:

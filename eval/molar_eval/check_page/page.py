@@ -27,12 +27,14 @@ class Offender:
         title: Its title.
         uri: Its photo as a data URI, or None.
         detail: What was seen.
+        other: Photo of the first item that shares the fault, or None.
     """
 
     item_id: str
     title: str
     uri: str | None
     detail: str
+    other: str | None
 
 
 def render(report: CheckReport, pictures: Pictures) -> str:
@@ -64,6 +66,7 @@ def render(report: CheckReport, pictures: Pictures) -> str:
 
 
 def _offenders(found: Found, report: CheckReport, pictures: Pictures) -> list[Offender]:
+    """Items with a fault, as they are shown; none where no photo of them can be."""
     shown: list[Offender] = []
     seen: set[str] = set()
     for finding in found.examples:
@@ -73,8 +76,10 @@ def _offenders(found: Found, report: CheckReport, pictures: Pictures) -> list[Of
         excerpt = report.excerpts.get(finding.item_id)
         photo = excerpt.photo if excerpt is not None else None
         title = (excerpt.title if excerpt is not None else None) or finding.item_id
-        shown.append(Offender(finding.item_id, title, pictures.uri(photo), finding.detail))
-    return shown
+        other = report.excerpts.get(finding.others[0]) if finding.others else None
+        beside = pictures.uri(other.photo) if other is not None and photo is not None else None
+        shown.append(Offender(finding.item_id, title, pictures.uri(photo), finding.detail, beside))
+    return shown if any(item.uri for item in shown) else []
 
 
 def _rows(found: Sequence[Found]) -> list[tuple[Found, Finding]]:

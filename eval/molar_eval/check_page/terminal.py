@@ -1,4 +1,4 @@
-"""A check for the terminal: a verdict, and a block for each severity."""
+"""A check for the terminal: a verdict, then faults by severity."""
 
 from molar_eval.report.words import plural
 from molar_retrieval.quality.findings import Finding, Severity
@@ -9,7 +9,7 @@ TITLES = {
     Severity.WARNING: "Warnings: usable, but results will be worse",
     Severity.NOTE: "Notes: worth knowing",
 }
-_LONGEST = 64
+_LONGEST = 96
 
 
 def verdict(report: CheckReport) -> str:
@@ -23,18 +23,19 @@ def verdict(report: CheckReport) -> str:
     return f"{report.catalogue} can be used: {plural(report.items, 'item')}; {words}"
 
 
-def blocks(report: CheckReport) -> list[tuple[str, list[tuple[str, str, str, str]]]]:
-    """For each severity that occurs: its title, and rows of count, fault, example and remedy."""
-    found = []
+def lines(report: CheckReport) -> list[str]:
+    """For each severity that occurs: its title; for each kind, how often it occurs with an example, and what to do."""
+    said = []
     for severity, title in TITLES.items():
-        rows = [
-            (f"{kind.count:,}", kind.kind.title, example(kind.examples[0]), kind.kind.remedy)
-            for kind in report.found
-            if kind.kind.severity is severity
-        ]
-        if rows:
-            found.append((title, rows))
-    return found
+        found = [kind for kind in report.found if kind.kind.severity is severity]
+        if not found:
+            continue
+        said += [title, ""]
+        for kind in found:
+            said.append(f"{kind.count:>9,}  {kind.kind.title}; for example {example(kind.examples[0])}")
+            said.append(f"{'':11}→ {kind.kind.remedy}")
+        said.append("")
+    return said
 
 
 def example(finding: Finding) -> str:
