@@ -9,7 +9,7 @@ SUITE  ?= quick
 ITEMS  ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types contracts lowest wheel eval bench bench-alignment docs clean
+.PHONY: help install demo test lint types contracts lowest wheel eval bench bench-alignment bench-check docs clean
 
 help:  ## print this help
 	@awk 'BEGIN {FS = ":.*## "; print "make <target>\n"} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench: $(READY)  ## throughput, latency, memory, a made-up catalogue of ITEMS it
 	$(BIN)/python bench/run.py $(if $(DATA),--data $(DATA))
 	$(BIN)/python bench/scale.py --items $(ITEMS)
 	$(BIN)/python bench/training.py $(if $(DATA),--data $(DATA))
+
+bench-check: $(READY)  ## faults planted in the demo shop, or in DATA=path, and how many of them `molar check` finds
+	$(BIN)/python bench/check.py $(DATA) --write $(if $(DATA),--seeds 1 --each 20)
 
 docs: $(READY)  ## write the documents that are made from code and reports
 	$(BIN)/python docs/write_cli.py

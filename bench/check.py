@@ -2,7 +2,9 @@
 
     python bench/check.py [CATALOGUE] [--each 8] [--seeds 3] [--vectors WORKSPACE] [--name NAME] [--write]
 
-Without a catalogue, the demo shop. Precision counts every finding of a kind that the catalogue as it was did not have.
+Without a catalogue, the demo shop, and beside it the log of `bench/log_faults.py` with its own faults. Precision counts
+every finding of a kind that the catalogue as it was did not have.
+
 --vectors names a workspace with vectors of the catalogue by the built-in encoder: photos are then exchanged among its
 items, at random and within a group, and the check says how well it tells them (area under the ROC curve). --write puts
 the figures where `docs/write_results.py` finds them.
@@ -10,6 +12,7 @@ the figures where `docs/write_results.py` finds them.
 
 import argparse
 import json
+import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +20,7 @@ from time import perf_counter
 from typing import Any
 
 import faults
+import log_faults
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -149,9 +153,23 @@ def _exchange(found: vectors.PairVectors, both: np.ndarray, groups: list[Any] | 
     }
 
 
+def in_the_log(seeds: int) -> dict[str, Any]:
+    """The same figures for the faults of a log."""
+    return {
+        kind: {
+            "planted": score.found + score.missed,
+            "found": score.found,
+            "wrong": score.wrong,
+            "precision": score.precision if score.found + score.wrong else None,
+            "recall": score.recall if score.found + score.missed else None,
+        }
+        for kind, score in log_faults.measure(seeds).items()
+    }
+
+
 def measure(catalogue: Path, name: str, each: int, seeds: int, workspace: Path | None, group: str | None) -> dict:
     result: dict[str, Any] = {"name": name, "made": datetime.now(UTC).date().isoformat(), "molar": __version__}
-    result |= {"each": each, "seeds": seeds, **planted(catalogue, each, seeds)}
+    result |= {"each": each, "seeds": seeds, "cores": os.cpu_count(), **planted(catalogue, each, seeds)}
     if workspace is not None:
         result["pairs"] = exchanged(workspace, group, seeds)
     return result
@@ -184,6 +202,8 @@ def main() -> None:
             write_demo_shop(catalogue)
         name = given.name or (given.catalogue.name if given.catalogue else "demo shop")
         result = measure(catalogue, name, given.each, given.seeds, given.vectors, given.group)
+        if given.catalogue is None:
+            result["kinds"] |= in_the_log(given.seeds)
     told(result)
     if given.write:
         RESULTS.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Write docs/results.md from the reports in eval/results; `make docs` runs this, a test checks that it was run."""
 
+import json
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -14,10 +15,12 @@ def reports(folder: Path) -> list[Path]:
 
 def render(folder: Path = RESULTS) -> str:
     """The document."""
+    from molar_eval.check_page.markdown import planted
     from molar_eval.report.markdown import results
     from molar_eval.report.write import read_report
 
-    return results([read_report(path) for path in reports(folder)])
+    checks = [json.loads(path.read_text("utf-8")) for path in sorted((folder / "check").glob("*.json"))]
+    return results([read_report(path) for path in reports(folder)]) + planted(checks)
 
 
 if __name__ == "__main__":

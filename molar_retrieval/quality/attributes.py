@@ -5,7 +5,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,8 @@ UNIQUE = 0.9
 _ENOUGH = 30  # values that a judgement needs
 RARE = 20
 """A spelling counts as a slip where another one of the same word has so many times as many items …"""
-_ALIKE = 0.86  # … and they are so alike; 1: letter by letter
+_LETTERS = 5  # of a word in which one may be wrong
+_COMMON = 2_000  # words of which others may be slips
 OUTLIER = 6.0
 """Robust standard deviations from the median from which a number counts as an outlier."""
 PARSED = 0.9
@@ -189,23 +189,21 @@ def _variants(counts: dict[str, int]) -> dict[str, str]:
 
 def _typing_slips(best: dict[str, str], counts: dict[str, int]) -> Iterator[tuple[str, str]]:
     """Pairs of folded values of which the first is a slip of the second."""
-    keys = [key for key in best if len(key) >= 4 and not any(c.isdigit() for c in key)]
-    common = sorted((k for k in keys if counts[best[k]] >= RARE), key=lambda k: -counts[best[k]])[:2_000]
+    keys = [key for key in best if len(key) >= _LETTERS and not any(c.isdigit() for c in key)]
     by_start: dict[str, list[str]] = {}
-    for key in common:
+    for key in sorted((k for k in keys if counts[best[k]] >= RARE), key=lambda k: -counts[best[k]])[:_COMMON]:
         by_start.setdefault(key[0], []).append(key)
-        by_start.setdefault(key[-1] + "$", []).append(key)
     for rare in keys:
-        for key in [*by_start.get(rare[0], ()), *by_start.get(rare[-1] + "$", ())]:
-            if counts[best[key]] < RARE * counts[best[rare]] or abs(len(key) - len(rare)) > 1:
-                continue
-            if _one_slip(rare, key) and SequenceMatcher(None, rare, key, autojunk=False).ratio() >= _ALIKE - 0.06:
+        for key in by_start.get(rare[0], ()):
+            if counts[best[key]] >= RARE * counts[best[rare]] and _one_slip(rare, key):
                 yield rare, key
                 break
 
 
 def _one_slip(left: str, right: str) -> bool:
     """Whether a letter was left out, added, exchanged, or two neighbours were swapped; plurals are no slips."""
+    if abs(len(left) - len(right)) > 1:
+        return False
     if len(left) == len(right):
         wrong = [i for i, (a, b) in enumerate(zip(left, right, strict=True)) if a != b]
         if len(wrong) == 2 and wrong[1] == wrong[0] + 1:

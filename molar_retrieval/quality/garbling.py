@@ -26,7 +26,8 @@ _FILLER = re.compile(
 _HIGH = {byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(0x80, 0x100)}
 _BYTE = {character: byte for byte, character in _HIGH.items()} | {chr(byte): byte for byte in range(0x80, 0x100)}
 _RUN = re.compile("[" + re.escape("".join(_BYTE)) + "]{2,}")
-_QUOTES = "\u2018\u2019\u201a\u201c\u201d\u201e\u00bb\u00ab"
+_CLOSING = "\u2019\u201c\u201d\u00bb"
+_SUSPECT = "\u00c2\u00c3"  # where most of Western Europe's letters end up; no word has them before a quotation mark
 
 
 def markup(text: str) -> str | None:
@@ -56,8 +57,9 @@ def double_decoded(text: str) -> str | None:
         data = bytes(_BYTE[character] for character in piece)
         for start in range(len(data)):
             length = _sequence(data, start)
-            if length and not (length == 2 and piece[start + 1] in _QUOTES):
-                return piece[start : start + length]
+            found = piece[start : start + length]
+            if length and not (length == 2 and found[1] in _CLOSING and found[0] not in _SUSPECT):
+                return found
     return None
 
 

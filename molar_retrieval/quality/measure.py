@@ -5,6 +5,7 @@ photo again, and the limits can change without one being opened.
 """
 
 import io
+import warnings
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any
@@ -80,7 +81,10 @@ def measure(data: bytes) -> npt.NDArray[Any]:
     record["bytes"] = len(data)
     try:
         Image.init()
-        opened = Image.open(io.BytesIO(data), formats=[name for name in FORMATS[1:] if name in Image.OPEN])
+        formats = [name for name in FORMATS[1:] if name in Image.OPEN]
+        with warnings.catch_warnings():  # Pillow warns from 89 megapixels on; the limit here is checked below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError:
         record["state"] = State.TOO_LARGE
         return record

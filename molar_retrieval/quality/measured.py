@@ -19,6 +19,8 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from molar_retrieval.embedding.records import image_stamp
 from molar_retrieval.embedding.source import NO_FILE, stat_image
@@ -28,7 +30,7 @@ from molar_retrieval.workspace import Workspace
 
 KIND = "check"
 """Folder of the workspace that holds what a check remembers."""
-_FILE = f"photos.{RULES}.npz"
+_FILE = f"photos.{RULES}.safetensors"
 _CHUNK = 64  # photos in one task
 _AHEAD = 4  # tasks for each process
 _FEW = 256
@@ -56,18 +58,20 @@ class Known:
     @classmethod
     def read(cls, workspace: Workspace) -> Self:
         """What the workspace remembers; nothing where that cannot be read."""
-        with suppress(OSError, ValueError, KeyError), np.load(workspace[KIND].root / _FILE) as found:
-            records, stamps, hashes = found["records"], found["stamps"], found["hashes"]
-            if records.dtype == MEASURED and len(stamps) == len(hashes):
-                return cls(records, stamps, hashes)
+        with suppress(OSError, ValueError, KeyError, SafetensorError):
+            found = load_file(workspace[KIND].root / _FILE)
+            stamps, hashes, raw = found["stamps"], found["hashes"], found["records"]
+            if raw.shape[1:] == (MEASURED.itemsize,) and len(stamps) == len(hashes):
+                return cls(raw.view(MEASURED).reshape(-1), stamps, hashes)
         return cls(np.zeros(0, MEASURED), np.zeros(0, np.uint64), np.zeros((0, 2), np.uint64))
 
     def write(self, workspace: Workspace) -> None:
         """Remember this instead of what was there."""
         path = workspace[KIND].root / _FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{os.getpid()}.npz")
-        np.savez(temporary, records=self.records, stamps=self.stamps, hashes=self.hashes)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        raw = np.ascontiguousarray(self.records).view(np.uint8).reshape(len(self.records), MEASURED.itemsize)
+        save_file({"records": raw, "stamps": self.stamps, "hashes": self.hashes}, temporary)
         temporary.replace(path)
 
     def by_stamp(self, stamps: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:

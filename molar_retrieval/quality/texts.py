@@ -180,8 +180,10 @@ class TextCheck:
         lengths = np.array(self._lengths, np.int64)
         if not len(owners):
             return
-        pairs = np.unique(np.stack([hashes, owners.astype(np.uint64)], axis=1), axis=0)[:, 0]
-        known, counts = np.unique(pairs, return_counts=True)
+        order = np.lexsort((owners, hashes))
+        first = np.ones(len(order), bool)  # an item that says a sentence twice counts once
+        first[1:] = (np.diff(hashes[order]) != 0) | (np.diff(owners[order]) != 0)
+        known, counts = np.unique(hashes[order][first], return_counts=True)
         common = counts[np.searchsorted(known, hashes)] >= max(_COMMON_FEWEST, COMMON * len(self._described))
         n = len(self._items)
         whole = np.bincount(owners, lengths, minlength=n)

@@ -73,7 +73,7 @@ def check(
 
 
 def _tell(run: Session, report: "CheckReport", page: Path, fix_list: Path | None) -> None:
-    from molar_eval.check_page.terminal import lines, verdict
+    from molar_eval.check_page.terminal import lines, pair_lines, verdict
 
     run.console.line(verdict(report))
     run.console.line("")
@@ -86,7 +86,7 @@ def _tell(run: Session, report: "CheckReport", page: Path, fix_list: Path | None
         run.console.line("")
     if report.readiness is not None:
         run.console.line("What to expect")
-        for line in report.readiness.sentences:
+        for line in [*report.readiness.sentences, *pair_lines(report)]:
             run.console.line(f"  {line}")
         run.console.line("")
     for line in report.left_out:

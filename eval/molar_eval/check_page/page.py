@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from molar_eval.check_page.histograms import drawn
-from molar_eval.check_page.terminal import TITLES, verdict
+from molar_eval.check_page.terminal import TITLES, pair_lines
 from molar_eval.report import words
 from molar_eval.report.pictures import Pictures
 from molar_retrieval.quality.findings import Finding, Severity
@@ -55,7 +55,7 @@ def render(report: CheckReport, pictures: Pictures) -> str:
     environment.globals.update(plural=words.plural)
     return environment.get_template("check.html.jinja").render(
         report=report,
-        verdict=verdict(report),
+        pair_lines=pair_lines(report),
         severities=[(s, TITLES[s], [f for f in report.found if f.kind.severity is s]) for s in Severity],
         totals={severity: report.count(severity) for severity in Severity},
         offenders=lambda found: _offenders(found, report, pictures),

@@ -38,6 +38,17 @@ def lines(report: CheckReport) -> list[str]:
     return said
 
 
+def pair_lines(report: CheckReport) -> list[str]:
+    """How well photos and words go together; nothing where that was not looked at."""
+    if report.pairs is None:
+        return []
+    better, strangers = report.pairs["own_words_fit_better"], report.pairs["expected_wrong"]
+    return [
+        f"An item's own words fit its photo better than another item's words {better:.0%} of the time "
+        f"({report.pairs['encoder']}, learned on this catalogue); about {strangers:.1%} of the pairs may be wrong."
+    ]
+
+
 def example(finding: Finding) -> str:
     """One fault in a line: what it is about, and what was seen."""
     about = finding.item_id or finding.user_id or finding.column or ""
