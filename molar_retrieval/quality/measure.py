@@ -191,9 +191,11 @@ def writing(away: npt.NDArray[np.float32]) -> float:
         return 0.0
     height, width = away.shape
     small = pieces & (heights <= 0.25 * height) & (widths <= 0.4 * width)
+    if not small.any():
+        return 0.0
     ink_in_small = float(sizes[small].sum() / sizes.sum())
-    typical = np.median(heights[small]) if small.any() else 0.0
-    even = float((np.abs(heights[small] - typical) <= max(2.0, 0.5 * typical)).mean()) if small.any() else 0.0
+    typical = float(np.median(heights[small]))
+    even = float((np.abs(heights[small] - typical) <= max(2.0, 0.5 * typical)).mean())
     bottoms = np.array([box[0].stop for box in boxes])[small]
     lined = float((np.abs(bottoms[:, None] - bottoms[None]) <= max(1.5, 0.25 * typical)).sum(axis=1).mean() - 1)
     in_lines = min(1.0, lined / 4)

@@ -36,6 +36,7 @@ _RIDGES = (0.1, 0.3, 1.0, 3.0)
 _REFERENCES = 1_000  # other items' texts to which each is compared
 _CHUNK = 4_096
 _SUSPECTS = 3_000  # most items among which exchanged photos are looked for
+_TOGETHER, _ALONE = 0.66, 0.1  # share of all pairs that an exchange must fit better than: both on average, and each
 _CHANCE = 0.75  # a fit below is one that a random pair might have
 
 MISMATCH = Kind(
@@ -161,9 +162,10 @@ def swapped(found: Agreement) -> list[tuple[int, int, float]]:
     cross = found._predicted[suspects] @ found._texts[suspects].T
     cross = (cross - against.mean(axis=1, keepdims=True)) / np.maximum(against.std(axis=1, keepdims=True), 1e-6)
     own = np.diag(cross).copy()
-    least = np.minimum(cross, cross.T)
-    gain = cross + cross.T - own[:, None] - own[None]
-    gain[least < median] = -np.inf
+    both = cross + cross.T
+    gain = both - own[:, None] - own[None]
+    together, alone = np.quantile(found.fit, (_TOGETHER, _ALONE))
+    gain[(both / 2 < together) | (np.minimum(cross, cross.T) < alone)] = -np.inf
     np.fill_diagonal(gain, -np.inf)
     partner = gain.argmax(axis=1)
     out = []

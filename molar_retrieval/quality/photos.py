@@ -125,7 +125,7 @@ def check_photos(items: Items, records: Measured) -> Iterator[Finding]:
         records: Measurements of their photos.
     """
     for row in np.flatnonzero(~items.has_photo & ~items.bad_photo):
-        yield items.finding(ABSENT, int(row), "no photo is named")
+        yield items.finding(ABSENT, int(row), "no photo is named", photo=True)
     for row in np.flatnonzero(items.has_photo & _suspicious(items, records)):
         yield from _photo(items, int(row), records[row])
 

@@ -1,0 +1,74 @@
+"""`molar check` as a program: output, exit codes, errors."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from molar_retrieval.demo import write_demo_shop
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("check") / "shop"
+    write_demo_shop(folder, items=60, users=40)
+    table = pq.read_table(folder / "items.parquet").to_pylist()
+    (folder / table[0]["image"] if table[0]["image"] else folder / table[1]["image"]).write_bytes(b"no picture")
+    return folder
+
+
+def test_it_says_what_is_wrong_and_what_to_do(molar, shop, tmp_path):
+    done = molar("check", shop, "--no-forecast", "--fix-list", tmp_path / "fix.parquet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("shop can be used: 60 items; 1 error, 0 warnings")
+    assert any("Not a picture that can be read; for example SKU-" in line for line in lines)
+    assert any("→ save it anew" in line for line in lines)
+    assert "What to expect" in lines
+    assert any(line.startswith("not checked: photos were not compared with words") for line in lines)
+    assert f"page: {tmp_path / '.molar' / 'check.html'}" in lines
+    assert (tmp_path / ".molar" / "check.html").read_text("utf-8").startswith("<!doctype html>")
+    kinds = [row["kind"] for row in pq.read_table(tmp_path / "fix.parquet").to_pylist()]
+    assert kinds.count("photo.unreadable") == 1
+
+
+def test_json_is_one_document_and_strict_fails(molar, shop, tmp_path):
+    done = molar("check", shop, "--no-forecast", "--json", "--quiet", "--strict", "--page", "page.html", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == ""
+    report = json.loads(done.stdout)
+    assert report["usable"] is True
+    assert report["counts"]["error"] == 1
+    assert report["page"] == "page.html"
+    assert {h["name"] for h in report["histograms"]} == {
+        "text_length",
+        "image_size",
+        "history_length",
+        "popularity",
+        "interactions_per_day",
+    }
+    assert (tmp_path / "page.html").exists()
+
+
+def test_unusable_data_exit_with_1(molar, tmp_path):
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "items.csv").write_text("item_id,title\n,a\n")
+    done = molar("check", "shop", "--no-forecast", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.startswith("shop cannot be used")
+    assert "missing id" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["nowhere"], 1, "there is no folder"),
+        (["shop", "--gpu", "abacus"], 2, "the GPU 'abacus' is not known"),
+    ],
+)
+def test_errors_name_the_remedy(molar, shop, tmp_path, arguments, code, told):
+    named = [shop if argument == "shop" else argument for argument in arguments]
+    done = molar("check", *named, cwd=tmp_path)
+    assert done.returncode == code
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr

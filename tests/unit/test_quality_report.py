@@ -1,0 +1,145 @@
+"""Findings collected, distributions, what can be expected, the page."""
+
+import json
+import re
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from molar_eval.check_page.histograms import drawn
+from molar_eval.check_page.page import render
+from molar_eval.report.pictures import Pictures
+from molar_retrieval.errors import SettingsError
+from molar_retrieval.quality.collect import SCHEMA, Collector
+from molar_retrieval.quality.findings import Finding, Kind, Severity
+from molar_retrieval.quality.gpus import GPUS, gpu_forecast, gpu_named
+from molar_retrieval.quality.histogram import Histogram
+from molar_retrieval.quality.kinds import all_kinds
+from molar_retrieval.quality.readiness import Content, readiness
+from molar_retrieval.quality.report import CheckReport, Excerpt, Found
+
+BAD = Kind("photo.bad", Severity.ERROR, "Bad", "mend it")
+ODD = Kind("text.odd", Severity.NOTE, "Odd", "look at it")
+
+
+def test_all_are_counted_the_worst_are_kept_and_every_one_is_written(tmp_path):
+    path = tmp_path / "new" / "fix.parquet"
+    with Collector(path, examples=3) as collector:
+        collector.take(Finding(ODD, f"n{n}", item_id=f"i{n}", amount=float(n % 7)) for n in range(50))
+        collector.take(
+            [Finding(BAD, "first", row=2), Finding(BAD, "second \ud800", others=("a", "b"))], {"photo.bad": 9}
+        )
+    assert collector.counts == {"text.odd": 50, "photo.bad": 9}
+    assert [kind.name for kind in collector.kinds()] == ["photo.bad", "text.odd"]
+    assert [finding.detail for finding in collector.examples("text.odd")] == ["n6", "n13", "n20"]
+    assert [finding.detail for finding in collector.examples("photo.bad")] == ["first", "second \ud800"]
+    assert (collector.total(Severity.ERROR), collector.total(Severity.WARNING)) == (9, 0)
+    table = pq.read_table(path)
+    assert table.schema.equals(SCHEMA)
+    assert table.num_rows == 52
+    last = table.slice(51).to_pylist()[0]
+    assert (last["kind"], last["severity"], last["others"], last["remedy"]) == (
+        "photo.bad",
+        "error",
+        ["a", "b"],
+        "mend it",
+    )
+
+
+def test_a_fix_list_without_findings_is_a_table_without_rows(tmp_path):
+    with Collector(tmp_path / "fix.parquet"):
+        pass
+    assert pq.read_table(tmp_path / "fix.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(
+    "values", [[], [5], [1, 1, 2, 3, 900], list(range(1000)), [0.5, 2.25, 1e6], [float("nan"), 3, 4]]
+)
+def test_every_value_is_in_a_bar(values, log):
+    histogram = Histogram.of("x", "X", values, "things", log=log)
+    assert histogram.total == np.isfinite(values).sum()
+    assert len(histogram.edges) == len(histogram.counts) + 1
+    assert list(histogram.edges) == sorted(set(histogram.edges))
+    json.dumps(histogram.to_dict())
+    picture = str(drawn(histogram))
+    assert picture.count("<rect") == len(histogram.counts)
+    assert "nan" not in picture
+
+
+def test_kinds_have_names_of_their_own_and_say_what_to_do():
+    kinds = all_kinds()
+    assert len({kind.name for kind in kinds}) == len(kinds)
+    for kind in kinds:
+        assert re.fullmatch(r"[a-z]+\.[a-z_]+", kind.name)
+        assert kind.title[0].isupper()
+        assert kind.remedy
+
+
+def test_gpus():
+    assert gpu_named("rtx4090") == "RTX 4090"
+    with pytest.raises(SettingsError, match="B9999") as error:
+        gpu_named("B9999")
+    assert "A100" in error.value.hint
+    slow, fast = (
+        gpu_forecast(gpu, items=1_000_000, photos=900_000, characters=400, pixels=262_144) for gpu in ("L4", "H100")
+    )
+    assert slow.seconds / fast.seconds == pytest.approx(GPUS["H100"] / GPUS["L4"])
+    # 2 × 1.7e9 × (256 + 140) + 2 × 0.4e9 × 1024 operations for an item with photo.
+    assert fast.items_per_second == pytest.approx(989e12 * 0.35 / 2.05e12, rel=0.1)
+
+
+CONTENT = Content(items=100, photos=60, texts=90, both=55, nothing=5, characters=200.0)
+
+
+def test_without_a_log_that_is_what_is_said():
+    gpu = gpu_forecast("A100", items=95, photos=60, characters=200, pixels=262_144)
+    said = readiness(CONTENT, None, None, gpu)
+    assert dict(said.verdicts) == {"collaborative": "none", "sequence": "none"}
+    words = " ".join(said.sentences)
+    assert "60 of 100 items (60%) have a usable photo, 90 (90%) have words" in words
+    assert "35 are known by their words alone; 5 by their photo alone; of 5 nothing can be embedded" in words
+    assert "no log" in words
+
+
+def report(tmp_path, findings):
+    gpu = gpu_forecast("A100", items=95, photos=60, characters=200, pixels=262_144)
+    found = tuple(Found(kind, len(own), tuple(own)) for kind, own in findings.items())
+    return CheckReport(
+        catalogue="shop & <co>",
+        items=100,
+        unusable=(),
+        found=found,
+        readiness=readiness(CONTENT, None, None, gpu),
+        histograms=(Histogram.of("text_length", "Characters", range(100), "characters"),),
+        log=None,
+        log_lines=(),
+        pairs=None,
+        left_out=("this and that",),
+        excerpts={"i1": Excerpt("<script>alert(1)</script>", None, "a.jpg")},
+        seconds={},
+    )
+
+
+def test_the_page_needs_no_other_file_and_escapes_what_it_shows(tmp_path):
+    Image.new("RGB", (50, 50), "red").save(tmp_path / "a.jpg")
+    seen = report(tmp_path, {BAD: [Finding(BAD, "<b>x</b>", item_id="i1", amount=2.5)], ODD: [Finding(ODD, "odd")]})
+    page = render(seen, Pictures(tmp_path))
+    assert "<script>alert(1)" not in page
+    assert "<b>x</b>" not in page
+    assert "&lt;b&gt;x&lt;/b&gt;" in page
+    assert "data:image/jpeg;base64," in page
+    assert not re.search(r"(?:src|href)=[\"'](?!data:|#)", page)
+    assert not re.search(r"url\(|@import|https?://", page)
+    assert page.count("<tr><td") == 2
+    assert render(seen, Pictures(tmp_path)) == page
+
+
+def test_a_report_is_plain_data(tmp_path):
+    plain = report(tmp_path, {BAD: [Finding(BAD, "x", item_id="i1", amount=float("inf"))]}).to_dict()
+    again = json.loads(json.dumps(plain, allow_nan=False))
+    assert again["counts"] == {"error": 1, "warning": 0, "note": 0}
+    assert again["found"][0]["examples"] == [{"detail": "x", "item_id": "i1"}]
+    assert again["usable"] is True
