@@ -75,6 +75,8 @@ def planted(catalogue: Path, each: int, seeds: int) -> dict[str, Any]:
             seconds, again = seconds + took, again + took_again
             for kind, own in wanted.items():
                 new = found.get(kind, set()) - (before.get(kind, set()) - own)
+                for other in faults.BRINGS.get(kind, ()):
+                    new -= wanted[other] - own
                 tally = counts.setdefault(kind, [0, 0, 0])
                 tally[0] += len(own)
                 tally[1] += len(own & new)
@@ -143,8 +145,14 @@ def _exchange(found: vectors.PairVectors, both: np.ndarray, groups: list[Any] | 
     below = agreement.fit < agreement.limit
     told = {frozenset((int(agreement.rows[a]), int(agreement.rows[b]))) for a, b, _ in mismatch.swapped(agreement)}
     own = {frozenset(map(int, pairs[place])) for place in chosen}
+    # The built-in encoder puts the meaning of a photo into the space of the words: the likeness that needs no learning.
+    meaning = images[agreement.rows, : found.texts.shape[1]]
+    words = np.asarray(found.texts)[agreement.rows]
+    lengths = np.linalg.norm(meaning, axis=1) * np.linalg.norm(words, axis=1)
+    asked = np.einsum("nd,nd->n", meaning, words) / lengths
     return {
         "auc": auc(agreement.fit[wrong], agreement.fit[~wrong]),
+        "auc_asked_directly": auc(asked[wrong], asked[~wrong]),
         "exchanged": float(wrong.sum()),
         "pointed_out": float(below.sum()),
         "pointed_out_right": float((below & wrong).sum()),

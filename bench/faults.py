@@ -19,6 +19,13 @@ Planter = Callable[["Shop"], Iterable[str]]
 PLANTERS: dict[str, Planter] = {}
 """By kind of fault; a planter returns the ids of the items, or the names of the columns, that must be found."""
 
+BRINGS = {
+    "photo.placeholder": ("photo.blank",),
+    "photo.blank": ("photo.near_duplicate", "photo.extreme_aspect", "photo.tiny"),
+    "text.repeated": ("text.short", "text.filler"),
+}
+"""Which planted faults bring others along: blank photos are equal, a brighter white blouse is blank."""
+
 
 def planter(kind: str) -> Callable[[Planter], Planter]:
     """Register a planter under the kind of fault that it plants."""
