@@ -2,7 +2,7 @@
 
 Candidates for near duplicates are found without comparing all pairs: 256 bits are cut into 16 bands, and two
 photos are compared where one band is equal (Manku, Jain and Das Sarma 2007, doi:10.1145/1242572.1242592). Up to 15
-different bits no pair can be missed; bits are dealt to bands twice, so that of those with 28 one in 200 is.
+different bits no pair can be missed; bits are dealt to bands twice, so that of those with 24 one in 1,000 is.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from molar_retrieval.quality.measure import BITS
 Rows = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.uint8]
 
-CLOSE = 28
+CLOSE = 24
 """Bits of 256 by which two perceptual hashes of one picture may differ …"""
 COLOURS = 14.0
 """… and the mean difference of their colours (0 … 255)."""

@@ -19,10 +19,8 @@ LARGE_BYTES = 20 << 20
 """… or bytes."""
 ASPECT = 4.0
 """How many times the longer side may be as long as the shorter one."""
-BLANK_SPREAD = 4.0
-"""Standard deviation of the brightness (0 … 128) below which a photo counts as blank …"""
-BLANK_UNIFORM = 0.995
-"""… or share of its area that has one colour."""
+BLANK = 3.5
+"""Largest steps in brightness (0 … 255) up to which a photo counts as blank; white goods on white have larger ones."""
 WRITING = 0.6
 """How much a photo must look like writing to count as nothing else (0 … 1)."""
 SHARED = 5
@@ -73,7 +71,7 @@ WRONG_EXTENSION = Kind(
     "rename it, or save it in the format of its name: other programs go by the name",
 )
 ANIMATED = Kind("photo.animated", Severity.WARNING, "Animated", "save the frame that shows the item: the first is used")
-BLANK = Kind("photo.blank", Severity.WARNING, "Blank or nearly uniform", "replace it, or leave the field empty")
+BLANK_PHOTO = Kind("photo.blank", Severity.WARNING, "Blank or nearly uniform", "replace it, or leave the field empty")
 TINY_PHOTO = Kind("photo.tiny", Severity.WARNING, "Tiny", "replace it by one of 224 pixels or more")
 EXTREME_ASPECT = Kind(
     "photo.extreme_aspect", Severity.WARNING, "Very long or very high", "cut it to the item: the rest is padded"
@@ -107,7 +105,7 @@ KINDS = (
     LARGE,
     WRONG_EXTENSION,
     ANIMATED,
-    BLANK,
+    BLANK_PHOTO,
     TINY_PHOTO,
     EXTREME_ASPECT,
     TEXT_ONLY,
@@ -183,14 +181,14 @@ def _photo(items: Items, row: int, record: Measured) -> Iterator[Finding]:
         yield items.finding(EXTREME_ASPECT, row, f"{path}: {shape}", long / short, photo=True)
     if is_blank(record):
         words = f"{path}: {float(record['uniform']):.1%} of it has one colour"
-        yield items.finding(BLANK, row, words, float(record["uniform"]), photo=True)
+        yield items.finding(BLANK_PHOTO, row, words, float(record["uniform"]), photo=True)
     elif record["text"] >= WRITING:
         yield items.finding(TEXT_ONLY, row, f"{path}: lines of small shapes on a plain ground", photo=True)
 
 
 def is_blank(records: Measured) -> npt.NDArray[np.bool_]:
     """Which photos show nothing."""
-    blank: npt.NDArray[np.bool_] = (records["spread"] < BLANK_SPREAD) | (records["uniform"] > BLANK_UNIFORM)
+    blank: npt.NDArray[np.bool_] = records["detail"] <= BLANK
     return blank
 
 
