@@ -2,7 +2,7 @@
 
 Candidates for near duplicates are found without comparing all pairs: 256 bits are cut into 16 bands, and two
 photos are compared where one band is equal (Manku, Jain and Das Sarma 2007, doi:10.1145/1242572.1242592). Up to 15
-different bits no pair can be missed; bits are dealt to bands twice, so that of those with 24 one in 1,000 is.
+different bits no pair can be missed; bits are dealt to bands twice, so that hardly one in 10,000 of those with 24 is.
 """
 
 from collections.abc import Iterator

@@ -73,8 +73,10 @@ def _borders(numbers: npt.NDArray[np.float64], log: bool) -> npt.NDArray[np.floa
     if not len(numbers):
         return np.array([0.0, 1.0])
     low, high = float(numbers.min()), float(numbers.max())
+    if log and high == low:
+        return np.array([low / 2, low * 0.9, low * 1.1, low * 2])
     if log:
-        places = np.geomspace(low, max(high, low * 2), _BARS + 1)
+        places = np.geomspace(low, high, _BARS + 1)
         if high < 1 << 20:  # whole numbers: no bar narrower than one
             places = np.unique(np.round(places))
         return places if len(places) > 1 else np.array([low, low + 1])
