@@ -13,6 +13,7 @@ from molar_retrieval.catalog.prepare import KIND as CATALOGUE
 from molar_retrieval.catalog.prepare import part_of, prepare_catalogue
 from molar_retrieval.catalog.read import BATCH, TEXT
 from molar_retrieval.catalog.resolve import read_spec
+from molar_retrieval.catalog.sources import find_file
 from molar_retrieval.catalog.spec import CatalogueSpec
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.config import MolarSettings
@@ -28,6 +29,7 @@ from molar_retrieval.quality.gpus import GpuForecast, gpu_forecast, gpu_named
 from molar_retrieval.quality.histogram import Histogram
 from molar_retrieval.quality.items import Items, read_items, read_texts
 from molar_retrieval.quality.log import LogSummary, check_log
+from molar_retrieval.quality.log.kinds import UNKNOWN_ITEM
 from molar_retrieval.quality.measure import State
 from molar_retrieval.quality.measured import Measured, measured, nothing
 from molar_retrieval.quality.personal import IDS as PERSONAL_IDS
@@ -98,6 +100,7 @@ class _Check:
         self.settings = settings
         self.options = options
         self.progress = progress
+        self.part = part_of(workspace)
         self.gpu = gpu_named(options.gpu)
         self.seconds: dict[str, float] = {}
         self.left_out: list[str] = []
@@ -105,11 +108,11 @@ class _Check:
         self.unusable: list[str] = []
 
     def __call__(self) -> CheckReport:
-        spec = read_spec(self.folder)
         with Collector(self.options.fix_list) as collector:
-            catalogue = self._prepared(collector)
-            if catalogue is None:
+            prepared = self._prepared(collector)
+            if prepared is None:
                 return self._report(collector, None, None, None, None)
+            catalogue, spec = prepared
             items = read_items(catalogue, spec, self.folder)
             with self._stage("texts"):
                 texts = TextCheck(items, catalogue.language)
@@ -121,7 +124,7 @@ class _Check:
                 collector.take(photos.check_photos(items, records) if self.options.photos else ())
             with self._stage("attributes"):
                 collector.take(check_attributes(catalogue, items, self.progress))
-            if self.options.deep:
+            if self.options.deep and vectors.stored(self.workspace, catalogue) is None:
                 with self._stage("embed"):
                     vectors.make(self.workspace, self.folder, self.settings.embed, self.progress)
             pairs = self._pairs(collector, catalogue, items, records)
@@ -140,17 +143,19 @@ class _Check:
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + perf_counter() - started, 2)
 
-    def _prepared(self, collector: Collector) -> Catalogue | None:
-        """The prepared catalogue, or None where it cannot be used at all."""
+    def _prepared(self, collector: Collector) -> tuple[Catalogue, CatalogueSpec] | None:
+        """The prepared catalogue and what its columns mean, or None where it cannot be used at all."""
+        find_file(self.folder, "items")  # a folder that is not there is no finding
         try:
             with self._stage("read"):
-                prepare_catalogue(self.folder, self.workspace, self.progress, where=part_of(self.workspace))
+                spec = read_spec(self.folder)
+                prepare_catalogue(self.folder, self.workspace, self.progress, where=self.part)
         except DataError as error:
             self.unusable.append(error.message)
             collector.take([Finding(UNUSABLE, f"{error.message}; {error.hint}")])
             return None
         version, _ = self.workspace[CATALOGUE].require()
-        return Catalogue.open(version)
+        return Catalogue.open(version), spec
 
     def _photos(self, items: Items) -> Measured:
         if not self.options.photos:
@@ -191,7 +196,9 @@ class _Check:
     def _log(self, collector: Collector, catalogue: Catalogue, spec: CatalogueSpec) -> LogSummary | None:
         with self._stage("log"):
             report = check_log(self.folder, spec, catalogue.ids, self.progress)
-            collector.take(report.findings, report.counts)
+            known = [finding for finding in report.findings if self.part is None or finding.kind is not UNKNOWN_ITEM]
+            kinds = {finding.kind.name for finding in known}
+            collector.take(known, {name: n for name, n in report.counts.items() if name in kinds})
         stops = [finding for finding in report.findings if finding.kind.name in _STOPS]
         self.unusable += [finding.detail for finding in stops]
         return report.summary

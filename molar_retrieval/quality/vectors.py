@@ -1,8 +1,5 @@
 """The vectors that a check judges pairs by: those that are there, or made for it."""
 
-import os
-import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,19 +42,21 @@ def stored(workspace: Workspace, catalogue: Catalogue) -> PairVectors | None:
 
 
 def make(workspace: Workspace, folder: Path, settings: EmbedSettings, progress: Progress) -> None:
-    """Embed the catalogue for a check, beside the workspace's own vectors, which stay as they are.
+    """Embed what is new or changed with a built-in encoder.
 
-    What the workspace's encoder did already is taken over; what an earlier check did is there.
+    Where that is the workspace's encoder, or it has no vectors yet, this is what `molar embed` does, and is not done
+    again there. Vectors of another encoder stay as they are; those of the check lie beside them.
     """
     from molar_retrieval.catalog.prepare import part_of, prepare_catalogue
     from molar_retrieval.embedding.run import embed
 
-    model = settings.model if settings.model in _OWN else _OWN[0]
-    chosen = EmbedSettings(model=model, batch_size=settings.batch_size, device=settings.device)
-    place = _own(workspace)
-    place = Workspace.for_catalogue(place.root, folder)
-    _take_over(workspace["content"], place["content"])
+    live = workspace["content"].manifest
+    if settings.model in _OWN and (live is None or live.settings["encoder"]["name"] == settings.model):
+        embed(workspace, settings, progress=progress)
+        return
+    place = Workspace.for_catalogue(_own(workspace).root, folder)
     prepare_catalogue(folder, place, progress, where=part_of(workspace))
+    chosen = EmbedSettings(model=_OWN[0], batch_size=settings.batch_size, device=settings.device)
     embed(place, chosen, progress=progress)
 
 
@@ -79,21 +78,3 @@ def _usable(store: ArtefactStore, catalogue: Catalogue) -> PairVectors | None:
     if texts is None or images is None or seen is None:
         return None
     return PairVectors(texts, images, found.vectors[:, seen.start : seen.stop], str(found.info["name"]))
-
-
-def _take_over(source: ArtefactStore, target: ArtefactStore) -> None:
-    """Give a store without vectors those of another one; its files are linked, not copied."""
-    live = source.current
-    if live is None or target.current is not None:
-        return
-    partial = target.partial(live.name)
-    for file in live.iterdir():
-        (partial / file.name).unlink(missing_ok=True)
-        try:
-            os.link(file, partial / file.name)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(file, partial / file.name)
-    final = target.root / live.name
-    with suppress(OSError):
-        partial.rename(final)
-        target.switch(final.name)

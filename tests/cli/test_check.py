@@ -72,3 +72,4 @@ def test_errors_name_the_remedy(molar, shop, tmp_path, arguments, code, told):
     assert done.returncode == code
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+    assert named[0] == shop or not (tmp_path / ".molar").exists()

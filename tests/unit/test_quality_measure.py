@@ -9,7 +9,15 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from molar_retrieval.progress import SILENT
 from molar_retrieval.quality import measured as kept
-from molar_retrieval.quality.duplicates import CLOSE, close_pairs, differences, equal_groups, near_groups, near_photos
+from molar_retrieval.quality.duplicates import (
+    CLOSE,
+    close_pairs,
+    differences,
+    equal_groups,
+    near_groups,
+    near_photos,
+    unit_rows,
+)
 from molar_retrieval.quality.measure import FORMATS, State, measure, perceptual_bits
 from molar_retrieval.quality.measured import Known, measured
 from molar_retrieval.quality.photos import WRITING, is_blank
@@ -124,6 +132,24 @@ def test_colours_tell_apart_what_bits_do_not():
     colours = np.array([[200, 30, 30] * 16, [30, 30, 200] * 16], np.uint8)
     assert len(near_photos(bits, colours)[0]) == 0
     assert len(near_photos(bits, colours[[0, 0]])[0]) == 1
+
+
+def test_vectors_find_what_was_cut_much_closer():
+    random = np.random.default_rng(3)
+    bits = random.integers(0, 256, (200, 4, 32), dtype=np.uint8)
+    vectors = random.standard_normal((200, 64)).astype(np.float32)
+    colours = np.full((200, 48), 90, np.uint8)
+    for row in range(0, 20, 2):  # 60 bits apart, which hashes alone do not take for one picture
+        unpacked = np.unpackbits(bits[row], axis=1)
+        unpacked[:, random.choice(256, 60, replace=False)] ^= 1
+        bits[row + 1] = np.packbits(unpacked, axis=1)
+        vectors[row + 1] = vectors[row] + 0.1 * random.standard_normal(64)
+    vectors[30] = vectors[31]  # alike for the encoder, but another picture
+    vectors = unit_rows(vectors)
+    assert len(near_photos(bits, colours)[0]) == 0
+    left, right, apart = near_photos(bits, colours, vectors)
+    assert list(zip(left.tolist(), right.tolist(), strict=True)) == [(row, row + 1) for row in range(0, 20, 2)]
+    assert set(apart.tolist()) == {60}
 
 
 def test_close_pairs_are_those_of_all_comparisons():

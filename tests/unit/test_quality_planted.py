@@ -171,3 +171,36 @@ def test_vectors_tell_exchanged_photos(trained, tmp_path):
     assert found.images.shape == (trained.items, 384 + 1280)
     assert found.looks.shape == (trained.items, 1280)
     assert np.isfinite(found.looks).all()
+
+
+def test_deep_takes_vectors_that_are_there_and_leaves_those_of_others_alone(trained, tmp_path, monkeypatch):
+    import shutil
+
+    from molar_retrieval.catalog.catalogue import Catalogue
+    from molar_retrieval.embedding import run
+    from molar_retrieval.progress import SILENT
+    from molar_retrieval.quality import vectors
+
+    for kind in ("catalogue", "content"):
+        shutil.copytree(trained.workspace / kind, tmp_path / ".molar" / kind)
+    workspace = Workspace.for_catalogue(tmp_path / ".molar", trained.shop)
+    catalogue = Catalogue.open(workspace["catalogue"].require()[0])
+    calls = []
+    monkeypatch.setattr(run, "embed", lambda place, settings, **_: calls.append((place.root, settings.model)))
+    chosen = MolarSettings().embed
+    vectors.make(workspace, trained.shop, chosen, SILENT)
+    assert calls == [(tmp_path / ".molar", "builtin")]  # which finds that nothing has changed
+    report = check(trained.shop, workspace, MolarSettings(), CheckOptions(deep=True, forecast=False, processes=1))
+    assert len(calls) == 1
+    assert report.pairs is None or report.pairs["encoder"] == "builtin"
+    vectors.make(workspace, trained.shop, chosen.model_copy(update={"model": "some/other"}), SILENT)
+    assert calls[1] == (tmp_path / ".molar" / "check" / "vectors", "builtin")
+    assert vectors.stored(workspace, catalogue) is not None
+
+
+def test_a_file_without_ids_is_a_finding(tmp_path):
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "items.csv").write_text("what,title\na,b\n")
+    report, rows = look(tmp_path / "shop", tmp_path / ".molar")
+    assert not report.usable
+    assert [row["kind"] for row in rows] == ["catalogue.unusable"]
