@@ -30,7 +30,7 @@ DEFAULT_NAME = ".molar"
 _PARTIAL = ".partial"
 _TRASH = ".trash"
 _UNFINISHED = {_PARTIAL, _TRASH}
-_MAKERS = {
+MAKERS = {
     "catalogue": "molar embed CATALOG",
     "interactions": "molar embed CATALOG",
     "content": "molar embed CATALOG",
@@ -38,6 +38,7 @@ _MAKERS = {
     "alignment": "molar align",
     "generations": "molar align",
 }
+"""Kinds of artefacts, in the order in which they are made, and the command that makes each."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,12 @@ class Manifest:
         except (OSError, ValueError, TypeError) as error:
             raise StaleArtefactError(
                 f"{path} is unreadable: {error}",
-                f"delete {folder} and run `{_MAKERS.get(folder.parent.name, 'the command that made it')}` again",
+                f"delete {folder} and run `{MAKERS.get(folder.parent.name, 'the command that made it')}` again",
             ) from error
         if manifest.format != FORMAT:
             raise StaleArtefactError(
                 f"{folder} has format {manifest.format}, this version of molar reads {FORMAT}",
-                f"run `{_MAKERS.get(manifest.kind, 'the command that made it')}` again",
+                f"run `{MAKERS.get(manifest.kind, 'the command that made it')}` again",
             )
         return manifest
 
@@ -125,7 +126,7 @@ class ArtefactStore:
         if folder is None:
             raise MissingArtefactError(
                 f"the workspace {self.root.parent} has no {self.kind} yet",
-                f"run `{_MAKERS[self.kind]}` first",
+                f"run `{MAKERS[self.kind]}` first",
             )
         return folder, Manifest.read(folder)
 

@@ -12,6 +12,7 @@ from molar_cli.commands.align import align
 from molar_cli.commands.cf import cf
 from molar_cli.commands.check import check
 from molar_cli.commands.demo import demo
+from molar_cli.commands.doctor import doctor
 from molar_cli.commands.embed import embed
 from molar_cli.commands.evaluate import evaluate
 from molar_cli.commands.finetune import finetune
@@ -41,6 +42,7 @@ app.command()(query)
 app.command()(recommend)
 app.command()(evaluate)
 app.add_typer(index, name="index")
+app.command()(doctor)
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,58 @@
+"""`molar doctor`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from molar_cli.options import DebugOption, JsonOption, QuietOption, WorkspaceOption
+from molar_cli.session import session
+
+if TYPE_CHECKING:
+    from molar_cli.console import Console
+    from molar_cli.doctor import Health
+
+_MARKS = {"fine": "", "warning": "!", "broken": "✗"}
+
+
+def doctor(
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every byte and vector of the index, import and try the libraries.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Say what this installation, machine and workspace are like, and what is wrong with them.
+
+    The output is made for bug reports: without the home folder's name, tokens, or ids. With --quiet only problems are
+    told. Ends with exit code 1 where something is broken.
+
+    Example: [bold]molar doctor[/]
+
+    Example: [bold]molar doctor --deep --json[/]
+    """
+    with session(workspace, json=json, quiet=quiet, debug=debug) as run:
+        from molar_cli.doctor import examine
+
+        health = examine(run.root, deep=deep)
+        if json:
+            run.console.document(health.to_dict())
+        else:
+            _tell(run.console, health)
+        if health.broken:
+            raise typer.Exit(1)
+
+
+def _tell(console: "Console", health: "Health") -> None:
+    if not console.quiet:
+        for section in health.sections:
+            rows = [(_MARKS[entry.state], entry.name, entry.value) for entry in section.entries]
+            console.table(["", section.title, ""], rows)
+            console.line("")
+    problems = list(health.problems())
+    for section, entry in problems:
+        console.line(f"{_MARKS[entry.state]} {section.title.lower()}: {entry.problem or entry.value}")
+        console.line(f"  remedy: {entry.remedy}")
+    if not problems:
+        console.line("nothing is wrong" if health.deep else "nothing is wrong, as far as a quick look tells (--deep)")

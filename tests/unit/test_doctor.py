@@ -1,0 +1,321 @@
+"""What `molar doctor` sees, and what it keeps to itself."""
+
+import json
+import os
+import shutil
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from molar_cli.doctor import Entry, Health, Section, State, examine
+from molar_cli.doctor.discreet import discreet, hidden
+from molar_cli.doctor.machine import machine, usable_cores
+from molar_cli.doctor.places import folder_size, in_words
+from molar_cli.doctor.server import go_together, server, server_of
+from molar_cli.doctor.software import conflicts, needs, software, torch_build
+from molar_cli.doctor.state import artefacts, generations
+from molar_retrieval.config import MolarSettings
+from molar_retrieval.workspace import Workspace
+
+HOME = Path("/home/ada")
+
+
+def _entries(section):
+    return {entry.name: entry for entry in section.entries}
+
+
+def _install(folder, name, version, *requires):
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    lines = [
+        "Metadata-Version: 2.1",
+        f"Name: {name}",
+        f"Version: {version}",
+        *(f"Requires-Dist: {r}" for r in requires),
+    ]
+    (info / "METADATA").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    return tmp_path / "packages"
+
+
+def test_bounds_of_a_distribution(packages):
+    _install(packages, "made-up", "1.0", "alpha-x>=2", 'beta-x>=1; python_version < "3"', 'gamma-x>=1; extra == "more"')
+    assert list(needs("made-up")) == [("alpha-x", ">=2", False)]
+
+
+def test_missing_and_unfit_libraries_are_broken(packages, monkeypatch):
+    _install(packages, "made-up", "1.0", "alpha-x>=2", "absent-x>=3", "good-x<5")
+    _install(packages, "alpha-x", "1.9")
+    _install(packages, "good-x", "4.2")
+    monkeypatch.setattr("molar_cli.doctor.software.DISTRIBUTION", "made-up")
+    found = _entries(software(deep=False))
+    assert (found["alpha-x"].state, found["alpha-x"].remedy) == (State.BROKEN, 'pip install "alpha-x>=2"')
+    assert (found["absent-x"].state, found["absent-x"].value) == (State.BROKEN, "missing")
+    assert found["good-x"].state is State.FINE
+
+
+def test_libraries_that_do_not_go_together(packages):
+    _install(packages, "made-up", "1.0", "alpha-x", "beta-x")
+    _install(packages, "alpha-x", "1.0", "beta-x<3", "absent-x")
+    _install(packages, "beta-x", "3.1", "alpha-x>=1")
+    assert list(conflicts("made-up")) == [
+        "alpha-x needs beta-x<3, 3.1 is installed",
+        "alpha-x needs absent-x, which is not installed",
+    ]
+
+
+def test_a_release_candidate_fulfils_bounds(packages):
+    _install(packages, "made-up", "1.0", "alpha-x")
+    _install(packages, "alpha-x", "1.0", "beta-x>=2")
+    _install(packages, "beta-x", "3.0rc1+local")
+    assert list(conflicts("made-up")) == []
+
+
+def test_this_installation_is_described_without_importing_torch():
+    before = "torch" in sys.modules
+    found = _entries(software(deep=False))
+    assert found["torch"].value.endswith(f"({torch_build()})")
+    assert found["python"].data["version"] == ".".join(map(str, sys.version_info[:3]))
+    assert ("torch" in sys.modules) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/home/ada/shop and /home/ada", "~/shop and ~"),
+        ("/home/adam/shop", "/home/adam/shop"),
+        ("http://ada:secret@host:6333/x?api-key=123", "http://host:6333/x"),
+        ("token hf_abcdefghijklmnop failed", "token … failed"),
+        ("the vector of user 'ada@example.org' is damaged", "the vector of user … is damaged"),
+        ('the history of user "o\'neil" names an unknown item', "the history of user … names an unknown item"),
+    ],
+)
+def test_nothing_gives_anybody_away(text, shown):
+    assert hidden(text, HOME) == shown
+
+
+def test_every_field_is_discreet():
+    entry = Entry("a", "/home/ada/a", State.BROKEN, "/home/ada/b", "/home/ada/c", {"/home/ada/d": ["/home/ada/e", 1]})
+    made = discreet(Health((Section("s", "S", (entry,)),)), HOME)
+    assert "ada" not in json.dumps(made.to_dict())
+    assert "ada" not in str(made)
+
+
+def test_values_of_the_environment_are_not_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOLAR_EMBED_BATCH_SIZE", "pass: word-in-the-wrong-place")
+    monkeypatch.setenv("HF_TOKEN", "something-secret")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    health = examine(tmp_path / ".molar")
+    said = json.dumps(health.to_dict()) + str(health)
+    assert "wrong-place" not in said
+    assert "something-secret" not in said
+    assert health.broken
+    (entry,) = [entry for _, entry in health.problems() if entry.name == "settings"]
+    assert entry.problem.endswith("embed.batch_size")
+    assert "HF_TOKEN" in said
+
+
+def test_limits_of_a_container(tmp_path):
+    groups, proc = tmp_path / "groups", tmp_path / "proc"
+    groups.mkdir()
+    proc.mkdir()
+    (groups / "cpu.max").write_text("50000 100000\n")
+    (groups / "memory.max").write_text(f"{3 << 30}\n")
+    (groups / "memory.current").write_text(f"{2 << 30}\n")
+    (proc / "meminfo").write_text("MemTotal: 67108864 kB\nMemAvailable: 33554432 kB\n")
+    (proc / "cpuinfo").write_text(
+        "model name : Some CPU\nflags : sse2 avx2 avx512f\n\nmodel name : Other\nflags : sse2\n"
+    )
+    assert usable_cores(groups) == 0.5
+    found = _entries(machine(deep=False, proc=proc, groups=groups))
+    assert found["processor"].data == {"name": "Some CPU", "features": ["avx2", "avx512f"]}
+    assert found["cores"].data["usable"] == 0.5
+    assert found["memory"].data == {"bytes": 3 << 30, "free_bytes": 1 << 30}
+    assert found["memory"].state is State.WARNING
+
+
+def test_a_gpu_that_pytorch_was_not_built_for(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559, 1204, 570.86.15, 9.0'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("molar_cli.doctor.machine.torch_build", lambda: "CPU")
+    card = _entries(machine(deep=False))["gpu 0"]
+    assert (card.state, card.data["memory"]) == (State.WARNING, 81559)
+    monkeypatch.setattr("molar_cli.doctor.machine.torch_build", lambda: "CUDA 13.0")
+    assert _entries(machine(deep=False))["gpu 0"].state is State.FINE
+
+
+class _Server(BaseHTTPRequestHandler):
+    said = b""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.said)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def answering():
+    http = HTTPServer(("127.0.0.1", 0), _Server)
+    thread = threading.Thread(target=http.serve_forever, args=(0.01,))
+    thread.start()
+
+    def say(text):
+        _Server.said = text.encode()
+        return f"http://127.0.0.1:{http.server_port}"
+
+    yield say
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+def test_a_server_of_the_clients_version(answering, monkeypatch):
+    monkeypatch.setattr("molar_cli.doctor.server.metadata.version", lambda name: "1.17.0")
+    (entry,) = server(answering('{"title": "qdrant - vector search engine", "version": "1.16.3"}')).entries
+    assert (entry.state, entry.data["version"]) == (State.FINE, "1.16.3")
+    (entry,) = server(answering('{"title": "qdrant - vector search engine", "version": "1.12.0"}')).entries
+    assert entry.state is State.WARNING
+    assert "more than one minor version" in entry.problem
+
+
+@pytest.mark.parametrize("text", ["<html>", "[]", '{"title": "another"}', "{}"])
+def test_a_server_that_is_none(answering, text):
+    (entry,) = server(answering(text)).entries
+    assert entry.state is State.BROKEN
+    assert entry.remedy
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "file:///etc/passwd", "localhost:6333", "http://[bad"])
+def test_an_address_without_a_server(url):
+    (entry,) = server(url).entries
+    assert entry.state is State.BROKEN
+
+
+def test_versions_of_client_and_server():
+    assert go_together("1.17.1", "1.16.0")
+    assert not go_together("1.17.1", "1.15.9")
+    assert not go_together("2.0.0", "1.99.0")
+
+
+def test_no_backend_of_today_has_a_server():
+    assert server_of(MolarSettings()) is None
+
+
+def test_sizes(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "file").write_bytes(os.urandom(300_000))
+    (tmp_path / "link").symlink_to(tmp_path / "deep")
+    size, whole = folder_size(tmp_path, None)
+    assert 300_000 <= size < 400_000
+    assert whole
+    assert folder_size(tmp_path, -1.0) == (0, False)
+    assert [in_words(n) for n in (12, 1_500, 2_340_000, 5e12)] == ["12 bytes", "2 KB", "2.3 MB", "5.0 TB"]
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """The trained workspace, to be damaged."""
+    shutil.copytree(trained.workspace, tmp_path / ".molar", copy_function=shutil.copy2)
+    shutil.copytree(trained.shop, tmp_path / "shop", copy_function=shutil.copy2)
+    (tmp_path / ".molar" / "workspace.json").write_text(
+        json.dumps({"format": 1, "catalogue": str((tmp_path / "shop").resolve())})
+    )
+    return Workspace(tmp_path / ".molar")
+
+
+def _states(section):
+    return {entry.name: entry.state for entry in section.entries if entry.state is not State.FINE}
+
+
+def test_a_whole_workspace(copied):
+    for deep in (False, True):
+        assert _states(artefacts(copied, deep)) == {}
+        assert _states(generations(copied, deep)) == {}
+    found = _entries(artefacts(copied, deep=False))
+    assert all(found[kind].data["fresh"] for kind in ("catalogue", "interactions", "content", "cf", "alignment"))
+    (live,) = generations(copied, deep=False).entries
+    assert set(live.data["inputs"]) >= {"catalogue", "content", "alignment"}
+
+
+def test_changed_files_make_artefacts_stale(copied):
+    os.utime(copied.catalogue / "items.parquet", ns=(1, 1))
+    found = _entries(artefacts(copied, deep=False))
+    assert "items.parquet changed" in found["catalogue"].problem
+    assert found["catalogue"].remedy == "run `molar embed CATALOG`"
+    assert found["content"].state is State.FINE
+
+
+def test_changed_photos_are_seen_by_a_deep_look(copied):
+    photo = next((copied.catalogue / "images").iterdir())
+    photo.write_bytes(photo.read_bytes() + b" ")
+    assert _states(artefacts(copied, deep=False)) == {}
+    assert _states(artefacts(copied, deep=True)) == {"catalogue": State.WARNING}
+
+
+def test_an_artefact_made_from_another(copied):
+    path = copied["cf"].current / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["fingerprint"] = "another"
+    path.write_text(json.dumps(manifest))
+    found = _entries(artefacts(copied, deep=False))
+    assert found["alignment"].state is State.WARNING
+    assert "now it is another" in found["alignment"].problem
+
+
+def test_a_damaged_manifest_is_broken(copied):
+    (copied["content"].current / "manifest.json").write_text("{")
+    entry = _entries(artefacts(copied, deep=False))["content"]
+    assert entry.state is State.BROKEN
+    assert "molar embed" in entry.remedy
+
+
+def test_a_shortened_index_is_broken(copied):
+    path = copied["generations"].current / "users.sqlite"
+    path.write_bytes(path.read_bytes()[:-1000])
+    (entry,) = generations(copied, deep=False).entries
+    assert entry.state is State.BROKEN
+    assert "users.sqlite has" in entry.problem
+    assert "molar align" in entry.remedy
+
+
+def test_changed_bytes_are_found_by_a_deep_look(copied):
+    path = copied["generations"].current / "table.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 255
+    path.write_bytes(bytes(data))
+    assert _states(generations(copied, deep=False)) == {}
+    (entry,) = generations(copied, deep=True).entries
+    assert entry.state is State.BROKEN
+    assert "table.safetensors was changed" in entry.problem
+
+
+def test_no_live_generation_is_broken(copied):
+    (copied["generations"].root / "current").write_text("gone\n")
+    found = _entries(generations(copied, deep=False))
+    assert found["live"].state is State.BROKEN
+
+
+def test_unfinished_work_and_a_moved_catalogue(copied):
+    (copied["content"].partial("abc") / "vectors").write_bytes(b"x" * 100_000)
+    shutil.rmtree(copied.catalogue)
+    section = artefacts(copied, deep=True)
+    assert _entries(section)["content, unfinished"].data["folder"] == "abc.partial"
+    assert _states(section) == {"folder": State.WARNING}
+
+
+def test_a_damaged_workspace_file(copied):
+    (copied.root / "workspace.json").write_text("nothing")
+    broken = [entry for _, entry in examine(copied.root).problems() if entry.state is State.BROKEN]
+    assert [entry.problem for entry in broken] == ["workspace.json is damaged"]
