@@ -45,13 +45,15 @@ def equal_groups(hashes: npt.NDArray[np.uint64]) -> list[Rows]:
     return _split(rows, group.ravel(), sizes)
 
 
-def close_pairs(bits: Bits, most: int, seed: int = 0) -> tuple[Rows, Rows, npt.NDArray[np.int64]]:
+def close_pairs(bits: Bits, most: int, seed: int = 0, *, versions: int = 1) -> tuple[Rows, Rows, npt.NDArray[np.int64]]:
     """Pairs of rows whose bits differ little: two arrays of rows, the first below the second, and the differences.
 
     Args:
         bits: Packed, shape (n, 32).
         most: Bits that may differ.
         seed: Of the order in which bits are dealt to bands.
+        versions: So many rows follow one another that are versions of one thing, the first as it is; they are not
+            compared with each other, nor are two of which none is the first.
     """
     found = [np.zeros(0, np.int64)]
     random = rng.generator(seed, "bands")
@@ -60,6 +62,11 @@ def close_pairs(bits: Bits, most: int, seed: int = 0) -> tuple[Rows, Rows, npt.N
         bands = dealt.view(np.uint16).reshape(len(bits), BITS // _BAND)
         for number in range(bands.shape[1]):
             for left, right in _neighbours(bands[:, number], dealt):
+                if versions > 1:
+                    strangers = (left // versions != right // versions) & (
+                        (left % versions == 0) | (right % versions == 0)
+                    )
+                    left, right = left[strangers], right[strangers]
                 near = differences(bits, left, right) <= most
                 low, high = np.minimum(left[near], right[near]), np.maximum(left[near], right[near])
                 found.append(low * len(bits) + high)
@@ -117,9 +124,8 @@ def near_photos(
         Two arrays of rows, the first below the second, and in how many bits of 256 they differ at best.
     """
     crops = bits.shape[1]
-    left, right, _ = close_pairs(bits.reshape(-1, BITS // 8), CLOSE)
-    whole = (left % crops == 0) | (right % crops == 0)
-    pairs = [_ordered(left[whole] // crops, right[whole] // crops, len(bits))]
+    left, right, _ = close_pairs(bits.reshape(-1, BITS // 8), CLOSE, versions=crops)
+    pairs = [_ordered(left // crops, right // crops, len(bits))]
     if vectors is not None and len(bits):
         left, right, _ = close_pairs(vector_bits(vectors), _VECTOR_BITS)
         alike = _cosines(vectors, left, right) >= ALIKE
