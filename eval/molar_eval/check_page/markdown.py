@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from molar_eval.report.words import NONE
+from molar_eval.report.words import NONE, plural
 
 _HEAD = """
 ## Planted faults: what `molar check` finds
@@ -31,7 +31,7 @@ def planted(results: Sequence[Mapping[str, Any]]) -> str:
         ]
         parts.append(
             f"{result['made']}, molar {result['molar']}, {result['cores']} cores; {result['each']} items of each kind, "
-            f"{result['seeds']} times. Before anything was planted, {result['clean_items_with_errors']:,} of "
+            f"{plural(result['seeds'], 'time')}. Before anything was planted, {result['clean_items_with_errors']:,} of "
             f"{result['clean_items']:,} items had an error. A check takes {result['seconds']:.1f} s, the next one "
             f"{result['seconds_again']:.1f} s.\n"
         )
