@@ -22,6 +22,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from molar_retrieval import fingerprint
 from molar_retrieval.embedding.records import image_stamp
 from molar_retrieval.embedding.source import NO_FILE, stat_image
 from molar_retrieval.progress import Progress
@@ -30,7 +31,7 @@ from molar_retrieval.workspace import Workspace
 
 KIND = "check"
 """Folder of the workspace that holds what a check remembers."""
-_FILE = f"photos.{RULES}.safetensors"
+_FILE = f"photos.{fingerprint.of_json([RULES, MEASURED.descr])[:12]}.safetensors"
 _CHUNK = 64  # photos in one task
 _AHEAD = 4  # tasks for each process
 _FEW = 256
