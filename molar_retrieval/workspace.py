@@ -32,7 +32,7 @@ _TRASH = ".trash"
 _UNFINISHED = {_PARTIAL, _TRASH}
 MAKERS = {
     "catalogue": "molar embed CATALOG",
-    "interactions": "molar embed CATALOG",
+    "interactions": "molar align",
     "content": "molar embed CATALOG",
     "cf": "molar cf",
     "alignment": "molar align",
