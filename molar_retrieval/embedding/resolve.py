@@ -91,7 +91,7 @@ def resolve(
             images = [image if looked else None for image, looked in zip(named, look.has_image[here], strict=True)]
             _fill(out, here, images, look, earlier, source.folder, pool)
             triples = zip(seen, images, out.image_hashes[here], strict=True)
-            out.keys[here] = hashes([_key(info, *triple) for triple in triples])
+            out.keys[here] = hashes([key_of(info, *triple) for triple in triples])
             out.places[here] = earlier.find(out.keys[here])
             content = np.array([text is not None for text in seen]) | look.has_image[here]
             out.pending[here] = content & (out.places[here] < 0)
@@ -136,7 +136,8 @@ def hash_image(folder: Path, image: str, *, exists: bool) -> bytes:
         return UNREADABLE
 
 
-def _key(info: EncoderInfo, text: str | None, image: str | None, image_hash: npt.NDArray[np.uint64]) -> bytes:
+def key_of(info: EncoderInfo, text: str | None, image: str | None, image_hash: npt.NDArray[np.uint64]) -> bytes:
+    """The key of an item as the encoder sees it; nothing where its photo has to be read first."""
     if image is None:
         return item_key(info.fingerprint, text, None)
     return item_key(info.fingerprint, text, digest(image_hash)) if image_hash.any() else NO_HASH

@@ -9,6 +9,7 @@ from molar_retrieval import fingerprint
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.clock import Clock
 from molar_retrieval.embedding.external import take
+from molar_retrieval.embedding.moved import move
 from molar_retrieval.embedding.pipeline import run
 from molar_retrieval.embedding.publish import Counts, Origin, publish
 from molar_retrieval.embedding.reader import Reader
@@ -17,8 +18,9 @@ from molar_retrieval.embedding.rowfile import read_tensor_header
 from molar_retrieval.embedding.source import Scan, Source, scan
 from molar_retrieval.embedding.store import VECTORS
 from molar_retrieval.embedding.work import Work, lay_out
-from molar_retrieval.encoders import languages, registry
+from molar_retrieval.encoders import fused, languages, registry
 from molar_retrieval.encoders.base import Encoder, EncoderInfo
+from molar_retrieval.encoders.head import FAMILY
 from molar_retrieval.errors import BackendError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import ArtefactStore, Workspace
@@ -98,6 +100,9 @@ class _Run:
             report = unchanged(self.artefacts, look, self.info.name, self.clock)
         if report is not None:
             return report
+        if self.info.family == FAMILY:
+            with self.clock("compare"):
+                move(self.artefacts, self.source, self.info, *fused.layers(self.settings), self.progress)
         folder = self.artefacts.partial(work_name(look, self.settings))
         work = self._work(folder, look)
         try:

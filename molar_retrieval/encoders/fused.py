@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from molar_retrieval import fingerprint
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders.base import Encoder, EncoderInfo, EncoderInput
-from molar_retrieval.encoders.checkpoint import FUSED, Checkpoint
+from molar_retrieval.encoders.checkpoint import FUSED, Checkpoint, locate
 from molar_retrieval.encoders.fusion import Rows
 from molar_retrieval.encoders.head import FAMILY, FusionHead
 from molar_retrieval.encoders.plan import Plan, refuse, refuse_precision
@@ -38,12 +38,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
 
     refuse(settings, "dim", "prompt", why="it was fine-tuned with its own")
     refuse_precision(settings)
-    try:
-        tuned = checkpoint.config["molar"]
-        beneath = settings.model_copy(update={"dtype": "auto", **tuned["embed"]})
-        head, wanted = tuned["head"], tuned["fingerprint"]
-    except (KeyError, TypeError) as error:
-        raise SettingsError(f"{checkpoint.folder / CONFIG} lacks {error}", "run `molar finetune` again") from error
+    beneath, head, wanted = _read(settings, checkpoint)
     base = registry.describe(beneath)
     if base.fingerprint != wanted:
         raise BackendError(
@@ -66,6 +61,29 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
         return FusedEncoder(info, registry.load(beneath), FusionHead.of(head, tensors))
 
     return Plan(info, load)
+
+
+def layers(settings: EmbedSettings) -> tuple[EncoderInfo, FusionHead]:
+    """The encoder beneath a fine-tuned one, and the head, without loading the former.
+
+    Raises:
+        SettingsError: If the folder holds no fine-tuned encoder.
+    """
+    from molar_retrieval.encoders import registry
+
+    checkpoint = locate(settings)
+    beneath, head, _ = _read(settings, checkpoint)
+    return registry.describe(beneath), FusionHead.of(head, load_file(checkpoint.complete() / WEIGHTS))
+
+
+def _read(settings: EmbedSettings, checkpoint: Checkpoint) -> tuple[EmbedSettings, Mapping[str, Any], str]:
+    """Settings of the encoder beneath, the head's account, and the fingerprint of what was tuned."""
+    try:
+        tuned = checkpoint.config["molar"]
+        beneath = settings.model_copy(update={"dtype": "auto", **tuned["embed"]})
+        return beneath, tuned["head"], tuned["fingerprint"]
+    except (KeyError, TypeError) as error:
+        raise SettingsError(f"{checkpoint.folder / CONFIG} lacks {error}", "run `molar finetune` again") from error
 
 
 class FusedEncoder:

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from settings_for_tests import SMALL_ALIGNMENT
 
+from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.encoders import fused, registry
+from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.workspace import Workspace
 
 
@@ -40,11 +43,17 @@ def test_the_folder_is_an_encoder_and_the_rest_follows(tuned, trained, molar):
     base = np.array(before.vectors)
     embed = molar("embed", trained.shop, "--workspace", workspace, "--model", folder)
     assert embed.returncode == 0, embed.stderr
+    assert "nothing to encode" in embed.stdout or "0 encoded" in embed.stdout, embed.stdout
     after = ContentVectors.open(Workspace.open(workspace)["content"].require()[0])
     assert after.conditioned
     assert not before.conditioned
     assert len(after.vectors) == len(base)
     assert after.dim < before.dim
+    encoder = registry.load(EmbedSettings(model=str(folder)))
+    some = [EncoderInput(text) for text in ("a red dress", "a blue mug")]
+    assert encoder.encode(some).shape == (2, after.dim)
+    (_, head) = fused.layers(EmbedSettings(model=str(folder)))
+    assert np.allclose(after.vectors, head(base), atol=1e-5)
     assert np.allclose(np.linalg.norm(after.vectors, axis=1), 1, atol=1e-4)
     align = molar("align", "--workspace", workspace, "--preset", "instant")
     assert align.returncode == 0, align.stderr
