@@ -147,7 +147,7 @@ def learned(
     error = float(gain.std() / np.sqrt(len(gain)))
     used = settings.rerank is True or (gain.mean() > 2 * error and after >= before)
     facts = {"cases": len(gain), "before": before, "after": after, "likelier": float(gain.mean()), "error": error}
-    return reranker if used else None, {**facts, "used": used}
+    return reranker if used else None, {**facts, "used": bool(used)}
 
 
 def lists_of(model: AlignedModel, cases: Cases) -> Lists:

@@ -1,9 +1,12 @@
 """The second stage: it learns what is there to learn, is used where that is borne out, and does the same everywhere."""
 
+import json
+
 import numpy as np
 import pytest
 from alignment_tasks import N, model_of, training_log
 
+from molar_retrieval.alignment import reranking
 from molar_retrieval.alignment.reranking import FEWEST, Lists, fit, learned, lists_of
 from molar_retrieval.alignment.validation import Cases, ndcg
 from molar_retrieval.config import AlignSettings
@@ -153,6 +156,21 @@ def test_it_is_off_where_it_is_told_so_or_too_little_is_known() -> None:
     second, facts = learned(model, some, {}, AlignSettings(threads=1))
     assert second is None
     assert facts["cases"] < FEWEST
+
+
+def test_facts_can_be_written_down_where_it_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = made(0.0)
+    reranker, judged, _ = fitted(lists)
+    losses = -np.ones(len(lists.scores), np.float32) - np.arange(len(lists.scores)) % 2
+    monkeypatch.setattr(reranking, "lists_of", lambda model, cases: lists)
+    monkeypatch.setattr(reranking, "fit", lambda *_: (reranker, judged, losses))
+    model = model_of()
+    log = training_log()
+    users = np.arange(log.n_users)
+    cases = Cases(log, users, users % N, np.ones(N, bool), np.zeros(log.n_users, np.int64))
+    second, facts = learned(model, cases, {}, SETTINGS)
+    assert second is None
+    assert json.loads(json.dumps(facts))["used"] is False
 
 
 def test_numbers_are_standardised_and_missing_ones_average() -> None:
