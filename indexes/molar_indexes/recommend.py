@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from threadpoolctl import threadpool_limits
 
 from molar_indexes.options import Options
 from molar_indexes.recommender import Recommender
@@ -177,6 +178,7 @@ _worker: tuple[Recommender, _Job] | None = None
 def _open(job: _Job) -> None:
     global _worker
     keep_freed_memory()
+    threadpool_limits(1)  # as many processes as cores work already
     _worker = Recommender.open(job.workspace, job.generation, rules=job.rules), job
 
 
