@@ -36,6 +36,10 @@ _CHUNK = 64  # photos in one task
 _AHEAD = 4  # tasks for each process
 _FEW = 256
 """Fewer new photos are measured in this process: starting others takes longer."""
+_KEPT = 2048
+"""So many photos are lost at most where a run is killed, or"""
+_TIMES = 50
+"""one of so many parts of a large catalogue, as everything is written each time."""
 _LARGEST = 512 << 20
 """Files of more bytes are not read at all."""
 
@@ -130,27 +134,29 @@ def measured(
     chosen, first, back = np.unique(stamps[new], return_index=True, return_inverse=True)
     rows = new[first]
     if len(chosen):
-        fresh = _measure_all(folder, [str(photos[row]) for row in rows], known, progress, processes)
-        out[new] = fresh[back]
-    _remember(known, workspace, stamps, out)
+        fresh = np.zeros(len(chosen), MEASURED)
+        done = kept = 0
+        progress.start("looking at photos", len(chosen))
+        for part in _parts(folder, [str(photos[row]) for row in rows], known.records["hash"], processes, progress):
+            fresh[done : done + len(part)] = _resolved(part, known)
+            done += len(part)
+            progress.advance(len(part))
+            if done == len(chosen) or done - kept >= max(_KEPT, len(stamps) // _TIMES):
+                there, kept = back < done, done
+                out[new[there]] = fresh[back[there]]
+                _remember(known, workspace, stamps, out)
+        progress.finish()
+    else:
+        _remember(known, workspace, stamps, out)
     return out
 
 
-def _measure_all(
-    folder: Path, photos: Sequence[str], known: Known, progress: Progress, processes: int | None
-) -> Measured:
-    out = np.zeros(len(photos), MEASURED)
-    progress.start("looking at photos", len(photos))
-    done = 0
-    for part in _parts(folder, photos, known.records["hash"], processes, progress):
-        out[done : done + len(part)] = part
-        done += len(part)
-        progress.advance(len(part))
-    progress.finish()
-    seen = known.by_hash(out["hash"])
-    repeated = (out["state"] == _SEEN) & (seen >= 0)
-    out[repeated] = known.records[seen[repeated]]
-    return out
+def _resolved(part: Measured, known: Known) -> Measured:
+    """With the measurements of contents that were seen before."""
+    seen = known.by_hash(part["hash"])
+    repeated = (part["state"] == _SEEN) & (seen >= 0)
+    part[repeated] = known.records[seen[repeated]]
+    return part
 
 
 def _parts(

@@ -237,3 +237,23 @@ def test_several_processes_give_what_one_gives(folder, monkeypatch):
     monkeypatch.setattr(kept, "_CHUNK", 2)
     together = measured(folder, PHOTOS * 3, Workspace(folder / "b"), SILENT, processes=2)
     assert (alone == together).all()
+
+
+def test_a_killed_run_goes_on_where_it_was(folder, monkeypatch):
+    undisturbed = measured(folder, PHOTOS, Workspace(folder / "a"), SILENT)
+    monkeypatch.setattr(kept, "_CHUNK", 1)
+    monkeypatch.setattr(kept, "_KEPT", 2)
+    looked = []
+
+    def killed(data):
+        if len(looked) == 3:
+            raise KeyboardInterrupt
+        looked.append(data)
+        return measure(data)
+
+    monkeypatch.setattr(kept, "measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        measured(folder, [*PHOTOS, PHOTOS[0]], Workspace(folder / "b"), SILENT)
+    calls = counting(monkeypatch)
+    assert (measured(folder, PHOTOS, Workspace(folder / "b"), SILENT) == undisturbed).all()
+    assert len(calls) == 3, "two of five were kept"
