@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from molar_indexes.table import Extras, Opened
 
 KIND = "generations"
-FORMAT = 4
+FORMAT = 5
 """Raised with every change of what a generation holds, so that nothing older is opened or passes for up to date."""
 _INDEX = "index"
 _TABLE = "table.safetensors"

@@ -2,7 +2,8 @@
 
 The cases are those that no other part was fitted on. Four networks are trained, each on three quarters of the users,
 with the softmax cross-entropy of what came next among the candidates. A case is judged by the one that has not seen
-its user, which decides whether the re-ranker is used; the mean of the four is what ships.
+its user, which decides whether the re-ranker is used; the mean of the four is what ships. Candidates here are known
+items only: nobody in training had a newcomer, and a network would learn just that.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,13 +46,15 @@ class Lists:
 
     Attributes:
         scores: Best first, -inf where a list is shorter, shape (N, C).
+        rank: What rank each has in the list that newcomers have places in, shape (N, C).
         features: Shape (N, C, F).
-        target: The place of what came next, or -1, shape (N,).
-        beyond: Its rank where it is no candidate, shape (N,).
+        target: Which candidate is what came next, or -1, shape (N,).
+        beyond: The rank of what came next where it is no candidate, shape (N,).
         user: Of each case, shape (N,).
     """
 
     scores: Array
+    rank: Ranks
     features: Array
     target: Array
     beyond: Ranks
@@ -60,7 +63,10 @@ class Lists:
     def ranks(self, scores: Array) -> Ranks:
         """Ranks of the targets under other scores of the same candidates, ties against them."""
         own = np.take_along_axis(scores, np.maximum(self.target, 0)[:, None], axis=1)
-        found: Ranks = np.where(self.target >= 0, (scores >= own).sum(axis=1), self.beyond)
+        # The n-th best candidate has the place of the n-th; newcomers keep those between.
+        worst = (scores >= own).sum(axis=1) - 1
+        own_rank = np.take_along_axis(self.rank, worst[:, None], axis=1)[:, 0]
+        found: Ranks = np.where(self.target >= 0, own_rank, self.beyond)
         return found
 
 
@@ -151,26 +157,28 @@ def learned(
 
 
 def lists_of(model: AlignedModel, cases: Cases) -> Lists:
-    """The candidates of some cases, in what ships without a second stage."""
+    """The known items among the candidates of some cases, in what ships without a second stage."""
     width = min(CANDIDATES, len(cases.candidates))
     count = len(names(model.table, [""] * model.table.numbers.shape[1]))
     scores = np.full((len(cases), width), -np.inf, np.float32)
-    given = np.zeros((len(cases), width, count), np.float32)
+    rank, given = np.zeros(scores.shape, np.int64), np.zeros((*scores.shape, count), np.float32)
     target, beyond = np.full(len(cases), -1), np.zeros(len(cases), np.int64)
     for block in cases.blocks():
         log, allowed = cases.histories(block), ~cases.hidden(block)
         users = model.users(log, np.arange(log.n_users))
         table = model.lifted(model.scores_of(users, log), allowed)
-        for user, found in enumerate(model.candidates(table, allowed, users, log)):
-            case, size = block.start + user, len(found)
+        for user, every in enumerate(model.candidates(table, allowed, users, log)):
+            places = np.flatnonzero(~every.newcomer)
+            case, size, found = block.start + user, len(places), every.take(places)
             if not size:
                 continue
             scores[case, :size] = table[user, found.rows]
+            rank[case, :size] = places + 1
             given[case, :size] = features(model.table, [found], [log.history(user)])
             place = np.flatnonzero(found.rows == cases.targets[case])
             target[case] = place[0] if len(place) else -1
         beyond[block] = rank_block(table, ~allowed, cases.targets[block])
-    return Lists(scores, given, target, np.maximum(beyond, width + 1), cases.users)
+    return Lists(scores, rank, given, target, beyond, cases.users)
 
 
 class _Network(nn.Module):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval.ranking.candidates import Candidates
+from molar_retrieval.ranking.newcomers import kept
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.ranking.table import ItemTable
 
@@ -36,7 +37,6 @@ def names(table: ItemTable, numbers: Sequence[str]) -> tuple[str, ...]:
         *(f"{part} {what}" for part in table.names for what in ("score", "place")),
         *(f"{space} {what}" for space in spaces for what in ("last", "nearest", "mean")),
         *(f"{number} {what}" for number in numbers for what in ("value", "off history", "off recent")),
-        "newcomer",
         "history",
     )
 
@@ -46,7 +46,7 @@ def features(table: ItemTable, lists: Sequence[Candidates], histories: Sequence[
 
     Args:
         table: Of all items.
-        lists: Candidates, best first; none is empty.
+        lists: Candidates that are known items, best first; none is empty.
         histories: Item rows of each list's user, oldest first.
 
     Returns:
@@ -56,9 +56,7 @@ def features(table: ItemTable, lists: Sequence[Candidates], histories: Sequence[
     starts = np.cumsum(sizes) - sizes
     owner = np.repeat(np.arange(len(lists)), sizes)
     place = np.arange(len(owner)) - starts[owner]
-    rows, parts, newcomer = (
-        np.concatenate([getattr(found, name) for found in lists]) for name in ("rows", "parts", "newcomer")
-    )
+    rows, parts = (np.concatenate([getattr(found, name) for found in lists]) for name in ("rows", "parts"))
     had = [np.asarray(history, np.int64) for history in histories]
     recent = [history[-_RECENT:] for history in had]
     given = np.zeros((len(names(table, [""] * table.numbers.shape[1])), len(owner)), np.float32)
@@ -86,7 +84,6 @@ def features(table: ItemTable, lists: Sequence[Candidates], histories: Sequence[
         next(columns)[:] = values
         for means in usual:
             next(columns)[:] = np.abs(values - means[owner, number])
-    next(columns)[:] = newcomer
     next(columns)[:] = np.log1p([len(history) for history in had])[owner]
     return given.T
 
@@ -94,14 +91,29 @@ def features(table: ItemTable, lists: Sequence[Candidates], histories: Sequence[
 def moves(
     table: ItemTable, reranker: Reranker, lists: Sequence[Candidates], histories: Sequence[Rows]
 ) -> list[npt.NDArray[np.floating]]:
-    """What the second stage adds to each candidate of some lists, some lists at a time; see :func:`features`."""
-    found: list[npt.NDArray[np.floating]] = []
-    for begin in range(0, len(lists), _TOGETHER):
-        some = lists[begin : begin + _TOGETHER]
-        sizes = [len(one) for one in some]
-        moved = reranker(features(table, some, histories[begin : begin + _TOGETHER]), sizes)
-        found += np.split(moved, np.cumsum(sizes)[:-1])
-    return found
+    """What the second stage adds to each candidate of some lists, some lists at a time.
+
+    Known items change places among themselves, newcomers keep theirs.
+
+    Args:
+        table: Of all items.
+        reranker: The second stage.
+        lists: Candidates, best first.
+        histories: Item rows of each list's user, oldest first.
+
+    Returns:
+        Of each list, as long as it is.
+    """
+    known = [one.take(np.flatnonzero(~one.newcomer)) for one in lists]
+    moved = [np.zeros(0)] * len(lists)
+    some = [number for number, one in enumerate(known) if len(one)]
+    for begin in range(0, len(some), _TOGETHER):
+        numbers = some[begin : begin + _TOGETHER]
+        chosen, sizes = [known[number] for number in numbers], [len(known[number]) for number in numbers]
+        together = reranker(features(table, chosen, [histories[number] for number in numbers]), sizes)
+        for number, own in zip(numbers, np.split(together, np.cumsum(sizes)[:-1]), strict=True):
+            moved[number] = own
+    return [kept(one.scores, own, one.newcomer) for one, own in zip(lists, moved, strict=True)]
 
 
 def _mean(numbers: Array, rows: Array) -> Array:

@@ -1,7 +1,8 @@
 """One list of known items and newcomers, whose scores were never meant to be compared.
 
 An item without interactions is scored by its content alone, which ranks it among its like only. All of an answer's
-newcomers are therefore lifted by one number that gives them a fixed share of the first ten places.
+newcomers are therefore lifted by one number that gives them a fixed share of the first ten places. These are theirs: a
+second stage, which learns from what known items were taken, moves known items among their own places only.
 """
 
 from typing import Any, NamedTuple
@@ -54,3 +55,31 @@ def merge(known: Array, newcomers: Array, slots: int) -> Merged:
     lift = np.concatenate([np.zeros(len(known)), lifted - newcomers])
     order = np.lexsort((place, newcomer, -score))
     return Merged(newcomer[order], place[order], score[order], lift[order])
+
+
+def kept(scores: Array, moved: Array, newcomer: npt.NDArray[np.bool_]) -> Array:
+    """What a second stage adds where newcomers keep their places.
+
+    A newcomer comes between the known items that stand around its place afterwards; those before the first known item
+    and behind the last one go with it.
+
+    Args:
+        scores: Of a merged list, best first, shape (C,).
+        moved: What the second stage adds to each known item, best first, shape (K,).
+        newcomer: Which of the list are newcomers, shape (C,), C - K of them.
+
+    Returns:
+        Shape (C,).
+    """
+    places = np.flatnonzero(~newcomer)
+    added: Array = np.zeros(len(scores))
+    if not len(places):
+        return added
+    added[places] = moved
+    before = scores[places]
+    after = -np.sort(-(before + moved))
+    new = np.flatnonzero(newcomer)
+    first, last = new < places[0], new > places[-1]
+    added[new] = np.interp(new, places, after) - scores[new]
+    added[new[first]], added[new[last]] = after[0] - before[0], after[-1] - before[-1]
+    return added

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from alignment_tasks import N, model_of, training_log
+from alignment_tasks import NEW, N, model_of, training_log
 
 from molar_retrieval.alignment import reranking
 from molar_retrieval.alignment.reranking import FEWEST, Lists, fit, learned, lists_of
@@ -24,7 +24,8 @@ def made(signal: float, count: int = 800) -> Lists:
     scores = -np.sort(-rng.normal(size=(count, C)), axis=1)
     given = rng.normal(size=(count, C, WIDTH)).astype(np.float32)
     logits = scores + signal * given[:, :, 2] + rng.gumbel(size=scores.shape)
-    return Lists(scores, given, logits.argmax(axis=1), np.full(count, 99), np.arange(count) // 2)
+    rank = np.tile(np.arange(1, C + 1), (count, 1))
+    return Lists(scores, rank, given, logits.argmax(axis=1), np.full(count, 99), np.arange(count) // 2)
 
 
 def fitted(lists: Lists, seed: int = 0) -> tuple[Reranker, np.ndarray, np.ndarray]:
@@ -76,7 +77,7 @@ def test_shorter_lists_are_padded_without_effect() -> None:
     lists.target[short & (lists.target >= 10)] = -1
     scores, given = lists.scores.copy(), lists.features.copy()
     scores[short, 10:], given[short, 10:] = -np.inf, 0
-    cut = Lists(scores, given, lists.target, lists.beyond, lists.user)
+    cut = Lists(scores, lists.rank, given, lists.target, lists.beyond, lists.user)
     reranker, judged, gain = fitted(cut)
     assert all(np.isfinite(array).all() for array in reranker.to_tensors().values())
     assert np.isfinite(gain).all()
@@ -99,6 +100,21 @@ def test_several_lists_at_once_are_each_of_them() -> None:
     assert together == pytest.approx(np.concatenate([reranker(one, [len(one)]) for one in given]), abs=1e-6)
 
 
+def test_ranks_count_the_newcomers_between() -> None:
+    rank = np.array([[1, 2, 4, 7]] * 4)
+    lists = Lists(
+        np.array([[4.0, 3.0, 2.0, 1.0]] * 3 + [[4.0, 3.0, -np.inf, -np.inf]]),
+        rank,
+        np.zeros((4, 4, 1), np.float32),
+        np.array([2, 3, -1, 0]),
+        np.array([9, 9, 3, 9]),
+        np.arange(4),
+    )
+    assert lists.ranks(lists.scores).tolist() == [4, 7, 3, 1]
+    moved = np.array([[0.0, 0.0, 5.0, 0.0], [0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 5.0, 0.0], [-2.0, 0.0, 0.0, 0.0]])
+    assert lists.ranks(lists.scores + moved).tolist() == [1, 4, 3, 2]
+
+
 def cases() -> Cases:
     log = training_log()
     users = np.flatnonzero(np.diff(log.offsets) >= 2)
@@ -116,11 +132,29 @@ def test_lists_are_what_ships_without_a_second_stage() -> None:
     scores = np.where(hidden, -np.inf, model.lifted(model.scores(log), ~hidden))
     for case in range(len(some)):
         order = np.argsort(-scores[case], kind="stable")[: np.isfinite(scores[case]).sum()]
-        assert lists.scores[case][np.isfinite(lists.scores[case])] == pytest.approx(scores[case][order], abs=1e-5)
+        known = np.flatnonzero(model.known[order])
+        assert lists.scores[case][: len(known)] == pytest.approx(scores[case][order[known]], abs=1e-5)
+        assert (lists.scores[case][len(known) :] == -np.inf).all()
+        assert lists.rank[case][: len(known)].tolist() == (known + 1).tolist()
         if lists.target[case] >= 0:
-            assert order[lists.target[case]] == some.targets[case]
+            assert order[known[lists.target[case]]] == some.targets[case]
         else:
-            assert hidden[case, some.targets[case]]
+            assert hidden[case, some.targets[case]] or not model.known[some.targets[case]]
+    assert set(np.flatnonzero(lists.target < 0)) == set(np.flatnonzero(hidden[np.arange(len(some)), some.targets]))
+
+
+def test_what_came_next_may_be_a_newcomer_and_then_keeps_its_rank() -> None:
+    some = cases()
+    some.targets[:] = NEW[np.arange(len(some)) % len(NEW)]
+    model = model_of(slots=3).seeing(some.log)
+    lists = lists_of(model, some)
+    log, hidden = some.histories(), some.hidden(slice(None))
+    scores = np.where(hidden, -np.inf, model.lifted(model.scores(log), ~hidden))
+    own = scores[np.arange(len(some)), some.targets]
+    assert (lists.target == -1).all()
+    assert lists.beyond.tolist() == (scores >= own[:, None]).sum(axis=1).tolist()
+    assert (lists.ranks(-lists.scores) == lists.beyond).all()
+    assert (lists.beyond <= 10).mean() > 0.25
 
 
 def test_reranking_moves_the_candidates_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,9 +175,14 @@ def test_reranking_moves_the_candidates_only(monkeypatch: pytest.MonkeyPatch) ->
     after = model.reranked(before.copy(), allowed, users, log)
     for user, candidates in enumerate(found):
         rows = candidates.rows
-        moved = second(features(model.table, [candidates], [log.history(user)]), [len(rows)])
+        known = candidates.take(np.flatnonzero(~candidates.newcomer))
+        moved = second(features(model.table, [known], [log.history(user)]), [len(known)])
         assert candidates.parts.sum(axis=1) + candidates.lift == pytest.approx(before[user, rows], abs=1e-5)
-        assert after[user, rows] == pytest.approx(before[user, rows] + moved, abs=1e-4)
+        assert after[user, known.rows] == pytest.approx(before[user, known.rows] + moved, abs=1e-4)
+        order = rows[np.argsort(-after[user, rows], kind="stable")]
+        stay = np.flatnonzero(candidates.newcomer)
+        assert 0 < len(stay) < len(rows)
+        assert order[stay].tolist() == rows[stay].tolist()
         others = np.setdiff1d(np.flatnonzero(allowed[user]), rows)
         assert after[user, others].max() <= after[user, rows].min() + 1e-5
         assert np.ptp(after[user, others] - before[user, others]) < 1e-5

@@ -106,3 +106,31 @@ def test_evaluation_lifts_by_the_same_number(slots: int, n_known: int, n_new: in
     merged = merge(known.tolist(), new.tolist(), slots)
     together = lifted(values.copy(), newcomer, np.ones_like(values, bool), slots)[0]
     assert [p.score for p in merged] == pytest.approx(np.sort(together)[::-1].tolist(), abs=1e-5)
+
+
+@given(
+    st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9), st.booleans()), max_size=30),
+)
+def test_a_second_stage_moves_known_items_between_the_newcomers(drawn: list[tuple[float, float, bool]]) -> None:
+    scores = np.array(sorted((round(score, 3) for score, _, _ in drawn), reverse=True))
+    moved = np.array([round(moved, 3) for _, moved, new in drawn if not new])
+    newcomer = np.array([new for _, _, new in drawn], bool)
+    added = subject.kept(scores, moved, newcomer)
+    after = scores + added
+    known = np.flatnonzero(~newcomer)
+    assert after[known] == pytest.approx(scores[known] + moved)
+    wanted = np.arange(len(scores))
+    wanted[known] = known[np.argsort(-after[known], kind="stable")]
+    assert (np.diff(after[wanted]) <= 1e-9).all()
+
+
+def test_newcomers_come_between_and_at_the_ends_go_along() -> None:
+    newcomer = np.array([True, False, True, True, False, False, True])
+    scores = np.array([9.0, 8.0, 7.9, 7.8, 6.0, 5.0, 4.0])
+    after = scores + subject.kept(scores, np.array([0.0, 4.0, 1.0]), newcomer)
+    assert after == pytest.approx([11.0, 8.0, 9.3333333, 8.6666667, 10.0, 6.0, 5.0])
+
+
+@pytest.mark.parametrize("newcomer", [[], [True, True]])
+def test_where_there_are_no_known_items_nothing_moves(newcomer: list[bool]) -> None:
+    assert (subject.kept(-np.arange(len(newcomer)), np.zeros(0), np.array(newcomer, bool)) == 0).all()
