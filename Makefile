@@ -27,8 +27,8 @@ install: $(READY)  ## make the virtual environment and install everything into i
 demo: $(READY)  ## write a made-up shop, then embed, align and query it
 	$(BIN)/molar demo .work/demo
 
-test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## run the tests, several files at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ A newcomer's block of the collaborative space is predicted from its content by r
 popularity likewise: the content-to-collaborative maps of cold-start recommenders (DropoutNet, Volkovs et al. 2017;
 Heater, Zhu et al. 2020) in closed form. Its content is its own. Such guesses are far less certain than the scores of
 known items, so in one ranking newcomers would never be shown, or would drive out what is known to fit. They are
-therefore ranked among themselves, and get ``slots`` of the first ten places.
+therefore ranked among themselves, and get the last ``slots`` of the first ten places.
 
 How the parts are weighted is learned from a tenth of the known items that plays newcomers: the content tower has read
 them in histories but never had to predict them, and their blocks are predicted from the others'.
@@ -19,6 +19,7 @@ from molar_retrieval import rng
 from molar_retrieval.alignment.validation import Cases, drawn
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.ranking.newcomers import TOP
 
 Matrix = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -130,7 +131,7 @@ def parity(newcomer: npt.NDArray[np.bool_], most: int = 3) -> int:
 
 
 def lifted(scores: Matrix, newcomer: npt.NDArray[np.bool_], allowed: npt.NDArray[np.bool_], slots: int) -> Matrix:
-    """Scores in which newcomers have ``slots`` of the first ten places, the rule of a query for all items at once.
+    """Scores in which newcomers have the last ``slots`` of the first ten places, the rule of a query for all at once.
 
     Args:
         scores: Shape (users, n_items); overwritten.
@@ -141,18 +142,30 @@ def lifted(scores: Matrix, newcomer: npt.NDArray[np.bool_], allowed: npt.NDArray
     new = np.flatnonzero(newcomer)
     if not len(new):
         return scores
-    known = np.where(allowed & ~newcomer, scores, -np.inf)
-    guessed = np.where(allowed[:, new], scores[:, new], -np.inf)
-    # Just below the known item, which keeps its place, however the sum is rounded.
-    level = np.nextafter(_nth(known, max(1, 10 - slots)), np.float32(-np.inf))[:, None]
-    scores[:, new] = level + (scores[:, new] - _nth(guessed, max(1, slots))[:, None])
+    known, _ = _best(np.where(allowed & ~newcomer, scores, -np.inf), TOP)
+    guessed, places = _best(np.where(allowed[:, new], scores[:, new], -np.inf), max(1, min(slots, TOP - 1)))
+    users = np.flatnonzero(np.isfinite(known[:, 0]) & np.isfinite(guessed[:, 0]))
+    known, guessed, places, each = known[users], guessed[users], new[places[users]], np.arange(len(users))
+    n_known = np.isfinite(known).sum(axis=1)
+    first = np.minimum(np.isfinite(guessed).sum(axis=1), slots)
+    before = np.minimum(TOP - first, n_known)
+    level = known[each, before - 1]
+    spread = (first > 0) & (n_known > before)
+    step = np.where(spread, (level - known[each, np.minimum(before, n_known - 1)]) / (first + 1), np.float32(0))
+    # Where they do not spread, just below the known item, which keeps its place, however the sum is rounded.
+    base = np.where(spread, level - step * first, np.nextafter(level, np.float32(-np.inf)))
+    anchor = guessed[each, np.where(spread, first - 1, 0)]
+    scores[np.ix_(users, new)] = base[:, None] + (scores[np.ix_(users, new)] - anchor[:, None])
+    for number in range(places.shape[1]):
+        some = spread & (number < first)
+        scores[users[some], places[some, number]] = (level - step * (number + 1))[some]
     return scores
 
 
-def _nth(scores: Matrix, place: int) -> Matrix:
-    """The ``place``-th best finite score of each row, the worst one where there are fewer, 0 where there is none."""
-    place = min(place, scores.shape[1])
-    best = -np.sort(np.partition(-scores, place - 1, axis=1)[:, :place], axis=1)
-    finite = np.isfinite(best).sum(axis=1)
-    last = best[np.arange(len(best)), np.maximum(finite, 1) - 1]
-    return np.where(finite > 0, last, 0).astype(np.float32)
+def _best(scores: Matrix, count: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
+    """The best scores of each row, best first, and where they stand, shapes (rows, at most ``count``)."""
+    count = min(count, scores.shape[1])
+    places = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")
+    places = np.take_along_axis(places, order, axis=1)
+    return np.take_along_axis(scores, places, axis=1), places

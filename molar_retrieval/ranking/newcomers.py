@@ -1,8 +1,8 @@
 """One list of known items and newcomers, whose scores were never meant to be compared.
 
-An item without interactions is scored by its content alone, which ranks it among its like only. All of an answer's
-newcomers are therefore lifted by one number that gives them a fixed share of the first ten places. These are theirs: a
-second stage, which learns from what known items were taken, moves known items among their own places only.
+An item without interactions is scored by its content alone, which ranks it among its like only. Newcomers therefore
+get a fixed share of the first ten places, the last of them. These are theirs: a second stage, which learns from what
+known items were taken, moves known items among their own places only.
 """
 
 from typing import Any, NamedTuple
@@ -32,12 +32,12 @@ class Merged(NamedTuple):
 
 
 def merge(known: Array, newcomers: Array, slots: int) -> Merged:
-    """Merge two ranked lists so that newcomers get ``slots`` of the first ten places.
+    """Merge two ranked lists so that newcomers get the last ``slots`` of the first ten places.
 
-    The ``slots``-th best newcomer comes level with the ``10 - slots``-th best known item, and stands behind it; with no
-    slots the best newcomer comes level with the tenth known item. Where a list is shorter its last item counts, so
-    that of fewer newcomers than slots all are in the first ten; without known items nothing is lifted. Known items keep
-    at least one of ten places.
+    Their scores there are spread between those of the known items around them; all further newcomers are lifted by as
+    much as the last of them. Of fewer newcomers than slots all are in the first ten, of fewer known items all stand
+    before them, and known items keep at least one of ten places. With no slots the best newcomer comes behind the
+    tenth known item, level with it. Without known items nothing is lifted.
 
     Args:
         known: Scores of known items, best first; at least the first ten, or all.
@@ -45,15 +45,26 @@ def merge(known: Array, newcomers: Array, slots: int) -> Merged:
         slots: 0 to 10.
     """
     known, newcomers = np.asarray(known, np.float64), np.asarray(newcomers, np.float64)
-    anchor = newcomers[min(max(1, slots), len(newcomers)) - 1] if len(newcomers) else 0.0
-    level = known[min(max(1, TOP - slots), len(known)) - 1] if len(known) else anchor
-    # From the level on, as `score + (level - anchor)` may round to a bit above it.
-    lifted = level + (newcomers - anchor)
+    first = min(slots, TOP - 1, len(newcomers))
+    before = min(TOP - first, len(known))
+    lifted = newcomers.copy()
+    if before and len(newcomers):
+        level, last = known[before - 1], max(0, first - 1)
+        if first and len(known) > before:
+            lifted[:first] = level - (level - known[before]) * np.arange(1, first + 1) / (first + 1)
+        else:
+            first, last, lifted[0] = 0, 0, level
+        # From there on, as `score + (level - anchor)` may round to a bit above it.
+        lifted[last + 1 :] = lifted[last] + (newcomers[last + 1 :] - newcomers[last])
+    else:
+        first = 0
     score = np.concatenate([known, lifted])
     newcomer = np.arange(len(score)) >= len(known)
     place = np.concatenate([np.arange(len(known)), np.arange(len(newcomers))])
     lift = np.concatenate([np.zeros(len(known)), lifted - newcomers])
-    order = np.lexsort((place, newcomer, -score))
+    # Equal scores: what has a place among the first ten, then known items.
+    late = np.where(newcomer, place >= first, place >= before)
+    order = np.lexsort((place, newcomer, late, -score))
     return Merged(newcomer[order], place[order], score[order], lift[order])
 
 

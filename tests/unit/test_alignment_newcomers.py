@@ -140,7 +140,7 @@ def test_parity_is_the_share_of_the_catalogue_up_to_a_limit(share, slots):
 
 
 def by_merging(scores, newcomer, allowed, slots):
-    """Everybody's rank in the list of a query; who is level with somebody of their own kind stands behind."""
+    """Everybody's rank in the list of a query."""
     ranks = []
     for row, may in zip(scores.astype(np.float64), allowed, strict=True):
         kinds = [sorted((row[n] for n in np.flatnonzero(may & kind)), reverse=True) for kind in (~newcomer, newcomer)]
@@ -158,14 +158,14 @@ def by_merging(scores, newcomer, allowed, slots):
     n_new=st.integers(0, 25),
     slots=st.integers(0, 10),
     allowed_share=st.sampled_from([1.0, 0.6, 0.2, 0.0]),
-    spread=st.sampled_from([2, 8, 60]),
+    spread=st.sampled_from([0.0171, 1.0373, 64.31]),
 )
 def test_a_lifted_list_ranks_as_the_merged_one(seed, n_known, n_new, slots, allowed_share, spread):
     random = np.random.default_rng(seed)
     count = n_known + n_new
     newcomer = random.permutation(np.arange(count) < n_new)
-    # Two newcomers never differ by a multiple of a quarter, as known items do: only like can be level with like.
-    scores = random.integers(-spread, spread + 1, (4, count)) * np.where(newcomer, 257 / 1024, 0.25)
+    # Nobody is level with anybody: the places of a list then are its ranks.
+    scores = random.permuted(np.tile(np.arange(count), (4, 1)), axis=1) * np.where(newcomer, spread, 1.0)
     scores = scores.astype(np.float32)
     allowed = random.random((4, count)) < allowed_share
     expected = by_merging(scores, newcomer, allowed, slots)

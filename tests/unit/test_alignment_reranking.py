@@ -160,7 +160,7 @@ def test_what_came_next_may_be_a_newcomer_and_then_keeps_its_rank() -> None:
 def test_reranking_moves_the_candidates_only(monkeypatch: pytest.MonkeyPatch) -> None:
     some = cases()
     model = model_of().seeing(some.log)
-    monkeypatch.setattr("molar_retrieval.alignment.model.CANDIDATES", 8)
+    monkeypatch.setattr("molar_retrieval.alignment.model.CANDIDATES", 12)
     count = len(names(model.table, ()))
     rng = generator(0, "any re-ranker")
     arrays = {"mean": np.zeros(count), "deviation": np.ones(count), "hidden": rng.normal(size=(2, count, 3)),

@@ -154,7 +154,7 @@ def test_newcomers_are_merged_in_and_marked() -> None:
     best = find(index, index.table, 1, ASKER, 10, 20)  # type: ignore[arg-type]
     assert best.rows.tolist()[:11] == [0, 1, 2, 4, 5, 6, 7, 9, 10, 3, 11]
     assert best.newcomer[9]
-    assert best.scores[9] == pytest.approx(-10.0)
+    assert best.scores[9] == pytest.approx(-10.5)
     assert (best.lift[~best.newcomer] == 0).all()
 
 

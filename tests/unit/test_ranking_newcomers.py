@@ -31,25 +31,28 @@ scores = st.lists(st.floats(-50, 50, width=32), max_size=25).map(lambda values: 
 
 
 def oracle(known: list[float], newcomers: list[float], slots: int) -> list[tuple[bool, int]]:
-    """Insert the newcomers one by one, each before the first known item that its lifted score exceeds."""
-    fixed, new = [Fraction(x) for x in known], [Fraction(x) for x in newcomers]
-    lift = Fraction(0)
-    if fixed and new:
-        lift = fixed[: max(1, 10 - slots)][-1] - new[: max(1, slots)][-1]
-    order = []
-    for place, score in enumerate(new):
-        order.append((sum(x >= score + lift for x in fixed), place))
-    merged: list[tuple[bool, int]] = []
-    for place in range(len(fixed) + 1):
-        merged += [(True, n) for at, n in order if at == place]
-        merged += [(False, place)] if place < len(fixed) else []
-    return merged
+    """The first ten place by place; behind them newcomers by their distance from the last one that has a place."""
+    first = min(slots, 9, len(newcomers))
+    if len(known) <= 10 - first:
+        first = 0
+    if not known or not newcomers:
+        return [(False, n) for n in range(len(known))] + [(True, n) for n in range(len(newcomers))]
+    old, new = [Fraction(x) for x in known], [Fraction(x) for x in newcomers]
+    before = min(10 - first, len(old))
+    level, anchor = old[before - 1], new[max(0, first - 1)]
+    if first:
+        level -= (level - old[before]) * Fraction(first, first + 1)
+    head = [(False, n) for n in range(before)] + [(True, n) for n in range(first)]
+    rest = [(-old[n], False, n) for n in range(before, len(old))]
+    rest += [(-(level + new[n] - anchor), True, n) for n in range(first, len(new))]
+    return head + [(kind, n) for _, kind, n in sorted(rest)]
 
 
-@given(scores, scores, st.integers(0, 10))
-def test_the_order_is_that_of_the_rule(known: list[float], newcomers: list[float], slots: int) -> None:
-    # Multiples of a power of two, so that floating point adds them as fractions do.
-    known, newcomers = ([round(x * 64) / 64 for x in values] for values in (known, newcomers))
+@pytest.mark.parametrize("slots", range(11))
+@given(scores, scores)
+def test_the_order_is_that_of_the_rule(slots: int, known: list[float], newcomers: list[float]) -> None:
+    # Multiples of 2520 and of a power of two, so that floating point divides and adds them as fractions do.
+    known, newcomers = ([round(x) * 2520.0 for x in values] for values in (known, newcomers))
     assert [(p.newcomer, p.place) for p in merge(known, newcomers, slots)] == oracle(known, newcomers, slots)
 
 

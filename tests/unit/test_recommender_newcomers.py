@@ -81,10 +81,14 @@ class Shop:
         rows = [r for r in range(N) if r not in hidden and (where is None or matches(where, self.payload(r)))]
         known = sorted((-scores[r], r) for r in rows if not self.newcomer[r])
         new = sorted((-scores[r], r) for r in rows if self.newcomer[r])
+        first = min(slots, len(new)) if len(known) > 10 - min(slots, len(new)) else 0
         if known and new:
-            lift = new[: max(1, slots)][-1][0] - known[: 10 - slots][-1][0]
+            level = known[: 10 - first][-1][0]
+            step = (known[10 - first][0] - level) / (first + 1) if first else 0.0
+            lift = new[max(0, first - 1)][0] - level - step * first
             # A bit worse, as the one that comes level with a known item stands behind it.
-            new = [(score - lift + 1e-9, row) for score, row in new]
+            lifted = [level + step * (n + 1) if n < first else score - lift + 1e-9 for n, (score, _) in enumerate(new)]
+            new = [(score, row) for score, (_, row) in zip(lifted, new, strict=True)]
         return [(f"i{row}", -score) for score, row in sorted(known + new)]
 
 
