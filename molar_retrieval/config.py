@@ -58,6 +58,37 @@ class FinetuneSettings(Settings):
     seed: int = 0
 
 
+class LoraSettings(Settings):
+    """``[lora]``: how `molar finetune` trains a language model; which tasks it learns is in ``[finetune]``."""
+
+    rank: int = Field(16, ge=1, description="rank of the adapter")
+    alpha: float = Field(32, gt=0, description="the adapter counts alpha / rank times")
+    dropout: float = Field(0.05, ge=0, lt=1, description="on what the adapter reads")
+    vision: bool = Field(False, description="train the vision tower as well")
+    image_text_weight: float = Field(1.0, gt=0)
+    attributes_weight: float = Field(1.0, gt=0)
+    behaviour_weight: float = Field(1.0, gt=0)
+    generate: float = Field(
+        0.1, ge=0, description="weight of writing the title and description, beside finding them; 0: only find"
+    )
+    masked: float = Field(0.5, ge=0, lt=1, description="share of the attributes that an example hides")
+    history: int = Field(5, ge=1, description="latest items of a person that find the next one")
+    temperature: float = Field(0.05, gt=0, description="of the contrastive losses")
+    batch: int = Field(32, ge=2, description="examples of each task in a step, per process")
+    chunk: int = Field(
+        8, ge=1, description="items in one forward pass; gradients of a larger step are cached; halved by itself"
+    )
+    examples: int = Field(10_000, ge=1, description="examples of each task that training sees")
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    gradient_checkpointing: bool = Field(True, description="half the speed backwards, a fraction of the memory")
+    validation: int = Field(256, ge=10, description="withheld items that judge, and people who took one, at most")
+    validate_every: int | None = Field(None, ge=1, description="steps between two; None: ten in a run")
+    patience: int = Field(3, ge=1, description="validations without a better score before it stops")
+    save_every: int = Field(50, ge=1, description="steps between two checkpoints")
+    merged: bool = Field(True, description="write the whole model with the adapter merged, not the adapter alone")
+
+
 class SplitSettings(Settings):
     """``[split]``: which interactions validate; everything that is fitted sees only the others."""
 
@@ -178,6 +209,7 @@ class MolarSettings(Settings):
 
     embed: EmbedSettings = EmbedSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    lora: LoraSettings = LoraSettings()
     split: SplitSettings = SplitSettings()
     cf: CFSettings = CFSettings()
     align: AlignSettings = AlignSettings()

@@ -151,7 +151,7 @@ def load_photo(folder: Path, path: str) -> Photo:
     started = perf_counter()
     for _ in range(_ATTEMPTS):
         size, mtime = stat_image(folder, path)
-        image, reason = _decode(folder, path)
+        image, reason = decode(folder, path)
         image_hash = hash_image(folder, path, exists=size >= 0)
         if stat_image(folder, path) == (size, mtime):
             return Photo(image, reason, image_hash, size, mtime, perf_counter() - started)
@@ -159,7 +159,8 @@ def load_photo(folder: Path, path: str) -> Photo:
     return Photo(None, reason, NO_HASH, -1, 0, perf_counter() - started)
 
 
-def _decode(folder: Path, path: str) -> tuple[Image.Image | None, str | None]:
+def decode(folder: Path, path: str) -> tuple[Image.Image | None, str | None]:
+    """A photo of at most :data:`MAX_PIXELS`, or None and why it cannot be used."""
     try:
         image = open_image(folder, path)
     except ImageError as error:

@@ -11,7 +11,7 @@ from molar_retrieval.encoders import cards, digests, hub
 from molar_retrieval.encoders.plan import refuse
 from molar_retrieval.errors import BackendError, SettingsError
 
-Kind = Literal["text", "multimodal", "dual", "fused"]
+Kind = Literal["text", "multimodal", "dual", "fused", "adapter"]
 FUSED = "molar-fusion"
 """``model_type`` of what `molar finetune` writes."""
 
@@ -28,7 +28,7 @@ class Checkpoint:
         folder: Where the files lie; of a hub model perhaps still without weights.
         revision: The commit of a hub model, the digest of a local folder.
         digest: Stands for the content in a fingerprint.
-        config: ``config.json``.
+        config: ``config.json``, of an adapter ``adapter_config.json``.
         modules: ``modules.json`` of sentence-transformers; empty for a bare transformers model.
         complete: Gives the folder with the weights, fetching them where that is allowed.
     """
@@ -42,7 +42,9 @@ class Checkpoint:
 
     @property
     def kind(self) -> Kind:
-        """Whether it reads text, text and images in one vector, each in a vector of its own, or tunes another one."""
+        """Whether it reads text, text and images in one vector, each in a vector of its own, or changes another one."""
+        if "peft_type" in self.config:
+            return "adapter"
         if self.config.get("model_type") == FUSED:
             return "fused"
         if self.config.get("model_type") in _TWO_TOWERS:
@@ -104,7 +106,7 @@ def main_folder(folder: Path, modules: list[dict[str, Any]]) -> Path:
 
 def _read(folder: Path, revision: str, digest: str, complete: Callable[[], Path]) -> Checkpoint:
     modules = _json(folder / "modules.json", [])
-    config = _json(main_folder(folder, modules) / "config.json")
+    config = _json(main_folder(folder, modules) / "config.json") or _json(folder / "adapter_config.json")
     if not modules and not config:
         raise SettingsError(f"the folder {folder} holds no model: neither config.json nor modules.json", _LOADING_HINT)
     return Checkpoint(folder, revision, digest, config, modules, complete)

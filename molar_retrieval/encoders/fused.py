@@ -5,7 +5,6 @@ and a model card. The encoder beneath is not copied; it must be the very one tha
 """
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,17 @@ from safetensors.numpy import load_file, save_file
 
 from molar_retrieval import fingerprint
 from molar_retrieval.config import EmbedSettings
+from molar_retrieval.encoders import tuned_folder
 from molar_retrieval.encoders.base import Encoder, EncoderInfo, EncoderInput
 from molar_retrieval.encoders.checkpoint import FUSED, Checkpoint, locate
 from molar_retrieval.encoders.fusion import Rows
 from molar_retrieval.encoders.head import FAMILY, FusionHead
 from molar_retrieval.encoders.plan import Plan, refuse, refuse_precision
-from molar_retrieval.errors import BackendError, DataError, SettingsError
+from molar_retrieval.encoders.tuned_folder import CARD, CONFIG
+from molar_retrieval.errors import BackendError, SettingsError
 
 ADAPTER = 1
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+WEIGHTS = "model.safetensors"
 _BENEATH = ("model", "revision", "dim", "dtype", "prompt", "max_text_tokens", "image_pixels")
 """Settings that shape the vectors beneath."""
 
@@ -123,33 +124,10 @@ def save(
     Raises:
         DataError: If the folder holds something else.
     """
-    check_target(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
+    made = tuned_folder.partial(folder)
     embed = beneath.model_dump(mode="json", include=set(_BENEATH))
     molar = {"embed": embed, "fingerprint": base, "head": head.described(), "account": dict(account)}
-    save_file(head.to_tensors(), partial / WEIGHTS)
-    (partial / CARD).write_text(card, "utf-8")
-    (partial / CONFIG).write_text(json.dumps({"model_type": FUSED, "molar": molar}, indent=1), "utf-8")
-    former = folder.with_name(f".{folder.name}.former")
-    shutil.rmtree(former, ignore_errors=True)
-    if folder.exists():
-        folder.rename(former)
-    partial.rename(folder)
-    shutil.rmtree(former, ignore_errors=True)
-
-
-def check_target(folder: Path) -> None:
-    """Refuse a folder that holds anything but an earlier fine-tuned encoder.
-
-    Raises:
-        DataError: If it does.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    try:
-        if json.loads((folder / CONFIG).read_text("utf-8")).get("model_type") == FUSED:
-            return
-    except (OSError, ValueError, AttributeError):
-        pass
-    raise DataError(f"{folder} holds something else", "name a new folder with --output")
+    save_file(head.to_tensors(), made / WEIGHTS)
+    (made / CARD).write_text(card, "utf-8")
+    (made / CONFIG).write_text(json.dumps({"model_type": FUSED, "molar": molar}, indent=1), "utf-8")
+    tuned_folder.replace(folder, made)

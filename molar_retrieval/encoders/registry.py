@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.encoders import builtin, dual, fused, multilingual, sentence
+from molar_retrieval.encoders import adapter, builtin, dual, fused, multilingual, sentence
 from molar_retrieval.encoders.base import Encoder, EncoderInfo
 from molar_retrieval.encoders.checkpoint import Checkpoint, Kind, locate
 from molar_retrieval.encoders.plan import Plan
@@ -25,6 +25,7 @@ CHECKPOINTS: Mapping[Kind, Callable[[EmbedSettings, Checkpoint], Plan]] = {
     "multimodal": sentence.plan,
     "dual": dual.plan,
     "fused": fused.plan,
+    "adapter": adapter.plan,
 }
 """Who runs a local folder or a hub model, by its kind."""
 

@@ -81,6 +81,9 @@ class SentenceEncoder:
         dim: How many leading dimensions are kept.
         prepare: What happens to a text first.
         batch_size: Most items in one forward pass.
+
+    Attributes:
+        model: The model, for training.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class SentenceEncoder:
     ) -> None:
         self.info = info
         self.dim = dim
-        self._model = model
+        self.model = model
         self._prepare = prepare
         self._batch_size = batch_size
         self._sees = "image" in info.modalities
@@ -99,7 +102,7 @@ class SentenceEncoder:
         rows = np.zeros((len(items), self.dim), np.float32)
         alike: dict[tuple[str, ...], list[tuple[int, dict[str, Any]]]] = {}
         for row, item in enumerate(items):
-            if entry := self._entry(item):
+            if entry := self.entry(item):
                 alike.setdefault(tuple(entry), []).append((row, entry))
         for keys, members in alike.items():
             probe = {key: _PROBE if key == "image" else "probe" for key in keys}
@@ -110,7 +113,8 @@ class SentenceEncoder:
                 )
         return rows
 
-    def _entry(self, item: EncoderInput) -> dict[str, Any]:
+    def entry(self, item: EncoderInput) -> dict[str, Any]:
+        """What the model gets to read and see of an item, ``image`` before ``text``; empty where that is nothing."""
         entry: dict[str, Any] = {}
         if self._sees and item.image is not None:
             pixels = int(self.info.settings["image_pixels"])
@@ -121,7 +125,7 @@ class SentenceEncoder:
 
     def _forward(self, entries: Sequence[dict[str, Any]]) -> Rows:
         with runtime.memory_errors():
-            vectors = self._model.encode(
+            vectors = self.model.encode(
                 list(entries),
                 prompt=str(self.info.settings["prompt"]),
                 batch_size=len(entries),

@@ -14,8 +14,19 @@ TASKS = {
 }
 
 
-def card(report: "FinetuneReport", encoder: Mapping[str, Any]) -> str:
-    """The card, as Markdown with the head that model hubs read."""
+HEAD = "A fusion head over the frozen encoder"
+ADAPTED = "A low-rank adaptation (LoRA) of"
+
+
+def card(report: "FinetuneReport", encoder: Mapping[str, Any], what: str = HEAD, pool: str = "all items") -> str:
+    """The card, as Markdown with the head that model hubs read.
+
+    Args:
+        report: What was trained.
+        encoder: The account of the encoder beneath.
+        what: What was put on it.
+        pool: Among what withheld items had to be found.
+    """
     languages = "".join(f"\n- {language}" for language in encoder.get("languages", ())) or " []"
     rows = "\n".join(
         f"| {TASKS[task.name]} | {task.left_out} | | |"
@@ -32,15 +43,15 @@ base_model: {encoder["name"]}
 
 # {report.encoder}, fine-tuned
 
-A fusion head over the frozen encoder `{report.encoder}` ({encoder["revision"]}), fitted by `molar finetune` on
+{what} `{report.encoder}` ({encoder["revision"]}), made by `molar finetune` on
 {report.items:,} items and {report.interactions:,} training interactions of one shop; {report.parameters:,} parameters.
-Use it with `molar embed CATALOG --model THIS_FOLDER`. It is made for the shop whose data fitted it.
+Use it with `molar embed CATALOG --model THIS_FOLDER`. It is made for the shop whose data it has seen.
 
-Measured on {report.withheld:,} items that took no part while they were withheld, in three sets, among all items:
+Measured on {report.withheld:,} items that took no part while they were withheld, among {pool}:
 
 | task | measure | before | after |
 |---|---|---|---|
 {rows}
 
-The licence is that of the encoder beneath; the data of the shop shape the head.
+The licence is that of the encoder beneath; the data of the shop shape what was put on it.
 """

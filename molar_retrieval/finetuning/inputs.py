@@ -94,8 +94,8 @@ def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, pro
             "name an encoder that does, such as --model builtin",
         )
     own = slice(content.blocks[0].start, content.blocks[0].stop)
-    texts, double = _told(catalogue)
-    holders, phrases = _phrases(catalogue)
+    texts, double = told_of(catalogue)
+    holders, phrases = phrases_of(catalogue)
     has = [row for row, text in enumerate(texts) if text is not None]
     progress.start("texts", len(has) + len(phrases))
 
@@ -145,7 +145,7 @@ def _conditions(content: ContentVectors, learn: npt.NDArray[np.bool_], keep: int
     return FusionHead.plain(content.blocks, means, maps)
 
 
-def _told(catalogue: Catalogue) -> tuple[list[str | None], npt.NDArray[np.int64]]:
+def told_of(catalogue: Catalogue) -> tuple[list[str | None], npt.NDArray[np.int64]]:
     """Title and description of each item, and a number that items share which say the very same."""
     told: list[str | None] = []
     for batch in catalogue.batches([TITLE, DESCRIPTION], _BATCH):
@@ -155,7 +155,7 @@ def _told(catalogue: Catalogue) -> tuple[list[str | None], npt.NDArray[np.int64]
     return told, np.asarray(codes, np.int64)
 
 
-def _phrases(catalogue: Catalogue) -> tuple[csr_matrix, list[str]]:
+def phrases_of(catalogue: Catalogue) -> tuple[csr_matrix, list[str]]:
     """Which phrases (``colour: red``) each item has, and the phrases."""
     fields, starts, found = catalogue.attribute_fields, [0], []
     known: dict[str, int] = {}

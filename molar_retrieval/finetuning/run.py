@@ -15,6 +15,7 @@ from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders import fused, registry
 from molar_retrieval.encoders.base import Encoder, EncoderInput
+from molar_retrieval.encoders.tuned_folder import check_target
 from molar_retrieval.errors import DataError
 from molar_retrieval.finetuning.card import card
 from molar_retrieval.finetuning.fit import Task, tune
@@ -37,6 +38,8 @@ class FinetuneReport:
         chosen: What was chosen.
         parameters: Numbers that were fitted.
         seconds: Time of reading texts and of fitting.
+        notes: What else there is to know.
+        interrupted: Whether it was stopped before its end, and the same command goes on.
     """
 
     folder: Path
@@ -48,6 +51,8 @@ class FinetuneReport:
     chosen: dict[str, Any]
     parameters: int
     seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+    interrupted: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able values."""
@@ -72,7 +77,7 @@ def finetune(
             something else.
         BackendError: If the encoder is not available.
     """
-    fused.check_target(folder)
+    check_target(folder)
     began = time.perf_counter()
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
     version, manifest = workspace["content"].require()

@@ -1,5 +1,6 @@
 """How well withheld items are found: of their own other view, and by the histories of people who took them next."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -41,26 +42,42 @@ class Cases:
         return len(self.target)
 
     @classmethod
-    def of(cls, log: InteractionLog | None, withheld: npt.NDArray[np.bool_], seed: int) -> Self:
-        """At most :data:`MOST` cases of a log, drawn at random."""
+    def of(
+        cls,
+        log: InteractionLog | None,
+        withheld: npt.NDArray[np.bool_],
+        seed: int,
+        readings: Sequence[tuple[int, float]] = READINGS,
+        most: int = MOST,
+    ) -> Self:
+        """At most ``most`` cases of a log, drawn at random."""
         if log is None or not withheld.any():
             nothing = csr_matrix((0, len(withheld)), dtype=np.float32)
-            return cls((nothing,) * len(READINGS), nothing, np.zeros(0, np.int64))
+            return cls((nothing,) * len(readings), nothing, np.zeros(0, np.int64))
         away = withheld[log.item]
         before: Rows = np.cumsum(~away) - ~away
         first = np.concatenate([[0], np.cumsum(~away)])[log.offsets[:-1]]
         begin = np.repeat(first, np.diff(log.offsets))
         cases = np.flatnonzero(away & (before > begin))
-        if len(cases) > MOST:
-            cases = np.sort(rng.generator(seed, "fine-tuning cases").choice(cases, MOST, replace=False))
+        if len(cases) > most:
+            cases = np.sort(rng.generator(seed, "fine-tuning cases").choice(cases, most, replace=False))
         items = log.item[~away]
         pieces = [items[start:end] for start, end in zip(begin[cases], before[cases], strict=True)]
         offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
         item = np.concatenate([np.zeros(0, np.int32), *pieces]).astype(np.int32)
         people = IdMap([str(case) for case in cases])
         read = InteractionLog(people, log.items, offsets, item, np.zeros(len(item), np.int64))
-        histories = tuple(decayed(read, decay, last) for last, decay in READINGS)
+        histories = tuple(decayed(read, decay, last) for last, decay in readings)
         return cls(histories, decayed(read, 1.0, len(item) + 1), log.item[cases].astype(np.int64))
+
+    def among(self, items: Rows) -> Self:
+        """The same cases where these are all the items there are; all targets must be among them.
+
+        Args:
+            items: Their rows, ascending, shape (m,).
+        """
+        target = np.searchsorted(items, self.target)
+        return type(self)(tuple(read[:, items] for read in self.histories), self.had[:, items], target)
 
     def gains(self, vectors: Array, reading: int) -> npt.NDArray[np.float64]:
         """NDCG@10 of each case among all items, by the cosine with the mean of its history, shape (cases,)."""

@@ -131,7 +131,7 @@ def test_nothing_but_the_text_is_ever_cut(folder):
 def test_the_area_of_photos_is_bounded_in_pixels(folder):
     encoder = load(settings(folder, image_pixels=4096))
     model = encoder._model
-    entry = encoder._entry(EncoderInput(None, tiny_models.photo(1, (2000, 1000))))
+    entry = encoder.entry(EncoderInput(None, tiny_models.photo(1, (2000, 1000))))
     grid = model.preprocess([entry])["image_grid_thw"]
     patch = 16 if "qwen3" in str(folder) else 14
     assert int(grid.prod()) * patch * patch <= 4096

@@ -1,0 +1,75 @@
+"""A language model with an adapter on top: a few megabytes that name the model beneath (the format is peft's).
+
+The adapter stays beside the weights: merged into weights of bfloat16 it would be rounded to them.
+"""
+
+from pathlib import Path
+from typing import Any, cast
+
+from molar_retrieval import fingerprint
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.encoders import runtime, tuned_folder
+from molar_retrieval.encoders.base import Encoder, EncoderInfo
+from molar_retrieval.encoders.checkpoint import Checkpoint
+from molar_retrieval.encoders.plan import Plan
+from molar_retrieval.encoders.sentence import SentenceEncoder
+from molar_retrieval.errors import BackendError, SettingsError
+
+ADAPTER = 1
+FAMILIES = ("multimodal-llm", "sentence-transformers")
+"""Encoders that can bear an adapter."""
+
+
+def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
+    """Describe the model beneath with the adapter in a folder.
+
+    Raises:
+        SettingsError: If what lies beneath cannot bear it, or the settings do not fit.
+        BackendError: If it is not here, or another one than was trained.
+    """
+    from molar_retrieval.encoders import registry  # the table that this module is entered in
+
+    beneath = _beneath(settings, checkpoint)
+    base = registry.describe(beneath)
+    if base.family not in FAMILIES:
+        raise SettingsError(
+            f"{checkpoint.folder} changes {beneath.model}, which is no language model", "train it again"
+        )
+    account = tuned_folder.read_account(checkpoint.folder)
+    if (wanted := account.get("revision", base.revision)) != base.revision:
+        raise BackendError(
+            f"{checkpoint.folder} changes {beneath.model} as of {wanted[:16]}, and {base.revision[:16]} is here",
+            "run `molar finetune` again, or bring back what it was trained on",
+        )
+    info = EncoderInfo(
+        name=settings.model,
+        family=base.family,
+        revision=checkpoint.revision,
+        licence=base.licence,
+        languages=base.languages,
+        modalities=base.modalities,
+        fingerprint=fingerprint.of_json(["adapter", ADAPTER, checkpoint.digest, base.fingerprint]),
+        settings={"beneath": base.name, **base.settings},
+    )
+
+    def load() -> Encoder:
+        from peft import PeftModel
+
+        encoder = cast(SentenceEncoder, registry.load(beneath))
+        transformer: Any = encoder.model[0]
+        with runtime.loading(settings.model):
+            PeftModel.from_pretrained(transformer.model, str(checkpoint.complete()))  # changes the layers in place
+        encoder.info = info
+        return encoder
+
+    return Plan(info, load)
+
+
+def _beneath(settings: EmbedSettings, checkpoint: Checkpoint) -> EmbedSettings:
+    name = checkpoint.config.get("base_model_name_or_path")
+    if not name:
+        raise SettingsError(f"{checkpoint.folder} does not say which model it changes", "train it again")
+    tuned = tuned_folder.read_account(checkpoint.folder).get("embed", {})
+    own = {key: tuned[key] for key in ("prompt", "dim") if getattr(settings, key) is None and key in tuned}
+    revision = None if Path(name).is_dir() else checkpoint.config.get("revision")
+    return settings.model_copy(update={"model": name, "revision": revision, **own})

@@ -1,0 +1,90 @@
+"""Generation: an input is followed by the words that the model ought to write, and only these count."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import Tensor, nn
+
+IGNORED = -100
+_HEAD = "lm_head.weight"
+
+
+def with_answers(
+    features: Mapping[str, Any], answers: Sequence[Sequence[int]], pad: int
+) -> tuple[dict[str, Any], Tensor]:
+    """Append an answer to each input, which ends where the model would begin to write.
+
+    Args:
+        features: Of b inputs, as sentence-transformers makes them.
+        answers: Tokens of each answer.
+        pad: The token that fills rows up, on the right.
+
+    Returns:
+        The features, and the labels, shape (b, longest): the answers' tokens, -100 everywhere else.
+    """
+    mask = features["attention_mask"].bool()
+    lengths = [int(n) + len(answer) for n, answer in zip(mask.sum(1), answers, strict=True)]
+    longest = max(lengths)
+    made = dict(features)
+    for name, value in features.items():
+        if not isinstance(value, Tensor) or value.shape != mask.shape:
+            continue
+        fill = pad if name == "input_ids" else 0
+        rows = value.new_full((len(answers), longest), fill)
+        for row, (own, real, answer) in enumerate(zip(value, mask, answers, strict=True)):
+            begin = int(real.sum())
+            rows[row, :begin] = own[real]
+            if name == "input_ids":
+                rows[row, begin : begin + len(answer)] = rows.new_tensor(answer)
+            elif name == "attention_mask":
+                rows[row, begin : begin + len(answer)] = 1
+        made[name] = rows
+    labels = made["input_ids"].new_full((len(answers), longest), IGNORED)
+    for row, answer in enumerate(answers):
+        labels[row, lengths[row] - len(answer) : lengths[row]] = labels.new_tensor(answer)
+    return made, labels
+
+
+def surprise(hidden: Tensor, labels: Tensor, head: Tensor) -> Tensor:
+    """How little the model expected the answers: the sum of -log p over their tokens.
+
+    Only places before a token that counts meet the head, whose 150,000 rows would else dominate memory.
+
+    Args:
+        hidden: Last hidden states, shape (b, length, d).
+        labels: See :func:`with_answers`, shape (b, length).
+        head: From hidden states to tokens, shape (vocabulary, d).
+    """
+    counts = labels[:, 1:] != IGNORED
+    logits = F.linear(hidden[:, :-1][counts].to(head.dtype), head)
+    return F.cross_entropy(logits.float(), labels[:, 1:][counts], reduction="sum")
+
+
+def language_head(model: Any, folder: Path) -> Tensor | None:
+    """From hidden states to tokens, shape (vocabulary, d), which sentence-transformers leaves out; None: there is none.
+
+    Args:
+        model: The transformers model without its head.
+        folder: With its weights.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            if name := next((name for name in file.keys() if name.endswith(_HEAD)), None):  # noqa: SIM118 - no mapping
+                found: Tensor = file.get_tensor(name)
+                return found.to(model.device, model.dtype)
+    config = model.config
+    if not (config.tie_word_embeddings or getattr(config.get_text_config(), "tie_word_embeddings", False)):
+        return None
+    embeddings: nn.Module = model.get_input_embeddings()
+    weight = embeddings.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach()
+
+
+def tokens(tokenizer: Any, answer: str) -> list[int]:
+    """An answer as tokens, with the one that ends it."""
+    found: list[int] = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    return [*found, tokenizer.eos_token_id]

@@ -1,0 +1,180 @@
+"""A language model with an adapter: vectors as `molar embed` makes them, with gradients, and losses of answers."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+
+from molar_retrieval import rng
+from molar_retrieval.config import EmbedSettings, LoraSettings
+from molar_retrieval.encoders import registry
+from molar_retrieval.encoders.checkpoint import Checkpoint, locate, main_folder
+from molar_retrieval.encoders.sentence import SentenceEncoder
+from molar_retrieval.errors import BackendError, SettingsError
+from molar_retrieval.finetuning.lora import answers as generation
+
+Entry = dict[str, Any]
+"""An input as :meth:`SentenceEncoder.entry` makes it."""
+
+
+class Learner:
+    """A sentence-transformers model whose adapter, and nothing else, is trained.
+
+    Args:
+        encoder: As `molar embed` runs it.
+        adapted: The same transformers model, through peft.
+        head: From hidden states to tokens, shape (vocabulary, d); None: it cannot write.
+    """
+
+    def __init__(self, encoder: SentenceEncoder, adapted: PeftModel, head: Tensor | None) -> None:
+        self.encoder = encoder
+        self.adapted = adapted
+        self.head = head
+        self._model = encoder.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return torch.device(self._model.device)
+
+    @property
+    def sees(self) -> bool:
+        """Whether it looks at photos."""
+        return "image" in self.encoder.info.modalities
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The adapter's weights by name."""
+        return {name: p for name, p in self.adapted.named_parameters() if p.requires_grad}
+
+    def training(self, on: bool) -> None:
+        """Switch dropout and gradient checkpointing on or off."""
+        self._model.train(on)
+
+    def features(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        """Inputs of one kind (all with a photo, or none) as tensors on the device."""
+        prompt = str(self.encoder.info.settings["prompt"])
+        made = self._model.preprocess(list(entries), prompt=prompt)
+        return {name: v.to(self.device) if isinstance(v, Tensor) else v for name, v in made.items()}
+
+    def vectors(self, entries: Sequence[Entry]) -> Tensor:
+        """Vectors of inputs of one kind, shape (n, dim), float32, length 1."""
+        found: Tensor = self._model(self.features(entries))["sentence_embedding"]
+        return F.normalize(found[:, : self.encoder.dim].float(), dim=-1)
+
+    def length(self, text: str) -> int:
+        """How many tokens there are to write of a text."""
+        return len(generation.tokens(self._model.tokenizer, text))
+
+    def surprise(self, entries: Sequence[Entry], texts: Sequence[str]) -> Tensor:
+        """How little the model expected the texts after inputs of one kind: the sum of -log p over their tokens."""
+        assert self.head is not None
+        tokenizer: Any = self._model.tokenizer
+        words = [generation.tokens(tokenizer, text) for text in texts]
+        features, labels = generation.with_answers(self.features(entries), words, tokenizer.pad_token_id)
+        transformer: Any = self._model[0]
+        hidden = transformer(features)[transformer.module_output_name]
+        return generation.surprise(hidden, labels, self.head)
+
+    def seed(self, *names: object) -> None:
+        """Draw the next dropout from a stream of its own, so that it can be drawn again."""
+        torch.manual_seed(rng.derive_seed(0, "dropout", *names))
+
+
+def load(settings: EmbedSettings, lora: LoraSettings, seed: int) -> Learner:
+    """Load an encoder and put an adapter on it that does nothing yet.
+
+    Args:
+        settings: Which encoder, and how it runs.
+        lora: Of the adapter.
+        seed: Of its weights.
+
+    Raises:
+        SettingsError: If the precision is not fit for training.
+        BackendError: If the model is not available, or its language model cannot be told from its vision tower.
+    """
+    checkpoint = locate(settings)
+    encoder = cast(SentenceEncoder, registry.load(settings))
+    if encoder.info.settings["dtype"] == "float16":
+        raise SettingsError("embed.dtype = 'float16' is too coarse to train in", "use bfloat16, float32 or auto")
+    transformer: Any = encoder.model[0]
+    for parameter in encoder.model.parameters():
+        parameter.requires_grad_(False)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type] # any number will do
+        lora_dropout=lora.dropout,
+        target_modules=targets(transformer.model, settings.model, vision=lora.vision),
+        task_type="FEATURE_EXTRACTION",
+    )
+    torch.manual_seed(rng.derive_seed(seed, "adapter"))
+    adapted = cast(PeftModel, get_peft_model(transformer.model, config))
+    own: Any = adapted.peft_config["default"]
+    own.base_model_name_or_path = _name(settings)
+    own.revision = None if Path(settings.model).expanduser().is_dir() else encoder.info.revision
+    if lora.gradient_checkpointing and transformer.model.supports_gradient_checkpointing:
+        transformer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return Learner(encoder, adapted, _head(checkpoint, transformer.model) if lora.generate else None)
+
+
+def targets(model: Any, name: str, *, vision: bool) -> str:
+    """An expression for the names of the linear layers that get an adapter: those of the language model, or all.
+
+    Raises:
+        BackendError: If the model does not say which part of it is the language model.
+    """
+    decoder = model if vision or not hasattr(model.config, "vision_config") else model.get_decoder()
+    place = next(place for place, module in model.named_modules() if module is decoder)
+    if not place and not vision and decoder is model and hasattr(model.config, "vision_config"):
+        raise BackendError(
+            f"the model {name!r} does not tell its language model from its vision tower",
+            "set lora.vision = true to train both",
+        )
+    leaves = {n.rpartition(".")[2] for n, module in decoder.named_modules() if isinstance(module, nn.Linear)}
+    within = re.escape(place) + r"\." if place else ""
+    return f"{within}(.*\\.)?({'|'.join(sorted(map(re.escape, leaves)))})"
+
+
+def chunks(entries: Sequence[Entry], size: int) -> list[list[int]]:
+    """Places of entries that go through the model together: of one kind and of similar length."""
+    order = sorted(range(len(entries)), key=lambda n: (tuple(entries[n]), len(entries[n].get("text", ""))))
+    found: list[list[int]] = []
+    for place in order:
+        if found and len(found[-1]) < size and tuple(entries[found[-1][0]]) == tuple(entries[place]):
+            found[-1].append(place)
+        else:
+            found.append([place])
+    return found
+
+
+def frozen_vectors(learner: Learner, entries: Sequence[Entry], size: int) -> Tensor:
+    """Vectors without gradients and without dropout, shape (n, dim), on the CPU."""
+    learner.training(False)
+    found = torch.zeros(len(entries), learner.encoder.dim)
+    with torch.inference_mode():
+        for places in chunks(entries, size):
+            found[places] = learner.vectors([entries[place] for place in places]).cpu()
+    return found
+
+
+def move_weights(learner: Learner, weights: Iterable[tuple[str, Tensor]]) -> None:
+    """Give the adapter other weights, by name."""
+    own = learner.trained()
+    with torch.no_grad():
+        for name, value in weights:
+            own[name].copy_(value)
+
+
+def _name(settings: EmbedSettings) -> str:
+    folder = Path(settings.model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else settings.model
+
+
+def _head(checkpoint: Checkpoint, model: Any) -> Tensor | None:
+    if not checkpoint.is_language_model:
+        return None
+    return generation.language_head(model, main_folder(checkpoint.complete(), checkpoint.modules))

@@ -1,0 +1,156 @@
+"""`molar finetune` for language models: from a catalogue and its log to a folder that `molar embed --model` takes."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from molar_retrieval import fingerprint
+from molar_retrieval.alignment.processes import ALONE, Processes
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.collaborative.factors import held_out
+from molar_retrieval.config import MolarSettings
+from molar_retrieval.encoders import registry
+from molar_retrieval.encoders.tuned_folder import check_target
+from molar_retrieval.errors import DataError
+from molar_retrieval.finetuning.card import ADAPTED, TASKS, card
+from molar_retrieval.finetuning.fit import Task
+from molar_retrieval.finetuning.lora.checkpoint import Score
+from molar_retrieval.finetuning.lora.examples import Examples
+from molar_retrieval.finetuning.lora.learner import load
+from molar_retrieval.finetuning.lora.shop import Photos, Shop
+from molar_retrieval.finetuning.lora.training import Trainer
+from molar_retrieval.finetuning.lora.validation import Trial
+from molar_retrieval.finetuning.lora.write import write
+from molar_retrieval.finetuning.run import FinetuneReport
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace import Workspace
+
+VERSION = 1
+_THREADS = 8
+_POOL = "the withheld items, and what the histories hold"
+
+
+def finetune(
+    workspace: Workspace,
+    settings: MolarSettings,
+    folder: Path,
+    progress: Progress = SILENT,
+    *,
+    restart: bool = False,
+    processes: Processes = ALONE,
+    on_score: Callable[[Score], None] = lambda _: None,
+) -> FinetuneReport | None:
+    """Train an adapter of a language model by the three tasks, and write the encoder.
+
+    Only training interactions are read: what validates `molar align` is left out here as well. An interrupted run
+    writes the best it has, and goes on when it is called again.
+
+    Args:
+        workspace: With a prepared catalogue, and interactions if there are any.
+        settings: Of the encoder, the tasks, the training and the split.
+        folder: Where the encoder is to lie.
+        progress: Told of the steps.
+        restart: Forget what an interrupted run left.
+        processes: Who trains; all call this with the same arguments.
+        on_score: Told of each validation.
+
+    Returns:
+        The report, in the first process.
+
+    Raises:
+        DataError: If no task can be done, or the folder holds something else.
+        SettingsError: If the settings do not fit the model.
+        BackendError: If the model is not available, memory is too short, or the training diverges.
+    """
+    check_target(folder)
+    began = time.perf_counter()
+    work = folder.with_name(f".{folder.name}.training")
+    if restart and processes.first:
+        shutil.rmtree(work, ignore_errors=True)
+    processes.agreed(None)
+    with prepared(workspace, settings, processes) as trainer:
+        ready = time.perf_counter()
+        ended = trainer.train(work, progress, on_score)
+        if not processes.first:
+            return None
+        seconds = {"load": round(ready - began, 1), "train": round(time.perf_counter() - ready, 1)}
+        report = _report(trainer, folder, seconds, ended=ended)
+        info = trainer.learner.encoder.info
+        account = {
+            **report.to_dict(),
+            "embed": {"prompt": info.settings["prompt"], "dim": settings.embed.dim},
+            "revision": info.revision,
+            "settings": settings.model_dump(mode="json", include={"finetune", "lora"}),
+            "scores": [asdict(score) for score in trainer.story.scores],
+        }
+        del account["folder"]
+        text = card(report, asdict(info), ADAPTED, _POOL)
+        write(folder, trainer.learner, account, text, merged=settings.lora.merged)
+        if ended:
+            shutil.rmtree(work, ignore_errors=True)
+        return report
+
+
+@contextmanager
+def prepared(workspace: Workspace, settings: MolarSettings, processes: Processes = ALONE) -> Iterator[Trainer]:
+    """A run before its first step: data read, model loaded; threads that open photos end with the block.
+
+    Raises:
+        DataError: If no task can be done.
+    """
+    version, manifest = workspace["catalogue"].require()
+    tasks, lora, embed = settings.finetune, settings.lora, settings.embed
+    known = workspace["interactions"].manifest
+    log = None if known is None else held_out(workspace, settings.split).training
+    shop = Shop.read(Catalogue.open(version), log, tasks.withheld, lora.validation, tasks.seed)
+    if processes.several and embed.device == "auto":
+        embed = embed.model_copy(update={"device": str(processes.device)})
+    info = registry.describe(embed)
+    with ThreadPoolExecutor(_THREADS, "molar-photos") as pool:
+        photos = Photos(shop, pool)
+        examples = Examples(shop, photos, tasks, lora, sees="image" in info.modalities)
+        if not examples.tasks:
+            reasons = "; ".join(f"{TASKS[name]}: {why}" for name, why in examples.left_out.items())
+            raise DataError(f"there is nothing to learn: {reasons}", "add what is missing, or switch a task on")
+        learner = load(embed, lora, tasks.seed)
+        chosen = settings.model_dump(mode="json", include={"finetune", "lora", "split"})
+        data = [manifest.fingerprint, None if known is None else known.fingerprint, info.fingerprint]
+        run = fingerprint.of_json([VERSION, *data, chosen, processes.count])
+        yield Trainer(learner, examples, Trial(examples, photos, lora), lora, run, processes)
+
+
+def _report(trainer: Trainer, folder: Path, seconds: dict[str, float], *, ended: bool) -> FinetuneReport:
+    examples, story, learner = trainer.examples, trainer.story, trainer.learner
+    before, best, shop = story.scores[0].scores, story.best, trainer.examples.shop
+    notes = []
+    if trainer.lora.generate and learner.head is None:
+        notes.append("the model cannot write, so it only learned to find")
+    if shop.broken:
+        row, why = next(iter(shop.broken.items()))
+        notes.append(
+            f"{len(shop.broken)} photos could not be read and were left out, such as {shop.photos[row]}: {why}"
+        )
+    if best.step == 0:
+        notes.append("no step made withheld items easier to find, so the encoder is written as it was")
+    if not ended:
+        notes.append(f"interrupted after {story.step} of {trainer.steps} steps: the best so far is written")
+    return FinetuneReport(
+        folder=folder,
+        encoder=learner.encoder.info.name,
+        items=len(shop),
+        interactions=0 if shop.log is None else len(shop.log),
+        withheld=len(shop.withheld),
+        tasks=tuple(
+            Task(name, before[name], best.scores[name]) if why is None else Task(name, left_out=why)
+            for name, why in examples.left_out.items()
+        ),
+        chosen={"step": best.step, "steps": trainer.steps, "score": best.mean},
+        parameters=sum(parameter.numel() for parameter in learner.trained().values()),
+        seconds=seconds,
+        notes=tuple(notes),
+        interrupted=not ended,
+    )

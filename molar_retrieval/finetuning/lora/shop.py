@@ -1,0 +1,116 @@
+"""What the tasks read of a shop: words, photos, attributes and training interactions, without the withheld items."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from molar_retrieval import rng
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.embedding.reader import decode
+from molar_retrieval.embedding.source import Source
+from molar_retrieval.finetuning.inputs import phrases_of, told_of
+from molar_retrieval.interactions import InteractionLog
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(eq=False)
+class Shop:
+    """The items of a catalogue, and who took what.
+
+    Attributes:
+        folder: To which photos are relative.
+        texts: What `molar embed` gives the encoder to read of each item.
+        photos: Paths.
+        told: Title and description of each item.
+        double: A number that items of the very same title and description share, shape (n,).
+        phrases: Attributes of each item: ``colour: red``.
+        withheld: Items that only judge, shape (w,).
+        whole: Training interactions; None where there are none.
+        log: The same without withheld items.
+        broken: Photos that could not be opened so far, and why.
+    """
+
+    folder: Path
+    texts: list[str | None]
+    photos: list[str | None]
+    told: list[str | None]
+    double: Rows
+    phrases: list[list[str]]
+    withheld: Rows
+    whole: InteractionLog | None
+    log: InteractionLog | None
+    broken: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @classmethod
+    def read(cls, catalogue: Catalogue, log: InteractionLog | None, share: float, most: int, seed: int) -> Self:
+        """Read a catalogue and draw the withheld items.
+
+        Args:
+            catalogue: Prepared.
+            log: Training interactions, or None.
+            share: Of the items that are withheld.
+            most: How many at most.
+            seed: Of the draw, which is that of the fusion head.
+        """
+        source = Source(catalogue)
+        found = source.inputs(range(len(catalogue)))
+        told, double = told_of(catalogue)
+        holders, phrases = phrases_of(catalogue)
+        names = [
+            [phrases[n] for n in holders.indices[a:b]]
+            for a, b in zip(holders.indptr[:-1], holders.indptr[1:], strict=True)
+        ]
+        drawn = rng.generator(seed, "withheld items").permutation(len(catalogue))
+        withheld = np.sort(drawn[: min(most, round(share * len(catalogue)))])
+        left = None if log is None else log.select(~np.isin(log.item, withheld))
+        return cls(
+            folder=source.folder,
+            texts=[found[row][0] for row in range(len(catalogue))],
+            photos=[found[row][1] for row in range(len(catalogue))],
+            told=told,
+            double=double,
+            phrases=names,
+            withheld=withheld,
+            whole=log,
+            log=left,
+        )
+
+    def has(self, row: int, view: str) -> bool:
+        """Whether an item has a ``photo`` or ``attributes``, and a title or description to go with it."""
+        return self.told[row] is not None and bool(self.photos[row] if view == "photo" else self.phrases[row])
+
+
+class Photos:
+    """Opens photos in a few threads; those that fail are left out and remembered.
+
+    Args:
+        shop: Whose photos.
+        pool: The threads.
+    """
+
+    def __init__(self, shop: Shop, pool: ThreadPoolExecutor) -> None:
+        self._shop = shop
+        self._pool = pool
+
+    def open(self, rows: Sequence[int]) -> dict[int, Image.Image | None]:
+        """The photos of some items, by row; None where an item has none that can be opened."""
+        return dict(zip(rows, self._pool.map(self._one, rows), strict=True))
+
+    def _one(self, row: int) -> Image.Image | None:
+        path = self._shop.photos[row]
+        if path is None or row in self._shop.broken:
+            return None
+        image, reason = decode(self._shop.folder, path)
+        if reason is not None:
+            self._shop.broken[row] = reason
+        return image

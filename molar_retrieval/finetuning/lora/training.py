@@ -1,0 +1,250 @@
+"""The training run: steps that mix the tasks, validation, early stopping, checkpoints."""
+
+import math
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from molar_retrieval.alignment.processes import ALONE, Processes
+from molar_retrieval.config import LoraSettings
+from molar_retrieval.encoders import runtime
+from molar_retrieval.errors import BackendError
+from molar_retrieval.finetuning.lora import checkpoint, gradcache
+from molar_retrieval.finetuning.lora.checkpoint import Score, Story
+from molar_retrieval.finetuning.lora.examples import Drawn, Examples, Step
+from molar_retrieval.finetuning.lora.learner import Learner, chunks
+from molar_retrieval.finetuning.lora.losses import info_nce, next_item
+from molar_retrieval.finetuning.lora.validation import Trial
+from molar_retrieval.progress import SILENT, Progress
+
+_VALIDATIONS = 10
+_WARM_UP = 0.1
+_FINAL_RATE = 0.05
+_STEEPEST = 1.0
+
+
+class Trainer:
+    """One run in memory; with one thread it is bit-equal when it is repeated, or killed and continued.
+
+    Args:
+        learner: What learns.
+        examples: What it learns from.
+        trial: What it is judged by.
+        lora: Rates and sizes.
+        run: Fingerprint of data and settings.
+        processes: Who trains; gradients are averaged, negatives stay with each process.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        examples: Examples,
+        trial: Trial,
+        lora: LoraSettings,
+        run: str,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.learner, self.examples, self.trial, self.lora = learner, examples, trial, lora
+        self.processes = processes
+        self.story = Story(run, lora.chunk)
+        self.steps = math.ceil(lora.examples / (lora.batch * processes.count))
+        self.every = lora.validate_every or max(1, math.ceil(self.steps / _VALIDATIONS))
+        self.optimiser = torch.optim.AdamW(
+            learner.trained().values(), lr=lora.learning_rate, weight_decay=lora.weight_decay
+        )
+        self._ahead = ThreadPoolExecutor(1, "molar-examples")
+        self._next: tuple[int, Future[Drawn]] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are over, or withheld items have not been found better for long enough."""
+        scores = self.story.scores
+        if not scores:
+            return False
+        since = sum(score.step > self.story.best.step for score in scores)
+        return self.story.step >= self.steps or since >= self.lora.patience
+
+    def train(
+        self, folder: Path, progress: Progress = SILENT, on_score: Callable[[Score], None] = lambda _: None
+    ) -> bool:
+        """Train until done, continuing what an earlier process left in ``folder``; the best adapter is left in place.
+
+        Args:
+            folder: For the checkpoints.
+            progress: Told of each step.
+            on_score: Told of each score once it is safe on disk.
+
+        Returns:
+            Whether it came to its end; False where it was interrupted.
+
+        Raises:
+            KeyboardInterrupt: If it is interrupted before there is anything to keep.
+        """
+        self.story = checkpoint.load(folder, self.learner, self.optimiser, self.story)
+        for score in self.story.scores:
+            on_score(score)
+        ended = True
+        try:
+            with torch.random.fork_rng():
+                self._run(folder, progress, on_score)
+        except KeyboardInterrupt:
+            if not self.story.scores:
+                raise
+            ended = False
+        finally:
+            self._ahead.shutdown(cancel_futures=True)
+            progress.finish()
+        if self.processes.first:
+            checkpoint.load_best(folder, self.learner)
+        return ended
+
+    def _run(self, folder: Path, progress: Progress, on_score: Callable[[Score], None]) -> None:
+        if not self.story.scores:
+            progress.note("asking about withheld items before the first step ...")
+            self._judge(folder, on_score)
+        progress.start("steps", self.steps)
+        progress.advance(self.story.step)
+        while not self.done:
+            self.step(progress)
+            progress.advance()
+            if self.story.step % self.every == 0 or self.story.step == self.steps:
+                self._judge(folder, on_score)
+            elif self.story.step % self.lora.save_every == 0 and self.processes.first:
+                checkpoint.save(folder, self.learner, self.optimiser, self.story)
+
+    def _judge(self, folder: Path, on_score: Callable[[Score], None]) -> None:
+        own = self.trial.scores(self.learner, self.story.chunk) if self.processes.first else None
+        scores = self.processes.agreed(own)
+        assert scores is not None
+        since = self.story.step - (self.story.scores[-1].step if self.story.scores else 0)
+        losses = {name: total / max(1, since) for name, total in self.story.losses.items()}
+        score = Score(self.story.step, scores, losses)
+        self.story.scores.append(score)
+        self.story.losses = {}
+        if self.processes.first:
+            checkpoint.save(folder, self.learner, self.optimiser, self.story)
+            on_score(score)
+
+    def step(self, progress: Progress = SILENT) -> dict[str, float]:
+        """Take one step.
+
+        Returns:
+            The losses by task.
+
+        Raises:
+            BackendError: If memory is short even for one item at a time, or a loss is no number.
+        """
+        made = self._examples(self.story.step)
+        self.learner.training(True)
+        while True:
+            try:
+                with runtime.memory_errors():
+                    losses = self._gradients(made)
+                break
+            except MemoryError as error:
+                if self.story.chunk == 1:
+                    raise BackendError(
+                        "memory is too short to train on a single item",
+                        "lower embed.image_pixels or embed.max_text_tokens, or name a smaller model",
+                    ) from error
+                self.story.chunk //= 2
+                progress.note(f"memory is short: from now on {self.story.chunk} items in one forward pass")
+        if not all(map(math.isfinite, losses.values())):
+            raise BackendError(
+                f"a loss of step {self.story.step + 1} is no number: {losses}", "lower lora.learning_rate"
+            )
+        parameters = list(self.learner.trained().values())
+        self.processes.average(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, _STEEPEST)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.lora.learning_rate * self._rate()
+        self.optimiser.step()
+        self.story.step += 1
+        for name, loss in losses.items():
+            self.story.losses[name] = self.story.losses.get(name, 0.0) + loss
+        return losses
+
+    def _examples(self, number: int) -> Step:
+        """The examples of a step; photos of the next one are opened meanwhile."""
+        own = self.processes.index, self.processes.count
+        ready = self._next
+        there = ready is not None and ready[0] == number
+        drawn = ready[1].result() if ready is not None and there else self.examples.draw(number, *own)
+        self._next = None
+        if number + 1 < self.steps:
+            self._next = number + 1, self._ahead.submit(self.examples.draw, number + 1, *own)
+        return self.examples.build(drawn, self.learner.encoder.entry)
+
+    def _rate(self) -> float:
+        """Linear warm-up, then a cosine down to a twentieth."""
+        done = self.story.step / self.steps
+        warm_up = min(1.0, (self.story.step + 1) / max(1.0, _WARM_UP * self.steps))
+        return warm_up * (_FINAL_RATE + (1 - _FINAL_RATE) * (1 + math.cos(math.pi * done)) / 2)
+
+    def _gradients(self, made: Step) -> dict[str, float]:
+        """Fill the gradients of a step; the losses by task."""
+        self.optimiser.zero_grad()
+        groups = chunks(made.entries, self.story.chunk)
+        order = torch.tensor([place for group in groups for place in group]).argsort()
+        losses: dict[str, float] = {}
+
+        def encode(number: int) -> Tensor:
+            self._seed(number)
+            return self.learner.vectors([made.entries[place] for place in groups[number]])
+
+        def loss_of(vectors: Tensor) -> Tensor:
+            return self._found(made, vectors[order.to(vectors.device)], losses)
+
+        if groups:
+            gradcache.backward(len(groups), encode, loss_of)
+        if self.learner.head is not None and self.lora.generate:
+            losses |= self._written(made)
+        return losses
+
+    def _found(self, made: Step, vectors: Tensor, losses: dict[str, float]) -> Tensor:
+        """The weighted sum of the contrastive losses, which are put into ``losses``."""
+        total, heat = vectors.sum() * 0, self.lora.temperature
+        for name, pairs in made.pairs.items():
+            if len(pairs.left) > 1:
+                left, right = vectors[_on(pairs.left, vectors)], vectors[_on(pairs.right, vectors)]
+                loss = info_nce(left, right, _on(pairs.blocked, vectors), heat)
+                total = total + self._weight(name) * loss
+                losses[name] = float(loss)
+        if (asked := made.histories) is not None:
+            users = F.normalize(_on(asked.weights, vectors) @ vectors, dim=-1)
+            target, log_q, blocked = (_on(a, vectors) for a in (asked.target, asked.log_q, asked.blocked))
+            loss = next_item(users, vectors[_on(asked.items, vectors)], target, log_q, blocked, heat)
+            total = total + self._weight("behaviour") * loss
+            losses["behaviour"] = float(loss)
+        return total
+
+    def _written(self, made: Step) -> dict[str, float]:
+        """Add the gradients of writing the answers, some at a time; the mean losses per token."""
+        losses = {}
+        for name, answers in made.answers.items():
+            entries, texts = [made.entries[place] for place, _ in answers], [text for _, text in answers]
+            count = sum(self.learner.length(text) for text in texts)
+            total = 0.0
+            for number, group in enumerate(chunks(entries, self.story.chunk)):
+                self._seed(name, number)
+                loss = self.learner.surprise([entries[n] for n in group], [texts[n] for n in group])
+                (loss * (self._weight(name) * self.lora.generate / count)).backward()  # type: ignore[no-untyped-call]
+                total += float(loss)
+            if count:
+                losses[f"{name} words"] = total / count
+        return losses
+
+    def _seed(self, *names: object) -> None:
+        self.learner.seed(self.processes.index, self.story.step, *names)
+
+    def _weight(self, name: str) -> float:
+        weight: float = getattr(self.lora, f"{name}_weight")
+        return weight
+
+
+def _on(array: object, like: Tensor) -> Tensor:
+    return torch.as_tensor(array, device=like.device)
