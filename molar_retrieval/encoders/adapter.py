@@ -3,6 +3,7 @@
 The adapter stays beside the weights: merged into weights of bfloat16 it would be rounded to them.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,7 +58,8 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
 
         encoder = cast(SentenceEncoder, registry.load(beneath))
         transformer: Any = encoder.model[0]
-        with runtime.loading(settings.model):
+        with runtime.loading(settings.model), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going to change
             PeftModel.from_pretrained(transformer.model, str(checkpoint.complete()))  # changes the layers in place
         encoder.info = info
         return encoder

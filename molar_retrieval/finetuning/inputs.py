@@ -88,12 +88,8 @@ def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, pro
     Raises:
         DataError: If the encoder does not keep words and photos apart.
     """
-    if [block.name for block in content.blocks] != [WORDS, PHOTO]:
-        raise DataError(
-            f"the vectors by {content.info['name']} do not keep words and photos apart, so no head can weigh them",
-            "name an encoder that does, such as --model builtin",
-        )
-    own = slice(content.blocks[0].start, content.blocks[0].stop)
+    block, _ = parts_of(content.blocks, str(content.info["name"]))
+    own = slice(block.start, block.stop)
     texts, double = told_of(catalogue)
     holders, phrases = phrases_of(catalogue)
     has = [row for row, text in enumerate(texts) if text is not None]
@@ -111,6 +107,20 @@ def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, pro
     meanings = words(phrases)
     progress.finish()
     return Texts(told, double, meanings, holders)
+
+
+def parts_of(blocks: Sequence[Block], encoder: str) -> tuple[Block, Block]:
+    """Where words and photos are in an encoder's vectors.
+
+    Raises:
+        DataError: If they are not apart.
+    """
+    if [block.name for block in blocks] != [WORDS, PHOTO]:
+        raise DataError(
+            f"the vectors by {encoder} do not keep words and photos apart, so no head can weigh them",
+            "name an encoder that does, such as --model builtin",
+        )
+    return blocks[0], blocks[1]
 
 
 def inputs_of(content: ContentVectors, texts: Texts, learn: npt.NDArray[np.bool_], keep: int, seed: int = 0) -> Inputs:

@@ -1,8 +1,10 @@
 """The examples of each step: drawn anew from the step's number, so that a run can go on anywhere."""
 
 from collections.abc import Callable, Hashable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -126,6 +128,12 @@ class Examples:
         taken = np.bincount([] if shop.log is None else shop.log.item, minlength=len(shop))
         self._log_q = np.log(np.maximum(taken, 1) / max(1, taken.sum())).astype(np.float32)
         self._drawn = lru_cache(len(NAMES))(self._permuted)
+
+    def resized(self, batch: int) -> Self:
+        """The same with another number of examples of each task in a step."""
+        other = copy(self)
+        other.lora = self.lora.model_copy(update={"batch": batch})
+        return other
 
     def draw(self, number: int, process: int = 0, processes: int = 1) -> Drawn:
         """What one step in one of the processes is made of; can be asked for ahead, in another thread."""

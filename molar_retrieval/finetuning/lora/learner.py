@@ -1,6 +1,7 @@
 """A language model with an adapter: vectors as `molar embed` makes them, with gradients, and losses of answers."""
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +21,8 @@ from molar_retrieval.finetuning.lora import answers as generation
 
 Entry = dict[str, Any]
 """An input as :meth:`SentenceEncoder.entry` makes it."""
+Features = dict[str, Any]
+"""Some inputs as sentence-transformers feeds them to a model."""
 
 
 class Learner:
@@ -55,15 +58,13 @@ class Learner:
         """Switch dropout and gradient checkpointing on or off."""
         self._model.train(on)
 
-    def features(self, entries: Sequence[Entry]) -> dict[str, Any]:
-        """Inputs of one kind (all with a photo, or none) as tensors on the device."""
-        prompt = str(self.encoder.info.settings["prompt"])
-        made = self._model.preprocess(list(entries), prompt=prompt)
-        return {name: v.to(self.device) if isinstance(v, Tensor) else v for name, v in made.items()}
+    def features(self, entries: Sequence[Entry]) -> Features:
+        """Inputs of one kind (all with a photo, or none) as tensors, not yet on the device."""
+        return dict(self._model.preprocess(list(entries), prompt=str(self.encoder.info.settings["prompt"])))
 
-    def vectors(self, entries: Sequence[Entry]) -> Tensor:
-        """Vectors of inputs of one kind, shape (n, dim), float32, length 1."""
-        found: Tensor = self._model(self.features(entries))["sentence_embedding"]
+    def vectors(self, features: Features) -> Tensor:
+        """Vectors of n inputs, shape (n, dim), float32, length 1."""
+        found: Tensor = self._model(self._moved(features))["sentence_embedding"]
         return F.normalize(found[:, : self.encoder.dim].float(), dim=-1)
 
     def length(self, text: str) -> int:
@@ -77,8 +78,11 @@ class Learner:
         words = [generation.tokens(tokenizer, text) for text in texts]
         features, labels = generation.with_answers(self.features(entries), words, tokenizer.pad_token_id)
         transformer: Any = self._model[0]
-        hidden = transformer(features)[transformer.module_output_name]
-        return generation.surprise(hidden, labels, self.head)
+        hidden = transformer(self._moved(features))[transformer.module_output_name]
+        return generation.surprise(hidden, labels.to(self.device), self.head)
+
+    def _moved(self, features: Features) -> Features:
+        return {name: v.to(self.device) if isinstance(v, Tensor) else v for name, v in features.items()}
 
     def seed(self, *names: object) -> None:
         """Draw the next dropout from a stream of its own, so that it can be drawn again."""
@@ -112,13 +116,24 @@ def load(settings: EmbedSettings, lora: LoraSettings, seed: int) -> Learner:
         task_type="FEATURE_EXTRACTION",
     )
     torch.manual_seed(rng.derive_seed(seed, "adapter"))
-    adapted = cast(PeftModel, get_peft_model(transformer.model, config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going to change
+        adapted = cast(PeftModel, get_peft_model(transformer.model, config))
     own: Any = adapted.peft_config["default"]
     own.base_model_name_or_path = _name(settings)
     own.revision = None if Path(settings.model).expanduser().is_dir() else encoder.info.revision
-    if lora.gradient_checkpointing and transformer.model.supports_gradient_checkpointing:
-        transformer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if lora.gradient_checkpointing:
+        _checkpoint_gradients(transformer.model)
     return Learner(encoder, adapted, _head(checkpoint, transformer.model) if lora.generate else None)
+
+
+def _checkpoint_gradients(model: Any) -> None:
+    """Make the states of each layer anew on the way back instead of keeping them."""
+    if not model.supports_gradient_checkpointing:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it is about to be called activation_checkpointing_enable
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def targets(model: Any, name: str, *, vision: bool) -> str:
@@ -157,7 +172,7 @@ def frozen_vectors(learner: Learner, entries: Sequence[Entry], size: int) -> Ten
     found = torch.zeros(len(entries), learner.encoder.dim)
     with torch.inference_mode():
         for places in chunks(entries, size):
-            found[places] = learner.vectors([entries[place] for place in places]).cpu()
+            found[places] = learner.vectors(learner.features([entries[place] for place in places])).cpu()
     return found
 
 

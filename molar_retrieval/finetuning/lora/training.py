@@ -190,11 +190,12 @@ class Trainer:
         self.optimiser.zero_grad()
         groups = chunks(made.entries, self.story.chunk)
         order = torch.tensor([place for group in groups for place in group]).argsort()
+        features = [self.learner.features([made.entries[place] for place in group]) for group in groups]
         losses: dict[str, float] = {}
 
         def encode(number: int) -> Tensor:
             self._seed(number)
-            return self.learner.vectors([made.entries[place] for place in groups[number]])
+            return self.learner.vectors(features[number])
 
         def loss_of(vectors: Tensor) -> Tensor:
             return self._found(made, vectors[order.to(vectors.device)], losses)
@@ -213,13 +214,13 @@ class Trainer:
                 left, right = vectors[_on(pairs.left, vectors)], vectors[_on(pairs.right, vectors)]
                 loss = info_nce(left, right, _on(pairs.blocked, vectors), heat)
                 total = total + self._weight(name) * loss
-                losses[name] = float(loss)
+                losses[name] = loss.item()
         if (asked := made.histories) is not None:
             users = F.normalize(_on(asked.weights, vectors) @ vectors, dim=-1)
             target, log_q, blocked = (_on(a, vectors) for a in (asked.target, asked.log_q, asked.blocked))
             loss = next_item(users, vectors[_on(asked.items, vectors)], target, log_q, blocked, heat)
             total = total + self._weight("behaviour") * loss
-            losses["behaviour"] = float(loss)
+            losses["behaviour"] = loss.item()
         return total
 
     def _written(self, made: Step) -> dict[str, float]:
@@ -233,7 +234,7 @@ class Trainer:
                 self._seed(name, number)
                 loss = self.learner.surprise([entries[n] for n in group], [texts[n] for n in group])
                 (loss * (self._weight(name) * self.lora.generate / count)).backward()  # type: ignore[no-untyped-call]
-                total += float(loss)
+                total += loss.item()
             if count:
                 losses[f"{name} words"] = total / count
         return losses

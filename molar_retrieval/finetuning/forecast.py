@@ -1,0 +1,145 @@
+"""`molar finetune --dry-run`: what is trained, and what it takes on this device."""
+
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from molar_retrieval import rng
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.config import MolarSettings
+from molar_retrieval.embedding import dry_run as embed_forecast
+from molar_retrieval.encoders import registry, runtime
+from molar_retrieval.encoders.base import Encoder
+from molar_retrieval.finetuning.fit import Name
+from molar_retrieval.finetuning.inputs import parts_of, phrases_of, told_of
+from molar_retrieval.finetuning.run import words_by
+from molar_retrieval.finetuning.trial import MOST
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace import Workspace
+
+DAY = 86_400
+_SAMPLE = 32
+_BLOCK = 256
+_ASKED = 3 * 80
+"""How often people's next items are ranked: choices of the behaviour and attributes tasks, on three sets of items."""
+_REST = 2.0
+"""Time of a fit beside these rankings: it doubles them, measured on the demo shop and on MovieLens-1M."""
+
+
+@dataclass(frozen=True)
+class FinetuneForecast:
+    """What a run of fine-tuning would take.
+
+    Attributes:
+        encoder: That is tuned.
+        device: That it would run on.
+        parameters: Numbers that are trained.
+        memory_bytes: Highest memory while a sample was trained, on the device where that counts it.
+        seconds: Predicted duration.
+        stages: The same by stage.
+        left_out: Why a task takes no part, by task.
+        notes: How to read the figures.
+    """
+
+    encoder: str
+    device: str
+    parameters: int
+    memory_bytes: int
+    seconds: float
+    stages: Mapping[str, float]
+    left_out: Mapping[Name, str]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The forecast as plain data."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The forecast for people, a warning first where a processor would take days."""
+        stages = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in self.stages.items())
+        lines = [
+            f"{self.encoder}: {self.parameters:,} parameters are trained on {self.device}",
+            f"about {_duration(self.seconds)} ({stages}), {self.memory_bytes / 1e9:.1f} GB of memory",
+        ]
+        if self.device == "cpu" and self.seconds > DAY:
+            days = f"this processor would need {self.seconds / DAY:,.0f} days"
+            lines.insert(0, f"warning: {days}; use a GPU, fewer lora.examples, a smaller model, or --model builtin")
+        return [*lines, *self.notes]
+
+
+def process_memory() -> int:
+    """Highest memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def dry_run(workspace: Workspace, settings: MolarSettings, progress: Progress = SILENT) -> FinetuneForecast:
+    """Predict a run that fits a fusion head; writes nothing.
+
+    Args:
+        workspace: With a prepared catalogue, and interactions if there are any.
+        settings: As for the run.
+        progress: Told how far it is.
+
+    Raises:
+        DataError: If the encoder does not keep words and photos apart.
+        BackendError: If it is not available.
+    """
+    embedding = embed_forecast(workspace, settings.embed, progress=progress)
+    encoder = registry.load(settings.embed)
+    words, photo = parts_of(encoder.blocks, encoder.info.name)
+    catalogue = Catalogue.open(workspace["catalogue"].require()[0])
+    texts, rate = _texts(catalogue, encoder)
+    kept = [min(settings.finetune.keep, block.stop - block.start, len(catalogue)) for block in (words, photo)]
+    factors = settings.finetune.factors if settings.finetune.behaviour else 0
+    stages = {
+        "vectors": embedding.seconds if embedding.to_encode else 0.0,
+        "texts": texts / rate,
+        "fit": _fit_seconds(workspace, settings, len(catalogue), sum(kept) + factors),
+    }
+    conditioned = sum((b.stop - b.start) * (k + 1) for b, k in zip((words, photo), kept, strict=True))
+    return FinetuneForecast(
+        encoder=encoder.info.name,
+        device=runtime.device(settings.embed),
+        parameters=conditioned + kept[0] * (kept[0] + kept[1]) + sum(kept) * factors,
+        memory_bytes=process_memory() + 4 * len(catalogue) * (encoder.dim + 5 * sum(kept)),
+        seconds=round(sum(stages.values()), 1),
+        stages={name: round(seconds, 1) for name, seconds in stages.items()},
+        left_out={},
+        notes=(f"texts: {texts:,}, from a sample of {_SAMPLE}; the fit from one product of its size; both ± 50 %",),
+    )
+
+
+def _texts(catalogue: Catalogue, encoder: Encoder) -> tuple[int, float]:
+    """How many texts are to be encoded, and how many a second are."""
+    told = [text for text in told_of(catalogue)[0] if text is not None]
+    phrases = phrases_of(catalogue)[1]
+    chosen = told[:: max(1, len(told) // _SAMPLE)][:_SAMPLE] or phrases[:_SAMPLE] or ["nothing"]
+    encode = words_by(encoder)
+    encode(chosen[:1])
+    began = perf_counter()
+    encode(chosen)
+    return len(told) + len(phrases), len(chosen) / (perf_counter() - began)
+
+
+def _fit_seconds(workspace: Workspace, settings: MolarSettings, items: int, width: int) -> float:
+    known = workspace["interactions"].manifest
+    interactions = 0 if known is None else int(known.facts["interactions"])
+    asked = min(MOST, round(interactions * settings.finetune.withheld)) if settings.finetune.behaviour else 0
+    random = rng.generator(0, "a product of the fit's size")
+    some = min(items, 20_000)
+    left, right = (random.random((n, width), np.float32) for n in (_BLOCK, some))
+    began = perf_counter()
+    ((left @ right.T) >= 1).sum(axis=1)
+    return _REST * _ASKED * (asked / _BLOCK) * (perf_counter() - began) * items / some
+
+
+def _duration(seconds: float) -> str:
+    for name, size in (("days", DAY), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.0f} s"
