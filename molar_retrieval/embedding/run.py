@@ -72,8 +72,13 @@ def with_registry(
     workspace: Workspace, describe: Describer | None, loader: EncoderLoader | None
 ) -> tuple[Describer, EncoderLoader]:
     """What was given, else the registry with a memory for digests of local weights in the workspace."""
-    cache = workspace.root / "weights.json"
+    cache = digests_of(workspace)
     return describe or partial(registry.describe, cache=cache), loader or partial(registry.load, cache=cache)
+
+
+def digests_of(workspace: Workspace) -> Path:
+    """The file that remembers digests of local weights, so that gigabytes are read once."""
+    return workspace.root / "weights.json"
 
 
 class _Run:

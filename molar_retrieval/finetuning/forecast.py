@@ -110,7 +110,10 @@ def dry_run(workspace: Workspace, settings: MolarSettings, progress: Progress = 
         seconds=round(sum(stages.values()), 1),
         stages={name: round(seconds, 1) for name, seconds in stages.items()},
         left_out={},
-        notes=(f"texts: {texts:,}, from a sample of {_SAMPLE}; the fit from one product of its size; both ± 50 %",),
+        notes=(
+            "at most so many parameters: dimensions without content are left out",
+            f"texts: {texts:,}, from a sample of {_SAMPLE}; the fit from one product of its size; both ± 50 %",
+        ),
     )
 
 

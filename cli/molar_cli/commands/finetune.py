@@ -73,6 +73,7 @@ def finetune(
     Example: [bold]molar finetune catalog/ --model Qwen/Qwen3-VL-Embedding-2B --dry-run[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
+        from molar_retrieval.embedding.run import digests_of
         from molar_retrieval.encoders import registry
         from molar_retrieval.encoders.adapter import FAMILIES
         from molar_retrieval.workspace import Workspace
@@ -83,7 +84,7 @@ def finetune(
         )
         place = Workspace.for_catalogue(run.root, catalog)
         target = output or place.root / "finetuned"
-        by_gradient = registry.describe(chosen.embed).family in FAMILIES
+        by_gradient = registry.describe(chosen.embed, digests_of(place)).family in FAMILIES
         with run.console.progress() as progress:
             if dry_run:
                 _prepare(catalog, place, progress, where)

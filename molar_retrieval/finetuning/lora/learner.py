@@ -89,20 +89,23 @@ class Learner:
         torch.manual_seed(rng.derive_seed(0, "dropout", *names))
 
 
-def load(settings: EmbedSettings, lora: LoraSettings, seed: int) -> Learner:
+def load(settings: EmbedSettings, lora: LoraSettings, seed: int, cache: Path | None = None) -> Learner:
     """Load an encoder and put an adapter on it that does nothing yet.
 
     Args:
         settings: Which encoder, and how it runs.
         lora: Of the adapter.
         seed: Of its weights.
+        cache: See :func:`molar_retrieval.encoders.registry.describe`.
 
     Raises:
-        SettingsError: If the precision is not fit for training.
+        SettingsError: If the precision is not fit for training, or the encoder is an adapter itself.
         BackendError: If the model is not available, or its language model cannot be told from its vision tower.
     """
-    checkpoint = locate(settings)
-    encoder = cast(SentenceEncoder, registry.load(settings))
+    checkpoint = locate(settings, cache)
+    if checkpoint.kind == "adapter":
+        raise SettingsError(f"{settings.model} is an adapter", "name a whole model, such as the merged one beside it")
+    encoder = cast(SentenceEncoder, registry.load(settings, cache))
     if encoder.info.settings["dtype"] == "float16":
         raise SettingsError("embed.dtype = 'float16' is too coarse to train in", "use bfloat16, float32 or auto")
     transformer: Any = encoder.model[0]

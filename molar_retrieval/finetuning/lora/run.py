@@ -13,6 +13,7 @@ from molar_retrieval.alignment.processes import ALONE, Processes
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.config import MolarSettings
+from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.tuned_folder import check_target
 from molar_retrieval.errors import DataError
@@ -109,14 +110,15 @@ def prepared(workspace: Workspace, settings: MolarSettings, processes: Processes
     shop = Shop.read(Catalogue.open(version), log, tasks.withheld, lora.validation, tasks.seed)
     if processes.several and embed.device == "auto":
         embed = embed.model_copy(update={"device": str(processes.device)})
-    info = registry.describe(embed)
+    cache = digests_of(workspace)
+    info = registry.describe(embed, cache)
     with ThreadPoolExecutor(_THREADS, "molar-photos") as pool:
         photos = Photos(shop, pool)
         examples = Examples(shop, photos, tasks, lora, sees="image" in info.modalities)
         if not examples.tasks:
             reasons = "; ".join(f"{TASKS[name]}: {why}" for name, why in examples.left_out.items())
             raise DataError(f"there is nothing to learn: {reasons}", "add what is missing, or switch a task on")
-        learner = load(embed, lora, tasks.seed)
+        learner = load(embed, lora, tasks.seed, cache)
         chosen = settings.model_dump(mode="json", include={"finetune", "lora", "split"})
         data = [manifest.fingerprint, None if known is None else known.fingerprint, info.fingerprint]
         run = fingerprint.of_json([VERSION, *data, chosen, processes.count])

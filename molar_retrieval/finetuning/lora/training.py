@@ -84,6 +84,7 @@ class Trainer:
         Raises:
             KeyboardInterrupt: If it is interrupted before there is anything to keep.
         """
+        progress = progress if self.processes.first else SILENT
         self.story = checkpoint.load(folder, self.learner, self.optimiser, self.story)
         for score in self.story.scores:
             on_score(score)
