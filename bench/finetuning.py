@@ -1,0 +1,283 @@
+"""What `molar finetune` takes for a language model of real size: memory and items/s of loading, encoding and training.
+
+    python bench/finetuning.py [--steps 2] [--batch 2] [--chunk 4] [--threads N] [--scratch FOLDER] [--write]
+
+The checkpoint has the geometry of Qwen3-VL-2B and random weights, which cost as much to multiply as learned ones; it
+takes 4.3 GB in the scratch folder and is removed. Items are those of the demo shop, at 256 x 256 pixels (64 image
+tokens) and at most 64 tokens of text. The operations of a step are counted by torch while it runs, and GPUs are
+computed from them. `--write` puts the tables into docs/models.md.
+"""
+
+import argparse
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs" / "models.md"
+MARKS = "<!-- bench/finetuning.py: begin -->", "<!-- bench/finetuning.py: end -->"
+ROPE3 = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
+ROPE2 = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
+LIKELY = ("L4", "RTX 4090", "A100", "H100")
+CARDS = (8, 12, 16, 24, 32, 48, 80, 141)
+PIXELS, TEXT = 256 * 256, 64
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of a published model, as its config.json has them.
+
+    Attributes:
+        names: On the hub.
+        arch: ``qwen3_vl`` or ``qwen2_vl``.
+        text: Of the language model.
+        vision: Of the vision tower.
+        tied: Whether the head is the table of tokens.
+    """
+
+    names: tuple[str, ...]
+    arch: str
+    text: dict[str, Any]
+    vision: dict[str, Any]
+    tied: bool
+
+
+def qwen3(names: tuple[str, ...], width: int, layers: int, inner: int, heads: int, *, large: bool = False) -> Geometry:
+    text = {"hidden_size": width, "num_hidden_layers": layers, "intermediate_size": inner}
+    text |= {"num_attention_heads": heads, "num_key_value_heads": 8, "head_dim": 128}
+    text |= {"vocab_size": 151_936, "rope_parameters": ROPE3}
+    vision = {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "deepstack_visual_indexes": [5, 11, 17]}
+    if large:
+        vision = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "deepstack_visual_indexes": [8, 16, 24]}
+    vision |= {"num_heads": 16, "patch_size": 16, "num_position_embeddings": 2304, "out_hidden_size": width}
+    return Geometry(names, "qwen3_vl", text, vision, not large)
+
+
+def qwen2(names: tuple[str, ...], width: int, inner: int, heads: int, keys: int, vocabulary: int) -> Geometry:
+    text = {"hidden_size": width, "num_hidden_layers": 28, "intermediate_size": inner, "rope_parameters": ROPE2}
+    text |= {"num_attention_heads": heads, "num_key_value_heads": keys, "vocab_size": vocabulary}
+    vision = {"depth": 32, "embed_dim": 1280, "num_heads": 16, "mlp_ratio": 4, "patch_size": 14, "hidden_size": width}
+    return Geometry(names, "qwen2_vl", text, vision, width < 2000)
+
+
+MEASURED = qwen3(("Qwen/Qwen3-VL-Embedding-2B", "Qwen/Qwen3-VL-2B-Instruct"), 2048, 28, 6144, 16)
+PUBLISHED = (
+    qwen2(("Qwen/Qwen2-VL-2B-Instruct",), 1536, 8960, 12, 2, 151_936),
+    MEASURED,
+    qwen3(("Qwen/Qwen3-VL-4B-Instruct",), 2560, 36, 9728, 32),
+    qwen2(("Qwen/Qwen2-VL-7B-Instruct",), 3584, 18_944, 28, 4, 152_064),
+    qwen3(("Qwen/Qwen3-VL-Embedding-8B", "Qwen/Qwen3-VL-8B-Instruct"), 4096, 36, 12_288, 32, large=True),
+)
+
+
+def config_of(geometry: Geometry, tokens: dict[str, int] | None = None) -> Any:
+    import transformers as tf
+
+    kind = tf.Qwen3VLConfig if geometry.arch == "qwen3_vl" else tf.Qwen2VLConfig
+    text = geometry.text | {"max_position_embeddings": 32_768}
+    shared = {"tie_word_embeddings": geometry.tied, **(tokens or {})}
+    return kind(text_config=text, vision_config=geometry.vision, **shared)
+
+
+def build(folder: Path) -> None:
+    """Write the random checkpoint, with the processor of the tests' tiny ones; in a process of its own, for memory."""
+    import torch
+    import transformers as tf
+
+    sys.path.insert(0, str(ROOT / "tests"))
+    import tiny_models
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    tiny_models.qwen_vl(folder, modules=False)
+    (folder / "model.safetensors").unlink()
+    processor = tf.AutoProcessor.from_pretrained(folder)
+    images = processor.image_processor
+    images.size = {"shortest_edge": PIXELS, "longest_edge": 16_777_216}  # as published
+    processor.save_pretrained(folder)
+    small = tf.AutoConfig.from_pretrained(folder)
+    ends = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    config = config_of(MEASURED, {name: getattr(small, name) for name in ends})
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        setattr(config.text_config, name, getattr(small.text_config, name))
+    torch.set_default_dtype(torch.bfloat16)
+    tf.Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
+
+
+def parameters(geometry: Geometry, rank: int) -> tuple[int, int]:
+    """Numbers of the model, and of its adapter, without making any."""
+    import torch
+    import transformers as tf
+    from peft import LoraConfig, get_peft_model
+
+    from molar_retrieval.finetuning.lora.learner import targets
+
+    kind = tf.Qwen3VLModel if geometry.arch == "qwen3_vl" else tf.Qwen2VLModel
+    with torch.device("meta"):
+        model = kind(config_of(geometry))
+        count = sum(p.numel() for p in model.parameters())
+        count += 0 if geometry.tied else geometry.text["vocab_size"] * geometry.text["hidden_size"]
+        config = LoraConfig(r=rank, target_modules=targets(model, geometry.names[0], vision=False))
+        adapted = get_peft_model(model, config)
+    return count, sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+
+def memory() -> float:
+    """Highest memory of this process, GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def measure(model: Path, scratch: Path, given: argparse.Namespace) -> dict[str, Any]:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from molar_retrieval.catalog import prepare_catalogue
+    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.demo import write_demo_shop
+    from molar_retrieval.finetuning.lora.learner import frozen_vectors
+    from molar_retrieval.finetuning.lora.run import prepared
+    from molar_retrieval.interactions import prepare_interactions
+    from molar_retrieval.workspace import Workspace
+
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    write_demo_shop(scratch / "shop", items=100, users=160)
+    workspace = Workspace.for_catalogue(scratch / ".molar", scratch / "shop")
+    prepare_catalogue(scratch / "shop", workspace)
+    prepare_interactions(scratch / "shop", workspace)
+    settings = MolarSettings.model_validate(
+        {
+            "embed": {"model": str(model), "device": "cpu", "image_pixels": PIXELS, "max_text_tokens": TEXT},
+            "lora": {"batch": given.batch, "chunk": given.chunk, "examples": given.batch * (given.steps + 1)},
+        }
+    )
+    began = perf_counter()
+    with prepared(workspace, settings) as trainer:
+        load, loaded = perf_counter() - began, memory()
+        entries = trainer.examples.build(trainer.examples.draw(0), trainer.learner.encoder.entry).entries
+        began = perf_counter()
+        frozen_vectors(trainer.learner, entries, given.chunk)
+        forward, encoded = (perf_counter() - began) / len(entries), memory()
+        with FlopCounterMode(display=False) as counter:
+            trainer.step()
+        inputs, seconds = 0, 0.0
+        for number in range(1, given.steps + 1):
+            inputs += len(trainer.examples.build(trainer.examples.draw(number), trainer.learner.encoder.entry).entries)
+            began = perf_counter()
+            trainer.step()
+            seconds += perf_counter() - began
+        return {
+            "dtype": trainer.learner.encoder.info.settings["dtype"],
+            "threads": torch.get_num_threads(),
+            "load": load,
+            "loaded": loaded,
+            "encode": 1 / forward,
+            "encoded": encoded,
+            "train": inputs / seconds,
+            "step": seconds / given.steps,
+            "inputs": inputs / given.steps,
+            "trained": memory(),
+            "operations": counter.get_total_flops() / len(entries),
+        }
+
+
+def tables(found: dict[str, Any], given: argparse.Namespace) -> str:
+    from molar_retrieval.config import LoraSettings
+    from molar_retrieval.quality.gpus import BUSY, GPUS
+
+    lora = LoraSettings()
+    command = f"python bench/finetuning.py --steps {given.steps} --batch {given.batch} --chunk {given.chunk} --write"
+    cores = f"{found['threads']} threads of a {processor()}"
+    lines = [
+        f"`{command}`, {cores}, {found['dtype']}, no GPU:",
+        "",
+        "| Qwen3-VL-2B with random weights | speed | highest memory so far |",
+        "|---|---|---|",
+        f"| loading | {found['load']:.0f} s | {found['loaded']:.1f} GB |",
+        f"| vectors, {given.chunk} at once | {found['encode']:.2f} inputs/s | {found['encoded']:.1f} GB |",
+        f"| training, steps of {found['inputs']:.0f} inputs, {given.chunk} at once | {found['train']:.3f} inputs/s"
+        f" ({found['step']:.0f} s a step) | {found['trained']:.1f} GB |",
+        "",
+        f"A step takes {found['operations'] / 1e12:.1f} teraflops per input, counted by torch: vectors without a graph,"
+        " vectors with one, layers made again on the way back, and words written after the input.",
+        "",
+        f"*Computed from it, not measured*: {lora.examples:,} examples of each task in steps of {lora.batch} are"
+        f" {(steps := -(-lora.examples // lora.batch))} steps of at most {(most := lora.batch * (5 + lora.history))}"
+        f" inputs, at {BUSY:.0%} of a GPU's dense bfloat16 peak. Reading photos, validation and early stopping are not"
+        " in it; twice as long would be no surprise.",
+        "",
+        "| GPU | inputs/s | all steps |",
+        "|---|---|---|",
+    ]
+    for name in LIKELY:
+        rate = GPUS[name] * 1e12 * BUSY / found["operations"]
+        lines.append(f"| {name} | {rate:.0f} | {steps * most / rate / 3600:.1f} h |")
+    lines.append(
+        f"| this processor, as measured | {found['train']:.3f} | {steps * most / found['train'] / 86400:.0f} days |"
+    )
+    lines += [
+        "",
+        f"Weights in bfloat16, an adapter of rank {lora.rank} on the language model with the optimiser's moments (16 bytes"
+        f" for each of its numbers), and the {(rest := max(0.0, found['trained'] - found['loaded'])):.1f} GB that training"
+        " took above beside the loaded model, scaled by width x layers. The card is the smallest that holds them.",
+        "",
+        "| `--model` | parameters | adapter | weights | for training | card |",
+        "|---|---|---|---|---|---|",
+    ]
+    size = MEASURED.text["hidden_size"] * MEASURED.text["num_hidden_layers"]
+    for geometry in PUBLISHED:
+        count, adapter = parameters(geometry, lora.rank)
+        own = geometry.text["hidden_size"] * geometry.text["num_hidden_layers"]
+        weights = 2 * count / 1e9
+        needed = weights + 16 * adapter / 1e9 + rest * own / size
+        card = next(card for card in CARDS if card >= needed)
+        names = " or ".join(f"`{name}`" for name in geometry.names)
+        sizes = f"{count / 1e9:.2f} G | {adapter / 1e6:.1f} M | {weights:.1f} GB | {needed:.1f} GB | {card} GB"
+        lines.append(f"| {names} | {sizes} |")
+    return "\n".join(lines)
+
+
+def processor() -> str:
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text("utf-8"))
+    except OSError:
+        found = None
+    return f"{found.group(1).strip() if found else platform.processor()}, {os.cpu_count()} logical cores"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--chunk", type=int, default=4)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--scratch", type=Path, help="a folder with 5 GB of room")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/models.md")
+    parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.build:
+        build(given.build)
+        return
+    scratch = Path(tempfile.mkdtemp(dir=given.scratch))
+    try:
+        subprocess.run([sys.executable, __file__, "--build", str(scratch / "model")], check=True)
+        text = tables(measure(scratch / "model", scratch, given), given)
+    finally:
+        shutil.rmtree(scratch)
+    print(text)
+    if given.write:
+        begin, end = MARKS
+        head, _, rest = DOCUMENT.read_text("utf-8").partition(begin)
+        DOCUMENT.write_text(f"{head}{begin}\n{text}\n{end}{rest.partition(end)[2]}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
