@@ -220,14 +220,14 @@ def tables(found: dict[str, Any], given: argparse.Namespace) -> str:
     for name in LIKELY:
         rate = GPUS[name] * 1e12 * BUSY / found["operations"]
         lines.append(f"| {name} | {rate:.0f} | {steps * most / rate / 3600:.1f} h |")
-    lines.append(
-        f"| this processor, as measured | {found['train']:.3f} | {steps * most / found['train'] / 86400:.0f} days |"
-    )
+    days = steps * most / found["train"] / 86_400
+    lines.append(f"| this processor, as measured | {found['train']:.3f} | {days:.0f} days |")
+    rest = max(0.0, found["trained"] - found["loaded"])
     lines += [
         "",
-        f"Weights in bfloat16, an adapter of rank {lora.rank} on the language model with the optimiser's moments (16 bytes"
-        f" for each of its numbers), and the {(rest := max(0.0, found['trained'] - found['loaded'])):.1f} GB that training"
-        " took above beside the loaded model, scaled by width x layers. The card is the smallest that holds them.",
+        f"Weights in bfloat16, an adapter of rank {lora.rank} on the language model with the optimiser's moments (16"
+        f" bytes for each of its numbers), and the {rest:.1f} GB that training took above beside the loaded model,"
+        " scaled by width x layers. The card is the smallest that holds them.",
         "",
         "| `--model` | parameters | adapter | weights | for training | card |",
         "|---|---|---|---|---|---|",

@@ -1,6 +1,11 @@
 """LoRA on tiny checkpoints of the true architectures: what learns, what is masked, what is kept, what is left out."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import lora_shop
 import numpy as np
@@ -12,9 +17,10 @@ import transformers as tf
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import EncoderInput
-from molar_retrieval.errors import BackendError, DataError
+from molar_retrieval.errors import BackendError, DataError, SettingsError
 from molar_retrieval.finetuning.lora import training
 from molar_retrieval.finetuning.lora.answers import IGNORED, with_answers
+from molar_retrieval.finetuning.lora.forecast import dry_run
 from molar_retrieval.finetuning.lora.learner import frozen_vectors, load, move_weights
 from molar_retrieval.finetuning.lora.losses import info_nce, next_item
 from molar_retrieval.finetuning.lora.run import finetune, prepared
@@ -104,6 +110,8 @@ def test_an_adapter_wants_the_very_model_beneath_it(workspace, tmp_path):
     finetune(workspace, lora_shop.settings(model, tasks=("attributes",), examples=4, merged=False), tmp_path / "out")
     saved = EmbedSettings(model=str(tmp_path / "out"), device="cpu", dtype="float32")
     assert registry.describe(saved).settings["beneath"] == str(model)
+    with pytest.raises(SettingsError, match="is an adapter"):
+        load(saved, lora_shop.settings(model).lora, 0)
     tiny_models.qwen_vl(model, seed=1)
     with pytest.raises(BackendError, match=r"and .* is here"):
         registry.describe(saved)
@@ -322,3 +330,49 @@ def test_it_stops_when_withheld_items_are_not_found_better(workspace, model, tmp
     assert report.chosen["step"] == 1
     assert [(task.before, task.after) for task in report.tasks if task.name == "attributes"] == [(0.5, 0.6)]
     assert replace(report, notes=()) == report
+
+
+def test_bfloat16_weights_bear_an_adapter_of_float32(workspace, model):
+    chosen = lora_shop.settings(model)
+    chosen = chosen.model_copy(update={"embed": chosen.embed.model_copy(update={"dtype": "bfloat16"})})
+    with prepared(workspace, chosen) as trainer:
+        before = {name: p.detach().clone() for name, p in trainer.learner.trained().items()}
+        assert np.isfinite(list(trainer.step().values())).all()
+        assert {p.dtype for p in before.values()} == {torch.float32}
+        assert {p.dtype for p in trainer.learner.encoder.model.parameters() if not p.requires_grad} == {torch.bfloat16}
+        assert any(not torch.equal(p, before[name]) for name, p in trainer.learner.trained().items())
+    half = chosen.embed.model_copy(update={"dtype": "float16"})
+    with pytest.raises(SettingsError, match="too coarse"):
+        load(half, chosen.lora, 0)
+
+
+def test_a_forecast_counts_what_is_trained_and_warns_of_days(workspace, model):
+    chosen = lora_shop.settings(model, batch=8, chunk=4, examples=80)
+    found = dry_run(workspace, chosen)
+    with prepared(workspace, chosen) as trainer:
+        assert found.parameters == sum(p.numel() for p in trainer.learner.trained().values())
+        whole = len(trainer._examples(0).entries)
+    assert found.notes[0].startswith(f"10 steps of {whole} inputs")
+    assert set(found.stages) == {"load", "steps", "validation"}
+    assert found.seconds == pytest.approx(sum(found.stages.values()), abs=0.2)
+    assert found.memory_bytes > 1e8
+    assert "days" not in found.lines()[0]
+    long = dry_run(workspace, lora_shop.settings(model, batch=8, chunk=4, examples=10**9))
+    assert long.seconds > 1000 * found.seconds
+    assert long.lines()[0].startswith("warning: this processor would need ")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_adapter_on_different_examples(model, tmp_path):
+    lora_shop.prepared(tmp_path, lora_shop.write(tmp_path / "shop"))
+    child = Path(__file__).parents[1] / "lora_processes_child.py"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, str(child), str(tmp_path), str(model)], check=False, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"process{n}.json").read_text("utf-8")) for n in (0, 1))
+    assert first["steps"] == second["steps"] == 2  # 16 examples, 4 in each of 2 processes
+    assert not set(first["drawn"]) & set(second["drawn"])
+    assert first["adapter"] == second["adapter"]
