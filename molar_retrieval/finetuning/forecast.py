@@ -23,6 +23,7 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
 DAY = 86_400
+REMEDY = "use a GPU, fewer --examples, a smaller model, or --model builtin"
 _SAMPLE = 32
 _BLOCK = 256
 _ASKED = 3 * 80
@@ -55,21 +56,26 @@ class FinetuneForecast:
     left_out: Mapping[Name, str]
     notes: tuple[str, ...]
 
+    @property
+    def warning(self) -> str | None:
+        """What to say where a processor would take days."""
+        if self.device != "cpu" or self.seconds < DAY:
+            return None
+        return f"this processor would need {self.seconds / DAY:,.0f} days; {REMEDY}"
+
     def to_dict(self) -> dict[str, Any]:
         """The forecast as plain data."""
-        return asdict(self)
+        return {**asdict(self), "warning": self.warning}
 
     def lines(self) -> list[str]:
-        """The forecast for people, a warning first where a processor would take days."""
+        """The forecast for people, a warning first."""
         stages = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in self.stages.items())
         lines = [
             f"{self.encoder}: {self.parameters:,} parameters are trained on {self.device}",
             f"about {_duration(self.seconds)} ({stages}), {self.memory_bytes / 1e9:.1f} GB of memory",
         ]
-        if self.device == "cpu" and self.seconds > DAY:
-            days = f"this processor would need {self.seconds / DAY:,.0f} days"
-            lines.insert(0, f"warning: {days}; use a GPU, fewer lora.examples, a smaller model, or --model builtin")
-        return [*lines, *self.notes]
+        first = [] if self.warning is None else [f"warning: {self.warning}"]
+        return [*first, *lines, *self.notes]
 
 
 def process_memory() -> int:

@@ -3,10 +3,14 @@
 import json
 import shutil
 
+import lora_shop
 import numpy as np
 import pytest
+import tiny_models
 from settings_for_tests import SMALL_ALIGNMENT
+from typer.testing import CliRunner
 
+from molar_cli.app import app
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders import fused, registry
@@ -87,3 +91,42 @@ def test_json_and_switches(tuned, trained, molar, tmp_path):
     refused = molar("finetune", trained.shop, "--workspace", workspace, "--output", tmp_path / "mine")
     assert refused.returncode != 0
     assert "holds something else" in refused.stderr
+
+
+def test_a_forecast_for_a_head_is_made_without_writing(trained, tmp_path):
+    workspace = tmp_path / ".molar"
+    shutil.copytree(trained.workspace, workspace, ignore=shutil.ignore_patterns("generations", "alignment"))
+    done = CliRunner().invoke(
+        app, ["finetune", str(trained.shop), "--workspace", str(workspace), "--dry-run", "--json"]
+    )
+    assert done.exit_code == 0, done.stderr
+    forecast = json.loads(done.stdout)
+    assert 384 * 100 < forecast["parameters"] < 2048 * 257 + 256 * 512 + 512 * 128
+    assert forecast["stages"]["vectors"] == 0  # they are there
+    assert 0 < forecast["seconds"] < 600
+    assert not (workspace / "finetuned").exists()
+
+
+def test_a_language_model_is_trained_and_used(molar, tmp_path):
+    shop, model = lora_shop.write(tmp_path / "shop", interactions=False), tiny_models.qwen_vl(tmp_path / "model")
+    (tmp_path / "molar.toml").write_text(
+        '[embed]\nimage_pixels = 4096\ndtype = "float32"\ndevice = "cpu"\n[finetune]\nwithheld = 0.2\n'
+        "[lora]\nbatch = 4\nvalidate_every = 2\n"
+    )
+    common = ("--workspace", tmp_path / ".molar")
+    command = ("finetune", shop, "--model", model, "--examples", 16, *common)
+    plan = CliRunner().invoke(app, [*map(str, command), "--dry-run"])
+    assert plan.exit_code == 0, plan.stderr
+    assert "32,768 parameters are trained on cpu" in plan.stdout
+    assert "histories find the items that come next: there are no interactions" in plan.stderr
+    assert not (tmp_path / ".molar" / "finetuned").exists()
+    done = molar(*command)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in done.stderr.splitlines() if line.startswith("step ")] == ["0", "2", "4"]
+    assert "image_text words" in done.stderr
+    assert "histories find the items that come next: there are no interactions" in done.stderr
+    assert "attributes find the title and description" in done.stdout
+    used = molar("embed", shop, "--model", tmp_path / ".molar" / "finetuned", *common)
+    assert used.returncode == 0, used.stderr
+    vectors = ContentVectors.open(Workspace.open(tmp_path / ".molar")["content"].require()[0]).vectors
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)

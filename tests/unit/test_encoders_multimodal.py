@@ -130,7 +130,7 @@ def test_nothing_but_the_text_is_ever_cut(folder):
 
 def test_the_area_of_photos_is_bounded_in_pixels(folder):
     encoder = load(settings(folder, image_pixels=4096))
-    model = encoder._model
+    model = encoder.model
     entry = encoder.entry(EncoderInput(None, tiny_models.photo(1, (2000, 1000))))
     grid = model.preprocess([entry])["image_grid_thw"]
     patch = 16 if "qwen3" in str(folder) else 14
@@ -170,7 +170,7 @@ def test_a_model_that_cannot_encode_at_all_is_an_error(folder, monkeypatch):
     def broken(*arguments, **keywords):
         raise ValueError("broken weights")
 
-    monkeypatch.setattr(encoder._model, "encode", broken)
+    monkeypatch.setattr(encoder.model, "encode", broken)
     with pytest.raises(BackendError, match="broken weights"):
         encoder.encode([EncoderInput("anything")])
 
@@ -189,7 +189,7 @@ def test_short_memory_is_a_memory_error(folder, monkeypatch, error):
     def full(*arguments, **keywords):
         raise error
 
-    monkeypatch.setattr(encoder._model, "encode", full)
+    monkeypatch.setattr(encoder.model, "encode", full)
     with pytest.raises(MemoryError):
         encoder.encode([EncoderInput("anything")])
 
@@ -198,7 +198,7 @@ def test_bfloat16_weights_give_float32_vectors_close_to_the_exact_ones(folder):
     items = [EncoderInput(TEXT, tiny_models.photo(1)), EncoderInput("coffee machine")]
     exact = load(settings(folder)).encode(items)
     encoder = load(settings(folder, dtype="bfloat16"))
-    assert encoder._model.dtype == torch.bfloat16
+    assert encoder.model.dtype == torch.bfloat16
     rows = encoder.encode(items)
     assert rows.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from time import perf_counter
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from molar_retrieval.alignment.processes import ALONE, Processes
 from molar_retrieval.config import LoraSettings
 from molar_retrieval.encoders import runtime
 from molar_retrieval.errors import BackendError
+from molar_retrieval.finetuning.forecast import DAY, REMEDY
 from molar_retrieval.finetuning.lora import checkpoint, gradcache
 from molar_retrieval.finetuning.lora.checkpoint import Score, Story
 from molar_retrieval.finetuning.lora.examples import Drawn, Examples, Step
@@ -109,9 +111,12 @@ class Trainer:
             self._judge(folder, on_score)
         progress.start("steps", self.steps)
         progress.advance(self.story.step)
+        began, first = perf_counter(), self.story.step
         while not self.done:
             self.step(progress)
             progress.advance()
+            if self.story.step == first + 1 and (days := self.steps * (perf_counter() - began) / DAY) >= 1:
+                progress.note(f"at the pace of the first step all {self.steps:,} take {days:,.0f} days; {REMEDY}")
             if self.story.step % self.every == 0 or self.story.step == self.steps:
                 self._judge(folder, on_score)
             elif self.story.step % self.lora.save_every == 0 and self.processes.first:
