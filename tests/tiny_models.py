@@ -55,8 +55,11 @@ def photo(seed: int = 0, size: tuple[int, int] = (80, 60)) -> Image.Image:
     return Image.fromarray(noise)
 
 
-def qwen_vl(folder: Path, arch: str = "qwen3_vl", *, modules: bool = True, seed: int = 0) -> Path:
-    """Qwen3-VL or Qwen2-VL; with ``modules`` as Qwen3-VL-Embedding is published, else a bare checkpoint."""
+def qwen_vl(folder: Path, arch: str = "qwen3_vl", *, modules: bool = True, tied: bool = True, seed: int = 0) -> Path:
+    """Qwen3-VL or Qwen2-VL; with ``modules`` as Qwen3-VL-Embedding is published, else a bare checkpoint.
+
+    ``tied``: the head is the table of tokens, as in the small published models.
+    """
     torch.manual_seed(seed)
     tokenizer = _byte_level(QWEN_SPECIAL)
     fast = tf.PreTrainedTokenizerFast(
@@ -89,7 +92,7 @@ def qwen_vl(folder: Path, arch: str = "qwen3_vl", *, modules: bool = True, seed:
         "video_token_id": ids["<|video_pad|>"],
         "vision_start_token_id": ids["<|vision_start|>"],
         "vision_end_token_id": ids["<|vision_end|>"],
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": tied,
     }
     if arch == "qwen3_vl":
         text |= {"head_dim": 16, "rope_parameters": rope | {"mrope_interleaved": True}}

@@ -182,6 +182,16 @@ def test_only_the_answer_counts_and_as_much_as_transformers_says(model):
     assert sum(map(learner.length, texts)) == sum(map(len, words)) + 2  # each ends
 
 
+def test_a_head_of_its_own_is_found_and_one_that_is_lost_is_told(workspace, tmp_path):
+    model = tiny_models.qwen_vl(tmp_path / "model", "qwen2_vl", tied=False)
+    chosen = lora_shop.settings(model, tasks=("attributes",), examples=4)
+    own = tf.AutoModelForImageTextToText.from_pretrained(model, dtype="float32").lm_head.weight
+    assert torch.equal(load(chosen.embed, chosen.lora, 0).head, own)
+    assert finetune(workspace, chosen, tmp_path / "once").notes == ()
+    again = chosen.model_copy(update={"embed": chosen.embed.model_copy(update={"model": str(tmp_path / "once")})})
+    assert "the model cannot write" in finetune(workspace, again, tmp_path / "twice").notes[0]
+
+
 def test_small_chunks_give_the_gradients_of_one(workspace, model):
     found = []
     for chunk in (64, 3):
@@ -198,6 +208,23 @@ def test_small_chunks_give_the_gradients_of_one(workspace, model):
     assert whole == pytest.approx(parts, rel=1e-4)
     assert all(torch.allclose(large[name], small[name], atol=1e-5) for name in large)
     assert max(float(grad.abs().max()) for grad in large.values()) > 1e-3
+
+
+def test_cached_gradients_are_those_of_one_graph_dropout_included(workspace, model, monkeypatch):
+    chosen = lora_shop.settings(model, chunk=3, dropout=0.4, gradient_checkpointing=True, generate=0)
+    with prepared(workspace, chosen) as trainer:
+        trainer.step()  # else the adapter's second half is zero, and the first one has no gradient
+        made, weights = trainer._examples(1), trainer.learner.trained()
+        trainer._gradients(made)
+        cached = [p.grad.clone() for p in weights.values()]
+
+        def at_once(chunks, encode, loss_of):
+            loss_of(torch.cat([encode(number) for number in range(chunks)])).backward()
+
+        monkeypatch.setattr(training.gradcache, "backward", at_once)
+        trainer._gradients(made)
+        assert all(torch.allclose(p.grad, own, atol=1e-5) for p, own in zip(weights.values(), cached, strict=True))
+        assert max(float(grad.abs().max()) for grad in cached) > 1e-3
 
 
 def test_short_memory_halves_what_goes_through_at_once(workspace, model, monkeypatch):

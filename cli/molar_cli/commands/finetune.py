@@ -28,6 +28,7 @@ def finetune(
         str | None,
         typer.Option(help="builtin, CLIP, SigLIP, or a language model: a folder or a hub name.", show_default=False),
     ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit or tag of a hub model.", show_default=False)] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -49,6 +50,9 @@ def finetune(
         int | None, typer.Option(help="Language models: examples of each task to train on.", show_default=False)
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default=False)] = None,
+    offline: Annotated[
+        bool | None, typer.Option("--offline", help="Never ask a model hub.", show_default=False)
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of what is drawn at random.", show_default=False)] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Language models: continue an interrupted run, or forget it.")
@@ -79,9 +83,8 @@ def finetune(
         from molar_retrieval.workspace import Workspace
 
         flags = {"image_text": image_text, "attributes": attributes, "behaviour": behaviour, "seed": seed}
-        chosen = run.settings(
-            settings, embed={"model": model, "device": device}, finetune=flags, lora={"examples": examples}
-        )
+        embed = {"model": model, "revision": revision, "device": device, "offline": offline}
+        chosen = run.settings(settings, embed=embed, finetune=flags, lora={"examples": examples})
         place = Workspace.for_catalogue(run.root, catalog)
         target = output or place.root / "finetuned"
         by_gradient = registry.describe(chosen.embed, digests_of(place)).family in FAMILIES
