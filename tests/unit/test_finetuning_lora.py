@@ -151,6 +151,18 @@ def test_an_interrupted_run_keeps_the_best_and_goes_on_as_if_undisturbed(workspa
     assert "license:" in (tmp_path / "whole" / "README.md").read_text()
 
 
+def test_an_interruption_before_the_first_score_keeps_nothing_of_another_run(workspace, model, tmp_path):
+    work = tmp_path / ".out.training"
+    with prepared(workspace, lora_shop.settings(model, tasks=("attributes",), examples=8)) as trainer:
+        trainer.train(work)
+    assert work.exists()
+    other = lora_shop.settings(model, tasks=("attributes",), examples=12)
+    with prepared(workspace, other) as trainer:
+        trainer.trial.scores = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train(work)
+
+
 def test_only_the_answer_counts_and_as_much_as_transformers_says(model):
     learner = load(lora_shop.settings(model).embed, lora_shop.settings(model).lora, 0)
     entries = [learner.encoder.entry(ITEMS[0]), learner.encoder.entry(EncoderInput("x", ITEMS[2].image))]

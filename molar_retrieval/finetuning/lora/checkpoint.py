@@ -93,13 +93,14 @@ def load(folder: Path, learner: Learner, optimiser: torch.optim.Optimizer, new: 
     return story
 
 
-def load_best(folder: Path, learner: Learner) -> Story:
-    """Fill the adapter with the best weights, and tell the story up to them."""
+def load_best(folder: Path, learner: Learner, run: str) -> Score | None:
+    """Fill the adapter with the best weights of a run, and tell their score; None where there are none yet."""
     found = _read(folder / BEST)
-    assert found is not None  # written before the first step
+    if found is None or found[0].run != run:
+        return None
     story, tensors = found
     move_weights(learner, _under(tensors, "adapter.").items())
-    return story
+    return story.best
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

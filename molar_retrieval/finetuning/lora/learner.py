@@ -76,7 +76,8 @@ class Learner:
         assert self.head is not None
         tokenizer: Any = self._model.tokenizer
         words = [generation.tokens(tokenizer, text) for text in texts]
-        features, labels = generation.with_answers(self.features(entries), words, tokenizer.pad_token_id)
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        features, labels = generation.with_answers(self.features(entries), words, pad)
         transformer: Any = self._model[0]
         hidden = transformer(self._moved(features))[transformer.module_output_name]
         return generation.surprise(hidden, labels.to(self.device), self.head)

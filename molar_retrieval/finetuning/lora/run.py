@@ -75,11 +75,11 @@ def finetune(
     processes.agreed(None)
     with prepared(workspace, settings, processes) as trainer:
         ready = time.perf_counter()
-        ended = trainer.train(work, progress, on_score)
+        best = trainer.train(work, progress, on_score)
         if not processes.first:
             return None
         seconds = {"load": round(ready - began, 1), "train": round(time.perf_counter() - ready, 1)}
-        report = _report(trainer, folder, seconds, ended=ended)
+        report = _report(trainer, best, folder, seconds)
         info = trainer.learner.encoder.info
         account = {
             **report.to_dict(),
@@ -91,7 +91,7 @@ def finetune(
         del account["folder"]
         text = card(report, asdict(info), ADAPTED, _POOL)
         write(folder, trainer.learner, account, text, merged=settings.lora.merged)
-        if ended:
+        if trainer.done:
             shutil.rmtree(work, ignore_errors=True)
         return report
 
@@ -125,9 +125,9 @@ def prepared(workspace: Workspace, settings: MolarSettings, processes: Processes
         yield Trainer(learner, examples, Trial(examples, photos, lora), lora, run, processes)
 
 
-def _report(trainer: Trainer, folder: Path, seconds: dict[str, float], *, ended: bool) -> FinetuneReport:
+def _report(trainer: Trainer, best: Score, folder: Path, seconds: dict[str, float]) -> FinetuneReport:
     examples, story, learner = trainer.examples, trainer.story, trainer.learner
-    before, best, shop = story.scores[0].scores, story.best, trainer.examples.shop
+    before, shop = story.scores[0].scores, trainer.examples.shop
     notes = []
     if trainer.lora.generate and learner.head is None:
         notes.append("the model cannot write, so it only learned to find")
@@ -138,7 +138,7 @@ def _report(trainer: Trainer, folder: Path, seconds: dict[str, float], *, ended:
         )
     if best.step == 0:
         notes.append("no step made withheld items easier to find, so the encoder is written as it was")
-    if not ended:
+    if not trainer.done:
         notes.append(f"interrupted after {story.step} of {trainer.steps} steps: the best so far is written")
     return FinetuneReport(
         folder=folder,
@@ -154,5 +154,5 @@ def _report(trainer: Trainer, folder: Path, seconds: dict[str, float], *, ended:
         parameters=sum(parameter.numel() for parameter in learner.trained().values()),
         seconds=seconds,
         notes=tuple(notes),
-        interrupted=not ended,
+        interrupted=not trainer.done,
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from molar_retrieval.finetuning.lora.losses import info_nce, next_item
 from molar_retrieval.finetuning.lora.validation import Trial
 from molar_retrieval.progress import SILENT, Progress
 
+T = TypeVar("T")
 _VALIDATIONS = 10
 _WARM_UP = 0.1
 _FINAL_RATE = 0.05
@@ -72,7 +74,7 @@ class Trainer:
 
     def train(
         self, folder: Path, progress: Progress = SILENT, on_score: Callable[[Score], None] = lambda _: None
-    ) -> bool:
+    ) -> Score:
         """Train until done, continuing what an earlier process left in ``folder``; the best adapter is left in place.
 
         Args:
@@ -81,7 +83,7 @@ class Trainer:
             on_score: Told of each score once it is safe on disk.
 
         Returns:
-            Whether it came to its end; False where it was interrupted.
+            The score of that adapter; ``done`` is False where the run was interrupted.
 
         Raises:
             KeyboardInterrupt: If it is interrupted before there is anything to keep.
@@ -90,25 +92,24 @@ class Trainer:
         self.story = checkpoint.load(folder, self.learner, self.optimiser, self.story)
         for score in self.story.scores:
             on_score(score)
-        ended = True
+        stopped = None
         try:
             with torch.random.fork_rng():
                 self._run(folder, progress, on_score)
-        except KeyboardInterrupt:
-            if not self.story.scores:
-                raise
-            ended = False
+        except KeyboardInterrupt as interruption:
+            stopped = interruption
         finally:
             self._ahead.shutdown(cancel_futures=True)
             progress.finish()
-        if self.processes.first:
-            checkpoint.load_best(folder, self.learner)
-        return ended
+        best = checkpoint.load_best(folder, self.learner, self.story.run) if self.processes.first else self.story.best
+        if best is None:
+            raise stopped or KeyboardInterrupt
+        return best
 
     def _run(self, folder: Path, progress: Progress, on_score: Callable[[Score], None]) -> None:
         if not self.story.scores:
             progress.note("asking about withheld items before the first step ...")
-            self._judge(folder, on_score)
+            self._judge(folder, progress, on_score)
         progress.start("steps", self.steps)
         progress.advance(self.story.step)
         began, first = perf_counter(), self.story.step
@@ -118,12 +119,14 @@ class Trainer:
             if self.story.step == first + 1 and (days := self.steps * (perf_counter() - began) / DAY) >= 1:
                 progress.note(f"at the pace of the first step all {self.steps:,} take {days:,.0f} days; {REMEDY}")
             if self.story.step % self.every == 0 or self.story.step == self.steps:
-                self._judge(folder, on_score)
+                self._judge(folder, progress, on_score)
             elif self.story.step % self.lora.save_every == 0 and self.processes.first:
                 checkpoint.save(folder, self.learner, self.optimiser, self.story)
 
-    def _judge(self, folder: Path, on_score: Callable[[Score], None]) -> None:
-        own = self.trial.scores(self.learner, self.story.chunk) if self.processes.first else None
+    def _judge(self, folder: Path, progress: Progress, on_score: Callable[[Score], None]) -> None:
+        own = None
+        if self.processes.first:
+            own = self._within_memory(lambda: self.trial.scores(self.learner, self.story.chunk), progress)
         scores = self.processes.agreed(own)
         assert scores is not None
         since = self.story.step - (self.story.scores[-1].step if self.story.scores else 0)
@@ -146,19 +149,7 @@ class Trainer:
         """
         made = self._examples(self.story.step)
         self.learner.training(True)
-        while True:
-            try:
-                with runtime.memory_errors():
-                    losses = self._gradients(made)
-                break
-            except MemoryError as error:
-                if self.story.chunk == 1:
-                    raise BackendError(
-                        "memory is too short to train on a single item",
-                        "lower embed.image_pixels or embed.max_text_tokens, or name a smaller model",
-                    ) from error
-                self.story.chunk //= 2
-                progress.note(f"memory is short: from now on {self.story.chunk} items in one forward pass")
+        losses = self._within_memory(lambda: self._gradients(made), progress)
         if not all(map(math.isfinite, losses.values())):
             raise BackendError(
                 f"a loss of step {self.story.step + 1} is no number: {losses}", "lower lora.learning_rate"
@@ -173,6 +164,21 @@ class Trainer:
         for name, loss in losses.items():
             self.story.losses[name] = self.story.losses.get(name, 0.0) + loss
         return losses
+
+    def _within_memory(self, work: Callable[[], T], progress: Progress) -> T:
+        """Do some work with fewer and fewer items in one forward pass, until it fits."""
+        while True:
+            try:
+                with runtime.memory_errors():
+                    return work()
+            except MemoryError as error:
+                if self.story.chunk == 1:
+                    raise BackendError(
+                        "memory is too short to train on a single item",
+                        "lower embed.image_pixels or embed.max_text_tokens, or name a smaller model",
+                    ) from error
+            self.story.chunk //= 2
+            progress.note(f"memory is short: from now on {self.story.chunk} items in one forward pass")
 
     def _examples(self, number: int) -> Step:
         """The examples of a step; photos of the next one are opened meanwhile."""
