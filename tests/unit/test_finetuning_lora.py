@@ -18,7 +18,7 @@ from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.errors import BackendError, DataError, SettingsError
-from molar_retrieval.finetuning.lora import training
+from molar_retrieval.finetuning.lora import objective, training
 from molar_retrieval.finetuning.lora.answers import IGNORED, with_answers
 from molar_retrieval.finetuning.lora.forecast import dry_run
 from molar_retrieval.finetuning.lora.learner import frozen_vectors, load, move_weights
@@ -214,7 +214,7 @@ def test_small_chunks_give_the_gradients_of_one(workspace, model):
                 [(n, 0.1 * torch.randn(p.shape, generator=random)) for n, p in trainer.learner.trained().items()],
             )
             made = trainer._examples(0)
-            losses = trainer._gradients(made)
+            losses = trainer.objective.gradients(made, 1, trainer.story.chunk)
             found.append((losses, {name: p.grad.clone() for name, p in trainer.learner.trained().items()}))
     (whole, large), (parts, small) = found
     assert whole == pytest.approx(parts, rel=1e-4)
@@ -227,14 +227,14 @@ def test_cached_gradients_are_those_of_one_graph_dropout_included(workspace, mod
     with prepared(workspace, chosen) as trainer:
         trainer.step()  # else the adapter's second half is zero, and the first one has no gradient
         made, weights = trainer._examples(1), trainer.learner.trained()
-        trainer._gradients(made)
+        trainer.objective.gradients(made, 1, trainer.story.chunk)
         cached = [p.grad.clone() for p in weights.values()]
 
         def at_once(chunks, encode, loss_of):
             loss_of(torch.cat([encode(number) for number in range(chunks)])).backward()
 
-        monkeypatch.setattr(training.gradcache, "backward", at_once)
-        trainer._gradients(made)
+        monkeypatch.setattr(objective.gradcache, "backward", at_once)
+        trainer.objective.gradients(made, 1, trainer.story.chunk)
         assert all(torch.allclose(p.grad, own, atol=1e-5) for p, own in zip(weights.values(), cached, strict=True))
         assert max(float(grad.abs().max()) for grad in cached) > 1e-3
 
@@ -354,7 +354,7 @@ def test_photos_that_fail_are_skipped_and_counted(tmp_path, model):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(workspace, model, monkeypatch):
-    monkeypatch.setattr(training, "info_nce", lambda left, *_: left.sum() * float("nan"))
+    monkeypatch.setattr(objective, "info_nce", lambda left, *_: left.sum() * float("nan"))
     chosen = lora_shop.settings(model, tasks=("attributes",))
     with prepared(workspace, chosen) as trainer, pytest.raises(BackendError, match=r"step 1 is no number") as raised:
         trainer.step()

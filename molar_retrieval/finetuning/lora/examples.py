@@ -1,21 +1,19 @@
 """The examples of each step: drawn anew from the step's number, so that a run can go on anywhere."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from molar_retrieval import rng
 from molar_retrieval.config import FinetuneSettings, LoraSettings
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.finetuning.fit import NAMES, Name
-from molar_retrieval.finetuning.lora.learner import Entry
 from molar_retrieval.finetuning.lora.shop import Photos, Rows, Shop
+from molar_retrieval.finetuning.lora.step import Drawn, Entries, Histories, Pairs, Reader, Step
 from molar_retrieval.finetuning.trial import Cases
 from molar_retrieval.interactions import InteractionLog
 
@@ -24,76 +22,6 @@ DECAY = 0.8
 FEWEST = 10
 """Examples, and withheld ones, without which a task teaches nothing, or nobody would know."""
 _VIEWS: Mapping[Name, str] = {"image_text": "photo", "attributes": "attributes"}
-Mask = npt.NDArray[np.bool_]
-Reader = Callable[[EncoderInput], Entry]
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Two views of items that must find each other.
-
-    Attributes:
-        left: Places of photos or attributes among the step's entries, shape (b,).
-        right: Places of titles and descriptions, shape (b,).
-        blocked: See :func:`molar_retrieval.finetuning.lora.losses.info_nce`, shape (b, b).
-    """
-
-    left: Rows
-    right: Rows
-    blocked: Mask
-
-
-@dataclass(frozen=True, eq=False)
-class Histories:
-    """Histories that must find the next item.
-
-    Attributes:
-        weights: How much each entry counts in each history, shape (b, entries).
-        items: Places of the items to choose from, shape (m,).
-        target: Which of these came next, shape (b,).
-        log_q: Logarithm of each one's share of the interactions, shape (m,).
-        blocked: Those that are no negatives, shape (b, m).
-    """
-
-    weights: npt.NDArray[np.float32]
-    items: Rows
-    target: Rows
-    log_q: npt.NDArray[np.float32]
-    blocked: Mask
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """What a step is made of.
-
-    Attributes:
-        number: Of the step, and of the process.
-        rows: By task: items, or interactions.
-        histories: By interaction: items before it, latest first, and its own.
-        images: Photos of all items that need one.
-    """
-
-    number: tuple[int, int]
-    rows: dict[Name, Rows]
-    histories: dict[int, tuple[list[int], int]]
-    images: dict[int, Image.Image | None]
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """What one step sees; an input that several tasks need goes through the model once.
-
-    Attributes:
-        entries: Distinct inputs.
-        pairs: By task.
-        histories: Of the behaviour task.
-        answers: By task: the place of an input, and what the model ought to write after it.
-    """
-
-    entries: list[Entry]
-    pairs: dict[Name, Pairs]
-    histories: Histories | None
-    answers: dict[Name, list[tuple[int, str]]]
 
 
 class Examples:
@@ -151,7 +79,7 @@ class Examples:
             drawn: What it is made of.
             read: What the encoder gets to read and see of an item; its tokenizer is for one thread only.
         """
-        entries = _Entries(read)
+        entries = Entries(read)
         pairs, answers = {}, {}
         for name in _VIEWS:
             if name in drawn.rows:
@@ -175,7 +103,7 @@ class Examples:
         name: Name,
         rows: Rows,
         images: Mapping[int, Image.Image | None],
-        entries: "_Entries",
+        entries: Entries,
         random: np.random.Generator,
     ) -> tuple[Pairs, list[tuple[int, str]]]:
         shop, left, right = self.shop, [], []
@@ -221,7 +149,7 @@ class Examples:
         self,
         histories: Mapping[int, tuple[list[int], int]],
         images: Mapping[int, Image.Image | None],
-        entries: "_Entries",
+        entries: Entries,
     ) -> Histories | None:
         shop, log = self.shop, self.shop.log
         assert log is not None
@@ -291,20 +219,3 @@ def predictable(shop: Shop, history: int) -> Rows:
         same[back:] = log.item[back:] == log.item[:-back]
         new &= ~(same & (place >= back))
     return np.flatnonzero(new)
-
-
-class _Entries:
-    """Distinct inputs."""
-
-    def __init__(self, read: Reader) -> None:
-        self.found: list[Entry] = []
-        self._read = read
-        self._places: dict[Hashable, int | None] = {}
-
-    def add(self, key: Hashable, item: EncoderInput) -> int | None:
-        """The place of an input; None where the encoder would see nothing of it."""
-        if key not in self._places:
-            entry = self._read(item)
-            self._places[key] = len(self.found) if entry else None
-            self.found += [entry] if entry else []
-        return self._places[key]

@@ -8,19 +8,18 @@ from time import perf_counter
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from molar_retrieval.alignment.processes import ALONE, Processes
 from molar_retrieval.config import LoraSettings
 from molar_retrieval.encoders import runtime
 from molar_retrieval.errors import BackendError
 from molar_retrieval.finetuning.forecast import DAY, REMEDY
-from molar_retrieval.finetuning.lora import checkpoint, gradcache
+from molar_retrieval.finetuning.lora import checkpoint
 from molar_retrieval.finetuning.lora.checkpoint import Score, Story
-from molar_retrieval.finetuning.lora.examples import Drawn, Examples, Step
-from molar_retrieval.finetuning.lora.learner import Learner, chunks
-from molar_retrieval.finetuning.lora.losses import info_nce, next_item
+from molar_retrieval.finetuning.lora.examples import Examples
+from molar_retrieval.finetuning.lora.learner import Learner
+from molar_retrieval.finetuning.lora.objective import Objective
+from molar_retrieval.finetuning.lora.step import Drawn, Step
 from molar_retrieval.finetuning.lora.validation import Trial
 from molar_retrieval.progress import SILENT, Progress
 
@@ -60,6 +59,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             learner.trained().values(), lr=lora.learning_rate, weight_decay=lora.weight_decay
         )
+        self.objective = Objective(learner, lora, processes.index)
         self._ahead = ThreadPoolExecutor(1, "molar-examples")
         self._next: tuple[int, Future[Drawn]] | None = None
 
@@ -149,7 +149,9 @@ class Trainer:
         """
         made = self._examples(self.story.step)
         self.learner.training(True)
-        losses = self._within_memory(lambda: self._gradients(made), progress)
+        losses = self._within_memory(
+            lambda: self.objective.gradients(made, self.story.step, self.story.chunk), progress
+        )
         if not all(map(math.isfinite, losses.values())):
             raise BackendError(
                 f"a loss of step {self.story.step + 1} is no number: {losses}", "lower lora.learning_rate"
@@ -196,68 +198,3 @@ class Trainer:
         done = self.story.step / self.steps
         warm_up = min(1.0, (self.story.step + 1) / max(1.0, _WARM_UP * self.steps))
         return warm_up * (_FINAL_RATE + (1 - _FINAL_RATE) * (1 + math.cos(math.pi * done)) / 2)
-
-    def _gradients(self, made: Step) -> dict[str, float]:
-        """Fill the gradients of a step; the losses by task."""
-        self.optimiser.zero_grad()
-        groups = chunks(made.entries, self.story.chunk)
-        order = torch.tensor([place for group in groups for place in group]).argsort()
-        features = [self.learner.features([made.entries[place] for place in group]) for group in groups]
-        losses: dict[str, float] = {}
-
-        def encode(number: int) -> Tensor:
-            self._seed(number)
-            return self.learner.vectors(features[number])
-
-        def loss_of(vectors: Tensor) -> Tensor:
-            return self._found(made, vectors[order.to(vectors.device)], losses)
-
-        if groups:
-            gradcache.backward(len(groups), encode, loss_of)
-        if self.learner.head is not None and self.lora.generate:
-            losses |= self._written(made)
-        return losses
-
-    def _found(self, made: Step, vectors: Tensor, losses: dict[str, float]) -> Tensor:
-        """The weighted sum of the contrastive losses, which are put into ``losses``."""
-        total, heat = vectors.sum() * 0, self.lora.temperature
-        for name, pairs in made.pairs.items():
-            if len(pairs.left) > 1:
-                left, right = vectors[_on(pairs.left, vectors)], vectors[_on(pairs.right, vectors)]
-                loss = info_nce(left, right, _on(pairs.blocked, vectors), heat)
-                total = total + self._weight(name) * loss
-                losses[name] = loss.item()
-        if (asked := made.histories) is not None:
-            users = F.normalize(_on(asked.weights, vectors) @ vectors, dim=-1)
-            target, log_q, blocked = (_on(a, vectors) for a in (asked.target, asked.log_q, asked.blocked))
-            loss = next_item(users, vectors[_on(asked.items, vectors)], target, log_q, blocked, heat)
-            total = total + self._weight("behaviour") * loss
-            losses["behaviour"] = loss.item()
-        return total
-
-    def _written(self, made: Step) -> dict[str, float]:
-        """Add the gradients of writing the answers, some at a time; the mean losses per token."""
-        losses = {}
-        for name, answers in made.answers.items():
-            entries, texts = [made.entries[place] for place, _ in answers], [text for _, text in answers]
-            count = sum(self.learner.length(text) for text in texts)
-            total = 0.0
-            for number, group in enumerate(chunks(entries, self.story.chunk)):
-                self._seed(name, number)
-                loss = self.learner.surprise([entries[n] for n in group], [texts[n] for n in group])
-                (loss * (self._weight(name) * self.lora.generate / count)).backward()  # type: ignore[no-untyped-call]
-                total += loss.item()
-            if count:
-                losses[f"{name} words"] = total / count
-        return losses
-
-    def _seed(self, *names: object) -> None:
-        self.learner.seed(self.processes.index, self.story.step, *names)
-
-    def _weight(self, name: str) -> float:
-        weight: float = getattr(self.lora, f"{name}_weight")
-        return weight
-
-
-def _on(array: object, like: Tensor) -> Tensor:
-    return torch.as_tensor(array, device=like.device)

@@ -1,0 +1,96 @@
+"""What a step asks for, as gradients of the adapter: finding by contrast, writing word by word."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from molar_retrieval.config import LoraSettings
+from molar_retrieval.finetuning.lora import gradcache
+from molar_retrieval.finetuning.lora.learner import Learner, chunks
+from molar_retrieval.finetuning.lora.losses import info_nce, next_item
+from molar_retrieval.finetuning.lora.step import Step
+
+
+class Objective:
+    """The weighted sum of the tasks' losses.
+
+    Args:
+        learner: What learns.
+        lora: Weights of the tasks.
+        process: Number of this process, of which dropout is drawn.
+    """
+
+    def __init__(self, learner: Learner, lora: LoraSettings, process: int = 0) -> None:
+        self.learner, self.lora, self.process = learner, lora, process
+
+    def gradients(self, made: Step, step: int, chunk: int) -> dict[str, float]:
+        """Fill the gradients of a step.
+
+        Args:
+            made: The step.
+            step: Its number, of which dropout is drawn.
+            chunk: Items in one forward pass.
+
+        Returns:
+            The losses by task; those of writing end in ``words``.
+        """
+        for parameter in self.learner.trained().values():
+            parameter.grad = None
+        groups = chunks(made.entries, chunk)
+        order = torch.tensor([place for group in groups for place in group]).argsort()
+        features = [self.learner.features([made.entries[place] for place in group]) for group in groups]
+        losses: dict[str, float] = {}
+
+        def encode(number: int) -> Tensor:
+            self.learner.seed(self.process, step, number)
+            return self.learner.vectors(features[number])
+
+        def loss_of(vectors: Tensor) -> Tensor:
+            return self._found(made, vectors[order.to(vectors.device)], losses)
+
+        if groups:
+            gradcache.backward(len(groups), encode, loss_of)
+        if self.learner.head is not None and self.lora.generate:
+            losses |= self._written(made, step, chunk)
+        return losses
+
+    def _found(self, made: Step, vectors: Tensor, losses: dict[str, float]) -> Tensor:
+        """The weighted sum of the contrastive losses, which are put into ``losses``."""
+        total, heat = vectors.sum() * 0, self.lora.temperature
+        for name, pairs in made.pairs.items():
+            if len(pairs.left) > 1:
+                left, right = vectors[_on(pairs.left, vectors)], vectors[_on(pairs.right, vectors)]
+                loss = info_nce(left, right, _on(pairs.blocked, vectors), heat)
+                total = total + self._weight(name) * loss
+                losses[name] = loss.item()
+        if (asked := made.histories) is not None:
+            users = F.normalize(_on(asked.weights, vectors) @ vectors, dim=-1)
+            target, log_q, blocked = (_on(a, vectors) for a in (asked.target, asked.log_q, asked.blocked))
+            loss = next_item(users, vectors[_on(asked.items, vectors)], target, log_q, blocked, heat)
+            total = total + self._weight("behaviour") * loss
+            losses["behaviour"] = loss.item()
+        return total
+
+    def _written(self, made: Step, step: int, chunk: int) -> dict[str, float]:
+        """Add the gradients of writing the answers, some at a time; the mean losses per token."""
+        losses = {}
+        for name, answers in made.answers.items():
+            entries, texts = [made.entries[place] for place, _ in answers], [text for _, text in answers]
+            count = sum(self.learner.length(text) for text in texts)
+            total = 0.0
+            for number, group in enumerate(chunks(entries, chunk)):
+                self.learner.seed(self.process, step, name, number)
+                loss = self.learner.surprise([entries[n] for n in group], [texts[n] for n in group])
+                (loss * (self._weight(name) * self.lora.generate / count)).backward()  # type: ignore[no-untyped-call]
+                total += loss.item()
+            if count:
+                losses[f"{name} words"] = total / count
+        return losses
+
+    def _weight(self, name: str) -> float:
+        weight: float = getattr(self.lora, f"{name}_weight")
+        return weight
+
+
+def _on(array: object, like: Tensor) -> Tensor:
+    return torch.as_tensor(array, device=like.device)
