@@ -195,8 +195,9 @@ def tables(found: dict[str, Any], given: argparse.Namespace) -> str:
     from molar_retrieval.quality.gpus import BUSY, GPUS
 
     lora = LoraSettings()
-    command = f"python bench/finetuning.py --steps {given.steps} --batch {given.batch} --chunk {given.chunk} --write"
-    cores = f"{found['threads']} threads of a {processor()}"
+    sizes = f"--steps {given.steps} --batch {given.batch} --chunk {given.chunk} --threads {found['threads']}"
+    command = f"python bench/finetuning.py {sizes} --write"
+    cores = f"{found['threads']} of {os.cpu_count()} logical cores ({processor()})"
     lines = [
         f"`{command}`, {cores}, {found['dtype']}, no GPU:",
         "",
@@ -251,7 +252,7 @@ def processor() -> str:
         found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text("utf-8"))
     except OSError:
         found = None
-    return f"{found.group(1).strip() if found else platform.processor()}, {os.cpu_count()} logical cores"
+    return found.group(1).strip() if found else platform.processor()
 
 
 def main() -> None:
