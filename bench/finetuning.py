@@ -1,6 +1,6 @@
 """What `molar finetune` takes for a language model of real size: memory and items/s of loading, encoding and training.
 
-    python bench/finetuning.py [--steps 2] [--batch 2] [--chunk 4] [--threads N] [--scratch FOLDER] [--write]
+    python bench/finetuning.py [--steps 2] [--batch 2] [--chunk 4] [--threads N] [--scratch FOLDER] [--sizes] [--write]
 
 The checkpoint has the geometry of Qwen3-VL-2B and random weights, which cost as much to multiply as learned ones; it
 takes 4.3 GB in the scratch folder and is removed. Items are those of the demo shop, at 256 x 256 pixels (64 image
@@ -24,7 +24,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "models.md"
-MARKS = "<!-- bench/finetuning.py: begin -->", "<!-- bench/finetuning.py: end -->"
 ROPE3 = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
 ROPE2 = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
 LIKELY = ("L4", "RTX 4090", "A100", "H100")
@@ -195,8 +194,7 @@ def tables(found: dict[str, Any], given: argparse.Namespace) -> str:
     from molar_retrieval.quality.gpus import BUSY, GPUS
 
     lora = LoraSettings()
-    sizes = f"--steps {given.steps} --batch {given.batch} --chunk {given.chunk} --threads {found['threads']}"
-    command = f"python bench/finetuning.py {sizes} --write"
+    command = f"python bench/finetuning.py {_sizes(given, found)} --write"
     cores = f"{found['threads']} of {os.cpu_count()} logical cores ({processor()})"
     lines = [
         f"`{command}`, {cores}, {found['dtype']}, no GPU:",
@@ -224,27 +222,44 @@ def tables(found: dict[str, Any], given: argparse.Namespace) -> str:
         lines.append(f"| {name} | {rate:.0f} | {steps * most / rate / 3600:.1f} h |")
     days = steps * most / found["train"] / 86_400
     lines.append(f"| this processor, as measured | {found['train']:.3f} | {days:.0f} days |")
-    rest = max(0.0, found["trained"] - found["loaded"])
-    lines += [
-        "",
-        f"Weights in bfloat16, an adapter of rank {lora.rank} on the language model with the optimiser's moments (16"
-        f" bytes for each of its numbers), and the {rest:.1f} GB that training took above beside the loaded model,"
-        " scaled by width x layers. The card is the smallest with a fifth to spare.",
+    return "\n".join(lines)
+
+
+def sizes(given: argparse.Namespace, found: dict[str, Any] | None) -> str:
+    """Memory that published models take on a GPU; with a measurement, with what training takes beside the weights."""
+    from molar_retrieval.config import LoraSettings
+
+    rank = LoraSettings().rank
+    rest = None if found is None else max(0.0, found["trained"] - found["loaded"])
+    command = f"python bench/finetuning.py {'--sizes' if found is None else _sizes(given, found)} --write"
+    more = (
+        "without activations; the card is the smallest with half as much to spare"
+        if rest is None
+        else f"and the {rest:.1f} GB that training took below beside the loaded model, scaled by width x layers; the card"
+        " is the smallest with a fifth to spare"
+    )
+    lines = [
+        f"`{command}`: weights in bfloat16, an adapter of rank {rank} on the language model with gradients and the"
+        f" optimiser's moments (16 bytes for each of its numbers), {more}.",
         "",
         "| `--model` | parameters | adapter | weights | for training | card |",
         "|---|---|---|---|---|---|",
     ]
     size = MEASURED.text["hidden_size"] * MEASURED.text["num_hidden_layers"]
     for geometry in PUBLISHED:
-        count, adapter = parameters(geometry, lora.rank)
+        count, adapter = parameters(geometry, rank)
         own = geometry.text["hidden_size"] * geometry.text["num_hidden_layers"]
         weights = 2 * count / 1e9
-        needed = weights + 16 * adapter / 1e9 + rest * own / size
-        card = next(card for card in CARDS if card >= 1.2 * needed)
+        needed = weights + 16 * adapter / 1e9 + (rest or 0.0) * own / size
+        card = next(card for card in CARDS if card >= (1.5 if rest is None else 1.2) * needed)
         names = " or ".join(f"`{name}`" for name in geometry.names)
-        sizes = f"{count / 1e9:.2f} G | {adapter / 1e6:.1f} M | {weights:.1f} GB | {needed:.1f} GB | {card} GB"
-        lines.append(f"| {names} | {sizes} |")
+        told = f"{count / 1e9:.2f} G | {adapter / 1e6:.1f} M | {weights:.1f} GB | {needed:.1f} GB | {card} GB"
+        lines.append(f"| {names} | {told} |")
     return "\n".join(lines)
+
+
+def _sizes(given: argparse.Namespace, found: dict[str, Any]) -> str:
+    return f"--steps {given.steps} --batch {given.batch} --chunk {given.chunk} --threads {found['threads']}"
 
 
 def processor() -> str:
@@ -262,21 +277,31 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=4)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--scratch", type=Path, help="a folder with 5 GB of room")
+    parser.add_argument("--sizes", action="store_true", help="only what published models weigh, which takes seconds")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/models.md")
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.build:
         build(given.build)
         return
+    if given.sizes:
+        put("sizes", sizes(given, None), given)
+        return
     scratch = Path(tempfile.mkdtemp(dir=given.scratch))
     try:
         subprocess.run([sys.executable, __file__, "--build", str(scratch / "model")], check=True)
-        text = tables(measure(scratch / "model", scratch, given), given)
+        found = measure(scratch / "model", scratch, given)
     finally:
         shutil.rmtree(scratch)
+    put("measured", tables(found, given), given)
+    put("sizes", sizes(given, found), given)
+
+
+def put(name: str, text: str, given: argparse.Namespace) -> None:
+    """Print tables, and put them between their marks in the document."""
     print(text)
     if given.write:
-        begin, end = MARKS
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         head, _, rest = DOCUMENT.read_text("utf-8").partition(begin)
         DOCUMENT.write_text(f"{head}{begin}\n{text}\n{end}{rest.partition(end)[2]}", "utf-8")
 
