@@ -235,8 +235,8 @@ def sizes(given: argparse.Namespace, found: dict[str, Any] | None) -> str:
     more = (
         "without activations; the card is the smallest with half as much to spare"
         if rest is None
-        else f"and the {rest:.1f} GB that training took below beside the loaded model, scaled by width x layers; the card"
-        " is the smallest with a fifth to spare"
+        else f"and the {rest:.1f} GB that training took below beside the loaded model, scaled by width x layers; the"
+        " card is the smallest with a fifth to spare"
     )
     lines = [
         f"`{command}`: weights in bfloat16, an adapter of rank {rank} on the language model with gradients and the"
