@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -18,6 +19,8 @@ from molar_retrieval.errors import SettingsError, nearest
 FILE_NAME = "molar.toml"
 _ENVIRONMENT = "MOLAR_"
 _NOT_SETTINGS = {"MOLAR_DATA", "MOLAR_WORKSPACE"}
+_SECRET = re.compile(r"(?<=://)[^/\s@]+(?=@)|(?<=[?#])[^'\s]+")
+"""What an address may tell that nobody is to read: a login, a query."""
 
 
 class Settings(BaseModel):
@@ -192,6 +195,36 @@ class IndexSettings(Settings):
     m: int = Field(32, ge=2, description="HNSW edges per node")
     ef_construct: int = Field(256, ge=4, description="HNSW candidate list while building")
     ef: int = Field(512, ge=1, description="HNSW candidate list while searching, at least")
+    url: str | None = Field(None, description="a Qdrant server that answers instead of the workspace's own index")
+    collection: str = Field("molar", pattern=r"^[A-Za-z0-9_.-]+$", description="the alias that is asked there")
+    grpc_port: int | None = Field(None, ge=1, le=65535, description="ask by gRPC at this port; None: REST")
+    timeout: float = Field(2.0, gt=0, description="seconds after which a query gives a server up")
+    fallback: Literal["none", "local"] = Field("none", description="what answers where the server does not")
+    users: Literal["local", "server"] = Field("local", description="where vectors and histories of people are")
+    shards: int | None = Field(None, ge=1, description="shards of a collection; None: the server decides")
+    replicas: int = Field(1, ge=1, description="copies of each shard")
+    on_disk: bool = Field(False, description="vectors are read from disk, not from memory")
+    quantisation: Literal["none", "scalar", "binary"] = Field(
+        "none", description="copies of 8 bits (scalar) or 1 bit (binary) a number are searched, the best scored again"
+    )
+    uploads: int = Field(4, ge=1, description="batches that are sent to a server at once")
+
+    def of_generation(self) -> dict[str, Any]:
+        """What shapes a generation, wherever it is served from."""
+        return self.model_dump(mode="json", include={"backend", "keep", "segments", "m", "ef_construct", "ef"})
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        """An address without a login, which would be written down with the settings."""
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("an address such as http://host:6333 is due")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("the address holds more than a host; a key belongs into the environment: QDRANT_API_KEY")
+        return value.rstrip("/")
 
     @field_validator("segments", mode="before")
     @classmethod
@@ -275,7 +308,8 @@ def validated(model: type[SettingsT], values: Mapping[str, Any], source: str) ->
             hint = f"did you mean {close[0]!r}?" if close else "remove it"
             raise SettingsError(f"{source}: unknown key {key!r}", hint) from error
         raise SettingsError(
-            f"{source}: {key} = {first['input']!r}: {first['msg']}", _remedy(first["input"], first.get("ctx", {}))
+            f"{source}: {key} = {_SECRET.sub('…', repr(first['input']))}: {first['msg'].removeprefix('Value error, ')}",
+            _remedy(first["input"], first.get("ctx", {})),
         ) from error
 
 

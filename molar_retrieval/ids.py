@@ -3,7 +3,6 @@
 Row numbers are never shown to anyone and never leave the artefact they belong to.
 """
 
-import uuid
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -13,8 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.errors import DataError
-
-_NAMESPACE = uuid.UUID("6d6f6c61-7200-5000-8000-726574726965")  # "molar" … "retrie"
 
 
 class IdMap:
@@ -79,8 +76,3 @@ class IdMap:
     def ids(self, rows: Iterable[int] | npt.NDArray[np.integer]) -> list[str]:
         """The ids of several rows, in their order."""
         return list(self._ids.take(pa.array(np.asarray(list(rows), dtype=np.int64))).to_pylist())
-
-
-def point_id(item_id: str) -> str:
-    """The UUIDv5 under which databases that refuse string ids know an item; the same everywhere."""
-    return str(uuid.uuid5(_NAMESPACE, item_id))

@@ -51,7 +51,7 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
     inputs = {kind: workspace[kind].require()[1].fingerprint for kind in ("catalogue", "interactions", "content", "cf")}
     inputs["alignment"] = alignment.fingerprint
     segments = _segments(workspace, settings)
-    chosen = settings.model_dump(mode="json") | ({"people": segments.digest} if segments.digest else {})
+    chosen = settings.of_generation() | ({"people": segments.digest} if segments.digest else {})
     live = workspace["generations"].manifest
     present = None if live is None else (dict(live.inputs), dict(live.settings), live.facts.get("format"))
     if present == (inputs, chosen, FORMAT):

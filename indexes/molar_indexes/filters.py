@@ -2,8 +2,7 @@ r"""Conditions in the words of the Qdrant engine, for the embedded index.
 
 Payload keys are stored so that every condition of :mod:`molar_retrieval.expressions` can be asked:
 
-* The engine's JSON paths can quote dots, blanks and any script, but neither ``"`` nor ``\``; these two are
-  percent-encoded in stored keys.
+* Names of fields are written as :mod:`molar_indexes.payload_keys` says.
 * The Python binding 0.9 turns ``MatchValue(True)`` into the integer 1, which no boolean equals. So booleans are
   stored a second time, as the keywords ``true`` and ``false`` under a shadow key, for filters only.
 """
@@ -22,19 +21,18 @@ from qdrant_edge import (
     RangeFloat,
 )
 
+from molar_indexes.payload_keys import EXACT, INT64, field_of, key_of, quoted
 from molar_indexes.records import ITEM_ID
 from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Expression, Not, OneOf, Or, Scalar
 
 _SHADOW = "%bool:"
-_EXACT = 1 << 53  # integers up to here are exact as float64
-_INT64 = 1 << 63
 
 
 def to_payload(item_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     """What is stored for a cleaned payload."""
     stored: dict[str, Any] = {ITEM_ID: item_id}
     for field, value in payload.items():
-        key = _key(field)
+        key = key_of(field)
         stored[key] = value
         truths = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, bool)]
         if truths:
@@ -47,13 +45,13 @@ def from_payload(stored: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     fields = dict(stored)
     item_id = fields.pop(ITEM_ID)
     if "%" in "".join(fields):  # of a shadow, or of a name that had to be escaped
-        fields = {_field(k): v for k, v in fields.items() if not k.startswith(_SHADOW)}
+        fields = {field_of(k): v for k, v in fields.items() if not k.startswith(_SHADOW)}
     return item_id, fields
 
 
 def path(field: str, kind: str = "keyword") -> str:
     """The engine's JSON path of a field; that of its shadow for ``bool``."""
-    return f'"{_SHADOW if kind == "bool" else ""}{_key(field)}"'
+    return quoted(field, _SHADOW if kind == "bool" else "")
 
 
 def to_filter(where: Expression | None, exclude: Iterable[int]) -> Filter | None:
@@ -98,9 +96,9 @@ def _equals(field: str, value: Scalar) -> Filter:
     if isinstance(value, str):
         return Filter(must=[FieldCondition(path(field), match=MatchValue(value))])
     either: list[Any] = []
-    if isinstance(value, int) and -_INT64 <= value < _INT64:
+    if isinstance(value, int) and -INT64 <= value < INT64:
         either.append(FieldCondition(path(field), match=MatchValue(value)))
-    if isinstance(value, float) or abs(value) <= _EXACT:
+    if isinstance(value, float) or abs(value) <= EXACT:
         # MatchValue takes no floats, and its integers do not equal a stored 5.0.
         either.append(FieldCondition(path(field), range=RangeFloat(gte=float(value), lte=float(value))))
     return Filter(should=either) if either else _nothing()
@@ -120,11 +118,3 @@ def _nothing() -> Filter:
 
 def _word(value: bool) -> str:
     return "true" if value else "false"
-
-
-def _key(field: str) -> str:
-    return field.replace("%", "%25").replace('"', "%22").replace("\\", "%5C")
-
-
-def _field(key: str) -> str:
-    return key.replace("%5C", "\\").replace("%22", '"').replace("%25", "%")

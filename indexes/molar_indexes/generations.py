@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from molar_indexes import files
 from molar_indexes.backends import build_index, open_index
-from molar_indexes.users import UserRecord, UserStore, write_users
+from molar_indexes.users import UserRecord, Users, UserStore, write_users
 from molar_retrieval import columns, fingerprint
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import Index, IndexItem, IndexSpec
@@ -60,18 +60,20 @@ class Generation:
         sparse_parts: The same within the sparse vector ``partners``.
         newcomers: How many items have no training interactions.
         slots: How many of the first ten places of an answer they get.
+        notes: What whoever gets an answer should know about where it comes from.
     """
 
     folder: Path
     manifest: Manifest
     backend: str
     index: Index
-    users: UserStore
+    users: Users
     popular: Sequence[tuple[int, int]]
     parts: Spans
     sparse_parts: Spans = field(default_factory=dict)
     newcomers: int = 0
     slots: int = 0
+    notes: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -133,8 +135,29 @@ class GenerationInfo:
         return asdict(self)
 
 
-def open_generation(workspace: Workspace, name: str | None = None) -> Generation:
+OpenIndex = Callable[[Path, str, IndexSpec], Index]
+"""Opens the index of a generation's folder, by its backend and what it holds."""
+
+
+def open_own_index(folder: Path, backend: str, spec: IndexSpec) -> Index:
+    """The index in a generation's folder."""
+    return open_index(folder / _INDEX, backend, spec)
+
+
+def open_own_users(folder: Path) -> UserStore:
+    """The users in a generation's folder."""
+    return UserStore(folder / _USERS)
+
+
+def open_generation(
+    workspace: Workspace, name: str | None = None, *, indexed: OpenIndex = open_own_index
+) -> Generation:
     """Open the live generation, or the one called ``name``.
+
+    Args:
+        workspace: Where it is.
+        name: Its name.
+        indexed: Opens its index; its own, unless said.
 
     Raises:
         MissingArtefactError: If there is none.
@@ -144,7 +167,7 @@ def open_generation(workspace: Workspace, name: str | None = None) -> Generation
     while True:
         folder = _named(store, name) if name else store.require()[0]
         try:
-            return _open(folder)
+            return _open(folder, indexed)
         except StaleArtefactError:
             # Publishing may have pruned the folder since its name was read; then another one is live.
             if name or folder.is_dir() or store.current == folder:
@@ -161,7 +184,7 @@ def _named(store: ArtefactStore, name: str) -> Path:
     return folder
 
 
-def _open(folder: Path) -> Generation:
+def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
     manifest = Manifest.read(folder)
     if problems := files.check(folder):
         raise StaleArtefactError(
@@ -183,9 +206,9 @@ def _open(folder: Path) -> Generation:
         raise StaleArtefactError(
             f"the manifest of generation {folder.name} is damaged: {error!r}", "run `molar align` to publish a new one"
         ) from error
-    users = UserStore(folder / _USERS)
+    users = open_own_users(folder)
     try:
-        index = open_index(folder / _INDEX, facts["backend"], spec)
+        index = indexed(folder, facts["backend"], spec)
     except BaseException:
         users.close()
         raise

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from molar_indexes.search import Searcher
+    from molar_indexes.server.place import Server
     from molar_indexes.users import UserRecord
     from molar_retrieval.alignment.model import AlignedModel
     from molar_retrieval.ids import IdMap
@@ -55,21 +56,36 @@ class Recommender:
         self._banned: dict[frozenset[str], frozenset[int]] = {}
 
     @classmethod
-    def open(cls, workspace: str | Path, generation: str | None = None, *, rules: str | Path | None = None) -> Self:
-        """Open a workspace's live generation, or the one named.
+    def open(
+        cls,
+        workspace: str | Path,
+        generation: str | None = None,
+        *,
+        rules: str | Path | None = None,
+        server: "Server | None" = None,
+    ) -> Self:
+        """Open a workspace's live generation, or the one named; or what is live on a server.
 
         Args:
             workspace: Its folder.
             generation: A generation's name.
             rules: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
+            server: Has the items, and maybe the users; None: the workspace has them.
 
         Raises:
             MissingArtefactError: If there is no workspace or no generation yet.
-            StaleArtefactError: If the generation is corrupt.
+            StaleArtefactError: If the generation is corrupt, or the server has another one.
+            BackendError: If the server does not answer.
         """
         place = Workspace.open(Path(workspace))
         file = Path(rules) if rules is not None else place.root.parent / RULES_FILE
-        return cls(place, open_generation(place, generation), file if rules is not None or file.exists() else None)
+        if server is None:
+            opened = open_generation(place, generation)
+        else:
+            from molar_indexes.server.opening import open_served  # brings qdrant-client
+
+            opened = open_served(place, server, generation)
+        return cls(place, opened, file if rules is not None or file.exists() else None)
 
     def __enter__(self) -> Self:
         return self
@@ -409,6 +425,7 @@ class Recommender:
             shortfall += "".join(f", {reason}" for reason in reasons)
         milliseconds = {name: round(1000 * value, 3) for name, value in seconds.items()}
         milliseconds["total"] = round(sum(milliseconds.values()), 3)
+        notes = [*self.generation.notes, *notes]
         return Answer(user_id, k, self.generation.name, basis, items, shortfall, notes, milliseconds)
 
     def _no_history(self, user_id: str) -> RequestError:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from molar_indexes.sparse import clean_sparse
 from molar_retrieval.errors import DataError, StaleArtefactError, nearest
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _FORMAT = 3
-_BATCH = 2000
+BATCH = 2000
 _PREFIX_CANDIDATES = 40
 _LONGEST = 64  # characters of an unknown id that are compared
 _COLUMNS = "user_id, vector, history, dimensions, numbers, attributes"
@@ -90,7 +90,7 @@ def write_users(
         connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
         stream = iter(users)
         progress.start("users", None)
-        while chunk := list(islice(stream, _BATCH)):
+        while chunk := list(islice(stream, BATCH)):
             rows = [(u.user_id, _vector(u, dim), _history(u, items), *_sparse(u), _attributes(u)) for u in chunk]
             connection.execute("BEGIN")
             try:
@@ -154,6 +154,34 @@ def _attributes(user: UserRecord) -> str | None:
     return json.dumps(user.attributes, ensure_ascii=False) if user.attributes else None
 
 
+class Users(Protocol):
+    """Users of a generation, wherever they are."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def get(self, user_id: str) -> UserRecord | None:
+        """The user with this id, or None."""
+        ...
+
+    def batches(self, size: int = BATCH) -> Iterator[list[UserRecord]]:
+        """All users in their order, ``size`` at a time."""
+        ...
+
+    def between(self, first: int, last: int) -> list[UserRecord]:
+        """The users from one number up to another, counted from 0 in their order."""
+        ...
+
+    def nearest(self, user_id: str, n: int = 3) -> Sequence[str]:
+        """Known ids like an unknown one."""
+        ...
+
+    def close(self) -> None:
+        """Release what is held; the users cannot be asked for afterwards."""
+        ...
+
+
 class UserStore:
     """Users by id, read-only; safe to share between threads.
 
@@ -198,7 +226,7 @@ class UserStore:
         found = self._rows(f"SELECT {_COLUMNS} FROM users WHERE user_id = ?", user_key(user_id))
         return _record(found[0]) if found else None
 
-    def batches(self, size: int = _BATCH) -> Iterator[list[UserRecord]]:
+    def batches(self, size: int = BATCH) -> Iterator[list[UserRecord]]:
         """All users in the order in which they were written, ``size`` at a time."""
         last = 0
         query = f"SELECT row, {_COLUMNS} FROM users WHERE row > ? ORDER BY row LIMIT ?"

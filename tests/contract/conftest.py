@@ -1,41 +1,60 @@
-"""Every index backend, with an index of the test module's own items or of any others."""
+"""Every index backend, with an index of the test module's own items or of any others.
 
-from collections.abc import Callable, Iterator
+Two of them are folders. The third is a collection of a Qdrant server: of qdrant-client's own, in this process, and of
+the one that ``MOLAR_TEST_QDRANT_URL`` names, if it does; nothing is left behind there. The in-process mode has gaps,
+but none where these tests ask: they need no graphs. ``test_server_only.py`` has the gaps.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from served import SERVERS, shelf
 
 from molar_indexes.backends import BACKENDS, build_index, open_index
 from molar_retrieval.index import Index, IndexItem, IndexSpec
 
+Open = Callable[[Path, IndexSpec, Iterable[IndexItem]], Index]
 
-@pytest.fixture(params=sorted(BACKENDS), scope="module")
+
+@pytest.fixture(params=[*sorted(BACKENDS), *SERVERS], scope="module")
 def backend(request: pytest.FixtureRequest) -> str:
     """The name of a backend; every test runs on each."""
     return request.param
 
 
 @pytest.fixture(scope="module")
+def opening(backend: str) -> Iterator[Open]:
+    """Builds an index of a backend, in a folder where it needs one, and opens it."""
+
+    def built(folder: Path, spec: IndexSpec, items: Iterable[IndexItem]) -> Index:
+        build_index(folder, backend, spec, items)
+        return open_index(folder, backend, spec)
+
+    if backend not in SERVERS:
+        yield built
+        return
+    with shelf(backend) as opened:
+        yield lambda _, spec, items: opened.index(spec, items)
+
+
+@pytest.fixture(scope="module")
 def index(
-    backend: str, items: list[IndexItem], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    opening: Open, items: list[IndexItem], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Index]:
     """The module's ``items`` under the module's ``SPEC``."""
-    folder = tmp_path_factory.mktemp(backend) / "index é #1"
-    build_index(folder, backend, request.module.SPEC, items)
-    opened = open_index(folder, backend, request.module.SPEC)
+    opened = opening(tmp_path_factory.mktemp("index") / "index é #1", request.module.SPEC, items)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def build(backend: str, tmp_path: Path) -> Iterator[Callable[[IndexSpec, list[IndexItem]], Index]]:
+def build(opening: Open, tmp_path: Path) -> Iterator[Callable[[IndexSpec, list[IndexItem]], Index]]:
     """Builds and opens an index of any items."""
     opened: list[Index] = []
 
     def make(spec: IndexSpec, items: list[IndexItem]) -> Index:
-        folder = tmp_path / f"index{len(opened)}"
-        build_index(folder, backend, spec, iter(items))
-        opened.append(open_index(folder, backend, spec))
+        opened.append(opening(tmp_path / f"index{len(opened)}", spec, iter(items)))
         return opened[-1]
 
     yield make

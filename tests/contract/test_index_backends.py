@@ -4,12 +4,10 @@ import math
 import threading
 from array import array
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from molar_indexes.backends import build_index
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.expressions import And, Between, Equals, Expression, Not, OneOf, Or, matches
 from molar_retrieval.index import Index, IndexItem, IndexSpec
@@ -303,10 +301,10 @@ def test_unknown_vectors_cannot_be_returned(index: Index) -> None:
         (IndexItem(9, "id", {}, {"item_id": "y"}), "item_id"),
     ],
 )
-def test_items_that_do_not_fit_are_refused(backend: str, tmp_path: Path, item: IndexItem, word: str) -> None:
+def test_items_that_do_not_fit_are_refused(build: Build, item: IndexItem, word: str) -> None:
     items = [IndexItem(5, "good", {"v": [1.0, 2.0]}, {}), item]
     with pytest.raises(DataError) as error:
-        build_index(tmp_path / "index", backend, IndexSpec({"v": 2}), items)
+        build(IndexSpec({"v": 2}), items)
     assert repr(item.item_id) in error.value.message
     assert word in f"{error.value.message} {error.value.hint}"
 

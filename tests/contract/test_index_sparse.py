@@ -3,12 +3,10 @@
 import math
 from array import array
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from molar_indexes.backends import build_index
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.expressions import Between, Equals, Expression, Not, matches
 from molar_retrieval.index import Index, IndexItem, IndexSpec, SparseVector
@@ -147,14 +145,14 @@ def test_sparse_vectors_come_back_without_their_zeros(index: Index, items: list[
     ],
 )
 def test_sparse_vectors_that_do_not_fit_are_refused(
-    index: Index, backend: str, tmp_path: Path, name: str, indices: list[int], values: list[float], word: str
+    index: Index, build: Build, name: str, indices: list[int], values: list[float], word: str
 ) -> None:
     vector = SparseVector(indices, values)
     with pytest.raises(RequestError) as request_error:
         index.top(name, vector, 5)
     assert word in f"{request_error.value.message} {request_error.value.hint}"
     with pytest.raises(DataError) as data_error:
-        build_index(tmp_path / "i", backend, SPEC, [IndexItem(0, "first", {}, {}, {name: vector})])
+        build(SPEC, [IndexItem(0, "first", {}, {}, {name: vector})])
     assert "'first'" in data_error.value.message
     assert word in f"{data_error.value.message} {data_error.value.hint}"
 

@@ -1,4 +1,4 @@
-"""Edge with a random filter and random exclusions answers like brute force, in plain Python."""
+"""Every index with a random filter and random exclusions answers like brute force, in plain Python."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from served import SERVERS, shelf
 
 from molar_indexes.backends import build_index, open_index
 from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Expression, Not, OneOf, Or, matches
@@ -65,11 +66,15 @@ def items() -> list[IndexItem]:
     return make_items()
 
 
-@pytest.fixture(scope="module", params=["edge", "exact"])
+@pytest.fixture(scope="module", params=["edge", "exact", *SERVERS])
 def index(
     request: pytest.FixtureRequest, items: list[IndexItem], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Index]:
     folder, spec = tmp_path_factory.mktemp("index"), IndexSpec({"v": 3}, FIELDS)
+    if request.param in SERVERS:
+        with shelf(request.param) as opened:
+            yield opened.index(spec, items)
+        return
     build_index(folder / "i", request.param, spec, items)
     opened = open_index(folder / "i", request.param, spec)
     yield opened

@@ -1,0 +1,51 @@
+"""A connection to a Qdrant server. This is where qdrant-client is imported."""
+
+import warnings
+from importlib import metadata
+from math import ceil
+
+from qdrant_client import QdrantClient
+
+from molar_indexes.server.faults import Fault, ServerError, asking
+from molar_indexes.server.place import Server, key
+from molar_indexes.server.transport import Bounded
+from molar_indexes.server.versions import go_together
+
+
+def connect(server: Server) -> QdrantClient:
+    """Connect to a server and make sure that it can be understood.
+
+    Raises:
+        ServerError: If it does not answer, refuses the key, or is of a version too far from the client's.
+    """
+    client = client_of(server)
+    try:
+        with asking(server):
+            version = client.info().version
+        mine = metadata.version("qdrant-client")
+        if not go_together(mine, version):
+            raise ServerError(
+                Fault(
+                    f"{server.name} has version {version}, qdrant-client {mine}: more than one minor version apart",
+                    "update the older of the two",
+                )
+            )
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def client_of(server: Server) -> QdrantClient:
+    """A client that has not asked anything yet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a key over http, which `molar doctor` says
+        return QdrantClient(
+            url=server.url,
+            api_key=key(),
+            prefer_grpc=server.grpc_port is not None,
+            grpc_port=server.grpc_port or 6334,
+            timeout=ceil(server.timeout),
+            check_compatibility=False,
+            transport=Bounded(server.url, server.timeout),
+        )

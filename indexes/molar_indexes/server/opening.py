@@ -1,0 +1,105 @@
+"""Opening the generation that is live on a server: its items there, everything else from the workspace.
+
+The server says which generation is live, so that a new alignment in the workspace changes nothing before it is pushed.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from qdrant_client import QdrantClient
+
+from molar_indexes.generations import Generation, open_generation, open_own_index, open_own_users
+from molar_indexes.server.connect import connect
+from molar_indexes.server.fallback import FallingIndex, FallingUsers
+from molar_indexes.server.faults import ServerError
+from molar_indexes.server.index import ServerIndex
+from molar_indexes.server.passport import Passport, refuse_other
+from molar_indexes.server.place import Server
+from molar_indexes.server.published import Published, live, published
+from molar_indexes.server.users import ServerUsers
+from molar_indexes.users import Users
+from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
+from molar_retrieval.index import Index, IndexSpec
+from molar_retrieval.workspace import Workspace
+
+
+def open_served(workspace: Workspace, server: Server, name: str | None = None) -> Generation:
+    """Open what is live on a server, or the generation called ``name``.
+
+    Where the server does not answer and the workspace may, its own live generation is opened, with a note.
+
+    Raises:
+        ServerError: If the server does not answer, refuses, or is of another version.
+        MissingArtefactError: If nothing was pushed there.
+        StaleArtefactError: If the workspace does not have that generation, or another one under its name.
+    """
+    try:
+        client = connect(server)
+    except ServerError as error:
+        if server.fallback == "none":
+            raise
+        note = f"{error.message}; the workspace's own generation answers instead"
+        return replace(open_generation(workspace, name), notes=[note])
+    try:
+        return served(client, workspace, server, name)
+    except BaseException:
+        client.close()
+        raise
+
+
+def served(client: QdrantClient, workspace: Workspace, server: Server, name: str | None = None) -> Generation:
+    """The same with a client that is connected; the generation closes it."""
+    found = _chosen(client, server, server.collection, name)
+    here = found.passport.generation
+    notes: list[str] = []
+
+    def indexed(folder: Path, backend: str, spec: IndexSpec) -> Index:
+        passport = found.passport
+        index = ServerIndex(client, server, found.name, spec, passport.count, passport.layout, graph=found.indexed > 0)
+        if server.fallback == "none":
+            return index
+        return FallingIndex(index, lambda: open_own_index(folder, backend, spec), notes.append)
+
+    try:
+        generation = open_generation(workspace, here, indexed=indexed)
+    except MissingArtefactError as error:
+        own = workspace["generations"].current
+        raise StaleArtefactError(
+            f"{server.name} serves generation {here}, which is not in the workspace; that has"
+            f" {own.name if own else 'none'}",
+            "run `molar index push`, or `molar index rollback` to one that both have",
+        ) from error
+    try:
+        refuse_other(server, found.name, found.passport, Passport.of(generation, found.passport.layout, "items"))
+        people = _people(client, server, generation, notes)
+    except BaseException:
+        generation.close()
+        raise
+    return replace(generation, users=people, notes=notes)
+
+
+def _people(client: QdrantClient, server: Server, generation: Generation, notes: list[str]) -> Users:
+    if server.users == "local":
+        return generation.users
+    found = _chosen(client, server, server.people, generation.name)
+    refuse_other(server, found.name, found.passport, Passport.of(generation, found.passport.layout, "users"))
+    generation.users.close()
+    users = ServerUsers(client, server, found.name, found.passport.count)
+    if server.fallback == "none":
+        return users
+    return FallingUsers(users, lambda: open_own_users(generation.folder), notes.append)
+
+
+def _chosen(client: QdrantClient, server: Server, alias: str, name: str | None) -> Published:
+    """What is live under an alias; or the collection of a generation, the newest of several."""
+    now = live(client, server, alias)
+    if name is None or now.passport.generation == name:
+        return now
+    every = published(client, server, alias)
+    fitting = [one for one in every if one.passport.whole and one.passport.generation == name]
+    if not fitting:
+        raise MissingArtefactError(
+            f"{server.name} has no whole collection of generation {name} under {alias!r}",
+            f"run `molar index push`; live there is generation {now.passport.generation}",
+        )
+    return fitting[-1]

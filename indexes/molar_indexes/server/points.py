@@ -1,0 +1,68 @@
+"""Items as points of a collection, and back."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from qdrant_client import models
+
+from molar_indexes import equal_lengths
+from molar_indexes.server.filters import from_payload, to_payload
+from molar_retrieval.index import IndexSpec, SparseVector, StoredItem, Vector
+from molar_retrieval.point_ids import point_id
+
+_NUMBER = 25
+"""Most bytes of a float32 in JSON, with its comma."""
+_INDEX = 11
+_AROUND = 200
+"""Bytes of a point in JSON beside its numbers and payload: its id, names, brackets."""
+
+
+def to_point(spec: IndexSpec, item: StoredItem) -> models.PointStruct:
+    """The point of an item whose payload is clean."""
+    dense = {name: equal_lengths.stored(spec, name, vector) for name, vector in item.vectors.items()}
+    payload = to_payload(item.row, item.item_id, item.payload)
+    return models.PointStruct(id=point_id(item.item_id), vector=vectors(dense, item.sparse), payload=payload)
+
+
+def vectors(dense: Mapping[str, Vector], sparse: Mapping[str, SparseVector]) -> dict[str, Any]:
+    """Named vectors in the client's words."""
+    return {name: list(vector) for name, vector in dense.items()} | {
+        name: models.SparseVector(indices=list(vector.indices), values=list(vector.values))
+        for name, vector in sparse.items()
+    }
+
+
+def to_item(spec: IndexSpec, record: models.Record) -> StoredItem:
+    """The item of a point."""
+    row, item_id, payload = from_payload(record.payload or {})
+    dense, sparse = split(record)
+    given = {name: equal_lengths.given(spec, name, vector) for name, vector in dense.items()}
+    return StoredItem(row, item_id, payload, given, sparse)
+
+
+def split(record: models.Record) -> tuple[dict[str, list[float]], dict[str, SparseVector]]:
+    """The dense and the sparse vectors of a point."""
+    dense: dict[str, Any] = {}
+    sparse: dict[str, SparseVector] = {}
+    named = record.vector if isinstance(record.vector, dict) else {}
+    for name, vector in named.items():
+        if isinstance(vector, models.SparseVector):
+            pairs = sorted(zip(vector.indices, vector.values, strict=True))
+            sparse[name] = SparseVector([index for index, _ in pairs], [value for _, value in pairs])
+        else:
+            dense[name] = vector
+    return dense, sparse
+
+
+def size(point: models.PointStruct) -> int:
+    """At least as many bytes as the point has in a request."""
+    found = _AROUND + len(json.dumps(point.payload))
+    named: Any = point.vector
+    for name, vector in named.items():
+        found += len(name) + 40
+        if isinstance(vector, models.SparseVector):
+            found += (_NUMBER + _INDEX) * len(vector.indices)
+        else:
+            found += _NUMBER * len(vector)
+    return found

@@ -1,0 +1,209 @@
+"""The collections of one shop on a server: which there are, which is live; rolling back and removing.
+
+A collection is named after the alias, its generation and its layout. The alias names what is live; it is switched in
+one request, from the collection that was seen there to a whole one. Items and users are switched together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qdrant_client import QdrantClient, models
+
+from molar_indexes.server.faults import Fault, ServerError, asking
+from molar_indexes.server.passport import Passport
+from molar_indexes.server.place import Server
+from molar_retrieval.errors import MissingArtefactError
+
+_UNSOUND = "red"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One collection of the shop.
+
+    Attributes:
+        name: Its name.
+        passport: What it says of itself.
+        live: Whether the alias names it.
+        points: How many points it holds, about.
+        status: ``green``, ``yellow``, ``grey`` or ``red``, as Qdrant says.
+        indexed: How many vectors are in graphs, about.
+    """
+
+    name: str
+    passport: Passport
+    live: bool
+    points: int
+    status: str
+    indexed: int
+
+
+def name_of(alias: str, passport: Passport) -> str:
+    """The collection of a generation; the same for the same content in the same layout."""
+    return f"{alias}-{passport.generation}-{passport.layout.mark}"
+
+
+def target(client: QdrantClient, server: Server, alias: str) -> str | None:
+    """The collection that an alias names, or None."""
+    with asking(server):
+        aliases = client.get_aliases().aliases
+    return next((one.collection_name for one in aliases if one.alias_name == alias), None)
+
+
+def look(client: QdrantClient, server: Server, name: str, live: str | None) -> Published | None:
+    """A collection of ours; None where it is not one."""
+    with asking(server):
+        if not client.collection_exists(name):
+            return None
+        info = client.get_collection(name)
+    passport = Passport.read(info.config.metadata)
+    if passport is None:
+        return None
+    points, indexed = info.points_count or 0, info.indexed_vectors_count or 0
+    return Published(name, passport, name == live, points, str(info.status.value), indexed)
+
+
+def published(client: QdrantClient, server: Server, alias: str) -> list[Published]:
+    """All collections of an alias, by the age of their generations, oldest first."""
+    live = target(client, server, alias)
+    with asking(server):
+        names = [one.name for one in client.get_collections().collections]
+    own = [look(client, server, name, live) for name in names if name.startswith(f"{alias}-") or name == live]
+    found = [one for one in own if one is not None and (one.live or one.name == name_of(alias, one.passport))]
+    return sorted(found, key=lambda one: (one.passport.generation, one.name))
+
+
+def live(client: QdrantClient, server: Server, alias: str) -> Published:
+    """What an alias names.
+
+    Raises:
+        MissingArtefactError: If nothing was published there.
+        ServerError: If something else is.
+    """
+    name = target(client, server, alias)
+    if name is None:
+        raise MissingArtefactError(
+            f"{server.name} has nothing live under the name {alias!r}", "run `molar index push` first"
+        )
+    found = look(client, server, name, name)
+    if found is None:
+        raise ServerError(
+            Fault(
+                f"the collection {name!r}, which {alias!r} names at {server.url}, was not published by molar",
+                "choose another name: [index] collection",
+            )
+        )
+    return found
+
+
+def switch(client: QdrantClient, server: Server, changes: dict[str, tuple[str | None, str]]) -> None:
+    """Point aliases at other collections, all at once.
+
+    Args:
+        client: Connected.
+        server: Who that is.
+        changes: By alias: the collection that it named when work began, and the one that it shall name.
+
+    Raises:
+        ServerError: If somebody else switched one meanwhile; nothing is changed then.
+    """
+    for alias, (before, _) in changes.items():
+        if (now := target(client, server, alias)) != before:
+            raise _raced(server, alias, before, now)
+    actions: list[models.AliasOperations] = []
+    for alias, (before, after) in changes.items():
+        if before is not None:
+            actions.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)))
+        created = models.CreateAlias(collection_name=after, alias_name=alias)
+        actions.append(models.CreateAliasOperation(create_alias=created))
+    with asking(server):
+        client.update_collection_aliases(actions)
+    for alias, (_, after) in changes.items():
+        if (now := target(client, server, alias)) != after:
+            raise _raced(server, alias, after, now)
+
+
+def _raced(server: Server, alias: str, before: str | None, now: str | None) -> ServerError:
+    return ServerError(
+        Fault(
+            f"somebody else switched {alias!r} of {server.name} meanwhile: from {before or 'nothing'} to"
+            f" {now or 'nothing'}",
+            "look at both with `molar index list`; run the command again if yours is to be live",
+        )
+    )
+
+
+def rollback(client: QdrantClient, server: Server, generation: str | None = None) -> Published:
+    """Make an older generation on the server the live one, its users with it if there are some.
+
+    Args:
+        client: Connected.
+        server: Who that is.
+        generation: Which; None: the one before the live one.
+
+    Raises:
+        MissingArtefactError: If there is none, or none that is whole.
+    """
+    now = live(client, server, server.collection)
+    known = [one for one in published(client, server, server.collection) if one.passport.whole]
+    chosen = _chosen(known, now, generation)
+    if chosen is None:
+        wanted = f"before {now.passport.generation}" if generation is None else repr(generation)
+        raise MissingArtefactError(
+            f"{server.name} has no whole generation {wanted}", "run `molar index list` to see which there are"
+        )
+    with asking(server):
+        points = client.count(chosen.name, exact=True).count
+    if chosen.status == _UNSOUND or points != chosen.passport.count:
+        raise ServerError(
+            Fault(
+                f"the collection {chosen.name!r} is {chosen.status} and has {points:,} points instead of"
+                f" {chosen.passport.count:,}",
+                "look at the server's log, or run `molar index push`; the live one was not touched",
+            )
+        )
+    changes: dict[str, tuple[str | None, str]] = {server.collection: (now.name, chosen.name)}
+    if server.users == "server":
+        people = published(client, server, server.people)
+        fitting = [p for p in people if p.passport.whole and p.passport.generation == chosen.passport.generation]
+        if not fitting:
+            raise MissingArtefactError(
+                f"{server.name} has no users of generation {chosen.passport.generation}",
+                'push that generation with [index] users = "server", or keep users in the workspace',
+            )
+        changes[server.people] = (target(client, server, server.people), fitting[-1].name)
+    switch(client, server, changes)
+    return chosen
+
+
+def _chosen(known: Sequence[Published], now: Published, generation: str | None) -> Published | None:
+    others = [one for one in known if one.name != now.name]
+    if generation is not None:
+        return next((one for one in reversed(others) if one.passport.generation == generation), None)
+    older = [one for one in others if one.passport.generation < now.passport.generation]
+    return older[-1] if older else None
+
+
+def prune(client: QdrantClient, server: Server, keep: int) -> list[str]:
+    """Remove older collections but for the ``keep`` newest whole ones, and what failed pushes left of such generations.
+
+    The live ones stay, and so does what is newer: a push may be under way.
+
+    Returns:
+        The names of those that were removed.
+    """
+    removed: list[str] = []
+    for alias in (server.collection, server.people):
+        every = published(client, server, alias)
+        now = next((one for one in every if one.live), None)
+        if now is None:
+            continue
+        older = [o for o in every if not o.live and o.passport.generation <= now.passport.generation]
+        whole = [one.name for one in older if one.passport.whole]
+        kept = set(whole[-keep:] if keep else [])
+        for one in older:
+            if one.name not in kept:
+                with asking(server):
+                    client.delete_collection(one.name)
+                removed.append(one.name)
+    return removed

@@ -1,0 +1,114 @@
+"""Sending points to a collection: blocks of rows, bounded batches, several at once; what is there already is left out.
+
+A batch that fails is tried again, see :mod:`molar_indexes.server.faults`. Points have ids of their own, so a batch that
+was applied although its answer got lost does no harm when it comes again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
+
+from qdrant_client import QdrantClient, models
+
+from molar_indexes.server.faults import persistently
+from molar_indexes.server.filters import between_rows
+from molar_indexes.server.place import Server
+from molar_indexes.server.points import size
+from molar_retrieval.progress import Progress
+
+BLOCK = 1000
+"""Rows that are read, and looked for on the server, together."""
+BATCH_BYTES = 4 << 20
+"""A request has no more, unless one point alone has; Qdrant advises to stay below 5 MB and refuses 32."""
+_AHEAD = 2
+"""Batches in memory for each that is being sent."""
+
+Read = Callable[[int, int], Sequence[models.PointStruct]]
+
+
+def upload(
+    client: QdrantClient,
+    server: Server,
+    collection: str,
+    count: int,
+    read: Read,
+    *,
+    resumed: bool,
+    at_once: int,
+    progress: Progress,
+    task: str,
+) -> int:
+    """Send all points that a collection lacks.
+
+    Args:
+        client: Connected.
+        server: Who that is.
+        collection: Its name.
+        count: How many points there are; their rows are 0, 1, …
+        read: The points of the rows from one up to another.
+        resumed: Whether some may be there already.
+        at_once: How many batches are sent at once.
+        progress: Told of every batch.
+        task: What the progress calls it.
+
+    Returns:
+        How many points were sent.
+
+    Raises:
+        ServerError: If a batch fails for good; those before it stay.
+    """
+    progress.start(task, count)
+
+    def missing() -> Iterator[Sequence[models.PointStruct]]:
+        for first in range(0, count, BLOCK):
+            last = min(first + BLOCK, count)
+            if resumed and _present(client, server, collection, first, last, progress) == last - first:
+                progress.advance(last - first)
+            else:
+                yield from batches(read(first, last))
+
+    def send(points: Sequence[models.PointStruct]) -> int:
+        persistently(server, partial(client.upsert, collection, list(points), wait=True), progress.note)
+        return len(points)
+
+    sent = 0
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="upload")
+    running: set[Future[int]] = set()
+    try:
+        for batch in missing():
+            running.add(pool.submit(send, batch))
+            if len(running) >= _AHEAD * at_once:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                sent += _told(done, progress)
+        done, running = wait(running)
+        sent += _told(done, progress)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    progress.finish()
+    return sent
+
+
+def _told(done: set[Future[int]], progress: Progress) -> int:
+    sent = sum(future.result() for future in done)
+    progress.advance(sent)
+    return sent
+
+
+def _present(client: QdrantClient, server: Server, collection: str, first: int, last: int, progress: Progress) -> int:
+    count = partial(client.count, collection, count_filter=between_rows(first, last), exact=True)
+    return persistently(server, count, progress.note).count
+
+
+def batches(points: Sequence[models.PointStruct], most: int = BATCH_BYTES) -> Iterator[list[models.PointStruct]]:
+    """The points in runs of at most so many bytes of a request; a larger point comes alone."""
+    batch: list[models.PointStruct] = []
+    total = 0
+    for point in points:
+        own = size(point)
+        if batch and total + own > most:
+            yield batch
+            batch, total = [], 0
+        batch.append(point)
+        total += own
+    if batch:
+        yield batch

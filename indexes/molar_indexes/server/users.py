@@ -1,0 +1,121 @@
+"""Users of a generation in a collection of their own: vectors, history and attributes of each.
+
+Nobody searches among them; they are asked for by id. Histories are item rows of the same generation.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from qdrant_client import QdrantClient, models
+
+from molar_indexes.server.faults import asking
+from molar_indexes.server.filters import ROW, ROW_PATH, between_rows
+from molar_indexes.server.layout import Layout
+from molar_indexes.server.place import Server
+from molar_indexes.server.points import split, vectors
+from molar_indexes.users import BATCH, UserRecord, Users
+from molar_retrieval import columns
+from molar_retrieval.index import IndexSpec, SparseVector
+from molar_retrieval.interactions.users import user_key
+from molar_retrieval.point_ids import point_id
+from molar_retrieval.ranking.answer import NOTHING
+
+_USER, _HISTORY, _ATTRIBUTES = "user_id", "history", "attributes"
+
+
+def collection(spec: IndexSpec, layout: Layout, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of ``create_collection`` for the users of a generation."""
+    never = models.HnswConfigDiff(m=0, payload_m=0)
+    vector = models.VectorParams(
+        size=spec.dims[columns.ALIGNED], distance=models.Distance.DOT, on_disk=True, hnsw_config=never
+    )
+    sparse = models.SparseVectorParams(index=models.SparseIndexParams(on_disk=True))
+    return {
+        "vectors_config": {columns.ALIGNED: vector},
+        "sparse_vectors_config": {columns.PARTNERS: sparse},
+        "shard_number": layout.shards,
+        "replication_factor": layout.replicas,
+        "on_disk_payload": True,
+        "metadata": metadata,
+    }
+
+
+def read(store: Users, first: int, last: int) -> list[models.PointStruct]:
+    """The points of the users from one number up to another."""
+    return [_point(row, user) for row, user in enumerate(store.between(first, last), first)]
+
+
+def _point(row: int, user: UserRecord) -> models.PointStruct:
+    sparse = {columns.PARTNERS: user.sparse} if len(user.sparse.indices) else {}
+    payload = {
+        ROW: row,
+        _USER: user.user_id,
+        _HISTORY: [int(item) for item in user.history],
+        _ATTRIBUTES: dict(user.attributes),
+    }
+    named = vectors({columns.ALIGNED: user.vector}, sparse)
+    return models.PointStruct(id=point_id(user.user_id), vector=named, payload=payload)
+
+
+class ServerUsers:
+    """Users by id; see :class:`molar_indexes.users.Users`.
+
+    Args:
+        client: Connected; whoever made it closes it.
+        server: Who that is.
+        collection: Its name, no alias.
+        count: How many users.
+    """
+
+    def __init__(self, client: QdrantClient, server: Server, collection: str, count: int) -> None:
+        self._client, self._server, self._collection, self._count = client, server, collection, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def get(self, user_id: str) -> UserRecord | None:
+        """The user with this id, or None.
+
+        Raises:
+            ServerError: If the server does not answer.
+        """
+        key = user_key(user_id)
+        with asking(self._server):
+            found = self._client.retrieve(self._collection, [point_id(key)], with_payload=True, with_vectors=True)
+        return _record(found[0]) if found else None
+
+    def batches(self, size: int = BATCH) -> Iterator[list[UserRecord]]:
+        """All users in their order, ``size`` at a time."""
+        for first in range(0, self._count, size):
+            yield self.between(first, min(first + size, self._count))
+
+    def between(self, first: int, last: int) -> list[UserRecord]:
+        """The users from one number up to another."""
+        if last <= first:
+            return []
+        scroll = partial(
+            self._client.scroll,
+            self._collection,
+            scroll_filter=between_rows(first, last),
+            order_by=models.OrderBy(key=ROW_PATH),
+            limit=last - first,
+            with_payload=True,
+            with_vectors=True,
+        )
+        with asking(self._server):
+            return [_record(record) for record in scroll()[0]]
+
+    def nearest(self, user_id: str, n: int = 3) -> Sequence[str]:
+        """None: a server is not told of ids that nobody has."""
+        return []
+
+    def close(self) -> None:
+        """The connection is the index's."""
+
+
+def _record(record: models.Record) -> UserRecord:
+    payload = record.payload or {}
+    dense, sparse = split(record)
+    partners: SparseVector = sparse.get(columns.PARTNERS, NOTHING)
+    return UserRecord(payload[_USER], dense[columns.ALIGNED], payload[_HISTORY], partners, payload[_ATTRIBUTES])

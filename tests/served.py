@@ -1,0 +1,66 @@
+"""Indexes on a Qdrant server for tests: qdrant-client's own, in this process, or one that the environment names."""
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from qdrant_client import QdrantClient, models
+
+from molar_indexes.records import batches
+from molar_indexes.server.connect import connect
+from molar_indexes.server.index import ServerIndex
+from molar_indexes.server.layout import Layout, payload_indexes
+from molar_indexes.server.place import Server
+from molar_indexes.server.points import to_point
+from molar_indexes.server.settle import build_graphs
+from molar_indexes.server.upload import upload
+from molar_retrieval.index import IndexItem, IndexSpec, StoredItem
+from molar_retrieval.progress import SILENT
+
+URL = os.environ.get("MOLAR_TEST_QDRANT_URL")
+IN_PROCESS, REAL = "server, in process", "server"
+SERVERS = [IN_PROCESS, *([REAL] if URL else [])]
+
+
+class Shelf:
+    """Collections that are removed in the end."""
+
+    def __init__(self, client: QdrantClient, server: Server) -> None:
+        self.client, self.server = client, server
+        self.made: list[str] = []
+
+    def index(self, spec: IndexSpec, items: Iterable[IndexItem], layout: Layout | None = None) -> ServerIndex:
+        """An index of items, checked and uploaded as a push does it."""
+        name, layout = f"molar-test-{uuid.uuid4().hex}", layout or Layout()
+        clean = [item for batch in batches(spec, items) for item in batch]
+        stored = [StoredItem(i.row, i.item_id, i.payload, i.vectors, i.sparse) for i in clean]
+        self.client.create_collection(name, **layout.collection(spec, {}))
+        self.made.append(name)
+        for path, kind in payload_indexes(spec).items():
+            self.client.create_payload_index(name, path, field_schema=kind)
+
+        def read(first: int, last: int) -> list[models.PointStruct]:
+            return [to_point(spec, item) for item in stored[first:last]]
+
+        count = len(stored)
+        upload(self.client, self.server, name, count, read, resumed=False, at_once=1, progress=SILENT, task="items")
+        build_graphs(self.client, self.server, name, spec, SILENT)
+        return _Kept(self.client, self.server, name, spec, count, layout)
+
+
+class _Kept(ServerIndex):
+    def close(self) -> None:
+        """The shelf closes the client."""
+
+
+@contextmanager
+def shelf(kind: str) -> Iterator[Shelf]:
+    """Collections on a kind of server."""
+    server = Server(URL or "http://in-process", timeout=60.0)
+    client = connect(server) if kind == REAL else QdrantClient(":memory:")
+    opened = Shelf(client, server)
+    yield opened
+    for name in opened.made:
+        client.delete_collection(name)
+    client.close()
