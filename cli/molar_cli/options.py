@@ -54,6 +54,19 @@ RulesOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Rules instead of rules.toml beside the workspace.", show_default=False),
 ]
+IndexOption = Annotated[
+    str | None,
+    typer.Option(
+        "--index",
+        metavar="URL",
+        help="Ask this Qdrant server; local: the workspace, whatever the settings say. Default: [index] url.",
+        show_default=False,
+    ),
+]
+IndexFallbackOption = Annotated[
+    Literal["none", "local"] | None,
+    typer.Option(help="What answers where the server does not: nothing, or the workspace.", show_default=False),
+]
 NoRulesOption = Annotated[bool, typer.Option("--no-rules", help="Leave the shop's rules aside.")]
 
 

@@ -141,7 +141,7 @@ class Evaluator:
             tables=[table for split in splits for table in paper_tables(split)],
             settings={
                 "suite": self.suite.model_dump(mode="json"),
-                "molar": self.settings.model_dump(mode="json"),
+                "molar": self.settings.model_dump(mode="json", exclude={"index": {"url"}}),
                 "fast": self.roster.fast.model_dump(mode="json"),
             },
             notes=self.notes,

@@ -5,7 +5,8 @@ graph or quantisation concerns dense vectors alone, so variations of the index a
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +31,7 @@ from molar_retrieval.config import IndexSettings
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.wishes import Asker, Wishes
+from molar_retrieval.workspace import Workspace
 
 QUERIES = 1000
 _VARIATIONS = {
@@ -39,6 +41,7 @@ _VARIATIONS = {
     "aligned vectors alone, scan, 1 bit": Variation(graph=False, quantisation="binary"),
 }
 """What a catalogue too large to be scanned whole would be served with."""
+_OF_A_SERVER = {"shards", "replicas", "on_disk", "quantisation"}
 Lists = npt.NDArray[np.int32]
 
 
@@ -143,7 +146,7 @@ def _served(
 
     exact = rank(queries.cases, scores, k=queries.k, candidates=everything, finish=scorer.finish).items
     dense, sparse = users.dense.tolist(), list(sparse_rows(users.sparse))
-    with Recommender(scorer.workspace, publish_generation(scorer.workspace, settings, progress)) as recommender:
+    with _published(scorer.workspace, settings, progress) as recommender:
         answers, milliseconds = queries.timed(
             lambda case: (
                 recommender.ranker.rank(
@@ -154,8 +157,24 @@ def _served(
             )
         )
     rows = [[place.row for place in answer] for answer in answers]
-    shown = settings.model_dump(exclude={"backend", "keep", "segments"})
-    return queries.cost(f"{settings.backend}, as served", shown, exact, rows, milliseconds)
+    shown = settings.model_dump(include={"m", "ef_construct", "ef"} | (_OF_A_SERVER if settings.url else set()))
+    backend = "server" if settings.url else settings.backend
+    return queries.cost(f"{backend}, as served", shown, exact, rows, milliseconds)
+
+
+@contextmanager
+def _published(workspace: Workspace, settings: IndexSettings, progress: Progress) -> Iterator[Recommender]:
+    """The recommender of a workspace's alignment, served from where the settings say."""
+    generation = publish_generation(workspace, settings, progress)
+    if settings.url is None:
+        with Recommender(workspace, generation) as recommender:
+            yield recommender
+        return
+    generation.close()
+    from molar_indexes.server.trial import on_trial  # brings qdrant-client
+
+    with on_trial(workspace, settings, progress) as recommender:
+        yield recommender
 
 
 def _variations(queries: _Queries, users: Scores, items: ItemVectors) -> list[IndexCost]:

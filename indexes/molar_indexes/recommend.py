@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from molar_indexes.options import Options
 from molar_indexes.recommender import Recommender
+from molar_indexes.server.place import Server
 from molar_indexes.users import UserRecord
 from molar_retrieval import fingerprint
 from molar_retrieval.allocator import keep_freed_memory
@@ -43,6 +44,7 @@ class RecommendReport:
         skipped: Users without a list: no history is known of them, or they are not of the segment.
         rows: Recommended items.
         short: Users with fewer items than were asked for.
+        notes: About where the answers come from.
     """
 
     path: Path
@@ -51,10 +53,11 @@ class RecommendReport:
     skipped: int
     rows: int
     short: int
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able values."""
-        return asdict(self) | {"path": str(self.path)}
+        return asdict(self) | {"path": str(self.path), "notes": list(self.notes)}
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class _Job:
     k: int
     options: Options
     segment: Expression | None
+    server: Server | None
 
     def path(self, shard: int) -> Path:
         return self.folder / f"{shard:08d}.parquet"
@@ -83,6 +87,7 @@ def recommend(
     rules: Path | None = None,
     processes: int = 1,
     options: Options | None = None,
+    server: Server | None = None,
     progress: Progress = SILENT,
 ) -> RecommendReport:
     """Write the lists of many users.
@@ -99,33 +104,39 @@ def recommend(
         rules: See :meth:`Recommender.open`.
         processes: How many work at once.
         options: As for :meth:`Recommender.query`; reasons are left out.
+        server: See :meth:`Recommender.open`.
         progress: Told of users.
 
     Raises:
         MissingArtefactError: If there is no generation.
         RequestError: If an option is wrong.
         DataError: If the target cannot be written.
+        BackendError: If the server does not answer.
     """
     chosen: Options = options or {}
-    with Recommender.open(workspace, rules=rules) as recommender:
+    with Recommender.open(workspace, rules=rules, server=server) as recommender:
+        notes = tuple(recommender.generation.notes)
         next(recommender.rank_many([], k, **chosen), None)  # what is wrong with the options comes up before any work
         name, count = recommender.generation.name, len(recommender.generation.users)
         schema = _schema(recommender)
         condition = None if segment is None else _condition(recommender, segment)
         partial = _partial(target, [name, k, users if users is None else list(users), segment], rules, chosen)
-        job = _Job(workspace, name, rules, partial, k, chosen, condition)
+        asked = None if notes else server  # of a run, all lists come from one place
+        job = _Job(workspace, name, rules, partial, k, chosen, condition, asked)
     total = count if users is None else len(users)
     shards = range(-(-total // _SHARD))
     named = [None if users is None else list(users[n * _SHARD : (n + 1) * _SHARD]) for n in shards]
     missing = [n for n in shards if not job.path(n).exists()]
     progress.start("recommending", total)
     progress.advance(sum(min(_SHARD, total - n * _SHARD) for n in shards if n not in set(missing)))
-    for shard in _worked(job, missing, named, processes):
+    told = list(notes)
+    for shard, more in _worked(job, missing, named, processes):
+        told += [note for note in more if note not in told]
         progress.advance(min(_SHARD, total - shard * _SHARD))
     progress.finish()
     report = _join(job, target, shards, schema, total)
     shutil.rmtree(job.folder)
-    return report
+    return replace(report, notes=tuple(told))
 
 
 def _condition(recommender: Recommender, segment: str) -> Expression:
@@ -156,13 +167,15 @@ def _partial(target: Path, request: Sequence[Any], rules: Path | None, options: 
     return folder
 
 
-def _worked(job: _Job, missing: Sequence[int], named: Sequence[list[str] | None], processes: int) -> Iterator[int]:
-    """Make the missing shards; yields each that is done."""
+def _worked(
+    job: _Job, missing: Sequence[int], named: Sequence[list[str] | None], processes: int
+) -> Iterator[tuple[int, Sequence[str]]]:
+    """Make the missing shards; yields each that is done, with notes about where its answers come from."""
     if processes <= 1 or len(missing) <= 1:
-        with Recommender.open(job.workspace, job.generation, rules=job.rules) as recommender:
+        with _opened(job) as recommender:
             for shard in missing:
                 _write(recommender, job, shard, named[shard])
-                yield shard
+                yield shard, recommender.generation.notes
         return
     pool = ProcessPoolExecutor(min(processes, len(missing)), get_context("spawn"), _open, (job,))
     try:
@@ -179,14 +192,18 @@ def _open(job: _Job) -> None:
     global _worker
     keep_freed_memory()
     threadpool_limits(1)  # as many processes as cores work already
-    _worker = Recommender.open(job.workspace, job.generation, rules=job.rules), job
+    _worker = _opened(job), job
 
 
-def _shard(shard: int, named: list[str] | None) -> int:
+def _opened(job: _Job) -> Recommender:
+    return Recommender.open(job.workspace, job.generation, rules=job.rules, server=job.server)
+
+
+def _shard(shard: int, named: list[str] | None) -> tuple[int, Sequence[str]]:
     assert _worker is not None
     recommender, job = _worker
     _write(recommender, job, shard, named)
-    return shard
+    return shard, recommender.generation.notes
 
 
 def _write(recommender: Recommender, job: _Job, shard: int, named: list[str] | None) -> None:

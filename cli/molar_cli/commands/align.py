@@ -4,12 +4,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import DebugOption, JsonOption, PartOption, QuietOption, SettingsOption, WorkspaceOption
+from molar_cli.options import (
+    DebugOption,
+    IndexOption,
+    JsonOption,
+    PartOption,
+    QuietOption,
+    SettingsOption,
+    WorkspaceOption,
+)
+from molar_cli.served import settings_of
 from molar_cli.session import Session, session
 from molar_retrieval.config import Preset
 
 if TYPE_CHECKING:
     from molar_indexes.generations import Generation
+    from molar_indexes.server.push import PushReport
     from molar_retrieval.alignment.align import AlignReport
     from molar_retrieval.alignment.checkpoint import EpochScore
 
@@ -31,6 +41,7 @@ def align(
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Continue an interrupted training run, or forget it.")
     ] = True,
+    index: IndexOption = None,
     settings: SettingsOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -54,8 +65,10 @@ def align(
         from molar_retrieval.embedding.part import prepare_part
         from molar_retrieval.interactions import prepare_interactions
 
-        chosen = run.settings(
-            settings,
+        chosen = settings_of(
+            run,
+            index,
+            file=settings,
             align={
                 "preset": preset,
                 "epochs": epochs,
@@ -85,7 +98,12 @@ def align(
                 on_epoch=lambda score: _curve(run, score),
             )
             generation = publish_generation(place, chosen.index, progress)
-        _tell(run, report, generation)
+            pushed = None
+            if chosen.index.url is not None:
+                from molar_indexes.server.push import push
+
+                pushed = push(place, chosen.index, generation=generation.name, progress=progress)
+        _tell(run, report, generation, pushed)
 
 
 def _curve(run: Session, score: "EpochScore") -> None:
@@ -96,9 +114,10 @@ def _curve(run: Session, score: "EpochScore") -> None:
     )
 
 
-def _tell(run: Session, report: "AlignReport", generation: "Generation") -> None:
+def _tell(run: Session, report: "AlignReport", generation: "Generation", pushed: "PushReport | None") -> None:
     if run.console.as_json:
-        run.console.document({**report.to_dict(), "generation": generation.name})
+        served = {} if pushed is None else {"pushed": pushed.to_dict()}
+        run.console.document({**report.to_dict(), "generation": generation.name, **served})
         return
     facts = report.facts
     rows = [
@@ -127,6 +146,8 @@ def _tell(run: Session, report: "AlignReport", generation: "Generation") -> None
             " that had not seen the user"
         )
     run.console.line(f"published: generation {generation.name}")
+    if pushed is not None:
+        run.console.line(f"live at {pushed.url} as {pushed.alias}: collection {pushed.collection}")
 
 
 _NAMES = {

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import DebugOption, JsonOption, PartOption, QuietOption, SettingsOption, WorkspaceOption
+from molar_cli.options import (
+    DebugOption,
+    IndexOption,
+    JsonOption,
+    PartOption,
+    QuietOption,
+    SettingsOption,
+    WorkspaceOption,
+)
+from molar_cli.served import settings_of
 from molar_cli.session import Session, session
 from molar_retrieval.errors import SettingsError
 
@@ -65,6 +74,7 @@ def evaluate(
         typer.Option(metavar="RUN", help="Folder of this run; default: evaluation/runs/ in the workspace."),
     ] = None,
     memory: Annotated[int, typer.Option(metavar="MIB", help="Memory for scores in ranking.")] = 256,
+    index: IndexOption = None,
     settings: SettingsOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -96,7 +106,7 @@ def evaluate(
             evaluator = Evaluator(
                 place,
                 chosen,
-                run.settings(settings),
+                settings_of(run, index, file=settings),
                 folder=out,
                 command="molar " + " ".join(_shown(sys.argv[1:])),
                 memory=memory << 20,

@@ -1,4 +1,4 @@
-"""`molar query`. By user id this path imports neither torch nor transformers nor qdrant_client."""
+"""`molar query`. By user id this path imports neither torch nor transformers, and qdrant_client only for a server."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +10,8 @@ from molar_cli.options import (
     DebugOption,
     DiversityOption,
     ExcludeOption,
+    IndexFallbackOption,
+    IndexOption,
     JsonOption,
     KOption,
     NoRulesOption,
@@ -22,6 +24,7 @@ from molar_cli.options import (
     WorkspaceOption,
     names,
 )
+from molar_cli.served import server_of
 from molar_cli.session import Session, session
 from molar_retrieval.errors import SettingsError
 
@@ -66,6 +69,8 @@ def query(
         str, typer.Option("--lang", metavar="CODE", help="Language of the reasons: en, ja, or one of reasons.toml.")
     ] = "en",
     fallback: Annotated[Literal["none", "popular"], typer.Option(help="What people without history get.")] = "none",
+    index: IndexOption = None,
+    index_fallback: IndexFallbackOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -96,7 +101,7 @@ def query(
         from molar_indexes.recommender import Recommender
 
         # Not closed: the process ends after the answer, and closing waits for the disk although nothing was written.
-        recommender = Recommender.open(run.root, rules=rules)
+        recommender = Recommender.open(run.root, rules=rules, server=server_of(run, index, index_fallback))
         limits: Limits = {"where": where, "exclude": names(exclude) or (), "only": names(only), "rules": not no_rules}
         shape: Shape = {"seen": seen, "diversity": diversity, "calibrate": calibrate}
         shape |= {"rerank": rerank, "explain": explain, "language": language}

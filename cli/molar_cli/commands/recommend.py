@@ -11,6 +11,8 @@ from molar_cli.options import (
     DebugOption,
     DiversityOption,
     ExcludeOption,
+    IndexFallbackOption,
+    IndexOption,
     JsonOption,
     KOption,
     NoRulesOption,
@@ -23,6 +25,7 @@ from molar_cli.options import (
     WorkspaceOption,
     names,
 )
+from molar_cli.served import server_of
 from molar_cli.session import session
 from molar_retrieval.errors import DataError
 
@@ -54,6 +57,8 @@ def recommend(
     processes: Annotated[
         int | None, typer.Option(min=1, help="How many work at once; default: one per core.", show_default=False)
     ] = None,
+    index: IndexOption = None,
+    index_fallback: IndexFallbackOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -91,12 +96,15 @@ def recommend(
                 rules=rules,
                 processes=processes or os.cpu_count() or 1,
                 options=options,
+                server=server_of(run, index, index_fallback),
                 progress=progress,
             )
         if json:
             run.console.document(report.to_dict())
             return
         run.console.line(f"{report.rows:,} recommendations for {report.users:,} users: {report.path}")
+        for note in report.notes:
+            run.console.note(note)
         if report.skipped:
             run.console.note(f"{report.skipped:,} users have no list: no history is known, or they are not chosen")
         if report.short:

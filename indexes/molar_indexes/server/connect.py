@@ -1,6 +1,8 @@
 """A connection to a Qdrant server. This is where qdrant-client is imported."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from math import ceil
 
@@ -34,6 +36,16 @@ def connect(server: Server) -> QdrantClient:
         client.close()
         raise
     return client
+
+
+@contextmanager
+def connected(server: Server) -> Iterator[QdrantClient]:
+    """A connection that is closed in the end; see :func:`connect`."""
+    client = connect(server)
+    try:
+        yield client
+    finally:
+        client.close()
 
 
 def client_of(server: Server) -> QdrantClient:

@@ -4,6 +4,7 @@ It is the collection's metadata, so it goes where the collection goes.
 """
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -33,6 +34,7 @@ class Passport:
         spec: What the index holds, as JSON text: servers read numbers of 17 digits a bit off.
         count: How many points there are.
         layout: See :class:`Layout`.
+        begun: When the collection was made, in seconds since 1970.
         whole: Whether it was verified; only such collections are ever live.
     """
 
@@ -43,15 +45,16 @@ class Passport:
     spec: str
     count: int
     layout: Layout
+    begun: float = 0.0
     whole: bool = False
 
     @classmethod
     def of(cls, generation: Generation, layout: Layout, holds: str) -> Self:
         """The passport of a generation's items or users."""
-        count = len(generation.index) if holds == "items" else len(generation.users)
+        count = int(generation.manifest.facts[holds])
         inputs = dict(generation.manifest.inputs)
         spec = json.dumps(asdict(generation.spec), sort_keys=True)
-        return cls(generation.name, holds, inputs, ids_of(generation), spec, count, layout)
+        return cls(generation.name, holds, inputs, ids_of(generation), spec, count, layout, time.time())
 
     @classmethod
     def read(cls, metadata: Mapping[str, Any] | None) -> Self | None:
@@ -72,6 +75,11 @@ class Passport:
     def verified(self) -> Self:
         """The same of a collection that was verified."""
         return replace(self, whole=True)
+
+    @property
+    def age(self) -> tuple[str, float]:
+        """Orders collections: by the second in which their generation was made, then by when they were."""
+        return self.generation[:15], self.begun
 
     @property
     def index_spec(self) -> IndexSpec:

@@ -70,7 +70,7 @@ def published(client: QdrantClient, server: Server, alias: str) -> list[Publishe
         names = [one.name for one in client.get_collections().collections]
     own = [look(client, server, name, live) for name in names if name.startswith(f"{alias}-") or name == live]
     found = [one for one in own if one is not None and (one.live or one.name == name_of(alias, one.passport))]
-    return sorted(found, key=lambda one: (one.passport.generation, one.name))
+    return sorted(found, key=lambda one: one.passport.age)
 
 
 def live(client: QdrantClient, server: Server, alias: str) -> Published:
@@ -180,7 +180,7 @@ def _chosen(known: Sequence[Published], now: Published, generation: str | None) 
     others = [one for one in known if one.name != now.name]
     if generation is not None:
         return next((one for one in reversed(others) if one.passport.generation == generation), None)
-    older = [one for one in others if one.passport.generation < now.passport.generation]
+    older = [one for one in others if one.passport.age < now.passport.age]
     return older[-1] if older else None
 
 
@@ -192,18 +192,35 @@ def prune(client: QdrantClient, server: Server, keep: int) -> list[str]:
     Returns:
         The names of those that were removed.
     """
-    removed: list[str] = []
+    chosen: list[str] = []
     for alias in (server.collection, server.people):
         every = published(client, server, alias)
         now = next((one for one in every if one.live), None)
         if now is None:
             continue
-        older = [o for o in every if not o.live and o.passport.generation <= now.passport.generation]
+        older = [o for o in every if not o.live and o.passport.age < now.passport.age]
         whole = [one.name for one in older if one.passport.whole]
         kept = set(whole[-keep:] if keep else [])
-        for one in older:
-            if one.name not in kept:
-                with asking(server):
-                    client.delete_collection(one.name)
-                removed.append(one.name)
-    return removed
+        chosen += [one.name for one in older if one.name not in kept]
+    return _removed(client, server, chosen)
+
+
+def remove(client: QdrantClient, server: Server) -> list[str]:
+    """Remove all collections of a shop, the live ones as well, and their aliases.
+
+    Returns:
+        The names of those that were removed.
+    """
+    aliases = (server.collection, server.people)
+    gone = [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)) for alias in aliases]
+    names = [one.name for alias in aliases for one in published(client, server, alias)]
+    with asking(server):
+        client.update_collection_aliases(gone)
+    return _removed(client, server, names)
+
+
+def _removed(client: QdrantClient, server: Server, names: Sequence[str]) -> list[str]:
+    for name in names:
+        with asking(server):
+            client.delete_collection(name)
+    return list(names)

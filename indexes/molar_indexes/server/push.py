@@ -14,7 +14,7 @@ from qdrant_client import QdrantClient, models
 
 from molar_indexes.generations import Generation, open_generation
 from molar_indexes.server import users as people
-from molar_indexes.server.connect import connect
+from molar_indexes.server.connect import connected
 from molar_indexes.server.faults import Fault, ServerError, asking, persistently
 from molar_indexes.server.filters import ROW_PATH
 from molar_indexes.server.index import ServerIndex
@@ -106,12 +106,12 @@ def push(
     if server is None:
         raise ValueError("the settings name no server")
     server = server.patient(REQUEST_SECONDS)
-    with workspace.lock(_LOCK), open_generation(workspace, generation) as opened:
-        client = connect(server)
-        try:
-            return publish(client, server, opened, settings, progress)
-        finally:
-            client.close()
+    with (
+        workspace.lock(_LOCK),
+        open_generation(workspace, generation) as opened,
+        connected(server) as client,
+    ):
+        return publish(client, server, opened, settings, progress)
 
 
 def publish(
@@ -251,5 +251,5 @@ def _verify(client: QdrantClient, server: Server, part: _Part, progress: Progres
     refuse_other(server, part.name, found.passport, part.passport)
     if part.passport.holds == "users":
         wait_for_green(client, server, part.name, progress.note)
-    whole = part.passport.verified().metadata()
+    whole = found.passport.verified().metadata()
     persistently(server, partial(client.update_collection, part.name, metadata=whole), progress.note)

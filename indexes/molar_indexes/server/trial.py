@@ -1,0 +1,39 @@
+"""A generation on a server for as long as it is measured."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from molar_indexes.recommender import Recommender
+from molar_indexes.server.connect import connected
+from molar_indexes.server.opening import open_served
+from molar_indexes.server.place import Server
+from molar_indexes.server.published import remove
+from molar_indexes.server.push import REQUEST_SECONDS, push
+from molar_retrieval.config import IndexSettings
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace import Workspace
+
+
+@contextmanager
+def on_trial(workspace: Workspace, settings: IndexSettings, progress: Progress = SILENT) -> Iterator[Recommender]:
+    """Push a workspace's live generation under a name of its own, open it, and remove it in the end.
+
+    Its users stay in the workspace, and nothing but the server answers.
+
+    Raises:
+        ServerError: If the server fails.
+    """
+    name = f"{settings.collection}.trial.{uuid.uuid4().hex[:8]}"
+    own = settings.model_copy(update={"collection": name, "users": "local", "fallback": "none"})
+    server = Server.of(own)
+    if server is None:
+        raise ValueError("the settings name no server")
+    try:
+        push(workspace, own, progress=progress)
+        with Recommender(workspace, open_served(workspace, server)) as recommender:
+            yield recommender
+    finally:
+        patient = server.patient(REQUEST_SECONDS)
+        with connected(patient) as client:
+            remove(client, patient)
