@@ -76,7 +76,7 @@ def asking(server: Server) -> Iterator[None]:
 
 
 def persistently(
-    server: Server, call: Callable[[], T], tell: Callable[[str], None], *, patience: float = PATIENCE
+    server: Server, call: Callable[[], T], tell: Callable[[str], None], *, patience: float | None = None
 ) -> T:
     """The answer to a request that may be sent again.
 
@@ -84,7 +84,8 @@ def persistently(
         server: Who is asked.
         call: Sends the request.
         tell: Told before every wait.
-        patience: Seconds from the first failure to the last attempt. A server that asks to wait longer is given up.
+        patience: Seconds from the first failure to the last attempt; None: :data:`PATIENCE`. A server that asks to
+            wait longer is given up at once.
 
     Raises:
         ServerError: If it fails for good.
@@ -95,7 +96,7 @@ def persistently(
             with asking(server):
                 return call()
         except ServerError as error:
-            until = until or time.monotonic() + patience
+            until = until or time.monotonic() + (PATIENCE if patience is None else patience)
             pause = error.fault.wait if error.fault.wait is not None else wait * random.uniform(0.5, 1)
             if not error.fault.again or time.monotonic() + pause > until:
                 raise
