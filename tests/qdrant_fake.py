@@ -222,6 +222,17 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    closed = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell of what went wrong, unless the test is over."""
+        if not self.closed:
+            super().handle_error(request, client_address)
+
+
 def _json(value: Any) -> Any:
     return value.model_dump(mode="json", exclude_none=True)
 
@@ -235,15 +246,14 @@ def fake_qdrant() -> Iterator[FakeQdrant]:
     """A server of its own, closed in the end."""
     fake = FakeQdrant(QdrantClient(":memory:"))
     handler = type("Handler", (_Handler,), {"fake": fake})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    server.block_on_close = False
+    server = _Listener(("127.0.0.1", 0), handler)
     fake.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield fake
     finally:
+        server.closed = True
         server.shutdown()
         server.server_close()
         fake.client.close()
