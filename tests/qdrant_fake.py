@@ -68,6 +68,7 @@ class FakeQdrant:
         faults: To come.
         key: Requests need this key; None: none.
         version: That it says it has.
+        statuses: Of collections, one after the other, the last one for good.
     """
 
     def __init__(self, client: QdrantClient) -> None:
@@ -77,6 +78,7 @@ class FakeQdrant:
         self.key: str | None = None
         self.version = metadata.version("qdrant-client")
         self.url = ""
+        self.statuses = ["green"]
         self._lock = threading.Lock()
 
     def of(self, pattern: str) -> list[Asked]:
@@ -100,10 +102,10 @@ class FakeQdrant:
 
     def answer(self, asked: Asked) -> tuple[int, Any]:
         """Status and document for a request."""
+        if asked.path == "/":  # answered without a key, as Qdrant does
+            return 200, {"title": "qdrant - vector search engine", "version": self.version}
         if self.key is not None and asked.key != self.key:
             return 401, _error("Must provide an API key or an Authorization bearer token")
-        if asked.path == "/":
-            return 200, {"title": "qdrant - vector search engine", "version": self.version}
         try:
             with self._lock:
                 parts = asked.path.strip("/").split("/")
@@ -122,7 +124,8 @@ class FakeQdrant:
             case ["GET", "collections"]:
                 return _json(client.get_collections())
             case ["GET", "collections", name]:
-                return _json(client.get_collection(name))
+                status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+                return _json(client.get_collection(name)) | {"status": status}
             case ["PUT", "collections", name]:
                 wanted = models.CreateCollection(**body)
                 return client.create_collection(

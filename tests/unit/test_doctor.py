@@ -9,15 +9,21 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from qdrant_fake import fake_qdrant
+from test_indexes_generations import release
 
 from molar_cli.doctor import Entry, Health, Section, State, examine
 from molar_cli.doctor.discreet import discreet, hidden
 from molar_cli.doctor.machine import machine, usable_cores
 from molar_cli.doctor.places import folder_size, in_words
-from molar_cli.doctor.server import go_together, server, server_of
+from molar_cli.doctor.server import address, server, server_of
 from molar_cli.doctor.software import conflicts, needs, software, torch_build
 from molar_cli.doctor.state import artefacts, generations
-from molar_retrieval.config import MolarSettings
+from molar_indexes.server.place import Server
+from molar_indexes.server.push import push
+from molar_indexes.server.versions import go_together
+from molar_retrieval.config import IndexSettings, MolarSettings
+from molar_retrieval.point_ids import point_id
 from molar_retrieval.workspace import Workspace
 
 HOME = Path("/home/ada")
@@ -183,24 +189,23 @@ def answering():
 
 def test_a_server_of_the_clients_version(answering, monkeypatch):
     monkeypatch.setattr("molar_cli.doctor.server.metadata.version", lambda name: "1.17.0")
-    (entry,) = server(answering('{"title": "qdrant - vector search engine", "version": "1.16.3"}')).entries
+    entry = address(answering('{"title": "qdrant - vector search engine", "version": "1.16.3"}'))
     assert (entry.state, entry.data["version"]) == (State.FINE, "1.16.3")
-    (entry,) = server(answering('{"title": "qdrant - vector search engine", "version": "1.12.0"}')).entries
-    assert entry.state is State.WARNING
+    entry = address(answering('{"title": "qdrant - vector search engine", "version": "1.12.0"}'))
+    assert entry.state is State.BROKEN
     assert "more than one minor version" in entry.problem
 
 
 @pytest.mark.parametrize("text", ["<html>", "[]", '{"title": "another"}', "{}"])
 def test_a_server_that_is_none(answering, text):
-    (entry,) = server(answering(text)).entries
+    entry = address(answering(text))
     assert entry.state is State.BROKEN
     assert entry.remedy
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "file:///etc/passwd", "localhost:6333", "http://[bad"])
 def test_an_address_without_a_server(url):
-    (entry,) = server(url).entries
-    assert entry.state is State.BROKEN
+    assert address(url).state is State.BROKEN
 
 
 def test_versions_of_client_and_server():
@@ -209,8 +214,68 @@ def test_versions_of_client_and_server():
     assert not go_together("2.0.0", "1.99.0")
 
 
-def test_no_backend_of_today_has_a_server():
+def test_without_a_server_none_is_asked():
     assert server_of(MolarSettings()) is None
+
+
+def entries(place, root):
+    return {entry.name: entry for entry in server(place, root).entries}
+
+
+def test_what_is_live_on_a_server_and_how_far_from_here(tmp_path):
+    (tmp_path / "shop").mkdir()
+    workspace = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
+    release(workspace, 1).close()
+    with fake_qdrant() as fake:
+        settings = IndexSettings(url=fake.url, users="server")
+        place = server_of(MolarSettings(index=settings))
+        found = entries(place, workspace.root)
+        assert "nothing live" in found["collections"].problem
+        assert "molar index push" in found["collections"].remedy
+        first = push(workspace, settings)
+        found = entries(place, workspace.root)
+        assert set(found) == {"address", "live items", "live users", "drift"}
+        assert {entry.state for entry in found.values()} == {State.FINE}
+        assert found["live items"].data["points"] == 60
+        assert found["live users"].data["points"] == 40
+        second = release(workspace, 2)
+        second.close()
+        found = entries(place, workspace.root)
+        assert found["drift"].state is State.WARNING
+        assert found["drift"].data == {"server": first.generation, "workspace": second.name}
+        push(workspace, settings)
+        assert "2" in entries(place, workspace.root)["older collections"].value
+        release(workspace, 3, keep=0).close()
+        assert entries(place, workspace.root)["drift"].state is State.BROKEN
+        fake.client.delete(push(workspace, settings).collection, [point_id("item 3")])
+        assert "59 points instead of 60" in entries(place, workspace.root)["live items"].problem
+        fake.key = "needed"
+        assert "refuses a request without a key" in entries(place, workspace.root)["collections"].problem
+
+
+@pytest.mark.parametrize("status", ["yellow", "grey", "red"])
+def test_a_collection_that_is_not_green(tmp_path, status):
+    (tmp_path / "shop").mkdir()
+    workspace = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
+    release(workspace, 1).close()
+    with fake_qdrant() as fake:
+        settings = IndexSettings(url=fake.url)
+        push(workspace, settings)
+        (tmp_path / "molar.toml").write_text(f'[index]\nurl = "{fake.url}"\n', "utf-8")
+        fake.statuses = [status]
+        health = examine(workspace.root)
+        (found,) = [entry for section, entry in health.problems() if section.name == "server"]
+        assert status in found.problem
+        assert found.state is (State.BROKEN if status == "red" else State.WARNING)
+
+
+def test_a_key_over_an_open_network_is_told_of(monkeypatch, tmp_path):
+    monkeypatch.setenv("QDRANT_API_KEY", "k-secret")
+    unreachable = Entry("address", "there", State.BROKEN, "nothing answers", "start it")
+    monkeypatch.setattr("molar_cli.doctor.server.address", lambda url: unreachable)
+    found = entries(Server("http://db.example:6333"), tmp_path)
+    assert found["key"].state is State.WARNING
+    assert "k-secret" not in repr(found)
 
 
 def test_sizes(tmp_path):

@@ -309,6 +309,24 @@ def test_nothing_is_live_yet_or_something_else(workspace: Workspace, fake: FakeQ
         live(connect(place(fake)), place(fake), "molar")
 
 
+def test_the_alias_waits_for_graphs(workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settle, "POLL", 0.01)
+    waiting = ["yellow", "grey", "yellow", "green", "yellow", "green", "green", "green"]
+    fake.faults = [Fault("^PATCH", act=lambda: fake.statuses.__setitem__(slice(None), waiting))]
+    send(workspace, fake)
+    assert fake.statuses == ["green"]
+    release(workspace, 2).close()
+    fake.faults = [Fault("^PATCH", act=lambda: fake.statuses.__setitem__(slice(None), ["yellow"]))]
+    monkeypatch.setattr(settle, "STALLED", 0.1)
+    with pytest.raises(BackendError, match="is yellow"):
+        send(workspace, fake)
+    fake.statuses = ["red"]
+    with pytest.raises(BackendError, match="is red"):
+        send(workspace, fake)
+    fake.statuses = ["green"]
+    assert asked(workspace, fake) == 1
+
+
 def test_a_damaged_point_is_noticed_before_anything_goes_live(
     workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch
 ) -> None:

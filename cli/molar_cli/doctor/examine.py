@@ -34,7 +34,7 @@ def examine(root: Path, *, deep: bool = False) -> Health:
 
 def _server(root: Path) -> list[Section]:
     try:
-        url = server_of(MolarSettings.load(root.parent))
+        place = server_of(MolarSettings.load(root.parent))
     except MolarError:
         return []  # said by the section on places
-    return [] if url is None else [server(url)]
+    return [] if place is None else [server(place, root)]

@@ -18,7 +18,8 @@ SETTLED = 2
 """So many times in a row a collection must be green: its optimiser takes a moment to notice a change."""
 STALLED = 600.0
 """Seconds without any change after which nothing more is expected."""
-_POLL = 1.0
+POLL = 1.0
+"""Seconds between two looks at a collection that is not green."""
 _SAMPLE = 32
 _SEARCHES = 4
 _K = 10
@@ -39,9 +40,7 @@ def build_graphs(client: QdrantClient, server: Server, collection: str, spec: In
     progress.finish()
 
 
-def wait_for_green(
-    client: QdrantClient, server: Server, collection: str, tell: Callable[[str], None], *, poll: float = _POLL
-) -> None:
+def wait_for_green(client: QdrantClient, server: Server, collection: str, tell: Callable[[str], None]) -> None:
     """Wait until a collection is green and stays so.
 
     Raises:
@@ -64,7 +63,7 @@ def wait_for_green(
                     "look at the server's log, then run `molar index push` again; the live one was not touched",
                 )
             )
-        time.sleep(poll if green == 0 else min(poll, 0.2))
+        time.sleep(POLL if green == 0 else POLL / 5)
 
 
 def prove(index: ServerIndex, local: Index, server: Server, collection: str) -> None:
