@@ -1,4 +1,4 @@
-"""Which server a command asks: what `--index` says, else the settings; both are read only where there may be one."""
+"""Which server a command asks: what `--index` says, else the settings."""
 
 import os
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def settings_of(
 def server_of(
     run: Session, url: str | None, fallback: Fallback | None = None, file: Path | None = None
 ) -> "Server | None":
-    """The server that answers, or None; without one no settings are read, which would cost a query 30 ms.
+    """The server that answers, or None; where there is none, no settings are read, as a query heeds no others.
 
     Raises:
         SettingsError: If a setting is wrong.

@@ -1,6 +1,6 @@
 """What the index loses, on a made-up model whose exact answers are computed here by hand."""
 
-from contextlib import nullcontext
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 from molar_eval import index_cost
 from molar_eval.index_cost import index_costs
 from molar_eval.models.molar import MolarScorer
+from molar_indexes.server import trial as trials
 from molar_indexes.what_if import Variation
 from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
 from molar_retrieval.config import IndexSettings
@@ -84,13 +85,13 @@ def ask(monkeypatch):
     model = Model()
     scorer = MolarScorer(model, SimpleNamespace(), {})
     monkeypatch.setattr(index_cost, "open_log", lambda _: task.training)
-    monkeypatch.setattr(index_cost, "publish_generation", lambda *_: nullcontext())
+    monkeypatch.setattr(index_cost, "publish_generation", lambda *_: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(index_cost, "Recommender", Served)
 
-    def run(**changes):
+    def run(settings=IndexSettings(), **changes):  # noqa: B008 (frozen)
         for name, value in {"_VARIATIONS": {}, **changes}.items():
             monkeypatch.setattr(index_cost, name, value)
-        return index_costs(scorer, cases, IndexSettings(), k=K, cutoffs=(K,))
+        return index_costs(scorer, cases, settings, k=K, cutoffs=(K,))
 
     run.model, run.cases = model, cases
     return run
@@ -120,6 +121,23 @@ def test_a_faithful_index_costs_nothing(ask):
     assert served.metrics == served.exact_metrics
     assert served.metrics[f"recall@{K}"] == pytest.approx(hits(ask.cases, lists(ask.cases)))
     assert served.milliseconds > 0
+
+
+def test_a_server_is_asked_where_the_settings_name_one(ask, monkeypatch):
+    asked = []
+
+    @contextmanager
+    def trial(workspace, settings, progress):
+        asked.append(settings.url)
+        yield Served(workspace, None)
+        asked.append("removed")
+
+    monkeypatch.setattr(trials, "on_trial", trial)
+    (served,) = ask(IndexSettings(url="http://db:6333", quantisation="scalar"))
+    assert served.backend == "server, as served"
+    assert (served.settings["quantisation"], served.recall) == ("scalar", 1)
+    assert "url" not in served.settings
+    assert asked == ["http://db:6333", "removed"]
 
 
 def test_what_the_index_forgets_is_counted(ask, monkeypatch):

@@ -13,7 +13,7 @@ from qdrant_fake import FakeQdrant, Fault, fake_qdrant
 from test_indexes_generations import N, release
 from test_server_push import place, send
 
-from molar_indexes.server import faults
+from molar_indexes.server import faults, settle
 from molar_indexes.server import upload as uploading
 from molar_indexes.server.connect import connect
 from molar_indexes.server.faults import ServerError, asking, fault_of, persistently
@@ -44,6 +44,7 @@ def fake() -> Iterator[FakeQdrant]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploading, "BLOCK", 8)
+    monkeypatch.setattr(settle, "POLL", 0.01)
     monkeypatch.setattr(faults, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(faults, "PATIENCE", 1.0)
     monkeypatch.delenv(KEY, raising=False)

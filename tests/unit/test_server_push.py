@@ -41,6 +41,7 @@ def fake() -> Iterator[FakeQdrant]:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploading, "BLOCK", 8)
+    monkeypatch.setattr(settle, "POLL", 0.01)
 
 
 def settings(fake: FakeQdrant, **more: object) -> IndexSettings:
@@ -310,7 +311,6 @@ def test_nothing_is_live_yet_or_something_else(workspace: Workspace, fake: FakeQ
 
 
 def test_the_alias_waits_for_graphs(workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settle, "POLL", 0.01)
     waiting = ["yellow", "grey", "yellow", "green", "yellow", "green", "green", "green"]
     fake.faults = [Fault("^PATCH", act=lambda: fake.statuses.__setitem__(slice(None), waiting))]
     send(workspace, fake)
