@@ -64,6 +64,7 @@ bench-check: $(READY)  ## faults planted in the demo shop, or in DATA=path, and 
 docs: $(READY)  ## write the documents that are made from code and reports
 	$(BIN)/python docs/write_cli.py
 	$(BIN)/python docs/write_report_schema.py
+	$(BIN)/python docs/write_server.py
 	$(BIN)/python docs/write_results.py
 
 clean:  ## remove the environment, caches and results

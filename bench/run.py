@@ -10,6 +10,7 @@ from pathlib import Path
 import embedding
 import query
 import ranking
+import server
 from rich.console import Console
 from rich.table import Table
 
@@ -58,7 +59,10 @@ def main() -> None:
     latencies(table, root, user, arguments.runs)
     for row in ranking.rows(ranking.measure()):
         table.add_row(*row)
+    for row in server.rows(workspace):
+        table.add_row(*row)
     Console(highlight=False).print(table)
+    Console(highlight=False).print(server.NOT_MEASURED)
 
 
 def throughput(table: Table, workspace: Workspace, items: int) -> None:

@@ -5,9 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
+
+from molar_indexes.server.versions import go_together
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,8 +57,20 @@ def test_every_link_of_the_documents_leads_somewhere():
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
-def test_the_cli_reference_is_that_of_the_commands():
-    spec = importlib.util.spec_from_file_location("write_cli", ROOT / "docs" / "write_cli.py")
+@pytest.mark.parametrize("name", ["cli", "server"])
+def test_what_is_made_from_code_is_up_to_date(name):
+    spec = importlib.util.spec_from_file_location(f"write_{name}", ROOT / "docs" / f"write_{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == module.render(), "run `make docs`"
+    assert (ROOT / "docs" / f"{name}.md").read_text("utf-8") == module.render(), "run `make docs`"
+
+
+def test_the_compose_file_is_one():
+    text = (ROOT / "docs" / "server.md").read_text("utf-8")
+    compose, values = (yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.M))
+    (service,) = compose["services"].values()
+    assert service["image"].startswith("qdrant/qdrant:v")
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert service["image"].partition(":")[2] == values["image"]["tag"]
+    tag = values["image"]["tag"].lstrip("v")
+    assert go_together(metadata.version("qdrant-client"), tag)

@@ -1,4 +1,4 @@
-"""`molar index list|verify|rollback|push|prune`."""
+"""`molar index list|verify|rollback|push|prune|size`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -189,6 +189,49 @@ def prune(
             run.console.line(f"removed {name}")
         if not removed:
             run.console.line("nothing to remove")
+
+
+@app.command()
+def size(
+    items: Annotated[
+        str, typer.Option(metavar="N,N", help="How many items, separated by commas.")
+    ] = "1000000,10000000,100000000",
+    generation: GenerationArgument = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Reckon what a catalogue like this one would take on a server, for several numbers of items.
+
+    Example: [bold]molar index size --items 2000000[/]
+    """
+    with session(workspace, json=json, quiet=quiet, debug=debug) as run:
+        from molar_indexes.generations import open_generation
+        from molar_indexes.server.sizing import PER_ITEM, QUANTISATIONS, SLACK, TOTALS, per_item, shape_of, totals
+        from molar_indexes.server.sizing import size_of as reckon
+
+        counts = _counts(items)
+        with open_generation(run.workspace(), generation) as opened:
+            shape = shape_of(opened)
+        if json:
+            sizes = {
+                count: {q: vars(reckon(shape, count, q)) | {"slack": SLACK} for q in QUANTISATIONS} for count in counts
+            }
+            run.console.document({"shape": shape.to_dict(), "bytes": sizes})
+            return
+        run.console.table(PER_ITEM, per_item(shape), title="bytes per item")
+        run.console.table(TOTALS, totals(shape, counts), title=f"\none copy, {SLACK:g} times the sum of the above")
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(int(part) for part in text.replace("_", "").split(","))
+    except ValueError:
+        counts = ()
+    if not counts or min(counts) < 1:
+        raise SettingsError(f"--items {text} names no numbers of items", "for example --items 1000000,10000000")
+    return counts
 
 
 _PATIENT = 60.0

@@ -1,0 +1,152 @@
+"""How much memory and disk a collection takes, from the shape of a generation. Arithmetic; no server is asked.
+
+Counted are the numbers themselves, their short copies, the links of graphs, sparse vectors and payloads. Ids, versions,
+payload indexes and segments that are being rebuilt come on top; Qdrant advises to plan half as much again for them
+(https://qdrant.tech/documentation/operations/capacity-planning/), which :data:`SLACK` is.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from molar_indexes import equal_lengths
+from molar_indexes.generations import Generation
+from molar_retrieval import columns
+
+Quantisation = Literal["none", "scalar", "binary"]
+QUANTISATIONS: tuple[Quantisation, ...] = ("none", "scalar", "binary")
+ITEMS = (1_000_000, 10_000_000, 100_000_000)
+SLACK = 1.5
+_SAMPLE = 500
+_BLOCK = 16
+"""Short copies are stored in blocks of so many bytes."""
+_POSTING, _ENTRY = 12, 8
+"""Bytes of a sparse number in the inverted index (item, number, largest number behind it) and as stored."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an item of a generation holds, on average.
+
+    Attributes:
+        dims: Numbers that are stored of each dense vector.
+        share: How many of the items have it, 0 to 1.
+        sparse: Numbers of each sparse vector.
+        payload: Bytes of the payload as JSON.
+        m: Edges per node of the graphs.
+    """
+
+    dims: Mapping[str, int]
+    share: Mapping[str, float]
+    sparse: Mapping[str, float]
+    payload: float
+    m: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes of a whole collection, one copy of it, without slack.
+
+    Attributes:
+        vectors: Dense vectors, float32.
+        short: Their short copies.
+        graphs: Links of the graphs.
+        sparse: Sparse vectors and their inverted index.
+        payload: Payloads.
+    """
+
+    vectors: float
+    short: float
+    graphs: float
+    sparse: float
+    payload: float
+
+    @property
+    def disk(self) -> float:
+        """All of it."""
+        return self.vectors + self.short + self.graphs + self.sparse + self.payload
+
+    def memory(self, *, on_disk: bool) -> float:
+        """What is held in memory, with vectors, sparse index and payloads there or on disk."""
+        held = self.short + self.graphs
+        return held if on_disk else held + self.vectors + self.sparse + self.payload
+
+
+def shape_of(generation: Generation) -> Shape:
+    """The shape of a generation, by a sample of up to 500 items."""
+    spec, count = generation.spec, len(generation.index)
+    rows = range(0, count, max(1, count // _SAMPLE))
+    items = generation.index.fetch(rows, vectors=[*spec.dims, *spec.sparse])
+    known = max(1, len(items))
+    return Shape(
+        equal_lengths.dims(spec),
+        {name: sum(name in item.vectors for item in items) / known for name in spec.dims},
+        {name: sum(len(i.sparse[name].indices) for i in items if name in i.sparse) / known for name in spec.sparse},
+        sum(len(json.dumps(dict(i.payload), ensure_ascii=False).encode()) + len(i.item_id) for i in items) / known,
+        spec.m,
+    )
+
+
+def short_bytes(dim: int, quantisation: Quantisation) -> int:
+    """Bytes of a vector's short copy."""
+    if quantisation == "none":
+        return 0
+    whole = dim if quantisation == "scalar" else -(-dim // 8)
+    return -(-whole // _BLOCK) * _BLOCK + (4 if quantisation == "scalar" else 0)  # 8 bits need an offset
+
+
+def graph_bytes(m: int) -> float:
+    """Bytes of a node's links: twice ``m`` on the lowest level, and on average 1 / (m - 1) times ``m`` above."""
+    return 4 * (2 * m + m / (m - 1))
+
+
+def size_of(shape: Shape, items: int, quantisation: Quantisation) -> Size:
+    """The size of a collection of so many items."""
+    with_graph = {name: share for name, share in shape.share.items() if name != columns.CF}
+    return Size(
+        vectors=items * sum(4 * shape.dims[name] * share for name, share in shape.share.items()),
+        short=items * sum(short_bytes(shape.dims[name], quantisation) * share for name, share in with_graph.items()),
+        graphs=items * graph_bytes(shape.m) * sum(with_graph.values()),
+        sparse=items * (_POSTING + _ENTRY) * sum(shape.sparse.values()),
+        payload=items * shape.payload,
+    )
+
+
+def per_item(shape: Shape) -> list[list[str]]:
+    """Rows of a table: vector, share of the items, numbers, bytes in float32, 8 bits and 1 bit, bytes of the graph."""
+    rows = []
+    for name, dim in shape.dims.items():
+        searched = name != columns.CF
+        short = [f"{short_bytes(dim, q):,}" if searched else "–" for q in ("scalar", "binary")]
+        graph = f"{graph_bytes(shape.m):,.0f}" if searched else "–"
+        rows.append([name, f"{shape.share[name]:.0%}", f"{dim:,}", f"{4 * dim:,}", *short, graph])
+    for name, entries in shape.sparse.items():
+        rows.append([f"{name}, sparse", "", f"{entries:,.0f}", f"{(_POSTING + _ENTRY) * entries:,.0f}", "–", "–", "–"])
+    rows.append(["payload", "", "", f"{shape.payload:,.0f}", "–", "–", "–"])
+    return rows
+
+
+def totals(shape: Shape, counts: tuple[int, ...] = ITEMS) -> list[list[str]]:
+    """Rows of a table: items, quantisation, disk, memory, memory with vectors on disk; with slack, one copy."""
+    return [
+        [
+            f"{count:,}",
+            quantisation,
+            *(
+                f"{SLACK * amount / 1e9:,.1f} GB"
+                for amount in (size.disk, size.memory(on_disk=False), size.memory(on_disk=True))
+            ),
+        ]
+        for count in counts
+        for quantisation in QUANTISATIONS
+        for size in [size_of(shape, count, quantisation)]
+    ]
+
+
+PER_ITEM = ["vector", ">of the items", ">numbers", ">bytes", ">8 bits", ">1 bit", ">graph"]
+TOTALS = ["items", "quantisation", ">disk", ">memory", ">memory, on_disk"]

@@ -1,0 +1,68 @@
+"""The arithmetic of a collection's size, by hand."""
+
+import json
+
+import pytest
+
+from molar_indexes.generations import open_generation
+from molar_indexes.server.sizing import (
+    SLACK,
+    Shape,
+    graph_bytes,
+    per_item,
+    shape_of,
+    short_bytes,
+    size_of,
+    totals,
+)
+from molar_retrieval.workspace import Workspace
+
+SHAPE = Shape({"aligned": 129, "cf": 64}, {"aligned": 0.5, "cf": 1.0}, {"partners": 40.0}, 100.0, m=32)
+
+
+@pytest.mark.parametrize(
+    ("dim", "quantisation", "expected"),
+    [
+        (128, "none", 0),
+        (128, "scalar", 132),
+        (129, "scalar", 148),
+        (128, "binary", 16),
+        (129, "binary", 32),
+    ],
+)
+def test_short_copies(dim, quantisation, expected):
+    assert short_bytes(dim, quantisation) == expected
+
+
+def test_a_collection_is_the_sum_of_its_items():
+    size = size_of(SHAPE, 1000, "scalar")
+    assert size.vectors == 1000 * (4 * 129 * 0.5 + 4 * 64)
+    assert size.short == 1000 * 148 * 0.5  # nobody searches the factors, so they have no short copy and no graph
+    assert size.graphs == pytest.approx(1000 * 0.5 * (4 * 64 + 4 * 32 / 31))
+    assert size.sparse == 1000 * 20 * 40
+    assert size.payload == 100_000
+    assert size.disk == pytest.approx(size.memory(on_disk=False))
+    assert size.memory(on_disk=True) == size.short + size.graphs
+    assert size_of(SHAPE, 1000, "none").memory(on_disk=True) == size.graphs
+
+
+def test_tables():
+    rows = {row[0]: row for row in per_item(SHAPE)}
+    assert rows["aligned"] == ["aligned", "50%", "129", "516", "148", "32", f"{graph_bytes(32):,.0f}"]
+    assert rows["cf"][4:] == ["–", "–", "–"]
+    assert rows["partners, sparse"][2:4] == ["40", "800"]
+    (first, *_) = totals(SHAPE, (1_000_000,))
+    assert first[:3] == ["1,000,000", "none", f"{SLACK * size_of(SHAPE, 10**6, 'none').disk / 1e9:,.1f} GB"]
+
+
+def test_the_shape_is_that_of_the_items(trained):
+    with open_generation(Workspace.open(trained.workspace)) as generation:
+        shape = shape_of(generation)
+        rows = range(len(generation.index))
+        items = generation.index.fetch(rows, vectors=["aligned", "newcomers", "words"])
+    assert shape.share["aligned"] + shape.share["newcomers"] == pytest.approx(1.0)
+    assert shape.share["aligned"] == pytest.approx(sum("aligned" in i.vectors for i in items) / len(items))
+    assert shape.sparse["words"] == pytest.approx(sum(len(i.sparse["words"].indices) for i in items) / len(items))
+    assert shape.dims["aligned"] == generation.spec.dims["aligned"] + 1  # the number that brings all to one length
+    assert 50 < shape.payload < 2000
+    assert Shape(**json.loads(json.dumps(shape.to_dict()))) == shape
