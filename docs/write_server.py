@@ -18,8 +18,8 @@ def render() -> str:
     parts = [
         "Bytes of one item of the demo shop, whose encoder is `builtin`:\n",
         _table(PER_ITEM, per_item(shape)),
-        f"\nA whole collection, one copy, {SLACK:g} times the sum of these, as Qdrant advises to plan for ids, indexes of"
-        " the payload\nand segments that are being rebuilt:\n",
+        f"\nA whole collection, one copy, {SLACK:g} times the sum of these, as Qdrant advises to plan for ids, payload"
+        " indexes\nand segments that are being rebuilt:\n",
         _table(TOTALS, totals(shape)),
     ]
     return _PLACE.sub(lambda found: found[1] + "\n" + "\n".join(parts) + "\n" + found[2], TARGET.read_text("utf-8"))

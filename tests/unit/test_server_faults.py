@@ -113,7 +113,7 @@ def test_a_push_that_fails_leaves_what_is_live(
 PASSING = [
     pytest.param(Fault(POINTS, times=3, after=1, status=500), id="500 three times"),
     pytest.param(Fault(POINTS, times=2, cut=True), id="truncated answers"),
-    pytest.param(Fault("/count$", times=2, status=503), id="count fails twice"),
+    pytest.param(Fault("PUT .*/index$", times=2, status=503), id="a payload index fails twice"),
     pytest.param(Fault("^PATCH", times=2, status=500), id="graphs fail twice"),
 ]
 
@@ -141,6 +141,20 @@ def test_retry_after_is_honoured(workspace: Workspace, fake: FakeQdrant, monkeyp
     assert report.sent == N
     (at,) = refused
     assert min(t for t in times if t > at) - at >= 2.0
+
+
+def test_where_one_batch_fails_the_others_wait_no_longer(
+    workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "PATIENCE", 60.0)
+    fake.faults = [
+        Fault(POINTS, times=3, status=503, headers={"Retry-After": "50"}),
+        Fault(POINTS, times=99, status=403),
+    ]
+    began = time.monotonic()
+    with pytest.raises(BackendError, match="refuses"):
+        send(workspace, fake, uploads=4)
+    assert time.monotonic() - began < 20
 
 
 def test_nothing_listens(workspace: Workspace, nobody: str) -> None:

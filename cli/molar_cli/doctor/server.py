@@ -79,14 +79,17 @@ def _collections(place: Server, root: Path) -> list[Entry]:
     try:
         with connected(place.patient(TIMEOUT)) as client:
             found = [live(client, place, alias) for alias in aliases]
-            entries = [_health(client, one) for one in found]
+            entries = [_health(client, place, one) for one in found]
             return [*entries, *_left(client, place), _drift(found[0], root)]
     except MolarError as error:
         return [Entry("collections", "not as they should be", State.BROKEN, error.message, error.hint)]
 
 
-def _health(client: "QdrantClient", one: "Published") -> Entry:
-    points, due = client.count(one.name, exact=True).count, one.passport.count
+def _health(client: "QdrantClient", place: Server, one: "Published") -> Entry:
+    from molar_indexes.server.faults import asking
+
+    with asking(place):
+        points, due = client.count(one.name, exact=True).count, one.passport.count
     value = f"{one.name}: {one.status}, {points:,} points, {one.indexed:,} vectors in graphs"
     data = {"collection": one.name, "status": one.status, "points": points, "indexed_vectors": one.indexed}
     name = f"live {one.passport.holds}"

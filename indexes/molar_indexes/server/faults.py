@@ -5,7 +5,8 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from threading import Event
 from typing import Any, TypeVar
 
 import grpc
@@ -76,7 +77,12 @@ def asking(server: Server) -> Iterator[None]:
 
 
 def persistently(
-    server: Server, call: Callable[[], T], tell: Callable[[str], None], *, patience: float | None = None
+    server: Server,
+    call: Callable[[], T],
+    tell: Callable[[str], None],
+    *,
+    patience: float | None = None,
+    stop: Event | None = None,
 ) -> T:
     """The answer to a request that may be sent again.
 
@@ -86,11 +92,12 @@ def persistently(
         tell: Told before every wait.
         patience: Seconds from the first failure to the last attempt; None: :data:`PATIENCE`. A server that asks to
             wait longer is given up at once.
+        stop: Ends all waiting when it is set.
 
     Raises:
         ServerError: If it fails for good.
     """
-    until, wait = None, FIRST_WAIT
+    until, wait, stop = None, FIRST_WAIT, stop or Event()
     while True:
         try:
             with asking(server):
@@ -101,7 +108,8 @@ def persistently(
             if not error.fault.again or time.monotonic() + pause > until:
                 raise
             tell(f"{error.message}; again in {pause:.1f} s")
-        time.sleep(pause)
+            if stop.wait(pause):
+                raise
         wait = min(2 * wait, LONGEST_WAIT)
 
 
@@ -139,9 +147,12 @@ def _broken(server: Server, source: Exception) -> Fault:
 
 def _answered(server: Server, error: UnexpectedResponse) -> Fault:
     said = _said(error.content) or error.reason_phrase
+    asked = error.headers.get("Retry-After", "")
+    wait = float(asked) if asked.isdigit() else None
     if error.status_code == 429:
-        return _limited(server, None)
-    return _refused(server, said, {401: "key", 403: "key", 507: "full"}.get(error.status_code or 0), error.status_code)
+        return _limited(server, wait)
+    kind = {401: "key", 403: "key", 507: "full"}.get(error.status_code or 0)
+    return replace(_refused(server, said, kind, error.status_code), wait=wait)
 
 
 def _called(server: Server, error: Any) -> Fault:

@@ -7,6 +7,7 @@ was applied although its answer got lost does no harm when it comes again.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
+from threading import Event
 
 from qdrant_client import QdrantClient, models
 
@@ -68,10 +69,11 @@ def upload(
                 yield from batches(read(first, last))
 
     def send(points: Sequence[models.PointStruct]) -> int:
-        persistently(server, partial(client.upsert, collection, list(points), wait=True), progress.note)
+        call = partial(client.upsert, collection, list(points), wait=True)
+        persistently(server, call, progress.note, stop=stop)
         return len(points)
 
-    sent = 0
+    sent, stop = 0, Event()
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="upload")
     running: set[Future[int]] = set()
     try:
@@ -83,6 +85,7 @@ def upload(
         done, running = wait(running)
         sent += _told(done, progress)
     finally:
+        stop.set()  # where one batch failed, or somebody interrupts, the others wait no longer
         pool.shutdown(cancel_futures=True)
     progress.finish()
     return sent
