@@ -2,7 +2,7 @@
 
 import pytest
 
-from molar_retrieval.config import PRESETS, AlignSettings, MolarSettings, validated, with_preset
+from molar_retrieval.config import PRESETS, AlignSettings, IndexSettings, MolarSettings, validated, with_preset
 from molar_retrieval.errors import SettingsError
 
 
@@ -121,3 +121,19 @@ def test_another_preset_keeps_the_machine_and_the_seed():
     other = with_preset(settings, "instant")
     assert other.align == AlignSettings(preset="instant", threads=1, seed=7, device="cpu", precision="float32")
     assert (other.cf, other.index) == (settings.cf, settings.index)
+
+
+@pytest.mark.parametrize("url", ["http://ada:pa55word@db:6333", "https://db/?api_key=pa55word", "db:6333", "ftp://db"])
+def test_an_address_is_one_and_no_secret_of_it_is_shown(tmp_path, url):
+    with pytest.raises(SettingsError) as error:
+        load(tmp_path, environ={"MOLAR_INDEX_URL": url})
+    said = f"{error.value.message} {error.value.hint}"
+    assert "pa55word" not in said
+    assert "index.url" in said
+
+
+def test_where_a_generation_is_served_from_does_not_shape_it():
+    served = IndexSettings(url="http://db:6333/", shards=3, quantisation="scalar", users="server")
+    assert served.url == "http://db:6333"
+    assert served.of_generation() == IndexSettings().of_generation()
+    assert IndexSettings(ef=64).of_generation() != IndexSettings().of_generation()

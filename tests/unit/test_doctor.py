@@ -222,7 +222,8 @@ def entries(place, root):
     return {entry.name: entry for entry in server(place, root).entries}
 
 
-def test_what_is_live_on_a_server_and_how_far_from_here(tmp_path):
+def test_what_is_live_on_a_server_and_how_far_from_here(tmp_path, monkeypatch):
+    monkeypatch.setattr("molar_indexes.server.settle.POLL", 0.01)
     (tmp_path / "shop").mkdir()
     workspace = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
     release(workspace, 1).close()

@@ -1,0 +1,75 @@
+"""The same by gRPC: pushed, asked, rolled back; what the client's conversions make of it."""
+
+from pathlib import Path
+
+import pytest
+from qdrant_grpc_fake import fake_grpc
+from test_indexes_generations import N, release
+
+from molar_indexes.generations import open_generation
+from molar_indexes.server import settle
+from molar_indexes.server.connect import connected
+from molar_indexes.server.opening import open_served
+from molar_indexes.server.place import Server
+from molar_indexes.server.published import published, rollback
+from molar_indexes.server.push import push
+from molar_retrieval.config import IndexSettings
+from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Not, OneOf, Or
+from molar_retrieval.index import SparseVector
+from molar_retrieval.workspace import Workspace
+
+CONDITIONS = [
+    None,
+    Equals("new", True),
+    Equals("mark", 1),
+    Equals("mark", 1.0),
+    OneOf("brand", ("brand 0", "brand 2")),
+    OneOf("mark", (1, 2)),
+    Between("mark", gte=0.5, lt=2),
+    Contains("brand", "and 1"),
+    Exists("brand"),
+    Not(Exists("none")),
+    And((Not(Equals("brand", "brand 1")), Or((Equals("new", False), Equals("mark", 7))))),
+    Or(()),
+]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    (tmp_path / "shop").mkdir()
+    opened = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
+    release(opened, 1).close()
+    return opened
+
+
+def test_by_grpc(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settle, "POLL", 0.01)
+    with fake_grpc() as (port, client, asked):
+        settings = IndexSettings(url="http://127.0.0.1:1", grpc_port=port, users="server", quantisation="scalar")
+        server = Server.of(settings)
+        assert server is not None
+        report = push(workspace, settings)  # nothing listens for REST at port 1
+        assert (report.items, report.users, client.count(report.collection).count) == (N, 40, N)
+        assert {"Create", "Update", "Upsert", "CreateFieldIndex", "UpdateAliases"} <= set(asked)
+        with open_generation(workspace) as own, open_served(workspace, server) as served:
+            names = [*own.spec.dims, *own.spec.sparse]
+            assert served.index.fetch(range(N), vectors=names) == own.index.fetch(range(N), vectors=names)
+            assert served.index.rows(["item 3", "nobody"]) == [3, None]
+            for where in CONDITIONS:
+                for name, query in (
+                    ("aligned", [1.0, -0.5, 2.0, 0.1]),
+                    ("partners", SparseVector([1, 5, N + 5], [1.0] * 3)),
+                ):
+                    mine, theirs = (
+                        index.top(name, query, 9, exclude=[0, 2], where=where) for index in (own.index, served.index)
+                    )
+                    assert [row for row, _ in theirs] == [row for row, _ in mine], where
+                    assert [s for _, s in theirs] == pytest.approx([s for _, s in mine], abs=1e-5)
+            assert served.index.top("content", [0.0] * 3, 4, exclude=[1]) == [(0, 0.0), (2, 0.0), (3, 0.0), (4, 0.0)]
+            mine, theirs = own.users.get("user 9"), served.users.get("user 9")
+            assert (list(mine.vector), list(mine.history)) == (list(theirs.vector), list(theirs.history))
+        release(workspace, 2).close()
+        push(workspace, settings)
+        with connected(server) as connection:
+            assert rollback(connection, server).passport.generation == report.generation
+            assert len(published(connection, server, "molar")) == 2
