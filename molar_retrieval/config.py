@@ -198,7 +198,7 @@ class IndexSettings(Settings):
     url: str | None = Field(None, description="a Qdrant server that answers instead of the workspace's own index")
     collection: str = Field("molar", pattern=r"^[A-Za-z0-9_.-]+$", description="the alias that is asked there")
     grpc_port: int | None = Field(None, ge=1, le=65535, description="ask by gRPC at this port; None: REST")
-    timeout: float = Field(2.0, gt=0, description="seconds after which a query gives a server up")
+    timeout: float = Field(2.0, gt=0, description="seconds that one request of a query may take")
     fallback: Literal["none", "local"] = Field("none", description="what answers where the server does not")
     users: Literal["local", "server"] = Field("local", description="where vectors and histories of people are")
     shards: int | None = Field(None, ge=1, description="shards of a collection; None: the server decides")

@@ -13,7 +13,7 @@ from qdrant_fake import FakeQdrant, Fault, fake_qdrant
 from test_indexes_generations import N, release
 from test_server_push import place, send
 
-from molar_indexes.server import faults, settle
+from molar_indexes.server import faults, settle, transport
 from molar_indexes.server import upload as uploading
 from molar_indexes.server.connect import connect
 from molar_indexes.server.faults import ServerError, asking, fault_of, persistently
@@ -164,6 +164,14 @@ def test_nothing_listens(workspace: Workspace, nobody: str) -> None:
     assert time.monotonic() - began < 2
     assert nobody in error.value.message
     assert "--index" in error.value.hint
+
+
+def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "db.inside")
+    assert transport._proxy("http://db.example:6333") == "http://proxy.example:3128"
+    assert transport._proxy("http://db.inside:6333") is None
+    assert transport._proxy("http://127.0.0.1:6333") is None
 
 
 def test_nothing_listens_by_grpc(nobody: str) -> None:

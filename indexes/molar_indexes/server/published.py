@@ -55,6 +55,11 @@ def look(client: QdrantClient, server: Server, name: str, live: str | None) -> P
     with asking(server):
         if not client.collection_exists(name):
             return None
+    return _described(client, server, name, live)
+
+
+def _described(client: QdrantClient, server: Server, name: str, live: str | None) -> Published | None:
+    with asking(server):
         info = client.get_collection(name)
     passport = Passport.read(info.config.metadata)
     if passport is None:
@@ -68,7 +73,7 @@ def published(client: QdrantClient, server: Server, alias: str) -> list[Publishe
     live = target(client, server, alias)
     with asking(server):
         names = [one.name for one in client.get_collections().collections]
-    own = [look(client, server, name, live) for name in names if name.startswith(f"{alias}-") or name == live]
+    own = [_described(client, server, name, live) for name in names if name.startswith(f"{alias}-") or name == live]
     found = [one for one in own if one is not None and (one.live or one.name == name_of(alias, one.passport))]
     return sorted(found, key=lambda one: one.passport.age)
 
@@ -85,7 +90,7 @@ def live(client: QdrantClient, server: Server, alias: str) -> Published:
         raise MissingArtefactError(
             f"{server.name} has nothing live under the name {alias!r}", "run `molar index push` first"
         )
-    found = look(client, server, name, name)
+    found = _described(client, server, name, name)
     if found is None:
         raise ServerError(
             Fault(
