@@ -25,9 +25,11 @@ from molar_indexes.assemble import publish_generation
 from molar_indexes.recommender import Recommender
 from molar_indexes.sparse import sparse_rows
 from molar_indexes.what_if import Variation, WhatIf
+from molar_retrieval import columns
 from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import IndexSettings
+from molar_retrieval.index import Index
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.wishes import Asker, Wishes
@@ -73,7 +75,10 @@ def index_costs(
     users = scorer.model.users(histories, np.arange(len(cases)), progress)
     items = scorer.model.items(open_log(scorer.workspace))
     queries = _Queries(cases, [np.unique(histories.history(c)).tolist() for c in range(len(cases))], k, cutoffs)
-    return [_served(scorer, queries, histories, users, settings, progress), *_variations(queries, users.dense, items)]
+    return [
+        *_served(scorer, queries, histories, users, items, settings, progress),
+        *_variations(queries, users.dense, items),
+    ]
 
 
 def _now(log: InteractionLog) -> InteractionLog:
@@ -135,10 +140,14 @@ def _served(
     queries: _Queries,
     histories: InteractionLog,
     users: UserVectors,
+    items: ItemVectors,
     settings: IndexSettings,
     progress: Progress,
-) -> IndexCost:
-    """The recommender's answers against the model's scores."""
+) -> list[IndexCost]:
+    """The recommender's answers against the model's scores; of a server, the dense vectors alone as well.
+
+    A small catalogue is ranked from the item table, so the whole answer would say nothing of the server.
+    """
     everything: Mask = np.ones(queries.cases.history.n_items, bool)
 
     def scores(log: InteractionLog) -> Scores:
@@ -156,10 +165,28 @@ def _served(
                 ).places
             )
         )
+        index = recommender.generation.index if settings.url else None
+        dense_answers = None if index is None else queries.timed(_topping(index, dense, queries))
     rows = [[place.row for place in answer] for answer in answers]
     shown = settings.model_dump(include={"m", "ef_construct", "ef"} | (_OF_A_SERVER if settings.url else set()))
     backend = "server" if settings.url else settings.backend
-    return queries.cost(f"{backend}, as served", shown, exact, rows, milliseconds)
+    costs = [queries.cost(f"{backend}, as served", shown, exact, rows, milliseconds)]
+    if dense_answers is not None:
+        found, milliseconds = dense_answers
+        nearest = [[row for row, _ in answer] for answer in found]
+        known = _exact_known(queries, users.dense, items)
+        shown = {**shown, "vectors": "aligned", "items": "known"}
+        costs.append(queries.cost("server, aligned vectors alone", shown, known, nearest, milliseconds))
+    return costs
+
+
+def _topping(index: Index, users: Sequence[Sequence[float]], queries: _Queries) -> Callable[[int], Sequence[Any]]:
+    return lambda case: index.top(columns.ALIGNED, users[case], queries.k, exclude=queries.hidden[case])
+
+
+def _exact_known(queries: _Queries, users: Scores, items: ItemVectors) -> Lists:
+    """The best known items by their dense vectors, scanned."""
+    return rank_vectors(queries.cases, users, items.dense, k=queries.k, candidates=~items.newcomer).items
 
 
 @contextmanager
@@ -180,7 +207,7 @@ def _published(workspace: Workspace, settings: IndexSettings, progress: Progress
 def _variations(queries: _Queries, users: Scores, items: ItemVectors) -> list[IndexCost]:
     """Other indexes of the dense vectors of known items, against an exact scan of the same vectors."""
     known = np.flatnonzero(~items.newcomer)
-    exact = rank_vectors(queries.cases, users, items.dense, k=queries.k, candidates=~items.newcomer).items
+    exact = _exact_known(queries, users, items)
     place = np.full(len(items.newcomer), -1)
     place[known] = np.arange(len(known))
     vectors, asked = np.ascontiguousarray(items.dense[known]), users.tolist()

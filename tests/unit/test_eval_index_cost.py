@@ -78,6 +78,16 @@ class Served:
         return Listing([Placed(item, score(item), {}, n) for n, item in enumerate(best, 1)])
 
 
+class Known:
+    """An index of the known items' dense vectors."""
+
+    def top(self, name, query, k, *, exclude):
+        assert name == "aligned"
+        scores = DENSE @ np.asarray(query, np.float32)
+        best = [row for row in np.argsort(-scores, kind="stable").tolist() if not NEW[row] and row not in exclude]
+        return [(row, float(scores[row])) for row in best[:k]]
+
+
 @pytest.fixture
 def ask(monkeypatch):
     """Ask the served index, or with other names of the module replaced."""
@@ -129,12 +139,14 @@ def test_a_server_is_asked_where_the_settings_name_one(ask, monkeypatch):
     @contextmanager
     def trial(workspace, settings, progress):
         asked.append(settings.url)
-        yield Served(workspace, None)
+        yield Served(workspace, SimpleNamespace(index=Known()))
         asked.append("removed")
 
     monkeypatch.setattr(trials, "on_trial", trial)
-    (served,) = ask(IndexSettings(url="http://db:6333", quantisation="scalar"))
+    served, dense = ask(IndexSettings(url="http://db:6333", quantisation="scalar"))
     assert served.backend == "server, as served"
+    assert (dense.backend, dense.recall) == ("server, aligned vectors alone", 1)
+    assert dense.metrics == dense.exact_metrics
     assert (served.settings["quantisation"], served.recall) == ("scalar", 1)
     assert "url" not in served.settings
     assert asked == ["http://db:6333", "removed"]

@@ -174,8 +174,12 @@ def _workspace(
 
 
 def _shown(arguments: list[str]) -> list[str]:
-    """The command line as a report may show it: folders by their names."""
-    return [Path(a).name if Path(a).is_absolute() else f"'{a}'" if " " in a else a for a in arguments]
+    """The command line as a report may show it: folders by their names, a server by none."""
+    return ["URL" if "://" in a else Path(a).name if Path(a).is_absolute() else _quoted(a) for a in arguments]
+
+
+def _quoted(argument: str) -> str:
+    return f"'{argument}'" if " " in argument else argument
 
 
 def _tell(run: Session, result: "Evaluation") -> None:
