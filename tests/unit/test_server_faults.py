@@ -214,9 +214,10 @@ def test_a_server_that_dies_between_two_questions(workspace: Workspace, fake: Fa
             generation.index.top("aligned", QUERY, 3)
 
 
-def test_the_workspace_answers_only_where_it_may(workspace: Workspace, fake: FakeQdrant) -> None:
+@pytest.mark.parametrize("of", ["", "GET /aliases", "GET /collections/molar-"])
+def test_the_workspace_answers_only_where_it_may(workspace: Workspace, fake: FakeQdrant, of: str) -> None:
     send(workspace, fake)
-    fake.faults = [Fault("", times=999, status=500)]
+    fake.faults = [Fault(of, times=999, status=500)]
     with pytest.raises(BackendError):
         open_served(workspace, place(fake))
     with open_served(workspace, place(fake, fallback="local")) as generation:

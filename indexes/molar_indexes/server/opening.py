@@ -35,16 +35,16 @@ def open_served(workspace: Workspace, server: Server, name: str | None = None) -
     """
     try:
         client = connect(server)
+        try:
+            return served(client, workspace, server, name)
+        except BaseException:
+            client.close()
+            raise
     except ServerError as error:
         if server.fallback == "none":
             raise
         note = f"{error.message}; the workspace's own generation answers instead"
         return replace(open_generation(workspace, name), notes=[note])
-    try:
-        return served(client, workspace, server, name)
-    except BaseException:
-        client.close()
-        raise
 
 
 def served(client: QdrantClient, workspace: Workspace, server: Server, name: str | None = None) -> Generation:
