@@ -57,6 +57,8 @@ from molar_retrieval.workspace import Workspace
 
 _LIBRARIES = ("numpy", "scipy", "torch", "implicit", "qdrant-edge-py", "sentence-transformers", "transformers")
 _MEMORY = 256 << 20
+_NOT_SHOWN = {"index": {"url": True}}
+"""Settings that a report keeps to itself: whose server was asked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +143,8 @@ class Evaluator:
             tables=[table for split in splits for table in paper_tables(split)],
             settings={
                 "suite": self.suite.model_dump(mode="json"),
-                "molar": self.settings.model_dump(mode="json", exclude={"index": {"url"}}),
-                "fast": self.roster.fast.model_dump(mode="json"),
+                "molar": self.settings.model_dump(mode="json", exclude=_NOT_SHOWN),
+                "fast": self.roster.fast.model_dump(mode="json", exclude=_NOT_SHOWN),
             },
             notes=self.notes,
         )
