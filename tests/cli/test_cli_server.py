@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from qdrant_fake import FakeQdrant, Fault, fake_qdrant
 
+from molar_cli.commands.evaluate import _shown
+
 SECRET = "k-9c0d-not-to-be-seen"
 
 
@@ -122,6 +124,11 @@ def test_what_is_wrong_and_what_to_do(molar: Any, shop: Path, arguments: list[st
     assert "remedy" in done.stderr
     assert "hidden" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_report_does_not_say_whose_server_was_asked() -> None:
+    shown = _shown(["evaluate", "--index", "http://db.inside:6333", "--out", "/home/ada/run", "--slice", "a b"])
+    assert shown == ["evaluate", "--index", "URL", "--out", "run", "--slice", "'a b'"]
 
 
 def test_a_push_that_was_killed_goes_on(molar: Any, trained: Any, shop: Path, fake: FakeQdrant) -> None:

@@ -13,6 +13,7 @@ from qdrant_fake import FakeQdrant, Fault, fake_qdrant
 from test_indexes_generations import N, release
 from test_server_push import place, send
 
+from molar_indexes.server import connect as connecting
 from molar_indexes.server import faults, settle, transport
 from molar_indexes.server import upload as uploading
 from molar_indexes.server.connect import connect
@@ -193,6 +194,17 @@ def test_a_slow_server_is_given_up_in_time(workspace: Workspace, fake: FakeQdran
     assert 0.4 <= time.monotonic() - began < 1.5
     assert "0.4 s" in error.value.message
     assert "timeout" in error.value.hint
+
+
+def test_a_push_to_a_server_that_hangs_is_given_up_in_time(
+    workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connecting, "GREETING", 0.4)
+    fake.faults = [Fault("", times=99, delay=5.0)]
+    began = time.monotonic()
+    with pytest.raises(BackendError, match=r"within 0\.4 s"):
+        send(workspace, fake)  # although each request of a push may take a minute
+    assert time.monotonic() - began < 2
 
 
 def test_the_timeout_is_two_seconds_unless_said(fake: FakeQdrant) -> None:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import metadata
 from math import ceil
 
@@ -13,6 +14,9 @@ from molar_indexes.server.place import Server, key
 from molar_indexes.server.transport import Bounded
 from molar_indexes.server.versions import go_together
 
+GREETING = 5.0
+"""Seconds in which a server says who it is, however long it may take for the rest."""
+
 
 def connect(server: Server) -> QdrantClient:
     """Connect to a server and make sure that it can be understood.
@@ -20,10 +24,11 @@ def connect(server: Server) -> QdrantClient:
     Raises:
         ServerError: If it does not answer, refuses the key, or is of a version too far from the client's.
     """
-    client = client_of(server)
+    greeted = replace(server, timeout=min(server.timeout, GREETING))
+    greeting = client_of(greeted)
     try:
-        with asking(server):
-            version = client.info().version
+        with asking(greeted):
+            version = greeting.info().version
         mine = metadata.version("qdrant-client")
         if not go_together(mine, version):
             raise ServerError(
@@ -33,9 +38,12 @@ def connect(server: Server) -> QdrantClient:
                 )
             )
     except BaseException:
-        client.close()
+        greeting.close()
         raise
-    return client
+    if greeted == server:
+        return greeting
+    greeting.close()
+    return client_of(server)
 
 
 @contextmanager
