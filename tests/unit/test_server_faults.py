@@ -114,6 +114,9 @@ def test_a_push_that_fails_leaves_what_is_live(
 PASSING = [
     pytest.param(Fault(POINTS, times=3, after=1, status=500), id="500 three times"),
     pytest.param(Fault(POINTS, times=2, cut=True), id="truncated answers"),
+    pytest.param(
+        Fault(POINTS, times=2, status=429, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), id="429 by date"
+    ),
     pytest.param(Fault("PUT .*/index$", times=2, status=503), id="a payload index fails twice"),
     pytest.param(Fault("^PATCH", times=2, status=500), id="graphs fail twice"),
 ]
@@ -121,7 +124,7 @@ PASSING = [
 
 @pytest.mark.parametrize("fault", PASSING)
 def test_what_passes_is_waited_for(workspace: Workspace, fake: FakeQdrant, fault: Fault) -> None:
-    fake.faults = [Fault(fault.of, fault.times, fault.after, fault.status, cut=fault.cut)]
+    fake.faults = [Fault(fault.of, fault.times, fault.after, fault.status, headers=fault.headers, cut=fault.cut)]
     report = send(workspace, fake)
     assert not fake.faults
     assert live(fake) == report.collection

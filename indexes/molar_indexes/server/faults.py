@@ -118,6 +118,8 @@ def fault_of(server: Server, error: Exception) -> Fault:
     if isinstance(error, ResourceExhaustedResponse):
         wait = float(error.retry_after_s)
         return _limited(server, wait)
+    if isinstance(error, QdrantException) and "Retry-After" in str(error):
+        return _limited(server, None)  # a date, which the client does not read
     if isinstance(error, UnexpectedResponse):
         return _answered(server, error)
     if isinstance(error, grpc.RpcError):
