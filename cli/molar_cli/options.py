@@ -59,7 +59,7 @@ IndexOption = Annotated[
     typer.Option(
         "--index",
         metavar="URL",
-        help="Ask this Qdrant server; local: the workspace, whatever the settings say. Default: [index] url.",
+        help="Ask this Qdrant server; local: the workspace, whatever the settings say. Default: index.url.",
         show_default=False,
     ),
 ]

@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 GenerationArgument = Annotated[str | None, typer.Argument(help="Default: the live one.", show_default=False)]
 ToOption = Annotated[
-    str | None, typer.Option("--to", "--index", metavar="URL", help="The server; default: [index] url.")
+    str | None, typer.Option("--to", "--index", metavar="URL", help="The server; default: index.url of molar.toml.")
 ]
 
 
@@ -158,7 +158,8 @@ def push(
 @app.command()
 def prune(
     keep: Annotated[
-        int | None, typer.Option(min=0, help="Older collections that stay; default: [index] keep.", show_default=False)
+        int | None,
+        typer.Option(min=0, help="Older collections that stay; default: index.keep of molar.toml.", show_default=False),
     ] = None,
     index: IndexOption = None,
     workspace: WorkspaceOption = None,

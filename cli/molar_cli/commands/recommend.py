@@ -42,7 +42,7 @@ def recommend(
     segment: Annotated[
         str | None,
         typer.Option(
-            metavar="CONDITION", help="Only people like this, by columns of [index] segments.", show_default=False
+            metavar="CONDITION", help="Only people like this, by columns of index.segments.", show_default=False
         ),
     ] = None,
     where: WhereOption = None,
