@@ -240,7 +240,7 @@ class AlignedModel:
         if self.reranker is None:
             return scores
         lists = list(self.candidates(scores, allowed, users, log))
-        some = [user for user, found in enumerate(lists) if not found.newcomer.all()]
+        some = [user for user, found in enumerate(lists) if len(found)]
         found, histories = [lists[user] for user in some], [log.history(user) for user in some]
         for user, one, moved in zip(some, found, moves(self.table, self.reranker, found, histories), strict=True):
             others = np.ones(scores.shape[1], bool)

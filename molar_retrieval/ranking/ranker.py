@@ -83,8 +83,7 @@ class Ranker:
         self, askers: Sequence[Asker], found: Sequence[Candidates], wishes: Sequence[Wishes]
     ) -> list[Candidates]:
         """The candidates as the second stage orders them, where wished; those behind its first ones stay there."""
-        pairs = enumerate(zip(found, wishes, strict=True))
-        some = [n for n, (one, wish) in pairs if wish.rerank and not one.newcomer.all()]
+        some = [n for n, (one, wish) in enumerate(zip(found, wishes, strict=True)) if len(one) and wish.rerank]
         if self.reranker is None or not some:
             return list(found)
         first = [found[number].take(slice(CANDIDATES)) for number in some]

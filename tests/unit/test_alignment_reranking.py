@@ -188,6 +188,21 @@ def test_reranking_moves_the_candidates_only(monkeypatch: pytest.MonkeyPatch) ->
         assert np.ptp(after[user, others] - before[user, others]) < 1e-5
 
 
+def test_a_list_of_newcomers_alone_is_left_as_it_is() -> None:
+    some = cases()
+    model = model_of(slots=9).seeing(some.log)
+    count = len(names(model.table, ()))
+    own, each = np.ones((1, 1)), np.ones((1, count))
+    flat = Reranker(names(model.table, ()), {}, each[0], each[0], each[..., None], own, own, each, np.ones(1))
+    object.__setattr__(model, "reranker", flat)
+    log = some.histories()
+    allowed = np.zeros((len(some), N), bool)
+    allowed[1:, NEW] = True  # the first may be shown nothing at all
+    users = model.users(log, np.arange(log.n_users))
+    before = model.lifted(model.scores_of(users, log), allowed)
+    assert np.array_equal(model.reranked(before.copy(), allowed, users, log), before)
+
+
 def test_it_is_off_where_it_is_told_so_or_too_little_is_known() -> None:
     some = cases()
     model = model_of().seeing(some.log)
