@@ -55,7 +55,7 @@ class FinetuneSettings(Settings):
     image_text: bool = Field(True, description="a photo must find its title and description, and these the photo")
     attributes: bool = Field(True, description="attributes must find the title and description")
     behaviour: bool = Field(True, description="a history must find the items that come next")
-    keep: int = Field(256, ge=8, description="dimensions kept of the words, and of the photo")
+    keep: int = Field(256, ge=8, description="dimensions kept of the words, of the photo, and of the words as written")
     factors: int = Field(128, ge=1, description="dimensions that say who takes an item")
     withheld: float = Field(0.1, gt=0, lt=0.5, description="share of the items that only choose")
     seed: int = 0

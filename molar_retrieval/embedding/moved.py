@@ -13,7 +13,7 @@ from molar_retrieval.embedding.earlier import Earlier
 from molar_retrieval.embedding.plan import Head
 from molar_retrieval.embedding.records import RECORD, Status, hashes
 from molar_retrieval.embedding.resolve import key_of, resolve
-from molar_retrieval.embedding.source import TEXT, Source, scan, sees
+from molar_retrieval.embedding.source import TEXT, Source, scan
 from molar_retrieval.embedding.store import Store
 from molar_retrieval.embedding.work import check_disk
 from molar_retrieval.encoders.base import EncoderInfo
@@ -61,14 +61,15 @@ def move(
             records = np.zeros(len(texts), RECORD)
             records[rows] = known.records(look, first, last)[rows]
             for row in rows.tolist():
-                text = (texts[row] or None) if sees(beneath)[0] else None
+                text = texts[row] or None
                 image = images[row] if look.has_image[first + row] else None
                 key = key_of(info, text, image, known.image_hashes[first + row])
                 records["key"][row] = hashes([key])[0]
             records["status"][rows] = Status.DONE
             reasons = {first + row: earlier.reason(int(known.places[first + row])) for row in rows.tolist()}
             told = {row: reason for row, reason in reasons.items() if reason is not None}
-            store.write(first + rows, head(earlier.vectors(known.places[first:last][rows])), records[rows], told)
+            moving = earlier.vectors(known.places[first:last][rows])
+            store.write(first + rows, head(moving, [texts[row] for row in rows.tolist()]), records[rows], told)
             moved += len(rows)
     Head(look.identity, info.fingerprint, 1, source.count, head.dim, head.output_blocks).write(folder)
     return moved

@@ -22,7 +22,7 @@ from molar_retrieval.encoders.plan import Plan, refuse, refuse_precision
 from molar_retrieval.encoders.tuned_folder import CARD, CONFIG
 from molar_retrieval.errors import BackendError, SettingsError
 
-ADAPTER = 1
+ADAPTER = 2
 WEIGHTS = "model.safetensors"
 _BENEATH = ("model", "revision", "dim", "dtype", "prompt", "max_text_tokens", "image_pixels")
 """Settings that shape the vectors beneath."""
@@ -105,7 +105,7 @@ class FusedEncoder:
 
     def encode(self, items: Sequence[EncoderInput]) -> Rows:
         """See :meth:`molar_retrieval.encoders.base.Encoder.encode`."""
-        return self._head(self._beneath.encode(items))
+        return self._head(self._beneath.encode(items), [item.text for item in items])
 
 
 def save(

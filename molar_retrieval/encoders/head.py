@@ -1,8 +1,9 @@
 """The fusion head: what `molar finetune` fits on top of an encoder that stays as it is, applied in NumPy.
 
 The encoder's blocks (words, photo) are conditioned each by itself (:mod:`molar_retrieval.alignment.conditioning`).
-Where there are no words they are guessed from the photo. Then the blocks stand side by side, each as long as it has
-proven useful, and beside them what they say of who takes the item.
+Where there are no words they are guessed from the photo. Then the blocks and the words as they are written
+(:mod:`molar_retrieval.encoders.lexical`) stand side by side, each as long as it has proven useful, and beside them what
+all of it says of who takes the item.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,13 @@ import numpy.typing as npt
 from molar_retrieval.columns import CONTENT
 from molar_retrieval.encoders.base import Block
 from molar_retrieval.encoders.fusion import fuse, unit
+from molar_retrieval.encoders.lexical import Lexical, counts
 
 Array = npt.NDArray[np.float32]
 FAMILY = "fine-tuned"
 """Of encoders that end in such a head, whose vectors need no conditioning any more."""
-_MAPS = ("seen", "attributes", "taken")
+_MAPS = ("seen", "attributes", "taken", "usual")
+_LEXICAL = ("rarity", "axes", "mean")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,41 +33,42 @@ class FusionHead:
         blocks: Of the encoder's vectors: words, then photo.
         means: Of each block, shape (width,).
         maps: From each block to its dimensions here, shape (width, kept).
+        lexical: What stands for the words as they are written.
         seen: From the photo to words, shape (kept of the photo, kept of the words); stands for words that an item
             lacks, and is the longer the surer the guess.
         attributes: Added to the words, as a function of them, shape (kept of the words, kept of the words).
-        taken: What both say of who takes an item, shape (all kept, r).
-        shares: Of the words, of the photo and of ``taken``; their sum is 1.
+        taken: What all of that says of who takes an item, shape (all kept, r).
+        usual: What is added to it: the same for every item, shape (r,).
+        shares: Of the words, of the photo, of the words as written and of ``taken``; their sum is 1.
     """
 
     blocks: tuple[Block, ...]
     means: tuple[Array, ...]
     maps: tuple[Array, ...]
+    lexical: Lexical
     seen: Array
     attributes: Array
     taken: Array
+    usual: Array
     shares: tuple[float, ...]
 
     @classmethod
-    def plain(cls, blocks: Sequence[Block], means: Sequence[Array], maps: Sequence[Array]) -> Self:
-        """A head that only conditions, both blocks as important."""
+    def plain(cls, blocks: Sequence[Block], means: Sequence[Array], maps: Sequence[Array], lexical: Lexical) -> Self:
+        """A head that only conditions, both blocks as important, without the words as they are written."""
         words, photo = (matrix.shape[1] for matrix in maps)
-        return cls(
-            tuple(blocks),
-            tuple(means),
-            tuple(maps),
-            np.zeros((photo, words), np.float32),
-            np.zeros((words, words), np.float32),
-            np.zeros((words + photo, 0), np.float32),
-            (0.5, 0.5, 0.0),
+        seen, attributes, taken, usual = (
+            np.zeros(shape, np.float32) for shape in ((photo, words), (words, words), (0, 0), 0)
         )
+        shares = (0.5, 0.5, 0.0, 0.0)
+        return cls(tuple(blocks), tuple(means), tuple(maps), lexical, seen, attributes, taken, usual, shares)
 
     @property
     def output_blocks(self) -> tuple[Block, ...]:
-        """Where the dimensions of a fine-tuned vector stem from."""
+        """Where the dimensions of a fine-tuned vector stem from; words as written are words."""
         found, start = [], 0
-        widths = [(block.name, matrix.shape[1]) for block, matrix in zip(self.blocks, self.maps, strict=True)]
-        for name, width in [*widths, (CONTENT, self.taken.shape[1])]:
+        words, photo = ((block.name, matrix.shape[1]) for block, matrix in zip(self.blocks, self.maps, strict=True))
+        written = len(self.lexical.mean) if self.shares[2] else 0
+        for name, width in ((words[0], words[1] + written), photo, (CONTENT, self.taken.shape[1])):
             found += [Block(name, start, start + width)] if width else []
             start += width
         return tuple(found)
@@ -74,9 +78,9 @@ class FusionHead:
         """Length of a fine-tuned vector."""
         return self.output_blocks[-1].stop
 
-    def __call__(self, vectors: npt.NDArray[np.floating]) -> Array:
-        """Fine-tuned vectors of n items: (n, dim of the encoder) → (n, dim), rows of length 1 or 0."""
-        return self.fused(*self.conditioned(vectors))
+    def __call__(self, vectors: npt.NDArray[np.floating], texts: Sequence[str | None]) -> Array:
+        """Fine-tuned vectors of n items: (n, dim of the encoder) and n texts → (n, dim), rows of length 1 or 0."""
+        return self.fused(*self.conditioned(vectors), self.lexical(counts(texts)))
 
     def conditioned(self, vectors: npt.NDArray[np.floating]) -> tuple[Array, Array]:
         """Words and photo apart, shape (n, kept) each, rows of length 1 or 0."""
@@ -94,19 +98,26 @@ class FusionHead:
         """Conditioned words, brought to what attributes say of them."""
         return unit(words + words @ self.attributes)
 
-    def fused(self, words: Array, photo: Array) -> Array:
-        """Fine-tuned vectors from the conditioned parts."""
+    def fused(self, words: Array, photo: Array, written: Array) -> Array:
+        """Fine-tuned vectors from the conditioned parts, and the words as they are written."""
         words = self.read(words)
         words = np.where(words.any(axis=1, keepdims=True), words, photo @ self.seen)
-        most = self.shares[0] + self.shares[1]
-        both = fuse([(self.shares[0] / most, words), (self.shares[1] / most, photo)])
-        return fuse([(most, both), (self.shares[2], unit(both @ self.taken))])
+        parts = [(self.shares[0], words), (self.shares[2], written), (self.shares[1], photo)]
+        if not self.shares[2]:
+            del parts[1]
+        most = 1 - self.shares[3]
+        said = fuse([(share / most, part) for share, part in parts])
+        if not self.shares[3]:
+            return said
+        taken = np.where(said.any(axis=1, keepdims=True), unit(said @ self.taken + self.usual), np.float32(0))
+        return fuse([(most, said), (self.shares[3], taken)])
 
     def to_tensors(self) -> dict[str, Array]:
         """The arrays by name."""
         found = {name: getattr(self, name) for name in _MAPS}
         for name in ("means", "maps"):
             found |= {f"{name}.{n}": array for n, array in enumerate(getattr(self, name))}
+        found |= {f"lexical.{name}": getattr(self.lexical, name) for name in _LEXICAL}
         return {name: np.ascontiguousarray(array) for name, array in found.items()}
 
     def described(self) -> dict[str, Any]:
@@ -119,8 +130,9 @@ class FusionHead:
         blocks = tuple(Block(*block) for block in described["blocks"])
         means, maps = (tuple(tensors[f"{name}.{n}"] for n in (0, 1)) for name in ("means", "maps"))
         shares = tuple(float(share) for share in described["shares"])
-        seen, attributes, taken = (tensors[name] for name in _MAPS)
-        return cls(blocks, means, maps, seen, attributes, taken, shares)
+        lexical = Lexical(*(tensors[f"lexical.{name}"] for name in _LEXICAL))
+        seen, attributes, taken, usual = (tensors[name] for name in _MAPS)
+        return cls(blocks, means, maps, lexical, seen, attributes, taken, usual, shares)
 
 
 def _conditioned(block: npt.NDArray[np.floating], mean: Array, matrix: Array) -> Array:

@@ -7,7 +7,7 @@ contrastive training of a head of this size only learned the old ones better.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -17,9 +17,10 @@ import numpy.typing as npt
 from molar_retrieval import rng
 from molar_retrieval.config import FinetuneSettings
 from molar_retrieval.encoders.head import FusionHead
+from molar_retrieval.encoders.lexical import Lexical
 from molar_retrieval.finetuning.consumption import consumed_together
 from molar_retrieval.finetuning.inputs import Inputs
-from molar_retrieval.finetuning.trial import MOST, READINGS, Cases, recall
+from molar_retrieval.finetuning.trial import MOST, READINGS, Cases, crossed, recall
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
@@ -31,7 +32,8 @@ NAMES: tuple[Name, ...] = get_args(Name)
 _PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 _MOVES = (0.1, 0.25, 0.5, 0.75)
 _WORDS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-_TAKEN = (0.05, 0.1, 0.2, 0.3)
+_WRITTEN = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+_TAKEN = (0.1, 0.2, 0.3, 0.5)
 _FEWEST = 20
 """Pairs of views, or cases, of withheld items without which nothing can be chosen."""
 _FOLDS = 3
@@ -47,7 +49,8 @@ class Chosen:
         attributes: Penalty of the map that says it.
         seen: Penalty of the map from photo to words; None: words are not guessed.
         words: Share of the words beside the photo.
-        taken: Share of what says who takes an item.
+        written: Share of the words as they are written, beside both.
+        taken: Share of what says who takes an item, beside all three.
         behaviour: Penalty of the map that says it.
     """
 
@@ -55,6 +58,7 @@ class Chosen:
     attributes: float = 1.0
     seen: float | None = None
     words: float = 0.5
+    written: float = 0.0
     taken: float = 0.0
     behaviour: float = 1.0
 
@@ -65,7 +69,8 @@ class Task:
 
     Attributes:
         name: Of the task.
-        before: How well withheld items were found with conditioning alone, in Recall@10, of ``behaviour`` in NDCG@10.
+        before: How well withheld items were found with conditioning alone, of ``image_text`` by the encoder itself, in
+            Recall@10, of ``behaviour`` in NDCG@10.
         after: The same with the head.
         left_out: Why it took no part, or None.
     """
@@ -109,7 +114,7 @@ def tune(inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings,
     reasons = {name: course.why_not(name) for name in NAMES}
     steps = (course.behaviour, course.attributes, course.image_text)
     chosen = Chosen()
-    before = course.scores(chosen)
+    before = {**course.scores(chosen), "image_text": course.crossed()}
     progress.start("tasks", len(NAMES))
     for name, step in zip(NAMES, steps, strict=True):
         if reasons[name] is None:
@@ -167,21 +172,30 @@ class _Course:
         return max([chosen, *tries], key=self._pictured)
 
     def behaviour(self, chosen: Chosen) -> Chosen:
-        """How much photo and words count, and what both say of who takes an item."""
-        gains = {
-            (share, reading): self._gain(replace(chosen, words=share), reading)
-            for share in _WORDS
-            for reading in range(len(READINGS))
-        }
-        share, self.reading = max(gains, key=lambda pair: gains[pair])
-        chosen = replace(chosen, words=share)
-        tries = [replace(chosen, taken=share, behaviour=penalty) for penalty in _PENALTIES for share in _TAKEN]
-        return max([chosen, *tries], key=self._gain)
+        """How much photo, words and words as written count, and what all of them say of who takes an item."""
+        self._read(chosen)
+        chosen = self._better(chosen, [replace(chosen, words=share) for share in _WORDS])
+        chosen = self._better(chosen, [replace(chosen, written=share) for share in _WRITTEN])
+        tries = [replace(chosen, taken=share, behaviour=penalty) for penalty in _PENALTIES[:-1] for share in _TAKEN]
+        return self._better(chosen, tries)
+
+    def _better(self, chosen: Chosen, tries: Sequence[Chosen]) -> Chosen:
+        best = max([chosen, *tries], key=self._gain)
+        self._read(best)
+        return best
+
+    def _read(self, chosen: Chosen) -> None:
+        """From now on histories are read in the way that suits this choice best."""
+        self.reading = max(range(len(READINGS)), key=lambda reading: self._gain(chosen, reading))
 
     def scores(self, chosen: Chosen) -> Mapping[Name, float]:
         """How well withheld items are found, by task; by behaviour with the reading of histories that does best."""
         behaviour = max(self._gain(chosen, reading) for reading in range(len(READINGS)))
         return {"behaviour": behaviour, "attributes": self._named(chosen), "image_text": self._pictured(chosen)}
+
+    def crossed(self) -> float:
+        """How well photos and texts of withheld items find each other by the encoder itself."""
+        return float(np.mean([fold.crossed() for fold in self.folds]))
 
     def _gain(self, chosen: Chosen, reading: int | None = None) -> float:
         own = self.reading if reading is None else reading
@@ -209,6 +223,8 @@ class _Part:
     def head(self, chosen: Chosen) -> FusionHead:
         """The head fitted on all items to learn from but the withheld ones."""
         among, inputs, head = self.inputs.learn & ~self.withheld, self.inputs, self.inputs.head
+        if not chosen.written:
+            head = replace(head, lexical=Lexical.none())
         if chosen.move:
             whole, half = (np.flatnonzero(self.pairs[name] & among) for name in ("attributes", "half"))
             named = np.concatenate([inputs.named[whole], inputs.half_named[half]])
@@ -218,19 +234,28 @@ class _Part:
         if chosen.seen is not None:
             rows = np.flatnonzero(self.pairs["image_text"] & among)
             head = replace(head, seen=ridge(inputs.photo[rows], head.read(inputs.told[rows]), chosen.seen))
-        head = replace(head, shares=(chosen.words, 1 - chosen.words, 0.0))
+        both = 1 - chosen.written
+        shares = (both * chosen.words, both * (1 - chosen.words), chosen.written, 0.0)
+        head = replace(head, shares=shares)
         if chosen.taken and self.log is not None:
             self._factors = self._factors or consumed_together(self.log, among, self.settings.factors)
             rows, factors = self._factors
-            taken = ridge(head.fused(inputs.words[rows], inputs.photo[rows]), factors, chosen.behaviour)
-            words, photo = ((1 - chosen.taken) * share for share in head.shares[:2])
-            head = replace(head, taken=taken, shares=(words, photo, chosen.taken))
+            said = self.fused(head, rows)
+            centre, usual = said.mean(axis=0), factors.mean(axis=0)
+            taken = ridge(said - centre, factors - usual, chosen.behaviour)
+            words, photo, written = ((1 - chosen.taken) * share for share in shares[:3])
+            shares = (words, photo, written, chosen.taken)
+            head = replace(head, taken=taken, usual=usual - centre @ taken, shares=shares)
         return head
+
+    def fused(self, head: FusionHead, rows: Rows | slice = slice(None)) -> Array:
+        """Vectors of some items."""
+        return head.fused(self.inputs.words[rows], self.inputs.photo[rows], self.inputs.written[rows])
 
     def gain(self, chosen: Chosen, reading: int) -> float:
         """NDCG@10 of people's next items that are withheld; 0 where there are none."""
         if self._last is None or self._last[0] != chosen:
-            self._last = chosen, self.head(chosen).fused(self.inputs.words, self.inputs.photo)
+            self._last = chosen, self.fused(self.head(chosen))
         gains = self.cases.gains(self._last[1], reading)
         return float(gains.mean()) if len(gains) else 0.0
 
@@ -241,15 +266,23 @@ class _Part:
 
     def pictured(self, chosen: Chosen) -> float:
         """Mean Recall@10 of titles and descriptions by photos, and of photos by these."""
-        head, rows, inputs = self.head(chosen), self.asked("image_text"), self.inputs
-        words = head.fused(inputs.told, np.zeros_like(inputs.photo))
-        photos = head.fused(np.zeros_like(inputs.words), inputs.photo)
-        there = recall(photos[rows], words, rows, inputs.double)
-        return (there + recall(words[rows], photos, rows, inputs.double)) / 2
+        rows, inputs = self.asked("image_text"), self.inputs
+        return float(np.mean(crossed(*views(self.head(chosen), inputs), rows, inputs.double)))
+
+    def crossed(self) -> float:
+        """The same by the encoder itself."""
+        return float(np.mean(crossed(*self.inputs.crossing, self.asked("image_text"), self.inputs.double)))
 
     def asked(self, name: Name) -> Rows:
         """Withheld items that have both views of a task, a bounded number of them."""
         return np.flatnonzero(self.pairs[name] & self.withheld)[:MOST]
+
+
+def views(head: FusionHead, inputs: Inputs) -> tuple[Array, Array]:
+    """Vectors of titles and descriptions alone, and of photos alone, shape (n, head.dim) each."""
+    written = np.zeros_like(inputs.written)
+    words = head.fused(inputs.told, np.zeros_like(inputs.photo), written)
+    return words, head.fused(np.zeros_like(inputs.words), inputs.photo, written)
 
 
 def ridge(given: Array, wanted: Array, penalty: float) -> Array:

@@ -15,6 +15,7 @@ from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding import dry_run as embed_forecast
 from molar_retrieval.encoders import registry, runtime
 from molar_retrieval.encoders.base import Encoder
+from molar_retrieval.encoders.lexical import PLACES
 from molar_retrieval.finetuning.fit import Name
 from molar_retrieval.finetuning.inputs import parts_of, phrases_of, told_of
 from molar_retrieval.finetuning.run import words_by
@@ -101,18 +102,21 @@ def dry_run(workspace: Workspace, settings: MolarSettings, progress: Progress = 
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
     texts, rate = _texts(catalogue, encoder)
     kept = [min(settings.finetune.keep, block.stop - block.start, len(catalogue)) for block in (words, photo)]
-    factors = settings.finetune.factors if settings.finetune.behaviour else 0
+    behaviour = settings.finetune.behaviour
+    factors = settings.finetune.factors if behaviour else 0
+    written = min(settings.finetune.keep, len(catalogue) - 1) if behaviour else 0
     stages = {
         "vectors": embedding.seconds if embedding.to_encode else 0.0,
         "texts": texts / rate,
-        "fit": _fit_seconds(workspace, settings, len(catalogue), sum(kept) + factors),
+        "fit": _fit_seconds(workspace, settings, len(catalogue), sum(kept) + written + factors),
     }
     conditioned = sum((b.stop - b.start) * (k + 1) for b, k in zip((words, photo), kept, strict=True))
+    conditioned += PLACES * (written + 1)
     return FinetuneForecast(
         encoder=encoder.info.name,
         device=runtime.device(settings.embed),
-        parameters=conditioned + kept[0] * (kept[0] + kept[1]) + sum(kept) * factors,
-        memory_bytes=process_memory() + 4 * len(catalogue) * (encoder.dim + 5 * sum(kept)),
+        parameters=conditioned + kept[0] * (kept[0] + kept[1]) + (sum(kept) + written + 1) * factors,
+        memory_bytes=process_memory() + 4 * len(catalogue) * (encoder.dim + 5 * (sum(kept) + written)),
         seconds=round(sum(stages.values()), 1),
         stages={name: round(seconds, 1) for name, seconds in stages.items()},
         left_out={},

@@ -15,9 +15,11 @@ from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.template import label
 from molar_retrieval.columns import DESCRIPTION, TITLE
 from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.embedding.source import TEXT
 from molar_retrieval.encoders.base import Block
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.encoders.head import FusionHead
+from molar_retrieval.encoders.lexical import Lexical, counts
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
 
@@ -39,9 +41,12 @@ class Inputs:
         head: What conditioned them.
         words: What the encoder reads of each item, shape (n, w).
         photo: What it sees, shape (n, p).
+        written: Its words as they are written, shape (n, v).
         told: Title and description alone, shape (n, w).
         named: Attributes alone, shape (n, w).
         half_named: About half of the attributes, drawn at random, shape (n, w).
+        crossing: Title and description alone, and the photo in the space of words, both by the encoder itself, shape
+            (n, width of its words) each.
         double: A number that items of the very same title and description share, shape (n,).
         learn: Which items may be learned from, shape (n,).
     """
@@ -49,9 +54,11 @@ class Inputs:
     head: FusionHead
     words: Array
     photo: Array
+    written: Array
     told: Array
     named: Array
     half_named: Array
+    crossing: tuple[Array, Array]
     double: npt.NDArray[np.int64]
     learn: npt.NDArray[np.bool_]
 
@@ -68,12 +75,14 @@ class Texts:
         double: A number that items of the very same title and description share, shape (n,).
         phrases: Phrases of attributes (``colour: red``), shape (m, w).
         holders: Which items have which, shape (n, m).
+        written: See :func:`molar_retrieval.encoders.lexical.counts`, of all that is said of an item.
     """
 
     told: Array
     double: npt.NDArray[np.int64]
     phrases: Array
     holders: csr_matrix
+    written: csr_matrix
 
 
 def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, progress: Progress = SILENT) -> Texts:
@@ -106,7 +115,7 @@ def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, pro
     told[has] = words([str(texts[row]) for row in has])
     meanings = words(phrases)
     progress.finish()
-    return Texts(told, double, meanings, holders)
+    return Texts(told, double, meanings, holders, written_of(catalogue))
 
 
 def parts_of(blocks: Sequence[Block], encoder: str) -> tuple[Block, Block]:
@@ -133,17 +142,18 @@ def inputs_of(content: ContentVectors, texts: Texts, learn: npt.NDArray[np.bool_
         keep: Most dimensions kept of each block.
         seed: Of what is drawn.
     """
-    head = _conditions(content, learn, keep)
+    head = _conditions(content, texts, learn, keep)
     parts = [head.conditioned(content.vectors[at : at + _BATCH]) for at in range(0, len(content.vectors), _BATCH)]
     words, photo = (np.concatenate(part) for part in zip(*parts, strict=True))
     told, meanings = head.words(texts.told), head.words(texts.phrases)
     half = texts.holders.copy()
     half.data *= rng.generator(seed, "masked attributes").random(half.nnz) < _KEPT
     named, half_named = (unit(np.asarray(some @ meanings, np.float32)) for some in (texts.holders, half))
-    return Inputs(head, words, photo, told, named, half_named, texts.double, learn)
+    written, crossing = head.lexical(texts.written), _crossing(content, texts)
+    return Inputs(head, words, photo, written, told, named, half_named, crossing, texts.double, learn)
 
 
-def _conditions(content: ContentVectors, learn: npt.NDArray[np.bool_], keep: int) -> FusionHead:
+def _conditions(content: ContentVectors, texts: Texts, learn: npt.NDArray[np.bool_], keep: int) -> FusionHead:
     rows = np.flatnonzero(learn)
     rows = rows[:: max(1, -(-len(rows) // _MOST_FITTED))]
     means, maps = [], []
@@ -152,7 +162,20 @@ def _conditions(content: ContentVectors, learn: npt.NDArray[np.bool_], keep: int
         fitted = conditioning.fit(own, [Block(block.name, 0, own.shape[1])], keep)
         means.append(fitted.means[0])
         maps.append(fitted.maps[0])
-    return FusionHead.plain(content.blocks, means, maps)
+    return FusionHead.plain(content.blocks, means, maps, Lexical.fit(texts.written[rows], keep))
+
+
+def _crossing(content: ContentVectors, texts: Texts) -> tuple[Array, Array]:
+    """Where words and photo share a space, its numbers come first in the photo's block."""
+    words, photo = content.blocks
+    wide = words.stop - words.start
+    seen = np.asarray(content.vectors[:, photo.start : min(photo.stop, photo.start + wide)], np.float32)
+    return unit(texts.told), unit(seen) if seen.shape[1] == wide else np.zeros_like(texts.told)
+
+
+def written_of(catalogue: Catalogue) -> csr_matrix:
+    """The words of all that is said of each item, see :func:`molar_retrieval.encoders.lexical.counts`."""
+    return counts(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
 
 
 def told_of(catalogue: Catalogue) -> tuple[list[str | None], npt.NDArray[np.int64]]:

@@ -113,3 +113,15 @@ def recall(asked: Array, answers: Array, rows: Rows, double: Rows) -> float:
         others = (scores >= own[:, None]) & (double[some][:, None] != double[None, :])
         found += int((others.sum(axis=1) < TOP).sum())
     return found / max(1, len(rows))
+
+
+def crossed(words: Array, photos: Array, rows: Rows, double: Rows) -> tuple[float, float]:
+    """Recall@10 of texts by photos, and of photos by texts, see :func:`recall`.
+
+    Args:
+        words: Vectors of titles and descriptions, shape (n, D).
+        photos: Of photos, shape (n, D).
+        rows: Items that are asked for, shape (q,).
+        double: See :class:`molar_retrieval.finetuning.inputs.Inputs`.
+    """
+    return recall(photos[rows], words, rows, double), recall(words[rows], photos, rows, double)

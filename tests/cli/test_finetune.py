@@ -11,6 +11,7 @@ from settings_for_tests import SMALL_ALIGNMENT
 from typer.testing import CliRunner
 
 from molar_cli.app import app
+from molar_retrieval.catalog import Catalogue
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders import fused, registry
@@ -57,7 +58,9 @@ def test_the_folder_is_an_encoder_and_the_rest_follows(tuned, trained, molar):
     some = [EncoderInput(text) for text in ("a red dress", "a blue mug")]
     assert encoder.encode(some).shape == (2, after.dim)
     (_, head) = fused.layers(EmbedSettings(model=str(folder)))
-    assert np.allclose(after.vectors, head(base), atol=1e-5)
+    catalogue = Catalogue.open(Workspace.open(workspace)["catalogue"].require()[0])
+    texts = [text for batch in catalogue.batches(["text"], 64) for text in batch["text"].to_pylist()]
+    assert np.allclose(after.vectors, head(base, texts), atol=1e-5)
     assert np.allclose(np.linalg.norm(after.vectors, axis=1), 1, atol=1e-4)
     align = molar("align", "--workspace", workspace, "--preset", "instant")
     assert align.returncode == 0, align.stderr
@@ -101,7 +104,7 @@ def test_a_forecast_for_a_head_is_made_without_writing(trained, tmp_path):
     )
     assert done.exit_code == 0, done.stderr
     forecast = json.loads(done.stdout)
-    assert 384 * 100 < forecast["parameters"] < 2048 * 257 + 256 * 512 + 512 * 128
+    assert 384 * 100 < forecast["parameters"] < 2048 * 257 + 8192 * 257 + 256 * 512 + 768 * 128
     assert forecast["stages"]["vectors"] == 0  # they are there
     assert 0 < forecast["seconds"] < 600
     assert not (workspace / "finetuned").exists()

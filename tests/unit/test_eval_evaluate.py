@@ -292,7 +292,16 @@ def test_what_a_model_cannot_do_is_said_and_left_out(workspace, suite, settings,
 
 
 def test_every_suite_beside_the_package_loads():
-    assert names() == ["alignment-last-day", "alignment-loo", "cold", "fine-tuning", "paper", "quick", "temporal"]
+    assert names() == [
+        "alignment-last-day",
+        "alignment-loo",
+        "cold",
+        "fine-tuning",
+        "fine-tuning-aligned",
+        "paper",
+        "quick",
+        "temporal",
+    ]
     for name in names():
         assert load(name).name == name
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from molar_eval.models.molar import Molar
 from molar_eval.models.roster import ABLATIONS, BY_SCORE, FAST, OURS, PARTS, Roster, with_changes
 from molar_eval.suite import load, names
 from molar_retrieval.config import MolarSettings, with_preset
@@ -107,6 +106,9 @@ def test_fine_tuned_models_name_the_tasks_that_they_do_without(roster):
             on = {task for task in ("image_text", "attributes", "behaviour") if tasks[task]}
             assert on == {"image_text", "attributes", "behaviour"} - {(without or "").replace("-", "_")}
     assert made(roster, "molar (fine-tuned)").options == SETTINGS
+    for part, reads in (("words alone", "words"), ("photos alone", "photos")):
+        assert made(roster, f"content kNN (fine-tuned, {part})").settings["reads"] == reads
+        assert made(roster, f"content kNN ({part})").settings["content"] != "full"
 
 
 def test_settings_tell_models_apart_and_are_plain(roster):
@@ -132,4 +134,4 @@ def test_every_suite_names_models_that_there_are(roster, name):
     known = Roster(roster.base, roster.variants, SETTINGS, fast)
     wanted = [suite.models, *(plan.models for plan in suite.splits)]
     models = [model for each in wanted for model in known.models(each)]
-    assert any(isinstance(model, Molar) and model.name == OURS for model in models)
+    assert any(model.name in (OURS, "content kNN (fine-tuned)") for model in models)

@@ -1,12 +1,15 @@
 """Fine-tuning under evaluation: once for a split, on nothing but its training interactions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from molar_eval.models.tuned import TunedContentKNN, Tuning
+from molar_eval.models.base import Task
+from molar_eval.models.tuned import FOUND, PartContentKNN, TunedContentKNN, Tuning
 from molar_eval.splits import make_split
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.config import EmbedSettings, FinetuneSettings
+from molar_retrieval.config import EmbedSettings, FinetuneSettings, MolarSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.workspace import Workspace
@@ -18,7 +21,7 @@ def made(trained, tmp_path_factory):
     settings = FinetuneSettings(keep=32, factors=8, withheld=0.2)
     tuning = Tuning(base, tmp_path_factory.mktemp("tuned"), EmbedSettings(), settings)
     split = make_split("cold items", open_log(base), {})
-    return tuning, split, tuning.workspace(split.training)
+    return tuning, split, tuning.workspace(split.training, 0)
 
 
 def test_vectors_are_made_once_and_say_what_they_are(made, trained):
@@ -27,7 +30,7 @@ def test_vectors_are_made_once_and_say_what_they_are(made, trained):
     assert content.conditioned
     assert len(content.vectors) == trained.items
     files = {path: path.stat().st_mtime_ns for path in tuning.root.rglob("*") if path.is_file()}
-    again = tuning.workspace(split.training)
+    again = tuning.workspace(split.training, 0)
     assert again.root == workspace.root
     assert {path: path.stat().st_mtime_ns for path in tuning.root.rglob("*") if path.is_file()} == files
 
@@ -45,13 +48,47 @@ def test_items_held_out_by_the_split_are_not_read(made, monkeypatch):
     monkeypatch.setattr("molar_eval.models.tuned.tune", spy)
     other = Tuning(tuning.base, tuning.root, tuning.embed, FinetuneSettings(keep=16))
     with pytest.raises(KeyboardInterrupt):
-        other.workspace(split.training)
+        other.workspace(split.training, 0)
     assert np.array_equal(learned[0], known)
 
 
-def test_neighbours_read_the_fine_tuned_vectors(made, tmp_path):
-    from molar_eval.models.base import Task
+def test_another_seed_withholds_other_items(made):
+    tuning, split, workspace = made
+    other = tuning.workspace(split.training, 1)
+    assert other.root != workspace.root
 
+
+def test_how_well_photos_and_texts_of_held_out_items_find_each_other_is_told(made):
+    _, _, workspace = made
+    found = ContentVectors.open(workspace["content"].require()[0]).info[FOUND]
+    assert set(found) == {"before", "after"}
+    assert all(0 <= share <= 1 for shares in found.values() for share in shares)
+    assert all(len(shares) == 2 for shares in found.values())
+
+
+@pytest.mark.parametrize(("reads", "left"), [("words", "content_text"), ("photos", "content_image")])
+def test_an_encoder_of_one_part_does_not_see_the_other(made, reads, left):
+    tuning, split, _ = made
+    workspace = replace(tuning, reads=reads).workspace(split.training, 0)
+    content = ContentVectors.open(workspace["content"].require()[0])
+    for block in content.blocks:
+        if block.name in ("content_text", "content_image"):
+            own = np.array(content.vectors[:, block.start : block.stop])
+            assert bool(own.any()) == (block.name == left)
+
+
+def test_neighbours_of_one_part_as_it_is(made, tmp_path):
+    tuning, split, _ = made
+    task = Task(split.training, split.validation, np.ones(split.training.n_items, bool), None, "hide", tmp_path)
+    options = MolarSettings()
+    scores = [
+        PartContentKNN(tuning.base, tmp_path, options, variant, "alone").fit(task, 0).scores(split.training)
+        for variant in ("no image", "no text")
+    ]
+    assert not np.allclose(*scores)
+
+
+def test_neighbours_read_the_fine_tuned_vectors(made, tmp_path):
     tuning, split, workspace = made
     vectors = np.array(ContentVectors.open(workspace["content"].require()[0]).vectors)
     task = Task(split.training, split.validation, np.ones(len(vectors), bool), None, "hide", tmp_path)

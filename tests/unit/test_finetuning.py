@@ -16,6 +16,7 @@ from molar_retrieval.encoders import fused, registry
 from molar_retrieval.encoders.base import Block, EncoderInput
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.encoders.head import FusionHead
+from molar_retrieval.encoders.lexical import PLACES, Lexical, counts
 from molar_retrieval.errors import BackendError, DataError
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.finetuning.consumption import consumed_together
@@ -46,6 +47,7 @@ class World:
             np.arange(N),
             unit(centres @ turn),
             csr_matrix((np.ones(N, np.float32), (np.arange(N), kind)), (N, 20)),
+            counts([None] * N),
         )
         liked = rng.integers(20, size=(150, 2))
         self.log = log_of(
@@ -103,7 +105,7 @@ def test_a_task_that_is_switched_off_leaves_no_trace(world: World, tuned) -> Non
     nothing = world.tuned(attributes=False, image_text=False, behaviour=False)
     assert nothing.chosen == Chosen()
     inputs = inputs_of(world.content(), world.texts, np.ones(N, bool), keep=8)
-    assert np.array_equal(nothing.head(world.vectors), inputs.head(world.vectors))
+    assert np.array_equal(nothing.head(world.vectors, [None] * N), inputs.head(world.vectors, [None] * N))
 
 
 def test_what_the_data_lack_is_said(world: World) -> None:
@@ -142,24 +144,74 @@ def test_the_same_seed_gives_the_same_head(world: World, tuned) -> None:
 
 
 def test_vectors_have_length_one_and_parts_keep_their_shares(world: World, tuned) -> None:
-    vectors = tuned.head(world.vectors)
+    vectors = tuned.head(world.vectors, [None] * N)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert [block.name for block in tuned.head.output_blocks][:2] == ["content_text", "content_image"]
     assert tuned.head.output_blocks[-1].stop == vectors.shape[1] == tuned.head.dim
-    for block, share in zip(tuned.head.output_blocks, tuned.head.shares, strict=False):
+    assert tuned.head.shares[2] == 0
+    for block, share in zip(tuned.head.output_blocks, np.delete(tuned.head.shares, 2), strict=False):
         own = np.square(vectors[:, block.start : block.stop]).sum(axis=1)
         assert np.allclose(own, share, atol=1e-5)
-    assert not tuned.head(np.zeros((2, 2 * WIDTH), np.float32)).any()
+    assert not tuned.head(np.zeros((2, 2 * WIDTH), np.float32), [None, None]).any()
 
 
 def test_missing_words_are_guessed_from_the_photo(world: World, tuned) -> None:
     wordless = world.vectors.copy()
     wordless[:, :WIDTH] = 0
     words = tuned.head.output_blocks[0]
-    guessed, known = (tuned.head(v)[:, words.start : words.stop] for v in (wordless, world.vectors))
+    guessed, known = (tuned.head(v, [None] * N)[:, words.start : words.stop] for v in (wordless, world.vectors))
     likeness = (unit(guessed) * unit(known)).sum(axis=1).mean()
     others = (unit(guessed) * np.roll(unit(known), 1, axis=0)).sum(axis=1).mean()
     assert likeness > 0.6 > 0.3 > others
+
+
+def test_words_as_they_are_written_count_where_they_tell_who_takes_an_item() -> None:
+    blurred = World(noise=50.0)
+    rng = generator(1, "words that say nothing")
+    blurred.vectors = unit(rng.normal(size=blurred.vectors.shape))
+    spoken = [f"series{n % 20} by author{n % 20}" for n in range(N)]
+    by_chance = [f"series{a} by author{b}" for a, b in rng.integers(20, size=(N, 2))]
+    heads = []
+    for texts in (spoken, by_chance):
+        blurred.texts = replace(blurred.texts, written=counts(texts))
+        heads.append(blurred.tuned())
+    told, idle = heads
+    assert told.chosen.written >= 0.3 > idle.chosen.written
+    before, after = next((t.before, t.after) for t in told.tasks if t.name == "behaviour")
+    assert after > 5 * before
+    vectors = told.head(blurred.vectors, spoken)
+    assert vectors.shape == (N, told.head.dim)
+    mute = told.head(blurred.vectors, [None] * N)
+    assert np.allclose(np.linalg.norm(mute, axis=1), 1, atol=1e-5)
+    assert not np.allclose(mute, vectors, atol=0.1)
+
+
+def test_lexical_vectors_are_near_where_texts_share_rare_words() -> None:
+    texts = [
+        "the red dress by Miu",
+        "the blue dress by Miu",
+        "the red mug",
+        "the green lamp",
+        "the blue lamp",
+        "the",
+        None,
+    ]
+    found = counts(texts)
+    lexical = Lexical.fit(found, 3)
+    vectors = lexical(found)
+    assert vectors.shape == (7, 3)
+    near = vectors @ vectors.T
+    assert near[0, 1] > 0.5 > max(near[0, 3], near[0, 4])
+    assert not vectors[[5, 6]].any()  # what all say, and nothing
+    alone = lexical(counts(["The RED dress, by Miu!"]))
+    assert np.allclose(alone[0], vectors[0], atol=1e-5)
+    assert counts(["dress dress dress"]).data == pytest.approx([1 + np.log(3)])
+
+
+@pytest.mark.parametrize("texts", [[], [None], ["one"], ["one", "two"], ["same", "same"]])
+def test_texts_that_share_nothing_have_no_lexical_vectors(texts: list[str | None]) -> None:
+    found = counts(texts)
+    assert Lexical.fit(found, 8)(found).shape == (len(texts), 0)
 
 
 def test_factors_are_those_of_the_whole_matrix() -> None:
@@ -219,10 +271,11 @@ def builtin_head() -> FusionHead:
     blocks = (Block("content_text", 0, 384), Block("content_image", 384, 2048))
     means = tuple(rng.normal(size=b.stop - b.start).astype(np.float32) * 0.01 for b in blocks)
     maps = tuple(rng.normal(size=(b.stop - b.start, 16)).astype(np.float32) for b in blocks)
-    plain = FusionHead.plain(blocks, means, maps)
-    small = {"seen": (16, 16), "attributes": (16, 16), "taken": (32, 4)}
+    lexical = Lexical(*(rng.normal(size=shape).astype(np.float32) for shape in (PLACES, (PLACES, 8), 8)))
+    plain = FusionHead.plain(blocks, means, maps, lexical)
+    small = {"seen": (16, 16), "attributes": (16, 16), "taken": (40, 4), "usual": (4,)}
     arrays = {name: 0.1 * rng.normal(size=shape).astype(np.float32) for name, shape in small.items()}
-    return replace(plain, **arrays, shares=(0.7, 0.2, 0.1))  # type: ignore[arg-type]
+    return replace(plain, **arrays, shares=(0.5, 0.2, 0.2, 0.1))  # type: ignore[arg-type]
 
 
 def test_a_saved_encoder_gives_what_the_head_gives(tmp_path: Path, builtin_head: FusionHead) -> None:
@@ -237,14 +290,15 @@ def test_a_saved_encoder_gives_what_the_head_gives(tmp_path: Path, builtin_head:
         EncoderInput(None, Image.new("RGB", (64, 64), (10, 10, 200))),
         EncoderInput("a blue shirt", None),
     ]
-    assert np.allclose(encoder.encode(items), builtin_head(registry.load(EmbedSettings()).encode(items)), atol=1e-6)
-    assert encoder.dim == builtin_head.dim == 36
+    beneath, texts = registry.load(EmbedSettings()).encode(items), [item.text for item in items]
+    assert np.allclose(encoder.encode(items), builtin_head(beneath, texts), atol=1e-6)
+    assert encoder.dim == builtin_head.dim == 44
 
 
 def test_an_encoder_is_written_whole_and_over_nothing_else(tmp_path: Path, builtin_head: FusionHead) -> None:
     folder = tmp_path / "tuned"
     first = registry.describe(saved(folder, builtin_head)).fingerprint
-    second = registry.describe(saved(folder, replace(builtin_head, shares=(0.5, 0.4, 0.1)))).fingerprint
+    second = registry.describe(saved(folder, replace(builtin_head, shares=(0.3, 0.4, 0.2, 0.1)))).fingerprint
     assert first != second
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tuned"]
     (tmp_path / "mine").mkdir()

@@ -54,7 +54,9 @@ class Molar:
     def settings(self) -> dict[str, Any]:
         """All that shapes the result."""
         sections = self.options.model_dump(mode="json", include={"embed", "split", "cf", "align"})
-        tuned = {} if self.tuning is None else {"finetune": self.tuning.settings.model_dump()}
+        tuned = (
+            {} if self.tuning is None else {"finetune": self.tuning.settings.model_dump(), "reads": self.tuning.reads}
+        )
         return {**sections, "content": self.variant, **tuned, **({} if self.second_stage else {"second_stage": False})}
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> "MolarScorer":
@@ -62,7 +64,7 @@ class Molar:
         if self.tuning is None:
             content = content_workspace(self.base, self.variant, self.variants, self.options.embed, progress)
         else:
-            content = self.tuning.workspace(task.training, progress)
+            content = self.tuning.workspace(task.training, seed, progress)
         options = self.options.model_copy(
             update={
                 "align": self.options.align.model_copy(update={"seed": seed}),

@@ -9,8 +9,8 @@ from molar_eval.models.base import Model
 from molar_eval.models.baselines import baselines
 from molar_eval.models.content import ContentKNN
 from molar_eval.models.molar import Molar
-from molar_eval.models.tuned import TunedContentKNN, Tuning
-from molar_eval.models.variants import VARIANTS
+from molar_eval.models.tuned import PartContentKNN, Reads, TunedContentKNN, Tuning
+from molar_eval.models.variants import VARIANTS, Variant
 from molar_retrieval.config import AlignSettings, FinetuneSettings, MolarSettings, Preset, validated, with_preset
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.workspace import Workspace
@@ -53,8 +53,15 @@ _TUNED: dict[str, dict[str, bool]] = {
     "fine-tuned, no image-text": {"image_text": False},
     "fine-tuned, no attributes": {"attributes": False},
     "fine-tuned, no behaviour": {"behaviour": False},
+    "fine-tuned, words alone": {},
+    "fine-tuned, photos alone": {},
 }
-"""Encoders fine-tuned for each split, and the tasks that each does without; ``molar`` or ``content kNN`` reads them."""
+"""Encoders fine-tuned for each split, the tasks and parts that each does without; ``molar`` or ``content kNN`` reads
+them."""
+_ALONE: dict[str, tuple[Reads, Variant]] = {
+    "words alone": ("words", "no image"),
+    "photos alone": ("photos", "no text"),
+}
 ABLATIONS = (*(variant for variant in VARIANTS if variant != "full"), *_WITHOUT, *_CHANGED, _NO_SECOND_STAGE)
 
 
@@ -93,9 +100,12 @@ class Roster:
             return _by_score(ours if name == BY_SCORE else ablation)
         if name in _PRESETS:
             return replace(ours, options=with_preset(self.options, _PRESETS[name]))
-        if (tasks := _tasks(name)) is not None:
-            tuning = Tuning(self.base, self.variants, self.options.embed, FinetuneSettings(**tasks))
+        if (what := _what(name)) in _TUNED:
+            reads: Reads = next((reads for part, (reads, _) in _ALONE.items() if what.endswith(part)), "both")
+            tuning = Tuning(self.base, self.variants, self.options.embed, FinetuneSettings(**_TUNED[what]), reads)
             return TunedContentKNN(tuning, name) if name.startswith(ContentKNN.name) else replace(ours, tuning=tuning)
+        if what in _ALONE and name.startswith(ContentKNN.name):
+            return PartContentKNN(self.base, self.variants, self.options, _ALONE[what][1], name)
         if name in PARTS:
             return replace(ours, options=_aligned(self.options, PARTS[name]), kind="baseline")
         if name in VARIANTS:
@@ -106,7 +116,8 @@ class Roster:
         if name in known:
             return known[name]()
         tuned = [f"{who} ({what})" for who in (OURS, ContentKNN.name) for what in _TUNED]
-        everything = [OURS, BY_SCORE, *_PRESETS, *PARTS, *ABLATIONS, *tuned, *known]
+        alone = [f"{ContentKNN.name} ({part})" for part in _ALONE]
+        everything = [OURS, BY_SCORE, *_PRESETS, *PARTS, *ABLATIONS, *tuned, *alone, *known]
         close = nearest(name, everything, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(everything)}"
         raise SettingsError(f"there is no model {name!r}", hint)
@@ -124,10 +135,10 @@ def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], so
     return validated(MolarSettings, values, source)
 
 
-def _tasks(name: str) -> dict[str, bool] | None:
-    """The tasks that a fine-tuned model's name switches, or None where it is the name of another one."""
+def _what(name: str) -> str:
+    """What stands in brackets after ``molar`` or ``content kNN``; empty for the name of another model."""
     who, _, what = name.removesuffix(")").partition(" (")
-    return _TUNED.get(what) if who in (OURS, ContentKNN.name) else None
+    return what if who in (OURS, ContentKNN.name) else ""
 
 
 def _by_score(model: Molar) -> Molar:

@@ -1,11 +1,13 @@
 """Content vectors by an encoder that is fine-tuned for each split: on its training interactions, and on no other items.
 
-The texts that fine-tuning reads are encoded once for all splits; items without training interactions, such as those
-that a split holds out, take no part.
+What it learned is asked by its neighbours, and by finding the texts of items that took no part by their photos. The
+texts that fine-tuning reads are encoded once for all splits; items without training interactions, such as those that a
+split holds out, take no part.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -14,22 +16,27 @@ from scipy.sparse import csr_matrix
 from molar_eval.models.base import Kind, Task
 from molar_eval.models.content import ContentKNN
 from molar_eval.models.tuning import Fitted
-from molar_eval.models.variants import link, write_content
+from molar_eval.models.variants import Variant, content_workspace, link, write_content
 from molar_eval.modules import of_modules
 from molar_retrieval import fingerprint
+from molar_retrieval.alignment import conditioning
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.config import EmbedSettings, FinetuneSettings
+from molar_retrieval.config import EmbedSettings, FinetuneSettings, MolarSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders import registry
-from molar_retrieval.encoders.head import FAMILY
+from molar_retrieval.encoders.head import FAMILY, FusionHead
 from molar_retrieval.experts.histories import known_items
-from molar_retrieval.finetuning.fit import tune
-from molar_retrieval.finetuning.inputs import Texts, inputs_of, read_texts
+from molar_retrieval.finetuning.fit import tune, views
+from molar_retrieval.finetuning.inputs import Inputs, Texts, inputs_of, read_texts, written_of
 from molar_retrieval.finetuning.run import words_by
+from molar_retrieval.finetuning.trial import crossed
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
+Reads = Literal["both", "words", "photos"]
+FOUND = "catalogue"
+"""Under this name a model's facts tell how well photos and texts of held-out items find each other."""
 _FITTING = ("molar_retrieval.finetuning.fit", "molar_retrieval.finetuning.inputs")
 
 
@@ -42,32 +49,41 @@ class Tuning:
         root: Where encoded texts and fine-tuned vectors are kept.
         embed: The encoder that made the vectors.
         settings: Which tasks, and how.
+        reads: What of the items it reads.
     """
 
     base: Workspace
     root: Path
     embed: EmbedSettings
     settings: FinetuneSettings
+    reads: Reads = "both"
 
-    def workspace(self, log: InteractionLog, progress: Progress = SILENT) -> Workspace:
+    def described(self) -> dict[str, Any]:
+        """What shapes the vectors but data and seed, JSON-able."""
+        return {"finetune": self.settings.model_dump(exclude={"seed"}), "reads": self.reads}
+
+    def workspace(self, log: InteractionLog, seed: int, progress: Progress = SILENT) -> Workspace:
         """A workspace with the same catalogue and fine-tuned vectors, made where it does not exist.
 
         Args:
             log: Training interactions.
+            seed: Of the items that are withheld to choose by.
             progress: Told of the work.
         """
+        settings = self.settings.model_copy(update={"seed": seed})
         content = ContentVectors.open(self.base["content"].require()[0])
         read = [fingerprint.of_bytes([np.ascontiguousarray(array).data]) for array in (log.item, log.offsets)]
         made_from = self.base["content"].require()[1].fingerprint
-        name = fingerprint.of_json([made_from, read, self.settings.model_dump(), of_modules(*_FITTING)])
+        name = fingerprint.of_json([made_from, read, settings.model_dump(), self.reads, of_modules(*_FITTING)])
         workspace = Workspace.for_catalogue(self.root / f"fine-tuned-{name[:16]}", self.base.catalogue)
         if workspace["content"].current is None:
             link(self.base, workspace, "catalogue")
             texts = self._texts(content, made_from, progress)
-            inputs = inputs_of(content, texts, known_items(log), self.settings.keep, self.settings.seed)
-            head = tune(inputs, log, self.settings, progress).head
-            vectors = head.fused(inputs.words, inputs.photo)
-            write_content(self.base, workspace, name, vectors, head.output_blocks, {"family": FAMILY})
+            inputs = _only(inputs_of(content, texts, known_items(log), settings.keep, seed), self.reads)
+            head = tune(inputs, log, settings, progress).head
+            vectors = head.fused(inputs.words, inputs.photo, inputs.written)
+            account = {"family": FAMILY, FOUND: found(head, inputs)}
+            write_content(self.base, workspace, name, vectors, head.output_blocks, account)
         return workspace
 
     def _texts(self, content: ContentVectors, made_from: str, progress: Progress) -> Texts:
@@ -77,13 +93,68 @@ class Tuning:
             found = load_file(file)
             shape = (len(found["told"]), len(found["phrases"]))
             holders = csr_matrix((found["data"], found["indices"], found["indptr"]), shape)
-            return Texts(found["told"], found["double"], found["phrases"], holders)
+            return Texts(found["told"], found["double"], found["phrases"], holders, written_of(catalogue))
         texts = read_texts(catalogue, content, words_by(registry.load(self.embed)), progress)
         held = {name: getattr(texts.holders, name) for name in ("data", "indices", "indptr")}
         partial = file.with_suffix(".partial")
         save_file({"told": texts.told, "double": texts.double, "phrases": texts.phrases, **held}, partial)
         partial.replace(file)
         return texts
+
+
+def found(head: FusionHead, inputs: Inputs) -> dict[str, list[float]]:
+    """Recall@10 of texts by photos, and of photos by texts, of items that fitting did not see, among all items.
+
+    Args:
+        head: Fitted.
+        inputs: Views of the items.
+
+    Returns:
+        By the encoder itself (``before``) and by the head (``after``); empty without such items.
+    """
+    pairs = inputs.told.any(axis=1) & inputs.photo.any(axis=1)
+    rows = np.flatnonzero(pairs & ~inputs.learn)
+    if not len(rows):
+        return {}
+    both = {"before": inputs.crossing, "after": views(head, inputs)}
+    return {name: list(crossed(*sides, rows, inputs.double)) for name, sides in both.items()}
+
+
+def _only(inputs: Inputs, reads: Reads) -> Inputs:
+    """The inputs as if there were no photos, or no words."""
+    if reads == "words":
+        return replace(inputs, photo=np.zeros_like(inputs.photo))
+    if reads == "photos":
+        told = ("words", "written", "told", "named", "half_named")
+        return replace(inputs, **{name: np.zeros_like(getattr(inputs, name)) for name in told})
+    return inputs
+
+
+class PartContentKNN(ContentKNN):
+    """Content neighbours by words alone, or by photos alone.
+
+    Args:
+        base: The whole catalogue's workspace with its content vectors.
+        root: Where vectors of parts are kept.
+        options: Of embedding and conditioning.
+        variant: What is left out.
+        name: As it stands in tables.
+    """
+
+    kind: Kind = "baseline"
+
+    def __init__(self, base: Workspace, root: Path, options: MolarSettings, variant: Variant, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self._base, self._root, self._options, self._variant = base, root, options, variant
+        self.settings = {**self.settings, "content": variant}
+
+    def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> Fitted:
+        """See :class:`molar_eval.models.base.Model`."""
+        workspace = content_workspace(self._base, self._variant, self._root, self._options.embed, progress)
+        content = ContentVectors.open(workspace["content"].require()[0])
+        fitted = conditioning.fit(content.vectors, content.blocks, self._options.align.content_dims)
+        return super().fit(replace(task, content=fitted(content.vectors)), seed, progress)
 
 
 class TunedContentKNN(ContentKNN):
@@ -95,15 +166,17 @@ class TunedContentKNN(ContentKNN):
     """
 
     kind: Kind = "baseline"
+    stochastic = True
 
     def __init__(self, tuning: Tuning, name: str) -> None:
         super().__init__()
         self.name = name
         self._tuning = tuning
-        self.settings = {**self.settings, "finetune": tuning.settings.model_dump()}
+        self.settings = {**self.settings, **tuning.described()}
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> Fitted:
         """See :class:`molar_eval.models.base.Model`."""
-        workspace = self._tuning.workspace(task.training, progress)
-        vectors = np.array(ContentVectors.open(workspace["content"].require()[0]).vectors, np.float32)
-        return super().fit(replace(task, content=vectors), seed, progress)
+        workspace = self._tuning.workspace(task.training, seed, progress)
+        content = ContentVectors.open(workspace["content"].require()[0])
+        fitted = super().fit(replace(task, content=np.array(content.vectors, np.float32)), seed, progress)
+        return replace(fitted, facts={**fitted.facts, FOUND: content.info.get(FOUND, {})})

@@ -34,6 +34,24 @@ _COMPONENT = {
     "no re-ranking": "w/o re-ranking",
     _FULL: "full",
 }
+_KNN = "content kNN"
+_TUNED = f"{_KNN} (fine-tuned)"
+_TASKS = {
+    _KNN: "w/o all: the encoder as it is",
+    f"{_KNN} (fine-tuned, no image-text)": "w/o image-text",
+    f"{_KNN} (fine-tuned, no attributes)": "w/o attributes",
+    f"{_KNN} (fine-tuned, no behaviour)": "w/o behaviour",
+    _TUNED: "full",
+}
+_PARTS = {
+    f"{_KNN} (photos alone)": "image only, as it is",
+    f"{_KNN} (words alone)": "text only, as it is",
+    _KNN: "image + text, as it is",
+    f"{_KNN} (fine-tuned, photos alone)": "image only, fine-tuned",
+    f"{_KNN} (fine-tuned, words alone)": "text only, fine-tuned",
+    _TUNED: "image + text, fine-tuned",
+}
+_FOUND = {"before": "the encoder as it is", "after": "fine-tuned"}
 _ALIGNER = {"no alignment loss": "w/o alignment loss", _FULL: "with alignment loss"}
 
 
@@ -51,7 +69,28 @@ def paper_tables(split: SplitResult) -> list[Table]:
         if full is not None and rows:
             rows[labels[_FULL]] = full
             tables.append(_table(f"{title}, {split.title}", f"Full model: {full.name}.", rows))
+    for title, labels in (("Tasks of fine-tuning", _TASKS), ("Modality of fine-tuning", _PARTS)):
+        rows = {label: by_name[name] for name, label in labels.items() if name in by_name}
+        if _TUNED in by_name and len(rows) > 1 + (_KNN in by_name):
+            tables.append(_table(f"{title}, {split.title}", f"Full model: {_TUNED}.", rows))
+    if tuned := by_name.get(_TUNED):
+        tables += _inside(split, tuned)
     return tables
+
+
+def _inside(split: SplitResult, tuned: ModelResult) -> list[Table]:
+    """How well photos and texts of items that took no part find each other."""
+    found = tuned.facts.get("catalogue", {})
+    if not found:
+        return []
+    return [
+        Table(
+            title=f"Retrieval inside the catalogue, {split.title}",
+            note="Recall@10 of items that took no part in fine-tuning, among all; of the first seed.",
+            columns=["model", "photo → text", "text → photo"],
+            rows=[[label, *found[name]] for name, label in _FOUND.items()],
+        )
+    ]
 
 
 def _table(title: str, note: str, models: Mapping[str, ModelResult]) -> Table:
