@@ -12,21 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from molar_retrieval import rng
 from molar_retrieval.config import FinetuneSettings
 from molar_retrieval.encoders.head import FusionHead
-from molar_retrieval.encoders.lexical import Lexical
-from molar_retrieval.finetuning.consumption import consumed_together
 from molar_retrieval.finetuning.inputs import Inputs
-from molar_retrieval.finetuning.trial import MOST, READINGS, Cases, crossed, recall
+from molar_retrieval.finetuning.part import Chosen, Part
+from molar_retrieval.finetuning.trial import READINGS
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
-Array = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
-Rows = npt.NDArray[np.int64]
 Name = Literal["behaviour", "attributes", "image_text"]
 NAMES: tuple[Name, ...] = get_args(Name)
 _PENALTIES = (1.0, 10.0, 100.0, 1000.0)
@@ -38,29 +33,6 @@ _FEWEST = 20
 """Pairs of views, or cases, of withheld items without which nothing can be chosen."""
 _FOLDS = 3
 """Sets of withheld items."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What is chosen on withheld items; with it each map can be fitted on any items.
-
-    Attributes:
-        move: How far words are brought to what attributes say of them, 0 to 1.
-        attributes: Penalty of the map that says it.
-        seen: Penalty of the map from photo to words; None: words are not guessed.
-        words: Share of the words beside the photo.
-        written: Share of the words as they are written, beside both.
-        taken: Share of what says who takes an item, beside all three.
-        behaviour: Penalty of the map that says it.
-    """
-
-    move: float = 0.0
-    attributes: float = 1.0
-    seen: float | None = None
-    words: float = 0.5
-    written: float = 0.0
-    taken: float = 0.0
-    behaviour: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -126,7 +98,7 @@ def tune(inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings,
         Task(name, before[name], after[name]) if why is None else Task(name, left_out=why)
         for name, why in reasons.items()
     ]
-    head = _Part(inputs, log, settings, np.zeros(len(inputs), bool)).head(chosen)
+    head = Part(inputs, log, settings, np.zeros(len(inputs), bool)).head(chosen)
     withheld = sum(int(fold.withheld.sum()) for fold in course.folds)
     return Tuned(head, chosen, tuple(tasks), withheld, round(time.perf_counter() - began, 1))
 
@@ -138,11 +110,11 @@ class _Course:
         self.settings, self.has_log = settings, log is not None
         drawn = rng.generator(settings.seed, "withheld items").permutation(np.flatnonzero(inputs.learn))
         size = round(settings.withheld * len(drawn))
-        self.folds: list[_Part] = []
+        self.folds: list[Part] = []
         for begin in range(0, _FOLDS * size, max(1, size)):
             withheld = np.zeros(len(inputs), bool)
             withheld[drawn[begin : begin + size]] = True
-            self.folds.append(_Part(inputs, log, settings, withheld))
+            self.folds.append(Part(inputs, log, settings, withheld))
         self.reading = 0
 
     def why_not(self, name: Name) -> str | None:
@@ -206,86 +178,3 @@ class _Course:
 
     def _pictured(self, chosen: Chosen) -> float:
         return float(np.mean([fold.pictured(chosen) for fold in self.folds]))
-
-
-class _Part:
-    """Maps fitted on some items, and scores of the others."""
-
-    def __init__(self, inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings, withheld: Mask) -> None:
-        self.inputs, self.log, self.settings, self.withheld = inputs, log, settings, withheld
-        views = inputs.told, inputs.named, inputs.half_named, inputs.photo
-        told, named, half, seen = (np.asarray(view.any(axis=1), bool) for view in views)
-        self.pairs = {"image_text": told & seen, "attributes": told & named, "half": told & half}
-        self.cases = Cases.of(log, withheld, settings.seed)
-        self._factors: tuple[Rows, Array] | None = None
-        self._last: tuple[Chosen, Array] | None = None
-
-    def head(self, chosen: Chosen) -> FusionHead:
-        """The head fitted on all items to learn from but the withheld ones."""
-        among, inputs, head = self.inputs.learn & ~self.withheld, self.inputs, self.inputs.head
-        if not chosen.written:
-            head = replace(head, lexical=Lexical.none())
-        if chosen.move:
-            whole, half = (np.flatnonzero(self.pairs[name] & among) for name in ("attributes", "half"))
-            named = np.concatenate([inputs.named[whole], inputs.half_named[half]])
-            told = np.concatenate([inputs.told[whole], inputs.told[half]])
-            said = ridge(named, told, chosen.attributes)
-            head = replace(head, attributes=np.float32(chosen.move) * (said - np.eye(len(said), dtype=np.float32)))
-        if chosen.seen is not None:
-            rows = np.flatnonzero(self.pairs["image_text"] & among)
-            head = replace(head, seen=ridge(inputs.photo[rows], head.read(inputs.told[rows]), chosen.seen))
-        both = 1 - chosen.written
-        shares = (both * chosen.words, both * (1 - chosen.words), chosen.written, 0.0)
-        head = replace(head, shares=shares)
-        if chosen.taken and self.log is not None:
-            self._factors = self._factors or consumed_together(self.log, among, self.settings.factors)
-            rows, factors = self._factors
-            said = self.fused(head, rows)
-            centre, usual = said.mean(axis=0), factors.mean(axis=0)
-            taken = ridge(said - centre, factors - usual, chosen.behaviour)
-            words, photo, written = ((1 - chosen.taken) * share for share in shares[:3])
-            shares = (words, photo, written, chosen.taken)
-            head = replace(head, taken=taken, usual=usual - centre @ taken, shares=shares)
-        return head
-
-    def fused(self, head: FusionHead, rows: Rows | slice = slice(None)) -> Array:
-        """Vectors of some items."""
-        return head.fused(self.inputs.words[rows], self.inputs.photo[rows], self.inputs.written[rows])
-
-    def gain(self, chosen: Chosen, reading: int) -> float:
-        """NDCG@10 of people's next items that are withheld; 0 where there are none."""
-        if self._last is None or self._last[0] != chosen:
-            self._last = chosen, self.fused(self.head(chosen))
-        gains = self.cases.gains(self._last[1], reading)
-        return float(gains.mean()) if len(gains) else 0.0
-
-    def named(self, chosen: Chosen) -> float:
-        """Recall@10 of titles and descriptions by attributes."""
-        head, rows = self.head(chosen), self.asked("attributes")
-        return recall(head.read(self.inputs.named[rows]), head.read(self.inputs.told), rows, self.inputs.double)
-
-    def pictured(self, chosen: Chosen) -> float:
-        """Mean Recall@10 of titles and descriptions by photos, and of photos by these."""
-        rows, inputs = self.asked("image_text"), self.inputs
-        return float(np.mean(crossed(*views(self.head(chosen), inputs), rows, inputs.double)))
-
-    def crossed(self) -> float:
-        """The same by the encoder itself."""
-        return float(np.mean(crossed(*self.inputs.crossing, self.asked("image_text"), self.inputs.double)))
-
-    def asked(self, name: Name) -> Rows:
-        """Withheld items that have both views of a task, a bounded number of them."""
-        return np.flatnonzero(self.pairs[name] & self.withheld)[:MOST]
-
-
-def views(head: FusionHead, inputs: Inputs) -> tuple[Array, Array]:
-    """Vectors of titles and descriptions alone, and of photos alone, shape (n, head.dim) each."""
-    written = np.zeros_like(inputs.written)
-    words = head.fused(inputs.told, np.zeros_like(inputs.photo), written)
-    return words, head.fused(np.zeros_like(inputs.words), inputs.photo, written)
-
-
-def ridge(given: Array, wanted: Array, penalty: float) -> Array:
-    """The linear map from rows to rows with the least squares and a penalty on its size, shape (d, e)."""
-    left = given.T @ given + np.float32(penalty) * np.eye(given.shape[1], dtype=np.float32)
-    return np.asarray(np.linalg.solve(left, given.T @ wanted), np.float32)

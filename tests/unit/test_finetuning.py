@@ -20,8 +20,9 @@ from molar_retrieval.encoders.lexical import PLACES, Lexical, counts
 from molar_retrieval.errors import BackendError, DataError
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.finetuning.consumption import consumed_together
-from molar_retrieval.finetuning.fit import Chosen, tune
+from molar_retrieval.finetuning.fit import tune
 from molar_retrieval.finetuning.inputs import Texts, inputs_of
+from molar_retrieval.finetuning.part import Chosen
 from molar_retrieval.finetuning.trial import TOP, Cases, recall
 from molar_retrieval.ids import IdMap
 from molar_retrieval.rng import generator

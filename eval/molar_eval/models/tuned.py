@@ -26,8 +26,9 @@ from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.head import FAMILY, FusionHead
 from molar_retrieval.experts.histories import known_items
-from molar_retrieval.finetuning.fit import tune, views
+from molar_retrieval.finetuning.fit import tune
 from molar_retrieval.finetuning.inputs import Inputs, Texts, inputs_of, read_texts, written_of
+from molar_retrieval.finetuning.part import views
 from molar_retrieval.finetuning.run import words_by
 from molar_retrieval.finetuning.trial import crossed
 from molar_retrieval.interactions import InteractionLog
