@@ -50,6 +50,32 @@ def test_what_is_missing_is_left_out():
     assert only.columns == ["model", "N@10"]
 
 
+def test_fine_tuning_is_told_by_task_by_part_and_inside_the_catalogue():
+    found = {"before": [0.01, 0.02], "after": [0.05, 0.06]}
+    names = {
+        "content kNN": 0.1,
+        "content kNN (photos alone)": 0.04,
+        "content kNN (fine-tuned, no behaviour)": 0.11,
+        "content kNN (fine-tuned)": 0.13,
+    }
+    models = [made_up.model(name, "baseline", ndcg, facts={"catalogue": found}) for name, ndcg in names.items()]
+    _, tasks, parts, inside = paper_tables(made_up.split(models=models))
+    assert [row[:2] for row in tasks.rows] == [
+        ["w/o all: the encoder as it is", 0.1],
+        ["w/o behaviour", 0.11],
+        ["full", 0.13],
+    ]
+    assert [row[0] for row in parts.rows] == [
+        "image only, as it is",
+        "image + text, as it is",
+        "image + text, fine-tuned",
+    ]
+    assert inside.rows == [["the encoder as it is", 0.01, 0.02], ["fine-tuned", 0.05, 0.06]]
+    assert len(paper_tables(made_up.split(models=models[:1]))) == 1
+    untold = [made_up.model(name, "baseline", ndcg) for name, ndcg in names.items()]
+    assert len(paper_tables(made_up.split(models=untold))) == 3
+
+
 def test_best_and_second_are_told_by_what_is_shown():
     shown = Table(
         title="t",
