@@ -1,7 +1,7 @@
 """The fusion head: what `molar finetune` fits on top of an encoder that stays as it is, applied in NumPy.
 
 The encoder's blocks (words, photo) are conditioned each by itself (:mod:`molar_retrieval.alignment.conditioning`).
-Where there are no words they are guessed from the photo. Then the blocks and the words as they are written
+What an item lacks of the two is guessed from the other. Then the blocks and the words as they are written
 (:mod:`molar_retrieval.encoders.lexical`) stand side by side, each as long as it has proven useful, and beside them what
 all of it says of who takes the item.
 """
@@ -21,7 +21,7 @@ from molar_retrieval.encoders.lexical import Lexical, counts
 Array = npt.NDArray[np.float32]
 FAMILY = "fine-tuned"
 """Of encoders that end in such a head, whose vectors need no conditioning any more."""
-_MAPS = ("seen", "attributes", "taken", "usual")
+_MAPS = ("seen", "shown", "attributes", "taken", "usual")
 _LEXICAL = ("rarity", "axes", "mean")
 
 
@@ -36,6 +36,7 @@ class FusionHead:
         lexical: What stands for the words as they are written.
         seen: From the photo to words, shape (kept of the photo, kept of the words); stands for words that an item
             lacks, and is the longer the surer the guess.
+        shown: The same from words to the photo, shape (kept of the words, kept of the photo).
         attributes: Added to the words, as a function of them, shape (kept of the words, kept of the words).
         taken: What all of that says of who takes an item, shape (all kept, r).
         usual: What is added to it: the same for every item, shape (r,).
@@ -47,6 +48,7 @@ class FusionHead:
     maps: tuple[Array, ...]
     lexical: Lexical
     seen: Array
+    shown: Array
     attributes: Array
     taken: Array
     usual: Array
@@ -56,11 +58,18 @@ class FusionHead:
     def plain(cls, blocks: Sequence[Block], means: Sequence[Array], maps: Sequence[Array], lexical: Lexical) -> Self:
         """A head that only conditions, both blocks as important, without the words as they are written."""
         words, photo = (matrix.shape[1] for matrix in maps)
-        seen, attributes, taken, usual = (
-            np.zeros(shape, np.float32) for shape in ((photo, words), (words, words), (0, 0), 0)
+        return cls(
+            blocks=tuple(blocks),
+            means=tuple(means),
+            maps=tuple(maps),
+            lexical=lexical,
+            seen=np.zeros((photo, words), np.float32),
+            shown=np.zeros((words, photo), np.float32),
+            attributes=np.zeros((words, words), np.float32),
+            taken=np.zeros((0, 0), np.float32),
+            usual=np.zeros(0, np.float32),
+            shares=(0.5, 0.5, 0.0, 0.0),
         )
-        shares = (0.5, 0.5, 0.0, 0.0)
-        return cls(tuple(blocks), tuple(means), tuple(maps), lexical, seen, attributes, taken, usual, shares)
 
     @property
     def output_blocks(self) -> tuple[Block, ...]:
@@ -101,7 +110,7 @@ class FusionHead:
     def fused(self, words: Array, photo: Array, written: Array) -> Array:
         """Fine-tuned vectors from the conditioned parts, and the words as they are written."""
         words = self.read(words)
-        words = np.where(words.any(axis=1, keepdims=True), words, photo @ self.seen)
+        words, photo = _completed(words, photo, self.seen), _completed(photo, words, self.shown)
         parts = [(self.shares[0], words), (self.shares[2], written), (self.shares[1], photo)]
         if not self.shares[2]:
             del parts[1]
@@ -131,8 +140,16 @@ class FusionHead:
         means, maps = (tuple(tensors[f"{name}.{n}"] for n in (0, 1)) for name in ("means", "maps"))
         shares = tuple(float(share) for share in described["shares"])
         lexical = Lexical(*(tensors[f"lexical.{name}"] for name in _LEXICAL))
-        seen, attributes, taken, usual = (tensors[name] for name in _MAPS)
-        return cls(blocks, means, maps, lexical, seen, attributes, taken, usual, shares)
+        return cls(blocks, means, maps, lexical, **{name: tensors[name] for name in _MAPS}, shares=shares)
+
+
+def _completed(part: Array, other: Array, guess: Array) -> Array:
+    """A part with what the other one says where it is missing."""
+    lacking = ~part.any(axis=1)
+    if lacking.any():
+        part = part.copy()
+        part[lacking] = other[lacking] @ guess
+    return part
 
 
 def _conditioned(block: npt.NDArray[np.floating], mean: Array, matrix: Array) -> Array:

@@ -24,8 +24,8 @@ from molar_retrieval.progress import SILENT, Progress
 
 Name = Literal["behaviour", "attributes", "image_text"]
 NAMES: tuple[Name, ...] = get_args(Name)
-_PENALTIES = (1.0, 10.0, 100.0, 1000.0)
-_MOVES = (0.1, 0.25, 0.5, 0.75)
+_PENALTIES = (1.0, 10.0, 100.0)
+_MOVES = (0.1, 0.25, 0.5)
 _WORDS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _WRITTEN = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 _TAKEN = (0.1, 0.2, 0.3, 0.5)
@@ -115,7 +115,7 @@ class _Course:
             withheld = np.zeros(len(inputs), bool)
             withheld[drawn[begin : begin + size]] = True
             self.folds.append(Part(inputs, log, settings, withheld))
-        self.reading = 0
+        self._read(Chosen())
 
     def why_not(self, name: Name) -> str | None:
         """Why a task cannot take part, or None."""
@@ -131,25 +131,30 @@ class _Course:
         return None if few >= _FEWEST else f"only {few} of the items withheld to choose by have {what} and a text"
 
     def attributes(self, chosen: Chosen) -> Chosen:
-        """How words are brought to what attributes say, as far as that does the behaviour task no harm."""
-        guarded = self.why_not("behaviour") is None
-        least = self._gain(chosen) if guarded else 0.0
-        tries = (replace(chosen, move=move, attributes=penalty) for move in _MOVES for penalty in _PENALTIES)
-        harmless = (one for one in tries if not guarded or self._gain(one) >= least)
-        return max([chosen, *harmless], key=self._named)
+        """How words are brought to what attributes say."""
+        tries = [replace(chosen, move=move, attributes=penalty) for move in _MOVES for penalty in _PENALTIES]
+        return max([chosen, *self._harmless(chosen, tries)], key=self._named)
 
     def image_text(self, chosen: Chosen) -> Chosen:
-        """How words are guessed from a photo."""
-        tries = [replace(chosen, seen=penalty) for penalty in _PENALTIES]
-        return max([chosen, *tries], key=self._pictured)
+        """How words are guessed from a photo, and a photo from words."""
+        for guess in ("seen", "shown"):
+            tries = [replace(chosen, **{guess: penalty}) for penalty in _PENALTIES]
+            chosen = max([chosen, *self._harmless(chosen, tries)], key=self._pictured)
+        return chosen
 
     def behaviour(self, chosen: Chosen) -> Chosen:
         """How much photo, words and words as written count, and what all of them say of who takes an item."""
-        self._read(chosen)
         chosen = self._better(chosen, [replace(chosen, words=share) for share in _WORDS])
         chosen = self._better(chosen, [replace(chosen, written=share) for share in _WRITTEN])
-        tries = [replace(chosen, taken=share, behaviour=penalty) for penalty in _PENALTIES[:-1] for share in _TAKEN]
+        tries = [replace(chosen, taken=share, behaviour=penalty) for penalty in _PENALTIES for share in _TAKEN]
         return self._better(chosen, tries)
+
+    def _harmless(self, chosen: Chosen, tries: Sequence[Chosen]) -> list[Chosen]:
+        """Those that do the behaviour task no harm."""
+        if self.why_not("behaviour") is not None:
+            return list(tries)
+        least = self._gain(chosen)
+        return [one for one in tries if self._gain(one) >= least]
 
     def _better(self, chosen: Chosen, tries: Sequence[Chosen]) -> Chosen:
         best = max([chosen, *tries], key=self._gain)
@@ -161,9 +166,12 @@ class _Course:
         self.reading = max(range(len(READINGS)), key=lambda reading: self._gain(chosen, reading))
 
     def scores(self, chosen: Chosen) -> Mapping[Name, float]:
-        """How well withheld items are found, by task; by behaviour with the reading of histories that does best."""
-        behaviour = max(self._gain(chosen, reading) for reading in range(len(READINGS)))
-        return {"behaviour": behaviour, "attributes": self._named(chosen), "image_text": self._pictured(chosen)}
+        """How well withheld items are found, by task."""
+        return {
+            "behaviour": self._gain(chosen),
+            "attributes": self._named(chosen),
+            "image_text": self._pictured(chosen),
+        }
 
     def crossed(self) -> float:
         """How well photos and texts of withheld items find each other by the encoder itself."""

@@ -26,6 +26,7 @@ class Chosen:
         move: How far words are brought to what attributes say of them, 0 to 1.
         attributes: Penalty of the map that says it.
         seen: Penalty of the map from photo to words; None: words are not guessed.
+        shown: Penalty of the map from words to photo; None: photos are not guessed.
         words: Share of the words beside the photo.
         written: Share of the words as they are written, beside both.
         taken: Share of what says who takes an item, beside all three.
@@ -35,6 +36,7 @@ class Chosen:
     move: float = 0.0
     attributes: float = 1.0
     seen: float | None = None
+    shown: float | None = None
     words: float = 0.5
     written: float = 0.0
     taken: float = 0.0
@@ -64,9 +66,11 @@ class Part:
             told = np.concatenate([inputs.told[whole], inputs.told[half]])
             said = ridge(named, told, chosen.attributes)
             head = replace(head, attributes=np.float32(chosen.move) * (said - np.eye(len(said), dtype=np.float32)))
+        rows = np.flatnonzero(self.pairs["image_text"] & among)
         if chosen.seen is not None:
-            rows = np.flatnonzero(self.pairs["image_text"] & among)
             head = replace(head, seen=ridge(inputs.photo[rows], head.read(inputs.told[rows]), chosen.seen))
+        if chosen.shown is not None:
+            head = replace(head, shown=ridge(head.read(inputs.told[rows]), inputs.photo[rows], chosen.shown))
         both = 1 - chosen.written
         shares = (both * chosen.words, both * (1 - chosen.words), chosen.written, 0.0)
         head = replace(head, shares=shares)

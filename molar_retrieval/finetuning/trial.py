@@ -17,7 +17,7 @@ from molar_retrieval.interactions import InteractionLog
 Array = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 TOP = 10
-MOST = 4000
+MOST = 2500
 """Queries and cases that are asked at most."""
 READINGS = ((1, 1.0), (3, 0.7), (10, 0.8), (30, 0.9))
 """Ways to read a history: its last items, and the weight lost per place."""

@@ -98,7 +98,11 @@ def test_photos_that_say_nothing_are_weighed_down() -> None:
 
 
 def test_a_task_that_is_switched_off_leaves_no_trace(world: World, tuned) -> None:
-    for name, plain in (("attributes", {"move": 0.0}), ("image_text", {"seen": None}), ("behaviour", {"words": 0.5})):
+    for name, plain in (
+        ("attributes", {"move": 0.0}),
+        ("image_text", {"seen": None, "shown": None}),
+        ("behaviour", {"words": 0.5}),
+    ):
         without = world.tuned(**{name: False})
         assert {task.name: task.left_out for task in without.tasks}[name] == "it is switched off"
         for key, value in plain.items():
@@ -132,7 +136,7 @@ def test_items_that_are_not_to_be_learned_from_change_nothing(world: World) -> N
         for vectors, texts in ((world.vectors, world.texts), (changed, other_texts))
     )
     assert one.head.shares != ()
-    for name in ("seen", "attributes"):
+    for name in ("seen", "shown", "attributes"):
         if one.chosen == other.chosen:
             assert np.allclose(getattr(one.head, name), getattr(other.head, name))
     assert all(np.allclose(a, b) for a, b in zip(one.head.maps, other.head.maps, strict=True))
@@ -274,7 +278,7 @@ def builtin_head() -> FusionHead:
     maps = tuple(rng.normal(size=(b.stop - b.start, 16)).astype(np.float32) for b in blocks)
     lexical = Lexical(*(rng.normal(size=shape).astype(np.float32) for shape in (PLACES, (PLACES, 8), 8)))
     plain = FusionHead.plain(blocks, means, maps, lexical)
-    small = {"seen": (16, 16), "attributes": (16, 16), "taken": (40, 4), "usual": (4,)}
+    small = {"seen": (16, 16), "shown": (16, 16), "attributes": (16, 16), "taken": (40, 4), "usual": (4,)}
     arrays = {name: 0.1 * rng.normal(size=shape).astype(np.float32) for name, shape in small.items()}
     return replace(plain, **arrays, shares=(0.5, 0.2, 0.2, 0.1))  # type: ignore[arg-type]
 
