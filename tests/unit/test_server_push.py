@@ -1,5 +1,6 @@
 """Pushing a generation to a server: what is sent, what is live when, what a second run does."""
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from molar_indexes.server.place import Server
 from molar_indexes.server.published import live, prune, published, rollback, target
 from molar_indexes.server.push import PushReport, push
 from molar_retrieval.config import IndexSettings
-from molar_retrieval.errors import BackendError, MissingArtefactError, StaleArtefactError
+from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.point_ids import point_id
 from molar_retrieval.workspace import Workspace
 
@@ -68,6 +69,23 @@ def asked(workspace: Workspace, fake: FakeQdrant, **more: object) -> int:
         assert int(user.vector[3]) == mark
         assert len(user.sparse.indices) == 2
         return mark
+
+
+def test_another_shop_under_the_same_name_is_left_alone(workspace: Workspace, fake: FakeQdrant, tmp_path: Path) -> None:
+    send(workspace, fake)
+    (tmp_path / "other").mkdir()
+    other = Workspace.for_catalogue(tmp_path / ".other", tmp_path / "other")
+    foreign = (dataclasses.replace(item, item_id=f"sku {item.row}") for item in items(2))
+    release(other, 2, items=foreign).close()
+    there = published(fake.client, place(fake), "molar")
+    with pytest.raises(DataError, match="items of this catalogue") as caught:
+        send(other, fake)
+    assert "--replace" in str(caught.value.hint)
+    assert published(fake.client, place(fake), "molar") == there
+    assert asked(workspace, fake) == 1
+    assert push(other, settings(fake), replace=True).before is not None
+    own_name = settings(fake, collection="other")
+    assert push(other, own_name).before is None
 
 
 def test_a_push_goes_live_and_answers_as_the_workspace(workspace: Workspace, fake: FakeQdrant) -> None:

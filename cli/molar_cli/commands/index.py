@@ -122,6 +122,9 @@ def rollback(
 def push(
     generation: GenerationArgument = None,
     to: ToOption = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of what is live even if it has none of these items.")
+    ] = False,
     settings: SettingsOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -141,7 +144,7 @@ def push(
         from molar_indexes.server.push import push as publish
 
         with run.console.progress() as progress:
-            report = publish(run.workspace(), chosen, generation=generation, progress=progress)
+            report = publish(run.workspace(), chosen, generation=generation, replace=replace, progress=progress)
         if json:
             run.console.document(report.to_dict())
             return

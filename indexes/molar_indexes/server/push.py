@@ -24,6 +24,7 @@ from molar_indexes.server.place import Server
 from molar_indexes.server.points import to_point
 from molar_indexes.server.published import look, name_of, switch, target
 from molar_indexes.server.settle import build_graphs, prove, wait_for_green
+from molar_indexes.server.shops import refuse_other_shop
 from molar_indexes.server.upload import Read, upload
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.progress import SILENT, Progress
@@ -87,6 +88,7 @@ def push(
     settings: IndexSettings,
     *,
     generation: str | None = None,
+    replace: bool = False,
     progress: Progress = SILENT,
 ) -> PushReport:
     """Publish a generation on the server that the settings name.
@@ -95,11 +97,12 @@ def push(
         workspace: With the generation.
         settings: Server, layout, and where users are to be.
         generation: Which; None: the workspace's live one.
+        replace: Whether what is live may be another shop's.
         progress: Told of every batch and every wait.
 
     Raises:
         MissingArtefactError: If there is no such generation.
-        DataError: If another process of this machine is pushing the same workspace.
+        DataError: If another process of this machine is pushing the same workspace, or another shop is live.
         ServerError: If the server fails, or somebody else publishes meanwhile; what was live stays live.
     """
     server = Server.of(settings)
@@ -111,7 +114,7 @@ def push(
         open_generation(workspace, generation) as opened,
         connected(server) as client,
     ):
-        return publish(client, server, opened, settings, progress)
+        return publish(client, server, opened, settings, replace=replace, progress=progress)
 
 
 def publish(
@@ -119,12 +122,17 @@ def publish(
     server: Server,
     generation: Generation,
     settings: IndexSettings,
+    *,
+    replace: bool = False,
     progress: Progress = SILENT,
 ) -> PushReport:
     """Publish an open generation with a client that is connected; see :func:`push`."""
     parts = _parts(generation, Layout.of(settings), server)
     items = parts[0]
     before = {part.alias: target(client, server, part.alias) for part in parts}
+    live = before[items.alias]
+    if live is not None and live != items.name and not replace:
+        refuse_other_shop(client, server, live, generation.index, items.passport.count)
     sent, began = 0, time.monotonic()
     fresh = [part for part in parts if not _is_whole(client, server, part)]
     for part in fresh:
