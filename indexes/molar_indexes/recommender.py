@@ -5,18 +5,19 @@ encoder.
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
+from molar_indexes.admission import Admission
 from molar_indexes.generations import Generation, open_generation
-from molar_indexes.options import Asked, Limits, Options, Seen, both, check
+from molar_indexes.options import Asked, Limits, Options, Seen, check
+from molar_indexes.sessions import SessionReader
 from molar_retrieval import columns
-from molar_retrieval.errors import RequestError, StaleArtefactError, nearest
-from molar_retrieval.expressions import OneOf
+from molar_retrieval.errors import RequestError, nearest
 from molar_retrieval.index import SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.workspace import Workspace
@@ -27,10 +28,7 @@ if TYPE_CHECKING:
     from molar_indexes.search import Searcher
     from molar_indexes.server.place import Server
     from molar_indexes.users import UserRecord
-    from molar_retrieval.alignment.model import AlignedModel
-    from molar_retrieval.ids import IdMap
     from molar_retrieval.ranking.ranker import Ranker
-    from molar_retrieval.ranking.rules import Rules
     from molar_retrieval.ranking.sentences import Speaker
     from molar_retrieval.ranking.wishes import Asker, Listing, Placed, Wishes
 
@@ -50,10 +48,9 @@ class Recommender:
     def __init__(self, workspace: Workspace, generation: Generation, rules: Path | None = None) -> None:
         self.workspace = workspace
         self.generation = generation
-        self._rules_file = rules
-        self._encoder: AlignedModel | None = None
+        self._admission = Admission(workspace, generation, rules)
+        self._reader = SessionReader(workspace, generation)
         self._speakers: dict[str, Speaker] = {}
-        self._banned: dict[frozenset[str], frozenset[int]] = {}
 
     @classmethod
     def open(
@@ -115,16 +112,16 @@ class Recommender:
         """
         began = time.perf_counter()
         check(k, options)
-        asked = self._asked(options)
+        asked = self._admission.asked(options)
         user = self.generation.users.get(user_id)
         if user is None or not len(user.history):
             if fallback == "popular":
-                return self._popular(user_id, k, self._ruled(asked, options, {}), began)
+                return self._popular(user_id, k, self._admission.ruled(asked, options, {}), began)
             raise self._no_history(user_id)
         from molar_retrieval.ranking.wishes import Asker
 
         found = time.perf_counter()
-        asked = self._ruled(asked, options, user.attributes)
+        asked = self._admission.ruled(asked, options, user.attributes)
         asked = asked.hiding(user.history) if options.get("seen", "hide") == "hide" else asked
         asker = Asker(user.vector, user.sparse, user.history)
         return self._aligned(user_id, asker, k, asked, options, {"user": found - began})
@@ -146,11 +143,11 @@ class Recommender:
         """
         began = time.perf_counter()
         check(k, options)
-        asked = self._ruled(self._asked(options), options, {})
+        asked = self._admission.ruled(self._admission.asked(options), options, {})
         if not item_ids:
             raise RequestError("the session is empty", "name at least one item")
-        rows = self._rows(item_ids)
-        asker = self._encode(rows)
+        rows = self._admission.rows(item_ids)
+        asker = self._reader(rows)
         encoded = time.perf_counter()
         asked = asked.hiding(rows) if options.get("seen", "hide") == "hide" else asked
         return self._aligned(None, asker, k, asked, options, {"encode": encoded - began})
@@ -168,7 +165,7 @@ class Recommender:
         """
         began = time.perf_counter()
         check(k, limits)
-        asked = self._ruled(self._asked(limits), limits, {})
+        asked = self._admission.ruled(self._admission.asked(limits), limits, {})
         row, vector = self._content_of(item_id)
         index, asked = self.generation.index, asked.hiding([row])
         best = index.top(columns.CONTENT, vector, k, exclude=asked.hidden, where=asked.where)
@@ -214,7 +211,7 @@ class Recommender:
         began = time.perf_counter()
         check(k, limits)
         user = None if user_id is None else self._known(user_id)
-        asked = self._ruled(self._asked(limits), limits, {} if user is None else user.attributes)
+        asked = self._admission.ruled(self._admission.asked(limits), limits, {} if user is None else user.attributes)
         queries: dict[str, Vector | SparseVector] = {}
         if similar is not None:
             row, vector = self._content_of(similar)
@@ -246,7 +243,7 @@ class Recommender:
         return user
 
     def _content_of(self, item_id: str) -> tuple[int, Vector]:
-        row = self._rows([item_id])[0]
+        row = self._admission.rows([item_id])[0]
         item = self.generation.index.fetch([row], vectors=[columns.CONTENT])[0]
         if columns.CONTENT not in item.vectors:
             raise RequestError(f"the item {item_id!r} has neither text nor photo", "name an item that has content")
@@ -266,23 +263,6 @@ class Recommender:
         table = self.generation.table
         return Ranker(self.generation.index, table.items, self.generation.slots, table.reranker)
 
-    @cached_property
-    def rules(self) -> "Rules | None":
-        """The shop's rules.
-
-        Raises:
-            SettingsError: If the file is wrong.
-        """
-        if self._rules_file is None:
-            return None
-        from molar_retrieval.ranking.rules import Rules
-
-        return Rules.load(self._rules_file, self._fields, self.generation.manifest.facts.get("segments", {}))
-
-    @property
-    def _fields(self) -> dict[str, str]:
-        return {columns.ITEM_ID: "keyword", **self.generation.index.spec.fields}
-
     def rank_many(self, users: "Sequence[UserRecord]", k: int = 10, **options: Unpack[Options]) -> "Iterator[Listing]":
         """The lists of several users, the same as :meth:`query` gives each of them, in less time.
 
@@ -299,10 +279,10 @@ class Recommender:
         from molar_retrieval.ranking.wishes import Asker
 
         check(k, options)
-        asked = self._asked(options)
+        asked = self._admission.asked(options)
         hide = options.get("seen", "hide") == "hide"
         askers = [Asker(user.vector, user.sparse, user.history) for user in users]
-        ruled = [self._ruled(asked, options, user.attributes) for user in users]
+        ruled = [self._admission.ruled(asked, options, user.attributes) for user in users]
         each = [one.hiding(user.history) if hide else one for one, user in zip(ruled, users, strict=True)]
         wishes = [self._wishes(one, options) for one in each]
         return rank_all(self.ranker, askers, k, wishes)
@@ -311,9 +291,9 @@ class Recommender:
         from molar_retrieval.ranking.wishes import Wishes
 
         calibrate = options.get("calibrate")
-        if calibrate is not None and calibrate not in self._fields:
-            close = nearest(calibrate, self._fields, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(self._fields))}"
+        if calibrate is not None and calibrate not in self._admission.fields:
+            close = nearest(calibrate, self._admission.fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(self._admission.fields))}"
             raise RequestError(f"the catalogue has no field {calibrate!r}", hint)
         return Wishes(
             where=asked.where,
@@ -355,36 +335,6 @@ class Recommender:
             replace(item, reasons=(why.sentence,), evidence=why.evidence)
             for item, why in zip(items, found, strict=True)
         ]
-
-    def _asked(self, limits: Limits) -> Asked:
-        where = limits.get("where")
-        if isinstance(where, str):
-            from molar_retrieval.filter_language import parse  # loads a parser, which most queries do without
-
-            where = parse(where, self._fields)
-        only = limits.get("only")
-        if only is not None:
-            self._rows(list(only))
-            where = both(where, OneOf(columns.ITEM_ID, tuple(only)))
-        return Asked(where, self._known_rows(limits.get("exclude", ())), filtered=where is not None)
-
-    def _ruled(self, asked: Asked, given: Limits, attributes: Mapping[str, Any]) -> Asked:
-        """With the limits of the shop's rules for somebody."""
-        if self._rules_file is None or not given.get("rules", True):
-            return asked
-        from molar_retrieval.ranking.rules import limits
-
-        assert self.rules is not None
-        active = self.rules.for_user(attributes)
-        found = limits(active)
-        where = asked.where if found.where is None else both(asked.where, found.where)
-        if found.banned not in self._banned:
-            self._banned[found.banned] = self._known_rows(found.banned)
-        return replace(asked, where=where, hidden=asked.hidden | self._banned[found.banned], rules=tuple(active))
-
-    def _known_rows(self, item_ids: Collection[str]) -> frozenset[int]:
-        rows = self.generation.index.rows(list(item_ids)) if item_ids else []
-        return frozenset(row for row in rows if row is not None)
 
     def _popular(self, user_id: str, k: int, asked: Asked, began: float) -> Answer:
         from molar_retrieval.expressions import matches
@@ -433,43 +383,6 @@ class Recommender:
         close = self.generation.users.nearest(user_id)
         hint = f"did you mean {', '.join(map(repr, close))}? Otherwise {remedy}" if close else remedy
         return RequestError(f"no history is known of the user {user_id!r}", hint)
-
-    def _rows(self, item_ids: Sequence[str]) -> list[int]:
-        rows = self.generation.index.rows(item_ids)
-        for item_id, row in zip(item_ids, rows, strict=True):
-            if row is None:
-                raise RequestError(f"the item {item_id!r} is unknown", self._nearest_items(item_id))
-        return [row for row in rows if row is not None]
-
-    def _nearest_items(self, item_id: str) -> str:
-        from molar_retrieval.catalog import Catalogue
-
-        folder = self.workspace["catalogue"].current
-        known: IdMap | None = None if folder is None else Catalogue.open(folder).ids
-        close = nearest(item_id, known.array.to_pylist()) if known is not None else []
-        return f"did you mean {', '.join(map(repr, close))}?" if close else "name an item of the catalogue"
-
-    def _encode(self, rows: Sequence[int]) -> "Asker":
-        import numpy as np
-
-        from molar_indexes.sparse import sparse_rows
-        from molar_retrieval.alignment.model import session_log
-        from molar_retrieval.alignment.store import open_model
-        from molar_retrieval.ranking.wishes import Asker
-
-        if self._encoder is None:
-            folder, manifest = self.workspace["alignment"].require()
-            wanted = self.generation.manifest.inputs["alignment"]
-            if manifest.fingerprint != wanted:
-                raise StaleArtefactError(
-                    f"generation {self.generation.name} was made with the alignment {wanted[:16]},"
-                    f" the workspace now has {manifest.fingerprint[:16]}",
-                    "run `molar align` to publish a generation that fits",
-                )
-            self._encoder = open_model(folder)
-        vectors = self._encoder.users(session_log(rows, len(self.generation.index)), np.zeros(1, np.int64))
-        (sparse,) = sparse_rows(vectors.sparse)
-        return Asker(vectors.dense[0].tolist(), sparse, rows)
 
 
 def _recommend(
