@@ -59,7 +59,8 @@ def test_fine_tuning_is_told_by_task_by_part_and_inside_the_catalogue():
         "content kNN (fine-tuned)": 0.13,
     }
     models = [made_up.model(name, "baseline", ndcg, facts={"catalogue": found}) for name, ndcg in names.items()]
-    _, tasks, parts, inside = paper_tables(made_up.split(models=models))
+    held_out = {"name": "cold items, cold"}
+    _, tasks, parts, inside = paper_tables(made_up.split(models=models, **held_out))
     assert [row[:2] for row in tasks.rows] == [
         ["w/o all: the encoder as it is", 0.1],
         ["w/o behaviour", 0.11],
@@ -73,7 +74,8 @@ def test_fine_tuning_is_told_by_task_by_part_and_inside_the_catalogue():
     assert inside.rows == [["the encoder as it is", 0.01, 0.02], ["fine-tuned", 0.05, 0.06]]
     assert len(paper_tables(made_up.split(models=models[:1]))) == 1
     untold = [made_up.model(name, "baseline", ndcg) for name, ndcg in names.items()]
-    assert len(paper_tables(made_up.split(models=untold))) == 3
+    assert len(paper_tables(made_up.split(models=untold, **held_out))) == 3
+    assert len(paper_tables(made_up.split(models=models, name="cold items, warm"))) == 3
 
 
 def test_best_and_second_are_told_by_what_is_shown():
