@@ -104,6 +104,7 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         self.root = self.workspace.root / "evaluation"
+        self.kept = 0.0
         now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         self.out = self.folder or self.root / "runs" / f"{self.suite.name}-{now}"
         version, _ = self.workspace["catalogue"].require()
@@ -138,7 +139,7 @@ class Evaluator:
                 interactions=len(self.log),
                 fingerprint=self.workspace["interactions"].require()[1].fingerprint,
             ),
-            made=self._made(time.perf_counter() - began),
+            made=self._made(time.perf_counter() - began + self.kept),
             splits=splits,
             tables=[table for split in splits for table in paper_tables(split)],
             settings={
@@ -197,6 +198,7 @@ class Evaluator:
                 self.note(f"{bench.split.name}: {model.name} was left out: {error.message}")
                 return []
             found.append(trial)
+            self.kept += trial.fit_seconds + sum(trial.score_seconds.values()) if trial.cached else 0.0
             how = "kept from before" if trial.cached else f"fitted in {trial.fit_seconds:.0f} s"
             self.tell(f"{bench.split.name}{'' if seen == 'hide' else ', seen items shown'}: {model.name}"
                       f"{f', seed {seed}' if self.suite.seeds > 1 and model.stochastic else ''}: {how}")  # fmt: skip

@@ -78,6 +78,14 @@ def test_fine_tuning_is_told_by_task_by_part_and_inside_the_catalogue():
     assert len(paper_tables(made_up.split(models=models, name="cold items, warm"))) == 3
 
 
+def test_variants_of_one_model_can_be_told_apart_when_they_are_cut():
+    names = [f"content kNN (fine-tuned, no {task})" for task in ("attributes", "behaviour", "image-text")]
+    assert words.short("molar (fine-tuned)") == "molar (fine-tuned)"
+    assert words.short(names[0]) == "content … no attributes)"
+    assert len({words.short(name) for name in names}) == 3
+    assert all(len(words.short(name, most)) == most for name in names for most in (10, 24, 30))
+
+
 def test_best_and_second_are_told_by_what_is_shown():
     shown = Table(
         title="t",

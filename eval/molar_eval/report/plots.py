@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from molar_eval.report import svg
+from molar_eval.report import svg, words
 from molar_eval.report.schema import Estimate
 from molar_eval.report.svg import Kind, Scale, percent, tag
 
@@ -101,8 +101,8 @@ def scatter(
         for p, (px, py) in zip(points, places, strict=True)
     ]
     names = [
-        tag("text", _short(p.name), x=at.x, y=at.y, text_anchor=at.anchor, class_=f"name {p.kind}")
-        for p, at in zip(points, _labels([_short(p.name) for p in points], places), strict=True)
+        tag("text", words.short(p.name), x=at.x, y=at.y, text_anchor=at.anchor, class_=f"name {p.kind}")
+        for p, at in zip(points, _labels([words.short(p.name) for p in points], places), strict=True)
     ]
     return _plane(title, x, ticks, y, x_title, y_title, [*marks, *names])
 
@@ -126,8 +126,8 @@ def _legend(lines: Sequence[Curve]) -> list[Markup]:
     """Marks and names side by side above the plane, from the right."""
     parts, right = [], float(WIDTH - RIGHT)
     for line in reversed(lines):
-        parts.append(tag("text", _short(line.name), x=right, y=12, text_anchor="end", class_=f"name {line.kind}"))
-        right -= len(_short(line.name)) * (LETTER + 0.6) + 14
+        parts.append(tag("text", words.short(line.name), x=right, y=12, text_anchor="end", class_=f"name {line.kind}"))
+        right -= len(words.short(line.name)) * (LETTER + 0.6) + 14
         parts.append(svg.mark(line.kind, right, 8))
         right -= 18
     return parts
@@ -172,10 +172,6 @@ class _Label:
         wide = len(name) * LETTER
         left = self.x - {"start": 0.0, "end": wide, "middle": wide / 2}[self.anchor]
         return left, self.y - 10, left + wide, self.y + 3
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 24 else name[:23] + "…"
 
 
 def _labels(names: Sequence[str], places: Sequence[tuple[float, float]]) -> list[_Label]:

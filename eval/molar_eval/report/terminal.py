@@ -9,7 +9,6 @@ from molar_eval.report.standing import Weakness, compared, ordered
 from molar_eval.report.verdict import judge
 
 WIDTH = 100
-_NAME = 24
 _SHOWN = 3
 
 
@@ -39,7 +38,7 @@ def _block(split: SplitResult, report: Report) -> Block:
     recall = f"recall@{words.cutoff(split.primary)}"
     second = recall if recall != split.primary and any(recall in m.metrics for m in split.models) else None
     columns = ["model", f">{words.metric(split.primary)}", *([f">{words.metric(second)}"] if second else [])]
-    columns += [f">− {_short(split.against)}", ">seconds"]
+    columns += [f">− {words.short(split.against)}", ">seconds"]
     verdict = judge(split, report.made)
     caption = f"* other than {split.against} with p < {words.ALPHA}: paired test, corrected after Holm"
     said = [" ".join(verdict.sentences) or f"{verdict.headline}.", _worse(verdict.weak, verdict.parts)]
@@ -54,7 +53,7 @@ def _block(split: SplitResult, report: Report) -> Block:
 
 def _row(model: ModelResult, split: SplitResult, second: str | None) -> list[str]:
     primary = model.metrics.get(split.primary)
-    row = [_short(model.name), words.within(primary) if primary else words.NONE]
+    row = [words.short(model.name), words.within(primary) if primary else words.NONE]
     if second:
         row.append(words.fraction(model.metrics[second].mean if second in model.metrics else None))
     test = compared(model, split.against, split.primary)
@@ -67,12 +66,8 @@ def _worse(weak: list[Weakness], parts: int) -> str:
     if not weak:
         return f"In none of {words.plural(parts, 'group')} is another method better." if parts else ""
     found = [
-        f"{w.dimension} {_short(w.value)} ({_short(w.baseline)}{'' if w.clear else ', perhaps by chance'})"
+        f"{w.dimension} {words.short(w.value)} ({words.short(w.baseline)}{'' if w.clear else ', perhaps by chance'})"
         for w in weak[:_SHOWN]
     ]
     rest = f" and {len(weak) - _SHOWN} more" if len(weak) > _SHOWN else ""
     return f"Worse than another method for: {', '.join(found)}{rest}; {words.plural(parts, 'group')} in all."
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"

@@ -23,6 +23,14 @@ def metric(name: str) -> str:
     return _NAMES.get(base, base.replace("_", " ").capitalize()) + at + cutoff
 
 
+def short(name: str, most: int = 24) -> str:
+    """A name that fits, with its end, by which variants of one model differ: ``content … no attributes)``."""
+    if len(name) <= most:
+        return name
+    end = most * 5 // 8
+    return f"{name[: most - 1 - end]}…{name[-end:]}"
+
+
 def cutoff(name: str) -> str:
     """The k of a metric's name; empty where it has none."""
     return name.partition("@")[2]
