@@ -45,22 +45,33 @@ def query(text: str) -> tuple[list[int], list[float]]:
     return found, [1.0] * len(found)
 
 
+def counted(texts: Iterable[str | None], dimensions: int = DIMENSIONS) -> csr_matrix:
+    """How often every text uses the words of each dimension, shape (n_texts, dimensions), float32.
+
+    Args:
+        texts: None where there is none.
+        dimensions: How many there are; where they are fewer, words share them.
+    """
+    places, ends = array("i"), array("q", [0])
+    for text in texts:
+        places.extend(dimension(word) % dimensions for word in words(text or ""))
+        ends.append(len(places))
+    ones = np.ones(len(places), np.float32)
+    found = csr_matrix((ones, np.array(places, np.int32), np.array(ends)), shape=(len(ends) - 1, dimensions))
+    found.sum_duplicates()
+    return found
+
+
 def bm25(texts: Iterable[str | None]) -> csr_matrix:
     """What every item's words weigh, shape (n_items, 2 ** 30), float32.
 
     Args:
         texts: Of the items; None where there is none.
     """
-    places, ends = array("i"), array("q", [0])
-    for text in texts:
-        places.extend(map(dimension, words(text or "")))
-        ends.append(len(places))
-    ones = np.ones(len(places), np.float32)
-    found = csr_matrix((ones, np.array(places, np.int32), np.array(ends)), shape=(len(ends) - 1, DIMENSIONS))
-    found.sum_duplicates()
+    found = counted(texts)
     _, word, shared = np.unique(found.indices, return_inverse=True, return_counts=True)
     rarity = np.log1p((found.shape[0] - shared + 0.5) / (shared + 0.5))[word]
-    lengths = np.diff(np.array(ends)).astype(np.float64)
+    lengths = np.asarray(found.sum(axis=1, dtype=np.float64)).ravel()
     relative = lengths / lengths.mean() if lengths.any() else lengths
     times = found.data.astype(np.float64)
     damped = times + _SATURATION * (1 - _LENGTH + _LENGTH * np.repeat(relative, np.diff(found.indptr)))

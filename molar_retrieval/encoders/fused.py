@@ -58,8 +58,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
     )
 
     def load() -> Encoder:
-        tensors = load_file(checkpoint.complete() / WEIGHTS)
-        return FusedEncoder(info, registry.load(beneath), FusionHead.of(head, tensors))
+        return FusedEncoder(info, registry.load(beneath), _head(checkpoint, head))
 
     return Plan(info, load)
 
@@ -74,7 +73,19 @@ def layers(settings: EmbedSettings) -> tuple[EncoderInfo, FusionHead]:
 
     checkpoint = locate(settings)
     beneath, head, _ = _read(settings, checkpoint)
-    return registry.describe(beneath), FusionHead.of(head, load_file(checkpoint.complete() / WEIGHTS))
+    return registry.describe(beneath), _head(checkpoint, head)
+
+
+def _head(checkpoint: Checkpoint, described: Mapping[str, Any]) -> FusionHead:
+    """The head in a folder.
+
+    Raises:
+        SettingsError: If it is damaged, or was made by a version that knew less.
+    """
+    try:
+        return FusionHead.of(described, load_file(checkpoint.complete() / WEIGHTS))
+    except KeyError as error:
+        raise SettingsError(f"{checkpoint.folder / WEIGHTS} lacks {error}", "run `molar finetune` again") from error
 
 
 def _read(settings: EmbedSettings, checkpoint: Checkpoint) -> tuple[EmbedSettings, Mapping[str, Any], str]:

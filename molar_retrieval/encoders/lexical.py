@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import svds
 
 from molar_retrieval import rng
-from molar_retrieval.catalog.words import dimension, words
+from molar_retrieval.catalog.words import counted
 from molar_retrieval.encoders.fusion import unit
 
 Array = npt.NDArray[np.float32]
@@ -28,13 +28,7 @@ _FAINTEST = 1e-4
 
 def counts(texts: Iterable[str | None]) -> csr_matrix:
     """How often each text uses the words of each place, damped to ``1 + log n``, shape (n_texts, 8192), float32."""
-    places: list[int] = []
-    ends = [0]
-    for text in texts:
-        places += [dimension(word) % PLACES for word in words(text or "")]
-        ends.append(len(places))
-    found = csr_matrix((np.ones(len(places), np.float32), places, ends), shape=(len(ends) - 1, PLACES))
-    found.sum_duplicates()
+    found = counted(texts, PLACES)
     found.data = 1 + np.log(found.data)
     return found
 

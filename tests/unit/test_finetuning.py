@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.config import EmbedSettings, FinetuneSettings
@@ -17,7 +18,7 @@ from molar_retrieval.encoders.base import Block, EncoderInput
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.encoders.lexical import PLACES, Lexical, counts
-from molar_retrieval.errors import BackendError, DataError
+from molar_retrieval.errors import BackendError, DataError, SettingsError
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.finetuning.consumption import consumed_together
 from molar_retrieval.finetuning.fit import tune
@@ -310,6 +311,16 @@ def test_an_encoder_is_written_whole_and_over_nothing_else(tmp_path: Path, built
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(DataError, match="holds something else"):
         saved(tmp_path / "mine", builtin_head)
+
+
+def test_a_head_of_an_earlier_version_is_refused_with_the_remedy(tmp_path: Path, builtin_head: FusionHead) -> None:
+    settings = saved(tmp_path / "tuned", builtin_head)
+    weights = tmp_path / "tuned" / "model.safetensors"
+    save_file({name: array for name, array in load_file(weights).items() if name != "shown"}, weights)
+    for read in (fused.layers, registry.load):
+        with pytest.raises(SettingsError, match="lacks 'shown'") as caught:
+            read(settings)
+        assert "molar finetune" in str(caught.value.hint)
 
 
 def test_another_encoder_beneath_is_refused(tmp_path: Path, builtin_head: FusionHead) -> None:
