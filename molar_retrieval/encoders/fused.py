@@ -98,6 +98,17 @@ def _read(settings: EmbedSettings, checkpoint: Checkpoint) -> tuple[EmbedSetting
         raise SettingsError(f"{checkpoint.folder / CONFIG} lacks {error}", "run `molar finetune` again") from error
 
 
+def read_account(folder: Path) -> Mapping[str, Any]:
+    """How the head in a folder was made, as it was given to :func:`save`; empty where there is no whole one."""
+    if not (folder / WEIGHTS).is_file():
+        return {}
+    try:
+        account = json.loads((folder / CONFIG).read_text("utf-8"))["molar"]["account"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return account if isinstance(account, dict) else {}
+
+
 class FusedEncoder:
     """Another encoder and a head.
 

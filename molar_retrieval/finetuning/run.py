@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval import fingerprint
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.embedding.run import digests_of
 from molar_retrieval.encoders import fused, registry
 from molar_retrieval.encoders.base import Encoder, EncoderInput
 from molar_retrieval.encoders.tuned_folder import check_target
@@ -22,6 +24,10 @@ from molar_retrieval.finetuning.fit import Task, tune
 from molar_retrieval.finetuning.inputs import Words, inputs_of, read_texts
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
+
+_MADE_FROM = "made_from"
+_READ = ("catalogue", "interactions")
+"""What a head is fitted from, beside the encoder."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class FinetuneReport:
         seconds: Time of reading texts and of fitting.
         notes: What else there is to know.
         interrupted: Whether it was stopped before its end, and the same command goes on.
+        up_to_date: Whether an earlier run had fitted it from the very same.
     """
 
     folder: Path
@@ -53,10 +60,34 @@ class FinetuneReport:
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
     interrupted: bool = False
+    up_to_date: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able values."""
         return asdict(self) | {"folder": str(self.folder)}
+
+
+def unchanged(workspace: Workspace, settings: MolarSettings, folder: Path) -> FinetuneReport | None:
+    """The report of an earlier run that fitted this folder's head from the very same, or None.
+
+    Args:
+        workspace: With a prepared catalogue, and interactions if there are any; its vectors are not asked for.
+        settings: As for the run.
+        folder: Where the fine-tuned encoder would lie.
+    """
+    account = fused.read_account(folder)
+    if account.get(_MADE_FROM) != _made_from(workspace, settings):
+        return None
+    own = {field.name for field in fields(FinetuneReport)} & set(account)
+    found = {name: account[name] for name in own} | {"folder": folder, "up_to_date": True}
+    return FinetuneReport(**{**found, "tasks": tuple(Task(**task) for task in account["tasks"])})
+
+
+def _made_from(workspace: Workspace, settings: MolarSettings) -> str:
+    encoder = registry.describe(settings.embed, digests_of(workspace)).fingerprint
+    read = [None if (one := workspace[kind].manifest) is None else one.fingerprint for kind in _READ]
+    chosen = settings.model_dump(mode="json", include={"finetune", "split"})
+    return fingerprint.of_json([fused.ADAPTER, encoder, read, chosen])
 
 
 def finetune(
@@ -103,6 +134,7 @@ def finetune(
         seconds={"texts": round(read - began, 1), "fit": round(time.perf_counter() - read, 1)},
     )
     account = report.to_dict() | {
+        _MADE_FROM: _made_from(workspace, settings),
         "content": manifest.fingerprint,
         "settings": settings.finetune.model_dump(mode="json"),
     }

@@ -41,6 +41,23 @@ def test_it_says_what_each_task_brought(tuned):
     assert "100 items" in card
 
 
+def test_a_second_run_with_nothing_changed_does_nothing(tuned, trained, molar):
+    workspace, _ = tuned
+    weights = workspace / "finetuned" / "model.safetensors"
+    before = weights.stat()
+    again = molar("finetune", trained.shop, "--workspace", workspace)
+    assert again.returncode == 0, again.stderr
+    assert "up to date" in again.stdout
+    assert weights.stat().st_mtime_ns == before.st_mtime_ns
+    flags = ("--no-image-text", "--no-attributes", "--output", workspace / "other", "--json")
+    other = [molar("finetune", trained.shop, "--workspace", workspace, *flags) for _ in range(2)]
+    first, second = (json.loads(done.stdout) for done in other)
+    assert (first.pop("up_to_date"), second.pop("up_to_date")) == (False, True)
+    assert first == second
+    fresh = molar("finetune", trained.shop, "--workspace", workspace, *flags, "--restart")
+    assert not json.loads(fresh.stdout)["up_to_date"]
+
+
 def test_the_folder_is_an_encoder_and_the_rest_follows(tuned, trained, molar):
     workspace, _ = tuned
     folder = workspace / "finetuned"

@@ -54,9 +54,7 @@ def finetune(
         bool | None, typer.Option("--offline", help="Never ask a model hub.", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of what is drawn at random.", show_default=False)] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume/--restart", help="Language models: continue an interrupted run, or forget it.")
-    ] = True,
+    resume: Annotated[bool, typer.Option("--resume/--restart", help="Go on from an earlier run, or forget it.")] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Predict parameters, memory and time, write nothing.")
     ] = False,
@@ -96,7 +94,7 @@ def finetune(
             if by_gradient:
                 report = _train(run, catalog, place, chosen, target, progress, where, restart=not resume)
             else:
-                report = _fit(catalog, place, chosen, target, progress, where)
+                report = _fit(catalog, place, chosen, target, progress, where, restart=not resume)
         if report is not None:
             _tell(run, report)
             if report.interrupted:
@@ -114,13 +112,23 @@ def _prepare(catalog: Path, place: "Workspace", progress: "Progress", where: str
 
 
 def _fit(
-    catalog: Path, place: "Workspace", chosen: "MolarSettings", target: Path, progress: "Progress", where: str | None
+    catalog: Path,
+    place: "Workspace",
+    chosen: "MolarSettings",
+    target: Path,
+    progress: "Progress",
+    where: str | None,
+    *,
+    restart: bool,
 ) -> "FinetuneReport":
-    """A head, in minutes."""
+    """A head, in minutes; nothing where it is there."""
     from molar_retrieval.embedding import embed
     from molar_retrieval.finetuning.run import finetune as tune
+    from molar_retrieval.finetuning.run import unchanged
 
     _prepare(catalog, place, progress, where)
+    if not restart and (report := unchanged(place, chosen, target)) is not None:
+        return report
     embed(place, chosen.embed, progress=progress)
     return tune(place, chosen, target, progress)
 
@@ -202,6 +210,6 @@ def _tell(run: Session, report: "FinetuneReport") -> None:
     _tell_left_out(run, {task.name: task.left_out for task in report.tasks if task.left_out is not None})
     for note in report.notes:
         run.console.note(note)
-    seconds = sum(report.seconds.values())
-    run.console.line(f"fine-tuned: {report.folder}  ({report.parameters:,} parameters, {seconds:.0f} s)")
+    took = "up to date" if report.up_to_date else f"{sum(report.seconds.values()):.0f} s"
+    run.console.line(f"fine-tuned: {report.folder}  ({report.parameters:,} parameters, {took})")
     run.console.line(f"next: molar embed CATALOG --model {report.folder}")
