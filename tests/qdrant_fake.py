@@ -1,5 +1,8 @@
 """A Qdrant server by REST for tests: qdrant-client's in-process mode behind HTTP, with faults in front of it.
 
+It answers as a server does where that differs from the mode in process: numbers of vectors and scores have 32 bits and
+are printed with as few digits as tell them apart, and a request has its limits.
+
 It records what it was asked. Faults are taken in turn: each waits for the request that it is of, strikes so many times,
 and is gone.
 """
@@ -15,7 +18,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 from qdrant_client import QdrantClient, models
+
+LARGEST = 32 << 20
+"""Bytes of the largest request that a server takes."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +110,14 @@ class FakeQdrant:
     def answer(self, asked: Asked) -> tuple[int, Any]:
         """Status and document for a request."""
         if asked.path == "/":  # answered without a key, as Qdrant does
-            return 200, {"title": "qdrant - vector search engine", "version": self.version}
+            return 200, {"title": "qdrant - vector search engine", "version": self.version, "commit": "0" * 40}
         if self.key is not None and asked.key != self.key:
             return 401, _error("Must provide an API key or an Authorization bearer token")
+        if asked.size > LARGEST:
+            return 413, _error(f"Payload error: JSON payload ({asked.size} bytes) is larger than allowed ({LARGEST}).")
+        if isinstance(asked.body, dict) and asked.body.get("limit") == 0:
+            said = "Validation error in JSON body: [limit: value 0 invalid, must be 1 or larger]"
+            return 422, _error(said)
         try:
             with self._lock:
                 parts = asked.path.strip("/").split("/")
@@ -150,7 +162,7 @@ class FakeQdrant:
             case ["POST", "collections", name, "points"]:
                 one = models.PointRequest(**body)
                 found = client.retrieve(name, one.ids, with_payload=one.with_payload, with_vectors=one.with_vector)
-                return [_json(record) for record in found]
+                return [_printed(record) for record in found]
             case ["POST", "collections", name, "points", "scroll"]:
                 scroll = models.ScrollRequest(**body)
                 records, _ = client.scroll(
@@ -161,7 +173,7 @@ class FakeQdrant:
                     with_payload=scroll.with_payload,
                     with_vectors=scroll.with_vector,
                 )
-                return {"points": [_json(record) for record in records], "next_page_offset": None}
+                return {"points": [_printed(record) for record in records], "next_page_offset": None}
             case ["POST", "collections", name, "points", "count"]:
                 count = models.CountRequest(**body)
                 return _json(client.count(name, count_filter=count.filter))
@@ -175,7 +187,7 @@ class FakeQdrant:
                     limit=query.limit,
                     with_payload=query.with_payload,
                 )
-                return _json(found)
+                return {"points": [_printed(point) for point in found.points]}
         raise ValueError(f"the fake knows no {asked.method} {asked.path}")
 
 
@@ -238,6 +250,21 @@ class _Listener(ThreadingHTTPServer):
 
 def _json(value: Any) -> Any:
     return value.model_dump(mode="json", exclude_none=True)
+
+
+def _printed(point: models.Record | models.ScoredPoint) -> dict[str, Any]:
+    """A point in JSON. The payload keeps its 64 bits."""
+    document: dict[str, Any] = _json(point)
+    return document | {name: _short(document[name]) for name in ("vector", "score") if name in document}
+
+
+def _short(value: Any) -> Any:
+    """What is read where a server prints 32-bit numbers: 0.1 is 0.1, and not 0.10000000149011612."""
+    if isinstance(value, dict):
+        return {name: _short(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_short(part) for part in value]
+    return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def _error(said: str) -> dict[str, Any]:

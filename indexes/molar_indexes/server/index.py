@@ -18,7 +18,7 @@ from molar_indexes.server.faults import asking
 from molar_indexes.server.filters import ROW, ROW_PATH, among, to_filter
 from molar_indexes.server.layout import Layout, searched
 from molar_indexes.server.place import Server
-from molar_indexes.server.points import to_item
+from molar_indexes.server.points import float32, to_item
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import IndexSpec, SparseVector, StoredItem, Vector
 from molar_retrieval.point_ids import point_id
@@ -155,7 +155,8 @@ class ServerIndex:
             ).points
         if len(points) < limit and dense and self._graph and not exact:
             return self._nearest(name, query, limit, condition, exact=True)
-        return [(point.payload[ROW], point.score) for point in points if point.payload]
+        scores = float32(point.score for point in points)
+        return [(point.payload[ROW], score) for point, score in zip(points, scores, strict=True) if point.payload]
 
     def _first(self, name: str, k: int, condition: models.Filter | None) -> list[tuple[int, float]]:
         """The answer to the zero vector: all scores are 0, so the lowest rows win."""

@@ -1,7 +1,12 @@
-"""Items as points of a collection, and back."""
+"""Items as points of a collection, and back.
+
+A server prints a 32-bit number with as few digits as tell it from other 32-bit numbers, so every number that it sends
+becomes one of 32 bits again here: only then it is the one that was stored.
+"""
 
 import json
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qdrant_client import models
@@ -43,16 +48,21 @@ def to_item(spec: IndexSpec, record: models.Record) -> StoredItem:
 
 def split(record: models.Record) -> tuple[dict[str, list[float]], dict[str, SparseVector]]:
     """The dense and the sparse vectors of a point."""
-    dense: dict[str, Any] = {}
+    dense: dict[str, list[float]] = {}
     sparse: dict[str, SparseVector] = {}
-    named = record.vector if isinstance(record.vector, dict) else {}
+    named: Any = record.vector if isinstance(record.vector, dict) else {}
     for name, vector in named.items():
         if isinstance(vector, models.SparseVector):
-            pairs = sorted(zip(vector.indices, vector.values, strict=True))
+            pairs = sorted(zip(vector.indices, float32(vector.values), strict=True))
             sparse[name] = SparseVector([index for index, _ in pairs], [value for _, value in pairs])
         else:
-            dense[name] = vector
+            dense[name] = float32(vector)
     return dense, sparse
+
+
+def float32(numbers: Iterable[float]) -> list[float]:
+    """The nearest 32-bit numbers."""
+    return array("f", numbers).tolist()
 
 
 def size(point: models.PointStruct) -> int:
