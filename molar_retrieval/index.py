@@ -3,13 +3,17 @@
 Ranking knows this module only; the backends live in ``molar_indexes``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from molar_retrieval.expressions import Expression
 
 Vector = Sequence[float]
+SCAN = 0
+"""A candidate list of this length: no graph is used, everything is scanned."""
+_WIDER = 2
+"""A graph's candidate list is at least so many times what is wanted of it."""
 
 
 class SparseVector(NamedTuple):
@@ -76,6 +80,8 @@ class IndexSpec:
         lengths: The length of the longest vector of a name. A graph then finds what is best by dot product as well as
             what is nearest, see :mod:`molar_indexes.equal_lengths`. Vectors of names that are not here should be of
             one length.
+        efs: By name, the candidate list while searching where that of ``ef`` does not find enough, or :data:`SCAN`;
+            see :mod:`molar_indexes.recall`.
     """
 
     dims: Mapping[str, int]
@@ -85,6 +91,12 @@ class IndexSpec:
     ef: int = 512
     sparse: tuple[str, ...] = ()
     lengths: Mapping[str, float] = field(default_factory=dict)
+    efs: Mapping[str, int] = field(default_factory=dict)
+
+    def candidates(self, name: str, wanted: int) -> int:
+        """The candidate list for a search of ``wanted`` items; :data:`SCAN`: the graph of that name is not used."""
+        ef = self.efs.get(name, self.ef)
+        return SCAN if ef == SCAN else max(ef, _WIDER * wanted)
 
 
 @runtime_checkable
@@ -94,6 +106,15 @@ class Index(Protocol):
     @property
     def spec(self) -> IndexSpec:
         """What the index holds."""
+        ...
+
+    @property
+    def graphs(self) -> Collection[str]:
+        """Names of the vectors whose searches use a graph, and may miss some of the best."""
+        ...
+
+    def searching(self, efs: Mapping[str, int]) -> Self:
+        """The same index with other candidate lists, see :attr:`IndexSpec.efs`; it is not closed by itself."""
         ...
 
     def __len__(self) -> int:

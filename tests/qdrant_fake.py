@@ -76,6 +76,7 @@ class FakeQdrant:
         key: Requests need this key; None: none.
         version: That it says it has.
         statuses: Of collections, one after the other, the last one for good.
+        misses: Searches with fewer candidates miss the best item, as graphs may; 0: there are no graphs.
     """
 
     def __init__(self, client: QdrantClient) -> None:
@@ -86,6 +87,7 @@ class FakeQdrant:
         self.version = metadata.version("qdrant-client")
         self.url = ""
         self.statuses = ["green"]
+        self.misses = 0
         self._lock = threading.Lock()
 
     def of(self, pattern: str) -> list[Asked]:
@@ -137,7 +139,8 @@ class FakeQdrant:
                 return _json(client.get_collections())
             case ["GET", "collections", name]:
                 status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
-                return _json(client.get_collection(name)) | {"status": status}
+                graphs = {"indexed_vectors_count": 99} if self.misses else {}
+                return _json(client.get_collection(name)) | {"status": status} | graphs
             case ["PUT", "collections", name]:
                 wanted = models.CreateCollection(**body)
                 return client.create_collection(
@@ -187,7 +190,9 @@ class FakeQdrant:
                     limit=query.limit,
                     with_payload=query.with_payload,
                 )
-                return {"points": [_printed(point) for point in found.points]}
+                params = query.params or models.SearchParams(exact=True)
+                missed = int(not params.exact and (params.hnsw_ef or 0) < self.misses)
+                return {"points": [_printed(point) for point in found.points[missed:]]}
         raise ValueError(f"the fake knows no {asked.method} {asked.path}")
 
 

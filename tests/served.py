@@ -1,11 +1,12 @@
-"""Indexes on a Qdrant server for tests: qdrant-client's own, in this process, or one that the environment names."""
+"""Indexes on a Qdrant server for tests: the fake one, or one that the environment names."""
 
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from qdrant_client import QdrantClient, models
+from qdrant_fake import fake_qdrant
 
 from molar_indexes.records import batches
 from molar_indexes.server.connect import connect
@@ -19,8 +20,8 @@ from molar_retrieval.index import IndexItem, IndexSpec, StoredItem
 from molar_retrieval.progress import SILENT
 
 URL = os.environ.get("MOLAR_TEST_QDRANT_URL")
-IN_PROCESS, REAL = "server, in process", "server"
-SERVERS = [IN_PROCESS, *([REAL] if URL else [])]
+FAKE, REAL = "server, fake", "server"
+SERVERS = [FAKE, *([REAL] if URL else [])]
 
 
 class Shelf:
@@ -57,10 +58,12 @@ class _Kept(ServerIndex):
 @contextmanager
 def shelf(kind: str) -> Iterator[Shelf]:
     """Collections on a kind of server."""
-    server = Server(URL or "http://in-process", timeout=60.0)
-    client = connect(server) if kind == REAL else QdrantClient(":memory:")
-    opened = Shelf(client, server)
-    yield opened
-    for name in opened.made:
-        client.delete_collection(name)
-    client.close()
+    with ExitStack() as stack:
+        url = URL if kind == REAL and URL else stack.enter_context(fake_qdrant()).url
+        server = Server(url, timeout=60.0)
+        client = connect(server)
+        opened = Shelf(client, server)
+        yield opened
+        for name in opened.made:
+            client.delete_collection(name)
+        client.close()

@@ -1,9 +1,11 @@
 """Searching a shard of the embedded Qdrant engine; :mod:`molar_indexes.edge` says what needs care."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from qdrant_edge import (
     AcornSearchParams,
@@ -25,10 +27,7 @@ from molar_indexes.filters import from_payload, path, to_filter
 from molar_indexes.records import BATCH, ITEM_ID, check_stored, checked_query
 from molar_retrieval.errors import BackendError, StaleArtefactError
 from molar_retrieval.expressions import Expression
-from molar_retrieval.index import IndexSpec, SparseVector, StoredItem, Vector
-
-_WIDER = 2
-"""A graph's candidate list is at least so many times what is wanted of it."""
+from molar_retrieval.index import SCAN, IndexSpec, SparseVector, StoredItem, Vector
 
 
 class EdgeIndex:
@@ -51,6 +50,17 @@ class EdgeIndex:
     def spec(self) -> IndexSpec:
         """What the index holds."""
         return self._spec
+
+    @property
+    def graphs(self) -> Collection[str]:
+        """Names of the vectors whose searches use a graph, and may miss some of the best."""
+        return {name for name in self._graph if self._spec.candidates(name, 1) != SCAN}
+
+    def searching(self, efs: Mapping[str, int]) -> Self:
+        """The same shard with other candidate lists."""
+        other = copy(self)
+        other._spec = replace(self._spec, efs={**self._spec.efs, **efs})
+        return other
 
     def __len__(self) -> int:
         return self._count
@@ -127,8 +137,10 @@ class EdgeIndex:
         """
         params = None
         if name in self._graph:
+            candidates = SCAN if exact else self._spec.candidates(name, limit)
+            exact = candidates == SCAN
             params = SearchParams(
-                hnsw_ef=max(self._spec.ef, _WIDER * limit),
+                hnsw_ef=candidates or None,
                 exact=exact,
                 # Looks past what the condition leaves out, where that is more than four items in ten.
                 acorn=AcornSearchParams(enable=True, max_selectivity=0.6) if condition is not None else None,

@@ -1,10 +1,10 @@
 """The exact index: NumPy, a full scan, nothing approximate. The oracle for the others."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +105,15 @@ class ExactIndex:
     def spec(self) -> IndexSpec:
         """What the index holds."""
         return self._spec
+
+    @property
+    def graphs(self) -> Collection[str]:
+        """None."""
+        return ()
+
+    def searching(self, efs: Mapping[str, int]) -> Self:
+        """This index: there are no candidates."""
+        return self
 
     def __len__(self) -> int:
         return len(self._items)

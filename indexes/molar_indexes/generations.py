@@ -120,6 +120,7 @@ class GenerationInfo:
         users: How many users it holds.
         created: When it was made, in UTC.
         problem: Why it cannot be used, or None.
+        graphs: How the vectors that have a graph are searched, and what it finds: :class:`molar_indexes.recall.Reach`.
     """
 
     name: str
@@ -129,6 +130,7 @@ class GenerationInfo:
     users: int = 0
     created: str = ""
     problem: str | None = None
+    graphs: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as a JSON-able mapping."""
@@ -276,7 +278,7 @@ def publish(
             beside = extras or Extras()
             table = partial(written, folder / _TABLE, spec, extras=beside)
             counts = _build(folder, backend, spec, items, users, popular, table, progress)
-            known = {"format": FORMAT, "backend": backend, "spec": asdict(spec), "slots": slots}
+            known = {"format": FORMAT, "backend": backend, "slots": slots}
             known |= beside.described() | {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
             manifest = Manifest(
                 KIND,
@@ -302,11 +304,11 @@ def _build(
     popular: Sequence[tuple[int, int]],
     table: Callable[[Iterable[IndexItem]], Iterable[IndexItem]],
     progress: Progress,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Write and prove all files of a generation, its table while items pass.
 
     Returns:
-        How many items, newcomers and users there are.
+        How many items, newcomers and users there are, what the index holds and how it is searched.
     """
     from molar_indexes.proof import Proof
 
@@ -320,9 +322,9 @@ def _build(
         progress=progress,
     )
     (folder / _POPULAR).write_text(json.dumps([[int(r), int(c)] for r, c in popular[:_MOST_POPULAR]]), "utf-8")
-    proof.check(folder / _INDEX, folder / _USERS, backend)
+    proved = proof.check(folder / _INDEX, folder / _USERS, backend, progress)
     files.take(folder)
-    return {"items": proof.items, "newcomers": proof.newcomers, "users": count}
+    return {"items": proof.items, "newcomers": proof.newcomers, "users": count, **proved}
 
 
 def _new_name(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
@@ -344,7 +346,11 @@ def list_generations(workspace: Workspace) -> list[GenerationInfo]:
         try:
             manifest = Manifest.read(folder)
             facts = manifest.facts
-            line = GenerationInfo(folder.name, live, facts["backend"], facts["items"], facts["users"], manifest.created)
+            numbers = facts["items"], facts["users"]
+            graphs = facts.get("graphs", {})
+            line = GenerationInfo(
+                folder.name, live, facts["backend"], *numbers, created=manifest.created, graphs=graphs
+            )
         except (StaleArtefactError, KeyError) as error:
             line = GenerationInfo(folder.name, live, problem=str(error))
         found.append(line)

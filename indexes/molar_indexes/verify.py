@@ -7,6 +7,7 @@ from math import isfinite
 from molar_indexes import files
 from molar_indexes.generations import Generation
 from molar_indexes.proof import search_problems
+from molar_indexes.recall import LEAST, WORSE, sample, scanning, share
 from molar_indexes.sparse import sparse_problem
 from molar_retrieval import columns
 from molar_retrieval.index import Index
@@ -29,6 +30,7 @@ def verify(generation: Generation, workspace: Workspace | None = None, *, deep: 
         problems += _counts(generation)
         problems += _items(generation, deep)
         problems += _users(generation, deep)
+        problems += _graphs(generation) if deep else []
     if workspace is not None:
         problems += _inputs(generation, workspace)
     return problems
@@ -82,6 +84,17 @@ def _users(generation: Generation, deep: bool) -> Iterator[str]:
                 yield f"the history of user {user.user_id!r} names an unknown item"
     if deep and count != len(generation.users):
         yield f"{count} users can be read, {len(generation.users)} should be there"
+
+
+def _graphs(generation: Generation) -> Iterator[str]:
+    """Whether graphs find what they have to; what was published before that was measured is not held to it."""
+    index = generation.index
+    if "graphs" not in generation.manifest.facts or not index.graphs:
+        return
+    truth, queries = scanning(index), sample(index, generation.users)
+    for name in sorted(index.graphs):
+        if (found := share(index, truth, name, queries[name])) < LEAST - WORSE:
+            yield f"searching {name!r} finds {found:.0%} of the best items, less than {LEAST - WORSE:.0%}"
 
 
 def _inputs(generation: Generation, workspace: Workspace) -> Iterator[str]:

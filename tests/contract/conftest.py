@@ -1,8 +1,8 @@
 """Every index backend, with an index of the test module's own items or of any others.
 
-Two of them are folders. The third is a collection of a Qdrant server: of qdrant-client's own, in this process, and of
-the one that ``MOLAR_TEST_QDRANT_URL`` names, if it does; nothing is left behind there. The in-process mode has gaps,
-but none where these tests ask: they need no graphs. ``test_server_only.py`` has the gaps.
+Two of them are folders. The third is a collection of a Qdrant server: of the fake one, by REST, and of the one that
+``MOLAR_TEST_QDRANT_URL`` names, if it does; nothing is left behind there. The fake one has gaps, but none where these
+tests ask: they need no graphs. ``test_server_only.py`` has the gaps.
 """
 
 from collections.abc import Callable, Iterable, Iterator

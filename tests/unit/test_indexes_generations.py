@@ -99,7 +99,7 @@ def test_what_is_published_can_be_opened(workspace: Workspace, backend: str) -> 
     (line,) = list_generations(workspace)
     assert line.to_dict() == {
         "name": published.name, "live": True, "backend": backend, "items": N, "users": 40,
-        "created": generation.manifest.created, "problem": None,
+        "created": generation.manifest.created, "problem": None, "graphs": {},
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from qdrant_client import QdrantClient
 from qdrant_fake import Fault, fake_qdrant
-from served import IN_PROCESS, REAL, SERVERS, URL
+from served import FAKE, REAL, SERVERS, URL
 
 from molar_indexes import batch
 from molar_indexes.backends import build_index, open_index
@@ -82,7 +82,7 @@ def other(
         publish(client, server, generation, settings.model_copy(update={"uploads": 1}))
     with Recommender(workspace, served(client, workspace, server), rules) as recommender:
         yield recommender
-        if request.param != IN_PROCESS:
+        if request.param != FAKE:
             remove(client, server)
 
 

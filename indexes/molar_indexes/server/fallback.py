@@ -1,7 +1,7 @@
 """The workspace's own index and users, for as long as a server does not answer, where that is allowed."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Generic, Protocol, Self, TypeVar
 
 from molar_indexes.server.faults import ServerError
 from molar_indexes.users import BATCH, UserRecord, Users
@@ -55,6 +55,15 @@ class FallingIndex(_Falling[Index]):
     def spec(self) -> IndexSpec:
         """What the index holds."""
         return self._asked.spec
+
+    @property
+    def graphs(self) -> Collection[str]:
+        """Names of the vectors whose searches use a graph."""
+        return self._asked.graphs
+
+    def searching(self, efs: Mapping[str, int]) -> Self:
+        """The same with other candidate lists."""
+        return type(self)(self._asked.searching(efs), self._other, self._tell)
 
     def __len__(self) -> int:
         return len(self._asked)

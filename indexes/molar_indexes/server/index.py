@@ -7,8 +7,10 @@ What needs care:
 * The collection is asked by its own name: an alias may be switched between two questions.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Any, Self
 
 from qdrant_client import QdrantClient, models
 
@@ -20,7 +22,7 @@ from molar_indexes.server.layout import Layout, searched
 from molar_indexes.server.place import Server
 from molar_indexes.server.points import float32, to_item
 from molar_retrieval.expressions import Expression
-from molar_retrieval.index import IndexSpec, SparseVector, StoredItem, Vector
+from molar_retrieval.index import SCAN, IndexSpec, SparseVector, StoredItem, Vector
 from molar_retrieval.point_ids import point_id
 
 
@@ -55,6 +57,19 @@ class ServerIndex:
     def spec(self) -> IndexSpec:
         """What the index holds."""
         return self._spec
+
+    @property
+    def graphs(self) -> Collection[str]:
+        """Names of the vectors whose searches use a graph, and may miss some of the best."""
+        if not self._graph:
+            return ()
+        return {name for name in searched(self._spec) if self._spec.candidates(name, 1) != SCAN}
+
+    def searching(self, efs: Mapping[str, int]) -> Self:
+        """The same collection with other candidate lists."""
+        other = copy(self)
+        other._spec = replace(self._spec, efs={**self._spec.efs, **efs})
+        return other
 
     def __len__(self) -> int:
         return self._count
@@ -141,7 +156,9 @@ class ServerIndex:
         """Rows and scores by falling score."""
         dense, params = name in searched(self._spec), None
         if dense:
-            params = self._layout.search(self._spec, limit, filtered=condition is not None, exact=exact)
+            candidates = SCAN if exact else self._spec.candidates(name, limit)
+            exact = candidates == SCAN
+            params = self._layout.search(candidates, filtered=condition is not None)
         with asking(self._server):
             points = self._client.query_points(
                 self._collection,

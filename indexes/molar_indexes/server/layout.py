@@ -12,12 +12,10 @@ from molar_indexes.records import ITEM_ID
 from molar_indexes.server.filters import ROW_PATH
 from molar_retrieval import columns, fingerprint
 from molar_retrieval.config import IndexSettings
-from molar_retrieval.index import IndexSpec
+from molar_retrieval.index import SCAN, IndexSpec
 
 FULL_SCAN_KB = 16_384
 """Where fewer vectors than fill this fulfil a condition, a server scans them instead of its graph."""
-_WIDER = 2
-"""A graph's candidate list is at least so many times what is wanted of it."""
 _OVERSAMPLING = 2.0
 """So many times what is wanted is found by the short copies and scored again by the whole vectors."""
 _KINDS = {
@@ -79,12 +77,12 @@ class Layout:
             "metadata": dict(metadata),
         }
 
-    def search(self, spec: IndexSpec, limit: int, *, filtered: bool, exact: bool) -> models.SearchParams:
-        """How a dense vector is searched."""
+    def search(self, candidates: int, *, filtered: bool) -> models.SearchParams:
+        """How a dense vector is searched, with so many candidates or by scanning."""
         short = models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING)
         return models.SearchParams(
-            hnsw_ef=max(spec.ef, _WIDER * limit),
-            exact=exact,
+            hnsw_ef=candidates or None,
+            exact=candidates == SCAN,
             quantization=None if self.quantisation == "none" else short,
             # Looks past what the condition leaves out, where that is more than four items in ten.
             acorn=models.AcornSearchParams(enable=True, max_selectivity=0.6) if filtered else None,

@@ -55,7 +55,8 @@ def served(client: QdrantClient, workspace: Workspace, server: Server, name: str
 
     def indexed(folder: Path, backend: str, spec: IndexSpec) -> Index:
         passport = found.passport
-        index = ServerIndex(client, server, found.name, spec, passport.count, passport.layout, graph=found.indexed > 0)
+        there = replace(spec, efs=passport.efs)
+        index = ServerIndex(client, server, found.name, there, passport.count, passport.layout, graph=found.indexed > 0)
         if server.fallback == "none":
             return index
         return FallingIndex(index, lambda: open_own_index(folder, backend, spec), notes.append)

@@ -6,7 +6,7 @@ It is the collection's metadata, so it goes where the collection goes.
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from molar_indexes.generations import Generation
@@ -36,6 +36,7 @@ class Passport:
         layout: See :class:`Layout`.
         begun: When the collection was made, in seconds since 1970.
         whole: Whether it was verified; only such collections are ever live.
+        efs: Candidate lists that its own graphs need, see :attr:`molar_retrieval.index.IndexSpec.efs`.
     """
 
     generation: str
@@ -47,13 +48,15 @@ class Passport:
     layout: Layout
     begun: float = 0.0
     whole: bool = False
+    efs: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, generation: Generation, layout: Layout, holds: str) -> Self:
         """The passport of a generation's items or users."""
         count = int(generation.manifest.facts[holds])
         inputs = dict(generation.manifest.inputs)
-        spec = json.dumps(asdict(generation.spec), sort_keys=True)
+        held = {name: part for name, part in asdict(generation.spec).items() if name != "efs"}  # of the graphs here
+        spec = json.dumps(held, sort_keys=True)
         return cls(generation.name, holds, inputs, ids_of(generation), spec, count, layout, time.time())
 
     @classmethod
@@ -72,9 +75,9 @@ class Passport:
         """As a collection's metadata."""
         return {KEY: {**asdict(self), "format": FORMAT}}
 
-    def verified(self) -> Self:
-        """The same of a collection that was verified."""
-        return replace(self, whole=True)
+    def verified(self, efs: Mapping[str, int]) -> Self:
+        """The same of a collection that was verified, and is searched so."""
+        return replace(self, whole=True, efs=efs)
 
     @property
     def age(self) -> tuple[str, float]:

@@ -5,8 +5,9 @@ so the next run finds it and sends what is missing.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from dataclasses import replace as replaced
 from functools import partial
 from typing import Any
 
@@ -138,10 +139,9 @@ def publish(
     for part in fresh:
         sent += _send(client, server, part, settings.uploads, progress)
     seconds = time.monotonic() - began
-    if items in fresh:
-        _prove_items(client, server, items, generation, progress)
+    efs = _prove_items(client, server, items, generation, progress) if items in fresh else {}
     for part in fresh:
-        _verify(client, server, part, progress)
+        _verify(client, server, part, efs if part is items else {}, progress)
     changes = {part.alias: (before[part.alias], part.name) for part in parts if before[part.alias] != part.name}
     if changes:
         switch(client, server, changes)
@@ -237,14 +237,17 @@ def _prepared(client: QdrantClient, server: Server, part: _Part, progress: Progr
 
 def _prove_items(
     client: QdrantClient, server: Server, items: _Part, generation: Generation, progress: Progress
-) -> None:
-    spec, name = generation.spec, items.name
+) -> dict[str, int]:
+    """Build the graphs, and prove what is stored and found; returns the candidate lists that searches need."""
+    spec, name = replaced(generation.spec, efs={}), items.name
     build_graphs(client, server, name, spec, progress)
-    index = ServerIndex(client, server, name, spec, items.passport.count, items.passport.layout)
-    prove(index, generation.index, server, name)
+    there = look(client, server, name, None)
+    graph = there is not None and there.indexed > 0
+    index = ServerIndex(client, server, name, spec, items.passport.count, items.passport.layout, graph=graph)
+    return prove(index, generation, server, name, progress)
 
 
-def _verify(client: QdrantClient, server: Server, part: _Part, progress: Progress) -> None:
+def _verify(client: QdrantClient, server: Server, part: _Part, efs: Mapping[str, int], progress: Progress) -> None:
     """Count the points, read the passport back, and write into it that the collection is whole."""
     count = persistently(server, partial(client.count, part.name, exact=True), progress.note).count
     found = look(client, server, part.name, None)
@@ -259,5 +262,5 @@ def _verify(client: QdrantClient, server: Server, part: _Part, progress: Progres
     refuse_other(server, part.name, found.passport, part.passport)
     if part.passport.holds == "users":
         wait_for_green(client, server, part.name, progress.note)
-    whole = found.passport.verified().metadata()
+    whole = found.passport.verified(efs).metadata()
     persistently(server, partial(client.update_collection, part.name, metadata=whole), progress.note)

@@ -6,12 +6,14 @@ from functools import partial
 
 from qdrant_client import QdrantClient
 
-from molar_indexes.proof import TOLERANCE, search_problems
+from molar_indexes.generations import Generation
+from molar_indexes.proof import search_problems
+from molar_indexes.recall import LEAST, sample, scanning, share, widened
 from molar_indexes.server.faults import Fault, ServerError, persistently
 from molar_indexes.server.index import ServerIndex
 from molar_indexes.server.layout import graphs
 from molar_indexes.server.place import Server
-from molar_retrieval.index import Index, IndexSpec, SparseVector, StoredItem, Vector
+from molar_retrieval.index import Index, IndexSpec, StoredItem
 from molar_retrieval.progress import Progress
 
 SETTLED = 2
@@ -22,9 +24,6 @@ POLL = 1.0
 """Seconds between two looks at a collection that is not green."""
 _SAMPLE = 32
 _SEARCHES = 4
-_K = 10
-_ALIKE = 0.9
-"""Of the best ten of all searches of the sample so many must be those of the workspace; graphs miss a few."""
 
 
 def build_graphs(client: QdrantClient, server: Server, collection: str, spec: IndexSpec, progress: Progress) -> None:
@@ -66,19 +65,36 @@ def wait_for_green(client: QdrantClient, server: Server, collection: str, tell: 
         time.sleep(POLL if green == 0 else POLL / 5)
 
 
-def prove(index: ServerIndex, local: Index, server: Server, collection: str) -> None:
+def prove(
+    index: ServerIndex, generation: Generation, server: Server, collection: str, progress: Progress
+) -> dict[str, int]:
     """Compare a sample of what a collection holds and answers with the workspace's index.
+
+    Returns:
+        The candidate lists that its graphs need, where the settings' own is not enough.
 
     Raises:
         ServerError: If something else comes back.
     """
-    if problem := next(_problems(index, local), None):
+    truth, queries = scanning(generation.index), sample(generation.index, generation.users)
+    reached = {}
+    problem = next(_problems(index, generation.index), None)
+    if problem is None:
+        reached = widened(index, truth, queries, progress.note)
+        found = {name: reach.found for name, reach in reached.items()}
+        scanned = queries.keys() - found.keys()
+        found |= {name: share(index, truth, name, queries[name][:_SEARCHES]) for name in scanned}
+        worst = min(found, key=found.__getitem__)
+        if found[worst] < LEAST:
+            problem = f"of the workspace's best items by {worst!r} it finds {found[worst]:.0%}"
+    if problem is not None:
         raise ServerError(
             Fault(
                 f"the collection {collection!r} of {server.name} does not give back what was sent: {problem}",
                 "remove it there and run `molar index push` again; the live one was not touched",
             )
         )
+    return {name: reach.ef for name, reach in reached.items() if reach.ef != index.spec.ef}
 
 
 def _problems(index: ServerIndex, local: Index) -> Iterator[str]:
@@ -93,23 +109,7 @@ def _problems(index: ServerIndex, local: Index) -> Iterator[str]:
             yield f"item {one.item_id!r} has another payload"
         if _numbers(one) != _numbers(other):
             yield f"item {one.item_id!r} has other vectors"
-    searched = rows[:: max(1, len(rows) // _SEARCHES)][:_SEARCHES]
-    yield from search_problems(index, searched)
-    yield from _answers(index, local, [item for item in mine if item.row in set(searched)])
-
-
-def _answers(index: ServerIndex, local: Index, items: list[StoredItem]) -> Iterator[str]:
-    """Whether both find the same; of equal scores any."""
-    wanted = found = 0
-    for item in items:
-        queries: dict[str, Vector | SparseVector] = {**item.vectors, **item.sparse}
-        for name, query in queries.items():
-            mine, theirs = (one.top(name, query, _K) for one in (local, index))
-            least = mine[-1][1] - TOLERANCE * (1 + abs(mine[-1][1])) if mine else 0.0
-            wanted += len(mine)
-            found += sum(score >= least for _, score in theirs)
-    if found < _ALIKE * wanted:
-        yield f"of {wanted} of the workspace's best items it finds {found}"
+    yield from search_problems(index, rows[:: max(1, len(rows) // _SEARCHES)][:_SEARCHES])
 
 
 def _numbers(item: StoredItem) -> dict[str, list[float] | tuple[list[int], list[float]]]:
