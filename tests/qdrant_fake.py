@@ -182,16 +182,16 @@ class FakeQdrant:
                 return _json(client.count(name, count_filter=count.filter))
             case ["POST", "collections", name, "points", "query"]:
                 query = models.QueryRequest(**body)
+                params = query.params or models.SearchParams(exact=True)
+                missed = int(not params.exact and (params.hnsw_ef or 0) < self.misses)
                 found = client.query_points(
                     name,
                     query=query.query.nearest if isinstance(query.query, models.NearestQuery) else query.query,
                     using=query.using,
                     query_filter=query.filter,
-                    limit=query.limit,
+                    limit=query.limit + missed,
                     with_payload=query.with_payload,
                 )
-                params = query.params or models.SearchParams(exact=True)
-                missed = int(not params.exact and (params.hnsw_ef or 0) < self.misses)
                 return {"points": [_printed(point) for point in found.points[missed:]]}
         raise ValueError(f"the fake knows no {asked.method} {asked.path}")
 

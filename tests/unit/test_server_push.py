@@ -10,6 +10,7 @@ from qdrant_client import models
 from qdrant_fake import FakeQdrant, Fault, fake_qdrant
 from test_indexes_generations import N, items, release, users
 
+from molar_indexes import recall
 from molar_indexes.generations import open_generation
 from molar_indexes.server import settle
 from molar_indexes.server import upload as uploading
@@ -21,6 +22,7 @@ from molar_indexes.server.published import live, prune, published, rollback, tar
 from molar_indexes.server.push import PushReport, push
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, StaleArtefactError
+from molar_retrieval.index import SCAN
 from molar_retrieval.point_ids import point_id
 from molar_retrieval.workspace import Workspace
 
@@ -367,3 +369,38 @@ def test_a_damaged_point_is_noticed_before_anything_goes_live(
 def test_the_generations_of_these_tests_are_what_they_seem() -> None:
     assert len(list(items(1))) == N
     assert len(list(users(1))) == 40
+
+
+def test_graphs_of_the_server_that_miss_items_are_not_used(workspace: Workspace, fake: FakeQdrant) -> None:
+    fake.misses = 10**9
+    report = send(workspace, fake)
+    with open_served(workspace, place(fake)) as served, open_generation(workspace) as own:
+        assert served.index.spec.efs == {"aligned": SCAN, "content": SCAN}
+        assert own.spec.efs == {}  # the graphs of the server are not those of the workspace
+        assert asked(workspace, fake) == 1
+        query = [0.3, -1.0, 0.5, 2.0]
+        assert [r for r, _ in served.index.top("aligned", query, 5)] == [r for r, _ in own.index.top("aligned", query, 5)]
+    assert fake.of(f"{report.collection}/points/query")[-1].body["params"]["exact"]
+    assert send(workspace, fake).up_to_date
+
+
+def test_graphs_of_the_server_get_as_many_candidates_as_they_need(
+    workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recall, "_steps", lambda spec, name, count: iter([512, 1024, 2048, SCAN]))
+    fake.misses = 1000
+    report = send(workspace, fake)
+    with open_served(workspace, place(fake)) as served:
+        assert served.index.spec.efs["aligned"] == 1024
+        served.index.top("aligned", [0.3, -1.0, 0.5, 2.0], 5)
+    assert fake.of(f"{report.collection}/points/query")[-1].body["params"]["hnsw_ef"] == 1024
+
+
+def test_collections_of_an_earlier_version_are_read(workspace: Workspace, fake: FakeQdrant) -> None:
+    report = send(workspace, fake)
+    stored = fake.client.get_collection(report.collection).config.metadata[KEY]
+    assert "efs" not in stored["spec"]
+    del stored["efs"]
+    fake.client.update_collection(report.collection, metadata={KEY: stored})
+    assert asked(workspace, fake) == 1
+    assert send(workspace, fake).up_to_date
