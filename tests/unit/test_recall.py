@@ -175,3 +175,20 @@ def test_a_generation_of_before_is_not_held_to_it(workspace: Workspace) -> None:
     with open_generation(workspace) as generation:
         assert generation.spec == POOR
         assert verify(generation, deep=True) == []
+
+
+def test_a_graph_may_miss_the_very_item_that_is_searched_with(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = EdgeIndex._nearest
+
+    def nearest(self: EdgeIndex, name: str, query: Any, limit: int, condition: Any, exact: bool = False) -> list[Any]:
+        if exact or self.spec.candidates(name, limit) == SCAN:
+            return right(self, name, query, limit, condition, exact)
+        return right(self, name, query, limit + 1, condition)[1:]
+
+    monkeypatch.setattr(EdgeIndex, "_nearest", nearest)
+    vectors = noise(400)
+    with released(workspace, vectors, replace(POOR, m=16, ef_construct=64)) as generation:
+        assert generation.spec.efs == {"aligned": SCAN}
+        assert [generation.index.top("aligned", vectors[n].tolist(), 1)[0][0] for n in range(20)] == list(range(20))

@@ -379,7 +379,9 @@ def test_graphs_of_the_server_that_miss_items_are_not_used(workspace: Workspace,
         assert own.spec.efs == {}  # the graphs of the server are not those of the workspace
         assert asked(workspace, fake) == 1
         query = [0.3, -1.0, 0.5, 2.0]
-        assert [r for r, _ in served.index.top("aligned", query, 5)] == [r for r, _ in own.index.top("aligned", query, 5)]
+        assert [r for r, _ in served.index.top("aligned", query, 5)] == [
+            r for r, _ in own.index.top("aligned", query, 5)
+        ]
     assert fake.of(f"{report.collection}/points/query")[-1].body["params"]["exact"]
     assert send(workspace, fake).up_to_date
 
