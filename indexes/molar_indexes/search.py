@@ -189,12 +189,10 @@ def _best(head: list[tuple[int, float]]) -> float:
 
 
 def _opened(photo: "str | Path | Image") -> "Image":
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from molar_retrieval.catalog.images import ImageError, accepted, open_file
 
-    if isinstance(photo, Image.Image):
-        return photo.convert("RGB")
     try:
-        with Image.open(photo) as opened:
-            return ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{photo} is no photo: {error}", "name a JPEG, PNG or WebP file") from error
+        return open_file(Path(photo)) if isinstance(photo, str | Path) else accepted(photo).convert("RGB")
+    except ImageError as error:
+        name = photo if isinstance(photo, str | Path) else "the image"
+        raise DataError(f"{name} is no photo to search by: {error.reason}", "name a JPEG, PNG or WebP file") from error

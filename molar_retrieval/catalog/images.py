@@ -1,28 +1,27 @@
-"""Photos: which paths are acceptable, what a header must say, how a photo is opened.
+"""Photos: which paths are acceptable, and how a photo is opened.
 
-Only files inside the catalogue's folder are read, never the network, and only formats that Pillow decodes by
-itself (no PostScript).
+Only files inside the catalogue's folder are read, never the network. What a photo must be like, and the bounds within
+which it is opened, in a process of its own, is said in `decoding`.
 """
 
 import os
 import re
 import stat
-import threading
-import warnings
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import NoReturn
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from molar_retrieval.catalog import decoders
+from molar_retrieval.catalog.decoding import RefusedError, refusal
 from molar_retrieval.errors import DataError
 
-MAX_PIXELS = 100_000_000
+ENOUGH_PIXELS = 1 << 22
+"""Larger photos are reduced to at most this many pixels: no encoder looks at more, and a batch fits in memory."""
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 FOLDER = "images"
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+:)?//|^(data|file|mailto):", re.IGNORECASE)
-_warnings_lock = threading.Lock()
 
 
 class ImageError(DataError):
@@ -61,13 +60,35 @@ class PhotoFolder:
         Raises:
             ImageError: With the reason.
         """
+        found = self.vet_all([named])[0]
+        if isinstance(found, ImageError):
+            raise found
+        return found
+
+    def vet_all(self, names: Iterable[str]) -> "list[tuple[str, int] | ImageError]":
+        """Check photos as :meth:`vet` does one: what it returns for each of them, or raises."""
+        asked = list(names)
+        found = [self._found(named) for named in asked]
+        there = [one[0] for one in found if not isinstance(one, ImageError)]
+        reasons = iter(decoders.headers([f"{self.root}/{relative}" for relative in there]))
+        return [
+            one if isinstance(one, ImageError) or (reason := next(reasons)) is None else ImageError(reason, named)
+            for named, one in zip(asked, found, strict=True)
+        ]
+
+    def _found(self, named: str) -> "tuple[str, int] | ImageError":
+        try:
+            return self._place(named)
+        except ImageError as error:
+            return error
+
+    def _place(self, named: str) -> tuple[str, int]:
         relative = _normalised(named)
         size = self._size(relative, named)
         if size is None and (size := self._size(f"{FOLDER}/{relative}", named)) is not None:
             relative = f"{FOLDER}/{relative}"
         if size is None:
             raise ImageError("there is no such file", named)
-        _open(os.path.join(self.root, relative), named).close()  # noqa: PTH118 (a million paths)
         return relative, size
 
     def find(self, item_id: str) -> str | None:
@@ -122,28 +143,48 @@ def open_image(folder: Path, relative: str) -> Image.Image:
         folder: The catalogue's folder.
         relative: The photo's path in it.
 
+    Returns:
+        The photo, reduced where it has more than :data:`ENOUGH_PIXELS`.
+
     Raises:
-        ImageError: For a file that is missing, truncated, larger than 100 megapixels, outside of the folder, or no
+        ImageError: For a file that is missing, truncated, larger than photos may be, outside of the folder, or no
             image, and for a URL.
+        BackendError: If the program that opens photos does not start.
     """
     path = _photo_folder(str(folder)).path(relative)
-    with _open(path, relative) as image:
-        try:
-            image.load()
-            return _as_rgb(ImageOps.exif_transpose(image))
-        except Exception as error:  # Pillow's decoders raise whatever they stumble over
-            raise ImageError(f"truncated or damaged: {error}", relative) from error
+    try:
+        return decoders.opened(path, ENOUGH_PIXELS)
+    except RefusedError as refused:
+        raise ImageError(str(refused), relative) from refused
+
+
+def open_file(path: Path) -> Image.Image:
+    """Decode a photo that belongs to no catalogue, as :func:`open_image` does.
+
+    Raises:
+        ImageError: If it cannot be used.
+        BackendError: If the program that opens photos does not start.
+    """
+    try:
+        return decoders.opened(os.path.abspath(path), ENOUGH_PIXELS)  # noqa: PTH100
+    except RefusedError as refused:
+        raise ImageError(str(refused), str(path)) from refused
+
+
+def accepted(image: Image.Image) -> Image.Image:
+    """A decoded photo of a caller's own.
+
+    Raises:
+        ImageError: If it is larger or longer than photos may be.
+    """
+    if reason := refusal(*image.size):
+        raise ImageError(reason, f"{image.width} × {image.height}")
+    return image
 
 
 @lru_cache(maxsize=8)
 def _photo_folder(folder: str) -> PhotoFolder:
     return PhotoFolder(Path(folder))
-
-
-@lru_cache(maxsize=1)
-def _formats() -> tuple[str, ...]:
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _normalised(named: str) -> str:
@@ -158,38 +199,3 @@ def _normalised(named: str) -> str:
     if relative == ".." or relative.startswith("../"):
         raise ImageError("the path leaves the catalogue's folder", named)
     return relative
-
-
-def _open(path: str, named: str) -> Image.Image:
-    """Open a photo lazily: only its header is read."""
-    formats = _formats()
-    try:
-        # Pillow warns from 89 megapixels on and refuses at 179; the limit here is checked below.
-        with _warnings_lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=formats)
-    except Image.DecompressionBombError:
-        _too_large(named)
-    except Exception as error:  # Pillow's parsers raise whatever they stumble over
-        reason = "it is empty" if os.path.getsize(path) == 0 else "it is not an image that can be read"  # noqa: PTH202
-        raise ImageError(reason, named) from error
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        _too_large(named)
-    return image
-
-
-def _too_large(named: str) -> NoReturn:
-    raise ImageError("it is larger than 100 megapixels", named)
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I"):  # 16 bits a channel
-        image = image.convert("I").point(lambda value: value / 256).convert("L")
-    if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")

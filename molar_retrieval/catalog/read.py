@@ -146,26 +146,24 @@ class ItemReader:
         column = self._spec.items.image
         if column is None and not self._search:
             return pa.nulls(len(ids), pa.string())
-        names: list[str | None] = rows.batch[column].to_pylist() if column else [None] * len(ids)
-        found: list[str | None] = []
-        for number, item_id, named in zip(rows.numbers, ids.to_pylist(), names, strict=True):
-            found.append(self._image(number, item_id, named))
-        return pa.array(found, pa.string())
+        names: list[str | None] = rows.batch[column].to_pylist() if column else self._searched(ids.to_pylist())
+        named = [name if name is not None and name.strip() else None for name in names]
+        for name in filter(None, named):
+            top, slash, _ = name.replace("\\", "/").partition("/")
+            self.roots.update({FOLDER, top if slash and top not in {"", ".", ".."} else ""})
+        vetted = iter(self._folder.vet_all(filter(None, named)))
+        found = [None if name is None else next(vetted) for name in named]
+        photos: list[str | None] = [None] * len(found)
+        for i, photo in enumerate(found):
+            if isinstance(photo, ImageError):
+                self._reject(rows.numbers[i], ids[i].as_py(), "photo not usable", f"{named[i]!r}: {photo.reason}")
+            elif photo is not None:
+                photos[i] = photo[0]
+                self.photos.update(f"{photo[0]}\0{photo[1]}\0".encode())
+        return pa.array(photos, pa.string())
 
-    def _image(self, number: np.int64, item_id: str, named: str | None) -> str | None:
-        if self._search:
-            named = self._folder.find(item_id)
-        if named is None or not named.strip():
-            return None
-        top, slash, _ = named.replace("\\", "/").partition("/")
-        self.roots.update({FOLDER, top if slash and top not in {"", ".", ".."} else ""})
-        try:
-            relative, size = self._folder.vet(named)
-        except ImageError as error:
-            self._reject(number, item_id, "photo not usable", f"{named!r}: {error.reason}")
-            return None
-        self.photos.update(f"{relative}\0{size}\0".encode())
-        return relative
+    def _searched(self, ids: list[str]) -> list[str | None]:
+        return [self._folder.find(item_id) for item_id in ids]
 
     def _payload(self, rows: Rows, ids: pa.Array, column: str) -> pa.Array:
         kind = self.schema.field(self._stored[column]).type

@@ -22,9 +22,6 @@ from molar_retrieval.embedding.rowfile import Rows
 from molar_retrieval.embedding.source import stat_image
 from molar_retrieval.encoders.base import EncoderInput
 
-MAX_PIXELS = 1 << 22
-"""Larger photos are reduced to at most this many pixels: no encoder looks at more, and a batch fits in memory."""
-
 _AHEAD = 3  # batches
 _AHEAD_BYTES = 256 << 20  # of decoded photos
 _ATTEMPTS = 3
@@ -160,12 +157,10 @@ def load_photo(folder: Path, path: str) -> Photo:
 
 
 def decode(folder: Path, path: str) -> tuple[Image.Image | None, str | None]:
-    """A photo of at most :data:`MAX_PIXELS`, or None and why it cannot be used."""
+    """A photo, or None and why it cannot be used."""
     try:
-        image = open_image(folder, path)
+        return open_image(folder, path), None
     except ImageError as error:
         return None, error.reason
     except OSError as error:
         return None, f"cannot be read: {error}"
-    factor = -int(-((image.width * image.height / MAX_PIXELS) ** 0.5) // 1)
-    return (image.reduce(factor) if factor > 1 else image), None

@@ -4,6 +4,9 @@ import math
 
 from PIL import Image, ImageOps
 
+from molar_retrieval.catalog.decoding import MAX_PIXELS
+from molar_retrieval.catalog.images import ImageError
+
 _WHITE = (255, 255, 255)
 
 
@@ -22,11 +25,17 @@ def bounded(image: Image.Image, pixels: int) -> Image.Image:
 
 
 def within_aspect(image: Image.Image, ratio: int) -> Image.Image:
-    """The image, its short side padded with white where the long side is more than ``ratio`` times as long."""
+    """The image, its short side padded with white where the long side is more than ``ratio`` times as long.
+
+    Raises:
+        ImageError: If it would become larger than photos may be: it is so long that none would have been opened.
+    """
     width, height = image.size
     if max(width, height) <= ratio * min(width, height):
         return image
     size = (max(width, math.ceil(height / ratio)), max(height, math.ceil(width / ratio)))
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ImageError(f"it is too long: {width:,} × {height:,} pixels")
     canvas = Image.new("RGB", size, _WHITE)
     canvas.paste(image, ((size[0] - width) // 2, (size[1] - height) // 2))
     return canvas

@@ -4,17 +4,16 @@ Everything that the check of photos decides by is in these numbers, so that a se
 photo again, and the limits can change without one being opened.
 """
 
-import io
-import warnings
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image
 
-from molar_retrieval.catalog.images import MAX_PIXELS
+from molar_retrieval.catalog import decoding
+from molar_retrieval.catalog.decoders import looked_at
 
 RULES = 1
 """Number of the rules by which photos are measured; a change of them makes kept measurements stale."""
@@ -49,10 +48,9 @@ MEASURED: np.dtype[Any] = np.dtype(
 (0 … 1); ``bits``: perceptual hash of it and of its middles; ``colours``: of its fields, red, green and blue.
 """
 
-FORMATS = ("", "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+FORMATS = ("", *decoding.FORMATS)
 """Names that Pillow gives to formats; the first one stands for any other."""
 
-_SIDE = 192  # of the copy that is measured
 _HASH_SIDE = 64
 _GRAIN = 48
 _LOW = 16  # frequencies of the perceptual hash in each direction
@@ -80,54 +78,13 @@ def measure(data: bytes) -> npt.NDArray[Any]:
         A record of :data:`MEASURED` (shape ()), without the hash.
     """
     record = np.zeros((), MEASURED)
-    record["bytes"] = len(data)
-    try:
-        Image.init()
-        formats = [name for name in FORMATS[1:] if name in Image.OPEN]
-        with warnings.catch_warnings():  # Pillow warns from 89 megapixels on; the limit here is checked below
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(data), formats=formats)
-    except Image.DecompressionBombError:
-        record["state"] = State.TOO_LARGE
-        return record
-    except Exception:  # Pillow's parsers raise whatever they stumble over
-        record["state"] = State.UNREADABLE
-        return record
-    with opened as image:
-        record["width"], record["height"] = image.size
-        record["format"] = FORMATS.index(image.format) if image.format in FORMATS else 0
-        if image.width * image.height > MAX_PIXELS:
-            record["state"] = State.TOO_LARGE
-            return record
-        try:
-            record["frames"] = 1 if image.format == "MPO" else min(getattr(image, "n_frames", 1), 65_535)
-            small = _small(image)
-        except Exception:  # as above
-            record["state"] = State.TRUNCATED
-            return record
-    _describe(record, small)
+    facts, small = looked_at(data)
+    record["bytes"], record["state"] = len(data), State[facts["state"]]
+    record["width"], record["height"], record["frames"] = facts["width"], facts["height"], facts["frames"]
+    record["format"] = FORMATS.index(facts["format"])
+    if small is not None:
+        _describe(record, small)
     return record
-
-
-def _small(image: Image.Image) -> Image.Image:
-    """An upright copy of at most 192 pixels, RGB on white; the whole file is decoded.
-
-    Raises:
-        OSError: If the file ends before the picture does.
-    """
-    if ImageFile.LOAD_TRUNCATED_IMAGES:  # somebody else's choice must not hide a damaged file
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-    image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # a large JPEG is decoded at a fraction of its size
-    image.load()
-    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0)
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):  # 16 bits a channel
-        upright = upright.convert("I").point(lambda value: value / 256).convert("L")
-    if upright.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in upright.info:
-        layer = upright.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return upright.convert("RGB")
 
 
 def _describe(record: npt.NDArray[Any], image: Image.Image) -> None:

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from molar_retrieval import fingerprint
+from molar_retrieval.catalog.decoding import MAX_BYTES
 from molar_retrieval.embedding.records import image_stamp
 from molar_retrieval.embedding.source import NO_FILE, stat_image
 from molar_retrieval.progress import Progress
@@ -40,8 +41,6 @@ _KEPT = 2048
 """So many photos are lost at most where a run is killed, or"""
 _TIMES = 50
 """one of so many parts of a large catalogue, as everything is written each time."""
-_LARGEST = 512 << 20
-"""Files of more bytes are not read at all."""
 
 Measured = npt.NDArray[Any]
 
@@ -217,11 +216,11 @@ def _one(path: str, known: npt.NDArray[np.uint64]) -> Measured:
     record = np.zeros((), MEASURED)
     try:
         size = os.stat(path).st_size  # noqa: PTH116 (a million paths)
-        if size > _LARGEST:
+        if size > MAX_BYTES:
             record["state"], record["bytes"] = State.TOO_LARGE, size
             return record
         with open(path, "rb") as file:  # noqa: PTH123
-            data = file.read()
+            data = file.read(MAX_BYTES)
     except (OSError, ValueError):
         record["state"] = State.UNREADABLE
         return record

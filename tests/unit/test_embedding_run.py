@@ -10,6 +10,7 @@ from embedding_fakes import DIM, FakeEncoder, Shop, info, run, vector
 from PIL import Image
 from safetensors.numpy import load_file
 
+from molar_retrieval.catalog import images
 from molar_retrieval.catalog.images import open_image
 from molar_retrieval.embedding import ContentVectors, reader, resolve
 from molar_retrieval.encoders.base import EncoderInput
@@ -217,7 +218,7 @@ def test_language_that_the_encoder_lacks_is_noted(shop: Shop) -> None:
 
 
 def test_huge_photo_is_reduced_before_it_waits_for_the_encoder(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "MAX_PIXELS", 100)
+    monkeypatch.setattr(images, "ENOUGH_PIXELS", 100)
     shop.paint("images/0.png", 3, size=(40, 20))
     encoder = FakeEncoder()
     shop.embed(encoder)

@@ -1,0 +1,213 @@
+"""Asks the program that opens photos (`decoding`): a few processes, each used by one thread at a time.
+
+A process that ends over a photo, by its bounds or by a fault in a library, costs that photo alone: the next request
+gets another process.
+"""
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, cast
+
+import PIL
+from PIL import Image
+
+from molar_retrieval.catalog import decoding
+from molar_retrieval.errors import BackendError
+
+_PROGRAM = "import sys; sys.path += sys.argv[1:]; import decoding; decoding.main()"
+_PLACES = (str(Path(decoding.__file__).parent), str(Path(PIL.__path__[0]).parent))
+_PIPE = 1 << 20  # bytes that a pipe holds, where that can be chosen
+_TIMES = {-getattr(signal, name) for name in ("SIGPROF", "SIGALRM") if hasattr(signal, name)}
+_ATTEMPTS = 2  # a process may end for reasons of its machine
+_PATHS = 256  # in one request
+
+_idle: list["_Decoder"] = []
+_one_large = threading.Lock()
+
+
+class _DiedError(Exception):
+    """The process ended over a request.
+
+    Args:
+        reason: Why the photo is not used.
+        final: Whether asking again would take as long.
+    """
+
+    def __init__(self, reason: str, *, final: bool) -> None:
+        super().__init__(reason)
+        self.reason, self.final = reason, final
+
+
+class _Decoder:
+    """One process.
+
+    Raises:
+        BackendError: If it cannot be started.
+    """
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # each arena would count as memory taken
+        command = [sys.executable, "-I", "-S", "-c", _PROGRAM, *_PLACES]
+        pipe = subprocess.PIPE
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, env=environment, pipesize=_PIPE
+            )
+        except OSError as error:
+            raise _no_decoder(str(error)) from error
+        self._requests, self._answers = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
+        try:
+            if (said := self._answers.readline()) != decoding.READY:
+                said += self._answers.read()
+                raise _no_decoder(said.decode(errors="replace").strip().rpartition("\n")[2])
+        except BaseException:
+            self.end()
+            raise
+
+    def ask(self, request: dict[str, Any], data: bytes = b"") -> tuple[dict[str, Any], bytes]:
+        """The answer to a request.
+
+        Raises:
+            _DiedError: If there is none.
+        """
+        try:
+            self._requests.write(json.dumps(request | {"bytes": len(data)}).encode() + b"\n")
+            self._requests.write(data)
+            self._requests.flush()
+            line = self._answers.readline()
+            if line.endswith(b"\n"):
+                answer = json.loads(line)
+                pixels = self._answers.read(answer["bytes"])
+                if len(pixels) == answer["bytes"]:
+                    return answer, pixels
+        except BrokenPipeError:
+            pass
+        slow = self._process.wait() in _TIMES
+        raise _DiedError(decoding.TOO_SLOW if slow else f"opening it failed: it is damaged, or {_COSTLY}", final=slow)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._requests, self._answers):
+            with suppress(OSError):  # what was not sent any more
+                stream.close()
+
+
+_COSTLY = decoding.TOO_COSTLY.removeprefix("it ")
+
+
+def headers(paths: Sequence[str]) -> list[str | None]:
+    """Why photos cannot be used, by what their headers say; None where they can."""
+    reasons: list[str | None] = []
+    for start in range(0, len(paths), _PATHS):
+        part = paths[start : start + _PATHS]
+        try:
+            reasons += _asked({"task": "headers", "paths": part})[0]["reasons"]
+        except _DiedError:  # over one of them
+            reasons += [_header(path) for path in part]
+    return reasons
+
+
+def _header(path: str) -> str | None:
+    try:
+        reason: str | None = _asked({"task": "headers", "paths": [path]})[0]["reasons"][0]
+    except _DiedError as died:
+        return died.reason
+    return reason
+
+
+def opened(path: str, pixels: int) -> Image.Image:
+    """A photo: RGB, upright, transparency on white, first frame.
+
+    Args:
+        path: Of the file.
+        pixels: A larger photo is reduced by a whole number, so that it has at most so many.
+
+    Raises:
+        decoding.RefusedError: If it cannot be used.
+        BackendError: If the program that opens photos cannot be started.
+    """
+    try:
+        answer, raw = _asked({"task": "open", "path": path, "pixels": pixels})
+    except _DiedError as died:
+        raise decoding.RefusedError(died.reason) from died
+    if "reason" in answer:
+        raise decoding.RefusedError(answer["reason"])
+    return _image(answer, raw)
+
+
+def looked_at(data: bytes) -> tuple[dict[str, Any], Image.Image | None]:
+    """What is to be measured of a photo.
+
+    Args:
+        data: The file's content.
+
+    Returns:
+        ``state`` (a name of :class:`~molar_retrieval.quality.measure.State`), ``width``, ``height``, ``format`` and
+        ``frames``; and a copy of at most 192 pixels, or None.
+    """
+    try:
+        answer, raw = _asked({"task": "look"}, data)
+    except _DiedError:
+        answer, raw = {"reason": decoding.TOO_COSTLY}, b""
+    if "reason" in answer:
+        return {"state": "TOO_LARGE", "width": 0, "height": 0, "format": "", "frames": 0}, None
+    return answer, _image(answer, raw) if raw else None
+
+
+def _image(answer: dict[str, Any], raw: bytes) -> Image.Image:
+    return Image.frombytes("RGB", tuple(answer["size"]), raw)
+
+
+def _asked(request: dict[str, Any], data: bytes = b"") -> tuple[dict[str, Any], bytes]:
+    answer, pixels = _answered(request, data)
+    if "large" in answer:
+        with _one_large:
+            return _answered(request | {"large": True}, data)
+    return answer, pixels
+
+
+def _answered(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            decoder = _idle.pop()
+        except IndexError:
+            decoder = _Decoder()
+        try:
+            answer = decoder.ask(request, data)
+        except _DiedError as died:
+            decoder.end()
+            if died.final or attempt == _ATTEMPTS:
+                raise
+        except BaseException:  # interrupted: its answer may still come
+            decoder.end()
+            raise
+        else:
+            _idle.append(decoder)
+            return answer
+    raise AssertionError
+
+
+def _no_decoder(why: str) -> BackendError:
+    return BackendError(
+        f"the program that opens photos does not start: {why}",
+        f"see whether {sys.executable or 'this Python'} can start others and import PIL",
+    )
+
+
+@atexit.register
+def _end_all() -> None:
+    while _idle:
+        _idle.pop().end()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)
