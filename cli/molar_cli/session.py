@@ -1,9 +1,12 @@
 """What every command runs in: its workspace, its console, its settings and the one boundary for errors."""
 
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,7 +18,11 @@ from molar_retrieval.workspace import Workspace, locate
 if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: the command ends as by Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +55,23 @@ def session(
     """Run a command's body; errors become two lines and an exit code.
 
     Raises:
-        typer.Exit: With the error's exit code, 130 when interrupted.
+        typer.Exit: With the error's exit code, 130 when interrupted, 143 when terminated.
     """
     console = Console(as_json=json, quiet=quiet)
     root = workspace.resolve() if workspace is not None else locate(Path.cwd())
     try:
-        yield Session(root, console)
+        with _terminable():
+            yield Session(root, console)
     except MolarError as error:
         if debug:
             console.traceback()
         console.error(error.message, error.hint)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        console.note("interrupted; what was finished is kept, run the same command again to continue")
-        raise typer.Exit(INTERRUPTED) from error
+        ended = isinstance(error, Terminated)
+        said = "terminated" if ended else "interrupted"
+        console.note(f"{said}; what was finished is kept, run the same command again to continue")
+        raise typer.Exit(TERMINATED if ended else INTERRUPTED) from error
     except BrokenPipeError as error:
         raise typer.Exit(0) from error
     except (typer.Exit, typer.Abort):
@@ -71,3 +81,20 @@ def session(
             console.traceback()
         console.error(f"unexpected {type(error).__name__}: {error}", "run again with --debug and report what it shows")
         raise typer.Exit(1) from error
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM raises :class:`Terminated` in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated

@@ -6,10 +6,10 @@ goes on with the shards that are missing; at last they are joined, and only then
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Generator, Sequence
+from concurrent.futures import as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.filter_language import parse
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.wishes import RERANK, RULES, Listing
+from molar_retrieval.workers import Workers
 
 _SHARD = 500
 _NEWCOMER = "newcomer"
@@ -130,9 +131,10 @@ def recommend(
     progress.start("recommending", total)
     progress.advance(sum(min(_SHARD, total - n * _SHARD) for n in shards if n not in set(missing)))
     told = list(notes)
-    for shard, more in _worked(job, missing, named, processes):
-        told += [note for note in more if note not in told]
-        progress.advance(min(_SHARD, total - shard * _SHARD))
+    with closing(_worked(job, missing, named, processes)) as shards_made:
+        for shard, more in shards_made:
+            told += [note for note in more if note not in told]
+            progress.advance(min(_SHARD, total - shard * _SHARD))
     progress.finish()
     report = _join(job, target, shards, schema, total)
     shutil.rmtree(job.folder)
@@ -169,7 +171,7 @@ def _partial(target: Path, request: Sequence[Any], rules: Path | None, options: 
 
 def _worked(
     job: _Job, missing: Sequence[int], named: Sequence[list[str] | None], processes: int
-) -> Iterator[tuple[int, Sequence[str]]]:
+) -> Generator[tuple[int, Sequence[str]]]:
     """Make the missing shards; yields each that is done, with notes about where its answers come from."""
     if processes <= 1 or len(missing) <= 1:
         with _opened(job) as recommender:
@@ -177,11 +179,8 @@ def _worked(
                 _write(recommender, job, shard, named[shard])
                 yield shard, recommender.generation.notes
         return
-    pool = ProcessPoolExecutor(min(processes, len(missing)), get_context("spawn"), _open, (job,))
-    try:
+    with Workers(min(processes, len(missing)), _open, job) as pool:
         yield from (done.result() for done in as_completed(pool.submit(_shard, n, named[n]) for n in missing))
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 _worker: tuple[Recommender, _Job] | None = None

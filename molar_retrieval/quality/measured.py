@@ -7,13 +7,12 @@ decoded. So a second run after a fix takes as long as what was changed.
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +27,7 @@ from molar_retrieval.embedding.records import image_stamp
 from molar_retrieval.embedding.source import NO_FILE, stat_image
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.measure import MEASURED, RULES, State, measure
+from molar_retrieval.workers import Workers
 from molar_retrieval.workspace import Workspace
 
 KIND = "check"
@@ -136,14 +136,16 @@ def measured(
         fresh = np.zeros(len(chosen), MEASURED)
         done = kept = 0
         progress.start("looking at photos", len(chosen))
-        for part in _parts(folder, [str(photos[row]) for row in rows], known.records["hash"], processes, progress):
-            fresh[done : done + len(part)] = _resolved(part, known)
-            done += len(part)
-            progress.advance(len(part))
-            if done == len(chosen) or done - kept >= max(_KEPT, len(stamps) // _TIMES):
-                there, kept = back < done, done
-                out[new[there]] = fresh[back[there]]
-                _remember(known, workspace, stamps, out)
+        paths = [str(photos[row]) for row in rows]
+        with closing(_parts(folder, paths, known.records["hash"], processes, progress)) as parts:
+            for part in parts:
+                fresh[done : done + len(part)] = _resolved(part, known)
+                done += len(part)
+                progress.advance(len(part))
+                if done == len(chosen) or done - kept >= max(_KEPT, len(stamps) // _TIMES):
+                    there, kept = back < done, done
+                    out[new[there]] = fresh[back[there]]
+                    _remember(known, workspace, stamps, out)
         progress.finish()
     else:
         _remember(known, workspace, stamps, out)
@@ -160,16 +162,17 @@ def _resolved(part: Measured, known: Known) -> Measured:
 
 def _parts(
     folder: Path, photos: Sequence[str], hashes: npt.NDArray[np.uint64], processes: int | None, progress: Progress
-) -> Iterator[Measured]:
+) -> Generator[Measured]:
     """Measurements of some photos at a time, in their order."""
     chunks = [list(photos[start : start + _CHUNK]) for start in range(0, len(photos), _CHUNK)]
     workers = min(processes or os.cpu_count() or 1, len(chunks))
     done = 0
     if workers > 1 and len(photos) >= _FEW:
         try:
-            for part in _by_others(folder, chunks, hashes, workers):
-                yield part
-                done += 1
+            with closing(_by_others(folder, chunks, hashes, workers)) as parts:
+                for part in parts:
+                    yield part
+                    done += 1
         except BrokenProcessPool:  # one was killed, or the caller's script starts anew when it is imported
             progress.note("a process that measures photos ended: going on in this one")
     _begin(str(folder), hashes)
@@ -178,22 +181,15 @@ def _parts(
 
 def _by_others(
     folder: Path, chunks: Sequence[list[str]], hashes: npt.NDArray[np.uint64], workers: int
-) -> Iterator[Measured]:
-    # A fresh interpreter for each: threads of this process must not be copied in the middle of something.
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(str(folder), hashes)
-    )
+) -> Generator[Measured]:
     coming = iter(chunks)
-    with pool:
-        try:
-            waiting: deque[Future[Measured]] = deque(
-                pool.submit(_look, chunk) for chunk in islice(coming, workers * _AHEAD)
-            )
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(_look, chunk) for chunk in islice(coming, 1))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with Workers(workers, _begin, str(folder), hashes) as pool:
+        waiting: deque[Future[Measured]] = deque(
+            pool.submit(_look, chunk) for chunk in islice(coming, workers * _AHEAD)
+        )
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(_look, chunk) for chunk in islice(coming, 1))
 
 
 _SEEN = 255

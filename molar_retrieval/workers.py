@@ -1,0 +1,59 @@
+"""Processes that work for this one, and that end with it, however it ends."""
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
+from types import TracebackType
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Workers(ProcessPoolExecutor):
+    """A pool of processes; use it in a ``with`` block, which ends them at once where it is left by an error.
+
+    Each is a fresh interpreter: threads of this process must not be copied in the middle of something. Ctrl-C does not
+    reach them; they are ended by this process, or by its end.
+
+    Args:
+        count: How many.
+        begin: Called in each of them before any task.
+        arguments: Of it.
+    """
+
+    def __init__(self, count: int, begin: Callable[..., None], *arguments: Any) -> None:
+        by_main = threading.current_thread() is threading.main_thread()
+        # Kept as bytes until the process watches its parent: what they import may take seconds.
+        work = pickle.dumps((begin, arguments))
+        super().__init__(count, get_context("spawn"), _begin, (work, by_main))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the processes: after what was submitted, or now."""
+        if kind is not None:
+            for process in list((self._processes or {}).values()):
+                process.kill()
+        self.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin(work: bytes, by_main: bool) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if by_main and sys.platform == "linux":  # at once, and in the middle of a library; counts from the parent's thread
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    begin, arguments = pickle.loads(work)
+    begin(*arguments)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
