@@ -1,14 +1,16 @@
 """A check as one HTML page that needs no other file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from molar_eval.check_page.histograms import drawn
 from molar_eval.check_page.terminal import TITLES, pair_lines
 from molar_eval.report import words
 from molar_eval.report.pictures import Pictures
+from molar_eval.report.policy import policy, source
 from molar_retrieval.quality.findings import Finding, Severity
 from molar_retrieval.quality.report import CheckReport, Found
 
@@ -51,6 +53,14 @@ def render(report: CheckReport, pictures: Pictures) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    report, users = _without_users(report)
+    style = Markup("\n").join(
+        [
+            source(environment, "molar_eval.report", "style.css"),
+            source(environment, "molar_eval.check_page", "check.css"),
+        ]
+    )
+    script = source(environment, "molar_eval.check_page", "check.js")
     environment.filters.update(count=words.count)
     environment.globals.update(plural=words.plural)
     return environment.get_template("check.html.jinja").render(
@@ -61,8 +71,26 @@ def render(report: CheckReport, pictures: Pictures) -> str:
         offenders=lambda found: _offenders(found, report, pictures),
         rows=_rows(report.found),
         histograms=[(histogram, drawn(histogram)) for histogram in report.histograms if histogram.total],
-        style=PackageLoader("molar_eval.report").get_source(environment, "style.css")[0],
+        users=users,
+        style=style,
+        script=script,
+        policy=policy(style, script),
     )
+
+
+def _without_users(report: CheckReport) -> tuple[CheckReport, int]:
+    """The report with numbers for the ids of users, as a page is passed on; and how many users it is about."""
+    names: dict[str, str] = {}
+
+    def nameless(finding: Finding) -> Finding:
+        own = finding.user_id
+        if own is None:
+            return finding
+        name = names.setdefault(own, f"user {len(names) + 1}")
+        return replace(finding, user_id=name, others=(), detail=finding.detail.replace(repr(own), name))
+
+    found = tuple(replace(kind, examples=tuple(map(nameless, kind.examples))) for kind in report.found)
+    return replace(report, found=found), len(names)
 
 
 def _offenders(found: Found, report: CheckReport, pictures: Pictures) -> list[Offender]:

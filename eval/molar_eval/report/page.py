@@ -6,6 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from molar_eval.report import grids, svg, words
 from molar_eval.report.pictures import Pictures
+from molar_eval.report.policy import policy, source
 from molar_eval.report.schema import Examples, Report
 from molar_eval.report.views import views
 
@@ -18,9 +19,12 @@ def render(report: Report, examples: Examples | None, pictures: Pictures) -> str
         examples: A few users; None leaves them out.
         pictures: Where the photos of the examples come from.
     """
-    page = _environment().get_template("page.html.jinja")
-    return page.render(
+    environment = _environment()
+    style = source(environment, "molar_eval.report", "style.css")
+    return environment.get_template("page.html.jinja").render(
         report=report,
+        style=style,
+        policy=policy(style),
         views=views(report),
         tables=[grids.of_table(table) for table in report.tables],
         examples=examples.users if examples else [],
