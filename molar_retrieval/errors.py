@@ -5,7 +5,7 @@ The command line turns each class into its exit code; nothing else prints them.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class MolarError(Exception):
@@ -22,6 +22,10 @@ class MolarError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels between processes whatever the arguments of a subclass are."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class DataError(MolarError):

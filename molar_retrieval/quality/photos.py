@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval.catalog.decoding import MAX_BYTES
 from molar_retrieval.quality.duplicates import equal_groups, near_groups, near_photos
 from molar_retrieval.quality.findings import Finding, Kind, Severity
 from molar_retrieval.quality.items import Items
@@ -57,7 +58,9 @@ UNREADABLE = Kind(
     "photo.unreadable", Severity.ERROR, "Not a picture that can be read", "save it anew as JPEG, PNG or WebP"
 )
 TRUNCATED = Kind("photo.truncated", Severity.ERROR, "The file is cut short or damaged", "transfer the file again")
-TOO_LARGE = Kind("photo.too_large", Severity.ERROR, "Over 100 megapixels: it is not read", "reduce it to 2,000 pixels")
+TOO_LARGE = Kind(
+    "photo.too_large", Severity.ERROR, "Larger or longer than photos may be: not read", "reduce it to 2,000 pixels"
+)
 LARGE = Kind(
     "photo.large",
     Severity.WARNING,
@@ -163,7 +166,7 @@ def _photo(items: Items, row: int, record: Measured) -> Iterator[Finding]:
             State.MISSING: (MISSING, "there is no such file"),
             State.UNREADABLE: (UNREADABLE, "it is not an image that can be read"),
             State.TRUNCATED: (TRUNCATED, "it ends before the picture does, or is damaged"),
-            State.TOO_LARGE: (TOO_LARGE, shape if width else f"{size / 1e6:,.0f} MB"),
+            State.TOO_LARGE: (TOO_LARGE, shape if width else _costly(size)),
         }[state]
         yield items.finding(kind, row, f"{path}: {words}", photo=True)
         return
@@ -184,6 +187,10 @@ def _photo(items: Items, row: int, record: Measured) -> Iterator[Finding]:
         yield items.finding(BLANK_PHOTO, row, words, float(record["uniform"]), photo=True)
     elif record["text"] >= WRITING:
         yield items.finding(TEXT_ONLY, row, f"{path}: lines of small shapes on a plain ground", photo=True)
+
+
+def _costly(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB" if size > MAX_BYTES else "it takes too much memory or time to open"
 
 
 def is_blank(records: Measured) -> npt.NDArray[np.bool_]:

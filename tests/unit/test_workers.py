@@ -1,0 +1,54 @@
+"""Processes that work for this one."""
+
+import os
+import pickle
+import time
+
+import pytest
+
+from molar_retrieval.catalog import decoders
+from molar_retrieval.catalog.images import ImageError, open_file
+from molar_retrieval.errors import BackendError, MolarError
+from molar_retrieval.workers import Workers
+
+
+def test_they_begin_and_work():
+    with Workers(2, os.chdir, "/") as workers:
+        assert set(workers.map(_where, range(4))) == {"/"}
+
+
+def _where(_: int) -> str:
+    return os.getcwd()  # noqa: PTH109
+
+
+def test_an_error_in_the_block_does_not_wait_for_them():
+    begun, pids = time.monotonic(), []
+
+    def interrupted() -> None:
+        with Workers(1, int) as workers:
+            pids.append(workers.submit(os.getpid).result())
+            workers.submit(time.sleep, 60)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - begun < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+@pytest.mark.parametrize("error", [BackendError("a", "b"), ImageError("broken", "x.jpg")])
+def test_errors_travel_between_processes(error: MolarError):
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), vars(again), str(again)) == (type(error), vars(error), str(error))
+
+
+def test_a_decoder_that_does_not_start_is_no_fault_of_the_photo(tmp_path, monkeypatch):
+    decoders._end_all()
+    (tmp_path / "x.jpg").write_bytes(b"no photo")
+    monkeypatch.setattr(decoders, "_PROGRAM", "raise ImportError('no PIL here')")
+    with pytest.raises(BackendError, match="no PIL here"):
+        open_file(tmp_path / "x.jpg")
+    monkeypatch.setattr(decoders.sys, "executable", str(tmp_path / "none"))
+    with pytest.raises(BackendError, match="does not start"):
+        open_file(tmp_path / "x.jpg")
