@@ -77,7 +77,7 @@ def _ended(
     """What is left of a command that got a signal some time after its first process began; its exit code."""
     with subprocess.Popen(
         [str(MOLAR), *map(str, arguments)], cwd=cwd, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True, env=_environment(),
     ) as run:  # fmt: skip
         try:
             _wait(lambda: bool(_workers(run.pid)) or run.poll() is not None, 60)
@@ -92,6 +92,10 @@ def _ended(
             for pid in _members(run.pid):
                 os.kill(pid, signal.SIGKILL)
             run.kill()
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "MOLAR_ATTACKS"} | {"OMP_NUM_THREADS": "1"}
 
 
 def _wait(true: Callable[[], bool], seconds: float) -> None:
