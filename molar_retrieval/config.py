@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from molar_retrieval import fingerprint
+from molar_retrieval import bounds, fingerprint
 from molar_retrieval.errors import SettingsError, nearest
 
 FILE_NAME = "molar.toml"
@@ -21,12 +21,15 @@ _ENVIRONMENT = "MOLAR_"
 _NOT_SETTINGS = {"MOLAR_DATA", "MOLAR_WORKSPACE"}
 _SECRET = re.compile(r"(?<=://)[^/\s@]+(?=@)|(?<=[?#])[^'\s]+")
 """What an address may tell that nobody is to read: a login, a query."""
+_WIDEST = 65_536
+"""Numbers of a vector: no index takes more."""
+_LARGEST_BATCH = 65_536
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, strict about keys."""
+    """Base of all settings: frozen, strict about keys; numbers are finite, and words no books."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=65_536)
 
     def fingerprint(self) -> str:
         """Changes with every value."""
@@ -38,12 +41,14 @@ class EmbedSettings(Settings):
 
     model: str = Field("builtin", description="builtin, builtin-multilingual, a local folder or a hub name")
     revision: str | None = Field(None, description="commit, tag or branch of a hub model")
-    dim: int | None = Field(None, ge=1, description="keep only this many leading dimensions (MRL models)")
-    batch_size: int = Field(32, ge=1, description="items per batch; halved by itself when memory is short")
+    dim: int | None = Field(None, ge=1, le=_WIDEST, description="keep only this many leading dimensions (MRL models)")
+    batch_size: int = Field(32, ge=1, le=4096, description="items per batch; halved by itself when memory is short")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the weights")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    max_text_tokens: int = Field(512, ge=8, description="longer texts are cut at this many tokens")
-    image_pixels: int = Field(262_144, ge=1024, description="photos of multimodal LLMs are scaled to at most this area")
+    max_text_tokens: int = Field(512, ge=8, le=131_072, description="longer texts are cut at this many tokens")
+    image_pixels: int = Field(
+        262_144, ge=1024, le=1 << 24, description="photos of multimodal LLMs are scaled to at most this area"
+    )
     prompt: str | None = Field(None, description="instruction for models that take one; None: the model's own")
     trust_remote_code: bool = Field(False, description="let a hub model run code of its own")
     offline: bool = Field(False, description="never ask a model hub")
@@ -55,8 +60,10 @@ class FinetuneSettings(Settings):
     image_text: bool = Field(True, description="a photo must find its title and description, and these the photo")
     attributes: bool = Field(True, description="attributes must find the title and description")
     behaviour: bool = Field(True, description="a history must find the items that come next")
-    keep: int = Field(256, ge=8, description="dimensions kept of the words, of the photo, and of the words as written")
-    factors: int = Field(128, ge=1, description="dimensions that say who takes an item")
+    keep: int = Field(
+        256, ge=8, le=_WIDEST, description="dimensions kept of the words, of the photo, and of the words as written"
+    )
+    factors: int = Field(128, ge=1, le=_WIDEST, description="dimensions that say who takes an item")
     withheld: float = Field(0.1, gt=0, lt=0.5, description="share of the items that only choose")
     seed: int = 0
 
@@ -64,7 +71,7 @@ class FinetuneSettings(Settings):
 class LoraSettings(Settings):
     """``[lora]``: how `molar finetune` trains a language model; which tasks it learns is in ``[finetune]``."""
 
-    rank: int = Field(16, ge=1, description="rank of the adapter")
+    rank: int = Field(16, ge=1, le=4096, description="rank of the adapter")
     alpha: float = Field(32, gt=0, description="the adapter counts alpha / rank times")
     dropout: float = Field(0.05, ge=0, lt=1, description="on what the adapter reads")
     vision: bool = Field(False, description="train the vision tower as well")
@@ -75,17 +82,22 @@ class LoraSettings(Settings):
         0.1, ge=0, description="weight of writing the title and description, beside finding them; 0: only find"
     )
     masked: float = Field(0.5, ge=0, lt=1, description="share of the attributes that an example hides")
-    history: int = Field(5, ge=1, description="latest items of a person that find the next one")
+    history: int = Field(5, ge=1, le=1000, description="latest items of a person that find the next one")
     temperature: float = Field(0.05, gt=0, description="of the contrastive losses")
-    batch: int = Field(32, ge=2, description="examples of each task in a step, per process")
+    batch: int = Field(32, ge=2, le=_LARGEST_BATCH, description="examples of each task in a step, per process")
     chunk: int = Field(
-        8, ge=1, description="items in one forward pass; gradients of a larger step are cached; halved by itself"
+        8,
+        ge=1,
+        le=_LARGEST_BATCH,
+        description="items in one forward pass; gradients of a larger step are cached; halved by itself",
     )
-    examples: int = Field(10_000, ge=1, description="examples of each task that training sees")
+    examples: int = Field(10_000, ge=1, le=100_000_000, description="examples of each task that training sees")
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     gradient_checkpointing: bool = Field(True, description="half the speed backwards, a fraction of the memory")
-    validation: int = Field(256, ge=10, description="withheld items that judge, and people who took one, at most")
+    validation: int = Field(
+        256, ge=10, le=1_000_000, description="withheld items that judge, and people who took one, at most"
+    )
     validate_every: int | None = Field(None, ge=1, description="steps between two; None: ten in a run")
     patience: int = Field(3, ge=1, description="validations without a better score before it stops")
     save_every: int = Field(50, ge=1, description="steps between two checkpoints")
@@ -95,17 +107,19 @@ class LoraSettings(Settings):
 class SplitSettings(Settings):
     """``[split]``: which interactions validate; everything that is fitted sees only the others."""
 
-    validation_users: int = Field(10_000, ge=0, description="most users whose last interaction is held out")
+    validation_users: int = Field(
+        10_000, ge=0, le=10_000_000, description="most users whose last interaction is held out"
+    )
     seed: int = 0
 
 
 class CFSettings(Settings):
     """``[cf]``: implicit ALS (Hu, Koren, Volinsky 2008, doi:10.1109/ICDM.2008.22)."""
 
-    factors: int = Field(64, ge=1)
+    factors: int = Field(64, ge=1, le=_WIDEST)
     regularization: float = Field(0.01, ge=0)
     alpha: float = Field(1.0, gt=0, description="confidence of one interaction")
-    iterations: int = Field(15, ge=1)
+    iterations: int = Field(15, ge=1, le=10_000)
     seed: int = 0
 
 
@@ -141,31 +155,40 @@ class AlignSettings(Settings):
     rerank: bool | Literal["auto"] = Field(
         "auto", description="move the first 200 by a second stage; auto: where validation bears it out"
     )
-    partners: int = Field(200, ge=1, description="strongest partners that an item keeps per counting expert")
+    partners: int = Field(200, ge=1, le=10_000, description="strongest partners that an item keeps per counting expert")
     dim: int | None = Field(
-        None, ge=8, multiple_of=8, description="width of the collaborative tower; None: by the size of the log"
+        None,
+        ge=8,
+        le=_WIDEST,
+        multiple_of=8,
+        description="width of the collaborative tower; None: by the size of the log",
     )
-    content_dim: int = Field(64, ge=8, multiple_of=8, description="width of the content tower")
-    blocks: int = Field(2, ge=1, description="attention blocks of the collaborative tower")
-    content_blocks: int = Field(1, ge=0, description="attention blocks of the content tower")
+    content_dim: int = Field(64, ge=8, le=_WIDEST, multiple_of=8, description="width of the content tower")
+    blocks: int = Field(2, ge=1, le=100, description="attention blocks of the collaborative tower")
+    content_blocks: int = Field(1, ge=0, le=100, description="attention blocks of the content tower")
     history: int | None = Field(
-        None, ge=2, description="most recent items of a user that the network reads; None: by the log's histories"
+        None,
+        ge=2,
+        le=100_000,
+        description="most recent items of a user that the network reads; None: by the log's histories",
     )
     dropout: float = Field(0.2, ge=0, lt=1)
-    epochs: int = Field(12, ge=1)
+    epochs: int = Field(12, ge=1, le=100_000)
     patience: int = Field(4, ge=1, description="epochs without a better validation score before it stops")
     batch_tokens: int | None = Field(
-        None, ge=64, description="interactions per step; None: by the size of the log, at most 3200"
+        None, ge=64, le=10_000_000, description="interactions per step; None: by the size of the log, at most 3200"
     )
-    negatives: int = Field(1024, ge=1, description="sampled items that each step's targets compete with")
+    negatives: int = Field(1024, ge=1, le=1_000_000, description="sampled items that each step's targets compete with")
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
-    content_dims: int = Field(256, ge=8, description="spectral dimensions kept of each block of a content vector")
+    content_dims: int = Field(
+        256, ge=8, le=_WIDEST, description="spectral dimensions kept of each block of a content vector"
+    )
     align_weight: float = Field(0.1, ge=0, description="weight of the user-level contrastive loss")
     align_temperature: float = Field(0.1, gt=0)
     als_start: bool = Field(True, description="start the item table from the ALS factors")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    threads: int | None = Field(None, ge=1, description="CPU threads; None: all; 1 makes reruns bit-equal")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; None: all; 1 makes reruns bit-equal")
     device: str = "auto"
     seed: int = 0
 
@@ -188,26 +211,28 @@ class IndexSettings(Settings):
     """``[index]``: the vector index of a generation."""
 
     backend: Literal["edge", "exact"] = "edge"
-    keep: int = Field(2, ge=0, description="older generations that stay for a rollback")
+    keep: int = Field(2, ge=0, le=10_000, description="older generations that stay for a rollback")
     segments: tuple[str, ...] = Field(
-        (), description="columns of users.* by which rules and `molar recommend` may choose people; no others are kept"
+        (),
+        max_length=100,
+        description="columns of users.* by which rules and `molar recommend` may choose people; no others are kept",
     )
-    m: int = Field(32, ge=2, description="HNSW edges per node")
-    ef_construct: int = Field(256, ge=4, description="HNSW candidate list while building")
-    ef: int = Field(512, ge=1, description="HNSW candidate list while searching, at least")
+    m: int = Field(32, ge=2, le=1024, description="HNSW edges per node")
+    ef_construct: int = Field(256, ge=4, le=100_000, description="HNSW candidate list while building")
+    ef: int = Field(512, ge=1, le=100_000, description="HNSW candidate list while searching, at least")
     url: str | None = Field(None, description="a Qdrant server that answers instead of the workspace's own index")
     collection: str = Field("molar", pattern=r"^[A-Za-z0-9_.-]+$", description="the alias that is asked there")
     grpc_port: int | None = Field(None, ge=1, le=65535, description="ask by gRPC at this port; None: REST")
-    timeout: float = Field(2.0, gt=0, description="seconds that one request of a query may take")
+    timeout: float = Field(2.0, gt=0, le=86_400, description="seconds that one request of a query may take")
     fallback: Literal["none", "local"] = Field("none", description="what answers where the server does not")
     users: Literal["local", "server"] = Field("local", description="where vectors and histories of people are")
-    shards: int | None = Field(None, ge=1, description="shards of a collection; None: the server decides")
-    replicas: int = Field(1, ge=1, description="copies of each shard")
+    shards: int | None = Field(None, ge=1, le=10_000, description="shards of a collection; None: the server decides")
+    replicas: int = Field(1, ge=1, le=1000, description="copies of each shard")
     on_disk: bool = Field(False, description="vectors are read from disk, not from memory")
     quantisation: Literal["none", "scalar", "binary"] = Field(
         "none", description="copies of 8 bits (scalar) or 1 bit (binary) a number are searched, the best scored again"
     )
-    uploads: int = Field(4, ge=1, description="batches that are sent to a server at once")
+    uploads: int = Field(4, ge=1, le=256, description="batches that are sent to a server at once")
 
     def of_generation(self) -> dict[str, Any]:
         """What shapes a generation, wherever it is served from."""
@@ -329,9 +354,13 @@ def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file says; a SettingsError if it is none."""
+    """What a TOML file says; a SettingsError if it is none, or larger than any has to be."""
+    with path.open("rb") as file:
+        raw = file.read(bounds.TOML + 1)
+    if len(raw) > bounds.TOML:
+        raise SettingsError(f"{path} is larger than {bounds.TOML >> 20} MiB", "name a TOML file")
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(raw.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}", "correct the line") from error
 

@@ -7,6 +7,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
+_LONGEST = 2_000
+"""Characters of a message, however long what it tells of is."""
+_QUOTED = 80
+"""Characters of a value from outside that a message repeats."""
+_COMPARED = 64
+"""Characters of a mistaken word that are compared with known ones."""
+
 
 class MolarError(Exception):
     """Base of all errors that are meant for people.
@@ -19,9 +26,9 @@ class MolarError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(_cut(message, _LONGEST))
+        self.message = _cut(message, _LONGEST)
+        self.hint = _cut(hint, _LONGEST)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels between processes whatever the arguments of a subclass are."""
@@ -62,4 +69,17 @@ class BackendError(MolarError):
 
 def nearest(word: str, known: Iterable[str], n: int = 3) -> list[str]:
     """The ``n`` known words that look most like ``word``, best first."""
-    return get_close_matches(word, list(known), n=n, cutoff=0.4)
+    return get_close_matches(word[:_COMPARED], list(known), n=n, cutoff=0.4)
+
+
+def shown(value: object) -> str:
+    """A value from outside as a message quotes it: of a text the first 80 characters, of an object its type."""
+    if isinstance(value, str):
+        return repr(value[:_QUOTED]) + ("…" if len(value) > _QUOTED else "")
+    if isinstance(value, int) and value.bit_length() > _QUOTED:
+        return f"an integer of {value.bit_length():,} bits"
+    return repr(value) if value is None or isinstance(value, int | float) else f"a value of type {type(value).__name__}"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -6,7 +6,12 @@ value nothing holds, so ``Not(Equals("brand", "x"))`` also finds the items witho
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from sys import float_info
 from typing import Any
+
+from molar_retrieval import bounds
+from molar_retrieval.errors import RequestError, shown
 
 Scalar = str | int | float | bool
 
@@ -25,6 +30,11 @@ class OneOf:
 
     field: str
     values: tuple[str | int, ...]
+
+    @cached_property
+    def members(self) -> frozenset[tuple[bool, Scalar]]:
+        """The values, each with whether it is true or false, which Python takes for 1 and 0."""
+        return frozenset((isinstance(value, bool), value) for value in self.values)
 
 
 @dataclass(frozen=True)
@@ -88,14 +98,81 @@ def matches(expression: Expression, payload: Mapping[str, Any]) -> bool:
             return not matches(operand, payload)
         case Equals(field, value):
             return any(_equal(v, value) for v in _values(payload.get(field)))
-        case OneOf(field, values):
-            return any(_equal(v, w) for v in _values(payload.get(field)) for w in values)
+        case OneOf(field):
+            return any((isinstance(v, bool), v) in expression.members for v in _values(payload.get(field)))
         case Contains(field, part):
             return any(isinstance(v, str) and part in v for v in _values(payload.get(field)))
         case Exists(field):
             return any(v is not None for v in _values(payload.get(field)))
         case Between(field):
             return any(_within(v, expression) for v in _values(payload.get(field)))
+
+
+def check(expression: Any) -> None:
+    """Refuse what is no condition, or a larger one than a search takes; see :mod:`molar_retrieval.bounds`.
+
+    Raises:
+        RequestError: Naming the bound.
+    """
+    count, waiting = 0, [(expression, 0)]
+    while waiting:
+        one, level = waiting.pop()
+        match one:
+            case And(operands) | Or(operands):
+                waiting += [(operand, level + 1) for operand in operands[: bounds.TERMS + 1]]
+                count += not operands
+            case Not(operand):
+                waiting.append((operand, level + 1))
+            case Equals() | OneOf() | Between() | Contains() | Exists():
+                _check_leaf(one)
+                count += terms(one)
+            case _:
+                raise RequestError(f"{shown(one)} is no condition", "write it in words, or build one of expressions")
+        if level > bounds.LEVELS:
+            raise RequestError(f"the filter has more than {bounds.LEVELS} levels", "take parentheses or negations away")
+        if count > bounds.TERMS:
+            raise RequestError(
+                f"the filter has more than {bounds.TERMS} terms, which are comparisons and values of in (…)",
+                "take some away; many ids may be given to --only or --exclude",
+            )
+
+
+def terms(expression: Expression) -> int:
+    """How many comparisons an expression makes; each value of ``in (…)`` is one."""
+    match expression:
+        case And(operands) | Or(operands):
+            return sum(map(terms, operands))
+        case Not(operand):
+            return terms(operand)
+        case OneOf(_, values):
+            return max(1, len(values))
+    return 1
+
+
+def _check_leaf(leaf: Equals | OneOf | Between | Contains | Exists) -> None:
+    """Refuse values of no kind that can be stored."""
+    bounds.text("a field of the filter", leaf.field, bounds.ID)
+    match leaf:
+        case OneOf(_, values):
+            for value in values[: bounds.TERMS + 1]:
+                _comparable(value)
+        case Equals(_, value):
+            _comparable(value)
+        case Contains(_, part):
+            bounds.text("a text of the filter", part, bounds.CONDITION)
+        case Between(_, gt, gte, lt, lte):
+            for bound in (gt, gte, lt, lte):
+                if isinstance(bound, str | bool):
+                    raise RequestError(f"the bound {shown(bound)} is no number", "compare with a number")
+                _comparable(0 if bound is None else bound)
+
+
+def _comparable(value: Any) -> None:
+    """Refuse what is no value."""
+    if isinstance(value, str):
+        bounds.text("a word of the filter", value, bounds.CONDITION)
+    elif not isinstance(value, int | float) or (isinstance(value, int) and abs(value) > float_info.max):
+        raise RequestError(f"{shown(value)} is no value to compare with", "give a text, a number, true or false")
 
 
 def _values(value: Any) -> Sequence[Any]:

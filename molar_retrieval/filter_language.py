@@ -22,13 +22,27 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from molar_retrieval.errors import RequestError, nearest
-from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Expression, Not, OneOf, Or, Scalar
+from molar_retrieval import bounds
+from molar_retrieval.errors import RequestError, nearest, shown
+from molar_retrieval.expressions import (
+    And,
+    Between,
+    Contains,
+    Equals,
+    Exists,
+    Expression,
+    Not,
+    OneOf,
+    Or,
+    Scalar,
+    check,
+)
 
 Kind = str
 """Of a field: ``keyword``, ``integer``, ``float`` or ``bool``."""
@@ -79,7 +93,8 @@ _WORDS = {
 }
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
 _TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
-_DEEPEST = 50
+_WINDOW = 80
+"""Characters of a condition around a mistake that a message repeats."""
 _RESERVED = frozenset({"or", "and", "not", "in", "contains", "exists", "is", "null"})
 
 
@@ -92,8 +107,9 @@ def parse(text: str, fields: Mapping[str, Kind]) -> Expression:
 
     Raises:
         RequestError: If it is not understood, names an unknown field or compares what cannot be compared; the message
-            points at the place.
+            points at the place. If it is larger than :mod:`molar_retrieval.bounds` allows.
     """
+    bounds.text("the filter", text, bounds.CONDITION)
     line = "".join(" " if character.isspace() else character for character in text)
     if not line.strip():
         raise RequestError("the filter is empty", "write a condition, as in genres = Drama, or leave --where out")
@@ -101,7 +117,9 @@ def parse(text: str, fields: Mapping[str, Kind]) -> Expression:
         tree = _parser().parse(line)
     except UnexpectedInput as error:
         raise _misread(line, error, fields) from error
-    return _Reader(line, fields).read(tree)
+    expression = _Reader(line, fields).read(tree)
+    check(expression)
+    return expression
 
 
 def written(expression: Expression) -> str:
@@ -134,8 +152,8 @@ class _Reader:
         self.fields = fields
 
     def read(self, tree: Tree[Token], depth: int = 0) -> Expression:
-        if depth > _DEEPEST:
-            raise RequestError(f"the filter has more than {_DEEPEST} levels", "take parentheses or negations away")
+        if depth > bounds.LEVELS:
+            raise RequestError(f"the filter has more than {bounds.LEVELS} levels", "take parentheses or negations away")
         parts: list[Any] = [child for child in tree.children if isinstance(child, Tree)]
         if tree.data in ("any", "all", "no"):
             operands = tuple(self.read(part, depth + 1) for part in parts)
@@ -166,7 +184,7 @@ class _Reader:
             return name
         close = nearest(name, list(self.fields), n=1)
         hint = f"did you mean {close[0]!r}? Fields are" if close else "fields are"
-        raise self._wrong(token, f"the catalogue has no field {name!r}", f"{hint} {_listed(self.fields)}")
+        raise self._wrong(token, f"the catalogue has no field {shown(name)}", f"{hint} {_listed(self.fields)}")
 
     def _value(self, field: str, token: Token) -> Scalar:
         kind, word = self.fields[field], _unquoted(token)
@@ -183,11 +201,11 @@ class _Reader:
         if not _NUMBER.match(word):
             if word.lower() == "null":
                 raise self._wrong(token, "null is no value", f"write {field} is null")
-            raise self._wrong(token, f"{field!r} holds numbers, {word!r} is none", f"write a number, as in {field} > 5")
-        try:
-            return int(word)
-        except ValueError:
-            return float(word)
+            raise self._wrong(
+                token, f"{field!r} holds numbers, {shown(word)} is none", f"write a number, as in {field} > 5"
+            )
+        number = float(word)  # infinite where there are more digits than a number has
+        return int(word) if word.lstrip("+-").isdigit() and isfinite(number) else number
 
     def _order(self, field: str, sign: Token, token: Token) -> Expression:
         if self.fields[field] not in ("integer", "float"):
@@ -235,7 +253,7 @@ def _misread(line: str, error: UnexpectedInput, fields: Mapping[str, Kind]) -> R
         names, place = error.allowed or (), error.column - 1
         found = line[place:].split(maxsplit=1)[0]
     wanted = sorted({_WORDS.get(name, name.lower()) for name in names})
-    what = f"{found!r} does not fit here" if found else "something is missing at the end"
+    what = f"{shown(found)} does not fit here" if found else "something is missing at the end"
     if wanted:
         what += f"; it could be {_listed(wanted)}"
     blank = isinstance(error, UnexpectedToken) and error.token.type == "WORD" and "$END" in names
@@ -244,6 +262,8 @@ def _misread(line: str, error: UnexpectedInput, fields: Mapping[str, Kind]) -> R
 
 
 def _at(line: str, place: int, what: str, hint: str) -> RequestError:
+    begin = max(0, min(place - _WINDOW // 2, len(line) - _WINDOW))
+    line, place = line[begin : begin + _WINDOW], place - begin
     caret = " " * sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line[:place]) + "^"
     return RequestError(f"the filter is not understood: {what}\n  {line}\n  {caret}", hint)
 

@@ -2,20 +2,25 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molar_indexes.generations import Generation
 from molar_indexes.options import Asked, Limits, both
 from molar_retrieval import columns
-from molar_retrieval.errors import RequestError, nearest
-from molar_retrieval.expressions import OneOf
+from molar_retrieval.errors import RequestError, nearest, shown
+from molar_retrieval.expressions import OneOf, check
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
     from molar_retrieval.ids import IdMap
     from molar_retrieval.ranking.rules import Rules
+
+_REMEMBERED = 64
+"""Sets of banned items whose rows are kept."""
+_COMPARED = 20_000
+"""Known ids with which a mistaken one is compared: a tenth of a second."""
 
 
 class Admission:
@@ -29,7 +34,7 @@ class Admission:
 
     def __init__(self, workspace: Workspace, generation: Generation, rules: Path | None) -> None:
         self._workspace, self._generation, self._file = workspace, generation, rules
-        self._banned: dict[frozenset[str], frozenset[int]] = {}
+        self._banned = lru_cache(maxsize=_REMEMBERED)(self._rows_of)
 
     @property
     def fields(self) -> dict[str, str]:
@@ -56,7 +61,9 @@ class Admission:
             RequestError: If the condition is not understood or ``only`` names an unknown item.
         """
         where = limits.get("where")
-        if isinstance(where, str):
+        if where is not None and not isinstance(where, str):
+            check(where)
+        elif where is not None:
             from molar_retrieval.filter_language import parse  # loads a parser, which most queries do without
 
             where = parse(where, self.fields)
@@ -79,15 +86,10 @@ class Admission:
         """
         if self._file is None or not given.get("rules", True):
             return asked
-        from molar_retrieval.ranking.rules import limits
-
         assert self.rules is not None
-        active = self.rules.for_user(attributes)
-        found = limits(active)
+        found = self.rules.for_user(attributes)
         where = asked.where if found.where is None else both(asked.where, found.where)
-        if found.banned not in self._banned:
-            self._banned[found.banned] = self._known(found.banned)
-        return replace(asked, where=where, hidden=asked.hidden | self._banned[found.banned], rules=tuple(active))
+        return replace(asked, where=where, hidden=asked.hidden | self._banned(found.banned, found.words), rules=found)
 
     def rows(self, item_ids: Sequence[str]) -> list[int]:
         """Rows of items that must be there.
@@ -98,8 +100,17 @@ class Admission:
         rows = self._generation.index.rows(item_ids)
         for item_id, row in zip(item_ids, rows, strict=True):
             if row is None:
-                raise RequestError(f"the item {item_id!r} is unknown", self._nearest(item_id))
+                raise RequestError(f"the item {shown(item_id)} is unknown", self._nearest(item_id))
         return [row for row in rows if row is not None]
+
+    def _rows_of(self, banned: frozenset[str], words: tuple[OneOf, ...]) -> frozenset[int]:
+        """The rows of banned items, and of those that have banned words."""
+        rows, index = set(self._known(banned)), self._generation.index
+        for name in {columns.ALIGNED, columns.NEWCOMERS} & index.spec.dims.keys():  # every item has one of them
+            nothing = [0.0] * index.spec.dims[name]
+            for condition in words:
+                rows.update(row for row, _ in index.top(name, nothing, max(1, len(index)), where=condition))
+        return frozenset(rows)
 
     def _known(self, item_ids: Collection[str]) -> frozenset[int]:
         rows = self._generation.index.rows(list(item_ids)) if item_ids else []
@@ -109,6 +120,21 @@ class Admission:
         from molar_retrieval.catalog import Catalogue
 
         folder = self._workspace["catalogue"].current
-        known: IdMap | None = None if folder is None else Catalogue.open(folder).ids
-        close = nearest(item_id, known.array.to_pylist()) if known is not None else []
-        return f"did you mean {', '.join(map(repr, close))}?" if close else "name an item of the catalogue"
+        close = [] if folder is None else nearest(item_id, _like(item_id, Catalogue.open(folder).ids))
+        return f"did you mean {', '.join(map(shown, close))}?" if close else "name an item of the catalogue"
+
+
+def _like(item_id: str, known: "IdMap") -> Sequence[str]:
+    """Ids with which a mistaken one is compared: of many those that begin like it."""
+    import pyarrow.compute as pc
+
+    ids = known.array
+    for length in (32, 16, 8, 4, 2, 1):
+        if len(ids) <= _COMPARED:
+            break
+        some = ids.filter(pc.starts_with(ids, item_id[:length]))
+        if len(some):
+            ids = some
+            break
+    found: list[str] = ids[:_COMPARED].to_pylist()
+    return found

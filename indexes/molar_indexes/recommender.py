@@ -7,17 +7,18 @@ encoder.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from molar_indexes.admission import Admission
 from molar_indexes.generations import Generation, open_generation
-from molar_indexes.options import Asked, Limits, Options, Seen, check
+from molar_indexes.options import Asked, Fallback, Limits, Options, Seen, check
 from molar_indexes.sessions import SessionReader
-from molar_retrieval import columns
-from molar_retrieval.errors import RequestError, nearest
+from molar_retrieval import bounds, columns
+from molar_retrieval.errors import RequestError, nearest, shown
 from molar_retrieval.index import SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.workspace import Workspace
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from molar_retrieval.ranking.wishes import Asker, Listing, Placed, Wishes
 
 RULES_FILE = "rules.toml"
-Fallback = Literal["none", "popular"]
 
 
 class Recommender:
@@ -43,11 +43,15 @@ class Recommender:
         workspace: Where the generation and the user encoder live.
         generation: Which one, opened.
         rules: A file of rules, see :mod:`molar_retrieval.ranking.rules`; None: no rules.
+        now: From when the age of what is fresh counts; None: from the moment of each answer.
     """
 
-    def __init__(self, workspace: Workspace, generation: Generation, rules: Path | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace, generation: Generation, rules: Path | None = None, now: datetime | None = None
+    ) -> None:
         self.workspace = workspace
         self.generation = generation
+        self._now = now
         self._admission = Admission(workspace, generation, rules)
         self._reader = SessionReader(workspace, generation)
         self._speakers: dict[str, Speaker] = {}
@@ -60,6 +64,7 @@ class Recommender:
         *,
         rules: str | Path | None = None,
         server: "Server | None" = None,
+        now: datetime | None = None,
     ) -> Self:
         """Open a workspace's live generation, or the one named; or what is live on a server.
 
@@ -68,12 +73,17 @@ class Recommender:
             generation: A generation's name.
             rules: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
             server: Has the items, and maybe the users; None: the workspace has them.
+            now: See the class.
 
         Raises:
+            RequestError: If a path is longer than a path may be.
             MissingArtefactError: If there is no workspace or no generation yet.
             StaleArtefactError: If the generation is corrupt, or the server has another one.
             BackendError: If the server does not answer.
         """
+        bounds.path("the workspace", workspace)
+        if rules is not None:
+            bounds.path("the file of rules", rules)
         place = Workspace.open(Path(workspace))
         file = Path(rules) if rules is not None else place.root.parent / RULES_FILE
         if server is None:
@@ -82,7 +92,7 @@ class Recommender:
             from molar_indexes.server.opening import open_served  # brings qdrant-client
 
             opened = open_served(place, server, generation)
-        return cls(place, opened, file if rules is not None or file.exists() else None)
+        return cls(place, opened, file if rules is not None or file.exists() else None, now)
 
     def __enter__(self) -> Self:
         return self
@@ -107,11 +117,11 @@ class Recommender:
 
         Raises:
             RequestError: If no history is known of the user and there is no fallback; if the condition is not
-                understood or ``only`` names an unknown item; if k < 1 or a weight is not in [0, 1].
+                understood or ``only`` names an unknown item; if something is beyond its bound.
             SettingsError: If the rules are wrong.
         """
         began = time.perf_counter()
-        check(k, options)
+        check(k, options, {"user_id": user_id, "fallback": fallback})
         asked = self._admission.asked(options)
         user = self.generation.users.get(user_id)
         if user is None or not len(user.history):
@@ -137,12 +147,12 @@ class Recommender:
             options: See :class:`Limits` and :class:`Shape`.
 
         Raises:
-            RequestError: If no item is named, or one is unknown; if the condition is not understood; if k < 1 or a
-                weight is not in [0, 1].
+            RequestError: If no item is named, or one is unknown; if the condition is not understood; if something is
+                beyond its bound.
             SettingsError: If the rules are wrong.
         """
         began = time.perf_counter()
-        check(k, options)
+        check(k, options, {"items": item_ids})
         asked = self._admission.ruled(self._admission.asked(options), options, {})
         if not item_ids:
             raise RequestError("the session is empty", "name at least one item")
@@ -161,10 +171,11 @@ class Recommender:
             limits: See :class:`Limits`.
 
         Raises:
-            RequestError: If the item is unknown or has no content vector; if the condition is not understood; or k < 1.
+            RequestError: If the item is unknown or has no content vector; if the condition is not understood; if
+                something is beyond its bound.
         """
         began = time.perf_counter()
-        check(k, limits)
+        check(k, limits, {"similar": item_id})
         asked = self._admission.ruled(self._admission.asked(limits), limits, {})
         row, vector = self._content_of(item_id)
         index, asked = self.generation.index, asked.hiding([row])
@@ -202,14 +213,14 @@ class Recommender:
 
         Raises:
             RequestError: If nothing is asked for, the item or the user is unknown, the items cannot be searched like
-                this, the condition is not understood, or k < 1.
+                this, the condition is not understood, or something is beyond its bound.
             DataError: If the file is no photo.
             StaleArtefactError: If the encoder that made the items' vectors is not to be had.
         """
         from molar_retrieval.ranking.wishes import Asker
 
         began = time.perf_counter()
-        check(k, limits)
+        check(k, limits, {"text": text, "image": image, "similar": similar, "user_id": user_id, "seen": seen})
         user = None if user_id is None else self._known(user_id)
         asked = self._admission.ruled(self._admission.asked(limits), limits, {} if user is None else user.attributes)
         queries: dict[str, Vector | SparseVector] = {}
@@ -268,17 +279,17 @@ class Recommender:
 
         Args:
             users: With a history each.
-            k: How many items.
+            k: How many items, at most 10,000.
             options: See :class:`Limits` and :class:`Shape`; reasons are left out.
 
         Raises:
-            RequestError: If the condition is not understood; if k < 1 or a weight is not in [0, 1].
+            RequestError: If the condition is not understood; if something is beyond its bound.
             SettingsError: If the rules are wrong.
         """
         from molar_indexes.batch import rank_all
         from molar_retrieval.ranking.wishes import Asker
 
-        check(k, options)
+        check(k, options, most=bounds.LISTED)
         asked = self._admission.asked(options)
         hide = options.get("seen", "hide") == "hide"
         askers = [Asker(user.vector, user.sparse, user.history) for user in users]
@@ -288,21 +299,22 @@ class Recommender:
         return rank_all(self.ranker, askers, k, wishes)
 
     def _wishes(self, asked: Asked, options: Options) -> "Wishes":
-        from molar_retrieval.ranking.wishes import Wishes
+        from molar_retrieval.ranking.wishes import Ruling, Wishes
 
         calibrate = options.get("calibrate")
         if calibrate is not None and calibrate not in self._admission.fields:
             close = nearest(calibrate, self._admission.fields, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(self._admission.fields))}"
-            raise RequestError(f"the catalogue has no field {calibrate!r}", hint)
+            raise RequestError(f"the catalogue has no field {shown(calibrate)}", hint)
         return Wishes(
             where=asked.where,
             hidden=asked.hidden,
             diversity=options.get("diversity", 0.0),
             calibrate=calibrate,
             calibration=options.get("calibration", 0.5),
-            rules=asked.rules,
+            rules=asked.rules or Ruling(),
             rerank=options.get("rerank", True),
+            now=self._now,
         )
 
     def _aligned(
@@ -378,11 +390,11 @@ class Recommender:
         notes = [*self.generation.notes, *notes]
         return Answer(user_id, k, self.generation.name, basis, items, shortfall, notes, milliseconds)
 
-    def _no_history(self, user_id: str) -> RequestError:
-        remedy = "--fallback popular answers for people without history, --items for a session"
-        close = self.generation.users.nearest(user_id)
-        hint = f"did you mean {', '.join(map(repr, close))}? Otherwise {remedy}" if close else remedy
-        return RequestError(f"no history is known of the user {user_id!r}", hint)
+    @staticmethod
+    def _no_history(user_id: str) -> RequestError:
+        """Without ids like this one: they are other people's."""
+        remedy = "check the id; --fallback popular answers for people without history, --items for a session"
+        return RequestError(f"no history is known of the user {shown(user_id)}", remedy)
 
 
 def _recommend(

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from molar_indexes.sparse import clean_sparse
-from molar_retrieval.errors import DataError, StaleArtefactError, nearest
+from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.index import SparseVector
-from molar_retrieval.interactions.users import KEYS_ARE_IDS, user_key
+from molar_retrieval.interactions.users import user_key
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.answer import NOTHING
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 _FORMAT = 3
 BATCH = 2000
-_PREFIX_CANDIDATES = 40
-_LONGEST = 64  # characters of an unknown id that are compared
 _COLUMNS = "user_id, vector, history, dimensions, numbers, attributes"
 _SCHEMA = """
 CREATE TABLE users (
@@ -173,10 +171,6 @@ class Users(Protocol):
         """The users from one number up to another, counted from 0 in their order."""
         ...
 
-    def nearest(self, user_id: str, n: int = 3) -> Sequence[str]:
-        """Known ids like an unknown one."""
-        ...
-
     def close(self) -> None:
         """Release what is held; the users cannot be asked for afterwards."""
         ...
@@ -239,38 +233,10 @@ class UserStore:
         query = f"SELECT {_COLUMNS} FROM users WHERE row > ? AND row <= ? ORDER BY row"
         return [_record(row) for row in self._rows(query, first, last)]
 
-    def nearest(self, user_id: str, n: int = 3) -> list[str]:
-        """The ``n`` known ids nearest to an unknown one: those that look like it, else its neighbours in the alphabet.
-
-        Empty where ids are pseudonyms.
-        """
-        if not KEYS_ARE_IDS:
-            return []
-        user_id = user_id[:_LONGEST]
-        candidates = set(self._lookup(_misspellings(user_id)))
-        for length in range(len(user_id), -1, -1):
-            prefix = user_id[:length]
-            query = "SELECT user_id FROM users WHERE user_id >= ? AND user_id < ? ORDER BY user_id LIMIT ?"
-            found = self._rows(query, prefix, prefix + "\U0010ffff", _PREFIX_CANDIDATES)
-            candidates.update(row[0] for row in found)
-            if len(candidates) >= 4 * _PREFIX_CANDIDATES:
-                break
-        return nearest(user_id, sorted(candidates), n) or self._neighbours(user_id, n)
-
-    def _neighbours(self, user_id: str, n: int) -> list[str]:
-        """Known ids just before and after ``user_id``: they show what an id looks like here."""
-        before = self._rows("SELECT user_id FROM users WHERE user_id < ? ORDER BY user_id DESC LIMIT ?", user_id, n)
-        after = self._rows("SELECT user_id FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?", user_id, n)
-        return [row[0] for row in [*before, *after]][:n]
-
     def close(self) -> None:
         """Close the file; the store cannot be used afterwards."""
         with self._lock:
             self._connection.close()
-
-    def _lookup(self, ids: Sequence[str]) -> list[str]:
-        marks = ",".join("?" * len(ids))
-        return [row[0] for row in self._rows(f"SELECT user_id FROM users WHERE user_id IN ({marks})", *ids)]
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         try:
@@ -298,13 +264,3 @@ def _array(kind: str, blob: bytes) -> Any:
     if sys.byteorder == "big":
         values.byteswap()
     return values
-
-
-def _misspellings(user_id: str) -> list[str]:
-    """Ids one slip away: a character too many, two swapped, a digit wrong, another case, other leading zeros."""
-    pairs = [(user_id[:i], user_id[i:]) for i in range(len(user_id) + 1)]
-    slips = {user_id.strip(), user_id.lower(), user_id.upper(), user_id.lstrip("0"), "0" + user_id}
-    slips |= {a + b[1:] for a, b in pairs if b}
-    slips |= {a + b[1] + b[0] + b[2:] for a, b in pairs if len(b) > 1}
-    slips |= {a + digit + b[1:] for a, b in pairs if b[:1].isdigit() for digit in "0123456789"}
-    return sorted(slips)

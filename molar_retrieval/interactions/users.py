@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-KEYS_ARE_IDS = True
-"""Whether a stored key may be shown as an id, for example to suggest a similar one."""
-
 
 def user_key(user_id: str) -> str:
     """The key under which a user is stored."""

@@ -24,6 +24,8 @@ Array = npt.NDArray[Any]
 _PER_PLACE = 20
 """Candidates for each place of a long list."""
 _GROWTH = 4
+_TOLD = 100
+"""Items of a rule of which is told that they cannot be pinned; so many are enough to see that it is wrong."""
 _REMEMBERED = 16_384
 """Items whose attributes are kept in memory at most."""
 
@@ -44,6 +46,7 @@ class Ranker:
         self.slots = slots
         self.reranker = reranker
         self._stored: dict[int, StoredItem] = {}
+        self._named: dict[str, int | None] = {}
 
     def rank(self, asker: Asker, k: int, wishes: Wishes = PLAIN) -> Listing:
         """The best ``k`` items that the wishes allow."""
@@ -66,7 +69,7 @@ class Ranker:
     ) -> list[Listing]:
         """The lists of several users from their :meth:`candidates`."""
         found = self._moved(askers, found, wishes)
-        places = np.arange(k)
+        places = np.arange(max(map(len, found), default=0))  # not by k, which may be any number
         return [Listing([self._placed(one, n, places) for n in range(min(k, len(one)))]) for one in found]
 
     def stored(self, rows: Rows) -> list[StoredItem]:
@@ -105,7 +108,7 @@ class Ranker:
         found, pinned, notes = self._with_wanted(asker, k, wishes, found)
         payloads = shaping.reads_all(wishes)
         items = self.stored(found.rows) if payloads else []
-        boosts = shaping.boosts(wishes.rules, items, found.scores)
+        boosts = shaping.boosts(wishes.rules.weighing, items, found.scores, wishes.now)
         by_score = np.argsort(np.lexsort((found.rows, -found.scores)))
         order = np.lexsort((by_score, -(found.scores + boosts.sum(axis=1))))
         found, boosts, by_score = found.take(order), boosts[order], by_score[order]
@@ -116,7 +119,7 @@ class Ranker:
         vectors = np.asarray(self.table.content[found.rows], np.float32) if wishes.diversity else None
         choices = compose(found.scores + boosts.sum(axis=1), k, plan, vectors)
         notes += shaping.unmet(plan, choices)
-        titles = [active.rule.title for active in wishes.rules]
+        titles = [active.rule.title for active in wishes.rules.weighing]
         placed = []
         for choice in choices:
             own = boosts[choice.candidate]
@@ -135,15 +138,15 @@ class Ranker:
         extra: list[Candidates] = []
         pinned: dict[int, tuple[int, str]] = {}
         notes: list[str] = []
-        for active in wishes.rules:
+        for active in wishes.rules.weighing:
             if active.rule.action in ("boost", "at_least") and active.condition is not None:
                 both = active.condition if wishes.where is None else And((wishes.where, active.condition))
                 extra.append(self._find(asker, k, max(k, CANDIDATES // 4), wishes.hidden, both))
-            elif active.rule.pin is not None:
-                rows, problems = self._pins(active, wishes)
-                notes += problems
-                free = (place for place in range(active.rule.at - 1, k) if place not in pinned)
-                pinned |= {place: (row, active.rule.title) for place, row in zip(free, rows, strict=False)}
+        for active in (pin for pin in wishes.rules.pins if pin.rule.at <= k):
+            free = [place for place in range(active.rule.at - 1, k) if place not in pinned]
+            rows, problems = self._pins(active, wishes, len(free))
+            notes += problems
+            pinned |= {place: (row, active.rule.title) for place, row in zip(free, rows, strict=False)}
         if pinned:
             wanted = np.array([row for row, _ in pinned.values()])
             extra.append(scored(self.table, asker.vector, self.table.sums(asker.sparse), wanted))
@@ -153,10 +156,17 @@ class Ranker:
         _, first = np.unique(every.rows, return_index=True)
         return every.take(np.sort(first)), pinned, notes
 
-    def _pins(self, active: "Active", wishes: Wishes) -> tuple[list[int], list[str]]:
-        """Rows that a rule pins, and sentences about those that it cannot."""
-        rows, notes = [], []
-        for item_id, row in zip(active.rule.pin or (), self.index.rows(list(active.rule.pin or ())), strict=True):
+    def _pins(self, active: "Active", wishes: Wishes, places: int) -> tuple[list[int], list[str]]:
+        """Rows that a rule pins, so many as there are places, and sentences about those that it cannot."""
+        rows: list[int] = []
+        notes: list[str] = []
+        pins = active.rule.pin or ()
+        found = self._rows(pins)
+        if wishes.where is not None:
+            self.stored([row for row in found if row is not None][:places])  # at once, they are asked for one by one
+        for item_id, row in zip(pins, found, strict=True):
+            if len(rows) == places:
+                break
             if row is None:
                 notes.append(f"{active.rule.title}: the catalogue has no item {item_id!r}")
             elif row in wishes.hidden:
@@ -165,7 +175,13 @@ class Ranker:
                 notes.append(f"{active.rule.title}: the filter or another rule leaves out the item {item_id!r}")
             else:
                 rows.append(row)
-        return rows, notes
+        return rows, notes[:_TOLD]
+
+    def _rows(self, item_ids: Sequence[str]) -> list[int | None]:
+        """Rows of items that rules name; they are looked up once."""
+        if missing := [item_id for item_id in item_ids if item_id not in self._named]:
+            self._named |= dict(zip(missing, self.index.rows(missing), strict=True))
+        return [self._named[item_id] for item_id in item_ids]
 
     def _placed(
         self,

@@ -31,23 +31,36 @@
 
 Every rule is one table with exactly one of these actions. Whatever a rule cannot do is told in the answer; seen items
 stay hidden, and the list keeps its length where the catalogue allows.
+
+Rules are read once. What they come to is worked out once for all people for whom the same ones hold: named items are
+one set, bans of words of one field one look-up, equal conditions one. What every answer still pays for is bounded in
+:mod:`molar_retrieval.bounds`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 from pydantic import Field, model_validator
 
+from molar_retrieval import bounds
 from molar_retrieval.config import Settings, read_toml, validated
-from molar_retrieval.errors import RequestError, SettingsError, nearest
-from molar_retrieval.expressions import And, Expression, Not, matches
+from molar_retrieval.errors import RequestError, SettingsError, nearest, shown
+from molar_retrieval.expressions import And, Equals, Expression, Not, OneOf, matches, terms
 from molar_retrieval.filter_language import parse
+from molar_retrieval.ranking.wishes import Ruling
 
 FILE_NAME = "rules.toml"
 _ACTIONS = ("require", "ban", "boost", "bury", "fresh", "at_most", "at_least", "pin")
+_WEIGHING = ("boost", "bury", "fresh", "at_least")
+_FEW = 100
+"""Banned words of one field that a search may read every time; the items that have more are looked up once."""
+_LONGEST = 200
+"""Characters of a title: answers repeat it with each item."""
+_REMEMBERED = 64
+"""Sets of rules that hold together, of which is kept what they come to."""
 
 
 class Rule(Settings):
@@ -61,13 +74,13 @@ class Rule(Settings):
     bury: str | None = None
     fresh: str | None = None
     half_life_days: float = Field(30.0, gt=0)
-    by: float = Field(0.5, gt=0)
+    by: float = Field(0.5, gt=0, le=1e6)
     at_most: int | None = Field(None, ge=1)
     per: str | None = None
     at_least: int | None = Field(None, ge=1)
     of: str | None = None
     pin: tuple[str, ...] | None = Field(None, min_length=1)
-    at: int = Field(1, ge=1)
+    at: int = Field(1, ge=1, le=bounds.PLACE)
 
     @model_validator(mode="after")
     def _one_action(self) -> Self:
@@ -81,16 +94,18 @@ class Rule(Settings):
             raise ValueError("at_least needs of, the condition that items fulfil, and of needs at_least")
         return self
 
-    @property
+    @cached_property
     def action(self) -> str:
         """Which of the actions it is."""
         return next(action for action in _ACTIONS if getattr(self, action) is not None)
 
     @cached_property
     def title(self) -> str:
-        """Its name, or what it does in a few words."""
-        if self.name is not None:
-            return self.name
+        """Its name, or what it does in a few words, at most 200 characters."""
+        title = self.name if self.name is not None else self._in_words()
+        return title if len(title) <= _LONGEST else f"{title[: _LONGEST - 1]}…"
+
+    def _in_words(self) -> str:
         match self.action:
             case "at_most":
                 return f"max {self.at_most} per {self.per}"
@@ -108,19 +123,6 @@ class Rule(Settings):
 
 class _File(Settings):
     rule: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What may come at all.
-
-    Attributes:
-        where: Condition on items, or None.
-        banned: Items that must not come.
-    """
-
-    where: Expression | None = None
-    banned: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,13 @@ class Rules:
         source: str = FILE_NAME,
     ) -> None:
         self._source = source
+        self._users = users
+        self._known: dict[tuple[str, bool], Expression] = {}
         self._active = [(self._segment(n, rule, users), self._read(n, rule, items)) for n, rule in enumerate(rules, 1)]
+        self._segments = list(dict.fromkeys(segment for segment, _ in self._active if segment is not None))
+        self._ruled = lru_cache(_REMEMBERED)(self._joined)
         _check_pins(rules, source)
+        self._check_cost()
 
     @classmethod
     def load(cls, path: Path, items: Mapping[str, str], users: Mapping[str, str]) -> Self:
@@ -171,13 +178,51 @@ class Rules:
             values = read_toml(path)
         except OSError as error:
             raise SettingsError(f"{path} cannot be read: {error}", "name an existing file") from error
-        tables = enumerate(validated(_File, values, str(path)).rule, 1)
-        rules = [validated(Rule, table, f"{path}: rule {number}") for number, table in tables]
+        tables = validated(_File, values, str(path)).rule
+        _check_sizes(tables, str(path))
+        rules = [validated(Rule, table, f"{path}: rule {number}") for number, table in enumerate(tables, 1)]
         return cls(rules, items, users, str(path))
 
-    def for_user(self, attributes: Mapping[str, Any]) -> list[Active]:
-        """The rules that hold for somebody with these attributes."""
-        return [rule for segment, rule in self._active if segment is None or matches(segment, attributes)]
+    def for_user(self, attributes: Mapping[str, Any]) -> Ruling:
+        """What the rules come to that hold for somebody with these attributes."""
+        return self._ruled(tuple(segment for segment in self._segments if matches(segment, attributes)))
+
+    def _joined(self, segments: tuple[Expression, ...]) -> Ruling:
+        chosen = {None, *segments}
+        active = [rule for segment, rule in self._active if segment in chosen]
+        by_action: dict[str, list[Active]] = {action: [] for action in _ACTIONS}
+        for rule in active:
+            by_action[rule.rule.action].append(rule)
+        limiting = _limiting(active)
+        words = tuple(one.operand for one in limiting if isinstance(one, Not) and _is_long(one.operand))
+        conditions = tuple(one for one in limiting if not (isinstance(one, Not) and _is_long(one.operand)))
+        where = And(conditions) if len(conditions) > 1 else next(iter(conditions), None)
+        return Ruling(
+            where=where,
+            banned=frozenset(item for rule in by_action["ban"] for item in _names(rule.rule.ban)),
+            words=words,
+            weighing=tuple(rule for rule in active if rule.rule.action in _WEIGHING),
+            caps=_strictest(by_action["at_most"]),
+            pins=tuple(by_action["pin"]),
+        )
+
+    def _check_cost(self) -> None:
+        """Refuse what would cost every answer too much."""
+        if len(self._segments) > bounds.SEGMENTS:
+            raise SettingsError(
+                f"{self._source}: the rules are for {len(self._segments):,} different parts of the users, more than"
+                f" {bounds.SEGMENTS}",
+                "give rules for the same people the same words after `for`",
+            )
+        cost = sum(
+            1 if isinstance(one, Not) and isinstance(one.operand, OneOf) else terms(one)
+            for one in _limiting([rule for _, rule in self._active])
+        )
+        if cost > bounds.LIMITING:
+            raise SettingsError(
+                f"{self._source}: `require` and `ban` make {cost:,} comparisons, more than {bounds.LIMITING}",
+                "ban words of one field, or items by their ids, of which there may be thousands",
+            )
 
     def _segment(self, number: int, rule: Rule, users: Mapping[str, str]) -> Expression | None:
         if rule.segment is None:
@@ -201,32 +246,78 @@ class Rules:
         if field is not None and field not in items:
             close = nearest(field, items, n=1)
             raise SettingsError(
-                f"{self._source}: rule {number} ({rule.title}): the catalogue has no field {field!r}",
+                f"{self._source}: rule {number} ({rule.title}): the catalogue has no field {shown(field)}",
                 f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(items))}",
             )
         return Active(rule, None if text is None else self._parsed(number, rule, text, items))
 
     def _parsed(self, number: int, rule: Rule, text: str, fields: Mapping[str, str]) -> Expression:
+        key = text, fields is self._users
         try:
-            return parse(text, fields)
+            if key not in self._known:
+                self._known[key] = parse(text, fields)
+            return self._known[key]
         except RequestError as error:
             raise SettingsError(f"{self._source}: rule {number} ({rule.title}): {error.message}", error.hint) from error
 
 
-def limits(active: Sequence[Active]) -> Limits:
-    """What may come under some rules."""
-    conditions: list[Expression] = []
-    banned: set[str] = set()
+def _limiting(active: Sequence[Active]) -> list[Expression]:
+    """The conditions of ``require`` and ``ban``, each once; bans of words of one field are one."""
+    found: dict[Expression, None] = {}
+    banned: dict[str, dict[str, None]] = {}
     for rule in active:
-        if rule.rule.action == "require" and rule.condition is not None:
-            conditions.append(rule.condition)
-        elif rule.rule.action == "ban":
-            if rule.condition is not None:
-                conditions.append(Not(rule.condition))
-            banned.update(rule.rule.ban if isinstance(rule.rule.ban, tuple) else ())
-    if not conditions:
-        return Limits(None, frozenset(banned))
-    return Limits(conditions[0] if len(conditions) == 1 else And(tuple(conditions)), frozenset(banned))
+        if rule.condition is None or rule.rule.action not in ("require", "ban"):
+            continue
+        if rule.rule.action == "require":
+            found[rule.condition] = None
+        elif (words := _words(rule.condition)) is not None:
+            banned.setdefault(words[0], {}).update(dict.fromkeys(words[1]))
+        else:
+            found[Not(rule.condition)] = None
+    bans = [Not(OneOf(f, tuple(words)) if len(words) > 1 else Equals(f, *words)) for f, words in banned.items()]
+    return [*found, *bans]
+
+
+def _is_long(condition: Expression) -> TypeGuard[OneOf]:
+    return isinstance(condition, OneOf) and len(condition.values) > _FEW
+
+
+def _words(condition: Expression) -> tuple[str, Sequence[str]] | None:
+    """The field and the words with which a condition compares it, where it does nothing else."""
+    match condition:
+        case Equals(field, str(word)):
+            return field, [word]
+        case OneOf(field, values):
+            words = [value for value in values if isinstance(value, str)]
+            return (field, words) if words and len(words) == len(values) else None
+    return None
+
+
+def _strictest(caps: Sequence[Active]) -> tuple[Active, ...]:
+    """Of caps on one field the strictest; the others cannot be reached."""
+    found: dict[str | None, Active] = {}
+    for cap in caps:
+        known = found.setdefault(cap.rule.per, cap)
+        if (cap.rule.at_most or 0) < (known.rule.at_most or 0):
+            found[cap.rule.per] = cap
+    return tuple(found.values())
+
+
+def _names(ban: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return ban if isinstance(ban, tuple) else ()
+
+
+def _check_sizes(tables: Sequence[Mapping[str, Any]], source: str) -> None:
+    """Refuse more rules than are read, before they are."""
+    named = sum(len(names) for t in tables for names in (t.get("ban"), t.get("pin")) if isinstance(names, list))
+    weighing = sum(any(action in table for action in _WEIGHING) for table in tables)
+    for count, what, most in (
+        (len(tables), "rules", bounds.RULES),
+        (weighing, f"rules of {', '.join(_WEIGHING)}", bounds.WEIGHING),
+        (named, "named items", bounds.NAMED),
+    ):
+        if count > most:
+            raise SettingsError(f"{source} has {count:,} {what}, more than {most:,}", f"leave at most {most:,}")
 
 
 def _check_pins(rules: Sequence[Rule], source: str) -> None:

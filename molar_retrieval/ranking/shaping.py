@@ -24,17 +24,16 @@ _RECENT = 200
 _DAY = 86_400
 _AHEAD = 16
 """Items whose attributes are fetched together where they are looked at one by one."""
-_BY_CONTENT = ("boost", "bury", "fresh", "at_least")
-"""Rules that look at the attributes of all candidates."""
 
 
 def reads_all(wishes: Wishes) -> bool:
     """Whether the attributes of all candidates are needed."""
-    return wishes.calibrate is not None or any(active.rule.action in _BY_CONTENT for active in wishes.rules)
+    return wishes.calibrate is not None or bool(wishes.rules.weighing)
 
 
-def boosts(rules: "Sequence[Active]", items: Sequence[StoredItem], scores: Array) -> Array:
-    """What each rule adds to each candidate's score, shape (C, rules)."""
+def boosts(rules: "Sequence[Active]", items: Sequence[StoredItem], scores: Array, now: datetime | None = None) -> Array:
+    """What each rule adds to each candidate's score, shape (C, rules); ages count until ``now``."""
+    now = datetime.now(UTC) if now is None else now
     added = np.zeros((len(scores), len(rules)))
     spread = float(scores.std()) if len(scores) else 0.0
     for number, active in enumerate(rules):
@@ -44,7 +43,7 @@ def boosts(rules: "Sequence[Active]", items: Sequence[StoredItem], scores: Array
             fulfilled = np.fromiter((fulfils(item, active.condition) for item in items), bool, len(items))
             added[:, number] = sign * rule.by * spread * fulfilled
         elif rule.fresh is not None:
-            ages = np.array([_age(item.payload.get(rule.fresh)) for item in items])
+            ages = np.array([_age(item.payload.get(rule.fresh), now) for item in items])
             added[:, number] = rule.by * spread * np.exp2(-ages / rule.half_life_days)
     return added
 
@@ -68,11 +67,13 @@ def plan(
         store: Asked about single items.
     """
     caps, quotas = [], []
-    for active in wishes.rules:
+    for active in wishes.rules.caps:
         rule = active.rule
         if rule.at_most is not None and rule.per is not None:
             caps.append(Cap(rule.title, _reader(store, rows, rule.per), rule.at_most))
-        elif rule.at_least is not None and active.condition is not None:
+    for active in wishes.rules.weighing:
+        rule = active.rule
+        if rule.at_least is not None and active.condition is not None:
             these = np.fromiter((fulfils(item, active.condition) for item in items), bool, len(items))
             quotas.append(Quota(rule.title, these, rule.at_least))
     mix = None if wishes.calibrate is None else _mix(store(history[-_RECENT:]), wishes.calibrate, items)
@@ -132,7 +133,7 @@ def _values(item: StoredItem, name: str) -> list[str]:
     return list(dict.fromkeys(map(str, values)))
 
 
-def _age(value: Any) -> float:
+def _age(value: Any, now: datetime) -> float:
     """Days since a date or the middle of a year; infinite where there is none, 0 in the future."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 1000 <= value < 3000:
         moment = datetime(int(value), 7, 1, tzinfo=UTC)
@@ -142,7 +143,7 @@ def _age(value: Any) -> float:
         except ValueError:
             return np.inf
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (datetime.now(UTC) - moment).total_seconds() / _DAY)
+    return max(0.0, (now - moment).total_seconds() / _DAY)
 
 
 def unmet(plan: Plan, choices: Sequence[Choice]) -> list[str]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.expressions import Expression
+from molar_retrieval.expressions import Expression, OneOf
 from molar_retrieval.index import SparseVector, Vector
 
 if TYPE_CHECKING:
@@ -38,6 +39,32 @@ class Asker:
 
 
 @dataclass(frozen=True)
+class Ruling:
+    """What a shop's rules come to for somebody.
+
+    Attributes:
+        where: What ``require`` and ``ban`` demand of items, or None.
+        banned: Items that ``ban`` names.
+        words: Conditions on items that must not come either, of more words than a search should read every time.
+        weighing: Rules that read what candidates are: ``boost``, ``bury``, ``fresh``, ``at_least``.
+        caps: ``at_most``, of each field the strictest.
+        pins: ``pin``.
+    """
+
+    where: Expression | None = None
+    banned: frozenset[str] = frozenset()
+    words: tuple[OneOf, ...] = ()
+    weighing: "tuple[Active, ...]" = ()
+    caps: "tuple[Active, ...]" = ()
+    pins: "tuple[Active, ...]" = ()
+
+    @property
+    def limits(self) -> bool:
+        """Whether they can leave a list short."""
+        return self.where is not None or bool(self.banned or self.words or self.caps)
+
+
+@dataclass(frozen=True)
 class Wishes:
     """What a list should be like.
 
@@ -47,8 +74,9 @@ class Wishes:
         diversity: Weight of unlikeness, 0 to 1.
         calibrate: Field whose mix in the history the list should have, or None.
         calibration: How much that counts, 0 to 1.
-        rules: Rules that hold for this user; the limits they set are in ``where`` and ``hidden`` already.
+        rules: That hold for this user; the limits they set are in ``where`` and ``hidden`` already.
         rerank: Whether the second stage is asked.
+        now: From when the age of what is fresh counts; None: from the moment of the answer.
     """
 
     where: Expression | None = None
@@ -56,13 +84,15 @@ class Wishes:
     diversity: float = 0.0
     calibrate: str | None = None
     calibration: float = 0.5
-    rules: "Sequence[Active]" = ()
+    rules: Ruling = Ruling()
     rerank: bool = True
+    now: datetime | None = None
 
     @property
     def shape(self) -> bool:
         """Whether the list is more than the best of what may come."""
-        return self.diversity > 0 or self.calibrate is not None or any(shapes(active) for active in self.rules)
+        shaping = self.rules.weighing or self.rules.caps or self.rules.pins
+        return self.diversity > 0 or self.calibrate is not None or bool(shaping)
 
 
 PLAIN = Wishes()
@@ -99,8 +129,3 @@ class Listing:
 
     places: Sequence[Placed]
     notes: Sequence[str] = field(default_factory=list)
-
-
-def shapes(active: "Active") -> bool:
-    """Whether a rule does more than to limit what may come."""
-    return active.rule.action not in ("require", "ban")

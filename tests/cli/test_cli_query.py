@@ -37,7 +37,8 @@ def test_the_workspace_is_found_upward(molar, trained):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--user", "u99999"], 1, "did you mean"),
+        (["--user", "u99999"], 1, "check the id"),
+        (["--user", "u0001", "-k", "1001"], 1, "ask for at most 1,000"),
         (["--items", "nothing like it"], 1, "unknown"),
         (["--items", " , "], 1, "empty"),
         (["--similar", "nope"], 1, "unknown"),
@@ -63,9 +64,9 @@ def test_a_missing_workspace_names_the_command(molar, tmp_path):
 
 
 def test_fewer_than_k_are_explained(molar, trained):
-    done = molar("query", "--user", trained.user, "-k", 5000, "--json", "--workspace", trained.workspace)
+    done = molar("query", "--user", trained.user, "-k", 500, "--json", "--workspace", trained.workspace)
     answer = json.loads(done.stdout)
-    assert len(answer["items"]) < 5000
+    assert len(answer["items"]) < 500
     assert "hidden" in answer["shortfall"]
 
 

@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from molar_retrieval.errors import RequestError
-from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Not, OneOf, Or, matches
+from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Not, OneOf, Or, check, matches
 from molar_retrieval.filter_language import parse, written
 
 FIELDS = {"genres": "keyword", "year": "integer", "price": "float", "new": "bool", "price band": "keyword"}
@@ -94,8 +94,69 @@ def test_nothing_and_too_much():
     for text in ("not " * 60 + "year > 3", "(new = no or " * 60 + "year > 3" + ")" * 60):
         with pytest.raises(RequestError, match="levels"):
             parse(text, FIELDS)
-    many = parse(" and ".join(["year > 3"] * 500), FIELDS)
-    assert len(many.operands) == 500
+    many = parse(" and ".join(["year > 3"] * 200), FIELDS)
+    assert len(many.operands) == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("year > 3" + " " * 4096, "longer than 4,096 bytes"),
+        ("genres = " + "日" * 1400, "longer than 4,096 bytes"),
+        (" and ".join(["year > 3"] * 201), "more than 200 terms"),
+        (f"year in ({', '.join(map(str, range(201)))})", "more than 200 terms"),
+        ("(" * 4096, "something is missing at the end"),
+        ("x" * 4000, "something is missing"),
+        ("'" * 4001, "does not fit here"),
+        ("genres = \ud800", "not valid Unicode"),
+    ],
+)
+def test_what_is_larger_than_a_filter_may_be_is_refused_in_a_few_words(text, words):
+    with pytest.raises(RequestError, match=words) as caught:
+        parse(text, FIELDS)
+    assert len(caught.value.message) < 400
+
+
+def test_a_mistake_far_behind_is_shown_with_what_stands_around_it():
+    text = "year > 3 and " * 60 + "yaer > 3" + " and year > 3" * 60
+    with pytest.raises(RequestError, match="no field 'yaer'") as caught:
+        parse(text, FIELDS)
+    _, line, caret = caught.value.message.split("\n")
+    assert len(line) == 82
+    assert line[len(caret) - 1 :].startswith("yaer")
+
+
+def test_a_number_of_thousands_of_digits_is_infinite():
+    assert parse("year < " + "9" * 4000, FIELDS) == Between("year", lt=float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("year > 3", "no condition"),
+        (Equals("year", None), "no value"),
+        (Equals("year", 10**400), "no value"),
+        (Equals(3, 4), "no text"),
+        (Between("year", gt="3"), "no number"),
+        (And((Exists("year"),) * 201), "200 terms"),
+        (OneOf("genres", tuple(map(str, range(201)))), "200 terms"),
+        (And((And(()),) * 201), "200 terms"),
+    ],
+)
+def test_conditions_that_are_built_are_bounded_too(condition, words):
+    with pytest.raises(RequestError, match=words):
+        check(condition)
+
+
+def test_depth_and_sharing_cost_nothing():
+    deep, wide = Exists("year"), And(())
+    for _ in range(100_000):
+        deep = Not(deep)
+    for _ in range(60):
+        wide = And((wide, wide))
+    for condition in (deep, wide):
+        with pytest.raises(RequestError, match=r"levels|terms"):
+            check(condition)
 
 
 words = st.text(min_size=1, max_size=8).filter(lambda word: not any(c.isspace() and c != " " for c in word))

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from array import array
 from pathlib import Path
 
@@ -102,41 +101,13 @@ def test_users_without_history(tmp_path: Path) -> None:
         assert store.get("new") == UserRecord("new", array("f", [0, 0]), array("i"))
 
 
-def test_an_id_is_looked_up_by_its_key_and_keys_are_no_suggestions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_id_is_looked_up_by_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_users(tmp_path / "u", some(["p429", "p431"]), dim=2, items=9)
     monkeypatch.setattr("molar_indexes.users.user_key", lambda user_id: f"p{sum(user_id.encode())}")
-    monkeypatch.setattr("molar_indexes.users.KEYS_ARE_IDS", False)
     with UserStore(tmp_path / "u") as store:
         found = store.get("bert")
         assert found is not None
         assert found.user_id == f"p{sum(b'bert')}"
-        assert store.nearest("ana") == []
-
-
-@pytest.mark.parametrize(
-    ("asked", "wanted"),
-    [("1234", "12345"), ("00123", "0123"), ("user-42 ", "user-42"), ("USER-42", "user-42"), ("uesr-42", "user-42"),
-     ("user-49", "user-42"), ("94321", "54321"), ("grosse", "größe")],
-)  # fmt: skip
-def test_suggestions(tmp_path: Path, asked: str, wanted: str) -> None:
-    noise = [f"n{n:05d}" for n in range(3000)]
-    write_users(tmp_path / "u", some([*noise, "12345", "0123", "user-42", "54321", "größe"]), dim=2, items=9)
-    with UserStore(tmp_path / "u") as store:
-        assert wanted in store.nearest(asked)
-        assert len(store.nearest("n0")) == 3
-        assert store.nearest("zzzzzzzz") == ["user-42", "n02999", "n02998"]  # nothing is like it: its neighbours
-
-
-def test_suggestions_are_quick_and_bounded(tmp_path: Path) -> None:
-    write_users(tmp_path / "u", some([str(n) for n in range(50_000)]), dim=2, items=9)
-    with UserStore(tmp_path / "u") as store:
-        began = time.perf_counter()
-        assert "4999" in store.nearest("499999")
-        assert store.nearest("x" * 100_000) is not None
-        assert store.nearest("") is not None
-        assert time.perf_counter() - began < 2
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
@@ -198,7 +169,7 @@ def test_reading_imports_nothing_heavy(tmp_path: Path) -> None:
         from pathlib import Path
         from molar_indexes.users import UserStore
         with UserStore(Path({str(tmp_path / "u")!r})) as store:
-            assert list(store.get("a").history) == [0, 3, 0] and store.nearest("b") is not None
+            assert list(store.get("a").history) == [0, 3, 0]
         heavy = {{"numpy", "torch", "pyarrow", "pydantic"}} & set(sys.modules)
         assert not heavy, heavy
     """

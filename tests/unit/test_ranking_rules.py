@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.expressions import And, Between, Equals, Not
-from molar_retrieval.ranking.rules import Rules, limits
+from molar_retrieval.expressions import And, Between, Equals, Not, OneOf
+from molar_retrieval.ranking.rules import Rules
 
 ITEMS = {"item_id": "keyword", "brand": "keyword", "stock": "integer", "year": "integer"}
 USERS = {"country": "keyword"}
@@ -33,24 +33,64 @@ def test_limits_join_conditions_and_names(tmp_path: Path) -> None:
         per = "brand"
         """,
     )
-    active = rules.for_user({})
-    assert [rule.rule.title for rule in active] == [
-        "require stock > 0",
-        "ban brand = Acme",
-        "ban 7, 8",
-        "max 2 per brand",
-    ]
-    found = limits(active)
+    found = rules.for_user({})
+    assert [rule.rule.title for rule in found.caps] == ["max 2 per brand"]
     assert found.where == And((Between("stock", gt=0), Not(Equals("brand", "Acme"))))
     assert found.banned == {"7", "8"}
+    assert rules.for_user({}) is found
 
 
 def test_segments_choose_who_a_rule_is_for(tmp_path: Path) -> None:
     text = '[[rule]]\nboost = "brand = Own"\nfor = "country = JP"\n[[rule]]\nname = "all"\npin = ["1"]\n'
     rules = load(tmp_path, text)
-    assert [rule.rule.title for rule in rules.for_user({"country": "JP"})] == ["boost brand = Own", "all"]
-    assert [rule.rule.title for rule in rules.for_user({"country": "DE"})] == ["all"]
-    assert [rule.rule.title for rule in rules.for_user({})] == ["all"]
+    for country, boosted in (("JP", ["boost brand = Own"]), ("DE", []), (None, [])):
+        found = rules.for_user({"country": country})
+        assert [active.rule.title for active in found.weighing] == boosted
+        assert [active.rule.title for active in found.pins] == ["all"]
+
+
+def test_bans_of_words_and_equal_conditions_become_one(tmp_path: Path) -> None:
+    text = "".join(f"[[rule]]\nban = {ban!r}\n" for ban in ("brand = A", "year = 3", "brand in (B, A)", "year = 3"))
+    found = load(tmp_path, text + "[[rule]]\nrequire = 'stock > 0'\n" * 2).for_user({})
+    assert found.where == And((Not(Equals("year", 3)), Between("stock", gt=0), Not(OneOf("brand", ("A", "B")))))
+    assert found.words == ()
+
+
+def test_thousands_of_banned_words_are_left_to_be_looked_up(tmp_path: Path) -> None:
+    found = load(tmp_path, "".join(f"[[rule]]\nban = 'brand = B{n}'\n" for n in range(10_000))).for_user({})
+    assert found.where is None
+    assert found.words == (OneOf("brand", tuple(f"B{n}" for n in range(10_000))),)
+    assert found.limits
+
+
+def test_of_caps_on_a_field_the_strictest_holds(tmp_path: Path) -> None:
+    caps = ((3, "brand"), (2, "brand"), (2, "brand"), (5, "year"))
+    text = "".join(f"[[rule]]\nat_most = {most}\nper = '{field}'\n" for most, field in caps)
+    assert [cap.rule.title for cap in load(tmp_path, text).for_user({}).caps] == ["max 2 per brand", "max 5 per year"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "count", "words"),
+    [
+        ("require = 'stock > {n}'", 101, "101 comparisons, more than 100"),
+        ("ban = 'year = {n}'", 101, "101 comparisons, more than 100"),
+        ("boost = 'brand = A'", 101, "101 rules of boost, bury, fresh, at_least, more than 100"),
+        ("fresh = 'year'", 101, "more than 100"),
+        ("at_most = 1\nper = 'brand'", 10_001, "10,001 rules, more than 10,000"),
+        ("ban = {many}", 2, "100,002 named items, more than 100,000"),
+        ("ban = ['1']\nfor = 'country = C{n}'", 201, "201 different parts of the users"),
+        ("pin = ['1']\nat = 10001", 1, "less than or equal to 10000"),
+        ("boost = 'brand = A'\nby = inf", 1, "by"),
+        ("ban = 'brand = {long}'", 1, "4,096"),
+    ],
+)
+def test_more_rules_than_an_answer_can_bear_are_refused(tmp_path: Path, rule: str, count: int, words: str) -> None:
+    filled = {"many": ["x"] * 50_001, "long": "x" * 5000}
+    text = "".join(f"[[rule]]\n{rule.format(n=n, **filled)}\n" for n in range(count))
+    with pytest.raises(SettingsError) as error:
+        load(tmp_path, text)
+    assert words in error.value.message
+    assert len(error.value.message) < 500
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,3 @@ class FallingUsers(_Falling[Users]):
         """All users in their order, ``size`` at a time."""
         for first in range(0, len(self), size):
             yield self.between(first, first + size)
-
-    def nearest(self, user_id: str, n: int = 3) -> Sequence[str]:
-        """Known ids like an unknown one."""
-        return self._ask(lambda users: users.nearest(user_id, n))

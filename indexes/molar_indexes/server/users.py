@@ -3,7 +3,7 @@
 Nobody searches among them; they are asked for by id. Histories are item rows of the same generation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -105,10 +105,6 @@ class ServerUsers:
         )
         with asking(self._server):
             return [_record(record) for record in scroll()[0]]
-
-    def nearest(self, user_id: str, n: int = 3) -> Sequence[str]:
-        """None: a server is not told of ids that nobody has."""
-        return []
 
     def close(self) -> None:
         """The connection is the index's."""
