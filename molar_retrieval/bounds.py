@@ -40,7 +40,7 @@ TOML = 16 << 20
 RULES = 10_000
 """Rules of a shop."""
 WEIGHING = 100
-"""Rules that boost, bury, prefer what is fresh or set a quota: each costs an answer a search, or a look at its items."""
+"""Rules that boost, bury, prefer what is fresh or set a quota: each costs an answer a search or a look at its items."""
 NAMED = 100_000
 """Items that all rules name together."""
 LIMITING = 100

@@ -23,7 +23,8 @@ SettingsOption = Annotated[
     Path | None,
     typer.Option("--settings", metavar="FILE", help="Settings instead of molar.toml beside the workspace."),
 ]
-KOption = Annotated[int, typer.Option("-k", help="How many items.")]
+KOption = Annotated[int, typer.Option("-k", help="How many items, at most 1,000.")]
+ListedOption = Annotated[int, typer.Option("-k", help="How many items for each, at most 10,000.")]
 WhereOption = Annotated[
     str | None,
     typer.Option(

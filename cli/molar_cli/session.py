@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from molar_cli.console import Console
+from molar_retrieval import bounds
 from molar_retrieval.errors import MolarError
 from molar_retrieval.workspace import Workspace, locate
 
@@ -58,8 +59,10 @@ def session(
         typer.Exit: With the error's exit code, 130 when interrupted, 143 when terminated.
     """
     console = Console(as_json=json, quiet=quiet)
-    root = workspace.resolve() if workspace is not None else locate(Path.cwd())
     try:
+        if workspace is not None:
+            bounds.path("the workspace", workspace)
+        root = workspace.resolve() if workspace is not None else locate(Path.cwd())
         with _terminable():
             yield Session(root, console)
     except MolarError as error:

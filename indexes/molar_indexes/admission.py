@@ -41,6 +41,17 @@ class Admission:
         """What a condition may name, and its kind."""
         return {columns.ITEM_ID: "keyword", **self._generation.index.spec.fields}
 
+    def check_field(self, name: str) -> None:
+        """Refuse what is no field.
+
+        Raises:
+            RequestError: With the nearest one.
+        """
+        if name not in self.fields:
+            close = nearest(name, self.fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(self.fields))}"
+            raise RequestError(f"the catalogue has no field {shown(name)}", hint)
+
     @cached_property
     def rules(self) -> "Rules | None":
         """The shop's rules.
@@ -122,6 +133,14 @@ class Admission:
         folder = self._workspace["catalogue"].current
         close = [] if folder is None else nearest(item_id, _like(item_id, Catalogue.open(folder).ids))
         return f"did you mean {', '.join(map(shown, close))}?" if close else "name an item of the catalogue"
+
+
+def no_history(user_id: str) -> RequestError:
+    """What is said of somebody unknown; no ids like this one, as they are other people's."""
+    return RequestError(
+        f"no history is known of the user {shown(user_id)}",
+        "check the id; --fallback popular answers for people without history, --items for a session",
+    )
 
 
 def _like(item_id: str, known: "IdMap") -> Sequence[str]:

@@ -2,35 +2,53 @@
 
 Users are taken in shards of a few hundred, each of which a process writes as a file of its own. A run that was killed
 goes on with the shards that are missing; at last they are joined, and only then the result appears.
+
+All lists of a file are made from the same: the unfinished work lies in a folder named by everything that shapes a list,
+with the rules as they were and the moment from which freshness counts. Work of another request is thrown away, as is
+work that was begun more than a day ago::
+
+    tonight.parquet.partial/5c0e…/request.json     when it was begun
+    tonight.parquet.partial/5c0e…/rules.toml       the rules, if there are any
+    tonight.parquet.partial/5c0e…/00000003.parquet a shard
+    .tonight.parquet.lock                          held while somebody writes
 """
 
 import json
+import os
 import shutil
 from collections.abc import Generator, Sequence
 from concurrent.futures import as_completed
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 from molar_indexes.options import Options
-from molar_indexes.recommender import Recommender
+from molar_indexes.recommender import RULES_FILE, Recommender
 from molar_indexes.server.place import Server
 from molar_indexes.users import UserRecord
-from molar_retrieval import fingerprint
+from molar_retrieval import __version__, bounds, fingerprint
 from molar_retrieval.allocator import keep_freed_memory
-from molar_retrieval.errors import DataError, RequestError
+from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.filter_language import parse
+from molar_retrieval.locks import lock_beside
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.wishes import RERANK, RULES, Listing
 from molar_retrieval.workers import Workers
+from molar_retrieval.workspace import write_atomically
 
 _SHARD = 500
+_ROWS = 100_000
+"""Recommended items that are held at a time."""
+_REQUEST = "request.json"
+_RESUMED = timedelta(days=1)
+"""Work that was begun longer ago is begun anew: its moment is no longer now."""
 _NEWCOMER = "newcomer"
 
 
@@ -73,6 +91,7 @@ class _Job:
     options: Options
     segment: Expression | None
     server: Server | None
+    now: datetime
 
     def path(self, shard: int) -> Path:
         return self.folder / f"{shard:08d}.parquet"
@@ -99,7 +118,7 @@ def recommend(
     Args:
         workspace: With a live generation.
         target: The Parquet file, overwritten if it is there.
-        k: Items per user.
+        k: Items per user, at most 10,000; where the catalogue has fewer, these.
         users: Whose lists; None: all.
         segment: Only people whose attributes fulfil this condition; None: all.
         rules: See :meth:`Recommender.open`.
@@ -110,24 +129,54 @@ def recommend(
 
     Raises:
         MissingArtefactError: If there is no generation.
-        RequestError: If an option is wrong.
-        DataError: If the target cannot be written.
+        RequestError: If an option is wrong, or beyond its bound.
+        SettingsError: If the rules are wrong.
+        DataError: If the target cannot be written, or another process is writing it.
         BackendError: If the server does not answer.
     """
+    bounds.path("the file to write", target)
+    bounds.whole("processes", processes, bounds.PROCESSES)
+    if users is not None:
+        bounds.ids("users", users, bounds.USERS)
+    if not target.name or target.is_dir():
+        raise DataError(f"{target} is a folder and cannot be written", "name a file")
     chosen: Options = options or {}
+    ruled = _rules(workspace, rules, chosen)
     with Recommender.open(workspace, rules=rules, server=server) as recommender:
         notes = tuple(recommender.generation.notes)
         next(recommender.rank_many([], k, **chosen), None)  # what is wrong with the options comes up before any work
         name, count = recommender.generation.name, len(recommender.generation.users)
         schema = _schema(recommender)
         condition = None if segment is None else _condition(recommender, segment)
-        partial = _partial(target, [name, k, users if users is None else list(users), segment], rules, chosen)
         asked = None if notes else server  # of a run, all lists come from one place
-        job = _Job(workspace, name, rules, partial, k, chosen, condition, asked)
     total = count if users is None else len(users)
     shards = range(-(-total // _SHARD))
     named = [None if users is None else list(users[n * _SHARD : (n + 1) * _SHARD]) for n in shards]
-    missing = [n for n in shards if not job.path(n).exists()]
+    whose = None if users is None else list(users)
+    place = None if asked is None else [asked.url, asked.collection, asked.users]
+    known = None if ruled is None else fingerprint.of_bytes([ruled])
+    wanted = fingerprint.of_json([__version__, name, k, whose, segment, _written(chosen), known, place, _SHARD])
+    with lock_beside(target):
+        folder, now = _partial(target, wanted, ruled)
+        pinned = None if ruled is None else folder / RULES_FILE
+        own: Options = {**chosen, "rules": pinned is not None}  # none that turn up meanwhile
+        job = _Job(workspace, name, pinned, folder, k, own, condition, asked, now)
+        return _run(job, target, shards, named, schema, total, processes, progress, notes)
+
+
+def _run(
+    job: _Job,
+    target: Path,
+    shards: Sequence[int],
+    named: Sequence[list[str] | None],
+    schema: pa.Schema,
+    total: int,
+    processes: int,
+    progress: Progress,
+    notes: Sequence[str],
+) -> RecommendReport:
+    """Make the shards that are missing, and the file of all of them."""
+    missing = [n for n in shards if not _is_whole(job.path(n))]
     progress.start("recommending", total)
     progress.advance(sum(min(_SHARD, total - n * _SHARD) for n in shards if n not in set(missing)))
     told = list(notes)
@@ -137,8 +186,41 @@ def recommend(
             progress.advance(min(_SHARD, total - shard * _SHARD))
     progress.finish()
     report = _join(job, target, shards, schema, total)
-    shutil.rmtree(job.folder)
+    shutil.rmtree(job.folder, ignore_errors=True)
+    with suppress(OSError):
+        job.folder.parent.rmdir()
     return replace(report, notes=tuple(told))
+
+
+def _is_whole(shard: Path) -> bool:
+    try:
+        pq.read_metadata(shard)
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return True
+
+
+def _rules(workspace: Path, rules: Path | None, options: Options) -> bytes | None:
+    """The rules that hold, as they are now; None where there are none."""
+    if not options.get("rules", True):
+        return None
+    file = workspace.parent / RULES_FILE if rules is None else rules
+    try:
+        with file.open("rb") as opened:
+            return opened.read(bounds.TOML + 1)
+    except FileNotFoundError:
+        if rules is None:
+            return None
+        raise SettingsError(f"there is no file of rules {file}", "name an existing file") from None
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error}", "name a file of rules") from error
+
+
+def _written(options: Options) -> dict[str, Any]:
+    """What options say, whatever the order of ids in a set."""
+    ids = {name: sorted(cast(Any, options)[name] or ()) for name in ("exclude", "only") if name in options}
+    unlimited = options.get("only") is None
+    return {name: repr(value) for name, value in options.items()} | ids | {"unlimited": unlimited}
 
 
 def _condition(recommender: Recommender, segment: str) -> Expression:
@@ -151,22 +233,36 @@ def _condition(recommender: Recommender, segment: str) -> Expression:
     return parse(segment, known)
 
 
-def _partial(target: Path, request: Sequence[Any], rules: Path | None, options: Options) -> Path:
-    """The folder of the shards; emptied where it holds those of another request."""
-    written = None if rules is None else fingerprint.of_file(rules)
-    wanted = fingerprint.of_json([*request, written, repr(options)])
-    folder = target.with_name(f"{target.name}.partial")
+def _partial(target: Path, wanted: str, rules: bytes | None) -> tuple[Path, datetime]:
+    """The folder of a request's unfinished work, and when that was begun; what others have left is removed."""
+    root = target.with_name(f"{target.name}.partial")
+    folder = root / wanted
     try:
-        noted = folder / "request.json"
-        if noted.exists() and json.loads(noted.read_text("utf-8")) != wanted:
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        noted.write_text(json.dumps(wanted), "utf-8")
+        for other in root.iterdir() if root.exists() else ():
+            if other != folder:
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
+        begun = _begun(folder)
+        if begun is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            if rules is not None:
+                (folder / RULES_FILE).write_bytes(rules)
+            begun = datetime.now(UTC)
+            write_atomically(folder / _REQUEST, json.dumps({"begun": begun.isoformat()}))
     except OSError as error:
         raise DataError(
             f"{target} cannot be written: {error}", "name a file in a folder that you may write to"
         ) from error
-    return folder
+    return folder, begun
+
+
+def _begun(folder: Path) -> datetime | None:
+    """When the work in a folder was begun; None where there is none to go on with."""
+    try:
+        begun = datetime.fromisoformat(json.loads((folder / _REQUEST).read_text("utf-8"))["begun"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return begun if timedelta() <= datetime.now(UTC) - begun < _RESUMED else None
 
 
 def _worked(
@@ -195,7 +291,9 @@ def _open(job: _Job) -> None:
 
 
 def _opened(job: _Job) -> Recommender:
-    return Recommender.open(job.workspace, job.generation, rules=job.rules, server=job.server)
+    recommender = Recommender.open(job.workspace, job.generation, rules=job.rules, server=job.server)
+    recommender.now = job.now
+    return recommender
 
 
 def _shard(shard: int, named: list[str] | None) -> tuple[int, Sequence[str]]:
@@ -213,9 +311,11 @@ def _write(recommender: Recommender, job: _Job, shard: int, named: list[str] | N
         found = [user for user in map(store.get, named) if user is not None]
     chosen = job.segment
     users = [u for u in found if len(u.history) and (chosen is None or matches(chosen, u.attributes))]
-    table = _table(recommender, users, list(recommender.rank_many(users, job.k, **job.options)))
-    partial = job.path(shard).with_suffix(".tmp")
-    pq.write_table(table, partial, compression="zstd")
+    partial = job.path(shard).with_suffix(f".{os.getpid()}")
+    size = max(1, _ROWS // job.k)
+    with pq.ParquetWriter(partial, _schema(recommender), compression="zstd") as writer:
+        for some in (users[begin : begin + size] for begin in range(0, len(users), size)):
+            writer.write_table(_table(recommender, some, list(recommender.rank_many(some, job.k, **job.options))))
     partial.replace(job.path(shard))
 
 
@@ -256,10 +356,11 @@ def _join(job: _Job, target: Path, shards: Sequence[int], schema: pa.Schema, tot
     partial, users, rows, short = job.folder / "joined.tmp", 0, 0, 0
     with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
         for shard in shards:
-            table = pq.read_table(job.path(shard), schema=schema)
-            counts = table.group_by("user_id").aggregate([("rank", "count")])
-            users, rows = users + len(counts), rows + len(table)
-            short += sum(count < job.k for count in counts["rank_count"].to_pylist())
-            writer.write_table(table)
+            with pq.ParquetFile(job.path(shard)) as file:
+                for table in map(file.read_row_group, range(file.num_row_groups)):  # a user is in one of them
+                    counts = table.group_by("user_id").aggregate([("rank", "count")])
+                    users, rows = users + len(counts), rows + len(table)
+                    short += sum(count < job.k for count in counts["rank_count"].to_pylist())
+                    writer.write_table(table)
     partial.replace(target)
     return RecommendReport(target, job.generation, users, total - users, rows, short)

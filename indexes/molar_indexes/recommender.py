@@ -13,12 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from molar_indexes.admission import Admission
+from molar_indexes.admission import Admission, no_history
 from molar_indexes.generations import Generation, open_generation
 from molar_indexes.options import Asked, Fallback, Limits, Options, Seen, check
 from molar_indexes.sessions import SessionReader
 from molar_retrieval import bounds, columns
-from molar_retrieval.errors import RequestError, nearest, shown
+from molar_retrieval.errors import RequestError
 from molar_retrieval.index import SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.workspace import Workspace
@@ -43,15 +43,15 @@ class Recommender:
         workspace: Where the generation and the user encoder live.
         generation: Which one, opened.
         rules: A file of rules, see :mod:`molar_retrieval.ranking.rules`; None: no rules.
+
+    Attributes:
         now: From when the age of what is fresh counts; None: from the moment of each answer.
     """
 
-    def __init__(
-        self, workspace: Workspace, generation: Generation, rules: Path | None = None, now: datetime | None = None
-    ) -> None:
+    def __init__(self, workspace: Workspace, generation: Generation, rules: Path | None = None) -> None:
         self.workspace = workspace
         self.generation = generation
-        self._now = now
+        self.now: datetime | None = None
         self._admission = Admission(workspace, generation, rules)
         self._reader = SessionReader(workspace, generation)
         self._speakers: dict[str, Speaker] = {}
@@ -64,7 +64,6 @@ class Recommender:
         *,
         rules: str | Path | None = None,
         server: "Server | None" = None,
-        now: datetime | None = None,
     ) -> Self:
         """Open a workspace's live generation, or the one named; or what is live on a server.
 
@@ -73,17 +72,15 @@ class Recommender:
             generation: A generation's name.
             rules: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
             server: Has the items, and maybe the users; None: the workspace has them.
-            now: See the class.
 
         Raises:
-            RequestError: If a path is longer than a path may be.
+            RequestError: If a path is too long.
             MissingArtefactError: If there is no workspace or no generation yet.
             StaleArtefactError: If the generation is corrupt, or the server has another one.
             BackendError: If the server does not answer.
         """
-        bounds.path("the workspace", workspace)
-        if rules is not None:
-            bounds.path("the file of rules", rules)
+        for path in (workspace, rules or RULES_FILE):
+            bounds.path("the path", path)
         place = Workspace.open(Path(workspace))
         file = Path(rules) if rules is not None else place.root.parent / RULES_FILE
         if server is None:
@@ -92,7 +89,7 @@ class Recommender:
             from molar_indexes.server.opening import open_served  # brings qdrant-client
 
             opened = open_served(place, server, generation)
-        return cls(place, opened, file if rules is not None or file.exists() else None, now)
+        return cls(place, opened, file if rules is not None or file.exists() else None)
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +124,7 @@ class Recommender:
         if user is None or not len(user.history):
             if fallback == "popular":
                 return self._popular(user_id, k, self._admission.ruled(asked, options, {}), began)
-            raise self._no_history(user_id)
+            raise no_history(user_id)
         from molar_retrieval.ranking.wishes import Asker
 
         found = time.perf_counter()
@@ -250,7 +247,7 @@ class Recommender:
     def _known(self, user_id: str) -> "UserRecord":
         user = self.generation.users.get(user_id)
         if user is None or not len(user.history):
-            raise self._no_history(user_id)
+            raise no_history(user_id)
         return user
 
     def _content_of(self, item_id: str) -> tuple[int, Vector]:
@@ -291,6 +288,7 @@ class Recommender:
 
         check(k, options, most=bounds.LISTED)
         asked = self._admission.asked(options)
+        self._wishes(self._admission.ruled(asked, options, {}), options)  # what is wrong comes up before any work
         hide = options.get("seen", "hide") == "hide"
         askers = [Asker(user.vector, user.sparse, user.history) for user in users]
         ruled = [self._admission.ruled(asked, options, user.attributes) for user in users]
@@ -302,10 +300,8 @@ class Recommender:
         from molar_retrieval.ranking.wishes import Ruling, Wishes
 
         calibrate = options.get("calibrate")
-        if calibrate is not None and calibrate not in self._admission.fields:
-            close = nearest(calibrate, self._admission.fields, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(self._admission.fields))}"
-            raise RequestError(f"the catalogue has no field {shown(calibrate)}", hint)
+        if calibrate is not None:
+            self._admission.check_field(calibrate)
         return Wishes(
             where=asked.where,
             hidden=asked.hidden,
@@ -314,7 +310,7 @@ class Recommender:
             calibration=options.get("calibration", 0.5),
             rules=asked.rules or Ruling(),
             rerank=options.get("rerank", True),
-            now=self._now,
+            now=self.now,
         )
 
     def _aligned(
@@ -389,12 +385,6 @@ class Recommender:
         milliseconds["total"] = round(sum(milliseconds.values()), 3)
         notes = [*self.generation.notes, *notes]
         return Answer(user_id, k, self.generation.name, basis, items, shortfall, notes, milliseconds)
-
-    @staticmethod
-    def _no_history(user_id: str) -> RequestError:
-        """Without ids like this one: they are other people's."""
-        remedy = "check the id; --fallback popular answers for people without history, --items for a session"
-        return RequestError(f"no history is known of the user {shown(user_id)}", remedy)
 
 
 def _recommend(

@@ -14,7 +14,7 @@ from molar_cli.options import (
     IndexFallbackOption,
     IndexOption,
     JsonOption,
-    KOption,
+    ListedOption,
     NoRulesOption,
     OnlyOption,
     QuietOption,
@@ -27,14 +27,18 @@ from molar_cli.options import (
 )
 from molar_cli.served import server_of
 from molar_cli.session import session
+from molar_retrieval import bounds
 from molar_retrieval.errors import DataError
+
+_LARGEST = 256 << 20
+"""Bytes of a file of user ids."""
 
 
 def recommend(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The Parquet file.")] = Path(
         "recommendations.parquet"
     ),
-    k: KOption = 10,
+    k: ListedOption = 10,
     users: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Only these users, one id per line; default: all.", show_default=False),
@@ -94,7 +98,7 @@ def recommend(
                 users=None if users is None else _lines(users),
                 segment=segment,
                 rules=rules,
-                processes=processes or os.cpu_count() or 1,
+                processes=processes or min(bounds.PROCESSES, os.cpu_count() or 1),
                 options=options,
                 server=server_of(run, index, index_fallback),
                 progress=progress,
@@ -112,7 +116,12 @@ def recommend(
 
 
 def _lines(path: Path) -> list[str]:
+    bounds.path("the file of users", path)
     try:
-        return list(dict.fromkeys(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()))
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST + 1)
+        if len(raw) > _LARGEST:
+            raise DataError(f"{path} is larger than {_LARGEST >> 20} MiB", "leave --users out for the lists of all")
+        return list(dict.fromkeys(line.strip() for line in raw.decode("utf-8").splitlines() if line.strip()))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}", "name a text file with one user id per line") from error
