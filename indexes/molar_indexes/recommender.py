@@ -153,7 +153,7 @@ class Recommender:
         asked = self._admission.ruled(self._admission.asked(options), options, {})
         if not item_ids:
             raise RequestError("the session is empty", "name at least one item")
-        rows = self._admission.rows(item_ids)
+        rows = self._admission.rows(list(item_ids))
         asker = self._reader(rows)
         encoded = time.perf_counter()
         asked = asked.hiding(rows) if options.get("seen", "hide") == "hide" else asked
