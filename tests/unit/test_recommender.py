@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from molar_indexes.admission import _like
 from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
-from molar_retrieval.errors import MissingArtefactError, RequestError, StaleArtefactError
+from molar_retrieval.errors import MissingArtefactError, RequestError, StaleArtefactError, nearest
 from molar_retrieval.expressions import And, Equals, Not
+from molar_retrieval.ids import IdMap
 from molar_retrieval.workspace import Manifest, Workspace
 
 
@@ -190,3 +192,47 @@ def test_what_may_come_must_be_known(recommender, trained):
     with pytest.raises(RequestError, match="unknown"):
         recommender.query(trained.user, only=["nonesuch"])
     assert recommender.query(trained.user, only=[]).items == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"where": 5},
+        {"where": "x" * 5000},
+        {"where": And(tuple([Equals("price", 1)] * 201))},
+        {"exclude": "SKU-0001"},
+        {"exclude": [1]},
+        {"only": ["x"] * 10_001},
+        {"only": ["x" * 2049]},
+        {"rules": 1},
+        {"seen": "maybe"},
+        {"diversity": float("nan")},
+        {"diversity": True},
+        {"calibration": "0.5"},
+        {"calibrate": 3},
+        {"language": "x" * 3000},
+        {"explain": "yes"},
+        {"fallback": "some"},
+    ],
+    ids=repr,
+)
+def test_options_of_another_kind_or_beyond_their_bound_are_refused(trained, recommender, wrong):
+    with pytest.raises(RequestError) as caught:
+        recommender.query(trained.user, **wrong)
+    assert len(caught.value.message) < 300
+
+
+def test_many_ids_may_be_excluded_or_allowed(trained, recommender):
+    answer = recommender.query(trained.user, k=5)
+    ids = [item.item_id for item in answer.items]
+    none = [f"none-{number}" for number in range(9990)]
+    assert [item.item_id for item in recommender.query(trained.user, k=5, exclude=none).items] == ids
+    assert not {item.item_id for item in recommender.query(trained.user, k=5, exclude=[*none, *ids]).items} & set(ids)
+
+
+def test_an_unknown_item_of_many_is_compared_with_those_that_begin_like_it():
+    ids = IdMap([f"{kind}-{number:05d}" for kind in ("lamp", "shoe") for number in range(15_000)])
+    assert set(nearest("shoe-000x1", _like("shoe-000x1", ids))) <= set(ids.array.to_pylist())
+    assert all(name.startswith("shoe-000") for name in _like("shoe-000x1", ids))
+    assert len(_like("zebra", ids)) == 20_000
+    assert len(_like("", ids)) == 20_000

@@ -1,7 +1,9 @@
 """Lists that are shaped: rules, diversity, calibration, reasons; and many lists at once."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ from molar_indexes import recommend as recommending
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
 from molar_retrieval.errors import DataError, RequestError, SettingsError
+from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking import ranker
 from molar_retrieval.ranking.answer import Answer
+from molar_retrieval.ranking.rules import Rule, Rules
+from molar_retrieval.ranking.shaping import boosts
 
 K = 10
 
@@ -234,6 +239,81 @@ def test_shards_of_another_request_are_not_used(trained: Any, tmp_path: Path, mo
     monkeypatch.setattr(recommending, "_join", write)
     report = recommend(trained.workspace, target, 4)
     assert report.rows == 4 * report.users
+
+
+def test_what_is_fresh_is_so_by_the_moment_at_which_the_run_began(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, moments = tmp_path / "r.parquet", []
+    write = recommending._write
+
+    def noting(recommender: Recommender, *others: Any) -> None:
+        moments.append(recommender.now)
+        write(recommender, *others)
+
+    def interrupted() -> dict[str, Any]:
+        monkeypatch.setattr(recommending, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            recommend(trained.workspace, target, 2)
+        (request,) = target.with_name("r.parquet.partial").glob("*/request.json")
+        known: dict[str, Any] = json.loads(request.read_text("utf-8"))
+        return known | {"path": request}
+
+    join = recommending._join
+    monkeypatch.setattr(recommending, "_SHARD", 80)
+    monkeypatch.setattr(recommending, "_write", noting)
+    first = interrupted()
+    (request := first["path"]).with_name("00000001.parquet").write_bytes(b"torn")
+    monkeypatch.setattr(recommending, "_join", join)
+    recommend(trained.workspace, target, 2)
+    assert len(moments) == 3
+    assert {moment.isoformat() for moment in moments} == {first["begun"]}
+    assert not request.parent.parent.exists()
+
+    request = interrupted()["path"]
+    old = datetime.now(UTC) - timedelta(days=2)
+    request.write_text(json.dumps({"begun": old.isoformat()}), "utf-8")
+    assert interrupted()["begun"] > old.isoformat()
+
+
+def test_the_moment_decides_what_is_fresh() -> None:
+    items = [StoredItem(0, "a", {"released": "2020-01-01"}), StoredItem(1, "b", {"released": "2020-01-31"})]
+    (rule,) = Rules([Rule(fresh="released", by=1.0)], {"released": "keyword"}, {}).for_user({}).weighing
+    scores = np.array([0.0, 2.0])
+    assert boosts([rule], items, scores, datetime(2020, 1, 31, tzinfo=UTC))[:, 0].tolist() == [0.5, 1.0]
+    assert boosts([rule], items, scores, datetime(2020, 3, 1, tzinfo=UTC))[:, 0].tolist() == [0.25, 0.5]
+
+
+def test_thousands_of_banned_words_ban_the_same_items(trained: Any, ruled: Any) -> None:
+    some = "ban = 'category in (Shoes, Vases)'"
+    many = "".join(f"[[rule]]\nban = 'category = {word}'\n" for word in ["Shoes", "Vases", *map(str, range(150))])
+
+    def lists(text: str) -> list[list[str]]:
+        shop = ruled(text)
+        answers = [shop.query(trained.user, 100), shop.similar("SKU-0001", 100), shop.search("red", k=100)]
+        return [ids(answer) for answer in (*answers, shop.query(trained.new_user, 50, fallback="popular"))]
+
+    assert lists(many) == lists(f"[[rule]]\n{some}\n") != lists("")
+
+
+def test_long_lists_are_written_in_parts(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommend(trained.workspace, tmp_path / "whole", 80)
+    monkeypatch.setattr(recommending, "_ROWS", 400)
+    report = recommend(trained.workspace, tmp_path / "parts", 80)
+    whole, parts = read(tmp_path / "whole"), read(tmp_path / "parts")
+    assert [(row["user_id"], row["item_id"]) for row in whole] == [(row["user_id"], row["item_id"]) for row in parts]
+    assert (report.users, report.rows) == (len({row["user_id"] for row in whole}), len(whole))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"k": 10_001}, {"processes": 1000}, {"users": "u0001"}, {"options": {"calibrate": "nothing"}}]
+)
+def test_recommend_refuses_what_is_beyond_its_bound(trained: Any, tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(RequestError):
+        recommend(trained.workspace, tmp_path / "x.parquet", **wrong)
+    with pytest.raises(DataError, match="is a folder"):
+        recommend(trained.workspace, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_recommend_for_named_users_in_several_processes(
