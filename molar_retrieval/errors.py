@@ -61,6 +61,10 @@ class StaleArtefactError(MolarError):
     exit_code = 3
 
 
+class DiskError(MolarError):
+    """A folder has no room, or cannot be written or read by this user."""
+
+
 class BackendError(MolarError):
     """A database or a model is not available."""
 

@@ -24,6 +24,7 @@ from typing import Any, Self
 
 from molar_retrieval import __version__
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
+from molar_retrieval.holding import alone
 
 FORMAT = 1
 DEFAULT_NAME = ".molar"
@@ -174,11 +175,16 @@ class ArtefactStore:
         write_atomically(self.root / "current", name + "\n")
 
     def prune(self, keep: int) -> None:
-        """Remove superseded versions beyond the ``keep`` newest, and unfinished work."""
+        """Remove superseded versions beyond the ``keep`` newest, and unfinished work.
+
+        What somebody holds, see :mod:`molar_retrieval.holding`, stays as it is until the next time.
+        """
         live = self.current
         old = [f for f in self.versions() if f != live]
         for folder in [*(old[:-keep] if keep else old), *self.partials(), *self.root.glob(f"*{_TRASH}/")]:
-            _discard(folder)
+            with alone(folder) as free:
+                if free:
+                    _discard(folder)
 
 
 def _age(folder: Path) -> tuple[str, int]:
@@ -190,7 +196,7 @@ def _age(folder: Path) -> tuple[str, int]:
 
 
 def _discard(folder: Path) -> None:
-    """Remove a folder that somebody may be reading: it disappears at once, not file by file."""
+    """Remove a folder: it disappears at once, not file by file."""
     trash = folder if folder.suffix == _TRASH else folder.with_name(folder.name + _TRASH)
     if trash != folder:
         shutil.rmtree(trash, ignore_errors=True)

@@ -11,10 +11,8 @@ from molar_indexes.options import Asked, Limits, both
 from molar_retrieval import columns
 from molar_retrieval.errors import RequestError, nearest, shown
 from molar_retrieval.expressions import OneOf, check
-from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
-    from molar_retrieval.ids import IdMap
     from molar_retrieval.ranking.rules import Rules
 
 _REMEMBERED = 64
@@ -27,13 +25,12 @@ class Admission:
     """Reads limits for one generation.
 
     Args:
-        workspace: Whose catalogue knows the ids that an unknown one may have meant.
         generation: Has the items.
         rules: A file of rules, see :mod:`molar_retrieval.ranking.rules`; None: no rules.
     """
 
-    def __init__(self, workspace: Workspace, generation: Generation, rules: Path | None) -> None:
-        self._workspace, self._generation, self._file = workspace, generation, rules
+    def __init__(self, generation: Generation, rules: Path | None) -> None:
+        self._generation, self._file = generation, rules
         self._banned = lru_cache(maxsize=_REMEMBERED)(self._rows_of)
 
     @property
@@ -128,10 +125,7 @@ class Admission:
         return frozenset(row for row in rows if row is not None)
 
     def _nearest(self, item_id: str) -> str:
-        from molar_retrieval.catalog import Catalogue
-
-        folder = self._workspace["catalogue"].current
-        close = [] if folder is None else nearest(item_id, _like(item_id, Catalogue.open(folder).ids))
+        close = nearest(item_id, _like(item_id, self._generation.table.item_ids()))
         return f"did you mean {', '.join(map(shown, close))}?" if close else "name an item of the catalogue"
 
 
@@ -143,17 +137,12 @@ def no_history(user_id: str) -> RequestError:
     )
 
 
-def _like(item_id: str, known: "IdMap") -> Sequence[str]:
+def _like(item_id: str, known: Sequence[str]) -> Sequence[str]:
     """Ids with which a mistaken one is compared: of many those that begin like it."""
-    import pyarrow.compute as pc
-
-    ids = known.array
     for length in (32, 16, 8, 4, 2, 1):
-        if len(ids) <= _COMPARED:
+        if len(known) <= _COMPARED:
             break
-        some = ids.filter(pc.starts_with(ids, item_id[:length]))
-        if len(some):
-            ids = some
+        if some := [other for other in known if other.startswith(item_id[:length])]:
+            known = some
             break
-    found: list[str] = ids[:_COMPARED].to_pylist()
-    return found
+    return known[:_COMPARED]

@@ -82,6 +82,7 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
             reranker=model.reranker,
             queries=queries,
         ),
+        encoder=folder,
         inputs=inputs,
         settings=chosen,
         facts={"segments": dict(segments.kinds)},

@@ -3,8 +3,8 @@
 What the beta needs care for:
 
 * Without a write-ahead log several processes may open one shard; with it the second one fails.
-* Even a reader rewrites ``edge_config.json`` and ``segment.json`` on opening and closing, atomically and with the same
-  content, so the folder must be writable.
+* Even a reader writes on opening and closing, so that readers are given a view, see :mod:`molar_indexes.edge_view`.
+* It makes some files that nobody else may read, so that building ends with giving all files the folder's permissions.
 * Equal scores come in no particular order, so ties are settled here.
 * Vectors that are not finite are stored without a word; :func:`molar_indexes.records.batches` refuses them.
 * A graph misses some of the best, so it is used only where scanning everything would take more than some milliseconds.
@@ -56,7 +56,16 @@ def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: P
         shard.flush()
     finally:
         shard.close()
+    _share(target)
     progress.finish()
+
+
+def _share(target: Path) -> None:
+    """Let everybody read the files who may read their folder; the engine makes some for itself alone."""
+    mode = target.stat().st_mode & 0o666
+    for file in target.rglob("*"):
+        if file.is_file() and file.stat().st_mode & 0o666 != mode:
+            file.chmod(mode)
 
 
 def _insert(target: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: Progress) -> int:

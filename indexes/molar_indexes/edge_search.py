@@ -23,9 +23,10 @@ from qdrant_edge import SparseVector as EdgeSparse
 
 from molar_indexes import equal_lengths
 from molar_indexes.edge_layout import SHARD, graphs
+from molar_indexes.edge_view import view
 from molar_indexes.filters import from_payload, path, to_filter
 from molar_indexes.records import BATCH, ITEM_ID, check_stored, checked_query
-from molar_retrieval.errors import BackendError, StaleArtefactError
+from molar_retrieval.errors import BackendError, DiskError, StaleArtefactError
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import SCAN, IndexSpec, SparseVector, StoredItem, Vector
 
@@ -36,8 +37,11 @@ class EdgeIndex:
     def __init__(self, folder: Path, spec: IndexSpec) -> None:
         self._spec = spec
         try:
-            self._shard = EdgeShard.load(str(folder / SHARD))
+            with view(folder / SHARD) as readable:
+                self._shard = EdgeShard.load(str(readable))
             self._count: int = self._shard.info().points_count
+        except DiskError:
+            raise
         except BaseException as error:  # the engine panics on some damages, and a panic is no Exception
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
@@ -165,7 +169,7 @@ class EdgeIndex:
         try:
             self._shard.close()
         except Exception:
-            # Closing flushes, which fails where the folder was removed meanwhile; there is nothing to lose.
+            # Closing flushes into the view, which is gone; there is nothing to lose.
             return
 
     def _first(self, name: str, k: int, condition: Filter | None) -> list[tuple[int, float]]:

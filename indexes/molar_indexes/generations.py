@@ -8,8 +8,10 @@ A generation is a version folder of ``workspace["generations"]``::
     20260313-101530-3f2a9c1b/table.safetensors   what ranking reads of the items
     20260313-101530-3f2a9c1b/users.sqlite     vectors and history of each user
     20260313-101530-3f2a9c1b/popular.json     the most popular items with their counts
+    20260313-101530-3f2a9c1b/encoder/         the alignment that reads sessions of new people
 
-An open generation stays usable when it is pruned: its files are open or mapped.
+All that answers read is in there, so every answer is of one generation, whatever is live meanwhile. An open generation
+holds its folder, see :mod:`molar_retrieval.holding`: it is pruned only when nobody has it open.
 """
 
 import json
@@ -24,9 +26,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from molar_indexes import files
 from molar_indexes.backends import build_index, open_index
+from molar_indexes.encoder import carry
 from molar_indexes.users import UserRecord, Users, UserStore, write_users
 from molar_retrieval import columns, fingerprint
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
+from molar_retrieval.holding import Hold, hold
 from molar_retrieval.index import Index, IndexItem, IndexSpec
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.answer import Spans
@@ -61,6 +65,7 @@ class Generation:
         newcomers: How many items have no training interactions.
         slots: How many of the first ten places of an answer they get.
         notes: What whoever gets an answer should know about where it comes from.
+        held: Keeps the folder from being pruned.
     """
 
     folder: Path
@@ -74,6 +79,7 @@ class Generation:
     newcomers: int = 0
     slots: int = 0
     notes: Sequence[str] = ()
+    held: Hold = field(default_factory=lambda: Hold(None), repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -100,6 +106,7 @@ class Generation:
         """Release the files."""
         self.index.close()
         self.users.close()
+        self.held.release()
 
     def __enter__(self) -> Self:
         return self
@@ -172,7 +179,7 @@ def open_generation(
             return _open(folder, indexed)
         except StaleArtefactError:
             # Publishing may have pruned the folder since its name was read; then another one is live.
-            if name or folder.is_dir() or store.current == folder:
+            if name or store.current == folder:
                 raise
 
 
@@ -187,6 +194,15 @@ def _named(store: ArtefactStore, name: str) -> Path:
 
 
 def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
+    held = hold(folder)
+    try:
+        return _opened(folder, indexed, held)
+    except BaseException:
+        held.release()
+        raise
+
+
+def _opened(folder: Path, indexed: OpenIndex, held: Hold) -> Generation:
     manifest = Manifest.read(folder)
     if problems := files.check(folder):
         raise StaleArtefactError(
@@ -214,7 +230,9 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
     except BaseException:
         users.close()
         raise
-    return Generation(folder, manifest, facts["backend"], index, users, popular, parts, sparse_parts, newcomers, slots)
+    return Generation(
+        folder, manifest, facts["backend"], index, users, popular, parts, sparse_parts, newcomers, slots, held=held
+    )
 
 
 def _spans(facts: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
@@ -234,6 +252,7 @@ def publish(
     sparse_parts: Spans | None = None,
     slots: int = 0,
     extras: "Extras | None" = None,
+    encoder: Path | None = None,
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     keep: int = 2,
@@ -253,6 +272,7 @@ def publish(
         sparse_parts: The same within the sparse vector ``partners``.
         slots: How many of the first ten places of an answer newcomers get.
         extras: What the table of the items holds beside their vectors.
+        encoder: The alignment by which sessions are read; None: they cannot be.
         settings: The settings that shaped it.
         facts: More that is worth knowing.
         keep: How many older generations stay.
@@ -277,6 +297,8 @@ def publish(
         try:
             beside = extras or Extras()
             table = partial(written, folder / _TABLE, spec, extras=beside)
+            if encoder is not None:
+                carry(encoder, folder)
             counts = _build(folder, backend, spec, items, users, popular, table, progress)
             known = {"format": FORMAT, "backend": backend, "slots": slots}
             known |= beside.described() | {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}

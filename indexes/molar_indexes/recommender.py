@@ -52,7 +52,7 @@ class Recommender:
         self.workspace = workspace
         self.generation = generation
         self.now: datetime | None = None
-        self._admission = Admission(workspace, generation, rules)
+        self._admission = Admission(generation, rules)
         self._reader = SessionReader(workspace, generation)
         self._speakers: dict[str, Speaker] = {}
 

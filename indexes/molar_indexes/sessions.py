@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from molar_indexes.encoder import carried
 from molar_indexes.generations import Generation
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.workspace import Workspace
@@ -17,8 +18,8 @@ class SessionReader:
     """Encodes sessions for one generation; the first one loads the encoder.
 
     Args:
-        workspace: Has the alignment.
-        generation: That was made with it.
+        workspace: Has the alignment of a generation that was published before generations carried their own.
+        generation: Whose sessions are read.
     """
 
     def __init__(self, workspace: Workspace, generation: Generation) -> None:
@@ -28,7 +29,7 @@ class SessionReader:
         """Who looked at these items, oldest first.
 
         Raises:
-            StaleArtefactError: If the workspace has another alignment by now.
+            StaleArtefactError: If the generation carries no alignment and the workspace has another one by now.
         """
         import numpy as np
 
@@ -44,6 +45,9 @@ class SessionReader:
     def _model(self) -> "AlignedModel":
         from molar_retrieval.alignment.store import open_model
 
+        own = carried(self._generation.folder)
+        if own is not None:
+            return open_model(own)
         folder, manifest = self._workspace["alignment"].require()
         wanted = self._generation.manifest.inputs["alignment"]
         if manifest.fingerprint != wanted:

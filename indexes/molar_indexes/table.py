@@ -104,6 +104,10 @@ class Opened:
         text, ends = self.ids
         return text[ends[row] : ends[row + 1]].tobytes().decode()
 
+    def item_ids(self) -> list[str]:
+        """The ids of all items; a row that no item has gives an empty one."""
+        return [self.item_id(row) for row in range(len(self.ids[1]) - 1)]
+
 
 def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Extras) -> Iterator[IndexItem]:
     """The same items, one by one; once they are through, the table is in ``path``.

@@ -137,18 +137,24 @@ def test_two_older_ones_stay_and_can_be_rolled_back_to(workspace: Workspace) -> 
     assert len(list_generations(workspace)) == 1
 
 
-def test_an_open_generation_outlives_its_files(workspace: Workspace) -> None:
-    for backend in ("edge", "exact"):
-        old = release(workspace, 1, backend, keep=0)
-        with release(workspace, 2, backend, keep=0) as new:
-            assert not old.folder.exists()
-            assert ask(old) == (1, 1)
-            assert ask(new) == (2, 2)
-        assert sum(len(batch) for batch in old.users.batches(7)) == 40
-        assert old.index.fetch([N - 1], vectors=["content"])[0].item_id == f"item {N - 1}"
-        old.close()
-        assert not old.folder.exists()
-        assert [f.name for f in workspace["generations"].root.glob("*/")] == [new.name]
+@pytest.mark.parametrize("backend", ["edge", "exact"])
+def test_an_open_generation_stays_and_goes_with_the_next_publication(workspace: Workspace, backend: str) -> None:
+    root = workspace["generations"].root
+    old = release(workspace, 1, backend, keep=0)
+    release(workspace, 2, backend, keep=0).close()
+    with release(workspace, 3, backend, keep=0) as new:
+        assert {f.name for f in root.glob("*/")} == {old.name, new.name}
+        assert ask(old) == (1, 1)
+        assert ask(new) == (3, 3)
+        with open_generation(workspace, old.name) as again:
+            old.close()
+            release(workspace, 4, backend, keep=0).close()
+            assert ask(again) == (1, 1)
+            assert sum(len(batch) for batch in again.users.batches(7)) == 40
+            assert again.index.fetch([N - 1], vectors=["content"])[0].item_id == f"item {N - 1}"
+            assert len(again.table.items) == N
+    with release(workspace, 5, backend, keep=0) as new:
+        assert [f.name for f in root.glob("*/")] == [new.name]
 
 
 @pytest.mark.parametrize(
@@ -396,6 +402,8 @@ def test_processes_query_while_another_publishes(workspace: Workspace) -> None:
         _, last, _, rounds = json.loads(out)
         assert last == 5
         assert rounds > 5
+    release(workspace, 6).close()
+    assert [line.name for line in list_generations(workspace) if line.problem] == []
     assert len(list_generations(workspace)) == 3
 
 

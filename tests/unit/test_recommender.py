@@ -130,7 +130,11 @@ def test_requests_that_cannot_be_answered_say_why(trained, recommender):
         recommender.similar("no such item")
 
 
-def test_a_session_refuses_an_encoder_of_another_alignment(trained, recommender, monkeypatch):
+def test_a_generation_without_its_own_encoder_refuses_that_of_another_alignment(trained, recommender, monkeypatch):
+    monkeypatch.setattr("molar_indexes.sessions.carried", lambda _: None)
+    item = recommender.query(trained.user).items[0].item_id
+    with Recommender.open(trained.workspace) as fresh:
+        assert fresh.session([item]).items == recommender.session([item]).items
     real = Manifest.read
 
     def other(folder):
@@ -144,7 +148,7 @@ def test_a_session_refuses_an_encoder_of_another_alignment(trained, recommender,
         Recommender.open(trained.workspace) as fresh,
         pytest.raises(StaleArtefactError, match="was made with the alignment"),
     ):
-        fresh.session([fresh.query(trained.user).items[0].item_id])
+        fresh.session([item])
 
 
 def test_a_workspace_without_a_generation_names_the_command(tmp_path):

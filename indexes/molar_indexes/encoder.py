@@ -1,0 +1,25 @@
+"""The alignment that a generation carries: it reads sessions as it was made, whatever the workspace has by now."""
+
+import shutil
+from pathlib import Path
+
+_FOLDER = "encoder"
+_FILES = ("manifest.json", "model.safetensors")
+"""What :func:`molar_retrieval.alignment.store.open_model` reads."""
+
+
+def carry(alignment: Path, generation: Path) -> None:
+    """Put an alignment into a generation's folder, which takes no room where the file system has links."""
+    own = generation / _FOLDER
+    own.mkdir()
+    for name in _FILES:
+        try:
+            (own / name).hardlink_to(alignment / name)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(alignment / name, own / name)
+
+
+def carried(generation: Path) -> Path | None:
+    """The alignment in a generation's folder; None where it was published before generations carried one."""
+    own = generation / _FOLDER
+    return own if own.is_dir() else None
