@@ -28,12 +28,13 @@ _LINKED_KIND = ".bin"
 _PAGE = "page_"
 """Files of values, of any size; the engine opens them for writing, but writes nothing where nothing is changed."""
 _LARGE = 32 << 20
-"""Bytes of pages that are copied; more are linked where the engine may open them, which costs nothing."""
+"""Bytes of pages that are copied; of more the folders are linked, where the engine may open what is in there."""
 _MEMORY = Path("/dev/shm")
 _BLOCK = 1 << 16
 _NOTHING = bytes(_BLOCK)
 _SPARE = 8 << 20
-"""Bytes that are left free beside a view."""
+"""Bytes that a view leaves free."""
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
@@ -44,67 +45,86 @@ def view(shard: Path) -> Iterator[Path]:
         DiskError: If there is no room for it, or a file may not be read.
         OSError: If there is no such shard.
     """
+    shard = shard.absolute()
     folders, files = _listing(shard)
-    pages = [name for name in files if _last(name).startswith(_PAGE)]
-    linked = {name for name in files if name.endswith(_LINKED_KIND) or _last(name) in _LINKED}
-    if sum(files[name] for name in pages) > _LARGE and all(os.access(shard / name, os.W_OK) for name in pages):
-        linked.update(pages)
-    need = sum(size for name, size in files.items() if name not in linked)
-    place = _roomy(shard, need) / f"{_PREFIX}{os.urandom(8).hex()}"
-    place.mkdir(0o700)
+    if large := _large(shard, files):
+        folders = [name for name in folders if name not in large]
+        files = [name for name in files if name.rpartition("/")[0] not in large]
+    place = _made(shard, folders, files, large)
     try:
-        for folder in folders:
-            (place / folder).mkdir()
-        for name in files:
-            _bring(shard.absolute() / name, place / name, link=name in linked)
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _last(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
-def _listing(shard: Path) -> tuple[list[str], dict[str, int]]:
-    """The folders of a shard, outer ones first, and its files with the bytes that each takes on its disk."""
+def _listing(shard: Path) -> tuple[list[str], list[str]]:
+    """The names of a shard's folders, outer ones first, and of its files."""
     folders: list[str] = []
-    files: dict[str, int] = {}
+    files: list[str] = []
     waiting = [""]
     while waiting:
         inside = waiting.pop()
         with os.scandir(shard / inside) as entries:
             for entry in entries:
                 name = f"{inside}/{entry.name}" if inside else entry.name
-                if entry.is_dir():
-                    folders.append(name)
-                    waiting.append(name)
-                else:
-                    files[name] = entry.stat().st_blocks * 512
+                (folders if entry.is_dir() else files).append(name)
+                waiting += [name] if entry.is_dir() else []
     return folders, files
 
 
-def _roomy(shard: Path, need: int) -> Path:
-    """Where a view of so many bytes has room: in memory, else among the temporary files."""
-    if _fits(_MEMORY, need):
-        return _MEMORY
-    import tempfile  # takes a while, and memory is there nearly always
+def _large(shard: Path, files: list[str]) -> set[str]:
+    """Folders of pages, if they are so large that they had better be linked, and may be."""
+    pages = [name for name in files if _last(name).startswith(_PAGE)]
+    folders = {name.rpartition("/")[0] for name in pages}
+    if any(not os.access(shard / name, os.W_OK) for name in files if name.rpartition("/")[0] in folders):
+        return set()
+    return folders if sum(_bytes(shard / name) for name in pages) > _LARGE else set()
 
-    with suppress(FileNotFoundError):  # where no folder for temporary files can be written to
-        if _fits(place := Path(tempfile.gettempdir()), need):
+
+def _bytes(file: Path) -> int:
+    """How much of a file is no hole."""
+    with file.open("rb", buffering=0) as read:
+        return sum(end - start for start, end in _filled(read.fileno()))
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _made(shard: Path, folders: list[str], files: list[str], large: set[str]) -> Path:
+    """A view in memory, or among the temporary files where there is no room."""
+    for root in _roots():
+        _sweep(root)
+        place = root / f"{_PREFIX}{os.urandom(8).hex()}"
+        try:
+            place.mkdir(0o700)
+            for name in folders:
+                (place / name).mkdir()
+            for name in large:
+                (place / name).symlink_to(shard / name)
+            for name in files:
+                _bring(shard / name, place / name)
+                if shutil.disk_usage(root).free < _SPARE:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root))
+        except BaseException as error:
+            shutil.rmtree(place, ignore_errors=True)
+            if not isinstance(error, OSError) or error.errno not in _NO_ROOM:
+                raise
+        else:
             return place
     raise DiskError(
-        f"opening {shard} takes {(need + _SPARE) / 1e6:,.0f} MB of temporary files: there is no room for them, neither"
-        f" in {_MEMORY} nor among the temporary files",
+        f"there is no room to open {shard}, neither in {_MEMORY} nor among the temporary files",
         "make room there, or name another folder in the environment variable TMPDIR",
     )
 
 
-def _fits(place: Path, need: int) -> bool:
-    if not place.is_dir() or not os.access(place, os.W_OK) or shutil.disk_usage(place).free < need + _SPARE:
-        return False
-    _sweep(place)
-    return True
+def _roots() -> Iterator[Path]:
+    if _MEMORY.is_dir():
+        yield _MEMORY
+    import tempfile  # takes a while, and there is room in memory nearly always
+
+    with suppress(FileNotFoundError):  # there is none that can be written to
+        yield Path(tempfile.gettempdir())
 
 
 def _sweep(place: Path) -> None:
@@ -120,7 +140,8 @@ def _sweep(place: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-def _bring(source: Path, target: Path, *, link: bool) -> None:
+def _bring(source: Path, target: Path) -> None:
+    link = source.suffix == _LINKED_KIND or source.name in _LINKED
     try:
         if not link:
             _copy(source, target)
@@ -129,6 +150,8 @@ def _bring(source: Path, target: Path, *, link: bool) -> None:
         else:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(source))
     except PermissionError as error:
+        if error.filename != str(source):
+            raise
         raise DiskError(
             f"{source} may not be read by this user",
             "let its owner run `chmod -R a+rX` on the workspace, or ask as its owner",
@@ -138,19 +161,19 @@ def _bring(source: Path, target: Path, *, link: bool) -> None:
 def _copy(source: Path, target: Path) -> None:
     """Copy a file with its holes, and make holes of zeros."""
     with source.open("rb", buffering=0) as read, target.open("wb", buffering=0) as write:
-        size = os.fstat(read.fileno()).st_size
-        write.truncate(size)
-        place = 0
-        while place < size:
-            try:
-                place = os.lseek(read.fileno(), place, os.SEEK_DATA)
-            except OSError:  # nothing but a hole is left
-                return
-            end = os.lseek(read.fileno(), place, os.SEEK_HOLE)
-            while place < end:
+        write.truncate(os.fstat(read.fileno()).st_size)
+        for start, end in _filled(read.fileno()):
+            for place in range(start, end, _BLOCK):
                 block = os.pread(read.fileno(), min(_BLOCK, end - place), place)
-                if not block:
-                    return
                 if block != _NOTHING[: len(block)]:
                     os.pwrite(write.fileno(), block, place)
-                place += len(block)
+
+
+def _filled(file: int) -> Iterator[tuple[int, int]]:
+    """Where an open file has no hole."""
+    place = 0
+    with suppress(OSError):  # behind the last place that is filled
+        while True:
+            start = os.lseek(file, place, os.SEEK_DATA)
+            place = os.lseek(file, start, os.SEEK_HOLE)
+            yield start, place
