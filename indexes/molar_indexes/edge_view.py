@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,11 +47,7 @@ def view(shard: Path) -> Iterator[Path]:
         OSError: If there is no such shard.
     """
     shard = shard.absolute()
-    folders, files = _listing(shard)
-    if large := _large(shard, files):
-        folders = [name for name in folders if name not in large]
-        files = [name for name in files if name.rpartition("/")[0] not in large]
-    place = _made(shard, folders, files, large)
+    place = _made(shard, *_listing(shard))
     try:
         yield place
     finally:
@@ -72,40 +69,14 @@ def _listing(shard: Path) -> tuple[list[str], list[str]]:
     return folders, files
 
 
-def _large(shard: Path, files: list[str]) -> set[str]:
-    """Folders of pages, if they are so large that they had better be linked, and may be."""
-    pages = [name for name in files if _last(name).startswith(_PAGE)]
-    folders = {name.rpartition("/")[0] for name in pages}
-    if any(not os.access(shard / name, os.W_OK) for name in files if name.rpartition("/")[0] in folders):
-        return set()
-    return folders if sum(_bytes(shard / name) for name in pages) > _LARGE else set()
-
-
-def _bytes(file: Path) -> int:
-    """How much of a file is no hole."""
-    with file.open("rb", buffering=0) as read:
-        return sum(end - start for start, end in _filled(read.fileno()))
-
-
-def _last(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
-def _made(shard: Path, folders: list[str], files: list[str], large: set[str]) -> Path:
+def _made(shard: Path, folders: list[str], files: list[str]) -> Path:
     """A view in memory, or among the temporary files where there is no room."""
     for root in _roots():
         _sweep(root)
         place = root / f"{_PREFIX}{os.urandom(8).hex()}"
         try:
             place.mkdir(0o700)
-            for name in folders:
-                (place / name).mkdir()
-            for name in large:
-                (place / name).symlink_to(shard / name)
-            for name in files:
-                _bring(shard / name, place / name)
-                if shutil.disk_usage(root).free < _SPARE:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root))
+            _fill(place, shard, folders, files)
         except BaseException as error:
             shutil.rmtree(place, ignore_errors=True)
             if not isinstance(error, OSError) or error.errno not in _NO_ROOM:
@@ -116,6 +87,28 @@ def _made(shard: Path, folders: list[str], files: list[str], large: set[str]) ->
         f"there is no room to open {shard}, neither in {_MEMORY} nor among the temporary files",
         "make room there, or name another folder in the environment variable TMPDIR",
     )
+
+
+def _fill(place: Path, shard: Path, folders: list[str], files: list[str]) -> None:
+    for name in folders:
+        (place / name).mkdir()
+    stores = {_folder(name) for name in files if name.rpartition("/")[2].startswith(_PAGE)}
+    stored = [name for name in files if _folder(name) in stores]
+    budget = _LARGE if all(os.access(shard / name, os.W_OK) for name in stored) else sys.maxsize
+    for name in stored:
+        budget -= _bring(shard / name, place / name)
+        if budget < 0:
+            for store in stores:
+                shutil.rmtree(place / store)
+                (place / store).symlink_to(shard / store)
+            break
+    for name in files:
+        if _folder(name) not in stores:
+            _bring(shard / name, place / name)
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
 def _roots() -> Iterator[Path]:
@@ -140,14 +133,13 @@ def _sweep(place: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-def _bring(source: Path, target: Path) -> None:
+def _bring(source: Path, target: Path) -> int:
+    """Link or copy a file; returns how many bytes that took."""
     link = source.suffix == _LINKED_KIND or source.name in _LINKED
     try:
         if not link:
-            _copy(source, target)
-        elif os.access(source, os.R_OK):
-            target.symlink_to(source)
-        else:
+            return _copy(source, target)
+        if not os.access(source, os.R_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(source))
     except PermissionError as error:
         if error.filename != str(source):
@@ -156,17 +148,24 @@ def _bring(source: Path, target: Path) -> None:
             f"{source} may not be read by this user",
             "let its owner run `chmod -R a+rX` on the workspace, or ask as its owner",
         ) from error
+    target.symlink_to(source)
+    return 0
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file with its holes, and make holes of zeros."""
+def _copy(source: Path, target: Path) -> int:
+    """Copy a file with its holes, and make holes of zeros; returns how many bytes are left."""
+    copied = 0
     with source.open("rb", buffering=0) as read, target.open("wb", buffering=0) as write:
         write.truncate(os.fstat(read.fileno()).st_size)
         for start, end in _filled(read.fileno()):
             for place in range(start, end, _BLOCK):
                 block = os.pread(read.fileno(), min(_BLOCK, end - place), place)
                 if block != _NOTHING[: len(block)]:
-                    os.pwrite(write.fileno(), block, place)
+                    copied += os.pwrite(write.fileno(), block, place)
+        room = os.fstatvfs(write.fileno())
+        if copied and room.f_bavail * room.f_frsize < _SPARE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+    return copied
 
 
 def _filled(file: int) -> Iterator[tuple[int, int]]:

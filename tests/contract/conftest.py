@@ -3,8 +3,13 @@
 Two of them are folders. The third is a collection of a Qdrant server: of the fake one, by REST, and of the one that
 ``MOLAR_TEST_QDRANT_URL`` names, if it does; nothing is left behind there. The fake one has gaps, but none where these
 tests ask: they need no graphs. ``test_server_only.py`` has the gaps.
+
+Where ``MOLAR_TEST_READ_ONLY`` names a folder, a colon and the same folder mounted read-only, an index is built in the
+first and opened in the second.
 """
 
+import os
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +20,7 @@ from molar_indexes.backends import BACKENDS, build_index, open_index
 from molar_retrieval.index import Index, IndexItem, IndexSpec
 
 Open = Callable[[Path, IndexSpec, Iterable[IndexItem]], Index]
+MOUNTED = os.environ.get("MOLAR_TEST_READ_ONLY")
 
 
 @pytest.fixture(params=[*sorted(BACKENDS), *SERVERS], scope="module")
@@ -28,8 +34,12 @@ def opening(backend: str) -> Iterator[Open]:
     """Builds an index of a backend, in a folder where it needs one, and opens it."""
 
     def built(folder: Path, spec: IndexSpec, items: Iterable[IndexItem]) -> Index:
+        seen = folder
+        if MOUNTED:
+            name = f"{uuid.uuid4().hex} é #1"
+            folder, seen = (Path(place) / name for place in MOUNTED.split(":"))
         build_index(folder, backend, spec, items)
-        return open_index(folder, backend, spec)
+        return open_index(seen, backend, spec)
 
     if backend not in SERVERS:
         yield built
