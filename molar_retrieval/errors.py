@@ -61,7 +61,7 @@ class StaleArtefactError(MolarError):
     exit_code = 3
 
 
-class DiskError(MolarError):
+class DiskError(DataError):
     """A folder has no room, or cannot be written or read by this user."""
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from molar_retrieval import __version__
+from molar_retrieval.disk import require
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.holding import alone
 
@@ -261,10 +262,12 @@ class Workspace:
 
         Raises:
             DataError: If another process is at work on it.
+            DiskError: If the disk is full.
         """
         import fcntl
 
         folder = self.root / kind
+        require(folder, 0, f"writing the {kind} takes")
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("w") as file:
             try:

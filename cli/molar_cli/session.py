@@ -13,6 +13,7 @@ import typer
 
 from molar_cli.console import Console
 from molar_retrieval import bounds
+from molar_retrieval.disk import fault
 from molar_retrieval.errors import MolarError
 from molar_retrieval.workspace import Workspace, locate
 
@@ -82,6 +83,9 @@ def session(
     except Exception as error:
         if debug:
             console.traceback()
+        if (known := fault(error)) is not None:
+            console.error(known.message, known.hint)
+            raise typer.Exit(known.exit_code) from error
         console.error(f"unexpected {type(error).__name__}: {error}", "run again with --debug and report what it shows")
         raise typer.Exit(1) from error
 

@@ -49,6 +49,7 @@ from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import MolarSettings, with_preset
+from molar_retrieval.disk import of_generation, require
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
@@ -124,8 +125,11 @@ class Evaluator:
         Raises:
             DataError: If a split cannot be made of the log, or leaks.
             SettingsError: If the suite names an unknown split, model or column.
+            DiskError: If the disk is too small.
         """
         began = time.perf_counter()
+        need = of_generation(self.log.n_items, self.log.n_users, len(self.log.item))
+        require(self.root, need, "an evaluation takes at least about")
         shutil.rmtree(self.out / FOLDER, ignore_errors=True)
         splits = [result for plan in self.suite.splits for result in self._plan(plan)]
         report = Report(

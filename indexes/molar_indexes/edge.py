@@ -10,7 +10,8 @@ What the beta needs care for:
 * A graph misses some of the best, so it is used only where scanning everything would take more than some milliseconds.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from qdrant_edge import (
@@ -29,9 +30,14 @@ from molar_indexes.edge_layout import SHARD, config
 from molar_indexes.edge_search import EdgeIndex
 from molar_indexes.filters import path, to_payload
 from molar_indexes.records import ITEM_ID, batches
+from molar_retrieval.disk import fault, require, reserve
+from molar_retrieval.errors import BackendError
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.progress import Progress
 
+_EMPTY, _OF_FIELD, _OF_ITEM = 64 << 20, 2 << 20, 256
+"""Bytes that an index takes before it has items, where a disk knows no holes; for each field more; and an item for
+itself."""
 _FIELD_INDEXES = {
     "keyword": KeywordIndexParams,
     "integer": IntegerIndexParams,
@@ -43,19 +49,26 @@ _FIELD_INDEXES = {
 def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: Progress) -> None:
     """Build the shard in ``folder``: points, payload indexes, then the graph.
 
+    A map that is written to on a full disk ends the process without a word, so there must be room before every step.
+
     Raises:
         DataError: If an item does not fit the spec.
+        DiskError: If the disk is too small.
+        BackendError: If the engine fails.
     """
     target = folder / SHARD
     target.mkdir(parents=True)
-    count = _insert(target, spec, items, progress)
+    reserve(target, _EMPTY + _OF_FIELD * len(spec.fields), "an index takes at least")
+    count, size = _insert(target, spec, items, progress)
+    reserve(target, 2 * size, "the index takes another")
     # Only now it is known which vectors deserve a graph.
-    shard = EdgeShard.load(str(target), config(spec, count))
-    try:
-        shard.optimize()
-        shard.flush()
-    finally:
-        shard.close()
+    with _named(target):
+        shard = EdgeShard.load(str(target), config(spec, count))
+        try:
+            shard.optimize()
+            shard.flush()
+        finally:
+            shard.close()
     _share(target)
     progress.finish()
 
@@ -68,24 +81,55 @@ def _share(target: Path) -> None:
             file.chmod(mode)
 
 
-def _insert(target: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: Progress) -> int:
-    """Create the shard with its payload indexes and insert the items; returns how many they are."""
-    count = 0
-    shard = EdgeShard.create(str(target), config(spec, count))
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Say in molar's words what goes wrong in the engine, which may panic, and a panic is no Exception.
+
+    Raises:
+        DiskError: If the disk is full.
+        BackendError: Else.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise fault(error) or BackendError(
+            f"the embedded engine could not build {target}: {error}", "run `molar align` again"
+        ) from error
+
+
+def _insert(target: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: Progress) -> tuple[int, int]:
+    """Create the shard with its payload indexes and insert the items; returns how many they are, and their bytes."""
+    count = size = 0
+    with _named(target):
+        shard = EdgeShard.create(str(target), config(spec, count))
     try:
         for field, kind in {ITEM_ID: "keyword", **spec.fields}.items():
             schema = _FIELD_INDEXES[kind](memory=Memory.Cold)
-            shard.update(UpdateOperation.create_field_index(path(field, kind), schema))
+            with _named(target):
+                shard.update(UpdateOperation.create_field_index(path(field, kind), schema))
         progress.start("index", None)
         for batch in batches(spec, items):
+            own = sum(map(_bytes, batch))
+            require(target, 2 * own, "the next items of the index take")
             points = [_point(spec, item) for item in batch]
-            shard.update(UpdateOperation.upsert_points(points))
+            with _named(target):
+                shard.update(UpdateOperation.upsert_points(points))
             progress.advance(len(points))
-            count += len(points)
-        shard.flush()
+            count, size = count + len(points), size + own
+        with _named(target):
+            shard.flush()
     finally:
-        shard.close()
-    return count
+        with _named(target):
+            shard.close()
+    return count, size
+
+
+def _bytes(item: IndexItem) -> int:
+    """About what an item takes on disk."""
+    numbers = sum(map(len, item.vectors.values())) + 2 * sum(len(vector.indices) for vector in item.sparse.values())
+    return 4 * numbers + 2 * len(repr(item.payload)) + _OF_ITEM
 
 
 def _point(spec: IndexSpec, item: IndexItem) -> Point:

@@ -34,6 +34,7 @@ from molar_indexes.server.place import Server
 from molar_indexes.users import UserRecord
 from molar_retrieval import __version__, bounds, fingerprint
 from molar_retrieval.allocator import keep_freed_memory
+from molar_retrieval.disk import require
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.filter_language import parse
@@ -50,6 +51,8 @@ _REQUEST = "request.json"
 _RESUMED = timedelta(days=1)
 """Work that was begun longer ago is begun anew: its moment is no longer now."""
 _NEWCOMER = "newcomer"
+_OF_LINE = 80
+"""Bytes of a line of the lists, which are on disk twice when they are joined."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def recommend(
         MissingArtefactError: If there is no generation.
         RequestError: If an option is wrong, or beyond its bound.
         SettingsError: If the rules are wrong.
-        DataError: If the target cannot be written, or another process is writing it.
+        DataError: If the target cannot be written, another process is writing it, or the disk is too small.
         BackendError: If the server does not answer.
     """
     bounds.path("the file to write", target)
@@ -146,10 +149,11 @@ def recommend(
         notes = tuple(recommender.generation.notes)
         next(recommender.rank_many([], k, **chosen), None)  # what is wrong with the options comes up before any work
         name, count = recommender.generation.name, len(recommender.generation.users)
+        total = count if users is None else len(users)
+        require(target.absolute().parent, total * k * _OF_LINE, "the lists take about")
         schema = _schema(recommender)
         condition = None if segment is None else _condition(recommender, segment)
         asked = None if notes else server  # of a run, all lists come from one place
-    total = count if users is None else len(users)
     shards = range(-(-total // _SHARD))
     named = [None if users is None else list(users[n * _SHARD : (n + 1) * _SHARD]) for n in shards]
     whose = None if users is None else list(users)

@@ -28,6 +28,7 @@ from molar_retrieval.catalog import Catalogue, is_current
 from molar_retrieval.catalog.features import hashed_attributes, numeric_attributes
 from molar_retrieval.collaborative.factors import factorise, held_out, open_factors
 from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
+from molar_retrieval.disk import of_generation, require
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.progress import SILENT, Progress
@@ -91,11 +92,13 @@ def align(
         MissingArtefactError: If a step before is missing.
         StaleArtefactError: If the content vectors belong to another state of the catalogue.
         DataError: If the log leaves nothing to train on.
+        DiskError: If the disk is too small.
     """
     inputs = _inputs(workspace)
     cf = factorise(workspace, settings.cf, settings.split, progress)
     inputs |= {"cf": cf.fingerprint}
-    options = sized(settings.align, held_out(workspace, settings.split).training)
+    log = held_out(workspace, settings.split).training
+    options = sized(settings.align, log)
     chosen = {"align": options.model_dump(mode="json"), "split": settings.split.model_dump()}
     shaping = {k: v for k, v in chosen["align"].items() if k not in _NO_EFFECT}
     precision = pick_precision(settings.align.precision, pick_device(settings.align.device))
@@ -106,6 +109,8 @@ def align(
         processes.agreed(None)
         return _report(store.require()[0], manifest, True)
     with workspace.lock("alignment"):
+        need = of_generation(log.n_items, log.n_users, len(log.item))
+        require(store.root, need, "an alignment and its generation take about")
         partial = store.partial(run[:16])
         if restart:
             shutil.rmtree(partial)

@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 
+from molar_retrieval.disk import require
 from molar_retrieval.embedding.earlier import Earlier
 from molar_retrieval.embedding.plan import HEAD, Head, Plan, Texts, TextWriter
 from molar_retrieval.embedding.records import RECORD, Status
@@ -16,7 +17,7 @@ from molar_retrieval.embedding.resolve import Resolved, resolve
 from molar_retrieval.embedding.source import Scan, Source
 from molar_retrieval.embedding.store import CHUNK, Store
 from molar_retrieval.encoders.base import Encoder, EncoderInfo
-from molar_retrieval.errors import BackendError, DataError, MolarError
+from molar_retrieval.errors import BackendError, MolarError
 from molar_retrieval.progress import Progress
 from molar_retrieval.workspace import ArtefactStore
 
@@ -149,14 +150,9 @@ def check_disk(folder: Path, count: int, dim: int) -> None:
     """Refuse work that cannot be finished.
 
     Raises:
-        DataError: If the disk has too little room.
+        DiskError: If the disk has too little room.
     """
-    need, free = disk_bytes(count, dim), shutil.disk_usage(folder).free
-    if need > free:
-        raise DataError(
-            f"{count} vectors of {dim} numbers take {need / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB left",
-            "make room, name a workspace elsewhere with --workspace DIR, or keep fewer dimensions (dim)",
-        )
+    require(folder, disk_bytes(count, dim), f"{count} vectors of {dim} numbers take")
 
 
 def _copy(store: Store, known: Resolved, look: Scan, earlier: Earlier) -> int:
