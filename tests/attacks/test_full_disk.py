@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "MOLAR_ATTACKS"}
+"""Without what molar does not know, and would refuse."""
 MOLAR = [sys.executable, "-c", "from molar_cli.app import main; main()"]
 BUILD = """
 import sys
@@ -30,7 +32,7 @@ def small(place: Path, megabytes: int, shell: str) -> subprocess.CompletedProces
     mount = f'mount -t tmpfs -o size={megabytes}m none "$0" || exit 99\n'
     command = ["unshare", "-m", "sh", "-c", mount + shell, str(place), *MOLAR[:1]]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
     except OSError as error:
         pytest.skip(f"nothing can be mounted here: {error}")
     if done.returncode == 99 or "unshare:" in done.stderr:
@@ -84,7 +86,9 @@ def test_a_limit_on_files_is_named(shop, measured):
     """A file that may not grow is a typed error, not a signal."""
     (shop.workspace.parent / "molar.toml").write_text("[index]\nm = 15\n", "utf-8")
     limited = ["bash", "-c", 'ulimit -f 1024; exec "$@"', "-", *MOLAR, "align"]
-    done = subprocess.run(limited, cwd=shop.workspace.parent, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        limited, cwd=shop.workspace.parent, capture_output=True, text=True, check=False, env=ENVIRONMENT
+    )
     assert done.returncode == 1, done.stderr
     assert "larger than is allowed" in done.stderr
     assert "ulimit" in done.stderr
