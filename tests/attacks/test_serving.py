@@ -117,7 +117,7 @@ def test_readers_never_notice_a_publication(shop, rounds, measured, tmp_path):
     try:
         for thread in threads:
             thread.start()
-        for mark in range(rounds(3, 50)):
+        for mark in range(rounds(2, 50)):
             with open_generation(workspace) as live, Recommender(workspace, live) as recommender:
                 truth[live.name] = ask(recommender, shop.user)
             realign(workspace, mark)
@@ -150,7 +150,7 @@ def test_reopening_leaves_no_file_open(shop, rounds, measured):
     if not files.is_dir():
         pytest.skip("the system has no /proc")
     counts = []
-    for _ in range(rounds(6, 50)):
+    for _ in range(rounds(4, 50)):
         with Recommender.open(shop.workspace) as recommender:
             ask(recommender, shop.user)
         del recommender
