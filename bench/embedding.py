@@ -28,6 +28,7 @@ from molar_retrieval.embedding.plan import Plan
 from molar_retrieval.embedding.source import Source, scan
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import Encoder, EncoderInput
+from molar_retrieval.pinned import pin
 from molar_retrieval.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +50,7 @@ def excerpt(catalogue: Path, target: Path, items: int) -> None:
 
 def decoded(workspace: Workspace, encoder: Encoder, batch_size: int) -> list[list[EncoderInput]]:
     """The batches that `molar embed` would make, in memory."""
-    source = Source.open(workspace)
+    source = Source.of(pin(workspace, "catalogue", work="bench"))
     look = scan(source, encoder.info)
     plan = Plan.make(look, (look.lengths > 0) | look.has_image, batch_size)
     texts = source.inputs(range(source.count))

@@ -24,6 +24,11 @@ def of_bytes(parts: Iterable[bytes | memoryview]) -> str:
     return digest.hexdigest()
 
 
+def of_content(content: bytes) -> str:
+    """The fingerprint of a file's content, as :func:`of_file` gives it."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 def of_file(path: Path) -> str:
     """The fingerprint of a file's content, read in pieces."""
     digest = hashlib.blake2b(digest_size=16)

@@ -6,24 +6,29 @@ Each kind of artefact has a folder of its own with immutable versions and a smal
     .molar/workspace.json                    which catalogue this is
     .molar/content/current                   "3f2a…"
     .molar/content/3f2a…/manifest.json       what it was made from, and how
+    .molar/content/3f2a…/files.json          sizes and digests of its files
     .molar/content/9b01….partial/            unfinished work of a run that may continue
 
-A version becomes visible only when it is complete, so a command may be killed at any moment.
+A version becomes visible only when it is complete and on the disk, so a command may be killed, and the power fail, at
+any moment. Versions are ordered by the number in their manifests, not by time.
 Manifests are JSON, tables Parquet, arrays safetensors, users of a generation SQLite; nothing is pickled.
 """
 
+import errno
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
-from molar_retrieval import __version__
+from molar_retrieval import __version__, inventory
 from molar_retrieval.disk import require
+from molar_retrieval.durable import sync_folder, sync_tree
+from molar_retrieval.durable import write_atomically as write_atomically
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.holding import alone
 
@@ -32,6 +37,9 @@ DEFAULT_NAME = ".molar"
 _PARTIAL = ".partial"
 _TRASH = ".trash"
 _UNFINISHED = {_PARTIAL, _TRASH}
+_MANIFEST = "manifest.json"
+_LONGEST_NAME = 255  # bytes; no file system takes more
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 MAKERS = {
     "catalogue": "molar embed CATALOG",
     "interactions": "molar align",
@@ -55,6 +63,7 @@ class Manifest:
         facts: What is worth knowing about the result (counts, dimensions, timings).
         versions: Versions of the libraries that made it.
         created: When, in UTC (ISO 8601).
+        number: 1 + the highest of its kind at that time; 0 in versions made before there were numbers.
     """
 
     kind: str
@@ -66,10 +75,16 @@ class Manifest:
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     format: int = FORMAT
     molar: str = __version__
+    number: int = 0
+
+    @property
+    def text(self) -> str:
+        """What ``manifest.json`` holds."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
 
     def write(self, folder: Path) -> None:
         """Write ``manifest.json`` into the artefact's folder."""
-        write_atomically(folder / "manifest.json", json.dumps(asdict(self), indent=1, ensure_ascii=False))
+        write_atomically(folder / _MANIFEST, self.text)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -78,10 +93,12 @@ class Manifest:
         Raises:
             StaleArtefactError: If it is unreadable or of a format that this version does not know.
         """
-        path = folder / "manifest.json"
+        path = folder / _MANIFEST
         try:
             raw = json.loads(path.read_text("utf-8"))
             manifest = cls(**raw)
+            if not isinstance(manifest.number, int):
+                raise TypeError(f"number is {manifest.number!r}")
         except (OSError, ValueError, TypeError) as error:
             raise StaleArtefactError(
                 f"{path} is unreadable: {error}",
@@ -103,38 +120,85 @@ class ArtefactStore:
         self.kind = kind
 
     @property
-    def current(self) -> Path | None:
-        """The live version's folder, or None where nothing was published yet."""
+    def pointer(self) -> str | None:
+        """The name of the live version, which may not be there; None where nothing was published yet.
+
+        Raises:
+            StaleArtefactError: If ``current`` holds something else than a plain name.
+        """
         try:
-            name = (self.root / "current").read_text("utf-8").strip()
+            raw = (self.root / "current").read_bytes()
         except FileNotFoundError:
             return None
-        folder = self.root / name
-        return folder if name and folder.is_dir() else None
+        name = raw.decode("utf-8", "replace").removesuffix("\n")
+        if not _is_plain(name):
+            raise StaleArtefactError(f"{self.root / 'current'} does not hold the name of a version", self._remedy)
+        return name
+
+    @property
+    def live(self) -> tuple[Path, Manifest] | None:
+        """The live version; None where nothing was published, or what was is lost, so that it has to be made.
+
+        Raises:
+            StaleArtefactError: If it is there and damaged.
+        """
+        name: str | None = None
+        while True:
+            before = name
+            try:
+                name = self.pointer
+            except StaleArtefactError:
+                return None
+            if name is None or name == before:
+                return None
+            folder = self.root / name
+            try:
+                return folder, Manifest.read(folder)
+            except StaleArtefactError:
+                if folder.is_dir():
+                    raise
+                # Superseded and removed since its name was read; then the pointer names another one.
+
+    @property
+    def current(self) -> Path | None:
+        """The live version's folder, or None where there is none."""
+        with suppress(StaleArtefactError):
+            name = self.pointer
+            folder = self.root / (name or "")
+            return folder if name and folder.is_dir() else None
+        return None
 
     @property
     def manifest(self) -> Manifest | None:
         """The live version's manifest, or None where there is no live version."""
-        folder = self.current
-        return None if folder is None else Manifest.read(folder)
+        return None if (live := self.live) is None else live[1]
 
     def require(self) -> tuple[Path, Manifest]:
         """The live version.
 
         Raises:
             MissingArtefactError: Naming the command that makes one.
+            StaleArtefactError: If the pointer to it names nothing that is there, or it is damaged.
         """
-        folder = self.current
-        if folder is None:
-            raise MissingArtefactError(
-                f"the workspace {self.root.parent} has no {self.kind} yet",
-                f"run `{MAKERS[self.kind]}` first",
+        if (live := self.live) is not None:
+            return live
+        if (name := self.pointer) is not None:
+            raise StaleArtefactError(
+                f"{self.root / 'current'} names {name}, and there is no such version", self._remedy
             )
-        return folder, Manifest.read(folder)
+        raise MissingArtefactError(
+            f"the workspace {self.root.parent} has no {self.kind} yet",
+            f"run `{MAKERS[self.kind]}` first",
+        )
+
+    @property
+    def _remedy(self) -> str:
+        back = "`molar index rollback NAME`, or " if self.kind == "generations" else ""
+        return f"run {back}`{MAKERS[self.kind]}`, which makes another one"
 
     def versions(self) -> list[Path]:
         """All complete versions, oldest first."""
-        folders = [f for f in self.root.glob("*/") if (f / "manifest.json").exists() and f.suffix not in _UNFINISHED]
+        folders = [f for f in self.root.glob("*/") if (f / _MANIFEST).exists() and f.suffix not in _UNFINISHED]
         return sorted(folders, key=_age)
 
     def partial(self, name: str) -> Path:
@@ -147,29 +211,60 @@ class ArtefactStore:
         """Folders of unfinished work."""
         return sorted(self.root.glob(f"*{_PARTIAL}/"))
 
-    def publish(self, partial: Path, manifest: Manifest, *, keep: int = 0) -> Path:
+    def publish(self, partial: Path, manifest: Manifest, *, keep: int = 0, scaffold: Collection[str] = ()) -> Path:
         """Make the finished ``partial`` the live version and drop all but ``keep`` older ones.
+
+        Everything is on the disk before the pointer moves, and the pointer before anything old goes. The caller holds
+        the lock.
 
         Args:
             partial: A folder from :meth:`partial`, complete.
-            manifest: Written into the folder before it is renamed.
+            manifest: Written into the folder, with its number, before it is renamed.
             keep: How many superseded versions stay for a rollback.
+            scaffold: Files that only unfinished work needs; they go as soon as the version is live.
 
         Returns:
             The version's folder.
         """
-        manifest.write(partial)
-        final = self.root / partial.name.removesuffix(_PARTIAL)
-        if final.exists():
-            _discard(final)
+        replace(manifest, number=1 + max(map(_number, self.versions()), default=0)).write(partial)
+        inventory.take(partial, without=scaffold)
+        sync_tree(partial)
+        final = self._free(partial.name.removesuffix(_PARTIAL))
         partial.rename(final)
+        sync_folder(self.root)
         self.switch(final.name)
+        for name in scaffold:
+            (final / name).unlink(missing_ok=True)
         self.prune(keep)
         return final
 
+    def _free(self, name: str) -> Path:
+        """Where a version of this name goes: the live one stays in its place until the pointer has moved."""
+        live = self.current
+        final = next(f for n in count(1) if (f := self.root / (name if n == 1 else f"{name}-{n}")) != live)
+        if final.exists():
+            _discard(final)
+        return final
+
+    def describe(self, manifest: Manifest) -> Manifest:
+        """Say something else about the live version, whose content is what it was.
+
+        Its inventory goes before its manifest: killed in between, the version is what it was by its manifest, so the
+        same command does the same again.
+
+        Returns:
+            The manifest with the version's number.
+        """
+        folder, old = self.require()
+        manifest = replace(manifest, number=old.number)
+        inventory.take(folder, instead={_MANIFEST: manifest.text.encode("utf-8")})
+        sync_tree(folder)
+        manifest.write(folder)
+        return manifest
+
     def switch(self, name: str) -> None:
         """Point ``current`` at an existing version; readers see the old one or the new one."""
-        if not (self.root / name / "manifest.json").exists():
+        if not _is_plain(name) or not (self.root / name / _MANIFEST).exists():
             raise MissingArtefactError(
                 f"there is no {self.kind} version {name!r} in {self.root}", "name an existing one"
             )
@@ -188,12 +283,30 @@ class ArtefactStore:
                     _discard(folder)
 
 
-def _age(folder: Path) -> tuple[str, int]:
-    """Orders versions by age; one with an unreadable manifest counts as the oldest, and goes first."""
+def _is_plain(name: str) -> bool:
+    """Whether a text names one folder of finished work and nothing else."""
+    fits = 0 < len(name.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME
+    return fits and name.isprintable() and not set(name) & set("/\\ \ufffd") and _stays(name)
+
+
+def _stays(name: str) -> bool:
+    return bool(name.strip(".")) and Path(name).suffix not in _UNFINISHED
+
+
+def _number(folder: Path) -> int:
+    """The number of a version, 0 where it has none that can be read."""
+    with suppress(StaleArtefactError):
+        return Manifest.read(folder).number
+    return 0
+
+
+def _age(folder: Path) -> tuple[int, str, int]:
+    """Orders versions by number, those without one by time; one with an unreadable manifest is the oldest."""
     try:
-        return Manifest.read(folder).created, (folder / "manifest.json").stat().st_mtime_ns
+        manifest = Manifest.read(folder)
+        return manifest.number, manifest.created, (folder / _MANIFEST).stat().st_mtime_ns
     except (StaleArtefactError, FileNotFoundError):
-        return "", 0
+        return -1, "", 0
 
 
 def _discard(folder: Path) -> None:
@@ -218,8 +331,35 @@ class Workspace:
 
     @property
     def catalogue(self) -> Path:
-        """The catalogue's folder that this workspace serves."""
-        return Path(json.loads((self.root / "workspace.json").read_text("utf-8"))["catalogue"])
+        """The catalogue's folder that this workspace serves.
+
+        Raises:
+            StaleArtefactError: If ``workspace.json`` does not tell.
+        """
+        path = self.root / "workspace.json"
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            known, folder = record["format"], Path(record["catalogue"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StaleArtefactError(
+                f"{path} is damaged: {error!r}", f"delete the workspace {self.root} and run `{MAKERS['catalogue']}`"
+            ) from error
+        if known != FORMAT:
+            raise StaleArtefactError(
+                f"{self.root} has format {known!r}, this version of molar reads {FORMAT}",
+                f"delete it, or name another one with --workspace DIR, and run `{MAKERS['catalogue']}`",
+            )
+        return folder
+
+    @property
+    def is_as_written(self) -> bool:
+        """Whether ``workspace.json`` holds what was written into it, byte by byte."""
+        try:
+            text = (self.root / "workspace.json").read_text("utf-8")
+            record = {"format": FORMAT, "catalogue": str(self.catalogue)}
+        except (OSError, ValueError, StaleArtefactError):
+            return False
+        return text.rstrip("\n") in (json.dumps(record, ensure_ascii=False), json.dumps(record))
 
     @classmethod
     def for_catalogue(cls, root: Path, catalogue: Path) -> Self:
@@ -261,7 +401,7 @@ class Workspace:
         """Keep a second writer of the same kind of artefact out; released when the process ends.
 
         Raises:
-            DataError: If another process is at work on it.
+            DataError: If another process is at work on it, or the file system has no locks.
             DiskError: If the disk is full.
         """
         import fcntl
@@ -273,6 +413,14 @@ class Workspace:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    raise DataError(
+                        f"the file system of {self.root} has no locks ({error.strerror}), so nothing would keep two"
+                        " commands from writing at once",
+                        "put the workspace on a local disk with --workspace DIR, or mount the file system with locks",
+                    ) from error
+                if not isinstance(error, BlockingIOError | PermissionError):
+                    raise
                 raise DataError(
                     f"another process is writing the {kind} of {self.root}",
                     "wait until it is done, then run again",
@@ -287,13 +435,3 @@ def locate(start: Path, name: str = DEFAULT_NAME) -> Path:
         if (folder / name / "workspace.json").exists():
             return folder / name
     return start / name
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file so that a reader sees the old content or the new one, nothing between."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -52,6 +52,7 @@ from molar_retrieval.config import MolarSettings, with_preset
 from molar_retrieval.disk import of_generation, require
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError
+from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Workspace
@@ -108,8 +109,9 @@ class Evaluator:
         self.kept = 0.0
         now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         self.out = self.folder or self.root / "runs" / f"{self.suite.name}-{now}"
-        version, _ = self.workspace["catalogue"].require()
-        self.catalogue = Catalogue.open(version)
+        self.inputs = pin(self.workspace, "catalogue", "content", "interactions", work="molar evaluate")
+        self.workspace = self.inputs
+        self.catalogue = Catalogue(*self.workspace["catalogue"].require())
         self.log = open_log(self.workspace)
         content = ContentVectors.open(self.workspace["content"].require()[0])
         dims, ready = self.settings.align.content_dims, content.conditioned
@@ -126,7 +128,12 @@ class Evaluator:
             DataError: If a split cannot be made of the log, or leaks.
             SettingsError: If the suite names an unknown split, model or column.
             DiskError: If the disk is too small.
+            StaleArtefactError: If what is read was made anew meanwhile.
         """
+        with self.inputs:
+            return self._run()
+
+    def _run(self) -> Evaluation:
         began = time.perf_counter()
         need = of_generation(self.log.n_items, self.log.n_users, len(self.log.item))
         require(self.root, need, "an evaluation takes at least about")

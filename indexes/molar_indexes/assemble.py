@@ -29,12 +29,14 @@ from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.people import Segments, read_segments
 from molar_retrieval.interactions.users import user_keys
+from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
 Matrix = npt.NDArray[np.float32]
 _BATCH = 4096
 _POPULAR = 1000
+_READ = ("catalogue", "interactions", "content", "cf", "alignment")
 
 
 def publish_generation(workspace: Workspace, settings: IndexSettings, progress: Progress = SILENT) -> Generation:
@@ -46,22 +48,26 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
 
     Raises:
         MissingArtefactError: If a step before is missing.
+        StaleArtefactError: If the artefacts do not belong together, or another version of one was published meanwhile.
     """
-    folder, alignment = workspace["alignment"].require()
-    inputs = {kind: workspace[kind].require()[1].fingerprint for kind in ("catalogue", "interactions", "content", "cf")}
-    inputs["alignment"] = alignment.fingerprint
+    with pin(workspace, *_READ, work="molar align") as read:
+        return _publish(workspace, read, settings, progress)
+
+
+def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progress: Progress) -> Generation:
+    inputs = {kind: read[kind].require()[1].fingerprint for kind in _READ}
     segments = _segments(workspace, settings)
     chosen = settings.of_generation() | ({"people": segments.digest} if segments.digest else {})
     live = workspace["generations"].manifest
     present = None if live is None else (dict(live.inputs), dict(live.settings), live.facts.get("format"))
     if present == (inputs, chosen, FORMAT):
         return open_generation(workspace)
-    model = open_model(folder)
-    catalogue = Catalogue.open(workspace["catalogue"].require()[0])
-    log = open_log(workspace)
-    content, embedded = workspace["content"].require()
+    model = open_model(read["alignment"].require()[0])
+    catalogue = Catalogue(*read["catalogue"].require())
+    log = open_log(read)
+    content, embedded = read["content"].require()
     vectors = model.items(log)
-    others = {columns.CONTENT: model.features, columns.CF: open_factors(workspace["cf"].require()[0]).items}
+    others = {columns.CONTENT: model.features, columns.CF: open_factors(read["cf"].require()[0]).items}
     queries, looks = query_maps(model, ContentVectors.open(content), embedded)
     others |= {} if looks is None else {columns.LOOK: looks}
     words = bm25(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
@@ -87,6 +93,7 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
         settings=chosen,
         facts={"segments": dict(segments.kinds)},
         keep=settings.keep,
+        confirm=read.confirm,
         progress=progress,
     )
 

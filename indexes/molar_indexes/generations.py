@@ -24,11 +24,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from molar_indexes import files
 from molar_indexes.backends import build_index, open_index
 from molar_indexes.encoder import carry
 from molar_indexes.users import UserRecord, Users, UserStore, write_users
-from molar_retrieval import columns, fingerprint
+from molar_retrieval import columns, fingerprint, inventory
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.holding import Hold, hold
 from molar_retrieval.index import Index, IndexItem, IndexSpec
@@ -204,7 +203,7 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
 
 def _opened(folder: Path, indexed: OpenIndex, held: Hold) -> Generation:
     manifest = Manifest.read(folder)
-    if problems := files.check(folder):
+    if problems := inventory.check(folder):
         raise StaleArtefactError(
             f"generation {folder.name} is damaged: {problems[0]}",
             "run `molar index rollback` for the one before, or `molar align` to publish a new one",
@@ -256,6 +255,7 @@ def publish(
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     keep: int = 2,
+    confirm: Callable[[], None] = lambda: None,
     progress: Progress = SILENT,
 ) -> Generation:
     """Build a generation, prove it and make it the live one; readers see the old one until it is complete.
@@ -276,6 +276,7 @@ def publish(
         settings: The settings that shaped it.
         facts: More that is worth knowing.
         keep: How many older generations stay.
+        confirm: Called before it becomes the live one; raises if its inputs are not what they were.
         progress: Told about every batch.
 
     Returns:
@@ -310,6 +311,7 @@ def publish(
                 {**(facts or {}), **counts, **known},
                 library_versions("numpy", "qdrant-edge-py"),
             )
+            confirm()
             final = store.publish(folder, manifest, keep=keep)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -345,7 +347,6 @@ def _build(
     )
     (folder / _POPULAR).write_text(json.dumps([[int(r), int(c)] for r, c in popular[:_MOST_POPULAR]]), "utf-8")
     proved = proof.check(folder / _INDEX, folder / _USERS, backend, progress)
-    files.take(folder)
     return {"items": proof.items, "newcomers": proof.newcomers, "users": count, **proved}
 
 
@@ -355,8 +356,18 @@ def _new_name(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
 
 
 def _by_age(store: ArtefactStore) -> list[Path]:
-    """All generations, oldest first; the stamp in its name keeps a damaged one in its place."""
-    return sorted(store.versions(), key=lambda folder: folder.name[:15])
+    """All generations, oldest first; one whose number cannot be read is where the stamp in its name puts it."""
+    order: list[Path] = []
+    damaged = []
+    for folder in store.versions():
+        try:
+            Manifest.read(folder)
+            order.append(folder)
+        except StaleArtefactError:
+            damaged.append(folder)
+    for folder in damaged:
+        order.insert(sum(other.name[:15] < folder.name[:15] for other in order), folder)
+    return order
 
 
 def list_generations(workspace: Workspace) -> list[GenerationInfo]:

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from itertools import islice
 from math import isfinite
 
-from molar_indexes import files
 from molar_indexes.generations import Generation
 from molar_indexes.proof import search_problems
 from molar_indexes.recall import LEAST, WORSE, sample, scanning, share
 from molar_indexes.sparse import sparse_problem
-from molar_retrieval import columns
+from molar_retrieval import columns, inventory
+from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import Index
 from molar_retrieval.workspace import Workspace
 
@@ -23,16 +23,17 @@ def verify(generation: Generation, workspace: Workspace | None = None, *, deep: 
     Args:
         generation: The open generation.
         workspace: Whose live artefacts it should have been made from; None: not asked.
-        deep: Read every byte, vector and user instead of a sample.
+        deep: Read every byte, vector and user instead of a sample, and every byte of the artefacts that it was made
+            from, as far as they are live still.
     """
-    problems = files.check(generation.folder, digests=deep)
+    problems = inventory.check(generation.folder, digests=deep)
     if not problems:
         problems += _counts(generation)
         problems += _items(generation, deep)
         problems += _users(generation, deep)
         problems += _graphs(generation) if deep else []
     if workspace is not None:
-        problems += _inputs(generation, workspace)
+        problems += _inputs(generation, workspace, deep)
     return problems
 
 
@@ -97,11 +98,21 @@ def _graphs(generation: Generation) -> Iterator[str]:
             yield f"searching {name!r} finds {found:.0%} of the best items, less than {LEAST - WORSE:.0%}"
 
 
-def _inputs(generation: Generation, workspace: Workspace) -> Iterator[str]:
+def _inputs(generation: Generation, workspace: Workspace, deep: bool) -> Iterator[str]:
     for kind, made_from in generation.manifest.inputs.items():
-        live = workspace[kind].manifest
-        if live is not None and live.fingerprint != made_from:
+        try:
+            folder, manifest = workspace[kind].require()
+        except MissingArtefactError:
+            continue
+        except StaleArtefactError as error:
+            yield error.message
+            continue
+        if manifest.fingerprint != made_from:
             yield (
-                f"it was made from the {kind} {made_from[:16]}, the workspace now has {live.fingerprint[:16]}:"
+                f"it was made from the {kind} {made_from[:16]}, the workspace now has {manifest.fingerprint[:16]}:"
                 " run `molar align`"
+            )
+        elif deep and inventory.kept(folder, manifest):
+            yield from (
+                f"of the {kind} that it was made from, {what}" for what in inventory.check(folder, digests=True)
             )

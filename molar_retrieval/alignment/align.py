@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
 from molar_retrieval.disk import of_generation, require
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
+from molar_retrieval.pinned import Pinned, pin, pin_named
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
 from molar_retrieval.versions import library_versions
@@ -39,6 +40,7 @@ from molar_retrieval.workspace import Manifest, Workspace
 _VERSION = 4
 """Raised with every change of what comes of the same inputs, so that nothing older passes for up to date."""
 _NO_EFFECT = {"threads", "device", "preset"}
+_WORK = "molar align"
 
 
 @dataclass(frozen=True)
@@ -90,24 +92,38 @@ def align(
 
     Raises:
         MissingArtefactError: If a step before is missing.
-        StaleArtefactError: If the content vectors belong to another state of the catalogue.
+        StaleArtefactError: If the content vectors belong to another state of the catalogue, or something that is read
+            was made anew meanwhile.
         DataError: If the log leaves nothing to train on.
         DiskError: If the disk is too small.
     """
-    inputs = _inputs(workspace)
-    cf = factorise(workspace, settings.cf, settings.split, progress)
+    with pin(workspace, "catalogue", "content", "interactions", work=_WORK) as read:
+        return _align(workspace, read, settings, restart, processes, progress, on_epoch)
+
+
+def _align(
+    workspace: Workspace,
+    read: Pinned,
+    settings: MolarSettings,
+    restart: bool,
+    processes: Processes,
+    progress: Progress,
+    on_epoch: Callable[[EpochScore], None],
+) -> AlignReport:
+    inputs = _inputs(read)
+    cf = factorise(read, settings.cf, settings.split, progress)
+    read.take("cf", (cf.folder, Manifest.read(cf.folder)))
     inputs |= {"cf": cf.fingerprint}
-    log = held_out(workspace, settings.split).training
+    log = held_out(read, settings.split).training
     options = sized(settings.align, log)
     chosen = {"align": options.model_dump(mode="json"), "split": settings.split.model_dump()}
     shaping = {k: v for k, v in chosen["align"].items() if k not in _NO_EFFECT}
     precision = pick_precision(settings.align.precision, pick_device(settings.align.device))
     run = fingerprint.of_json([inputs, shaping, chosen["split"], precision, _VERSION])
     store = workspace["alignment"]
-    manifest = store.manifest
-    if manifest is not None and manifest.fingerprint == run and not restart:
+    if (live := store.live) is not None and live[1].fingerprint == run and not restart:
         processes.agreed(None)
-        return _report(store.require()[0], manifest, True)
+        return _report(*live, True)
     with workspace.lock("alignment"):
         need = of_generation(log.n_items, log.n_users, len(log.item))
         require(store.root, need, "an alignment and its generation take about")
@@ -115,12 +131,19 @@ def align(
         if restart:
             shutil.rmtree(partial)
             partial = store.partial(run[:16])
-        job = processes.agreed(_Job(options, settings.split, partial, run))
-        facts = _train(workspace, job, processes, progress, on_epoch)
+        job = processes.agreed(_Job(options, settings.split, partial, run, read.names))
+
+        def tell(score: EpochScore) -> None:
+            if not processes.several:  # others would wait for this one in vain
+                read.confirm()
+            on_epoch(score)
+
+        facts = _train(read, job, processes, progress, tell)
         versions = library_versions("torch", "numpy", "implicit")
+        inputs |= {"catalogue": read["catalogue"].require()[1].fingerprint}
         manifest = Manifest("alignment", run, inputs, chosen, facts | {"precision": precision}, versions)
-        folder = store.publish(partial, manifest)
-        checkpoint.discard(folder)  # only now: a run killed before goes on from them
+        read.confirm()
+        folder = store.publish(partial, manifest, scaffold=checkpoint.FILES)
     return _report(folder, manifest, False)
 
 
@@ -133,18 +156,19 @@ def help_to_align(workspace: Workspace, processes: Processes) -> None:
     """
     job: _Job | None = processes.agreed(None)
     if job is not None:
-        data, _ = training_data(workspace, job.settings, job.split)
+        data, _ = training_data(pin_named(workspace, job.read, _WORK), job.settings, job.split)
         train(data, job.settings, job.partial, job.run, processes=processes)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be trained: all sizes filled in."""
+    """What is to be trained: all sizes filled in, and the versions of what is read, by kind."""
 
     settings: AlignSettings
     split: SplitSettings
     partial: Path
     run: str
+    read: Mapping[str, str]
 
 
 def _train(
@@ -242,8 +266,8 @@ def _scores(data: TrainingData, combination: Combination, shipped: Ranks) -> dic
     }
 
 
-def _inputs(workspace: Workspace) -> dict[str, str]:
-    """Fingerprints of the artefacts that enter, checked to belong together."""
+def _inputs(workspace: Pinned) -> dict[str, str]:
+    """Fingerprints of the artefacts that enter, which belong together; the catalogue's files are what they were."""
     version, catalogue = workspace["catalogue"].require()
     _, interactions = workspace["interactions"].require()
     _, content = workspace["content"].require()

@@ -15,6 +15,8 @@ from molar_retrieval.errors import StaleArtefactError
 LAST = "checkpoint.safetensors"
 BEST = "best.safetensors"
 _WRITING = ".writing"
+FILES = tuple(name for file in (LAST, BEST) for name in (file, str(Path(file).with_suffix(_WRITING))))
+"""What only an unfinished run needs."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,6 @@ def load_best(folder: Path, network: nn.Module) -> None:
     """Fill the network with the weights of the best epoch."""
     _, tensors = _read(folder / BEST)
     network.load_state_dict(_under(tensors, "network."))
-
-
-def discard(folder: Path) -> None:
-    """Remove what only an unfinished run needs."""
-    for file in (folder / LAST, folder / BEST):
-        file.unlink(missing_ok=True)
-        file.with_suffix(_WRITING).unlink(missing_ok=True)
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """From a catalogue folder to the workspace's ``catalogue`` artefact."""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def prepare_catalogue(
         The manifest of the live version; its facts count items and rejects.
 
     Raises:
-        DataError: If the catalogue is unusable as a whole, or no item fulfils the condition.
+        DataError: If the catalogue is unusable as a whole, was written to meanwhile, or no item fulfils the condition.
         RequestError: If the condition is not understood.
         SettingsError: If ``catalog.toml`` has an unknown key.
     """
@@ -82,6 +82,7 @@ def prepare_catalogue(
         partial = empty_partial(store)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
             facts, reader_roots = _write(source, spec, folder, where, partial, rejects, progress)
+        refuse_changed(folder, before, _sources(folder))
         facts["sources"] = {**before, "photos": tree_stamp(folder, reader_roots)}
         shaping = spec.model_dump(mode="json", include={"items", "text"})
         chosen = [] if where is None else [where]
@@ -90,6 +91,25 @@ def prepare_catalogue(
         manifest = Manifest(KIND, name, settings=settings, facts=facts, versions=library_versions("pyarrow", "pillow"))
         progress.note(_summary(facts))
         return publish(workspace, KIND, partial, manifest)
+
+
+def refuse_changed(folder: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Refuse what was read of files that somebody wrote to meanwhile: it may be half of the one and half of the other.
+
+    Args:
+        folder: The catalogue's.
+        before: Stamps of its files before they were read.
+        after: And afterwards.
+
+    Raises:
+        DataError: Naming the files.
+    """
+    stamps = [before["files"], after["files"]]
+    changed = [name for name in sorted({*stamps[0], *stamps[1]}) if stamps[0].get(name) != stamps[1].get(name)]
+    if changed:
+        raise DataError(
+            f"{' and '.join(changed)} of {folder} changed while it was read", "run again when the files are complete"
+        )
 
 
 def empty_partial(store: ArtefactStore) -> Path:
@@ -106,13 +126,11 @@ def publish(workspace: Workspace, kind: str, partial: Path, manifest: Manifest) 
     live = store.current
     if live is not None and live.name == manifest.fingerprint:
         (partial / side_file.FILE_NAME).replace(live / side_file.FILE_NAME)
-        manifest.write(live)
         shutil.rmtree(partial)
-        return manifest
+        return store.describe(manifest)
     named = partial.with_name(f"{manifest.fingerprint}.partial")
     shutil.rmtree(named, ignore_errors=True)
-    store.publish(partial.rename(named), manifest)
-    return manifest
+    return Manifest.read(store.publish(partial.rename(named), manifest))
 
 
 def _write(

@@ -11,11 +11,13 @@ from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.als import ALSFactors, fit
 from molar_retrieval.config import CFSettings, SplitSettings
 from molar_retrieval.interactions import Holdout, InteractionLog, holdout_last, read_validation
+from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
 _FILE = "factors.safetensors"
+_WORK = "molar cf"
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,15 @@ class CFReport:
 
 
 def open_log(workspace: Workspace) -> InteractionLog:
-    """The workspace's prepared interactions."""
-    catalogue, _ = workspace["catalogue"].require()
-    folder, _ = workspace["interactions"].require()
-    return InteractionLog.open(folder, Catalogue.open(catalogue).ids)
+    """The workspace's prepared interactions.
+
+    Raises:
+        StaleArtefactError: If they are not of the workspace's catalogue.
+    """
+    with pin(workspace, "catalogue", "interactions", work=_WORK) as inputs:
+        catalogue, manifest = inputs["catalogue"].require()
+        folder, _ = inputs["interactions"].require()
+        return InteractionLog.open(folder, Catalogue(catalogue, manifest).ids)
 
 
 def held_out(workspace: Workspace, settings: SplitSettings) -> Holdout:
@@ -51,8 +58,9 @@ def held_out(workspace: Workspace, settings: SplitSettings) -> Holdout:
 
     The cases are those that the log was published with, as an evaluation does, else each user's last interaction.
     """
-    log = open_log(workspace)
-    brought = read_validation(workspace["interactions"].require()[0], log)
+    with pin(workspace, "catalogue", "interactions", work=_WORK) as inputs:
+        log = open_log(inputs)
+        brought = read_validation(inputs["interactions"].require()[0], log)
     if brought is not None:
         return brought
     return holdout_last(log, max_users=settings.validation_users, seed=settings.seed)
@@ -66,16 +74,17 @@ def factorise(
     Raises:
         MissingArtefactError: If the interactions are not prepared.
         DataError: If there are no training interactions.
+        StaleArtefactError: If the interactions are not of the workspace's catalogue, or others were prepared meanwhile.
     """
-    _, interactions = workspace["interactions"].require()
+    read = pin(workspace, "catalogue", "interactions", work=_WORK)
     chosen = {"cf": settings.model_dump(), "split": splitting.model_dump()}
-    inputs = {"interactions": interactions.fingerprint}
+    inputs = {"interactions": read["interactions"].require()[1].fingerprint}
     name = fingerprint.of_json([inputs, chosen, 1])
     store = workspace["cf"]
-    if (manifest := store.manifest) is not None and manifest.fingerprint == name:
-        return CFReport(store.require()[0], name, True, dict(manifest.facts))
-    with workspace.lock("cf"):
-        training = held_out(workspace, splitting).training
+    if (live := store.live) is not None and live[1].fingerprint == name:
+        return CFReport(live[0], name, True, dict(live[1].facts))
+    with workspace.lock("cf"), read:
+        training = held_out(read, splitting).training
         factors = fit(training, settings, progress)
         partial = store.partial(name[:16])
         save_file({"users": factors.users, "items": factors.items}, partial / _FILE)
@@ -86,6 +95,7 @@ def factorise(
             "factors": settings.factors,
         }
         versions = library_versions("implicit", "numpy", "scipy")
+        read.confirm()
         folder = store.publish(partial, Manifest("cf", name, inputs, chosen, facts, versions))
     return CFReport(folder, name, False, facts)
 

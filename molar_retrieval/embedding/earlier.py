@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from molar_retrieval.embedding.plan import Head
 from molar_retrieval.embedding.records import NO_HASH, RECORD, Hashes, Status, hashes, image_stamp
-from molar_retrieval.embedding.rowfile import RowFile, Rows, open_vectors
+from molar_retrieval.embedding.rowfile import RowFile, Rows, damaged_rows, open_vectors
 from molar_retrieval.embedding.store import VECTORS, Store
 from molar_retrieval.encoders.base import Block
 from molar_retrieval.errors import MolarError
@@ -91,6 +91,8 @@ class Earlier:
             blocks = tuple(Block(**block) for block in manifest.settings["blocks"])
             records, reasons = _read_items(folder / ITEMS)
             file = open_vectors(folder / VECTORS)
+            if len(records) == file.count:
+                records[damaged_rows(file)] = np.zeros((), RECORD)
         except (MolarError, OSError, KeyError, TypeError, ValueError):
             return  # damaged: nothing in it can be trusted, its items are encoded again
         self._add(file, records, reasons, blocks)

@@ -18,6 +18,7 @@ from molar_retrieval.embedding.run import KIND, Describer, EncoderLoader, unchan
 from molar_retrieval.embedding.source import Scan, Source, scan, sees
 from molar_retrieval.embedding.work import Work, disk_bytes
 from molar_retrieval.encoders.base import Encoder, EncoderInfo, EncoderInput
+from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
@@ -94,9 +95,21 @@ def dry_run(
         BackendError: If the encoder is not available.
     """
     describe, encoder_loader = with_registry(workspace, describe, encoder_loader)
-    source, info, clock = Source.open(workspace), describe(settings), Clock()
+    with pin(workspace, "catalogue", work="molar embed") as inputs:
+        return _predicted(inputs, settings, progress, encoder_loader, describe(settings), sample)
+
+
+def _predicted(
+    inputs: Pinned,
+    settings: EmbedSettings,
+    progress: Progress,
+    encoder_loader: EncoderLoader,
+    info: EncoderInfo,
+    sample: int,
+) -> EmbedForecast:
+    source, clock = Source.of(inputs), Clock()
     look = scan(source, info)
-    rows, dim = _pending(workspace, settings, source, look, info, progress)
+    rows, dim = _pending(inputs, settings, source, look, info, progress)
     if not len(rows):
         return _forecast(source.count, 0, dim, 0.0, 0.0, 0)
     with clock("load"):

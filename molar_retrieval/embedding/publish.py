@@ -85,6 +85,9 @@ def publish(artefacts: ArtefactStore, store: Store, origin: Origin, facts: Mappi
 
     Returns:
         The version's folder, and what is in it.
+
+    Raises:
+        StaleArtefactError: If another catalogue was prepared meanwhile.
     """
     keys, counts = _write_tables(store, origin.source)
     name = version_fingerprint(origin.source.fingerprint, origin.encoder.fingerprint, keys)
@@ -106,8 +109,11 @@ def publish(artefacts: ArtefactStore, store: Store, origin: Origin, facts: Mappi
         facts={**asdict(counts), "dim": store.vectors.dtype.shape[0], "identity": origin.identity, **facts},
         versions=_versions(),
     )
+    origin.source.confirm()
     if (live := artefacts.current) is not None and live.name == name:
-        _refresh(folder, live, manifest)
+        for file in (ITEMS, VECTORS):  # new times of photos, so that they are not read again; what was damaged, mended
+            (folder / file).replace(live / file)
+        artefacts.describe(manifest)
         artefacts.prune(0)
         return live, counts
     return artefacts.publish(folder, manifest), counts
@@ -153,12 +159,6 @@ def _items(
 
 def _binary(values: Hashes, known: npt.NDArray[np.bool_]) -> list[bytes | None]:
     return [digest(value) if is_known else None for value, is_known in zip(values, known.tolist(), strict=True)]
-
-
-def _refresh(folder: Path, live: Path, manifest: Manifest) -> None:
-    """Equal vectors under equal keys: only note the new times of the photos, so that they are not read again."""
-    (folder / ITEMS).replace(live / ITEMS)
-    manifest.write(live)
 
 
 def _link(source: Path, target: Path) -> None:

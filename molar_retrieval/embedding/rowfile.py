@@ -20,6 +20,7 @@ TENSOR = "vectors"
 _ALIGNMENT = 64
 _LENGTH_BYTES = 8
 _MAX_HEADER = 1 << 20
+_CHUNK = 4096  # rows
 
 
 class RowFile:
@@ -91,6 +92,17 @@ def _runs(rows: Rows) -> Iterator[tuple[int, int]]:
     if len(rows):
         borders = np.flatnonzero(np.diff(rows) != 1) + 1
         yield from zip([0, *borders.tolist()], [*borders.tolist(), len(rows)], strict=True)
+
+
+def damaged_rows(file: RowFile) -> Rows:
+    """The rows that hold a number that no encoder writes: NaN, or an infinite one."""
+    found = []
+    for start in range(0, file.count, _CHUNK):
+        rows = file.read(start, min(start + _CHUNK, file.count))
+        # A sum is finite where all numbers are: one pass instead of two; where it is not, the numbers are looked at.
+        if not np.isfinite(rows.sum()):
+            found.append(start + np.flatnonzero(~np.isfinite(rows).all(axis=1)))
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
 def vector_dtype(dim: int) -> np.dtype[Any]:

@@ -1,6 +1,7 @@
 """``molar embed``: content vectors for new and changed items, and only for those."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,14 +15,15 @@ from molar_retrieval.embedding.pipeline import run
 from molar_retrieval.embedding.publish import Counts, Origin, publish
 from molar_retrieval.embedding.reader import Reader
 from molar_retrieval.embedding.report import EmbedReport
-from molar_retrieval.embedding.rowfile import read_tensor_header
+from molar_retrieval.embedding.rowfile import damaged_rows, open_vectors
 from molar_retrieval.embedding.source import Scan, Source, scan
 from molar_retrieval.embedding.store import VECTORS
 from molar_retrieval.embedding.work import Work, lay_out
 from molar_retrieval.encoders import fused, languages, registry
 from molar_retrieval.encoders.base import Encoder, EncoderInfo
 from molar_retrieval.encoders.head import FAMILY
-from molar_retrieval.errors import BackendError
+from molar_retrieval.errors import BackendError, StaleArtefactError
+from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import ArtefactStore, Workspace
 
@@ -58,10 +60,11 @@ def embed(
     Raises:
         MissingArtefactError: If no catalogue was prepared.
         DataError: If the disk is too small, the file of vectors unusable, or another process at work.
+        StaleArtefactError: If another catalogue was prepared meanwhile.
         BackendError: If the encoder is not available.
     """
-    with workspace.lock(KIND):
-        source = Source.open(workspace)
+    with workspace.lock(KIND), pin(workspace, "catalogue", work="molar embed") as inputs:
+        source = Source.of(inputs)
         if vectors is not None:
             return take(workspace[KIND], source, vectors, settings, progress)
         describe, encoder_loader = with_registry(workspace, describe, encoder_loader)
@@ -197,13 +200,18 @@ def work_name(look: Scan, settings: EmbedSettings) -> str:
 
 def unchanged(artefacts: ArtefactStore, look: Scan, encoder: str, clock: Clock) -> EmbedReport | None:
     """The report of a run that finds everything as it was, or None."""
-    folder, manifest = artefacts.current, artefacts.manifest
-    if folder is None or manifest is None:
+    if (live := artefacts.live) is None:
         return None
-    facts = manifest.facts
+    folder, facts = live[0], live[1].facts
     if facts.get("identity") != look.identity or facts.get("failed"):
         return None
-    count, dim, _ = read_tensor_header(folder / VECTORS)
+    try:
+        with closing(open_vectors(folder / VECTORS)) as file:
+            count, dim = file.count, file.dtype.shape[0]
+            if len(damaged_rows(file)):
+                return None
+    except (StaleArtefactError, OSError):  # cut short: made anew
+        return None
     return EmbedReport(
         folder=folder,
         fingerprint=folder.name,

@@ -3,7 +3,7 @@
 import os
 import stat
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,7 @@ from molar_retrieval import columns, fingerprint
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.encoders.base import EncoderInfo
 from molar_retrieval.ids import IdMap
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.pinned import Pinned
 
 TEXT = "text"
 NO_FILE = -1
@@ -29,6 +29,7 @@ class Source:
 
     Args:
         catalogue: Prepared, with at least one item.
+        confirm: Raises a StaleArtefactError where it is not the workspace's live one any more.
 
     Attributes:
         fingerprint: Of the version.
@@ -37,22 +38,18 @@ class Source:
         count: Number of items.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, confirm: Callable[[], None] = lambda: None) -> None:
         self._catalogue = catalogue
+        self.confirm = confirm
         self.fingerprint = catalogue.manifest.fingerprint
         self.template: str | None = catalogue.manifest.settings.get("template")
         self.folder = catalogue.folder
         self.count = len(catalogue)
 
     @classmethod
-    def open(cls, workspace: Workspace) -> Self:
-        """The workspace's live catalogue.
-
-        Raises:
-            MissingArtefactError: If none was prepared.
-        """
-        version, _ = workspace["catalogue"].require()
-        return cls(Catalogue.open(version))
+    def of(cls, inputs: Pinned) -> Self:
+        """The catalogue that is pinned."""
+        return cls(Catalogue(*inputs["catalogue"].require()), inputs.confirm)
 
     def ids(self) -> IdMap:
         """The item ids in catalogue order."""

@@ -22,6 +22,7 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.finetuning.card import card
 from molar_retrieval.finetuning.fit import Task, tune
 from molar_retrieval.finetuning.inputs import Words, inputs_of, read_texts
+from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
@@ -106,9 +107,15 @@ def finetune(
     Raises:
         DataError: If the encoder is fine-tuned already or does not keep words and photos apart, or the folder holds
             something else.
+        StaleArtefactError: If the vectors or the log are not of the catalogue.
         BackendError: If the encoder is not available.
     """
     check_target(folder)
+    with pin(workspace, "catalogue", "content", optional=("interactions",), work="molar finetune") as inputs:
+        return _finetune(inputs, settings, folder, progress)
+
+
+def _finetune(workspace: Pinned, settings: MolarSettings, folder: Path, progress: Progress) -> FinetuneReport:
     began = time.perf_counter()
     catalogue = Catalogue.open(workspace["catalogue"].require()[0])
     version, manifest = workspace["content"].require()
@@ -117,7 +124,7 @@ def finetune(
         raise DataError(
             f"{content.info['name']} is fine-tuned already", "name the encoder beneath it, such as --model builtin"
         )
-    log = held_out(workspace, settings.split).training if workspace["interactions"].current is not None else None
+    log = held_out(workspace, settings.split).training if "interactions" in workspace.names else None
     texts = read_texts(catalogue, content, words_by(registry.load(settings.embed)), progress)
     read = time.perf_counter()
     inputs = inputs_of(content, texts, np.ones(len(catalogue), bool), settings.finetune.keep, settings.finetune.seed)

@@ -6,7 +6,7 @@ from typing import Any
 
 from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.catalog.prepare import empty_partial, publish
+from molar_retrieval.catalog.prepare import empty_partial, publish, refuse_changed
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.sources import find_file, open_source
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
@@ -20,9 +20,10 @@ from molar_retrieval.interactions.read import LogReader
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.interactions.users import user_keys
 from molar_retrieval.interactions.write import KIND, RULES, log_facts, log_fingerprint, write_tables
+from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import Manifest, Workspace
+from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
 
 
 def is_current(folder: Path, workspace: Workspace) -> bool:
@@ -44,17 +45,18 @@ def prepare_interactions(folder: Path, workspace: Workspace, progress: Progress 
 
     Raises:
         MissingArtefactError: If the workspace has no catalogue yet.
-        DataError: If the log is unusable as a whole.
+        DataError: If the log is unusable as a whole, or was written to meanwhile.
+        StaleArtefactError: If another catalogue was prepared meanwhile.
     """
     progress = progress or SILENT
-    version, catalogue = workspace["catalogue"].require()
-    inputs = {"catalogue": catalogue.fingerprint}
     store = workspace[KIND]
-    with workspace.lock(KIND):
+    with workspace.lock(KIND), pin(workspace, "catalogue", work="molar align") as read:
+        version, catalogue = read["catalogue"].require()
+        inputs = {"catalogue": catalogue.fingerprint}
         current = store.manifest
-        if current is not None and is_current(folder, workspace):
-            return _for_catalogue(current, inputs, store.require()[0])
-        sources = _sources(folder, workspace)
+        if current is not None and is_current(folder, read):
+            return _for_catalogue(store, current, inputs)
+        sources = _sources(folder, read)
         partial = empty_partial(store)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
             facts = _write(folder, Catalogue(version, catalogue), partial, rejects, progress)
@@ -63,16 +65,15 @@ def prepare_interactions(folder: Path, workspace: Workspace, progress: Progress 
         settings = {"columns": facts.pop("columns"), "times": facts.pop("times")}
         versions = library_versions("pyarrow", "numpy")
         manifest = Manifest(KIND, name, inputs=inputs, settings=settings, facts=facts, versions=versions)
+        refuse_changed(folder, sources, _sources(folder, read))
+        read.confirm()
         progress.note(_summary(facts))
         return publish(workspace, KIND, partial, manifest)
 
 
-def _for_catalogue(manifest: Manifest, inputs: dict[str, str], folder: Path) -> Manifest:
+def _for_catalogue(store: ArtefactStore, manifest: Manifest, inputs: dict[str, str]) -> Manifest:
     """The manifest, naming the catalogue's present version: its ids are the same, something else in it has changed."""
-    if dict(manifest.inputs) != inputs:
-        manifest = replace(manifest, inputs=inputs)
-        manifest.write(folder)
-    return manifest
+    return manifest if dict(manifest.inputs) == inputs else store.describe(replace(manifest, inputs=inputs))
 
 
 def _write(folder: Path, catalogue: Catalogue, partial: Path, rejects: Rejects, progress: Progress) -> dict[str, Any]:

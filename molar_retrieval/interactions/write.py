@@ -44,12 +44,13 @@ def write_log(workspace: Workspace, log: InteractionLog | Holdout, inputs: Mappi
         partial = empty_partial(workspace[KIND])
         with Rejects(partial / side_file.FILE_NAME):
             write_tables(log, partial)
-        facts = {**log_facts(log), "rejects": 0, "rejects_by_kind": {}}
+        facts = {**log_facts(log), "rejects": 0, "rejects_by_kind": {}, "item_ids": catalogue.facts["ids"]}
         name = log_fingerprint(catalogue, facts)
         if cases is not None:
             name = fingerprint.of_json([name, _write_validation(cases, partial / VALIDATION_FILE)])
         versions = library_versions("pyarrow", "numpy")
-        return publish(workspace, KIND, partial, Manifest(KIND, name, inputs=inputs, facts=facts, versions=versions))
+        made_from = {"catalogue": catalogue.fingerprint, **inputs}
+        return publish(workspace, KIND, partial, Manifest(KIND, name, inputs=made_from, facts=facts, versions=versions))
 
 
 def read_validation(version_folder: Path, training: InteractionLog) -> Holdout | None:

@@ -19,6 +19,7 @@ from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding.forecast import EmbedForecast
 from molar_retrieval.errors import DataError, MolarError
+from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality import duplicates, mismatch, photos, vectors
 from molar_retrieval.quality.attributes import check_attributes
@@ -88,12 +89,13 @@ def check(
         SettingsError: If the GPU is not known, or ``catalog.toml`` has an unknown key.
         DataError: If there is no catalogue in the folder at all.
     """
-    return _Check(folder, workspace, settings, options, progress)()
+    with pin(workspace, work="molar check") as inputs:
+        return _Check(folder, inputs, settings, options, progress)()
 
 
 class _Check:
     def __init__(
-        self, folder: Path, workspace: Workspace, settings: MolarSettings, options: CheckOptions, progress: Progress
+        self, folder: Path, workspace: Pinned, settings: MolarSettings, options: CheckOptions, progress: Progress
     ) -> None:
         self.folder = folder
         self.workspace = workspace
@@ -154,8 +156,8 @@ class _Check:
             self.unusable.append(error.message)
             collector.take([Finding(UNUSABLE, f"{error.message}; {error.hint}")])
             return None
-        version, _ = self.workspace[CATALOGUE].require()
-        return Catalogue.open(version), spec
+        self.workspace.take(CATALOGUE, self.workspace[CATALOGUE].require())
+        return Catalogue(*self.workspace[CATALOGUE].require()), spec
 
     def _photos(self, items: Items) -> Measured:
         if not self.options.photos:

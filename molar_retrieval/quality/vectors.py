@@ -66,13 +66,13 @@ def _own(workspace: Workspace) -> Workspace:
 
 def _usable(store: ArtefactStore, catalogue: Catalogue) -> PairVectors | None:
     try:
-        manifest = store.manifest
-        if manifest is None or manifest.inputs.get("catalogue") != catalogue.manifest.fingerprint:
+        live = store.live
+        if live is None or live[1].inputs.get("catalogue") != catalogue.manifest.fingerprint:
             return None
-        found = ContentVectors.open(store.current) if store.current is not None else None
+        found = ContentVectors.open(live[0])
     except StaleArtefactError:
         return None
-    if found is None or len(found.ids) != len(catalogue):
+    if len(found.ids) != len(catalogue):
         return None
     texts, images, seen = found.block("content_text"), found.block("content_image"), look(found.info, found.blocks)
     if texts is None or images is None or seen is None:

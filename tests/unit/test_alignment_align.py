@@ -199,7 +199,7 @@ def test_killed_after_the_last_epoch_nothing_is_trained_again(walked, monkeypatc
     assert walked["alignment"].current is None
     monkeypatch.setattr(Trainer, "epoch", dead)
     report = align(walked, small(walked))
-    assert sorted(file.name for file in report.folder.iterdir()) == ["manifest.json", "model.safetensors"]
+    assert sorted(file.name for file in report.folder.iterdir()) == ["files.json", "manifest.json", "model.safetensors"]
 
 
 def test_restarting_forgets_what_was_left(walked, monkeypatch):

@@ -47,6 +47,7 @@ def test_every_row_is_its_items_vector(shop: Shop) -> None:
 def test_files_are_plain_data(shop: Shop) -> None:
     report = shop.embed(FakeEncoder())
     assert sorted(path.name for path in report.folder.iterdir()) == [
+        "files.json",
         "items.parquet",
         "manifest.json",
         "rejects.parquet",

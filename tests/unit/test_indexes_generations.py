@@ -20,6 +20,7 @@ from molar_indexes.exact import ExactIndex
 from molar_indexes.generations import Generation, list_generations, open_generation, publish, rollback
 from molar_indexes.users import UserRecord, UserStore
 from molar_indexes.verify import verify
+from molar_retrieval import inventory
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.workspace import Manifest, Workspace
@@ -306,6 +307,7 @@ def test_a_manifest_without_newcomers_and_partners_can_be_read(workspace: Worksp
         del content["facts"][name]
     del content["facts"]["spec"]["sparse"]
     path.write_text(json.dumps(content), "utf-8")
+    inventory.take(generation.folder)
     with open_generation(workspace) as opened:
         assert (opened.sparse_parts, opened.slots, opened.newcomers) == ({}, 0, 0)
         assert opened.spec == spec

@@ -6,7 +6,8 @@ from typing import Any
 
 from molar_cli.doctor.findings import Entry, Section, State
 from molar_cli.doctor.places import folder_size, in_words
-from molar_retrieval.errors import MolarError
+from molar_retrieval import inventory
+from molar_retrieval.errors import MissingArtefactError, MolarError
 from molar_retrieval.workspace import MAKERS, Manifest, Workspace
 
 _SHORT = 12
@@ -19,7 +20,7 @@ def artefacts(workspace: Workspace, deep: bool) -> Section:
 
     Args:
         workspace: Which.
-        deep: Compare photos, too, and not the files' names, sizes and times only.
+        deep: Read every byte, and compare photos, too, not the files' names, sizes and times only.
     """
     entries = [_catalogue_folder(workspace)]
     for kind in MAKERS:
@@ -57,25 +58,34 @@ def generations(workspace: Workspace, deep: bool) -> Section:
             entries.append(Entry(name, value, data=data))
     if not entries:
         entries.append(Entry("live", "none yet: `molar align` makes one", data=None))
-    elif workspace[GENERATIONS].current is None:
-        problem = "no generation is live"
-        entries.append(
-            Entry("live", "none", State.BROKEN, problem, "run `molar index rollback NAME`, or `molar align`")
-        )
+    if workspace[GENERATIONS].current is None and (problem := _pointer(workspace)) is not None:
+        remedy = "run `molar index rollback NAME`, or `molar align`"
+        entries.append(Entry("live", "none", State.BROKEN, problem, remedy))
     return Section(GENERATIONS, "Generations", tuple(entries))
+
+
+def _pointer(workspace: Workspace) -> str | None:
+    """What is wrong where no generation is live; None where none was published yet."""
+    try:
+        workspace[GENERATIONS].require()
+    except MissingArtefactError:
+        return "no generation is live" if workspace[GENERATIONS].versions() else None
+    except MolarError as error:
+        return error.message
+    return None
 
 
 def _folder(workspace: Workspace) -> Path | None:
     """The catalogue's folder; None where the workspace does not tell."""
     try:
         return workspace.catalogue
-    except (OSError, ValueError, KeyError, TypeError):
+    except MolarError:
         return None
 
 
 def _catalogue_folder(workspace: Workspace) -> Entry:
     folder = _folder(workspace)
-    if folder is None:
+    if folder is None or not workspace.is_as_written:
         problem = "workspace.json is damaged"
         return Entry("folder", "unknown", State.BROKEN, problem, "delete the workspace and run `molar embed CATALOG`")
     if folder.is_dir():
@@ -87,14 +97,20 @@ def _catalogue_folder(workspace: Workspace) -> Entry:
 def _artefact(workspace: Workspace, kind: str, deep: bool) -> Entry:
     maker = f"run `{MAKERS[kind]}`"
     try:
-        manifest = workspace[kind].manifest
+        folder, manifest = workspace[kind].require()
+    except MissingArtefactError:
+        return Entry(kind, f"none yet: `{MAKERS[kind]}` makes it", data=None)
     except MolarError as error:
         return Entry(kind, "unreadable", State.BROKEN, error.message, error.hint)
-    if manifest is None:
-        return Entry(kind, f"none yet: `{MAKERS[kind]}` makes it", data=None)
     value = f"{manifest.fingerprint[:_SHORT]}, made {_minute(manifest.created)} by molar {manifest.molar}"
     data: dict[str, Any] = {"fingerprint": manifest.fingerprint, "inputs": dict(manifest.inputs)}
     data |= {"created": manifest.created, "molar": manifest.molar, "fresh": True}
+    if deep and inventory.kept(folder, manifest) and (damage := inventory.check(folder, digests=True)):
+        what = f"the {kind} is damaged: " + "; ".join(damage[:_SHOWN])
+        remedy = f"delete {folder} and {maker}, which makes it again"
+        return Entry(kind, f"damaged: {value}", State.BROKEN, what, remedy, {**data, "problems": damage})
+    if deep and not inventory.kept(folder, manifest):
+        value += "; it has no digests, which the next version of it gets"
     problem = _stale(workspace, manifest.inputs)
     problem = f"the {kind} was made from {problem}" if problem else _files_changed(workspace, manifest, deep)
     if problem is None:
@@ -153,10 +169,8 @@ def _inputs(folder: Path) -> dict[str, str]:
 
 
 def _damage(workspace: Workspace, name: str, deep: bool, *, open_it: bool) -> list[str]:
-    from molar_indexes import files
-
     if not open_it:
-        return files.check(workspace[GENERATIONS].root / name)
+        return inventory.check(workspace[GENERATIONS].root / name)
     from molar_indexes.generations import open_generation
     from molar_indexes.verify import verify
 

@@ -18,6 +18,7 @@ from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions import InteractionLog, holdout_last
+from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
@@ -70,6 +71,7 @@ def evaluate_shown(
     shown = read_impressions(path)
     if shown.timestamp is None:
         raise DataError(f"{path} has no times", "add the column timestamp: a model must be fitted on what lies before")
+    workspace = pin(workspace, "catalogue", "content", "interactions", work="molar evaluate")
     history = open_log(workspace)
     task = _task(history, int(shown.timestamp.min()), settings, workspace.root / "evaluation" / "models" / "shown")
     scorer = Molar(workspace, workspace.root / "evaluation" / "content", settings).fit(task, 0, progress)

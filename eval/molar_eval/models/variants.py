@@ -66,10 +66,16 @@ def content_workspace(
 
 
 def link(base: Workspace, workspace: Workspace, kind: str) -> None:
-    """Let the workspace use the base's artefacts of one kind."""
+    """Let the workspace use the base's live version of one kind, and stay with it."""
+    version, _ = base[kind].require()
     place = workspace.root / kind
-    if not place.exists():
-        place.symlink_to((base.root / kind).resolve())
+    if place.is_symlink():  # of an earlier version of molar, which followed the base to its next one
+        place.unlink()
+    place.mkdir(exist_ok=True)
+    if not (place / version.name).exists():
+        (place / version.name).unlink(missing_ok=True)
+        (place / version.name).symlink_to(version.resolve())
+    workspace[kind].switch(version.name)
 
 
 def _changed(content: ContentVectors, variant: Variant) -> tuple[Vectors, tuple[Block, ...]]:

@@ -27,11 +27,13 @@ from molar_retrieval.finetuning.lora.training import Trainer
 from molar_retrieval.finetuning.lora.validation import Trial
 from molar_retrieval.finetuning.lora.write import write
 from molar_retrieval.finetuning.run import FinetuneReport
+from molar_retrieval.pinned import pin, pin_named
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
 VERSION = 1
 _THREADS = 8
+_WORK = "molar finetune"
 _POOL = "the withheld items, and what the histories hold"
 
 
@@ -102,17 +104,20 @@ def prepared(workspace: Workspace, settings: MolarSettings, processes: Processes
 
     Raises:
         DataError: If no task can be done.
+        StaleArtefactError: If the log is not of the catalogue.
     """
-    version, manifest = workspace["catalogue"].require()
+    own = pin(workspace, "catalogue", optional=("interactions",), work=_WORK)
+    inputs = pin_named(workspace, processes.agreed(own.names), _WORK)
+    version, manifest = inputs["catalogue"].require()
     tasks, lora, embed = settings.finetune, settings.lora, settings.embed
-    known = workspace["interactions"].manifest
-    log = None if known is None else held_out(workspace, settings.split).training
+    known = inputs["interactions"].manifest if "interactions" in inputs.names else None
+    log = None if known is None else held_out(inputs, settings.split).training
     shop = Shop.read(Catalogue.open(version), log, tasks.withheld, lora.validation, tasks.seed)
     if processes.several and embed.device == "auto":
         embed = embed.model_copy(update={"device": str(processes.device)})
     cache = digests_of(workspace)
     info = registry.describe(embed, cache)
-    with ThreadPoolExecutor(_THREADS, "molar-photos") as pool:
+    with inputs, ThreadPoolExecutor(_THREADS, "molar-photos") as pool:
         photos = Photos(shop, pool)
         examples = Examples(shop, photos, tasks, lora, sees="image" in info.modalities)
         if not examples.tasks:

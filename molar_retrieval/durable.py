@@ -1,0 +1,46 @@
+"""What survives a loss of power: files and folders are waited for before anything depends on them."""
+
+import errno
+import os
+from pathlib import Path
+
+_NO_FOLDERS = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES}
+"""How a file system says that it cannot wait for a folder, as some network ones do; it orders renames by itself."""
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until every file below a folder, and every folder with its names, is on the disk."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is within a folder before the folder
+        if path.is_dir() and not path.is_symlink():
+            sync_folder(path)
+        elif path.is_file():
+            _sync(path)
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk: what was renamed in it before is so after a loss of power."""
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in _NO_FOLDERS:
+            raise
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small text file so that a reader sees the old content or the new one, nothing between."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

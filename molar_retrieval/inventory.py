@@ -1,0 +1,99 @@
+"""The inventory of a version's files: cheap to check for truncation, thorough with digests.
+
+``files.json`` names every file of the version with its size and its digest, the manifest included, and under its own
+name how many they are and a digest of the rest, so that no byte of the version can change unnoticed. The embedded
+engine rewrites its JSON files whenever it opens them, with the keys in another order; of these the content counts.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molar_retrieval import fingerprint
+
+if TYPE_CHECKING:
+    from molar_retrieval.workspace import Manifest
+
+NAME = "files.json"
+_REORDERED = "json:"
+"""Begins the digest of a JSON file whose keys may come in any order."""
+
+
+def take(folder: Path, *, instead: Mapping[str, bytes] | None = None, without: Collection[str] = ()) -> None:
+    """Write ``files.json``: size and digest of every file in the folder.
+
+    Args:
+        folder: Of the version; complete but for the inventory.
+        instead: What some files are about to hold, by name.
+        without: Files that will not stay.
+    """
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != NAME and name not in without:
+            found[name] = _described(path, name)
+    for name, content in (instead or {}).items():
+        found[name] = [len(content), fingerprint.of_content(content)]
+    found[NAME] = [len(found), fingerprint.of_json(found)]
+    (folder / NAME).write_text(_written(found), "utf-8")
+
+
+def kept(folder: Path, manifest: "Manifest") -> bool:
+    """Whether a version was published with an inventory; earlier versions of molar made them for generations only."""
+    return manifest.number > 0 or (folder / NAME).exists()
+
+
+def check(folder: Path, *, digests: bool = False) -> list[str]:
+    """What is wrong with the files, as sentences; empty where nothing is.
+
+    Args:
+        folder: Where :func:`take` was called.
+        digests: Read the files too.
+    """
+    try:
+        text = (folder / NAME).read_text("utf-8")
+        known: dict[str, tuple[int, str] | None] = json.loads(text)
+        own = known.pop(NAME, None)  # an earlier version of molar wrote none
+        names = [(name, facts and (int(facts[0]), str(facts[1]))) for name, facts in known.items()]
+    except (OSError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+        return [f"{NAME} is unreadable: {error}"]
+    if own is not None and (list(own) != [len(known), fingerprint.of_json(known)] or _written(known, own) != text):
+        return [f"{NAME} was changed"]
+    return [problem for name, facts in names if (problem := _problem(folder, name, facts, digests)) is not None]
+
+
+def _problem(folder: Path, name: str, facts: tuple[int, str] | None, digests: bool) -> str | None:
+    path = folder / name
+    try:
+        size = path.stat().st_size
+        if facts is None:
+            return None
+        if size != facts[0]:
+            return f"{name} has {size} bytes instead of {facts[0]}"
+        return f"{name} was changed" if digests and _digest(path, facts[1].startswith(_REORDERED)) != facts[1] else None
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except (OSError, ValueError) as error:
+        return f"{name} is unreadable: {error}"
+
+
+def _described(path: Path, name: str) -> list[Any]:
+    return [path.stat().st_size, _digest(path, "/" in name and path.suffix == ".json")]
+
+
+def _digest(path: Path, reordered: bool) -> str:
+    """The digest of a file; of a JSON file of the engine, what it says and of which bytes it is made."""
+    if not reordered:
+        return fingerprint.of_file(path)
+    raw = path.read_bytes()
+    try:
+        said = fingerprint.of_json(json.loads(raw))
+    except ValueError:
+        said = fingerprint.of_content(raw)
+    return _REORDERED + fingerprint.of_content(said.encode() + bytes(sorted(raw)))
+
+
+def _written(known: Mapping[str, Any], own: Any = None) -> str:
+    whole = dict(known) if own is None else {**known, NAME: own}
+    return json.dumps(whole, indent=0, ensure_ascii=False)

@@ -1,0 +1,162 @@
+"""What a command reads, fixed at its start: rows of items are places in one catalogue, and mean nothing in another.
+
+Other commands may publish while one is at work. Each therefore takes the live versions of what it reads once, checks
+that they belong together, reads these and no others, and asks before it publishes whether they are live still::
+
+    with pin(workspace, "catalogue", "content", work="molar align") as inputs:
+        ...  # whatever takes a workspace may be given the inputs instead
+        inputs.confirm()
+        store.publish(...)
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.workspace import MAKERS, ArtefactStore, Manifest, Workspace
+
+_MADE = {"catalogue": "read anew", "content": "embedded anew", "generations": "published"}
+
+
+class Pinned(Workspace):
+    """A workspace of which some kinds of artefacts stay the versions that were live when they were taken.
+
+    A context manager: an error within it that comes of a version's removal says so.
+
+    Args:
+        root: Of the workspace.
+        work: The command, for people.
+    """
+
+    def __init__(self, root: Path, work: str) -> None:
+        super().__init__(root)
+        self._work = work
+        self._pins: dict[str, tuple[Path, Manifest]] = {}
+
+    def __getitem__(self, kind: str) -> ArtefactStore:
+        """The store of one kind; of a pinned one it gives the pinned version as the live one."""
+        if kind in self._pins:
+            return _PinnedStore(self.root / kind, kind, self._pins[kind])
+        return super().__getitem__(kind)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        gone = [name for name, (folder, _) in self._pins.items() if not folder.is_dir()]
+        if gone and isinstance(error, Exception) and not isinstance(error, _MovedError):
+            raise self._moved(gone[0]) from error
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The folder of each pinned version, by kind, for another process that is to read the same."""
+        return {kind: folder.name for kind, (folder, _) in self._pins.items()}
+
+    def take(self, kind: str, version: tuple[Path, Manifest]) -> None:
+        """Pin one more version.
+
+        Raises:
+            StaleArtefactError: If it was made from others than those that are pinned, or they from another one.
+        """
+        self._pins[kind] = version
+        manifests = {name: manifest for name, (_, manifest) in self._pins.items()}
+        for made, other in _contradictions(manifests):
+            raise StaleArtefactError(
+                f"the {other} has changed since the {made} was made", f"run `{_command(made, self)}` again"
+            )
+
+    def confirm(self) -> None:
+        """Make sure that what was read is live still; called under the lock, before anything is published.
+
+        Raises:
+            StaleArtefactError: If another version was published meanwhile, naming the remedy.
+        """
+        for kind, (_, manifest) in self._pins.items():
+            live = ArtefactStore(self.root / kind, kind).live
+            if live is None or live[1].fingerprint != manifest.fingerprint:
+                raise self._moved(kind)
+
+    def _moved(self, kind: str) -> "_MovedError":
+        how = _MADE.get(kind, "made anew")
+        return _MovedError(
+            f"the {kind} was {how} while `{self._work}` was running, so its result would belong to items that are not"
+            " there any more; nothing was published",
+            f"run `{self._work}` again",
+        )
+
+
+class _MovedError(StaleArtefactError):
+    """Inputs were replaced while a command was at work with them."""
+
+
+class _PinnedStore(ArtefactStore):
+    def __init__(self, root: Path, kind: str, version: tuple[Path, Manifest]) -> None:
+        super().__init__(root, kind)
+        self._version = version
+
+    @property
+    def live(self) -> tuple[Path, Manifest]:
+        """The pinned version."""
+        return self._version
+
+    @property
+    def current(self) -> Path:
+        """The folder of the pinned version."""
+        return self._version[0]
+
+
+def pin(workspace: Workspace, *kinds: str, optional: tuple[str, ...] = (), work: str) -> Pinned:
+    """Take the live versions of some kinds of artefacts for a command.
+
+    Args:
+        workspace: Whose; of a pinned one, what it has pinned.
+        kinds: What has to be there.
+        optional: What is taken where it is there.
+        work: The command, for people.
+
+    Raises:
+        MissingArtefactError: If one is missing.
+        StaleArtefactError: If one is damaged, or they do not belong together.
+    """
+    inputs = Pinned(workspace.root, work)
+    for kind in kinds:
+        inputs.take(kind, workspace[kind].require())
+    for kind in optional:
+        if (live := workspace[kind].live) is not None:
+            inputs.take(kind, live)
+    return inputs
+
+
+def pin_named(workspace: Workspace, names: Mapping[str, str], work: str) -> Pinned:
+    """Take the versions that another process of the same command has pinned.
+
+    Raises:
+        StaleArtefactError: If one is not there any more.
+    """
+    inputs = Pinned(workspace.root, work)
+    for kind, name in names.items():
+        folder = workspace.root / kind / name
+        inputs.take(kind, (folder, Manifest.read(folder)))
+    return inputs
+
+
+def _contradictions(manifests: Mapping[str, Manifest]) -> Iterator[tuple[str, str]]:
+    """(what was made, what it was made from) of all pairs that do not belong together."""
+    for made, manifest in manifests.items():
+        for other, fingerprint in manifest.inputs.items():
+            if other not in manifests or manifests[other].fingerprint == fingerprint:
+                continue
+            if (made, other) != ("interactions", "catalogue") or not _same_items(manifest, manifests[other]):
+                yield made, other
+
+
+def _same_items(log: Manifest, catalogue: Manifest) -> bool:
+    """Whether a log's rows are those of the catalogue: its ids are, whatever else in it has changed."""
+    items = log.facts.get("item_ids") or (log.facts.get("sources") or {}).get("items")
+    return items is not None and items == catalogue.facts.get("ids")
+
+
+def _command(kind: str, workspace: Workspace) -> str:
+    return MAKERS[kind].replace("CATALOG", str(workspace.catalogue))
