@@ -32,7 +32,7 @@ class Pinned(Workspace):
 
     def __init__(self, root: Path, work: str) -> None:
         super().__init__(root)
-        self._work = work
+        self.work = work
         self._pins: dict[str, tuple[Path, Manifest]] = {}
 
     def __getitem__(self, kind: str) -> ArtefactStore:
@@ -81,9 +81,9 @@ class Pinned(Workspace):
     def _moved(self, kind: str) -> "_MovedError":
         how = _MADE.get(kind, "made anew")
         return _MovedError(
-            f"the {kind} was {how} while `{self._work}` was running, so its result would belong to items that are not"
+            f"the {kind} was {how} while `{self.work}` was running, so its result would belong to items that are not"
             " there any more; nothing was published",
-            f"run `{self._work}` again",
+            f"run `{self.work}` again",
         )
 
 
@@ -114,13 +114,13 @@ def pin(workspace: Workspace, *kinds: str, optional: tuple[str, ...] = (), work:
         workspace: Whose; of a pinned one, what it has pinned.
         kinds: What has to be there.
         optional: What is taken where it is there.
-        work: The command, for people.
+        work: The command, for people; of a pinned one, the command that pinned it.
 
     Raises:
         MissingArtefactError: If one is missing.
         StaleArtefactError: If one is damaged, or they do not belong together.
     """
-    inputs = Pinned(workspace.root, work)
+    inputs = Pinned(workspace.root, workspace.work if isinstance(workspace, Pinned) else work)
     for kind in kinds:
         inputs.take(kind, workspace[kind].require())
     for kind in optional:

@@ -123,7 +123,7 @@ def test_instant_counts_without_training(demo):
     assert (report.facts["best_epoch"], report.curve) == (0, [])
     assert not list(model.network.parameters())
     assert {p.name for p in model.partners} == {"sequence", "linear"}
-    assert {f.name for f in report.folder.iterdir()} == {"model.safetensors", "manifest.json"}
+    assert {f.name for f in report.folder.iterdir()} == {"files.json", "model.safetensors", "manifest.json"}
     assert report.scores["aligned"]["ndcg@10"] > report.scores["popularity"]["ndcg@10"]
     again = align(demo, settings)
     assert again.up_to_date
@@ -150,7 +150,7 @@ def test_towers_and_experts_together(demo):
     again = align(demo, settings)
     assert again.up_to_date
     assert again.curve == curve
-    assert {f.name for f in report.folder.iterdir()} == {"model.safetensors", "manifest.json"}
+    assert {f.name for f in report.folder.iterdir()} == {"files.json", "model.safetensors", "manifest.json"}
 
 
 class Killed(BaseException):
