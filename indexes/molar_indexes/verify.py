@@ -17,7 +17,25 @@ _SAMPLE = 100
 _BATCH = 1000
 
 
-def verify(generation: Generation, workspace: Workspace | None = None, *, deep: bool = False) -> list[str]:
+def bytes_changed(workspace: Workspace, name: str | None = None) -> list[str]:
+    """What is wrong with the files of a generation, all of them read, before the engine opens any.
+
+    Args:
+        workspace: Where it is.
+        name: Its name; None: the live one.
+
+    Raises:
+        MissingArtefactError: If there is none.
+        StaleArtefactError: If its manifest cannot be read.
+    """
+    store = workspace["generations"]
+    folder = store.require()[0] if name is None else store.root / name
+    return inventory.check(folder, digests=True) if folder in store.versions() else []
+
+
+def verify(
+    generation: Generation, workspace: Workspace | None = None, *, deep: bool = False, read: bool = False
+) -> list[str]:
     """Everything that is wrong with a generation, as sentences; empty where nothing is.
 
     Args:
@@ -25,8 +43,9 @@ def verify(generation: Generation, workspace: Workspace | None = None, *, deep: 
         workspace: Whose live artefacts it should have been made from; None: not asked.
         deep: Read every byte, vector and user instead of a sample, and every byte of the artefacts that it was made
             from, as far as they are live still.
+        read: Its own bytes were read by :func:`bytes_changed` just now.
     """
-    problems = inventory.check(generation.folder, digests=deep)
+    problems = inventory.check(generation.folder, digests=deep and not read)
     if not problems:
         problems += _counts(generation)
         problems += _items(generation, deep)

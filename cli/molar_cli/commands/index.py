@@ -69,9 +69,12 @@ def verify(
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
         from molar_indexes.generations import open_generation
+        from molar_indexes.verify import bytes_changed
         from molar_indexes.verify import verify as check
 
         server = server_of(run, index)
+        if deep and server is None and (damage := bytes_changed(run.workspace(), generation)):
+            _tell_whole(run, generation or run.workspace()["generations"].require()[0].name, damage)
         if server is None:
             opened = open_generation(run.workspace(), generation)
         else:
@@ -79,16 +82,21 @@ def verify(
 
             opened = open_served(run.workspace(), server, generation)
         with opened:
-            problems = check(opened, run.workspace(), deep=deep)
+            problems = check(opened, run.workspace(), deep=deep, read=server is None)
             name = opened.name
-        if json:
-            run.console.document({"generation": name, "problems": problems})
-        elif not problems:
-            run.console.line(f"generation {name} is whole" + ("" if server is None else f", at {server.url} as well"))
-        if problems:
-            raise StaleArtefactError(
-                f"generation {name}: " + "; ".join(problems), "run `molar align` again, or `molar index rollback`"
-            )
+        _tell_whole(run, name, problems, "" if server is None else f", at {server.url} as well")
+
+
+def _tell_whole(run: Session, name: str, problems: list[str], where: str = "") -> None:
+    """Say whether a generation is whole; ends the command where it is not."""
+    if run.console.as_json:
+        run.console.document({"generation": name, "problems": problems})
+    elif not problems:
+        run.console.line(f"generation {name} is whole{where}")
+    if problems:
+        raise StaleArtefactError(
+            f"generation {name}: " + "; ".join(problems), "run `molar align` again, or `molar index rollback`"
+        )
 
 
 @app.command()

@@ -172,11 +172,13 @@ def _damage(workspace: Workspace, name: str, deep: bool, *, open_it: bool) -> li
     if not open_it:
         return inventory.check(workspace[GENERATIONS].root / name)
     from molar_indexes.generations import open_generation
-    from molar_indexes.verify import verify
+    from molar_indexes.verify import bytes_changed, verify
 
     try:
+        if deep and (damage := bytes_changed(workspace, name)):
+            return damage
         with open_generation(workspace, name) as generation:
-            return verify(generation, deep=deep)
+            return verify(generation, deep=deep, read=True)
     except MolarError as error:
         return [error.message]
     except Exception as error:  # the engine on damaged files
