@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molar_retrieval import fingerprint
+from molar_retrieval.durable import write_atomically
 
 if TYPE_CHECKING:
     from molar_retrieval.workspace import Manifest
@@ -20,12 +21,11 @@ _REORDERED = "json:"
 """Begins the digest of a JSON file whose keys may come in any order."""
 
 
-def take(folder: Path, *, instead: Mapping[str, bytes] | None = None, without: Collection[str] = ()) -> None:
+def take(folder: Path, without: Collection[str] = ()) -> None:
     """Write ``files.json``: size and digest of every file in the folder.
 
     Args:
         folder: Of the version; complete but for the inventory.
-        instead: What some files are about to hold, by name.
         without: Files that will not stay.
     """
     found: dict[str, Any] = {}
@@ -33,10 +33,28 @@ def take(folder: Path, *, instead: Mapping[str, bytes] | None = None, without: C
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name != NAME and name not in without:
             found[name] = _described(path, name)
-    for name, content in (instead or {}).items():
-        found[name] = [len(content), fingerprint.of_content(content)]
-    found[NAME] = [len(found), fingerprint.of_json(found)]
-    (folder / NAME).write_text(_written(found), "utf-8")
+    _write(folder, found)
+
+
+def amend(folder: Path, anew: Collection[str], instead: Mapping[str, bytes]) -> None:
+    """Write the inventory of a version anew after some of its files were replaced; it says of the others what it said.
+
+    Args:
+        folder: Of the version; where it has no inventory yet, everything is taken.
+        anew: Names of files that were replaced.
+        instead: What some files are about to hold, by name.
+    """
+    if not (folder / NAME).exists():
+        take(folder)
+    known: dict[str, Any] = json.loads((folder / NAME).read_text("utf-8"))
+    known.pop(NAME, None)
+    known |= {name: _described(folder / name, name) for name in anew}
+    known |= {name: [len(content), fingerprint.of_content(content)] for name, content in instead.items()}
+    _write(folder, known)
+
+
+def _write(folder: Path, found: dict[str, Any]) -> None:
+    write_atomically(folder / NAME, _written(found, [len(found), fingerprint.of_json(found)]))
 
 
 def kept(folder: Path, manifest: "Manifest") -> bool:
@@ -94,6 +112,5 @@ def _digest(path: Path, reordered: bool) -> str:
     return _REORDERED + fingerprint.of_content(said.encode() + bytes(sorted(raw)))
 
 
-def _written(known: Mapping[str, Any], own: Any = None) -> str:
-    whole = dict(known) if own is None else {**known, NAME: own}
-    return json.dumps(whole, indent=0, ensure_ascii=False)
+def _written(known: Mapping[str, Any], own: Any) -> str:
+    return json.dumps({**known, NAME: own}, indent=0, ensure_ascii=False)

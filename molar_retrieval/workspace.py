@@ -246,19 +246,29 @@ class ArtefactStore:
             _discard(final)
         return final
 
-    def describe(self, manifest: Manifest) -> Manifest:
+    def describe(self, manifest: Manifest, partial: Path | None = None) -> Manifest:
         """Say something else about the live version, whose content is what it was.
 
         Its inventory goes before its manifest: killed in between, the version is what it was by its manifest, so the
         same command does the same again.
+
+        Args:
+            manifest: What is said now.
+            partial: A folder with files that take the place of the version's own ones; it is removed.
 
         Returns:
             The manifest with the version's number.
         """
         folder, old = self.require()
         manifest = replace(manifest, number=old.number)
-        inventory.take(folder, instead={_MANIFEST: manifest.text.encode("utf-8")})
-        sync_tree(folder)
+        anew: set[str] = set()
+        if partial is not None:
+            sync_tree(partial)
+            anew = {path.name for path in partial.iterdir()} - {_MANIFEST, inventory.NAME}
+            for name in anew:
+                (partial / name).replace(folder / name)
+            shutil.rmtree(partial)
+        inventory.amend(folder, anew, {_MANIFEST: manifest.text.encode("utf-8")})
         manifest.write(folder)
         return manifest
 

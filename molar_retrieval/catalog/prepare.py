@@ -121,13 +121,11 @@ def empty_partial(store: ArtefactStore) -> Path:
 
 
 def publish(workspace: Workspace, kind: str, partial: Path, manifest: Manifest) -> Manifest:
-    """Make a finished version the live one; where its content is the live one's, only what is said about it changes."""
+    """Make a finished version the live one; one with the live one's content takes the place of its files."""
     store = workspace[kind]
     live = store.current
     if live is not None and live.name == manifest.fingerprint:
-        (partial / side_file.FILE_NAME).replace(live / side_file.FILE_NAME)
-        shutil.rmtree(partial)
-        return store.describe(manifest)
+        return store.describe(manifest, partial)
     named = partial.with_name(f"{manifest.fingerprint}.partial")
     shutil.rmtree(named, ignore_errors=True)
     return Manifest.read(store.publish(partial.rename(named), manifest))

@@ -111,9 +111,8 @@ def publish(artefacts: ArtefactStore, store: Store, origin: Origin, facts: Mappi
     )
     origin.source.confirm()
     if (live := artefacts.current) is not None and live.name == name:
-        for file in (ITEMS, VECTORS):  # new times of photos, so that they are not read again; what was damaged, mended
-            (folder / file).replace(live / file)
-        artefacts.describe(manifest)
+        # New times of photos, so that they are not read again; what was damaged is mended.
+        artefacts.describe(manifest, folder)
         artefacts.prune(0)
         return live, counts
     return artefacts.publish(folder, manifest), counts

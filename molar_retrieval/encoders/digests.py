@@ -15,6 +15,7 @@ from molar_retrieval.workspace import write_atomically
 
 _OTHER_RUNTIMES = frozenset({"onnx", "openvino", "coreml", "flax", "tf"})
 _NOT_READ = frozenset({".md", ".png", ".jpg", ".jpeg", ".onnx", ".h5", ".msgpack", ".ot", ".tflite", ".gguf", ".lock"})
+_OWN = "digest of this file"
 _TORCH_PICKLES = frozenset({".bin", ".pt", ".pth"})
 
 
@@ -38,7 +39,7 @@ def of_folder(folder: Path, cache: Path | None = None) -> str:
         parts.append([path.relative_to(folder).as_posix(), digest])
     if cache is not None and fresh != known:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(cache, json.dumps(fresh, indent=0))
+        write_atomically(cache, json.dumps({**fresh, _OWN: fingerprint.of_json(fresh)}, indent=0))
     return fingerprint.of_json(parts)
 
 
@@ -55,11 +56,12 @@ def relevant_files(folder: Path) -> Iterator[Path]:
 
 
 def _read(cache: Path | None) -> dict[str, Any]:
-    # A damaged memory is no harm: everything is read again.
+    # A damaged memory is no harm: everything is read again. One without a digest of its own may be damaged.
     if cache is None or not cache.exists():
         return {}
     try:
         known = json.loads(cache.read_text("utf-8"))
     except ValueError:
         return {}
-    return known if isinstance(known, dict) else {}
+    own = known.pop(_OWN, None) if isinstance(known, dict) else None
+    return known if own is not None and own == fingerprint.of_json(known) else {}

@@ -33,6 +33,7 @@ from molar_retrieval.workspace import Workspace
 KIND = "check"
 """Folder of the workspace that holds what a check remembers."""
 _FILE = f"photos.{fingerprint.of_json([RULES, MEASURED.descr])[:12]}.safetensors"
+_DIGEST = "digest"
 _CHUNK = 64  # photos in one task
 _AHEAD = 4  # tasks for each process
 _FEW = 256
@@ -61,11 +62,12 @@ class Known:
 
     @classmethod
     def read(cls, workspace: Workspace) -> Self:
-        """What the workspace remembers; nothing where that cannot be read."""
+        """What the workspace remembers; nothing where that cannot be read, or is not what was written."""
         with suppress(OSError, ValueError, KeyError, SafetensorError):
             found = load_file(workspace[KIND].root / _FILE)
             stamps, hashes, raw = found["stamps"], found["hashes"], found["records"]
-            if raw.shape[1:] == (MEASURED.itemsize,) and len(stamps) == len(hashes):
+            whole = found[_DIGEST].tobytes().decode("ascii", "replace") == _digest(raw, stamps, hashes)
+            if whole and raw.shape[1:] == (MEASURED.itemsize,) and len(stamps) == len(hashes):
                 return cls(raw.view(MEASURED).reshape(-1), stamps, hashes)
         return cls(np.zeros(0, MEASURED), np.zeros(0, np.uint64), np.zeros((0, 2), np.uint64))
 
@@ -75,7 +77,8 @@ class Known:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         raw = np.ascontiguousarray(self.records).view(np.uint8).reshape(len(self.records), MEASURED.itemsize)
-        save_file({"records": raw, "stamps": self.stamps, "hashes": self.hashes}, temporary)
+        digest = np.frombuffer(_digest(raw, self.stamps, self.hashes).encode(), np.uint8)
+        save_file({"records": raw, "stamps": self.stamps, "hashes": self.hashes, _DIGEST: digest}, temporary)
         temporary.replace(path)
 
     def by_stamp(self, stamps: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -93,6 +96,10 @@ class Known:
         own = self.records["hash"]
         places = np.minimum(np.searchsorted(own[:, 0], hashes[:, 0]), len(own) - 1)
         return np.where((own[places] == hashes).all(axis=1), places, -1)
+
+
+def _digest(*arrays: npt.NDArray[Any]) -> str:
+    return fingerprint.of_bytes(np.ascontiguousarray(array).tobytes() for array in arrays)
 
 
 def nothing(n: int) -> Measured:

@@ -25,6 +25,7 @@ from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.workspace import MAKERS, Manifest, Workspace
 
 KINDS = ("catalogue", "interactions", "content", "cf", "alignment")
@@ -345,3 +346,57 @@ def test_a_damaged_workspace_file(place, content):
         _ = place.catalogue
     assert "molar embed" in error.value.hint
     assert told(place, artefacts)
+
+
+def test_damaged_caches(tmp_path, rounds, measured):
+    """What is only remembered to save time, digests of weights and measurements of photos, is dropped when damaged."""
+    from molar_retrieval.encoders import digests
+    from molar_retrieval.quality.measure import MEASURED
+    from molar_retrieval.quality.measured import Known
+
+    workspace, random = Workspace(tmp_path), np.random.default_rng(3)
+    model, cache = tmp_path / "model", tmp_path / "weights.json"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    right = digests.of_folder(model, cache)
+    records = np.zeros(3, MEASURED)
+    stamps, hashes = np.arange(1, 4, dtype=np.uint64), random.integers(0, 1 << 60, (3, 2)).astype(np.uint64)
+    Known(records, stamps, hashes).write(workspace)
+    (photos,) = (tmp_path / "check").iterdir()
+    assert len(Known.read(workspace).stamps) == 3
+    count = rounds(100, 1000)
+    for _ in range(count):
+        before = flipped(cache, random), flipped(photos, random)
+        assert digests.of_folder(model, cache) == right
+        known = Known.read(workspace)
+        assert (known.stamps == stamps[: len(known.stamps)]).all()
+        assert (known.hashes == hashes[: len(known.hashes)]).all()
+        assert not known.records.tobytes().strip(b"\0")
+        cache.write_bytes(before[0])
+        photos.write_bytes(before[1])
+    measured(f"{2 * count} of {2 * count} harmless")
+
+
+def test_damage_is_not_certified(tmp_path):
+    """A changed byte is not taken for right when a version is only described anew, and goes where its files are."""
+    folder, random = tmp_path / "shop", np.random.default_rng(4)
+    folder.mkdir()
+    names = [f"i{number}" for number in range(30)]
+    pq.write_table(pa.table({"item_id": names, "title": names, "n": list(range(30))}), folder / "items.parquet")
+    log = pa.table({"user_id": ["u"] * 30, "item_id": names, "timestamp": list(range(30))})
+    pq.write_table(log, folder / "interactions.parquet")
+    workspace = Workspace.for_catalogue(tmp_path / ".molar", folder)
+    prepare_catalogue(folder, workspace)
+    prepare_interactions(folder, workspace)
+    version, before = workspace["catalogue"].require()
+    flipped(version / "items.parquet", random)
+    os.utime(folder / "items.parquet")
+    after = prepare_catalogue(folder, workspace)
+    assert (workspace["catalogue"].require()[0], after.number) == (version, before.number)
+    assert inventory.check(version, digests=True) == [], "written anew from the files, so mended"
+    version, before = workspace["interactions"].require()
+    flipped(version / "interactions.parquet", random)
+    pq.write_table(pa.table({"item_id": names, "title": names, "n": [0] * 30}), folder / "items.parquet")
+    prepare_catalogue(folder, workspace)
+    assert prepare_interactions(folder, workspace).inputs != before.inputs, "for a catalogue with the same ids"
+    assert inventory.check(version, digests=True) == ["interactions.parquet was changed"]

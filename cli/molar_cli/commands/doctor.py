@@ -16,7 +16,7 @@ _MARKS = {"fine": "", "warning": "!", "broken": "✗"}
 
 def doctor(
     deep: Annotated[
-        bool, typer.Option("--deep", help="Read every byte and vector of the index, import and try the libraries.")
+        bool, typer.Option("--deep", help="Read every byte of the workspace, import and try the libraries.")
     ] = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,

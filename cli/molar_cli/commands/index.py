@@ -56,7 +56,9 @@ def list_(
 @app.command()
 def verify(
     generation: GenerationArgument = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Read every vector.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every byte, vector and user, and what it was made from.")
+    ] = False,
     index: IndexOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
