@@ -8,13 +8,11 @@ engine rewrites its JSON files whenever it opens them, with the keys in another 
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from molar_retrieval import fingerprint
 from molar_retrieval.durable import write_atomically
-
-if TYPE_CHECKING:
-    from molar_retrieval.workspace import Manifest
+from molar_retrieval.manifest import Manifest
 
 NAME = "files.json"
 _REORDERED = "json:"
@@ -57,7 +55,7 @@ def _write(folder: Path, found: dict[str, Any]) -> None:
     write_atomically(folder / NAME, _written(found, [len(found), fingerprint.of_json(found)]))
 
 
-def kept(folder: Path, manifest: "Manifest") -> bool:
+def kept(folder: Path, manifest: Manifest) -> bool:
     """Whether a version was published with an inventory; earlier versions of molar made them for generations only."""
     return manifest.number > 0 or (folder / NAME).exists()
 

@@ -17,99 +17,29 @@ Manifests are JSON, tables Parquet, arrays safetensors, users of a generation SQ
 import errno
 import json
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from molar_retrieval import __version__, inventory
+from molar_retrieval import inventory
 from molar_retrieval.disk import require
 from molar_retrieval.durable import sync_folder, sync_tree
 from molar_retrieval.durable import write_atomically as write_atomically
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.holding import alone
+from molar_retrieval.manifest import FORMAT, MANIFEST, age, number_of
+from molar_retrieval.manifest import MAKERS as MAKERS
+from molar_retrieval.manifest import Manifest as Manifest
 
-FORMAT = 1
 DEFAULT_NAME = ".molar"
 _PARTIAL = ".partial"
 _TRASH = ".trash"
 _UNFINISHED = {_PARTIAL, _TRASH}
-_MANIFEST = "manifest.json"
 _LONGEST_NAME = 255  # bytes; no file system takes more
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-MAKERS = {
-    "catalogue": "molar embed CATALOG",
-    "interactions": "molar align",
-    "content": "molar embed CATALOG",
-    "cf": "molar cf",
-    "alignment": "molar align",
-    "generations": "molar align",
-}
-"""Kinds of artefacts, in the order in which they are made, and the command that makes each."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What an artefact is and what it was made from.
-
-    Attributes:
-        kind: The kind of artefact, the name of its folder.
-        fingerprint: Names this version; equal inputs and settings give equal fingerprints.
-        inputs: Fingerprint of each input artefact, by kind.
-        settings: The settings that shaped it.
-        facts: What is worth knowing about the result (counts, dimensions, timings).
-        versions: Versions of the libraries that made it.
-        created: When, in UTC (ISO 8601).
-        number: 1 + the highest of its kind at that time; 0 in versions made before there were numbers.
-    """
-
-    kind: str
-    fingerprint: str
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    format: int = FORMAT
-    molar: str = __version__
-    number: int = 0
-
-    @property
-    def text(self) -> str:
-        """What ``manifest.json`` holds."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
-
-    def write(self, folder: Path) -> None:
-        """Write ``manifest.json`` into the artefact's folder."""
-        write_atomically(folder / _MANIFEST, self.text)
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Read ``manifest.json`` from the artefact's folder.
-
-        Raises:
-            StaleArtefactError: If it is unreadable or of a format that this version does not know.
-        """
-        path = folder / _MANIFEST
-        try:
-            raw = json.loads(path.read_text("utf-8"))
-            manifest = cls(**raw)
-            if not isinstance(manifest.number, int):
-                raise TypeError(f"number is {manifest.number!r}")
-        except (OSError, ValueError, TypeError) as error:
-            raise StaleArtefactError(
-                f"{path} is unreadable: {error}",
-                f"delete {folder} and run `{MAKERS.get(folder.parent.name, 'the command that made it')}` again",
-            ) from error
-        if manifest.format != FORMAT:
-            raise StaleArtefactError(
-                f"{folder} has format {manifest.format}, this version of molar reads {FORMAT}",
-                f"run `{MAKERS.get(manifest.kind, 'the command that made it')}` again",
-            )
-        return manifest
 
 
 class ArtefactStore:
@@ -198,8 +128,8 @@ class ArtefactStore:
 
     def versions(self) -> list[Path]:
         """All complete versions, oldest first."""
-        folders = [f for f in self.root.glob("*/") if (f / _MANIFEST).exists() and f.suffix not in _UNFINISHED]
-        return sorted(folders, key=_age)
+        folders = [f for f in self.root.glob("*/") if (f / MANIFEST).exists() and f.suffix not in _UNFINISHED]
+        return sorted(folders, key=age)
 
     def partial(self, name: str) -> Path:
         """The folder for unfinished work on version ``name``; what an earlier run left is still in it."""
@@ -226,7 +156,7 @@ class ArtefactStore:
         Returns:
             The version's folder.
         """
-        replace(manifest, number=1 + max(map(_number, self.versions()), default=0)).write(partial)
+        replace(manifest, number=1 + max(map(number_of, self.versions()), default=0)).write(partial)
         inventory.take(partial, without=scaffold)
         sync_tree(partial)
         final = self._free(partial.name.removesuffix(_PARTIAL))
@@ -264,17 +194,17 @@ class ArtefactStore:
         anew: set[str] = set()
         if partial is not None:
             sync_tree(partial)
-            anew = {path.name for path in partial.iterdir()} - {_MANIFEST, inventory.NAME}
+            anew = {path.name for path in partial.iterdir()} - {MANIFEST, inventory.NAME}
             for name in anew:
                 (partial / name).replace(folder / name)
             shutil.rmtree(partial)
-        inventory.amend(folder, anew, {_MANIFEST: manifest.text.encode("utf-8")})
+        inventory.amend(folder, anew, {MANIFEST: manifest.text.encode("utf-8")})
         manifest.write(folder)
         return manifest
 
     def switch(self, name: str) -> None:
         """Point ``current`` at an existing version; readers see the old one or the new one."""
-        if not _is_plain(name) or not (self.root / name / _MANIFEST).exists():
+        if not _is_plain(name) or not (self.root / name / MANIFEST).exists():
             raise MissingArtefactError(
                 f"there is no {self.kind} version {name!r} in {self.root}", "name an existing one"
             )
@@ -301,22 +231,6 @@ def _is_plain(name: str) -> bool:
 
 def _stays(name: str) -> bool:
     return bool(name.strip(".")) and Path(name).suffix not in _UNFINISHED
-
-
-def _number(folder: Path) -> int:
-    """The number of a version, 0 where it has none that can be read."""
-    with suppress(StaleArtefactError):
-        return Manifest.read(folder).number
-    return 0
-
-
-def _age(folder: Path) -> tuple[int, str, int]:
-    """Orders versions by number, those without one by time; one with an unreadable manifest is the oldest."""
-    try:
-        manifest = Manifest.read(folder)
-        return manifest.number, manifest.created, (folder / _MANIFEST).stat().st_mtime_ns
-    except (StaleArtefactError, FileNotFoundError):
-        return -1, "", 0
 
 
 def _discard(folder: Path) -> None:

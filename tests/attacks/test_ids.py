@@ -421,3 +421,23 @@ def test_pinned_versions_stay(place):
         open_log(inputs)
     with pytest.raises(StaleArtefactError, match="unreadable"):
         pin_named(workspace, names, "molar align")
+
+
+def test_checking_a_catalogue_that_is_gone(place, monkeypatch):
+    """`molar check` and `molar finetune` read one catalogue to the end, or say that it was replaced."""
+    from molar_retrieval.finetuning.run import finetune
+    from molar_retrieval.quality.check import CheckOptions, check
+
+    folder = place()
+    workspace = Workspace.open(folder / ".molar")
+    options = CheckOptions(photos=False, forecast=False)
+    assert check(folder, workspace, settings(folder), options).items == N
+    acted = between(monkeypatch, "molar_retrieval.quality.check.read_items", lambda: reversed_items(folder))
+    with pytest.raises(StaleArtefactError, match="while `molar check` was running"):
+        check(folder, workspace, settings(folder), options)
+    assert acted
+    prepare_interactions(folder, workspace)
+    acted = between(monkeypatch, "molar_retrieval.finetuning.run.held_out", lambda: reversed_items(folder))
+    with pytest.raises(StaleArtefactError, match="while `molar finetune` was running"):
+        finetune(workspace, settings(folder), folder / "encoder")
+    assert acted

@@ -290,7 +290,7 @@ def test_the_clock_is_set_back(place, monkeypatch):
                 return cls(2026, 3, day, tzinfo=tz)
 
         monkeypatch.setattr(of_index, "datetime", Clock)
-        monkeypatch.setattr(module, "datetime", Clock)
+        monkeypatch.setattr("molar_retrieval.manifest.datetime", Clock)
         item = IndexItem(0, "a", {"aligned": [1.0, 0.0]}, {})
         arguments = {"items": [item], "users": [], "popular": [], "inputs": {}, "parts": {"x": (0, 2)}}
         with of_index.publish(place, backend="exact", spec=spec, keep=keep, **arguments) as made:

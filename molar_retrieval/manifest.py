@@ -1,0 +1,102 @@
+"""What is said about a version of an artefact: what it is, what it was made from, and how."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from molar_retrieval import __version__
+from molar_retrieval.durable import write_atomically
+from molar_retrieval.errors import StaleArtefactError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MAKERS = {
+    "catalogue": "molar embed CATALOG",
+    "interactions": "molar align",
+    "content": "molar embed CATALOG",
+    "cf": "molar cf",
+    "alignment": "molar align",
+    "generations": "molar align",
+}
+"""Kinds of artefacts, in the order in which they are made, and the command that makes each."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artefact is and what it was made from.
+
+    Attributes:
+        kind: The kind of artefact, the name of its folder.
+        fingerprint: Names this version; equal inputs and settings give equal fingerprints.
+        inputs: Fingerprint of each input artefact, by kind.
+        settings: The settings that shaped it.
+        facts: What is worth knowing about the result (counts, dimensions, timings).
+        versions: Versions of the libraries that made it.
+        created: When, in UTC (ISO 8601).
+        number: 1 + the highest of its kind at that time; 0 in versions made before there were numbers.
+    """
+
+    kind: str
+    fingerprint: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    format: int = FORMAT
+    molar: str = __version__
+    number: int = 0
+
+    @property
+    def text(self) -> str:
+        """What ``manifest.json`` holds."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
+
+    def write(self, folder: Path) -> None:
+        """Write ``manifest.json`` into the artefact's folder."""
+        write_atomically(folder / MANIFEST, self.text)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read ``manifest.json`` from the artefact's folder.
+
+        Raises:
+            StaleArtefactError: If it is unreadable or of a format that this version does not know.
+        """
+        path = folder / MANIFEST
+        try:
+            raw = json.loads(path.read_text("utf-8"))
+            manifest = cls(**raw)
+            if not isinstance(manifest.number, int):
+                raise TypeError(f"number is {manifest.number!r}")
+        except (OSError, ValueError, TypeError) as error:
+            raise StaleArtefactError(
+                f"{path} is unreadable: {error}",
+                f"delete {folder} and run `{MAKERS.get(folder.parent.name, 'the command that made it')}` again",
+            ) from error
+        if manifest.format != FORMAT:
+            raise StaleArtefactError(
+                f"{folder} has format {manifest.format}, this version of molar reads {FORMAT}",
+                f"run `{MAKERS.get(manifest.kind, 'the command that made it')}` again",
+            )
+        return manifest
+
+
+def number_of(folder: Path) -> int:
+    """The number of a version, 0 where it has none that can be read."""
+    with suppress(StaleArtefactError):
+        return Manifest.read(folder).number
+    return 0
+
+
+def age(folder: Path) -> tuple[int, str, int]:
+    """Orders versions by number, those without one by time; one with an unreadable manifest is the oldest."""
+    try:
+        manifest = Manifest.read(folder)
+        return manifest.number, manifest.created, (folder / MANIFEST).stat().st_mtime_ns
+    except (StaleArtefactError, FileNotFoundError):
+        return -1, "", 0
