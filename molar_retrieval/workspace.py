@@ -225,12 +225,9 @@ class ArtefactStore:
 
 def _is_plain(name: str) -> bool:
     """Whether a text names one folder of finished work and nothing else."""
-    fits = 0 < len(name.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME
-    return fits and name.isprintable() and not set(name) & set("/\\ \ufffd") and _stays(name)
-
-
-def _stays(name: str) -> bool:
-    return bool(name.strip(".")) and Path(name).suffix not in _UNFINISHED
+    fits = 0 < len(name.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME and name == name.strip()
+    alone = name.isprintable() and not set(name) & set("/\\\ufffd") and bool(name.strip("."))
+    return fits and alone and Path(name).suffix not in _UNFINISHED
 
 
 def _discard(folder: Path) -> None:
