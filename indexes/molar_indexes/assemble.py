@@ -62,7 +62,8 @@ def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progre
     present = None if live is None else (dict(live.inputs), dict(live.settings), live.facts.get("format"))
     if present == (inputs, chosen, FORMAT):
         return open_generation(workspace)
-    model = open_model(read["alignment"].require()[0])
+    alignment = read["alignment"].require()[0]
+    model = open_model(alignment)
     catalogue = Catalogue(*read["catalogue"].require())
     log = open_log(read)
     content, embedded = read["content"].require()
@@ -88,7 +89,7 @@ def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progre
             reranker=model.reranker,
             queries=queries,
         ),
-        encoder=folder,
+        encoder=alignment,
         inputs=inputs,
         settings=chosen,
         facts={"segments": dict(segments.kinds)},
