@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ class Admission:
 
     def __init__(self, generation: Generation, rules: Path | None) -> None:
         self._generation, self._file = generation, rules
-        self._banned = lru_cache(maxsize=_REMEMBERED)(self._rows_of)
+        self._banned = lru_cache(maxsize=_REMEMBERED)(partial(_rows_of, generation))
 
     @property
     def fields(self) -> dict[str, str]:
@@ -79,7 +79,7 @@ class Admission:
         if only is not None:
             self.rows(list(only))
             where = both(where, OneOf(columns.ITEM_ID, tuple(only)))
-        return Asked(where, self._known(limits.get("exclude", ())), filtered=where is not None)
+        return Asked(where, _known(self._generation, limits.get("exclude", ())), filtered=where is not None)
 
     def ruled(self, asked: Asked, given: Limits, attributes: Mapping[str, Any]) -> Asked:
         """With the limits of the shop's rules for somebody.
@@ -111,19 +111,6 @@ class Admission:
                 raise RequestError(f"the item {shown(item_id)} is unknown", self._nearest(item_id))
         return [row for row in rows if row is not None]
 
-    def _rows_of(self, banned: frozenset[str], words: tuple[OneOf, ...]) -> frozenset[int]:
-        """The rows of banned items, and of those that have banned words."""
-        rows, index = set(self._known(banned)), self._generation.index
-        for name in {columns.ALIGNED, columns.NEWCOMERS} & index.spec.dims.keys():  # every item has one of them
-            nothing = [0.0] * index.spec.dims[name]
-            for condition in words:
-                rows.update(row for row, _ in index.top(name, nothing, max(1, len(index)), where=condition))
-        return frozenset(rows)
-
-    def _known(self, item_ids: Collection[str]) -> frozenset[int]:
-        rows = self._generation.index.rows(list(item_ids)) if item_ids else []
-        return frozenset(row for row in rows if row is not None)
-
     def _nearest(self, item_id: str) -> str:
         close = nearest(item_id, _like(item_id, self._generation.table.item_ids()))
         return f"did you mean {', '.join(map(shown, close))}?" if close else "name an item of the catalogue"
@@ -135,6 +122,21 @@ def no_history(user_id: str) -> RequestError:
         f"no history is known of the user {shown(user_id)}",
         "check the id; --fallback popular answers for people without history, --items for a session",
     )
+
+
+def _rows_of(generation: Generation, banned: frozenset[str], words: tuple[OneOf, ...]) -> frozenset[int]:
+    """The rows of banned items, and of those that have banned words."""
+    rows, index = set(_known(generation, banned)), generation.index
+    for name in {columns.ALIGNED, columns.NEWCOMERS} & index.spec.dims.keys():  # every item has one of them
+        nothing = [0.0] * index.spec.dims[name]
+        for condition in words:
+            rows.update(row for row, _ in index.top(name, nothing, max(1, len(index)), where=condition))
+    return frozenset(rows)
+
+
+def _known(generation: Generation, item_ids: Collection[str]) -> frozenset[int]:
+    rows = generation.index.rows(list(item_ids)) if item_ids else []
+    return frozenset(row for row in rows if row is not None)
 
 
 def _like(item_id: str, known: Sequence[str]) -> Sequence[str]:
