@@ -26,6 +26,10 @@ _WIDEST = 65_536
 _LARGEST_BATCH = 65_536
 
 
+_ELSEWHERE = {"embed.trust_remote_code": "remove it: trust comes from the command line alone: --trust-remote-code"}
+"""What settings cannot say, and where it is said."""
+
+
 class Settings(BaseModel):
     """Base of all settings: frozen, strict about keys; numbers are finite, and words no books."""
 
@@ -50,8 +54,20 @@ class EmbedSettings(Settings):
         262_144, ge=1024, le=1 << 24, description="photos of multimodal LLMs are scaled to at most this area"
     )
     prompt: str | None = Field(None, description="instruction for models that take one; None: the model's own")
-    trust_remote_code: bool = Field(False, description="let a hub model run code of its own")
     offline: bool = Field(False, description="never ask a model hub")
+
+    def trusting(self) -> "EmbedSettings":
+        """The same for a run that may run code which a model brings; no file and no variable can say so."""
+        return _Trusting.model_validate(self.model_dump())
+
+    @property
+    def trusts_code(self) -> bool:
+        """Whether code that a model brings may run."""
+        return isinstance(self, _Trusting)
+
+
+class _Trusting(EmbedSettings):
+    """Settings that :meth:`EmbedSettings.trusting` made. The trust is no field, so it is never written nor read."""
 
 
 class FinetuneSettings(Settings):
@@ -331,7 +347,7 @@ def validated(model: type[SettingsT], values: Mapping[str, Any], source: str) ->
         if first["type"] == "extra_forbidden":
             close = nearest(str(first["loc"][-1]), _keys(model, first["loc"][:-1]), n=1)
             hint = f"did you mean {close[0]!r}?" if close else "remove it"
-            raise SettingsError(f"{source}: unknown key {key!r}", hint) from error
+            raise SettingsError(f"{source}: unknown key {key!r}", _ELSEWHERE.get(key, hint)) from error
         raise SettingsError(
             f"{source}: {key} = {_SECRET.sub('…', repr(first['input']))}: {first['msg'].removeprefix('Value error, ')}",
             _remedy(first["input"], first.get("ctx", {})),

@@ -68,6 +68,9 @@ IndexFallbackOption = Annotated[
     Literal["none", "local"] | None,
     typer.Option(help="What answers where the server does not: nothing, or the workspace.", show_default=False),
 ]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Let a model run code of its own: that of its folder or hub page.")
+]
 NoRulesOption = Annotated[bool, typer.Option("--no-rules", help="Leave the shop's rules aside.")]
 
 

@@ -23,6 +23,8 @@ def settings_of(
     url: str | None,
     fallback: Fallback | None = None,
     file: Path | None = None,
+    *,
+    trust: bool = False,
     **flags: Mapping[str, Any],
 ) -> "MolarSettings":
     """The settings with what a command's options say of the server.
@@ -31,7 +33,7 @@ def settings_of(
         SettingsError: If a setting is wrong.
     """
     index = {**flags.pop("index", {}), "url": None if url == LOCAL else url, "fallback": fallback}
-    settings = run.settings(file, index=index, **flags)
+    settings = run.settings(file, trust=trust, index=index, **flags)
     if url != LOCAL:
         return settings
     return settings.model_copy(update={"index": settings.index.model_copy(update={"url": None})})

@@ -43,11 +43,18 @@ class Session:
         """The existing workspace."""
         return Workspace.open(self.root)
 
-    def settings(self, file: Path | None = None, **flags: Mapping[str, Any]) -> "MolarSettings":
-        """Settings from ``molar.toml`` beside the workspace, the environment and the flags, by section."""
+    def settings(self, file: Path | None = None, *, trust: bool = False, **flags: Mapping[str, Any]) -> "MolarSettings":
+        """Settings from ``molar.toml`` beside the workspace, the environment and the flags, by section.
+
+        Args:
+            file: Read instead of ``molar.toml``.
+            trust: Whether code that a model brings may run; nothing but the command line says so.
+            flags: By section and key.
+        """
         from molar_retrieval.config import MolarSettings
 
-        return MolarSettings.load(self.root.parent, flags=flags, file=file)
+        found = MolarSettings.load(self.root.parent, flags=flags, file=file)
+        return found.model_copy(update={"embed": found.embed.trusting()}) if trust else found
 
 
 @contextmanager

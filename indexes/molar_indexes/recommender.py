@@ -43,18 +43,27 @@ class Recommender:
         workspace: Where the generation and the user encoder live.
         generation: Which one, opened.
         rules: A file of rules, see :mod:`molar_retrieval.ranking.rules`; None: no rules.
+        trust_remote_code: Let the items' encoder run code that it brings, in searches by words or photos.
 
     Attributes:
         now: From when the age of what is fresh counts; None: from the moment of each answer.
     """
 
-    def __init__(self, workspace: Workspace, generation: Generation, rules: Path | None = None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        generation: Generation,
+        rules: Path | None = None,
+        *,
+        trust_remote_code: bool = False,
+    ) -> None:
         self.workspace = workspace
         self.generation = generation
         self.now: datetime | None = None
         self._admission = Admission(generation, rules)
         self._reader = SessionReader(workspace, generation)
         self._speakers: dict[str, Speaker] = {}
+        self._trust = trust_remote_code
 
     @classmethod
     def open(
@@ -64,6 +73,7 @@ class Recommender:
         *,
         rules: str | Path | None = None,
         server: "Server | None" = None,
+        trust_remote_code: bool = False,
     ) -> Self:
         """Open a workspace's live generation, or the one named; or what is live on a server.
 
@@ -72,6 +82,7 @@ class Recommender:
             generation: A generation's name.
             rules: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
             server: Has the items, and maybe the users; None: the workspace has them.
+            trust_remote_code: Let the items' encoder run code that it brings, in searches by words or photos.
 
         Raises:
             RequestError: If a path is too long.
@@ -89,7 +100,8 @@ class Recommender:
             from molar_indexes.server.opening import open_served  # brings qdrant-client
 
             opened = open_served(place, server, generation)
-        return cls(place, opened, file if rules is not None or file.exists() else None)
+        found = file if rules is not None or file.exists() else None
+        return cls(place, opened, found, trust_remote_code=trust_remote_code)
 
     def __enter__(self) -> Self:
         return self
@@ -261,7 +273,7 @@ class Recommender:
     def _searcher(self) -> "Searcher":
         from molar_indexes.search import Searcher
 
-        return Searcher(self.generation)
+        return Searcher(self.generation, trust_remote_code=self._trust)
 
     @cached_property
     def ranker(self) -> "Ranker":

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from molar_indexes.generations import Generation
 from molar_retrieval import columns
 from molar_retrieval.catalog import words
-from molar_retrieval.errors import DataError, RequestError, StaleArtefactError
+from molar_retrieval.errors import BackendError, DataError, RequestError, StaleArtefactError
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import SparseVector, Vector
 from molar_retrieval.ranking.query_maps import QueryMaps
@@ -31,6 +31,8 @@ CANDIDATES = 200
 PERSONAL = "personal"
 _PERSONAL = 0.5
 """What the candidate that suits somebody best gets beside the 1 of a perfect match, the one that suits least gets 0."""
+_NO_SETTING = "trust_remote_code"
+"""Earlier versions kept it with the encoder's settings; what a file says of it is not believed."""
 _BORDER = 0.12
 """A photo is also looked at in a border of this share of its sides: what it was cut out of may have had one."""
 
@@ -40,10 +42,12 @@ class Searcher:
 
     Args:
         generation: With vectors to search; safe to share between threads once it has encoded something.
+        trust_remote_code: Let the encoder run code that it brings; the generation has no say in it.
     """
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, *, trust_remote_code: bool = False) -> None:
         self._generation = generation
+        self._trust = trust_remote_code
         self._encoder: Encoder | None = None
         self._light: LightMiniLM | None = None
 
@@ -166,14 +170,24 @@ class Searcher:
         return self._encoder
 
     def _check(self) -> Any:
-        """Settings of the encoder, which is that of the items."""
-        from molar_retrieval.config import EmbedSettings
-        from molar_retrieval.encoders import registry
+        """Settings of the encoder, which is that of the items.
+
+        Raises:
+            SettingsError: If the generation's account of them is damaged.
+            BackendError: If it brings code of its own, and this run does not trust it.
+        """
+        from molar_retrieval.config import EmbedSettings, validated
+        from molar_retrieval.encoders import registry, trust
 
         maps = self._maps
         if not maps.embed or maps.encoder.get("family") == "external":
             raise RequestError("the items' vectors were made elsewhere", "search by --similar, or embed the items here")
-        settings = EmbedSettings(**{**maps.embed, "device": "auto"})
+        kept = {key: value for key, value in maps.embed.items() if key != _NO_SETTING}
+        settings = validated(EmbedSettings, {**kept, "device": "auto"}, "the generation's manifest")
+        if self._trust:
+            settings = settings.trusting()
+        elif maps.encoder.get("settings", {}).get(_NO_SETTING):
+            raise BackendError(f"the items were embedded by {settings.model!r} with code of its own", trust.REMEDY)
         here = registry.describe(settings)
         if here.fingerprint != maps.encoder["fingerprint"]:
             raise StaleArtefactError(

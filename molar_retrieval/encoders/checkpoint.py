@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.encoders import cards, digests, hub
+from molar_retrieval.encoders import cards, digests, hub, trust
 from molar_retrieval.encoders.plan import refuse
 from molar_retrieval.errors import BackendError, SettingsError
 
@@ -80,23 +80,23 @@ def locate(settings: EmbedSettings, cache: Path | None = None) -> Checkpoint:
     """Find the model that the settings name: a local folder, or a hub model in the cache or on the hub.
 
     Args:
-        settings: ``model``, ``revision`` and ``offline`` are read.
+        settings: ``model``, ``revision``, ``offline`` and ``trusts_code`` are read.
         cache: See :func:`molar_retrieval.encoders.digests.of_folder`.
 
     Raises:
         SettingsError: If the folder does not exist or holds no model.
-        BackendError: If a hub model is not available.
+        BackendError: If a hub model is not available, or the model brings code that this run does not trust.
     """
     path = Path(settings.model).expanduser()
     if path.is_dir():
         refuse(settings, "revision", why="a local folder has none")
         digest = digests.of_folder(path, cache)
-        return _read(path, digest, digest, lambda: _with_weights(path))
+        return _read(settings, path, digest, digest, lambda: _with_weights(path))
     if settings.model.startswith((".", "/", "~")) or "\\" in settings.model or settings.model.count("/") > 1:
         raise SettingsError(f"there is no folder {settings.model}", "correct embed.model (--model)")
     found = hub.snapshot(settings.model, settings.revision, offline=settings.offline)
     digest = f"{found.name}@{found.commit}"
-    return _read(found.folder, found.commit, digest, lambda: hub.complete(found, offline=settings.offline))
+    return _read(settings, found.folder, found.commit, digest, lambda: hub.complete(found, offline=settings.offline))
 
 
 def main_folder(folder: Path, modules: list[dict[str, Any]]) -> Path:
@@ -104,12 +104,20 @@ def main_folder(folder: Path, modules: list[dict[str, Any]]) -> Path:
     return folder / str(modules[0].get("path", "")) if modules else folder
 
 
-def _read(folder: Path, revision: str, digest: str, complete: Callable[[], Path]) -> Checkpoint:
+def _read(
+    settings: EmbedSettings, folder: Path, revision: str, digest: str, complete: Callable[[], Path]
+) -> Checkpoint:
+    def examined() -> Path:
+        whole = complete()
+        trust.check(whole, settings)  # again: more has come with the weights
+        return whole
+
     modules = _json(folder / "modules.json", [])
     config = _json(main_folder(folder, modules) / "config.json") or _json(folder / "adapter_config.json")
     if not modules and not config:
         raise SettingsError(f"the folder {folder} holds no model: neither config.json nor modules.json", _LOADING_HINT)
-    return Checkpoint(folder, revision, digest, config, modules, complete)
+    trust.check(folder, settings)
+    return Checkpoint(folder, revision, digest, config, modules, examined)
 
 
 def _with_weights(folder: Path) -> Path:

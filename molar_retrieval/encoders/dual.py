@@ -42,7 +42,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
         "max_text_tokens": min(settings.max_text_tokens, positions),
         "padding": "max_length" if _model_type(checkpoint) in _PADDED else "longest",
         "weights": list(WEIGHTS),
-        "trust_remote_code": settings.trust_remote_code and "auto_map" in checkpoint.config,
+        "trust_remote_code": settings.trusts_code and "auto_map" in checkpoint.config,
     }
     info = EncoderInfo(
         name=settings.model,
@@ -130,10 +130,10 @@ def _load(settings: EmbedSettings, checkpoint: Checkpoint, info: EncoderInfo) ->
         from transformers import AutoModel, AutoProcessor
 
         shared: dict[str, Any] = {
-            "local_files_only": settings.offline or not settings.trust_remote_code,
-            "trust_remote_code": settings.trust_remote_code,
+            "local_files_only": settings.offline or not settings.trusts_code,
+            "trust_remote_code": settings.trusts_code,
         }
-        model = AutoModel.from_pretrained(folder, dtype=str(info.settings["dtype"]), **shared)
+        model = AutoModel.from_pretrained(folder, dtype=str(info.settings["dtype"]), weights_only=True, **shared)
         processors: Any = AutoProcessor
         processor = processors.from_pretrained(folder, **shared)
         model = model.to(runtime.device(settings)).eval()

@@ -92,9 +92,10 @@ def _read(settings: EmbedSettings, checkpoint: Checkpoint) -> tuple[EmbedSetting
     """Settings of the encoder beneath, the head's account, and the fingerprint of what was tuned."""
     try:
         tuned = checkpoint.config["molar"]
-        beneath = settings.model_copy(update={"dtype": "auto", **tuned["embed"]})
+        own = {key: value for key, value in tuned["embed"].items() if key in _BENEATH}
+        beneath = settings.model_copy(update={"dtype": "auto", **own})
         return beneath, tuned["head"], tuned["fingerprint"]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise SettingsError(f"{checkpoint.folder / CONFIG} lacks {error}", "run `molar finetune` again") from error
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from molar_retrieval.config import EmbedSettings
+from molar_retrieval.encoders import trust
 from molar_retrieval.errors import BackendError, MolarError
 
 _OUT_OF_MEMORY = re.compile(r"not enough memory|out of memory|DefaultCPUAllocator|CUBLAS_STATUS_ALLOC_FAILED", re.I)
@@ -77,8 +78,9 @@ def loading(model: str) -> Iterator[None]:
         ) from error
     except Exception as error:  # damaged files and unknown architectures raise almost anything
         own_code = "trust_remote_code" in str(error)
-        hint = "if you trust its authors, set embed.trust_remote_code = true" if own_code else "try another model"
-        reason = "it brings code of its own" if own_code else f"{type(error).__name__}: {error}"
+        hint = trust.REMEDY if own_code else "try another model"
+        first = str(error).partition("\n")[0]
+        reason = "it brings code of its own" if own_code else f"{type(error).__name__}: {first}"
         raise BackendError(f"the model {model!r} cannot be loaded: {reason}", hint) from error
     finally:
         notes.setLevel(level)

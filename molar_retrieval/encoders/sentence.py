@@ -54,7 +54,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
         "max_text_tokens": settings.max_text_tokens,
         "pooling": "the model's own" if checkpoint.modules else "lasttoken" if sees else "the library's default",
         "prompt": prompt,
-        "trust_remote_code": settings.trust_remote_code and "auto_map" in checkpoint.config,
+        "trust_remote_code": settings.trusts_code and "auto_map" in checkpoint.config,
     }
     if sees:
         choices["image_pixels"] = settings.image_pixels
@@ -141,7 +141,7 @@ def load_model(folder: Path, settings: EmbedSettings, dtype: str, *, last_token:
 
     Args:
         folder: With the weights.
-        settings: ``device``, ``trust_remote_code``, ``offline`` are read.
+        settings: ``device``, ``trusts_code``, ``offline`` are read.
         dtype: Of the weights.
         last_token: Put last-token pooling and normalising on a bare transformers model.
     """
@@ -149,19 +149,20 @@ def load_model(folder: Path, settings: EmbedSettings, dtype: str, *, last_token:
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
     device = runtime.device(settings)
-    local = settings.offline or not settings.trust_remote_code
-    shared = {"local_files_only": local, "trust_remote_code": settings.trust_remote_code}
+    local = settings.offline or not settings.trusts_code
+    shared = {"local_files_only": local, "trust_remote_code": settings.trusts_code}
+    weights = {"dtype": dtype, "weights_only": True}
     if not last_token:
         return SentenceTransformer(
             str(folder),
             device=device,
             local_files_only=local,
-            trust_remote_code=settings.trust_remote_code,
-            model_kwargs={"dtype": dtype},
+            trust_remote_code=settings.trusts_code,
+            model_kwargs=weights,
         )
     transformer = Transformer(
         str(folder),
-        model_kwargs={"dtype": dtype, **shared},
+        model_kwargs={**weights, **shared},
         processor_kwargs=dict(shared),
         config_kwargs=dict(shared),
         processing_kwargs={"chat_template": {"add_generation_prompt": True}},

@@ -137,10 +137,11 @@ def test_code_that_a_model_brings_runs_only_where_it_is_trusted(folder):
     )
     with pytest.raises(BackendError) as caught:
         load(EmbedSettings(model=str(folder)))
-    assert "trust_remote_code" in caught.value.hint
+    assert "--trust-remote-code" in caught.value.hint
     assert not ran.exists()
-    assert fingerprint(folder, trust_remote_code=True) != fingerprint(folder)
-    load(EmbedSettings(model=str(folder), trust_remote_code=True, offline=True, device="cpu"))
+    trusting = EmbedSettings(model=str(folder), offline=True, device="cpu").trusting()
+    assert describe(trusting).fingerprint != fingerprint(folder)
+    load(trusting)
     assert ran.exists()
 
 

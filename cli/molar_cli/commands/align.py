@@ -11,6 +11,7 @@ from molar_cli.options import (
     PartOption,
     QuietOption,
     SettingsOption,
+    TrustOption,
     WorkspaceOption,
 )
 from molar_cli.served import settings_of
@@ -42,6 +43,7 @@ def align(
         bool, typer.Option("--resume/--restart", help="Continue an interrupted training run, or forget it.")
     ] = True,
     index: IndexOption = None,
+    trust_remote_code: TrustOption = False,
     settings: SettingsOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -69,6 +71,7 @@ def align(
             run,
             index,
             file=settings,
+            trust=trust_remote_code,
             align={
                 "preset": preset,
                 "epochs": epochs,

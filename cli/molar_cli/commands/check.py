@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import DebugOption, JsonOption, QuietOption, SettingsOption, WorkspaceOption
+from molar_cli.options import DebugOption, JsonOption, QuietOption, SettingsOption, TrustOption, WorkspaceOption
 from molar_cli.session import Session, session
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def check(
         Path | None, typer.Option(metavar="FILE", help="Write a Parquet file with a row for each fault.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on errors and warnings too.")] = False,
+    trust_remote_code: TrustOption = False,
     settings: SettingsOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -62,7 +63,7 @@ def check(
         place = Workspace.for_catalogue(run.root, catalog)
         options = CheckOptions(photos=photos, deep=deep, forecast=forecast, gpu=gpu, fix_list=fix_list)
         with run.console.progress() as progress:
-            report = look(catalog, place, run.settings(settings), options, progress=progress)
+            report = look(catalog, place, run.settings(settings, trust=trust_remote_code), options, progress=progress)
         written = page or place.root / PAGE
         write_page(written, report, catalog)
         if json:

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import DebugOption, JsonOption, PartOption, QuietOption, SettingsOption, WorkspaceOption
+from molar_cli.options import (
+    DebugOption,
+    JsonOption,
+    PartOption,
+    QuietOption,
+    SettingsOption,
+    TrustOption,
+    WorkspaceOption,
+)
 from molar_cli.session import session
 
 if TYPE_CHECKING:
@@ -30,10 +38,7 @@ def embed(
     offline: Annotated[
         bool | None, typer.Option("--offline", help="Never ask a model hub.", show_default=False)
     ] = None,
-    trust_remote_code: Annotated[
-        bool | None,
-        typer.Option("--trust-remote-code", help="Let a hub model run code of its own.", show_default=False),
-    ] = None,
+    trust_remote_code: TrustOption = False,
     vectors: Annotated[
         Path | None,
         typer.Option(
@@ -61,6 +66,7 @@ def embed(
 
         chosen = run.settings(
             settings,
+            trust=trust_remote_code,
             embed={
                 "model": model,
                 "revision": revision,
@@ -68,7 +74,6 @@ def embed(
                 "batch_size": batch_size,
                 "device": device,
                 "offline": offline,
-                "trust_remote_code": trust_remote_code,
             },
         ).embed
         place = Workspace.for_catalogue(run.root, catalog)

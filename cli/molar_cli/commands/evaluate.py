@@ -13,6 +13,7 @@ from molar_cli.options import (
     PartOption,
     QuietOption,
     SettingsOption,
+    TrustOption,
     WorkspaceOption,
 )
 from molar_cli.served import settings_of
@@ -75,6 +76,7 @@ def evaluate(
     ] = None,
     memory: Annotated[int, typer.Option(metavar="MIB", help="Memory for scores in ranking.")] = 256,
     index: IndexOption = None,
+    trust_remote_code: TrustOption = False,
     settings: SettingsOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -98,7 +100,7 @@ def evaluate(
         chosen = _suite(load(suite, {"seeds": seeds, "category": category}), model, column, ties, seen)
         if gate is not None and out is not None and gate.resolve() == out.resolve():
             raise SettingsError(f"--gate and --out are both {out}", "write this run to another folder")
-        place = _workspace(run, catalogue, demo, where, settings)
+        place = _workspace(run, catalogue, demo, where, settings, trust=trust_remote_code)
         if impressions is not None:
             _value_shown(run, place, run.settings(settings), impressions, clip)
             return
@@ -106,7 +108,7 @@ def evaluate(
             evaluator = Evaluator(
                 place,
                 chosen,
-                settings_of(run, index, file=settings),
+                settings_of(run, index, file=settings, trust=trust_remote_code),
                 folder=out,
                 command="molar " + " ".join(_shown(sys.argv[1:])),
                 memory=memory << 20,
@@ -147,7 +149,7 @@ def _suite(
 
 
 def _workspace(
-    run: Session, catalogue: Path | None, demo: bool, where: str | None, settings: Path | None
+    run: Session, catalogue: Path | None, demo: bool, where: str | None, settings: Path | None, *, trust: bool
 ) -> "Workspace":
     """The workspace with everything up to content vectors, made where a catalogue is named."""
     from molar_retrieval.catalog import part_of, prepare_catalogue
@@ -169,7 +171,7 @@ def _workspace(
     with run.console.progress() as progress:
         prepare_catalogue(catalogue, place, progress, where=part_of(place) if where is None else where)
         prepare_interactions(catalogue, place, progress)
-        embed(place, run.settings(settings).embed, progress=progress)
+        embed(place, run.settings(settings, trust=trust).embed, progress=progress)
     return place
 
 

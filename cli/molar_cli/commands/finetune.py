@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import DebugOption, JsonOption, PartOption, QuietOption, SettingsOption, WorkspaceOption
+from molar_cli.options import (
+    DebugOption,
+    JsonOption,
+    PartOption,
+    QuietOption,
+    SettingsOption,
+    TrustOption,
+    WorkspaceOption,
+)
 from molar_cli.session import INTERRUPTED, Session, session
 
 if TYPE_CHECKING:
@@ -53,6 +61,7 @@ def finetune(
     offline: Annotated[
         bool | None, typer.Option("--offline", help="Never ask a model hub.", show_default=False)
     ] = None,
+    trust_remote_code: TrustOption = False,
     seed: Annotated[int | None, typer.Option(help="Of what is drawn at random.", show_default=False)] = None,
     resume: Annotated[bool, typer.Option("--resume/--restart", help="Go on from an earlier run, or forget it.")] = True,
     dry_run: Annotated[
@@ -82,7 +91,9 @@ def finetune(
 
         flags = {"image_text": image_text, "attributes": attributes, "behaviour": behaviour, "seed": seed}
         embed = {"model": model, "revision": revision, "device": device, "offline": offline}
-        chosen = run.settings(settings, embed=embed, finetune=flags, lora={"examples": examples})
+        chosen = run.settings(
+            settings, trust=trust_remote_code, embed=embed, finetune=flags, lora={"examples": examples}
+        )
         place = Workspace.for_catalogue(run.root, catalog)
         target = output or place.root / "finetuned"
         by_gradient = registry.describe(chosen.embed, digests_of(place)).family in FAMILIES

@@ -20,6 +20,7 @@ from molar_cli.options import (
     RerankOption,
     RulesOption,
     SeenOption,
+    TrustOption,
     WhereOption,
     WorkspaceOption,
     names,
@@ -71,6 +72,7 @@ def query(
     fallback: Annotated[Literal["none", "popular"], typer.Option(help="What people without history get.")] = "none",
     index: IndexOption = None,
     index_fallback: IndexFallbackOption = None,
+    trust_remote_code: TrustOption = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -101,7 +103,8 @@ def query(
         from molar_indexes.recommender import Recommender
 
         # Not closed: the process ends after the answer, and closing waits for the disk although nothing was written.
-        recommender = Recommender.open(run.root, rules=rules, server=server_of(run, index, index_fallback))
+        server = server_of(run, index, index_fallback)
+        recommender = Recommender.open(run.root, rules=rules, server=server, trust_remote_code=trust_remote_code)
         limits: Limits = {"where": where, "exclude": names(exclude) or (), "only": names(only), "rules": not no_rules}
         shape: Shape = {"seen": seen, "diversity": diversity, "calibrate": calibrate}
         shape |= {"rerank": rerank, "explain": explain, "language": language}
