@@ -15,12 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from molar_retrieval import bounds, fingerprint
 from molar_retrieval.errors import SettingsError, nearest
+from molar_retrieval.redaction import redacted
 
 FILE_NAME = "molar.toml"
 _ENVIRONMENT = "MOLAR_"
 _NOT_SETTINGS = {"MOLAR_DATA", "MOLAR_WORKSPACE"}
-_SECRET = re.compile(r"(?<=://)[^/\s@]+(?=@)|(?<=[?#])[^'\s]+")
-"""What an address may tell that nobody is to read: a login, a query."""
 _WIDEST = 65_536
 """Numbers of a vector: no index takes more."""
 _LARGEST_BATCH = 65_536
@@ -33,7 +32,9 @@ _ELSEWHERE = {"embed.trust_remote_code": "remove it: trust comes from the comman
 class Settings(BaseModel):
     """Base of all settings: frozen, strict about keys; numbers are finite, and words no books."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=65_536)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=65_536, hide_input_in_errors=True
+    )
 
     def fingerprint(self) -> str:
         """Changes with every value."""
@@ -349,7 +350,7 @@ def validated(model: type[SettingsT], values: Mapping[str, Any], source: str) ->
             hint = f"did you mean {close[0]!r}?" if close else "remove it"
             raise SettingsError(f"{source}: unknown key {key!r}", _ELSEWHERE.get(key, hint)) from error
         raise SettingsError(
-            f"{source}: {key} = {_SECRET.sub('…', repr(first['input']))}: {first['msg'].removeprefix('Value error, ')}",
+            f"{source}: {key} = {redacted(repr(first['input']))}: {first['msg'].removeprefix('Value error, ')}",
             _remedy(first["input"], first.get("ctx", {})),
         ) from error
 

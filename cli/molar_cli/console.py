@@ -1,7 +1,14 @@
-"""The only place that prints: results to standard output, progress and notes to standard error."""
+"""The only place that prints: results to standard output, progress and notes to standard error.
+
+Nothing that is printed moves the cursor, changes colours or turns the direction of writing, whatever ids, titles and
+messages hold; and secrets are taken out of all but results, see :mod:`molar_retrieval.redaction`.
+"""
 
 import json
+import logging
+import re
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -9,6 +16,26 @@ from typing import Any, Self
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.table import Table
+
+from molar_retrieval.redaction import redacted
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line separators, what turns the direction of writing, and halves of characters."""
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    r"""A text whose control characters can be seen instead of obeyed: an escape becomes ``\u001b``.
+
+    Args:
+        text: From anywhere.
+        keep: Characters that stay as they are.
+    """
+    return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)
+
+
+def _said(text: str) -> str:
+    """What a person may read of a message, as rich takes it."""
+    return escape(visible(redacted(text)))
 
 
 class Console:
@@ -27,7 +54,7 @@ class Console:
 
     def document(self, value: Mapping[str, Any]) -> None:
         """Write the result for programs."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(visible(json.dumps(value, ensure_ascii=False, indent=2), keep="\n") + "\n")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
         """Write the result for people; columns whose name starts with ``>`` are aligned to the right."""
@@ -38,30 +65,45 @@ class Console:
             right = column.startswith(">")
             table.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold", no_wrap=right)
         for row in rows:
-            table.add_row(*(escape(str(cell)) for cell in row))
+            table.add_row(*(escape(visible(str(cell))) for cell in row))
         self._out.print(table)
 
     def line(self, text: str) -> None:
         """Write one line of the result for people."""
-        self._out.print(escape(text), soft_wrap=True)
+        self._out.print(escape(visible(text)), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Tell what is happening, unless the user wants quiet."""
         if not self.quiet:
-            self._err.print(escape(text), style="dim", soft_wrap=True)
+            self._err.print(_said(text), style="dim", soft_wrap=True)
 
     def error(self, message: str, hint: str) -> None:
         """Say what is wrong with what, and what to do."""
-        self._err.print("[bold red]error:[/] " + escape(message), soft_wrap=True)
-        self._err.print("[bold]remedy:[/] " + escape(hint), soft_wrap=True)
+        self._err.print("[bold red]error:[/] " + _said(message), soft_wrap=True)
+        self._err.print("[bold]remedy:[/] " + _said(hint), soft_wrap=True)
 
     def traceback(self) -> None:
-        """Show the exception being handled."""
-        self._err.print_exception()
+        """Show the exception being handled, and those that led to it."""
+        shown = visible(redacted(traceback.format_exc()), keep="\n")
+        self._err.print(escape(shown), soft_wrap=True)
+
+    def listen(self) -> None:
+        """Show what libraries log, where nothing else does."""
+        logging.lastResort = _Logged(self)
 
     def progress(self) -> "ProgressBar":
         """A progress bar on standard error, silent where it would only be noise."""
         return ProgressBar(self)
+
+
+class _Logged(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record, quiet or not."""
+        self._console._err.print(_said(self.format(record)), soft_wrap=True)
 
 
 class ProgressBar:
@@ -98,7 +140,7 @@ class ProgressBar:
         """A task begins."""
         self.finish()
         if self._shown:
-            self._task = self._bar.add_task(task, total=total, rate="")
+            self._task = self._bar.add_task(_said(task), total=total, rate="")
 
     def advance(self, n: int = 1) -> None:
         """More units are done."""

@@ -67,6 +67,7 @@ def session(
         typer.Exit: With the error's exit code, 130 when interrupted, 143 when terminated.
     """
     console = Console(as_json=json, quiet=quiet)
+    console.listen()
     try:
         if workspace is not None:
             bounds.path("the workspace", workspace)

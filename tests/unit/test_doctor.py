@@ -97,7 +97,7 @@ def test_this_installation_is_described_without_importing_torch():
     [
         ("/home/ada/shop and /home/ada", "~/shop and ~"),
         ("/home/adam/shop", "/home/adam/shop"),
-        ("http://ada:secret@host:6333/x?api-key=123", "http://host:6333/x"),
+        ("http://ada:secret@host:6333/x?api-key=123", "http://…@host:6333/x?…"),
         ("token hf_abcdefghijklmnop failed", "token … failed"),
         ("the vector of user 'ada@example.org' is damaged", "the vector of user … is damaged"),
         ('the history of user "o\'neil" names an unknown item', "the history of user … names an unknown item"),

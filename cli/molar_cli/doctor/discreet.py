@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from molar_cli.doctor.findings import Entry, Health, Section
+from molar_retrieval.redaction import redacted
 
-_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
-_QUERY = re.compile(r"(\w+://[^\s?#]+)[?#]\S+")
 _ID = re.compile(r"\b((?:user|item) )(['\"]).*?\2")
-_TOKEN = re.compile(r"\b(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[abp]-|AKIA|eyJ)[\w.-]{8,}")
 
 T = TypeVar("T")
 
@@ -24,8 +22,7 @@ def hidden(text: str, home: Path) -> str:
     """A text without what it should not tell."""
     for folder in {str(home), str(home.resolve())} - {"/", ""}:
         text = re.sub(rf"{re.escape(folder)}(?![\w.-])", "~", text)
-    text = _QUERY.sub(r"\1", _LOGIN.sub("", text))
-    return _TOKEN.sub("…", _ID.sub(r"\1…", text))
+    return _ID.sub(r"\1…", redacted(text))
 
 
 def _section(section: Section, home: Path) -> Section:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from molar_cli.doctor.discreet import discreet
-from molar_cli.doctor.findings import Health, Section
+from molar_cli.doctor.findings import Entry, Health, Section, State
 from molar_cli.doctor.machine import machine
 from molar_cli.doctor.places import places
 from molar_cli.doctor.server import server, server_of
@@ -34,7 +34,12 @@ def examine(root: Path, *, deep: bool = False) -> Health:
 
 def _server(root: Path) -> list[Section]:
     try:
-        place = server_of(MolarSettings.load(root.parent))
+        settings = MolarSettings.load(root.parent)
     except MolarError:
         return []  # said by the section on places
+    try:
+        place = server_of(settings)
+    except MolarError as error:
+        entry = Entry("key", "unusable", State.BROKEN, error.message, error.hint)
+        return [Section("server", "Qdrant server", (entry,))]
     return [] if place is None else [server(place, root)]

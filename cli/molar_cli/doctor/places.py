@@ -10,11 +10,11 @@ from molar_cli.doctor.findings import Entry, Section, State
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.encoders.hub import cache_root, offline_by_environment
 from molar_retrieval.errors import MolarError
+from molar_retrieval.redaction import SECRETS
 
 PATIENCE = 2.0
 """Seconds after which a folder's size is given as far as it is known."""
 LITTLE_ROOM = 1 << 30
-_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "QDRANT_API_KEY")
 
 
 def places(root: Path, deep: bool) -> Section:
@@ -28,7 +28,7 @@ def places(root: Path, deep: bool) -> Section:
     if offline_by_environment():
         entries.append(Entry("hub", "not asked: the environment says offline"))
     entries += [_folder("temporary files", Path(tempfile.gettempdir()), deep=False, measured=False), _settings(root)]
-    set_names = sorted(name for name in os.environ if name.startswith("MOLAR_") or name in _SECRETS)
+    set_names = sorted(name for name in os.environ if name.startswith("MOLAR_") or name in SECRETS)
     entries.append(
         Entry("environment", f"sets {', '.join(set_names)}" if set_names else "sets nothing", data=set_names)
     )

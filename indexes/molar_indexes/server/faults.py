@@ -16,6 +16,7 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 
 from molar_indexes.server.place import KEY, Server, key
 from molar_retrieval.errors import BackendError
+from molar_retrieval.redaction import redacted
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
@@ -54,13 +55,13 @@ class ServerError(BackendError):
     """
 
     def __init__(self, fault: Fault) -> None:
-        secret = key()
-        super().__init__(_without(secret, fault.message), _without(secret, fault.hint))
+        super().__init__(redacted(fault.message), redacted(fault.hint))
         self.fault = fault
 
 
-def _without(secret: str | None, text: str) -> str:
-    return text.replace(secret, "…") if secret else text
+def _shown(said: str) -> str:
+    """The beginning of what a server says; a secret is taken out before the cut, which could go through it."""
+    return redacted(said.strip())[:_SHOWN]
 
 
 @contextmanager
@@ -73,6 +74,8 @@ def asking(server: Server) -> Iterator[None]:
     try:
         yield
     except _ERRORS as error:
+        if isinstance(error, UnexpectedResponse):  # whose message shows a part, cut without regard to secrets
+            error.content = redacted(error.content.decode("utf-8", "replace")).encode()
         raise ServerError(fault_of(server, error)) from error
 
 
@@ -129,7 +132,7 @@ def fault_of(server: Server, error: Exception) -> Fault:
     if isinstance(error, json.JSONDecodeError) and error.doc.lstrip().startswith(("{", "[")):
         return Fault(f"{server.name} broke off its answer", "look at its log, then try again", again=True)
     said = str(error).strip() or type(error).__name__
-    return Fault(f"{server.name} answers otherwise than Qdrant does: {said[:_SHOWN]}", _ANOTHER)
+    return Fault(f"{server.name} answers otherwise than Qdrant does: {_shown(said)}", _ANOTHER)
 
 
 _START = "start it, or correct its address: [index] url, --index"
@@ -144,7 +147,7 @@ def _broken(server: Server, source: Exception) -> Fault:
         return Fault(f"{server.name} did not answer within {server.timeout:g} s", _LATER, again=True)
     if isinstance(source, httpx.TransportError):
         return Fault(f"{server.name} broke off its answer: {source}", "look at its log, then try again", again=True)
-    return Fault(f"{server.name} answers otherwise than Qdrant does: {str(source)[:_SHOWN]}", _ANOTHER)
+    return Fault(f"{server.name} answers otherwise than Qdrant does: {_shown(str(source))}", _ANOTHER)
 
 
 def _answered(server: Server, error: UnexpectedResponse) -> Fault:
@@ -159,7 +162,7 @@ def _answered(server: Server, error: UnexpectedResponse) -> Fault:
 
 def _called(server: Server, error: Any) -> Fault:
     code = error.code() if isinstance(error, grpc.Call) else None
-    said = (error.details() if isinstance(error, grpc.Call) else None) or str(error)
+    said = _shown((error.details() if isinstance(error, grpc.Call) else None) or str(error))
     match code:
         case grpc.StatusCode.UNAVAILABLE:
             return Fault(
@@ -208,6 +211,6 @@ def _said(content: bytes) -> str:
     """What Qdrant gives as the reason of a refusal; else the beginning of what it says."""
     try:
         status = json.loads(content)["status"]
-        return str(status["error"] if isinstance(status, dict) else status)[:_SHOWN]
+        return _shown(str(status["error"] if isinstance(status, dict) else status))
     except (ValueError, KeyError, TypeError):
-        return content[:_SHOWN].decode("utf-8", "replace").strip()
+        return _shown(content.decode("utf-8", "replace"))

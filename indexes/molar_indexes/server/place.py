@@ -6,6 +6,7 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from molar_retrieval.config import IndexSettings
+from molar_retrieval.errors import SettingsError
 
 KEY = "QDRANT_API_KEY"
 """The environment variable that holds the key."""
@@ -33,9 +34,14 @@ class Server:
 
     @classmethod
     def of(cls, settings: IndexSettings) -> Self | None:
-        """The server that settings name, or None."""
+        """The server that settings name, or None.
+
+        Raises:
+            SettingsError: If the key in the environment cannot be one.
+        """
         if settings.url is None:
             return None
+        key()
         return cls(
             settings.url,
             settings.collection,
@@ -67,5 +73,16 @@ class Server:
 
 
 def key() -> str | None:
-    """The key, if the environment has one."""
-    return os.environ.get(KEY) or None
+    """The key, if the environment has one; white space around it, as mounted secrets have, does not count.
+
+    Raises:
+        SettingsError: If it cannot be one.
+    """
+    found = os.environ.get(KEY, "").strip()
+    if not all(" " <= character <= "~" for character in found):
+        raise SettingsError(
+            f"the key in the environment variable {KEY} holds characters that no key has: only printable ASCII can be"
+            " sent",
+            "set it to the key alone, without line breaks, typographic quotes or a byte order mark",
+        )
+    return found or None
