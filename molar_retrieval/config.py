@@ -5,7 +5,6 @@ Settings are frozen, refuse unknown keys and travel with the artefacts that they
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -13,9 +12,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from molar_retrieval import bounds, fingerprint
+from molar_retrieval import fingerprint
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.redaction import redacted
+from molar_retrieval.toml import read_toml
 
 FILE_NAME = "molar.toml"
 _ENVIRONMENT = "MOLAR_"
@@ -25,6 +25,8 @@ _WIDEST = 65_536
 _LARGEST_BATCH = 65_536
 
 
+_LARGEST = 2**63 - 1
+_SHOWN = 80
 _ELSEWHERE = {"embed.trust_remote_code": "remove it: trust comes from the command line alone: --trust-remote-code"}
 """What settings cannot say, and where it is said."""
 
@@ -35,6 +37,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=65_536, hide_input_in_errors=True
     )
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _of_a_machine(cls, value: Any) -> Any:
+        """No integer that nothing can count to."""
+        if isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+            raise ValueError("the number is too large")
+        return value
 
     def fingerprint(self) -> str:
         """Changes with every value."""
@@ -315,8 +325,13 @@ class MolarSettings(Settings):
             raise SettingsError(f"there is no settings file {file}", "name an existing TOML file")
         values: dict[str, dict[str, Any]] = {}
         if path.exists():
-            values = read_toml(path)
+            try:
+                values = read_toml(path)
+            except OSError as error:
+                raise SettingsError(f"{path} cannot be read: {error}", "make it a readable file") from error
         source = str(path) if path.exists() else "the settings"
+        if wrong := [name for name in cls.model_fields if not isinstance(values.get(name, {}), dict)]:
+            raise SettingsError(f"{source}: {wrong[0]} is no table", f"write [{wrong[0]}], and its keys below")
         _merge_environment(values, environ)
         for section, pairs in (flags or {}).items():
             given = {key: value for key, value in pairs.items() if value is not None}
@@ -350,15 +365,24 @@ def validated(model: type[SettingsT], values: Mapping[str, Any], source: str) ->
             hint = f"did you mean {close[0]!r}?" if close else "remove it"
             raise SettingsError(f"{source}: unknown key {key!r}", _ELSEWHERE.get(key, hint)) from error
         raise SettingsError(
-            f"{source}: {key} = {redacted(repr(first['input']))}: {first['msg'].removeprefix('Value error, ')}",
+            f"{source}: {key} = {_brief(first['input'])}: {first['msg'].removeprefix('Value error, ')}",
             _remedy(first["input"], first.get("ctx", {})),
         ) from error
+
+
+def _brief(value: Any) -> str:
+    """A value as a message may show it."""
+    try:
+        shown = redacted(repr(value))
+    except ValueError:  # an integer of too many digits
+        return "…"
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
 def _remedy(value: Any, context: Mapping[str, Any]) -> str:
     """The allowed word nearest to a wrong one, where words are allowed."""
     words = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-    close = nearest(str(value), words, n=1)
+    close = nearest(value, words, n=1) if isinstance(value, str) else []
     return f"did you mean {close[0]!r}?" if close else "correct the value"
 
 
@@ -368,18 +392,6 @@ def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
         if isinstance(nested, type) and issubclass(nested, BaseModel):
             model = nested
     return list(model.model_fields)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file says; a SettingsError if it is none, or larger than any has to be."""
-    with path.open("rb") as file:
-        raw = file.read(bounds.TOML + 1)
-    if len(raw) > bounds.TOML:
-        raise SettingsError(f"{path} is larger than {bounds.TOML >> 20} MiB", "name a TOML file")
-    try:
-        return tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}", "correct the line") from error
 
 
 def _merge_environment(values: dict[str, Any], environ: Mapping[str, str]) -> None:

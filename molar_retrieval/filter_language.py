@@ -95,6 +95,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
 _TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
 _WINDOW = 80
 """Characters of a condition around a mistake that a message repeats."""
+_LARGEST = 2**63
 _RESERVED = frozenset({"or", "and", "not", "in", "contains", "exists", "is", "null"})
 
 
@@ -205,7 +206,9 @@ class _Reader:
                 token, f"{field!r} holds numbers, {shown(word)} is none", f"write a number, as in {field} > 5"
             )
         number = float(word)  # infinite where there are more digits than a number has
-        return int(word) if word.lstrip("+-").isdigit() and isfinite(number) else number
+        if not isfinite(number) or ((whole := word.lstrip("+-").isdigit()) and abs(number) >= _LARGEST):
+            raise self._wrong(token, "the number is too large", "write a smaller one")
+        return int(word) if whole else number
 
     def _order(self, field: str, sign: Token, token: Token) -> Expression:
         if self.fields[field] not in ("integer", "float"):

@@ -73,7 +73,7 @@ class Manifest:
             manifest = cls(**raw)
             if not isinstance(manifest.number, int):
                 raise TypeError(f"number is {manifest.number!r}")
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise StaleArtefactError(
                 f"{path} is unreadable: {error}",
                 f"delete {folder} and run `{MAKERS.get(folder.parent.name, 'the command that made it')}` again",

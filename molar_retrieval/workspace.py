@@ -16,6 +16,7 @@ Manifests are JSON, tables Parquet, arrays safetensors, users of a generation SQ
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -35,10 +36,12 @@ from molar_retrieval.manifest import MAKERS as MAKERS
 from molar_retrieval.manifest import Manifest as Manifest
 
 DEFAULT_NAME = ".molar"
+_BINDING = "workspace.json"
+_LONGEST, _LONGEST_NAME = 440, 255
+"""Bytes of a workspace's path: SQLite opens no path of more than 512, and files lie in folders below."""
 _PARTIAL = ".partial"
 _TRASH = ".trash"
 _UNFINISHED = {_PARTIAL, _TRASH}
-_LONGEST_NAME = 255  # bytes; no file system takes more
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -257,13 +260,14 @@ class Workspace:
         Raises:
             StaleArtefactError: If ``workspace.json`` does not tell.
         """
-        path = self.root / "workspace.json"
+        path = self.root / _BINDING
         try:
             record = json.loads(path.read_text("utf-8"))
             known, folder = record["format"], Path(record["catalogue"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StaleArtefactError(
-                f"{path} is damaged: {error!r}", f"delete the workspace {self.root} and run `{MAKERS['catalogue']}`"
+                f"{path} is damaged: it does not say which catalogue this workspace serves",
+                "delete this file and run `molar embed CATALOG` again; nothing else is lost",
             ) from error
         if known != FORMAT:
             raise StaleArtefactError(
@@ -276,9 +280,9 @@ class Workspace:
     def is_as_written(self) -> bool:
         """Whether ``workspace.json`` holds what was written into it, byte by byte."""
         try:
-            text = (self.root / "workspace.json").read_text("utf-8")
+            text = (self.root / _BINDING).read_text("utf-8")
             record = {"format": FORMAT, "catalogue": str(self.catalogue)}
-        except (OSError, ValueError, StaleArtefactError):
+        except (OSError, ValueError, RecursionError, StaleArtefactError):
             return False
         return text.rstrip("\n") in (json.dumps(record, ensure_ascii=False), json.dumps(record))
 
@@ -287,20 +291,22 @@ class Workspace:
         """Open the workspace at ``root`` for ``catalogue``, making it where it does not exist.
 
         Raises:
-            DataError: If the workspace serves another catalogue.
+            DataError: If the workspace serves another catalogue, there is no such catalogue, or the path is too long.
         """
-        workspace = cls(root)
+        workspace = cls(checked(root))
         catalogue = catalogue.resolve()
-        if (root / "workspace.json").exists():
+        if (root / _BINDING).exists():
             if (served := workspace.catalogue) != catalogue:
                 raise DataError(
                     f"the workspace {root} serves the catalogue {served}, not {catalogue}",
                     "name another workspace with --workspace DIR, or delete this one if the catalogue moved",
                 )
             return workspace
+        if not catalogue.is_dir():
+            raise DataError(f"there is no folder {catalogue}", "correct the path of the catalogue")
         root.mkdir(parents=True, exist_ok=True)
         record = {"format": FORMAT, "catalogue": str(catalogue)}
-        write_atomically(root / "workspace.json", json.dumps(record, ensure_ascii=False))
+        write_atomically(root / _BINDING, json.dumps(record, ensure_ascii=False))
         return workspace
 
     @classmethod
@@ -310,12 +316,12 @@ class Workspace:
         Raises:
             MissingArtefactError: If there is none at ``root``.
         """
-        if not (root / "workspace.json").exists():
+        if not (root / _BINDING).exists():
             raise MissingArtefactError(
                 f"there is no workspace at {root}",
                 "run `molar embed CATALOG` first, or name one with --workspace DIR",
             )
-        return cls(root)
+        return cls(checked(root))
 
     @contextmanager
     def lock(self, kind: str) -> Iterator[None]:
@@ -349,10 +355,26 @@ class Workspace:
             yield
 
 
+def checked(root: Path) -> Path:
+    """A workspace's folder, unless its path is longer than everything that is kept there can be opened at.
+
+    Raises:
+        DataError: If it is.
+    """
+    path = os.fsencode(root.absolute())
+    if (size := len(path)) > _LONGEST or max(map(len, path.split(b"/"))) > _LONGEST_NAME:
+        raise DataError(
+            f"the path {str(root)[:40]}… of the workspace has {size} bytes: at most {_LONGEST} can be used,"
+            f" {_LONGEST_NAME} for one name",
+            "name a folder nearer to the root with --workspace DIR",
+        )
+    return root
+
+
 def locate(start: Path, name: str = DEFAULT_NAME) -> Path:
     """The workspace nearest to ``start``, searched upward as git does; ``start/.molar`` where there is none."""
     start = start.resolve()
     for folder in [start, *start.parents]:
-        if (folder / name / "workspace.json").exists():
+        if (folder / name / _BINDING).exists():
             return folder / name
     return start / name

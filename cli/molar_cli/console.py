@@ -35,7 +35,7 @@ def visible(text: str, *, keep: str = "") -> str:
 
 def _said(text: str) -> str:
     """What a person may read of a message, as rich takes it."""
-    return escape(visible(redacted(text)))
+    return escape(visible(redacted(text), keep="\n"))
 
 
 class Console:
@@ -70,7 +70,7 @@ class Console:
 
     def line(self, text: str) -> None:
         """Write one line of the result for people."""
-        self._out.print(escape(visible(text)), soft_wrap=True)
+        self._out.print(escape(visible(text, keep="\n")), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Tell what is happening, unless the user wants quiet."""

@@ -1,6 +1,7 @@
 """What every command runs in: its workspace, its console, its settings and the one boundary for errors."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from molar_cli.console import Console
-from molar_retrieval import bounds
 from molar_retrieval.disk import fault
-from molar_retrieval.errors import MolarError
-from molar_retrieval.workspace import Workspace, locate
+from molar_retrieval.errors import DataError, MolarError
+from molar_retrieval.workspace import Workspace, checked, locate
 
 if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
@@ -43,6 +43,29 @@ class Session:
         """The existing workspace."""
         return Workspace.open(self.root)
 
+    @contextmanager
+    def workspace_of(self, catalogue: Path, *, dry: bool = False) -> Iterator[Workspace]:
+        """The workspace of a catalogue, made where it does not exist.
+
+        Args:
+            catalogue: Its folder.
+            dry: Leave the real one as it is, and forget what is written.
+
+        Raises:
+            DataError: If there is no catalogue, or the workspace serves another one.
+        """
+        from molar_retrieval.catalog.sources import find_file
+
+        if find_file(catalogue, "items") is None:
+            raise DataError(f"{catalogue} has no items file", "put items.parquet, items.csv or items.jsonl there")
+        if not dry:
+            yield Workspace.for_catalogue(self.root, catalogue)
+            return
+        from molar_retrieval.aside import aside
+
+        with aside(self.root, catalogue) as place:
+            yield place
+
     def settings(self, file: Path | None = None, *, trust: bool = False, **flags: Mapping[str, Any]) -> "MolarSettings":
         """Settings from ``molar.toml`` beside the workspace, the environment and the flags, by section.
 
@@ -69,11 +92,10 @@ def session(
     console = Console(as_json=json, quiet=quiet)
     console.listen()
     try:
-        if workspace is not None:
-            bounds.path("the workspace", workspace)
-        root = workspace.resolve() if workspace is not None else locate(Path.cwd())
+        "\n".join(sys.argv).encode()  # words that are no text would break engines
+        root = checked(workspace).resolve() if workspace is not None else locate(Path.cwd())
         with _terminable():
-            yield Session(root, console)
+            yield Session(checked(root), console)
     except MolarError as error:
         if debug:
             console.traceback()
@@ -88,6 +110,12 @@ def session(
         raise typer.Exit(0) from error
     except (typer.Exit, typer.Abort):
         raise
+    except (RecursionError, UnicodeError) as error:
+        if debug:
+            console.traceback()
+        what = "nested too deeply to be read" if isinstance(error, RecursionError) else f"not UTF-8: {error}"
+        console.error(f"a file or a word of the command line is {what}", "correct it; --debug shows where it is read")
+        raise typer.Exit(1) from error
     except Exception as error:
         if debug:
             console.traceback()

@@ -1,6 +1,5 @@
 """Suites: what to evaluate, as TOML beside the package or in a file of one's own."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from pydantic import Field
 from molar_eval.models.base import Seen
 from molar_retrieval.config import Settings, validated
 from molar_retrieval.errors import SettingsError, nearest
+from molar_retrieval.toml import read_toml
 
 FOLDER = Path(__file__).with_name("suites")
 
@@ -64,12 +64,10 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Suite:
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = read_toml(path)
     except OSError as error:
         close = nearest(name, names(), n=1)
         hint = f"did you mean {close[0]!r}? Suites are {', '.join(names())}" if close else f"use {', '.join(names())}"
         raise SettingsError(f"there is no suite {name!r}", f"{hint}, or name a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}", "correct the line") from error
     values |= {key: value for key, value in (changes or {}).items() if value is not None}
     return validated(Suite, {"name": path.stem, **values}, str(path))

@@ -43,19 +43,14 @@ class Recommender:
         workspace: Where the generation and the user encoder live.
         generation: Which one, opened.
         rules: A file of rules, see :mod:`molar_retrieval.ranking.rules`; None: no rules.
-        trust_remote_code: Let the items' encoder run code that it brings, in searches by words or photos.
+        trust: See :meth:`open`.
 
     Attributes:
         now: From when the age of what is fresh counts; None: from the moment of each answer.
     """
 
     def __init__(
-        self,
-        workspace: Workspace,
-        generation: Generation,
-        rules: Path | None = None,
-        *,
-        trust_remote_code: bool = False,
+        self, workspace: Workspace, generation: Generation, rules: Path | None = None, *, trust: bool = False
     ) -> None:
         self.workspace = workspace
         self.generation = generation
@@ -63,7 +58,7 @@ class Recommender:
         self._admission = Admission(generation, rules)
         self._reader = SessionReader(workspace, generation)
         self._speakers: dict[str, Speaker] = {}
-        self._trust = trust_remote_code
+        self._trust = trust
 
     @classmethod
     def open(
@@ -100,8 +95,7 @@ class Recommender:
             from molar_indexes.server.opening import open_served  # brings qdrant-client
 
             opened = open_served(place, server, generation)
-        found = file if rules is not None or file.exists() else None
-        return cls(place, opened, found, trust_remote_code=trust_remote_code)
+        return cls(place, opened, file if rules is not None or file.exists() else None, trust=trust_remote_code)
 
     def __enter__(self) -> Self:
         return self

@@ -46,11 +46,12 @@ from typing import Any, Self, TypeGuard
 from pydantic import Field, model_validator
 
 from molar_retrieval import bounds
-from molar_retrieval.config import Settings, read_toml, validated
+from molar_retrieval.config import Settings, validated
 from molar_retrieval.errors import RequestError, SettingsError, nearest, shown
 from molar_retrieval.expressions import And, Equals, Expression, Not, OneOf, matches, terms
 from molar_retrieval.filter_language import parse
 from molar_retrieval.ranking.wishes import Ruling
+from molar_retrieval.toml import read_toml
 
 FILE_NAME = "rules.toml"
 _ACTIONS = ("require", "ban", "boost", "bury", "fresh", "at_most", "at_least", "pin")

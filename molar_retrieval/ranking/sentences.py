@@ -17,9 +17,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from molar_retrieval.config import read_toml
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.ranking.evidence import Evidence
+from molar_retrieval.toml import read_toml
 
 FILE_NAME = "reasons.toml"
 _NAMING = ("together", "photo", "text", "attributes", "alike")
@@ -68,7 +68,10 @@ class Speaker:
         """
         given: dict[str, Any] = {}
         if overrides is not None and overrides.exists():
-            given = read_toml(overrides)
+            try:
+                given = read_toml(overrides)
+            except OSError as error:
+                raise SettingsError(f"{overrides} cannot be read: {error}", "make it a readable file") from error
         own = given.get(language, {})
         if not isinstance(own, dict):
             raise SettingsError(f"{overrides}: {language!r} is no table", f"write [{language}]")
@@ -166,9 +169,12 @@ def _packaged(language: str) -> dict[str, str]:
 
 def _check(name: str, template: Any, source: str) -> None:
     try:
-        gaps = {gap for _, gap, _, _ in string.Formatter().parse(template) if gap is not None}
-    except (TypeError, ValueError) as error:
+        parsed = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
+        gaps = {gap for gap, _, _ in parsed}
+        if gaps == _FIELDS.get(name, set()) and not any(spec or conversion for _, spec, conversion in parsed):
+            template.format("", **dict.fromkeys(gaps - {""}, ""))
+            return
+    except (TypeError, ValueError, IndexError) as error:
         raise SettingsError(f"{source}: the template {name!r} cannot be read: {error}", "double lone braces") from error
-    if gaps != _FIELDS.get(name, set()):
-        wanted = ", ".join(f"{{{gap}}}" for gap in sorted(_FIELDS.get(name, set()))) or "no gap"
-        raise SettingsError(f"{source}: the template {name!r} has other gaps than {wanted}", f"use {wanted}")
+    wanted = ", ".join(f"{{{gap}}}" for gap in sorted(_FIELDS.get(name, set()))) or "no gap"
+    raise SettingsError(f"{source}: the template {name!r} has other gaps than {wanted}", f"use {wanted}")

@@ -53,16 +53,12 @@ def check(
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
         from molar_eval.check_page.write import write_page
-        from molar_retrieval.catalog.sources import find_file
         from molar_retrieval.quality.check import CheckOptions
         from molar_retrieval.quality.check import check as look
         from molar_retrieval.quality.findings import Severity
-        from molar_retrieval.workspace import Workspace
 
-        find_file(catalog, "items")  # before a workspace is made for what is not there
-        place = Workspace.for_catalogue(run.root, catalog)
         options = CheckOptions(photos=photos, deep=deep, forecast=forecast, gpu=gpu, fix_list=fix_list)
-        with run.console.progress() as progress:
+        with run.workspace_of(catalog) as place, run.console.progress() as progress:
             report = look(catalog, place, run.settings(settings, trust=trust_remote_code), options, progress=progress)
         written = page or place.root / PAGE
         write_page(written, report, catalog)

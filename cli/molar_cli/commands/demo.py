@@ -38,18 +38,13 @@ def demo(
             f"A made-up shop in {shop}: {facts.items} items, {facts.users} users, {facts.interactions:,} interactions."
         )
         common = {"workspace": workspace, "quiet": quiet, "debug": debug}
-        run.console.line("")
-        run.console.line(f"$ molar embed {shop}")
+        run.console.line(f"\n$ molar embed {shop}")
         embed(shop, **common)  # type: ignore[arg-type]
-        run.console.line("")
-        run.console.line("$ molar align")
+        run.console.line("\n$ molar align")
         align(**common)  # type: ignore[arg-type]
-        run.console.line("")
-        run.console.line(f"$ molar query --user {facts.example_user} -k 5")
+        run.console.line(f"\n$ molar query --user {facts.example_user} -k 5")
         query(user=facts.example_user, k=5, **common)  # type: ignore[arg-type]
-        run.console.line("")
-        run.console.line(f"$ molar query --user {facts.new_user} -k 5 --fallback popular")
+        run.console.line(f"\n$ molar query --user {facts.new_user} -k 5 --fallback popular")
         query(user=facts.new_user, k=5, fallback="popular", **common)  # type: ignore[arg-type]
         program = "molar" if shutil.which("molar") else sys.argv[0]
-        run.console.line("")
-        run.console.line(f"Try it yourself: {program} query --user {facts.example_user} --workspace {workspace}")
+        run.console.line(f"\nTry it yourself: {program} query --user {facts.example_user} --workspace {workspace}")

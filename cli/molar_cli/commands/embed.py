@@ -62,7 +62,6 @@ def embed(
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
         from molar_retrieval.catalog import prepare_catalogue
-        from molar_retrieval.workspace import Workspace
 
         chosen = run.settings(
             settings,
@@ -76,8 +75,7 @@ def embed(
                 "offline": offline,
             },
         ).embed
-        place = Workspace.for_catalogue(run.root, catalog)
-        with run.console.progress() as progress:
+        with run.workspace_of(catalog, dry=dry_run) as place, run.console.progress() as progress:
             catalogue = prepare_catalogue(catalog, place, progress, where=where)
             if dry_run:
                 from molar_retrieval.embedding import dry_run as forecast

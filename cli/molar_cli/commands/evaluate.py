@@ -155,7 +155,6 @@ def _workspace(
     from molar_retrieval.catalog import part_of, prepare_catalogue
     from molar_retrieval.embedding import embed
     from molar_retrieval.interactions import prepare_interactions
-    from molar_retrieval.workspace import Workspace
 
     if demo and catalogue is None:
         from molar_retrieval.demo import write_demo_shop
@@ -167,8 +166,7 @@ def _workspace(
         return run.workspace()
     if catalogue is None:
         catalogue = run.workspace().catalogue
-    place = Workspace.for_catalogue(run.root, catalogue)
-    with run.console.progress() as progress:
+    with run.workspace_of(catalogue) as place, run.console.progress() as progress:
         prepare_catalogue(catalogue, place, progress, where=part_of(place) if where is None else where)
         prepare_interactions(catalogue, place, progress)
         embed(place, run.settings(settings, trust=trust).embed, progress=progress)

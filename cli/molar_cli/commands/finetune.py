@@ -87,17 +87,15 @@ def finetune(
         from molar_retrieval.embedding.run import digests_of
         from molar_retrieval.encoders import registry
         from molar_retrieval.encoders.adapter import FAMILIES
-        from molar_retrieval.workspace import Workspace
 
         flags = {"image_text": image_text, "attributes": attributes, "behaviour": behaviour, "seed": seed}
         embed = {"model": model, "revision": revision, "device": device, "offline": offline}
         chosen = run.settings(
             settings, trust=trust_remote_code, embed=embed, finetune=flags, lora={"examples": examples}
         )
-        place = Workspace.for_catalogue(run.root, catalog)
-        target = output or place.root / "finetuned"
-        by_gradient = registry.describe(chosen.embed, digests_of(place)).family in FAMILIES
-        with run.console.progress() as progress:
+        target = output or run.root / "finetuned"
+        with run.workspace_of(catalog, dry=dry_run) as place, run.console.progress() as progress:
+            by_gradient = registry.describe(chosen.embed, digests_of(place)).family in FAMILIES
             if dry_run:
                 _prepare(catalog, place, progress, where)
                 _forecast(run, place, chosen, progress, by_gradient=by_gradient)

@@ -1,0 +1,41 @@
+"""A workspace to try something in: it reads what the real one has, and what it writes is gone in the end."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from molar_retrieval.workspace import MAKERS, Workspace
+
+
+@contextmanager
+def aside(root: Path, catalogue: Path) -> Iterator[Workspace]:
+    """A workspace like the one at ``root``, which may not exist, and is left as it is.
+
+    Args:
+        root: The real one's folder.
+        catalogue: Whose it is.
+
+    Raises:
+        DataError: If the real one serves another catalogue, or there is no such catalogue.
+    """
+    with TemporaryDirectory(prefix="molar-", ignore_cleanup_errors=True) as folder:
+        place = Path(folder)
+        for file in (f for f in root.glob("*") if f.is_file()):
+            shutil.copyfile(file, place / file.name)
+        for kind in MAKERS:
+            for inner in (root / kind).glob("*"):
+                _mirror(inner, place / kind / inner.name)
+        yield Workspace.for_catalogue(place, catalogue)
+
+
+def _mirror(found: Path, place: Path) -> None:
+    """A folder of links to a version's files, so that replacing one replaces a link; a pointer is copied."""
+    if found.is_dir():
+        place.mkdir(parents=True)
+        for file in found.iterdir():
+            (place / file.name).symlink_to(file.resolve())
+    elif found.name == "current":
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(found, place)
