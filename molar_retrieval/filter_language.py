@@ -205,10 +205,12 @@ class _Reader:
             raise self._wrong(
                 token, f"{field!r} holds numbers, {shown(word)} is none", f"write a number, as in {field} > 5"
             )
-        number = float(word)  # infinite where there are more digits than a number has
-        if not isfinite(number) or ((whole := word.lstrip("+-").isdigit()) and abs(number) >= _LARGEST):
+        number: float | int = float(word)  # infinite where there are more digits than a number has
+        if isfinite(number) and word.lstrip("+-").isdigit():
+            number = int(word)
+        if not isfinite(number) or (isinstance(number, int) and not -_LARGEST <= number < _LARGEST):
             raise self._wrong(token, "the number is too large", "write a smaller one")
-        return int(word) if whole else number
+        return number
 
     def _order(self, field: str, sign: Token, token: Token) -> Expression:
         if self.fields[field] not in ("integer", "float"):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from molar_retrieval.catalog.template import DEFAULT
 from molar_retrieval.config import Settings, validated
-from molar_retrieval.errors import DataError
+from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.toml import read_toml
 
 FILE_NAME = "catalog.toml"
@@ -66,14 +66,16 @@ class CatalogueSettings(Settings):
         """Read ``folder/catalog.toml``; the defaults where there is no such file.
 
         Raises:
-            DataError: If the file cannot be read.
-            SettingsError: If it is no TOML; on an unknown key (naming the nearest) or a wrong value.
+            DataError: If the file cannot be read, or is no TOML.
+            SettingsError: On an unknown key (naming the nearest) or a wrong value.
         """
         path = folder / FILE_NAME
         try:
             values: Mapping[str, Any] = read_toml(path)
         except FileNotFoundError:
             values = {}
+        except SettingsError as error:
+            raise DataError(error.message, f"{error.hint}, or delete the file") from error
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error}", "make it readable, or delete the file") from error
         return validated(cls, values, str(path))
