@@ -166,7 +166,7 @@ comparisons = st.one_of(
     st.builds(Equals, st.sampled_from(["year", "price"]), numbers),
     st.builds(Equals, st.just("new"), st.booleans()),
     st.builds(OneOf, st.just("genres"), st.lists(words, min_size=1, max_size=3).map(tuple)),
-    st.builds(OneOf, st.just("year"), st.lists(st.integers(), min_size=1, max_size=3).map(tuple)),
+    st.builds(OneOf, st.just("year"), st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=3).map(tuple)),
     st.builds(Contains, st.just("genres"), words),
     st.builds(Exists, st.sampled_from(list(FIELDS))),
     st.builds(lambda name, kind, bound: Between(name, **{kind: bound}), st.sampled_from(["year", "price"]),
