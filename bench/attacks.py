@@ -3,8 +3,8 @@
     python bench/attacks.py [--write] [PYTEST ARGUMENTS]
 
 Each test there is one attack; the first line of its docstring is the promise. In CI they run in seconds; here
-MOLAR_ATTACKS=full repeats races, kills and fuzzed input as often as the promise says. --write puts the outcome where
-`docs/write_security.py` finds it.
+MOLAR_TEST_ATTACKS=full repeats races, kills and fuzzed input as often as the promise says. --write puts the outcome
+where `docs/write_security.py` finds it.
 """
 
 import argparse
@@ -33,7 +33,9 @@ def attack(arguments: list[str]) -> tuple[int, list[dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as place:
         outcome = Path(place) / "outcome.xml"
         command = [sys.executable, "-m", "pytest", "tests/attacks", f"--junitxml={outcome}", *arguments]
-        code = subprocess.run(command, cwd=ROOT, env={**os.environ, "MOLAR_ATTACKS": "full"}, check=False).returncode
+        code = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "MOLAR_TEST_ATTACKS": "full"}, check=False
+        ).returncode
         return code, [described(case) for case in ElementTree.parse(outcome).iter("testcase")]
 
 

@@ -15,7 +15,7 @@ HIDDEN = "…"
 _ESCAPE = r"\\*"
 """Between the characters of a secret, where it was quoted, however often."""
 _LOGIN = re.compile(r"(?<=://)[^/\s'\"]*(?=@)")
-_QUERY = re.compile(r"(\w+://[^\s?#'\"]+[?#])[^\s'\"]+")
+_QUERY = re.compile(r"(\b\w{1,32}://[^\s?#'\"]+[?#])[^\s'\"]+")
 _TOKEN = re.compile(r"\b(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[abp]-|AKIA|eyJ)[\w.-]{8,}")
 
 

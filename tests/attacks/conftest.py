@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-FULL = os.environ.get("MOLAR_ATTACKS") == "full"
+FULL = os.environ.get("MOLAR_TEST_ATTACKS") == "full"
 
 
 @pytest.fixture

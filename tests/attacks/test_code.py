@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import tiny_models
 
+from molar_retrieval import inventory
 from molar_retrieval.config import EmbedSettings, MolarSettings
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import EncoderInput
@@ -289,6 +290,7 @@ def test_no_manifest_carries_trust(shop: Any, folder: Path, canary: Path) -> Non
     for believed in (settings, settings.trusting()):
         queries["encoder"] = asdict(registry.describe(believed))
         (live / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+        inventory.take(live)  # as a forger does
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == BackendError.exit_code, done.stderr
         assert "--trust-remote-code" in done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "MOLAR_ATTACKS"}
+ENVIRONMENT = dict(os.environ)
 """Without what molar does not know, and would refuse."""
 MOLAR = [sys.executable, "-c", "from molar_cli.app import main; main()"]
 BUILD = """

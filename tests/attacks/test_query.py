@@ -35,7 +35,7 @@ from molar_retrieval.expressions import Equals, Not
 from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.workspace import Workspace
 
-FULL = os.environ.get("MOLAR_ATTACKS") == "full"
+FULL = os.environ.get("MOLAR_TEST_ATTACKS") == "full"
 MIB = 1 << 20
 MOLAR = Path(sys.executable).with_name("molar")
 
