@@ -26,6 +26,8 @@ Mask = npt.NDArray[np.bool_]
 WITHHELD = 0.1
 """Share of the known items that plays newcomers."""
 _MOST_CASES = 4000
+_MOST_READ = 10_000_000
+"""Interactions in the histories of these cases, in all."""
 _REGULARISATIONS = (1.0, 10.0, 100.0)
 _PRIOR = 5.0
 """Interactions at which an item counts half in the regression."""
@@ -92,6 +94,8 @@ def guessed(
 def taken(log: InteractionLog, withheld: Mask, seed: int) -> Cases:
     """Training interactions with withheld items, at most 4,000 of them: first ones, after anything else.
 
+    There are fewer where users have so many interactions that the histories would fill memory.
+
     Args:
         log: Training interactions.
         withheld: Shape (n_items,).
@@ -102,7 +106,11 @@ def taken(log: InteractionLog, withheld: Mask, seed: int) -> Cases:
     first[np.unique(pair, return_index=True)[1]] = True
     follows = np.arange(len(log)) > log.offsets[log.user]
     rows = np.flatnonzero(withheld[log.item] & first & follows)
-    rows = rows[drawn(len(rows), _MOST_CASES, rng.generator(seed, "newcomers"))]
+    random = rng.generator(seed, "newcomers")
+    rows = rows[drawn(len(rows), _MOST_CASES, random)]
+    read = int((rows - log.offsets[log.user[rows]]).sum())
+    if read > _MOST_READ:
+        rows = rows[drawn(len(rows), max(1, len(rows) * _MOST_READ // read), random)]
     targets = log.item[rows].astype(np.int64)
     return Cases(log.before(rows), np.arange(len(rows)), targets, withheld, log.timestamp[rows])
 

@@ -5,7 +5,7 @@ ids, links, long texts beside the description, values that nearly every item has
 another column. Each column left out is listed with its reason, so that nothing happens silently.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,10 @@ UNIQUE = 0.9
 """Share of distinct values from which a column counts as an id or a second title …"""
 ENOUGH = 200
 """… where it has at least so many values."""
+_COMPARED = 8
+"""Columns after which a column is named that its values are compared with."""
+_TOGETHER = 1_000_000
+"""Values that are searched for words at a time."""
 _NO_WORDS = r"^[^\p{L}]*$|^\d{4}-\d{2}-\d{2}[T ]|^\d{1,2}[-/. ]\p{L}{3,9}[-/. ]\d{2,4}$"
 
 
@@ -35,48 +39,84 @@ def choose_attributes(sample: pa.RecordBatch, columns: Sequence[str], roles: Seq
     Returns:
         By column: None for an attribute, otherwise the reason why it is none.
     """
-    reasons: dict[str, str | None] = {}
-    for name in columns:
-        reasons[name] = _reason(name, sample[name], roles)
-    for name in [name for name in columns if reasons[name] is None]:
-        others = [other for other in columns if reasons[other] is None and other != name]
-        reasons[name] = _repeats(name, others, sample)
+    reasons = {name: _reason(name, sample[name], roles) for name in columns}
+    for name, reason in _reasons_by_values({n: sample[n] for n in columns if reasons[n] is None}):
+        reasons[name] = reason
+    left = [name for name in columns if reasons[name] is None]
+    variants = _Variants(left)
+    for name in left:
+        others = [other for other in variants.of(name) if reasons[other] is None][:_COMPARED]
+        reasons[name] = next((f"it repeats {other!r}" for other in others if _alike(sample[name], sample[other])), None)
     return reasons
 
 
 def _reason(name: str, array: pa.Array, roles: Sequence[str]) -> str | None:
+    """What type and name say against a column."""
     if not is_text(array.type):
         return "it is empty" if pa.types.is_null(array.type) else f"it holds {_holds(array.type)}, not words"
     by_name = names.not_input_by_name(name)
     if by_name:
         return by_name
     variant = next((role for role in roles if names.is_variant(name, role)), None)
-    if variant is not None:
-        return f"it is another version of {variant!r}"
-    return _reason_by_values(_elements(array))
+    return None if variant is None else f"it is another version of {variant!r}"
 
 
-def _reason_by_values(values: pa.Array) -> str | None:
-    n = len(values)
-    if n == 0:
-        return "it is empty"
-    mean = float(np.mean(np.asarray(pc.utf8_length(values))))
-    if mean > LONG:
-        return f"it is long text ({mean:.0f} characters on average)"
-    if pc.sum(pc.match_substring_regex(values, _NO_WORDS)).as_py() > n / 2:
-        return "it holds numbers or dates, not words"
-    distinct = pc.count_distinct(values).as_py() / n
-    if n >= ENOUGH and distinct >= UNIQUE:
-        return f"{distinct:.0%} of its values are distinct, as ids or second titles are"
-    return None
+def _reasons_by_values(columns: Mapping[str, pa.Array]) -> Iterator[tuple[str, str]]:
+    """What values say against columns, by name; those without a reason are left out."""
+    waiting: dict[str, pa.Array] = {}
+    held = 0
+    for name, array in columns.items():
+        values = _elements(array)
+        n = len(values)
+        mean = float(np.mean(np.asarray(pc.utf8_length(values)))) if n else 0.0
+        if not n or mean > LONG:
+            yield name, f"it is long text ({mean:.0f} characters on average)" if n else "it is empty"
+            continue
+        waiting[name] = values
+        held += n
+        if held >= _TOGETHER:
+            yield from _short(waiting)
+            waiting, held = {}, 0
+    yield from _short(waiting)
 
 
-def _repeats(name: str, others: Sequence[str], sample: pa.RecordBatch) -> str | None:
-    """``tmdb_genres`` beside ``genres``: named after another attribute, and mostly with one of its values."""
-    for other in others:
-        if names.is_variant(name, other) and _overlap(_sets(sample[name]), _sets(sample[other])) > 0.5:
-            return f"it repeats {other!r}"
-    return None
+def _short(columns: Mapping[str, pa.Array]) -> Iterator[tuple[str, str]]:
+    """What is said against columns of short texts; one search for all of them, as the pattern takes long to prepare."""
+    if not columns:
+        return
+    together = pa.concat_arrays([values.cast(pa.large_string()) for values in columns.values()])
+    wordless = np.asarray(pc.match_substring_regex(together, _NO_WORDS))
+    begin = 0
+    for name, values in columns.items():
+        n = len(values)
+        own, begin = wordless[begin : begin + n], begin + n
+        distinct = pc.count_distinct(values).as_py() / n
+        if np.count_nonzero(own) > n / 2:
+            yield name, "it holds numbers or dates, not words"
+        elif n >= ENOUGH and distinct >= UNIQUE:
+            yield name, f"{distinct:.0%} of its values are distinct, as ids or second titles are"
+
+
+class _Variants:
+    """Columns by the words of their names, to find those after which others are named."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._places = {name: place for place, name in enumerate(columns)}
+        self._by_words: dict[tuple[str, ...], list[str]] = {}
+        for name in columns:
+            self._by_words.setdefault(tuple(names.stems(name)), []).append(name)
+
+    def of(self, name: str) -> list[str]:
+        """The columns of which ``name`` is a variant (``tmdb_genres`` of ``genres``), in their order."""
+        words = tuple(names.stems(name))
+        parts = {part for n in range(1, len(words)) for part in (words[:n], words[-n:])}
+        found = [other for part in parts for other in self._by_words.get(part, ())]
+        return sorted(found, key=self._places.__getitem__)
+
+
+def _alike(left: pa.Array, right: pa.Array) -> bool:
+    """Whether items mostly have one of the values of another column in this one."""
+    return _overlap(_sets(left), _sets(right)) > 0.5
 
 
 def _overlap(left: Sequence[frozenset[str]], right: Sequence[frozenset[str]]) -> float:

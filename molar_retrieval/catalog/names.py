@@ -56,9 +56,14 @@ def not_input_by_name(name: str) -> str | None:
 
 def is_variant(name: str, of: str) -> bool:
     """Whether a name is another one with words before or after it: ``original_title``, ``alt_titles``, ``title_en``."""
-    parts, base = [_singular(w) for w in words(name)], [_singular(w) for w in words(of)]
+    parts, base = stems(name), stems(of)
     n = len(base)
     return 0 < n < len(parts) and base in (parts[:n], parts[-n:])
+
+
+def stems(name: str) -> list[str]:
+    """The words of a column name in the singular."""
+    return [_singular(word) for word in words(name)]
 
 
 def _singular(word: str) -> str:

@@ -25,11 +25,13 @@ _RESERVED = (ITEM_ID, TITLE, DESCRIPTION, IMAGE, TEXT)
 def stored_names(spec: CatalogueSpec) -> dict[str, str]:
     """Under which name each payload column is stored; one that is taken gets ``_column`` at its end."""
     names: dict[str, str] = {}
+    columns, taken = set(spec.items.payload), set(_RESERVED)
     for column in spec.items.payload:
         name = column
-        while name in _RESERVED or name in names.values() or (name != column and name in spec.items.payload):
+        while name in taken or (name != column and name in columns):
             name += "_column"
         names[column] = name
+        taken.add(name)
     return names
 
 

@@ -37,6 +37,7 @@ def fit(log: InteractionLog, settings: CFSettings, progress: Progress = SILENT) 
 
     An interaction has confidence ``alpha``, repeated ones add up; what nobody took has confidence 1. The result depends
     on the seed only, not on the number of threads. BLAS gets one thread, as `implicit` parallelises over rows itself.
+    Where 32-bit numbers do not do, as where one item has nearly all interactions, it is done again with 64-bit ones.
 
     Args:
         log: Training interactions.
@@ -44,25 +45,47 @@ def fit(log: InteractionLog, settings: CFSettings, progress: Progress = SILENT) 
         progress: Told of each iteration.
 
     Raises:
-        DataError: If there are no interactions.
+        DataError: If there are no interactions, or no factors that fit them.
     """
-    from implicit.als import AlternatingLeastSquares
-
     matrix = to_csr(log)
     if not matrix.nnz:
         raise DataError("there are no training interactions", "check that the log's item ids occur in the catalogue")
+    for numbers in (np.float32, np.float64):
+        found = _fitted(matrix, settings, numbers, progress)
+        if found is not None:
+            users, items = found
+            return ALSFactors(_masked(users, matrix), _masked(items, matrix.T.tocsr()))
+    raise DataError(
+        f"ALS finds no factors for {matrix.nnz:,} pairs whose weights reach {matrix.data.max():g}: numbers overflow",
+        "lower alpha in molar.toml, [cf], or the weights of the interactions",
+    )
+
+
+def _fitted(
+    matrix: csr_matrix, settings: CFSettings, numbers: type[np.floating], progress: Progress
+) -> tuple[Factors, Factors] | None:
+    """Factors of users and items; None where they do not stay finite."""
+    from implicit.als import AlternatingLeastSquares
+    from implicit.recommender_base import ModelFitError
+
     progress.start("ALS", settings.iterations)
-    with threadpool_limits(limits=1, user_api="blas"):
-        model = AlternatingLeastSquares(
-            factors=settings.factors,
-            regularization=settings.regularization,
-            alpha=settings.alpha,
-            iterations=settings.iterations,
-            random_state=settings.seed,
-        )
-        model.fit(matrix, show_progress=False, callback=lambda *_: progress.advance())
-    progress.finish()
-    return ALSFactors(_masked(model.user_factors, matrix), _masked(model.item_factors, matrix.T.tocsr()))
+    model = AlternatingLeastSquares(
+        factors=settings.factors,
+        regularization=settings.regularization,
+        alpha=settings.alpha,
+        dtype=numbers,
+        iterations=settings.iterations,
+        random_state=settings.seed,
+    )
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            model.fit(matrix, show_progress=False, callback=lambda *_: progress.advance())
+    except ModelFitError:
+        return None
+    finally:
+        progress.finish()
+    users, items = np.asarray(model.user_factors, np.float32), np.asarray(model.item_factors, np.float32)
+    return (users, items) if np.isfinite(users).all() and np.isfinite(items).all() else None
 
 
 def _masked(factors: npt.NDArray[np.floating], matrix: csr_matrix) -> Factors:

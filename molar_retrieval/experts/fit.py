@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.choose import Setting, choose
 from molar_retrieval.experts.cooccurrence import cooccurrence, followers
-from molar_retrieval.experts.histories import known_items, reach
+from molar_retrieval.experts.histories import countable, known_items, reach
 from molar_retrieval.experts.next_item import NextItem
 from molar_retrieval.experts.partners import Partners, strongest
 from molar_retrieval.interactions.log import InteractionLog
@@ -106,6 +106,7 @@ def _sequences(log: InteractionLog, count: int) -> _Grid:
 
 def _linear(log: InteractionLog, count: int) -> _Grid:
     """EASE where it can be had, all regularisations with the same counts, and neighbours."""
+    log = countable(log)
     gram = lru_cache(maxsize=1)(partial(linear.EASE.of, log))
 
     def ease(setting: Setting) -> Partners:
@@ -124,11 +125,16 @@ def _linear(log: InteractionLog, count: int) -> _Grid:
 
 
 def _too_many(model: str, log: InteractionLog) -> str | None:
-    """What to say where a matrix of all items would have to be inverted, but is too large."""
-    known = int(known_items(log).sum())
-    if known <= linear.MAX_ITEMS:
-        return None
-    return f"{model} was not tried: it takes {linear.MAX_ITEMS:,} items at most, {known:,} have interactions"
+    """What to say where a matrix of all items would have to be inverted, but is too large, or for too few users."""
+    known, users = int(known_items(log).sum()), int(np.count_nonzero(np.diff(log.offsets)))
+    if known > linear.MAX_ITEMS:
+        return f"{model} was not tried: it takes {linear.MAX_ITEMS:,} items at most, {known:,} have interactions"
+    if known > max(linear.SMALL, linear.ITEMS_PER_USER * users):
+        return (
+            f"{model} was not tried: with {known:,} items it takes {known // linear.ITEMS_PER_USER:,} users or more "
+            f"to be worth its price, {users:,} have interactions"
+        )
+    return None
 
 
 def _spread(weights: csr_matrix, rows: npt.NDArray[np.int64], n_items: int) -> csr_matrix:

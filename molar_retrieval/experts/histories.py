@@ -7,6 +7,10 @@ from scipy.sparse import csr_matrix
 from molar_retrieval.interactions.log import InteractionLog
 
 _NEGLIGIBLE = 1e-6
+LONGEST = 20_000
+"""Interactions of one user whose pairs are counted; who has more is no person."""
+PAIRS = 100_000_000_000
+"""Pairs of interactions of one user that are counted in all, some minutes of work."""
 
 
 def known_items(log: InteractionLog) -> npt.NDArray[np.bool_]:
@@ -46,3 +50,18 @@ def decayed(log: InteractionLog, decay: float, last: int) -> csr_matrix:
 def reach(decay: float) -> int:
     """How many of the latest interactions weigh more than a millionth of the last one, for a decay in (0, 1)."""
     return int(np.ceil(np.log(_NEGLIGIBLE) / np.log(decay)))
+
+
+def countable(log: InteractionLog) -> InteractionLog:
+    """The log with each user's latest interactions only, so few that all pairs of them can be counted.
+
+    Nothing is left out where no user has more than 20,000, and all have fewer than 10¹¹ pairs.
+    """
+    lengths = np.diff(log.offsets).astype(np.float64)
+    most = LONGEST
+    while (np.minimum(lengths, most) ** 2).sum() > PAIRS:
+        most //= 2
+    if not len(lengths) or lengths.max() <= most:
+        return log
+    ends = np.repeat(log.offsets[1:], np.diff(log.offsets))
+    return log.select(ends - np.arange(len(log)) <= most)

@@ -15,6 +15,11 @@ from molar_retrieval.interactions.matrix import to_csr
 Matrix = npt.NDArray[np.float32]
 MAX_ITEMS = 20_000
 """Most items of EASE: time grows with the cube of their number, memory with the square (two matrices, 1.6 GB each)."""
+ITEMS_PER_USER = 50
+"""Items per user from which a matrix of items × items is worth its price no more …"""
+SMALL = 2_000
+"""… unless it is one of so few items."""
+_BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +47,11 @@ class EASE:
                 f"EASE inverts a matrix of {len(columns):,} × {len(columns):,} items; its limit is {MAX_ITEMS:,}",
                 "use item neighbours (item-kNN) instead",
             )
-        taken = binary(log)[:, columns]
-        return cls(columns, (taken.T @ taken).toarray())
+        taken = binary(log)[:, columns].tocsc()
+        gram = np.empty((len(columns), len(columns)), np.float32)
+        for begin in range(0, len(columns), _BLOCK):  # as a sparse matrix it would take three times the memory
+            gram[:, begin : begin + _BLOCK] = (taken.T @ taken[:, begin : begin + _BLOCK]).toarray()
+        return cls(columns, gram)
 
     def weights(self, regularisation: float) -> Matrix:
         """B, which predicts each of the m items from all others, shape (m, m); see :func:`solve`."""

@@ -57,6 +57,7 @@ class NextItem:
 
         gram = np.float32(self.decay) * (self.followed + self.followed.T)
         gram[np.diag_indices_from(gram)] += (self.counts + regularisation).astype(np.float32)
-        solved: Matrix = cho_solve(cho_factor(gram, lower=True, overwrite_a=True), self.followed)
+        # The transpose of a symmetric matrix is the same one in the order of LAPACK, which then needs no copy.
+        solved: Matrix = cho_solve(cho_factor(gram.T, lower=True, overwrite_a=True), self.followed)
         solved /= np.power(self.counts + _PRIOR, damping).astype(np.float32)
         return solved
