@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from molar_retrieval.catalog.bounds import LONGEST_NAME, MOST_COLUMNS, check_names, fitting
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.sources import Rows
 from molar_retrieval.errors import DataError
 
 _BLOCK = 8 << 20
+_LONGEST_HEADER = MOST_COLUMNS * LONGEST_NAME
 _DELIMITERS = ",;\t|"
 # Numbers of up to 18 digits; a leading zero (007) makes a code of it.
 _PATTERNS: tuple[tuple[pa.DataType, str], ...] = (
@@ -71,10 +73,13 @@ class CsvSource:
             for batch in self._open(columns, skipped, rejects):
                 numbers = _row_numbers(good, len(batch), skipped)
                 good += len(batch)
-                rows = _decoded(Rows(numbers, batch), self.path.name, rejects)
+                rows = fitting(_decoded(Rows(numbers, batch), self.path.name, rejects), self.path.name, rejects)
                 arrays = [_typed(array, kinds[n]) for n, array in zip(columns, rows.batch.columns, strict=True)]
                 yield Rows(rows.numbers, pa.RecordBatch.from_arrays(arrays, list(columns)))
         except pa.ArrowException as error:
+            if "straddling" in str(error):
+                words = f"{self.path}: after row {good + len(skipped):,} comes one of more than {_BLOCK:,} bytes"
+                raise DataError(words, "close the quote that it begins with, or shorten it") from error
             raise DataError(f"{self.path} is not a readable CSV file: {error}", "correct the file") from error
 
     def _open(self, columns: Sequence[str], skipped: list[int], rejects: Rejects | None) -> Any:
@@ -106,7 +111,10 @@ class CsvSource:
 def _read_header(path: Path) -> tuple[list[str], str]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            line = file.readline()
+            line = file.readline(_LONGEST_HEADER)
+            if len(line) == _LONGEST_HEADER:
+                words = f"{path} is not a readable CSV file: its first line has {_LONGEST_HEADER:,} characters and more"
+                raise DataError(words, "begin it with a line of column names")
             file.seek(0)
             delimiter = max(_DELIMITERS, key=line.count)
             names = next(csv.reader(file, delimiter=delimiter), [])
@@ -115,9 +123,7 @@ def _read_header(path: Path) -> tuple[list[str], str]:
         raise DataError(f"{path} is not a readable CSV file: {error}", "save it as UTF-8 with a header line") from error
     if not any(name.strip() for name in names):
         raise DataError(f"{path} is empty", "write a header line with the column names and a line for each row")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{path} has two columns called {twice!r}", "rename one of them")
+    check_names(path, names)
     return names, delimiter
 
 

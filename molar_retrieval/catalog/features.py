@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.catalog.values import as_written, is_list
+from molar_retrieval.catalog.values import as_written, doubles, is_list
 
 WIDTH = 1024
 _BATCH = 65_536
@@ -59,7 +59,7 @@ def numeric_attributes(catalogue: Catalogue) -> dict[str, npt.NDArray[np.float64
         for name, column in zip(fields, batch.columns, strict=True):
             parents, values = _flat(column)
             present = np.asarray(pc.is_valid(values))
-            numbers = np.asarray(values.filter(present).cast(pa.float64()))
+            numbers = np.asarray(doubles(values.filter(present)))
             rows = parents[present]
             counts = np.bincount(rows, minlength=len(batch))
             sums = np.bincount(rows, numbers, minlength=len(batch))

@@ -5,11 +5,12 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
+from molar_retrieval.catalog.bounds import LONGEST_NAME, MOST_COLUMNS, check_names, fitting
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.sources import Rows
 from molar_retrieval.catalog.values import STRING_LIST
@@ -17,6 +18,7 @@ from molar_retrieval.errors import DataError
 
 _PEEK = 1000
 _CHUNK = 4096
+_LONGEST_LINE = 8 << 20
 _MOST_ROWS = 131_072  # as Python objects they take far more memory than as a batch
 _SIMPLE = {type(None): "null", bool: "bool", float: "float", str: "string"}
 _OBJECT = pa.struct([])
@@ -41,7 +43,11 @@ class JsonlSource:
     @property
     def names(self) -> list[str]:
         """The keys of the first 1,000 rows."""
-        return list(dict.fromkeys(key for _, row in islice(self._rows(None), _PEEK) for key in row))
+        found: dict[str, None] = {}
+        for _, row in islice(self._rows(None), _PEEK):
+            found |= dict.fromkeys(row)
+            self._check(found)
+        return list(found)
 
     @property
     def total(self) -> int | None:
@@ -53,9 +59,16 @@ class JsonlSource:
         """Keys and types: what fits all values of a key; the file is read once for it."""
         kinds: dict[str, set[str]] = {}
         for _, row in self._rows(None):
+            before = len(kinds)
             for key, value in row.items():
                 kinds.setdefault(key, set()).add(_kind(value))
+            if len(kinds) > before:
+                self._check(kinds)
         return pa.schema([(key, _unified(found)) for key, found in kinds.items()])
+
+    def _check(self, names: Collection[str]) -> None:
+        if len(names) > MOST_COLUMNS or any(len(name) > LONGEST_NAME for name in names):
+            check_names(self.path, names)
 
     def batches(
         self, columns: Sequence[str], size: int, rejects: Rejects | None = None, as_written: Collection[str] = ()
@@ -68,12 +81,14 @@ class JsonlSource:
             values = [[row.get(name) for _, row in chunk] for name in columns]
             arrays = [_array(v, kinds.get(name, pa.string())) for name, v in zip(columns, values, strict=True)]
             numbers = np.array([number for number, _ in chunk], np.int64)
-            yield Rows(numbers, pa.RecordBatch.from_arrays(arrays, list(columns)))
+            yield fitting(
+                Rows(numbers, pa.RecordBatch.from_arrays(arrays, list(columns))), self.path.name, rejects
+            )
 
     def _rows(self, rejects: Rejects | None) -> Iterator[tuple[int, dict[str, Any]]]:
         with self.path.open("rb") as file:
             first = 1
-            while lines := list(islice(file, _CHUNK)):
+            while lines := _lines(file):
                 objects = _parse_together(lines)
                 if objects is None:
                     yield from self._one_by_one(first, lines, rejects)
@@ -94,6 +109,19 @@ class JsonlSource:
                 rejects.add(self.path.name, number, None, row)
 
 
+def _lines(file: BinaryIO) -> list[bytes]:
+    """The next lines, some megabytes at most; of one that is too long, no more than is needed to tell."""
+    lines: list[bytes] = []
+    size = 0
+    while len(lines) < _CHUNK and size < _LONGEST_LINE and (line := file.readline(_LONGEST_LINE + 1)):
+        lines.append(line)
+        size += len(line)
+        if len(line) > _LONGEST_LINE:
+            while not line.endswith(b"\n") and (line := file.readline(_LONGEST_LINE)):
+                pass
+    return lines
+
+
 def _parse_together(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
     """The objects of many lines, parsed at one go; None where something is wrong with one of them."""
     text = b"[" + b",".join(lines) + b"]"
@@ -109,6 +137,8 @@ def _parse_together(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
 
 def _parse(line: bytes) -> dict[str, Any] | str:
     """The object of a line, or what is wrong with it."""
+    if len(line) > _LONGEST_LINE:
+        return "line too long"
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:

@@ -7,12 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from molar_retrieval.catalog.bounds import check_names, check_parquet, check_unpacked, fitting, largest_chunks, unpacked_bytes
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.sources import Rows
 from molar_retrieval.catalog.values import as_written as written
+from molar_retrieval.catalog.values import is_string
 from molar_retrieval.errors import DataError
 
 _BUFFER = 1 << 20
+_UNPACKED_AT_ONCE = 64 << 20
+_PACKED = 16 << 20
+"""Bytes of a column in a row group from which it is read as it comes: where strings differ, a dictionary holds them all."""
 
 
 class ParquetSource:
@@ -24,10 +29,12 @@ class ParquetSource:
             with pq.ParquetFile(path) as file:
                 self._schema = file.schema_arrow.remove_metadata()
                 self._total = int(file.metadata.num_rows)
+                check_names(path, self._schema.names)
+                check_parquet(path, file.metadata)
+                strings = {field.name for field in self._schema if is_string(field.type)}
+                self._packed = {name for name, size in largest_chunks(file.metadata).items() if size <= _PACKED} & strings
         except (pa.ArrowException, OSError) as error:
             raise _damaged(path, error) from error
-        if len(set(self._schema.names)) < len(self._schema.names):
-            raise DataError(f"{path} has two columns of one name", "rename one of them")
 
     @property
     def names(self) -> list[str]:
@@ -48,20 +55,39 @@ class ParquetSource:
         self, columns: Sequence[str], size: int, rejects: Rejects | None = None, as_written: Collection[str] = ()
     ) -> Iterator[Rows]:
         """Read some columns; a buffered stream, so that a large row group does not have to fit into memory."""
-        start = 1
+        start, done = 1, 0
+        packed = [name for name in columns if name in self._packed]
         try:
-            with pq.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False) as file:
+            # Repeated strings come once each, and are unpacked when it is known to what.
+            with pq.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False, read_dictionary=packed) as file:
                 for batch in file.iter_batches(size, columns=list(columns), use_threads=False):
-                    arrays = [_column(batch[name], name in as_written) for name in columns]
                     numbers = np.arange(start, start + len(batch), dtype=np.int64)
-                    yield Rows(numbers, pa.RecordBatch.from_arrays(arrays, list(columns)))
                     start += len(batch)
+                    rows = fitting(Rows(numbers, batch), self.path.name, rejects)
+                    own = sum(map(unpacked_bytes, rows.batch.columns))
+                    done += own
+                    check_unpacked(self.path, done)
+                    for part in _parts(rows, -(-own // _UNPACKED_AT_ONCE)):
+                        yield self._converted(part, columns, as_written)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(self.path, error) from error
 
+    def _converted(self, rows: Rows, columns: Sequence[str], as_written: Collection[str]) -> Rows:
+        found = dict(zip(rows.batch.schema.names, rows.batch.columns, strict=True))
+        arrays = []
+        for name in columns:
+            array = found[name]
+            if pa.types.is_dictionary(array.type) and not pa.types.is_dictionary(self._schema.field(name).type):
+                array = array.cast(self._schema.field(name).type)
+            arrays.append(written(array) if name in as_written else array)
+        return Rows(rows.numbers, pa.RecordBatch.from_arrays(arrays, list(columns)))
 
-def _column(array: pa.Array, as_written: bool) -> pa.Array:
-    return written(array) if as_written else array
+
+def _parts(rows: Rows, count: int) -> Iterator[Rows]:
+    """The rows in about so many parts."""
+    height = max(1, len(rows.numbers) // max(1, count))
+    for begin in range(0, len(rows.numbers), height):
+        yield Rows(rows.numbers[begin : begin + height], rows.batch.slice(begin, height))
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

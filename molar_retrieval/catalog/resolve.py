@@ -10,7 +10,7 @@ from molar_retrieval.catalog.attributes import SAMPLE, choose_attributes
 from molar_retrieval.catalog.sources import Source, find_file, open_source, require_column
 from molar_retrieval.catalog.spec import CatalogueSettings, CatalogueSpec, ItemColumns, ItemSettings
 from molar_retrieval.catalog.template import ATTRIBUTES, Template
-from molar_retrieval.catalog.values import is_bytes, payload_type, split_lists
+from molar_retrieval.catalog.values import is_bytes, is_word, payload_type, split_lists
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.errors import DataError, nearest
 
@@ -47,14 +47,15 @@ def resolve(settings: CatalogueSettings, source: Source) -> CatalogueSpec:
     """
     asked, file, columns = settings.items, source.path.name, source.names
     roles = _roles(asked, columns, file)
+    types = dict(zip(source.schema.names, source.schema.types, strict=True))
     for role, name in roles.items():
-        kind = source.schema.field(name).type
-        if payload_type(kind) is None and (role == IMAGE or not is_bytes(kind)):
+        kind = types[name]
+        if not _fills(kind, role):
             hint = f'name another column in catalog.toml, or do without: [items] exclude = ["{name}"]'
             raise DataError(f"{file}: the {role} column {name!r} holds {kind}", hint)
     free = [name for name in columns if name not in roles.values() and name not in asked.exclude]
-    usable = [n for n in free if payload_type(source.schema.field(n).type) is not None]
-    left_out = {name: f"it holds {source.schema.field(name).type}" for name in free if name not in usable}
+    usable = [name for name in free if payload_type(types[name]) is not None]
+    left_out = {name: f"it holds {types[name]}" for name in free if payload_type(types[name]) is None}
     for key, listed in (("exclude", asked.exclude), ("lists", asked.lists), ("attributes", asked.attributes or ())):
         for name in listed:
             require_column(name, columns, file, f"items.{key}")
@@ -76,6 +77,15 @@ def resolve(settings: CatalogueSettings, source: Source) -> CatalogueSpec:
     return CatalogueSpec(
         items=items, text=settings.text, interactions=settings.interactions, users=settings.users, left_out=left_out
     )
+
+
+def _fills(kind: pa.DataType, role: str) -> bool:
+    """Whether a column of this type can be what it is named after."""
+    if role == ITEM_ID:
+        return is_word(kind)
+    if role == IMAGE:
+        return is_word(kind) and not is_bytes(kind)
+    return payload_type(kind) is not None or is_bytes(kind)
 
 
 def field_column(name: str, items: ItemColumns) -> str | None:
@@ -140,7 +150,8 @@ def _check_template(template: str, items: ItemColumns, source: Source) -> None:
     fields = Template.parse(template, "catalog.toml: text.template").fields
     if not fields:
         raise DataError("catalog.toml: text.template has no field", "name one: {title}, {attributes}, {description}")
-    usable = [name for name in source.names if payload_type(source.schema.field(name).type) is not None]
+    types = zip(source.schema.names, source.schema.types, strict=True)
+    usable = [name for name, kind in types if payload_type(kind) is not None]
     known = [TITLE, DESCRIPTION, ATTRIBUTES, *usable]
     for name in fields:
         if name not in known:

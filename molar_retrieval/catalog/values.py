@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 STRING_LIST = pa.list_(pa.string())
+_SHOWN = 200
 _KINDS = {pa.int64(): "integer", pa.float64(): "float", pa.bool_(): "bool"}
 
 _INVISIBLE = (
@@ -84,8 +85,8 @@ def kind_of(stored: pa.DataType) -> str:
 def as_written(array: pa.Array) -> pa.Array:
     """Values as strings, the way a person would write them: 7, not 7.0; null where missing.
 
-    Meant for ids: integral floats (what pandas makes of integers beside a missing value) lose their ``.0``,
-    bytes that are not UTF-8 become null.
+    Meant for ids: integral floats (what pandas makes of integers beside a missing value) lose their ``.0``;
+    bytes that are not UTF-8, and dates beyond the calendar, become null.
     """
     kind = array.type
     if pa.types.is_dictionary(kind):
@@ -96,8 +97,36 @@ def as_written(array: pa.Array) -> pa.Array:
         return pa.array([_decoded(v) for v in array.to_pylist()], pa.string())
     if pa.types.is_timestamp(kind):
         moment = array.cast(pa.timestamp(kind.unit)).cast(pa.string())  # without the zone: UTC
-        return pc.replace_substring_regex(moment, r"\.0+$", "")
-    return array.cast(pa.string())
+        return _within_calendar(pc.replace_substring_regex(moment, r"\.0+$", ""))
+    return _within_calendar(array.cast(pa.string())) if pa.types.is_temporal(kind) else array.cast(pa.string())
+
+
+def shown(array: pa.Array, row: int) -> str:
+    """One value for people, whatever it is: as Python writes it, 200 characters at most."""
+    try:
+        text = repr(array[row].as_py())
+    except (ValueError, OverflowError):  # a moment that Python has no word for, or an unknown zone
+        text = f"{array[row : row + 1].view(pa.int64())[0].as_py()} as {array.type}" if _wide(array.type) else "?"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def doubles(array: pa.Array) -> pa.Array:
+    """Numbers or truths as float64, the nearest ones to integers of more than 15 digits; null where missing."""
+    array = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+    return array.cast(pa.float64(), safe=False)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether values of this type are numbers or truths, dictionary-encoded or not."""
+    if pa.types.is_dictionary(kind):
+        return is_number(kind.value_type)
+    types = pa.types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_boolean(kind))
+
+
+def is_word(kind: pa.DataType) -> bool:
+    """Whether each value of this type can be written as one word, as ids must be."""
+    return is_bytes(kind) or (payload_type(kind) is not None and not is_list(kind))
 
 
 def as_payload(array: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -106,6 +135,8 @@ def as_payload(array: pa.Array, kind: pa.DataType) -> pa.Array:
         return map_elements(array, lambda flat: _without_empty(as_written(flat)))
     if kind == pa.string():
         return _without_empty(as_written(array))
+    if kind == pa.float64():
+        return doubles(array)
     return (array.dictionary_decode() if pa.types.is_dictionary(array.type) else array).cast(kind, safe=False)
 
 
@@ -170,6 +201,16 @@ def _floats_as_written(array: pa.Array) -> pa.Array:
 def is_bytes(kind: pa.DataType) -> bool:
     """Whether values of this type are bytes."""
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _within_calendar(written: pa.Array) -> pa.Array:
+    """What Arrow wrote for dates and times, null where it wrote that it cannot."""
+    beyond = pc.starts_with(written, "<value out of range")
+    return pc.if_else(pc.fill_null(beyond, False), pa.scalar(None, pa.string()), written)
+
+
+def _wide(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_temporal(kind) and kind.bit_width == 64)
 
 
 def _decoded(value: Any) -> str | None:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.sources import Rows, Source
-from molar_retrieval.catalog.values import as_written, is_string
+from molar_retrieval.catalog.values import as_written, doubles, is_string, shown
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import LogColumns
 from molar_retrieval.interactions.log import InteractionLog
@@ -19,6 +19,9 @@ from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.progress import Progress
 
 BATCH = 262_144
+LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9
+"""Factors of 32 bits hold what is between them, and sums of it."""
+WEIGHT_OUTSIDE = "weight is not between 1e-9 and 1e9"
 Mask = npt.NDArray[np.bool_]
 
 
@@ -134,7 +137,8 @@ class LogReader:
             values = batch[columns.weight]
             found, valid = as_floats(values)
             found = np.where(np.isnan(found), 1.0, found)
-            check(valid & (found > 0) & (found < np.finfo(np.float32).max), "weight is not a positive number", values)
+            check(valid & (found > 0), "weight is not a positive number", values)
+            check(is_weight(found), WEIGHT_OUTSIDE, values)
             weight = np.where(check.good, found, 1.0).astype(np.float32)
         if columns.event is not None:
             event = self._events.encode(as_written(batch[columns.event]).fill_null(""))
@@ -167,7 +171,7 @@ class _Checks:
     def report(self) -> None:
         for i in sorted(self._bad):
             kind, values = self._bad[i]
-            detail = "" if values is None else repr(values[i].as_py())
+            detail = "" if values is None else shown(values, i)
             self._rejects.add(self._file, int(self._rows.numbers[i]), self._ids[i].as_py(), kind, detail)
 
 
@@ -208,8 +212,13 @@ def as_floats(array: pa.Array) -> tuple[npt.NDArray[np.float64], Mask]:
     elif pa.types.is_null(array.type):
         values = np.full(len(array), np.nan)
     else:
-        values = np.asarray(array.cast(pa.float64(), safe=False).fill_null(np.nan))
+        values = np.asarray(doubles(array).fill_null(np.nan))
     return np.where(missing, np.nan, values), missing | np.isfinite(values)
+
+
+def is_weight(values: npt.NDArray[np.float64]) -> Mask:
+    """Which weights can be counted with; what is not a number can."""
+    return ~((values < LEAST_WEIGHT) | (values > MOST_WEIGHT))
 
 
 def _number(text: str | None) -> float:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.names import not_input_by_name
-from molar_retrieval.catalog.values import is_list
+from molar_retrieval.catalog.values import doubles, is_list
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding, Kind, Severity
 from molar_retrieval.quality.items import Items
@@ -121,7 +121,7 @@ def _numbers(array: pa.Array) -> npt.NDArray[np.float64]:
     """A number for each item, NaN where there is none or several."""
     if is_list(array.type):
         return np.full(len(array), np.nan)
-    return np.asarray(array.cast(pa.float64()).fill_null(np.nan), np.float64)
+    return np.asarray(doubles(array).fill_null(np.nan), np.float64)
 
 
 def _column(name: str, column: _Column, catalogue: Catalogue, items: Items) -> Iterator[Finding]:

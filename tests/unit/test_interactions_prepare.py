@@ -314,7 +314,7 @@ def test_a_title_that_changes_leaves_the_log_as_it_is(folder, workspace, monkeyp
         ([("u", "x"), ("v", "y")], ("user_id", "item_id"), "none of its 2 rows is usable; 2 × unknown item"),
         ([("u", "a")], ("someone", "item_id"), "no user_id column; its columns are someone, item_id"),
         ([("u", "a")], ("user_id", "thing"), "no item_id column"),
-        ([("u", "a", True)], ("user_id", "item_id", "timestamp"), "the time column holds bool"),
+        ([("u", "a", True)], ("user_id", "item_id", "timestamp"), "the timestamp column 'timestamp' holds bool"),
     ],
 )
 def test_a_log_unusable_as_a_whole_is_refused(folder, workspace, rows, columns, message):

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.sources import Rows, Source
-from molar_retrieval.catalog.values import as_written
+from molar_retrieval.catalog.values import as_written, shown
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import LogColumns
-from molar_retrieval.interactions.read import BATCH, Codes, Mask, as_floats, present
+from molar_retrieval.interactions.read import BATCH, Codes, Mask, as_floats, is_weight, present
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.bounded import Bounded
@@ -117,8 +117,7 @@ class RawReader:
             check(valid, kinds.BAD_POSITION, columns.position)
         if columns.weight is not None:
             weight, valid = as_floats(batch[columns.weight])
-            fine = np.isnan(weight) | ((weight > 0) & (weight < np.finfo(np.float32).max))
-            check(valid & fine, kinds.BAD_WEIGHT, columns.weight)
+            check(valid & is_weight(weight), kinds.BAD_WEIGHT, columns.weight)
         if columns.event is not None:
             taken["event"] = self._events.encode(as_written(batch[columns.event]).fill_null(""))
         keep = pa.array(check.good)
@@ -140,10 +139,10 @@ class _Checks:
         values = self._rows.batch[column]
 
         def finding(i: int) -> Finding:
-            value = values[i].as_py()
+            value = shown(values, i)
             return Finding(
                 kind,
-                f"the {column} is empty" if value is None or value == "" else f"the {column} is {value!r}",
+                f"the {column} is empty" if value in ("None", "''") else f"the {column} is {value}",
                 item_id=self._ids[i].as_py(),
                 user_id=self._users[i].as_py(),
                 file=self._file,

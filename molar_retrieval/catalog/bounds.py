@@ -1,0 +1,184 @@
+"""Bounds on a table from outside: what its header claims is checked before it is read, its rows as they come.
+
+A file of a few bytes can claim billions of rows, or unpack to terabytes. Whoever reads a row after this has one whose
+values are of a known size, and whose strings are Unicode.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.values import is_list, is_string
+from molar_retrieval.errors import DataError
+
+MOST_COLUMNS = 10_000
+LONGEST_NAME = 1_000
+"""Characters of a column's name."""
+MOST_ROWS = 2**31 - 1
+LONGEST_VALUE = 1 << 20
+"""Bytes of one value."""
+MOST_ELEMENTS = 10_000
+"""Elements of one list."""
+_ROWS_A_BYTE, _UNPACKED = 100, 1_000
+"""Rows a file may hold for each of its bytes, and bytes that one of them may unpack to …"""
+_FEW_ROWS, _FEW_BYTES = 1_000_000, 1 << 30
+"""… where there are more than these."""
+_HINT = "write the file again, without what does not describe an item or an interaction"
+
+
+def check_names(path: Path, names: Collection[str]) -> None:
+    """Refuse a file by its columns.
+
+    Raises:
+        DataError: If there are too many, one name is too long, or two are alike.
+    """
+    if len(names) > MOST_COLUMNS:
+        raise DataError(f"{path} has {len(names):,} columns; {MOST_COLUMNS:,} are the most that are read", _HINT)
+    for number, name in enumerate(names, 1):
+        if len(name) > LONGEST_NAME:
+            words = f"{path}: the name of column {number} has {len(name):,} characters ({name[:40]!r}…)"
+            raise DataError(words, f"give it one of {LONGEST_NAME:,} at most")
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise DataError(f"{path} has two columns called {twice!r}", "rename one of them")
+
+
+def check_parquet(path: Path, metadata: pq.FileMetaData) -> None:
+    """Refuse a Parquet file by what its footer claims.
+
+    Raises:
+        DataError: If it claims more than its size can hold, or values that are too large.
+    """
+    rows, size = int(metadata.num_rows), path.stat().st_size
+    if rows > MOST_ROWS or rows > max(_FEW_ROWS, _ROWS_A_BYTE * size):
+        raise DataError(f"{path} claims {rows:,} rows in {size:,} bytes", _HINT)
+    unpacked, values = Counter[str](), Counter[str]()
+    for chunk in _chunks(metadata):
+        unpacked[chunk.path_in_schema] += int(chunk.total_uncompressed_size)
+        values[chunk.path_in_schema] += int(chunk.num_values)
+    check_unpacked(path, sum(unpacked.values()))
+    for name, count in values.items():
+        if count > MOST_ELEMENTS * max(rows, 1):
+            words = f"{path}: the column {name!r} has {count:,} values in {rows:,} rows"
+            raise DataError(words, f"keep {MOST_ELEMENTS:,} in a list at most")
+        if unpacked[name] > LONGEST_VALUE * max(rows, 64):
+            words = f"{path}: the column {name!r} has {unpacked[name]:,} bytes in {rows:,} rows"
+            raise DataError(words, f"keep {LONGEST_VALUE:,} bytes in a value at most, or leave the column out")
+
+
+def largest_chunks(metadata: pq.FileMetaData) -> dict[str, int]:
+    """Unpacked bytes of each column in the row group in which it has most."""
+    largest: dict[str, int] = {}
+    for chunk in _chunks(metadata):
+        largest[chunk.path_in_schema] = max(largest.get(chunk.path_in_schema, 0), int(chunk.total_uncompressed_size))
+    return largest
+
+
+def _chunks(metadata: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        yield from map(group.column, range(group.num_columns))
+
+
+def check_unpacked(path: Path, count: int) -> None:
+    """Refuse a file that unpacks to so many bytes.
+
+    Raises:
+        DataError: If that is a thousand times its size, and more than a gigabyte.
+    """
+    size = path.stat().st_size
+    if count > max(_FEW_BYTES, _UNPACKED * size):
+        raise DataError(f"{path} unpacks from {size:,} to {count:,} bytes and more", _HINT)
+
+
+def fitting(rows: Rows, file: str, rejects: Rejects | None) -> Rows:
+    """The rows whose values are Unicode and not too large.
+
+    Args:
+        rows: As they were read; strings may be dictionary-encoded.
+        file: The file's name.
+        rejects: Takes the others.
+    """
+    good = np.ones(len(rows.numbers), bool)
+    for name, array in zip(rows.batch.schema.names, rows.batch.columns, strict=True):
+        for kind, bad in (("not UTF-8", _not_unicode(array)), ("value too large", _too_large(array))):
+            for place in () if bad is None else np.flatnonzero(bad & good):
+                good[place] = False
+                if rejects is not None:
+                    rejects.add(file, int(rows.numbers[place]), None, kind, f"in the column {name!r}")
+    return rows if good.all() else Rows(rows.numbers[good], rows.batch.filter(pa.array(good)))
+
+
+def unpacked_bytes(array: pa.Array) -> int:
+    """Bytes of an array once its dictionary is unpacked."""
+    if not pa.types.is_dictionary(array.type) or not is_string(array.type):
+        return int(array.nbytes)
+    return int(pc.sum(_lengths(array)).as_py() or 0) + 4 * len(array)
+
+
+def _lengths(array: pa.Array) -> pa.Array:
+    """Bytes of each string."""
+    if pa.types.is_dictionary(array.type):
+        return pc.binary_length(_plain(array.dictionary)).take(array.indices)
+    return pc.binary_length(_plain(array))
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    """Strings in a layout that every function of Arrow takes."""
+    return array.cast(pa.large_string()) if array.type == pa.string_view() else array
+
+
+def _too_large(array: pa.Array) -> npt.NDArray[np.bool_] | None:
+    """Which values are; None where none can be."""
+    held = array.dictionary if pa.types.is_dictionary(array.type) else array
+    if held.nbytes <= min(LONGEST_VALUE, MOST_ELEMENTS // 8):
+        return None
+    if is_list(array.type):
+        bad = pc.greater(pc.list_value_length(array), MOST_ELEMENTS)
+        within = _too_large(pc.list_flatten(array))
+        found = np.array(pc.fill_null(bad, False), bool)
+        if within is not None:
+            found[np.asarray(pc.list_parent_indices(array))[within]] = True
+        return found
+    if not is_string(array.type) or held.nbytes <= LONGEST_VALUE:
+        return None
+    return np.asarray(pc.fill_null(pc.greater(_lengths(array), LONGEST_VALUE), False))
+
+
+def _not_unicode(array: pa.Array) -> npt.NDArray[np.bool_] | None:
+    """Which strings, or lists with one, are not UTF-8; None where all are."""
+    if pa.types.is_dictionary(array.type):
+        of_values = _not_unicode(array.dictionary)
+        if of_values is None:
+            return None
+        return np.append(of_values, False)[np.asarray(array.indices.fill_null(len(of_values)), np.int64)]
+    if is_list(array.type):
+        within = _not_unicode(pc.list_flatten(array))
+        if within is None:
+            return None
+        found = np.zeros(len(array), bool)
+        found[np.asarray(pc.list_parent_indices(array))[within]] = True
+        return found
+    if not is_string(array.type):
+        return None
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        values = _plain(array).view(pa.large_binary() if array.type != pa.string() else pa.binary())
+        return np.array([not _is_unicode(value) for value in values.to_pylist()], bool)
+    return None
+
+
+def _is_unicode(value: bytes | None) -> bool:
+    try:
+        return value is None or bool(value.decode("utf-8") or True)
+    except UnicodeDecodeError:
+        return False
