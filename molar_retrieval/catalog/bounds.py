@@ -70,7 +70,7 @@ def check_parquet(path: Path, metadata: pq.FileMetaData) -> None:
         if count > MOST_ELEMENTS * max(rows, 1):
             words = f"{path}: the column {name!r} has {count:,} values in {rows:,} rows"
             raise DataError(words, f"keep {MOST_ELEMENTS:,} in a list at most")
-        if unpacked[name] > LONGEST_VALUE * max(rows, 64):
+        if unpacked[name] > LONGEST_VALUE * max(rows, 16):
             words = f"{path}: the column {name!r} has {unpacked[name]:,} bytes in {rows:,} rows"
             raise DataError(words, f"keep {LONGEST_VALUE:,} bytes in a value at most, or leave the column out")
 

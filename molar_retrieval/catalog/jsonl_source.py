@@ -81,9 +81,7 @@ class JsonlSource:
             values = [[row.get(name) for _, row in chunk] for name in columns]
             arrays = [_array(v, kinds.get(name, pa.string())) for name, v in zip(columns, values, strict=True)]
             numbers = np.array([number for number, _ in chunk], np.int64)
-            yield fitting(
-                Rows(numbers, pa.RecordBatch.from_arrays(arrays, list(columns))), self.path.name, rejects
-            )
+            yield fitting(Rows(numbers, pa.RecordBatch.from_arrays(arrays, list(columns))), self.path.name, rejects)
 
     def _rows(self, rejects: Rejects | None) -> Iterator[tuple[int, dict[str, Any]]]:
         with self.path.open("rb") as file:

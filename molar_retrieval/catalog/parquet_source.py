@@ -7,7 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_retrieval.catalog.bounds import check_names, check_parquet, check_unpacked, fitting, largest_chunks, unpacked_bytes
+from molar_retrieval.catalog.bounds import (
+    check_names,
+    check_parquet,
+    check_unpacked,
+    fitting,
+    largest_chunks,
+    unpacked_bytes,
+)
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.sources import Rows
 from molar_retrieval.catalog.values import as_written as written
@@ -17,7 +24,7 @@ from molar_retrieval.errors import DataError
 _BUFFER = 1 << 20
 _UNPACKED_AT_ONCE = 64 << 20
 _PACKED = 16 << 20
-"""Bytes of a column in a row group from which it is read as it comes: where strings differ, a dictionary holds them all."""
+"""Most bytes of a column in a row group of which a dictionary is kept: where strings differ, it holds all of them."""
 
 
 class ParquetSource:
@@ -32,7 +39,9 @@ class ParquetSource:
                 check_names(path, self._schema.names)
                 check_parquet(path, file.metadata)
                 strings = {field.name for field in self._schema if is_string(field.type)}
-                self._packed = {name for name, size in largest_chunks(file.metadata).items() if size <= _PACKED} & strings
+                self._packed = {
+                    name for name, size in largest_chunks(file.metadata).items() if size <= _PACKED
+                } & strings
         except (pa.ArrowException, OSError) as error:
             raise _damaged(path, error) from error
 

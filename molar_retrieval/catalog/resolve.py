@@ -59,6 +59,8 @@ def resolve(settings: CatalogueSettings, source: Source) -> CatalogueSpec:
     for key, listed in (("exclude", asked.exclude), ("lists", asked.lists), ("attributes", asked.attributes or ())):
         for name in listed:
             require_column(name, columns, file, f"items.{key}")
+    if roles[ITEM_ID] in asked.lists:
+        raise DataError(f"catalog.toml: items.lists names {roles[ITEM_ID]!r}, the id", "take it off the list")
     if asked.attributes is None:
         reasons = _default_attributes(source, usable, roles, asked)
         attributes = tuple(name for name, reason in reasons.items() if reason is None)

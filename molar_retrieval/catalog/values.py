@@ -17,6 +17,9 @@ _INVISIBLE = (
 )
 _SPACE = r"[\s\p{Z}\x0B\x1C-\x1F\x{85}]+"
 _UNEVEN = r"[\t-\r\x1C-\x1F\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}]|  "
+# Letters have 30 marks at most (Unicode's stream-safe format): to sort more takes time with the square of their number.
+_MARKS = r"(\p{M}{30})\p{M}+"
+_LONG = 1_000
 
 
 def clean_text(array: pa.Array) -> pa.Array:
@@ -38,7 +41,12 @@ def _composed(array: pa.Array) -> pa.Array:
     foreign = pc.fill_null(pc.invert(pc.string_is_ascii(array)), False)
     if not pc.any(foreign, min_count=0).as_py():
         return array
-    composed = [unicodedata.normalize("NFC", value) for value in array.filter(foreign).to_pylist()]
+    written = array.filter(foreign)
+    long = pc.fill_null(pc.greater(pc.utf8_length(written), _LONG), False)
+    if pc.any(long, min_count=0).as_py():
+        safe = pc.replace_substring_regex(written.filter(long), _MARKS, r"\1")
+        written = pc.replace_with_mask(written, long, safe)
+    composed = [unicodedata.normalize("NFC", value) for value in written.to_pylist()]
     return pc.replace_with_mask(array, foreign, pa.array(composed, array.type))
 
 

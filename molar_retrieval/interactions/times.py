@@ -1,5 +1,6 @@
 """Times of a log, in whatever form, as microseconds since 1970 in UTC."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,12 +36,17 @@ class TimeParser:
 
     Attributes:
         read_as: How the times were read, for people; None before the first one.
+
+    Raises:
+        DataError: If it is no such format.
     """
 
     def __init__(self, unit: str = "auto", form: str | None = None) -> None:
         self.read_as: str | None = None
         self._unit = None if unit == "auto" else unit
         self._form = form
+        if form is not None:
+            _check_format(form)
 
     def parse(self, array: pa.Array) -> tuple[Micros, Mask]:
         """The times of a batch.
@@ -103,6 +109,16 @@ class TimeParser:
         form = str(self._form)
         self.read_as = form
         return _value_by_value(array, lambda text: datetime.strptime(text, form))
+
+
+def _check_format(form: str) -> None:
+    try:
+        datetime.strptime("", form)
+    except (ValueError, IndexError, re.error) as error:
+        if isinstance(error, ValueError) and "does not match" in str(error):
+            return
+        words = f"catalog.toml: interactions.time_format = {form[:100]!r} is no format of strptime: {error}"
+        raise DataError(words, "write one such as %d/%m/%Y %H:%M") from error
 
 
 def _in_micros(values: npt.NDArray[Any], valid: Mask, unit: str) -> tuple[Micros, Mask]:

@@ -27,7 +27,7 @@ UNIQUE = 0.9
 _ENOUGH = 30  # values that a judgement needs
 RARE = 20
 """A spelling counts as a slip where another one of the same word has so many times as many items …"""
-_LETTERS = 5  # of a word in which one may be wrong
+_LETTERS, _LONGEST = 5, 80  # of a word in which one may be wrong
 _COMMON = 2_000  # words of which others may be slips
 OUTLIER = 6.0
 """Robust standard deviations from the median from which a number counts as an outlier."""
@@ -189,15 +189,23 @@ def _variants(counts: dict[str, int]) -> dict[str, str]:
 
 def _typing_slips(best: dict[str, str], counts: dict[str, int]) -> Iterator[tuple[str, str]]:
     """Pairs of folded values of which the first is a slip of the second."""
-    keys = [key for key in best if len(key) >= _LETTERS and not any(c.isdigit() for c in key)]
-    by_start: dict[str, list[str]] = {}
-    for key in sorted((k for k in keys if counts[best[k]] >= RARE), key=lambda k: -counts[best[k]])[:_COMMON]:
-        by_start.setdefault(key[0], []).append(key)
+    keys = [key for key in best if _LETTERS <= len(key) <= _LONGEST and not any(c.isdigit() for c in key)]
+    common = sorted((k for k in keys if counts[best[k]] >= RARE), key=lambda k: -counts[best[k]])[:_COMMON]
+    near: dict[str, list[int]] = {}
+    for place, key in enumerate(common):
+        for shorter in _shortened(key):
+            near.setdefault(shorter, []).append(place)
     for rare in keys:
-        for key in by_start.get(rare[0], ()):
-            if counts[best[key]] >= RARE * counts[best[rare]] and _one_slip(rare, key):
+        for place in sorted({place for shorter in _shortened(rare) for place in near.get(shorter, ())}):
+            key = common[place]
+            if rare[0] == key[0] and counts[best[key]] >= RARE * counts[best[rare]] and _one_slip(rare, key):
                 yield rare, key
                 break
+
+
+def _shortened(word: str) -> set[str]:
+    """A word, and it without each of its letters: words of which one is a slip of the other have one of these alike."""
+    return {word, *(word[:i] + word[i + 1 :] for i in range(len(word)))}
 
 
 def _one_slip(left: str, right: str) -> bool:
@@ -250,8 +258,9 @@ def _outliers(numbers: npt.NDArray[np.float64]) -> Iterator[tuple[int, float]]:
         places, scale = np.arange(len(numbers)), numbers
     middle = np.median(scale)
     quarters = np.percentile(scale, [25, 75])
-    spread = max(float(quarters[1] - quarters[0]) / 1.349, 1.4826 * float(np.median(np.abs(scale - middle))))
-    if spread == 0:
+    with np.errstate(over="ignore"):
+        spread = max(float(quarters[1] - quarters[0]) / 1.349, 1.4826 * float(np.median(np.abs(scale - middle))))
+    if spread == 0 or not np.isfinite(spread):
         return
     apart = np.abs(scale - middle) / spread
     for place in np.flatnonzero(apart > OUTLIER):

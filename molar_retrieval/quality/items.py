@@ -25,6 +25,8 @@ from molar_retrieval.ids import IdMap
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding, Kind
 
+LOOKED_AT = 20_000
+"""Characters of a text that are looked at: what comes after them no encoder reads."""
 PHOTO_REJECT = "photo not usable"
 
 

@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 from molar_retrieval.catalog import names
 from molar_retrieval.catalog.sources import Source, find_file, open_source
 from molar_retrieval.catalog.spec import CatalogueSpec
-from molar_retrieval.catalog.values import as_phrase, as_written, is_list, payload_type
+from molar_retrieval.catalog.values import as_phrase, as_written, is_list, is_word, payload_type
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality.bounded import LIMIT, Bounded
 from molar_retrieval.quality.findings import Finding, Kind, Severity
+from molar_retrieval.quality.items import LOOKED_AT
 from molar_retrieval.quality.personal_patterns import ADDRESS, CARD, PATTERNS, PHONE, Hit, Pattern, issued
 
 WHOLE_COLUMN = 0.2
@@ -161,7 +162,7 @@ class _File:
         settings = asked.users if self._stem == "users" else asked.interactions
         known = (*names.USER_ID, "id") if self._stem == "users" else names.USER_ID
         found = settings.user_id or names.well_known(known, columns)
-        return found if found in columns else None
+        return found if found in columns and is_word(self._source.schema.field(found).type) else None
 
     def _worth_reading(self, name: str) -> bool:
         """Not what cannot hold words or long numbers, and not the log's items and times."""
@@ -177,7 +178,7 @@ class _File:
         seen = self._seen[name]
         if seen.settled:
             return
-        encoded = array.dictionary_encode()
+        encoded = pc.utf8_slice_codeunits(array, 0, LOOKED_AT).dictionary_encode()
         texts, codes = encoded.dictionary, np.asarray(encoded.indices.fill_null(-1))
         times = np.bincount(codes[codes >= 0], minlength=len(texts))
         seen.values += int(times.sum())

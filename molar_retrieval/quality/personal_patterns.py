@@ -133,8 +133,9 @@ def _mails(text: str) -> Iterator[Hit]:
 
 def _long_numbers(text: str) -> Iterator[str]:
     """Numbers written as those of cards are: alone, in groups, or in a text that speaks of cards."""
+    cards = _CARD_WORD.search(text) is not None
     for match in _NUMBER.finditer(text):
-        if match[0] == text or _CARD_WORD.search(text) or _GROUPS.fullmatch(match[0]):
+        if match[0] == text or cards or _GROUPS.fullmatch(match[0]):
             yield re.sub(r"\D", "", match[0])
 
 

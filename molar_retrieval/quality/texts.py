@@ -8,7 +8,7 @@ import numpy as np
 
 from molar_retrieval.quality.findings import Finding, Kind, Severity
 from molar_retrieval.quality.garbling import control_token, double_decoded, is_filler, markup
-from molar_retrieval.quality.items import Items, Texts, text_hash
+from molar_retrieval.quality.items import LOOKED_AT, Items, Texts, text_hash
 from molar_retrieval.quality.tongues import language_of, languages_of
 
 SHORT_TITLE = 3
@@ -114,6 +114,7 @@ class TextCheck:
     def _one(self, row: int, title: str | None, description: str | None) -> Iterator[Finding]:
         titled, described = (title or "").strip(), (description or "").strip()
         self.lengths.append(len(titled) + len(described))
+        titled, described = titled[:LOOKED_AT], described[:LOOKED_AT]
         if not titled and not described:
             yield self._items.finding(NO_TEXT, row, "neither title nor description")
             return

@@ -93,12 +93,14 @@ def standard(values: Array, mean: float, deviation: float) -> Array:
 
 
 def describe(fields: Mapping[str, Array]) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of each field of numbers; those without any spread are left out."""
+    """Mean and standard deviation of each field of numbers; those without a spread, or an endless one, are left out."""
     found = {}
     for name, values in fields.items():
         known = values[np.isfinite(values)]
-        if len(known) and known.std() > 0:
-            found[name] = (float(known.mean()), float(known.std()))
+        with np.errstate(over="ignore"):
+            spread = float(known.std()) if len(known) else 0.0
+        if 0 < spread < np.inf:
+            found[name] = (float(known.mean()), spread)
     return found
 
 
