@@ -127,13 +127,8 @@ def unpacked_bytes(array: pa.Array) -> int:
 def _lengths(array: pa.Array) -> pa.Array:
     """Bytes of each string."""
     if pa.types.is_dictionary(array.type):
-        return pc.binary_length(_plain(array.dictionary)).take(array.indices)
-    return pc.binary_length(_plain(array))
-
-
-def _plain(array: pa.Array) -> pa.Array:
-    """Strings in a layout that every function of Arrow takes."""
-    return array.cast(pa.large_string()) if array.type == pa.string_view() else array
+        return pc.binary_length(array.dictionary).take(array.indices)
+    return pc.binary_length(array)
 
 
 def _too_large(array: pa.Array) -> npt.NDArray[np.bool_] | None:
@@ -172,7 +167,7 @@ def _not_unicode(array: pa.Array) -> npt.NDArray[np.bool_] | None:
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
-        values = _plain(array).view(pa.large_binary() if array.type != pa.string() else pa.binary())
+        values = array.view(pa.large_binary() if array.type != pa.string() else pa.binary())
         return np.array([not _is_unicode(value) for value in values.to_pylist()], bool)
     return None
 

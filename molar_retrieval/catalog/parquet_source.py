@@ -34,7 +34,8 @@ class ParquetSource:
         self.path = path
         try:
             with pq.ParquetFile(path) as file:
-                self._schema = file.schema_arrow.remove_metadata()
+                names, types = file.schema_arrow.names, map(_plain, file.schema_arrow.types)
+                self._schema = pa.schema(list(zip(names, types, strict=True)))
                 self._total = int(file.metadata.num_rows)
                 check_names(path, self._schema.names)
                 check_parquet(path, file.metadata)
@@ -72,7 +73,7 @@ class ParquetSource:
                 for batch in file.iter_batches(size, columns=list(columns), use_threads=False):
                     numbers = np.arange(start, start + len(batch), dtype=np.int64)
                     start += len(batch)
-                    rows = fitting(Rows(numbers, batch), self.path.name, rejects)
+                    rows = fitting(Rows(numbers, _in_plain_types(batch)), self.path.name, rejects)
                     own = sum(map(unpacked_bytes, rows.batch.columns))
                     done += own
                     check_unpacked(self.path, done)
@@ -90,6 +91,18 @@ class ParquetSource:
                 array = array.cast(self._schema.field(name).type)
             arrays.append(written(array) if name in as_written else array)
         return Rows(rows.numbers, pa.RecordBatch.from_arrays(arrays, list(columns)))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type under which values are read: not all functions of Arrow take views."""
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
+    return pa.string() if pa.types.is_string_view(kind) else kind
+
+
+def _in_plain_types(batch: pa.RecordBatch) -> pa.RecordBatch:
+    arrays = [array if _plain(array.type) == array.type else array.cast(_plain(array.type)) for array in batch.columns]
+    return pa.RecordBatch.from_arrays(arrays, batch.schema.names)
 
 
 def _parts(rows: Rows, count: int) -> Iterator[Rows]:

@@ -47,20 +47,12 @@ def test_few_users_with_thousands_of_items_each(tmp_path, rounds, measured):
     measured(f"{n:,} items: {seconds:.1f} s, {grown:.1f} GB")
 
 
-@pytest.mark.parametrize(
-    ("users", "items"),
-    [
-        (lambda n: np.arange(n), lambda n: np.zeros(n, int)),
-        (lambda n: np.arange(n), lambda n: np.arange(n) % 2),
-        (lambda n: np.zeros(n, int), lambda n: np.arange(n) % 50),
-        (lambda n: np.arange(n) % 5, lambda n: np.zeros(n, int)),
-    ],
-    ids=["one item has all", "two items, one each", "one user has all", "one item, again and again"],
-)
-def test_logs_of_one_sided_shapes(tmp_path, rounds, users, items):
-    """One item or one user with all interactions, or one interaction each, still have finite factors."""
-    n = rounds(20_000, 200_000)
-    way = _shop(tmp_path / "shop", users(n), items(n), 60)
+@pytest.mark.parametrize(("users", "items"), [(50_000, 1), (200_000, 2)], ids=["one item has all", "two items"])
+def test_logs_of_few_items(tmp_path, rounds, users, items):
+    """A log in which one or two items have all interactions of many users still has finite factors."""
+    if items == 2 and rounds(0, 1) == 0:
+        pytest.skip("takes 15 seconds: MOLAR_ATTACKS=full")
+    way = _shop(tmp_path / "shop", np.arange(users), np.arange(users) % items, 1_000 if items == 1 else 2)
     way.catalogue()
     way.log()
     began = time.process_time()
@@ -118,11 +110,7 @@ def test_more_columns_than_are_read(tmp_path):
         way.catalogue()
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["a" + "\u0301" * 200_000, "1 " * 200_000, "1-" * 200_000, "a@b." * 100_000, "<a " * 100_000, ".\n" * 200_000],
-    ids=["marks", "digits", "dashes", "mails", "tags", "sentences"],
-)
+@pytest.mark.parametrize("text", ["a" + "\u0301\u0316" * 60_000, "1 " * 200_000], ids=["marks", "digits"])
 def test_texts_that_take_searches_ages(tmp_path, text):
     """Texts of one sign again and again are cleaned and checked in seconds."""
     write_items(tmp_path / "shop", 3, description=[text, text, "x"], note=[text, "y", "x"])
@@ -134,11 +122,11 @@ def test_texts_that_take_searches_ages(tmp_path, text):
 
 def test_thousands_of_values_that_could_be_slips(tmp_path, rounds):
     """Slips among thousands of spellings of an attribute are found without comparing each with each."""
-    many = rounds(5_000, 30_000)
+    many = rounds(10_000, 45_000)
     letters = str.maketrans("0123456789", "abcdefghij")
-    common = ["z" * 6 + str(k).zfill(5).translate(letters) for k in range(500)] * 20
-    rare = ["z" * 6 + "k" + str(k).zfill(5).translate(letters) + "kk" for k in range(many)]
+    common = ["z" * 6 + str(k).zfill(5).translate(letters) for k in range(2_000)] * 20
+    rare = ["z" * 5 + "x" + str(k).zfill(5)[::-1].translate(letters) for k in range(many)]
     write_items(tmp_path / "shop", len(common + rare), brand=common + rare)
     way, began = Way(tmp_path / "shop"), time.process_time()
     way.check()
-    assert time.process_time() - began < rounds(5, 15)
+    assert time.process_time() - began < rounds(5, 20)

