@@ -31,6 +31,7 @@ _ROWS_A_BYTE, _UNPACKED = 100, 1_000
 """Rows a file may hold for each of its bytes, and bytes that one of them may unpack to …"""
 _FEW_ROWS, _FEW_BYTES = 1_000_000, 1 << 30
 """… where there are more than these."""
+_LITTLE = 1 << 16
 _HINT = "write the file again, without what does not describe an item or an interaction"
 
 
@@ -118,8 +119,9 @@ def fitting(rows: Rows, file: str, rejects: Rejects | None) -> Rows:
 
 
 def unpacked_bytes(array: pa.Array) -> int:
-    """Bytes of an array once its dictionary is unpacked."""
-    if not pa.types.is_dictionary(array.type) or not is_string(array.type):
+    """Bytes of an array once its dictionary is unpacked; as it is where these cannot be many."""
+    packed = pa.types.is_dictionary(array.type) and is_string(array.type)
+    if not packed or array.dictionary.nbytes * len(array) <= _LITTLE:
         return int(array.nbytes)
     return int(pc.sum(_lengths(array)).as_py() or 0) + 4 * len(array)
 

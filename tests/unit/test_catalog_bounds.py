@@ -53,8 +53,9 @@ def test_what_fits_is_not_touched():
 
 
 def test_the_size_of_what_is_packed():
-    packed = pa.array(["x" * 10, "y", None, "x" * 10]).dictionary_encode()
-    assert unpacked_bytes(packed) == 21 + 4 * 4
+    packed = pa.array(["x" * 100_000, "y", None, "x" * 100_000]).dictionary_encode()
+    assert unpacked_bytes(packed) == 200_001 + 4 * 4
+    assert unpacked_bytes(packed.dictionary) == packed.dictionary.nbytes
 
 
 @pytest.mark.parametrize("encoding", [True, False])
