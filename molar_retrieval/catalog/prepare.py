@@ -14,7 +14,6 @@ from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.attributes import LONG
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.catalog.digest import TableDigest
-from molar_retrieval.catalog.language import guess_language
 from molar_retrieval.catalog.part import Part
 from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
 from molar_retrieval.catalog.rejects import Rejects
@@ -25,6 +24,7 @@ from molar_retrieval.catalog.stamps import file_stamps, tree_stamp
 from molar_retrieval.catalog.values import join_present, kind_of
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.errors import DataError
+from molar_retrieval.languages import common_language
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
@@ -221,7 +221,7 @@ def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally,
         "payload": payload,
         "renamed": {column: name for column, name in stored_names(spec).items() if column != name},
         "fields": {name: kind for name, kind in kinds.items() if not tally.is_long(name)},
-        "language": spec.text.language or guess_language(tally.sample),
+        "language": spec.text.language or common_language(tally.sample),
         "content": tally.content.result(),
         "ids": tally.ids.result(),
         "photos": reader.photos.hexdigest(),

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from molar_retrieval.languages import language_of, languages_of
 from molar_retrieval.quality.findings import Finding, Kind, Severity
 from molar_retrieval.quality.garbling import control_token, double_decoded, is_filler, markup
 from molar_retrieval.quality.items import LOOKED_AT, Items, Texts, text_hash
-from molar_retrieval.quality.tongues import language_of, languages_of
 
 SHORT_TITLE = 3
 """Letters and digits below which a title counts as too short."""

@@ -3,7 +3,7 @@
 import pytest
 
 from molar_retrieval.encoders.base import EncoderInfo
-from molar_retrieval.encoders.languages import fits, guess
+from molar_retrieval.encoders.languages import fits
 
 TEXTS = {
     "en": ["A cotton shirt with long sleeves for the summer", "Trousers made of wool, and a belt is included"],
@@ -20,13 +20,6 @@ TEXTS = {
 
 def info(*languages):
     return EncoderInfo("builtin", "builtin", "1", "MIT", ("text",), "f", languages)
-
-
-@pytest.mark.parametrize("language", TEXTS)
-def test_each_language_is_recognised(language):
-    found = guess(TEXTS[language] * 20)
-    assert found is not None
-    assert language in found[1]
 
 
 @pytest.mark.parametrize("language", TEXTS)
@@ -54,7 +47,7 @@ def test_an_encoder_of_another_language():
         [],
         ["", "  "],
         ["12345", "€ 9.99"] * 100,
-        ["T-shirt Basic", "Chino Slim", "Parka XL"] * 50,  # no small words: no evidence
+        ["T-shirt Basic", "Chino Slim", "Parka XL"] * 50,  # names: no evidence
         [
             "Toy Story (1995)",
             "Amélie (2001)",
@@ -71,9 +64,9 @@ def test_nothing_is_said_without_evidence(texts):
     assert fits(info("en"), texts) is None
 
 
-def test_letters_with_marks_speak_against_english_where_small_words_are_missing():
+def test_titles_alone_speak_against_an_encoder_of_another_language():
     titles = ["Tričko krátký rukáv", "Dámské kalhoty široké", "Pánská košile bílá"] * 30
-    assert "another language" in fits(info("en"), titles)
+    assert "Czech" in fits(info("en"), titles)
     assert fits(info("cs"), titles) is None
 
 

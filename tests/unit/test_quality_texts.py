@@ -5,11 +5,11 @@ import pyarrow as pa
 import pytest
 
 from molar_retrieval.ids import IdMap
+from molar_retrieval.languages import language_of, languages_of
 from molar_retrieval.quality import attributes
 from molar_retrieval.quality.garbling import control_token, double_decoded, is_filler, markup
 from molar_retrieval.quality.items import Items, Texts, text_hash
 from molar_retrieval.quality.texts import TextCheck
-from molar_retrieval.quality.tongues import language_of, languages_of
 
 GERMAN = "Ein schönes Stück für jeden Tag, das mit der Zeit nur besser wird und sich nicht verzieht."
 ENGLISH = "This is the one of our dresses that we like the most, and it is made for all of you."
