@@ -14,13 +14,15 @@ def reports(folder: Path) -> list[Path]:
 
 
 def render(folder: Path = RESULTS) -> str:
-    """The document."""
+    """The document; reports that other code made than the present one are marked."""
     from molar_eval.check_page.markdown import planted
+    from molar_eval.modules import RESULTS as MODULES
+    from molar_eval.modules import of_modules
     from molar_eval.report.markdown import results
     from molar_eval.report.write import read_report
 
     checks = [json.loads(path.read_text("utf-8")) for path in sorted((folder / "check").glob("*.json"))]
-    return results([read_report(path) for path in reports(folder)]) + planted(checks)
+    return results([read_report(path) for path in reports(folder)], of_modules(*MODULES)) + planted(checks)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from molar_eval.metrics.lists import ListContext
 from molar_eval.models.base import Model, Seen, Task
 from molar_eval.models.molar import Molar, MolarScorer
 from molar_eval.models.roster import BY_SCORE, FAST, OURS, PARTS, Roster, with_changes
+from molar_eval.modules import LIBRARIES, RESULTS, commit, of_modules
 from molar_eval.prices import item_prices
 from molar_eval.ranking import Ranked
 from molar_eval.report.schema import (
@@ -57,7 +58,6 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Workspace
 
-_LIBRARIES = ("numpy", "scipy", "torch", "implicit", "qdrant-edge-py", "sentence-transformers", "transformers")
 _MEMORY = 256 << 20
 _NOT_SHOWN = {"index": {"url": True}}
 """Settings that a report keeps to itself: whose server was asked."""
@@ -320,7 +320,9 @@ class Evaluator:
             command=self.command,
             date=datetime.now(UTC).date().isoformat(),
             molar=__version__,
-            versions=library_versions(*_LIBRARIES),
+            commit=commit(),
+            code=of_modules(*RESULTS),
+            versions=library_versions(*LIBRARIES),
             cores=os.cpu_count() or 1,
             device=str(pick_device(self.settings.align.device)),
             seconds=round(seconds, 1),

@@ -1,16 +1,28 @@
-"""Fingerprints of code: which of our modules a result depends on, and whether they changed.
+"""Fingerprints of code: which of our modules and libraries a result depends on, and whether they changed.
 
 A cached result must not outlive a change of the code that made it, and must outlive every other commit.
 """
 
 import ast
+import subprocess
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from molar_retrieval import fingerprint
+from molar_retrieval.versions import library_versions
+
+LIBRARIES = ("numpy", "scipy", "torch", "implicit", "qdrant-edge-py", "sentence-transformers", "transformers")
+"""Those whose versions shape results."""
+RESULTS = ("molar_eval.models.roster", "molar_eval.results", "molar_eval.splits", "molar_eval.trial")
+"""What the numbers of a report come from: models, splits, ranking, metrics and statistics; not how they are shown."""
 
 _OURS = ("molar_retrieval", "molar_indexes", "molar_eval")
+
+
+def of_making(*names: str) -> str:
+    """The fingerprint of :func:`of_modules` and of the versions of the libraries under them."""
+    return fingerprint.of_json([of_modules(*names), library_versions(*LIBRARIES)])
 
 
 def of_modules(*names: str) -> str:
@@ -18,14 +30,34 @@ def of_modules(*names: str) -> str:
 
     Comments, docstrings and layout do not count.
     """
-    reached: set[str] = set()
+    return fingerprint.of_json({name: _code(name) for name in sorted(reached(*names))})
+
+
+def reached(*names: str) -> set[str]:
+    """The named modules and all modules of ours that they import, directly or not."""
+    found: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        if name not in reached:
-            reached.add(name)
+        if name not in found:
+            found.add(name)
             waiting.extend(_imports(name))
-    return fingerprint.of_json({name: _code(name) for name in sorted(reached)})
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the source that runs, ``+changes`` behind it where files differ; None outside of a checkout."""
+    here = Path(__file__).resolve()
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # an environment inside of somebody else's checkout is not ours
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 @cache

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from molar_eval.models.base import Model, Scorer, Task
-from molar_eval.modules import of_modules
+from molar_eval.modules import of_making
 from molar_eval.ranking import Ranked, rank
 from molar_eval.splits import Split
 from molar_retrieval import fingerprint
@@ -63,7 +63,7 @@ class Bench:
     memory: int
 
     def run(self, model: Model, seed: int, progress: Progress = SILENT) -> Trial:
-        """Fit and ask the model, unless that was done with the same data, settings, seed and code.
+        """Fit and ask the model, unless that was done with the same data, settings, seed, code and libraries.
 
         Raises:
             DataError: If the data lack what the model needs.
@@ -112,7 +112,7 @@ class Bench:
             self.k,
             task.seen,
             fingerprint.of_bytes([task.candidates.tobytes(), content]),
-            of_modules(kind.__module__, "molar_eval.trial"),
+            of_making(kind.__module__, "molar_eval.trial"),
         ]
         return fingerprint.of_json(key)
 

@@ -1,11 +1,15 @@
 """Fingerprints of code."""
 
+import subprocess
 import sys
 from importlib import invalidate_caches
+from pathlib import Path
 
 import pytest
 
 from molar_eval import modules
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -46,12 +50,31 @@ def test_what_is_not_imported_does_not_count(fingerprint):
 
 
 def test_the_alignment_depends_on_its_losses_and_not_on_the_command_line():
-    reached = set()
-    waiting = ["molar_retrieval.alignment.align"]
-    while waiting:
-        name = waiting.pop()
-        if name not in reached:
-            reached.add(name)
-            waiting += modules._imports(name)
+    reached = modules.reached("molar_retrieval.alignment.align")
     assert {"molar_retrieval.alignment.losses", "molar_retrieval.collaborative.als"} <= reached
     assert not any(name.startswith(("molar_cli", "molar_eval")) for name in reached)
+
+
+def test_the_commit_is_that_of_the_source():
+    found = modules.commit()
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if head.returncode:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.removesuffix("+changes") == head.stdout.strip()
+
+
+def test_outside_of_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
+    copy = tmp_path / "modules.py"
+    copy.write_text("")
+    monkeypatch.setattr(modules, "__file__", str(copy))
+    assert modules.commit() is None
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)  # somebody else's
+    assert modules.commit() is None
+
+
+def test_the_code_of_results_is_not_that_of_their_page():
+    assert not any(
+        name.startswith(("molar_cli", "molar_eval.report.page")) for name in modules.reached(*modules.RESULTS)
+    )

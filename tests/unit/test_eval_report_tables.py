@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console as RichConsole
 
 from molar_cli.console import Console
+from molar_eval.modules import RESULTS, of_modules
 from molar_eval.report import grids, words
-from molar_eval.report.markdown import results, table
+from molar_eval.report.markdown import STALE, UNKNOWN, results, table
 from molar_eval.report.schema import Table
 from molar_eval.report.tables import paper_tables
 from molar_eval.report.terminal import WIDTH, blocks
@@ -156,7 +157,8 @@ def test_results_are_written_from_the_reports(tmp_path):
     write_report(tmp_path / "ml-1m-paper", first, made_up.examples(), tmp_path)
     (tmp_path / "hm-temporal.json").write_text(second.model_dump_json(), "utf-8")
     text = script("write_results").render(tmp_path)
-    assert text == results([second, first])
+    assert text == results([second, first], of_modules(*RESULTS))
+    assert text.count(UNKNOWN) == 2
     assert text.index("## hm") < text.index("## ml-1m")
     for needed in (
         "molar evaluate --data ml-1m --suite paper",
@@ -174,10 +176,26 @@ def test_results_are_written_from_the_reports(tmp_path):
     assert "Toy Story" not in text
 
 
+def test_reports_of_other_code_are_marked():
+    old, new = (made_up.report(), made_up.report())
+    new = new.model_copy(update={"made": new.made.model_copy(update={"code": "present", "commit": "21e5ecf+changes"})})
+    text = results([new], "present")
+    assert STALE not in text
+    assert UNKNOWN not in text
+    assert "commit `21e5ecf+changes`" in text
+    assert STALE in results([new], "later")
+    assert UNKNOWN in results([old], "present")
+
+
+def unmarked(text):
+    """The document without the marks, which every change of code may move."""
+    return text.replace(f"{STALE}\n", "").replace(f"{UNKNOWN}\n", "")
+
+
 def test_the_results_document_is_that_of_the_reports():
     written = script("write_results")
     if written.TARGET.exists():
-        assert written.TARGET.read_text("utf-8") == written.render(), "run `make docs`"
+        assert unmarked(written.TARGET.read_text("utf-8")) == unmarked(written.render()), "run `make docs`"
     else:
         assert written.reports(written.RESULTS) == [], "run `make docs`"
 

@@ -7,6 +7,7 @@ import pytest
 from test_eval_leaks import task
 from test_eval_splits import random_log
 
+from molar_eval import modules
 from molar_eval import trial as trials
 from molar_eval.splits import leave_one_out
 from molar_eval.trial import Bench
@@ -62,11 +63,13 @@ def test_what_changes_the_result_makes_another_trial(bench, monkeypatch):
     replace(bench, k=5).run(model, 0)
     replace(bench, task=replace(bench.task, seen="show")).run(model, 0)
     replace(bench, split=leave_one_out(random_log(5))).run(model, 0)
-    monkeypatch.setattr(trials, "of_modules", lambda *_: "other code")
+    monkeypatch.setattr(modules, "of_modules", lambda *_: "other code")
     bench.run(model, 0)
-    assert model.fits == [0, 1, 0, 0, 0, 0, 0]
+    monkeypatch.setattr(modules, "library_versions", lambda *_: {"numpy": "0.1"})
     bench.run(model, 0)
-    assert len(model.fits) == 7
+    assert model.fits == [0, 1, 0, 0, 0, 0, 0, 0]
+    bench.run(model, 0)
+    assert len(model.fits) == 8
 
 
 def test_the_seed_of_a_deterministic_model_does_not_count(bench):

@@ -11,7 +11,7 @@ from molar_eval.cases import Mask
 from molar_eval.models.base import Kind, Scores, Task
 from molar_eval.models.tuned import Tuning
 from molar_eval.models.variants import Variant, content_workspace, link
-from molar_eval.modules import of_modules
+from molar_eval.modules import of_making
 from molar_retrieval import fingerprint, rng
 from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.model import AlignedModel
@@ -76,7 +76,7 @@ class Molar:
                 replace(self, second_stage=True).settings,
                 seed,
                 content["content"].require()[1].fingerprint,
-                of_modules(*_FITTING),
+                of_making(*_FITTING),
             ]
         )[:16]
         workspace = Workspace.for_catalogue(task.folder / f"molar-{name}", self.base.catalogue)

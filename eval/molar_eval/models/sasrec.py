@@ -11,7 +11,7 @@ from molar_eval.models.base import Kind, Scores, Task
 from molar_eval.models.sasrec_checkpoint import Story
 from molar_eval.models.sasrec_training import SASRecSettings, Trainer, encode
 from molar_eval.models.tuning import Fitted, Scoring, Setting, sample, tune, validation_ndcg
-from molar_eval.modules import of_modules
+from molar_eval.modules import of_making
 from molar_retrieval import fingerprint
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import known_items
@@ -107,4 +107,4 @@ def _run(task: Task, settings: SASRecSettings, seed: int) -> str:
     cases = [task.validation.offsets, task.validation.targets, task.candidates]
     arrays = [array for log in logs for array in (log.offsets, log.item)] + cases
     data = fingerprint.of_bytes(np.ascontiguousarray(array).tobytes() for array in arrays)
-    return fingerprint.of_json([settings.model_dump(), seed, task.seen, data, of_modules(__name__)])
+    return fingerprint.of_json([settings.model_dump(), seed, task.seen, data, of_making(__name__)])

@@ -17,7 +17,7 @@ from molar_eval.models.base import Kind, Task
 from molar_eval.models.content import ContentKNN
 from molar_eval.models.tuning import Fitted
 from molar_eval.models.variants import Variant, content_workspace, link, write_content
-from molar_eval.modules import of_modules
+from molar_eval.modules import of_making
 from molar_retrieval import fingerprint
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.catalog import Catalogue
@@ -75,7 +75,7 @@ class Tuning:
         content = ContentVectors.open(self.base["content"].require()[0])
         read = [fingerprint.of_bytes([np.ascontiguousarray(array).data]) for array in (log.item, log.offsets)]
         made_from = self.base["content"].require()[1].fingerprint
-        name = fingerprint.of_json([made_from, read, settings.model_dump(), self.reads, of_modules(*_FITTING)])
+        name = fingerprint.of_json([made_from, read, settings.model_dump(), self.reads, of_making(*_FITTING)])
         workspace = Workspace.for_catalogue(self.root / f"fine-tuned-{name[:16]}", self.base.catalogue)
         if workspace["content"].current is None:
             link(self.base, workspace, "catalogue")

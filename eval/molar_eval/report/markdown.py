@@ -16,20 +16,27 @@ test, corrected after Holm over all that was tested on a split. The best of a co
 Fitting times are wall time on the cores named with each run. The reports hold more: every metric at every cutoff,
 slices by columns of the catalogue, what validation tried, all settings.
 """
+STALE = "Stale: models, splits, metrics or statistics have changed since this report was made.\n"
+UNKNOWN = "Stale, maybe: this report was made before reports knew their commit and code.\n"
 _DIMENSIONS = ("popularity", "history")
 
 
-def results(reports: Sequence[Report]) -> str:
-    """The document: a chapter per data set, in it a section per suite and split."""
+def results(reports: Sequence[Report], code: str | None = None) -> str:
+    """The document: a chapter per data set, in it a section per suite and split.
+
+    Args:
+        reports: What it shows.
+        code: Fingerprint of the present code; reports that other code made are marked. None: none is.
+    """
     parts = [_HEAD]
     for name in sorted({report.data.name for report in reports}):
         parts.append(f"## {_plain(name)}\n")
         for report in sorted((r for r in reports if r.data.name == name), key=lambda r: r.suite):
-            parts += _report(report)
+            parts += _report(report, code)
     return "\n".join(parts)
 
 
-def _report(report: Report) -> list[str]:
+def _report(report: Report, code: str | None) -> list[str]:
     made, data = report.made, report.data
     versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
     size = f"{data.users:,} users, {data.items:,} items, {data.interactions:,} interactions"
@@ -39,8 +46,11 @@ def _report(report: Report) -> list[str]:
         f"```text\n{made.command.replace('```', '')}\n```\n",
         f"{_plain(made.date)}, {words.plural(made.cores, 'core')}, {_plain(made.device)}, "
         f"{words.duration(made.seconds)} of computing; {size} (fingerprint `{_plain(data.fingerprint)}`); "
-        f"molar {_plain(made.molar)}{', ' if versions else ''}{_plain(versions)}.\n",
+        f"molar {_plain(made.molar)}{f', commit `{_plain(made.commit)}`' if made.commit else ''}"
+        f"{', ' if versions else ''}{_plain(versions)}.\n",
     ]
+    if code is not None and made.code != code:
+        parts.append(STALE if made.code else UNKNOWN)
     if report.notes:
         parts.append("\n".join(f"* {_plain(note)}" for note in report.notes) + "\n")
     for split in report.splits:

@@ -133,6 +133,8 @@ class Made(Record):
     command: str = Field(description="the command line")
     date: str = Field(description="day, ISO 8601")
     molar: str = Field(description="version of molar")
+    commit: str | None = Field(None, description="commit of molar's source, +changes behind it where files differed")
+    code: str | None = Field(None, description="fingerprint of the code that the numbers come from")
     versions: dict[str, str] = Field(description="versions of the libraries that shape results")
     cores: int = Field(description="CPU cores that the run could use")
     device: str = Field(description="cpu, or the accelerator's name")
