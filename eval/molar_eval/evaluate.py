@@ -35,6 +35,7 @@ from molar_eval.report.schema import (
     Report,
     SplitResult,
 )
+from molar_eval.report.standing import LEADERBOARD, standings
 from molar_eval.report.tables import paper_tables
 from molar_eval.results import Asked, Judged, compared, judge, model_result
 from molar_eval.scores import FOLDER, scores_path, write_scores
@@ -52,7 +53,8 @@ from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import MolarSettings, with_preset
 from molar_retrieval.disk import of_generation, require
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.errors import DataError
+from molar_retrieval.errors import DataError, RequestError
+from molar_retrieval.frame import Frame
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
@@ -76,6 +78,22 @@ class Evaluation:
     folder: Path
     report: Report
     examples: Examples
+
+    def leaderboard(self, split: str | None = None) -> Frame:
+        """The models of each test, best first.
+
+        Args:
+            split: Name of one split's test, see the column ``split``; None: all.
+
+        Returns:
+            One row per model and test: the primary metric with its 95 % interval, the difference to the best baseline
+            and the p-value of the paired test after Holm (both None for that baseline itself), seconds of fitting.
+        """
+        rows = [row for one in self.report.splits if split in (None, one.name) for row in standings(one)]
+        if split is not None and not rows:
+            known = ", ".join(repr(one.name) for one in self.report.splits)
+            raise RequestError(f"the report has no split {split!r}", f"it has {known}")
+        return Frame.of(rows, LEADERBOARD)
 
 
 @dataclass

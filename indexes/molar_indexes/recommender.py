@@ -18,6 +18,7 @@ from molar_indexes.generations import Generation, open_generation
 from molar_indexes.options import Asked, Fallback, Limits, Options, Seen, check
 from molar_indexes.sessions import SessionReader
 from molar_retrieval import bounds, columns
+from molar_retrieval.catalog.photos_of import PhotosOf
 from molar_retrieval.errors import RequestError
 from molar_retrieval.index import SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.answer import Answer, Recommendation
@@ -59,6 +60,7 @@ class Recommender:
         self._reader = SessionReader(workspace, generation)
         self._speakers: dict[str, Speaker] = {}
         self._trust = trust
+        self._photos = PhotosOf(workspace)
 
     @classmethod
     def open(
@@ -390,7 +392,8 @@ class Recommender:
         milliseconds = {name: round(1000 * value, 3) for name, value in seconds.items()}
         milliseconds["total"] = round(sum(milliseconds.values()), 3)
         notes = [*self.generation.notes, *notes]
-        return Answer(user_id, k, self.generation.name, basis, items, shortfall, notes, milliseconds)
+        name = self.generation.name
+        return Answer(user_id, k, name, basis, items, shortfall, notes, milliseconds, photo_of=self._photos)
 
 
 def _recommend(

@@ -1,10 +1,16 @@
 """What a query answers: plain records, the same in Python and as JSON."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from molar_retrieval.index import SparseVector
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from molar_retrieval.frame import Frame
 
 Spans = Mapping[str, tuple[int, int]]
 """First and one past the last dimension of each part of a score, by its name."""
@@ -40,6 +46,10 @@ class Recommendation:
     payload: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _no_photo(item_id: str) -> Path | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A ranked list, and how it came about.
@@ -53,6 +63,7 @@ class Answer:
         shortfall: Why there are fewer than ``k``, or None.
         notes: What rules could not do, in sentences.
         timings_ms: Milliseconds of each stage.
+        photo_of: The photo of an item by its id, for a notebook.
     """
 
     user_id: str | None
@@ -63,13 +74,48 @@ class Answer:
     shortfall: str | None
     notes: Sequence[str]
     timings_ms: Mapping[str, float]
+    photo_of: Callable[[str], Path | None] = field(default=_no_photo, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON-able values; payloads are left out."""
-        result = asdict(self)
+        result = asdict(replace(self, photo_of=_no_photo))
+        del result["photo_of"]
         for item in result["items"]:
             del item["payload"]
         return result
+
+    def to_frame(self) -> "Frame":
+        """One row per item: place, id, title, score, a column ``part.NAME`` for each addend, rule and reasons."""
+        from molar_retrieval.frame import Frame
+
+        names = list(dict.fromkeys(name for item in self.items for name in item.parts))
+        rows = [
+            {
+                "rank": item.rank,
+                "item_id": item.item_id,
+                "title": item.title,
+                "score": item.score,
+                **{f"part.{name}": item.parts.get(name, 0.0) for name in names},
+                "rule": item.rule,
+                "reasons": list(item.reasons),
+            }
+            for item in self.items
+        ]
+        kinds = {"rank": "int32", "item_id": "string", "title": "string", "score": "double"}
+        kinds |= dict.fromkeys((f"part.{name}" for name in names), "double")
+        return Frame.of(rows, {**kinds, "rule": "string", "reasons": "list<string>"})
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The table of :meth:`to_frame` as a pandas data frame; pandas must be installed."""
+        return self.to_frame().to_pandas()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.to_frame().__arrow_c_stream__(requested_schema)
+
+    def _repr_html_(self) -> str:
+        from molar_retrieval.ranking.notebook import table
+
+        return table(self)
 
 
 NOTHING = SparseVector((), ())

@@ -79,3 +79,40 @@ def weaknesses(split: SplitResult, ours: ModelResult | None) -> tuple[list[Weakn
             if theirs.mean > mine.mean:
                 weak.append(Weakness(dimension, part.value, part.users, mine, name, theirs))
     return sorted(weak, key=lambda w: (not w.clear, w.ours.mean - w.theirs.mean)), judged
+
+
+LEADERBOARD = {
+    "split": "string",
+    "model": "string",
+    "metric": "string",
+    "mean": "double",
+    "low": "double",
+    "high": "double",
+    "against": "string",
+    "difference": "double",
+    "p_holm": "double",
+    "fit_seconds": "double",
+}
+"""Columns of a leaderboard and their Arrow types."""
+
+
+def standings(split: SplitResult) -> list[dict[str, object]]:
+    """The models of a test as rows of a leaderboard, best first."""
+    rows: list[dict[str, object]] = []
+    for model in ordered(split):
+        found, test = model.metrics.get(split.primary), compared(model, split.against, split.primary)
+        rows.append(
+            {
+                "split": split.name,
+                "model": model.name,
+                "metric": split.primary,
+                "mean": found and found.mean,
+                "low": found and found.low,
+                "high": found and found.high,
+                "against": split.against,
+                "difference": test and test.difference.mean,
+                "p_holm": test and test.p_holm,
+                "fit_seconds": model.fit_seconds,
+            }
+        )
+    return rows

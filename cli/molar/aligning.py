@@ -1,0 +1,99 @@
+"""Aligning: the log prepared, the network trained, a generation published, and pushed where a server is named."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from molar_indexes.server.push import PushReport
+    from molar_retrieval.alignment.align import AlignReport
+    from molar_retrieval.alignment.checkpoint import EpochScore
+    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.progress import Progress
+    from molar_retrieval.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What :meth:`molar.Shop.align` did.
+
+    Attributes:
+        report: Of the training.
+        generation: Name of the live generation.
+        pushed: What went to a server, or None.
+    """
+
+    report: "AlignReport"
+    generation: str
+    pushed: "PushReport | None"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        served = {} if self.pushed is None else {"pushed": self.pushed.to_dict()}
+        return {**self.report.to_dict(), "generation": self.generation, **served}
+
+
+def align(
+    workspace: "Workspace",
+    settings: "MolarSettings",
+    progress: "Progress",
+    *,
+    restart: bool = False,
+    where: str | None = None,
+    on_epoch: "Callable[[EpochScore], None] | None" = None,
+) -> Aligned | None:
+    """Train and publish; of several processes the first one does all but the training.
+
+    Args:
+        workspace: With content vectors.
+        settings: Of this run.
+        progress: Told of the work.
+        restart: Forget an interrupted run.
+        where: Only items that fulfil this condition.
+        on_epoch: Told of each epoch; None: a note of the progress.
+
+    Returns:
+        What was done; None in the other processes of a launch.
+    """
+    from molar_indexes.assemble import publish_generation
+    from molar_retrieval.alignment.align import align as train
+    from molar_retrieval.alignment.align import help_to_align
+    from molar_retrieval.alignment.processes import Processes
+    from molar_retrieval.allocator import keep_freed_memory
+    from molar_retrieval.embedding.part import prepare_part
+    from molar_retrieval.interactions import prepare_interactions
+
+    keep_freed_memory()
+    processes = Processes.of_launcher()
+    if not processes.first:
+        help_to_align(workspace, processes)
+        return None
+    if where is not None:
+        prepare_part(workspace, where, settings.embed, progress)
+    prepare_interactions(workspace.catalogue, workspace, progress)
+    report = train(
+        workspace,
+        settings,
+        restart=restart,
+        processes=processes,
+        progress=progress,
+        on_epoch=on_epoch or (lambda score: progress.note(told(score))),
+    )
+    generation = publish_generation(workspace, settings.index, progress)
+    name = generation.name
+    generation.close()
+    pushed = None
+    if settings.index.url is not None:
+        from molar_indexes.server.push import push
+
+        pushed = push(workspace, settings.index, generation=name, progress=progress)
+    return Aligned(report, name, pushed)
+
+
+def told(score: "EpochScore") -> str:
+    """An epoch in one line."""
+    towers = ", ".join(f"{name} {ndcg:.4f}" for name, ndcg in score.towers.items())
+    return (
+        f"epoch {score.epoch:>3}  loss {score.loss:.3f}  validation NDCG@10 {score.ndcg:.4f}"
+        f"  ({towers})  {score.seconds:.0f} s"
+    )

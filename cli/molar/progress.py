@@ -1,0 +1,134 @@
+"""One progress display for long work: a bar in a terminal, a line that changes in a notebook, silence elsewhere."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PAUSE = 0.2  # seconds between two changes of a notebook's line
+
+
+def display() -> "TerminalProgress | NotebookProgress":
+    """The display that suits where the program runs."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    return NotebookProgress() if console.is_jupyter else TerminalProgress(console)
+
+
+class TerminalProgress:
+    """`molar_retrieval.progress.Progress` as a bar; a context manager.
+
+    Args:
+        console: Where it is drawn, if that is a terminal.
+        shown: Whether to draw at all.
+        note: Who is told what is worth telling; None: the console.
+    """
+
+    def __init__(self, console: "Console", *, shown: bool = True, note: Callable[[str], None] | None = None) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._shown = console.is_terminal and shown
+        self._note = note or (lambda text: console.print(text, style="dim", markup=False, soft_wrap=True))
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        if self._shown:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown:
+            self._bar.stop()
+
+    def start(self, task: str, total: int | None) -> None:
+        """A task begins."""
+        self.finish()
+        if self._shown:
+            self._task = self._bar.add_task(task, total=total, rate="")
+
+    def advance(self, n: int = 1) -> None:
+        """More units are done."""
+        if self._task is None:
+            return
+        self._bar.advance(self._task, n)
+        speed = self._bar.tasks[-1].speed if self._bar.tasks else None
+        if speed:
+            self._bar.update(self._task, rate=f"{speed:,.0f}/s")
+
+    def note(self, message: str) -> None:
+        """Something worth telling."""
+        self._note(message)
+
+    def finish(self) -> None:
+        """The running task is done."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+
+
+class NotebookProgress:
+    """`molar_retrieval.progress.Progress` as one line of a notebook's cell; a context manager."""
+
+    def __init__(self) -> None:
+        self._line: Any = None
+        self._total: int | None = None
+        self._task, self._done, self._began, self._told = "", 0, 0.0, 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tell("")
+
+    def start(self, task: str, total: int | None) -> None:
+        """A task begins."""
+        self._task, self._done, self._total = task, 0, total
+        self._began = time.monotonic()
+        self._tell(task)
+
+    def advance(self, n: int = 1) -> None:
+        """More units are done."""
+        self._done += n
+        now = time.monotonic()
+        if now - self._told < _PAUSE:
+            return
+        of = "" if self._total is None else f" of {self._total:,}"
+        rate = self._done / max(now - self._began, 1e-9)
+        self._tell(f"{self._task}: {self._done:,}{of}, {rate:,.0f}/s")
+
+    def note(self, message: str) -> None:
+        """Something worth telling; it stays."""
+        print(message)  # noqa: T201 (a notebook's cell is where this speaks)
+
+    def finish(self) -> None:
+        """The running task is done."""
+        self._tell("")
+
+    def _tell(self, text: str) -> None:
+        from html import escape
+
+        from IPython.display import HTML, display
+
+        self._told = time.monotonic()
+        shown = HTML(f"<small>{escape(text)}</small>" if text else "")
+        if self._line is None:
+            self._line = display(shown, display_id=True)
+        else:
+            self._line.update(shown)

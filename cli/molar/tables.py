@@ -1,0 +1,130 @@
+"""Tables on their way in: a data frame, a file or rows become the files of a catalogue's folder."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molar_retrieval.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ITEMS, INTERACTIONS, USERS = "items", "interactions", "users"
+_ENDINGS = (".parquet", ".csv", ".jsonl")
+_MARK = ".from-tables"
+"""Says that a folder was made here, so that nobody's own files are replaced."""
+
+
+def write_catalogue(
+    folder: Path, tables: Mapping[str, Any], images: str | Path | None, columns: Mapping[str, Mapping[str, str]] | None
+) -> None:
+    """Write a catalogue's folder; one that an earlier call made is replaced where it differs.
+
+    Args:
+        folder: New, empty, or made by an earlier call.
+        tables: By name: a data frame (whatever speaks the Arrow PyCapsule interface), a file, rows or columns.
+        images: Folder of the photos; they are linked where the file system can, else copied.
+        columns: Names of columns by table, as in ``catalog.toml``.
+
+    Raises:
+        DataError: If the folder holds something else, or a table is none.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
+        raise DataError(f"{folder} is not empty and was not made by from_tables", "name a new folder: folder=…")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARK).touch()
+    for name, source in tables.items():
+        kept = None if source is None else Path(source).suffix if _is_path(source) else ".parquet"
+        for ending in _ENDINGS:
+            if ending != kept:
+                (folder / f"{name}{ending}").unlink(missing_ok=True)
+        if source is not None:
+            _write(folder, name, source)
+    if images is not None:
+        _link_photos(Path(images), folder / "images")
+    _write_columns(folder / "catalog.toml", columns or {})
+
+
+def as_table(source: Any, name: str) -> "pa.Table":
+    """A table of whatever speaks the Arrow PyCapsule interface, of rows or of columns.
+
+    Raises:
+        DataError: If it is none.
+    """
+    import pyarrow as pa
+
+    try:
+        if hasattr(source, "__arrow_c_stream__") or isinstance(source, Mapping):
+            table = pa.table(source)
+        elif isinstance(source, list | tuple):
+            table = pa.Table.from_pylist(list(source))
+        else:
+            raise TypeError(f"a {type(source).__name__} is no table")
+    except (AttributeError, TypeError, ValueError, pa.ArrowException) as error:
+        raise DataError(
+            f"the {name} cannot be read: {error}",
+            "bring a pandas, polars or pyarrow table, a list of dictionaries, or a file",
+        ) from error
+    index = [column for column in table.column_names if column.startswith("__index_level_")]
+    return table.drop_columns(index).replace_schema_metadata(None)
+
+
+def _write(folder: Path, name: str, source: Any) -> None:
+    if _is_path(source):
+        path = Path(source)
+        if path.suffix not in _ENDINGS or not path.is_file():
+            raise DataError(f"{path} is no table", f"name a file ending in {', '.join(_ENDINGS)}")
+        _link(path, folder / f"{name}{path.suffix}")
+        return
+    import pyarrow.parquet as pq
+
+    table, target = as_table(source, name), folder / f"{name}.parquet"
+    if target.exists() and pq.read_table(target).equals(table):
+        return
+    partial = target.with_suffix(".partial")
+    pq.write_table(table, partial)
+    partial.replace(target)
+
+
+def _is_path(source: Any) -> bool:
+    return isinstance(source, str | Path)
+
+
+def _link_photos(source: Path, target: Path) -> None:
+    if not source.is_dir():
+        raise DataError(f"there is no folder {source}", "name the folder with the photos")
+    for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _link(path, place)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link, which takes no space, or a copy where the file system has none."""
+    if target.exists():
+        if target.samefile(source):
+            return
+        target.unlink()
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _write_columns(path: Path, columns: Mapping[str, Mapping[str, str]]) -> None:
+    lines = []
+    for table, names in columns.items():
+        lines += [f"[{table}]", *(f"{key} = {_quoted(name)}" for key, name in names.items()), ""]
+    text = "\n".join(lines)
+    if not text:
+        path.unlink(missing_ok=True)
+    elif not path.exists() or path.read_text("utf-8") != text:
+        path.write_text(text, "utf-8")
+
+
+def _quoted(text: str) -> str:
+    import json
+
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,120 @@
+"""The front door: a shop from Python."""
+
+import inspect
+import json
+from html.parser import HTMLParser
+
+import pyarrow.parquet as pq
+import pytest
+
+import molar
+from molar_retrieval.errors import DataError, MissingArtefactError, RequestError
+
+
+@pytest.fixture
+def shop(trained):
+    return molar.Shop(trained.shop, trained.workspace)
+
+
+def test_a_query_is_that_of_the_recommender(shop, trained):
+    answer = shop.query(trained.user, k=5, where="price < 100", explain=True)
+    with shop.recommender() as recommender:
+        same = recommender.query(trained.user, 5, where="price < 100", explain=True)
+    for mine, other in zip(answer.items, same.items, strict=True):
+        assert (mine.item_id, mine.score, mine.reasons) == (other.item_id, other.score, other.reasons)
+
+
+def test_an_answer_is_a_table(shop, trained):
+    answer = shop.query(trained.user, k=5)
+    frame = answer.to_pandas()
+    assert frame["item_id"].tolist() == [item.item_id for item in answer.items]
+    parts = frame[[name for name in frame.columns if name.startswith("part.")]]
+    assert parts.sum(axis=1).tolist() == pytest.approx(frame["score"].tolist())
+    json.dumps(answer.to_dict())
+
+
+class Page(HTMLParser):
+    """Counts what a page holds."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.pictures, self.rows, self.text = [], 0, ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.rows += tag == "tr"
+        assert tag != "script"
+        if tag == "img":
+            self.pictures.append(dict(attrs)["src"])
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_an_answer_shows_photos_and_reasons_in_a_notebook(shop, trained):
+    answer = shop.query(trained.user, k=5, explain=True)
+    page = Page(answer._repr_html_())
+    assert page.rows == 6
+    photos = pq.read_table(trained.shop / "items.parquet", columns=["item_id", "image"]).to_pylist()
+    with_photo = {row["item_id"] for row in photos if row["image"]}
+    assert len(page.pictures) == sum(item.item_id in with_photo for item in answer.items)
+    assert all(source.startswith("data:image/jpeg;base64,") for source in page.pictures)
+    assert all(item.reasons[0] in page.text for item in answer.items)
+
+
+def test_searches_and_similar_items(shop, trained):
+    item = shop.query(trained.user, k=1).items[0].item_id
+    assert len(shop.similar(item, k=3).items) == 3
+    assert shop.search("blue mug", k=3).items
+    assert len(shop.search(similar=item, user_id=trained.user, k=3).items) == 3
+
+
+def test_lists_of_everybody(shop, trained, tmp_path):
+    report = shop.recommend(tmp_path / "lists.parquet", k=3, users=[trained.user], processes=1)
+    assert pq.read_table(report.path)["item_id"].to_pylist() == [i.item_id for i in shop.query(trained.user, k=3).items]
+
+
+def test_a_folder_is_opened_where_it_holds_a_catalogue(trained, tmp_path):
+    assert molar.open(trained.shop).workspace == trained.workspace
+    with pytest.raises(DataError):
+        molar.open(tmp_path)
+
+
+def test_what_was_not_made_yet_is_named(tmp_path, trained):
+    with pytest.raises(MissingArtefactError, match="no workspace"):
+        molar.Shop(trained.shop, tmp_path / ".molar").query("u")
+
+
+METHODS = [name for name, _ in inspect.getmembers(molar.Shop, inspect.isfunction) if name[0] != "_"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_argument_is_named_typed_and_documented(name):
+    method = getattr(molar.Shop, name)
+    for argument in list(inspect.signature(method).parameters.values())[1:]:
+        assert argument.kind not in (argument.VAR_KEYWORD, argument.VAR_POSITIONAL)
+        assert argument.annotation is not argument.empty
+        assert f"{argument.name}:" in method.__doc__, f"{name}({argument.name})"
+
+
+def test_importing_molar_loads_nothing_heavy():
+    import subprocess
+    import sys
+
+    heavy = ("torch", "transformers", "qdrant_edge", "pandas")
+    code = f"import molar, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_leaderboard_is_a_table_of_the_report():
+    import made_up_report as made_up
+
+    from molar_eval.evaluate import Evaluation
+
+    evaluation = Evaluation(None, made_up.report(), None)
+    board = evaluation.leaderboard(evaluation.report.splits[0].name).to_pylist()
+    assert board[0]["mean"] == max(row["mean"] for row in board if row["mean"] is not None)
+    assert {row["model"] for row in board} == {model.name for model in evaluation.report.splits[0].models}
+    with pytest.raises(RequestError, match="no split"):
+        evaluation.leaderboard("nothing")
