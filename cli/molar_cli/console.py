@@ -10,14 +10,16 @@ import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.table import Table
 
 from molar_retrieval.redaction import redacted
+
+if TYPE_CHECKING:
+    from molar.progress import TerminalProgress
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line separators, what turns the direction of writing, and halves of characters."""
@@ -91,9 +93,11 @@ class Console:
         """Show what libraries log, where nothing else does."""
         logging.lastResort = _Logged(self)
 
-    def progress(self) -> "ProgressBar":
+    def progress(self) -> "TerminalProgress":
         """A progress bar on standard error, silent where it would only be noise."""
-        return ProgressBar(self)
+        from molar.progress import TerminalProgress
+
+        return TerminalProgress(self._err, shown=not self.quiet, note=self.note)
 
 
 class _Logged(logging.Handler):
@@ -104,59 +108,3 @@ class _Logged(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record, quiet or not."""
         self._console._err.print(_said(self.format(record)), soft_wrap=True)
-
-
-class ProgressBar:
-    """`molar_retrieval.progress.Progress` with rich; a context manager."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._console = console
-        self._shown = console._err.is_terminal and not console.quiet
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
-            console=console._err,
-            transient=True,
-        )
-        self._task: int | None = None
-
-    def __enter__(self) -> Self:
-        if self._shown:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._shown:
-            self._bar.stop()
-
-    def start(self, task: str, total: int | None) -> None:
-        """A task begins."""
-        self.finish()
-        if self._shown:
-            self._task = self._bar.add_task(_said(task), total=total, rate="")
-
-    def advance(self, n: int = 1) -> None:
-        """More units are done."""
-        if self._task is None:
-            return
-        self._bar.advance(self._task, n)  # type: ignore[arg-type]
-        speed = self._bar.tasks[-1].speed if self._bar.tasks else None
-        if speed:
-            self._bar.update(self._task, rate=f"{speed:,.0f}/s")  # type: ignore[arg-type]
-
-    def note(self, message: str) -> None:
-        """Something worth telling."""
-        self._console.note(message)
-
-    def finish(self) -> None:
-        """The running task is done."""
-        if self._task is not None:
-            self._bar.remove_task(self._task)  # type: ignore[arg-type]
-            self._task = None

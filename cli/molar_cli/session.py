@@ -3,22 +3,22 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from molar_cli.console import Console
 from molar_retrieval.disk import fault
-from molar_retrieval.errors import DataError, MolarError
+from molar_retrieval.errors import MolarError
 from molar_retrieval.workspace import Workspace, checked, locate
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import MolarSettings
+    from molar.shop import Shop
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -43,41 +43,16 @@ class Session:
         """The existing workspace."""
         return Workspace.open(self.root)
 
-    @contextmanager
-    def workspace_of(self, catalogue: Path, *, dry: bool = False) -> Iterator[Workspace]:
-        """The workspace of a catalogue, made where it does not exist.
+    def shop(self, catalogue: Path | None = None, settings: Path | None = None) -> "Shop":
+        """The shop of the workspace, through the front door.
 
         Args:
-            catalogue: Its folder.
-            dry: Leave the real one as it is, and forget what is written.
-
-        Raises:
-            DataError: If there is no catalogue, or the workspace serves another one.
+            catalogue: Its folder; None: that of the workspace.
+            settings: A file that is read instead of ``molar.toml``.
         """
-        from molar_retrieval.catalog.sources import find_file
+        from molar.shop import Shop
 
-        if find_file(catalogue, "items") is None:
-            raise DataError(f"{catalogue} has no items file", "put items.parquet, items.csv or items.jsonl there")
-        if not dry:
-            yield Workspace.for_catalogue(self.root, catalogue)
-            return
-        from molar_retrieval.aside import aside
-
-        with aside(self.root, catalogue) as place:
-            yield place
-
-    def settings(self, file: Path | None = None, *, trust: bool = False, **flags: Mapping[str, Any]) -> "MolarSettings":
-        """Settings from ``molar.toml`` beside the workspace, the environment and the flags, by section.
-
-        Args:
-            file: Read instead of ``molar.toml``.
-            trust: Whether code that a model brings may run; nothing but the command line says so.
-            flags: By section and key.
-        """
-        from molar_retrieval.config import MolarSettings
-
-        found = MolarSettings.load(self.root.parent, flags=flags, file=file)
-        return found.model_copy(update={"embed": found.embed.trusting()}) if trust else found
+        return Shop(catalogue, self.root, settings, self.console.progress)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 import resource
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -42,6 +43,7 @@ class EmbedForecast:
         memory_bytes: Highest memory of this process, with the encoder loaded and the sample encoded.
         dim: Length of the vectors; None where nothing is to be encoded and there are no vectors yet.
         notes: How to read the figures.
+        catalogue: What is known of the prepared catalogue, see its manifest.
     """
 
     items: int
@@ -55,6 +57,7 @@ class EmbedForecast:
     memory_bytes: int
     dim: int | None
     notes: tuple[str, ...]
+    catalogue: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The forecast as plain data."""

@@ -28,6 +28,7 @@ class EmbedReport:
         missing: Items of the catalogue that a file of vectors lacks.
         unknown: Vectors of a file whose item is not in the catalogue.
         notes: What else is worth knowing, in sentences.
+        catalogue: What is known of the prepared catalogue, see its manifest.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class EmbedReport:
     missing: int = 0
     unknown: int = 0
     notes: tuple[str, ...] = ()
+    catalogue: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data."""

@@ -14,15 +14,11 @@ from molar_cli.options import (
     TrustOption,
     WorkspaceOption,
 )
-from molar_cli.served import settings_of
 from molar_cli.session import Session, session
 from molar_retrieval.config import Preset
 
 if TYPE_CHECKING:
-    from molar_indexes.generations import Generation
-    from molar_indexes.server.push import PushReport
-    from molar_retrieval.alignment.align import AlignReport
-    from molar_retrieval.alignment.checkpoint import EpochScore
+    from molar.aligning import Aligned
 
 
 def align(
@@ -59,69 +55,28 @@ def align(
     Example, on two GPUs: [bold]accelerate launch --multi_gpu --num_processes 2 $(which molar) align[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        from molar_indexes.assemble import publish_generation
-        from molar_retrieval.alignment.align import align as train
-        from molar_retrieval.alignment.align import help_to_align
-        from molar_retrieval.alignment.processes import Processes
-        from molar_retrieval.allocator import keep_freed_memory
-        from molar_retrieval.embedding.part import prepare_part
-        from molar_retrieval.interactions import prepare_interactions
-
-        chosen = settings_of(
-            run,
-            index,
-            file=settings,
-            trust=trust_remote_code,
-            align={
-                "preset": preset,
-                "epochs": epochs,
-                "dim": dim,
-                "align_weight": align_weight,
-                "threads": threads,
-                "device": device,
-                "seed": seed,
-            },
+        done = run.shop(settings=settings).align(
+            preset=preset,
+            epochs=epochs,
+            dim=dim,
+            align_weight=align_weight,
+            threads=threads,
+            device=device,
+            seed=seed,
+            resume=resume,
+            where=where,
+            index=index,
+            trust_remote_code=trust_remote_code,
         )
-        keep_freed_memory()
-        place = run.workspace()
-        processes = Processes.of_launcher()
-        if not processes.first:
-            help_to_align(place, processes)
-            return
-        with run.console.progress() as progress:
-            if where is not None:
-                prepare_part(place, where, chosen.embed, progress)
-            prepare_interactions(place.catalogue, place, progress)
-            report = train(
-                place,
-                chosen,
-                restart=not resume,
-                processes=processes,
-                progress=progress,
-                on_epoch=lambda score: _curve(run, score),
-            )
-            generation = publish_generation(place, chosen.index, progress)
-            pushed = None
-            if chosen.index.url is not None:
-                from molar_indexes.server.push import push
-
-                pushed = push(place, chosen.index, generation=generation.name, progress=progress)
-        _tell(run, report, generation, pushed)
+        if done is not None:
+            _tell(run, done)
 
 
-def _curve(run: Session, score: "EpochScore") -> None:
-    towers = ", ".join(f"{name} {ndcg:.4f}" for name, ndcg in score.towers.items())
-    run.console.note(
-        f"epoch {score.epoch:>3}  loss {score.loss:.3f}  validation NDCG@10 {score.ndcg:.4f}"
-        f"  ({towers})  {score.seconds:.0f} s"
-    )
-
-
-def _tell(run: Session, report: "AlignReport", generation: "Generation", pushed: "PushReport | None") -> None:
+def _tell(run: Session, done: "Aligned") -> None:
     if run.console.as_json:
-        served = {} if pushed is None else {"pushed": pushed.to_dict()}
-        run.console.document({**report.to_dict(), "generation": generation.name, **served})
+        run.console.document(done.to_dict())
         return
+    report, pushed = done.report, done.pushed
     facts = report.facts
     rows = [
         (_NAMES.get(name, name), f"{s['ndcg@10']:.4f}", f"{s['recall@10']:.4f}", _share(facts["shares"].get(name)))
@@ -134,9 +89,9 @@ def _tell(run: Session, report: "AlignReport", generation: "Generation", pushed:
         " seen ones hidden",
     )
     sizes = facts["sizes"]
-    done = "up to date" if report.up_to_date else f"{facts['seconds']:.0f} s"
+    took = "up to date" if report.up_to_date else f"{facts['seconds']:.0f} s"
     trained = f"{facts['best_epoch']} epochs, {sizes['dim']} dimensions, {sizes['history']} items of history"
-    run.console.line(f"alignment: {done}; {trained if facts['best_epoch'] else 'nothing trained, only counted'}")
+    run.console.line(f"alignment: {took}; {trained if facts['best_epoch'] else 'nothing trained, only counted'}")
     run.console.line(
         f"{facts['cold_items']:,} of {facts['items']:,} items have no training interactions and get"
         f" {facts['slots']} of the first 10 places"
@@ -148,7 +103,7 @@ def _tell(run: Session, report: "AlignReport", generation: "Generation", pushed:
             f"second stage: {verdict}; NDCG@10 {second['before']:.4f} before, {second['after']:.4f} after, by networks"
             " that had not seen the user"
         )
-    run.console.line(f"published: generation {generation.name}")
+    run.console.line(f"published: generation {done.generation}")
     if pushed is not None:
         run.console.line(f"live at {pushed.url} as {pushed.alias}: collection {pushed.collection}")
 

@@ -25,15 +25,9 @@ def cf(
     Example: [bold]molar cf --factors 128[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        from molar_retrieval.collaborative.factors import factorise
-        from molar_retrieval.interactions import prepare_interactions
-
-        flags = {"factors": factors, "regularization": regularization, "iterations": iterations}
-        chosen = run.settings(settings, cf=flags)
-        place = run.workspace()
-        with run.console.progress() as progress:
-            prepare_interactions(place.catalogue, place, progress)
-            report = factorise(place, chosen.cf, chosen.split, progress)
+        report = run.shop(settings=settings).factorise(
+            factors=factors, regularization=regularization, iterations=iterations
+        )
         if json:
             run.console.document(report.to_dict())
             return

@@ -11,8 +11,6 @@ from molar_cli.session import Session, session
 if TYPE_CHECKING:
     from molar_retrieval.quality.report import CheckReport
 
-PAGE = "check.html"
-
 
 def check(
     catalog: Annotated[
@@ -52,16 +50,19 @@ def check(
     Example, with photos compared to words: [bold]molar check catalog/ --deep[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        from molar_eval.check_page.write import write_page
-        from molar_retrieval.quality.check import CheckOptions
-        from molar_retrieval.quality.check import check as look
+        from molar.making import CHECK_PAGE
         from molar_retrieval.quality.findings import Severity
 
-        options = CheckOptions(photos=photos, deep=deep, forecast=forecast, gpu=gpu, fix_list=fix_list)
-        with run.workspace_of(catalog) as place, run.console.progress() as progress:
-            report = look(catalog, place, run.settings(settings, trust=trust_remote_code), options, progress=progress)
-        written = page or place.root / PAGE
-        write_page(written, report, catalog)
+        report = run.shop(catalog, settings).check(
+            deep=deep,
+            photos=photos,
+            forecast=forecast,
+            gpu=gpu,
+            fix_list=fix_list,
+            page=page,
+            trust_remote_code=trust_remote_code,
+        )
+        written = page or run.root / CHECK_PAGE
         if json:
             run.console.document({**report.to_dict(), "page": str(written), "fix_list": fix_list and str(fix_list)})
         else:

@@ -15,6 +15,7 @@ from molar_cli.options import (
     WorkspaceOption,
 )
 from molar_cli.session import session
+from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
     from molar_retrieval.embedding import EmbedForecast, EmbedReport
@@ -61,32 +62,35 @@ def embed(
     Example: [bold]molar embed catalog/ --model Qwen/Qwen3-VL-Embedding-2B --device cuda[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        from molar_retrieval.catalog import prepare_catalogue
-
-        chosen = run.settings(
-            settings,
-            trust=trust_remote_code,
-            embed={
-                "model": model,
-                "revision": revision,
-                "dim": dim,
-                "batch_size": batch_size,
-                "device": device,
-                "offline": offline,
-            },
-        ).embed
-        with run.workspace_of(catalog, dry=dry_run) as place, run.console.progress() as progress:
-            catalogue = prepare_catalogue(catalog, place, progress, where=where)
-            if dry_run:
-                from molar_retrieval.embedding import dry_run as forecast
-
-                outcome: EmbedForecast | EmbedReport = forecast(place, chosen, progress=progress)
-            else:
-                from molar_retrieval.embedding import embed as embed_catalogue
-
-                outcome = embed_catalogue(place, chosen, progress=progress, vectors=vectors)
+        shop = run.shop(catalog, settings)
+        if dry_run and vectors is not None:
+            raise SettingsError("--dry-run predicts encoding, and --vectors brings what is encoded", "leave one out")
+        outcome: EmbedForecast | EmbedReport
+        if dry_run:
+            outcome = shop.forecast(
+                model=model,
+                revision=revision,
+                dim=dim,
+                batch_size=batch_size,
+                device=device,
+                offline=offline,
+                where=where,
+                trust_remote_code=trust_remote_code,
+            )
+        else:
+            outcome = shop.embed(
+                model=model,
+                revision=revision,
+                dim=dim,
+                batch_size=batch_size,
+                device=device,
+                offline=offline,
+                where=where,
+                vectors=vectors,
+                trust_remote_code=trust_remote_code,
+            )
         if json:
-            run.console.document({"catalogue": dict(catalogue.facts), **outcome.to_dict()})
+            run.console.document(outcome.to_dict())
             return
         for line in outcome.lines():
             run.console.line(line)

@@ -16,15 +16,12 @@ from molar_cli.options import (
     TrustOption,
     WorkspaceOption,
 )
-from molar_cli.served import settings_of
 from molar_cli.session import Session, session
 from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
     from molar_eval.evaluate import Evaluation
-    from molar_eval.suite import Suite
-    from molar_retrieval.config import MolarSettings
-    from molar_retrieval.workspace import Workspace
+    from molar_eval.kpi.shown import ShownResult
 
 GATE_FAILED = 5
 
@@ -91,86 +88,41 @@ def evaluate(
     Example: [bold]molar evaluate --suite temporal[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        from molar_eval.evaluate import Evaluator
-        from molar_eval.report.write import write_report
-        from molar_eval.suite import load
-        from molar_retrieval.allocator import keep_freed_memory
-
-        keep_freed_memory()
-        chosen = _suite(load(suite, {"seeds": seeds, "category": category}), model, column, ties, seen)
         if gate is not None and out is not None and gate.resolve() == out.resolve():
             raise SettingsError(f"--gate and --out are both {out}", "write this run to another folder")
-        place = _workspace(run, catalogue, demo, where, settings, trust=trust_remote_code)
+        shop = run.shop(_demo(run) if demo and catalogue is None else catalogue, settings)
         if impressions is not None:
-            _value_shown(run, place, run.settings(settings), impressions, clip)
+            _tell_shown(run, shop.value_shown(impressions, clip=clip, where=where), impressions)
             return
-        with run.console.progress() as progress:
-            evaluator = Evaluator(
-                place,
-                chosen,
-                settings_of(run, index, file=settings, trust=trust_remote_code),
-                folder=out,
-                command="molar " + " ".join(_shown(sys.argv[1:])),
-                memory=memory << 20,
-                progress=progress,
-                tell=run.console.note,
-            )
-            result = evaluator.run()
-            write_report(result.folder, result.report, result.examples, place.catalogue)
+        result = shop.evaluate(
+            suite,
+            models=model or (),
+            slices=column or (),
+            seeds=seeds,
+            category=category,
+            ties=ties,
+            seen=seen,
+            where=where,
+            out=out,
+            memory=memory,
+            index=index,
+            trust_remote_code=trust_remote_code,
+            command="molar " + " ".join(_shown(sys.argv[1:])),
+            tell=run.console.note,
+        )
         _tell(run, result)
         if gate is not None:
             _gate(run, result, gate)
 
 
-def _suite(
-    suite: "Suite", models: list[str] | None, columns: list[str] | None, ties: str | None, seen: str | None
-) -> "Suite":
-    """The suite with what was asked for on the command line."""
-    splits = suite.splits
-    if seen is not None:
-        if seen not in ("hide", "show", "both"):
-            raise SettingsError(f"--seen {seen} means nothing", "use hide, show or both")
-        shown = ("hide", "show") if seen == "both" else (seen,)
-        splits = tuple(plan.model_copy(update={"seen": shown}) for plan in splits)
-    if ties is not None:
-        splits = tuple(
-            plan if plan.split == "last day" else plan.model_copy(update={"options": {**plan.options, "ties": ties}})
-            for plan in splits
-        )
-    if models:
-        splits = tuple(plan.model_copy(update={"models": ()}) for plan in splits)
-    return suite.model_copy(
-        update={
-            "splits": splits,
-            "models": tuple(models or suite.models),
-            "columns": (*suite.columns, *(columns or ())),
-        }
-    )
+def _demo(run: Session) -> Path:
+    """The made-up shop beside the workspace, written where it is not there."""
+    from molar_retrieval.demo import write_demo_shop
 
-
-def _workspace(
-    run: Session, catalogue: Path | None, demo: bool, where: str | None, settings: Path | None, *, trust: bool
-) -> "Workspace":
-    """The workspace with everything up to content vectors, made where a catalogue is named."""
-    from molar_retrieval.catalog import part_of, prepare_catalogue
-    from molar_retrieval.embedding import embed
-    from molar_retrieval.interactions import prepare_interactions
-
-    if demo and catalogue is None:
-        from molar_retrieval.demo import write_demo_shop
-
-        catalogue = run.root.parent / "shop"
-        if not catalogue.exists():
-            write_demo_shop(catalogue)
-    if catalogue is None and where is None:
-        return run.workspace()
-    if catalogue is None:
-        catalogue = run.workspace().catalogue
-    with run.workspace_of(catalogue) as place, run.console.progress() as progress:
-        prepare_catalogue(catalogue, place, progress, where=part_of(place) if where is None else where)
-        prepare_interactions(catalogue, place, progress)
-        embed(place, run.settings(settings, trust=trust).embed, progress=progress)
-    return place
+    catalogue = run.root.parent / "shop"
+    if not catalogue.exists():
+        write_demo_shop(catalogue)
+    return catalogue
 
 
 def _shown(arguments: list[str]) -> list[str]:
@@ -195,14 +147,7 @@ def _tell(run: Session, result: "Evaluation") -> None:
     run.console.line(f"report: {result.folder / 'report.html'}")
 
 
-def _value_shown(
-    run: Session, place: "Workspace", settings: "MolarSettings", impressions: Path, clip: float | None
-) -> None:
-    """Off-policy evaluation on a log of impressions."""
-    from molar_eval.kpi.shown import evaluate_shown
-
-    with run.console.progress() as progress:
-        result = evaluate_shown(place, settings, impressions, clip=clip, progress=progress)
+def _tell_shown(run: Session, result: "ShownResult", impressions: Path) -> None:
     if run.console.as_json:
         run.console.document(result.to_dict())
         return

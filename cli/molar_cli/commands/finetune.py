@@ -19,12 +19,9 @@ from molar_cli.session import INTERRUPTED, Session, session
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from molar_retrieval.config import MolarSettings
     from molar_retrieval.finetuning.fit import Name
-    from molar_retrieval.finetuning.lora.checkpoint import Score
+    from molar_retrieval.finetuning.forecast import FinetuneForecast
     from molar_retrieval.finetuning.run import FinetuneReport
-    from molar_retrieval.progress import Progress
-    from molar_retrieval.workspace import Workspace
 
 
 def finetune(
@@ -84,117 +81,53 @@ def finetune(
     Example: [bold]molar finetune catalog/ --model Qwen/Qwen3-VL-Embedding-2B --dry-run[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        from molar_retrieval.embedding.run import digests_of
-        from molar_retrieval.encoders import registry
-        from molar_retrieval.encoders.adapter import FAMILIES
-
-        flags = {"image_text": image_text, "attributes": attributes, "behaviour": behaviour, "seed": seed}
-        embed = {"model": model, "revision": revision, "device": device, "offline": offline}
-        chosen = run.settings(
-            settings, trust=trust_remote_code, embed=embed, finetune=flags, lora={"examples": examples}
+        shop = run.shop(catalog, settings)
+        if dry_run:
+            _tell_forecast(
+                run,
+                shop.finetune_forecast(
+                    model=model,
+                    revision=revision,
+                    image_text=image_text,
+                    attributes=attributes,
+                    behaviour=behaviour,
+                    examples=examples,
+                    device=device,
+                    offline=offline,
+                    seed=seed,
+                    where=where,
+                    trust_remote_code=trust_remote_code,
+                ),
+            )
+            return
+        report = shop.finetune(
+            model=model,
+            revision=revision,
+            output=output,
+            image_text=image_text,
+            attributes=attributes,
+            behaviour=behaviour,
+            examples=examples,
+            device=device,
+            offline=offline,
+            seed=seed,
+            resume=resume,
+            where=where,
+            trust_remote_code=trust_remote_code,
         )
-        target = output or run.root / "finetuned"
-        with run.workspace_of(catalog, dry=dry_run) as place, run.console.progress() as progress:
-            by_gradient = registry.describe(chosen.embed, digests_of(place)).family in FAMILIES
-            if dry_run:
-                _prepare(catalog, place, progress, where)
-                _forecast(run, place, chosen, progress, by_gradient=by_gradient)
-                return
-            if by_gradient:
-                report = _train(run, catalog, place, chosen, target, progress, where, restart=not resume)
-            else:
-                report = _fit(catalog, place, chosen, target, progress, where, restart=not resume)
         if report is not None:
             _tell(run, report)
             if report.interrupted:
                 raise typer.Exit(INTERRUPTED)
 
 
-def _prepare(catalog: Path, place: "Workspace", progress: "Progress", where: str | None) -> None:
-    from molar_retrieval.catalog import prepare_catalogue
-    from molar_retrieval.catalog.sources import find_file
-    from molar_retrieval.interactions import prepare_interactions
-
-    prepare_catalogue(catalog, place, progress, where=where)
-    if find_file(catalog, "interactions") is not None:
-        prepare_interactions(catalog, place, progress)
-
-
-def _fit(
-    catalog: Path,
-    place: "Workspace",
-    chosen: "MolarSettings",
-    target: Path,
-    progress: "Progress",
-    where: str | None,
-    *,
-    restart: bool,
-) -> "FinetuneReport":
-    """A head, in minutes; nothing where it is there."""
-    from molar_retrieval.embedding import embed
-    from molar_retrieval.finetuning.run import finetune as tune
-    from molar_retrieval.finetuning.run import unchanged
-
-    _prepare(catalog, place, progress, where)
-    if not restart and (report := unchanged(place, chosen, target)) is not None:
-        return report
-    embed(place, chosen.embed, progress=progress)
-    return tune(place, chosen, target, progress)
-
-
-def _train(
-    run: Session,
-    catalog: Path,
-    place: "Workspace",
-    chosen: "MolarSettings",
-    target: Path,
-    progress: "Progress",
-    where: str | None,
-    *,
-    restart: bool,
-) -> "FinetuneReport | None":
-    """An adapter; of several processes the first one prepares the data."""
-    from molar_retrieval.alignment.processes import Processes
-    from molar_retrieval.finetuning.lora.run import finetune as train
-
-    processes = Processes.of_launcher()
-    if processes.first:
-        _prepare(catalog, place, progress, where)
-    processes.agreed(None)
-    return train(
-        place,
-        chosen,
-        target,
-        progress,
-        restart=restart,
-        processes=processes,
-        on_score=lambda score: _curve(run, score),
-    )
-
-
-def _forecast(
-    run: Session, place: "Workspace", chosen: "MolarSettings", progress: "Progress", *, by_gradient: bool
-) -> None:
-    if by_gradient:
-        from molar_retrieval.finetuning.lora.forecast import dry_run as of_adapter
-
-        forecast = of_adapter(place, chosen)
-    else:
-        from molar_retrieval.finetuning.forecast import dry_run as of_head
-
-        forecast = of_head(place, chosen, progress)
+def _tell_forecast(run: Session, forecast: "FinetuneForecast") -> None:
     if run.console.as_json:
         run.console.document(forecast.to_dict())
         return
     for line in forecast.lines():
         run.console.line(line)
     _tell_left_out(run, forecast.left_out)
-
-
-def _curve(run: Session, score: "Score") -> None:
-    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in score.losses.items())
-    found = ", ".join(f"{name} {value:.4f}" for name, value in score.scores.items())
-    run.console.note(f"step {score.step:>5}  withheld items: {found}" + (f"  losses: {losses}" if losses else ""))
 
 
 def _tell_left_out(run: Session, left_out: "Mapping[Name, str]") -> None:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from molar_cli.options import DebugOption, IndexOption, JsonOption, QuietOption, SettingsOption, WorkspaceOption
-from molar_cli.served import server_of, settings_of
 from molar_cli.session import Session, session
 from molar_retrieval.errors import SettingsError, StaleArtefactError
 
@@ -37,7 +36,7 @@ def list_(
         from molar_indexes.generations import list_generations
 
         found = list_generations(run.workspace())
-        server = server_of(run, index)
+        server = run.shop().server(index)
         there = [] if server is None else _collections(server)
         if json:
             served = {} if server is None else {"server": {"url": server.url, "collections": there}}
@@ -74,7 +73,7 @@ def verify(
         from molar_indexes.verify import bytes_changed
         from molar_indexes.verify import verify as check
 
-        server = server_of(run, index)
+        server = run.shop().server(index)
         if deep and server is None and (damage := bytes_changed(run.workspace(), generation)):
             _tell_whole(run, generation or run.workspace()["generations"].require()[0].name, damage)
         if server is None:
@@ -115,7 +114,7 @@ def rollback(
     Example: [bold]molar index rollback[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        server = server_of(run, index)
+        server = run.shop().server(index)
         if server is not None:
             _roll_the_server(run, server, generation)
             return
@@ -148,7 +147,7 @@ def push(
     Example: [bold]molar index push --to http://localhost:6333[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        chosen = settings_of(run, to, file=settings).index
+        chosen = run.shop(settings=settings).settings_of_index(to)
         if chosen.url is None:
             raise SettingsError("no server is named", "molar index push --to http://host:6333, or [index] url")
         from molar_indexes.server.push import push as publish
@@ -187,7 +186,7 @@ def prune(
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
         from molar_indexes.server.place import Server
 
-        settings = settings_of(run, index).index
+        settings = run.shop().settings_of_index(index)
         server = Server.of(settings)
         if server is None:
             raise SettingsError("no server is named", "molar index prune --index http://host:6333, or [index] url")

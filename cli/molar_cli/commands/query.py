@@ -25,7 +25,6 @@ from molar_cli.options import (
     WorkspaceOption,
     names,
 )
-from molar_cli.served import server_of
 from molar_cli.session import Session, session
 from molar_retrieval.errors import SettingsError
 
@@ -100,11 +99,10 @@ def query(
                 "--explain, --diversity and --calibrate shape what --user or --items alone are answered with",
                 "leave them out of a search",
             )
-        from molar_indexes.recommender import Recommender
-
         # Not closed: the process ends after the answer, and closing waits for the disk although nothing was written.
-        server = server_of(run, index, index_fallback)
-        recommender = Recommender.open(run.root, rules=rules, server=server, trust_remote_code=trust_remote_code)
+        recommender = run.shop().recommender(
+            rules=rules, index=index, index_fallback=index_fallback, trust_remote_code=trust_remote_code
+        )
         limits: Limits = {"where": where, "exclude": names(exclude) or (), "only": names(only), "rules": not no_rules}
         shape: Shape = {"seen": seen, "diversity": diversity, "calibrate": calibrate}
         shape |= {"rerank": rerank, "explain": explain, "language": language}

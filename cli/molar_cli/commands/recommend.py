@@ -1,6 +1,5 @@
 """`molar recommend`."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +24,6 @@ from molar_cli.options import (
     WorkspaceOption,
     names,
 )
-from molar_cli.served import server_of
 from molar_cli.session import session
 from molar_retrieval import bounds
 from molar_retrieval.errors import DataError
@@ -75,34 +73,24 @@ def recommend(
     Example: [bold]molar recommend -k 20 --out tonight.parquet[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        from molar_indexes.options import Options
-        from molar_indexes.recommend import recommend as write
-        from molar_retrieval.allocator import keep_freed_memory
-
-        options: Options = {
-            "where": where,
-            "exclude": names(exclude) or (),
-            "only": names(only),
-            "seen": seen,
-            "diversity": diversity,
-            "calibrate": calibrate,
-            "rerank": rerank,
-            "rules": not no_rules,
-        }
-        keep_freed_memory()
-        with run.console.progress() as progress:
-            report = write(
-                run.root,
-                out,
-                k,
-                users=None if users is None else _lines(users),
-                segment=segment,
-                rules=rules,
-                processes=processes or min(bounds.PROCESSES, os.cpu_count() or 1),
-                options=options,
-                server=server_of(run, index, index_fallback),
-                progress=progress,
-            )
+        report = run.shop().recommend(
+            out,
+            k,
+            users=None if users is None else _lines(users),
+            segment=segment,
+            where=where,
+            exclude=names(exclude) or (),
+            only=names(only),
+            rules=not no_rules,
+            seen=seen,
+            diversity=diversity,
+            calibrate=calibrate,
+            rerank=rerank,
+            processes=processes,
+            rules_file=rules,
+            index=index,
+            index_fallback=index_fallback,
+        )
         if json:
             run.console.document(report.to_dict())
             return

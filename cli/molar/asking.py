@@ -1,0 +1,239 @@
+"""What is asked of a shop: lists for people and sessions, searches, lists of everybody."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from molar.choosing import IndexFallback, server_of
+from molar.place import Place
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from molar_indexes.recommend import RecommendReport
+    from molar_indexes.recommender import Recommender
+    from molar_indexes.server.place import Server
+    from molar_retrieval.config import IndexSettings
+    from molar_retrieval.ranking.answer import Answer
+
+Seen = Literal["hide", "show"]
+
+
+class Asking(Place):
+    """Answers from the live generation."""
+
+    def server(self, index: str | None = None, index_fallback: IndexFallback | None = None) -> "Server | None":
+        """The Qdrant server that answers, or None: the workspace does.
+
+        Args:
+            index: Its address; ``local``: none; None: as the settings say.
+            index_fallback: What answers where it does not: nothing, or the workspace; None: as the settings say.
+        """
+        return server_of(self.workspace, self.settings_file, index, index_fallback)
+
+    def settings_of_index(self, index: str | None = None) -> "IndexSettings":
+        """The section ``[index]`` of the settings.
+
+        Args:
+            index: See :meth:`server`.
+        """
+        return self._settings(index=index).index
+
+    def recommender(
+        self,
+        *,
+        generation: str | None = None,
+        rules: str | Path | None = None,
+        index: str | None = None,
+        index_fallback: IndexFallback | None = None,
+        trust_remote_code: bool = False,
+    ) -> "Recommender":
+        """Ready to answer many questions; a context manager.
+
+        Args:
+            generation: Name of a generation; None: the live one.
+            rules: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
+            index: See :meth:`server`.
+            index_fallback: See :meth:`server`.
+            trust_remote_code: Let the items' encoder run code that it brings, in searches by words or photos.
+        """
+        from molar_indexes.recommender import Recommender
+
+        server = self.server(index, index_fallback)
+        return Recommender.open(
+            self.workspace, generation, rules=rules, server=server, trust_remote_code=trust_remote_code
+        )
+
+    def query(
+        self,
+        user_id: str,
+        k: int = 10,
+        *,
+        where: str | None = None,
+        exclude: Collection[str] = (),
+        only: Collection[str] | None = None,
+        rules: bool = True,
+        seen: Seen = "hide",
+        diversity: float = 0.0,
+        calibrate: str | None = None,
+        calibration: float = 0.5,
+        rerank: bool = True,
+        explain: bool = False,
+        language: str = "en",
+        fallback: Literal["none", "popular"] = "none",
+    ) -> "Answer":
+        """What a user should see next.
+
+        Args:
+            user_id: The user.
+            k: How many items.
+            where: Condition on the items' attributes: ``category in (Shoes, Vases) and price < 40``.
+            exclude: Items that must not come.
+            only: Items that may come; None: all.
+            rules: Whether the shop's rules hold.
+            seen: Whether items of the history may come back.
+            diversity: Weight of unlikeness among the items, 0 to 1.
+            calibrate: A field whose mix in the history the list should have.
+            calibration: How much that counts, 0 to 1.
+            rerank: Whether the second stage moves what it can.
+            explain: Whether to say why.
+            language: Of the reasons.
+            fallback: ``popular`` answers people without history.
+        """
+        with self.recommender() as recommender:
+            return recommender.query(
+                user_id,
+                k,
+                fallback=fallback,
+                where=where,
+                exclude=exclude,
+                only=only,
+                rules=rules,
+                seen=seen,
+                diversity=diversity,
+                calibrate=calibrate,
+                calibration=calibration,
+                rerank=rerank,
+                explain=explain,
+                language=language,
+            )
+
+    def similar(
+        self, item_id: str, k: int = 10, *, where: str | None = None, exclude: Collection[str] = (), rules: bool = True
+    ) -> "Answer":
+        """The items whose content is most like that of an item.
+
+        Args:
+            item_id: The item.
+            k: How many items.
+            where: See :meth:`query`.
+            exclude: See :meth:`query`.
+            rules: See :meth:`query`.
+        """
+        with self.recommender() as recommender:
+            return recommender.similar(item_id, k, where=where, exclude=exclude, rules=rules)
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: "str | Path | Image | None" = None,
+        similar: str | None = None,
+        user_id: str | None = None,
+        k: int = 10,
+        seen: Seen = "show",
+        where: str | None = None,
+        exclude: Collection[str] = (),
+        rules: bool = True,
+    ) -> "Answer":
+        """The items that words, a photo or another item ask for, or several of them together.
+
+        Args:
+            text: In words.
+            image: A file or an image.
+            similar: An item to be like.
+            user_id: For whom; what suits them comes first among what fits as well.
+            k: How many items.
+            seen: Whether items that this user has may come.
+            where: See :meth:`query`.
+            exclude: See :meth:`query`.
+            rules: See :meth:`query`.
+        """
+        with self.recommender() as recommender:
+            return recommender.search(
+                text,
+                image,
+                k,
+                similar=similar,
+                user_id=user_id,
+                seen=seen,
+                where=where,
+                exclude=exclude,
+                rules=rules,
+            )
+
+    def recommend(
+        self,
+        out: str | Path = "recommendations.parquet",
+        k: int = 10,
+        *,
+        users: Sequence[str] | None = None,
+        segment: str | None = None,
+        where: str | None = None,
+        exclude: Collection[str] = (),
+        only: Collection[str] | None = None,
+        rules: bool = True,
+        seen: Seen = "hide",
+        diversity: float = 0.0,
+        calibrate: str | None = None,
+        rerank: bool = True,
+        processes: int | None = None,
+        rules_file: str | Path | None = None,
+        index: str | None = None,
+        index_fallback: IndexFallback | None = None,
+    ) -> "RecommendReport":
+        """Write the lists of all users, or of some, to a Parquet file; a run that was killed goes on where it was.
+
+        Args:
+            out: The file.
+            k: How many items for each.
+            users: Whose lists; None: all.
+            segment: Only people whose attributes fulfil this condition.
+            where: See :meth:`query`.
+            exclude: See :meth:`query`.
+            only: See :meth:`query`.
+            rules: See :meth:`query`.
+            seen: See :meth:`query`.
+            diversity: See :meth:`query`.
+            calibrate: See :meth:`query`.
+            rerank: See :meth:`query`.
+            processes: How many work at once; None: one per core.
+            rules_file: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
+            index: See :meth:`server`.
+            index_fallback: See :meth:`server`.
+        """
+        import os
+
+        from molar_indexes.options import Options
+        from molar_indexes.recommend import recommend
+        from molar_retrieval import bounds
+        from molar_retrieval.allocator import keep_freed_memory
+
+        keep_freed_memory()
+        options = Options(
+            where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity, calibrate=calibrate,
+            rerank=rerank,
+        )  # fmt: skip
+        with self.progress() as progress:
+            return recommend(
+                self.workspace,
+                Path(out),
+                k,
+                users=users,
+                segment=segment,
+                rules=None if rules_file is None else Path(rules_file),
+                processes=processes or min(bounds.PROCESSES, os.cpu_count() or 1),
+                options=options,
+                server=self.server(index, index_fallback),
+                progress=progress,
+            )

@@ -1,0 +1,65 @@
+"""The settings of one call: ``molar.toml``, the environment, then what the call says."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from molar_indexes.server.place import Server
+    from molar_retrieval.config import MolarSettings
+
+LOCAL = "local"
+"""What an index is called to leave a server of the settings aside."""
+IndexFallback = Literal["none", "local"]
+_FILE, _VARIABLES = "molar.toml", "MOLAR_INDEX_"
+
+
+def settings_of(
+    root: Path,
+    file: Path | None = None,
+    *,
+    trust: bool = False,
+    index: str | None = None,
+    index_fallback: IndexFallback | None = None,
+    **sections: Mapping[str, Any],
+) -> "MolarSettings":
+    """The settings of one call.
+
+    Args:
+        root: The workspace; ``molar.toml`` may lie beside it.
+        file: Read instead.
+        trust: Whether code that a model brings may run; nothing but the call says so.
+        index: Address of a server, ``local``, or None: as the settings say.
+        index_fallback: What answers where the server does not; None: as the settings say.
+        sections: Values by section and key; None values change nothing.
+
+    Raises:
+        SettingsError: If a setting is wrong.
+    """
+    from molar_retrieval.config import MolarSettings
+
+    served = {**sections.pop("index", {}), "url": None if index == LOCAL else index, "fallback": index_fallback}
+    found = MolarSettings.load(root.parent, flags={**sections, "index": served}, file=file)
+    changed: dict[str, Any] = {"embed": found.embed.trusting()} if trust else {}
+    if index == LOCAL:
+        changed["index"] = found.index.model_copy(update={"url": None})
+    return found.model_copy(update=changed)
+
+
+def server_of(
+    root: Path, file: Path | None = None, index: str | None = None, index_fallback: IndexFallback | None = None
+) -> "Server | None":
+    """The server that answers, or None: the workspace does.
+
+    Where there are no settings, none are read, which takes half of the time of a query.
+
+    Raises:
+        SettingsError: If a setting is wrong.
+    """
+    written = (file or root.parent / _FILE).exists() or any(name.startswith(_VARIABLES) for name in os.environ)
+    if file is None and not written and index in (None, LOCAL):
+        return None
+    from molar_indexes.server.place import Server
+
+    return Server.of(settings_of(root, file, index=index, index_fallback=index_fallback).index)

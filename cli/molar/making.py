@@ -1,0 +1,354 @@
+"""What is made of a catalogue: a check, vectors, factors, a generation, an evaluation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molar.place import Place
+
+if TYPE_CHECKING:
+    from molar.aligning import Aligned
+    from molar_eval.evaluate import Evaluation
+    from molar_eval.kpi.shown import ShownResult
+    from molar_retrieval.alignment.checkpoint import EpochScore
+    from molar_retrieval.collaborative.factors import CFReport
+    from molar_retrieval.config import Preset
+    from molar_retrieval.embedding import EmbedForecast, EmbedReport
+    from molar_retrieval.finetuning.forecast import FinetuneForecast
+    from molar_retrieval.finetuning.lora.checkpoint import Score
+    from molar_retrieval.finetuning.run import FinetuneReport
+    from molar_retrieval.quality.report import CheckReport
+
+
+CHECK_PAGE = "check.html"
+
+
+class Making(Place):
+    """Makes the workspace; every method does what the command of its name does."""
+
+    def check(
+        self,
+        *,
+        deep: bool = False,
+        photos: bool = True,
+        forecast: bool = True,
+        gpu: str = "A100",
+        fix_list: str | Path | None = None,
+        page: str | Path | None = None,
+        trust_remote_code: bool = False,
+    ) -> "CheckReport":
+        """Say what is wrong with the data, how much it matters and what to do, before money is spent on them.
+
+        Args:
+            deep: Embed what has no vectors yet, to compare photos with words.
+            photos: Decode photos; else only their paths and headers are looked at.
+            forecast: Measure what embedding takes here, by a few items.
+            gpu: The GPU of the other forecast.
+            fix_list: A Parquet file with a row for each fault.
+            page: The HTML page; None: ``check.html`` in the workspace.
+            trust_remote_code: Let the encoder run code that it brings.
+
+        Returns:
+            Findings by kind, what can be expected, whether the data can be used.
+        """
+        from molar_eval.check_page.write import write_page
+        from molar_retrieval.quality.check import CheckOptions
+        from molar_retrieval.quality.check import check as examine
+
+        folder, chosen = self.folder(), self._settings(trust=trust_remote_code)
+        options = CheckOptions(photos, deep, forecast, gpu, None if fix_list is None else Path(fix_list))
+        with self.bound() as place, self.progress() as progress:
+            report = examine(folder, place, chosen, options, progress=progress)
+        write_page(Path(page) if page else self.workspace / CHECK_PAGE, report, folder)
+        return report
+
+    def embed(
+        self,
+        *,
+        model: str | None = None,
+        revision: str | None = None,
+        dim: int | None = None,
+        batch_size: int | None = None,
+        device: str | None = None,
+        offline: bool | None = None,
+        where: str | None = None,
+        vectors: str | Path | None = None,
+        trust_remote_code: bool = False,
+    ) -> "EmbedReport":
+        """Turn each item's photo and words into a vector; only new and changed items are encoded.
+
+        Args:
+            model: ``builtin``, ``builtin-multilingual``, a local folder or a hub name.
+            revision: Commit or tag of a hub model.
+            dim: Keep this many leading dimensions.
+            batch_size: Items per batch.
+            device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+            offline: Never ask a model hub.
+            where: Only items that fulfil this condition.
+            vectors: Vectors made elsewhere: Parquet with ``item_id`` and ``vector``.
+            trust_remote_code: Let the model run code that it brings.
+        """
+        from molar_retrieval.catalog import prepare_catalogue
+        from molar_retrieval.embedding import embed
+
+        flags = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size, "device": device}
+        chosen = self._settings(trust=trust_remote_code, embed=flags | {"offline": offline}).embed
+        with self.bound() as place, self.progress() as progress:
+            facts = prepare_catalogue(self.folder(), place, progress, where=where).facts
+            done = embed(place, chosen, progress=progress, vectors=None if vectors is None else Path(vectors))
+            return replace(done, catalogue=dict(facts))
+
+    def forecast(
+        self,
+        *,
+        model: str | None = None,
+        revision: str | None = None,
+        dim: int | None = None,
+        batch_size: int | None = None,
+        device: str | None = None,
+        offline: bool | None = None,
+        where: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> "EmbedForecast":
+        """What :meth:`embed` would take in time and on disk; nothing is written.
+
+        Args:
+            model: See :meth:`embed`.
+            revision: See :meth:`embed`.
+            dim: See :meth:`embed`.
+            batch_size: See :meth:`embed`.
+            device: See :meth:`embed`.
+            offline: See :meth:`embed`.
+            where: See :meth:`embed`.
+            trust_remote_code: See :meth:`embed`.
+        """
+        from molar_retrieval.catalog import prepare_catalogue
+        from molar_retrieval.embedding import dry_run
+
+        flags = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size, "device": device}
+        chosen = self._settings(trust=trust_remote_code, embed=flags | {"offline": offline}).embed
+        with self.bound(dry=True) as place, self.progress() as progress:
+            facts = prepare_catalogue(self.folder(), place, progress, where=where).facts
+            return replace(dry_run(place, chosen, progress=progress), catalogue=dict(facts))
+
+    def finetune(
+        self,
+        *,
+        model: str | None = None,
+        revision: str | None = None,
+        output: str | Path | None = None,
+        image_text: bool | None = None,
+        attributes: bool | None = None,
+        behaviour: bool | None = None,
+        examples: int | None = None,
+        device: str | None = None,
+        offline: bool | None = None,
+        seed: int | None = None,
+        resume: bool = True,
+        where: str | None = None,
+        trust_remote_code: bool = False,
+        on_score: "Callable[[Score], None] | None" = None,
+    ) -> "FinetuneReport | None":
+        """Let an encoder learn from the shop what goes together and who takes what; :meth:`embed` takes its folder.
+
+        Args:
+            model: ``builtin``, CLIP, SigLIP, or a language model: a folder or a hub name.
+            revision: Commit or tag of a hub model.
+            output: Folder of the encoder; None: ``finetuned`` in the workspace.
+            image_text: Whether a photo must find its title and description.
+            attributes: Whether attributes must find the title and description.
+            behaviour: Whether a history must find the items that come next.
+            examples: Of each task to train on; language models.
+            device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+            offline: Never ask a model hub.
+            seed: Of what is drawn at random.
+            resume: Go on from an earlier run; False forgets it.
+            where: Only items that fulfil this condition.
+            trust_remote_code: Let the model run code that it brings.
+            on_score: Told of each validation of a language model; None: shown with the progress.
+
+        Returns:
+            What was done; None in a process that only helps another one of the same launch.
+        """
+        from molar.tuning import finetune
+
+        flags = {"image_text": image_text, "attributes": attributes, "behaviour": behaviour, "seed": seed}
+        embed = {"model": model, "revision": revision, "device": device, "offline": offline}
+        chosen = self._settings(trust=trust_remote_code, embed=embed, finetune=flags, lora={"examples": examples})
+        target = self.workspace / "finetuned" if output is None else Path(output)
+        with self.bound() as place, self.progress() as progress:
+            return finetune(place, chosen, target, progress, where=where, restart=not resume, on_score=on_score)
+
+    def finetune_forecast(
+        self,
+        *,
+        model: str | None = None,
+        revision: str | None = None,
+        image_text: bool | None = None,
+        attributes: bool | None = None,
+        behaviour: bool | None = None,
+        examples: int | None = None,
+        device: str | None = None,
+        offline: bool | None = None,
+        seed: int | None = None,
+        where: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> "FinetuneForecast":
+        """What :meth:`finetune` would take in parameters, memory and time; nothing is written.
+
+        Args:
+            model: See :meth:`finetune`.
+            revision: See :meth:`finetune`.
+            image_text: See :meth:`finetune`.
+            attributes: See :meth:`finetune`.
+            behaviour: See :meth:`finetune`.
+            examples: See :meth:`finetune`.
+            device: See :meth:`finetune`.
+            offline: See :meth:`finetune`.
+            seed: See :meth:`finetune`.
+            where: See :meth:`finetune`.
+            trust_remote_code: See :meth:`finetune`.
+        """
+        from molar.tuning import forecast
+
+        flags = {"image_text": image_text, "attributes": attributes, "behaviour": behaviour, "seed": seed}
+        embed = {"model": model, "revision": revision, "device": device, "offline": offline}
+        chosen = self._settings(trust=trust_remote_code, embed=embed, finetune=flags, lora={"examples": examples})
+        with self.bound(dry=True) as place, self.progress() as progress:
+            return forecast(place, chosen, progress, where=where)
+
+    def factorise(
+        self, *, factors: int | None = None, regularization: float | None = None, iterations: int | None = None
+    ) -> "CFReport":
+        """Learn collaborative factors by implicit ALS; :meth:`align` does this by itself.
+
+        Args:
+            factors: Length of a factor.
+            regularization: L2 penalty.
+            iterations: ALS sweeps.
+        """
+        from molar_retrieval.collaborative.factors import factorise
+        from molar_retrieval.interactions import prepare_interactions
+
+        flags = {"factors": factors, "regularization": regularization, "iterations": iterations}
+        chosen, place = self._settings(cf=flags), self.opened()
+        with self.progress() as progress:
+            prepare_interactions(place.catalogue, place, progress)
+            return factorise(place, chosen.cf, chosen.split, progress)
+
+    def align(
+        self,
+        *,
+        preset: "Preset | None" = None,
+        epochs: int | None = None,
+        dim: int | None = None,
+        align_weight: float | None = None,
+        threads: int | None = None,
+        device: str | None = None,
+        seed: int | None = None,
+        resume: bool = True,
+        where: str | None = None,
+        index: str | None = None,
+        trust_remote_code: bool = False,
+        on_epoch: "Callable[[EpochScore], None] | None" = None,
+    ) -> "Aligned | None":
+        """Train the post-alignment network and publish a generation, so that questions are answered next.
+
+        An interrupted run publishes nothing and goes on where it was.
+
+        Args:
+            preset: How long it may take: ``instant`` counts only, ``fast``, ``default``, ``best``.
+            epochs: Most passes over the log.
+            dim: Width of the collaborative tower.
+            align_weight: Weight of the user-level contrastive loss.
+            threads: CPU threads; 1 makes reruns bit-equal.
+            device: ``cpu``, ``cuda``, ``mps``.
+            seed: Another seed, another run.
+            resume: Go on with an interrupted run; False forgets it.
+            where: Only items that fulfil this condition.
+            index: Address of a Qdrant server to push to; ``local``: none; None: as the settings say.
+            trust_remote_code: Let the encoder of ``where`` run code that it brings.
+            on_epoch: Told of each epoch's validation score; None: shown with the progress.
+
+        Returns:
+            What was done; None in a process that only helps another one of the same launch.
+        """
+        from molar.aligning import align
+
+        flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
+        flags |= {"threads": threads, "device": device, "seed": seed}
+        chosen = self._settings(trust=trust_remote_code, index=index, align=flags)
+        with self.progress() as progress:
+            return align(self.opened(), chosen, progress, restart=not resume, where=where, on_epoch=on_epoch)
+
+    def evaluate(
+        self,
+        suite: str = "quick",
+        *,
+        models: Sequence[str] = (),
+        slices: Sequence[str] = (),
+        seeds: int | None = None,
+        category: str | None = None,
+        ties: str | None = None,
+        seen: str | None = None,
+        where: str | None = None,
+        out: str | Path | None = None,
+        memory: int = 256,
+        index: str | None = None,
+        trust_remote_code: bool = False,
+        command: str | None = None,
+        tell: "Callable[[str], None] | None" = None,
+    ) -> "Evaluation":
+        """Measure how good the lists are, beside baselines that are tuned on validation.
+
+        Every model is trained anew on each split's own past and ranks the whole catalogue. What was computed is kept.
+
+        Args:
+            suite: ``quick``, ``paper``, ``temporal``, ``cold``, or a TOML file.
+            models: Only these models.
+            slices: Item or user columns to report by.
+            seeds: Seeds of models that depend on one.
+            category: Item column whose mix in a list is compared to the history's.
+            ties: Order inside equal times: ``file order`` or ``item id``.
+            seen: Items that a user had: ``hide``, ``show`` (taking them again counts) or ``both``.
+            where: Only items that fulfil this condition.
+            out: Folder of the run; None: a new one in the workspace.
+            memory: MiB for scores in ranking.
+            index: What measures the cost of an index: address of a Qdrant server, ``local``, or as the settings say.
+            trust_remote_code: Let the encoder run code that it brings.
+            command: What the report names as its origin; None: this call.
+            tell: Told of each finished model; None: shown with the progress.
+
+        Returns:
+            The report; its page is ``report.html`` in ``folder``.
+        """
+        from molar.evaluating import chosen_suite, evaluate, prepared
+
+        chosen = chosen_suite(suite, models=models, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
+        settings = self._settings(trust=trust_remote_code, index=index)
+        with self.bound() as place, self.progress() as progress:
+            if self.catalogue is not None or where is not None:
+                prepared(place, settings, progress, where)
+            said = command or f"molar.Shop.evaluate({suite!r})"
+            folder = None if out is None else Path(out)
+            return evaluate(place, chosen, settings, progress, out=folder, command=said, memory=memory << 20, tell=tell)
+
+    def value_shown(
+        self, impressions: str | Path, *, clip: float | None = None, where: str | None = None
+    ) -> "ShownResult":
+        """Value the lists on a log of what was shown, with propensities (off-policy evaluation).
+
+        Args:
+            impressions: The file, see docs/kpi.md.
+            clip: Largest weight; None: as they are.
+            where: Only items that fulfil this condition.
+        """
+        from molar.evaluating import prepared
+        from molar_eval.kpi.shown import evaluate_shown
+
+        settings = self.settings
+        with self.bound() as place, self.progress() as progress:
+            if self.catalogue is not None or where is not None:
+                prepared(place, settings, progress, where)
+            return evaluate_shown(place, settings, Path(impressions), clip=clip, progress=progress)

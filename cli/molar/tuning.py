@@ -1,0 +1,112 @@
+"""Fine-tuning: a head over an encoder's vectors, in minutes, or an adapter of a language model, in hours."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.finetuning.forecast import FinetuneForecast
+    from molar_retrieval.finetuning.lora.checkpoint import Score
+    from molar_retrieval.finetuning.run import FinetuneReport
+    from molar_retrieval.progress import Progress
+    from molar_retrieval.workspace import Workspace
+
+
+def finetune(
+    workspace: "Workspace",
+    settings: "MolarSettings",
+    target: Path,
+    progress: "Progress",
+    *,
+    where: str | None = None,
+    restart: bool = False,
+    on_score: "Callable[[Score], None] | None" = None,
+) -> "FinetuneReport | None":
+    """Fine-tune the encoder that the settings name.
+
+    Args:
+        workspace: Of the catalogue.
+        settings: Of this run.
+        target: Folder of the encoder.
+        progress: Told of the work.
+        where: Only items that fulfil this condition.
+        restart: Forget an earlier run.
+        on_score: Told of each validation of an adapter; None: a note of the progress.
+
+    Returns:
+        What was done; None in a process that only helps another one of the same launch.
+    """
+    if not by_gradient(workspace, settings):
+        return _head(workspace, settings, target, progress, where, restart=restart)
+    from molar_retrieval.alignment.processes import Processes
+    from molar_retrieval.finetuning.lora.run import finetune as train
+
+    processes = Processes.of_launcher()
+    if processes.first:
+        _prepare(workspace, progress, where)
+    processes.agreed(None)
+    listener = on_score or (lambda score: progress.note(told(score)))
+    return train(workspace, settings, target, progress, restart=restart, processes=processes, on_score=listener)
+
+
+def forecast(
+    workspace: "Workspace", settings: "MolarSettings", progress: "Progress", *, where: str | None = None
+) -> "FinetuneForecast":
+    """What fine-tuning would take."""
+    _prepare(workspace, progress, where)
+    if by_gradient(workspace, settings):
+        from molar_retrieval.finetuning.lora.forecast import dry_run as of_adapter
+
+        return of_adapter(workspace, settings)
+    from molar_retrieval.finetuning.forecast import dry_run as of_head
+
+    return of_head(workspace, settings, progress)
+
+
+def by_gradient(workspace: "Workspace", settings: "MolarSettings") -> bool:
+    """Whether the encoder gets an adapter; else it stays as it is and gets a head."""
+    from molar_retrieval.embedding.run import digests_of
+    from molar_retrieval.encoders import registry
+    from molar_retrieval.encoders.adapter import FAMILIES
+
+    return registry.describe(settings.embed, digests_of(workspace)).family in FAMILIES
+
+
+def told(score: "Score") -> str:
+    """A validation in one line."""
+    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in score.losses.items())
+    found = ", ".join(f"{name} {value:.4f}" for name, value in score.scores.items())
+    return f"step {score.step:>5}  withheld items: {found}" + (f"  losses: {losses}" if losses else "")
+
+
+def _head(
+    workspace: "Workspace",
+    settings: "MolarSettings",
+    target: Path,
+    progress: "Progress",
+    where: str | None,
+    *,
+    restart: bool,
+) -> "FinetuneReport":
+    """A head; nothing where it is there."""
+    from molar_retrieval.embedding import embed
+    from molar_retrieval.finetuning.run import finetune as tune
+    from molar_retrieval.finetuning.run import unchanged
+
+    _prepare(workspace, progress, where)
+    if not restart and (report := unchanged(workspace, settings, target)) is not None:
+        return report
+    embed(workspace, settings.embed, progress=progress)
+    return tune(workspace, settings, target, progress)
+
+
+def _prepare(workspace: "Workspace", progress: "Progress", where: str | None) -> None:
+    from molar_retrieval.catalog import prepare_catalogue
+    from molar_retrieval.catalog.sources import find_file
+    from molar_retrieval.interactions import prepare_interactions
+
+    catalogue = workspace.catalogue
+    prepare_catalogue(catalogue, workspace, progress, where=where)
+    if find_file(catalogue, "interactions") is not None:
+        prepare_interactions(catalogue, workspace, progress)
