@@ -223,9 +223,8 @@ class AlignSettings(Settings):
     @classmethod
     def _fill(cls, values: Any) -> Any:
         """Put a preset's values under those that are given."""
-        if isinstance(values, dict) and values.get("preset") in PRESETS:
-            return {**PRESETS[values["preset"]], **values}
-        return values
+        preset = values.get("preset") if isinstance(values, dict) else None
+        return {**PRESETS[preset], **values} if isinstance(preset, str) and preset in PRESETS else values
 
     @field_validator("towers", "experts", mode="before")
     @classmethod

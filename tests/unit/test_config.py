@@ -137,3 +137,8 @@ def test_where_a_generation_is_served_from_does_not_shape_it():
     assert served.url == "http://db:6333"
     assert served.of_generation() == IndexSettings().of_generation()
     assert IndexSettings(ef=64).of_generation() != IndexSettings().of_generation()
+
+
+def test_a_preset_that_is_no_word_is_named():
+    with pytest.raises(SettingsError, match=r"align\.preset"):
+        validated(MolarSettings, {"align": {"preset": []}}, "molar.toml")
