@@ -42,7 +42,8 @@ def _row(item: "Recommendation", colours: dict[str, str], widest: float, photo: 
     return (
         f"<tr><td>{item.rank}</td><td>{_picture(photo)}</td>"
         f"<td style='text-align:left'>{title}<br><small>{escape(item.item_id)}</small></td>"
-        f"<td style='text-align:left;white-space:nowrap'>{item.score:.3f}<br>{bars}</td><td style='text-align:left'>{why}</td></tr>"
+        f"<td style='text-align:left;white-space:nowrap'>{item.score:.3f}<br>{bars}</td>"
+        f"<td style='text-align:left'>{why}</td></tr>"
     )
 
 
