@@ -9,7 +9,7 @@ SUITE  ?= quick
 ITEMS  ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types contracts lowest wheel eval bench bench-alignment bench-check docs clean
+.PHONY: help install demo test lint types contracts lowest wheel eval bench bench-alignment bench-check attacks docs clean
 
 help:  ## print this help
 	@awk 'BEGIN {FS = ":.*## "; print "make <target>\n"} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,10 +61,15 @@ bench: $(READY)  ## throughput, latency, memory, a made-up catalogue of ITEMS it
 bench-check: $(READY)  ## faults planted in the demo shop, or in DATA=path, and how many of them `molar check` finds
 	$(BIN)/python bench/check.py $(DATA) --write $(if $(DATA),--seeds 1 --each 20)
 
+attacks: $(READY)  ## the attacks of tests/attacks at full strength, 20 minutes, and the table of docs/security.md
+	$(BIN)/python bench/attacks.py --write
+	$(BIN)/python docs/write_security.py
+
 docs: $(READY)  ## write the documents that are made from code and reports
 	$(BIN)/python docs/write_cli.py
 	$(BIN)/python docs/write_report_schema.py
 	$(BIN)/python docs/write_server.py
+	$(BIN)/python docs/write_security.py
 	$(BIN)/python docs/write_results.py
 
 clean:  ## remove the environment, caches and results

@@ -4,7 +4,7 @@
 
 Each test there is one attack; the first line of its docstring is the promise. In CI they run in seconds; here
 MOLAR_TEST_ATTACKS=full repeats races, kills and fuzzed input as often as the promise says. --write puts the outcome
-where `docs/write_security.py` finds it.
+where `docs/write_security.py` finds it; of attacks that were not selected (`-k`) the earlier outcome stays.
 """
 
 import argparse
@@ -64,8 +64,17 @@ def main() -> int:
         print(f"{line['outcome']:8} {line['seconds']:7.1f} s  {line['promise']}  {line['measured']}")
     if options.write:
         facts = {"molar": __version__, "cores": os.cpu_count(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
-        RESULTS.write_text(json.dumps(facts | {"attacks": found}, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        kept = [*earlier(), *found] if others else found
+        known = {(line["room"], line["promise"], line["case"]): line for line in kept}
+        text = json.dumps(facts | {"attacks": list(known.values())}, indent=1, ensure_ascii=False)
+        RESULTS.write_text(text + "\n", "utf-8")
     return code
+
+
+def earlier() -> list[dict[str, Any]]:
+    """What the results hold."""
+    found: list[dict[str, Any]] = json.loads(RESULTS.read_text("utf-8"))["attacks"] if RESULTS.exists() else []
+    return found
 
 
 if __name__ == "__main__":
