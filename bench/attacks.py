@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 from molar_retrieval import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "eval" / "results" / "attacks.json"
+RESULTS = ROOT / "eval" / "results" / "attacks" / "outcome.json"
 
 
 def attack(arguments: list[str]) -> tuple[int, list[dict[str, Any]]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "eval" / "results" / "attacks.json"
+RESULTS = ROOT / "eval" / "results" / "attacks" / "outcome.json"
 TARGET = Path(__file__).with_name("security.md")
 _PLACE = re.compile(r"(<!-- attacks -->\n).*?(<!-- /attacks -->)", re.DOTALL)
 
