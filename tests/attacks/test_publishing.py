@@ -37,7 +37,7 @@ def published_share(workspace: Workspace, vectors: np.ndarray, spec: IndexSpec) 
 
 def test_unstructured_vectors(tmp_path, rounds, measured, monkeypatch: pytest.MonkeyPatch) -> None:
     """However little a graph finds, publishing ends with a generation that finds the best items."""
-    count = rounds(2_000, 80_000)
+    count = rounds(2_000, 300_000)
     full = count > 2_000
     if not full:
         monkeypatch.setattr(edge_layout, "FULL_SCAN_KB", 100)
