@@ -115,20 +115,29 @@ class NotebookProgress:
 
     def note(self, message: str) -> None:
         """Something worth telling; it stays."""
-        print(message)  # noqa: T201 (a notebook's cell is where this speaks)
+        from IPython.display import display
+
+        display(_small(message))
 
     def finish(self) -> None:
         """The running task is done."""
         self._tell("")
 
     def _tell(self, text: str) -> None:
-        from html import escape
-
-        from IPython.display import HTML, display
+        from IPython.display import display
 
         self._told = time.monotonic()
-        shown = HTML(f"<small>{escape(text)}</small>" if text else "")
+        shown = _small(text)
         if self._line is None:
             self._line = display(shown, display_id=True)
         else:
             self._line.update(shown)
+
+
+def _small(text: str) -> Any:
+    """A line of a notebook's cell; nothing where there is no text."""
+    from html import escape
+
+    from IPython.display import HTML
+
+    return HTML(f"<small>{escape(text)}</small>" if text else "")

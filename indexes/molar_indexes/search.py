@@ -209,4 +209,7 @@ def _opened(photo: "str | Path | Image") -> "Image":
         return open_file(Path(photo)) if isinstance(photo, str | Path) else accepted(photo).convert("RGB")
     except ImageError as error:
         name = photo if isinstance(photo, str | Path) else "the image"
-        raise DataError(f"{name} is no photo to search by: {error.reason}", "name a JPEG, PNG or WebP file") from error
+        raise DataError(
+            f"{name} is no photo to search by: {error.reason}",
+            "name a JPEG, PNG or WebP file within the bounds of docs/catalogue.md",
+        ) from error

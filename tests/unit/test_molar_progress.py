@@ -42,6 +42,11 @@ def test_a_notebook_has_one_line_that_changes_and_goes(cell, monkeypatch):
     assert cell[-1] == ""
 
 
+def test_what_is_worth_telling_stays_in_a_notebook(cell):
+    NotebookProgress().note("<b>3 photos are broken")
+    assert cell == ["<small>&lt;b&gt;3 photos are broken</small>"]
+
+
 def test_a_notebook_is_not_told_of_every_unit(cell, monkeypatch):
     monkeypatch.setattr("molar.progress.time.monotonic", lambda: 0.0)
     with NotebookProgress() as progress:
