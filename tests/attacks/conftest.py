@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from copies import copy_workspace
 
 FULL = os.environ.get("MOLAR_TEST_ATTACKS") == "full"
 
@@ -38,7 +39,7 @@ def shop(trained, tmp_path):
     """A trained demo shop that a test may damage: `.shop`, `.workspace`, `.user`, see the fixture `trained`."""
     folder = tmp_path / "own"
     shutil.copytree(trained.shop, folder / "shop")
-    shutil.copytree(trained.workspace, folder / ".molar", symlinks=True)
+    copy_workspace(trained.workspace, folder / ".molar", symlinks=True)
     bound(folder / ".molar", folder / "shop")
     return replace(trained, shop=folder / "shop", workspace=folder / ".molar")
 

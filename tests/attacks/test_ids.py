@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from copies import copy_workspace
 
 from molar_indexes.assemble import publish_generation
 from molar_indexes.generations import open_generation
@@ -152,7 +153,7 @@ def place(quiet, tmp_path):
 
     def fresh():
         folder = tmp_path / f"{next(count)}"
-        shutil.copytree(quiet, folder)
+        copy_workspace(quiet, folder)
         record = {"format": 1, "catalogue": str(folder.resolve())}
         (folder / ".molar" / "workspace.json").write_text(json.dumps(record), "utf-8")
         return folder

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
 
 MOLAR = Path(sys.executable).with_name("molar")
@@ -19,7 +20,7 @@ TOML = "[align]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in 
 @pytest.fixture
 def copy(trained, tmp_path):
     """A workspace of one's own, with the settings it was made with."""
-    shutil.copytree(trained.workspace, tmp_path / ".molar")
+    copy_workspace(trained.workspace, tmp_path / ".molar")
     (tmp_path / "molar.toml").write_text(TOML)
     return tmp_path / ".molar"
 
@@ -184,7 +185,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(molar, copy, trai
     shutil.rmtree(copy / "generations")
     (copy.parent / "molar.toml").write_text(TOML + "\nseed = 5\n")
     undisturbed = copy.parent / "undisturbed"
-    shutil.copytree(copy, undisturbed / ".molar")
+    copy_workspace(copy, undisturbed / ".molar")
     shutil.copy(copy.parent / "molar.toml", undisturbed)
     assert molar("align", "--workspace", undisturbed / ".molar").returncode == 0
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from copies import copy_workspace
 from qdrant_fake import FakeQdrant, Fault, fake_qdrant
 
 from molar_cli.commands.evaluate import _shown
@@ -30,7 +30,7 @@ def fake() -> Iterator[FakeQdrant]:
 def shop(trained: Any, tmp_path: Path) -> Path:
     """A workspace of its own, in which molar.toml may be written."""
     place = tmp_path / "shop"
-    shutil.copytree(trained.workspace, place / ".molar")
+    copy_workspace(trained.workspace, place / ".molar")
     return place
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
 
 SUITE = """
@@ -18,7 +19,7 @@ split = "temporal"
 @pytest.fixture(scope="module")
 def place(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
-    shutil.copytree(trained.workspace, folder / ".molar")
+    copy_workspace(trained.workspace, folder / ".molar")
     lines = [f"{key} = {json.dumps(value)}" for key, value in {**SMALL_ALIGNMENT, "epochs": 1}.items()]
     (folder / "molar.toml").write_text("[align]\n" + "\n".join(lines))
     (folder / "small.toml").write_text(SUITE)

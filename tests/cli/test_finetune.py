@@ -7,6 +7,7 @@ import lora_shop
 import numpy as np
 import pytest
 import tiny_models
+from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
 from typer.testing import CliRunner
 
@@ -23,7 +24,7 @@ from molar_retrieval.workspace import Workspace
 def tuned(trained, tmp_path_factory, molar):
     """A workspace whose encoder was fine-tuned, and what was printed."""
     folder = tmp_path_factory.mktemp("tuned")
-    shutil.copytree(trained.workspace, folder / ".molar", ignore=shutil.ignore_patterns("generations"))
+    copy_workspace(trained.workspace, folder / ".molar", ignore=shutil.ignore_patterns("generations"))
     align = "\n".join(f"{key} = {json.dumps(value)}" for key, value in SMALL_ALIGNMENT.items())
     (folder / "molar.toml").write_text(f"[finetune]\nkeep = 64\nwithheld = 0.2\n[align]\n{align}")
     done = molar("finetune", trained.shop, "--workspace", folder / ".molar")
@@ -93,7 +94,7 @@ def test_the_folder_is_an_encoder_and_the_rest_follows(tuned, trained, molar):
 
 def test_json_and_switches(tuned, trained, molar, tmp_path):
     workspace = tmp_path / ".molar"
-    shutil.copytree(trained.workspace, workspace, ignore=shutil.ignore_patterns("generations", "alignment"))
+    copy_workspace(trained.workspace, workspace, ignore=shutil.ignore_patterns("generations", "alignment"))
     flags = ("--no-behaviour", "--no-attributes", "--output", tmp_path / "out", "--json")
     done = molar("finetune", trained.shop, "--workspace", workspace, *flags)
     assert done.returncode == 0, done.stderr
@@ -115,7 +116,7 @@ def test_json_and_switches(tuned, trained, molar, tmp_path):
 
 def test_a_forecast_for_a_head_is_made_without_writing(trained, tmp_path):
     workspace = tmp_path / ".molar"
-    shutil.copytree(trained.workspace, workspace, ignore=shutil.ignore_patterns("generations", "alignment"))
+    copy_workspace(trained.workspace, workspace, ignore=shutil.ignore_patterns("generations", "alignment"))
     done = CliRunner().invoke(
         app, ["finetune", str(trained.shop), "--workspace", str(workspace), "--dry-run", "--json"]
     )

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
 
 from molar_retrieval.alignment.align import align, training_data
@@ -36,7 +37,7 @@ def _one_thread():
 @pytest.fixture
 def demo(trained, tmp_path):
     """A workspace of one's own with the demo shop's content, nothing aligned."""
-    shutil.copytree(trained.workspace, tmp_path / ".molar", ignore=shutil.ignore_patterns("alignment", "generations"))
+    copy_workspace(trained.workspace, tmp_path / ".molar", ignore=shutil.ignore_patterns("alignment", "generations"))
     return Workspace.open(tmp_path / ".molar")
 
 
@@ -159,7 +160,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_a_killed_run_publishes_nothing_and_goes_on_to_the_same_bits(walked, tmp_path, monkeypatch, after):
-    shutil.copytree(walked.root, tmp_path / "other" / ".molar")
+    copy_workspace(walked.root, tmp_path / "other" / ".molar")
     other = Workspace.open(tmp_path / "other" / ".molar")
     undisturbed = align(other, small(other))
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from copies import copy_workspace
 from processes_child import SETTINGS, data_of
 from settings_for_tests import SMALL_ALIGNMENT
 
@@ -66,7 +67,7 @@ def test_two_processes_hold_one_network(tmp_path):
 @pytest.mark.slow
 def test_a_launch_trains_together_and_publishes_once(trained, tmp_path):
     workspace = tmp_path / ".molar"
-    shutil.copytree(trained.workspace, workspace, ignore=shutil.ignore_patterns("alignment", "generations"))
+    copy_workspace(trained.workspace, workspace, ignore=shutil.ignore_patterns("alignment", "generations"))
     small = "\n".join(f"{key} = {json.dumps(value)}" for key, value in SMALL_ALIGNMENT.items())
     (tmp_path / "molar.toml").write_text(f"[align]\n{small}")
     molar = Path(sys.executable).with_name("molar")

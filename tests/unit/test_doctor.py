@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from copies import copy_workspace
 from qdrant_fake import fake_qdrant
 from test_indexes_generations import release
 
@@ -293,7 +294,7 @@ def test_sizes(tmp_path):
 @pytest.fixture
 def copied(trained, tmp_path):
     """The trained workspace, to be damaged."""
-    shutil.copytree(trained.workspace, tmp_path / ".molar", copy_function=shutil.copy2)
+    copy_workspace(trained.workspace, tmp_path / ".molar")
     shutil.copytree(trained.shop, tmp_path / "shop", copy_function=shutil.copy2)
     (tmp_path / ".molar" / "workspace.json").write_text(
         json.dumps({"format": 1, "catalogue": str((tmp_path / "shop").resolve())})

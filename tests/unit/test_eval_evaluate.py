@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
 
 from molar_eval.evaluate import Evaluator, best_baseline, rivals
@@ -43,7 +44,7 @@ def settings(tmp_path_factory):
 def workspace(trained, tmp_path_factory):
     """A workspace of one's own: evaluation writes into it."""
     root = tmp_path_factory.mktemp("evaluated") / "work"
-    shutil.copytree(trained.workspace, root)
+    copy_workspace(trained.workspace, root)
     return Workspace.open(root)
 
 

@@ -1,11 +1,10 @@
 """Molar valued on a log of impressions."""
 
-import shutil
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
 
 from molar_eval.kpi.shown import evaluate_shown
@@ -18,7 +17,7 @@ from molar_retrieval.workspace import Workspace
 @pytest.fixture(scope="module")
 def workspace(trained, tmp_path_factory):
     root = tmp_path_factory.mktemp("shown") / "work"
-    shutil.copytree(trained.workspace, root)
+    copy_workspace(trained.workspace, root)
     return Workspace.open(root)
 
 

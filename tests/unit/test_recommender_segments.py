@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from copies import copy_workspace
 
 from molar_indexes.assemble import publish_generation
 from molar_indexes.recommend import recommend
@@ -24,7 +25,7 @@ def shop(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     """A copy of the trained shop whose users have countries, ages and secrets."""
     root = tmp_path_factory.mktemp("segments")
     shutil.copytree(trained.shop, root / "shop")
-    shutil.copytree(trained.workspace, root / ".molar", ignore=shutil.ignore_patterns("workspace.json"))
+    copy_workspace(trained.workspace, root / ".molar", ignore=shutil.ignore_patterns("workspace.json"))
     with Recommender.open(trained.workspace) as recommender:
         users = [user.user_id for batch in recommender.generation.users.batches() for user in batch]
     countries = [["JP", "DE", None][n % 3] for n in range(len(users))]
