@@ -27,8 +27,8 @@ from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.ranking.evidence import Origins, gather
+from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.sentences import named_source
-from molar_retrieval.ranking.table import ItemTable
 from molar_retrieval.workspace import Workspace
 
 Rows = npt.NDArray[np.int64]
@@ -132,7 +132,7 @@ def swap(path: Path, count: int, seed: int = 0) -> dict[str, float]:
     }
 
 
-def _fall(table: ItemTable, origins: Origins, user: Sequence[float], row: int, other: int, source: str) -> float:
+def _fall(table: ItemStore, origins: Origins, user: Sequence[float], row: int, other: int, source: str) -> float:
     """How far the content parts of an item's score fall with another item's photo or words."""
     start, stop = origins.blocks[source]
     before = np.asarray(table.content[row], np.float64)

@@ -33,10 +33,10 @@ from molar_indexes.what_if import Variation, WhatIf
 from molar_retrieval import columns, rng
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.answer import Spans
-from molar_retrieval.ranking.evidence import Origins, Taste
+from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
 from molar_retrieval.ranking.features import names
+from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
-from molar_retrieval.ranking.table import ItemTable
 from molar_retrieval.workspace import Workspace
 
 _CLUSTER = 500
@@ -100,7 +100,7 @@ def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspa
     random = rng.generator(0, "scale", "numbers", count)
     numbers = random.standard_normal((count, len(_NUMBERS))).astype(np.float32)
     extras = Extras(
-        origins=Origins({"text": (0, _CONTENT)}, {}, Taste(0.9, 20)),
+        origins=Origins({"text": (0, _CONTENT)}, {}, ContentKNNWeights(0.9, 20)),
         support=np.full(count * _PARTNERS, 9, np.int32),
         numbers=numbers,
         reranker=_second_stage(spec, parts, sparse_parts),
@@ -128,7 +128,7 @@ def _second_stage(spec: IndexSpec, parts: Spans, sparse_parts: Spans) -> Reranke
     nothing = np.zeros((1, 1), np.float32)
     tensors = dict.fromkeys(("dense", "known", "newcomer", "content", "cf", "numbers"), nothing)
     tensors |= {f"partners.{name}": nothing for name in ("starts", "items", "values", "support")}
-    features = names(ItemTable.from_tensors(tensors, parts, sparse_parts), list(_NUMBERS))
+    features = names(ItemStore.from_tensors(tensors, parts, sparse_parts), list(_NUMBERS))
     random, size, hidden = rng.generator(0, "scale", "second stage"), len(features), 16
     shapes = {"hidden": (4, size, hidden), "bias": (4, hidden), "out": (4, hidden), "skip": (4, size)}
     weights = {name: 0.1 * random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 from scipy.sparse import csc_matrix, csr_matrix
 
+from molar_indexes.query_maps import QueryMaps
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.catalog import Catalogue
@@ -17,8 +18,7 @@ from molar_retrieval.encoders.base import Block
 from molar_retrieval.encoders.look import look
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.interactions import InteractionLog
-from molar_retrieval.ranking.evidence import Origins, Taste
-from molar_retrieval.ranking.query_maps import QueryMaps
+from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
 from molar_retrieval.workspace import Manifest
 
 _BATCH = 4096
@@ -30,7 +30,7 @@ _BLOCK = 512
 
 def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
     """How the vectors of a model came about."""
-    taste = None if model.taste is None else Taste(model.taste.decay, model.taste.last)
+    taste = None if model.taste is None else ContentKNNWeights(model.taste.decay, model.taste.last)
     sources = {name.removeprefix("content_"): s for name, s in spans(model.conditioner.output_blocks).items()}
     return Origins(sources, model.content_maps, taste, _ordinary(catalogue))
 

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_indexes.generations import Generation
+from molar_indexes.query_maps import QueryMaps
 from molar_retrieval import columns
 from molar_retrieval.catalog import words
 from molar_retrieval.errors import BackendError, DataError, RequestError, StaleArtefactError
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import SparseVector, Vector
-from molar_retrieval.ranking.query_maps import QueryMaps
 from molar_retrieval.ranking.wishes import Asker
 
 if TYPE_CHECKING:

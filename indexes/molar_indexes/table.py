@@ -18,11 +18,11 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import Origins
+from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.reranker import Reranker
-from molar_retrieval.ranking.table import ItemTable
 
 if TYPE_CHECKING:
-    from molar_retrieval.ranking.query_maps import QueryMaps
+    from molar_indexes.query_maps import QueryMaps
 
 _MAP, _RERANK, _QUERY = "map.", "rerank.", "query."
 _COPIED = (columns.CONTENT, columns.CF)
@@ -84,7 +84,7 @@ class Opened:
         ids: The items' ids, one after the other, and the end of each, with a 0 before.
     """
 
-    items: ItemTable
+    items: ItemStore
     origins: Origins
     reranker: Reranker | None
     ids: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
@@ -95,7 +95,7 @@ class Opened:
         """How texts and photos are brought into the items' spaces, or None."""
         if self._asked is None:
             return None
-        from molar_retrieval.ranking.query_maps import QueryMaps  # brings SciPy and Pillow
+        from molar_indexes.query_maps import QueryMaps  # brings SciPy and Pillow
 
         return QueryMaps.of(*self._asked)
 
@@ -183,7 +183,7 @@ def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping
 
     Args:
         path: The file.
-        parts: See :class:`molar_retrieval.ranking.table.ItemTable`.
+        parts: See :class:`molar_retrieval.ranking.item_store.ItemStore`.
         sparse_parts: Likewise.
         described: See :meth:`Extras.described`.
 
@@ -198,7 +198,7 @@ def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping
         ids = tensors["ids.bytes"], tensors["ids.ends"]
         asked = described.get("queries")
         queries = None if asked is None else (asked, _own(tensors, _QUERY))
-        items = ItemTable.from_tensors(tensors, parts, sparse_parts)
+        items = ItemStore.from_tensors(tensors, parts, sparse_parts)
         return Opened(items, origins, second, ids, queries)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StaleArtefactError(

@@ -24,9 +24,9 @@ from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.candidates import Candidates
 from molar_retrieval.ranking.features import moves
-from molar_retrieval.ranking.partners import Partners
+from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
-from molar_retrieval.ranking.table import ItemTable
+from molar_retrieval.ranking.sparse_index import SparseItemIndex
 
 Matrix = npt.NDArray[np.float32]
 NEIGHBOURS, TREND = "neighbours", "trend"
@@ -187,16 +187,16 @@ class AlignedModel:
         return demand
 
     @cached_property
-    def table(self) -> ItemTable:
+    def table(self) -> ItemStore:
         """All items as ranking sees them, but for their popularity, which changes."""
         items, count = self._timeless, len(self.known)
         weights = items.sparse.tocsc()
         nothing = np.zeros((count, 0), np.float32)
-        return ItemTable(
+        return ItemStore(
             items.dense,
             self.known,
             ~self.known,
-            Partners(weights.indptr, weights.indices, weights.data, np.zeros(weights.nnz, np.int32)),
+            SparseItemIndex(weights.indptr, weights.indices, weights.data, np.zeros(weights.nnz, np.int32)),
             self.features,
             nothing if self.cf is None else self.cf,
             nothing if self.numbers is None else self.numbers,

@@ -19,7 +19,7 @@ from molar_retrieval import rng
 from molar_retrieval.alignment.validation import Cases, drawn
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.ranking.newcomers import TOP
+from molar_retrieval.ranking.cold_start import TOP
 
 Matrix = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

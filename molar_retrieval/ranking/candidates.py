@@ -18,9 +18,9 @@ import numpy.typing as npt
 from molar_retrieval import columns
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import Index, Vector
-from molar_retrieval.ranking.newcomers import TOP, merge
-from molar_retrieval.ranking.partners import Sums
-from molar_retrieval.ranking.table import ItemTable
+from molar_retrieval.ranking.cold_start import TOP, merge
+from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.sparse_index import Sums
 from molar_retrieval.ranking.wishes import Asker
 
 Array = npt.NDArray[Any]
@@ -68,7 +68,7 @@ class Candidates:
 
 def find(
     index: Index,
-    table: ItemTable,
+    table: ItemStore,
     slots: int,
     asker: Asker,
     k: int,
@@ -117,7 +117,7 @@ def joined(*found: Candidates) -> Candidates:
     return Candidates(*(np.concatenate([getattr(one, name) for one in found]) for name in names))
 
 
-def scored(table: ItemTable, vector: Vector, sums: Sums, rows: npt.NDArray[np.int64]) -> Candidates:
+def scored(table: ItemStore, vector: Vector, sums: Sums, rows: npt.NDArray[np.int64]) -> Candidates:
     """Some rows, the best first, equal scores by row."""
     parts = table.addends(vector, sums, rows)
     order = np.lexsort((rows, -parts.sum(axis=1)))
@@ -127,7 +127,7 @@ def scored(table: ItemTable, vector: Vector, sums: Sums, rows: npt.NDArray[np.in
 class _Scan:
     """The best items by their sums, all of which are known."""
 
-    def __init__(self, table: ItemTable, asker: Asker, sums: Sums, products: Array, hidden: Collection[int]) -> None:
+    def __init__(self, table: ItemStore, asker: Asker, sums: Sums, products: Array, hidden: Collection[int]) -> None:
         self._table, self._asker, self._sums = table, asker, sums
         rows = np.fromiter(hidden, np.int64, len(hidden))
         self._shown = np.ones(len(table), bool)
@@ -159,7 +159,7 @@ class _Search:
     def __init__(
         self,
         index: Index,
-        table: ItemTable,
+        table: ItemStore,
         asker: Asker,
         sums: Sums,
         hidden: Collection[int],

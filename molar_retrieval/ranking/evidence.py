@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from molar_retrieval.index import SparseVector
 from molar_retrieval.ranking.answer import Spans
-from molar_retrieval.ranking.table import ItemTable
+from molar_retrieval.ranking.item_store import ItemStore
 
 Array = npt.NDArray[Any]
 Rows = Sequence[int] | npt.NDArray[np.integer]
@@ -25,7 +25,7 @@ _MOST = 3
 
 
 @dataclass(frozen=True)
-class Taste:
+class ContentKNNWeights:
     """How content neighbours read a history.
 
     Attributes:
@@ -44,21 +44,21 @@ class Origins:
     Attributes:
         blocks: Span of each source (image, text, attributes) within the content vectors.
         maps: From content vectors to the dense blocks of parts that are linear in them, by part, shape (f, width).
-        taste: Of content neighbours, or None.
+        content_knn: Of content neighbours, or None.
         ordinary: Attribute values that most items have, by field: nothing worth telling.
     """
 
     blocks: Spans = field(default_factory=dict)
     maps: Mapping[str, Array] = field(default_factory=dict)
-    taste: Taste | None = None
+    content_knn: ContentKNNWeights | None = None
     ordinary: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def described(self) -> dict[str, Any]:
         """All but the maps, JSON-able."""
-        taste = self.taste
+        content_knn = self.content_knn
         return {
             "blocks": {name: list(span) for name, span in self.blocks.items()},
-            "taste": None if taste is None else [taste.decay, taste.last],
+            "taste": None if content_knn is None else [content_knn.decay, content_knn.last],
             "ordinary": {name: list(values) for name, values in self.ordinary.items()},
         }
 
@@ -66,8 +66,9 @@ class Origins:
     def of(cls, described: Mapping[str, Any], maps: Mapping[str, Array]) -> Self:
         """The inverse of :meth:`described`, with the maps."""
         blocks = {name: (start, stop) for name, (start, stop) in described.get("blocks", {}).items()}
-        taste = described.get("taste")
-        return cls(blocks, maps, None if taste is None else Taste(*taste), described.get("ordinary", {}))
+        weights = described.get("taste")
+        content_knn = None if weights is None else ContentKNNWeights(*weights)
+        return cls(blocks, maps, content_knn, described.get("ordinary", {}))
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Evidence:
 
 
 def gather(
-    table: ItemTable,
+    table: ItemStore,
     origins: Origins,
     vector: Sequence[float],
     sparse: SparseVector,
@@ -119,7 +120,7 @@ def gather(
     return [Evidence(*parts) for parts in zip(together, alike, sources, strict=True)]
 
 
-def _together(table: ItemTable, sparse: SparseVector, rows: Array) -> list[list[tuple[int, float]]]:
+def _together(table: ItemStore, sparse: SparseVector, rows: Array) -> list[list[tuple[int, float]]]:
     """What each item of the history adds through the counting experts, by recommended item."""
     products = table.partners.products(sparse, rows, len(table))
     told = products.support >= ANONYMITY
@@ -128,14 +129,14 @@ def _together(table: ItemTable, sparse: SparseVector, rows: Array) -> list[list[
 
 
 def _alike(
-    table: ItemTable, origins: Origins, vector: Sequence[float], history: Array, rows: Array
+    table: ItemStore, origins: Origins, vector: Sequence[float], history: Array, rows: Array
 ) -> list[list[tuple[int, float]]]:
     """What each item of the history adds through content neighbours: its share of their score by likeness."""
-    span, taste = table.parts.get(NEIGHBOURS), origins.taste
-    if span is None or taste is None or not len(history):
+    span, content_knn = table.parts.get(NEIGHBOURS), origins.content_knn
+    if span is None or content_knn is None or not len(history):
         return [[] for _ in rows]
-    recent = history[-taste.last :]
-    weights = taste.decay ** np.arange(len(recent))[::-1]
+    recent = history[-content_knn.last :]
+    weights = content_knn.decay ** np.arange(len(recent))[::-1]
     likeness = np.asarray(table.content[rows] @ table.content[recent].T, np.float64) * weights
     own = np.asarray(table.dense[rows, span[0] : span[1]], np.float64) @ np.asarray(vector[span[0] : span[1]])
     total = likeness.sum(axis=1, keepdims=True)
@@ -144,7 +145,7 @@ def _alike(
     return _largest(places, np.tile(recent, len(rows)), shares.ravel(), len(rows))
 
 
-def _sources(table: ItemTable, origins: Origins, vector: Sequence[float], rows: Array) -> list[dict[str, float]]:
+def _sources(table: ItemStore, origins: Origins, vector: Sequence[float], rows: Array) -> list[dict[str, float]]:
     """The score of the content parts by source."""
     found = np.zeros((len(rows), len(origins.blocks)))
     features = np.asarray(table.content[rows], np.float32)

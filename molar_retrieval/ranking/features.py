@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval.ranking.candidates import Candidates
-from molar_retrieval.ranking.newcomers import kept
+from molar_retrieval.ranking.cold_start import kept
+from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.reranker import Reranker
-from molar_retrieval.ranking.table import ItemTable
 
 Array = npt.NDArray[Any]
 Rows = Sequence[int] | npt.NDArray[np.integer]
@@ -24,7 +24,7 @@ _TOGETHER = 32
 """Lists that the second stage is asked about at once: as many as leave their features in the processor's cache."""
 
 
-def names(table: ItemTable, numbers: Sequence[str]) -> tuple[str, ...]:
+def names(table: ItemStore, numbers: Sequence[str]) -> tuple[str, ...]:
     """Names of the features, in the order of :func:`features`.
 
     Args:
@@ -41,7 +41,7 @@ def names(table: ItemTable, numbers: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def features(table: ItemTable, lists: Sequence[Candidates], histories: Sequence[Rows]) -> npt.NDArray[np.float32]:
+def features(table: ItemStore, lists: Sequence[Candidates], histories: Sequence[Rows]) -> npt.NDArray[np.float32]:
     """Features of the candidates of some lists, one list after the other.
 
     Args:
@@ -89,7 +89,7 @@ def features(table: ItemTable, lists: Sequence[Candidates], histories: Sequence[
 
 
 def moves(
-    table: ItemTable, reranker: Reranker, lists: Sequence[Candidates], histories: Sequence[Rows]
+    table: ItemStore, reranker: Reranker, lists: Sequence[Candidates], histories: Sequence[Rows]
 ) -> list[npt.NDArray[np.floating]]:
     """What the second stage adds to each candidate of some lists, some lists at a time.
 
@@ -122,7 +122,7 @@ def _mean(numbers: Array, rows: Array) -> Array:
     return mean
 
 
-def _spaces(table: ItemTable, rows: Array) -> list[tuple[str, Array]]:
+def _spaces(table: ItemStore, rows: Array) -> list[tuple[str, Array]]:
     """Vectors of length 1 or 0 of some items, by space."""
     spaces = [("content", table.content[rows]), ("cf", _unit(table.cf[rows]))]
     if COLLABORATIVE in table.parts:

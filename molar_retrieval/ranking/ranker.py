@@ -13,8 +13,8 @@ from molar_retrieval.ranking import shaping
 from molar_retrieval.ranking.candidates import Candidates, find, joined, scored
 from molar_retrieval.ranking.compose import compose
 from molar_retrieval.ranking.features import moves
+from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
-from molar_retrieval.ranking.table import ItemTable
 from molar_retrieval.ranking.wishes import PLAIN, RERANK, RULES, Asker, Listing, Placed, Rows, Wishes
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Ranker:
         reranker: The second stage, or None.
     """
 
-    def __init__(self, index: Index, table: ItemTable, slots: int, reranker: Reranker | None = None) -> None:
+    def __init__(self, index: Index, table: ItemStore, slots: int, reranker: Reranker | None = None) -> None:
         self.index = index
         self.table = table
         self.slots = slots

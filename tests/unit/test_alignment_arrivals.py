@@ -21,7 +21,7 @@ from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.encoders.base import Block
 from molar_retrieval.experts.trend import DAY
-from molar_retrieval.ranking.newcomers import merge
+from molar_retrieval.ranking.cold_start import merge
 
 N = 60
 SETTINGS = AlignSettings(

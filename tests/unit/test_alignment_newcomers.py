@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from molar_retrieval.alignment import newcomers as module
 from molar_retrieval.alignment.newcomers import among, guessed, lifted, parity, ridge, taken, withheld_items
 from molar_retrieval.alignment.validation import rank_block
-from molar_retrieval.ranking.newcomers import merge
+from molar_retrieval.ranking.cold_start import merge
 
 
 def explicit(features, vectors, counts, regularisation):

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from molar_retrieval.expressions import Exists, Expression
 from molar_retrieval.index import IndexSpec, SparseVector
-from molar_retrieval.ranking import candidates
-from molar_retrieval.ranking import partners as ranking_partners
+from molar_retrieval.ranking import candidates, sparse_index
 from molar_retrieval.ranking.candidates import find
-from molar_retrieval.ranking.partners import Partners
-from molar_retrieval.ranking.table import ItemTable
+from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.sparse_index import SparseItemIndex
 from molar_retrieval.ranking.wishes import Asker
 from molar_retrieval.rng import generator
 
@@ -38,11 +37,13 @@ class Lists:
         wide = np.array(dense, np.float32)
         wide[list(newcomers or {})] = list((newcomers or {}).values())
         newcomer = np.isin(np.arange(len(dense)), list(newcomers or {}))
-        self.table = ItemTable(
+        self.table = ItemStore(
             wide[:, None],
             ~newcomer,
             newcomer,
-            Partners(np.array([0, len(rows)]), rows.astype(np.int32), np.array(partners, np.float32)[rows], 9 * rows),
+            SparseItemIndex(
+                np.array([0, len(rows)]), rows.astype(np.int32), np.array(partners, np.float32)[rows], 9 * rows
+            ),
             *[np.zeros((len(dense), 0), np.float32)] * 3,
             {"own": (0, 1)},
             {"partners": (0, 1)},
@@ -97,7 +98,7 @@ def test_the_first_places_are_those_of_a_full_scan(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "DEPTH", depth)
         patch.setattr(candidates, "TOP", 1)
-        patch.setattr(ranking_partners, "_FEW", few)
+        patch.setattr(sparse_index, "_FEW", few)
         patch.setattr(candidates, "MOST_SCANNED", scanned)
         best = found(Lists(dense, partners), k, k + more, hidden, where)
     wanted = oracle(dense, partners, hidden)
@@ -179,10 +180,10 @@ def test_parts_are_products_over_their_ranges() -> None:
     weights[rng.random((30, 100)) < 0.8] = 0
     dimensions, rows = np.nonzero(weights.T)
     starts = np.concatenate([[0], np.cumsum(np.bincount(dimensions, minlength=100))])
-    partners = Partners(starts, rows.astype(np.int32), weights.T[dimensions, rows], rows)
+    partners = SparseItemIndex(starts, rows.astype(np.int32), weights.T[dimensions, rows], rows)
     spans, sparse_spans = {"a": (0, 3), "b": (3, 8)}, {"c": (0, 40), "d": (40, 100)}
     known = np.ones(30, bool)
-    table = ItemTable(dense, known, ~known, partners, *[np.zeros((30, 0), np.float32)] * 3, spans, sparse_spans)
+    table = ItemStore(dense, known, ~known, partners, *[np.zeros((30, 0), np.float32)] * 3, spans, sparse_spans)
     user, at = rng.normal(size=8), np.sort(rng.choice(100, 20, replace=False))
     reading = np.zeros(100)
     reading[at] = rng.normal(size=20)

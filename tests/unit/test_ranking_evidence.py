@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from molar_retrieval.index import SparseVector
-from molar_retrieval.ranking.evidence import ANONYMITY, Evidence, Origins, Taste, gather
-from molar_retrieval.ranking.partners import Partners
-from molar_retrieval.ranking.table import ItemTable
+from molar_retrieval.ranking.evidence import ANONYMITY, ContentKNNWeights, Evidence, Origins, gather
+from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.sparse_index import SparseItemIndex
 from molar_retrieval.rng import generator
 
 N, F = 12, 6
@@ -31,16 +31,16 @@ class Shop:
         self.weights = weights
         self.support = np.full((2 * N, N), support)
         self.support[[3, N + 3]] = 1  # of item 3 nothing is told
-        partners = Partners(starts, items, weights[dimensions, items], self.support[dimensions, items])
+        partners = SparseItemIndex(starts, items, weights[dimensions, items], self.support[dimensions, items])
         nothing = np.zeros((N, 0), np.float32)
         known = np.ones(len(dense), bool)
-        self.table = ItemTable(
+        self.table = ItemStore(
             dense.astype(np.float32), known, ~known, partners, self.content, nothing, nothing, PARTS, SPARSE_PARTS
         )
         self.history = [1, 3, 5]
         self.reading = np.zeros(2 * N)
         self.reading[[1, 3, 5]], self.reading[[N + 1, N + 3, N + 5]] = 0.6, [0.25, 0.5, 1.0]
-        self.taste = Taste(0.5, 2)
+        self.taste = ContentKNNWeights(0.5, 2)
         mean = 0.5 * self.content[3] + self.content[5]
         self.user = np.concatenate([rng.normal(size=3), mean / np.linalg.norm(mean), [1.0]])
 

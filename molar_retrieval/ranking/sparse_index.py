@@ -56,7 +56,7 @@ class Products(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Partners:
+class SparseItemIndex:
     """The sparse vectors of all items, by dimension: which items have a number there.
 
     Attributes:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molar_retrieval.alignment.newcomers import lifted
-from molar_retrieval.ranking import newcomers as subject
-from molar_retrieval.ranking.newcomers import TOP
+from molar_retrieval.ranking import cold_start as subject
+from molar_retrieval.ranking.cold_start import TOP
 from molar_retrieval.rng import generator
 
 

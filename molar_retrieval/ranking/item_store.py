@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from molar_retrieval.index import SparseVector, Vector
 from molar_retrieval.ranking.answer import Spans
-from molar_retrieval.ranking.partners import Partners, Sums
+from molar_retrieval.ranking.sparse_index import SparseItemIndex, Sums
 
 Array = npt.NDArray[Any]
 Matrix = npt.NDArray[np.float32]
@@ -21,7 +21,7 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class ItemTable:
+class ItemStore:
     """All items as ranking sees them.
 
     Attributes:
@@ -39,7 +39,7 @@ class ItemTable:
     dense: Matrix
     known: npt.NDArray[np.bool_]
     newcomer: npt.NDArray[np.bool_]
-    partners: Partners
+    partners: SparseItemIndex
     content: Matrix
     cf: Matrix
     numbers: Matrix
@@ -77,7 +77,7 @@ class ItemTable:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array], parts: Spans, sparse_parts: Spans) -> Self:
         """From arrays by name: ``dense``, ``content``, ``partners.starts`` and so on."""
-        partners = Partners(*(tensors[f"partners.{name}"] for name in ("starts", "items", "values", "support")))
+        partners = SparseItemIndex(*(tensors[f"partners.{name}"] for name in ("starts", "items", "values", "support")))
         content, cf, numbers = (tensors[name] for name in ("content", "cf", "numbers"))
         known, newcomer = (tensors[name] > 0 for name in ("known", "newcomer"))
         return cls(tensors["dense"], known, newcomer, partners, content, cf, numbers, parts, sparse_parts)
