@@ -19,7 +19,7 @@ from turns import tell, wait
 from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.sizing import sized
 from molar_retrieval.alignment.training import Trainer, TrainingData
-from molar_retrieval.alignment.validation import Cases
+from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.allocator import keep_freed_memory
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
@@ -59,7 +59,7 @@ def trainer_of(log: InteractionLog, plan: dict[str, Any]) -> Trainer:
         precision=PRECISION.get(plan["precision"], plan["precision"]),
     )
     nobody = np.zeros(0, np.int64)
-    cases = Cases(log, nobody, nobody, np.ones(log.n_items, bool), nobody)
+    cases = ValidationCases(log, nobody, nobody, np.ones(log.n_items, bool), nobody)
     features = np.zeros((log.n_items, 1), np.float32)  # the content tower, which would read them, is left out
     data = TrainingData(log, cases, features, fit(log, CFSettings()))
     return Trainer(data, sized(settings, log), "benchmark")

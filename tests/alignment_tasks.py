@@ -7,14 +7,14 @@ from scipy.sparse import csr_matrix
 from scipy.sparse import random as random_sparse
 
 from molar_retrieval.alignment import conditioning
+from molar_retrieval.alignment.content_knn import ContentNeighbours
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment, tower_shapes
-from molar_retrieval.alignment.newcomers import Predictor
-from molar_retrieval.alignment.taste import Taste
-from molar_retrieval.alignment.validation import Cases
+from molar_retrieval.alignment.validation import ValidationCases
+from molar_retrieval.alignment.vectors import Predictor
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.encoders.base import Block
-from molar_retrieval.experts.partners import Partners
+from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import DAY
 
 TOWERS, EXPERTS = ("collaborative", "content"), ("sequence", "linear", "neighbours", "trend")
@@ -31,7 +31,9 @@ def cases_of(histories, targets, n_items, *, users=None, candidates=None, times=
     users = np.arange(len(histories)) if users is None else np.asarray(users)
     times = np.zeros(len(users), np.int64) if times is None else np.asarray(times, np.int64)
     allowed = np.ones(n_items, bool) if candidates is None else candidates
-    return Cases(log_of(histories, n_items), users.astype(np.int64), np.asarray(targets, np.int64), allowed, times)
+    return ValidationCases(
+        log_of(histories, n_items), users.astype(np.int64), np.asarray(targets, np.int64), allowed, times
+    )
 
 
 def random_cases(count, n_items, seed):
@@ -94,7 +96,7 @@ def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=N
         made = random_sparse(N, N, 0.2, "csr", np.float32, random).toarray()
         made[NEW] = made[:, NEW] = 0
         made = csr_matrix(made)
-        partners += [Partners(name, made, *memory)] if name in experts else []
+        partners += [ItemItemWeights(name, made, *memory)] if name in experts else []
     widths = {"collaborative": 16, "trend": 1}
     predictors = {
         name: Predictor(
@@ -111,7 +113,7 @@ def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=N
         features=features,
         known=known,
         partners=tuple(partners),
-        taste=Taste.of(features, 0.7, 3) if "neighbours" in experts else None,
+        content_knn=ContentNeighbours.of(features, 0.7, 3) if "neighbours" in experts else None,
         half_life=20.0 if "trend" in experts else None,
         weights={n: w for n, w in (_WEIGHTS if weights is None else weights).items() if n in names},
         newcomer_weights={

@@ -10,8 +10,8 @@ from pathlib import Path
 import lora_shop
 import torch
 
-from molar_retrieval.alignment.processes import Processes
 from molar_retrieval.finetuning.lora.run import prepared
+from molar_retrieval.training.processes import Processes
 from molar_retrieval.workspace import Workspace
 
 torch.set_num_threads(1)

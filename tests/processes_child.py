@@ -12,12 +12,12 @@ import torch
 from eval_model_tasks import log_of, walks
 from torch import nn
 
-from molar_retrieval.alignment.processes import Processes
 from molar_retrieval.alignment.training import Trainer, TrainingData
-from molar_retrieval.alignment.validation import Cases
+from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.progress import SILENT
+from molar_retrieval.training.processes import Processes
 
 SETTINGS = AlignSettings(
     dim=16, content_dim=8, blocks=1, content_blocks=1, history=4, batch_tokens=64, precision="float32", device="cpu"
@@ -27,7 +27,7 @@ SETTINGS = AlignSettings(
 def data_of():
     log = log_of(walks(users=60))
     users = np.arange(20)
-    cases = Cases(log, users, users % log.n_items, np.ones(log.n_items, bool), np.zeros(20, np.int64))
+    cases = ValidationCases(log, users, users % log.n_items, np.ones(log.n_items, bool), np.zeros(20, np.int64))
     features = np.random.default_rng(0).normal(size=(log.n_items, 5)).astype(np.float32)
     return TrainingData(log, cases, features, fit(log, CFSettings(factors=4, iterations=2)))
 

@@ -39,8 +39,8 @@ def finetune(
     """
     if not by_gradient(workspace, settings):
         return _head(workspace, settings, target, progress, where, restart=restart)
-    from molar_retrieval.alignment.processes import Processes
     from molar_retrieval.finetuning.lora.run import finetune as train
+    from molar_retrieval.training.processes import Processes
 
     processes = Processes.of_launcher()
     if processes.first:

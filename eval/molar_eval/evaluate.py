@@ -46,7 +46,6 @@ from molar_eval.trade_off import trade_off
 from molar_eval.trial import Bench, Trial
 from molar_retrieval import columns
 from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.device import pick_device
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.collaborative.factors import open_log
@@ -57,6 +56,7 @@ from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.frame import Frame
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.training.device import pick_device
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Workspace
 

@@ -30,7 +30,7 @@ _BLOCK = 512
 
 def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
     """How the vectors of a model came about."""
-    taste = None if model.taste is None else ContentKNNWeights(model.taste.decay, model.taste.last)
+    taste = None if model.content_knn is None else ContentKNNWeights(model.content_knn.decay, model.content_knn.last)
     sources = {name.removeprefix("content_"): s for name, s in spans(model.conditioner.output_blocks).items()}
     return Origins(sources, model.content_maps, taste, _ordinary(catalogue))
 

@@ -11,19 +11,17 @@ import numpy as np
 
 from molar_retrieval import fingerprint
 from molar_retrieval.alignment import checkpoint, conditioning
-from molar_retrieval.alignment.arrivals import with_newcomers
 from molar_retrieval.alignment.checkpoint import EpochScore
-from molar_retrieval.alignment.combine import Combination, combine
+from molar_retrieval.alignment.cold_start import with_newcomers
+from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.counting import count
-from molar_retrieval.alignment.device import pick_device, pick_precision
+from molar_retrieval.alignment.fusion import Fusion, fuse
 from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.parts import Dense
-from molar_retrieval.alignment.processes import ALONE, Processes
 from molar_retrieval.alignment.reranking import learned
 from molar_retrieval.alignment.sizing import sized
 from molar_retrieval.alignment.store import described, save
 from molar_retrieval.alignment.training import TrainingData, tower_parts, train
-from molar_retrieval.alignment.validation import Cases, Ranks, means, ranks
+from molar_retrieval.alignment.validation import Ranks, ValidationCases, means, ranks
 from molar_retrieval.catalog import Catalogue, is_current
 from molar_retrieval.catalog.features import hashed_attributes, numeric_attributes
 from molar_retrieval.collaborative.factors import factorise, held_out, open_factors
@@ -34,6 +32,8 @@ from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.pinned import Pinned, pin, pin_named
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
+from molar_retrieval.training.device import pick_device, pick_precision
+from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
@@ -131,7 +131,7 @@ def _align(
         if restart:
             shutil.rmtree(partial)
             partial = store.partial(run[:16])
-        job = processes.agreed(_Job(options, settings.split, partial, run, read.names))
+        job = processes.agreed(_TrainingJob(options, settings.split, partial, run, read.names))
 
         def tell(score: EpochScore) -> None:
             if not processes.several:  # others would wait for this one in vain
@@ -154,14 +154,14 @@ def help_to_align(workspace: Workspace, processes: Processes) -> None:
         workspace: The same as the first one's.
         processes: This one and the others.
     """
-    job: _Job | None = processes.agreed(None)
+    job: _TrainingJob | None = processes.agreed(None)
     if job is not None:
         data, _ = training_data(pin_named(workspace, job.read, _WORK), job.settings, job.split)
         train(data, job.settings, job.partial, job.run, processes=processes)
 
 
 @dataclass(frozen=True)
-class _Job:
+class _TrainingJob:
     """What is to be trained: all sizes filled in, and the versions of what is read, by kind."""
 
     settings: AlignSettings
@@ -173,7 +173,7 @@ class _Job:
 
 def _train(
     workspace: Workspace,
-    job: _Job,
+    job: _TrainingJob,
     processes: Processes,
     progress: Progress,
     on_epoch: Callable[[EpochScore], None],
@@ -189,15 +189,15 @@ def _train(
     parts = {**tower_parts(network, data, precision), **experts.parts(data.cases)}
     if not parts:
         raise SettingsError("no tower and no expert is left to score with", "name one in [align] towers or experts")
-    combination = combine(data.cases, parts, settings.seed)
-    model, shipped, combination = with_newcomers(
+    fusion = fuse(data.cases, parts, settings.seed)
+    model, shipped, fusion = with_newcomers(
         AlignedModel(
             network=network,
             conditioner=conditioner,
             features=data.features,
             known=data.warm,
             partners=experts.partners,
-            taste=experts.taste,
+            content_knn=experts.content_knn,
             half_life=None if experts.trend is None else experts.trend.half_life,
             weights={},
             newcomer_weights={},
@@ -208,7 +208,7 @@ def _train(
         ),
         data,
         settings,
-        combination,
+        fusion,
     )
     numbers = numeric_attributes(Catalogue.open(workspace["catalogue"].require()[0]))
     standards = reranker.describe(numbers)
@@ -224,8 +224,8 @@ def _train(
         "validation_cases": len(data.cases),
         "cold_cases": int((~data.warm[data.cases.targets]).sum()),
         "sizes": {"dim": settings.dim, "history": settings.history, "batch_tokens": settings.batch_tokens},
-        "scores": _scores(data, combination, shipped),
-        "shares": dict(combination.shares),
+        "scores": _scores(data, fusion, shipped),
+        "shares": dict(fusion.shares),
         "experts": experts.report,
         "rerank": second_facts,
         "curve": [asdict(score) for score in story.epochs],
@@ -249,10 +249,10 @@ def training_data(
     )
     factors = open_factors(workspace["cf"].require()[0])
     features = conditioner(content.vectors, attributes)
-    return TrainingData(holdout.training, Cases.of(holdout), features, factors), conditioner
+    return TrainingData(holdout.training, ValidationCases.of(holdout), features, factors), conditioner
 
 
-def _scores(data: TrainingData, combination: Combination, shipped: Ranks) -> dict[str, dict[str, float]]:
+def _scores(data: TrainingData, fusion: Fusion, shipped: Ranks) -> dict[str, dict[str, float]]:
     """Validation scores of what ships, of its parts alone and of two baselines."""
     counts = np.bincount(data.log.item, minlength=data.log.n_items).astype(np.float32)
     users = data.cases.users
@@ -261,7 +261,7 @@ def _scores(data: TrainingData, combination: Combination, shipped: Ranks) -> dic
     return {
         "popularity": means(ranks(data.cases, popularity.scores)),
         "ALS": means(ranks(data.cases, als.scores)),
-        **{name: means(rank) for name, rank in combination.alone.items()},
+        **{name: means(rank) for name, rank in fusion.alone.items()},
         "aligned": means(shipped),
     }
 

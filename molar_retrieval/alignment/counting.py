@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
-from molar_retrieval.alignment.parts import Counted, Dense, Momentary, Part
-from molar_retrieval.alignment.taste import Taste, compressed
-from molar_retrieval.alignment.validation import Cases, ndcg, ranks, sample
+from molar_retrieval.alignment.components import Counted, Dense, Momentary, ScoreComponent
+from molar_retrieval.alignment.content_knn import ContentNeighbours, compressed
+from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, sample
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.choose import choose
 from molar_retrieval.experts.content import GRID
 from molar_retrieval.experts.fit import Scoring, fit_experts
-from molar_retrieval.experts.partners import Partners
+from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import HALF_LIVES, Trend
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
@@ -30,29 +30,29 @@ class Experts:
 
     Attributes:
         partners: Ordered co-occurrence and the linear model, those of them that were asked for.
-        taste: Content neighbours, or None.
+        content_knn: Content neighbours, or None.
         trend: Popularity over time, or None.
         report: What was chosen and tried, by expert.
     """
 
-    partners: tuple[Partners, ...]
-    taste: Taste | None
+    partners: tuple[ItemItemWeights, ...]
+    content_knn: ContentNeighbours | None
     trend: Trend | None
     report: dict[str, dict[str, Any]]
 
-    def parts(self, cases: Cases) -> dict[str, Part]:
+    def parts(self, cases: ValidationCases) -> dict[str, ScoreComponent]:
         """The experts as parts of the score of the cases."""
         histories = cases.histories()
-        parts: dict[str, Part] = {p.name: Counted(p.read(histories), p.weights) for p in self.partners}
-        if self.taste is not None:
-            parts["neighbours"] = Dense(self.taste.users(histories), self.taste.items)
+        parts: dict[str, ScoreComponent] = {p.name: Counted(p.read(histories), p.weights) for p in self.partners}
+        if self.content_knn is not None:
+            parts["neighbours"] = Dense(self.content_knn.users(histories), self.content_knn.items)
         if self.trend is not None:
             parts["trend"] = Momentary(self.trend, cases.times)
         return parts
 
 
 def count(
-    log: InteractionLog, cases: Cases, features: Matrix, settings: AlignSettings, progress: Progress = SILENT
+    log: InteractionLog, cases: ValidationCases, features: Matrix, settings: AlignSettings, progress: Progress = SILENT
 ) -> Experts:
     """Fit the experts that the settings name.
 
@@ -70,15 +70,15 @@ def count(
 
     names = [name for name in ("sequence", "linear") if name in settings.experts]
     partners, report = fit_experts(log, judge, settings.partners, names, progress)
-    taste = trend = None
+    content_knn = trend = None
     if "neighbours" in settings.experts:
         items = compressed(features)
-        tastes = [Taste(items, float(s["decay"]), int(s["last"])) for s in GRID]
-        fitted = [(dict(s), lambda t=t: t) for s, t in zip(GRID, tastes, strict=True)]
-        taste, chosen, tried = choose(fitted, lambda t: judge(lambda log: t.users(log) @ t.items.T))
+        readings = [ContentNeighbours(items, float(s["decay"]), int(s["last"])) for s in GRID]
+        fitted = [(dict(s), lambda t=t: t) for s, t in zip(GRID, readings, strict=True)]
+        content_knn, chosen, tried = choose(fitted, lambda t: judge(lambda log: t.users(log) @ t.items.T))
         report["neighbours"] = {"chosen": dict(chosen), "tried": tried}
     if "trend" in settings.experts:
         trends = [({"half_life": h if np.isfinite(h) else None}, lambda h=h: Trend.fit(log, h)) for h in HALF_LIVES]
         trend, chosen, tried = choose(trends, lambda t: ndcg(ranks(few, Momentary(t, few.times).scores)))
         report["trend"] = {"chosen": dict(chosen), "tried": tried}
-    return Experts(partners, taste, trend, report)
+    return Experts(partners, content_knn, trend, report)

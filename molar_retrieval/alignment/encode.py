@@ -5,10 +5,10 @@ import numpy.typing as npt
 import torch
 
 from molar_retrieval.alignment.batches import Rows, collate, latest_windows, plan
-from molar_retrieval.alignment.device import autocast
 from molar_retrieval.alignment.network import PostAlignment
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.training.device import autocast
 
 Matrix = npt.NDArray[np.float32]
 _TOKENS = 12_800

@@ -10,13 +10,13 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, hstack
 
 from molar_retrieval.alignment.conditioning import Conditioner
+from molar_retrieval.alignment.content_knn import ContentNeighbours, principal
 from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.network import ContentMap, PostAlignment
-from molar_retrieval.alignment.newcomers import Predictor, lifted
-from molar_retrieval.alignment.taste import Taste, principal
-from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
+from molar_retrieval.alignment.newcomers import lifted
+from molar_retrieval.alignment.vectors import ItemVectors, Predictor, UserVectors
 from molar_retrieval.encoders.base import Block
-from molar_retrieval.experts.partners import Partners as Experts
+from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.ids import IdMap
 from molar_retrieval.index import SparseVector
@@ -47,7 +47,7 @@ class AlignedModel:
         features: Conditioned content vectors of all items, shape (n_items, f), rows of length 1 or 0.
         known: Whether an item has training interactions, shape (n_items,).
         partners: The counting experts.
-        taste: How content neighbours read a history; None: they are left out.
+        content_knn: How content neighbours read a history; None: they are left out.
         half_life: Of the trend, in days; None: it is left out.
         weights: Of each part of the score of a known item.
         newcomer_weights: Of each part of the score of an item without interactions.
@@ -64,8 +64,8 @@ class AlignedModel:
     conditioner: Conditioner
     features: Matrix
     known: npt.NDArray[np.bool_]
-    partners: tuple[Experts, ...]
-    taste: Taste | None
+    partners: tuple[ItemItemWeights, ...]
+    content_knn: ContentNeighbours | None
     half_life: float | None
     weights: Mapping[str, float]
     newcomer_weights: Mapping[str, float]
@@ -85,8 +85,8 @@ class AlignedModel:
     def dense_parts(self) -> tuple[Block, ...]:
         """The ranges of the dense vector whose products are parts of the score; the trend is always the last."""
         widths = {name: shape.dim for name, shape in self.network.shapes.items() if self._counts(name)}
-        if self.taste is not None and self._counts(NEIGHBOURS):
-            widths[NEIGHBOURS] = self.taste.dim
+        if self.content_knn is not None and self._counts(NEIGHBOURS):
+            widths[NEIGHBOURS] = self.content_knn.dim
         widths[TREND] = 1
         return _blocks(widths)
 
@@ -113,8 +113,8 @@ class AlignedModel:
     ) -> dict[str, Matrix]:
         """The dense blocks of users' vectors by part, whether the part has a weight or not."""
         blocks = encode_users(self.network, log, rows, precision=self.precision, progress=progress)
-        if self.taste is not None:
-            blocks[NEIGHBOURS] = self.taste.users(log.of_users(rows))
+        if self.content_knn is not None:
+            blocks[NEIGHBOURS] = self.content_knn.users(log.of_users(rows))
         return {**blocks, TREND: np.ones((len(rows), 1), np.float32)}
 
     def items(self, log: InteractionLog) -> ItemVectors:
@@ -125,8 +125,8 @@ class AlignedModel:
 
     def _items(self, popularity: Matrix) -> ItemVectors:
         blocks: dict[str, Matrix] = {**item_sides(self.network, self.known), TREND: popularity}
-        if self.taste is not None:
-            blocks[NEIGHBOURS] = self.taste.items
+        if self.content_knn is not None:
+            blocks[NEIGHBOURS] = self.content_knn.items
         dense = [self._block(block.name, blocks[block.name]) for block in self.dense_parts]
         partners = {p.name: p for p in self.partners}
         sparse = [partners[b.name].weights.T * np.float32(self.weights[b.name]) for b in self.sparse_parts]
@@ -144,7 +144,7 @@ class AlignedModel:
         side = self.network.items["content"] if "content" in self.network.shapes else None
         if isinstance(side, ContentMap):
             maps["content"] = side.project.weight.detach().float().cpu().numpy().T
-        if self.taste is not None:
+        if self.content_knn is not None:
             maps[NEIGHBOURS] = principal(self.features)
         return {name: matrix for name, matrix in maps.items() if self._counts(name)}
 

@@ -121,7 +121,7 @@ class _Masked(torch.autograd.Function):
         return (grads[0] * ctx.scale).mul_(kept), None, None
 
 
-class Block(nn.Module):
+class TowerBlock(nn.Module):
     """Gated causal self-attention and a gated feed-forward layer, both residual and pre-normalised."""
 
     def __init__(self, shape: TowerShape) -> None:
@@ -155,7 +155,7 @@ class Tower(nn.Module):
     def __init__(self, shape: TowerShape) -> None:
         super().__init__()
         self.shape = shape
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
+        self.blocks = nn.ModuleList(TowerBlock(shape) for _ in range(shape.blocks))
         columns = shape.blocks * shape.heads
         self.position_bias = nn.Parameter(torch.zeros(shape.history, columns))
         self.time_bias = nn.Parameter(torch.zeros(TIME_BUCKETS, columns))
@@ -207,7 +207,7 @@ class _Lookup(torch.autograd.Function):
         return sums.view(len(flat), _LANES, ctx.rows).sum(1).T, None
 
 
-class ItemTable(nn.Module):
+class ItemEmbedding(nn.Module):
     """The item side of the collaborative tower: a vector per item.
 
     Args:
@@ -266,7 +266,7 @@ class PostAlignment(nn.Module):
         self.towers = nn.ModuleDict({name: Tower(shape) for name, shape in shapes.items()})
         self.items = nn.ModuleDict(
             {
-                name: ContentMap(features, shape.dim) if name == "content" else ItemTable(n_items, shape.dim)
+                name: ContentMap(features, shape.dim) if name == "content" else ItemEmbedding(n_items, shape.dim)
                 for name, shape in shapes.items()
             }
         )

@@ -18,12 +18,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from molar_retrieval import rng
-from molar_retrieval.alignment.device import threads
 from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.validation import Cases, Ranks, ndcg, rank_block, sample
+from molar_retrieval.alignment.validation import Ranks, ValidationCases, ndcg, rank_block, sample
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.ranking.features import features, names
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker, standardised
+from molar_retrieval.training.device import threads
 
 Array = npt.NDArray[Any]
 FEWEST = 200
@@ -125,7 +125,7 @@ def fit(
 
 
 def learned(
-    model: AlignedModel, cases: Cases, numbers: Mapping[str, tuple[float, float]], settings: AlignSettings
+    model: AlignedModel, cases: ValidationCases, numbers: Mapping[str, tuple[float, float]], settings: AlignSettings
 ) -> tuple[Reranker | None, dict[str, Any]]:
     """The re-ranker of a trained model, if validation bears it out.
 
@@ -156,7 +156,7 @@ def learned(
     return reranker if used else None, {**facts, "used": bool(used)}
 
 
-def lists_of(model: AlignedModel, cases: Cases) -> Lists:
+def lists_of(model: AlignedModel, cases: ValidationCases) -> Lists:
     """The known items among the candidates of some cases, in what ships without a second stage."""
     width = min(CANDIDATES, len(cases.candidates))
     count = len(names(model.table, [""] * model.table.numbers.shape[1]))

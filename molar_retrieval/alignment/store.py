@@ -9,15 +9,15 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from molar_retrieval.alignment.conditioning import Conditioner
-from molar_retrieval.alignment.device import pick_device, pick_precision
+from molar_retrieval.alignment.content_knn import ContentNeighbours
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment, tower_shapes
-from molar_retrieval.alignment.newcomers import Predictor
-from molar_retrieval.alignment.taste import Taste
+from molar_retrieval.alignment.vectors import Predictor
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.encoders.base import Block
-from molar_retrieval.experts.partners import Partners
+from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.ranking.reranker import Reranker
+from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.workspace import Manifest
 
 FILE = "model.safetensors"
@@ -35,8 +35,8 @@ def save(model: AlignedModel, folder: Path) -> None:
         tensors |= partners.to_tensors(f"partners.{partners.name}.")
     for name, predictor in model.predictors.items():
         tensors |= {f"predictor.{name}.matrix": predictor.matrix, f"predictor.{name}.mean": predictor.mean}
-    if model.taste is not None:
-        tensors["taste"] = model.taste.items
+    if model.content_knn is not None:
+        tensors["taste"] = model.content_knn.items
     if model.reranker is not None:
         tensors |= {f"rerank.{name}": array for name, array in model.reranker.to_tensors().items()}
     tensors |= {n: t for n, t in (("cf", model.cf), ("numbers", model.numbers)) if t is not None}
@@ -45,7 +45,7 @@ def save(model: AlignedModel, folder: Path) -> None:
 
 def described(model: AlignedModel) -> dict[str, Any]:
     """All of the model that is no array, as JSON-able facts."""
-    taste = model.taste
+    content_knn = model.content_knn
     return {
         "weights": dict(model.weights),
         "newcomer_weights": dict(model.newcomer_weights),
@@ -53,7 +53,7 @@ def described(model: AlignedModel) -> dict[str, Any]:
         "reranker": None if model.reranker is None else model.reranker.described(),
         "content_blocks": [[b.name, b.start, b.stop] for b in model.conditioner.blocks],
         "partners": [p.name for p in model.partners],
-        "taste": None if taste is None else {"decay": taste.decay, "last": taste.last},
+        "taste": None if content_knn is None else {"decay": content_knn.decay, "last": content_knn.last},
         "half_life": None if model.half_life is None else str(model.half_life),
     }
 
@@ -68,14 +68,14 @@ def open_model(folder: Path) -> AlignedModel:
         blocks, tuple(tensors[f"mean.{n}"] for n in count), tuple(tensors[f"map.{n}"] for n in count)
     )
     predicted = {name.split(".")[1] for name in tensors if name.startswith("predictor.")}
-    taste = facts["taste"]
+    read = facts["taste"]
     return AlignedModel(
         network=_network(tensors, settings),
         conditioner=conditioner,
         features=tensors["features"],
         known=tensors["known"],
-        partners=tuple(Partners.from_tensors(name, tensors, f"partners.{name}.") for name in facts["partners"]),
-        taste=None if taste is None else Taste(tensors["taste"], taste["decay"], taste["last"]),
+        partners=tuple(ItemItemWeights.from_tensors(name, tensors, f"partners.{name}.") for name in facts["partners"]),
+        content_knn=None if read is None else ContentNeighbours(tensors["taste"], read["decay"], read["last"]),
         half_life=None if facts["half_life"] is None else float(facts["half_life"]),
         weights=facts["weights"],
         newcomer_weights=facts["newcomer_weights"],

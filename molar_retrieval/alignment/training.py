@@ -16,18 +16,17 @@ from molar_retrieval import rng
 from molar_retrieval.alignment import checkpoint
 from molar_retrieval.alignment.batches import Windows, collate, plan, training_batches, training_windows
 from molar_retrieval.alignment.checkpoint import EpochScore, Story
-from molar_retrieval.alignment.device import autocast, pick_device, pick_precision, threads
+from molar_retrieval.alignment.components import Dense, ScoreComponent, ranked
 from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.losses import sampled_softmax, symmetric_info_nce
-from molar_retrieval.alignment.network import START_SCALE, History, ItemTable, PostAlignment, tower_shapes
-from molar_retrieval.alignment.newcomers import withheld_items
-from molar_retrieval.alignment.parts import Dense, Part, ranked
-from molar_retrieval.alignment.processes import ALONE, Processes
-from molar_retrieval.alignment.validation import Cases, Ranks, ndcg, recall, sample
+from molar_retrieval.alignment.network import START_SCALE, History, ItemEmbedding, PostAlignment, tower_shapes
+from molar_retrieval.alignment.validation import Ranks, ValidationCases, ndcg, recall, sample, withheld_items
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.training.device import autocast, pick_device, pick_precision, threads
+from molar_retrieval.training.processes import ALONE, Processes
 
 _CONTENT_WEIGHTS = (0.02, 0.1, 0.35, 1.0, 3.0)
 """What an epoch tries as the content tower's weight beside the collaborative one's 1, so as to know the best epoch."""
@@ -49,7 +48,7 @@ class TrainingData:
     """
 
     log: InteractionLog
-    cases: Cases
+    cases: ValidationCases
     features: npt.NDArray[np.float32]
     factors: ALSFactors
 
@@ -104,7 +103,7 @@ def train(
         return trainer.network.eval(), trainer.story
 
 
-def tower_parts(network: PostAlignment, data: TrainingData, precision: str) -> dict[str, Part]:
+def tower_parts(network: PostAlignment, data: TrainingData, precision: str) -> dict[str, ScoreComponent]:
     """The towers as parts of the score of the validation cases."""
     users = encode_users(network, data.log, data.cases.users, precision=precision)
     items = item_sides(network, data.warm)
@@ -265,7 +264,7 @@ def build_network(data: TrainingData, settings: AlignSettings) -> PostAlignment:
     features = torch.from_numpy(np.ascontiguousarray(data.features, np.float32))
     network = PostAlignment(tower_shapes(settings), data.log.n_items, features, data.factors.users.shape[1])
     side = network.items["collaborative"] if "collaborative" in network.shapes else None
-    if settings.als_start and isinstance(side, ItemTable):
+    if settings.als_start and isinstance(side, ItemEmbedding):
         start = _principal(data.factors.items[data.warm], side.weight.shape[1])
         with torch.no_grad():
             side.weight[torch.from_numpy(data.warm), : start.shape[1]] = torch.from_numpy(start)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval import rng
 from molar_retrieval.interactions.holdout import Holdout
 from molar_retrieval.interactions.log import InteractionLog
 
@@ -13,10 +14,12 @@ Matrix = npt.NDArray[np.float32]
 Ranks = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
 SCORES_PER_BLOCK = 4_000_000
+WITHHELD = 0.1
+"""Share of the known items that plays newcomers."""
 
 
 @dataclass(frozen=True, eq=False)
-class Cases:
+class ValidationCases:
     """What to predict: for each user, the item that came after the log's history.
 
     Attributes:
@@ -34,7 +37,7 @@ class Cases:
     times: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, holdout: Holdout) -> "Cases":
+    def of(cls, holdout: Holdout) -> "ValidationCases":
         """The held-out interactions, all items being candidates."""
         return cls(
             holdout.training,
@@ -47,9 +50,9 @@ class Cases:
     def __len__(self) -> int:
         return len(self.users)
 
-    def select(self, chosen: npt.NDArray[np.integer]) -> "Cases":
+    def select(self, chosen: npt.NDArray[np.integer]) -> "ValidationCases":
         """The cases of these numbers."""
-        return Cases(self.log, self.users[chosen], self.targets[chosen], self.candidates, self.times[chosen])
+        return ValidationCases(self.log, self.users[chosen], self.targets[chosen], self.candidates, self.times[chosen])
 
     def histories(self, cases: slice = slice(None)) -> InteractionLog:
         """What is known of a range of the cases when they are asked: a log with one row ("user") per case."""
@@ -70,7 +73,7 @@ class Cases:
         return hidden
 
 
-def ranks(cases: Cases, scores: Callable[[slice], Matrix]) -> Ranks:
+def ranks(cases: ValidationCases, scores: Callable[[slice], Matrix]) -> Ranks:
     """The rank of each target (1 is best); ties count against it.
 
     A target that is hidden, or no candidate, gets a rank behind all items.
@@ -116,9 +119,14 @@ def drawn(count: int, most: int, random: np.random.Generator) -> Rows:
     return np.arange(count) if count <= most else np.sort(random.choice(count, most, replace=False))
 
 
-def sample(cases: Cases, most: int, random: np.random.Generator) -> Cases:
+def sample(cases: ValidationCases, most: int, random: np.random.Generator) -> ValidationCases:
     """At most ``most`` of the cases, drawn at random."""
     return cases.select(drawn(len(cases), most, random))
+
+
+def withheld_items(known: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.bool_]:
+    """A random tenth of the known items, shape (n_items,)."""
+    return known & (rng.generator(seed, "withheld items").random(len(known)) < WITHHELD)
 
 
 def means(rank: Ranks) -> dict[str, float]:

@@ -35,3 +35,21 @@ class ItemVectors:
     dense: Matrix
     sparse: csr_matrix
     newcomer: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A ridge map from content features to vectors, which guesses those of items without interactions.
+
+    Attributes:
+        matrix: Shape (f, d).
+        mean: Shape (d,).
+    """
+
+    matrix: Matrix
+    mean: Matrix
+
+    def __call__(self, features: Matrix) -> Matrix:
+        """Vectors of items by their content, shapes (n, f) → (n, d)."""
+        result: Matrix = features @ self.matrix + self.mean
+        return result

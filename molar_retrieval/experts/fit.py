@@ -12,14 +12,14 @@ from molar_retrieval.experts import linear
 from molar_retrieval.experts.choose import Setting, choose
 from molar_retrieval.experts.cooccurrence import cooccurrence, followers
 from molar_retrieval.experts.histories import countable, known_items, reach
+from molar_retrieval.experts.item_item import ItemItemWeights, strongest
 from molar_retrieval.experts.next_item import NextItem
-from molar_retrieval.experts.partners import Partners, strongest
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
 Scoring = Callable[[InteractionLog], npt.NDArray[np.float32]]
 """Scores of all items for histories, shape (n_histories, n_items)."""
-_Grid = tuple[Sequence[tuple[Setting, Callable[[], Partners]]], str | None]
+_Grid = tuple[Sequence[tuple[Setting, Callable[[], ItemItemWeights]]], str | None]
 """Settings with what fits them, and what was left out, in words."""
 
 SEQUENCE, LINEAR = "sequence", "linear"
@@ -43,7 +43,7 @@ def fit_experts(
     count: int,
     names: Sequence[str] = (SEQUENCE, LINEAR),
     progress: Progress = SILENT,
-) -> tuple[tuple[Partners, ...], dict[str, dict[str, Any]]]:
+) -> tuple[tuple[ItemItemWeights, ...], dict[str, dict[str, Any]]]:
     """Fit a model of order and a linear one, each with the settings that rank validation best.
 
     Candidates are judged with as few partners per item as will be kept: by what ships.
@@ -51,7 +51,7 @@ def fit_experts(
     Args:
         log: Training interactions, at least one.
         judge: Validation NDCG@10 of a way to score; a constant without cases, and the first setting stays.
-        count: Partners per item and expert.
+        count: Entries per item and expert.
         names: Which of ``sequence`` and ``linear`` to fit.
         progress: Told of each candidate.
 
@@ -60,7 +60,7 @@ def fit_experts(
         something was left out.
     """
 
-    def judged(partners: Partners) -> float:
+    def judged(partners: ItemItemWeights) -> float:
         score = judge(partners.scores)
         progress.advance()
         return score
@@ -84,16 +84,16 @@ def _sequences(log: InteractionLog, count: int) -> _Grid:
     """The regression where it can be had, with the counts that it does not know: of either order; else all counts."""
     followed = lru_cache(maxsize=1)(partial(followers, log))
 
-    def counted(setting: Setting) -> Partners:
+    def counted(setting: Setting) -> ItemItemWeights:
         counts = followed(setting["window"], setting["decay"])
         weights = cooccurrence(log, counts, setting["shrink"], setting["ordered"])
-        return Partners(SEQUENCE, strongest(weights, count), setting["memory"], reach(setting["memory"]))
+        return ItemItemWeights(SEQUENCE, strongest(weights, count), setting["memory"], reach(setting["memory"]))
 
-    def regressed(setting: Setting) -> Partners:
+    def regressed(setting: Setting) -> ItemItemWeights:
         decay = setting["decay"]
         model = NextItem.of(log, followed(setting["window"], decay), decay)
         weights = strongest(model.weights(setting["regularisation"], setting["damping"]), count)
-        return Partners(SEQUENCE, _spread(weights, model.columns, log.n_items), decay, reach(decay))
+        return ItemItemWeights(SEQUENCE, _spread(weights, model.columns, log.n_items), decay, reach(decay))
 
     counts = [({"model": "co-occurrence", **setting}, partial(counted, setting)) for setting in COUNTS]
     if note := _too_many("the regression", log):
@@ -107,17 +107,17 @@ def _sequences(log: InteractionLog, count: int) -> _Grid:
 def _linear(log: InteractionLog, count: int) -> _Grid:
     """EASE where it can be had, all regularisations with the same counts, and neighbours."""
     log = countable(log)
-    gram = lru_cache(maxsize=1)(partial(linear.EASE.of, log))
+    gram = lru_cache(maxsize=1)(partial(linear.EASECounts.of, log))
 
-    def ease(setting: Setting) -> Partners:
+    def ease(setting: Setting) -> ItemItemWeights:
         model = gram()
         weights = strongest(model.weights(setting["regularisation"]), count)
-        return Partners(LINEAR, _spread(weights, model.columns, log.n_items))
+        return ItemItemWeights(LINEAR, _spread(weights, model.columns, log.n_items))
 
-    def neighbours() -> Partners:
-        return Partners(LINEAR, strongest(linear.item_knn(log, **NEIGHBOURS), count))
+    def neighbours() -> ItemItemWeights:
+        return ItemItemWeights(LINEAR, strongest(linear.item_knn(log, **NEIGHBOURS), count))
 
-    nearest: list[tuple[Setting, Callable[[], Partners]]] = [({"model": "item-kNN", **NEIGHBOURS}, neighbours)]
+    nearest: list[tuple[Setting, Callable[[], ItemItemWeights]]] = [({"model": "item-kNN", **NEIGHBOURS}, neighbours)]
     if note := _too_many("EASE", log):
         return nearest, note
     settings: list[Setting] = [{"model": "EASE", "regularisation": value} for value in REGULARISATIONS]

@@ -23,7 +23,7 @@ _BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class EASE:
+class EASECounts:
     """A linear item-to-item model with a closed form (Steck 2019, arXiv 1905.03375), before its regularisation.
 
     Attributes:

@@ -16,8 +16,8 @@ import numpy as np
 from molar_retrieval import rng
 from molar_retrieval.config import FinetuneSettings
 from molar_retrieval.encoders.head import FusionHead
+from molar_retrieval.finetuning.head_fit import Chosen, HeadFit
 from molar_retrieval.finetuning.inputs import Inputs
-from molar_retrieval.finetuning.part import Chosen, Part
 from molar_retrieval.finetuning.trial import READINGS
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
@@ -36,7 +36,7 @@ _FOLDS = 3
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskOutcome:
     """What became of a task.
 
     Attributes:
@@ -67,7 +67,7 @@ class Tuned:
 
     head: FusionHead
     chosen: Chosen
-    tasks: tuple[Task, ...]
+    tasks: tuple[TaskOutcome, ...]
     withheld: int
     seconds: float
 
@@ -95,10 +95,10 @@ def tune(inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings,
     progress.finish()
     after = course.scores(chosen)
     tasks = [
-        Task(name, before[name], after[name]) if why is None else Task(name, left_out=why)
+        TaskOutcome(name, before[name], after[name]) if why is None else TaskOutcome(name, left_out=why)
         for name, why in reasons.items()
     ]
-    head = Part(inputs, log, settings, np.zeros(len(inputs), bool)).head(chosen)
+    head = HeadFit(inputs, log, settings, np.zeros(len(inputs), bool)).head(chosen)
     withheld = sum(int(fold.withheld.sum()) for fold in course.folds)
     return Tuned(head, chosen, tuple(tasks), withheld, round(time.perf_counter() - began, 1))
 
@@ -110,11 +110,11 @@ class _Course:
         self.settings, self.has_log = settings, log is not None
         drawn = rng.generator(settings.seed, "withheld items").permutation(np.flatnonzero(inputs.learn))
         size = round(settings.withheld * len(drawn))
-        self.folds: list[Part] = []
+        self.folds: list[HeadFit] = []
         for begin in range(0, _FOLDS * size, max(1, size)):
             withheld = np.zeros(len(inputs), bool)
             withheld[drawn[begin : begin + size]] = True
-            self.folds.append(Part(inputs, log, settings, withheld))
+            self.folds.append(HeadFit(inputs, log, settings, withheld))
         self._read(Chosen())
 
     def why_not(self, name: Name) -> str | None:

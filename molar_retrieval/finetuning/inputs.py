@@ -67,7 +67,7 @@ class Inputs:
 
 
 @dataclass(frozen=True, eq=False)
-class Texts:
+class TaskTexts:
     """What the tasks need beside the items' own vectors, by the same encoder, as it gives it: w numbers of words each.
 
     Attributes:
@@ -85,7 +85,7 @@ class Texts:
     written: csr_matrix
 
 
-def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, progress: Progress = SILENT) -> Texts:
+def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, progress: Progress = SILENT) -> TaskTexts:
     """Encode titles with descriptions, and attributes.
 
     Args:
@@ -115,7 +115,7 @@ def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, pro
     told[has] = words([str(texts[row]) for row in has])
     meanings = words(phrases)
     progress.finish()
-    return Texts(told, double, meanings, holders, written_of(catalogue))
+    return TaskTexts(told, double, meanings, holders, written_of(catalogue))
 
 
 def parts_of(blocks: Sequence[Block], encoder: str) -> tuple[Block, Block]:
@@ -132,7 +132,9 @@ def parts_of(blocks: Sequence[Block], encoder: str) -> tuple[Block, Block]:
     return blocks[0], blocks[1]
 
 
-def inputs_of(content: ContentVectors, texts: Texts, learn: npt.NDArray[np.bool_], keep: int, seed: int = 0) -> Inputs:
+def inputs_of(
+    content: ContentVectors, texts: TaskTexts, learn: npt.NDArray[np.bool_], keep: int, seed: int = 0
+) -> Inputs:
     """Condition all views.
 
     Args:
@@ -153,7 +155,7 @@ def inputs_of(content: ContentVectors, texts: Texts, learn: npt.NDArray[np.bool_
     return Inputs(head, words, photo, written, told, named, half_named, crossing, texts.double, learn)
 
 
-def _conditions(content: ContentVectors, texts: Texts, learn: npt.NDArray[np.bool_], keep: int) -> FusionHead:
+def _conditions(content: ContentVectors, texts: TaskTexts, learn: npt.NDArray[np.bool_], keep: int) -> FusionHead:
     rows = np.flatnonzero(learn)
     rows = rows[:: max(1, -(-len(rows) // _MOST_FITTED))]
     means, maps = [], []
@@ -165,7 +167,7 @@ def _conditions(content: ContentVectors, texts: Texts, learn: npt.NDArray[np.boo
     return FusionHead.plain(content.blocks, means, maps, Lexical.fit(texts.written[rows], keep))
 
 
-def _crossing(content: ContentVectors, texts: Texts) -> tuple[Array, Array]:
+def _crossing(content: ContentVectors, texts: TaskTexts) -> tuple[Array, Array]:
     """Where words and photo share a space, its numbers come first in the photo's block."""
     words, photo = content.blocks
     wide = words.stop - words.start

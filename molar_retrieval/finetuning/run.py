@@ -20,7 +20,7 @@ from molar_retrieval.encoders.base import Encoder, EncoderInput
 from molar_retrieval.encoders.tuned_folder import check_target
 from molar_retrieval.errors import DataError
 from molar_retrieval.finetuning.card import card
-from molar_retrieval.finetuning.fit import Task, tune
+from molar_retrieval.finetuning.fit import TaskOutcome, tune
 from molar_retrieval.finetuning.inputs import Words, inputs_of, read_texts
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
@@ -55,7 +55,7 @@ class FinetuneReport:
     items: int
     interactions: int
     withheld: int
-    tasks: tuple[Task, ...]
+    tasks: tuple[TaskOutcome, ...]
     chosen: dict[str, Any]
     parameters: int
     seconds: dict[str, float]
@@ -81,7 +81,7 @@ def unchanged(workspace: Workspace, settings: MolarSettings, folder: Path) -> Fi
         return None
     own = {field.name for field in fields(FinetuneReport)} & set(account)
     found = {name: account[name] for name in own} | {"folder": folder, "up_to_date": True}
-    return FinetuneReport(**{**found, "tasks": tuple(Task(**task) for task in account["tasks"])})
+    return FinetuneReport(**{**found, "tasks": tuple(TaskOutcome(**task) for task in account["tasks"])})
 
 
 def _made_from(workspace: Workspace, settings: MolarSettings) -> str:

@@ -25,7 +25,7 @@ _BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Cases:
+class WithheldCases:
     """Takings of withheld items, and what the same people had taken of the others before.
 
     Attributes:

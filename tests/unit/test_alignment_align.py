@@ -13,7 +13,7 @@ from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
 
 from molar_retrieval.alignment.align import align, training_data
-from molar_retrieval.alignment.arrivals import model_ranks
+from molar_retrieval.alignment.cold_start import model_ranks
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.training import Trainer
 from molar_retrieval.alignment.validation import means
@@ -188,7 +188,7 @@ def test_a_killed_run_publishes_nothing_and_goes_on_to_the_same_bits(walked, tmp
     assert not list(walked.root.glob("alignment/*.partial"))
 
 
-@pytest.mark.parametrize("step", ["combine", "with_newcomers", "save", "described", "library_versions"])
+@pytest.mark.parametrize("step", ["fuse", "with_newcomers", "save", "described", "library_versions"])
 def test_killed_after_the_last_epoch_nothing_is_trained_again(walked, monkeypatch, step):
     def dead(*arguments, **options):
         raise Killed

@@ -8,9 +8,9 @@ import pytest
 from eval_model_tasks import log_of
 
 from molar_retrieval.alignment import counting
+from molar_retrieval.alignment.content_knn import DIM, ContentNeighbours, compressed
 from molar_retrieval.alignment.counting import count
-from molar_retrieval.alignment.taste import DIM, Taste, compressed
-from molar_retrieval.alignment.validation import Cases, ndcg, ranks
+from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.trend import DAY, HALF_LIVES, Trend
 
@@ -28,7 +28,7 @@ def world():
     log = log_of([walk[:7].tolist() for walk in walks], N, times)
     users = np.repeat(np.arange(120), 2)
     targets = np.concatenate([walk[7:] for walk in walks])
-    cases = Cases(log, users, targets.astype(np.int64), np.ones(N, bool), DAY * (np.repeat(start, 2) + 7))
+    cases = ValidationCases(log, users, targets.astype(np.int64), np.ones(N, bool), DAY * (np.repeat(start, 2) + 7))
     angle = 2 * np.pi * np.arange(N) / N
     features = np.stack([np.cos(angle), np.sin(angle), np.cos(2 * angle), np.sin(2 * angle)], 1).astype(np.float32)
     return log, cases, features / np.sqrt(np.float32(2))
@@ -46,7 +46,7 @@ def test_only_the_experts_that_are_asked_for_exist(world, experts, monkeypatch):
     few = cases.select(np.arange(40))
     found = count(log, few, features, settings_of(*experts))
     assert {p.name for p in found.partners} == set(experts) & {"sequence", "linear"}
-    assert (found.taste is not None) == ("neighbours" in experts)
+    assert (found.content_knn is not None) == ("neighbours" in experts)
     assert (found.trend is not None) == ("trend" in experts)
     assert set(found.report) == set(found.parts(few)) == set(experts)
 
@@ -58,7 +58,7 @@ def test_parts_score_the_cases_as_the_experts_do(world):
     asked = log_of(histories, N)
     parts = found.parts(cases)
     expected = {p.name: p.scores(asked) for p in found.partners}
-    expected["neighbours"] = found.taste.users(asked) @ compressed(features).T
+    expected["neighbours"] = found.content_knn.users(asked) @ compressed(features).T
     expected["trend"] = Trend.fit(log, found.trend.half_life).log_scores(cases.times)
     for name, part in parts.items():
         np.testing.assert_allclose(part.scores(slice(0, 240)), expected[name], rtol=1e-4, atol=1e-5)
@@ -82,7 +82,9 @@ def test_a_trend_is_chosen_by_how_fast_demand_passes():
     asked = np.arange(60, 199)
     inner = asked[asked % 4 > 0]
     everybody = log_of([[40]] * len(inner), 41)
-    cases = Cases(everybody, np.arange(len(inner)), items[inner].astype(np.int64), np.ones(41, bool), DAY * inner)
+    cases = ValidationCases(
+        everybody, np.arange(len(inner)), items[inner].astype(np.int64), np.ones(41, bool), DAY * inner
+    )
     found = count(log, cases, np.zeros((41, 3), np.float32), settings_of("trend"))
     assert found.trend.half_life == 3
     tried = {t["setting"]["half_life"]: t["ndcg@10"] for t in found.report["trend"]["tried"]}
@@ -143,10 +145,10 @@ def test_few_dimensions_stay_as_they_are_and_many_become_their_principal_part():
 
 def test_taste_is_the_cosine_with_what_was_taken_last():
     features = np.eye(5, dtype=np.float32)
-    taste = Taste.of(features, 0.5, 2)
-    users = taste.users(log_of([[0, 1, 2], [3], []], 5))
+    content_knn = ContentNeighbours.of(features, 0.5, 2)
+    users = content_knn.users(log_of([[0, 1, 2], [3], []], 5))
     np.testing.assert_allclose(users, [[0, 0.5 / 1.25**0.5, 1 / 1.25**0.5, 0, 0], [0, 0, 0, 1, 0], [0] * 5], atol=1e-6)
-    assert taste.dim == 5
+    assert content_knn.dim == 5
 
 
 def test_histories_of_several_cases_may_be_asked_at_different_times(world):

@@ -42,13 +42,13 @@ def part_scores(model, log, seen):
                 elif age < partners.last:
                     history[user, item] += partners.memory**age
         parts[partners.name] = history @ partners.weights.toarray()
-    if model.taste is not None:
-        unit = model.taste.items.astype(np.float64)
+    if model.content_knn is not None:
+        unit = model.content_knn.items.astype(np.float64)
         rows = []
         for user in range(log.n_users):
-            recent = log.history(user)[::-1][: model.taste.last]
+            recent = log.history(user)[::-1][: model.content_knn.last]
             mean = sum(
-                (model.taste.decay**age * unit[item] for age, item in enumerate(recent)), np.zeros(unit.shape[1])
+                (model.content_knn.decay**age * unit[item] for age, item in enumerate(recent)), np.zeros(unit.shape[1])
             )
             rows.append(unit @ mean / max(1e-12, np.linalg.norm(mean)))
         parts["neighbours"] = np.array(rows)
@@ -164,7 +164,7 @@ def test_newcomers_have_no_partners_and_no_popularity_of_their_own(model, asked)
 def model_experts(model):
     return (
         [p.name for p in model.partners]
-        + (["neighbours"] if model.taste else [])
+        + (["neighbours"] if model.content_knn else [])
         + (["trend"] if model.half_life else [])
     )
 

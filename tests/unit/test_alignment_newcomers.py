@@ -6,9 +6,10 @@ from alignment_tasks import cases_of, log_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.alignment import newcomers as module
-from molar_retrieval.alignment.newcomers import among, guessed, lifted, parity, ridge, taken, withheld_items
-from molar_retrieval.alignment.validation import rank_block
+from molar_retrieval.alignment import cold_start as module
+from molar_retrieval.alignment.cold_start import among, guessed, parity, ridge, taken
+from molar_retrieval.alignment.newcomers import lifted
+from molar_retrieval.alignment.validation import rank_block, withheld_items
 from molar_retrieval.ranking.cold_start import merge
 
 

@@ -8,7 +8,7 @@ from alignment_tasks import NEW, N, model_of, training_log
 
 from molar_retrieval.alignment import reranking
 from molar_retrieval.alignment.reranking import FEWEST, Lists, fit, learned, lists_of
-from molar_retrieval.alignment.validation import Cases, ndcg
+from molar_retrieval.alignment.validation import ValidationCases, ndcg
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.ranking.features import features, names
 from molar_retrieval.ranking.reranker import Reranker, describe, matrix, standard
@@ -115,12 +115,12 @@ def test_ranks_count_the_newcomers_between() -> None:
     assert lists.ranks(lists.scores + moved).tolist() == [1, 4, 3, 2]
 
 
-def cases() -> Cases:
+def cases() -> ValidationCases:
     log = training_log()
     users = np.flatnonzero(np.diff(log.offsets) >= 2)
     log_before = log.without_last(users)
     allowed = np.ones(N, bool)
-    return Cases(log_before, users, log.item[log.offsets[users + 1] - 1].astype(np.int64), allowed,
+    return ValidationCases(log_before, users, log.item[log.offsets[users + 1] - 1].astype(np.int64), allowed,
                  log.timestamp[log.offsets[users + 1] - 1])  # fmt: skip
 
 
@@ -221,7 +221,7 @@ def test_facts_can_be_written_down_where_it_is_not_used(monkeypatch: pytest.Monk
     model = model_of()
     log = training_log()
     users = np.arange(log.n_users)
-    cases = Cases(log, users, users % N, np.ones(N, bool), np.zeros(log.n_users, np.int64))
+    cases = ValidationCases(log, users, users % N, np.ones(N, bool), np.zeros(log.n_users, np.int64))
     second, facts = learned(model, cases, {}, SETTINGS)
     assert second is None
     assert json.loads(json.dumps(facts))["used"] is False

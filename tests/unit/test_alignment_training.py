@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from molar_retrieval.alignment import checkpoint, conditioning
+from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.encode import encode_users
 from molar_retrieval.alignment.network import History
-from molar_retrieval.alignment.newcomers import withheld_items
-from molar_retrieval.alignment.parts import Dense
 from molar_retrieval.alignment.training import Trainer, TrainingData, train, validate
-from molar_retrieval.alignment.validation import Cases, ndcg
+from molar_retrieval.alignment.validation import ValidationCases, ndcg, withheld_items
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.encoders.base import Block
@@ -50,7 +49,7 @@ def data():
     circle = np.stack([np.cos(angle), np.sin(angle), np.cos(3 * angle), np.sin(3 * angle)], 1).astype(np.float32)
     features = conditioning.fit(circle, [Block("content", 0, 4)], 4)(circle)
     factors = fit(split.training, CFSettings(factors=8, iterations=3))
-    return TrainingData(split.training, Cases.of(split), features, factors)
+    return TrainingData(split.training, ValidationCases.of(split), features, factors)
 
 
 def changed(**values):

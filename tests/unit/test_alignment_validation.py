@@ -6,7 +6,7 @@ from alignment_tasks import cases_of, random_cases, rank_by_hand
 from eval_model_tasks import log_of
 
 from molar_retrieval.alignment import validation
-from molar_retrieval.alignment.validation import Cases, gains, means, ndcg, ranks, recall, sample
+from molar_retrieval.alignment.validation import ValidationCases, gains, means, ndcg, ranks, recall, sample
 from molar_retrieval.interactions import Holdout
 
 
@@ -53,7 +53,7 @@ def test_a_model_without_an_opinion_wins_nothing():
 def test_cases_of_a_holdout_keep_users_targets_and_times_together():
     log = log_of([[1, 2], [3, 4], [5]], 9)
     split = Holdout(log, np.array([0, 0, 2], np.int32), np.array([7, 8, 6], np.int32), np.array([50, 60, 70]))
-    cases = Cases.of(split)
+    cases = ValidationCases.of(split)
     assert (cases.users.tolist(), cases.targets.tolist(), cases.times.tolist()) == ([0, 0, 2], [7, 8, 6], [50, 60, 70])
     assert cases.candidates.all()
     part = cases.select(np.array([2, 1]))

@@ -12,8 +12,8 @@ from molar_retrieval.experts.choose import choose
 from molar_retrieval.experts.cooccurrence import cooccurrence, followers
 from molar_retrieval.experts.fit import COUNTS, NEIGHBOURS, REGRESSIONS, REGULARISATIONS, fit_experts
 from molar_retrieval.experts.histories import known_items
+from molar_retrieval.experts.item_item import strongest
 from molar_retrieval.experts.next_item import NextItem
-from molar_retrieval.experts.partners import strongest
 
 
 class Listener:
@@ -124,7 +124,7 @@ def test_ease_is_spread_over_the_catalogue():
     histories = [[2 * item + 1 for item in walk] for walk in walks(users=60)]
     (expert,), report = fit_experts(log_of(histories, 60), lambda scoring: 0.0, 60, ["linear"])
     assert report["linear"]["chosen"] == {"model": "EASE", "regularisation": REGULARISATIONS[0]}
-    compact = linear.EASE.of(log_of(walks(users=60))).weights(REGULARISATIONS[0])
+    compact = linear.EASECounts.of(log_of(walks(users=60))).weights(REGULARISATIONS[0])
     expected = np.zeros((60, 60), np.float32)
     expected[1:56:2, 1:56:2] = np.maximum(compact, 0)
     np.testing.assert_allclose(expert.weights.toarray(), expected, rtol=1e-6)

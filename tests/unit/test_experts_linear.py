@@ -9,7 +9,7 @@ from eval_model_tasks import log_of, walks
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.histories import binary
-from molar_retrieval.experts.linear import EASE, item_knn, solve
+from molar_retrieval.experts.linear import EASECounts, item_knn, solve
 from molar_retrieval.interactions.matrix import to_csr
 
 
@@ -29,7 +29,7 @@ def test_ease_is_ridge_regression_on_all_other_items(log):
 
 
 def test_ease_is_its_closed_form_over_the_items_that_occur(log):
-    model = EASE.of(log)
+    model = EASECounts.of(log)
     assert model.columns.tolist() == list(range(28))
     taken = binary(log).toarray()[:, :28].astype(np.float64)
     before = model.gram.copy()
@@ -44,7 +44,7 @@ def test_ease_is_its_closed_form_over_the_items_that_occur(log):
 def test_ease_refuses_what_would_take_hours(log, monkeypatch):
     monkeypatch.setattr(linear, "MAX_ITEMS", 27)
     with pytest.raises(DataError, match="28 × 28"):
-        EASE.of(log)
+        EASECounts.of(log)
 
 
 def test_ease_says_when_there_is_no_solution():

@@ -22,9 +22,9 @@ from molar_retrieval.errors import BackendError, DataError, SettingsError
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.finetuning.consumption import consumed_together
 from molar_retrieval.finetuning.fit import tune
-from molar_retrieval.finetuning.inputs import Texts, inputs_of
-from molar_retrieval.finetuning.part import Chosen
-from molar_retrieval.finetuning.trial import TOP, Cases, recall
+from molar_retrieval.finetuning.head_fit import Chosen
+from molar_retrieval.finetuning.inputs import TaskTexts, inputs_of
+from molar_retrieval.finetuning.trial import TOP, WithheldCases, recall
 from molar_retrieval.ids import IdMap
 from molar_retrieval.rng import generator
 
@@ -44,7 +44,7 @@ class World:
         self.vectors = unit(np.concatenate([unit(words), unit(photo)], axis=1))
         told = unit(words + 0.1 * rng.normal(size=(N, WIDTH)))
         turn = rng.normal(size=(WIDTH, WIDTH))
-        self.texts = Texts(
+        self.texts = TaskTexts(
             told,
             np.arange(N),
             unit(centres @ turn),
@@ -240,7 +240,7 @@ def test_gains_are_those_of_a_full_ranking() -> None:
     rng = generator(0, "gains")
     log = log_of([rng.permutation(40)[:9].tolist() for _ in range(30)], 40)
     withheld = np.arange(40) % 4 == 0
-    cases = Cases.of(log, withheld, 0)
+    cases = WithheldCases.of(log, withheld, 0)
     vectors = unit(rng.normal(size=(40, 6)))
     wanted = []
     for user in range(log.n_users):

@@ -278,7 +278,7 @@ def test_nothing_withheld_or_held_out_is_learned_from(workspace, model):
     away = held_out(workspace, chosen.split)
     assert len(away) == 40
     with prepared(workspace, chosen) as trainer:
-        examples, shop = trainer.examples, trainer.examples.shop
+        examples, shop = trainer.examples, trainer.examples.data
         assert len(shop.whole) == len(away.training) == 40 * 6
         withheld = set(shop.withheld.tolist())
         assert len(withheld) == 12
@@ -294,7 +294,7 @@ def test_nothing_withheld_or_held_out_is_learned_from(workspace, model):
 
 def test_negatives_are_neither_had_nor_said_alike(workspace, model):
     with prepared(workspace, lora_shop.settings(model, masked=0.6, batch=8)) as trainer:
-        shop, examples = trainer.examples.shop, trainer.examples
+        shop, examples = trainer.examples.data, trainer.examples
         shop.double[examples.pools["image_text"][:4]] = 7  # these say the very same
         drawn = examples.draw(0)
         step = examples.build(drawn, trainer.learner.encoder.entry)
@@ -363,7 +363,7 @@ def test_a_loss_that_is_no_number_stops_the_run(workspace, model, monkeypatch):
 
 def test_it_stops_when_withheld_items_are_not_found_better(workspace, model, tmp_path, monkeypatch):
     found = iter([0.5, 0.6, 0.4, 0.4, 0.9])
-    monkeypatch.setattr(training.Trial, "scores", lambda *_: {"attributes": next(found)})
+    monkeypatch.setattr(training.AdapterValidation, "scores", lambda *_: {"attributes": next(found)})
     chosen = lora_shop.settings(model, tasks=("attributes",), validate_every=1, patience=2)
     report = finetune(workspace, chosen, tmp_path / "out")
     assert report.chosen["step"] == 1

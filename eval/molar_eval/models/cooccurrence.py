@@ -7,7 +7,7 @@ from molar_eval.models.base import Task
 from molar_eval.models.tuning import Baseline, Scoring, Setting
 from molar_retrieval.experts.cooccurrence import cooccurrence, followers
 from molar_retrieval.experts.histories import reach
-from molar_retrieval.experts.partners import Partners
+from molar_retrieval.experts.item_item import ItemItemWeights
 
 
 class OrderedCooccurrence(Baseline):
@@ -33,6 +33,6 @@ class OrderedCooccurrence(Baseline):
         def fit(setting: Setting) -> Scoring:
             counts = followed(setting["window"], setting["decay"])
             weights = cooccurrence(task.training, counts, setting["shrink"], ordered=True)
-            return Partners(self.name, weights, setting["memory"], reach(setting["memory"])).scores
+            return ItemItemWeights(self.name, weights, setting["memory"], reach(setting["memory"])).scores
 
         return fit

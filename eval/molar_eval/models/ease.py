@@ -23,7 +23,7 @@ class EASE(Baseline):
         Raises:
             DataError: If more than 20,000 items have training interactions.
         """
-        model = linear.EASE.of(task.training)
+        model = linear.EASECounts.of(task.training)
 
         def fit(setting: Setting) -> Scoring:
             weights = model.weights(setting["regularisation"])

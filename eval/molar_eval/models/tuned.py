@@ -27,8 +27,8 @@ from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.head import FAMILY, FusionHead
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.finetuning.fit import tune
-from molar_retrieval.finetuning.inputs import Inputs, Texts, inputs_of, read_texts, written_of
-from molar_retrieval.finetuning.part import views
+from molar_retrieval.finetuning.head_fit import views
+from molar_retrieval.finetuning.inputs import Inputs, TaskTexts, inputs_of, read_texts, written_of
 from molar_retrieval.finetuning.run import words_by
 from molar_retrieval.finetuning.trial import crossed
 from molar_retrieval.interactions import InteractionLog
@@ -87,14 +87,14 @@ class Tuning:
             write_content(self.base, workspace, name, vectors, head.output_blocks, account)
         return workspace
 
-    def _texts(self, content: ContentVectors, made_from: str, progress: Progress) -> Texts:
+    def _texts(self, content: ContentVectors, made_from: str, progress: Progress) -> TaskTexts:
         catalogue = Catalogue.open(self.base["catalogue"].require()[0])
         file = self.root / f"texts-{made_from[:16]}.safetensors"
         if file.exists():
             found = load_file(file)
             shape = (len(found["told"]), len(found["phrases"]))
             holders = csr_matrix((found["data"], found["indices"], found["indptr"]), shape)
-            return Texts(found["told"], found["double"], found["phrases"], holders, written_of(catalogue))
+            return TaskTexts(found["told"], found["double"], found["phrases"], holders, written_of(catalogue))
         texts = read_texts(catalogue, content, words_by(registry.load(self.embed)), progress)
         held = {name: getattr(texts.holders, name) for name in ("data", "indices", "indptr")}
         partial = file.with_suffix(".partial")

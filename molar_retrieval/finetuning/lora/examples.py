@@ -12,9 +12,9 @@ from molar_retrieval import rng
 from molar_retrieval.config import FinetuneSettings, LoraSettings
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.finetuning.fit import NAMES, Name
-from molar_retrieval.finetuning.lora.shop import Photos, Rows, Shop
+from molar_retrieval.finetuning.lora.items import Photos, Rows, TrainingItems
 from molar_retrieval.finetuning.lora.step import Drawn, Entries, Histories, Pairs, Reader, Step
-from molar_retrieval.finetuning.trial import Cases
+from molar_retrieval.finetuning.trial import WithheldCases
 from molar_retrieval.interactions import InteractionLog
 
 DECAY = 0.8
@@ -24,11 +24,11 @@ FEWEST = 10
 _VIEWS: Mapping[Name, str] = {"image_text": "photo", "attributes": "attributes"}
 
 
-class Examples:
+class ExampleSampler:
     """Draws the examples of each task that can be done.
 
     Args:
-        shop: What there is.
+        data: What there is.
         photos: Opens photos.
         tasks: Which tasks, and the seed.
         lora: Sizes.
@@ -40,20 +40,22 @@ class Examples:
         cases: People who took a withheld item.
     """
 
-    def __init__(self, shop: Shop, photos: Photos, tasks: FinetuneSettings, lora: LoraSettings, *, sees: bool) -> None:
-        self.shop, self.lora, self.sees = shop, lora, sees
+    def __init__(
+        self, data: TrainingItems, photos: Photos, tasks: FinetuneSettings, lora: LoraSettings, *, sees: bool
+    ) -> None:
+        self.data, self.lora, self.sees = data, lora, sees
         self._photos, self._seed = photos, tasks.seed
-        learn = np.setdiff1d(np.arange(len(shop)), shop.withheld)
+        learn = np.setdiff1d(np.arange(len(data)), data.withheld)
         self.pools: dict[Name, Rows] = {
-            name: np.array([row for row in learn.tolist() if shop.has(row, view)], np.int64)
+            name: np.array([row for row in learn.tolist() if data.has(row, view)], np.int64)
             for name, view in _VIEWS.items()
         }
-        self.pools["behaviour"] = predictable(shop, lora.history)
-        mask = np.isin(np.arange(len(shop)), shop.withheld)
-        self.cases = Cases.of(shop.whole, mask, tasks.seed, [(lora.history, DECAY)], lora.validation)
+        self.pools["behaviour"] = predictable(data, lora.history)
+        mask = np.isin(np.arange(len(data)), data.withheld)
+        self.cases = WithheldCases.of(data.whole, mask, tasks.seed, [(lora.history, DECAY)], lora.validation)
         self.left_out = {name: self._why_not(name, tasks) for name in NAMES}
         self.tasks = [name for name in NAMES if self.left_out[name] is None]
-        taken = np.bincount([] if shop.log is None else shop.log.item, minlength=len(shop))
+        taken = np.bincount([] if data.log is None else data.log.item, minlength=len(data))
         self._log_q = np.log(np.maximum(taken, 1) / max(1, taken.sum())).astype(np.float32)
         self._drawn = lru_cache(len(NAMES))(self._permuted)
 
@@ -106,37 +108,37 @@ class Examples:
         entries: Entries,
         random: np.random.Generator,
     ) -> tuple[Pairs, list[tuple[int, str]]]:
-        shop, left, right = self.shop, [], []
+        data, left, right = self.data, [], []
         kept: list[int] = []
         asked: list[set[str]] = []
         for row in rows.tolist():
-            told = shop.told[row]
-            hidden = random.random(len(shop.phrases[row])) < self.lora.masked
+            told = data.told[row]
+            hidden = random.random(len(data.phrases[row])) < self.lora.masked
             if name == "image_text":
                 own = entries.add(("photo", row), EncoderInput(image=images[row]))
             else:
-                phrases = [p for p, hide in zip(shop.phrases[row], hidden, strict=True) if not hide]
-                phrases = phrases or shop.phrases[row][:1]
+                phrases = [p for p, hide in zip(data.phrases[row], hidden, strict=True) if not hide]
+                phrases = phrases or data.phrases[row][:1]
                 own = entries.add(("attributes", *phrases), EncoderInput("; ".join(phrases)))
                 asked.append(set(phrases))
-            other = entries.add(("told", int(shop.double[row])), EncoderInput(told))
+            other = entries.add(("told", int(data.double[row])), EncoderInput(told))
             if own is None or other is None:
                 asked = asked[: len(kept)]
                 continue
             left.append(own)
             right.append(other)
             kept.append(row)
-        double = shop.double[kept]
+        double = data.double[kept]
         blocked = double[:, None] == double[None, :]
         if asked:
-            blocked |= np.array([[phrases <= set(shop.phrases[row]) for row in kept] for phrases in asked])
+            blocked |= np.array([[phrases <= set(data.phrases[row]) for row in kept] for phrases in asked])
         np.fill_diagonal(blocked, False)
         words = [(place, str(entries.found[other]["text"])) for place, other in zip(left, right, strict=True)]
         return Pairs(np.array(left, np.int64), np.array(right, np.int64), blocked), words
 
     def _histories(self, positions: Rows) -> dict[int, tuple[list[int], int]]:
         """Items before each interaction, latest first, and its own."""
-        log = self.shop.log
+        log = self.data.log
         if log is None:
             return {}
         begin = log.offsets[np.searchsorted(log.offsets, positions, "right") - 1]
@@ -151,11 +153,11 @@ class Examples:
         images: Mapping[int, Image.Image | None],
         entries: Entries,
     ) -> Histories | None:
-        shop, log = self.shop, self.shop.log
+        data, log = self.data, self.data.log
         assert log is not None
         place: dict[int, int] = {}
         for item in sorted({item for history, target in histories.values() for item in [*history, target]}):
-            found = entries.add(("item", item), EncoderInput(shop.texts[item], images.get(item)))
+            found = entries.add(("item", item), EncoderInput(data.texts[item], images.get(item)))
             if found is not None:
                 place[item] = found
         kept = {
@@ -172,7 +174,7 @@ class Examples:
             for age, item in enumerate(history):
                 weights[number, place[item]] += DECAY**age
             own = log.history(int(np.searchsorted(log.offsets, at, "right")) - 1)
-            same = (shop.double[items] == shop.double[target]) & (shop.double[target] >= 0)
+            same = (data.double[items] == data.double[target]) & (data.double[target] >= 0)
             blocked[number] = (same | np.isin(items, own)) & (items != target)
         next_ones = np.searchsorted(items, [target for _, target in kept.values()])
         places = np.array([place[item] for item in items.tolist()], np.int64)
@@ -180,12 +182,12 @@ class Examples:
 
     def _why_not(self, name: Name, tasks: FinetuneSettings) -> str | None:
         """Why a task cannot take part, or None."""
-        shop = self.shop
+        data = self.data
         if not getattr(tasks, name):
             return "it is switched off"
         if name == "image_text" and not self.sees:
             return "the encoder does not see photos"
-        if name == "behaviour" and shop.log is None:
+        if name == "behaviour" and data.log is None:
             return "there are no interactions"
         few = len(self.pools[name])
         what = {
@@ -204,12 +206,12 @@ class Examples:
 
     def judged(self, name: Name) -> Rows:
         """Withheld items with both views of a task."""
-        return np.array([row for row in self.shop.withheld.tolist() if self.shop.has(row, _VIEWS[name])], np.int64)
+        return np.array([row for row in self.data.withheld.tolist() if self.data.has(row, _VIEWS[name])], np.int64)
 
 
-def predictable(shop: Shop, history: int) -> Rows:
+def predictable(data: TrainingItems, history: int) -> Rows:
     """Interactions whose item is none of the ``history`` before it, and there is one: their rows in the log."""
-    log: InteractionLog | None = shop.log
+    log: InteractionLog | None = data.log
     if log is None:
         return np.zeros(0, np.int64)
     place = np.arange(len(log)) - np.repeat(log.offsets[:-1], np.diff(log.offsets))

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from molar_retrieval import fingerprint
-from molar_retrieval.alignment.processes import ALONE, Processes
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.config import MolarSettings
@@ -18,17 +17,18 @@ from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.tuned_folder import check_target
 from molar_retrieval.errors import DataError
 from molar_retrieval.finetuning.card import ADAPTED, TASKS, card
-from molar_retrieval.finetuning.fit import Task
+from molar_retrieval.finetuning.fit import TaskOutcome
 from molar_retrieval.finetuning.lora.checkpoint import Score
-from molar_retrieval.finetuning.lora.examples import Examples
+from molar_retrieval.finetuning.lora.examples import ExampleSampler
+from molar_retrieval.finetuning.lora.items import Photos, TrainingItems
 from molar_retrieval.finetuning.lora.learner import load
-from molar_retrieval.finetuning.lora.shop import Photos, Shop
 from molar_retrieval.finetuning.lora.training import Trainer
-from molar_retrieval.finetuning.lora.validation import Trial
+from molar_retrieval.finetuning.lora.validation import AdapterValidation
 from molar_retrieval.finetuning.lora.write import write
 from molar_retrieval.finetuning.run import FinetuneReport
 from molar_retrieval.pinned import pin, pin_named
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.workspace import Workspace
 
 VERSION = 1
@@ -112,34 +112,34 @@ def prepared(workspace: Workspace, settings: MolarSettings, processes: Processes
     tasks, lora, embed = settings.finetune, settings.lora, settings.embed
     known = inputs["interactions"].manifest if "interactions" in inputs.names else None
     log = None if known is None else held_out(inputs, settings.split).training
-    shop = Shop.read(Catalogue.open(version), log, tasks.withheld, lora.validation, tasks.seed)
+    data = TrainingItems.read(Catalogue.open(version), log, tasks.withheld, lora.validation, tasks.seed)
     if processes.several and embed.device == "auto":
         embed = embed.model_copy(update={"device": str(processes.device)})
     cache = digests_of(workspace)
     info = registry.describe(embed, cache)
     with inputs, ThreadPoolExecutor(_THREADS, "molar-photos") as pool:
-        photos = Photos(shop, pool)
-        examples = Examples(shop, photos, tasks, lora, sees="image" in info.modalities)
+        photos = Photos(data, pool)
+        examples = ExampleSampler(data, photos, tasks, lora, sees="image" in info.modalities)
         if not examples.tasks:
             reasons = "; ".join(f"{TASKS[name]}: {why}" for name, why in examples.left_out.items())
             raise DataError(f"there is nothing to learn: {reasons}", "add what is missing, or switch a task on")
         learner = load(embed, lora, tasks.seed, cache)
         chosen = settings.model_dump(mode="json", include={"finetune", "lora", "split"})
-        data = [manifest.fingerprint, None if known is None else known.fingerprint, info.fingerprint]
-        run = fingerprint.of_json([VERSION, *data, chosen, processes.count])
-        yield Trainer(learner, examples, Trial(examples, photos, lora), lora, run, processes)
+        made_from = [manifest.fingerprint, None if known is None else known.fingerprint, info.fingerprint]
+        run = fingerprint.of_json([VERSION, *made_from, chosen, processes.count])
+        yield Trainer(learner, examples, AdapterValidation(examples, photos, lora), lora, run, processes)
 
 
 def _report(trainer: Trainer, best: Score, folder: Path, seconds: dict[str, float]) -> FinetuneReport:
     examples, story, learner = trainer.examples, trainer.story, trainer.learner
-    before, shop = story.scores[0].scores, trainer.examples.shop
+    before, data = story.scores[0].scores, trainer.examples.data
     notes = []
     if trainer.lora.generate and learner.head is None:
         notes.append("the model cannot write, so it only learned to find")
-    if shop.broken:
-        row, why = next(iter(shop.broken.items()))
+    if data.broken:
+        row, why = next(iter(data.broken.items()))
         notes.append(
-            f"{len(shop.broken)} photos could not be read and were left out, such as {shop.photos[row]}: {why}"
+            f"{len(data.broken)} photos could not be read and were left out, such as {data.photos[row]}: {why}"
         )
     if best.step == 0:
         notes.append("no step made withheld items easier to find, so the encoder is written as it was")
@@ -148,11 +148,11 @@ def _report(trainer: Trainer, best: Score, folder: Path, seconds: dict[str, floa
     return FinetuneReport(
         folder=folder,
         encoder=learner.encoder.info.name,
-        items=len(shop),
-        interactions=0 if shop.log is None else len(shop.log),
-        withheld=len(shop.withheld),
+        items=len(data),
+        interactions=0 if data.log is None else len(data.log),
+        withheld=len(data.withheld),
         tasks=tuple(
-            Task(name, before[name], best.scores[name]) if why is None else Task(name, left_out=why)
+            TaskOutcome(name, before[name], best.scores[name]) if why is None else TaskOutcome(name, left_out=why)
             for name, why in examples.left_out.items()
         ),
         chosen={"step": best.step, "steps": trainer.steps, "score": best.mean},

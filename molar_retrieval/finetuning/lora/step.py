@@ -9,8 +9,8 @@ from PIL import Image
 
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.finetuning.fit import Name
+from molar_retrieval.finetuning.lora.items import Rows
 from molar_retrieval.finetuning.lora.learner import Entry
-from molar_retrieval.finetuning.lora.shop import Rows
 
 Mask = npt.NDArray[np.bool_]
 Reader = Callable[[EncoderInput], Entry]

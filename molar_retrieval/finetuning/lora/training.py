@@ -9,19 +9,19 @@ from typing import TypeVar
 
 import torch
 
-from molar_retrieval.alignment.processes import ALONE, Processes
 from molar_retrieval.config import LoraSettings
 from molar_retrieval.encoders import runtime
 from molar_retrieval.errors import BackendError
 from molar_retrieval.finetuning.forecast import DAY, REMEDY
 from molar_retrieval.finetuning.lora import checkpoint
 from molar_retrieval.finetuning.lora.checkpoint import Score, Story
-from molar_retrieval.finetuning.lora.examples import Examples
+from molar_retrieval.finetuning.lora.examples import ExampleSampler
 from molar_retrieval.finetuning.lora.learner import Learner
 from molar_retrieval.finetuning.lora.objective import Objective
 from molar_retrieval.finetuning.lora.step import Drawn, Step
-from molar_retrieval.finetuning.lora.validation import Trial
+from molar_retrieval.finetuning.lora.validation import AdapterValidation
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.training.processes import ALONE, Processes
 
 T = TypeVar("T")
 _VALIDATIONS = 10
@@ -45,8 +45,8 @@ class Trainer:
     def __init__(
         self,
         learner: Learner,
-        examples: Examples,
-        trial: Trial,
+        examples: ExampleSampler,
+        trial: AdapterValidation,
         lora: LoraSettings,
         run: str,
         processes: Processes = ALONE,

@@ -7,16 +7,16 @@ import numpy as np
 from molar_retrieval.config import LoraSettings
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.finetuning.fit import Name
-from molar_retrieval.finetuning.lora.examples import Examples
+from molar_retrieval.finetuning.lora.examples import ExampleSampler
+from molar_retrieval.finetuning.lora.items import Photos, Rows
 from molar_retrieval.finetuning.lora.learner import Learner, frozen_vectors
-from molar_retrieval.finetuning.lora.shop import Photos, Rows
 from molar_retrieval.finetuning.trial import Array, recall
 
 _BLOCK = 64
 """Photos that are open at the same time."""
 
 
-class Trial:
+class AdapterValidation:
     """Asks a model about withheld items.
 
     Photos and attributes look for titles and descriptions among those of all withheld items, and photos are looked for
@@ -28,11 +28,11 @@ class Trial:
         lora: Sizes.
     """
 
-    def __init__(self, examples: Examples, photos: Photos, lora: LoraSettings) -> None:
+    def __init__(self, examples: ExampleSampler, photos: Photos, lora: LoraSettings) -> None:
         self._examples, self._photos, self._lora = examples, photos, lora
         self._rows = {name: examples.judged(name) for name in examples.tasks if name != "behaviour"}
         held = np.flatnonzero(examples.cases.histories[0].getnnz(axis=0))
-        self._pool: Rows = np.union1d(examples.shop.withheld, held)
+        self._pool: Rows = np.union1d(examples.data.withheld, held)
 
     @property
     def inputs(self) -> int:
@@ -47,20 +47,20 @@ class Trial:
             learner: The model.
             chunk: Items in one forward pass.
         """
-        shop = self._examples.shop
+        data = self._examples.data
         found: dict[Name, float] = {}
         for name, rows in self._rows.items():
-            told = self._vectors(learner, rows, [shop.told[row] for row in rows], chunk)
-            places, double = np.arange(len(rows)), shop.double[rows]
+            told = self._vectors(learner, rows, [data.told[row] for row in rows], chunk)
+            places, double = np.arange(len(rows)), data.double[rows]
             if name == "image_text":
                 seen = self._vectors(learner, rows, None, chunk)
                 there, back = recall(seen, told, places, double), recall(told, seen, places, double)
                 found[name] = (there + back) / 2
             else:
-                named = self._vectors(learner, rows, ["; ".join(shop.phrases[row]) for row in rows], chunk)
+                named = self._vectors(learner, rows, ["; ".join(data.phrases[row]) for row in rows], chunk)
                 found[name] = recall(named, told, places, double)
         if "behaviour" in self._examples.tasks:
-            texts = [shop.texts[row] for row in self._pool]
+            texts = [data.texts[row] for row in self._pool]
             whole = self._vectors(learner, self._pool, texts, chunk, photos=learner.sees)
             found["behaviour"] = float(self._examples.cases.among(self._pool).gains(whole, 0).mean())
         return found

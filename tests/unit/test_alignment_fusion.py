@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from molar_retrieval.alignment import board as boards
-from molar_retrieval.alignment import combine as module
-from molar_retrieval.alignment import validation
-from molar_retrieval.alignment.combine import combine, fit_logit, logit
+from molar_retrieval.alignment import fusion as module
+from molar_retrieval.alignment import score_cache, validation
+from molar_retrieval.alignment.fusion import fit_logit, fuse, logit
 from molar_retrieval.alignment.validation import ndcg
 
 
@@ -51,8 +50,8 @@ def test_the_sum_is_never_worse_than_a_part_and_its_ranks_are_those_of_its_weigh
     cases, parts = task(seed, count=count, signals=signals, scale=scale)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FIT_CASES", sampled)
-        patch.setattr(boards, "MOST_CASES", sampled)
-        found = combine(cases, parts, seed)
+        patch.setattr(score_cache, "MOST_CASES", sampled)
+        found = fuse(cases, parts, seed)
     assert list(found.weights) == list(parts)
     assert all(weight >= 0 for weight in found.weights.values())
     assert any(found.weights.values())
@@ -68,7 +67,7 @@ def test_the_sum_is_never_worse_than_a_part_and_its_ranks_are_those_of_its_weigh
 
 def test_parts_that_know_different_things_help_each_other():
     cases, parts = task(5, count=400, n_items=100, signals=(2.0, 2.0, 0.0), scale=20.0)
-    found = combine(cases, parts)
+    found = fuse(cases, parts)
     best = max(ndcg(rank) for rank in found.alone.values())
     equal = rank_by_hand(cases, parts["part0"].table + parts["part1"].table / 20)
     assert ndcg(found.ranks) > 1.3 * best
@@ -80,14 +79,14 @@ def test_parts_that_know_different_things_help_each_other():
 
 def test_units_do_not_matter():
     cases, parts = task(3, count=300, n_items=60, signals=(2.0, 1.5))
-    plain = combine(cases, parts)
-    scaled = combine(cases, {"part0": Table(parts["part0"].table * 1000), "part1": Table(parts["part1"].table / 50)})
+    plain = fuse(cases, parts)
+    scaled = fuse(cases, {"part0": Table(parts["part0"].table * 1000), "part1": Table(parts["part1"].table / 50)})
     assert ndcg(scaled.ranks) == pytest.approx(ndcg(plain.ranks), rel=0.01)
 
 
 def test_one_part_is_left_as_it_is():
     cases, parts = task(0, signals=(1.0,))
-    found = combine(cases, parts)
+    found = fuse(cases, parts)
     assert found.weights == {"part0": 1.0}
     assert found.ranks.tolist() == found.alone["part0"].tolist()
 
@@ -96,7 +95,7 @@ def test_parts_that_are_all_wrong_leave_the_least_wrong():
     cases = cases_of([[0]] * 5, [3, 4, 5, 6, 7], 40)
     bad = np.ones((5, 40))
     bad[np.arange(5), cases.targets] = 0
-    found = combine(cases, {"a": Table(bad), "b": Table(2 * bad)})
+    found = fuse(cases, {"a": Table(bad), "b": Table(2 * bad)})
     assert found.weights in ({"a": 1.0, "b": 0.0}, {"a": 0.0, "b": 1.0})
     assert found.ranks.tolist() == [39] * 5
 
@@ -104,9 +103,9 @@ def test_parts_that_are_all_wrong_leave_the_least_wrong():
 def test_targets_that_are_all_hidden_and_no_cases_at_all():
     cases = cases_of([[3], [4]], [3, 4], 12)
     parts = {"a": Table(np.eye(2, 12)), "b": Table(np.eye(2, 12))}
-    assert combine(cases, parts).ranks.tolist() == [13, 13]
+    assert fuse(cases, parts).ranks.tolist() == [13, 13]
     nobody = cases.select(np.zeros(0, int))
-    found = combine(nobody, parts)
+    found = fuse(nobody, parts)
     assert len(found.ranks) == 0
     assert sum(found.weights.values()) == 1
 
@@ -116,7 +115,7 @@ def test_a_sample_of_hidden_targets_alone_is_no_trouble(monkeypatch):
     targets = [3] * 30 + [4]  # only the last one is not hidden
     cases = cases_of([[3]] * 31, targets, 12)
     random = np.random.default_rng(0)
-    found = combine(cases, {"a": Table(random.normal(size=(31, 12))), "b": Table(random.normal(size=(31, 12)))})
+    found = fuse(cases, {"a": Table(random.normal(size=(31, 12))), "b": Table(random.normal(size=(31, 12)))})
     assert ndcg(found.ranks) >= max(map(ndcg, found.alone.values()))
 
 
@@ -125,11 +124,11 @@ def test_a_sample_is_judged_by_its_own_scores(monkeypatch):
     cases, parts = task(9, count=600, n_items=50, signals=(2.5, 2.5))
     for part in parts.values():
         part.table[:300] = np.random.default_rng(0).normal(size=(300, 50))
-    whole = combine(cases, parts)
+    whole = fuse(cases, parts)
     monkeypatch.setattr(validation, "SCORES_PER_BLOCK", 70 * 50)
     monkeypatch.setattr(module, "FIT_CASES", 200)
-    monkeypatch.setattr(boards, "MOST_CASES", 200)
-    part = combine(cases, parts)
+    monkeypatch.setattr(score_cache, "MOST_CASES", 200)
+    part = fuse(cases, parts)
     assert len(part.ranks) == 600
     assert ndcg(whole.ranks) > 1.1 * max(map(ndcg, whole.alone.values()))
     assert ndcg(part.ranks) == pytest.approx(ndcg(whole.ranks), rel=0.03)
@@ -146,10 +145,10 @@ def late():
 
 def test_a_sample_is_fitted_to_its_own_scores(late, monkeypatch):
     monkeypatch.setattr(validation, "SCORES_PER_BLOCK", 70 * 50)
-    board = boards.Board.of(*late, np.random.default_rng(0))
-    whole = logit(board, np.random.default_rng(0))
+    cache = score_cache.ScoreCache.of(*late, np.random.default_rng(0))
+    whole = logit(cache, np.random.default_rng(0))
     monkeypatch.setattr(module, "FIT_CASES", 250)
-    found = logit(board, np.random.default_rng(0))
+    found = logit(cache, np.random.default_rng(0))
     assert found.tolist() == pytest.approx(whole.tolist(), rel=0.35)
     assert min(whole) > 0.6
 
@@ -157,34 +156,34 @@ def test_a_sample_is_fitted_to_its_own_scores(late, monkeypatch):
 def test_a_sample_of_the_ascent_has_its_own_scores(late, monkeypatch):
     cases, parts = late
     monkeypatch.setattr(validation, "SCORES_PER_BLOCK", 70 * 50)
-    monkeypatch.setattr(boards, "MOST_CASES", 250)
-    board = boards.Board.of(cases, parts, np.random.default_rng(0))
+    monkeypatch.setattr(score_cache, "MOST_CASES", 250)
+    cache = score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0))
     numbers = validation.drawn(600, 250, np.random.default_rng(0))
     for weights in ([1.0, 0.0], [0.5, 2.0]):
         table = weights[0] * parts["part0"].table + weights[1] * parts["part1"].table
         expected = ndcg(np.array(rank_by_hand(cases.select(numbers), table[numbers])))
-        assert board.ndcg(np.array(weights)) == pytest.approx(expected, abs=1e-3)
+        assert cache.ndcg(np.array(weights)) == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_ascent_climbs_and_leaves_out_what_harms():
     cases, parts = task(4, count=300, n_items=60, signals=(2.0, 1.5, -1.5))
-    board = boards.Board.of(cases, parts, np.random.default_rng(0))
+    cache = score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0))
     start = np.array([1.0, 0.0, 0.3])
-    end = board.ascended(start)
-    assert board.ndcg(end) > board.ndcg(start) + 0.05
+    end = cache.ascended(start)
+    assert cache.ndcg(end) > cache.ndcg(start) + 0.05
     assert end[1] > 0
     assert end[2] == 0
     assert start.tolist() == [1.0, 0.0, 0.3]
-    assert board.ascended(end).tolist() == pytest.approx(end.tolist(), rel=1)
+    assert cache.ascended(end).tolist() == pytest.approx(end.tolist(), rel=1)
 
 
 def test_what_is_hidden_has_no_say_in_the_fit():
     cases, parts = task(6, count=200, n_items=40, signals=(1.5, 1.0))
-    before = logit(boards.Board.of(cases, parts, np.random.default_rng(0)), np.random.default_rng(0))
+    before = logit(score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0)), np.random.default_rng(0))
     hidden = cases.hidden(slice(0, 200))
     for part in parts.values():
         part.table[hidden] = np.random.default_rng(1).normal(size=hidden.sum()) * 9 + 5
-    after = logit(boards.Board.of(cases, parts, np.random.default_rng(0)), np.random.default_rng(0))
+    after = logit(score_cache.ScoreCache.of(cases, parts, np.random.default_rng(0)), np.random.default_rng(0))
     assert after.tolist() == pytest.approx(before.tolist(), rel=1e-3)
 
 
@@ -274,7 +273,7 @@ def test_few_cases_are_drawn_towards_the_logit_many_are_not():
 
 def test_fallbacks_end_with_the_best_part_alone():
     cases, parts = task(4, count=300, n_items=60, signals=(2.0, 1.5, -1.5))
-    found = combine(cases, parts)
+    found = fuse(cases, parts)
     best = max(found.alone, key=lambda name: ndcg(found.alone[name]))
     chain = [found]
     while chain[-1].fallback is not None:
@@ -284,4 +283,4 @@ def test_fallbacks_end_with_the_best_part_alone():
     assert chain[-1].ranks.tolist() == found.alone[best].tolist()
     assert all(ndcg(one.ranks) > ndcg(chain[-1].ranks) for one in chain[:-1])
     useless, nothing = task(0, signals=(0.0,))
-    assert combine(useless, nothing).fallback is None
+    assert fuse(useless, nothing).fallback is None

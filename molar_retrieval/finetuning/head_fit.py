@@ -10,7 +10,7 @@ from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.encoders.lexical import Lexical
 from molar_retrieval.finetuning.consumption import consumed_together
 from molar_retrieval.finetuning.inputs import Inputs
-from molar_retrieval.finetuning.trial import MOST, Cases, crossed, recall
+from molar_retrieval.finetuning.trial import MOST, WithheldCases, crossed, recall
 from molar_retrieval.interactions import InteractionLog
 
 Array = npt.NDArray[np.float32]
@@ -43,7 +43,7 @@ class Chosen:
     behaviour: float = 1.0
 
 
-class Part:
+class HeadFit:
     """Maps fitted on some items, and scores of the others."""
 
     def __init__(self, inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings, withheld: Mask) -> None:
@@ -51,7 +51,7 @@ class Part:
         views = inputs.told, inputs.named, inputs.half_named, inputs.photo
         told, named, half, seen = (np.asarray(view.any(axis=1), bool) for view in views)
         self.pairs = {"image_text": told & seen, "attributes": told & named, "half": told & half}
-        self.cases = Cases.of(log, withheld, settings.seed)
+        self.cases = WithheldCases.of(log, withheld, settings.seed)
         self._factors: tuple[Rows, Array] | None = None
         self._last: tuple[Chosen, Array] | None = None
 

@@ -15,7 +15,7 @@ DIM = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Taste:
+class ContentNeighbours:
     """Cosines between items and the decayed mean of a history, in few dimensions.
 
     Attributes:

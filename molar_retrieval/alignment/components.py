@@ -7,11 +7,11 @@ from typing import Protocol
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.alignment.validation import Cases, Matrix, Ranks, Rows, rank_block
+from molar_retrieval.alignment.validation import Matrix, Ranks, Rows, ValidationCases, rank_block
 from molar_retrieval.experts.trend import Trend
 
 
-class Part(Protocol):
+class ScoreComponent(Protocol):
     """One addend of a score for C cases and all items."""
 
     def scores(self, cases: slice | Rows) -> Matrix:
@@ -27,7 +27,7 @@ class Dense:
     items: Matrix
 
     def scores(self, cases: slice | Rows) -> Matrix:
-        """See :class:`Part`."""
+        """See :class:`ScoreComponent`."""
         result: Matrix = self.users[cases] @ self.items.T
         return result
 
@@ -40,7 +40,7 @@ class Counted:
     partners: csr_matrix
 
     def scores(self, cases: slice | Rows) -> Matrix:
-        """See :class:`Part`."""
+        """See :class:`ScoreComponent`."""
         result: Matrix = (self.histories[cases] @ self.partners).toarray()
         return result
 
@@ -53,11 +53,13 @@ class Momentary:
     times: Rows
 
     def scores(self, cases: slice | Rows) -> Matrix:
-        """See :class:`Part`."""
+        """See :class:`ScoreComponent`."""
         return self.trend.log_scores(self.times[cases])
 
 
-def ranked(cases: Cases, parts: Mapping[str, Part], weightings: Sequence[Mapping[str, float]]) -> list[Ranks]:
+def ranked(
+    cases: ValidationCases, parts: Mapping[str, ScoreComponent], weightings: Sequence[Mapping[str, float]]
+) -> list[Ranks]:
     """Ranks of the cases' targets under each weighting of the parts; a part is computed once for all of them.
 
     Args:

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from molar_retrieval import rng
-from molar_retrieval.alignment.board import Board, Weights
-from molar_retrieval.alignment.parts import Part, ranked
-from molar_retrieval.alignment.validation import Cases, Ranks, drawn, ndcg
+from molar_retrieval.alignment.components import ScoreComponent, ranked
+from molar_retrieval.alignment.score_cache import ScoreCache, Weights
+from molar_retrieval.alignment.validation import Ranks, ValidationCases, drawn, ndcg
 
 FIT_CASES = 2000
 _STEADY = 1000
@@ -30,7 +30,7 @@ _FLAT = 1e-6
 
 
 @dataclass(frozen=True)
-class Combination:
+class Fusion:
     """Weights of the parts, and how they rank the validation cases.
 
     Attributes:
@@ -45,10 +45,10 @@ class Combination:
     shares: Mapping[str, float]
     ranks: Ranks
     alone: Mapping[str, Ranks]
-    fallback: "Combination | None" = None
+    fallback: "Fusion | None" = None
 
 
-def combine(cases: Cases, parts: Mapping[str, Part], seed: int = 0) -> Combination:
+def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int = 0) -> Fusion:
     """Choose the weights of the parts.
 
     Args:
@@ -60,11 +60,11 @@ def combine(cases: Cases, parts: Mapping[str, Part], seed: int = 0) -> Combinati
         The weights to prefer; behind them, as fallbacks, the peak of the ascent and the best part alone.
     """
     random = rng.generator(seed, "combination")
-    board = Board.of(cases, parts, random)
+    cache = ScoreCache.of(cases, parts, random)
 
     def judged(*weightings: Weights) -> list[Ranks]:
-        if board.complete:
-            return [board.ranks(weights) for weights in weightings]
+        if cache.complete:
+            return [cache.ranks(weights) for weights in weightings]
         return ranked(cases, parts, [dict(zip(parts, weights.tolist(), strict=True)) for weights in weightings])
 
     single = np.eye(len(parts))
@@ -72,15 +72,15 @@ def combine(cases: Cases, parts: Mapping[str, Part], seed: int = 0) -> Combinati
     best = int(np.argmax([ndcg(rank) for rank in alone]))
     preferred: list[tuple[Weights, Ranks]] = []
     if len(parts) > 1 and any((rank <= len(cases.candidates)).any() for rank in alone):
-        steady = logit(board, random)
-        peak = max((board.ascended(start) for start in (steady, single[best]) if start.any()), key=board.ndcg)
-        drawn_in = _drawn_towards(steady, peak, board.spread, _STEADY / (_STEADY + len(cases)))
+        steady = logit(cache, random)
+        peak = max((cache.ascended(start) for start in (steady, single[best]) if start.any()), key=cache.ndcg)
+        drawn_in = _drawn_towards(steady, peak, cache.spread, _STEADY / (_STEADY + len(cases)))
         found = [(weights, judged(weights)[0]) for weights in (drawn_in, peak)]
         preferred = [(weights, rank) for weights, rank in found if ndcg(rank) > ndcg(alone[best])]
-    chosen: Combination | None = None
+    chosen: Fusion | None = None
     for weights, rank in [(single[best], alone[best]), *reversed(preferred)]:
-        share = weights * board.spread
-        chosen = Combination(
+        share = weights * cache.spread
+        chosen = Fusion(
             weights=dict(zip(parts, weights.tolist(), strict=True)),
             shares=dict(zip(parts, (share / max(share.sum(), 1e-12)).tolist(), strict=True)),
             ranks=rank,
@@ -99,11 +99,11 @@ def _drawn_towards(steady: Weights, peak: Weights, spread: Weights, share: float
     return mean
 
 
-def logit(board: Board, random: np.random.Generator) -> Weights:
-    """The weights of the multinomial logit on some of the board's cases; zeros where no target can be had."""
-    numbers = drawn(len(board), min(FIT_CASES, max(100, _FIT_SCORES // board.width)), random)
-    tables, targets = board.alternatives(numbers)
-    return fit_logit(tables, targets) if any(map(len, targets)) else np.zeros(board.parts)
+def logit(cache: ScoreCache, random: np.random.Generator) -> Weights:
+    """The weights of the multinomial logit on some of the cached cases; zeros where no target can be had."""
+    numbers = drawn(len(cache), min(FIT_CASES, max(100, _FIT_SCORES // cache.width)), random)
+    tables, targets = cache.alternatives(numbers)
+    return fit_logit(tables, targets) if any(map(len, targets)) else np.zeros(cache.parts)
 
 
 def fit_logit(

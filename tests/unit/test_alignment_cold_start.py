@@ -8,15 +8,14 @@ import pytest
 import torch
 from eval_model_tasks import log_of
 
-from molar_retrieval.alignment import arrivals, conditioning, newcomers
-from molar_retrieval.alignment.arrivals import model_ranks, with_newcomers
-from molar_retrieval.alignment.combine import combine
+from molar_retrieval.alignment import cold_start, conditioning, validation
+from molar_retrieval.alignment.cold_start import model_ranks, ridge, taken, with_newcomers
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.encode import item_sides
+from molar_retrieval.alignment.fusion import fuse
 from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.newcomers import ridge, taken, withheld_items
 from molar_retrieval.alignment.training import TrainingData, build_network, tower_parts
-from molar_retrieval.alignment.validation import Cases, ndcg
+from molar_retrieval.alignment.validation import ValidationCases, ndcg, withheld_items
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.encoders.base import Block
@@ -58,7 +57,7 @@ def world(seed, new_share, cold_targets, telling=True):
     content = np.eye(6)[kind] + 0.3 * random.normal(size=(N, 6)) if telling else random.normal(size=(N, 6))
     content = content.astype(np.float32)
     conditioner = conditioning.fit(content, [Block("content", 0, 6)], 6)
-    cases = Cases(log, np.arange(150), np.array(targets), np.ones(N, bool), DAY * (2 + np.arange(150) % 7))
+    cases = ValidationCases(log, np.arange(150), np.array(targets), np.ones(N, bool), DAY * (2 + np.arange(150) % 7))
     factors = fit(log, CFSettings(factors=6, iterations=3))
     return TrainingData(log, cases, conditioner(content), factors), conditioner
 
@@ -68,23 +67,23 @@ def shipped(data, conditioner, settings=SETTINGS):
     network = build_network(data, settings).eval()
     experts = count(data.log, data.cases, data.features, settings)
     parts = {**tower_parts(network, data, "float32"), **experts.parts(data.cases)}
-    combination = combine(data.cases, parts)
+    fusion = fuse(data.cases, parts)
     bare = AlignedModel(
         network=network,
         conditioner=conditioner,
         features=data.features,
         known=data.warm,
         partners=experts.partners,
-        taste=experts.taste,
+        content_knn=experts.content_knn,
         half_life=experts.trend.half_life if experts.trend else None,
-        weights=combination.weights,
+        weights=fusion.weights,
         newcomer_weights={},
         predictors={},
         slots=0,
         precision="float32",
         trend=experts.trend,
     )
-    model, ranks, used = with_newcomers(bare, data, settings, combination)
+    model, ranks, used = with_newcomers(bare, data, settings, fusion)
     assert ranks.tolist() == model_ranks(model, data.cases).tolist()
     assert model.weights == used.weights
     return model, used
@@ -95,8 +94,8 @@ def shipped(data, conditioner, settings=SETTINGS):
 @pytest.mark.parametrize("telling", [True, False])
 def test_newcomers_get_as_much_room_as_leaves_the_best_part_behind(new_share, cold_targets, telling):
     data, conditioner = world(1, new_share, cold_targets, telling)
-    model, combination = shipped(data, conditioner)
-    floor = max(map(ndcg, combination.alone.values()))
+    model, fusion = shipped(data, conditioner)
+    floor = max(map(ndcg, fusion.alone.values()))
     scores = [ndcg(model_ranks(replace(model, slots=n), data.cases)) for n in range(4)]
     parity = min(3, round(10 * np.mean(~data.warm)))
     bearable = [n for n in range(parity + 1) if scores[n] >= floor]
@@ -105,7 +104,7 @@ def test_newcomers_get_as_much_room_as_leaves_the_best_part_behind(new_share, co
         assert ndcg(model_ranks(model, data.cases)) >= floor
     if not new_share:
         assert model.slots == 0
-        assert model_ranks(model, data.cases).tolist() == pytest.approx(combination.ranks.tolist(), abs=1)
+        assert model_ranks(model, data.cases).tolist() == pytest.approx(fusion.ranks.tolist(), abs=1)
 
 
 def test_where_people_take_what_is_new_they_are_shown_it():
@@ -138,8 +137,8 @@ def test_a_number_is_obeyed(share, slots):
 @pytest.mark.parametrize("told_by", ["validation", "training"])
 def test_telling_content_gets_weight_and_guesses_are_of_the_right_kind(monkeypatch, told_by):
     if told_by == "validation":  # with as many items among them as a real catalogue's tenth has
-        monkeypatch.setattr(arrivals, "_ENOUGH", 1)
-        monkeypatch.setattr(newcomers, "WITHHELD", 0.3)
+        monkeypatch.setattr(cold_start, "_ENOUGH", 1)
+        monkeypatch.setattr(validation, "WITHHELD", 0.3)
     data, conditioner = world(3, 0.3, 0.3)
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": ("collaborative",)}))
     assert model.newcomer_weights["neighbours"] > 0 or model.newcomer_weights["collaborative"] > 0
@@ -160,8 +159,8 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
         told.append((cases, parts))
         return SimpleNamespace(weights=dict.fromkeys(parts, 1.0))
 
-    monkeypatch.setattr(arrivals, "combine", weigh)
-    monkeypatch.setattr(arrivals, "_ENOUGH", enough)
+    monkeypatch.setattr(cold_start, "fuse", weigh)
+    monkeypatch.setattr(cold_start, "_ENOUGH", enough)
     model, _ = shipped(data, conditioner, SETTINGS.model_copy(update={"towers": towers}))
     ((cases, parts),) = told
     withheld = withheld_items(data.warm, 0)
@@ -182,7 +181,7 @@ def test_weights_are_learned_from_items_as_if_nobody_had_taken_them(monkeypatch,
             for strength in (1.0, 10.0, 100.0)
         ]
         assert any(np.allclose(parts[name].items, guess, atol=1e-4) for guess in guesses)
-    assert np.array_equal(parts["neighbours"].items, model.taste.items[withheld])
+    assert np.array_equal(parts["neighbours"].items, model.content_knn.items[withheld])
 
 
 def test_guesses_need_no_interaction_of_the_newcomer_itself():
@@ -216,7 +215,7 @@ def test_ranks_are_those_of_a_merged_list(slots):
 
 @pytest.mark.parametrize("towers", [(), ("collaborative",), ("content",)])
 def test_models_without_some_part_have_newcomers_too(towers, monkeypatch):
-    monkeypatch.setattr(arrivals, "_ENOUGH", 1)
+    monkeypatch.setattr(cold_start, "_ENOUGH", 1)
     data, conditioner = world(5, 0.3, 0.5)
     settings = SETTINGS.model_copy(update={"towers": towers, "experts": ("linear", "trend")})
     model, _ = shipped(data, conditioner, settings)

@@ -21,7 +21,7 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclass(eq=False)
-class Shop:
+class TrainingItems:
     """The items of a catalogue, and who took what.
 
     Attributes:
@@ -94,12 +94,12 @@ class Photos:
     """Opens photos in a few threads; those that fail are left out and remembered.
 
     Args:
-        shop: Whose photos.
+        data: Whose photos.
         pool: The threads.
     """
 
-    def __init__(self, shop: Shop, pool: ThreadPoolExecutor) -> None:
-        self._shop = shop
+    def __init__(self, data: TrainingItems, pool: ThreadPoolExecutor) -> None:
+        self._data = data
         self._pool = pool
 
     def open(self, rows: Sequence[int]) -> dict[int, Image.Image | None]:
@@ -107,10 +107,10 @@ class Photos:
         return dict(zip(rows, self._pool.map(self._one, rows), strict=True))
 
     def _one(self, row: int) -> Image.Image | None:
-        path = self._shop.photos[row]
-        if path is None or row in self._shop.broken:
+        path = self._data.photos[row]
+        if path is None or row in self._data.broken:
             return None
-        image, reason = decode(self._shop.folder, path)
+        image, reason = decode(self._data.folder, path)
         if reason is not None:
-            self._shop.broken[row] = reason
+            self._data.broken[row] = reason
         return image

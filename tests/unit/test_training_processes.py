@@ -13,7 +13,7 @@ from processes_child import SETTINGS, data_of
 from settings_for_tests import SMALL_ALIGNMENT
 
 from molar_retrieval.alignment.batches import plan, training_windows
-from molar_retrieval.alignment.processes import ALONE, Processes
+from molar_retrieval.training.processes import ALONE, Processes
 
 CHILD = Path(__file__).resolve().parents[1] / "processes_child.py"
 

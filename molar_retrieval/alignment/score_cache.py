@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.alignment.parts import Part
-from molar_retrieval.alignment.validation import Cases, Matrix, Ranks, Rows, drawn, gains, ndcg, rank_block
+from molar_retrieval.alignment.components import ScoreComponent
+from molar_retrieval.alignment.validation import Matrix, Ranks, Rows, ValidationCases, drawn, gains, ndcg, rank_block
 
 Weights = npt.NDArray[np.float64]
 """One per part, shape (P,)."""
@@ -24,7 +24,7 @@ _LEAST_GAIN = 3e-5
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class CachedBlock:
     """Some cases.
 
     Attributes:
@@ -39,7 +39,7 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
-class Board:
+class ScoreCache:
     """A table of scores: parts by cases by items.
 
     Attributes:
@@ -49,17 +49,17 @@ class Board:
     """
 
     parts: int
-    blocks: Sequence[Block]
+    blocks: Sequence[CachedBlock]
     complete: bool
 
     @classmethod
-    def of(cls, cases: Cases, parts: Mapping[str, Part], random: np.random.Generator) -> Self:
+    def of(cls, cases: ValidationCases, parts: Mapping[str, ScoreComponent], random: np.random.Generator) -> Self:
         """As many of the cases as fit in memory, 10,000 at most."""
         most = max(_FEWEST, _MOST_SCORES // (len(parts) * max(1, len(cases.candidates))))
         numbers = drawn(len(cases), min(MOST_CASES, most), random)
         chosen = cases.select(numbers)
         blocks = [
-            Block(
+            CachedBlock(
                 np.stack([part.scores(numbers[block]) for part in parts.values()]),
                 chosen.hidden(block),
                 chosen.targets[block],
@@ -143,7 +143,7 @@ class Board:
         return [float(gained) / max(1, len(self)) for gained in total]
 
     @staticmethod
-    def _sum(block: Block, weights: Weights) -> Matrix:
+    def _sum(block: CachedBlock, weights: Weights) -> Matrix:
         total = np.zeros(block.hidden.shape, np.float32)
         for part in np.flatnonzero(weights):
             total += np.float32(weights[part]) * block.scores[part]

@@ -9,7 +9,7 @@ from eval_model_tasks import log_of
 from scipy.sparse import random as random_sparse
 
 from molar_retrieval.alignment import validation
-from molar_retrieval.alignment.parts import Counted, Dense, Momentary, ranked
+from molar_retrieval.alignment.components import Counted, Dense, Momentary, ranked
 from molar_retrieval.experts.trend import DAY, Trend
 
 C, N = 7, 11

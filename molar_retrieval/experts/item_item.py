@@ -18,7 +18,7 @@ _BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Partners:
+class ItemItemWeights:
     """Scores are a history times the weights from its items to all others.
 
     Attributes:

@@ -6,7 +6,7 @@ from eval_model_tasks import log_of
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csc_matrix, csr_matrix
 
-from molar_retrieval.experts.partners import Partners, strongest
+from molar_retrieval.experts.item_item import ItemItemWeights, strongest
 
 HISTORIES = [[0, 4, 4, 2], [], [5], [1, 2, 3, 4, 5, 0]]
 
@@ -50,7 +50,7 @@ def test_strongest_leaves_its_argument_alone_and_takes_other_shapes():
 def test_a_history_is_read_as_a_set_or_with_a_memory():
     weights = csr_matrix(np.random.default_rng(2).random((6, 6)).astype(np.float32))
     log = log_of(HISTORIES, 6)
-    as_set, fading = Partners("linear", weights), Partners("sequence", weights, 0.5, 3)
+    as_set, fading = ItemItemWeights("linear", weights), ItemItemWeights("sequence", weights, 0.5, 3)
     for user, history in enumerate(HISTORIES):
         once = sum((weights.toarray()[item] for item in set(history)), np.zeros(6))
         faded = sum((0.5**age * weights.toarray()[item] for age, item in enumerate(history[:-4:-1])), np.zeros(6))
@@ -64,12 +64,12 @@ def test_a_history_is_read_as_a_set_or_with_a_memory():
 
 @pytest.mark.parametrize("memory", [(), (0.7, 39)])
 def test_on_disk_and_back(tmp_path, memory):
-    partners = Partners("one", strongest(random_weights(), 5), *memory)
+    partners = ItemItemWeights("one", strongest(random_weights(), 5), *memory)
     tensors = {"other": np.zeros(1), **partners.to_tensors("partners.one.")}
     kinds = {name.removeprefix("partners.one."): array.dtype for name, array in tensors.items() if name != "other"}
     assert kinds == {"data": np.float32, "indices": np.int32, "indptr": np.int64, "memory": np.float64}
     save_file(tensors, tmp_path / "model.safetensors")
-    again = Partners.from_tensors("one", load_file(tmp_path / "model.safetensors"), "partners.one.")
+    again = ItemItemWeights.from_tensors("one", load_file(tmp_path / "model.safetensors"), "partners.one.")
     assert (again.name, again.memory, again.last) == (partners.name, partners.memory, partners.last)
     assert (again.weights != partners.weights).nnz == 0
     assert again.weights.shape == (600, 600)

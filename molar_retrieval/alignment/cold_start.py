@@ -1,0 +1,202 @@
+"""Items without interactions: what is guessed of them from their content, their weights, and their places in the lists.
+
+A newcomer's block of the collaborative space is predicted from its content by ridge regression on the known items, its
+popularity likewise: the content-to-collaborative maps of cold-start recommenders (DropoutNet, Volkovs et al. 2017;
+Heater, Zhu et al. 2020) in closed form. Its content is its own. Such guesses are far less certain than the scores of
+known items, so in one ranking newcomers would never be shown, or would drive out what is known to fit. They are
+therefore ranked among themselves, and get the last ``slots`` of the first ten places.
+
+How the parts are weighted is learned from a tenth of the known items that plays newcomers: the content tower has read
+them in histories but never had to predict them, and their blocks are predicted from the others'. Weights and places are
+both chosen on validation.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval import rng
+from molar_retrieval.alignment.components import Dense
+from molar_retrieval.alignment.encode import item_sides
+from molar_retrieval.alignment.fusion import Fusion, fuse
+from molar_retrieval.alignment.model import NEIGHBOURS, TREND, AlignedModel
+from molar_retrieval.alignment.training import TrainingData
+from molar_retrieval.alignment.validation import Ranks, ValidationCases, drawn, ndcg, ranks, withheld_items
+from molar_retrieval.alignment.vectors import Predictor
+from molar_retrieval.config import AlignSettings
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.log import InteractionLog
+
+Matrix = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+_ENOUGH = 300
+"""Validation cases from which the weights of newcomers can be told."""
+_MOST_CASES = 4000
+_MOST_READ = 10_000_000
+"""Interactions in the histories of these cases, in all."""
+_REGULARISATIONS = (1.0, 10.0, 100.0)
+_PRIOR = 5.0
+"""Interactions at which an item counts half in the regression."""
+
+
+def with_newcomers(
+    model: AlignedModel, data: TrainingData, settings: AlignSettings, fusion: Fusion
+) -> tuple[AlignedModel, Ranks, Fusion]:
+    """Give items without interactions weights of their own, and as many of ten places as validation bears.
+
+    ``auto`` starts from parity, the newcomers' share of the catalogue, and takes places away while what ships would
+    rank the validation cases worse than its best part alone; if none are left to take, other weights are tried.
+
+    Args:
+        model: Its weights are not looked at.
+        data: What it was trained on.
+        settings: ``newcomers`` matters.
+        fusion: How the parts rank the validation cases.
+
+    Returns:
+        What ships, how it ranks the validation cases, and the fusion whose weights it has.
+    """
+    weights, predictors = _learned(model, data, settings.seed)
+    model = replace(model, newcomer_weights=weights, predictors=predictors)
+    if settings.newcomers != "auto":
+        choices = [round(10 * settings.newcomers)]
+    else:
+        choices = list(range(parity(~model.known) if any(weights.values()) else 0, -1, -1))
+    floor = max(map(ndcg, fusion.alone.values()), default=0.0)
+    tried: list[tuple[AlignedModel, Ranks, Fusion]] = []
+    for used in _with_fallbacks(fusion):
+        for slots in choices:
+            shipped = replace(model, weights=used.weights, slots=slots)
+            tried.append((shipped, model_ranks(shipped, data.cases), used))
+            if ndcg(tried[-1][1]) >= floor:
+                return tried[-1]
+    return max(tried, key=lambda one: ndcg(one[1]))
+
+
+def _with_fallbacks(fusion: Fusion) -> Iterator[Fusion]:
+    used: Fusion | None = fusion
+    while used is not None:
+        yield used
+        used = used.fallback
+
+
+def model_ranks(model: AlignedModel, cases: ValidationCases) -> Ranks:
+    """Ranks of the cases' targets by what ships."""
+
+    def scores(block: slice) -> Matrix:
+        return model.lifted(model.scores(cases.histories(block)), ~cases.hidden(block))
+
+    return ranks(cases, scores)
+
+
+def _learned(model: AlignedModel, data: TrainingData, seed: int) -> tuple[Mapping[str, float], Mapping[str, Predictor]]:
+    """Weights of the parts among newcomers, and what predicts the blocks of these.
+
+    Validation cases tell the weights. Where few of them have a target that plays newcomer, training interactions do,
+    without the collaborative tower: it was trained on them, and would be thought better than it is.
+    """
+    withheld = withheld_items(model.known, seed)
+    counts = np.bincount(data.log.item, minlength=data.log.n_items)
+    sides = item_sides(model.network, model.known)
+    collaborative = {TREND: np.log1p(counts).astype(np.float32)[:, None]}
+    asked = data.cases.select(np.flatnonzero(withheld[data.cases.targets]))
+    if len(asked) >= _ENOUGH:
+        collaborative |= {name: side for name, side in sides.items() if name != "content"}
+    else:
+        asked = taken(data.log, withheld, seed)
+    items, predictors = {}, {}
+    for name, side in collaborative.items():
+        items[name], predictors[name] = guessed(data.features, side, counts, model.known, withheld)
+    if "content" in sides:
+        items["content"] = sides["content"][withheld]
+    if model.content_knn is not None:
+        items[NEIGHBOURS] = model.content_knn.items[withheld]
+    if not len(asked):
+        return dict.fromkeys(items, 0.0), predictors
+    users = model.users_by_part(asked.histories(), np.arange(len(asked)))
+    parts = {name: Dense(users[name], side) for name, side in items.items()}
+    return fuse(among(asked, withheld), parts, seed).weights, predictors
+
+
+def ridge(features: Matrix, vectors: Matrix, counts: npt.NDArray[np.integer], regularisation: float) -> Predictor:
+    """Fit the map on items that people took; those taken often count more.
+
+    Args:
+        features: Shape (n, f).
+        vectors: Shape (n, d).
+        counts: Training interactions of each item, shape (n,).
+        regularisation: λ.
+    """
+    weight = (counts / (counts + _PRIOR)).astype(np.float64)[:, None]
+    mean = (vectors * weight).sum(axis=0) / max(1e-12, float(weight.sum()))
+    gram = (features * weight).T @ features + regularisation * np.eye(features.shape[1])
+    matrix = np.linalg.solve(gram, (features * weight).T @ (vectors - mean))
+    return Predictor(matrix.astype(np.float32), mean.astype(np.float32))
+
+
+def guessed(
+    features: Matrix, vectors: Matrix, counts: npt.NDArray[np.integer], known: Mask, withheld: Mask
+) -> tuple[Matrix, Predictor]:
+    """What the others tell of the withheld items, and the map that does so, fitted on all known ones.
+
+    Args:
+        features: Of all items, shape (n_items, f).
+        vectors: Likewise, shape (n_items, d).
+        counts: Training interactions, shape (n_items,).
+        known: Who has any, shape (n_items,).
+        withheld: Known items that are not to tell of themselves, shape (n_items,).
+
+    Returns:
+        Guesses for the withheld items, shape (w, d), and the predictor, whose λ is the one that guesses them best.
+    """
+    rest, weight = known & ~withheld, (counts / (counts + _PRIOR))[withheld]
+    tried: dict[float, tuple[float, Matrix]] = {}
+    for regularisation in _REGULARISATIONS:
+        guess = ridge(features[rest], vectors[rest], counts[rest], regularisation)(features[withheld])
+        tried[regularisation] = float((((vectors[withheld] - guess) ** 2).sum(axis=1) * weight).sum()), guess
+    best = min(tried, key=lambda regularisation: tried[regularisation][0])
+    return tried[best][1], ridge(features[known], vectors[known], counts[known], best)
+
+
+def taken(log: InteractionLog, withheld: Mask, seed: int) -> ValidationCases:
+    """Training interactions with withheld items, at most 4,000 of them: first ones, after anything else.
+
+    There are fewer where users have so many interactions that the histories would fill memory.
+
+    Args:
+        log: Training interactions.
+        withheld: Shape (n_items,).
+        seed: Of the draw.
+    """
+    pair = log.user.astype(np.int64) * log.n_items + log.item
+    first = np.zeros(len(log), bool)
+    first[np.unique(pair, return_index=True)[1]] = True
+    follows = np.arange(len(log)) > log.offsets[log.user]
+    rows = np.flatnonzero(withheld[log.item] & first & follows)
+    random = rng.generator(seed, "newcomers")
+    rows = rows[drawn(len(rows), _MOST_CASES, random)]
+    read = int((rows - log.offsets[log.user[rows]]).sum())
+    if read > _MOST_READ:
+        rows = rows[drawn(len(rows), max(1, len(rows) * _MOST_READ // read), random)]
+    targets = log.item[rows].astype(np.int64)
+    return ValidationCases(log.before(rows), np.arange(len(rows)), targets, withheld, log.timestamp[rows])
+
+
+def among(cases: ValidationCases, items: Mask) -> ValidationCases:
+    """The cases of a catalogue that has only some items, all targets among them, in their order.
+
+    Args:
+        cases: C cases.
+        items: Shape (n_items,).
+    """
+    histories, place, count = cases.histories(), np.cumsum(items) - 1, int(items.sum())
+    had = histories.select(items[histories.item])
+    log = replace(had, items=IdMap([str(n) for n in range(count)]), item=place[had.item].astype(np.int32))
+    return ValidationCases(log, np.arange(len(cases)), place[cases.targets], np.ones(count, bool), cases.times)
+
+
+def parity(newcomer: npt.NDArray[np.bool_], most: int = 3) -> int:
+    """How many of ten places newcomers would have if their chances were those of known items, ``most`` at the most."""
+    return min(most, round(10 * float(newcomer.mean()))) if len(newcomer) else 0
