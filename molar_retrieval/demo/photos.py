@@ -1,16 +1,12 @@
 """Draws the demo shop's photos: a thing with its colour and pattern, before a wall, in some light."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from molar_retrieval.demo import furnishings, garments
-from molar_retrieval.demo.patterns import CREAM, fabric
-from molar_retrieval.demo.pixels import SIZE, Pixels, X, Y
-from molar_retrieval.demo.scenery import develop, surroundings
-from molar_retrieval.demo.shapes import Paint, Part, Points
+from molar_retrieval.demo.scenery import CREAM, SIZE, Pixels, X, Y, develop, fabric, surroundings
+from molar_retrieval.demo.silhouettes import Paint, Piece, Points, read_silhouettes
 from molar_retrieval.demo.vocabulary import COLOURS, KIND_BY_NAME, Pattern
 
 _FINE = 2  # masks are drawn this many times larger, for smooth edges
@@ -24,23 +20,8 @@ _PAINTS: dict[Paint, tuple[int, int, int]] = {
     "glow": (255, 232, 176),
 }
 
-SILHOUETTES: dict[str, Callable[[], list[Part]]] = {
-    "tshirt": garments.tshirt,
-    "jumper": garments.jumper,
-    "dress": garments.dress,
-    "cap": garments.cap,
-    "scarf": garments.scarf,
-    "bag": garments.bag,
-    "shoe": garments.shoe,
-    "umbrella": garments.umbrella,
-    "mug": furnishings.mug,
-    "lamp": furnishings.lamp,
-    "cushion": furnishings.cushion,
-    "chair": furnishings.chair,
-    "vase": furnishings.vase,
-    "rug": furnishings.rug,
-}
-"""The parts of each kind of thing, from back to front."""
+SILHOUETTES = read_silhouettes()
+"""The pieces of each kind of thing, from back to front."""
 
 
 @dataclass(frozen=True)
@@ -55,40 +36,40 @@ class Look:
 def draw(look: Look, rng: np.random.Generator) -> Image.Image:
     """One photo, RGB, ``SIZE`` pixels square; pose, surroundings and light are drawn at random."""
     canvas = surroundings(KIND_BY_NAME[look.kind].department, rng)
-    parts = _posed(SILHOUETTES[look.kind](), rng)
-    stencils = [_stencil(part) for part in parts]
+    pieces = _posed(SILHOUETTES[look.kind], rng)
+    stencils = [_stencil(piece) for piece in pieces]
     _cast_shadow(canvas, stencils, rng)
     main = _dyed(look.colour, rng)
     cloth = fabric(look.pattern, main, rng)
     accent = _accent(main, rng)
     folds = _folds(rng)
-    for part, stencil in zip(parts, stencils, strict=True):
+    for piece, stencil in zip(pieces, stencils, strict=True):
         area = canvas[stencil.window]
-        fill = _fill(part, main, accent, cloth[stencil.window])
-        if not part.width:
-            fill = fill * _shading(part, folds)[stencil.window]
+        fill = _fill(piece, main, accent, cloth[stencil.window])
+        if not piece.width:
+            fill = fill * _shading(piece, folds)[stencil.window]
         area += (fill - area) * stencil.coverage[..., None]
     return develop(canvas, rng)
 
 
 @dataclass(frozen=True)
 class _Stencil:
-    """What a part covers: the coverage, 0 to 1, of each pixel in a window of the picture."""
+    """What a piece covers: the coverage, 0 to 1, of each pixel in a window of the picture."""
 
     window: tuple[slice, slice]
     coverage: Pixels
 
 
-def _stencil(part: Part) -> _Stencil:
-    pixels = (part.points + 1) * (SIZE / 2)
-    reach = part.width * SIZE / 4 + 1
+def _stencil(piece: Piece) -> _Stencil:
+    pixels = (piece.points + 1) * (SIZE / 2)
+    reach = piece.width * SIZE / 4 + 1
     left, top = (int(v) for v in np.clip(np.floor(pixels.min(0) - reach), 0, SIZE - 1))
     right, bottom = (int(v) for v in np.clip(np.ceil(pixels.max(0) + reach), 1, SIZE))
     image = Image.new("L", ((right - left) * _FINE, (bottom - top) * _FINE))
     pen = ImageDraw.Draw(image)
     points = [(float(x), float(y)) for x, y in (pixels - (left, top)) * _FINE]
-    if part.width:
-        width = max(1, round(part.width * SIZE * _FINE / 2))
+    if piece.width:
+        width = max(1, round(piece.width * SIZE * _FINE / 2))
         pen.line(points, fill=255, width=width, joint="curve")
         radius = width / 2 - 0.5
         for x, y in (points[0], points[-1]):
@@ -99,8 +80,8 @@ def _stencil(part: Part) -> _Stencil:
     return _Stencil((slice(top, bottom), slice(left, right)), coverage)
 
 
-def _posed(parts: list[Part], rng: np.random.Generator) -> list[Part]:
-    """The parts turned by a few degrees, scaled, moved and sometimes mirrored."""
+def _posed(pieces: list[Piece], rng: np.random.Generator) -> list[Piece]:
+    """The pieces turned by a few degrees, scaled, moved and sometimes mirrored."""
     angle = np.radians(rng.normal(0, 5))
     scale = rng.uniform(0.74, 0.86)
     flip = np.array((rng.choice((-1.0, 1.0)), 1.0))
@@ -111,7 +92,7 @@ def _posed(parts: list[Part], rng: np.random.Generator) -> list[Part]:
         placed: Points = (points * flip) @ turn * scale + shift
         return placed
 
-    return [Part(place(part.points), part.paint, part.width * scale, part.volume) for part in parts]
+    return [Piece(place(piece.points), piece.paint, piece.width * scale, piece.volume) for piece in pieces]
 
 
 def _cast_shadow(canvas: Pixels, stencils: list[_Stencil], rng: np.random.Generator) -> None:
@@ -137,14 +118,14 @@ def _accent(main: Pixels, rng: np.random.Generator) -> Pixels:
     return accent.astype(np.float32)
 
 
-def _fill(part: Part, main: Pixels, accent: Pixels, cloth: Pixels) -> Pixels:
-    if part.paint == "fabric":
+def _fill(piece: Piece, main: Pixels, accent: Pixels, cloth: Pixels) -> Pixels:
+    if piece.paint == "fabric":
         return cloth
-    if part.paint == "accent":
+    if piece.paint == "accent":
         return accent
-    if part.paint == "shade":
+    if piece.paint == "shade":
         return (main * 0.5).astype(np.float32)
-    return np.array(_PAINTS[part.paint], dtype=np.float32)
+    return np.array(_PAINTS[piece.paint], dtype=np.float32)
 
 
 def _folds(rng: np.random.Generator) -> Pixels:
@@ -155,10 +136,10 @@ def _folds(rng: np.random.Generator) -> Pixels:
     return (1 + 0.022 * waves).astype(np.float32)
 
 
-def _shading(part: Part, folds: Pixels) -> Pixels:
-    """Brightness of a part, shape (SIZE, SIZE, 1): darker where a round thing turns away from the light."""
-    left, right = float(part.points[:, 0].min()), float(part.points[:, 0].max())
+def _shading(piece: Piece, folds: Pixels) -> Pixels:
+    """Brightness of a piece, shape (SIZE, SIZE, 1): darker where a round thing turns away from the light."""
+    left, right = float(piece.points[:, 0].min()), float(piece.points[:, 0].max())
     across = np.clip((X[:1] - left) / max(right - left, 1e-6), 0, 1)
-    turned = 1 - part.volume * (1.45 * (across - 0.38) ** 2)
+    turned = 1 - piece.volume * (1.45 * (across - 0.38) ** 2)
     shade: Pixels = (folds * turned)[..., None].astype(np.float32)
     return shade

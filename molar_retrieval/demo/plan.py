@@ -6,8 +6,8 @@ import numpy as np
 
 from molar_retrieval import rng as seeds
 from molar_retrieval.demo.shoppers import dealt, shopping
-from molar_retrieval.demo.truth import Shop, ShopItem
-from molar_retrieval.demo.vocabulary import BRANDS, COLOURS, KIND_BY_NAME, KINDS, NAMES, PATTERNS, STORIES
+from molar_retrieval.demo.truth import DemoShop, ShopItem
+from molar_retrieval.demo.vocabulary import COLOURS, KIND_BY_NAME, KINDS, PATTERNS, STORIES, WORDS
 from molar_retrieval.errors import SettingsError
 
 SEED = 7
@@ -23,7 +23,7 @@ _COMPANIONS = 4
 _ZIPF = 0.6
 
 
-def plan_shop(seed: int = SEED, *, items: int = ITEMS, users: int = USERS) -> Shop:
+def plan_shop(seed: int = SEED, *, items: int = ITEMS, users: int = USERS) -> DemoShop:
     """Plan a shop; the same arguments give the same plan.
 
     Args:
@@ -40,15 +40,15 @@ def plan_shop(seed: int = SEED, *, items: int = ITEMS, users: int = USERS) -> Sh
             f"ask for at least {FEWEST_ITEMS} items and {FEWEST_USERS} users",
         )
     stock = _with_companions(_items(items, seeds.generator(seed, "demo", "items")), seed)
-    return Shop(seed, stock, shopping(stock, users, seed))
+    return DemoShop(seed, stock, shopping(stock, users, seed))
 
 
 def _items(n: int, rng: np.random.Generator) -> tuple[ShopItem, ...]:
     kinds = dealt(KINDS, n, rng)
     looks = dealt([(pattern, story) for pattern in PATTERNS for story in STORIES], n, rng)
     colours = dealt(list(COLOURS), n, rng)
-    brands = dealt(BRANDS, n, rng)
-    names = dealt(NAMES, n, rng)
+    brands = dealt(WORDS["brands"], n, rng)
+    names = dealt(WORDS["names"], n, rng)
     ranks = rng.permutation(n) + 1
     bare = rng.permutation(n)
     photos, texts = round(NO_PHOTO * n), round(NO_DESCRIPTION * n)

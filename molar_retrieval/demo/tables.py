@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from molar_retrieval import rng as seeds
 from molar_retrieval.demo.texts import description, title
-from molar_retrieval.demo.truth import Shop, ShopItem
+from molar_retrieval.demo.truth import DemoShop, ShopItem
 from molar_retrieval.demo.vocabulary import KIND_BY_NAME
 
 _SIZES = ["XS", "S", "M", "L", "XL", "XXL"]
@@ -21,11 +21,11 @@ def _row(item: ShopItem, seed: int) -> dict[str, Any]:
     rng = seeds.generator(seed, "demo", "text", item.item_id)
     kind = KIND_BY_NAME[item.kind]
     noun = kind.nouns[int(rng.integers(len(kind.nouns)))]
-    words = (kind, noun, item.name, item.brand, item.material)
+    words = (noun, item.name, item.brand, item.material)
     return {
         "item_id": item.item_id,
         "title": title(*words, rng),
-        "description": description(*words, item.story, rng) if item.has_description else None,
+        "description": description(kind, *words, item.story, rng) if item.has_description else None,
         "image": photo_path(item) if item.has_photo else None,
         "category": kind.category,
         "department": kind.department,
@@ -39,7 +39,7 @@ def _row(item: ShopItem, seed: int) -> dict[str, Any]:
     }
 
 
-def items_table(shop: Shop) -> pa.Table:
+def items_table(shop: DemoShop) -> pa.Table:
     """The catalogue: one row per item."""
     schema = pa.schema(
         [(name, pa.string()) for name in ("item_id", "title", "description", "image", "category", "department")]
@@ -50,7 +50,7 @@ def items_table(shop: Shop) -> pa.Table:
     return pa.Table.from_pylist([_row(item, shop.seed) for item in shop.items], schema)
 
 
-def interactions_table(shop: Shop) -> pa.Table:
+def interactions_table(shop: DemoShop) -> pa.Table:
     """All purchases as a till would log them: by time."""
     log = [(buy.timestamp, user.user_id, buy.item) for user in shop.users for buy in user.purchases]
     log.sort(key=lambda entry: entry[:2])
@@ -64,7 +64,7 @@ def interactions_table(shop: Shop) -> pa.Table:
     )
 
 
-def users_table(shop: Shop) -> pa.Table:
+def users_table(shop: DemoShop) -> pa.Table:
     """Everybody who has registered."""
     rng = seeds.generator(shop.seed, "demo", "segments")
     segments = [("guest", "member", "member", "club")[int(i)] for i in rng.integers(4, size=len(shop.users))]

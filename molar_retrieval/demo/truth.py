@@ -80,7 +80,7 @@ class Shopper:
 
 
 @dataclass(frozen=True)
-class Shop:
+class DemoShop:
     """The whole plan; rows of items and users are positions in these tuples."""
 
     seed: int

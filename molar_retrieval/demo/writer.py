@@ -8,13 +8,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from molar_retrieval import rng as seeds
-from molar_retrieval.demo.notices import CATALOG, NOTICE, README
 from molar_retrieval.demo.photos import Look, draw
 from molar_retrieval.demo.plan import ITEMS, SEED, USERS, plan_shop
 from molar_retrieval.demo.tables import interactions_table, items_table, photo_path, users_table
-from molar_retrieval.demo.truth import Shop, Shopper
+from molar_retrieval.demo.truth import DemoShop, Shopper
+from molar_retrieval.demo.vocabulary import packaged
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
+
+_README = packaged("README.template.txt")
+NOTICE = _README.partition("\n")[0]
+"""The sentence by which a folder is known as a demo shop."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,8 @@ def write_demo_shop(
     shop = plan_shop(seed, items=items, users=users)
     _clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_text(folder / "README.txt", README.format(seed=seed))  # first: it marks the folder as ours
-    _write_text(folder / "catalog.toml", CATALOG)
+    _write_text(folder / "README.txt", _README.format(seed=seed))  # first: it marks the folder as ours
+    _write_text(folder / "catalog.toml", packaged("catalog.template.toml"))
     _write_photos(shop, folder, progress)
     pq.write_table(items_table(shop), folder / "items.parquet")
     pq.write_table(interactions_table(shop), folder / "interactions.parquet")
@@ -91,7 +95,7 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, "utf-8", newline="\n")
 
 
-def _write_photos(shop: Shop, folder: Path, progress: Progress) -> None:
+def _write_photos(shop: DemoShop, folder: Path, progress: Progress) -> None:
     (folder / "images").mkdir()
     shown = [item for item in shop.items if item.has_photo]
     progress.start("drawing the demo shop", len(shown))
@@ -103,7 +107,7 @@ def _write_photos(shop: Shop, folder: Path, progress: Progress) -> None:
     progress.finish()
 
 
-def _facts(shop: Shop, folder: Path) -> DemoFacts:
+def _facts(shop: DemoShop, folder: Path) -> DemoFacts:
     return DemoFacts(
         folder=folder,
         seed=shop.seed,

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from molar_retrieval.demo.photos import SILHOUETTES, Look, draw
-from molar_retrieval.demo.pixels import SIZE
-from molar_retrieval.demo.shapes import smooth
+from molar_retrieval.demo.scenery import SIZE
+from molar_retrieval.demo.silhouettes import smooth
 from molar_retrieval.demo.vocabulary import COLOURS, KIND_BY_NAME, PATTERNS
 
 
@@ -18,10 +18,10 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 def test_every_kind_has_a_silhouette_that_stays_in_the_picture():
     assert set(SILHOUETTES) == set(KIND_BY_NAME)
-    for kind, parts in SILHOUETTES.items():
-        points = np.vstack([part.points for part in parts()])
+    for kind, pieces in SILHOUETTES.items():
+        points = np.vstack([piece.points for piece in pieces])
         assert np.abs(points).max() < 1.13, kind
-        assert any(part.paint == "fabric" and not part.width for part in parts()), kind
+        assert any(piece.paint == "fabric" and not piece.width for piece in pieces), kind
 
 
 @pytest.mark.parametrize("kind", sorted(SILHOUETTES))
