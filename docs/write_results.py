@@ -13,6 +13,10 @@ def reports(folder: Path) -> list[Path]:
     return sorted([*folder.glob("*.json"), *folder.glob("*/report.json")])
 
 
+def _link(path: Path, folder: Path) -> str:
+    return f"../eval/results/{path.relative_to(folder).as_posix()}"
+
+
 def render(folder: Path = RESULTS) -> str:
     """The document; reports that other code made than the present one are marked."""
     from molar_eval.check_page.markdown import planted
@@ -21,8 +25,9 @@ def render(folder: Path = RESULTS) -> str:
     from molar_eval.report.markdown import results
     from molar_eval.report.write import read_report
 
-    checks = [json.loads(path.read_text("utf-8")) for path in sorted((folder / "check").glob("*.json"))]
-    return results([read_report(path) for path in reports(folder)], of_modules(*MODULES)) + planted(checks)
+    found = {_link(path, folder): read_report(path) for path in reports(folder)}
+    checks = {_link(path, folder): json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("check/*.json"))}
+    return results(found, of_modules(*MODULES)) + planted(checks)
 
 
 if __name__ == "__main__":

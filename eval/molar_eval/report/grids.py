@@ -80,6 +80,12 @@ def _aside(estimate: Estimate | None) -> str:
     return words.half(estimate) + spread
 
 
+def primary(split: SplitResult) -> list[Cell]:
+    """The metric that a split is judged by, of each model, best first."""
+    found = [model.metrics.get(split.primary) for model in ordered(split)]
+    return _column([e.mean if e else None for e in found], [_aside(e) for e in found])
+
+
 def leaderboard(split: SplitResult) -> Grid:
     """What matters of each model: two metrics, the difference to the split's baseline, times."""
     second = f"recall@{words.cutoff(split.primary)}"

@@ -1,108 +1,109 @@
-"""Reports as Markdown: what `docs/results.md` is made of."""
+"""Reports as Markdown: who wins, by how much, and where the rest is; what `docs/results.md` is made of."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from molar_eval.report import grids, words
 from molar_eval.report.grids import Cell, Grid
-from molar_eval.report.schema import Report, SplitResult
+from molar_eval.report.schema import ModelResult, Report, SplitResult
+from molar_eval.report.standing import best, ordered
 from molar_eval.report.verdict import judge
 
 _HEAD = """# Results
 
-Written by `docs/write_results.py` from the reports in `eval/results/`, never by hand. Numbers are means with half of
-their 95 % interval (users are the clusters), `sd` the standard deviation over seeds; p is that of a paired permutation
-test, corrected after Holm over all that was tested on a split. The best of a column is bold, the second underlined.
-Fitting times are wall time on the cores named with each run. The reports hold more: every metric at every cutoff,
-slices by columns of the catalogue, what validation tried, all settings.
+Written by `docs/write_results.py` from the reports in `eval/results/`, never by hand. Every report has a verdict per
+split and the first models of its leaderboard: means, half of their 95 % interval (users are the clusters), `sd` over
+seeds, the best of a column bold, the second underlined. Its name leads to all of it: every model, metric, slice, test,
+ablation and setting. p is that of a paired permutation test, corrected after Holm over all that was tested on a split.
 """
-STALE = "Stale: models, splits, metrics or statistics have changed since this report was made.\n"
-UNKNOWN = "Stale, maybe: this report was made before reports knew their commit and code.\n"
-_DIMENSIONS = ("popularity", "history")
+_FIRST = 6
+"""How many models of a leaderboard are shown."""
+STALE = "Stale: models, splits, metrics or statistics have changed since."
+UNKNOWN = "Stale, maybe: made before reports knew their commit and code."
 
 
-def results(reports: Sequence[Report], code: str | None = None) -> str:
-    """The document: a chapter per data set, in it a section per suite and split.
+def results(reports: Mapping[str, Report], code: str | None = None) -> str:
+    """The document: a chapter per data set, in it a section per suite.
 
     Args:
-        reports: What it shows.
+        reports: What it shows, by where the full report is, relative to the document.
         code: Fingerprint of the present code; reports that other code made are marked. None: none is.
     """
     parts = [_HEAD]
-    for name in sorted({report.data.name for report in reports}):
-        parts.append(f"## {_plain(name)}\n")
-        for report in sorted((r for r in reports if r.data.name == name), key=lambda r: r.suite):
-            parts += _report(report, code)
+    for name in sorted({report.data.name for report in reports.values()}):
+        mine = {link: report for link, report in reports.items() if report.data.name == name}
+        data = next(iter(mine.values())).data
+        size = f"{data.users:,} users, {data.items:,} items, {data.interactions:,} interactions"
+        parts.append(f"## {_plain(name)}\n\n{size}.\n")
+        for suite in sorted({report.suite for report in mine.values()}):
+            parts += _suite({link: report for link, report in mine.items() if report.suite == suite}, code)
     return "\n".join(parts)
 
 
-def _report(report: Report, code: str | None) -> list[str]:
-    made, data = report.made, report.data
-    versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
-    size = f"{data.users:,} users, {data.items:,} items, {data.interactions:,} interactions"
-    parts = [
-        f"### {_plain(data.name)}, suite {_plain(report.suite)}\n",
-        f"{_plain(report.description)}\n",
-        f"```text\n{made.command.replace('```', '')}\n```\n",
-        f"{_plain(made.date)}, {words.plural(made.cores, 'core')}, {_plain(made.device)}, "
-        f"{words.duration(made.seconds)} of computing; {size} (fingerprint `{_plain(data.fingerprint)}`); "
-        f"molar {_plain(made.molar)}{f', commit `{_plain(made.commit)}`' if made.commit else ''}"
-        f"{', ' if versions else ''}{_plain(versions)}.\n",
-    ]
+def _suite(reports: Mapping[str, Report], code: str | None) -> list[str]:
+    """The report with the most seeds, then models; others of the same suite are named."""
+    link = max(reports, key=lambda at: _weight(reports[at]))
+    report = reports[link]
+    made = report.made
+    facts = [made.date, words.plural(made.cores, "core"), made.device, f"{words.duration(made.seconds)} of computing"]
+    facts += [f"commit `{made.commit}`"] if made.commit else []
+    lines = [f"{_plain(report.description)} {', '.join(facts)}; `{_command(report)}`."]
     if code is not None and made.code != code:
-        parts.append(STALE if made.code else UNKNOWN)
-    if report.notes:
-        parts.append("\n".join(f"* {_plain(note)}" for note in report.notes) + "\n")
-    for split in report.splits:
-        parts += _split(split, report)
-    parts += [table for found in report.tables for table in _section(grids.of_table(found))]
-    return parts
+        lines.append(STALE if made.code else UNKNOWN)
+    lines += [f"Scores flatter: {_plain(text)}." for text in dict.fromkeys(s.warning for s in report.splits) if text]
+    lines += [f"See as well {_link(other)}." for other in reports if other != link]
+    verdicts = "".join(f"* {_verdict(split, report)}\n" for split in report.splits)
+    return [f"### {_plain(report.suite)}: {_link(link)}\n", " ".join(lines) + "\n", verdicts, table(_leaders(report))]
 
 
-def _split(split: SplitResult, report: Report) -> list[str]:
+def _weight(report: Report) -> tuple[int, int]:
+    models = [model for split in report.splits for model in split.models if model.kind != "ablation"]
+    return max((len(model.seeds) for model in models), default=0), len(models)
+
+
+def _verdict(split: SplitResult, report: Report) -> str:
     verdict = judge(split, report.made)
-    size = (
-        f"{words.plural(split.cases, 'case')} of {words.plural(split.users, 'user')}, {split.candidates:,} candidates"
-    )
-    seen = "hidden" if split.seen == "hide" else "may come again"
-    names = f"tested against {_plain(split.against)}; fingerprint `{_plain(split.fingerprint)}`"
-    parts = [
-        f"#### {_plain(split.title)}\n",
-        f"{size}, seen items {seen}; {names}.\n",
-        f"**{_plain(verdict.headline)}.** {_plain(' '.join(verdict.sentences))}\n",
-    ]
-    if split.warning:
-        parts.append(f"Caution: {_plain(split.warning)}.\n")
-    for grid in (grids.leaderboard(split), grids.ablations(split)):
-        parts += _section(grid)
-    for dimension in _DIMENSIONS:
-        grid = grids.slices(split, dimension)
-        if len(grid.columns) > 2:  # with one value it is the overview again
-            parts += _section(grid, f"{words.metric(split.primary)} by {dimension}")
-    for grid in (
-        _at(split.primary, grids.lists(split)),
-        grids.index(split),
-        grids.trade_off(split),
-        _at(split.primary, grids.kpi(split)),
-    ):
-        parts += _section(grid)
-    return parts
+    text = f"{_plain(_title(split))}: **{_plain(verdict.headline)}**"
+    if verdict.difference is None:
+        return f"{text}."
+    change, p = verdict.difference.difference, words.p_value(verdict.difference.p_holm)
+    ends = f"95 % interval {words.signed(change.low)} to {words.signed(change.high)}"
+    return f"{text}: {words.metric(split.primary)} {words.signed(change.mean)} ({ends}, {_plain(p)})."
 
 
-def _at(primary: str, grid: Grid) -> Grid:
-    """The columns at the cutoff that the split is judged by."""
-    tail = f"@{words.cutoff(primary)}"
-    kept = [n for n, column in enumerate(grid.columns) if "@" not in column or column.endswith(tail)]
-    rows = [[row[n] for n in kept] for row in grid.rows]
-    return Grid(grid.title, [grid.columns[n] for n in kept], rows, grid.note)
+def _title(split: SplitResult) -> str:
+    return ": ".join(dict.fromkeys(split.title.split(": ")))
 
 
-def _section(grid: Grid, title: str = "") -> list[str]:
-    """A table with its title; nothing where it has no rows."""
-    if not grid.rows:
-        return []
-    note = f" {_plain(grid.note)}" if grid.note else ""
-    return [f"**{_plain(title or grid.title)}**{note}\n", table(grid)]
+def _command(report: Report) -> str:
+    """The command with the arguments that anybody needs; the report has it whole."""
+    return f"molar evaluate path/to/{report.data.name} --suite {report.suite}".replace("`", "")
+
+
+def _link(at: str) -> str:
+    name = at.removesuffix("/report.json").removesuffix(".json").rpartition("/")[2]
+    return f"[{_plain(name)}]({at})"
+
+
+def _leaders(report: Report) -> Grid:
+    """The first models, ordered by the first split, and their primary metric on every split."""
+    shown = _first(report.splits[0])
+    columns: dict[str, list[Cell]] = {}
+    for split in report.splits:
+        title = words.metric(split.primary) + (f", {_title(split)}" if len(report.splits) > 1 else "")
+        cells = dict(zip([model.name for model in ordered(split)], grids.primary(split), strict=True))
+        columns[title] = [cells.get(model.name, Cell(words.NONE)) for model in shown]
+    columns["trained in"] = [Cell(words.duration(model.fit_seconds)) for model in shown]
+    rows = [[Cell(model.name), *(cells[at] for cells in columns.values())] for at, model in enumerate(shown)]
+    return Grid("", ["model", *columns], rows)
+
+
+def _first(split: SplitResult) -> list[ModelResult]:
+    """The best models, ours and the best baseline among them whatever their place; no ablations."""
+    models = [model for model in ordered(split) if model.kind != "ablation"] or ordered(split)
+    needed = [model for model in (best(split, "ours"), best(split, "baseline")) if model]
+    kept = [model for model in models if model not in needed][: _FIRST - len(needed)]
+    return [model for model in models if model in needed or model in kept]
 
 
 def table(grid: Grid) -> str:
