@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from molar_indexes.recommend import RecommendReport
     from molar_indexes.recommender import Recommender
-    from molar_indexes.server.place import Server
+    from molar_indexes.server.config import ServerConfig
     from molar_retrieval.config import IndexSettings
     from molar_retrieval.ranking.answer import Answer
 
@@ -22,7 +22,7 @@ Seen = Literal["hide", "show"]
 class Asking(Place):
     """Answers from the live generation."""
 
-    def server(self, index: str | None = None, index_fallback: IndexFallback | None = None) -> "Server | None":
+    def server(self, index: str | None = None, index_fallback: IndexFallback | None = None) -> "ServerConfig | None":
         """The Qdrant server that answers, or None: the workspace does.
 
         Args:

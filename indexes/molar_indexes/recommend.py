@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 
 from molar_indexes.options import Options
 from molar_indexes.recommender import RULES_FILE, Recommender
-from molar_indexes.server.place import Server
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.users import UserRecord
 from molar_retrieval import __version__, bounds, fingerprint
 from molar_retrieval.allocator import keep_freed_memory
@@ -93,7 +93,7 @@ class _Job:
     k: int
     options: Options
     segment: Expression | None
-    server: Server | None
+    server: ServerConfig | None
     now: datetime
 
     def path(self, shard: int) -> Path:
@@ -110,7 +110,7 @@ def recommend(
     rules: Path | None = None,
     processes: int = 1,
     options: Options | None = None,
-    server: Server | None = None,
+    server: ServerConfig | None = None,
     progress: Progress = SILENT,
 ) -> RecommendReport:
     """Write the lists of many users.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from molar_indexes.search import Searcher
-    from molar_indexes.server.place import Server
+    from molar_indexes.server.config import ServerConfig
     from molar_indexes.users import UserRecord
     from molar_retrieval.ranking.ranker import Ranker
     from molar_retrieval.ranking.sentences import Speaker
@@ -69,7 +69,7 @@ class Recommender:
         generation: str | None = None,
         *,
         rules: str | Path | None = None,
-        server: "Server | None" = None,
+        server: "ServerConfig | None" = None,
         trust_remote_code: bool = False,
     ) -> Self:
         """Open a workspace's live generation, or the one named; or what is live on a server.

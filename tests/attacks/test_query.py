@@ -26,8 +26,8 @@ from molar_indexes import recommend as recommending
 from molar_indexes.generations import open_generation
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.opening import served
-from molar_indexes.server.place import Server
 from molar_indexes.server.push import publish
 from molar_retrieval.config import IndexSettings, MolarSettings
 from molar_retrieval.errors import DataError, MolarError, RequestError, SettingsError
@@ -390,7 +390,7 @@ def crowd(trained: Any, request: pytest.FixtureRequest) -> Iterator[Recommender]
         return
     workspace = Workspace.open(trained.workspace)
     kept = IndexSettings(url="http://in-process", collection="molar-attack", users="server", timeout=60, uploads=1)
-    server, client = Server.of(kept), QdrantClient(":memory:")
+    server, client = ServerConfig.of(kept), QdrantClient(":memory:")
     assert server is not None
     with open_generation(workspace) as generation:
         publish(client, server, generation, kept)

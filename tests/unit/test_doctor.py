@@ -20,7 +20,7 @@ from molar_cli.doctor.places import folder_size, in_words
 from molar_cli.doctor.server import address, server, server_of
 from molar_cli.doctor.software import conflicts, needs, software, torch_build
 from molar_cli.doctor.state import artefacts, generations
-from molar_indexes.server.place import Server
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.push import push
 from molar_indexes.server.versions import go_together
 from molar_retrieval.config import IndexSettings, MolarSettings
@@ -224,7 +224,7 @@ def entries(place, root):
 
 
 def test_what_is_live_on_a_server_and_how_far_from_here(tmp_path, monkeypatch):
-    monkeypatch.setattr("molar_indexes.server.settle.POLL", 0.01)
+    monkeypatch.setattr("molar_indexes.server.finalise.POLL", 0.01)
     (tmp_path / "shop").mkdir()
     workspace = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
     release(workspace, 1).close()
@@ -275,7 +275,7 @@ def test_a_key_over_an_open_network_is_told_of(monkeypatch, tmp_path):
     monkeypatch.setenv("QDRANT_API_KEY", "k-secret")
     unreachable = Entry("address", "there", State.BROKEN, "nothing answers", "start it")
     monkeypatch.setattr("molar_cli.doctor.server.address", lambda url: unreachable)
-    found = entries(Server("http://db.example:6333"), tmp_path)
+    found = entries(ServerConfig("http://db.example:6333"), tmp_path)
     assert found["key"].state is State.WARNING
     assert "k-secret" not in repr(found)
 

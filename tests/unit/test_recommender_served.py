@@ -18,9 +18,9 @@ from molar_indexes.backends import build_index, open_index
 from molar_indexes.generations import open_generation
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connect
 from molar_indexes.server.opening import served
-from molar_indexes.server.place import Server
 from molar_indexes.server.published import remove
 from molar_indexes.server.push import publish, push
 from molar_indexes.server.trial import on_trial
@@ -75,7 +75,7 @@ def other(
             yield recommender
         return
     settings = IndexSettings(url=URL or "http://in-process", collection="molar-test-shop", users="server", timeout=60)
-    server = Server.of(settings)
+    server = ServerConfig.of(settings)
     assert server is not None
     client = connect(server) if request.param == REAL else QdrantClient(":memory:")
     with open_generation(workspace) as generation:
@@ -162,7 +162,7 @@ def test_everybodys_lists_from_a_server(trained: Any, tmp_path: Path) -> None:
         settings = IndexSettings(url=fake.url, users="server", fallback="local")
         push(Workspace.open(trained.workspace), settings)
         for target, processes in (("one", 1), ("two", 2)):
-            server, path = Server.of(settings), tmp_path / f"{target}.parquet"
+            server, path = ServerConfig.of(settings), tmp_path / f"{target}.parquet"
             report = recommend(trained.workspace, path, 5, options={"where": WHERE}, server=server, processes=processes)
             assert report.notes == ()
             assert pq.read_table(path).equals(pq.read_table(tmp_path / "own.parquet"))

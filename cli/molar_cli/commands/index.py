@@ -9,7 +9,7 @@ from molar_cli.session import Session, session
 from molar_retrieval.errors import SettingsError, StaleArtefactError
 
 if TYPE_CHECKING:
-    from molar_indexes.server.place import Server
+    from molar_indexes.server.config import ServerConfig
 
 app = typer.Typer(
     help="List, verify and roll back the generations of the index, here and on a server.", no_args_is_help=True
@@ -184,10 +184,10 @@ def prune(
     Example: [bold]molar index prune --keep 1[/]
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        from molar_indexes.server.place import Server
+        from molar_indexes.server.config import ServerConfig
 
         settings = run.shop().settings_of_index(index)
-        server = Server.of(settings)
+        server = ServerConfig.of(settings)
         if server is None:
             raise SettingsError("no server is named", "molar index prune --index http://host:6333, or [index] url")
         from molar_indexes.server.connect import connected
@@ -221,12 +221,12 @@ def size(
     """
     with session(workspace, json=json, quiet=quiet, debug=debug) as run:
         from molar_indexes.generations import open_generation
-        from molar_indexes.server.sizing import PER_ITEM, QUANTISATIONS, SLACK, TOTALS, per_item, shape_of, totals
+        from molar_indexes.server.sizing import PER_ITEM, QUANTISATIONS, SLACK, TOTALS, footprint_of, per_item, totals
         from molar_indexes.server.sizing import size_of as reckon
 
         counts = _counts(items)
         with open_generation(run.workspace(), generation) as opened:
-            shape = shape_of(opened)
+            shape = footprint_of(opened)
         if json:
             sizes = {
                 count: {q: vars(reckon(shape, count, q)) | {"slack": SLACK} for q in QUANTISATIONS} for count in counts
@@ -251,7 +251,7 @@ _PATIENT = 60.0
 """Seconds that removing or looking through collections may take a server."""
 
 
-def _collections(server: "Server") -> list[dict[str, object]]:
+def _collections(server: "ServerConfig") -> list[dict[str, object]]:
     from molar_indexes.server.connect import connected
     from molar_indexes.server.published import published
 
@@ -260,26 +260,26 @@ def _collections(server: "Server") -> list[dict[str, object]]:
     return [
         {
             "collection": one.name,
-            "generation": one.passport.generation,
-            "holds": one.passport.holds,
+            "generation": one.metadata.generation,
+            "holds": one.metadata.holds,
             "points": one.points,
             "live": one.live,
-            "state": one.status if one.passport.whole else "unfinished",
+            "state": one.status if one.metadata.whole else "unfinished",
         }
         for one in found
     ]
 
 
-def _roll_the_server(run: Session, server: "Server", generation: str | None) -> None:
+def _roll_the_server(run: Session, server: "ServerConfig", generation: str | None) -> None:
     from molar_indexes.server.connect import connected
     from molar_indexes.server.published import rollback as roll
 
     with connected(server.patient(_PATIENT)) as client:
         live = roll(client, server, generation)
     if run.console.as_json:
-        run.console.document({"generation": live.passport.generation, "collection": live.name})
+        run.console.document({"generation": live.metadata.generation, "collection": live.name})
         return
     run.console.line(f"live: {server.collection} at {server.url} names {live.name}")
-    kept = run.workspace()["generations"].root / live.passport.generation
+    kept = run.workspace()["generations"].root / live.metadata.generation
     if not kept.exists():
-        run.console.note(f"this workspace has no generation {live.passport.generation}, and cannot ask for it")
+        run.console.note(f"this workspace has no generation {live.metadata.generation}, and cannot ask for it")

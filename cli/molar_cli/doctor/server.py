@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from molar_cli.doctor.findings import Entry, Section, State
-from molar_indexes.server.place import KEY, Server
+from molar_indexes.server.config import KEY, ServerConfig
 from molar_indexes.server.versions import go_together
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import MolarError
@@ -18,7 +18,7 @@ from molar_retrieval.workspace import Workspace
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
-    from molar_indexes.server.published import Published
+    from molar_indexes.server.published import PublishedCollection
 
 TIMEOUT = 3.0
 _STATES = {"green": State.FINE, "yellow": State.WARNING, "grey": State.WARNING, "red": State.BROKEN}
@@ -29,12 +29,12 @@ _SAYS = {
 }
 
 
-def server_of(settings: MolarSettings) -> Server | None:
+def server_of(settings: MolarSettings) -> ServerConfig | None:
     """The server that the settings name."""
-    return Server.of(settings.index)
+    return ServerConfig.of(settings.index)
 
 
-def server(place: Server, root: Path) -> Section:
+def server(place: ServerConfig, root: Path) -> Section:
     """Look at a server and what is live there.
 
     Args:
@@ -71,7 +71,7 @@ def address(url: str) -> Entry:
     return Entry("address", value, data=data)
 
 
-def _collections(place: Server, root: Path) -> list[Entry]:
+def _collections(place: ServerConfig, root: Path) -> list[Entry]:
     from molar_indexes.server.connect import connected
     from molar_indexes.server.published import live
 
@@ -85,14 +85,14 @@ def _collections(place: Server, root: Path) -> list[Entry]:
         return [Entry("collections", "not as they should be", State.BROKEN, error.message, error.hint)]
 
 
-def _health(client: "QdrantClient", place: Server, one: "Published") -> Entry:
+def _health(client: "QdrantClient", place: ServerConfig, one: "PublishedCollection") -> Entry:
     from molar_indexes.server.faults import asking
 
     with asking(place):
-        points, due = client.count(one.name, exact=True).count, one.passport.count
+        points, due = client.count(one.name, exact=True).count, one.metadata.count
     value = f"{one.name}: {one.status}, {points:,} points, {one.indexed:,} vectors in graphs"
     data = {"collection": one.name, "status": one.status, "points": points, "indexed_vectors": one.indexed}
-    name = f"live {one.passport.holds}"
+    name = f"live {one.metadata.holds}"
     if points != due:
         problem = f"the collection {one.name!r} has {points:,} points instead of {due:,}"
         return Entry(name, value, State.BROKEN, problem, "run `molar index push`, or `molar index rollback`", data)
@@ -103,7 +103,7 @@ def _health(client: "QdrantClient", place: Server, one: "Published") -> Entry:
     return Entry(name, value, state, problem, "look at the server's log and load", data)
 
 
-def _left(client: "QdrantClient", place: Server) -> list[Entry]:
+def _left(client: "QdrantClient", place: ServerConfig) -> list[Entry]:
     """Other collections of the shop, if there are any."""
     from molar_indexes.server.published import published
 
@@ -112,18 +112,18 @@ def _left(client: "QdrantClient", place: Server) -> list[Entry]:
     ]
     if not others:
         return []
-    unfinished = sum(not one.passport.whole for one in others)
+    unfinished = sum(not one.metadata.whole for one in others)
     value = f"{len(others)}, of which {unfinished} unfinished" if unfinished else f"{len(others)}"
     data = {"count": len(others), "unfinished": unfinished}
     return [Entry("older collections", f"{value} (`molar index prune` removes them)", data=data)]
 
 
-def _drift(there: "Published", root: Path) -> Entry:
+def _drift(there: "PublishedCollection", root: Path) -> Entry:
     """How what is live on the server stands to the workspace."""
     from molar_indexes.generations import open_generation
-    from molar_indexes.server.passport import Passport
+    from molar_indexes.server.metadata import CollectionMetadata
 
-    theirs = there.passport.generation
+    theirs = there.metadata.generation
     store = Workspace(root)["generations"]
     own = None if store.current is None else store.current.name
     data = {"server": theirs, "workspace": own}
@@ -132,7 +132,7 @@ def _drift(there: "Published", root: Path) -> Entry:
         problem = f"the workspace does not have generation {theirs}, which is live on the server"
         return Entry("drift", value, State.BROKEN, problem, "run `molar index push`, or `molar index rollback`", data)
     with open_generation(Workspace(root), theirs) as generation:
-        differences = there.passport.differs(Passport.of(generation, there.passport.layout, "items"))
+        differences = there.metadata.differs(CollectionMetadata.of(generation, there.metadata.layout, "items"))
     if differences:
         problem = f"generation {theirs} is another one here: {'; '.join(differences)}"
         return Entry("drift", value, State.BROKEN, problem, "run `molar index push`", data)

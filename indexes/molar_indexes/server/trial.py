@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from molar_indexes.recommender import Recommender
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connected
 from molar_indexes.server.opening import open_served
-from molar_indexes.server.place import Server
 from molar_indexes.server.published import remove
 from molar_indexes.server.push import REQUEST_SECONDS, push
 from molar_retrieval.config import IndexSettings
@@ -26,7 +26,7 @@ def on_trial(workspace: Workspace, settings: IndexSettings, progress: Progress =
     """
     name = f"{settings.collection}.trial.{uuid.uuid4().hex[:8]}"
     own = settings.model_copy(update={"collection": name, "users": "local", "fallback": "none"})
-    server = Server.of(own)
+    server = ServerConfig.of(own)
     if server is None:
         raise ValueError("the settings name no server")
     try:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from molar_indexes.generations import Generation
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.layout import Layout
-from molar_indexes.server.place import Server
 from molar_retrieval import fingerprint
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.index import IndexSpec
@@ -23,7 +23,7 @@ _KINDS = {"content": "encoder and its vectors", "catalogue": "catalogue"}
 
 
 @dataclass(frozen=True)
-class Passport:
+class CollectionMetadata:
     """What is known of a collection.
 
     Attributes:
@@ -52,7 +52,7 @@ class Passport:
 
     @classmethod
     def of(cls, generation: Generation, layout: Layout, holds: str) -> Self:
-        """The passport of a generation's items or users."""
+        """The metadata of a generation's items or users."""
         count = int(generation.manifest.facts[holds])
         inputs = dict(generation.manifest.inputs)
         held = {name: part for name, part in asdict(generation.spec).items() if name != "efs"}  # of the graphs here
@@ -60,9 +60,9 @@ class Passport:
         return cls(generation.name, holds, inputs, ids_of(generation), spec, count, layout, time.time())
 
     @classmethod
-    def read(cls, metadata: Mapping[str, Any] | None) -> Self | None:
-        """The passport in a collection's metadata; None where it is not one of ours."""
-        found = (metadata or {}).get(KEY)
+    def read(cls, stored: Mapping[str, Any] | None) -> Self | None:
+        """The metadata in a collection's metadata; None where it is not one of ours."""
+        found = (stored or {}).get(KEY)
         try:
             if found is None or found["format"] != FORMAT:
                 return None
@@ -71,7 +71,7 @@ class Passport:
         except (TypeError, KeyError):
             return None
 
-    def metadata(self) -> dict[str, Any]:
+    def as_metadata(self) -> dict[str, Any]:
         """As a collection's metadata."""
         return {KEY: {**asdict(self), "format": FORMAT}}
 
@@ -90,7 +90,7 @@ class Passport:
         spec = json.loads(self.spec)
         return IndexSpec(**{**spec, "sparse": tuple(spec["sparse"])})
 
-    def differs(self, other: "Passport") -> list[str]:
+    def differs(self, other: "CollectionMetadata") -> list[str]:
         """What of two generations is not the same, as sentences with both sides."""
         kinds = [*self.inputs, *(kind for kind in other.inputs if kind not in self.inputs)]
         found = [
@@ -107,7 +107,7 @@ class Passport:
         return found
 
 
-def refuse_other(server: Server, collection: str, there: Passport, here: Passport) -> None:
+def refuse_other(server: ServerConfig, collection: str, there: CollectionMetadata, here: CollectionMetadata) -> None:
     """Refuse a collection that does not hold what the workspace's generation of the same name does.
 
     Raises:
@@ -131,6 +131,6 @@ def _short(mark: str | None) -> str:
     return "none" if mark is None else mark[:16]
 
 
-def _vectors(passport: Passport) -> str:
-    spec = passport.index_spec
+def _vectors(metadata: CollectionMetadata) -> str:
+    spec = metadata.index_spec
     return ", ".join([*(f"{name} {dim}" for name, dim in spec.dims.items()), *spec.sparse])

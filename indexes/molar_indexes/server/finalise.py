@@ -9,10 +9,10 @@ from qdrant_client import QdrantClient
 from molar_indexes.generations import Generation
 from molar_indexes.proof import search_problems
 from molar_indexes.recall import LEAST, sample, scanning, share, widened
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.faults import Fault, ServerError, persistently
 from molar_indexes.server.index import ServerIndex
 from molar_indexes.server.layout import graphs
-from molar_indexes.server.place import Server
 from molar_retrieval.index import Index, IndexSpec, StoredItem
 from molar_retrieval.progress import Progress
 
@@ -26,7 +26,9 @@ _SAMPLE = 32
 _SEARCHES = 4
 
 
-def build_graphs(client: QdrantClient, server: Server, collection: str, spec: IndexSpec, progress: Progress) -> None:
+def build_graphs(
+    client: QdrantClient, server: ServerConfig, collection: str, spec: IndexSpec, progress: Progress
+) -> None:
     """Let the server build its graphs, and wait until it has.
 
     Raises:
@@ -39,7 +41,7 @@ def build_graphs(client: QdrantClient, server: Server, collection: str, spec: In
     progress.finish()
 
 
-def wait_for_green(client: QdrantClient, server: Server, collection: str, tell: Callable[[str], None]) -> None:
+def wait_for_green(client: QdrantClient, server: ServerConfig, collection: str, tell: Callable[[str], None]) -> None:
     """Wait until a collection is green and stays so.
 
     Raises:
@@ -66,7 +68,7 @@ def wait_for_green(client: QdrantClient, server: Server, collection: str, tell: 
 
 
 def prove(
-    index: ServerIndex, generation: Generation, server: Server, collection: str, progress: Progress
+    index: ServerIndex, generation: Generation, server: ServerConfig, collection: str, progress: Progress
 ) -> dict[str, int]:
     """Compare a sample of what a collection holds and answers with the workspace's index.
 

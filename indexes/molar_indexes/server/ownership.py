@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from qdrant_client import QdrantClient, models
 
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.faults import asking
-from molar_indexes.server.place import Server
 from molar_retrieval.errors import DataError
 from molar_retrieval.index import Index
 from molar_retrieval.point_ids import point_id
@@ -13,7 +13,7 @@ from molar_retrieval.point_ids import point_id
 _SAMPLE = 100
 
 
-def refuse_other_shop(client: QdrantClient, server: Server, live: str, index: Index, count: int) -> None:
+def refuse_other_shop(client: QdrantClient, server: ServerConfig, live: str, index: Index, count: int) -> None:
     """Refuse to replace a collection that has not one of our items.
 
     Asked about are at most a hundred items from all over the catalogue: a shop that exchanges its whole catalogue at
@@ -38,7 +38,7 @@ def refuse_other_shop(client: QdrantClient, server: Server, live: str, index: In
         )
 
 
-def _there(client: QdrantClient, server: Server, name: str, ids: Sequence[str]) -> bool:
+def _there(client: QdrantClient, server: ServerConfig, name: str, ids: Sequence[str]) -> bool:
     own = models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
     with asking(server):
         return client.count(name, own, exact=True).count > 0

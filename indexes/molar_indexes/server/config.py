@@ -13,7 +13,7 @@ KEY = "QDRANT_API_KEY"
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerConfig:
     """A Qdrant server as it is asked for one shop.
 
     Attributes:
@@ -67,7 +67,7 @@ class Server:
         parts = urlsplit(self.url)
         return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1") and bool(key())
 
-    def patient(self, seconds: float) -> "Server":
+    def patient(self, seconds: float) -> "ServerConfig":
         """The same with at least so much time for each request."""
         return replace(self, timeout=max(self.timeout, seconds))
 
