@@ -16,11 +16,12 @@ from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.catalog.digest import TableDigest
 from molar_retrieval.catalog.part import Part
 from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
-from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.resolve import items_source, resolve
-from molar_retrieval.catalog.sources import Source, find_file
+from molar_retrieval.catalog.sources import find_file
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings, CatalogueSpec
 from molar_retrieval.catalog.stamps import file_stamps, tree_stamp
+from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import join_present, kind_of
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.errors import DataError
@@ -132,7 +133,7 @@ def publish(workspace: Workspace, kind: str, partial: Path, manifest: Manifest) 
 
 
 def _write(
-    source: Source,
+    source: TableSource,
     spec: CatalogueSpec,
     folder: Path,
     where: str | None,
@@ -153,7 +154,8 @@ def _write(
     if not tally.items and part is not None and part.others:
         raise DataError(f"none of {part.others:,} items fulfils {where!r}", "choose by another condition")
     if not tally.items:
-        raise _unusable(source.path, reader.rows, rejects)
+        remedy = "correct the file, or name its columns in catalog.toml"
+        raise rejects.unusable(source.path, reader.rows, nothing="put at least one item into it", remedy=remedy)
     return _facts(spec, folder, reader, tally, rejects), reader.roots
 
 
@@ -215,8 +217,7 @@ def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally,
         "with_description": tally.present[DESCRIPTION],
         "with_image": tally.present[IMAGE],
         "with_text": tally.present[TEXT],
-        "rejects": rejects.total,
-        "rejects_by_kind": dict(rejects.counts.most_common()),
+        **rejects.facts,
         "attributes": list(spec.items.attributes),
         "payload": payload,
         "renamed": {column: name for column, name in stored_names(spec).items() if column != name},
@@ -234,22 +235,9 @@ def _kinds(spec: CatalogueSpec, reader: ItemReader) -> dict[str, str]:
     return {name: kind_of(reader.schema.field(name).type) for name in names}
 
 
-def _unusable(path: Path, rows: int, rejects: Rejects) -> DataError:
-    if not rejects.total:
-        return DataError(f"{path} has no rows", "put at least one item into it")
-    kind, n = rejects.counts.most_common(1)[0]
-    return DataError(
-        f"{path}: none of its {rows:,} rows is usable; {n:,} × {kind} ({rejects.first[kind]})",
-        "correct the file, or name its columns in catalog.toml",
-    )
-
-
 def _summary(facts: dict[str, Any]) -> str:
     words = f"{facts['items']:,} items, {facts['with_image']:,} with a photo, {facts['with_description']:,} described"
-    if facts["rejects"]:
-        kinds = ", ".join(f"{n:,} × {kind}" for kind, n in facts["rejects_by_kind"].items())
-        words += f"; {facts['rejects']:,} rejects ({kinds})"
-    return words
+    return words + in_words(facts)
 
 
 def _sources(folder: Path, roots: Iterable[str] | None = None) -> dict[str, Any]:

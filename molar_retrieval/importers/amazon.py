@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.errors import DataError
 
 _ITEMS = 4_096

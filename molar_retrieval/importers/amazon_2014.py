@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.values import STRING_LIST
 from molar_retrieval.importers.amazon import as_id, find_pair, item_rows, number, review_rows, text, texts
 from molar_retrieval.importers.lines import objects, parse_loose

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.values import STRING_LIST
 from molar_retrieval.columns import DESCRIPTION, ITEM_ID, TIMESTAMP, TITLE, USER_ID
 from molar_retrieval.importers.published import Common

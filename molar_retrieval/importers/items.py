@@ -7,8 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rejects import Rejects, with_new_ids
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
@@ -17,6 +16,7 @@ from molar_retrieval.importers.tables import TableFile
 from molar_retrieval.progress import Progress
 
 _BATCH = 4_096
+_KINDS = ("missing item id", "repeated item id")
 
 
 def write_items(published: Published, path: Path, rejects: Rejects, progress: Progress) -> IdMap:
@@ -33,26 +33,12 @@ def write_items(published: Published, path: Path, rejects: Rejects, progress: Pr
     progress.start(f"reading {name}", None)
     with TableFile(path) as file:
         for rows in published.items(rejects):
-            file.write(rows.batch.filter(pa.array(_new(rows, name, seen, rejects))))
+            file.write(with_new_ids(rows, ITEM_ID, seen, rejects, name, _KINDS).batch)
             progress.advance(len(rows.numbers))
     progress.finish()
     if not seen:
         raise DataError(f"{published.items_file} has no usable item", "check that it is the file as published")
     return IdMap(pa.array(list(seen), pa.large_string()))
-
-
-def _new(rows: Rows, file: str, seen: dict[str, None], rejects: Rejects) -> npt.NDArray[np.bool_]:
-    keep = np.ones(len(rows.numbers), bool)
-    for i, item_id in enumerate(rows.batch[ITEM_ID].to_pylist()):
-        if item_id is None or not item_id.strip():
-            keep[i] = False
-            rejects.add(file, int(rows.numbers[i]), None, "missing item id")
-        elif item_id in seen:
-            keep[i] = False
-            rejects.add(file, int(rows.numbers[i]), item_id, "repeated item id")
-        else:
-            seen[item_id] = None
-    return keep
 
 
 def keep_items(path: Path, used: npt.NDArray[np.bool_]) -> None:

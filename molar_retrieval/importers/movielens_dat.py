@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.importers.lines import fields
 from molar_retrieval.importers.movielens import ATTRIBUTES, GENRES, film_columns

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.errors import DataError
 from molar_retrieval.importers.published import Common
 from molar_retrieval.importers.tables import OfficialCsv, as_numbers, with_columns

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rows import Rows
 
 
 class Published(Protocol):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from molar_retrieval.catalog.csv_source import CsvSource
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.errors import DataError
 
 _ROWS = 262_144

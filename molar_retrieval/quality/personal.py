@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.catalog import names
-from molar_retrieval.catalog.sources import Source, find_file, open_source
+from molar_retrieval.catalog.sources import find_file, open_source
 from molar_retrieval.catalog.spec import CatalogueSpec
+from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import as_phrase, as_written, is_list, is_word, payload_type
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
@@ -128,7 +129,7 @@ class _Seen:
 class _File:
     """One file of a catalogue."""
 
-    def __init__(self, source: Source, stem: str, spec: CatalogueSpec, found: Bounded) -> None:
+    def __init__(self, source: TableSource, stem: str, spec: CatalogueSpec, found: Bounded) -> None:
         self._source, self._stem, self._spec, self._found = source, stem, spec, found
         self._file = source.path.name
         self._patterns = [p for p in PATTERNS if p.in_items or stem != "items"]

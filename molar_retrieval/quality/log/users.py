@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from molar_retrieval.catalog.sources import Rows, find_file, open_source
+from molar_retrieval.catalog.rows import Rows
+from molar_retrieval.catalog.sources import find_file, open_source
 from molar_retrieval.catalog.spec import UserSettings
 from molar_retrieval.interactions.columns import user_column
 from molar_retrieval.interactions.read import Codes, present
