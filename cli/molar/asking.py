@@ -4,8 +4,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from molar.base import ShopBase
 from molar.choosing import IndexFallback, server_of
-from molar.place import Place
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Seen = Literal["hide", "show"]
 
 
-class Asking(Place):
+class Asking(ShopBase):
     """Answers from the live generation."""
 
     def server(self, index: str | None = None, index_fallback: IndexFallback | None = None) -> "ServerConfig | None":

@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molar.place import Place
+from molar.base import ShopBase
 
 if TYPE_CHECKING:
     from molar.aligning import Aligned
+    from molar.doctor import Health
     from molar_eval.evaluate import Evaluation
     from molar_eval.kpi.shown import ShownResult
     from molar_retrieval.alignment.checkpoint import EpochScore
@@ -24,8 +25,18 @@ if TYPE_CHECKING:
 CHECK_PAGE = "check.html"
 
 
-class Making(Place):
+class Making(ShopBase):
     """Makes the workspace; every method does what the command of its name does."""
+
+    def doctor(self, *, deep: bool = False) -> "Health":
+        """Say what installation, machine and workspace are like, and what is wrong with them, fit for a bug report.
+
+        Args:
+            deep: Read every byte of the workspace, import and try the libraries; else it takes about a second.
+        """
+        from molar.doctor import examine
+
+        return examine(self.workspace, deep=deep)
 
     def check(
         self,

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_cli.doctor.state import artefacts, generations
+from molar.doctor.state import artefacts, generations
 from molar_indexes import generations as of_index
 from molar_indexes.generations import list_generations, open_generation, rollback
 from molar_indexes.verify import bytes_changed, verify

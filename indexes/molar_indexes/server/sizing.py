@@ -18,6 +18,8 @@ Quantisation = Literal["none", "scalar", "binary"]
 QUANTISATIONS: tuple[Quantisation, ...] = ("none", "scalar", "binary")
 ITEMS = (1_000_000, 10_000_000, 100_000_000)
 SLACK = 1.5
+PER_ITEM = ["vector", ">of the items", ">numbers", ">bytes", ">8 bits", ">1 bit", ">graph"]
+TOTALS = ["items", "quantisation", ">disk", ">memory", ">memory, on_disk"]
 _SAMPLE = 500
 _BLOCK = 16
 """Short copies are stored in blocks of so many bytes."""
@@ -42,10 +44,6 @@ class ItemFootprint:
     sparse: Mapping[str, float]
     payload: float
     m: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,27 @@ class CollectionSize:
         """What is held in memory, with vectors, sparse index and payloads there or on disk."""
         held = self.short + self.graphs
         return held if on_disk else held + self.vectors + self.sparse + self.payload
+
+
+@dataclass(frozen=True)
+class SizeForecast:
+    """What collections of items like those of a generation take.
+
+    Attributes:
+        footprint: Of one item.
+        items: Numbers of items.
+    """
+
+    footprint: ItemFootprint
+    items: tuple[int, ...] = ITEMS
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        sizes = {
+            count: {q: asdict(size_of(self.footprint, count, q)) | {"slack": SLACK} for q in QUANTISATIONS}
+            for count in self.items
+        }
+        return {"shape": asdict(self.footprint), "bytes": sizes}
 
 
 def footprint_of(generation: Generation) -> ItemFootprint:
@@ -147,7 +166,3 @@ def totals(footprint: ItemFootprint, counts: tuple[int, ...] = ITEMS) -> list[li
         for quantisation in QUANTISATIONS
         for size in [size_of(footprint, count, quantisation)]
     ]
-
-
-PER_ITEM = ["vector", ">of the items", ">numbers", ">bytes", ">8 bits", ">1 bit", ">graph"]
-TOTALS = ["items", "quantisation", ">disk", ">memory", ">memory, on_disk"]

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from molar_cli.doctor.discreet import discreet
-from molar_cli.doctor.findings import Entry, Health, Section, State
-from molar_cli.doctor.machine import machine
-from molar_cli.doctor.places import places
-from molar_cli.doctor.server import server, server_of
-from molar_cli.doctor.software import software
-from molar_cli.doctor.state import artefacts, generations
+from molar.doctor.discreet import discreet
+from molar.doctor.findings import Entry, Health, Section, State
+from molar.doctor.machine import machine
+from molar.doctor.places import places
+from molar.doctor.server import server, server_of
+from molar.doctor.software import software
+from molar.doctor.state import artefacts, generations
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import MolarError
 from molar_retrieval.workspace import Workspace

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from molar_cli.doctor.findings import Entry, Health, Section
+from molar.doctor.findings import Entry, Health, Section
 from molar_retrieval.redaction import redacted
 
 _ID = re.compile(r"\b((?:user|item) )(['\"]).*?\2")

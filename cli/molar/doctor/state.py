@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from molar_cli.doctor.findings import Entry, Section, State
-from molar_cli.doctor.places import folder_size, in_words
+from molar.doctor.findings import Entry, Section, State
+from molar.doctor.places import folder_size, in_words
 from molar_retrieval import inventory
 from molar_retrieval.errors import MissingArtefactError, MolarError
 from molar_retrieval.workspace import MAKERS, Manifest, Workspace

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib import metadata, util
 from pathlib import Path
 
-from molar_cli.doctor.findings import Entry, Section, State
+from molar.doctor.findings import Entry, Section, State
 from molar_retrieval import __version__
 
 DISTRIBUTION = "molar-retrieval"

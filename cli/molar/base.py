@@ -17,7 +17,7 @@ Display = Callable[[], AbstractContextManager["Progress"]]
 
 
 @dataclass(frozen=True)
-class Place:
+class ShopBase:
     """What all that is done for a shop starts from.
 
     Attributes:
@@ -75,17 +75,18 @@ class Place:
         with aside(self.workspace, folder) as place:
             yield place
 
-    @contextmanager
-    def progress(self) -> "Iterator[Progress]":
+    def progress(self) -> AbstractContextManager["Progress"]:
         """The display of a long step."""
-        if self.display is not None:
-            with self.display() as shown:
-                yield shown
-            return
-        from molar.progress import display
-
-        with display() as shown:
-            yield shown
+        return shown_by(self.display)
 
     def _settings(self, *, trust: bool = False, index: str | None = None, **sections: Any) -> "MolarSettings":
         return settings_of(self.workspace, self.settings_file, trust=trust, index=index, **sections)
+
+
+def shown_by(display: Display | None) -> AbstractContextManager["Progress"]:
+    """The display of a long step; None: the one that suits where the program runs."""
+    if display is not None:
+        return display()
+    from molar import progress
+
+    return progress.display()

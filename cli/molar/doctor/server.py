@@ -8,7 +8,7 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from molar_cli.doctor.findings import Entry, Section, State
+from molar.doctor.findings import Entry, Section, State
 from molar_indexes.server.config import KEY, ServerConfig
 from molar_indexes.server.versions import go_together
 from molar_retrieval.config import MolarSettings

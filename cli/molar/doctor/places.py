@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from molar_cli.doctor.findings import Entry, Section, State
+from molar.doctor.findings import Entry, Section, State
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.encoders.hub import cache_root, offline_by_environment
 from molar_retrieval.errors import MolarError
