@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from molar.doctor import Health
     from molar_eval.evaluate import Evaluation
     from molar_eval.kpi.shown import ShownResult
-    from molar_retrieval.alignment.checkpoint import EpochScore
+    from molar_retrieval.alignment.training import EpochScore
     from molar_retrieval.collaborative.factors import CFReport
     from molar_retrieval.config import Preset
     from molar_retrieval.embedding import EmbedForecast, EmbedReport
     from molar_retrieval.finetuning.forecast import FinetuneForecast
-    from molar_retrieval.finetuning.lora.checkpoint import Score
+    from molar_retrieval.finetuning.lora.training import AdapterScore
     from molar_retrieval.finetuning.run import FinetuneReport
     from molar_retrieval.quality.report import CheckReport
 
@@ -159,7 +159,7 @@ class Making(ShopBase):
         resume: bool = True,
         where: str | None = None,
         trust_remote_code: bool = False,
-        on_score: "Callable[[Score], None] | None" = None,
+        on_score: "Callable[[AdapterScore], None] | None" = None,
     ) -> "FinetuneReport | None":
         """Let an encoder learn from the shop what goes together and who takes what; :meth:`embed` takes its folder.
 
