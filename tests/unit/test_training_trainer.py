@@ -1,6 +1,7 @@
 """The loop that all training shares: rounds, patience, checkpoints that another run or an earlier molar left."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 import torch
@@ -107,4 +108,4 @@ def test_the_rate_rises_then_falls_to_a_twentieth():
     assert rates[0] == pytest.approx(0.1, rel=1e-3)
     assert max(rates) == rates[9]
     assert rates[100] == pytest.approx(0.05)
-    assert all(later < earlier for earlier, later in zip(rates[9:], rates[10:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rates[9:]))
