@@ -44,7 +44,6 @@ class Making(ShopBase):
         deep: bool = False,
         photos: bool = True,
         forecast: bool = True,
-        gpu: str = "A100",
         fix_list: str | Path | None = None,
         page: str | Path | None = None,
         trust_remote_code: bool = False,
@@ -55,7 +54,6 @@ class Making(ShopBase):
             deep: Embed what has no vectors yet, to compare photos with words.
             photos: Decode photos; else only their paths and headers are looked at.
             forecast: Measure what embedding takes here, by a few items.
-            gpu: The GPU of the other forecast.
             fix_list: A Parquet file with a row for each fault.
             page: The HTML page; None: ``check.html`` in the workspace.
             trust_remote_code: Let the encoder run code that it brings.
@@ -68,7 +66,7 @@ class Making(ShopBase):
         from molar_retrieval.quality.check import check as examine
 
         folder, chosen = self.folder(), self._settings(trust=trust_remote_code)
-        options = CheckOptions(photos, deep, forecast, gpu, None if fix_list is None else Path(fix_list))
+        options = CheckOptions(photos, deep, forecast, None if fix_list is None else Path(fix_list))
         with self.bound() as place, self.progress() as progress:
             report = examine(folder, place, chosen, options, progress=progress)
         write_page(Path(page) if page else self.workspace / CHECK_PAGE, report, folder)

@@ -25,7 +25,6 @@ def check(
     forecast: Annotated[
         bool, typer.Option("--forecast/--no-forecast", help="Measure what embedding takes here, by a few items.")
     ] = True,
-    gpu: Annotated[str, typer.Option(help="The GPU of the other forecast: L4, A100, H100 …")] = "A100",
     page: Annotated[Path | None, option("The HTML page; default: check.html in the workspace.", metavar="FILE")] = None,
     fix_list: Annotated[Path | None, option("Write a Parquet file with a row for each fault.", metavar="FILE")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on errors and warnings too.")] = False,
@@ -48,7 +47,6 @@ def check(
         deep=deep,
         photos=photos,
         forecast=forecast,
-        gpu=gpu,
         fix_list=fix_list,
         page=page,
         trust_remote_code=trust_remote_code,

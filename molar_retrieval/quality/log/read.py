@@ -1,10 +1,12 @@
 """From the interactions file to arrays, counting every row that cannot be used."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from molar_retrieval.catalog.rejects import Rejects
@@ -16,43 +18,39 @@ from molar_retrieval.interactions.columns import LogColumns
 from molar_retrieval.interactions.read import NOT_POSITIVE, WEIGHT_OUTSIDE, Codes, LogBatches
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.progress import Progress
-from molar_retrieval.quality.bounded import Bounded
-from molar_retrieval.quality.findings import Finding, Kind
-from molar_retrieval.quality.log import kinds
-from molar_retrieval.quality.log.rows import Growing, Held, NumberedLog
+from molar_retrieval.quality.collector import Collector
+from molar_retrieval.quality.findings import Finding, fault
+from molar_retrieval.quality.log.rows import LogRows
+
+BROKEN_ROW = "log.broken_row"
 
 
 class BrokenRows(Rejects):
-    """Takes the rows that a source cannot read, as findings.
+    """Takes the rows that a source cannot read, as findings."""
 
-    Args:
-        found: Where they go.
-        kind: What they are.
-    """
-
-    def __init__(self, found: Bounded, kind: Kind) -> None:
+    def __init__(self, found: Collector) -> None:
         super().__init__(Path())
-        self._found, self._kind = found, kind
+        self._found = found
 
     def add(self, file: str, row: int, item_id: str | None, kind: str, detail: str = "") -> None:
         """Count one, and keep it as an example."""
         words = f"{kind}: {detail}" if detail else kind
-        self._found.add(Finding(self._kind, words, item_id=item_id, file=file, row=int(row)))
+        self._found.add(BROKEN_ROW, words, item_id=item_id, file=file, row=int(row))
 
 
 @dataclass(frozen=True)
-class Read:
+class ReadLog:
     """What was read.
 
     Attributes:
-        held: Usable rows in the order of the file, and those with unknown items.
+        log: Usable rows in the order of the file, and those with unknown items.
         users: User ids by number.
         unknown: Ids of the items that the catalogue lacks; the first has the number of items in the catalogue.
         rows: Rows of the file.
         times: How the times were read; None: there are none.
     """
 
-    held: Held
+    log: LogRows
     users: list[str]
     unknown: list[str]
     rows: int
@@ -60,13 +58,13 @@ class Read:
 
 
 _KINDS = {
-    "missing user id": (kinds.MISSING_USER, "user_id"),
-    "missing item id": (kinds.MISSING_ITEM, "item_id"),
-    "missing time": (kinds.MISSING_TIME, "timestamp"),
-    "unparsable time": (kinds.BAD_TIME, "timestamp"),
-    "position is not a number": (kinds.BAD_POSITION, "position"),
-    NOT_POSITIVE: (kinds.BAD_WEIGHT, "weight"),
-    WEIGHT_OUTSIDE: (kinds.BAD_WEIGHT, "weight"),
+    "missing user id": ("log.missing_user", "user_id"),
+    "missing item id": ("log.missing_item", "item_id"),
+    "missing time": ("log.missing_time", "timestamp"),
+    "unparsable time": ("log.bad_time", "timestamp"),
+    "position is not a number": ("log.bad_position", "position"),
+    NOT_POSITIVE: ("log.bad_weight", "weight"),
+    WEIGHT_OUTSIDE: ("log.bad_weight", "weight"),
 }
 """Kinds of findings by the reason for which a row is set aside, and the column that is at fault."""
 
@@ -83,32 +81,26 @@ class RawReader(LogBatches):
     """
 
     def __init__(
-        self, source: TableSource, columns: LogColumns, items: IdMap, times: TimeParser, found: Bounded
+        self, source: TableSource, columns: LogColumns, items: IdMap, times: TimeParser, found: Collector
     ) -> None:
-        super().__init__(source, columns, times, BrokenRows(found, kinds.BROKEN_ROW))
+        super().__init__(source, columns, times, BrokenRows(found))
         self._found = found
         self._codes = Codes(items.array.to_pylist())
         self._known = len(items)
 
-    def read(self, progress: Progress) -> Read:
+    def read(self, progress: Progress) -> ReadLog:
         """All rows."""
-        columns = self._columns
-        wanted: dict[str, type] = {"user": np.int32, "item": np.int32, "number": np.uint32}
-        wanted |= {"micros": np.int64} if columns.timestamp else {}
-        wanted |= {"position": np.float64} if columns.position else {}
-        wanted |= {"event": np.int32} if columns.event else {}
-        arrays = {name: Growing(dtype, self._source.total or 0) for name, dtype in wanted.items()}
+        parts: dict[str, list[npt.NDArray[Any]]] = defaultdict(list)
         for rows, values in self.batches(progress):
-            values["number"] = rows.numbers
-            values["item"] = self._codes.encode(rows.batch[columns.item_id])
-            for name, array in arrays.items():
-                array.append(values[name])
-        whole: dict[str, Any] = dict.fromkeys(("micros", "position", "weight", "event"))
-        for name in list(arrays):
-            whole[name] = arrays.pop(name).whole()
-        unknown = list(self._codes.rows)[self._known :]
-        count = self.rows + self._found.counts[kinds.BROKEN_ROW.name]
-        return Read(Held(NumberedLog(**whole)), list(self._users.rows), unknown, count, self._times.read_as)
+            values["number"] = rows.numbers.astype(np.uint32)
+            values["item"] = self._codes.encode(rows.batch[self._columns.item_id])
+            values.pop("weight", None)  # it was checked
+            for name, array in values.items():
+                parts[name].append(array)
+        none: dict[str, Any] = {name: np.zeros(0, np.int32) for name in ("user", "item", "number")}
+        log = LogRows(**(none | {name: np.concatenate(parts.pop(name)) for name in list(parts)}))
+        count = self.rows + self._found.counts[BROKEN_ROW]
+        return ReadLog(log, list(self._users.rows), list(self._codes.rows)[self._known :], count, self._times.read_as)
 
     def _items(self, ids: pa.Array, checks: RowChecks) -> None:
         return None
@@ -119,16 +111,10 @@ class RawReader(LogBatches):
             kind, role = _KINDS[reason]
             column = getattr(self._columns, role)
 
-            def finding(i: int, kind: Kind = kind, column: str = column) -> Finding:
+            def finding(i: int, kind: str = kind, column: str = column) -> Finding:
                 value = shown(rows.batch[column], i)
-                return Finding(
-                    kind,
-                    f"the {column} is empty" if value in ("None", "''") else f"the {column} is {value}",
-                    item_id=ids[i].as_py(),
-                    user_id=users[i].as_py(),
-                    file=self._source.path.name,
-                    row=int(rows.numbers[i]),
-                    column=column,
-                )
+                detail = f"the {column} is empty" if value in ("None", "''") else f"the {column} is {value}"
+                about = {"item_id": ids[i].as_py(), "user_id": users[i].as_py(), "column": column}
+                return fault(kind, detail, **about, file=self._source.path.name, row=int(rows.numbers[i]))
 
             self._found.each(kind, places, finding)
