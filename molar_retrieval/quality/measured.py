@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from molar_retrieval import fingerprint
 from molar_retrieval.catalog.decoding import MAX_BYTES
-from molar_retrieval.embedding.records import image_stamp
-from molar_retrieval.embedding.source import NO_FILE, stat_image
+from molar_retrieval.embedding.catalogue import NO_FILE, stat_image
+from molar_retrieval.embedding.keys import image_stamp
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.measure import MEASURED, RULES, Measured, PhotoState, measure
 from molar_retrieval.workers import Workers

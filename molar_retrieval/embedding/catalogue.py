@@ -24,7 +24,7 @@ NO_FILE = -1
 _ROWS = 4096
 
 
-class Source:
+class CatalogueReader:
     """A version of the catalogue, and where its photos are.
 
     Args:
@@ -81,7 +81,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Scan:
+class ContentScan:
     """One look at everything an item's vector may depend on, without opening a photo; 21 bytes per item.
 
     Attributes:
@@ -106,7 +106,7 @@ def sees(info: EncoderInfo) -> tuple[bool, bool]:
     return "text" in info.modalities, "image" in info.modalities
 
 
-def scan(source: Source, info: EncoderInfo) -> Scan:
+def scan(source: CatalogueReader, info: EncoderInfo) -> ContentScan:
     """Read the catalogue once and ask the file system about each photo."""
     reads, looks = sees(info)
     lengths, has_image = np.zeros(source.count, np.int32), np.zeros(source.count, bool)
@@ -124,7 +124,7 @@ def scan(source: Source, info: EncoderInfo) -> Scan:
     unseen = 0 if looks else int(has_image.sum())
     has_image &= looks
     parts = [source.fingerprint.encode(), info.fingerprint.encode(), sizes.tobytes(), mtimes.tobytes()]
-    return Scan(lengths, has_image, sizes, mtimes, unseen, fingerprint.of_bytes(parts))
+    return ContentScan(lengths, has_image, sizes, mtimes, unseen, fingerprint.of_bytes(parts))
 
 
 def stat_image(folder: Path, image: str | None) -> tuple[int, int]:
