@@ -1,13 +1,12 @@
 """From a catalogue folder to the workspace's ``catalogue`` artefact."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from molar_retrieval import fingerprint
 from molar_retrieval.catalog import rejects as side_file
@@ -21,6 +20,7 @@ from molar_retrieval.catalog.resolve import items_source, resolve
 from molar_retrieval.catalog.sources import find_file
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings, CatalogueSpec
 from molar_retrieval.catalog.stamps import file_stamps, tree_stamp
+from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import join_present, kind_of
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
@@ -34,7 +34,6 @@ KIND = "catalogue"
 RULES = 1
 """Number of the rules by which a catalogue is read; a change of them makes every prepared catalogue stale."""
 _ROW_GROUP = 131_072
-_ROW_GROUP_BYTES = 32 << 20
 _LANGUAGE_SAMPLE = 2_000
 
 
@@ -145,11 +144,14 @@ def _write(
     tally = _Tally(reader.schema)
     part = None if where is None else Part(where, _kinds(spec, reader))
     progress.start("reading the catalogue", source.total)
-    with pq.ParquetWriter(partial / ITEMS_FILE, reader.schema, compression="zstd") as writer:
-        for whole in _gathered(reader, progress):
+    done = 0
+    with TableFile(partial / ITEMS_FILE, _ROW_GROUP) as file:
+        for whole in reader:
             batch = whole if part is None else part.of(whole)
             tally.add(batch)
-            writer.write_batch(batch)
+            file.write(batch)
+            progress.advance(reader.rows - done)
+            done = reader.rows
     progress.finish()
     if not tally.items and part is not None and part.others:
         raise DataError(f"none of {part.others:,} items fulfils {where!r}", "choose by another condition")
@@ -157,21 +159,6 @@ def _write(
         remedy = "correct the file, or name its columns in catalog.toml"
         raise rejects.unusable(source.path, reader.rows, nothing="put at least one item into it", remedy=remedy)
     return _facts(spec, folder, reader, tally, rejects), reader.roots
-
-
-def _gathered(reader: ItemReader, progress: Progress) -> Iterator[pa.RecordBatch]:
-    """Batches large enough for a row group."""
-    waiting: list[pa.RecordBatch] = []
-    done = 0
-    for batch in reader:
-        waiting.append(batch)
-        progress.advance(reader.rows - done)
-        done = reader.rows
-        if sum(map(len, waiting)) >= _ROW_GROUP or sum(b.nbytes for b in waiting) >= _ROW_GROUP_BYTES:
-            yield pa.concat_batches(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_batches(waiting)
 
 
 class _Tally:
@@ -193,7 +180,7 @@ class _Tally:
         self.ids.update(batch.select([ITEM_ID]))
         if len(self.sample) < _LANGUAGE_SAMPLE:
             texts = join_present([batch[TITLE], batch[DESCRIPTION]], " ").drop_null()
-            self.sample += texts.slice(0, _LANGUAGE_SAMPLE).to_pylist()
+            self.sample += texts.slice(0, _LANGUAGE_SAMPLE - len(self.sample)).to_pylist()
         for field in batch.schema:
             if field.type == pa.string():
                 characters = pc.sum(pc.utf8_length(batch[field.name])).as_py() or 0
