@@ -1,17 +1,49 @@
-"""Keeping a second writer of the same file out."""
+"""Locks on files, by portalocker: one writer at a time, and nothing is removed while somebody reads it.
+
+The system drops the locks of a process that ends, however it does.
+
+A reader of a published folder holds a shared lock on its manifest, opened for reading, so that this works on read-only
+media; who removes superseded folders needs an exclusive one, and leaves for the next time what is held. Where a file
+system has no locks, nothing is held.
+"""
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from molar_retrieval.errors import DataError
+from molar_retrieval.errors import DataError, StaleArtefactError
+
+_MANIFEST = "manifest.json"
+
+
+def lock_now(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock an open file; False where somebody else has it.
+
+    Args:
+        descriptor: Of the file. The lock goes when it is closed.
+        shared: Whether others may have a shared lock as well.
+
+    Raises:
+        OSError: If the file system has no locks.
+    """
+    from portalocker import LockFlags, lock
+    from portalocker.exceptions import AlreadyLocked, LockException
+
+    try:
+        lock(descriptor, (LockFlags.SHARED if shared else LockFlags.EXCLUSIVE) | LockFlags.NON_BLOCKING)
+    except AlreadyLocked:
+        return False
+    except LockException as error:
+        cause = error.__cause__
+        raise (cause if isinstance(cause, OSError) else OSError(str(error))) from error
+    return True
 
 
 @contextmanager
 def lock_beside(target: Path) -> Iterator[None]:
-    """Keep a second writer of ``target`` out; released when the process ends, however it does.
+    """Keep a second writer of ``target`` out.
 
     The lock is on a hidden file beside the target, which is removed again.
 
@@ -21,7 +53,7 @@ def lock_beside(target: Path) -> Iterator[None]:
     path = target.with_name(f".{target.name}.lock")
     while True:
         file = _locked(path, target)
-        if _is(path, file):
+        if _is(file.fileno(), path):
             break
         file.close()  # whoever had the lock has removed the file meanwhile
     try:
@@ -32,8 +64,6 @@ def lock_beside(target: Path) -> Iterator[None]:
 
 
 def _locked(path: Path, target: Path) -> IO[str]:
-    import fcntl
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
@@ -42,22 +72,85 @@ def _locked(path: Path, target: Path) -> IO[str]:
             f"{target} cannot be written: {error}", "name a file in a folder that you may write to"
         ) from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise DataError(
-            f"another process is writing {target}", "wait until it is done, or name another file"
-        ) from error
+        free = lock_now(file.fileno())
     except OSError as error:
         file.close()
         raise DataError(
             f"{path.parent} is on a file system without locks: {error}", "name a file in a folder on a local disk"
         ) from error
+    if not free:
+        file.close()
+        raise DataError(f"another process is writing {target}", "wait until it is done, or name another file")
     return file
 
 
-def _is(path: Path, file: IO[str]) -> bool:
+class Hold:
+    """What keeps a folder from being removed, until it is released.
+
+    Args:
+        descriptor: The locked file; None: the file system has no locks.
+    """
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let go; a second time does nothing."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def hold(folder: Path) -> Hold:
+    """Keep a published folder from being removed.
+
+    Raises:
+        StaleArtefactError: If it is gone, or on its way.
+    """
+    gone = StaleArtefactError(f"{folder} was superseded and removed just now", "ask again")
+    path = folder / _MANIFEST
     try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise gone from error
+    except OSError:  # whoever reads the manifest says so
+        return Hold(None)
+    try:
+        there = lock_now(descriptor, shared=True) and _is(descriptor, path)
+    except OSError:
+        os.close(descriptor)
+        return Hold(None)
+    if not there:
+        os.close(descriptor)
+        raise gone
+    return Hold(descriptor)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[bool]:
+    """Whether nobody holds a folder; nobody can while the context lasts."""
+    descriptor = _opened(folder / _MANIFEST)
+    try:
+        free = True
+        if descriptor is not None:
+            with suppress(OSError):  # a file system without locks
+                free = lock_now(descriptor)
+        yield free
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _opened(path: Path) -> int | None:
+    for way in (os.O_RDWR, os.O_RDONLY):  # over NFS an exclusive lock takes the first
+        with suppress(OSError):
+            return os.open(path, way)
+    return None
+
+
+def _is(descriptor: int, path: Path) -> bool:
+    """Whether the file is still the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False

@@ -30,7 +30,7 @@ from molar_retrieval.disk import require
 from molar_retrieval.durable import sync_folder, sync_tree
 from molar_retrieval.durable import write_atomically as write_atomically
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.holding import alone
+from molar_retrieval.locks import alone, lock_now
 from molar_retrieval.manifest import FORMAT, MANIFEST, age, number_of
 from molar_retrieval.manifest import MAKERS as MAKERS
 from molar_retrieval.manifest import Manifest as Manifest
@@ -216,7 +216,7 @@ class ArtefactStore:
     def prune(self, keep: int) -> None:
         """Remove superseded versions beyond the ``keep`` newest, and unfinished work.
 
-        What somebody holds, see :mod:`molar_retrieval.holding`, stays as it is until the next time.
+        What somebody holds, see :mod:`molar_retrieval.locks`, stays as it is until the next time.
         """
         live = self.current
         old = [f for f in self.versions() if f != live]
@@ -331,27 +331,25 @@ class Workspace:
             DataError: If another process is at work on it, or the file system has no locks.
             DiskError: If the disk is full.
         """
-        import fcntl
-
         folder = self.root / kind
         require(folder, 0, f"writing the {kind} takes")
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = lock_now(file.fileno())
             except OSError as error:
-                if error.errno in _NO_LOCKS:
-                    raise DataError(
-                        f"the file system of {self.root} has no locks ({error.strerror}), so nothing would keep two"
-                        " commands from writing at once",
-                        "put the workspace on a local disk with --workspace DIR, or mount the file system with locks",
-                    ) from error
-                if not isinstance(error, BlockingIOError | PermissionError):
+                if error.errno not in _NO_LOCKS:
                     raise
+                raise DataError(
+                    f"the file system of {self.root} has no locks ({error.strerror}), so nothing would keep two"
+                    " commands from writing at once",
+                    "put the workspace on a local disk with --workspace DIR, or mount the file system with locks",
+                ) from error
+            if not free:
                 raise DataError(
                     f"another process is writing the {kind} of {self.root}",
                     "wait until it is done, then run again",
-                ) from error
+                )
             yield
 
 

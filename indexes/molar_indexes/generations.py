@@ -11,7 +11,7 @@ A generation is a version folder of ``workspace["generations"]``::
     20260313-101530-3f2a9c1b/encoder/         the alignment that reads sessions of new people
 
 All that answers read is in there, so every answer is of one generation, whatever is live meanwhile. An open generation
-holds its folder, see :mod:`molar_retrieval.holding`: it is pruned only when nobody has it open.
+holds its folder, see :mod:`molar_retrieval.locks`: it is pruned only when nobody has it open.
 """
 
 import json
@@ -29,8 +29,8 @@ from molar_indexes.encoder import carry
 from molar_indexes.users import UserRecord, Users, UserStore, write_users
 from molar_retrieval import columns, fingerprint, inventory
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
-from molar_retrieval.holding import Hold, hold
 from molar_retrieval.index import Index, IndexItem, IndexSpec
+from molar_retrieval.locks import Hold, hold
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace

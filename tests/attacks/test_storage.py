@@ -4,7 +4,6 @@ Bytes change, the power fails, the clock is set back, pointers are edited, the f
 """
 
 import errno
-import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -330,7 +329,7 @@ def test_a_file_system_without_locks(place, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(fcntl, "flock", refuse)
+        patch.setattr("portalocker.portalocker.LOCKER", refuse)
         with pytest.raises(DataError, match=r"file system of .* has no locks") as error, place.lock("cf"):
             pass
     assert "local disk" in error.value.hint
