@@ -6,11 +6,10 @@ from typing import Any, Self
 
 from molar.asking import Asking
 from molar.making import Making
-from molar.serving import Serving
 from molar_retrieval.workspace import DEFAULT_NAME
 
 
-class Shop(Making, Serving, Asking):
+class Shop(Making, Asking):
     """A catalogue and its workspace.
 
     Args:

@@ -1,12 +1,13 @@
 """From a catalogue folder to the workspace's ``catalogue`` artefact."""
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from molar_retrieval import fingerprint
 from molar_retrieval.catalog import rejects as side_file
@@ -15,13 +16,11 @@ from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.catalog.digest import TableDigest
 from molar_retrieval.catalog.part import Part
 from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
-from molar_retrieval.catalog.rejects import Rejects, in_words
+from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.resolve import items_source, resolve
-from molar_retrieval.catalog.sources import find_file
+from molar_retrieval.catalog.sources import Source, find_file
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings, CatalogueSpec
 from molar_retrieval.catalog.stamps import file_stamps, tree_stamp
-from molar_retrieval.catalog.table_file import TableFile
-from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import join_present, kind_of
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.errors import DataError
@@ -34,6 +33,7 @@ KIND = "catalogue"
 RULES = 1
 """Number of the rules by which a catalogue is read; a change of them makes every prepared catalogue stale."""
 _ROW_GROUP = 131_072
+_ROW_GROUP_BYTES = 32 << 20
 _LANGUAGE_SAMPLE = 2_000
 
 
@@ -132,7 +132,7 @@ def publish(workspace: Workspace, kind: str, partial: Path, manifest: Manifest) 
 
 
 def _write(
-    source: TableSource,
+    source: Source,
     spec: CatalogueSpec,
     folder: Path,
     where: str | None,
@@ -144,21 +144,32 @@ def _write(
     tally = _Tally(reader.schema)
     part = None if where is None else Part(where, _kinds(spec, reader))
     progress.start("reading the catalogue", source.total)
-    done = 0
-    with TableFile(partial / ITEMS_FILE, _ROW_GROUP) as file:
-        for whole in reader:
+    with pq.ParquetWriter(partial / ITEMS_FILE, reader.schema, compression="zstd") as writer:
+        for whole in _gathered(reader, progress):
             batch = whole if part is None else part.of(whole)
             tally.add(batch)
-            file.write(batch)
-            progress.advance(reader.rows - done)
-            done = reader.rows
+            writer.write_batch(batch)
     progress.finish()
     if not tally.items and part is not None and part.others:
         raise DataError(f"none of {part.others:,} items fulfils {where!r}", "choose by another condition")
     if not tally.items:
-        remedy = "correct the file, or name its columns in catalog.toml"
-        raise rejects.unusable(source.path, reader.rows, nothing="put at least one item into it", remedy=remedy)
+        raise _unusable(source.path, reader.rows, rejects)
     return _facts(spec, folder, reader, tally, rejects), reader.roots
+
+
+def _gathered(reader: ItemReader, progress: Progress) -> Iterator[pa.RecordBatch]:
+    """Batches large enough for a row group."""
+    waiting: list[pa.RecordBatch] = []
+    done = 0
+    for batch in reader:
+        waiting.append(batch)
+        progress.advance(reader.rows - done)
+        done = reader.rows
+        if sum(map(len, waiting)) >= _ROW_GROUP or sum(b.nbytes for b in waiting) >= _ROW_GROUP_BYTES:
+            yield pa.concat_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_batches(waiting)
 
 
 class _Tally:
@@ -180,7 +191,7 @@ class _Tally:
         self.ids.update(batch.select([ITEM_ID]))
         if len(self.sample) < _LANGUAGE_SAMPLE:
             texts = join_present([batch[TITLE], batch[DESCRIPTION]], " ").drop_null()
-            self.sample += texts.slice(0, _LANGUAGE_SAMPLE - len(self.sample)).to_pylist()
+            self.sample += texts.slice(0, _LANGUAGE_SAMPLE).to_pylist()
         for field in batch.schema:
             if field.type == pa.string():
                 characters = pc.sum(pc.utf8_length(batch[field.name])).as_py() or 0
@@ -204,7 +215,8 @@ def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally,
         "with_description": tally.present[DESCRIPTION],
         "with_image": tally.present[IMAGE],
         "with_text": tally.present[TEXT],
-        **rejects.facts,
+        "rejects": rejects.total,
+        "rejects_by_kind": dict(rejects.counts.most_common()),
         "attributes": list(spec.items.attributes),
         "payload": payload,
         "renamed": {column: name for column, name in stored_names(spec).items() if column != name},
@@ -222,9 +234,22 @@ def _kinds(spec: CatalogueSpec, reader: ItemReader) -> dict[str, str]:
     return {name: kind_of(reader.schema.field(name).type) for name in names}
 
 
+def _unusable(path: Path, rows: int, rejects: Rejects) -> DataError:
+    if not rejects.total:
+        return DataError(f"{path} has no rows", "put at least one item into it")
+    kind, n = rejects.counts.most_common(1)[0]
+    return DataError(
+        f"{path}: none of its {rows:,} rows is usable; {n:,} × {kind} ({rejects.first[kind]})",
+        "correct the file, or name its columns in catalog.toml",
+    )
+
+
 def _summary(facts: dict[str, Any]) -> str:
     words = f"{facts['items']:,} items, {facts['with_image']:,} with a photo, {facts['with_description']:,} described"
-    return words + in_words(facts)
+    if facts["rejects"]:
+        kinds = ", ".join(f"{n:,} × {kind}" for kind, n in facts["rejects_by_kind"].items())
+        words += f"; {facts['rejects']:,} rejects ({kinds})"
+    return words
 
 
 def _sources(folder: Path, roots: Iterable[str] | None = None) -> dict[str, Any]:

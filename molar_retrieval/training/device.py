@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
+from molar_retrieval.config import AlignSettings
 from molar_retrieval.errors import SettingsError
 
 
@@ -40,11 +41,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 @contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """So many CPU threads, put back afterwards; None: as many as there are."""
+def threads(settings: AlignSettings) -> Iterator[None]:
+    """The number of CPU threads that the settings ask for, put back afterwards."""
     before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     try:
         yield
     finally:

@@ -1,0 +1,156 @@
+"""From a query to a ranking request: conditions are read, ids looked up, and the shop's rules added."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molar_indexes.generations import Generation
+from molar_indexes.users import UserRecord
+from molar_retrieval import columns
+from molar_retrieval.errors import RequestError, nearest, shown
+from molar_retrieval.expressions import OneOf, both, check
+from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.request import RankingRequest
+
+if TYPE_CHECKING:
+    from molar_retrieval.ranking.rules import Rules
+
+_REMEMBERED = 64
+"""Sets of banned items whose rows are kept."""
+_COMPARED = 20_000
+"""Known ids with which a mistaken one is compared: a tenth of a second."""
+
+
+class Constraints:
+    """Resolves queries for one generation.
+
+    Args:
+        generation: Has the items.
+        rules: A file of rules, see :mod:`molar_retrieval.ranking.rules`; None: no rules.
+    """
+
+    def __init__(self, generation: Generation, rules: Path | None) -> None:
+        self._generation, self._file = generation, rules
+        self._banned = lru_cache(maxsize=_REMEMBERED)(partial(_rows_of, generation))
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What a condition may name, and its kind."""
+        return {columns.ITEM_ID: "keyword", **self._generation.index.spec.fields}
+
+    def check_field(self, name: str) -> None:
+        """Refuse what is no field.
+
+        Raises:
+            RequestError: With the nearest one.
+        """
+        if name not in self.fields:
+            close = nearest(name, self.fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(self.fields))}"
+            raise RequestError(f"the catalogue has no field {shown(name)}", hint)
+
+    @cached_property
+    def rules(self) -> "Rules | None":
+        """The shop's rules.
+
+        Raises:
+            SettingsError: If the file is wrong.
+        """
+        if self._file is None:
+            return None
+        from molar_retrieval.ranking.rules import Rules
+
+        return Rules.load(self._file, self.fields, self._generation.manifest.facts.get("segments", {}))
+
+    def request(self, query: Query, now: datetime | None = None) -> RankingRequest:
+        """A query resolved, for nobody yet and without rules.
+
+        Raises:
+            RequestError: If the condition is not understood, ``only`` names an unknown item or ``calibrate`` an unknown
+                field.
+        """
+        where = query.where
+        if where is not None and not isinstance(where, str):
+            check(where)
+        elif where is not None:
+            from molar_retrieval.filter_language import parse  # loads a parser, which most queries do without
+
+            where = parse(where, self.fields)
+        if query.only is not None:
+            self.rows(list(query.only))
+            where = both(where, OneOf(columns.ITEM_ID, tuple(query.only)))
+        if query.calibrate is not None:
+            self.check_field(query.calibrate)
+        return RankingRequest(query, where=where, hidden=_known(self._generation, query.exclude), now=now)
+
+    def for_user(self, request: RankingRequest, user: UserRecord | None) -> RankingRequest:
+        """For one user, or for nobody: with the rules that hold, and without seen items unless they may come back.
+
+        Raises:
+            SettingsError: If the rules are wrong.
+        """
+        if user is None:
+            return self._ruled(request, {})
+        own = replace(self._ruled(request, user.attributes), user=user)
+        return own.hiding(user.history) if request.query.seen == "hide" else own
+
+    def _ruled(self, request: RankingRequest, attributes: Mapping[str, Any]) -> RankingRequest:
+        if self._file is None or not request.query.rules:
+            return request
+        assert self.rules is not None
+        found = self.rules.for_user(attributes)
+        where = request.where if found.where is None else both(request.where, found.where)
+        return replace(request.hiding(self._banned(found.banned, found.words)), where=where, rules=found)
+
+    def rows(self, item_ids: Sequence[str]) -> list[int]:
+        """Rows of items that must be there.
+
+        Raises:
+            RequestError: If one is not.
+        """
+        rows = self._generation.index.rows(item_ids)
+        for item_id, row in zip(item_ids, rows, strict=True):
+            if row is None:
+                raise RequestError(f"the item {shown(item_id)} is unknown", self._nearest(item_id))
+        return [row for row in rows if row is not None]
+
+    def _nearest(self, item_id: str) -> str:
+        close = nearest(item_id, _like(item_id, self._generation.table.item_ids()))
+        return f"did you mean {', '.join(map(shown, close))}?" if close else "name an item of the catalogue"
+
+
+def no_history(user_id: str) -> RequestError:
+    """What is said of somebody unknown; no ids like this one, as they are other people's."""
+    return RequestError(
+        f"no history is known of the user {shown(user_id)}",
+        "check the id; --fallback popular answers for people without history, --items for a session",
+    )
+
+
+def _rows_of(generation: Generation, banned: frozenset[str], words: tuple[OneOf, ...]) -> frozenset[int]:
+    """The rows of banned items, and of those that have banned words."""
+    rows, index = set(_known(generation, banned)), generation.index
+    for name in {columns.ALIGNED, columns.NEWCOMERS} & index.spec.dims.keys():  # every item has one of them
+        nothing = [0.0] * index.spec.dims[name]
+        for condition in words:
+            rows.update(row for row, _ in index.top(name, nothing, max(1, len(index)), where=condition))
+    return frozenset(rows)
+
+
+def _known(generation: Generation, item_ids: Collection[str]) -> frozenset[int]:
+    rows = generation.index.rows(list(item_ids)) if item_ids else []
+    return frozenset(row for row in rows if row is not None)
+
+
+def _like(item_id: str, known: Sequence[str]) -> Sequence[str]:
+    """Ids with which a mistaken one is compared: of many those that begin like it."""
+    for length in (32, 16, 8, 4, 2, 1):
+        if len(known) <= _COMPARED:
+            break
+        if some := [other for other in known if other.startswith(item_id[:length])]:
+            known = some
+            break
+    return known[:_COMPARED]
