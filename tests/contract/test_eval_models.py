@@ -8,9 +8,7 @@ import pytest
 from eval_model_tasks import COLD, N_ITEMS, NO_CONTENT, circles, leave_one_out, log_of, walks
 
 from molar_eval.metrics.accuracy import accuracy
-from molar_eval.models.als import ALS
-from molar_eval.models.baselines import baselines
-from molar_eval.models.bpr import BPR
+from molar_eval.models.baselines import ALS, BPR, baselines
 from molar_eval.models.sasrec import SASRec
 from molar_eval.models.sasrec_training import SASRecSettings
 from molar_eval.ranking import rank

@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 
-from molar_eval.models.content import ContentKNN
-from molar_eval.models.cooccurrence import OrderedCooccurrence
-from molar_eval.models.neighbours import ItemKNN
-from molar_eval.models.popularity import Popularity, RecentPopularity
+from molar_eval.models.baselines import ContentKNN, ItemKNN, OrderedCooccurrence, Popularity, RecentPopularity
 from molar_retrieval.errors import DataError
 
 DAY = 86_400

@@ -5,9 +5,7 @@ import pytest
 from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 from scipy.optimize import minimize
 
-from molar_eval.models.als import ALS, fold_in_als
-from molar_eval.models.bpr import BPR, fold_in
-from molar_eval.models.ease import EASE
+from molar_eval.models.baselines import ALS, BPR, EASE, fold_in_als, fold_in_bpr
 from molar_retrieval.collaborative import als
 from molar_retrieval.config import CFSettings
 from molar_retrieval.experts.histories import binary
@@ -72,7 +70,7 @@ def test_bpr_users_minimise_the_second_order_loss():
         return (-difference / 2 + difference**2 / 8).mean(axis=1).sum() + 3 * ridge * (user**2).sum() / 2
 
     expected = minimize(loss, np.zeros(4), method="BFGS", options={"gtol": 1e-10}).x
-    user, nobody, stranger = fold_in(log_of([history, [], [8]]), items, bias, known, ridge)
+    user, nobody, stranger = fold_in_bpr(log_of([history, [], [8]]), items, bias, known, ridge)
     np.testing.assert_allclose(user, expected, rtol=1e-5, atol=1e-6)
     assert (nobody == 0).all()
     assert (stranger == 0).all()
@@ -86,7 +84,7 @@ def test_bpr_folds_in_at_least_as_well_as_it_trains(task):
     model.fit(matrix, show_progress=False)
     factors = model.item_factors.astype(np.float64)
     known = np.diff(matrix.T.tocsr().indptr) > 0
-    users = fold_in(task.training, factors[:, :-1], factors[:, -1], known, 0.01)
+    users = fold_in_bpr(task.training, factors[:, :-1], factors[:, -1], known, 0.01)
 
     def auc(scores):
         taken = matrix.toarray().astype(bool)

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from molar_eval.models.base import Model
-from molar_eval.models.baselines import baselines
-from molar_eval.models.content import ContentKNN
+from molar_eval.models.baselines import ContentKNN, baselines
 from molar_eval.models.molar import Molar
 from molar_eval.models.tuned import PartContentKNN, Reads, TunedContentKNN, Tuning
 from molar_eval.models.variants import VARIANTS, Variant

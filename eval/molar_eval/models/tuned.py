@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
 from molar_eval.models.base import Kind, Task
-from molar_eval.models.content import ContentKNN
+from molar_eval.models.baselines import ContentKNN
 from molar_eval.models.tuning import Fitted
 from molar_eval.models.variants import Variant, content_workspace, link, write_content
 from molar_eval.modules import of_making
