@@ -9,7 +9,8 @@ SUITE  ?= quick
 ITEMS  ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types contracts lowest wheel eval bench bench-alignment bench-check attacks docs clean
+.PHONY: help install demo test test-quick lint types contracts lowest wheel eval bench bench-alignment bench-check attacks docs docs-site
+.PHONY: notebooks screenshot clean
 
 help:  ## print this help
 	@awk 'BEGIN {FS = ":.*## "; print "make <target>\n"} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,9 @@ demo: $(READY)  ## write a made-up shop, then embed, align and query it
 
 test: $(READY)  ## run the tests, several files at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-quick: $(READY)  ## the tests that take no time, for while you write
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow and not realdata" tests/unit
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .
@@ -71,6 +75,15 @@ docs: $(READY)  ## write the documents that are made from code and reports
 	$(BIN)/python docs/write_server.py
 	$(BIN)/python docs/write_security.py
 	$(BIN)/python docs/write_results.py
+
+docs-site: $(READY)  ## the documents as a site in .work/site, with the reference and every report; broken links are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+notebooks: $(READY)  ## run the notebooks of examples/ and write their outputs
+	$(BIN)/python tests/packaging/check_notebooks.py --write
+
+screenshot: $(READY)  ## write docs/answer.png, the picture of the README; needs Chromium
+	$(BIN)/python docs/write_screenshot.py
 
 clean:  ## remove the environment, caches and results
 	rm -rf $(VENV) .work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

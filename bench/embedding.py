@@ -24,8 +24,8 @@ from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.catalog.images import open_image
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import embed
-from molar_retrieval.embedding.plan import Plan
-from molar_retrieval.embedding.source import Source, scan
+from molar_retrieval.embedding.batches import batches_of
+from molar_retrieval.embedding.catalogue import CatalogueReader, scan
 from molar_retrieval.encoders import registry
 from molar_retrieval.encoders.base import Encoder, EncoderInput
 from molar_retrieval.pinned import pin
@@ -50,13 +50,12 @@ def excerpt(catalogue: Path, target: Path, items: int) -> None:
 
 def decoded(workspace: Workspace, encoder: Encoder, batch_size: int) -> list[list[EncoderInput]]:
     """The batches that `molar embed` would make, in memory."""
-    source = Source.of(pin(workspace, "catalogue", work="bench"))
-    look = scan(source, encoder.info)
-    plan = Plan.make(look, (look.lengths > 0) | look.has_image, batch_size)
+    source = CatalogueReader.of(pin(workspace, "catalogue", work="bench"))
+    scanned = scan(source, encoder.info)
     texts = source.inputs(range(source.count))
     batches = []
-    for number in range(int(plan.batch.max()) + 1):
-        pairs = [texts[row] for row in plan.rows(number).tolist()]
+    for rows in batches_of(scanned, (scanned.lengths > 0) | scanned.has_image, batch_size):
+        pairs = [texts[row] for row in rows.tolist()]
         batches.append([EncoderInput(t, open_image(source.folder, i) if i else None) for t, i in pairs])
     return batches
 

@@ -50,17 +50,19 @@ def check(folder: Path) -> None:
     """Check it in this process and say what that took."""
     from molar_retrieval.catalog.resolve import read_spec
     from molar_retrieval.ids import IdMap
+    from molar_retrieval.quality.collector import Collector
     from molar_retrieval.quality.log import check_log
 
     spec = read_spec(folder)
     items = IdMap(pq.read_table(folder / "items.parquet", columns=["item_id"])["item_id"])
     began = time.perf_counter()
-    report = check_log(folder, spec, items)
+    found = Collector()
+    summary = check_log(folder, spec, items, found)
     seconds = time.perf_counter() - began
     peak = int(Path("/proc/self/status").read_text("ascii").split("VmHWM:")[1].split()[0]) / 2**20
-    print(json.dumps({"seconds": round(seconds, 1), "peak_gb": round(peak, 2), "counts": dict(report.counts)}))
-    if report.summary is not None:
-        print("\n".join(report.summary.lines()))
+    print(json.dumps({"seconds": round(seconds, 1), "peak_gb": round(peak, 2), "counts": dict(found.counts)}))
+    if summary is not None:
+        print("\n".join(summary.lines()))
 
 
 def main() -> None:

@@ -26,9 +26,9 @@ from rich.table import Table
 from molar_indexes.backends import build_index
 from molar_indexes.generations import open_generation
 from molar_indexes.recommender import Recommender
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connect
 from molar_indexes.server.opening import served
-from molar_indexes.server.place import Server
 from molar_indexes.server.published import remove
 from molar_indexes.server.push import PushReport, publish
 from molar_indexes.users import UserRecord
@@ -45,7 +45,7 @@ NOT_MEASURED = "not measured on a real server: network, graphs, shards, short co
 def pushed(workspace: Workspace, url: str | None) -> Iterator[tuple[PushReport, Recommender]]:
     """The workspace's live generation on a server of its own, or under a name of its own on the one at ``url``."""
     settings = IndexSettings(url=url or "http://in-process", collection="molar.bench", timeout=60.0)
-    server = Server.of(settings)
+    server = ServerConfig.of(settings)
     assert server is not None
     client = connect(server) if url else QdrantClient(":memory:")
     with warnings.catch_warnings():

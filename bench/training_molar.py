@@ -18,7 +18,7 @@ from turns import tell, wait
 
 from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.sizing import sized
-from molar_retrieval.alignment.training import Trainer, TrainingData
+from molar_retrieval.alignment.training import TowerTrainer, TrainingData
 from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.allocator import keep_freed_memory
 from molar_retrieval.collaborative.als import fit
@@ -47,7 +47,7 @@ class InTurns:
         tell(seconds=perf_counter() - self.began, positions=self.positions)
 
 
-def trainer_of(log: InteractionLog, plan: dict[str, Any]) -> Trainer:
+def trainer_of(log: InteractionLog, plan: dict[str, Any]) -> TowerTrainer:
     settings = AlignSettings(
         towers=(TOWER,),
         experts=(),
@@ -62,7 +62,7 @@ def trainer_of(log: InteractionLog, plan: dict[str, Any]) -> Trainer:
     cases = ValidationCases(log, nobody, nobody, np.ones(log.n_items, bool), nobody)
     features = np.zeros((log.n_items, 1), np.float32)  # the content tower, which would read them, is left out
     data = TrainingData(log, cases, features, fit(log, CFSettings()))
-    return Trainer(data, sized(settings, log), "benchmark")
+    return TowerTrainer(data, sized(settings, log), "benchmark")
 
 
 def main(folder: Path) -> None:
@@ -75,7 +75,7 @@ def main(folder: Path) -> None:
     seconds = perf_counter() - began
     tell(preparation=seconds, precision=trainer.precision, threads=torch.get_num_threads())
     for _ in range(plan["epochs"]):
-        trainer.epoch(InTurns())
+        trainer.round(InTurns())
     if plan["rank"]:
         wait()
         network, known = trainer.network, trainer.data.warm

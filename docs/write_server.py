@@ -12,9 +12,9 @@ _PLACE = re.compile(r"(<!-- sizes: .*?-->\n).*?(<!-- /sizes -->)", re.DOTALL)
 
 def render() -> str:
     """The document with its sizes."""
-    from molar_indexes.server.sizing import PER_ITEM, SLACK, TOTALS, Shape, per_item, totals
+    from molar_indexes.server.sizing import PER_ITEM, SLACK, TOTALS, ItemFootprint, per_item, totals
 
-    shape = Shape(**json.loads(SHAPE.read_text("utf-8")))
+    shape = ItemFootprint(**json.loads(SHAPE.read_text("utf-8")))
     parts = [
         "Bytes of one item of the demo shop, whose encoder is `builtin`:\n",
         _table(PER_ITEM, per_item(shape)),

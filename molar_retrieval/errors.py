@@ -34,6 +34,10 @@ class MolarError(Exception):
         """Travels between processes whatever the arguments of a subclass are."""
         return type(self).__new__, (type(self), *self.args), self.__dict__
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it in a notebook: a traceback says nothing to the person that it is meant for."""
+        return [f"{type(self).__name__}: {self.message}", f"What to do: {self.hint}"]
+
 
 class DataError(MolarError):
     """The data are unusable."""

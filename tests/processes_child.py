@@ -12,7 +12,7 @@ import torch
 from eval_model_tasks import log_of, walks
 from torch import nn
 
-from molar_retrieval.alignment.training import Trainer, TrainingData
+from molar_retrieval.alignment.training import TowerTrainer, TrainingData
 from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
@@ -39,14 +39,14 @@ def main(folder):
     parameters[0].grad = torch.full((2, 3), float(1 + processes.index))
     parameters[1].grad = torch.ones(4) if processes.first else None
     processes.average(parameters)
-    trainer = Trainer(data_of(), SETTINGS, "run", processes)
-    score = trainer.epoch(SILENT)
+    trainer = TowerTrainer(data_of(), SETTINGS, "run", processes)
+    score = trainer.round(SILENT)
     told = {
         "agreed": processes.agreed({"from": processes.index}),
         "means": [p.grad.unique().tolist() for p in parameters],
         "device": trainer.device.type,
         "score": [score.loss, score.ndcg],
-        "steps": trainer.story.step,
+        "steps": trainer.state.step,
         "weights": {name: float(p.double().sum()) for name, p in trainer.network.named_parameters()},
     }
     (folder / f"{processes.index}.json").write_text(json.dumps(told))

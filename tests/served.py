@@ -9,12 +9,12 @@ from qdrant_client import QdrantClient, models
 from qdrant_fake import fake_qdrant
 
 from molar_indexes.records import batches
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connect
+from molar_indexes.server.finalise import build_graphs
 from molar_indexes.server.index import ServerIndex
 from molar_indexes.server.layout import Layout, payload_indexes
-from molar_indexes.server.place import Server
 from molar_indexes.server.points import to_point
-from molar_indexes.server.settle import build_graphs
 from molar_indexes.server.upload import upload
 from molar_retrieval.index import IndexItem, IndexSpec, StoredItem
 from molar_retrieval.progress import SILENT
@@ -27,7 +27,7 @@ SERVERS = [FAKE, *([REAL] if URL else [])]
 class Shelf:
     """Collections that are removed in the end."""
 
-    def __init__(self, client: QdrantClient, server: Server) -> None:
+    def __init__(self, client: QdrantClient, server: ServerConfig) -> None:
         self.client, self.server = client, server
         self.made: list[str] = []
 
@@ -60,7 +60,7 @@ def shelf(kind: str) -> Iterator[Shelf]:
     """Collections on a kind of server."""
     with ExitStack() as stack:
         url = URL if kind == REAL and URL else stack.enter_context(fake_qdrant()).url
-        server = Server(url, timeout=60.0)
+        server = ServerConfig(url, timeout=60.0)
         client = connect(server)
         opened = Shelf(client, server)
         yield opened

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from molar_indexes.server.push import PushReport
     from molar_retrieval.alignment.align import AlignReport
-    from molar_retrieval.alignment.checkpoint import EpochScore
+    from molar_retrieval.alignment.training import EpochScore
     from molar_retrieval.config import MolarSettings
     from molar_retrieval.progress import Progress
     from molar_retrieval.workspace import Workspace
@@ -77,7 +77,7 @@ def align(
         restart=restart,
         processes=processes,
         progress=progress,
-        on_epoch=on_epoch or (lambda score: progress.note(told(score))),
+        on_epoch=on_epoch or (lambda score: progress.note(epoch_line(score))),
     )
     generation = publish_generation(workspace, settings.index, progress)
     name = generation.name
@@ -90,7 +90,7 @@ def align(
     return Aligned(report, name, pushed)
 
 
-def told(score: "EpochScore") -> str:
+def epoch_line(score: "EpochScore") -> str:
     """An epoch in one line."""
     towers = ", ".join(f"{name} {ndcg:.4f}" for name, ndcg in score.towers.items())
     return (

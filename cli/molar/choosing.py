@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from molar_indexes.server.place import Server
+    from molar_indexes.server.config import ServerConfig
     from molar_retrieval.config import MolarSettings
 
 LOCAL = "local"
@@ -49,7 +49,7 @@ def settings_of(
 
 def server_of(
     root: Path, file: Path | None = None, index: str | None = None, index_fallback: IndexFallback | None = None
-) -> "Server | None":
+) -> "ServerConfig | None":
     """The server that answers, or None: the workspace does.
 
     Where there are no settings, none are read, which takes half of the time of a query.
@@ -60,6 +60,6 @@ def server_of(
     written = (file or root.parent / _FILE).exists() or any(name.startswith(_VARIABLES) for name in os.environ)
     if file is None and not written and index in (None, LOCAL):
         return None
-    from molar_indexes.server.place import Server
+    from molar_indexes.server.config import ServerConfig
 
-    return Server.of(settings_of(root, file, index=index, index_fallback=index_fallback).index)
+    return ServerConfig.of(settings_of(root, file, index=index, index_fallback=index_fallback).index)

@@ -5,18 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molar.place import Place
+from molar.base import ShopBase
 
 if TYPE_CHECKING:
     from molar.aligning import Aligned
+    from molar.doctor import Health
     from molar_eval.evaluate import Evaluation
     from molar_eval.kpi.shown import ShownResult
-    from molar_retrieval.alignment.checkpoint import EpochScore
+    from molar_retrieval.alignment.training import EpochScore
     from molar_retrieval.collaborative.factors import CFReport
     from molar_retrieval.config import Preset
     from molar_retrieval.embedding import EmbedForecast, EmbedReport
     from molar_retrieval.finetuning.forecast import FinetuneForecast
-    from molar_retrieval.finetuning.lora.checkpoint import Score
+    from molar_retrieval.finetuning.lora.training import AdapterScore
     from molar_retrieval.finetuning.run import FinetuneReport
     from molar_retrieval.quality.report import CheckReport
 
@@ -24,8 +25,18 @@ if TYPE_CHECKING:
 CHECK_PAGE = "check.html"
 
 
-class Making(Place):
+class Making(ShopBase):
     """Makes the workspace; every method does what the command of its name does."""
+
+    def doctor(self, *, deep: bool = False) -> "Health":
+        """Say what installation, machine and workspace are like, and what is wrong with them, fit for a bug report.
+
+        Args:
+            deep: Read every byte of the workspace, import and try the libraries; else it takes about a second.
+        """
+        from molar.doctor import examine
+
+        return examine(self.workspace, deep=deep)
 
     def check(
         self,
@@ -33,7 +44,6 @@ class Making(Place):
         deep: bool = False,
         photos: bool = True,
         forecast: bool = True,
-        gpu: str = "A100",
         fix_list: str | Path | None = None,
         page: str | Path | None = None,
         trust_remote_code: bool = False,
@@ -44,7 +54,6 @@ class Making(Place):
             deep: Embed what has no vectors yet, to compare photos with words.
             photos: Decode photos; else only their paths and headers are looked at.
             forecast: Measure what embedding takes here, by a few items.
-            gpu: The GPU of the other forecast.
             fix_list: A Parquet file with a row for each fault.
             page: The HTML page; None: ``check.html`` in the workspace.
             trust_remote_code: Let the encoder run code that it brings.
@@ -57,7 +66,7 @@ class Making(Place):
         from molar_retrieval.quality.check import check as examine
 
         folder, chosen = self.folder(), self._settings(trust=trust_remote_code)
-        options = CheckOptions(photos, deep, forecast, gpu, None if fix_list is None else Path(fix_list))
+        options = CheckOptions(photos, deep, forecast, None if fix_list is None else Path(fix_list))
         with self.bound() as place, self.progress() as progress:
             report = examine(folder, place, chosen, options, progress=progress)
         write_page(Path(page) if page else self.workspace / CHECK_PAGE, report, folder)
@@ -148,7 +157,7 @@ class Making(Place):
         resume: bool = True,
         where: str | None = None,
         trust_remote_code: bool = False,
-        on_score: "Callable[[Score], None] | None" = None,
+        on_score: "Callable[[AdapterScore], None] | None" = None,
     ) -> "FinetuneReport | None":
         """Let an encoder learn from the shop what goes together and who takes what; :meth:`embed` takes its folder.
 

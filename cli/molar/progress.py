@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -115,29 +116,28 @@ class NotebookProgress:
 
     def note(self, message: str) -> None:
         """Something worth telling; it stays."""
-        from IPython.display import display
-
-        display(_small(message))
+        _cell().display(_cell().HTML(_small(message)))
 
     def finish(self) -> None:
         """The running task is done."""
         self._tell("")
 
     def _tell(self, text: str) -> None:
-        from IPython.display import display
-
         self._told = time.monotonic()
-        shown = _small(text)
+        shown = _cell().HTML(_small(text))
         if self._line is None:
-            self._line = display(shown, display_id=True)
+            self._line = _cell().display(shown, display_id=True)
         else:
             self._line.update(shown)
 
 
-def _small(text: str) -> Any:
-    """A line of a notebook's cell; nothing where there is no text."""
+def _small(text: str) -> str:
+    """HTML of a line of a notebook's cell; nothing where there is no text."""
     from html import escape
 
-    from IPython.display import HTML
+    return f"<small>{escape(text)}</small>" if text else ""
 
-    return HTML(f"<small>{escape(text)}</small>" if text else "")
+
+def _cell() -> Any:
+    """IPython's display, whose functions have no types."""
+    return import_module("IPython.display")

@@ -6,10 +6,11 @@ from typing import Any, Self
 
 from molar.asking import Asking
 from molar.making import Making
+from molar.serving import Serving
 from molar_retrieval.workspace import DEFAULT_NAME
 
 
-class Shop(Making, Asking):
+class Shop(Making, Serving, Asking):
     """A catalogue and its workspace.
 
     Args:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
     from molar_retrieval.finetuning.forecast import FinetuneForecast
-    from molar_retrieval.finetuning.lora.checkpoint import Score
+    from molar_retrieval.finetuning.lora.training import AdapterScore
     from molar_retrieval.finetuning.run import FinetuneReport
     from molar_retrieval.progress import Progress
     from molar_retrieval.workspace import Workspace
@@ -21,7 +21,7 @@ def finetune(
     *,
     where: str | None = None,
     restart: bool = False,
-    on_score: "Callable[[Score], None] | None" = None,
+    on_score: "Callable[[AdapterScore], None] | None" = None,
 ) -> "FinetuneReport | None":
     """Fine-tune the encoder that the settings name.
 
@@ -46,7 +46,7 @@ def finetune(
     if processes.first:
         _prepare(workspace, progress, where)
     processes.agreed(None)
-    listener = on_score or (lambda score: progress.note(told(score)))
+    listener = on_score or (lambda score: progress.note(score_line(score)))
     return train(workspace, settings, target, progress, restart=restart, processes=processes, on_score=listener)
 
 
@@ -73,7 +73,7 @@ def by_gradient(workspace: "Workspace", settings: "MolarSettings") -> bool:
     return registry.describe(settings.embed, digests_of(workspace)).family in FAMILIES
 
 
-def told(score: "Score") -> str:
+def score_line(score: "AdapterScore") -> str:
     """A validation in one line."""
     losses = ", ".join(f"{name} {loss:.3f}" for name, loss in score.losses.items())
     found = ", ".join(f"{name} {value:.4f}" for name, value in score.scores.items())

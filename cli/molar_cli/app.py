@@ -1,6 +1,5 @@
 """The command `molar`: wiring only."""
 
-import gc
 import os
 import sys
 from contextlib import suppress
@@ -69,11 +68,11 @@ def main() -> None:
 
 
 def _answer_and_leave() -> NoReturn:
-    """Run a query without collecting garbage, and end without tearing anything down: it only read.
+    """Run a query, and end without tearing anything down: it only read.
 
-    This is a tenth of the time of the whole process.
+    Of the process's CPU time this saves a quarter: 0.34 instead of 0.44 s (medians of 12 queries of the demo shop, by
+    user id, in turn with and without). Collecting no garbage on the way saved nothing beside it, and is not done.
     """
-    gc.disable()
     code: object = 1
     try:
         app()

@@ -3,24 +3,33 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from molar_cli.console import Console
+from molar_cli.options import DebugOption, JsonOption, QuietOption, WorkspaceOption
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import MolarError
-from molar_retrieval.workspace import Workspace, checked, locate
+from molar_retrieval.workspace import checked, locate
 
 if TYPE_CHECKING:
     from molar.shop import Shop
 
 INTERRUPTED, TERMINATED = 130, 143
+_SHARED: dict[str, tuple[Any, Any]] = {
+    "workspace": (WorkspaceOption, None),
+    "json": (JsonOption, False),
+    "quiet": (QuietOption, False),
+    "debug": (DebugOption, False),
+}
+"""The options of every command, with their defaults."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -39,10 +48,6 @@ class Session:
     root: Path
     console: Console
 
-    def workspace(self) -> Workspace:
-        """The existing workspace."""
-        return Workspace.open(self.root)
-
     def shop(self, catalogue: Path | None = None, settings: Path | None = None) -> "Shop":
         """The shop of the workspace, through the front door.
 
@@ -55,9 +60,36 @@ class Session:
         return Shop(catalogue, self.root, settings, self.console.progress)
 
 
+def command(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A function as a command: its first argument is a :class:`Session`, and every command's options are added.
+
+    Args:
+        without: Which of those options this command does not have.
+    """
+
+    def decorated(body: Callable[..., None]) -> Callable[..., None]:
+        shared = [
+            Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
+            for name, (kind, default) in _SHARED.items()
+            if name not in without
+        ]
+        parameters = [*list(signature(body).parameters.values())[1:], *shared]
+
+        def run_in_session(**said: Any) -> None:
+            with session(**{option.name: said.pop(option.name) for option in shared}) as run:
+                body(run, **said)
+
+        run_in_session.__name__, run_in_session.__doc__ = body.__name__, body.__doc__
+        run_in_session.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        run_in_session.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run_in_session
+
+    return decorated
+
+
 @contextmanager
 def session(
-    workspace: Path | None, *, json: bool = False, quiet: bool = False, debug: bool = False
+    workspace: Path | None = None, *, json: bool = False, quiet: bool = False, debug: bool = False
 ) -> Iterator[Session]:
     """Run a command's body; errors become two lines and an exit code.
 

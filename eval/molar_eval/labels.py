@@ -14,8 +14,9 @@ from molar_eval.slices import Labels
 from molar_retrieval import columns as names
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
-from molar_retrieval.catalog.sources import Source, find_file, open_source
+from molar_retrieval.catalog.sources import find_file, open_source
 from molar_retrieval.catalog.spec import CatalogueSettings
+from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.interactions.columns import user_column
 from molar_retrieval.interactions.log import InteractionLog
@@ -76,7 +77,7 @@ def _column(name: str, cases: Cases, target: Rows, items: pa.Table, catalogue: C
     return by_column(name, _user_values(source, name, cases, catalogue), cases.user)
 
 
-def _user_values(source: Source, name: str, cases: Cases, catalogue: Catalogue) -> pa.Array:
+def _user_values(source: TableSource, name: str, cases: Cases, catalogue: Catalogue) -> pa.Array:
     """The column's value for each user of the log."""
     key = user_column(CatalogueSettings.read(catalogue.folder).users, source)
     batches = [rows.batch for rows in source.batches([key, name], 65_536, None, {key})]

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_indexes.records import ITEM_ID, batches, check_stored, checked_query
-from molar_indexes.tensors import TYPES, assemble, mapped
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, StoredItem, Vector
 from molar_retrieval.progress import Progress
+from molar_retrieval.tensors import TYPES, assemble, mapped
 
 _VECTORS = "vectors.safetensors"
 _ITEMS = "items.jsonl"

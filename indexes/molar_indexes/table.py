@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_indexes.sparse import clean_sparse
-from molar_indexes.tensors import TYPES, assemble, mapped
 from molar_retrieval import columns
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
@@ -20,6 +19,7 @@ from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import Origins
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.reranker import Reranker
+from molar_retrieval.tensors import TYPES, assemble, mapped
 
 if TYPE_CHECKING:
     from molar_indexes.query_maps import QueryMaps

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from molar_retrieval import fingerprint
-from molar_retrieval.alignment import checkpoint, conditioning
-from molar_retrieval.alignment.checkpoint import EpochScore
+from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.cold_start import with_newcomers
 from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.counting import count
@@ -20,7 +19,7 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.reranking import learned
 from molar_retrieval.alignment.sizing import sized
 from molar_retrieval.alignment.store import described, save
-from molar_retrieval.alignment.training import TrainingData, tower_parts, train
+from molar_retrieval.alignment.training import EpochScore, TrainingData, tower_parts, train
 from molar_retrieval.alignment.validation import Ranks, ValidationCases, means, ranks
 from molar_retrieval.catalog import Catalogue, is_current
 from molar_retrieval.catalog.features import hashed_attributes, numeric_attributes
@@ -32,6 +31,7 @@ from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
 from molar_retrieval.pinned import Pinned, pin, pin_named
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
+from molar_retrieval.training import checkpoint
 from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.versions import library_versions
@@ -181,7 +181,7 @@ def _train(
     """Train and count, save the model in the job's folder, and return the facts of its manifest."""
     began, settings = time.perf_counter(), job.settings
     data, conditioner = training_data(workspace, settings, job.split)
-    network, story = train(
+    network, state = train(
         data, settings, job.partial, job.run, processes=processes, progress=progress, on_epoch=on_epoch
     )
     precision = pick_precision(settings.precision, pick_device(settings.device))
@@ -228,8 +228,8 @@ def _train(
         "shares": dict(fusion.shares),
         "experts": experts.report,
         "rerank": second_facts,
-        "curve": [asdict(score) for score in story.epochs],
-        "best_epoch": story.best.epoch if story.best else 0,
+        "curve": [asdict(score) for score in state.scores],
+        "best_epoch": state.best.epoch if state.best else 0,
         "seconds": round(time.perf_counter() - began, 1),
         **described(model),
     }

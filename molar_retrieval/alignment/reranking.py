@@ -96,7 +96,7 @@ def fit(
     fold = rng.generator(settings.seed, "re-ranking folds").permutation(users.max() + 1)[users] % _FOLDS
     networks, judged = [], np.array(lists.scores)
     before = _log_likelihood(scale * lists.scores[use], lists.target[use])
-    with threads(settings), torch.random.fork_rng():
+    with threads(settings.threads), torch.random.fork_rng():
         for number in range(_FOLDS):
             torch.manual_seed(rng.derive_seed(settings.seed, "re-ranking", number))
             own = use[fold[use] != number]
@@ -168,7 +168,7 @@ def lists_of(model: AlignedModel, cases: ValidationCases) -> Lists:
         users = model.users(log, np.arange(log.n_users))
         table = model.lifted(model.scores_of(users, log), allowed)
         for user, every in enumerate(model.candidates(table, allowed, users, log)):
-            places = np.flatnonzero(~every.cold)
+            places = np.flatnonzero(~every.newcomer)
             case, size, found = block.start + user, len(places), every.take(places)
             if not size:
                 continue

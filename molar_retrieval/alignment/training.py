@@ -1,9 +1,7 @@
-"""Training the post-alignment network: epochs, validation, early stopping, checkpoints."""
+"""Training the post-alignment network."""
 
-import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +11,7 @@ import torch
 from torch import Tensor
 
 from molar_retrieval import rng
-from molar_retrieval.alignment import checkpoint
 from molar_retrieval.alignment.batches import Windows, collate, plan, training_batches, training_windows
-from molar_retrieval.alignment.checkpoint import EpochScore, Story
 from molar_retrieval.alignment.components import Dense, ScoreComponent, ranked
 from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.losses import sampled_softmax, symmetric_info_nce
@@ -27,13 +23,13 @@ from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.device import autocast, pick_device, pick_precision, threads
 from molar_retrieval.training.processes import ALONE, Processes
+from molar_retrieval.training.trainer import Trainer, TrainingState, warm_cosine
 
 _CONTENT_WEIGHTS = (0.02, 0.1, 0.35, 1.0, 3.0)
 """What an epoch tries as the content tower's weight beside the collaborative one's 1, so as to know the best epoch."""
 _MOST_CASES = 10_000
 """How many validation cases an epoch is judged by."""
 _WARM_UP_STEPS = 200
-_FINAL_RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,32 @@ class TrainingData:
         return warm
 
 
+@dataclass(frozen=True)
+class EpochScore:
+    """What one epoch brought.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        loss: Mean training loss per interaction (all terms).
+        ndcg: Validation NDCG@10 of the towers' sum.
+        recall: Its Recall@10.
+        towers: Validation NDCG@10 of each tower alone.
+        seconds: Time of the epoch, its validation included.
+    """
+
+    epoch: int
+    loss: float
+    ndcg: float
+    recall: float
+    towers: dict[str, float]
+    seconds: float
+
+    @property
+    def value(self) -> float:
+        """By which the best epoch is known."""
+        return self.ndcg
+
+
 def train(
     data: TrainingData,
     settings: AlignSettings,
@@ -69,10 +91,8 @@ def train(
     processes: Processes = ALONE,
     progress: Progress = SILENT,
     on_epoch: Callable[[EpochScore], None] = lambda _: None,
-) -> tuple[PostAlignment, Story]:
+) -> tuple[PostAlignment, TrainingState[EpochScore]]:
     """Train until the validation score stops rising, continuing what an earlier process left in ``folder``.
-
-    With one thread a rerun with the same seed is bit-equal, and so is a run that was killed and continued.
 
     Args:
         data: What training sees.
@@ -84,23 +104,14 @@ def train(
         on_epoch: Told of each epoch's score once it is safe on disk.
 
     Returns:
-        In the first process the network with the weights of the best epoch, in evaluation mode, and the run's story.
+        In the first process the network with the weights of the best epoch, in evaluation mode, and the run's state.
     """
     if not settings.towers:
-        return build_network(data, settings).eval(), Story(run)
-    with threads(settings), _own_randomness():
-        trainer = Trainer(data, settings, run, processes)
-        trainer.story = checkpoint.load(folder, run, trainer.network, trainer.optimiser)
-        for score in trainer.story.epochs:
-            on_epoch(score)
-        while not trainer.done:
-            score = trainer.epoch(progress)
-            if processes.first:
-                checkpoint.save(folder, trainer.network, trainer.optimiser, trainer.story)
-                on_epoch(score)
-        if processes.first:
-            checkpoint.load_best(folder, trainer.network)
-        return trainer.network.eval(), trainer.story
+        return build_network(data, settings).eval(), TrainingState(run)
+    with threads(settings.threads), torch.random.fork_rng():
+        trainer = TowerTrainer(data, settings, run, processes)
+        trainer.train(folder, progress, on_epoch)
+        return trainer.network.eval(), trainer.state
 
 
 def tower_parts(network: PostAlignment, data: TrainingData, precision: str) -> dict[str, ScoreComponent]:
@@ -120,15 +131,22 @@ def validate(network: PostAlignment, data: TrainingData, precision: str) -> dict
     return {**dict(zip(parts, found, strict=False)), "towers": max(found, key=ndcg)}
 
 
-class Trainer:
-    """One training run in memory."""
+class TowerTrainer(Trainer[EpochScore]):
+    """Trains the towers; a round is an epoch, a pass over the training windows.
+
+    Args:
+        data: What training sees.
+        settings: Sizes and rates.
+        run: Fingerprint of data and settings.
+        processes: Who trains.
+    """
+
+    score_type = EpochScore
 
     def __init__(self, data: TrainingData, settings: AlignSettings, run: str, processes: Processes = ALONE) -> None:
-        self.data = data
-        self.judged = replace(data, cases=sample(data.cases, _MOST_CASES, rng.generator(settings.seed, "judged")))
-        self.settings = settings
-        self.processes = processes
-        self.story = Story(run)
+        self.data, self.settings = data, settings
+        few = sample(data.cases, _MOST_CASES, rng.generator(settings.seed, "judged"))
+        self.validation = replace(data, cases=few)
         given = processes.several and settings.device == "auto"
         self.device = processes.device if given else pick_device(settings.device)
         self.precision = pick_precision(settings.precision, self.device)
@@ -137,26 +155,26 @@ class Trainer:
         self.user_factors = torch.from_numpy(data.factors.users)
         self.windows = training_windows(data.log, _size(settings.history))
         self.batch_tokens = _size(settings.batch_tokens)
-        self.steps_per_epoch = len(processes.share(plan(self.windows.length - 1, self.batch_tokens)))
+        steps = len(processes.share(plan(self.windows.length - 1, self.batch_tokens)))
+        self.steps = steps * settings.epochs
         withheld = withheld_items(data.warm, settings.seed)
-        self.pool = np.flatnonzero(data.warm)
-        self.told = np.flatnonzero(data.warm & ~withheld)
         self.withheld = torch.from_numpy(withheld).to(self.device)
-        self.optimiser = torch.optim.AdamW(
+        self.pools = {"collaborative": np.flatnonzero(data.warm), "content": np.flatnonzero(data.warm & ~withheld)}
+        optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
-
-    @property
-    def done(self) -> bool:
-        """Whether all epochs are over, or the score has not risen for long enough."""
-        best, finished = self.story.best, len(self.story.epochs)
-        return finished >= self.settings.epochs or (
-            best is not None and finished - best.epoch >= self.settings.patience
+        super().__init__(
+            self.network.state_dict(),
+            optimiser,
+            TrainingState(run),
+            rounds=settings.epochs,
+            patience=settings.patience,
+            remedy="run `molar align --restart`",
+            processes=processes,
         )
 
-    def epoch(self, progress: Progress) -> EpochScore:
-        """One pass over the training windows, then the validation."""
-        began, number = time.perf_counter(), len(self.story.epochs) + 1
+    def _round(self, progress: Progress) -> EpochScore | None:
+        began, number = time.perf_counter(), len(self.state.scores) + 1
         seed, other = self.settings.seed, [self.processes.index] * (not self.processes.first)
         torch.manual_seed(rng.derive_seed(seed, "dropout", number, *other))
         random = rng.generator(seed, "batches", number)
@@ -172,18 +190,13 @@ class Trainer:
             count += interactions
             progress.advance(interactions)
         progress.finish()
-        mine = self._score(number, float(total) / max(1, count), began) if self.processes.first else None
-        score = self.processes.agreed(mine)
-        assert score is not None
-        self.story.epochs.append(score)
-        return score
-
-    def _score(self, number: int, loss: float, began: float) -> EpochScore:
-        found = validate(self.network, self.judged, self.precision)
+        if not self.processes.first:
+            return None
+        found = validate(self.network, self.validation, self.precision)
         together = found.pop("towers")
         return EpochScore(
             epoch=number,
-            loss=loss,
+            loss=float(total) / max(1, count),
             ndcg=ndcg(together),
             recall=recall(together),
             towers={name: ndcg(rank) for name, rank in found.items()},
@@ -191,23 +204,12 @@ class Trainer:
         )
 
     def _step(self, windows: Windows, random: np.random.Generator) -> Tensor:
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.learning_rate * self._rate()
         loss = self._loss(windows, random)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self.processes.average(self.network.parameters())
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
-        self.story.step += 1
+        warm_up = min(_WARM_UP_STEPS, max(1, self.steps // 10))
+        self.update(self.settings.learning_rate * warm_cosine(self.state.step, self.steps, warm_up))
         return loss.detach().cpu()
-
-    def _rate(self) -> float:
-        """Linear warm-up, then a cosine down to a twentieth over all epochs."""
-        step, total = self.story.step, self.steps_per_epoch * self.settings.epochs
-        warm_up = min(1.0, (step + 1) / min(_WARM_UP_STEPS, max(1, total // 10)))
-        cosine = (1 + math.cos(math.pi * min(1.0, step / total))) / 2
-        return warm_up * (_FINAL_RATE + (1 - _FINAL_RATE) * cosine)
 
     def _loss(self, windows: Windows, random: np.random.Generator) -> Tensor:
         network, log = self.network, self.data.log
@@ -233,7 +235,7 @@ class Trainer:
 
         All item vectors of a step are made at once, as that is cheaper for a map of content.
         """
-        pool = self.told if name == "content" else self.pool
+        pool = self.pools[name]
         if name == "content":
             counts = counts & ~self.withheld[targets]
         chosen = random.choice(pool, min(self.settings.negatives, len(pool)), replace=False)
@@ -283,10 +285,3 @@ def _size(value: int | None) -> int:
     if value is None:
         raise ValueError("the sizes are open; see molar_retrieval.alignment.sizing")
     return value
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """Leave the process's global random state as it was."""
-    with torch.random.fork_rng():
-        yield

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.values import is_list, is_string
 from molar_retrieval.errors import DataError
 
@@ -115,7 +115,7 @@ def fitting(rows: Rows, file: str, rejects: Rejects | None) -> Rows:
                 good[place] = False
                 if rejects is not None:
                     rejects.add(file, int(rows.numbers[place]), None, kind, f"in the column {name!r}")
-    return rows if good.all() else Rows(rows.numbers[good], rows.batch.filter(pa.array(good)))
+    return rows.where(good)
 
 
 def unpacked_bytes(array: pa.Array) -> int:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from molar_retrieval.catalog.bounds import LONGEST_NAME, MOST_COLUMNS, check_names, fitting
+from molar_retrieval.catalog.bounds import LONGEST_NAME, MOST_COLUMNS, check_names
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rows import Rows
+from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.errors import DataError
 
 _BLOCK = 8 << 20
@@ -28,15 +29,19 @@ _PATTERNS: tuple[tuple[pa.DataType, str], ...] = (
 )
 
 
-class CsvSource:
-    """A CSV file with a header; see :class:`~molar_retrieval.catalog.sources.Source`.
+class CsvSource(TableSource):
+    """A CSV file with a header.
 
     The delimiter is the one of comma, semicolon, tab and bar that the header has most of. An empty field is a
-    missing value. Rows with too many or too few fields, and rows that are not UTF-8, are rejected.
+    missing value. Rows with too many or too few fields, and rows that are not UTF-8, are rejected. The size of a batch
+    follows from the block that the parser reads.
     """
 
+    form = "CSV"
+    untyped = True
+
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         self._names, self._delimiter = _read_header(path)
 
     @property
@@ -44,45 +49,39 @@ class CsvSource:
         """The column names."""
         return list(self._names)
 
-    @property
-    def total(self) -> int | None:
-        """Unknown."""
-        return None
-
     @cached_property
     def schema(self) -> pa.Schema:
         """Names and types: what fits all values of a column; the file is read once for it."""
-        fitting = {name: [kind for kind, _ in _PATTERNS] for name in self._names}
+        possible = {name: [kind for kind, _ in _PATTERNS] for name in self._names}
         seen: set[str] = set()
         for rows in self.batches(self._names, 0, as_written=self._names):
             for name, array in zip(self._names, rows.batch.columns, strict=True):
                 if array.null_count < len(array):
                     seen.add(name)
-                    fitting[name] = [kind for kind in fitting[name] if _fits(array, kind)]
-        return pa.schema([(n, fitting[n][0] if n in seen and fitting[n] else pa.string()) for n in self._names])
+                    possible[name] = [kind for kind in possible[name] if _fits(array, kind)]
+        return pa.schema([(n, possible[n][0] if n in seen and possible[n] else pa.string()) for n in self._names])
 
-    def batches(
-        self, columns: Sequence[str], size: int, rejects: Rejects | None = None, as_written: Collection[str] = ()
+    def _read(
+        self, kinds: dict[str, pa.DataType], size: int, rejects: Rejects | None, as_written: Collection[str]
     ) -> Iterator[Rows]:
-        """Read some columns; the size of a batch follows from the block that the parser reads."""
-        typed = [] if set(columns) <= set(as_written) else [name for name in columns if name not in as_written]
-        kinds = {name: self.schema.field(name).type if name in typed else pa.string() for name in columns}
+        columns = list(kinds)
         skipped: list[int] = []
         good = 0
         try:
             for batch in self._open(columns, skipped, rejects):
                 numbers = _row_numbers(good, len(batch), skipped)
                 good += len(batch)
-                rows = fitting(_decoded(Rows(numbers, batch), self.path.name, rejects), self.path.name, rejects)
-                arrays = [_typed(array, kinds[n]) for n, array in zip(columns, rows.batch.columns, strict=True)]
-                yield Rows(rows.numbers, pa.RecordBatch.from_arrays(arrays, list(columns)))
+                strings = pa.RecordBatch.from_arrays([bytes_.view(pa.string()) for bytes_ in batch.columns], columns)
+                rows = self._fitting(Rows(numbers, strings), rejects)
+                arrays = [_typed(array, kinds[name]) for name, array in zip(columns, rows.batch.columns, strict=True)]
+                yield Rows(rows.numbers, pa.RecordBatch.from_arrays(arrays, columns))
         except pa.ArrowException as error:
             if "straddling" in str(error):
                 words = f"{self.path}: after row {good + len(skipped):,} comes one of more than {_BLOCK:,} bytes"
                 raise DataError(words, "close the quote that it begins with, or shorten it") from error
-            raise DataError(f"{self.path} is not a readable CSV file: {error}", "correct the file") from error
+            raise self._unreadable(error, "correct the file") from error
 
-    def _open(self, columns: Sequence[str], skipped: list[int], rejects: Rejects | None) -> Any:
+    def _open(self, columns: list[str], skipped: list[int], rejects: Rejects | None) -> Any:
         def skip(row: Any) -> str:
             number = row.number - 1  # the parser counts the header
             skipped.append(number)
@@ -99,7 +98,7 @@ class CsvSource:
                 delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=skip
             ),
             convert_options=pa_csv.ConvertOptions(
-                include_columns=list(columns),
+                include_columns=columns,
                 column_types=dict.fromkeys(self._names, pa.binary()),
                 null_values=[""],
                 strings_can_be_null=True,
@@ -132,26 +131,6 @@ def _row_numbers(good: int, n: int, skipped: Sequence[int]) -> npt.NDArray[np.in
     numbers = np.arange(good + 1, good + n + 1, dtype=np.int64)
     gaps = np.asarray(skipped, np.int64) - np.arange(len(skipped))  # good rows before each skipped one, plus 1
     return numbers + np.searchsorted(gaps, numbers, side="right")
-
-
-def _decoded(rows: Rows, file: str, rejects: Rejects | None) -> Rows:
-    """Bytes as strings; rows that are not UTF-8 are rejected."""
-    try:
-        arrays = [column.cast(pa.string()) for column in rows.batch.columns]
-        return Rows(rows.numbers, pa.RecordBatch.from_arrays(arrays, rows.batch.schema.names))
-    except pa.ArrowInvalid:
-        good = np.array([all(_is_utf8(value) for value in row.values()) for row in rows.batch.to_pylist()])
-    for number in rows.numbers[~good]:
-        if rejects is not None:
-            rejects.add(file, number, None, "not UTF-8")
-    return _decoded(Rows(rows.numbers[good], rows.batch.filter(pa.array(good))), file, rejects)
-
-
-def _is_utf8(value: bytes | None) -> bool:
-    try:
-        return value is None or bool(value.decode("utf-8") or True)
-    except UnicodeDecodeError:
-        return False
 
 
 def _fits(array: pa.Array, kind: pa.DataType) -> bool:

@@ -151,8 +151,8 @@ def looked_at(data: bytes) -> tuple[dict[str, Any], Image.Image | None]:
         data: The file's content.
 
     Returns:
-        ``state`` (a name of :class:`~molar_retrieval.quality.measure.State`), ``width``, ``height``, ``format`` and
-        ``frames``; and a copy of at most 192 pixels, or None.
+        ``state`` (a name of :class:`~molar_retrieval.quality.measure.PhotoState`), ``width``, ``height``, ``format``
+        and ``frames``; and a copy of at most 192 pixels, or None.
     """
     try:
         answer, raw = _asked({"task": "look"}, data)

@@ -10,9 +10,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from molar_retrieval.catalog.bounds import LONGEST_NAME, MOST_COLUMNS, check_names, fitting
+from molar_retrieval.catalog.bounds import LONGEST_NAME, MOST_COLUMNS, check_names
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rows import Rows
+from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import STRING_LIST
 from molar_retrieval.errors import DataError
 
@@ -24,14 +25,16 @@ _SIMPLE = {type(None): "null", bool: "bool", float: "float", str: "string"}
 _OBJECT = pa.struct([])
 
 
-class JsonlSource:
-    """A file with one JSON object a line; see :class:`~molar_retrieval.catalog.sources.Source`.
+class JsonlSource(TableSource):
+    """A file with one JSON object a line; a missing key is a missing value.
 
     Row numbers are line numbers. Lines that are not a JSON object are rejected.
     """
 
+    form = "JSON lines"
+
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         try:
             with path.open("rb") as file:
                 start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -49,11 +52,6 @@ class JsonlSource:
             self._check(found)
         return list(found)
 
-    @property
-    def total(self) -> int | None:
-        """Unknown."""
-        return None
-
     @cached_property
     def schema(self) -> pa.Schema:
         """Keys and types: what fits all values of a key; the file is read once for it."""
@@ -70,18 +68,14 @@ class JsonlSource:
         if len(names) > MOST_COLUMNS or any(len(name) > LONGEST_NAME for name in names):
             check_names(self.path, names)
 
-    def batches(
-        self, columns: Sequence[str], size: int, rejects: Rejects | None = None, as_written: Collection[str] = ()
+    def _read(
+        self, kinds: dict[str, pa.DataType], size: int, rejects: Rejects | None, as_written: Collection[str]
     ) -> Iterator[Rows]:
-        """Read some keys of every object; a missing key is a missing value."""
-        typed = [name for name in columns if name not in as_written]
-        kinds = {name: self.schema.field(name).type for name in typed} if typed else {}
         rows = self._rows(rejects)
         while chunk := list(islice(rows, min(size, _MOST_ROWS))):
-            values = [[row.get(name) for _, row in chunk] for name in columns]
-            arrays = [_array(v, kinds.get(name, pa.string())) for name, v in zip(columns, values, strict=True)]
+            arrays = [_array([row.get(name) for _, row in chunk], kind) for name, kind in kinds.items()]
             numbers = np.array([number for number, _ in chunk], np.int64)
-            yield fitting(Rows(numbers, pa.RecordBatch.from_arrays(arrays, list(columns))), self.path.name, rejects)
+            yield self._fitting(Rows(numbers, pa.RecordBatch.from_arrays(arrays, list(kinds))), rejects)
 
     def _rows(self, rejects: Rejects | None) -> Iterator[tuple[int, dict[str, Any]]]:
         with self.path.open("rb") as file:

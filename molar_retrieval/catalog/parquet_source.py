@@ -1,6 +1,6 @@
 """Reading Parquet a piece at a time."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,14 @@ from molar_retrieval.catalog.bounds import (
     check_names,
     check_parquet,
     check_unpacked,
-    fitting,
     largest_chunks,
     unpacked_bytes,
 )
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rows import Rows
+from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import as_written as written
 from molar_retrieval.catalog.values import is_string
-from molar_retrieval.errors import DataError
 
 _BUFFER = 1 << 20
 _UNPACKED_AT_ONCE = 64 << 20
@@ -27,16 +26,18 @@ _PACKED = 16 << 20
 """Most bytes of a column in a row group of which a dictionary is kept: where strings differ, it holds all of them."""
 
 
-class ParquetSource:
-    """A Parquet file; see :class:`~molar_retrieval.catalog.sources.Source`."""
+class ParquetSource(TableSource):
+    """A Parquet file; a buffered stream, so that a large row group does not have to fit into memory."""
+
+    form = "Parquet"
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         try:
             with pq.ParquetFile(path) as file:
                 names, types = file.schema_arrow.names, map(_plain, file.schema_arrow.types)
                 self._schema = pa.schema(list(zip(names, types, strict=True)))
-                self._total = int(file.metadata.num_rows)
+                self.total = int(file.metadata.num_rows)
                 check_names(path, self._schema.names)
                 check_parquet(path, file.metadata)
                 strings = {field.name for field in self._schema if is_string(field.type)}
@@ -44,7 +45,7 @@ class ParquetSource:
                     name for name, size in largest_chunks(file.metadata).items() if size <= _PACKED
                 } & strings
         except (pa.ArrowException, OSError) as error:
-            raise _damaged(path, error) from error
+            raise self._unreadable(error) from error
 
     @property
     def names(self) -> list[str]:
@@ -56,41 +57,29 @@ class ParquetSource:
         """Names and types."""
         return self._schema
 
-    @property
-    def total(self) -> int | None:
-        """The number of rows."""
-        return self._total
-
-    def batches(
-        self, columns: Sequence[str], size: int, rejects: Rejects | None = None, as_written: Collection[str] = ()
+    def _read(
+        self, kinds: dict[str, pa.DataType], size: int, rejects: Rejects | None, as_written: Collection[str]
     ) -> Iterator[Rows]:
-        """Read some columns; a buffered stream, so that a large row group does not have to fit into memory."""
         start, done = 1, 0
-        packed = [name for name in columns if name in self._packed]
-        try:
-            # Repeated strings come once each, and are unpacked when it is known to what.
-            with pq.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False, read_dictionary=packed) as file:
-                for batch in file.iter_batches(size, columns=list(columns), use_threads=False):
-                    numbers = np.arange(start, start + len(batch), dtype=np.int64)
-                    start += len(batch)
-                    rows = fitting(Rows(numbers, _in_plain_types(batch)), self.path.name, rejects)
-                    own = sum(map(unpacked_bytes, rows.batch.columns))
-                    done += own
-                    check_unpacked(self.path, done)
-                    for part in _parts(rows, -(-own // _UNPACKED_AT_ONCE)):
-                        yield self._converted(part, columns, as_written)
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(self.path, error) from error
+        # Repeated strings come once each, and are unpacked when it is known to what.
+        packed = [name for name in kinds if name in self._packed]
+        with pq.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False, read_dictionary=packed) as file:
+            for batch in file.iter_batches(size, columns=list(kinds), use_threads=False):
+                numbers = np.arange(start, start + len(batch), dtype=np.int64)
+                start += len(batch)
+                rows = self._fitting(Rows(numbers, _in_plain_types(batch)), rejects)
+                own = sum(map(unpacked_bytes, rows.batch.columns))
+                done += own
+                check_unpacked(self.path, done)
+                for piece in _pieces(rows, -(-own // _UNPACKED_AT_ONCE)):
+                    arrays = [self._unpacked(piece.batch[name], name, as_written) for name in kinds]
+                    yield Rows(piece.numbers, pa.RecordBatch.from_arrays(arrays, list(kinds)))
 
-    def _converted(self, rows: Rows, columns: Sequence[str], as_written: Collection[str]) -> Rows:
-        found = dict(zip(rows.batch.schema.names, rows.batch.columns, strict=True))
-        arrays = []
-        for name in columns:
-            array = found[name]
-            if pa.types.is_dictionary(array.type) and not pa.types.is_dictionary(self._schema.field(name).type):
-                array = array.cast(self._schema.field(name).type)
-            arrays.append(written(array) if name in as_written else array)
-        return Rows(rows.numbers, pa.RecordBatch.from_arrays(arrays, list(columns)))
+    def _unpacked(self, array: pa.Array, name: str, as_written: Collection[str]) -> pa.Array:
+        kind = self._schema.field(name).type
+        if pa.types.is_dictionary(array.type) and not pa.types.is_dictionary(kind):
+            array = array.cast(kind)
+        return written(array) if name in as_written else array
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -105,12 +94,8 @@ def _in_plain_types(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, batch.schema.names)
 
 
-def _parts(rows: Rows, count: int) -> Iterator[Rows]:
-    """The rows in about so many parts."""
+def _pieces(rows: Rows, count: int) -> Iterator[Rows]:
+    """The rows in about so many pieces."""
     height = max(1, len(rows.numbers) // max(1, count))
     for begin in range(0, len(rows.numbers), height):
         yield Rows(rows.numbers[begin : begin + height], rows.batch.slice(begin, height))
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} is not a readable Parquet file: {error}", "write or copy the file again")

@@ -1,13 +1,12 @@
 """From a catalogue folder to the workspace's ``catalogue`` artefact."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from molar_retrieval import fingerprint
 from molar_retrieval.catalog import rejects as side_file
@@ -16,11 +15,13 @@ from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.catalog.digest import TableDigest
 from molar_retrieval.catalog.part import Part
 from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
-from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.resolve import items_source, resolve
-from molar_retrieval.catalog.sources import Source, find_file
+from molar_retrieval.catalog.sources import find_file
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings, CatalogueSpec
 from molar_retrieval.catalog.stamps import file_stamps, tree_stamp
+from molar_retrieval.catalog.table_file import TableFile
+from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import join_present, kind_of
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.errors import DataError
@@ -33,7 +34,6 @@ KIND = "catalogue"
 RULES = 1
 """Number of the rules by which a catalogue is read; a change of them makes every prepared catalogue stale."""
 _ROW_GROUP = 131_072
-_ROW_GROUP_BYTES = 32 << 20
 _LANGUAGE_SAMPLE = 2_000
 
 
@@ -132,7 +132,7 @@ def publish(workspace: Workspace, kind: str, partial: Path, manifest: Manifest) 
 
 
 def _write(
-    source: Source,
+    source: TableSource,
     spec: CatalogueSpec,
     folder: Path,
     where: str | None,
@@ -144,32 +144,21 @@ def _write(
     tally = _Tally(reader.schema)
     part = None if where is None else Part(where, _kinds(spec, reader))
     progress.start("reading the catalogue", source.total)
-    with pq.ParquetWriter(partial / ITEMS_FILE, reader.schema, compression="zstd") as writer:
-        for whole in _gathered(reader, progress):
+    done = 0
+    with TableFile(partial / ITEMS_FILE, _ROW_GROUP) as file:
+        for whole in reader:
             batch = whole if part is None else part.of(whole)
             tally.add(batch)
-            writer.write_batch(batch)
+            file.write(batch)
+            progress.advance(reader.rows - done)
+            done = reader.rows
     progress.finish()
     if not tally.items and part is not None and part.others:
         raise DataError(f"none of {part.others:,} items fulfils {where!r}", "choose by another condition")
     if not tally.items:
-        raise _unusable(source.path, reader.rows, rejects)
+        remedy = "correct the file, or name its columns in catalog.toml"
+        raise rejects.unusable(source.path, reader.rows, nothing="put at least one item into it", remedy=remedy)
     return _facts(spec, folder, reader, tally, rejects), reader.roots
-
-
-def _gathered(reader: ItemReader, progress: Progress) -> Iterator[pa.RecordBatch]:
-    """Batches large enough for a row group."""
-    waiting: list[pa.RecordBatch] = []
-    done = 0
-    for batch in reader:
-        waiting.append(batch)
-        progress.advance(reader.rows - done)
-        done = reader.rows
-        if sum(map(len, waiting)) >= _ROW_GROUP or sum(b.nbytes for b in waiting) >= _ROW_GROUP_BYTES:
-            yield pa.concat_batches(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_batches(waiting)
 
 
 class _Tally:
@@ -191,7 +180,7 @@ class _Tally:
         self.ids.update(batch.select([ITEM_ID]))
         if len(self.sample) < _LANGUAGE_SAMPLE:
             texts = join_present([batch[TITLE], batch[DESCRIPTION]], " ").drop_null()
-            self.sample += texts.slice(0, _LANGUAGE_SAMPLE).to_pylist()
+            self.sample += texts.slice(0, _LANGUAGE_SAMPLE - len(self.sample)).to_pylist()
         for field in batch.schema:
             if field.type == pa.string():
                 characters = pc.sum(pc.utf8_length(batch[field.name])).as_py() or 0
@@ -215,8 +204,7 @@ def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally,
         "with_description": tally.present[DESCRIPTION],
         "with_image": tally.present[IMAGE],
         "with_text": tally.present[TEXT],
-        "rejects": rejects.total,
-        "rejects_by_kind": dict(rejects.counts.most_common()),
+        **rejects.facts,
         "attributes": list(spec.items.attributes),
         "payload": payload,
         "renamed": {column: name for column, name in stored_names(spec).items() if column != name},
@@ -234,22 +222,9 @@ def _kinds(spec: CatalogueSpec, reader: ItemReader) -> dict[str, str]:
     return {name: kind_of(reader.schema.field(name).type) for name in names}
 
 
-def _unusable(path: Path, rows: int, rejects: Rejects) -> DataError:
-    if not rejects.total:
-        return DataError(f"{path} has no rows", "put at least one item into it")
-    kind, n = rejects.counts.most_common(1)[0]
-    return DataError(
-        f"{path}: none of its {rows:,} rows is usable; {n:,} × {kind} ({rejects.first[kind]})",
-        "correct the file, or name its columns in catalog.toml",
-    )
-
-
 def _summary(facts: dict[str, Any]) -> str:
     words = f"{facts['items']:,} items, {facts['with_image']:,} with a photo, {facts['with_description']:,} described"
-    if facts["rejects"]:
-        kinds = ", ".join(f"{n:,} × {kind}" for kind, n in facts["rejects_by_kind"].items())
-        words += f"; {facts['rejects']:,} rejects ({kinds})"
-    return words
+    return words + in_words(facts)
 
 
 def _sources(folder: Path, roots: Iterable[str] | None = None) -> dict[str, Any]:

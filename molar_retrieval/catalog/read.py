@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.catalog.images import FOLDER, ImageError, PhotoFolder
-from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.rejects import Rejects, with_new_ids
 from molar_retrieval.catalog.resolve import field_column
-from molar_retrieval.catalog.sources import Rows, Source
+from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.spec import CatalogueSpec
+from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.template import ATTRIBUTES, Template, attribute_phrase
 from molar_retrieval.catalog.values import as_payload, as_phrase, payload_type, split_lists
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
@@ -35,14 +36,14 @@ def stored_names(spec: CatalogueSpec) -> dict[str, str]:
     return names
 
 
-def item_schema(spec: CatalogueSpec, source: Source) -> pa.Schema:
+def item_schema(spec: CatalogueSpec, source: TableSource) -> pa.Schema:
     """The columns of ``items.parquet``: the five fixed ones, then the payload."""
     fixed = [(name, pa.string()) for name in _RESERVED]
     kinds = {c: _kind(c, spec, source) for c in spec.items.payload}
     return pa.schema([*fixed, *((name, kinds[column]) for column, name in stored_names(spec).items())])
 
 
-def _kind(column: str, spec: CatalogueSpec, source: Source) -> pa.DataType:
+def _kind(column: str, spec: CatalogueSpec, source: TableSource) -> pa.DataType:
     if column in spec.items.lists:
         return pa.list_(pa.string())
     return payload_type(source.schema.field(column).type)
@@ -64,7 +65,7 @@ class ItemReader:
         photos: Digest of path and size of the photos accepted.
     """
 
-    def __init__(self, source: Source, spec: CatalogueSpec, folder: Path, rejects: Rejects) -> None:
+    def __init__(self, source: TableSource, spec: CatalogueSpec, folder: Path, rejects: Rejects) -> None:
         self.schema = item_schema(spec, source)
         self.rows = 0
         self.roots: set[str] = set()
@@ -74,7 +75,7 @@ class ItemReader:
         self._stored = stored_names(spec)
         self._folder = PhotoFolder(folder)
         self._search = spec.items.image is None and (folder / FOLDER).is_dir()
-        self._seen: set[str] = set()
+        self._seen: dict[str, None] = {}
         if spec.items.image is None:
             self.roots.add(FOLDER)
 
@@ -95,28 +96,12 @@ class ItemReader:
         for rows in self._source.batches(columns, BATCH, self._rejects, {str(name) for name in written}):
             last = int(rows.numbers[-1]) if len(rows.numbers) else 0
             self.rows = max(self.rows, last)
-            yield self._clean(self._identified(self._split(rows)))
+            split = self._split(rows)
+            yield self._clean(with_new_ids(split, items.item_id, self._seen, self._rejects, self._source.path.name))
 
     def _split(self, rows: Rows) -> Rows:
-        batch = rows.batch
-        for name in set(self._spec.items.lists) & set(batch.schema.names):
-            lists = split_lists(batch[name], self._spec.items.separator)
-            batch = batch.set_column(batch.schema.get_field_index(name), name, lists)
-        return Rows(rows.numbers, batch)
-
-    def _identified(self, rows: Rows) -> Rows:
-        """The rows that have an id which no row before them had."""
-        keep = np.ones(len(rows.numbers), bool)
-        for i, item_id in enumerate(rows.batch[self._spec.items.item_id].to_pylist()):
-            if item_id is None or not item_id.strip():
-                keep[i] = False
-                self._reject(rows.numbers[i], None, "missing id")
-            elif item_id in self._seen:
-                keep[i] = False
-                self._reject(rows.numbers[i], item_id, "duplicate id")
-            else:
-                self._seen.add(item_id)
-        return rows if keep.all() else Rows(rows.numbers[keep], rows.batch.filter(pa.array(keep)))
+        named = set(self._spec.items.lists) & set(rows.batch.schema.names)
+        return rows.with_columns({n: split_lists(rows.batch[n], self._spec.items.separator) for n in named})
 
     def _clean(self, rows: Rows) -> pa.RecordBatch:
         items, batch, n = self._spec.items, rows.batch, len(rows.numbers)

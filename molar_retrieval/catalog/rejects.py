@@ -3,10 +3,15 @@
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from molar_retrieval.catalog.rows import RowChecks, Rows
+from molar_retrieval.catalog.values import shown
+from molar_retrieval.errors import DataError
 
 SCHEMA = pa.schema(
     [("file", pa.string()), ("row", pa.int64()), ("item_id", pa.string()), ("reason", pa.string())],
@@ -50,10 +55,44 @@ class Rejects:
         if len(self._rows) >= _FLUSH:
             self._flush()
 
+    def add_failed(self, file: str, rows: Rows, checks: RowChecks, item_column: str) -> None:
+        """Record the rows that failed some checks.
+
+        Args:
+            file: Name of the source file.
+            rows: The batch that was checked.
+            checks: Of its rows.
+            item_column: The column with the ids of the items.
+        """
+        failed = [(int(place), kind, column) for places, kind, column in checks.failed for place in places]
+        for place, kind, column in sorted(failed, key=lambda one: one[0]):
+            detail = "" if column is None else shown(rows.batch[column], place)
+            self.add(file, int(rows.numbers[place]), rows.batch[item_column][place].as_py(), kind, detail)
+
     @property
     def total(self) -> int:
         """How many rejects there are."""
         return self.counts.total()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The counts, as the facts of a manifest hold them."""
+        return {"rejects": self.total, "rejects_by_kind": dict(self.counts.most_common())}
+
+    def unusable(self, path: Path, rows: int, *, nothing: str, remedy: str, before: int = 0) -> DataError:
+        """The error for a file of which no row is usable.
+
+        Args:
+            path: The file.
+            rows: How many rows it has.
+            nothing: Remedy where it has none.
+            remedy: Remedy where all of them were rejected.
+            before: How many rejects other files had.
+        """
+        if self.total == before:
+            return DataError(f"{path} has no rows", nothing)
+        kind, n = self.counts.most_common(1)[0]
+        return DataError(f"{path}: none of its {rows:,} rows is usable; {n:,} × {kind} ({self.first[kind]})", remedy)
 
     def __enter__(self) -> Self:
         self._writer = pq.ParquetWriter(self._path, SCHEMA, compression="zstd")
@@ -73,3 +112,45 @@ class Rejects:
             columns = [pa.array(v, field.type) for v, field in zip(values, SCHEMA, strict=True)]
             self._writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
             self._rows.clear()
+
+
+def in_words(facts: dict[str, Any]) -> str:
+    """How many rejects of each kind, by the facts of a manifest: the end of a sentence, empty where there are none."""
+    if not facts["rejects"]:
+        return ""
+    kinds = ", ".join(f"{n:,} × {kind}" for kind, n in facts["rejects_by_kind"].items())
+    return f"; {facts['rejects']:,} rejects ({kinds})"
+
+
+def with_new_ids(
+    rows: Rows,
+    column: str,
+    seen: dict[str, None],
+    rejects: Rejects | None,
+    file: str,
+    kinds: tuple[str, str] = ("missing id", "duplicate id"),
+    *,
+    items: bool = True,
+) -> Rows:
+    """The rows with an id that no row before them had.
+
+    Args:
+        rows: To look at.
+        column: The column with the ids, strings.
+        seen: The ids so far; grows.
+        rejects: Takes the other rows; None: nobody wants to know.
+        file: Name of their file.
+        kinds: What is wrong with a row that has no id, or one that was there before.
+        items: Whether the ids are those of items.
+    """
+    keep = np.ones(len(rows), bool)
+    for place, found in enumerate(rows.batch[column].to_pylist()):
+        blank = found is None or not found.strip()
+        if not blank and found not in seen:
+            seen[found] = None
+            continue
+        keep[place] = False
+        if rejects is not None:
+            item_id = found if items and not blank else None
+            rejects.add(file, int(rows.numbers[place]), item_id, kinds[0] if blank else kinds[1])
+    return rows.where(keep)

@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from molar_retrieval.catalog import names
 from molar_retrieval.catalog.attributes import SAMPLE, choose_attributes
-from molar_retrieval.catalog.sources import Source, find_file, open_source, require_column
+from molar_retrieval.catalog.sources import find_file, open_source, require_column
 from molar_retrieval.catalog.spec import CatalogueSettings, CatalogueSpec, ItemColumns, ItemSettings
+from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.template import ATTRIBUTES, Template
 from molar_retrieval.catalog.values import is_bytes, is_word, payload_type, split_lists
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
@@ -27,7 +28,7 @@ def read_spec(folder: Path) -> CatalogueSpec:
     return resolve(CatalogueSettings.read(folder), items_source(folder))
 
 
-def items_source(folder: Path) -> Source:
+def items_source(folder: Path) -> TableSource:
     """The items file of a catalogue.
 
     Raises:
@@ -39,7 +40,7 @@ def items_source(folder: Path) -> Source:
     return open_source(path)
 
 
-def resolve(settings: CatalogueSettings, source: Source) -> CatalogueSpec:
+def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
     """Resolve settings against the columns of the items file.
 
     Raises:
@@ -114,7 +115,7 @@ def _roles(asked: ItemSettings, columns: Sequence[str], file: str) -> dict[str, 
 
 
 def _default_attributes(
-    source: Source, usable: Sequence[str], roles: dict[str, str], asked: ItemSettings
+    source: TableSource, usable: Sequence[str], roles: dict[str, str], asked: ItemSettings
 ) -> dict[str, str | None]:
     sample = _sample(source, usable)
     for name in set(asked.lists) & set(usable):
@@ -124,7 +125,7 @@ def _default_attributes(
     return choose_attributes(sample, usable, texts)
 
 
-def _sample(source: Source, columns: Sequence[str]) -> pa.RecordBatch:
+def _sample(source: TableSource, columns: Sequence[str]) -> pa.RecordBatch:
     batches, n = [], 0
     for rows in source.batches(columns, SAMPLE) if columns else ():
         batches.append(rows.batch)
@@ -137,7 +138,7 @@ def _sample(source: Source, columns: Sequence[str]) -> pa.RecordBatch:
     return table.to_batches()[0] if len(table) else batches[0]
 
 
-def _asked_attributes(asked: Sequence[str], roles: dict[str, str], source: Source) -> tuple[str, ...]:
+def _asked_attributes(asked: Sequence[str], roles: dict[str, str], source: TableSource) -> tuple[str, ...]:
     for name in asked:
         role = next((role for role, column in roles.items() if column == name), None)
         if role is not None:
@@ -148,7 +149,7 @@ def _asked_attributes(asked: Sequence[str], roles: dict[str, str], source: Sourc
     return tuple(dict.fromkeys(asked))
 
 
-def _check_template(template: str, items: ItemColumns, source: Source) -> None:
+def _check_template(template: str, items: ItemColumns, source: TableSource) -> None:
     fields = Template.parse(template, "catalog.toml: text.template").fields
     if not fields:
         raise DataError("catalog.toml: text.template has no field", "name one: {title}, {attributes}, {description}")

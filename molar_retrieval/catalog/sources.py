@@ -1,72 +1,16 @@
-"""The data files of a catalogue folder: finding them, and one way of reading Parquet, CSV and JSON lines.
+"""The data files of a catalogue folder: finding and opening them."""
 
-A source is read in record batches, each with the row numbers of the file (1 is the first row of data), so that
-rows which cannot be read leave no gap in the numbering and shift nothing.
-"""
-
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
-from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.csv_source import CsvSource
+from molar_retrieval.catalog.jsonl_source import JsonlSource
+from molar_retrieval.catalog.parquet_source import ParquetSource
+from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.errors import DataError, nearest
 
-FORMATS = (".parquet", ".csv", ".jsonl")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some rows of a file.
-
-    Attributes:
-        numbers: The row number of each in the file, from 1 (int64).
-        batch: Their values.
-    """
-
-    numbers: npt.NDArray[np.int64]
-    batch: pa.RecordBatch
-
-
-class Source(Protocol):
-    """A file of rows."""
-
-    path: Path
-
-    @property
-    def names(self) -> list[str]:
-        """The column names, without reading the whole file."""
-        ...
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Names and types; a text file is read once to infer the types."""
-        ...
-
-    @property
-    def total(self) -> int | None:
-        """The number of rows, where the format knows it."""
-        ...
-
-    def batches(
-        self, columns: Sequence[str], size: int, rejects: Rejects | None = None, as_written: Collection[str] = ()
-    ) -> Iterator[Rows]:
-        """Read some columns from beginning to end, in bounded memory.
-
-        Args:
-            columns: Which, in the order wanted.
-            size: Most rows per batch, roughly.
-            rejects: Takes the rows that are not readable as rows.
-            as_written: Columns that come as strings, exactly as they stand in a text file (``007`` stays ``007``).
-
-        Raises:
-            DataError: If the file is damaged.
-        """
-        ...
+_READERS: dict[str, type[TableSource]] = {".parquet": ParquetSource, ".csv": CsvSource, ".jsonl": JsonlSource}
+FORMATS = tuple(_READERS)
 
 
 def find_file(folder: Path, stem: str) -> Path | None:
@@ -91,23 +35,13 @@ def find_file(folder: Path, stem: str) -> Path | None:
     return found[0] if found else None
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path) -> TableSource:
     """The reader for a file, by its extension.
 
     Raises:
         DataError: If the file cannot be read at all.
     """
-    if path.suffix == ".parquet":
-        from molar_retrieval.catalog.parquet_source import ParquetSource
-
-        return ParquetSource(path)
-    if path.suffix == ".csv":
-        from molar_retrieval.catalog.csv_source import CsvSource
-
-        return CsvSource(path)
-    from molar_retrieval.catalog.jsonl_source import JsonlSource
-
-    return JsonlSource(path)
+    return _READERS[path.suffix](path)
 
 
 def require_column(column: str, names: Collection[str], file: str, key: str) -> str:

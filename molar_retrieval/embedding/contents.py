@@ -10,15 +10,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_retrieval import columns
-from molar_retrieval.embedding.earlier import ITEMS
-from molar_retrieval.embedding.rowfile import read_tensor_header
-from molar_retrieval.embedding.store import VECTORS
+from molar_retrieval import columns, tensors
+from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.encoders.base import Block
 from molar_retrieval.encoders.head import FAMILY
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.workspace import Manifest
+
+VECTORS, TENSOR = "vectors.safetensors", "vectors"
+"""The file of a version's vectors, and its only tensor: one row per item, in the order of the catalogue."""
+ITEMS = "items.parquet"
+"""The table of a version's items: the id, and :data:`~molar_retrieval.embedding.keys.FIELDS`."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,13 @@ class ContentVectors:
             StaleArtefactError: If its files do not fit together.
         """
         manifest = Manifest.read(folder)
-        count, dim, offset = read_tensor_header(folder / VECTORS)
-        vectors = np.memmap(folder / VECTORS, np.dtype("<f4"), "r", offset, (count, dim))
         try:
+            vectors = tensors.mapped(folder / VECTORS)[TENSOR]
+            count, dim = vectors.shape
             ids = IdMap(pq.read_table(folder / ITEMS, columns=[columns.ITEM_ID], use_threads=False)[columns.ITEM_ID])
             blocks = tuple(Block(**block) for block in manifest.settings["blocks"])
             info = manifest.settings["encoder"]
-        except (OSError, KeyError, TypeError, pa.ArrowException) as error:
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise _stale(folder, f"cannot be read: {error}") from error
         if len(ids) != count:
             raise _stale(folder, f"has {count} vectors for {len(ids)} items")
@@ -77,6 +80,22 @@ class ContentVectors:
             if block.name == name:
                 return self.vectors[:, block.start : block.stop]
         return None
+
+
+def damaged_rows(folder: Path) -> tuple[int, Rows]:
+    """How many vectors a version has, and the rows that hold what no encoder writes: NaN, or an infinite number.
+
+    Raises:
+        OSError: If they cannot be read.
+        ValueError: If they are no vectors.
+    """
+    found, count = [np.zeros(0, np.int64)], 0
+    for start, rows in tensors.pieces(folder / VECTORS, TENSOR, 4096):
+        # A sum is finite where all numbers are: one pass instead of two; where it is not, the numbers are looked at.
+        if not np.isfinite(rows.sum()):
+            found.append(start + np.flatnonzero(~np.isfinite(rows).all(axis=1)))
+        count = start + len(rows)
+    return count, np.concatenate(found)
 
 
 def _stale(folder: Path, what: str) -> StaleArtefactError:

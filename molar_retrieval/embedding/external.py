@@ -1,10 +1,8 @@
 """``molar embed --vectors FILE``: vectors made elsewhere."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +12,17 @@ import pyarrow.parquet as pq
 
 from molar_retrieval import columns, fingerprint
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.embedding.clock import Clock
-from molar_retrieval.embedding.publish import Origin, publish
-from molar_retrieval.embedding.records import RECORD, Status, hashes, item_key
-from molar_retrieval.embedding.report import EmbedReport
-from molar_retrieval.embedding.rowfile import Rows
-from molar_retrieval.embedding.source import NO_FILE, Source
-from molar_retrieval.embedding.store import CHUNK, Store
-from molar_retrieval.embedding.work import check_disk
+from molar_retrieval.embedding.catalogue import NO_FILE, CatalogueReader
+from molar_retrieval.embedding.contents import TENSOR, VECTORS
+from molar_retrieval.embedding.keys import Rows, hashes, item_key
+from molar_retrieval.embedding.publish import Origin, check_disk, publish, staging
+from molar_retrieval.embedding.report import Clock, EmbedReport
+from molar_retrieval.embedding.resolve import ItemFacts
 from molar_retrieval.encoders.base import Block, EncoderInfo
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.progress import Progress
+from molar_retrieval.tensors import MatrixWriter
 from molar_retrieval.workspace import ArtefactStore
 
 FAMILY = "external"
@@ -34,7 +31,7 @@ _EXPECTED = "a Parquet file with the columns item_id and vector (a list of float
 
 
 def take(
-    artefacts: ArtefactStore, source: Source, file: Path, settings: EmbedSettings, progress: Progress
+    artefacts: ArtefactStore, source: CatalogueReader, file: Path, settings: EmbedSettings, progress: Progress
 ) -> EmbedReport:
     """Make the vectors of a Parquet file (item_id, vector) the content vectors, scaled to length 1.
 
@@ -51,20 +48,19 @@ def take(
     clock = Clock()
     before = artefacts.current
     info = _info(file)
-    identity = fingerprint.of_json([source.fingerprint, info.fingerprint])
     with _opened(file) as table:
         dim = _dimension(table, file)
-        folder = artefacts.partial(identity)
-        check_disk(folder, source.count, dim)
-        with closing(Store.create(folder, source.count, dim)) as store:
-            with clock("read"):
-                filled, unknown = _fill(store, source.ids(), table, file, info, progress)
-            _blanks(store, filled)
-            missing = int((~filled).sum())
-            facts = {"missing": missing, "unknown": unknown, "seconds": clock.rounded()}
-            blocks = (Block(columns.CONTENT, 0, dim),)
-            origin = Origin(source, info, blocks, settings.model_dump(mode="json"), identity)
-            version, counts = publish(artefacts, store, origin, facts)
+        check_disk(artefacts.root, source.count, dim)
+        folder = staging(artefacts)
+        items = ItemFacts.unknown(np.full(source.count, NO_FILE), np.zeros(source.count, np.int64))
+        filled = np.zeros(source.count, bool)
+        with clock("read"), MatrixWriter(folder / VECTORS, TENSOR, (source.count, dim)) as out:
+            given, unknown = _fill(out, items, filled, source.ids(), table, file, info, progress)
+        missing = source.count - given
+        facts = {"missing": missing, "unknown": unknown, "seconds": clock.rounded()}
+        identity = fingerprint.of_json([source.fingerprint, info.fingerprint])
+        origin = Origin(source, info, (Block(columns.CONTENT, 0, dim),), settings.model_dump(mode="json"), identity)
+        version, counts = publish(artefacts, folder, items, filled, origin, facts)
     return EmbedReport(
         folder=version,
         fingerprint=version.name,
@@ -125,29 +121,39 @@ def _dimension(table: pq.ParquetFile, file: Path) -> int:
 
 
 def _fill(
-    store: Store, ids: IdMap, table: pq.ParquetFile, file: Path, info: EncoderInfo, progress: Progress
-) -> tuple[npt.NDArray[np.bool_], int]:
-    """Write the vectors of known items; returns which rows have one, and how many vectors are of unknown items."""
-    filled, unknown, first = np.zeros(len(ids), bool), 0, 1
+    out: MatrixWriter,
+    items: ItemFacts,
+    filled: npt.NDArray[np.bool_],
+    ids: IdMap,
+    table: pq.ParquetFile,
+    file: Path,
+    info: EncoderInfo,
+    progress: Progress,
+) -> tuple[int, int]:
+    """Write the vectors of known items; returns how many have one, and how many vectors are of unknown items."""
+    given, unknown, first = np.zeros(len(ids), bool), 0, 1
     progress.start("vectors", table.metadata.num_rows)
     for batch in table.iter_batches(_ROWS, columns=[columns.ITEM_ID, columns.VECTOR]):
-        vectors = _matrix(batch.column(columns.VECTOR), store.vectors.dtype.shape[0], file, first)
+        vectors = _matrix(batch.column(columns.VECTOR), out.shape[1], file, first)
         names = batch.column(columns.ITEM_ID).cast(pa.string())
         rows = ids.rows(names).astype(np.int64)
         known = np.flatnonzero(rows >= 0)
-        _refuse_repeats(rows, known, filled, names, file, first)
-        filled[rows[known]] = True
+        _refuse_repeats(rows, known, given, names, file, first)
+        given[rows[known]] = True
         unknown += len(rows) - len(known)
         order = known[np.argsort(rows[known])]
-        store.write(rows[order], vectors[order], _records(vectors[order], info))
-        first += len(rows)
-        progress.advance(len(rows))
+        rows, vectors = rows[order], vectors[order]
+        out.write(rows, vectors)
+        filled[rows] = vectors.any(axis=1)
+        items.keys[rows] = hashes([item_key(info.fingerprint, None, vector.tobytes()) for vector in vectors])
+        first += batch.num_rows
+        progress.advance(batch.num_rows)
     progress.finish()
-    if not filled.any():
+    if not given.any():
         raise DataError(
             f"{file}: none of its {unknown} item ids is in the catalogue", "use the ids of the catalogue, as strings"
         )
-    return filled, unknown
+    return int(given.sum()), unknown
 
 
 def _matrix(column: pa.Array, dim: int, file: Path, first: int) -> npt.NDArray[np.float32]:
@@ -167,35 +173,16 @@ def _matrix(column: pa.Array, dim: int, file: Path, first: int) -> npt.NDArray[n
 
 
 def _refuse_repeats(
-    rows: Rows, known: Rows, filled: npt.NDArray[np.bool_], names: pa.Array, file: Path, first: int
+    rows: Rows, known: Rows, given: npt.NDArray[np.bool_], names: pa.Array, file: Path, first: int
 ) -> None:
     seen: set[int] = set()
     for i in known.tolist():
-        if filled[rows[i]] or rows[i] in seen:
+        if given[rows[i]] or rows[i] in seen:
             raise DataError(
                 f"{file}, row {first + i}: the id {names[i].as_py()!r} has a vector already",
                 "keep one vector per item",
             )
         seen.add(int(rows[i]))
-
-
-def _records(vectors: npt.NDArray[np.float32], info: EncoderInfo) -> npt.NDArray[Any]:
-    records = np.zeros(len(vectors), RECORD)
-    records["key"] = hashes([item_key(info.fingerprint, None, vector.tobytes()) for vector in vectors])
-    records["image_size"] = NO_FILE
-    records["status"] = Status.DONE
-    return records
-
-
-def _blanks(store: Store, filled: npt.NDArray[np.bool_]) -> None:
-    """Records for the items that the file lacks."""
-    dim = store.vectors.dtype.shape[0]
-    missing = np.flatnonzero(~filled)
-    for start in range(0, len(missing), CHUNK):
-        rows = missing[start : start + CHUNK]
-        records = np.zeros(len(rows), RECORD)
-        records["image_size"], records["status"] = NO_FILE, Status.DONE
-        store.write(rows, np.zeros((len(rows), dim), np.float32), records)
 
 
 def _notes(missing: int, unknown: int, file: Path) -> Iterator[str]:

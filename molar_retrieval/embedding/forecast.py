@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.embedding.clock import Clock
-from molar_retrieval.embedding.earlier import Earlier
+from molar_retrieval.embedding.batches import batches_of
+from molar_retrieval.embedding.catalogue import CatalogueReader, ContentScan, scan, sees
+from molar_retrieval.embedding.keys import Rows
+from molar_retrieval.embedding.known import KnownVectors
+from molar_retrieval.embedding.publish import disk_bytes
 from molar_retrieval.embedding.reader import load_photo
+from molar_retrieval.embedding.report import Clock
 from molar_retrieval.embedding.resolve import resolve
-from molar_retrieval.embedding.rowfile import Rows
-from molar_retrieval.embedding.run import KIND, Describer, EncoderLoader, unchanged, with_registry, work_name
-from molar_retrieval.embedding.source import Scan, Source, scan, sees
-from molar_retrieval.embedding.work import Work, disk_bytes
+from molar_retrieval.embedding.run import KIND, Describer, EncoderLoader, unchanged, with_registry
+from molar_retrieval.embedding.shards import work_name
 from molar_retrieval.encoders.base import Encoder, EncoderInfo, EncoderInput
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
@@ -39,7 +41,8 @@ class EmbedForecast:
         load_seconds: What loading the encoder took just now.
         items_per_second: Of the sample; 0 where nothing is to be encoded.
         sampled: How many items were encoded to find out.
-        disk_bytes: What the new version takes; while it is made, the earlier one takes its own beside it.
+        disk_bytes: What the new version takes; while it is made, the earlier one takes its own beside it, and what is
+            encoded is there twice.
         memory_bytes: Highest memory of this process, with the encoder loaded and the sample encoded.
         dim: Length of the vectors; None where nothing is to be encoded and there are no vectors yet.
         notes: How to read the figures.
@@ -110,14 +113,14 @@ def _predicted(
     info: EncoderInfo,
     sample: int,
 ) -> EmbedForecast:
-    source, clock = Source.of(inputs), Clock()
-    look = scan(source, info)
-    rows, dim = _pending(inputs, settings, source, look, info, progress)
+    source, clock = CatalogueReader.of(inputs), Clock()
+    scanned = scan(source, info)
+    rows, dim = _pending(inputs, settings, source, scanned, info, progress)
     if not len(rows):
         return _forecast(source.count, 0, dim, 0.0, 0.0, 0)
     with clock("load"):
         encoder = encoder_loader(settings)
-    chosen = _representative(rows, look, sample)
+    chosen = _representative(rows, scanned, sample)
     seconds = _time(encoder, source, chosen, settings.batch_size)
     return _forecast(source.count, len(rows), encoder.dim, clock.seconds["load"], seconds, len(chosen))
 
@@ -129,29 +132,31 @@ def _duration(seconds: float) -> str:
 
 
 def _pending(
-    workspace: Workspace, settings: EmbedSettings, source: Source, look: Scan, info: EncoderInfo, progress: Progress
+    workspace: Workspace,
+    settings: EmbedSettings,
+    source: CatalogueReader,
+    scanned: ContentScan,
+    info: EncoderInfo,
+    progress: Progress,
 ) -> tuple[Rows, int | None]:
     """The rows that a run would encode, and the dimension as far as it is known."""
-    artefacts, nothing = workspace[KIND], np.zeros(0, np.int64)
-    if (report := unchanged(artefacts, look, info.name, Clock())) is not None:
-        return nothing, report.dim
-    work = Work.resume(artefacts.root / f"{work_name(look, settings)}.partial")
-    if work is not None:
-        work.close()
-        return np.concatenate([nothing, *map(work.plan.rows, work.todo)]), work.head.dim
-    earlier = Earlier.collect(artefacts, info.fingerprint)
-    known = resolve(source, look, info, earlier, progress, None)
-    earlier.close()
-    return np.flatnonzero(known.pending), earlier.dim
+    artefacts = workspace[KIND]
+    if (report := unchanged(artefacts, scanned, info.name, Clock())) is not None:
+        return np.zeros(0, np.int64), report.dim
+    known = KnownVectors(artefacts, info.fingerprint, work_name(scanned.identity, settings.batch_size))
+    items = resolve(source, scanned, info, known, progress)
+    batches = batches_of(scanned, items.pending, settings.batch_size)
+    left = [rows for number, rows in enumerate(batches) if number not in known.own]
+    return np.concatenate([np.zeros(0, np.int64), *left]), known.dim
 
 
-def _representative(rows: Rows, look: Scan, sample: int) -> Rows:
+def _representative(rows: Rows, scanned: ContentScan, sample: int) -> Rows:
     """Rows at even distances in the order of text length."""
-    ordered = rows[np.argsort(look.lengths[rows], kind="stable")]
+    ordered = rows[np.argsort(scanned.lengths[rows], kind="stable")]
     return ordered[np.unique(np.linspace(0, len(ordered) - 1, min(sample, len(ordered))).astype(np.int64))]
 
 
-def _time(encoder: Encoder, source: Source, rows: Rows, batch_size: int) -> float:
+def _time(encoder: Encoder, source: CatalogueReader, rows: Rows, batch_size: int) -> float:
     """Seconds for the sampled rows, after a first item that warms the encoder up."""
     reads, looks = sees(encoder.info)
     found = source.inputs(rows.tolist())

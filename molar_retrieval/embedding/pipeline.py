@@ -5,7 +5,7 @@ encoded, which costs less than a millisecond and bounds what ``kill -9`` can tak
 the disk itself is left to a thread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import monotonic
 from types import TracebackType
@@ -14,11 +14,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.embedding.clock import Clock
-from molar_retrieval.embedding.reader import Batch, Reader
-from molar_retrieval.embedding.records import Status
-from molar_retrieval.embedding.rowfile import Rows
-from molar_retrieval.embedding.store import Store
+from molar_retrieval.embedding.keys import Rows
+from molar_retrieval.embedding.reader import InputBatch, Reader
+from molar_retrieval.embedding.report import Clock
+from molar_retrieval.embedding.shards import ShardWriter
 from molar_retrieval.encoders.base import Encoder, EncoderInput
 from molar_retrieval.errors import BackendError
 from molar_retrieval.progress import Progress
@@ -30,27 +29,40 @@ NOT_FINITE = "the encoder returned NaN or infinity (dtype = float32 may help)"
 
 
 def run(
-    reader: Reader, encoder: Encoder, store: Store, batches: Sequence[Rows], clock: Clock, progress: Progress
+    reader: Reader,
+    encoder: Encoder,
+    shard: ShardWriter,
+    work: str,
+    batches: Mapping[int, Rows],
+    clock: Clock,
+    progress: Progress,
 ) -> None:
-    """Encode the batches and store their rows.
+    """Encode batches and append them to a shard.
+
+    Args:
+        reader: Of what the rows hold.
+        encoder: Gets it.
+        shard: Takes the vectors.
+        work: Whose batches they are, see :func:`~molar_retrieval.embedding.shards.work_name`.
+        batches: By number.
+        clock: Told where the time goes.
+        progress: Told of each batch.
 
     Raises:
         BackendError: If the encoder returns something other than vectors.
     """
     encode = PatientEncoder(encoder, progress)
-    progress.start("embed", sum(map(len, batches)))
-    with reader, Flusher(store) as flusher:
-        loaded = reader.batches(batches)
-        while True:
+    progress.start("embed", sum(map(len, batches.values())))
+    with reader, Flusher(shard) as flusher:
+        loaded = reader.batches(batches.values())
+        for number in batches:
             with clock("wait"):
-                batch = next(loaded, None)
-            if batch is None:
-                break
+                batch = next(loaded)
             clock.seconds["read"] += batch.seconds
             with clock("encode"):
                 vectors = encode(batch)
             with clock("write"):
-                store.write(batch.rows, vectors, batch.records, batch.reasons)
+                shard.append(work, number, batch.items, vectors)
             flusher.wrote()
             progress.advance(len(batch.rows))
     progress.finish()
@@ -68,8 +80,8 @@ class PatientEncoder:
         self._limit: int | None = None
         self._clean = 0
 
-    def __call__(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """The vectors of a batch, shape (len(rows), dim); marks rows of it that failed."""
+    def __call__(self, batch: InputBatch) -> npt.NDArray[np.float32]:
+        """The vectors of a batch, shape (len(rows), dim); notes which of its items failed."""
         vectors = np.zeros((len(batch.rows), self._encoder.dim), np.float32)
         visible = [i for i, item in enumerate(batch.inputs) if item.text is not None or item.image is not None]
         limit = min(self._limit or len(visible), len(visible))
@@ -79,7 +91,7 @@ class PatientEncoder:
                 vectors[piece] = self._checked([batch.inputs[i] for i in piece], batch, piece)
             except MemoryError:
                 if len(piece) == 1:
-                    _fail(batch, piece[0], NO_MEMORY)
+                    batch.fail(piece[0], NO_MEMORY)
                     visible = rest
                     continue
                 limit = self._halve(len(piece))
@@ -88,7 +100,9 @@ class PatientEncoder:
             limit = self._recover(limit, len(batch.rows))
         return vectors
 
-    def _checked(self, inputs: Sequence[EncoderInput], batch: Batch, piece: Sequence[int]) -> npt.NDArray[np.float32]:
+    def _checked(
+        self, inputs: Sequence[EncoderInput], batch: InputBatch, piece: Sequence[int]
+    ) -> npt.NDArray[np.float32]:
         vectors = np.array(self._encoder.encode(inputs), np.float32)
         expected = (len(inputs), self._encoder.dim)
         if vectors.shape != expected:
@@ -98,7 +112,7 @@ class PatientEncoder:
             )
         for bad in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
             vectors[bad] = 0
-            _fail(batch, piece[int(bad)], NOT_FINITE)
+            batch.fail(piece[int(bad)], NOT_FINITE)
         return vectors
 
     def _halve(self, size: int) -> int:
@@ -117,16 +131,11 @@ class PatientEncoder:
         return self._limit or full
 
 
-def _fail(batch: Batch, i: int, reason: str) -> None:
-    batch.records["status"][i] = Status.FAILED
-    batch.reasons[int(batch.rows[i])] = reason
-
-
 class Flusher:
     """Has a thread wait for the disk every few seconds, so that a power failure costs little and no write blocks."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, shard: ShardWriter) -> None:
+        self._shard = shard
         self._thread = ThreadPoolExecutor(1, "molar-write")
         self._pending: Future[None] | None = None
         self._last = monotonic()
@@ -145,7 +154,7 @@ class Flusher:
             self._pending = None
         if self._pending is None and monotonic() - self._last >= _FLUSH_SECONDS:
             self._last = monotonic()
-            self._pending = self._thread.submit(self._store.sync)
+            self._pending = self._thread.submit(self._shard.sync)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

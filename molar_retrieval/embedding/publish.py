@@ -1,10 +1,8 @@
-"""From rows on disk to a live version: the table of items, the rejects, the manifest."""
+"""From vectors in any order to a live version: the file of vectors, the table of items, the rejects, the manifest."""
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +14,22 @@ import pyarrow.parquet as pq
 from molar_retrieval import columns, fingerprint
 from molar_retrieval.catalog.rejects import FILE_NAME as REJECTS
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.embedding.earlier import ITEMS
-from molar_retrieval.embedding.records import Hashes, Status, digest
-from molar_retrieval.embedding.source import Source
-from molar_retrieval.embedding.store import VECTORS, Store
+from molar_retrieval.disk import require
+from molar_retrieval.embedding.catalogue import CatalogueReader
+from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS
+from molar_retrieval.embedding.keys import FIELDS, Hashes, digest
+from molar_retrieval.embedding.known import KnownVectors
+from molar_retrieval.embedding.resolve import ItemFacts
 from molar_retrieval.encoders.base import Block, EncoderInfo
+from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.tensors import MatrixWriter
+from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import ArtefactStore, Manifest
 
-_HASH = pa.binary(16)
-_SCHEMA = pa.schema(
-    [
-        pa.field(columns.ITEM_ID, pa.string(), nullable=False),
-        pa.field("key", _HASH),
-        pa.field("image", pa.string()),
-        pa.field("image_size", pa.int64()),
-        pa.field("image_mtime", pa.int64()),
-        pa.field("image_hash", _HASH),
-        pa.field("reason", pa.string()),
-    ]
-)
+_SCHEMA = pa.schema([pa.field(columns.ITEM_ID, pa.string(), nullable=False), *FIELDS])
 _LIBRARIES = ("numpy", "torch", "transformers", "sentence-transformers", "timm", "pillow")
+_ITEM_BYTES = 144
+"""Of an item beside its vector, rounded up."""
 
 
 @dataclass(frozen=True)
@@ -60,26 +54,89 @@ class Origin:
         identity: Of the catalogue, its photos and the encoder.
     """
 
-    source: Source
+    source: CatalogueReader
     encoder: EncoderInfo
     blocks: Sequence[Block]
     settings: Mapping[str, Any]
     identity: str
 
 
-def version_fingerprint(catalogue: str, encoder: str, keys: Hashes) -> str:
-    """The name of the version with these keys, in catalogue order."""
-    return fingerprint.of_json([catalogue, encoder, fingerprint.of_bytes([np.ascontiguousarray(keys, "<u8").data])])
+def disk_bytes(count: int, dim: int, encoding: int = 0) -> int:
+    """What a version of the vectors takes on disk, and the shards of so many items while it is made."""
+    return count * (4 * dim + _ITEM_BYTES) + encoding * (4 * dim + _ITEM_BYTES)
 
 
-def publish(artefacts: ArtefactStore, store: Store, origin: Origin, facts: Mapping[str, Any]) -> tuple[Path, Counts]:
-    """Make the finished rows the live version.
+def check_disk(folder: Path, count: int, dim: int, encoding: int = 0) -> None:
+    """Refuse work that cannot be finished.
 
-    The store's folder stays as it is until the new version is live, so a kill at any moment loses nothing.
+    Args:
+        folder: Where the results go.
+        count: Number of items.
+        dim: Length of the vectors.
+        encoding: How many of them are written twice: into a shard, and into the version.
+
+    Raises:
+        DiskError: If the disk has too little room.
+    """
+    require(folder, disk_bytes(count, dim, encoding), f"{count} vectors of {dim} numbers take")
+
+
+def staging(artefacts: ArtefactStore) -> Path:
+    """An empty folder for the files of the next version."""
+    folder = artefacts.partial("next")
+    shutil.rmtree(folder)
+    return artefacts.partial("next")
+
+
+def assemble(folder: Path, items: ItemFacts, known: KnownVectors, dim: int) -> npt.NDArray[np.bool_]:
+    """Write the vector of every item, in the order of the catalogue.
+
+    Args:
+        folder: Of the next version.
+        items: Says where each item's vector is; the others get a zero vector.
+        known: The vectors.
+        dim: Their length.
+
+    Returns:
+        Which items have a vector that is not zero.
+
+    Raises:
+        StaleArtefactError: If one that was encoded is not there any more.
+    """
+    if (lost := int((items.pending & (items.places < 0)).sum())) > 0:
+        raise StaleArtefactError(
+            f"the vectors of {lost} items were damaged since they were written",
+            "run `molar embed CATALOG` again, which encodes these once more; if it stays so, look at the disk",
+        )
+    filled = np.zeros(len(items.places), bool)
+    order = np.argsort(items.places, kind="stable")
+    places = items.places[order]
+    with MatrixWriter(folder / VECTORS, TENSOR, (len(places), dim)) as file:
+        for first, vectors in known.vectors():
+            here = slice(*np.searchsorted(places, [first, first + len(vectors)]))
+            rows, found = order[here], vectors[places[here] - first]
+            file.write(rows, found)
+            filled[rows] = found.any(axis=1)
+    return filled
+
+
+def publish(
+    artefacts: ArtefactStore,
+    folder: Path,
+    items: ItemFacts,
+    filled: npt.NDArray[np.bool_],
+    origin: Origin,
+    facts: Mapping[str, Any],
+) -> tuple[Path, Counts]:
+    """Make finished vectors the live version.
+
+    What the vectors came from stays as it is until the new version is live, so a kill at any moment loses nothing.
 
     Args:
         artefacts: Of the kind ``content``.
-        store: All of its rows are done.
+        folder: From :func:`staging`, with the vectors.
+        items: What is to be remembered of each.
+        filled: Which of them have a vector that is not zero.
         origin: What they were made from.
         facts: Further facts for the manifest.
 
@@ -89,13 +146,10 @@ def publish(artefacts: ArtefactStore, store: Store, origin: Origin, facts: Mappi
     Raises:
         StaleArtefactError: If another catalogue was prepared meanwhile.
     """
-    keys, counts = _write_tables(store, origin.source)
-    name = version_fingerprint(origin.source.fingerprint, origin.encoder.fingerprint, keys)
-    store.sync()
-    folder = artefacts.partial(name)
-    _link(store.folder / VECTORS, folder / VECTORS)
-    for table in (ITEMS, REJECTS):
-        (store.folder / table).replace(folder / table)
+    images = _write_tables(folder, items, origin.source)
+    counts = Counts(len(filled), int(items.failed.sum()), int((~filled & ~items.failed).sum()), images)
+    keys = fingerprint.of_bytes([np.ascontiguousarray(items.keys, "<u8").data])
+    name = fingerprint.of_json([origin.source.fingerprint, origin.encoder.fingerprint, keys])
     manifest = Manifest(
         kind=artefacts.kind,
         fingerprint=name,
@@ -106,8 +160,8 @@ def publish(artefacts: ArtefactStore, store: Store, origin: Origin, facts: Mappi
             "blocks": [asdict(block) for block in origin.blocks],
             "template": origin.source.template,
         },
-        facts={**asdict(counts), "dim": store.vectors.dtype.shape[0], "identity": origin.identity, **facts},
-        versions=_versions(),
+        facts={**asdict(counts), "dim": origin.blocks[-1].stop, "identity": origin.identity, **facts},
+        versions=library_versions(*_LIBRARIES),
     )
     origin.source.confirm()
     if (live := artefacts.current) is not None and live.name == name:
@@ -115,64 +169,39 @@ def publish(artefacts: ArtefactStore, store: Store, origin: Origin, facts: Mappi
         artefacts.describe(manifest, folder)
         artefacts.prune(0)
         return live, counts
-    return artefacts.publish(folder, manifest), counts
+    named = folder.with_name(f"{name}{folder.suffix}")
+    shutil.rmtree(named, ignore_errors=True)
+    return artefacts.publish(folder.rename(named), manifest), counts
 
 
-def _write_tables(store: Store, source: Source) -> tuple[Hashes, Counts]:
-    """Write items.parquet and rejects.parquet into the store's folder."""
-    keys = np.zeros((source.count, 2), np.uint64)
-    failed = blank = images = 0
+def _write_tables(folder: Path, items: ItemFacts, source: CatalogueReader) -> int:
+    """Write items.parquet and rejects.parquet; returns how many photos were left out."""
+    images = 0
     with (
-        pq.ParquetWriter(store.folder / ITEMS, _SCHEMA, compression="zstd") as writer,
-        Rejects(store.folder / REJECTS) as rejects,
+        pq.ParquetWriter(folder / ITEMS, _SCHEMA, compression="zstd") as writer,
+        Rejects(folder / REJECTS) as rejects,
     ):
         for first, (ids, paths) in source.lists(columns.ITEM_ID, columns.IMAGE):
-            records = store.records.read(first, first + len(ids))
-            keys[first : first + len(ids)] = np.where((records["status"] == Status.FAILED)[:, None], 0, records["key"])
-            failed += int((records["status"] == Status.FAILED).sum())
-            blank += int((records["status"] == Status.BLANK).sum())
-            reasons = [store.reasons.get(row) for row in range(first, first + len(ids))]
+            here = slice(first, first + len(ids))
+            reasons = [items.reasons.get(row) for row in range(first, first + len(ids))]
             for i, reason in enumerate(reasons):
                 if reason is not None:
-                    images += int(records["status"][i] != Status.FAILED)
+                    images += not items.failed[first + i]
                     rejects.add(paths[i] or ITEMS, first + i + 1, ids[i], reason)
-            writer.write_batch(_items(ids, paths, reasons, records))
-    return keys, Counts(source.count, failed, blank, images)
-
-
-def _items(
-    ids: Sequence[str | None], paths: Sequence[str | None], reasons: Sequence[str | None], records: npt.NDArray[Any]
-) -> pa.RecordBatch:
-    seen = np.asarray(records["image_hash"].any(axis=1))
-    arrays = [
-        ids,
-        _binary(records["key"], records["status"] != Status.FAILED),
-        [path if was_seen else None for path, was_seen in zip(paths, seen, strict=True)],
-        records["image_size"],
-        records["image_mtime"],
-        _binary(records["image_hash"], seen),
-        reasons,
-    ]
-    return pa.record_batch([pa.array(a, f.type) for a, f in zip(arrays, _SCHEMA, strict=True)], schema=_SCHEMA)
+            seen = np.asarray(items.image_hashes[here].any(axis=1))
+            arrays = [
+                ids,
+                _binary(items.keys[here], ~items.failed[here]),
+                [path if was_seen else None for path, was_seen in zip(paths, seen, strict=True)],
+                items.image_sizes[here],
+                items.image_mtimes[here],
+                _binary(items.image_hashes[here], seen),
+                reasons,
+            ]
+            table = [pa.array(array, field.type) for array, field in zip(arrays, _SCHEMA, strict=True)]
+            writer.write_batch(pa.record_batch(table, schema=_SCHEMA))
+    return images
 
 
 def _binary(values: Hashes, known: npt.NDArray[np.bool_]) -> list[bytes | None]:
     return [digest(value) if is_known else None for value, is_known in zip(values, known.tolist(), strict=True)]
-
-
-def _link(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

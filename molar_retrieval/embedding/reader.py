@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,16 +10,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from molar_retrieval.catalog.images import ImageError, open_image
-from molar_retrieval.embedding.plan import Texts
-from molar_retrieval.embedding.records import NO_HASH, RECORD, Status, hashes, image_stamp, item_key
+from molar_retrieval.embedding.batches import PendingTexts
+from molar_retrieval.embedding.catalogue import NO_FILE, stat_image
+from molar_retrieval.embedding.keys import FIELDS, NO_HASH, Rows, item_key
 from molar_retrieval.embedding.resolve import hash_image
-from molar_retrieval.embedding.rowfile import Rows
-from molar_retrieval.embedding.source import stat_image
 from molar_retrieval.encoders.base import EncoderInput
 
 _AHEAD = 3  # batches
@@ -28,27 +25,29 @@ _ATTEMPTS = 3
 
 
 @dataclass
-class Batch:
+class InputBatch:
     """What the encoder gets for some rows, and what is to be remembered of them.
 
     Attributes:
         rows: In catalogue order.
         inputs: One per row.
-        records: One per row, without checksum.
-        reasons: Why a row's photo was left out, by row.
+        items: The columns of :data:`~molar_retrieval.embedding.keys.FIELDS`, one value per row.
         seconds: Time spent on reading it, summed over threads.
     """
 
     rows: Rows
-    inputs: list[EncoderInput]
-    records: npt.NDArray[Any]
-    reasons: dict[int, str] = field(default_factory=dict)
+    inputs: list[EncoderInput] = field(default_factory=list)
+    items: dict[str, list[Any]] = field(default_factory=lambda: {field.name: [] for field in FIELDS})
     seconds: float = 0.0
 
     @property
     def image_bytes(self) -> int:
         """Memory of the decoded photos."""
         return sum(3 * item.image.width * item.image.height for item in self.inputs if item.image is not None)
+
+    def fail(self, i: int, reason: str) -> None:
+        """Note that the ``i``-th item could not be encoded; the next run tries it again."""
+        self.items["key"][i], self.items["reason"][i] = None, reason
 
 
 @dataclass(frozen=True)
@@ -58,18 +57,18 @@ class Photo:
     Attributes:
         image: Decoded, or None.
         reason: Why it could not be decoded, or None.
-        image_hash: Of its bytes.
+        image_hash: Of its bytes; None without photo.
         size: In bytes, -1 where there is no file.
         mtime: In ns.
         seconds: Time spent on it.
     """
 
-    image: Image.Image | None
-    reason: str | None
-    image_hash: bytes
-    size: int
-    mtime: int
-    seconds: float
+    image: Image.Image | None = None
+    reason: str | None = None
+    image_hash: bytes | None = None
+    size: int = NO_FILE
+    mtime: int = 0
+    seconds: float = 0.0
 
 
 class Reader:
@@ -81,7 +80,7 @@ class Reader:
         encoder: The encoder's fingerprint.
     """
 
-    def __init__(self, texts: Texts, folder: Path, encoder: str) -> None:
+    def __init__(self, texts: PendingTexts, folder: Path, encoder: str) -> None:
         self._texts = texts
         self._folder = folder
         self._encoder = encoder
@@ -93,9 +92,9 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def batches(self, plan: Sequence[Rows]) -> Iterator[Batch]:
+    def batches(self, batches: Iterable[Rows]) -> Iterator[InputBatch]:
         """The batches in order; the next ones are loaded meanwhile, within a bound on their memory."""
-        waiting = iter(plan)
+        waiting = iter(batches)
         window = deque(self._begin(rows) for rows in islice(waiting, 1))
         while window:
             batch = self._end(window.popleft())
@@ -105,25 +104,20 @@ class Reader:
 
     def _begin(self, rows: Rows) -> "_Loading":
         started = perf_counter()
-        pairs = list(self._texts.fetch(rows))
+        pairs = list(self._texts.fetch(rows.tolist()))
         photos = [None if path is None else self._pool.submit(load_photo, self._folder, path) for _, path in pairs]
         return _Loading(rows, pairs, photos, perf_counter() - started)
 
-    def _end(self, loading: "_Loading") -> Batch:
-        n = len(loading.rows)
-        batch = Batch(loading.rows, [], np.zeros(n, RECORD), seconds=loading.seconds)
-        keys, image_hashes = [], [NO_HASH] * n
-        batch.records["image_size"] = -1
-        batch.records["status"] = Status.DONE
-        for i, ((text, path), future) in enumerate(zip(loading.pairs, loading.photos, strict=True)):
-            photo = None if future is None else future.result()
-            keys.append(item_key(self._encoder, text, None if photo is None else photo.image_hash))
-            batch.inputs.append(EncoderInput(text, None if photo is None else photo.image))
-            if photo is not None and path is not None:
-                batch.seconds += photo.seconds
-                image_hashes[i] = photo.image_hash
-                _note_photo(batch, i, path, photo)
-        batch.records["key"], batch.records["image_hash"] = hashes(keys), hashes(image_hashes)
+    def _end(self, loading: "_Loading") -> InputBatch:
+        batch = InputBatch(loading.rows, seconds=loading.seconds)
+        for (text, path), future in zip(loading.pairs, loading.photos, strict=True):
+            photo = Photo() if future is None else future.result()
+            batch.inputs.append(EncoderInput(text, photo.image))
+            key = item_key(self._encoder, text, photo.image_hash)
+            told = (key, path, photo.size, photo.mtime, photo.image_hash, photo.reason)
+            for column, value in zip(batch.items.values(), told, strict=True):
+                column.append(value)
+            batch.seconds += photo.seconds
         return batch
 
 
@@ -135,14 +129,6 @@ class _Loading:
     seconds: float
 
 
-def _note_photo(batch: Batch, i: int, path: str, photo: Photo) -> None:
-    record = batch.records[i : i + 1]
-    record["image_size"], record["image_mtime"] = photo.size, photo.mtime
-    record["stamp"] = image_stamp(path, photo.size, photo.mtime) if photo.size >= 0 else 0
-    if photo.reason is not None:
-        batch.reasons[int(batch.rows[i])] = photo.reason
-
-
 def load_photo(folder: Path, path: str) -> Photo:
     """Decode a photo and hash its bytes; what is returned belongs together even if the file is replaced meanwhile."""
     started = perf_counter()
@@ -152,8 +138,7 @@ def load_photo(folder: Path, path: str) -> Photo:
         image_hash = hash_image(folder, path, exists=size >= 0)
         if stat_image(folder, path) == (size, mtime):
             return Photo(image, reason, image_hash, size, mtime, perf_counter() - started)
-    reason = "it kept changing while it was read"
-    return Photo(None, reason, NO_HASH, -1, 0, perf_counter() - started)
+    return Photo(None, "it kept changing while it was read", NO_HASH, seconds=perf_counter() - started)
 
 
 def decode(folder: Path, path: str) -> tuple[Image.Image | None, str | None]:

@@ -2,29 +2,18 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import columns, fingerprint
-from molar_retrieval.embedding.earlier import Earlier
-from molar_retrieval.embedding.plan import TextWriter
-from molar_retrieval.embedding.records import (
-    NO_HASH,
-    RECORD,
-    UNREADABLE,
-    Hashes,
-    Status,
-    digest,
-    hashes,
-    image_stamp,
-    item_key,
-)
-from molar_retrieval.embedding.rowfile import Rows
-from molar_retrieval.embedding.source import TEXT, Scan, Source, sees
+from molar_retrieval.embedding.batches import PendingTexts
+from molar_retrieval.embedding.catalogue import TEXT, CatalogueReader, ContentScan, sees
+from molar_retrieval.embedding.keys import NO_HASH, UNREADABLE, Hashes, Rows, digest, hashes, image_stamp, item_key
+from molar_retrieval.embedding.known import KnownVectors
 from molar_retrieval.encoders.base import EncoderInfo
 from molar_retrieval.progress import Progress
 
@@ -32,98 +21,114 @@ _THREADS = 4
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """What is known of each row before anything is encoded; some 50 bytes per item.
+class ItemFacts:
+    """What is known of each item beside its vector, in the order of the catalogue; some 60 bytes per item.
 
     Attributes:
         keys: Zeros where the photo has to be read first.
         image_hashes: Zeros where there is no photo, or it has to be read first.
-        stamps: One number for each photo's place, size and time; 0 without photo.
-        places: Where the row's vector is among the earlier ones, -1 where it has none.
-        pending: Which rows have to be encoded.
+        image_sizes: Bytes; -1 where there is no such file.
+        image_mtimes: In ns.
+        places: Where the vector is among the known ones, -1 where it has none.
+        pending: Which items have to be encoded.
+        failed: Which items the encoder could not do.
+        reasons: Why an item's photo, or the whole item, was left out.
     """
 
     keys: Hashes
     image_hashes: Hashes
-    stamps: npt.NDArray[np.uint64]
+    image_sizes: npt.NDArray[np.int64]
+    image_mtimes: npt.NDArray[np.int64]
     places: Rows
     pending: npt.NDArray[np.bool_]
+    failed: npt.NDArray[np.bool_]
+    reasons: dict[int, str] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, count: int) -> Self:
-        """Nothing known of ``count`` rows."""
-        pairs = np.zeros((2, count, 2), np.uint64)
-        places = np.full(count, -1, np.int64)
-        return cls(pairs[0], pairs[1], np.zeros(count, np.uint64), places, np.zeros(count, bool))
+    def unknown(cls, sizes: npt.NDArray[np.int64], mtimes: npt.NDArray[np.int64]) -> Self:
+        """Nothing is known but the photos' sizes and times."""
+        count = len(sizes)
+        return cls(
+            keys=np.zeros((count, 2), np.uint64),
+            image_hashes=np.zeros((count, 2), np.uint64),
+            image_sizes=sizes.copy(),
+            image_mtimes=mtimes.copy(),
+            places=np.full(count, -1, np.int64),
+            pending=np.zeros(count, bool),
+            failed=np.zeros(count, bool),
+        )
 
-    def records(self, look: Scan, start: int, stop: int) -> npt.NDArray[Any]:
-        """The records of rows that need no encoding."""
-        here = slice(start, stop)
-        records = np.zeros(stop - start, RECORD)
-        records["key"], records["image_hash"] = self.keys[here], self.image_hashes[here]
-        records["stamp"], records["status"] = self.stamps[here], Status.DONE
-        records["image_size"], records["image_mtime"] = look.sizes[here], look.mtimes[here]
-        return records
+    def take(self, rows: Rows, first: int, known: KnownVectors) -> None:
+        """Note what a finished batch tells of some rows: their places follow one another from ``first``."""
+        places = np.arange(first, first + len(rows))
+        found = known.records[first : first + len(rows)]
+        self.places[rows] = places
+        self.keys[rows], self.image_hashes[rows] = found["key"], found["image_hash"]
+        self.image_sizes[rows], self.image_mtimes[rows] = found["image_size"], found["image_mtime"]
+        self.failed[rows] = ~found["key"].any(axis=1)
+
+    def explain(self, known: KnownVectors) -> None:
+        """Bring the reasons of all places to the rows that have them."""
+        if known.reasons:
+            reasons = map(known.reasons.get, self.places.tolist())
+            self.reasons.update((row, reason) for row, reason in enumerate(reasons) if reason is not None)
 
 
 def resolve(
-    source: Source, look: Scan, info: EncoderInfo, earlier: Earlier, progress: Progress, texts: TextWriter | None
-) -> Resolved:
-    """Find the vector of every item among the earlier ones.
+    source: CatalogueReader,
+    scan: ContentScan,
+    info: EncoderInfo,
+    known: KnownVectors,
+    progress: Progress,
+    texts: PendingTexts | None = None,
+) -> ItemFacts:
+    """Find the vector of every item among the known ones.
 
-    Photos are read only where there are earlier vectors to compare with and their stamp is unknown; a first run reads
-    them once, on the way to the encoder.
+    Photos are read only where there are vectors to compare with and their stamp is unknown; a first run reads them
+    once, on the way to the encoder.
 
     Args:
         source: The catalogue.
-        look: Of the same catalogue.
+        scan: Of the same catalogue.
         info: The encoder.
-        earlier: Vectors that it made before.
+        known: Vectors that it made before.
         progress: Told of each item.
-        texts: Takes what the pending rows need, or None.
+        texts: Takes what has to be read of the pending items, or None.
     """
-    out = Resolved.empty(source.count)
+    out = ItemFacts.unknown(scan.sizes, scan.mtimes)
     progress.start("compare", source.count)
     with ThreadPoolExecutor(_THREADS, "molar-hash") as pool:
         for first, (read, named) in source.lists(TEXT, columns.IMAGE):
             here = slice(first, first + len(read))
             seen = [(text or None) if sees(info)[0] else None for text in read]
-            images = [image if looked else None for image, looked in zip(named, look.has_image[here], strict=True)]
-            _fill(out, here, images, look, earlier, source.folder, pool)
+            images = [image if looked else None for image, looked in zip(named, scan.has_image[here], strict=True)]
+            if known:
+                out.image_hashes[here] = _image_hashes(here, images, scan, known, source.folder, pool)
             triples = zip(seen, images, out.image_hashes[here], strict=True)
             out.keys[here] = hashes([key_of(info, *triple) for triple in triples])
-            out.places[here] = earlier.find(out.keys[here])
-            content = np.array([text is not None for text in seen]) | look.has_image[here]
+            out.places[here] = known.find(out.keys[here])
+            content = np.array([text is not None for text in seen]) | scan.has_image[here]
             out.pending[here] = content & (out.places[here] < 0)
             if texts is not None:
-                for text, image, pending in zip(seen, images, out.pending[here].tolist(), strict=True):
-                    texts.add(text, image, pending=pending)
+                for i in np.flatnonzero(out.pending[here]).tolist():
+                    texts.add(first + i, seen[i], images[i])
             progress.advance(len(read))
     progress.finish()
     return out
 
 
-def _fill(
-    out: Resolved,
-    here: slice,
-    images: Sequence[str | None],
-    look: Scan,
-    earlier: Earlier,
-    folder: Path,
-    pool: Executor,
-) -> None:
-    """Stamps and, as far as they are known or wanted, hashes of one batch's photos."""
-    triples = zip(images, look.sizes[here].tolist(), look.mtimes[here].tolist(), strict=True)
+def _image_hashes(
+    here: slice, images: Sequence[str | None], scan: ContentScan, known: KnownVectors, folder: Path, pool: Executor
+) -> Hashes:
+    """The hashes of some items' photos, which are read where their stamp is unknown."""
+    triples = zip(images, scan.sizes[here].tolist(), scan.mtimes[here].tolist(), strict=True)
     stamps = [image_stamp(i, size, mtime) if i is not None and size >= 0 else 0 for i, size, mtime in triples]
-    out.stamps[here] = stamps
-    if not earlier:
-        return
-    known = earlier.image_hashes(out.stamps[here])
-    unknown = np.flatnonzero(look.has_image[here] & ~known.any(axis=1))
+    found = known.image_hashes(np.array(stamps, np.uint64))
+    unknown = np.flatnonzero(scan.has_image[here] & ~found.any(axis=1))
     if len(unknown):
         read = pool.map(lambda i: hash_image(folder, str(images[i]), exists=stamps[i] > 0), unknown.tolist())
-        known[unknown] = hashes(list(read))
-    out.image_hashes[here] = known
+        found[unknown] = hashes(list(read))
+    return found
 
 
 def hash_image(folder: Path, image: str, *, exists: bool) -> bytes:

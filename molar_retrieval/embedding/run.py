@@ -1,28 +1,32 @@
 """``molar embed``: content vectors for new and changed items, and only for those."""
 
-from collections.abc import Callable
-from contextlib import closing
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 
-from molar_retrieval import fingerprint
+import numpy as np
+import numpy.typing as npt
+
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.embedding.clock import Clock
-from molar_retrieval.embedding.external import take
-from molar_retrieval.embedding.moved import move
+from molar_retrieval.embedding import external
+from molar_retrieval.embedding.batches import PendingTexts, batches_of
+from molar_retrieval.embedding.catalogue import CatalogueReader, ContentScan, scan
+from molar_retrieval.embedding.contents import damaged_rows
+from molar_retrieval.embedding.keys import Rows
+from molar_retrieval.embedding.known import KnownVectors
 from molar_retrieval.embedding.pipeline import run
-from molar_retrieval.embedding.publish import Counts, Origin, publish
+from molar_retrieval.embedding.publish import Counts, Origin, assemble, check_disk, publish, staging
 from molar_retrieval.embedding.reader import Reader
-from molar_retrieval.embedding.report import EmbedReport
-from molar_retrieval.embedding.rowfile import damaged_rows, open_vectors
-from molar_retrieval.embedding.source import Scan, Source, scan
-from molar_retrieval.embedding.store import VECTORS
-from molar_retrieval.embedding.work import Work, lay_out
+from molar_retrieval.embedding.report import Clock, EmbedReport
+from molar_retrieval.embedding.resolve import ItemFacts, resolve
+from molar_retrieval.embedding.shards import ShardWriter, shard_folder, work_name
+from molar_retrieval.embedding.tuned import move_vectors
 from molar_retrieval.encoders import fused, languages, registry
 from molar_retrieval.encoders.base import Encoder, EncoderInfo
 from molar_retrieval.encoders.head import FAMILY
-from molar_retrieval.errors import BackendError, StaleArtefactError
+from molar_retrieval.errors import BackendError
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import ArtefactStore, Workspace
@@ -64,9 +68,9 @@ def embed(
         BackendError: If the encoder is not available.
     """
     with workspace.lock(KIND), pin(workspace, "catalogue", work="molar embed") as inputs:
-        source = Source.of(inputs)
+        source = CatalogueReader.of(inputs)
         if vectors is not None:
-            return take(workspace[KIND], source, vectors, settings, progress)
+            return external.take(workspace[KIND], source, vectors, settings, progress)
         describe, encoder_loader = with_registry(workspace, describe, encoder_loader)
         return _Run(workspace[KIND], source, describe(settings), settings, encoder_loader, progress)()
 
@@ -88,7 +92,7 @@ class _Run:
     def __init__(
         self,
         artefacts: ArtefactStore,
-        source: Source,
+        source: CatalogueReader,
         info: EncoderInfo,
         settings: EmbedSettings,
         loader: EncoderLoader,
@@ -104,20 +108,38 @@ class _Run:
 
     def __call__(self) -> EmbedReport:
         with self.clock("compare"):
-            look = scan(self.source, self.info)
-            report = unchanged(self.artefacts, look, self.info.name, self.clock)
+            scanned = scan(self.source, self.info)
+            report = unchanged(self.artefacts, scanned, self.info.name, self.clock)
         if report is not None:
             return report
+        self._drop_outdated()
         if self.info.family == FAMILY:
             with self.clock("compare"):
-                move(self.artefacts, self.source, self.info, *fused.layers(self.settings), self.progress)
-        folder = self.artefacts.partial(work_name(look, self.settings))
-        work = self._work(folder, look)
-        try:
-            encoded = self._encode(work)
-            return self._publish(work, look, encoded)
-        finally:
-            work.close()
+                move_vectors(self.artefacts, self.source, self.info, *fused.layers(self.settings), self.progress)
+        work = work_name(scanned.identity, self.settings.batch_size)
+        folder = shard_folder(self.artefacts, self.info.fingerprint)
+        with PendingTexts(folder, self.source.count) as texts:
+            with self.clock("compare"):
+                known = KnownVectors(self.artefacts, self.info.fingerprint, work)
+                items = resolve(self.source, scanned, self.info, known, self.progress, texts)
+            batches = batches_of(scanned, items.pending, self.settings.batch_size)
+            todo = {number: rows for number, rows in enumerate(batches) if number not in known.own}
+            encoded = np.zeros(self.source.count, bool)
+            if todo:
+                encoded[np.concatenate(list(todo.values()))] = True
+                self._encode(known, todo, work, folder, texts)
+        for number, rows in enumerate(batches):
+            if number in known.own:
+                items.take(rows, known.own[number], known)
+        items.explain(known)
+        return self._publish(scanned, known, items, encoded)
+
+    def _drop_outdated(self) -> None:
+        """Remove unfinished work of molar 0.x before it had shards, which cannot go on."""
+        for folder in self.artefacts.partials():
+            if (folder / "plan.json").exists():
+                self.progress.note("an earlier version of molar left unfinished work that cannot go on: it starts anew")
+                shutil.rmtree(folder, ignore_errors=True)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -131,86 +153,76 @@ class _Run:
             )
         return encoder
 
-    def _work(self, folder: Path, look: Scan) -> Work:
-        with self.clock("compare"):
-            work = Work.resume(folder)
-        if work is not None:
-            left = sum(len(work.plan.rows(number)) for number in work.todo)
-            self.progress.note(f"going on with an interrupted run: {left} of {work.head.count} items are left")
-            return work
-        started = self.clock.seconds["load"]
-        with self.clock("compare"):
-            work = lay_out(
-                self.artefacts,
-                folder,
-                self.source,
-                look,
-                self.info,
-                self.settings.batch_size,
-                lambda: self.encoder,
-                self.progress,
+    def _encode(
+        self, known: KnownVectors, todo: Mapping[int, Rows], work: str, folder: Path, texts: PendingTexts
+    ) -> None:
+        left, count = sum(map(len, todo.values())), self.source.count
+        if known.own:
+            self.progress.note(f"going on with an interrupted run: {left} of {count} items are left")
+        encoder, info = self.encoder, self.info
+        if known.dim not in (None, encoder.dim):
+            raise BackendError(
+                f"the encoder {info.name} makes {encoder.dim} numbers now and made {known.dim} before",
+                "its adapter must change its fingerprint with the dimension; report it to the author",
             )
-        self.clock.seconds["compare"] -= self.clock.seconds["load"] - started
-        return work
+        check_disk(folder, count, encoder.dim, left)
+        reader = Reader(texts, self.source.folder, info.fingerprint)
+        with ShardWriter(folder, encoder.blocks, encoder.dim) as shard:
+            run(reader, encoder, shard, work, todo, self.clock, self.progress)
+        with self.clock("write"):
+            known.refresh()
 
-    def _encode(self, work: Work) -> int:
-        batches = [work.plan.rows(number) for number in work.todo]
-        if batches:
-            reader = Reader(work.texts, self.source.folder, self.info.fingerprint)
-            run(reader, self.encoder, work.store, batches, self.clock, self.progress)
-        return sum(map(len, batches))
-
-    def _publish(self, work: Work, look: Scan, encoded: int) -> EmbedReport:
-        origin = Origin(self.source, self.info, work.head.blocks, self.settings.model_dump(mode="json"), look.identity)
+    def _publish(
+        self, scanned: ContentScan, known: KnownVectors, items: ItemFacts, encoded: npt.NDArray[np.bool_]
+    ) -> EmbedReport:
+        dim = known.dim or self.encoder.dim
+        blocks = known.blocks or self.encoder.blocks
+        origin = Origin(self.source, self.info, blocks, self.settings.model_dump(mode="json"), scanned.identity)
         before = self.artefacts.current
-        notes = self._notes(look)
-        facts = {"encoded": encoded, "reused": work.reused, "notes": notes, "seconds": self.clock.rounded()}
+        folder, notes = staging(self.artefacts), self._notes(scanned)
         with self.clock("publish"):
-            folder, counts = publish(self.artefacts, work.store, origin, facts)
-        notes = [*notes, *_trouble(folder, counts)]
+            filled = assemble(folder, items, known, dim)
+            made, reused = int(encoded.sum()), int((filled & ~encoded).sum())
+            facts = {"encoded": made, "reused": reused, "notes": notes, "seconds": self.clock.rounded()}
+            version, counts = publish(self.artefacts, folder, items, filled, origin, facts)
+        notes = [*notes, *_trouble(version, counts)]
         seconds = self.clock.rounded()
         loop = sum(seconds.get(stage, 0.0) for stage in ("wait", "encode", "write"))
         return EmbedReport(
-            folder=folder,
-            fingerprint=folder.name,
+            folder=version,
+            fingerprint=version.name,
             encoder=self.info.name,
             **asdict(counts),
-            encoded=encoded,
-            reused=work.reused,
-            dim=work.head.dim,
-            up_to_date=folder == before,
+            encoded=made,
+            reused=reused,
+            dim=dim,
+            up_to_date=version == before,
             seconds=seconds,
-            items_per_second=round(encoded / loop, 2) if encoded and loop else 0.0,
+            items_per_second=round(made / loop, 2) if made and loop else 0.0,
             notes=tuple(notes),
         )
 
-    def _notes(self, look: Scan) -> list[str]:
+    def _notes(self, scanned: ContentScan) -> list[str]:
         notes = []
-        if look.unseen:
-            notes.append(f"the encoder {self.info.name} cannot see photos: {look.unseen} were not used")
+        if scanned.unseen:
+            notes.append(f"the encoder {self.info.name} cannot see photos: {scanned.unseen} were not used")
         if (note := languages.fits(self.info, self.source.samples())) is not None:
             notes.append(note)
         return notes
 
 
-def work_name(look: Scan, settings: EmbedSettings) -> str:
-    """The name of the folder of unfinished work: only work on the same inputs in the same batches can go on."""
-    return fingerprint.of_json([look.identity, settings.batch_size])
-
-
-def unchanged(artefacts: ArtefactStore, look: Scan, encoder: str, clock: Clock) -> EmbedReport | None:
+def unchanged(artefacts: ArtefactStore, scanned: ContentScan, encoder: str, clock: Clock) -> EmbedReport | None:
     """The report of a run that finds everything as it was, or None."""
     if (live := artefacts.live) is None:
         return None
     folder, facts = live[0], live[1].facts
-    if facts.get("identity") != look.identity or facts.get("failed"):
+    if facts.get("identity") != scanned.identity or facts.get("failed"):
         return None
     try:
-        with closing(open_vectors(folder / VECTORS)) as file:
-            count, dim = file.count, file.dtype.shape[0]
-            if len(damaged_rows(file)):
-                return None
-    except (StaleArtefactError, OSError):  # cut short: made anew
+        count, damaged = damaged_rows(folder)
+    except (OSError, ValueError, KeyError):  # cut short: made anew
+        return None
+    if len(damaged):
         return None
     return EmbedReport(
         folder=folder,
@@ -222,7 +234,7 @@ def unchanged(artefacts: ArtefactStore, look: Scan, encoder: str, clock: Clock) 
         rejected_images=facts["rejected_images"],
         failed=0,
         without_content=facts["without_content"],
-        dim=dim,
+        dim=facts["dim"],
         up_to_date=True,
         seconds=clock.rounded(),
         notes=tuple(facts.get("notes", ())),

@@ -15,7 +15,7 @@ from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.template import label
 from molar_retrieval.columns import DESCRIPTION, TITLE
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.embedding.source import TEXT
+from molar_retrieval.embedding.catalogue import TEXT
 from molar_retrieval.encoders.base import Block
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.encoders.head import FusionHead

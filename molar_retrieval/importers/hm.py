@@ -3,7 +3,7 @@
 An item is a product (all its colours together, as each has few purchases by itself) or an article.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.values import STRING_LIST
 from molar_retrieval.columns import DESCRIPTION, ITEM_ID, TIMESTAMP, TITLE, USER_ID
-from molar_retrieval.importers.published import Common
-from molar_retrieval.importers.tables import OfficialCsv, as_numbers, with_columns
+from molar_retrieval.importers.published import PublishedData, PublishedTable
+from molar_retrieval.importers.text_tables import csv_table
 
-LEVELS = ("product", "article")
+HM_LEVELS = ("product", "article")
 _WORDS = {
     "product_type_name": "product_type",
     "product_group_name": "product_group",
@@ -53,76 +53,33 @@ _TRANSACTIONS = {
 }
 
 
-class Hm(Common):
-    """See :class:`~molar_retrieval.importers.published.Published`.
+class _Products:
+    """Articles gathered into products: the articles of a product are told by its first one."""
 
-    Args:
-        folder: With the files as Kaggle has them.
-        level: ``product`` or ``article``.
-    """
-
-    time_unit = "s"
-    notes: Sequence[str] = (
-        "times are days (midnight UTC): prefer a split by day; baskets are in the order of the file",
-        "postal_code is left out",
-    )
-
-    def __init__(self, folder: Path, level: str) -> None:
-        self._articles = OfficialCsv(folder / "articles.csv", _ARTICLES, "hm")
-        self._transactions = OfficialCsv(folder / "transactions_train.csv", _TRANSACTIONS, "hm")
-        self._customers = OfficialCsv(folder / "customers.csv", _CUSTOMERS, "hm")
-        self.items_file, self.log_file = self._articles.path, self._transactions.path
-        self.users_file: Path | None = self._customers.path
-        self.photos = folder / "images"
-        self._by_product = level == "product"
-        colour = ("colours",) if self._by_product else ("colour",)
-        self.attributes: Sequence[str] = (*[name for name in _WORDS.values() if name != "colour"], *colour)
+    def __init__(self, articles: PublishedTable) -> None:
+        self._articles = articles
         self._codes: tuple[pa.Array, pa.Array] | None = None  # the articles, and the product of each
         self._of_product: dict[str, dict[str, None]] = {}
 
-    def items(self, rejects: Rejects) -> Iterator[Rows]:
-        """``item_id``, title, description, attributes; the articles of a product are told by its first one."""
-        if self._by_product:
-            yield from self._products(rejects)
-            return
-        for rows in self._articles.rows(rejects):
-            names = [ITEM_ID if name == "article_id" else name for name in rows.batch.schema.names]
-            yield Rows(rows.numbers, rows.batch.rename_columns(names))
-
-    def interactions(self, rejects: Rejects) -> Iterator[Rows]:
-        """``user_id``, ``item_id``, ``timestamp``, ``price``, ``sales_channel``; one row per unit."""
-        for rows in self._transactions.rows(rejects):
-            columns = {
-                ITEM_ID: self._item_ids(rows.batch["article_id"]),
-                "price": as_numbers(rows.batch["price"], pa.float64()),
-                "sales_channel": as_numbers(rows.batch["sales_channel"], pa.int32()),
-            }
-            batch = with_columns(rows.batch, columns)
-            yield Rows(rows.numbers, batch if self._by_product else batch.drop_columns(["article_id"]))
-
-    def users(self, rejects: Rejects) -> Iterator[Rows]:
-        """``user_id`` and what is known of a customer."""
-        for rows in self._customers.rows(rejects):
-            numbers = {name: as_numbers(rows.batch[name], pa.float64()) for name in ("fn", "active", "age")}
-            yield Rows(rows.numbers, with_columns(rows.batch, numbers))
-
     def photo_names(self, item_id: str) -> Sequence[str]:
-        """``010/0108775015``: those of the articles of a product, in the order of the file."""
-        articles = self._of_product.get(item_id, {}) if self._by_product else (item_id,)
-        return [f"{article[:3]}/{article}" for article in articles]
+        """``010/0108775015``: those of the articles of a product, in the order of the file, or that of an article."""
+        return [f"{article[:3]}/{article}" for article in self._articles_of(item_id)]
 
-    def _item_ids(self, articles: pa.Array) -> pa.Array:
+    def _articles_of(self, item_id: str) -> Collection[str]:
+        return self._of_product.get(item_id, {}) if self._codes is not None else (item_id,)
+
+    def of(self, articles: pa.Array) -> pa.Array:
         """The products of articles; an unknown article stands for itself, and is then no known item."""
         if self._codes is None:
             return articles
         known, products = self._codes
         return pc.coalesce(products.take(pc.index_in(articles, value_set=known)), articles)
 
-    def _products(self, rejects: Rejects) -> Iterator[Rows]:
-        parts = list(self._articles.rows(rejects))
-        if not parts:
+    def rows(self, rejects: Rejects) -> Iterator[Rows]:
+        pieces = list(self._articles.rows(rejects))
+        if not pieces:
             return
-        batch = pa.concat_batches([rows.batch for rows in parts])
+        batch = pa.concat_batches([rows.batch for rows in pieces])
         self._codes = batch["article_id"], batch["product_code"]
         first: dict[str | None, int] = {}
         colours: dict[str | None, dict[str, None]] = {}
@@ -132,7 +89,7 @@ class Hm(Common):
             colours.setdefault(product, {}).update({} if colour is None else {colour: None})
             if product is not None and article is not None:
                 self._of_product.setdefault(product, {})[article] = None
-        numbers = np.concatenate([rows.numbers for rows in parts])
+        numbers = np.concatenate([rows.numbers for rows in pieces])
         told = batch.take(pa.array(list(first.values()), pa.int64()))
         products = {
             ITEM_ID: told["product_code"],
@@ -141,3 +98,45 @@ class Hm(Common):
             "n_articles": pa.array([len(self._of_product.get(str(product), {})) for product in first], pa.int32()),
         }
         yield Rows(numbers[list(first.values())], pa.RecordBatch.from_pydict(products))
+
+
+def open_hm(folder: Path, level: str) -> PublishedData:
+    """Open a folder with the files as Kaggle has them.
+
+    Args:
+        folder: It.
+        level: What an item is: ``product`` or ``article``.
+
+    Raises:
+        DataError: If a file is missing, or lacks a column.
+    """
+    numbers = dict.fromkeys(("fn", "active", "age"), pa.float64())
+    articles = csv_table(folder / "articles.csv", _ARTICLES, "hm")
+    types = {"price": pa.float64(), "sales_channel": pa.int32()}
+    log = csv_table(folder / "transactions_train.csv", _TRANSACTIONS, "hm", types)
+    users = csv_table(folder / "customers.csv", _CUSTOMERS, "hm", numbers)
+    words = [name for name in _WORDS.values() if name != "colour"]
+    products = _Products(articles)
+    if level == "article":
+        items, log = articles.then(_named_items), log.then(_named_items)
+    else:
+        items = PublishedTable(articles.path, products.rows)
+        log = log.then(lambda rows: rows.with_columns({ITEM_ID: products.of(rows.batch["article_id"])}))
+    return PublishedData(
+        items,
+        log,
+        folder / "images",
+        attributes=(*words, "colour" if level == "article" else "colours"),
+        users=users,
+        notes=(
+            "times are days (midnight UTC): prefer a split by day; baskets are in the order of the file",
+            "postal_code is left out",
+        ),
+        photo_names=products.photo_names,
+    )
+
+
+def _named_items(rows: Rows) -> Rows:
+    """Articles as items."""
+    names = [ITEM_ID if name == "article_id" else name for name in rows.batch.schema.names]
+    return Rows(rows.numbers, rows.batch.rename_columns(names))

@@ -7,11 +7,11 @@ from pathlib import Path
 from molar_retrieval.catalog.images import EXTENSIONS, FOLDER
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.importers.published import Published
+from molar_retrieval.importers.published import PublishedData
 from molar_retrieval.progress import Progress
 
 
-def link_photos(published: Published, items: IdMap, asked: Path | None, folder: Path, progress: Progress) -> int:
+def link_photos(published: PublishedData, items: IdMap, asked: Path | None, folder: Path, progress: Progress) -> int:
     """Bring the photos into a catalogue as ``images/<item_id>`` with their extension.
 
     Args:

@@ -5,16 +5,14 @@ called after the subset (``Pixel200K.csv``, ``Pixel1M.csv`` …), so that they a
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
 from molar_retrieval.errors import DataError
-from molar_retrieval.importers.published import Common
-from molar_retrieval.importers.tables import OfficialCsv, as_numbers, with_columns
+from molar_retrieval.importers.published import PublishedData, PublishedTable
+from molar_retrieval.importers.text_tables import csv_table
 
 _COUNTS = (
     "view_number",
@@ -31,34 +29,27 @@ _FORMAT = "pixelrec"
 _PHOTOS = ("images", "cover", "covers")
 
 
-class PixelRec(Common):
-    """See :class:`~molar_retrieval.importers.published.Published`."""
+def open_pixelrec(folder: Path, _: str = "") -> PublishedData:
+    """Open a folder with the two files, in it or in subfolders.
 
-    attributes: Sequence[str] = ("tag",)
-    language: str | None = None
-    time_unit = "auto"
-    notes: Sequence[str] = (
-        "view_number and the other counts are for display only: they were taken after the log and tell the future",
+    Raises:
+        DataError: If one is missing, or it is not clear which is meant.
+    """
+    log = _find(folder, _LOG, unlike="title")
+    return PublishedData(
+        _find(folder, _ITEM),
+        log,
+        next((folder / name for name in _PHOTOS if (folder / name).is_dir()), folder / _PHOTOS[0]),
+        attributes=("tag",),
+        language=None,
+        time_unit="auto",
+        notes=(
+            "view_number and the other counts are for display only: they were taken after the log and tell the future",
+        ),
     )
 
-    def __init__(self, folder: Path) -> None:
-        self._log = _find(folder, _LOG, unlike="title")
-        self._items = _find(folder, _ITEM)
-        self.items_file, self.log_file = self._items.path, self._log.path
-        self.photos = next((folder / name for name in _PHOTOS if (folder / name).is_dir()), folder / _PHOTOS[0])
 
-    def items(self, rejects: Rejects) -> Iterator[Rows]:
-        """``item_id``, texts, tag, and the counts as integers."""
-        for rows in self._items.rows(rejects):
-            counts = {name: as_numbers(rows.batch[name], pa.float64()).cast(pa.int64(), safe=False) for name in _COUNTS}
-            yield Rows(rows.numbers, with_columns(rows.batch, counts))
-
-    def interactions(self, rejects: Rejects) -> Iterator[Rows]:
-        """``item_id``, ``user_id``, ``timestamp``."""
-        return self._log.rows(rejects)
-
-
-def _find(folder: Path, columns: Sequence[str], unlike: str | None = None) -> OfficialCsv:
+def _find(folder: Path, columns: Sequence[str], unlike: str | None = None) -> PublishedTable:
     """The one CSV file, in the folder or a subfolder, that has these columns."""
     files = sorted([*folder.glob("*.csv"), *folder.glob("*/*.csv")])
     found = [path for path in files if {*columns} <= (names := _header(path)) and unlike not in names]
@@ -70,7 +61,8 @@ def _find(folder: Path, columns: Sequence[str], unlike: str | None = None) -> Of
     if len(found) > 1:
         listed = " and ".join(str(path.relative_to(folder)) for path in found)
         raise DataError(f"{folder} has {listed}, which have the same columns", "keep the one that is meant")
-    return OfficialCsv(found[0], dict(zip(columns, columns, strict=True)), _FORMAT)
+    types = {name: pa.int64() for name in _COUNTS if name in columns}
+    return csv_table(found[0], dict(zip(columns, columns, strict=True)), _FORMAT, types)
 
 
 def _header(path: Path) -> set[str]:

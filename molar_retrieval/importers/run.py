@@ -12,14 +12,12 @@ from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.spec import FILE_NAME as TOML_FILE
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.importers.items import keep_items, write_items
-from molar_retrieval.importers.log import LogFacts, write_log
 from molar_retrieval.importers.photos import link_photos
-from molar_retrieval.importers.published import Published
+from molar_retrieval.importers.published import PublishedData
 from molar_retrieval.importers.registry import open_published
 from molar_retrieval.importers.report import ImportReport
-from molar_retrieval.importers.tables import TableFile
 from molar_retrieval.importers.target import LOG_FILE, REPORT_FILE, USERS_FILE, new_folder
+from molar_retrieval.importers.write import keep_items, write_interactions, write_items, write_users
 from molar_retrieval.progress import SILENT, Progress
 
 _TOML = """\
@@ -66,16 +64,20 @@ def import_dataset(
     published = open_published(format_, source, level)
     with new_folder(target, overwrite=overwrite) as partial:
         with Rejects(partial / REJECTS_FILE) as rejects:
-            items = write_items(published, partial / ITEMS_FILE, rejects, progress)
-            log = write_log(published, items, partial / LOG_FILE, rejects, progress)
-            _write_users(published, partial, rejects, progress)
-        kept = _without_unused(items, log, partial / ITEMS_FILE) if drop_unused else items
+            items = write_items(published.items, partial / ITEMS_FILE, rejects, progress)
+            log = write_interactions(published, items, partial / LOG_FILE, rejects, progress)
+            if published.users is not None:
+                write_users(published.users, partial / USERS_FILE, rejects, progress)
+        kept = items
+        if drop_unused:
+            keep_items(partial / ITEMS_FILE, log.used)
+            kept = IdMap(items.array.filter(pa.array(log.used)))
         n_photos = link_photos(published, kept, photos, partial, progress)
         _write_toml(published, format_, partial)
         report = ImportReport(
             folder=target,
             format=format_,
-            files=_files(published),
+            files=tuple(t.path.name for t in (published.items, published.log, published.users) if t is not None),
             items=len(kept),
             used=int(np.count_nonzero(log.used)),
             users=log.users,
@@ -86,37 +88,12 @@ def import_dataset(
             unused_dropped=len(items) - len(kept),
             notes=tuple(published.notes),
         )
-        _write_report(report, partial)
+        told = {name: value for name, value in report.to_dict().items() if name != "folder"}  # folders move
+        (partial / REPORT_FILE).write_text(json.dumps(told, ensure_ascii=False, indent=2) + "\n", "utf-8")
     return report
 
 
-def _files(published: Published) -> tuple[str, ...]:
-    paths = (published.items_file, published.log_file, published.users_file)
-    return tuple(path.name for path in paths if path is not None)
-
-
-def _write_report(report: ImportReport, folder: Path) -> None:
-    told = {name: value for name, value in report.to_dict().items() if name != "folder"}  # folders move
-    (folder / REPORT_FILE).write_text(json.dumps(told, ensure_ascii=False, indent=2) + "\n", "utf-8")
-
-
-def _write_users(published: Published, partial: Path, rejects: Rejects, progress: Progress) -> None:
-    if published.users_file is None:
-        return
-    progress.start(f"reading {published.users_file.name}", None)
-    with TableFile(partial / USERS_FILE) as file:
-        for rows in published.users(rejects):
-            file.write(rows.batch)
-            progress.advance(len(rows.numbers))
-    progress.finish()
-
-
-def _without_unused(items: IdMap, log: LogFacts, path: Path) -> IdMap:
-    keep_items(path, log.used)
-    return IdMap(items.array.filter(pa.array(log.used)))
-
-
-def _write_toml(published: Published, format_: str, folder: Path) -> None:
+def _write_toml(published: PublishedData, format_: str, folder: Path) -> None:
     language = "" if published.language is None else f'\n[text]\nlanguage = "{published.language}"\n'
     attributes = json.dumps(list(published.attributes))
     text = _TOML.format(format=format_, attributes=attributes, language=language)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from molar_retrieval.catalog import names
-from molar_retrieval.catalog.sources import Source, require_column
+from molar_retrieval.catalog.sources import require_column
 from molar_retrieval.catalog.spec import InteractionSettings, UserSettings
+from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import is_number, is_string, is_word
 from molar_retrieval.errors import DataError
 
@@ -38,7 +39,7 @@ _KNOWN = {
 }
 
 
-def log_columns(settings: InteractionSettings, source: Source, item_id: str) -> LogColumns:
+def log_columns(settings: InteractionSettings, source: TableSource, item_id: str) -> LogColumns:
     """Resolve the columns of a log.
 
     Args:
@@ -67,7 +68,7 @@ def log_columns(settings: InteractionSettings, source: Source, item_id: str) -> 
     return LogColumns(user, item, **found)
 
 
-def _check_type(role: str, column: str, source: Source) -> None:
+def _check_type(role: str, column: str, source: TableSource) -> None:
     """Refuse a column by its type before anything is read; text files hold words, which are looked at one by one."""
     if source.path.suffix == ".csv":
         return
@@ -96,7 +97,7 @@ _TYPES: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
 }
 
 
-def user_column(settings: UserSettings, source: Source) -> str:
+def user_column(settings: UserSettings, source: TableSource) -> str:
     """The column with the ids of a users file.
 
     Raises:
@@ -111,7 +112,7 @@ def user_column(settings: UserSettings, source: Source) -> str:
     return name
 
 
-def _no_column(role: str, columns: Sequence[str], source: Source, section: str) -> DataError:
+def _no_column(role: str, columns: Sequence[str], source: TableSource, section: str) -> DataError:
     return DataError(
         f"{source.path.name} has no {role} column; its columns are {', '.join(columns)}",
         f'call it {role}, or name it in catalog.toml: [{section}] {role} = "…"',

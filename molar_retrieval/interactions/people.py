@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from molar_retrieval import fingerprint
-from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.rejects import Rejects, with_new_ids
 from molar_retrieval.catalog.sources import find_file, open_source, require_column
 from molar_retrieval.catalog.spec import UserSettings
 from molar_retrieval.catalog.values import as_payload, kind_of, payload_type
@@ -39,16 +39,11 @@ def check_users(folder: Path, settings: UserSettings, in_log: pa.Array, rejects:
         return None
     source = open_source(path)
     column = user_column(settings, source)
-    seen: set[str] = set()
+    seen: dict[str, None] = {}
+    kinds = ("missing user id", "duplicate user id")
     for rows in source.batches([column], _BATCH, rejects, [column]):
-        for number, user_id in zip(rows.numbers, rows.batch[column].to_pylist(), strict=True):
-            if user_id is None or not user_id.strip():
-                rejects.add(path.name, int(number), None, "missing user id")
-            elif user_id in seen:
-                rejects.add(path.name, int(number), None, "duplicate user id")
-            else:
-                seen.add(user_id)
-    known = seen.intersection(in_log.to_pylist())
+        with_new_ids(rows, column, seen, rejects, path.name, kinds, items=False)
+    known = seen.keys() & set(in_log.to_pylist())
     return {
         "users": len(seen),
         "without_interactions": len(seen) - len(known),
@@ -89,17 +84,17 @@ def read_segments(folder: Path, settings: UserSettings, columns: Sequence[str]) 
     column = user_column(settings, source)
     types: dict[str, pa.DataType] = {}
     found: dict[str, dict[str, Any]] = {}
+    seen: dict[str, None] = {}
     for name in columns:
         require_column(name, source.names, path.name, "index.segments")
         stored = payload_type(source.schema.field(name).type)
         if stored is None:
             raise DataError(f"{path.name}: the column {name!r} holds no words, numbers or truths", "leave it out")
         types[name] = stored
-    for rows in source.batches([column, *columns], _BATCH, None, [column]):
-        values = {name: as_payload(rows.batch[name], types[name]) for name in columns}
-        for number, user_id in enumerate(rows.batch[column].to_pylist()):
-            if user_id is not None and user_id.strip() and user_id not in found:
-                own = {name: array[number].as_py() for name, array in values.items()}
-                found[user_id] = {name: value for name, value in own.items() if value is not None}
+    for every in source.batches([column, *columns], _BATCH, None, [column]):
+        rows = with_new_ids(every, column, seen, None, path.name)
+        values = {name: as_payload(rows.batch[name], types[name]).to_pylist() for name in columns}
+        for place, user_id in enumerate(rows.batch[column].to_pylist()):
+            found[user_id] = {name: own[place] for name, own in values.items() if own[place] is not None}
     kinds = {name: kind_of(stored) for name, stored in types.items()}
     return Segments(kinds, found, fingerprint.of_json([kinds, found]))

@@ -7,7 +7,7 @@ from typing import Any
 from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.prepare import empty_partial, publish, refuse_changed
-from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.sources import find_file, open_source
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.catalog.stamps import file_stamps
@@ -86,36 +86,24 @@ def _write(folder: Path, catalogue: Catalogue, partial: Path, rejects: Rejects, 
     settings, source = CatalogueSettings.read(folder), open_source(path)
     columns = log_columns(settings.interactions, source, catalogue.manifest.settings["items"]["item_id"])
     times = TimeParser(settings.interactions.time_unit, settings.interactions.time_format)
-    part = catalogue.manifest.settings.get("where")
-    reader = LogReader(source, columns, catalogue.ids, times, rejects, part=part is not None)
+    where = catalogue.manifest.settings.get("where")
+    reader = LogReader(source, columns, catalogue.ids, times, rejects, chosen=where is not None)
     progress.start("reading the interactions", source.total)
     raw, user_ids = reader.read(progress)
     progress.finish()
     if not len(raw) and reader.others:
-        raise DataError(
-            f"no interaction in {path} is with an item where {part}", "choose another part of the catalogue"
-        )
+        raise DataError(f"no interaction in {path} is with an item where {where}", "choose by another condition")
     if not len(raw):
-        raise _unusable(path, reader.rows, rejects)
+        remedy = "check that the item ids are those of the items file, or name the columns in catalog.toml"
+        raise rejects.unusable(path, reader.rows, nothing="put at least one interaction into it", remedy=remedy)
     log = without_duplicates(ordered(raw))
     users = user_keys(user_ids)
     final = log.grouped(IdMap(users), catalogue.ids)
     facts: dict[str, Any] = {"rows": reader.rows, **log_facts(final), "duplicates": len(raw) - len(log)}
     facts["users_file"] = check_users(folder, settings.users, user_ids, rejects)
-    facts |= {"rejects": rejects.total, "rejects_by_kind": dict(rejects.counts.most_common())}
-    facts |= {"columns": vars(columns), "times": times.read_as, "others": reader.others}
+    facts |= {**rejects.facts, "columns": vars(columns), "times": times.read_as, "others": reader.others}
     write_tables(final, partial)
     return facts
-
-
-def _unusable(path: Path, rows: int, rejects: Rejects) -> DataError:
-    if not rejects.total:
-        return DataError(f"{path} has no rows", "put at least one interaction into it")
-    kind, n = rejects.counts.most_common(1)[0]
-    return DataError(
-        f"{path}: none of its {rows:,} rows is usable; {n:,} × {kind} ({rejects.first[kind]})",
-        "check that the item ids are those of the items file, or name the columns in catalog.toml",
-    )
 
 
 def _summary(facts: dict[str, Any]) -> str:
@@ -124,10 +112,7 @@ def _summary(facts: dict[str, Any]) -> str:
         words += f"; {facts['others']:,} with items outside the chosen part"
     if facts["duplicates"]:
         words += f"; {facts['duplicates']:,} duplicates dropped"
-    if facts["rejects"]:
-        kinds = ", ".join(f"{n:,} × {kind}" for kind, n in facts["rejects_by_kind"].items())
-        words += f"; {facts['rejects']:,} rejects ({kinds})"
-    return words
+    return words + in_words(facts)
 
 
 def _sources(folder: Path, workspace: Workspace) -> dict[str, Any]:

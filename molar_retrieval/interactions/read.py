@@ -1,6 +1,7 @@
 """From the interactions file to arrays: ids become row numbers as the batches arrive, bad rows are set aside."""
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows, Source
-from molar_retrieval.catalog.values import as_written, doubles, is_string, shown
+from molar_retrieval.catalog.rows import Mask, RowChecks, Rows
+from molar_retrieval.catalog.table_source import TableSource
+from molar_retrieval.catalog.values import as_written, doubles, is_string
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import LogColumns
 from molar_retrieval.interactions.log import InteractionLog
@@ -21,8 +23,8 @@ from molar_retrieval.progress import Progress
 BATCH = 262_144
 LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9
 """Factors of 32 bits hold what is between them, and sums of it."""
+NOT_POSITIVE = "weight is not a positive number"
 WEIGHT_OUTSIDE = "weight is not between 1e-9 and 1e9"
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,74 @@ class RawLog:
         )
 
 
-class LogReader:
-    """Reads one interactions file.
+class LogBatches(ABC):
+    """Reads one interactions file batch by batch and looks at every row.
+
+    Args:
+        source: The file.
+        columns: What its columns mean.
+        times: Reads its times.
+        rejects: Takes the rows that the source cannot read.
+
+    Attributes:
+        rows: Rows of the file read so far.
+    """
+
+    def __init__(self, source: TableSource, columns: LogColumns, times: TimeParser, rejects: Rejects) -> None:
+        self.rows = 0
+        self._source, self._columns, self._times, self._rejects = source, columns, times, rejects
+        self._users, self._events = Codes(), Codes()
+
+    def batches(self, progress: Progress) -> Iterator[tuple[Rows, dict[str, npt.NDArray[Any]]]]:
+        """The usable rows, and their values by the names of :class:`RawLog` but for columns that there are not."""
+        columns = self._columns
+        # The values of CSV are read as written, which spares a pass over the file to find out their types.
+        written = columns.all() if self._source.untyped else [columns.user_id, columns.item_id]
+        for rows in self._source.batches(columns.all(), BATCH, self._rejects, written):
+            checks = RowChecks(len(rows))
+            values = self._values(rows, checks)
+            self._report(rows, checks)
+            good = rows.where(checks.good)
+            values = {name: array[checks.good] for name, array in values.items()}
+            values["user"] = self._users.encode(good.batch[columns.user_id])
+            if columns.event is not None:
+                values["event"] = self._events.encode(as_written(good.batch[columns.event]).fill_null(""))
+            yield good, values
+            self.rows += len(rows)
+            progress.advance(len(rows))
+
+    @abstractmethod
+    def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32] | None:
+        """Item rows, where they are checked as well; else None."""
+
+    @abstractmethod
+    def _report(self, rows: Rows, checks: RowChecks) -> None:
+        """Take the rows that failed."""
+
+    def _values(self, rows: Rows, check: RowChecks) -> dict[str, npt.NDArray[Any]]:
+        columns, batch = self._columns, rows.batch
+        values: dict[str, npt.NDArray[Any]] = {}
+        check(present(batch[columns.user_id]), "missing user id")
+        check(present(batch[columns.item_id]), "missing item id")
+        if (items := self._items(batch[columns.item_id], check)) is not None:
+            values["item"] = items
+        if columns.timestamp is not None:
+            values["micros"], valid = self._times.parse(batch[columns.timestamp])
+            check(np.asarray(pc.is_valid(batch[columns.timestamp])), "missing time")
+            check(valid, "unparsable time", columns.timestamp)
+        if columns.position is not None:
+            values["position"], valid = as_floats(batch[columns.position])
+            check(valid, "position is not a number", columns.position)
+        if columns.weight is not None:
+            found, valid = as_floats(batch[columns.weight])
+            values["weight"] = found = np.where(np.isnan(found), 1.0, found)
+            check(valid & (found > 0), NOT_POSITIVE, columns.weight)
+            check(is_weight(found), WEIGHT_OUTSIDE, columns.weight)
+        return values
+
+
+class LogReader(LogBatches):
+    """Reads one interactions file into arrays, bad rows set aside.
 
     Args:
         source: The file.
@@ -75,104 +143,51 @@ class LogReader:
         items: The catalogue's ids.
         times: Reads its times.
         rejects: Takes what cannot be used.
-        part: Whether the items are a part of the catalogue: interactions with others are left out, not rejected.
+        chosen: Whether the items are some of the catalogue's: interactions with others are left out, not rejected.
 
     Attributes:
-        rows: Rows of the file read so far.
         others: Interactions with other items so far.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: TableSource,
         columns: LogColumns,
         items: IdMap,
         times: TimeParser,
         rejects: Rejects,
         *,
-        part: bool = False,
+        chosen: bool = False,
     ) -> None:
-        self.rows = 0
+        super().__init__(source, columns, times, rejects)
         self.others = 0
-        self._part = part
-        self._source, self._columns, self._items, self._times, self._rejects = source, columns, items, times, rejects
-        self._users = Codes()
-        self._events = Codes()
+        self._known, self._chosen = items, chosen
 
     def read(self, progress: Progress) -> tuple[RawLog, pa.Array]:
         """All usable interactions, and the user ids in row order."""
-        columns = self._columns
-        # The values of CSV are read as written, which spares a pass over the file to find out their types.
-        text = self._source.path.suffix == ".csv"
-        written = columns.all() if text else [columns.user_id, columns.item_id]
-        parts = []
-        for rows in self._source.batches(columns.all(), BATCH, self._rejects, written):
-            parts.append(self._batch(rows))
-            self.rows += len(rows.numbers)
-            progress.advance(len(rows.numbers))
-        return _joined(parts), pa.array(self._users.rows, pa.string())
+        batches = [values for _, values in self.batches(progress)]
+        joined: dict[str, Any] = {}
+        for field in fields(RawLog):
+            arrays = [values[field.name] for values in batches if field.name in values]
+            joined[field.name] = np.concatenate(arrays) if arrays else None
+        if not batches:
+            joined["user"] = joined["item"] = np.zeros(0, np.int32)
+        if joined["weight"] is not None:
+            joined["weight"] = joined["weight"].astype(np.float32)
+        return RawLog(**joined), pa.array(self._users.rows, pa.string())
 
-    def _batch(self, rows: Rows) -> RawLog:
-        columns, batch = self._columns, rows.batch
-        users, ids = batch[columns.user_id], batch[columns.item_id]
-        check = _Checks(rows, ids, self._source.path.name, self._rejects)
-        check(present(users), "missing user id")
-        check(present(ids), "missing item id")
-        item = self._item_rows(ids)
-        if self._part:
-            self.others += int((check.good & (item < 0)).sum())
-            check.good &= item >= 0
-        check(item >= 0, "unknown item", ids)
-        micros = position = weight = event = None
-        if columns.timestamp is not None:
-            times = batch[columns.timestamp]
-            micros, valid = self._times.parse(times)
-            check(np.asarray(pc.is_valid(times)), "missing time")
-            check(valid, "unparsable time", times)
-        if columns.position is not None:
-            values = batch[columns.position]
-            position, valid = as_floats(values)
-            check(valid, "position is not a number", values)
-        if columns.weight is not None:
-            values = batch[columns.weight]
-            found, valid = as_floats(values)
-            found = np.where(np.isnan(found), 1.0, found)
-            check(valid & (found > 0), "weight is not a positive number", values)
-            check(is_weight(found), WEIGHT_OUTSIDE, values)
-            weight = np.where(check.good, found, 1.0).astype(np.float32)
-        if columns.event is not None:
-            event = self._events.encode(as_written(batch[columns.event]).fill_null(""))
-        check.report()
-        good = check.good
-        user = self._users.encode(users.filter(pa.array(good)))
-        rest = (item, micros, position, weight, event)
-        return RawLog(user, *(None if values is None else values[good] for values in rest))  # type: ignore[arg-type]
-
-    def _item_rows(self, ids: pa.Array) -> npt.NDArray[np.int32]:
+    def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32]:
         encoded = ids.dictionary_encode()
-        found = self._items.rows(encoded.dictionary)
         codes = np.asarray(encoded.indices.fill_null(-1))
-        rows: npt.NDArray[np.int32] = np.append(found, np.int32(-1))[codes]
+        rows: npt.NDArray[np.int32] = np.append(self._known.rows(encoded.dictionary), np.int32(-1))[codes]
+        if self._chosen:
+            self.others += int((checks.good & (rows < 0)).sum())
+            checks.good &= rows >= 0
+        checks(rows >= 0, "unknown item", self._columns.item_id)
         return rows
 
-
-class _Checks:
-    """Which rows of a batch are good so far; each bad row is reported once, for the first thing wrong with it."""
-
-    def __init__(self, rows: Rows, ids: pa.Array, file: str, rejects: Rejects) -> None:
-        self.good = np.ones(len(rows.numbers), bool)
-        self._rows, self._ids, self._file, self._rejects = rows, ids, file, rejects
-        self._bad: dict[int, tuple[str, pa.Array | None]] = {}
-
-    def __call__(self, fine: Mask, kind: str, values: pa.Array | None = None) -> None:
-        self._bad |= dict.fromkeys(np.flatnonzero(self.good & ~fine).tolist(), (kind, values))
-        self.good &= fine
-
-    def report(self) -> None:
-        for i in sorted(self._bad):
-            kind, values = self._bad[i]
-            detail = "" if values is None else shown(values, i)
-            self._rejects.add(self._file, int(self._rows.numbers[i]), self._ids[i].as_py(), kind, detail)
+    def _report(self, rows: Rows, checks: RowChecks) -> None:
+        self._rejects.add_failed(self._source.path.name, rows, checks, self._columns.item_id)
 
 
 class Codes:
@@ -226,14 +241,3 @@ def _number(text: str | None) -> float:
         return np.nan if text is None else float(text)
     except ValueError:
         return np.nan
-
-
-def _joined(parts: list[RawLog]) -> RawLog:
-    joined: dict[str, Any] = {}
-    for field in fields(RawLog):
-        arrays = [getattr(part, field.name) for part in parts]
-        kept = [array for array in arrays if array is not None]
-        joined[field.name] = np.concatenate(kept) if kept else None
-    if not parts:
-        joined["user"] = joined["item"] = np.zeros(0, np.int32)
-    return RawLog(**joined)

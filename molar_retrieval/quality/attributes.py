@@ -15,7 +15,7 @@ from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.names import not_input_by_name
 from molar_retrieval.catalog.values import doubles, is_list
 from molar_retrieval.progress import Progress
-from molar_retrieval.quality.findings import Finding, Kind, Severity
+from molar_retrieval.quality.findings import Finding, fault
 from molar_retrieval.quality.items import Items
 
 DISTINCT = 50_000
@@ -38,35 +38,9 @@ _POSITIVE, _GRADES = 0.98, 20
 _NUMBER = re.compile(r"[+-]?\d{1,15}(?:[.,]\d+)?")
 _NOTHING = {"null", "none", "nan", "n/a", "na", "nil", "-", "--", "?", "unknown", "undefined", "tbd", "#n/a"}
 
-CONSTANT = Kind("attribute.constant", Severity.NOTE, "One value for all items", "leave the column out: it says nothing")
-NEARLY_EMPTY = Kind("attribute.empty", Severity.NOTE, "Hardly any values", "fill it, or leave the column out")
-NEARLY_UNIQUE = Kind(
-    "attribute.unique",
-    Severity.NOTE,
-    "A value of its own for nearly every item",
-    "if it is an id or a second title, keep it out of the attributes in catalog.toml",
-)
-SPELLING = Kind(
-    "attribute.spelling",
-    Severity.WARNING,
-    "One value in several spellings",
-    "use one spelling: filters and rules take them for different values",
-)
-OUTLIER_KIND = Kind("attribute.outlier", Severity.WARNING, "A number far from all others", "check unit and decimals")
-WRONG_TYPE = Kind(
-    "attribute.wrong_type",
-    Severity.WARNING,
-    "Words where all others have numbers",
-    "write a number or leave the field empty: one such value turns the whole column into text",
-)
-NOTHING = Kind(
-    "attribute.filler", Severity.WARNING, "A word for 'no value'", "leave the field empty: filters take it for a value"
-)
-KINDS = (CONSTANT, NEARLY_EMPTY, NEARLY_UNIQUE, SPELLING, OUTLIER_KIND, WRONG_TYPE, NOTHING)
-
 
 @dataclass
-class _Column:
+class _WordColumn:
     """What is known of one column so far."""
 
     values: int = 0
@@ -84,7 +58,7 @@ def check_attributes(catalogue: Catalogue, items: Items, progress: Progress) -> 
     """
     words = [name for name, kind in catalogue.fields.items() if kind in ("keyword", "bool")]
     numbers = [name for name, kind in catalogue.fields.items() if kind in ("integer", "float")]
-    columns = {name: _Column() for name in words}
+    columns = {name: _WordColumn() for name in words}
     numeric: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in numbers}
     progress.start("reading attributes", len(catalogue))
     for batch in catalogue.batches([*words, *numbers], _BATCH) if words or numbers else ():
@@ -105,7 +79,7 @@ def check_attributes(catalogue: Catalogue, items: Items, progress: Progress) -> 
         yield from _owners(catalogue, items, slips)
 
 
-def _count(column: _Column, array: pa.Array) -> None:
+def _count(column: _WordColumn, array: pa.Array) -> None:
     column.rows += len(array)
     flat = pc.list_flatten(array) if is_list(array.type) else array.cast(pa.string())
     flat = flat.drop_null()
@@ -124,23 +98,23 @@ def _numbers(array: pa.Array) -> npt.NDArray[np.float64]:
     return np.asarray(doubles(array).fill_null(np.nan), np.float64)
 
 
-def _column(name: str, column: _Column, catalogue: Catalogue, items: Items) -> Iterator[Finding]:
-    def about(kind: Kind, detail: str) -> Finding:
-        return Finding(kind, detail, file=items.file, column=name)
+def _column(name: str, column: _WordColumn, catalogue: Catalogue, items: Items) -> Iterator[Finding]:
+    def about(kind: str, detail: str) -> Finding:
+        return fault(kind, detail, file=items.file, column=name)
 
     if column.rows < _ENOUGH:
         return
     if column.values <= (1 - EMPTY) * column.rows:
-        yield about(NEARLY_EMPTY, f"{column.values:,} of {column.rows:,} items have a value")
+        yield about("attribute.empty", f"{column.values:,} of {column.rows:,} items have a value")
     elif column.counts is not None and len(column.counts) == 1:
-        yield about(CONSTANT, f"always {_short(next(iter(column.counts)))}")
+        yield about("attribute.constant", f"always {_short(next(iter(column.counts)))}")
     distinct = DISTINCT if column.counts is None else len(column.counts)
     told = not_input_by_name(name) is not None and name not in catalogue.attributes
     if column.values >= _ENOUGH and distinct >= UNIQUE * column.values and not told:
-        yield about(NEARLY_UNIQUE, f"{distinct:,} different values for {column.values:,} items")
+        yield about("attribute.unique", f"{distinct:,} different values for {column.values:,} items")
 
 
-def _slips(name: str, column: _Column) -> dict[str, Finding]:
+def _slips(name: str, column: _WordColumn) -> dict[str, Finding]:
     """Values of a column that are wrong, each with a finding that lacks its item."""
     counts = column.counts
     if not counts:
@@ -149,14 +123,14 @@ def _slips(name: str, column: _Column) -> dict[str, Finding]:
     if _are_numbers(counts):
         for value in counts:
             if not _NUMBER.fullmatch(value.strip()):
-                found[value] = Finding(WRONG_TYPE, f"{_short(value)} among numbers", column=name)
+                found[value] = fault("attribute.wrong_type", f"{_short(value)} among numbers", column=name)
         return found
     for value in counts:
         if value.strip().casefold() in _NOTHING:
-            found[value] = Finding(NOTHING, _short(value), column=name)
+            found[value] = fault("attribute.filler", _short(value), column=name)
     for value, better in _variants({v: n for v, n in counts.items() if v not in found}).items():
         detail = f"{_short(value)} ({counts[value]:,}) beside {_short(better)} ({counts[better]:,})"
-        found[value] = Finding(SPELLING, detail, column=name, amount=float(counts[better]))
+        found[value] = fault("attribute.spelling", detail, column=name, amount=float(counts[better]))
     return found
 
 
@@ -235,12 +209,12 @@ def _numeric(name: str, values: npt.NDArray[np.float64], items: Items) -> Iterat
         return
     numbers = values[present]
     if numbers.min() == numbers.max():
-        yield Finding(CONSTANT, f"always {numbers[0]:g}", file=items.file, column=name)
+        yield fault("attribute.constant", f"always {numbers[0]:g}", file=items.file, column=name)
         return
     for place, apart in _outliers(numbers):
         detail = f"{numbers[place]:,g}; half of all lie between {np.percentile(numbers, 25):,g} and "
         detail += f"{np.percentile(numbers, 75):,g}"
-        yield items.finding(OUTLIER_KIND, int(present[place]), detail, float(apart), column=name)
+        yield items.finding("attribute.outlier", int(present[place]), detail, float(apart), column=name)
 
 
 def _outliers(numbers: npt.NDArray[np.float64]) -> Iterator[tuple[int, float]]:
@@ -274,7 +248,7 @@ def _owners(catalogue: Catalogue, items: Items, slips: dict[str, dict[str, Findi
         for name, found in slips.items():
             for place, value in _pairs(batch[name]):
                 if (finding := found.get(value)) is not None:
-                    yield items.finding(finding.kind, row + place, finding.detail, finding.amount, column=name)
+                    yield items.finding(finding.kind.name, row + place, finding.detail, finding.amount, column=name)
         row += len(batch)
 
 

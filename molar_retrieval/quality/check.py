@@ -1,6 +1,6 @@
 """`molar check`: everything that can be said about a catalogue's data before money is spent on it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,20 +23,17 @@ from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality import duplicates, mismatch, photos, vectors
 from molar_retrieval.quality.attributes import check_attributes
-from molar_retrieval.quality.collect import Collector
+from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.findings import Finding
-from molar_retrieval.quality.gpus import DEFAULT as DEFAULT_GPU
-from molar_retrieval.quality.gpus import GpuForecast, gpu_forecast, gpu_named
 from molar_retrieval.quality.histogram import Histogram
 from molar_retrieval.quality.items import Items, read_items, read_texts
 from molar_retrieval.quality.log import LogSummary, check_log
-from molar_retrieval.quality.log.kinds import UNKNOWN_ITEM
-from molar_retrieval.quality.measure import State
-from molar_retrieval.quality.measured import Measured, measured, nothing
+from molar_retrieval.quality.measure import Measured, PhotoState
+from molar_retrieval.quality.measured import measured, nothing
 from molar_retrieval.quality.personal import IDS as PERSONAL_IDS
 from molar_retrieval.quality.personal import check_personal
 from molar_retrieval.quality.readiness import Content, Readiness, readiness
-from molar_retrieval.quality.rejected import EMPTY, UNUSABLE, check_rejects
+from molar_retrieval.quality.rejected import check_rejects
 from molar_retrieval.quality.report import CheckReport, Excerpt, Found, shown_items
 from molar_retrieval.quality.texts import TextCheck
 from molar_retrieval.workspace import Workspace
@@ -52,7 +49,6 @@ class CheckOptions:
         photos: Decode photos; without, only their paths and headers are looked at.
         deep: Embed what has no vectors yet, so that photos can be compared with words.
         forecast: Find out what embedding takes here, by a few items through the encoder.
-        gpu: The GPU of the other forecast.
         fix_list: A Parquet file with a row for each finding, or None.
         processes: For photos; None: as many as there are cores.
     """
@@ -60,7 +56,6 @@ class CheckOptions:
     photos: bool = True
     deep: bool = False
     forecast: bool = True
-    gpu: str = DEFAULT_GPU
     fix_list: Path | None = None
     processes: int | None = None
 
@@ -86,14 +81,14 @@ def check(
         progress: Is told how far it is.
 
     Raises:
-        SettingsError: If the GPU is not known, or ``catalog.toml`` has an unknown key.
+        SettingsError: If ``catalog.toml`` has an unknown key.
         DataError: If there is no catalogue in the folder at all.
     """
     with pin(workspace, work="molar check") as inputs:
-        return _Check(folder, inputs, settings, options, progress)()
+        return _CatalogueCheck(folder, inputs, settings, options, progress)()
 
 
-class _Check:
+class _CatalogueCheck:
     def __init__(
         self, folder: Path, workspace: Pinned, settings: MolarSettings, options: CheckOptions, progress: Progress
     ) -> None:
@@ -103,7 +98,6 @@ class _Check:
         self.options = options
         self.progress = progress
         self.part = part_of(workspace)
-        self.gpu = gpu_named(options.gpu)
         self.seconds: dict[str, float] = {}
         self.left_out: list[str] = []
         self.histograms: list[Histogram] = []
@@ -131,12 +125,11 @@ class _Check:
                     vectors.make(self.workspace, self.folder, self.settings.embed, self.progress)
             pairs = self._pairs(collector, catalogue, items, records)
             with self._stage("personal"):
-                personal = check_personal(self.folder, spec, self.progress)
-                collector.take(personal.findings, personal.counts)
+                check_personal(self.folder, spec, collector, self.progress)
             log = self._log(collector, catalogue, spec)
             content = self._content(catalogue, items, records, collector)
             self._histograms(texts, records, log)
-            ready = readiness(content, log, self._forecast(), self._on_gpu(content))
+            ready = readiness(content, log, self._forecast())
         return self._report(collector, catalogue, ready, log, pairs)
 
     @contextmanager
@@ -154,7 +147,7 @@ class _Check:
                 prepare_catalogue(self.folder, self.workspace, self.progress, where=self.part)
         except DataError as error:
             self.unusable.append(error.message)
-            collector.take([Finding(UNUSABLE, f"{error.message}; {error.hint}")])
+            collector.add("catalogue.unusable", f"{error.message}; {error.hint}")
             return None
         self.workspace.take(CATALOGUE, self.workspace[CATALOGUE].require())
         return Catalogue(*self.workspace[CATALOGUE].require()), spec
@@ -197,20 +190,13 @@ class _Check:
 
     def _log(self, collector: Collector, catalogue: Catalogue, spec: CatalogueSpec) -> LogSummary | None:
         with self._stage("log"):
-            report = check_log(self.folder, spec, catalogue.ids, self.progress)
-            known = [finding for finding in report.findings if self.part is None or finding.kind is not UNKNOWN_ITEM]
-            kinds = {finding.kind.name for finding in known}
-            collector.take(known, {name: n for name, n in report.counts.items() if name in kinds})
-        stops = [finding for finding in report.findings if finding.kind.name in _STOPS]
-        self.unusable += [finding.detail for finding in stops]
-        return report.summary
+            ids, part = catalogue.ids, self.part is not None
+            summary = check_log(self.folder, spec, ids, collector, self.progress, part=part)
+        self.unusable += [finding.detail for kind in _STOPS for finding in collector.examples(kind)]
+        return summary
 
     def _content(self, catalogue: Catalogue, items: Items, records: Measured, collector: Collector) -> Content:
-        usable = items.has_photo
-        if self.options.photos:
-            usable &= (records["state"] == State.GOOD) & ~photos.is_blank(records)
-            usable &= records["text"] < photos.WRITING
-            usable &= ~photos.placeholders(items, records)
+        usable = photos.usable_photos(items, records) if self.options.photos else items.has_photo
         lengths = np.zeros(len(catalogue), np.int64)
         row = 0
         for batch in catalogue.batches([TEXT], BATCH):
@@ -218,9 +204,11 @@ class _Check:
                 lengths[row + place] = len(text or "")
             row += len(batch)
         texts = lengths > 0
-        readable = items.has_photo & (records["state"] == State.GOOD) if self.options.photos else items.has_photo
+        readable = items.has_photo & (records["state"] == PhotoState.GOOD) if self.options.photos else items.has_photo
         empty = ~texts & ~readable
-        collector.take(items.finding(EMPTY, int(row), "neither words nor a photo") for row in np.flatnonzero(empty))
+        collector.take(
+            items.finding("item.empty", int(row), "neither words nor a photo") for row in np.flatnonzero(empty)
+        )
         if empty.all():
             self.unusable.append("no item has words or a photo that can be read: nothing can be embedded")
         return Content(
@@ -233,15 +221,13 @@ class _Check:
         )
 
     def _histograms(self, texts: TextCheck, records: Measured, log: LogSummary | None) -> None:
-        self.histograms.append(
-            Histogram.of("text_length", "Characters of title and description", texts.lengths, "characters")
-        )
-        sizes = photos.megapixels(records)
-        if len(sizes):
-            pixels = np.sqrt(np.asarray(sizes) * 1e6)
-            self.histograms.append(
-                Histogram.of("image_size", "Size of photos: square root of the area", pixels, "pixels", log=True)
-            )
+        written = "Characters of title and description"
+        self.histograms.append(Histogram.of("text_length", written, texts.lengths, "characters"))
+        good = records[records["state"] == PhotoState.GOOD]
+        if len(good):
+            pixels = np.sqrt(good["width"].astype(np.float64) * good["height"])
+            area = "Size of photos: square root of the area"
+            self.histograms.append(Histogram.of("image_size", area, pixels, "pixels", log=True))
         if log is not None:
             self.histograms += log.histograms
 
@@ -258,15 +244,6 @@ class _Check:
             self.left_out.append(f"what embedding takes here was not measured: {error.message}; {error.hint}")
             return None
 
-    def _on_gpu(self, content: Content) -> GpuForecast:
-        return gpu_forecast(
-            self.gpu,
-            items=content.items - content.nothing,
-            photos=content.photos,
-            characters=content.characters,
-            pixels=self.settings.embed.image_pixels,
-        )
-
     def _report(
         self,
         collector: Collector,
@@ -275,9 +252,7 @@ class _Check:
         log: LogSummary | None,
         pairs: Mapping[str, object] | None,
     ) -> CheckReport:
-        shown: Callable[[Iterable[Finding]], tuple[Finding, ...]] = (
-            _masked if collector.counts[PERSONAL_IDS.name] else tuple
-        )
+        shown = _masked if collector.counts[PERSONAL_IDS] else tuple[Finding, ...]
         found = tuple(
             Found(kind, collector.counts[kind.name], shown(collector.examples(kind.name))) for kind in collector.kinds()
         )
@@ -297,7 +272,7 @@ class _Check:
         )
 
 
-_STOPS = {"log.unreadable", "log.nothing_usable"}
+_STOPS = ("log.unreadable", "log.nothing_usable")
 """Kinds of fault of a log after which no command can read it."""
 
 

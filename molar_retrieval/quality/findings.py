@@ -1,8 +1,11 @@
-"""What a check finds: kinds of fault, and single faults."""
+"""What a check finds: kinds of fault, as `faults.toml` lists them, and single faults."""
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 
@@ -18,7 +21,7 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True)
-class Kind:
+class FaultKind:
     """A kind of fault.
 
     Attributes:
@@ -32,6 +35,17 @@ class Kind:
     severity: Severity
     title: str
     remedy: str
+
+
+@cache
+def fault_kinds() -> Mapping[str, FaultKind]:
+    """Every kind by its name, in the order in which a document lists them."""
+    areas = tomllib.loads(Path(__file__).with_name("faults.toml").read_text("utf-8"))
+    return {
+        f"{area}.{name}": FaultKind(f"{area}.{name}", Severity(of["severity"]), of["title"], of["remedy"])
+        for area, kinds in areas.items()
+        for name, of in kinds.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ class Finding:
         facts: Numbers that a report may want, by name.
     """
 
-    kind: Kind
+    kind: FaultKind
     detail: str
     item_id: str | None = None
     user_id: str | None = None
@@ -61,3 +75,8 @@ class Finding:
     others: tuple[str, ...] = ()
     amount: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fault(kind: str, detail: str, **more: Any) -> Finding:
+    """A finding of the kind of a name; ``more`` are attributes of :class:`Finding`."""
+    return Finding(fault_kinds()[kind], detail, **more)

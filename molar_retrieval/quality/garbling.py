@@ -2,7 +2,8 @@
 
 import html
 import re
-import unicodedata
+
+from ftfy.badness import BADNESS_RE
 
 _TAG = re.compile(
     r"</?(?:p|br|b|i|u|em|strong|span|div|a|ul|ol|li|h[1-6]|table|tr|td|th|tbody|img|font|hr|center|small|sup|sub|style"
@@ -22,12 +23,7 @@ _FILLER = re.compile(
     r"|description|title|lorem ipsum.*|#n/a|#ref!|#value!|\{\{.*\}\}|\$\{.*\})\W*",
     re.IGNORECASE | re.DOTALL,
 )
-# The bytes of UTF-8 beyond ASCII, as Windows-1252 shows them; five of its places are empty and pass as controls.
-_HIGH = {byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(0x80, 0x100)}
-_BYTE = {character: byte for byte, character in _HIGH.items()} | {chr(byte): byte for byte in range(0x80, 0x100)}
-_RUN = re.compile("[" + re.escape("".join(_BYTE)) + "]{2,}")
-_CLOSING = "\u2019\u201c\u201d\u00bb"
-_SUSPECT = "\u00c2\u00c3"  # where most of Western Europe's letters end up; no word has them before a quotation mark
+_DAMAGED = re.compile(r"[^\x00-\x7f]+")
 
 
 def markup(text: str) -> str | None:
@@ -42,38 +38,16 @@ def markup(text: str) -> str | None:
 
 
 def double_decoded(text: str) -> str | None:
-    """The first piece of a text that is UTF-8 read as Windows-1252 or Latin-1 (``Ã©`` for ``é``), or None.
+    """The first piece of a text that ftfy takes for UTF-8 read in another encoding (``Ã©`` for ``é``), or None.
 
-    Replacement characters count too. A capital umlaut before a closing quotation mark is no such piece, although its
-    bytes would fit.
+    Replacement characters count too.
     """
     if "\ufffd" in text:
         at = text.index("\ufffd")
         return text[max(0, at - 8) : at + 8]
-    if text.isascii():
-        return None
-    for run in _RUN.finditer(text):
-        piece = run.group()
-        data = bytes(_BYTE[character] for character in piece)
-        for start in range(len(data)):
-            length = _sequence(data, start)
-            found = piece[start : start + length]
-            if length and not (length == 2 and found[1] in _CLOSING and found[0] not in _SUSPECT):
-                return found
-    return None
-
-
-def _sequence(data: bytes, start: int) -> int:
-    """Length of the UTF-8 sequence of several bytes that starts at a place and means something printable; 0: none."""
-    first = data[start]
-    length = 2 if 0xC2 <= first < 0xE0 else 3 if 0xE0 <= first < 0xF0 else 4 if 0xF0 <= first < 0xF5 else 0
-    if not length or start + length > len(data):
-        return 0
-    try:
-        character = data[start : start + length].decode("utf-8")
-    except UnicodeDecodeError:
-        return 0
-    return 0 if unicodedata.category(character[0]) in {"Cn", "Co", "Cc"} else length
+    bad = None if text.isascii() else BADNESS_RE.search(text)
+    piece = None if bad is None else _DAMAGED.search(text, bad.start())
+    return None if piece is None else piece.group()
 
 
 def control_token(text: str) -> str | None:

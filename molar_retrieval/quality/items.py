@@ -23,7 +23,7 @@ from molar_retrieval.catalog.values import as_written
 from molar_retrieval.columns import IMAGE, ITEM_ID
 from molar_retrieval.ids import IdMap
 from molar_retrieval.progress import Progress
-from molar_retrieval.quality.findings import Finding, Kind
+from molar_retrieval.quality.findings import Finding, fault
 
 LOOKED_AT = 20_000
 """Characters of a text that are looked at: what comes after them no encoder reads."""
@@ -31,7 +31,7 @@ PHOTO_REJECT = "photo not usable"
 
 
 @dataclass(frozen=True)
-class Texts:
+class ItemTexts:
     """The texts of some items, as the file has them.
 
     Attributes:
@@ -87,7 +87,7 @@ class Items:
 
     def finding(
         self,
-        kind: Kind,
+        kind: str,
         row: int,
         detail: str,
         amount: float = 0.0,
@@ -99,7 +99,7 @@ class Items:
         """A finding about one item.
 
         Args:
-            kind: Of the finding.
+            kind: Name of its kind.
             row: Of the item.
             detail: What was seen.
             amount: How bad it is.
@@ -107,17 +107,9 @@ class Items:
             photo: It is about the photo: the column is that of the photos.
             others: Items that share the fault.
         """
-        number = int(self.numbers[row])
-        return Finding(
-            kind,
-            detail,
-            item_id=self.id(row),
-            file=self.file,
-            row=number or None,
-            column=self.photo_column if photo else column,
-            others=others,
-            amount=amount,
-        )
+        column = self.photo_column if photo else column
+        where = {"item_id": self.id(row), "file": self.file, "row": int(self.numbers[row]) or None, "column": column}
+        return fault(kind, detail, **where, others=others, amount=amount)
 
 
 def read_items(catalogue: Catalogue, spec: CatalogueSpec, folder: Path) -> Items:
@@ -151,7 +143,7 @@ def read_items(catalogue: Catalogue, spec: CatalogueSpec, folder: Path) -> Items
     )
 
 
-def read_texts(items: Items, spec: CatalogueSpec, folder: Path, progress: Progress) -> Iterator[Texts]:
+def read_texts(items: Items, spec: CatalogueSpec, folder: Path, progress: Progress) -> Iterator[ItemTexts]:
     """The texts of all items as the file has them; also fills in the items' row numbers and the hashes of titles.
 
     Rows that the prepared catalogue left out are left out here.
@@ -174,7 +166,7 @@ def read_texts(items: Items, spec: CatalogueSpec, folder: Path, progress: Progre
         items.numbers[rows] = batch.numbers[keep]
         items.titles[rows] = [text_hash(title) for title in titles]
         descriptions = _strings(batch.batch, named.description, mask, len(rows))
-        yield Texts(rows, batch.numbers[keep], titles, descriptions)
+        yield ItemTexts(rows, batch.numbers[keep], titles, descriptions)
         progress.advance(len(batch.numbers))
     progress.finish()
 

@@ -5,7 +5,6 @@ photo again, and the limits can change without one being opened.
 """
 
 from enum import IntEnum
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from PIL import Image
 from molar_retrieval.catalog import decoding
 from molar_retrieval.catalog.decoders import looked_at
 
-RULES = 1
+RULES = 2
 """Number of the rules by which photos are measured; a change of them makes kept measurements stale."""
 BITS = 256
 """Length of a perceptual hash."""
@@ -42,23 +41,23 @@ MEASURED: np.dtype[Any] = np.dtype(
 )
 """What is kept of a photo.
 
-``hash`` of its bytes; ``state`` (:class:`State`); ``format`` as a place in :data:`FORMATS`; number of ``frames``;
+``hash`` of its bytes; ``state`` (:class:`PhotoState`); ``format`` as a place in :data:`FORMATS`; number of ``frames``;
 ``width`` and ``height`` in pixels, as stored; size in ``bytes``; ``detail``: how large steps in brightness it has
 (0 … 255); ``uniform``: share of its area that has one colour; ``text``: how much it looks like nothing but writing
 (0 … 1); ``bits``: perceptual hash of it and of its middles; ``colours``: of its fields, red, green and blue.
 """
 
+Measured = npt.NDArray[Any]
+"""Records of :data:`MEASURED`."""
 FORMATS = ("", *decoding.FORMATS)
 """Names that Pillow gives to formats; the first one stands for any other."""
 
-_HASH_SIDE = 64
-_GRAIN = 48
-_LOW = 16  # frequencies of the perceptual hash in each direction
+_GRAIN, _HASHED = 48, 64  # sides of what steps and hashes are seen in
 _PLAIN, _GLYPHS = 0.985, 12  # share of the ground that has its colour, and pieces, that writing has at least
 _SAME = 12  # levels by which one colour may differ from itself
 
 
-class State(IntEnum):
+class PhotoState(IntEnum):
     """How far a photo can be read."""
 
     GOOD = 0
@@ -79,7 +78,7 @@ def measure(data: bytes) -> npt.NDArray[Any]:
     """
     record = np.zeros((), MEASURED)
     facts, small = looked_at(data)
-    record["bytes"], record["state"] = len(data), State[facts["state"]]
+    record["bytes"], record["state"] = len(data), PhotoState[facts["state"]]
     record["width"], record["height"], record["frames"] = facts["width"], facts["height"], facts["frames"]
     record["format"] = FORMATS.index(facts["format"])
     if small is not None:
@@ -109,27 +108,17 @@ def _detail(image: Image.Image) -> float:
 
 
 def perceptual_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Perceptual hashes of a picture and of its middles: signs of low frequencies, packed, shape (4, 32).
+    """Perceptual hashes of a picture and of its middles: low frequencies against their median, packed, shape (4, 32).
 
-    The discrete cosine transform of 64 × 64 grey values, the lowest 16 × 16 frequencies but the constant one (Zauner
-    2010, "Implementation and benchmarking of perceptual image hash functions"); a sign survives other brightness,
+    The pHash of imagehash: the lowest 16 × 16 frequencies of 64 × 64 grey values; they survive other brightness,
     contrast, size and compression.
     """
-    width, height = image.size
-    grey, basis = image.convert("L"), _cosines()
-    out = np.zeros((len(CROPS), BITS), bool)
-    for place, cut in enumerate(CROPS):
-        box = (width * cut, height * cut, width * (1 - cut), height * (1 - cut))
-        small = grey.resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX, box=box)
-        out[place, 1:] = (basis @ np.asarray(small, np.float32) @ basis.T).ravel()[1:] > 0
-    return np.packbits(out, axis=1)
+    from imagehash import phash
 
-
-@lru_cache(maxsize=1)
-def _cosines() -> npt.NDArray[np.float32]:
-    """The first rows of the discrete cosine transform, shape (16, 64)."""
-    places = (2 * np.arange(_HASH_SIDE) + 1) * np.pi / (2 * _HASH_SIDE)
-    return np.cos(np.arange(_LOW)[:, None] * places).astype(np.float32)
+    (width, height), grey = image.size, image.convert("L")
+    boxes = [(width * cut, height * cut, width * (1 - cut), height * (1 - cut)) for cut in CROPS]
+    small = [grey.resize((_HASHED, _HASHED), Image.Resampling.LANCZOS, box=box) for box in boxes]
+    return np.packbits([phash(middle, 16, _HASHED // 16).hash.ravel() for middle in small], axis=1)
 
 
 def writing(away: npt.NDArray[np.float32]) -> float:

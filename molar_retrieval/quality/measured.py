@@ -6,36 +6,31 @@ decoded. So a second run after a fix takes as long as what was changed.
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from molar_retrieval import fingerprint
 from molar_retrieval.catalog.decoding import MAX_BYTES
-from molar_retrieval.embedding.records import image_stamp
-from molar_retrieval.embedding.source import NO_FILE, stat_image
+from molar_retrieval.embedding.catalogue import NO_FILE, stat_image
+from molar_retrieval.embedding.keys import image_stamp
 from molar_retrieval.progress import Progress
-from molar_retrieval.quality.measure import MEASURED, RULES, State, measure
+from molar_retrieval.quality.measure import MEASURED, RULES, Measured, PhotoState, measure
 from molar_retrieval.workers import Workers
 from molar_retrieval.workspace import Workspace
 
 KIND = "check"
 """Folder of the workspace that holds what a check remembers."""
-_FILE = f"photos.{fingerprint.of_json([RULES, MEASURED.descr])[:12]}.safetensors"
-_DIGEST = "digest"
+STAMPED = np.dtype([("stamp", "<u8"), ("measured", MEASURED)])
+"""A measurement, and the stamp of the file that it was made of."""
+_FILE = f"photos.{fingerprint.of_json([RULES, MEASURED.descr])[:12]}.bin"
+_DIGEST = hashlib.sha256().digest_size
 _CHUNK = 64  # photos in one task
-_AHEAD = 4  # tasks for each process
 _FEW = 256
 """Fewer new photos are measured in this process: starting others takes longer."""
 _KEPT = 2048
@@ -43,69 +38,64 @@ _KEPT = 2048
 _TIMES = 50
 """one of so many parts of a large catalogue, as everything is written each time."""
 
-Measured = npt.NDArray[Any]
 
-
-@dataclass(frozen=True)
 class Known:
-    """Measurements of earlier runs: of photos by their content, and contents by the stamps of files.
+    """Measurements of earlier runs.
+
+    Args:
+        records: Of :data:`STAMPED`, in any order.
 
     Attributes:
-        records: Of :data:`~molar_retrieval.quality.measure.MEASURED`, ordered by the first half of the hash.
-        stamps: Of files (uint64), ascending.
-        hashes: Of the bytes of each stamped file (shape (n, 2)).
+        records: The same, ordered by their stamps.
     """
 
-    records: Measured
-    stamps: npt.NDArray[np.uint64]
-    hashes: npt.NDArray[np.uint64]
+    def __init__(self, records: npt.NDArray[Any]) -> None:
+        self.records = records[np.argsort(records["stamp"], kind="stable")]
+        # By the first half of the hash: all that have it follow each other.
+        self._by_hash = np.argsort(self.records["measured"]["hash"][:, 0], kind="stable")
+        self.hashes: npt.NDArray[np.uint64] = self.records["measured"]["hash"][self._by_hash]
 
     @classmethod
     def read(cls, workspace: Workspace) -> Self:
         """What the workspace remembers; nothing where that cannot be read, or is not what was written."""
-        with suppress(OSError, ValueError, KeyError, SafetensorError):
-            found = load_file(workspace[KIND].root / _FILE)
-            stamps, hashes, raw = found["stamps"], found["hashes"], found["records"]
-            whole = found[_DIGEST].tobytes().decode("ascii", "replace") == _digest(raw, stamps, hashes)
-            if whole and raw.shape[1:] == (MEASURED.itemsize,) and len(stamps) == len(hashes):
-                return cls(raw.view(MEASURED).reshape(-1), stamps, hashes)
-        return cls(np.zeros(0, MEASURED), np.zeros(0, np.uint64), np.zeros((0, 2), np.uint64))
+        data = b""
+        with suppress(OSError):
+            data = (workspace[KIND].root / _FILE).read_bytes()
+        digest, raw = data[:_DIGEST], data[_DIGEST:]
+        whole = hashlib.sha256(raw).digest() == digest and len(raw) % STAMPED.itemsize == 0
+        return cls(np.frombuffer(raw if whole else b"", STAMPED))
 
     def write(self, workspace: Workspace) -> None:
         """Remember this instead of what was there."""
         path = workspace[KIND].root / _FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        raw = np.ascontiguousarray(self.records).view(np.uint8).reshape(len(self.records), MEASURED.itemsize)
-        digest = np.frombuffer(_digest(raw, self.stamps, self.hashes).encode(), np.uint8)
-        save_file({"records": raw, "stamps": self.stamps, "hashes": self.hashes, _DIGEST: digest}, temporary)
+        temporary, raw = path.with_name(f".{path.name}.{os.getpid()}"), self.records.tobytes()
+        temporary.write_bytes(hashlib.sha256(raw).digest() + raw)
         temporary.replace(path)
 
     def by_stamp(self, stamps: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """The place of each stamped file's record, -1 where it is unknown."""
-        if not len(self.stamps):
-            return np.full(len(stamps), -1, np.int64)
-        places = np.minimum(np.searchsorted(self.stamps, stamps), len(self.stamps) - 1)
-        found = self.by_hash(self.hashes[places])
-        return np.where((self.stamps[places] == stamps) & (stamps != 0), found, -1)
+        own = self.records["stamp"]
+        places = np.minimum(np.searchsorted(own, stamps), len(own) - 1)
+        return np.where((own[places] == stamps) & (stamps != 0), places, -1) if len(own) else places
 
     def by_hash(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """The place of the record of each content, -1 where it is unknown."""
-        if not len(self.records):
-            return np.full(len(hashes), -1, np.int64)
-        own = self.records["hash"]
-        places = np.minimum(np.searchsorted(own[:, 0], hashes[:, 0]), len(own) - 1)
-        return np.where((own[places] == hashes).all(axis=1), places, -1)
+        """The place of a record of each content, -1 where it is unknown."""
+        found = [place_of(self.hashes, one) for one in hashes]
+        return np.array([-1 if place < 0 else self._by_hash[place] for place in found], np.int64)
 
 
-def _digest(*arrays: npt.NDArray[Any]) -> str:
-    return fingerprint.of_bytes(np.ascontiguousarray(array).tobytes() for array in arrays)
+def place_of(hashes: npt.NDArray[np.uint64], wanted: npt.NDArray[np.uint64]) -> int:
+    """The place of a hash (shape (2,)) among others (shape (n, 2)) ordered by their first halves; -1: it is none."""
+    start, stop = (int(np.searchsorted(hashes[:, 0], wanted[0], side)) for side in ("left", "right"))
+    same = np.flatnonzero(hashes[start:stop, 1] == wanted[1])
+    return start + int(same[0]) if len(same) else -1
 
 
 def nothing(n: int) -> Measured:
     """Records of items without photos."""
     out = np.zeros(n, MEASURED)
-    out["state"] = State.MISSING
+    out["state"] = PhotoState.MISSING
     return out
 
 
@@ -134,37 +124,30 @@ def measured(
     stamps = np.fromiter((_stamp(folder, photo) for photo in photos), np.uint64, len(photos))
     places = known.by_stamp(stamps)
     out = nothing(len(photos))
-    out[places >= 0] = known.records[places[places >= 0]]
+    out[places >= 0] = known.records["measured"][places[places >= 0]]
     # Items may share a file: one of each stamp is measured.
     new = np.flatnonzero((places < 0) & (stamps != 0))
     chosen, first, back = np.unique(stamps[new], return_index=True, return_inverse=True)
-    rows = new[first]
-    if len(chosen):
-        fresh = np.zeros(len(chosen), MEASURED)
-        done = kept = 0
-        progress.start("looking at photos", len(chosen))
-        paths = [str(photos[row]) for row in rows]
-        with closing(_parts(folder, paths, known.records["hash"], processes, progress)) as parts:
-            for part in parts:
-                fresh[done : done + len(part)] = _resolved(part, known)
-                done += len(part)
-                progress.advance(len(part))
-                if done == len(chosen) or done - kept >= max(_KEPT, len(stamps) // _TIMES):
-                    there, kept = back < done, done
-                    out[new[there]] = fresh[back[there]]
-                    _remember(known, workspace, stamps, out)
-        progress.finish()
-    else:
+    if not len(chosen):
         _remember(known, workspace, stamps, out)
+        return out
+    fresh = np.zeros(len(chosen), MEASURED)
+    done = kept = 0
+    progress.start("looking at photos", len(chosen))
+    paths = [str(photos[row]) for row in new[first]]
+    with closing(_parts(folder, paths, known.hashes, processes, progress)) as parts:
+        for part in parts:
+            repeated = part["state"] == _SEEN
+            part[repeated] = known.records["measured"][known.by_hash(part["hash"][repeated])]
+            fresh[done : done + len(part)] = part
+            done += len(part)
+            progress.advance(len(part))
+            if done == len(chosen) or done - kept >= max(_KEPT, len(stamps) // _TIMES):
+                there, kept = back < done, done
+                out[new[there]] = fresh[back[there]]
+                _remember(known, workspace, stamps, out)
+    progress.finish()
     return out
-
-
-def _resolved(part: Measured, known: Known) -> Measured:
-    """With the measurements of contents that were seen before."""
-    seen = known.by_hash(part["hash"])
-    repeated = (part["state"] == _SEEN) & (seen >= 0)
-    part[repeated] = known.records[seen[repeated]]
-    return part
 
 
 def _parts(
@@ -176,27 +159,14 @@ def _parts(
     done = 0
     if workers > 1 and len(photos) >= _FEW:
         try:
-            with closing(_by_others(folder, chunks, hashes, workers)) as parts:
-                for part in parts:
+            with Workers(workers, _begin, str(folder), hashes) as pool:
+                for part in pool.map(_look, chunks):
                     yield part
                     done += 1
         except BrokenProcessPool:  # one was killed, or the caller's script starts anew when it is imported
             progress.note("a process that measures photos ended: going on in this one")
     _begin(str(folder), hashes)
     yield from map(_look, chunks[done:])
-
-
-def _by_others(
-    folder: Path, chunks: Sequence[list[str]], hashes: npt.NDArray[np.uint64], workers: int
-) -> Generator[Measured]:
-    coming = iter(chunks)
-    with Workers(workers, _begin, str(folder), hashes) as pool:
-        waiting: deque[Future[Measured]] = deque(
-            pool.submit(_look, chunk) for chunk in islice(coming, workers * _AHEAD)
-        )
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(_look, chunk) for chunk in islice(coming, 1))
 
 
 _SEEN = 255
@@ -211,8 +181,7 @@ def _begin(folder: str, hashes: npt.NDArray[np.uint64]) -> None:
 
 def _look(photos: Iterable[str]) -> Measured:
     """Measure some photos."""
-    found = [_one(f"{_place['folder']}/{photo}", _place["hashes"]) for photo in photos]
-    return np.stack(found) if found else np.zeros(0, MEASURED)
+    return np.stack([_one(f"{_place['folder']}/{photo}", _place["hashes"]) for photo in photos])
 
 
 def _one(path: str, known: npt.NDArray[np.uint64]) -> Measured:
@@ -220,16 +189,15 @@ def _one(path: str, known: npt.NDArray[np.uint64]) -> Measured:
     try:
         size = os.stat(path).st_size  # noqa: PTH116 (a million paths)
         if size > MAX_BYTES:
-            record["state"], record["bytes"] = State.TOO_LARGE, size
+            record["state"], record["bytes"] = PhotoState.TOO_LARGE, size
             return record
         with open(path, "rb") as file:  # noqa: PTH123
             data = file.read(MAX_BYTES)
     except (OSError, ValueError):
-        record["state"] = State.UNREADABLE
+        record["state"] = PhotoState.UNREADABLE
         return record
     digest = np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), "<u8")
-    place = np.searchsorted(known[:, 0], digest[0]) if len(known) else 0
-    if place < len(known) and (known[place] == digest).all():
+    if place_of(known, digest) >= 0:
         record["state"] = _SEEN
     else:
         record = measure(data)
@@ -244,12 +212,9 @@ def _stamp(folder: Path, photo: str | None) -> int:
 
 def _remember(known: Known, workspace: Workspace, stamps: npt.NDArray[np.uint64], records: Measured) -> None:
     """Keep what belongs to photos of the catalogue as it is; what no photo has any more is forgotten."""
-    kept = (stamps != 0) & records["hash"].any(axis=1)
-    ordered, places = np.unique(stamps[kept], return_index=True)
-    hashes = records["hash"][kept][places]
-    _, first = np.unique(hashes, axis=0, return_index=True)
-    contents = records[kept][places][first]
-    contents = contents[np.lexsort((contents["hash"][:, 1], contents["hash"][:, 0]))]
-    if len(ordered) == len(known.stamps) and (ordered == known.stamps).all() and len(contents) == len(known.records):
-        return
-    Known(contents, ordered, hashes).write(workspace)
+    kept = np.flatnonzero((stamps != 0) & records["hash"].any(axis=1))
+    ordered, first = np.unique(stamps[kept], return_index=True)
+    if not np.array_equal(ordered, known.records["stamp"]):
+        made = np.zeros(len(ordered), STAMPED)
+        made["stamp"], made["measured"] = ordered, records[kept][first]
+        Known(made).write(workspace)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
-from molar_retrieval.quality.findings import Finding, Kind, Severity
+from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.items import Items
 
 Floats = npt.NDArray[np.float32]
@@ -38,20 +38,6 @@ _CHUNK = 4_096
 _SUSPECTS = 3_000  # most items among which exchanged photos are looked for
 _TOGETHER, _ALONE = 0.66, 0.1  # share of all pairs that an exchange must fit better than: both on average, and each
 _CHANCE = 0.75  # a fit below is one that a random pair might have
-
-MISMATCH = Kind(
-    "pair.mismatch",
-    Severity.WARNING,
-    "Photo and words disagree",
-    "look at both: one of them is probably another item's",
-)
-SWAPPED = Kind(
-    "pair.swapped",
-    Severity.WARNING,
-    "Two items whose photos fit each other's words",
-    "look at both: their photos are probably exchanged",
-)
-KINDS = (MISMATCH, SWAPPED)
 
 
 @dataclass(frozen=True)
@@ -139,12 +125,12 @@ def check_pairs(found: Agreement, items: Items) -> Iterator[Finding]:
         for own, other in ((left, right), (right, left)):
             name = items.id(int(found.rows[other]))
             detail = f"its photo fits the words of {name} and the other way round"
-            yield items.finding(SWAPPED, int(found.rows[own]), detail, gain, others=(name,), photo=True)
+            yield items.finding("pair.swapped", int(found.rows[own]), detail, gain, others=(name,), photo=True)
     for place in np.flatnonzero(found.fit < found.limit):
         if int(place) not in exchanged:
             detail = f"fit {found.fit[place]:+.1f}; half of all items have more than {np.median(found.fit):+.1f}"
             amount = float(np.median(found.fit) - found.fit[place])
-            yield items.finding(MISMATCH, int(found.rows[place]), detail, amount, photo=True)
+            yield items.finding("pair.mismatch", int(found.rows[place]), detail, amount, photo=True)
 
 
 def swapped(found: Agreement) -> list[tuple[int, int, float]]:

@@ -1,7 +1,6 @@
 """Personal data in a catalogue: columns and texts that look like them, and ids that are such."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,15 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.catalog import names
-from molar_retrieval.catalog.sources import Source, find_file, open_source
+from molar_retrieval.catalog.sources import find_file, open_source
 from molar_retrieval.catalog.spec import CatalogueSpec
+from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import as_phrase, as_written, is_list, is_word, payload_type
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.quality.bounded import LIMIT, Bounded
-from molar_retrieval.quality.findings import Finding, Kind, Severity
+from molar_retrieval.quality.collector import Collector
+from molar_retrieval.quality.findings import Finding, fault, fault_kinds
 from molar_retrieval.quality.items import LOOKED_AT
-from molar_retrieval.quality.personal_patterns import ADDRESS, CARD, PATTERNS, PHONE, Hit, Pattern, issued
+from molar_retrieval.quality.personal_patterns import ADDRESS, CARD, PATTERNS, PHONE, Pattern, PersonalHit, issued
 
 WHOLE_COLUMN = 0.2
 """From this share of its values on, a column is reported once, not row by row."""
@@ -34,76 +34,49 @@ _KEPT = 10_000
 _REMEMBERED = 100_000
 _ENOUGH = 200_000
 
-_REMEDY = "leave the column out, unless there is a reason and a consent to have it here"
-NAME = Kind("personal.name", Severity.WARNING, "What looks like names of people", _REMEDY)
-BIRTH = Kind("personal.birth_date", Severity.WARNING, "What looks like dates of birth", _REMEDY)
-IDS = Kind(
-    "personal.id",
-    Severity.WARNING,
-    "Ids that are personal data themselves",
-    "use a number or a keyed hash: ids are stored in every artefact and written into every list of recommendations",
-)
-KINDS = (*(pattern.kind for pattern in PATTERNS), NAME, BIRTH, IDS)
-
+NAME, BIRTH, IDS = "personal.name", "personal.birth_date", "personal.id"
 _PERSON = {"customer", "user", "buyer", "client", "recipient", "billing", "shipping", "contact", "reviewer", "kunde"}
 _LETTERS = r"^[\p{L}][\p{L}.'’-]*(?: [\p{L}][\p{L}.'’-]*){0,4}$"
 
 
 @dataclass(frozen=True)
-class _Rule:
+class _NameRule:
     """What a column's name promises, and how its values must look for it to be believed (RE2)."""
 
-    kind: Kind
+    kind: str
     names: str
     values: str
 
 
 _RULES = (
-    _Rule(NAME, "firstname lastname surname forename fullname vorname nachname prenom nom", _LETTERS),
-    _Rule(ADDRESS, "address street adresse strasse straße streetaddress", r"\p{L}{2}.*[ ,]"),
-    _Rule(ADDRESS, "zip zipcode postcode postalcode plz postleitzahl", r"^[A-Z]{0,3}[ -]?\d[\dA-Z -]{2,9}$"),
-    _Rule(PHONE, "phone telephone tel mobile telefon handy phonenumber", r"^\+?[\d ()./-]{7,20}$"),
-    _Rule(BIRTH, "birthdate birthday dob dateofbirth geburtsdatum geburtstag", r"\d"),
+    _NameRule(NAME, "firstname lastname surname forename fullname vorname nachname prenom nom", _LETTERS),
+    _NameRule(ADDRESS, "address street adresse strasse straße streetaddress", r"\p{L}{2}.*[ ,]"),
+    _NameRule(ADDRESS, "zip zipcode postcode postalcode plz postleitzahl", r"^[A-Z]{0,3}[ -]?\d[\dA-Z -]{2,9}$"),
+    _NameRule(PHONE, "phone telephone tel mobile telefon handy phonenumber", r"^\+?[\d ()./-]{7,20}$"),
+    _NameRule(BIRTH, "birthdate birthday dob dateofbirth geburtsdatum geburtstag", r"\d"),
 )
 
 
-@dataclass(frozen=True)
-class PersonalReport:
-    """What was found.
-
-    Attributes:
-        findings: Of each kind a bounded number; values are masked.
-        counts: How many there are of each kind, by its name.
-    """
-
-    findings: tuple[Finding, ...]
-    counts: Mapping[str, int]
-
-
-def check_personal(
-    folder: Path, spec: CatalogueSpec, progress: Progress = SILENT, *, limit: int = LIMIT
-) -> PersonalReport:
+def check_personal(folder: Path, spec: CatalogueSpec, found: Collector, progress: Progress = SILENT) -> None:
     """Look for personal data in all files of a catalogue.
 
     Args:
         folder: The catalogue.
         spec: What its columns mean.
+        found: Takes the findings; their values are masked.
         progress: Hears of rows read.
-        limit: How many findings of a kind are kept.
     """
-    found = Bounded(limit)
     for stem in ("items", "users", "interactions"):
         try:
             path = find_file(folder, stem)
             if path is not None:
-                _File(open_source(path), stem, spec, found).check(progress)
+                _PersonalSearch(open_source(path), stem, spec, found).check(progress)
         except DataError:
             continue  # what is wrong with the file itself is for others to say
-    return PersonalReport(found.findings, dict(found.counts))
 
 
 @dataclass
-class _Seen:
+class _SeenColumn:
     """What was seen in one column.
 
     Attributes:
@@ -120,22 +93,22 @@ class _Seen:
     long_numbers: int = 0
     as_named: int = 0
     rows: Counter[str] = field(default_factory=Counter)
-    kept: dict[str, list[tuple[int, str | None, Hit]]] = field(default_factory=dict)
+    kept: dict[str, list[tuple[int, str | None, PersonalHit]]] = field(default_factory=dict)
     often: Counter[str] = field(default_factory=Counter)
     settled: bool = False
 
 
-class _File:
+class _PersonalSearch:
     """One file of a catalogue."""
 
-    def __init__(self, source: Source, stem: str, spec: CatalogueSpec, found: Bounded) -> None:
+    def __init__(self, source: TableSource, stem: str, spec: CatalogueSpec, found: Collector) -> None:
         self._source, self._stem, self._spec, self._found = source, stem, spec, found
         self._file = source.path.name
         self._patterns = [p for p in PATTERNS if p.in_items or stem != "items"]
         self._id = self._id_column()
         self._columns = [name for name in source.names if self._worth_reading(name)]
         self._rules = {name: rule for name in self._columns if (rule := _rule(name, stem)) is not None}
-        self._seen = {name: _Seen() for name in self._columns}
+        self._seen = {name: _SeenColumn() for name in self._columns}
 
     def check(self, progress: Progress) -> None:
         """Read it and report."""
@@ -186,10 +159,10 @@ class _File:
             seen.as_named += int(times[_matching(texts, self._rules[name].values)].sum())
         for pattern in self._patterns:
             hits = _hits(texts, pattern)
-            if pattern.kind is CARD:
+            if pattern.kind == CARD:
                 numbered = _matching(texts, pattern.hint)
                 seen.long_numbers += sum(int(times[code]) * issued(texts[code].as_py()) for code in numbered.tolist())
-            kind = pattern.kind.name
+            kind = pattern.kind
             for code, several in hits.items():
                 seen.rows[kind] += int(times[code])
                 for hit in several:
@@ -208,10 +181,10 @@ class _File:
             words = f"its name says so, and {seen.as_named:,} of {seen.values:,} values look like it"
             self._whole(rule.kind, name, seen.as_named, seen.values, words)
         for pattern in self._patterns:
-            kind, rows = pattern.kind, seen.rows[pattern.kind.name]
-            if not rows or (named and rule is not None and rule.kind is kind) or (kind is CARD and _by_chance(seen)):
+            kind, rows = pattern.kind, seen.rows[pattern.kind]
+            if not rows or (named and rule is not None and rule.kind == kind) or (kind == CARD and _by_chance(seen)):
                 continue
-            kept = seen.kept[kind.name]
+            kept = seen.kept[kind]
             if self._stem == "items":
                 private = [entry for entry in kept if seen.often[entry[2].value] < PUBLIC]
                 rows -= len(kept) - len(private)
@@ -220,25 +193,25 @@ class _File:
                 continue
             told = IDS if name == self._id else kind
             if rows >= WHOLE_COLUMN * seen.values and rows >= 5:
-                words = f"{kind.title[0].lower()}{kind.title[1:]}: {rows:,} of {seen.values:,} values"
+                title = fault_kinds()[kind].title
+                words = f"{title[0].lower()}{title[1:]}: {rows:,} of {seen.values:,} values"
                 self._whole(told, name, rows, seen.values, f"{words}, such as {kept[0][2].shown}")
             else:
                 self._rows(told, name, rows, kept)
 
-    def _whole(self, kind: Kind, column: str, rows: int, values: int, words: str) -> None:
+    def _whole(self, kind: str, column: str, rows: int, values: int, words: str) -> None:
         share = rows / values
         facts = {"values": rows, "share": share}
-        self._found.add(
-            Finding(kind, f"the column {column!r}: {words}", file=self._file, column=column, amount=share, facts=facts)
-        )
+        where = {"file": self._file, "column": column}
+        self._found.add(kind, f"the column {column!r}: {words}", **where, amount=share, facts=facts)
 
-    def _rows(self, kind: Kind, column: str, rows: int, kept: list[tuple[int, str | None, Hit]]) -> None:
-        secret = self._id is None or column == self._id or bool(self._seen.get(self._id, _Seen()).rows)
+    def _rows(self, kind: str, column: str, rows: int, kept: list[tuple[int, str | None, PersonalHit]]) -> None:
+        secret = self._id is None or column == self._id or bool(self._seen.get(self._id, _SeenColumn()).rows)
 
         def finding(i: int) -> Finding:
             number, own, hit = kept[min(i, len(kept) - 1)]
             shown = None if secret else own
-            return Finding(
+            return fault(
                 kind,
                 f"{column}: {hit.shown}",
                 item_id=shown if self._stem == "items" else None,
@@ -249,10 +222,10 @@ class _File:
             )
 
         self._found.each(kind, range(len(kept)), finding)
-        self._found.counts[kind.name] += rows - len(kept)
+        self._found.counts[kind] += rows - len(kept)
 
 
-def _rule(name: str, stem: str) -> _Rule | None:
+def _rule(name: str, stem: str) -> _NameRule | None:
     """The rule for a column of this name; in the items file, only where the name speaks of a customer."""
     words = names.words(name)
     person = bool(_PERSON & set(words))
@@ -265,16 +238,16 @@ def _rule(name: str, stem: str) -> _Rule | None:
     return _RULES[0] if words[-1:] == ["name"] and (person or len(words) == 1) else None
 
 
-def _by_chance(seen: _Seen) -> bool:
+def _by_chance(seen: _SeenColumn) -> bool:
     """Whether so few long numbers have the check digit of a card that it is there by chance."""
-    return seen.rows[CARD.name] < CHANCE * seen.long_numbers
+    return seen.rows[CARD] < CHANCE * seen.long_numbers
 
 
 def _matching(texts: pa.Array, expression: str) -> npt.NDArray[np.int64]:
     return np.flatnonzero(np.asarray(pc.match_substring_regex(texts, expression)))
 
 
-def _hits(texts: pa.Array, pattern: Pattern) -> dict[int, list[Hit]]:
+def _hits(texts: pa.Array, pattern: Pattern) -> dict[int, list[PersonalHit]]:
     """What is found in each distinct text that has anything."""
     found = {int(code): list(pattern.hits(texts[int(code)].as_py())) for code in _matching(texts, pattern.hint)}
     return {code: hits for code, hits in found.items() if hits}

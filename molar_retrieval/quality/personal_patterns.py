@@ -7,22 +7,14 @@ products are full of digits.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address
 
-from molar_retrieval.quality.findings import Kind, Severity
-
-_REMEDY = "take the data out, unless there is a reason and a consent to have them here"
-EMAIL = Kind("personal.email", Severity.WARNING, "What looks like e-mail addresses of people", _REMEDY)
-PHONE = Kind("personal.phone", Severity.WARNING, "What looks like telephone numbers", _REMEDY)
-CARD = Kind("personal.card", Severity.ERROR, "What looks like card numbers", "delete them at once, and in the source")
-IBAN = Kind(
-    "personal.account", Severity.ERROR, "What looks like bank accounts", "delete them at once, and in the source"
-)
-ADDRESS = Kind("personal.address", Severity.WARNING, "What looks like postal addresses", _REMEDY)
-NETWORK = Kind("personal.network", Severity.WARNING, "What looks like network addresses of people", _REMEDY)
+EMAIL, PHONE, CARD = "personal.email", "personal.phone", "personal.card"
+ACCOUNT, ADDRESS, NETWORK = "personal.account", "personal.address", "personal.network"
 
 
 @dataclass(frozen=True)
-class Hit:
+class PersonalHit:
     """Something that looks like personal data.
 
     Attributes:
@@ -39,15 +31,15 @@ class Pattern:
     """How one kind of personal data looks.
 
     Attributes:
-        kind: Of the findings.
+        kind: Name of the kind of the findings.
         hint: An RE2 expression that every text with such data matches: quick to look for in whole columns.
         hits: Finds them in one text.
         in_items: Whether it is looked for in the items file, too.
     """
 
-    kind: Kind
+    kind: str
     hint: str
-    hits: Callable[[str], Iterator[Hit]]
+    hits: Callable[[str], Iterator[PersonalHit]]
     in_items: bool = True
 
 
@@ -63,19 +55,14 @@ _NUMBER = re.compile(r"(?<![\w.,+-])\d(?:[ -]?\d){11,18}(?![\w-]|[.,]\d)")
 _CARD_WORD = re.compile(r"(?i:\b(?:cards?|visa|mastercard|amex|maestro|karte|kreditkarte|carte|tarjeta|cc|cvv|cvc)\b)")
 _GROUPS = re.compile(r"\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -])\d{6}\2\d{4,5}")
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?!\w)")
-_IBAN_LENGTHS = range(15, 33)
+_REGIONS = ("US", "DE", "GB", "FR", "ES", "IT")
+"""Regions whose ways of writing are known where a number has no country code."""
 _TEL_WORD = (
     r"(?i:\b(?:tel|telefon|telephone|phone|mobile|mobil|handy|cell|call|fax|whatsapp)\b"
     r"\.?(?: ?(?:no|nr|number|nummer)\b\.?)?:? {0,2})"
 )
-_PHONES = (
-    re.compile(
-        r"(?<![\w+.,/-])(?:\+[1-9]\d{0,2}[ ./-]?|(?<!\d )00[1-9]\d{0,2}[ ./-])(?:\(0?\d{1,4}\)[ ./-]?)?"
-        r"\d(?:[ ./-]?\d){5,12}(?![\w]|[.,]\d)"
-    ),
-    re.compile(r"(?<![\w+.,/-])\([2-9]\d{2}\) ?\d{3}[-. ]\d{4}(?![\w-])"),
-    re.compile(_TEL_WORD + r"\(?0?\d{2,5}\)?[ ./-]{0,3}\d(?:[ ./-]?\d){4,10}(?![\w]|[.,]\d)"),
-)
+_TOLD = re.compile(_TEL_WORD + r"\(?$")
+_ABROAD = re.compile(r"\+|00[1-9]\d{0,2}[ ./-]|\([2-9]\d\d\)")
 _STREETS = (
     re.compile(
         r"\b\d{1,5}[A-Za-z]? (?:[NSEW]\.? )?(?:[A-Z][a-z]+ ){1,3}"
@@ -84,7 +71,6 @@ _STREETS = (
     re.compile(r"\b[A-ZÄÖÜ][a-zäöüß-]*(?:straße|strasse|str\.|gasse|allee|ufer) \d{1,4} ?[a-z]?\b"),
     re.compile(r"\b\d{1,4}(?: ?bis)?,? (?:rue|avenue|boulevard|place|chemin) (?:de |du |des |la |le |l'|d')*[A-Z]\w+"),
 )
-_IP = re.compile(r"^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)$")
 
 
 def masked(text: str, start: int = 1, end: int = 0) -> str:
@@ -92,43 +78,35 @@ def masked(text: str, start: int = 1, end: int = 0) -> str:
     return f"{text[:start]}…{text[len(text) - end :]}" if len(text) > start + end else "…"
 
 
-def luhn(digits: str) -> bool:
-    """Whether the check digit of a card number is right."""
-    values = [int(digit) for digit in reversed(digits)]
-    return sum(values[::2] + [sum(divmod(2 * value, 10)) for value in values[1::2]]) % 10 == 0
-
-
-def is_barcode(digits: str) -> bool:
-    """Whether the check digit of a GTIN (8, 12, 13 or 14 digits) is right."""
-    values = [int(digit) for digit in reversed(digits)]
-    return len(digits) in {8, 12, 13, 14} and (sum(values[::2]) + 3 * sum(values[1::2])) % 10 == 0
-
-
 def is_card(digits: str) -> bool:
     """Whether digits have a length, a beginning and a check digit as card numbers have.
 
     Of 13 digits are barcodes and hardly a card any more; a number of one digit is a filler.
     """
-    return is_issued(digits) and len(set(digits)) > 1 and luhn(digits)
+    from stdnum import luhn
+
+    return is_issued(digits) and len(set(digits)) > 1 and bool(luhn.is_valid(digits))
 
 
 def is_issued(digits: str) -> bool:
     """Whether digits have a length and a beginning as card numbers have."""
+    from stdnum import ean
+
     length, start = len(digits), int(digits[:4])
     return (
         (digits[0] == "4" and length in {16, 19})
         or (length == 16 and (5100 <= start <= 5599 or 2221 <= start <= 2720 or 3528 <= start <= 3589))
         or (length == 15 and digits[:2] in {"34", "37"})
         or (16 <= length <= 19 and (digits[:2] in {"62", "65"} or start == 6011 or 6440 <= start <= 6499))
-        or (length == 14 and (3000 <= start <= 3059 or digits[:2] in {"36", "38"}) and not is_barcode(digits))
+        or (length == 14 and (3000 <= start <= 3059 or digits[:2] in {"36", "38"}) and not ean.is_valid(digits))
     )
 
 
-def _mails(text: str) -> Iterator[Hit]:
+def _mails(text: str) -> Iterator[PersonalHit]:
     for match in _MAIL.finditer(text):
         name, _, host = match[0].partition("@")
         if name.lower() not in _OFFICES.split():
-            yield Hit(match[0].lower(), f"{masked(name)}@{masked(host)}.{match[2]}")
+            yield PersonalHit(match[0].lower(), f"{masked(name)}@{masked(host)}.{match[2]}")
 
 
 def _long_numbers(text: str) -> Iterator[str]:
@@ -144,45 +122,54 @@ def issued(text: str) -> int:
     return sum(is_issued(digits) for digits in _long_numbers(text))
 
 
-def _cards(text: str) -> Iterator[Hit]:
+def _cards(text: str) -> Iterator[PersonalHit]:
     for digits in _long_numbers(text):
         if is_card(digits):
-            yield Hit(digits, masked(digits, 1, 4))
+            yield PersonalHit(digits, masked(digits, 1, 4))
 
 
-def _accounts(text: str) -> Iterator[Hit]:
+def _accounts(text: str) -> Iterator[PersonalHit]:
+    from stdnum import iban
+
     for match in _IBAN.finditer(text):
         plain = match[0].replace(" ", "")
-        turned = "".join(str(int(sign, 36)) for sign in plain[4:] + plain[:4])
-        if len(plain) in _IBAN_LENGTHS and int(turned) % 97 == 1:
-            yield Hit(plain, masked(plain, 2, 2))
+        if iban.is_valid(plain):
+            yield PersonalHit(plain, masked(plain, 2, 2))
 
 
-def _phones(text: str) -> Iterator[Hit]:
-    seen: list[tuple[int, int]] = []
-    for pattern in _PHONES:
-        for match in pattern.finditer(text):
-            digits = re.sub(r"\D", "", match[0])
-            if 7 <= len(digits) <= 15 and not any(match.start() < end and start < match.end() for start, end in seen):
-                seen.append(match.span())
-                yield Hit(digits, masked(digits, 2, 2))
+def _phones(text: str) -> Iterator[PersonalHit]:
+    """Numbers that some region has given out, with a code of country or area, or behind a word for telephone."""
+    from phonenumbers import PhoneNumberMatcher
+
+    seen: set[int] = set()
+    for region in _REGIONS:
+        for match in PhoneNumberMatcher(text, region):
+            told = _ABROAD.match(match.raw_string) or _TOLD.search(text[: match.start])
+            if told and not seen & set(range(match.start, match.end)):
+                seen.update(range(match.start, match.end))
+                digits = re.sub(r"\D", "", match.raw_string)
+                yield PersonalHit(digits, masked(digits, 2, 2))
 
 
-def _streets(text: str) -> Iterator[Hit]:
+def _streets(text: str) -> Iterator[PersonalHit]:
     for pattern in _STREETS:
         for match in pattern.finditer(text):
-            yield Hit(match[0], " ".join(masked(word) for word in match[0].split()))
+            yield PersonalHit(match[0], " ".join(masked(word) for word in match[0].split()))
 
 
-def _networks(text: str) -> Iterator[Hit]:
-    if _IP.match(text) and not text.startswith(("0.", "127.", "255.")):
-        yield Hit(text, f"{text.split('.')[0]}.….….…")
+def _networks(text: str) -> Iterator[PersonalHit]:
+    try:
+        address = IPv4Address(text)
+    except AddressValueError:
+        return
+    if not address.is_loopback and address.packed[0] not in {0, 255}:
+        yield PersonalHit(text, f"{text.split('.')[0]}.….….…")
 
 
 PATTERNS = (
     Pattern(EMAIL, "@", _mails),
     Pattern(CARD, r"\d(?:[ -]?\d){13}", _cards),
-    Pattern(IBAN, r"[A-Z]{2}\d{2} ?[A-Z0-9]{4}", _accounts),
+    Pattern(ACCOUNT, r"[A-Z]{2}\d{2} ?[A-Z0-9]{4}", _accounts),
     Pattern(PHONE, rf"\+[1-9]|00[1-9]\d{{0,2}}[ ./-]|\([2-9]\d\d\)|{_TEL_WORD}\(?0?\d", _phones),
     Pattern(ADDRESS, r"\d.*[A-Z][a-z]|[a-zß.] \d", _streets, in_items=False),
     Pattern(NETWORK, r"^\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}$", _networks, in_items=False),

@@ -1,11 +1,10 @@
 """What can be expected of a catalogue and a log as they are, in a few honest sentences."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from molar_retrieval.embedding.forecast import EmbedForecast
-from molar_retrieval.quality.gpus import GpuForecast
 
 if TYPE_CHECKING:
     from molar_retrieval.quality.log import LogSummary
@@ -48,43 +47,37 @@ class Readiness:
         verdicts: ``collaborative`` and ``sequence``: ``enough``, ``thin``, ``no`` or ``none`` (no log).
         sentences: For people, one thing each.
         embedding: What embedding takes here, if that was found out.
-        gpu: What it takes on a GPU.
     """
 
     content: Content
     verdicts: Mapping[str, str]
     sentences: tuple[str, ...]
     embedding: EmbedForecast | None = None
-    gpu: GpuForecast | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         return {
-            **vars(self.content),
+            **asdict(self.content),
             "verdicts": dict(self.verdicts),
             "sentences": list(self.sentences),
             "embedding": None if self.embedding is None else self.embedding.to_dict(),
-            "gpu": None if self.gpu is None else self.gpu.to_dict(),
         }
 
 
-def readiness(
-    content: Content, log: "LogSummary | None", embedding: EmbedForecast | None, gpu: GpuForecast
-) -> Readiness:
+def readiness(content: Content, log: "LogSummary | None", embedding: EmbedForecast | None) -> Readiness:
     """Say what can be expected.
 
     Args:
         content: What the items bring along.
         log: What the log is like, or None where there is none.
         embedding: What embedding takes here, or None where that was not asked.
-        gpu: What it takes on a GPU.
     """
     verdicts = {"collaborative": _collaborative(log), "sequence": _sequence(log)}
     said = [_said_content(content)]
     said += _said_log(log, verdicts, content) if log is not None and log.interactions else [_NO_LOG]
-    said += _said_cost(content, embedding, gpu)
-    return Readiness(content, verdicts, tuple(said), embedding, gpu)
+    if embedding is not None:
+        said.append(_said_cost(embedding))
+    return Readiness(content, verdicts, tuple(said), embedding)
 
 
 _NO_LOG = (
@@ -105,9 +98,9 @@ def _collaborative(log: "LogSummary | None") -> str:
 def _sequence(log: "LogSummary | None") -> str:
     if log is None or not log.interactions:
         return "none"
-    if log.users_with_five < FEW_USERS or log.sequential is False:
+    if log.users_with_five < FEW_USERS or log.order.sequential is False:
         return "no"
-    return "enough" if log.users_with_five >= SEQUENCES and log.sequential else "thin"
+    return "enough" if log.users_with_five >= SEQUENCES and log.order.sequential else "thin"
 
 
 def _said_content(content: Content) -> str:
@@ -153,21 +146,13 @@ def _said_log(log: "LogSummary", verdicts: Mapping[str, str], content: Content) 
     return [said, order, cold]
 
 
-def _said_cost(content: Content, embedding: EmbedForecast | None, gpu: GpuForecast) -> list[str]:
-    said = []
-    if embedding is not None and not embedding.to_encode:
-        said.append("All items are embedded already; nothing has to be encoded.")
-    elif embedding is not None:
-        said.append(
-            f"Embedding {embedding.to_encode:,} items takes about {duration(embedding.seconds)} on this machine "
-            f"(measured: {embedding.items_per_second:,.0f} items/s) and {size(embedding.disk_bytes)} of disk."
-        )
-    if content.items > content.nothing:
-        said.append(
-            f"With {gpu.model} on one {gpu.gpu}, about {duration(gpu.seconds)} and {size(gpu.disk_bytes)} (computed "
-            f"from the model's size and the GPU's peak, not measured; reading photos may take longer)."
-        )
-    return said
+def _said_cost(embedding: EmbedForecast) -> str:
+    if not embedding.to_encode:
+        return "All items are embedded already; nothing has to be encoded."
+    return (
+        f"Embedding {embedding.to_encode:,} items takes about {duration(embedding.seconds)} on this machine "
+        f"(measured: {embedding.items_per_second:,.0f} items/s) and {size(embedding.disk_bytes)} of disk."
+    )
 
 
 def duration(seconds: float) -> str:

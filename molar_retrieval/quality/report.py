@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
-from molar_retrieval.quality.findings import Finding, Kind, Severity
+from molar_retrieval.quality.findings import FaultKind, Finding, Severity
 from molar_retrieval.quality.histogram import Histogram
 from molar_retrieval.quality.readiness import Readiness
 
-FORMAT = 1
+FORMAT = 2
+"""Of the plain data; 1 had a forecast for a GPU among what can be expected."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Found:
         examples: The worst of them.
     """
 
-    kind: Kind
+    kind: FaultKind
     count: int
     examples: tuple[Finding, ...]
 
@@ -120,20 +122,6 @@ def shown_items(found: Iterable[Found]) -> set[str]:
 
 
 def _plain(finding: Finding) -> dict[str, Any]:
-    plain = {
-        "detail": finding.detail,
-        "item_id": finding.item_id,
-        "user_id": finding.user_id,
-        "file": finding.file,
-        "row": finding.row,
-        "column": finding.column,
-        "others": list(finding.others),
-        "amount": finding.amount if _finite(finding.amount) else None,
-        "facts": dict(finding.facts),
-    }
-    return {name: value for name, value in plain.items() if value not in (None, [], {})}
-
-
-def _finite(value: float) -> bool:
-    """Whether JSON can hold it."""
-    return value == value and abs(value) != float("inf")
+    amount = finding.amount if isfinite(finding.amount) else None
+    plain = vars(finding) | {"others": list(finding.others), "amount": amount, "facts": dict(finding.facts)}
+    return {name: value for name, value in plain.items() if name != "kind" and value not in (None, [], {})}

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from molar_retrieval.languages import language_of, languages_of
-from molar_retrieval.quality.findings import Finding, Kind, Severity
+from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.garbling import control_token, double_decoded, is_filler, markup
-from molar_retrieval.quality.items import LOOKED_AT, Items, Texts, text_hash
+from molar_retrieval.quality.items import LOOKED_AT, Items, ItemTexts, text_hash
 
 SHORT_TITLE = 3
 """Letters and digits below which a title counts as too short."""
@@ -26,62 +26,6 @@ _OWN_TITLES = 0.5
 _SHOWN = 60
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _LETTERS = re.compile(r"\w")
-
-NO_TEXT = Kind("text.missing", Severity.WARNING, "Neither title nor description", "write a title")
-NO_TITLE = Kind("text.no_title", Severity.WARNING, "No title", "write one: answers and reasons name items by it")
-NO_DESCRIPTION = Kind("text.no_description", Severity.NOTE, "No description", "write one or two sentences")
-SHORT = Kind("text.short", Severity.WARNING, "Too short to tell the item from others", "write what the item is")
-FILLER = Kind("text.filler", Severity.WARNING, "A filler instead of a text", "write a text, or leave the field empty")
-REPEATED = Kind(
-    "text.repeated",
-    Severity.WARNING,
-    "One description for many items",
-    "write what each of them is, or leave the field empty: it makes them look alike",
-)
-BOILERPLATE = Kind(
-    "text.boilerplate",
-    Severity.WARNING,
-    "Hardly more than sentences that many items have",
-    "move delivery, returns and the like out of the description, and write what the item is",
-)
-HTML = Kind("text.html", Severity.WARNING, "Remains of HTML", "export plain text, or strip tags and entities")
-MOJIBAKE = Kind(
-    "text.mojibake",
-    Severity.WARNING,
-    "Wrongly decoded characters",
-    "export the file as UTF-8; texts that were decoded twice can be mended by encoding them back once",
-)
-TOKENS = Kind(
-    "text.control_tokens",
-    Severity.WARNING,
-    "Control tokens or control characters",
-    "remove them: encoders take them for their own, so molar cuts them out",
-)
-LANGUAGE = Kind(
-    "text.language",
-    Severity.WARNING,
-    "In another language than the catalogue",
-    "translate it, or use an encoder that knows both languages (builtin-multilingual)",
-)
-MIXED = Kind("text.mixed", Severity.WARNING, "Several languages in one text", "keep one language in a field")
-SAME_AS_TITLE = Kind(
-    "text.title_is_description", Severity.NOTE, "The description repeats the title", "write one, or leave it empty"
-)
-KINDS = (
-    NO_TEXT,
-    NO_TITLE,
-    NO_DESCRIPTION,
-    SHORT,
-    FILLER,
-    REPEATED,
-    BOILERPLATE,
-    HTML,
-    MOJIBAKE,
-    TOKENS,
-    LANGUAGE,
-    MIXED,
-    SAME_AS_TITLE,
-)
 
 
 class TextCheck:
@@ -103,7 +47,7 @@ class TextCheck:
         self._descriptions = array("Q")
         self._owners, self._sentences, self._lengths = array("q"), array("Q"), array("i")
 
-    def __call__(self, texts: Iterable[Texts]) -> Iterator[Finding]:
+    def __call__(self, texts: Iterable[ItemTexts]) -> Iterator[Finding]:
         """Findings about the texts, then about what they have in common."""
         for part in texts:
             for row, title, description in zip(part.rows.tolist(), part.titles, part.descriptions, strict=True):
@@ -116,16 +60,16 @@ class TextCheck:
         self.lengths.append(len(titled) + len(described))
         titled, described = titled[:LOOKED_AT], described[:LOOKED_AT]
         if not titled and not described:
-            yield self._items.finding(NO_TEXT, row, "neither title nor description")
+            yield self._items.finding("text.missing", row, "neither title nor description")
             return
         if not titled and self._items.title_column:
-            yield self._finding(NO_TITLE, row, "no title", self._items.title_column)
+            yield self._finding("text.no_title", row, "no title", self._items.title_column)
         if not described and self._items.description_column:
-            yield self._finding(NO_DESCRIPTION, row, "no description", self._items.description_column)
+            yield self._finding("text.no_description", row, "no description", self._items.description_column)
         if titled:
             yield from self._text(row, titled, self._items.title_column)
         if described and text_hash(titled) == text_hash(described):
-            yield self._finding(SAME_AS_TITLE, row, titled, self._items.description_column)
+            yield self._finding("text.title_is_description", row, titled, self._items.description_column)
         elif described:
             yield from self._text(row, described, self._items.description_column)
             self._note(row, described)
@@ -133,26 +77,26 @@ class TextCheck:
     def _text(self, row: int, text: str, column: str | None) -> Iterator[Finding]:
         is_title = column == self._items.title_column
         if is_filler(text):
-            yield self._finding(FILLER, row, text, column)
+            yield self._finding("text.filler", row, text, column)
             return
         if len(_LETTERS.findall(text)) < SHORT_TITLE if is_title else len(text) < SHORT_DESCRIPTION:
-            yield self._finding(SHORT, row, text, column)
+            yield self._finding("text.short", row, text, column)
         for kind, found in (
-            (HTML, markup(text)),
-            (MOJIBAKE, double_decoded(text)),
-            (TOKENS, control_token(text)),
+            ("text.html", markup(text)),
+            ("text.mojibake", double_decoded(text)),
+            ("text.control_tokens", control_token(text)),
         ):
             if found is not None:
                 yield self._finding(kind, row, f"{found} in: {text}", column)
         if self._language is not None and not is_title:
-            yield from self._tongue(row, text, column)
+            yield from self._language_of(row, text, column)
 
-    def _tongue(self, row: int, text: str, column: str | None) -> Iterator[Finding]:
+    def _language_of(self, row: int, text: str, column: str | None) -> Iterator[Finding]:
         found = languages_of(text)
         if len(found) > 1:
-            yield self._finding(MIXED, row, f"{', '.join(found)}: {text}", column)
+            yield self._finding("text.mixed", row, f"{', '.join(found)}: {text}", column)
         elif (language := found[0] if found else language_of(text)) not in (None, self._language):
-            yield self._finding(LANGUAGE, row, f"{language}: {text}", column)
+            yield self._finding("text.language", row, f"{language}: {text}", column)
 
     def _note(self, row: int, text: str) -> None:
         """Keep the hashes of a description and of its sentences."""
@@ -174,7 +118,7 @@ class TextCheck:
             if len(own) and len(np.unique(self._items.titles[own])) >= _OWN_TITLES * len(own):
                 for row in own.tolist():
                     detail = f"the description of {len(own):,} items"
-                    yield self._finding(REPEATED, row, detail, self._items.description_column, float(len(own)))
+                    yield self._finding("text.repeated", row, detail, self._items.description_column, float(len(own)))
 
     def _boilerplate(self) -> Iterator[Finding]:
         owners, hashes = np.array(self._owners, np.int64), np.array(self._sentences, np.uint64)
@@ -192,9 +136,9 @@ class TextCheck:
         share = np.divide(shared, whole, out=np.zeros(n), where=whole > 0)
         for row in np.flatnonzero(share >= MOSTLY).tolist():
             detail = f"{share[row]:.0%} of the description are sentences that many items have"
-            yield self._finding(BOILERPLATE, row, detail, self._items.description_column, float(share[row]))
+            yield self._finding("text.boilerplate", row, detail, self._items.description_column, float(share[row]))
 
-    def _finding(self, kind: Kind, row: int, text: str, column: str | None, amount: float = 0.0) -> Finding:
+    def _finding(self, kind: str, row: int, text: str, column: str | None, amount: float = 0.0) -> Finding:
         shown = " ".join(text.split())
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
         return self._items.finding(kind, row, shown, amount, column=column)

@@ -10,11 +10,11 @@ import numpy.typing as npt
 from molar_retrieval import columns
 from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.index import StoredItem
-from molar_retrieval.ranking.compose import Cap, Choice, Composition, Mix, Quota
-from molar_retrieval.ranking.request import RankingRequest, Rows
+from molar_retrieval.ranking.compose import Cap, Choice, Mix, Plan, Quota
+from molar_retrieval.ranking.wishes import Rows, Wishes
 
 if TYPE_CHECKING:
-    from molar_retrieval.ranking.rules import ActiveRule
+    from molar_retrieval.ranking.rules import Active
 
 Array = npt.NDArray[Any]
 Store = Callable[[Rows], Sequence[StoredItem]]
@@ -26,14 +26,12 @@ _AHEAD = 16
 """Items whose attributes are fetched together where they are looked at one by one."""
 
 
-def reads_all(request: RankingRequest) -> bool:
+def reads_all(wishes: Wishes) -> bool:
     """Whether the attributes of all candidates are needed."""
-    return request.query.calibrate is not None or bool(request.weighing)
+    return wishes.calibrate is not None or bool(wishes.rules.weighing)
 
 
-def boosts(
-    rules: "Sequence[ActiveRule]", items: Sequence[StoredItem], scores: Array, now: datetime | None = None
-) -> Array:
+def boosts(rules: "Sequence[Active]", items: Sequence[StoredItem], scores: Array, now: datetime | None = None) -> Array:
     """What each rule adds to each candidate's score, shape (C, rules); ages count until ``now``."""
     now = datetime.now(UTC) if now is None else now
     added = np.zeros((len(scores), len(rules)))
@@ -50,35 +48,44 @@ def boosts(
     return added
 
 
-def composition(
-    request: RankingRequest,
+def plan(
+    wishes: Wishes,
+    history: Rows,
     rows: Array,
     items: Sequence[StoredItem],
-    pins: Mapping[int, tuple[int, str]],
+    pinned: Mapping[int, tuple[int, str]],
     store: Store,
-) -> Composition:
+) -> Plan:
     """What the list has to look like.
 
     Args:
-        request: Its rules, diversity and calibration.
+        wishes: Its rules, diversity and calibration.
+        history: Item rows, oldest first.
         rows: Candidates, best first.
         items: The same with their attributes; empty where :func:`reads_all` says that they are not needed.
-        pins: Candidate and rule by place.
+        pinned: Candidate and rule by place.
         store: Asked about single items.
     """
-    query, caps, quotas, mix = request.query, [], [], None
-    for active in request.caps:
+    caps, quotas = [], []
+    for active in wishes.rules.caps:
         rule = active.rule
         if rule.at_most is not None and rule.per is not None:
             caps.append(Cap(rule.title, _reader(store, rows, rule.per), rule.at_most))
-    for active in request.weighing:
+    for active in wishes.rules.weighing:
         rule = active.rule
         if rule.at_least is not None and active.condition is not None:
             these = np.fromiter((fulfils(item, active.condition) for item in items), bool, len(items))
             quotas.append(Quota(rule.title, these, rule.at_least))
-    if query.calibrate is not None and request.user is not None:
-        mix = _mix(store(request.user.history[-_RECENT:]), query.calibrate, items)
-    return Composition(query.diversity, query.calibration if mix is not None else 0.0, mix, caps, quotas, pins)
+    mix = None if wishes.calibrate is None else _mix(store(history[-_RECENT:]), wishes.calibrate, items)
+    return Plan(
+        diversity=wishes.diversity,
+        calibration=wishes.calibration if mix is not None else 0.0,
+        mix=mix,
+        caps=caps,
+        quotas=quotas,
+        pins={place: candidate for place, (candidate, _) in pinned.items()},
+        pin_names={place: name for place, (_, name) in pinned.items()},
+    )
 
 
 def _reader(store: Store, rows: Array, name: str) -> Callable[[int], list[str]]:
@@ -139,10 +146,10 @@ def _age(value: Any, now: datetime) -> float:
     return max(0.0, (now - moment).total_seconds() / _DAY)
 
 
-def unmet(composition: Composition, choices: Sequence[Choice]) -> list[str]:
+def unmet(plan: Plan, choices: Sequence[Choice]) -> list[str]:
     """A sentence for each quota that could not be met."""
     notes = []
-    for quota in composition.quotas:
+    for quota in plan.quotas:
         met = sum(bool(quota.fulfils[choice.candidate]) for choice in choices)
         if met < min(quota.least, len(choices)):
             notes.append(f"{quota.name}: {met} could be met")

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
-from molar_retrieval.config import AlignSettings
 from molar_retrieval.errors import SettingsError
 
 
@@ -41,11 +40,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 @contextmanager
-def threads(settings: AlignSettings) -> Iterator[None]:
-    """The number of CPU threads that the settings ask for, put back afterwards."""
+def threads(count: int | None) -> Iterator[None]:
+    """So many CPU threads, put back afterwards; None: as many as there are."""
     before = torch.get_num_threads()
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    if count is not None:
+        torch.set_num_threads(count)
     try:
         yield
     finally:

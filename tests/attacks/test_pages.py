@@ -13,7 +13,7 @@ from PIL import Image
 from molar_eval.check_page.page import render as render_check
 from molar_eval.report.page import render as render_report
 from molar_eval.report.pictures import Pictures
-from molar_retrieval.quality.findings import Finding, Kind, Severity
+from molar_retrieval.quality.findings import FaultKind, Finding, Severity
 from molar_retrieval.quality.histogram import Histogram
 from molar_retrieval.quality.report import CheckReport, Excerpt, Found
 
@@ -34,8 +34,8 @@ EVIL = [
     "<!--", "-->", "]]>", "{{ 7 * 7 }}", "{% raw %}", "&lt;script&gt;", "\u2028alert(1)//", "<iframe srcdoc=x>",
 ]  # fmt: skip
 ALL = "".join(EVIL)
-WEIRD = Kind("photo.weird", Severity.WARNING, "Weird", "look at it")
-BOT = Kind("log.bot", Severity.WARNING, "Bots", "leave them out")
+WEIRD = FaultKind("photo.weird", Severity.WARNING, "Weird", "look at it")
+BOT = FaultKind("log.bot", Severity.WARNING, "Bots", "leave them out")
 
 
 class Page(HTMLParser):

@@ -17,7 +17,7 @@ from PIL import Image
 from molar_retrieval.catalog import decoders, prepare_catalogue
 from molar_retrieval.catalog.images import ImageError, PhotoFolder, open_file, open_image
 from molar_retrieval.progress import SILENT
-from molar_retrieval.quality.measure import State
+from molar_retrieval.quality.measure import PhotoState
 from molar_retrieval.quality.measured import measured as measure_all
 from molar_retrieval.workspace import Workspace
 
@@ -143,8 +143,8 @@ def test_extreme_photos_are_refused(folder, tmp_path, name):
         with pytest.raises(ImageError, match=reason):
             open_file(folder / "images" / "evil.png")
         records = measure_all(folder, ["images/good.jpg", "images/evil.png"], Workspace(tmp_path / "w"), SILENT)
-    assert records["state"][0] == State.GOOD
-    assert records["state"][1] in (State.TOO_LARGE, State.TRUNCATED)
+    assert records["state"][0] == PhotoState.GOOD
+    assert records["state"][1] in (PhotoState.TOO_LARGE, PhotoState.TRUNCATED)
 
 
 @pytest.mark.parametrize("name", [name for name in REFUSED if "tiles" not in name])

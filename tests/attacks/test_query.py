@@ -26,14 +26,13 @@ from molar_indexes import recommend as recommending
 from molar_indexes.generations import open_generation
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.opening import served
-from molar_indexes.server.place import Server
 from molar_indexes.server.push import publish
 from molar_retrieval.config import IndexSettings, MolarSettings
 from molar_retrieval.errors import DataError, MolarError, RequestError, SettingsError
 from molar_retrieval.expressions import Equals, Not
 from molar_retrieval.ranking.answer import Answer
-from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace import Workspace
 
 FULL = os.environ.get("MOLAR_TEST_ATTACKS") == "full"
@@ -74,7 +73,7 @@ def test_no_number_of_items(trained: Any, recommender: Recommender, k: Any) -> N
         lambda: recommender.session(["SKU-0001"], k),
         lambda: recommender.similar("SKU-0001", k),
         lambda: recommender.search("shoes", k=k),
-        lambda: list(recommender.rank_many([], Query(k=10_001 if k == 1001 else k, longest=10_000))),
+        lambda: list(recommender.rank_many([], 10_001 if k == 1001 else k)),
         lambda: recommend(trained.workspace, Path("nowhere/out"), 10_001 if k == 1001 else k),
     ]
     for ask in asks:
@@ -153,7 +152,7 @@ def test_whatever_is_asked(
         ),
         "similar": lambda: recommender.similar("SKU-0001" if subject is None else subject, k, **limits),
         "search": lambda: recommender.search(subject, k=k, **limits),
-        "many": lambda: list(recommender.rank_many([], Query(k=k, **options))),
+        "many": lambda: list(recommender.rank_many([], k, **options)),
     }
     found, seconds, peak = spent(asks[way])
     assert isinstance(found, Answer | MolarError | list)
@@ -391,7 +390,7 @@ def crowd(trained: Any, request: pytest.FixtureRequest) -> Iterator[Recommender]
         return
     workspace = Workspace.open(trained.workspace)
     kept = IndexSettings(url="http://in-process", collection="molar-attack", users="server", timeout=60, uploads=1)
-    server, client = Server.of(kept), QdrantClient(":memory:")
+    server, client = ServerConfig.of(kept), QdrantClient(":memory:")
     assert server is not None
     with open_generation(workspace) as generation:
         publish(client, server, generation, kept)

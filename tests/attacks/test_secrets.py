@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from molar_cli.app import app
 from molar_indexes.server import faults
-from molar_indexes.server.place import KEY
+from molar_indexes.server.config import KEY
 from molar_retrieval.errors import BackendError, SettingsError
 
 CANARY = "canary-4f1d\\'\"%-of-a-key"

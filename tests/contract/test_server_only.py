@@ -12,8 +12,8 @@ import pytest
 from served import REAL, URL, Shelf, shelf
 
 from molar_indexes.server.filters import ROW_PATH
+from molar_indexes.server.finalise import wait_for_green
 from molar_indexes.server.layout import Layout
-from molar_indexes.server.settle import wait_for_green
 from molar_retrieval.expressions import Equals
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.rng import generator

@@ -1,5 +1,6 @@
 """Whatever is edited, stopped and run again in whatever order: the vectors are those of a fresh run."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.embedding.rowfile import RowFile
+from molar_retrieval.embedding.shards import ShardWriter
 from molar_retrieval.workspace import Workspace
 
 
@@ -55,23 +56,25 @@ def dying_encoder(after: int) -> Callable[[Sequence[Any]], None]:
 
 
 class DyingWrites:
-    """Lets the ``after``-th write to a file of rows die before anything of it is written."""
+    """Lets the ``after``-th write of a batch die: half of it is written."""
 
     def __init__(self, after: int) -> None:
         self.left = after
-        self.real = RowFile.write
+        self.real = ShardWriter.append
 
     def __enter__(self) -> None:
-        def write(file: RowFile, rows: Any, values: Any) -> None:
+        def append(shard: ShardWriter, *arguments: Any) -> None:
+            before = shard.path.stat().st_size
+            self.real(shard, *arguments)
             self.left -= 1
             if self.left < 0:
+                os.truncate(shard.path, (before + shard.path.stat().st_size) // 2)
                 raise Death
-            self.real(file, rows, values)
 
-        RowFile.write = write  # type: ignore[method-assign]
+        ShardWriter.append = append  # type: ignore[method-assign]
 
     def __exit__(self, *_: object) -> None:
-        RowFile.write = self.real  # type: ignore[method-assign]
+        ShardWriter.append = self.real  # type: ignore[method-assign]
 
 
 EDITS = ["title", "pixels", "drop-photo", "break-photo", "new", "remove", "reverse", "price"]

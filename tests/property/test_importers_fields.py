@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.importers.lines import objects, parse_json, parse_loose
-from molar_retrieval.importers.movielens_dat import MovieLensDat
+from molar_retrieval.importers.movielens import open_movielens
+from molar_retrieval.importers.text_tables import objects, parse_loose
 
 LETTERS = st.characters(exclude_categories=("Cs", "Cc"))
 TITLES = st.text(LETTERS, min_size=1, max_size=30).map(str.strip).filter(bool)
@@ -25,7 +25,7 @@ def test_titles_years_and_genres(tmp_path_factory, films, newline):
     (folder / "movies.dat").write_bytes(newline.join(lines).encode())
     (folder / "ratings.dat").touch()
     with Rejects(folder / "rejects.parquet") as rejects:
-        parts = list(MovieLensDat(folder).items(rejects))
+        parts = list(open_movielens(folder).items.rows(rejects))
     assert rejects.total == 0
     found = [row for part in parts for row in part.batch.to_pylist()]
     assert [(row["item_id"], row["title"], row["year"], row["genres"]) for row in found] == [
@@ -50,7 +50,7 @@ JSON = st.recursive(
 @given(st.lists(st.dictionaries(st.text(LETTERS, max_size=5), JSON, max_size=4), max_size=4))
 def test_objects_are_read_from_json_and_from_python(tmp_path_factory, values):
     folder = tmp_path_factory.mktemp("objects")
-    for as_line, parse in ((json.dumps, parse_json), (json.dumps, parse_loose), (repr, parse_loose)):
+    for as_line, parse in ((json.dumps, json.loads), (json.dumps, parse_loose), (repr, parse_loose)):
         path = folder / "x.json.gz"
         path.write_bytes(gzip.compress("".join(f"{as_line(value)}\n" for value in values).encode(), 1))
         with Rejects(folder / "rejects.parquet") as rejects:

@@ -15,7 +15,7 @@ from settings_for_tests import SMALL_ALIGNMENT
 from molar_retrieval.alignment.align import align, training_data
 from molar_retrieval.alignment.cold_start import model_ranks
 from molar_retrieval.alignment.store import open_model
-from molar_retrieval.alignment.training import Trainer
+from molar_retrieval.alignment.training import TowerTrainer
 from molar_retrieval.alignment.validation import means
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import held_out, open_log
@@ -165,15 +165,15 @@ def test_a_killed_run_publishes_nothing_and_goes_on_to_the_same_bits(walked, tmp
     undisturbed = align(other, small(other))
 
     def kill(self, progress):
-        if len(self.story.epochs) == after:
+        if len(self.state.scores) == after:
             raise Killed
-        return epoch(self, progress)
+        return round_(self, progress)
 
     def dead(*arguments, **options):
         raise Killed
 
-    epoch = Trainer.epoch
-    monkeypatch.setattr(Trainer, "epoch", kill)
+    round_ = TowerTrainer.round
+    monkeypatch.setattr(TowerTrainer, "round", kill)
     monkeypatch.setattr("molar_retrieval.alignment.align.count", dead)  # killed after the last epoch, if not before
     with pytest.raises(Killed):
         align(walked, small(walked))
@@ -198,7 +198,7 @@ def test_killed_after_the_last_epoch_nothing_is_trained_again(walked, monkeypatc
         align(walked, small(walked))
     monkeypatch.undo()
     assert walked["alignment"].current is None
-    monkeypatch.setattr(Trainer, "epoch", dead)
+    monkeypatch.setattr(TowerTrainer, "round", dead)
     report = align(walked, small(walked))
     assert sorted(file.name for file in report.folder.iterdir()) == ["files.json", "manifest.json", "model.safetensors"]
 
@@ -207,13 +207,13 @@ def test_restarting_forgets_what_was_left(walked, monkeypatch):
     begun = []
 
     def kill(self, progress):
-        begun.append(len(self.story.epochs))
+        begun.append(len(self.state.scores))
         if begun[-1] == 1:
             raise Killed
-        return epoch(self, progress)
+        return round_(self, progress)
 
-    epoch = Trainer.epoch
-    monkeypatch.setattr(Trainer, "epoch", kill)
+    round_ = TowerTrainer.round
+    monkeypatch.setattr(TowerTrainer, "round", kill)
     for restart in (False, False, True):
         with pytest.raises(Killed):
             align(walked, small(walked), restart=restart)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from molar_retrieval.alignment import checkpoint, conditioning
+from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.encode import encode_users
 from molar_retrieval.alignment.network import History
-from molar_retrieval.alignment.training import Trainer, TrainingData, train, validate
+from molar_retrieval.alignment.training import EpochScore, TowerTrainer, TrainingData, train, validate
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, withheld_items
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
@@ -64,20 +64,20 @@ def equal(left, right):
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def without_time(story):
-    return [(e.epoch, e.loss, e.ndcg, e.recall, e.towers) for e in story.epochs]
+def without_time(state):
+    return [(e.epoch, e.loss, e.ndcg, e.recall, e.towers) for e in state.scores]
 
 
 def test_both_towers_learn_the_walk(data, tmp_path):
-    network, story = train(data, changed(epochs=8), tmp_path, "run")
+    network, state = train(data, changed(epochs=8), tmp_path, "run")
     final = {name: ndcg(rank) for name, rank in validate(network, data, "float32").items()}
     chance = np.mean([1 / np.log2(1 + r) if r <= 10 else 0 for r in range(1, N_ITEMS + 1)])
     assert final["collaborative"] > 3 * chance
     assert final["content"] > 2 * chance
     assert final["towers"] >= max(final["collaborative"], final["content"])
-    assert story.epochs[-1].loss < story.epochs[0].loss
-    assert story.best.ndcg == max(e.ndcg for e in story.epochs) == final["towers"], "the weights are the best epoch's"
-    assert story.best.towers == {name: final[name] for name in ("collaborative", "content")}
+    assert state.scores[-1].loss < state.scores[0].loss
+    assert state.best.ndcg == max(e.ndcg for e in state.scores) == final["towers"], "the weights are the best epoch's"
+    assert state.best.towers == {name: final[name] for name in ("collaborative", "content")}
 
 
 @pytest.mark.parametrize("helpful", [True, False])
@@ -100,7 +100,7 @@ def test_an_epoch_is_worth_its_best_sum(data, monkeypatch, helpful):
 def test_the_content_tower_is_not_asked_about_what_is_withheld(data):
     """Neither as what came next nor among what did not; a table, which knows nothing of other items, is."""
     torch.manual_seed(0)
-    trainer = Trainer(data, changed(negatives=10 * N_ITEMS), "run")
+    trainer = TowerTrainer(data, changed(negatives=10 * N_ITEMS), "run")
     withheld = withheld_items(data.warm, 0)
     assert 0 < withheld.sum() < N_ITEMS
     rows = torch.arange(N_ITEMS)
@@ -137,53 +137,53 @@ def test_a_step_in_which_everything_is_withheld_is_no_trouble(data, tmp_path, mo
     monkeypatch.setattr(
         "molar_retrieval.alignment.training.withheld_items", lambda warm, seed: np.ones(len(warm), bool)
     )
-    network, story = train(data, changed(towers=("content",), align_weight=0.0, epochs=1), tmp_path, "run")
-    assert story.epochs[0].loss == 0
+    network, state = train(data, changed(towers=("content",), align_weight=0.0, epochs=1), tmp_path, "run")
+    assert state.scores[0].loss == 0
     assert all(torch.isfinite(p).all() for p in network.parameters())
 
 
 @pytest.mark.parametrize("tower", ["collaborative", "content"])
 def test_one_tower_alone_is_trained_and_judged_by_itself(data, tmp_path, tower):
-    network, story = train(data, changed(towers=(tower,), epochs=4, align_weight=0.3), tmp_path, "run")
+    network, state = train(data, changed(towers=(tower,), epochs=4, align_weight=0.3), tmp_path, "run")
     assert list(network.shapes) == [tower]
     found = validate(network, data, "float32")
     assert found["towers"].tolist() == found[tower].tolist()
-    assert story.best.towers == {tower: story.best.ndcg}
+    assert state.best.towers == {tower: state.best.ndcg}
     chance = np.mean([1 / np.log2(1 + r) if r <= 10 else 0 for r in range(1, N_ITEMS + 1)])
-    assert story.best.ndcg > 1.5 * chance
+    assert state.best.ndcg > 1.5 * chance
 
 
 def test_without_towers_nothing_is_trained_or_written(data, tmp_path):
-    network, story = train(data, changed(towers=()), tmp_path, "run")
-    assert story.epochs == []
-    assert story.best is None
+    network, state = train(data, changed(towers=()), tmp_path, "run")
+    assert state.scores == []
+    assert state.best is None
     assert not list(network.parameters())
     assert not [path for path in tmp_path.iterdir() if path.is_file()]
 
 
 def test_training_stops_when_the_score_stays_down(data, tmp_path, monkeypatch):
     course = iter([0.1, 0.3, 0.2, 0.3, 0.29, 0.5])
-    epoch = Trainer.epoch
+    round_ = TowerTrainer.round
 
     def scored(self, progress):
-        epoch(self, progress)
-        self.story.epochs[-1] = checkpoint.EpochScore(len(self.story.epochs), 1.0, next(course), 0.0, {}, 0.0)
+        round_(self, progress)
+        self.state.scores[-1] = EpochScore(len(self.state.scores), 1.0, next(course), 0.0, {}, 0.0)
         kept.append(weights(self.network))
-        return self.story.epochs[-1]
+        return self.state.scores[-1]
 
     kept = []
-    monkeypatch.setattr(Trainer, "epoch", scored)
-    network, story = train(data, changed(epochs=10, patience=2), tmp_path, "run")
-    assert [e.ndcg for e in story.epochs] == [0.1, 0.3, 0.2, 0.3], "an equal score is no better"
-    assert story.best.epoch == 2
+    monkeypatch.setattr(TowerTrainer, "round", scored)
+    network, state = train(data, changed(epochs=10, patience=2), tmp_path, "run")
+    assert [e.ndcg for e in state.scores] == [0.1, 0.3, 0.2, 0.3], "an equal score is no better"
+    assert state.best.epoch == 2
     assert equal(weights(network), kept[1])
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(data, tmp_path):
     runs = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        network, story = train(data, changed(seed=seed), tmp_path / name, "run")
-        runs.append((weights(network), without_time(story)))
+        network, state = train(data, changed(seed=seed), tmp_path / name, "run")
+        runs.append((weights(network), without_time(state)))
     assert equal(runs[0][0], runs[1][0])
     assert runs[0][1] == runs[1][1]
     assert not equal(runs[0][0], runs[2][0])
@@ -201,30 +201,31 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("after", [1, 2])
 def test_a_killed_run_continues_as_if_undisturbed(data, tmp_path, monkeypatch, after):
-    network, story = train(data, SMALL, tmp_path / "a", "run")
+    network, state = train(data, SMALL, tmp_path / "a", "run")
 
     def kill(self, progress):
-        if len(self.story.epochs) == after:
+        if len(self.state.scores) == after:
             raise Killed
-        return epoch(self, progress)
+        return round_(self, progress)
 
-    epoch = Trainer.epoch
-    monkeypatch.setattr(Trainer, "epoch", kill)
+    round_ = TowerTrainer.round
+    monkeypatch.setattr(TowerTrainer, "round", kill)
     with pytest.raises(Killed):
         train(data, SMALL, tmp_path / "b", "run")
     monkeypatch.undo()
     told = []
     continued, other = train(data, SMALL, tmp_path / "b", "run", on_epoch=told.append)
     assert equal(weights(network), weights(continued))
-    assert without_time(story) == without_time(other)
+    assert without_time(state) == without_time(other)
     assert [score.epoch for score in told] == [1, 2, 3], "the curve is shown from its beginning"
 
 
 def test_a_checkpoint_of_another_run_is_not_continued(data, tmp_path):
     one = changed(epochs=1)
     train(data, one, tmp_path / "a", "run")
-    trainer = Trainer(data, one, "other run")
-    assert checkpoint.load(tmp_path / "a", "other run", trainer.network, trainer.optimiser).epochs == []
+    told = []
+    TowerTrainer(data, one, "other run").train(tmp_path / "a", on_score=told.append)
+    assert len(told) == 1, "trained anew"
 
 
 def test_the_process_keeps_its_own_random_state(data, tmp_path):
@@ -236,7 +237,7 @@ def test_the_process_keeps_its_own_random_state(data, tmp_path):
 
 
 def test_the_item_table_starts_from_the_factors(data):
-    table = Trainer(data, SMALL, "run").network.items["collaborative"].weight.detach().numpy()[:, :8]
+    table = TowerTrainer(data, SMALL, "run").network.items["collaborative"].weight.detach().numpy()[:, :8]
     factors = data.factors.items
     warm = data.warm
     cosine = (table[warm] * factors[warm]).sum(1) / np.linalg.norm(table[warm], axis=1)
@@ -246,7 +247,7 @@ def test_the_item_table_starts_from_the_factors(data):
 def test_a_narrow_item_table_keeps_the_principal_part_of_the_factors(data):
     wide = fit(data.log, CFSettings(factors=24, iterations=3))
     narrow = TrainingData(data.log, data.cases, data.features, wide)
-    table = Trainer(narrow, changed(dim=8), "run").network.items["collaborative"].weight.detach().numpy()
+    table = TowerTrainer(narrow, changed(dim=8), "run").network.items["collaborative"].weight.detach().numpy()
     _, values, axes = np.linalg.svd(wide.items[data.warm], full_matrices=False)
     expected = wide.items[data.warm] @ axes[:8].T
     got, want = table[data.warm] @ table[data.warm].T, expected @ expected.T
@@ -259,14 +260,15 @@ def test_items_without_interactions_keep_a_random_start(data):
     cold = 7
     log = data.log.select(data.log.item != cold)
     factors = fit(log, CFSettings(factors=8, iterations=3))
-    table = Trainer(TrainingData(log, data.cases, data.features, factors), SMALL, "run").network.items["collaborative"]
-    plain = Trainer(data, changed(als_start=False), "run").network.items["collaborative"]
+    without = TrainingData(log, data.cases, data.features, factors)
+    table = TowerTrainer(without, SMALL, "run").network.items["collaborative"]
+    plain = TowerTrainer(data, changed(als_start=False), "run").network.items["collaborative"]
     assert torch.equal(table.weight[cold], plain.weight[cold])
     assert not torch.equal(table.weight[cold + 1], plain.weight[cold + 1])
 
 
 def test_users_are_encoded_each_alone_as_in_a_batch(data, monkeypatch):
-    network = Trainer(data, SMALL, "run").network
+    network = TowerTrainer(data, SMALL, "run").network
     random = np.random.default_rng(0)
     items = [random.integers(0, N_ITEMS, length) for length in (3, 0, 20, 1, 12, 13)]
     log = InteractionLog(

@@ -9,7 +9,7 @@ from molar_retrieval.catalog import bounds
 from molar_retrieval.catalog.bounds import check_names, fitting, unpacked_bytes
 from molar_retrieval.catalog.parquet_source import ParquetSource
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.sources import Rows
+from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.errors import DataError
 
 BRANDS = ["red", None, "blue", "red"]

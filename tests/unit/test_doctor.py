@@ -13,14 +13,14 @@ from copies import copy_workspace
 from qdrant_fake import fake_qdrant
 from test_indexes_generations import release
 
-from molar_cli.doctor import Entry, Health, Section, State, examine
-from molar_cli.doctor.discreet import discreet, hidden
-from molar_cli.doctor.machine import machine, usable_cores
-from molar_cli.doctor.places import folder_size, in_words
-from molar_cli.doctor.server import address, server, server_of
-from molar_cli.doctor.software import conflicts, needs, software, torch_build
-from molar_cli.doctor.state import artefacts, generations
-from molar_indexes.server.place import Server
+from molar.doctor import Entry, Health, Section, State, examine
+from molar.doctor.discreet import discreet, hidden
+from molar.doctor.machine import machine, usable_cores
+from molar.doctor.places import folder_size, in_words
+from molar.doctor.server import address, server, server_of
+from molar.doctor.software import conflicts, needs, software, torch_build
+from molar.doctor.state import artefacts, generations
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.push import push
 from molar_indexes.server.versions import go_together
 from molar_retrieval.config import IndexSettings, MolarSettings
@@ -61,7 +61,7 @@ def test_missing_and_unfit_libraries_are_broken(packages, monkeypatch):
     _install(packages, "made-up", "1.0", "alpha-x>=2", "absent-x>=3", "good-x<5")
     _install(packages, "alpha-x", "1.9")
     _install(packages, "good-x", "4.2")
-    monkeypatch.setattr("molar_cli.doctor.software.DISTRIBUTION", "made-up")
+    monkeypatch.setattr("molar.doctor.software.DISTRIBUTION", "made-up")
     found = _entries(software(deep=False))
     assert (found["alpha-x"].state, found["alpha-x"].remedy) == (State.BROKEN, 'pip install "alpha-x>=2"')
     assert (found["absent-x"].state, found["absent-x"].value) == (State.BROKEN, "missing")
@@ -153,10 +153,10 @@ def test_a_gpu_that_pytorch_was_not_built_for(tmp_path, monkeypatch):
     tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559, 1204, 570.86.15, 9.0'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr("molar_cli.doctor.machine.torch_build", lambda: "CPU")
+    monkeypatch.setattr("molar.doctor.machine.torch_build", lambda: "CPU")
     card = _entries(machine(deep=False))["gpu 0"]
     assert (card.state, card.data["memory"]) == (State.WARNING, 81559)
-    monkeypatch.setattr("molar_cli.doctor.machine.torch_build", lambda: "CUDA 13.0")
+    monkeypatch.setattr("molar.doctor.machine.torch_build", lambda: "CUDA 13.0")
     assert _entries(machine(deep=False))["gpu 0"].state is State.FINE
 
 
@@ -189,7 +189,7 @@ def answering():
 
 
 def test_a_server_of_the_clients_version(answering, monkeypatch):
-    monkeypatch.setattr("molar_cli.doctor.server.metadata.version", lambda name: "1.17.0")
+    monkeypatch.setattr("molar.doctor.server.metadata.version", lambda name: "1.17.0")
     entry = address(answering('{"title": "qdrant - vector search engine", "version": "1.16.3"}'))
     assert (entry.state, entry.data["version"]) == (State.FINE, "1.16.3")
     entry = address(answering('{"title": "qdrant - vector search engine", "version": "1.12.0"}'))
@@ -224,7 +224,7 @@ def entries(place, root):
 
 
 def test_what_is_live_on_a_server_and_how_far_from_here(tmp_path, monkeypatch):
-    monkeypatch.setattr("molar_indexes.server.settle.POLL", 0.01)
+    monkeypatch.setattr("molar_indexes.server.finalise.POLL", 0.01)
     (tmp_path / "shop").mkdir()
     workspace = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
     release(workspace, 1).close()
@@ -274,8 +274,8 @@ def test_a_collection_that_is_not_green(tmp_path, status):
 def test_a_key_over_an_open_network_is_told_of(monkeypatch, tmp_path):
     monkeypatch.setenv("QDRANT_API_KEY", "k-secret")
     unreachable = Entry("address", "there", State.BROKEN, "nothing answers", "start it")
-    monkeypatch.setattr("molar_cli.doctor.server.address", lambda url: unreachable)
-    found = entries(Server("http://db.example:6333"), tmp_path)
+    monkeypatch.setattr("molar.doctor.server.address", lambda url: unreachable)
+    found = entries(ServerConfig("http://db.example:6333"), tmp_path)
     assert found["key"].state is State.WARNING
     assert "k-secret" not in repr(found)
 

@@ -18,7 +18,7 @@ def version(tmp_path: Path) -> Path:
 
 def test_open(version: Path) -> None:
     content = ContentVectors.open(version)
-    assert isinstance(content.vectors, np.memmap)
+    assert isinstance(content.vectors.base, np.memmap)
     assert not content.vectors.flags.writeable
     assert content.vectors.shape == (12, DIM)
     assert content.dim == DIM

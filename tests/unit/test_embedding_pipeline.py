@@ -10,9 +10,10 @@ import pytest
 from embedding_fakes import FakeEncoder, Shop, run
 
 from molar_retrieval.embedding import ContentVectors, pipeline, publish, reader
-from molar_retrieval.embedding.store import Store
+from molar_retrieval.embedding import run as runs
+from molar_retrieval.embedding.shards import ShardWriter, read_shard, shard_paths
 from molar_retrieval.encoders.base import EncoderInput
-from molar_retrieval.errors import BackendError
+from molar_retrieval.errors import BackendError, StaleArtefactError
 from molar_retrieval.workspace import ArtefactStore, Manifest
 
 
@@ -96,81 +97,98 @@ def test_failing_reader_ends_the_run(shop: Shop, monkeypatch: pytest.MonkeyPatch
 
 
 def test_failing_writer_ends_the_run(shop: Shop, monkeypatch: pytest.MonkeyPatch, undisturbed: bytes) -> None:
-    real, calls = Store.write, iter(range(1000))
+    real, calls = ShardWriter.append, iter(range(1000))
 
-    def full(self: Store, *arguments: Any) -> None:
+    def full(self: ShardWriter, *arguments: Any) -> None:
         if next(calls) == 3:
             raise OSError(28, "No space left on device")
         real(self, *arguments)
 
-    monkeypatch.setattr(Store, "write", full)
+    monkeypatch.setattr(ShardWriter, "append", full)
     with pytest.raises(OSError, match="No space"):
         run(shop.workspace, FakeEncoder())
-    monkeypatch.setattr(Store, "write", real)
+    monkeypatch.setattr(ShardWriter, "append", real)
     run(shop.workspace, FakeEncoder())
     assert shop.vectors_file() == undisturbed
 
 
 def test_failing_flush_is_not_lost(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Store) -> None:
+    def broken(self: ShardWriter) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(pipeline, "_FLUSH_SECONDS", 0.0)
-    monkeypatch.setattr(Store, "sync", broken)
+    monkeypatch.setattr(ShardWriter, "sync", broken)
     with pytest.raises(OSError, match="Input/output"):
         run(shop.workspace, FakeEncoder(seconds=0.01))
 
 
-def test_vectors_before_records(shop: Shop, monkeypatch: pytest.MonkeyPatch, undisturbed: bytes) -> None:
-    """Killed between the two writes of a batch, the batch counts as not done."""
-    from molar_retrieval.embedding.rowfile import RowFile
-
-    real = RowFile.write
-    written = {"records.bin": 0}
-
-    def dying(self: RowFile, rows: Any, values: Any) -> None:
-        if self.path.name == "records.bin":
-            written["records.bin"] += 1
-            if written["records.bin"] == 4:
-                raise KeyboardInterrupt
-        real(self, rows, values)
-
-    monkeypatch.setattr(RowFile, "write", dying)
-    with pytest.raises(KeyboardInterrupt):
-        run(shop.workspace, FakeEncoder())
-    monkeypatch.setattr(RowFile, "write", real)
+def stopped(shop: Shop, call: int = 5) -> Path:
+    """The shard that a run left which was stopped at its so many-th batch."""
+    with pytest.raises(RuntimeError):
+        run(shop.workspace, FakeEncoder(before=at_call(call, RuntimeError())))
     (partial,) = shop.workspace["content"].partials()
-    vectors = (partial / "vectors.safetensors").read_bytes()
-    assert np.frombuffer(vectors[-24 * 64 :], "<f4").reshape(24, 16).any(axis=1).sum() == 12
-    report = run(shop.workspace, FakeEncoder())
-    assert report.encoded == 16
+    (path,) = shard_paths(partial)
+    assert len(list(read_shard(path)[1])) == call
+    return path
+
+
+def test_batch_that_was_written_in_part_is_made_again(shop: Shop, undisturbed: bytes) -> None:
+    """Killed in the middle of a batch's write, the batch counts as not done, those before it as done."""
+    path = stopped(shop, 4)
+    path.write_bytes(path.read_bytes()[:-200])
+    assert run(shop.workspace, FakeEncoder()).encoded == 12
     assert shop.vectors_file() == undisturbed
 
 
-def test_vector_that_does_not_match_its_record_is_made_again(shop: Shop, undisturbed: bytes) -> None:
-    with pytest.raises(RuntimeError):
-        run(shop.workspace, FakeEncoder(before=at_call(5, RuntimeError())))
-    (partial,) = shop.workspace["content"].partials()
-    data = bytearray((partial / "vectors.safetensors").read_bytes())
-    rows = np.frombuffer(bytes(data[-24 * 64 :]), "<f4").reshape(24, 16).any(axis=1)
-    data[len(data) - 24 * 64 + 64 * int(np.flatnonzero(rows)[0])] ^= 1
-    (partial / "vectors.safetensors").write_bytes(data)
+def test_batch_that_does_not_match_its_checksum_is_made_again(shop: Shop, undisturbed: bytes) -> None:
+    path = stopped(shop)
+    data = bytearray(path.read_bytes())
+    vector = next(read_shard(path)[1]).vectors[0].tobytes()
+    data[data.index(vector)] ^= 1
+    path.write_bytes(data)
     assert run(shop.workspace, FakeEncoder()).encoded == 8
     assert shop.vectors_file() == undisturbed
 
 
-@pytest.mark.parametrize("name", ["plan.json", "plan.safetensors", "texts.bin", "records.bin", "vectors.safetensors"])
-@pytest.mark.parametrize("damage", ["gone", "cut"])
-def test_damaged_unfinished_work(shop: Shop, undisturbed: bytes, name: str, damage: str) -> None:
-    with pytest.raises(RuntimeError):
-        run(shop.workspace, FakeEncoder(before=at_call(5, RuntimeError())))
-    (partial,) = shop.workspace["content"].partials()
-    data = (partial / name).read_bytes()
-    (partial / name).unlink()
-    if damage == "cut":
-        (partial / name).write_bytes(data[: len(data) // 2])
+@pytest.mark.parametrize("damage", ["gone", "cut", "empty", "rubbish"])
+def test_damaged_unfinished_work(shop: Shop, undisturbed: bytes, damage: str) -> None:
+    path = stopped(shop)
+    data = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "rubbish": b"rubbish" * 50}[damage])
     run(shop.workspace, FakeEncoder())
     assert shop.vectors_file() == undisturbed
+
+
+def test_vectors_that_vanish_while_they_are_made(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, undisturbed: bytes
+) -> None:
+    """A disk that does not give back what was written is named; nothing is published."""
+    real = runs.run
+
+    def wiped(reader: Any, encoder: Any, shard: ShardWriter, *arguments: Any) -> None:
+        real(reader, encoder, shard, *arguments)
+        shard.path.write_bytes(shard.path.read_bytes()[:-3000])
+
+    monkeypatch.setattr(runs, "run", wiped)
+    with pytest.raises(StaleArtefactError, match="damaged since they were written"):
+        run(shop.workspace, FakeEncoder())
+    assert shop.workspace["content"].current is None
+    monkeypatch.undo()
+    run(shop.workspace, FakeEncoder())
+    assert shop.vectors_file() == undisturbed
+
+
+def test_unfinished_work_of_an_earlier_version_starts_anew(shop: Shop, undisturbed: bytes) -> None:
+    partial = shop.workspace["content"].partial("0123")
+    (partial / "plan.json").write_text("{}")
+    (partial / "vectors.safetensors").write_bytes(bytes(1000))
+    progress = Recorder()
+    assert run(shop.workspace, FakeEncoder(), progress=progress).encoded == 24
+    assert "starts anew" in progress.notes[0]
+    assert shop.vectors_file() == undisturbed
+    assert shop.workspace["content"].partials() == []
 
 
 def test_changed_catalogue_after_a_stop_keeps_what_is_the_same(shop: Shop) -> None:
@@ -304,7 +322,8 @@ def test_large_photos_are_not_read_far_ahead(shop: Shop, monkeypatch: pytest.Mon
     ("owner", "name"),
     [
         (publish, "_write_tables"),
-        (publish, "_link"),
+        (runs, "assemble"),
+        (Path, "rename"),
         (Manifest, "write"),
         (ArtefactStore, "publish"),
         (ArtefactStore, "switch"),

@@ -270,10 +270,10 @@ def test_encoder_that_is_not_what_it_said(shop: Shop) -> None:
 
 
 def test_full_disk_is_refused_before_encoding(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    from molar_retrieval.embedding import work
+    from molar_retrieval import disk
 
     shop.prepare()
-    monkeypatch.setattr(work.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100})())
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100})())
     encoder = FakeEncoder()
     with pytest.raises(DataError, match="left"):
         run(shop.workspace, encoder)

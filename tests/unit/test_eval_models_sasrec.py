@@ -14,10 +14,10 @@ from eval_model_tasks import COLD, N_ITEMS, leave_one_out, log_of, walks
 
 from molar_eval.models import sasrec_network, sasrec_training
 from molar_eval.models.sasrec import SASRec, _Vocabulary
-from molar_eval.models.sasrec_checkpoint import Epoch, Story
 from molar_eval.models.sasrec_network import SASRecNetwork, cross_entropy
-from molar_eval.models.sasrec_training import SASRecSettings, Trainer, encode, like_lengths, padded
+from molar_eval.models.sasrec_training import SASRecEpoch, SASRecSettings, SASRecTrainer, encode, like_lengths, padded
 from molar_retrieval.errors import DataError
+from molar_retrieval.training.trainer import TrainingState
 
 SMALL = SASRecSettings(
     dim=16, history=6, batch=16, epochs=4, learning_rate=3e-3, device="cpu", precision="float32", negatives=10
@@ -123,7 +123,7 @@ def test_vocabulary_numbers_known_items_without_gaps():
 
 
 def test_the_loss_is_taken_over_each_target_once(task, monkeypatch):
-    trainer = Trainer(_Vocabulary(task.training)(task.training), SMALL, 0, task.folder)
+    trainer = SASRecTrainer(_Vocabulary(task.training)(task.training), SMALL, 0, "run", lambda _: 0.0)
     seen = []
     original = sasrec_training.cross_entropy
     monkeypatch.setattr(
@@ -131,11 +131,11 @@ def test_the_loss_is_taken_over_each_target_once(task, monkeypatch):
         "cross_entropy",
         lambda users, items, targets, precision: seen.append(targets) or original(users, items, targets, precision),
     )
-    trainer._epoch(lambda: 0.0, _Quiet())
+    trainer.round()
     # Five training interactions each: the first is no target, and a window of six places holds all.
     wanted = np.sort(np.concatenate([trainer.log.history(user)[1:] for user in range(80)]))
     assert np.array_equal(np.sort(torch.cat(seen).numpy()), wanted)
-    assert trainer.story.epochs[0].loss == pytest.approx(np.log(28), rel=0.05)
+    assert trainer.state.scores[0].loss == pytest.approx(np.log(28), rel=0.05)
 
 
 def test_learns_the_walk(task):
@@ -196,23 +196,24 @@ def test_other_data_settings_and_seeds_do_not_share_a_checkpoint(task):
 
 def test_stops_when_validation_stops_rising_and_keeps_the_best_weights(task):
     settings = SMALL.model_copy(update={"epochs": 50, "patience": 3})
-    trainer = Trainer(_Vocabulary(task.training)(task.training), settings, 0, task.folder)
     scores, weights = iter([0.1, 0.3, 0.2, 0.3, 0.1, 0.9]), []
 
-    def validate():
-        weights.append(trainer.network.items.weight.detach().clone())
+    def validate(network):
+        assert not network.training
+        weights.append(network.items.weight.detach().clone())
         return next(scores)
 
-    trainer.train(validate, _Quiet())
-    assert [epoch.ndcg for epoch in trainer.story.epochs] == [0.1, 0.3, 0.2, 0.3, 0.1]
-    assert trainer.story.best == 2
+    trainer = SASRecTrainer(_Vocabulary(task.training)(task.training), settings, 0, "run", validate)
+    best = trainer.train(task.folder)
+    assert [epoch.ndcg for epoch in trainer.state.scores] == [0.1, 0.3, 0.2, 0.3, 0.1]
+    assert best == trainer.state.best == trainer.state.scores[1]
     assert torch.equal(trainer.network.items.weight, weights[1])
-    assert not trainer.network.training
 
 
-def test_the_story_starts_without_a_best():
-    assert Story().best == 0
-    assert Story([Epoch(1.0, 0.0, 1.0)]).best == 1
+def test_the_state_starts_without_a_best():
+    assert TrainingState("run").best is None
+    only = SASRecEpoch(1.0, 0.0, 1.0)
+    assert TrainingState("run", scores=[only]).best is only
 
 
 def test_validation_chooses_between_settings(task):
@@ -229,14 +230,14 @@ def test_samples_the_softmax_of_a_large_catalogue(task, monkeypatch):
     full = SASRec([SMALL]).fit(task, 0).facts["epochs"]
     monkeypatch.setattr(sasrec_training, "FULL_SOFTMAX_ITEMS", 20)
     log = _Vocabulary(task.training)(task.training)
-    sampled = Trainer(log, SMALL, 0, task.folder / "sampled")
-    sampled.train(lambda: 0.0, _Quiet())
-    assert sampled.story.epochs[0].loss == pytest.approx(full[0]["loss"], rel=0.05)
+    sampled = SASRecTrainer(log, SMALL, 0, "sampled", lambda _: 0.0)
+    sampled.train(task.folder / "sampled")
+    assert sampled.state.scores[0].loss == pytest.approx(full[0]["loss"], rel=0.05)
     # A sample of all items is no sample.
     everything = SMALL.model_copy(update={"negatives": log.n_items, "epochs": 1})
-    whole = Trainer(log, everything, 0, task.folder / "everything")
-    whole.train(lambda: 0.0, _Quiet())
-    assert whole.story.epochs[0].loss == pytest.approx(full[0]["loss"], rel=1e-4)
+    whole = SASRecTrainer(log, everything, 0, "everything", lambda _: 0.0)
+    whole.train(task.folder / "everything")
+    assert whole.state.scores[0].loss == pytest.approx(full[0]["loss"], rel=1e-4)
 
 
 def test_the_global_random_state_is_left_alone(task):

@@ -158,7 +158,7 @@ def test_an_interruption_before_the_first_score_keeps_nothing_of_another_run(wor
     assert work.exists()
     other = lora_shop.settings(model, tasks=("attributes",), examples=12)
     with prepared(workspace, other) as trainer:
-        trainer.trial.scores = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        trainer.validation.scores = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             trainer.train(work)
 
@@ -214,7 +214,7 @@ def test_small_chunks_give_the_gradients_of_one(workspace, model):
                 [(n, 0.1 * torch.randn(p.shape, generator=random)) for n, p in trainer.learner.trained().items()],
             )
             made = trainer._examples(0)
-            losses = trainer.objective.gradients(made, 1, trainer.story.chunk)
+            losses = trainer.objective.gradients(made, 1, trainer.state.chunk)
             found.append((losses, {name: p.grad.clone() for name, p in trainer.learner.trained().items()}))
     (whole, large), (parts, small) = found
     assert whole == pytest.approx(parts, rel=1e-4)
@@ -227,14 +227,14 @@ def test_cached_gradients_are_those_of_one_graph_dropout_included(workspace, mod
     with prepared(workspace, chosen) as trainer:
         trainer.step()  # else the adapter's second half is zero, and the first one has no gradient
         made, weights = trainer._examples(1), trainer.learner.trained()
-        trainer.objective.gradients(made, 1, trainer.story.chunk)
+        trainer.objective.gradients(made, 1, trainer.state.chunk)
         cached = [p.grad.clone() for p in weights.values()]
 
         def at_once(chunks, encode, loss_of):
             loss_of(torch.cat([encode(number) for number in range(chunks)])).backward()
 
         monkeypatch.setattr(objective.gradcache, "backward", at_once)
-        trainer.objective.gradients(made, 1, trainer.story.chunk)
+        trainer.objective.gradients(made, 1, trainer.state.chunk)
         assert all(torch.allclose(p.grad, own, atol=1e-5) for p, own in zip(weights.values(), cached, strict=True))
         assert max(float(grad.abs().max()) for grad in cached) > 1e-3
 
@@ -250,7 +250,7 @@ def test_short_memory_halves_what_goes_through_at_once(workspace, model, monkeyp
 
         monkeypatch.setattr(trainer.learner, "vectors", narrow)
         assert np.isfinite(list(trainer.step().values())).all()
-        assert trainer.story.chunk == 2
+        assert trainer.state.chunk == 2
         monkeypatch.setattr(trainer.learner, "vectors", lambda _: torch.zeros(1).new_zeros(10**15))
         with pytest.raises(BackendError, match="memory is too short"):
             trainer.step()

@@ -75,9 +75,9 @@ def test_2014_becomes_a_catalogue(tmp_path, meta, reviews, as_line):
         (meta, 3, "0000031852", "repeated item id"),
         (meta, 4, None, "missing item id"),
         (reviews, 7, None, "line is no object: 'half a li'"),
-        (reviews, 6, "0000031852", "missing user id"),
-        (reviews, 5, "0000031852", "missing or unreadable time: None"),
         (reviews, 4, "B00000GONE", "item unknown to the items file: 'B00000GONE'"),
+        (reviews, 5, "0000031852", "missing or unreadable time: None"),
+        (reviews, 6, "0000031852", "missing user id"),
     ]
     result = prepared(tmp_path / "toys")
     assert list(result.items) == ["0000031852", "B00JHONN1S", "B000UNSOLD"]

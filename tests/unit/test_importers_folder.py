@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from importer_checks import photo, prepared
 
+from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.importers import ImportReport, import_dataset
 from molar_retrieval.importers import photos as photos_module
 from molar_retrieval.importers.registry import FORMATS, open_published
-from molar_retrieval.importers.tables import TableFile, as_numbers
+from molar_retrieval.importers.text_tables import as_numbers
 
 
 def _films(folder: Path, *, extra: str = "") -> Path:

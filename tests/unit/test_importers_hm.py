@@ -68,8 +68,8 @@ def test_products(source, tmp_path):
     report = import_dataset("hm", source, tmp_path / "out")
     assert (report.items, report.used, report.users, report.interactions, report.photos) == (3, 3, 2, 5, 2)
     assert rejects(tmp_path / "out") == [
-        ("transactions_train.csv", 7, "0956217", "missing or unreadable time: '2018-13-20'"),
         ("transactions_train.csv", 6, "0999999999", "item unknown to the items file: '0999999999'"),
+        ("transactions_train.csv", 7, "0956217", "missing or unreadable time: '2018-13-20'"),
     ]
     result = prepared(tmp_path / "out")
     assert list(result.items) == ["0108775", "0110065", "0956217"]

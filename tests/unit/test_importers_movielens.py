@@ -77,9 +77,9 @@ def test_bad_rows_of_the_1m_layout_are_listed_with_file_and_row(million, tmp_pat
         ("movies.dat", 6, None, "line of another form: 'no movie at all'"),
         ("movies.dat", 5, "2", "repeated item id"),
         ("ratings.dat", 6, None, "line of another form: '2::4::2'"),
-        ("ratings.dat", 8, "4", "missing user id"),
-        ("ratings.dat", 7, "4", "missing or unreadable time: 'yesterday'"),
         ("ratings.dat", 5, "99", "item unknown to the items file: '99'"),
+        ("ratings.dat", 7, "4", "missing or unreadable time: 'yesterday'"),
+        ("ratings.dat", 8, "4", "missing user id"),
     ]
     assert sum(report.dropped.values()) == 6
     assert report.dropped["item unknown to the items file"] == 1

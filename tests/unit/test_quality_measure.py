@@ -18,7 +18,7 @@ from molar_retrieval.quality.duplicates import (
     near_photos,
     unit_rows,
 )
-from molar_retrieval.quality.measure import FORMATS, State, measure, perceptual_bits
+from molar_retrieval.quality.measure import FORMATS, PhotoState, measure, perceptual_bits
 from molar_retrieval.quality.measured import Known, measured
 from molar_retrieval.quality.photos import WRITING, is_blank
 from molar_retrieval.workspace import Workspace
@@ -45,7 +45,7 @@ def scene():
 
 def test_a_good_photo(scene):
     record = measure(saved(scene, quality=90))
-    assert record["state"] == State.GOOD
+    assert record["state"] == PhotoState.GOOD
     assert (record["width"], record["height"], FORMATS[record["format"]], record["frames"]) == (240, 200, "JPEG", 1)
     assert not is_blank(record)
     assert record["text"] < WRITING
@@ -55,18 +55,18 @@ def test_a_good_photo(scene):
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_file_that_is_cut_short(scene, kind, share):
     data = saved(scene, kind)
-    assert measure(data)["state"] == State.GOOD
-    assert measure(data[: int(len(data) * share)])["state"] in (State.TRUNCATED, State.UNREADABLE)
+    assert measure(data)["state"] == PhotoState.GOOD
+    assert measure(data[: int(len(data) * share)])["state"] in (PhotoState.TRUNCATED, PhotoState.UNREADABLE)
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b"\xff\xd8\xff", bytes(1000), b"RIFF\x00\x00\x00\x00WEBPVP8 "])
 def test_no_picture(data):
-    assert measure(data)["state"] in (State.UNREADABLE, State.TRUNCATED)
+    assert measure(data)["state"] in (PhotoState.UNREADABLE, PhotoState.TRUNCATED)
 
 
 def test_a_huge_picture_is_not_decoded():
     record = measure(saved(Image.new("1", (12_000, 9_000)), "PNG"))
-    assert record["state"] == State.TOO_LARGE
+    assert record["state"] == PhotoState.TOO_LARGE
     assert (record["width"], record["height"]) == (12_000, 9_000)
 
 
@@ -202,7 +202,7 @@ def test_photos_are_measured_once(folder, monkeypatch):
     calls = counting(monkeypatch)
     first = measured(folder, [*PHOTOS, None, "images/gone.jpg", PHOTOS[0]], workspace, SILENT)
     assert len(calls) == 5
-    assert first["state"].tolist() == [0] * 5 + [State.MISSING] * 2 + [0]
+    assert first["state"].tolist() == [0] * 5 + [PhotoState.MISSING] * 2 + [0]
     assert (first[0] == first[7]).all()
     again = measured(folder, PHOTOS, workspace, SILENT)
     assert len(calls) == 5

@@ -65,7 +65,7 @@ def test_findings_name_both_items_of_an_exchange():
     swapped = {
         (finding.item_id, *finding.others)
         for finding in mismatch.check_pairs(found, items())
-        if finding.kind is mismatch.SWAPPED
+        if finding.kind.name == "pair.swapped"
     }
     right = {(f"i{a}", f"i{b}") for a, b in pairs}
     assert len(swapped & right) >= 2

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,31 +12,27 @@ from PIL import Image
 from molar_eval.check_page.histograms import drawn
 from molar_eval.check_page.page import render
 from molar_eval.report.pictures import Pictures
-from molar_retrieval.errors import SettingsError
-from molar_retrieval.quality.collect import SCHEMA, Collector
-from molar_retrieval.quality.findings import Finding, Kind, Severity
-from molar_retrieval.quality.gpus import GPUS, gpu_forecast, gpu_named
+from molar_retrieval.quality import findings
+from molar_retrieval.quality.collector import SCHEMA, Collector
+from molar_retrieval.quality.findings import FaultKind, Finding, Severity, fault, fault_kinds
 from molar_retrieval.quality.histogram import Histogram
-from molar_retrieval.quality.kinds import all_kinds
 from molar_retrieval.quality.readiness import Content, readiness
 from molar_retrieval.quality.report import CheckReport, Excerpt, Found
 
-BAD = Kind("photo.bad", Severity.ERROR, "Bad", "mend it")
-ODD = Kind("text.odd", Severity.NOTE, "Odd", "look at it")
+BAD = FaultKind("photo.bad", Severity.ERROR, "Bad", "mend it")
+ODD = FaultKind("text.odd", Severity.NOTE, "Odd", "look at it")
 
 
 def test_all_are_counted_the_worst_are_kept_and_every_one_is_written(tmp_path):
     path = tmp_path / "new" / "fix.parquet"
     with Collector(path, examples=3) as collector:
         collector.take(Finding(ODD, f"n{n}", item_id=f"i{n}", amount=float(n % 7)) for n in range(50))
-        collector.take(
-            [Finding(BAD, "first", row=2), Finding(BAD, "second \ud800", others=("a", "b"))], {"photo.bad": 9}
-        )
-    assert collector.counts == {"text.odd": 50, "photo.bad": 9}
+        collector.take([Finding(BAD, "first", row=2), Finding(BAD, "second \ud800", others=("a", "b"))])
+    assert collector.counts == {"text.odd": 50, "photo.bad": 2}
     assert [kind.name for kind in collector.kinds()] == ["photo.bad", "text.odd"]
     assert [finding.detail for finding in collector.examples("text.odd")] == ["n6", "n13", "n20"]
     assert [finding.detail for finding in collector.examples("photo.bad")] == ["first", "second \ud800"]
-    assert (collector.total(Severity.ERROR), collector.total(Severity.WARNING)) == (9, 0)
+    assert (collector.total(Severity.ERROR), collector.total(Severity.WARNING)) == (2, 0)
     table = pq.read_table(path)
     assert table.schema.equals(SCHEMA)
     assert table.num_rows == 52
@@ -70,33 +67,35 @@ def test_every_value_is_in_a_bar(values, log):
 
 
 def test_kinds_have_names_of_their_own_and_say_what_to_do():
-    kinds = all_kinds()
-    assert len({kind.name for kind in kinds}) == len(kinds)
-    for kind in kinds:
+    for name, kind in fault_kinds().items():
+        assert kind.name == name
         assert re.fullmatch(r"[a-z]+\.[a-z_]+", kind.name)
         assert kind.title[0].isupper()
         assert kind.remedy
 
 
-def test_gpus():
-    assert gpu_named("rtx4090") == "RTX 4090"
-    with pytest.raises(SettingsError, match="B9999") as error:
-        gpu_named("B9999")
-    assert "A100" in error.value.hint
-    slow, fast = (
-        gpu_forecast(gpu, items=1_000_000, photos=900_000, characters=400, pixels=262_144) for gpu in ("L4", "H100")
-    )
-    assert slow.seconds / fast.seconds == pytest.approx(GPUS["H100"] / GPUS["L4"])
-    # 2 × 1.7e9 × (256 + 140) + 2 × 0.4e9 × 1024 operations for an item with photo.
-    assert fast.items_per_second == pytest.approx(989e12 * 0.35 / 2.05e12, rel=0.1)
+def test_the_kinds_that_the_check_names_are_those_that_are_listed():
+    source = "".join(path.read_text("utf-8") for path in Path(findings.__file__).parent.rglob("*.py"))
+    areas = "|".join({name.partition(".")[0] for name in fault_kinds()})
+    assert set(re.findall(rf'"((?:{areas})\.[a-z_]+)"', source)) == set(fault_kinds())
+
+
+def test_of_a_pass_over_many_rows_all_are_counted_and_some_are_made():
+    found, made = Collector(limit=3), []
+    found.each("log.bot", range(50), lambda row: made.append(row) or fault("log.bot", f"n{row}", amount=row))
+    found.add("log.bot", "one more")
+    assert found.counts == {"log.bot": 51}
+    assert made == [0, 1, 2]
+    assert [finding.detail for finding in found.examples("log.bot")] == ["n2", "n1", "n0"]
+    found.each("log.gap", [], made.append)
+    assert [kind.name for kind in found.kinds()] == ["log.bot"]
 
 
 CONTENT = Content(items=100, photos=60, texts=90, both=55, nothing=5, characters=200.0)
 
 
 def test_without_a_log_that_is_what_is_said():
-    gpu = gpu_forecast("A100", items=95, photos=60, characters=200, pixels=262_144)
-    said = readiness(CONTENT, None, None, gpu)
+    said = readiness(CONTENT, None, None)
     assert dict(said.verdicts) == {"collaborative": "none", "sequence": "none"}
     words = " ".join(said.sentences)
     assert "60 of 100 items (60%) have a usable photo, 90 (90%) have words" in words
@@ -105,14 +104,13 @@ def test_without_a_log_that_is_what_is_said():
 
 
 def report(tmp_path, findings):
-    gpu = gpu_forecast("A100", items=95, photos=60, characters=200, pixels=262_144)
     found = tuple(Found(kind, len(own), tuple(own)) for kind, own in findings.items())
     return CheckReport(
         catalogue="shop & <co>",
         items=100,
         unusable=(),
         found=found,
-        readiness=readiness(CONTENT, None, None, gpu),
+        readiness=readiness(CONTENT, None, None),
         histograms=(Histogram.of("text_length", "Characters", range(100), "characters"),),
         log=None,
         log_lines=(),

@@ -8,7 +8,7 @@ from molar_retrieval.ids import IdMap
 from molar_retrieval.languages import language_of, languages_of
 from molar_retrieval.quality import attributes
 from molar_retrieval.quality.garbling import control_token, double_decoded, is_filler, markup
-from molar_retrieval.quality.items import Items, Texts, text_hash
+from molar_retrieval.quality.items import Items, ItemTexts, text_hash
 from molar_retrieval.quality.texts import TextCheck
 
 GERMAN = "Ein schönes Stück für jeden Tag, das mit der Zeit nur besser wird und sich nicht verzieht."
@@ -20,8 +20,8 @@ ENGLISH = "This is the one of our dresses that we like the most, and it is made 
     [
         ("cafÃ© crÃ¨me", "Ã©"),
         ("itâ€™s yours", "â€™"),
-        ("GrÃ¶ÃŸe", "Ã¶"),
-        ("ЃРџСЂРёРІРµС‚", None),  # Windows-1251 is not looked for
+        ("GrÃ¶ÃŸe", "Ã¶ÃŸ"),
+        ("РџСЂРёРІРµС‚", "РµС‚"),
         ("a\ufffdb", "a\ufffdb"),
         ("café crème, Größe, Łódź, naïve – “soft”", None),
         ("L’été à Besançon, où « Ça » va", None),
@@ -36,7 +36,7 @@ def test_texts_decoded_twice(text, found):
     assert double_decoded(text) == found
 
 
-@pytest.mark.parametrize("word", ["é", "ü", "’", "“", "€", "ß", "ł", "日本", "ж", "🙂", "ñ", "…", "–"])
+@pytest.mark.parametrize("word", ["é", "ü", "’", "“", "€", "ß", "młotek", "日本", "ж", "🙂", "ñ", "…", "–"])
 @pytest.mark.parametrize("coding", ["cp1252", "latin-1"])
 def test_every_double_decoding_is_seen(word, coding):
     broken = "".join(chr(b) if coding == "latin-1" else _shown(b) for b in word.encode())
@@ -117,7 +117,7 @@ def found(titles, descriptions, language="en"):
     check = TextCheck(catalogue, language)
     rows = np.arange(n)
     out = {}
-    for finding in check([Texts(rows, rows + 1, list(titles), list(descriptions))]):
+    for finding in check([ItemTexts(rows, rows + 1, list(titles), list(descriptions))]):
         out.setdefault(finding.kind.name, []).append(finding)
     return out
 
@@ -176,13 +176,13 @@ def test_nothing_is_wrong_with_good_texts():
     ],
 )
 def test_spellings(values, wrong):
-    column = attributes._Column()
+    column = attributes._WordColumn()
     attributes._count(column, pa.array(values))
     assert set(attributes._slips("kind", column)) == wrong
 
 
 def test_words_among_numbers():
-    column = attributes._Column()
+    column = attributes._WordColumn()
     attributes._count(column, pa.array([str(n) for n in range(50)] + ["12,5", "ask", "n/a"]))
     slips = attributes._slips("weight", column)
     assert {value: finding.kind.name for value, finding in slips.items()} == {

@@ -13,13 +13,14 @@ from qdrant_client import QdrantClient
 from qdrant_fake import Fault, fake_qdrant
 from served import FAKE, REAL, SERVERS, URL
 
+from molar_indexes import batch
 from molar_indexes.backends import build_index, open_index
 from molar_indexes.generations import open_generation
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connect
 from molar_indexes.server.opening import served
-from molar_indexes.server.place import Server
 from molar_indexes.server.published import remove
 from molar_indexes.server.push import publish, push
 from molar_indexes.server.trial import on_trial
@@ -28,7 +29,6 @@ from molar_retrieval.config import IndexSettings
 from molar_retrieval.index import IndexItem
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.answer import Answer
-from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace import Workspace
 
 WHERE = "category in (Shoes, Vases) and price < 60"
@@ -46,6 +46,7 @@ by = 0.5
 def searched() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "MOST_SCANNED", 0)
+        patch.setattr(batch, "_MOST_SCANNED", 0)
         yield
 
 
@@ -74,7 +75,7 @@ def other(
             yield recommender
         return
     settings = IndexSettings(url=URL or "http://in-process", collection="molar-test-shop", users="server", timeout=60)
-    server = Server.of(settings)
+    server = ServerConfig.of(settings)
     assert server is not None
     client = connect(server) if request.param == REAL else QdrantClient(":memory:")
     with open_generation(workspace) as generation:
@@ -129,8 +130,8 @@ def test_searches(trained: Any, mine: Recommender, other: Recommender) -> None:
     for one in (None, trained.user):
         assert_same(other.search("blue mug", user_id=one), mine.search("blue mug", user_id=one))
         assert_same(
-            other.search("shoes", k=20, user_id=one, seen="show" if one is None else "hide", where=WHERE),
-            mine.search("shoes", k=20, user_id=one, seen="show" if one is None else "hide", where=WHERE),
+            other.search("shoes", k=20, user_id=one, seen="hide", where=WHERE),
+            mine.search("shoes", k=20, user_id=one, seen="hide", where=WHERE),
         )
     assert_same(other.similar("SKU-0001"), mine.similar("SKU-0001"))
     assert_same(other.similar("SKU-0003", where=WHERE), mine.similar("SKU-0003", where=WHERE))
@@ -143,8 +144,8 @@ def test_searches(trained: Any, mine: Recommender, other: Recommender) -> None:
 def test_many_at_once(mine: Recommender, other: Recommender) -> None:
     users = [user for user in mine.generation.users.between(0, 60) if len(user.history)]
     for options in ({"rules": False}, {"where": WHERE, "rules": False}, {"diversity": 0.5}):
-        wanted = list(mine.rank_many(users, Query(**options)))
-        found = list(other.rank_many(users, Query(**options)))
+        wanted = list(mine.rank_many(users, 10, **options))
+        found = list(other.rank_many(users, 10, **options))
         for left, right in zip(found, wanted, strict=True):
             assert [p.row for p in left.places] == [p.row for p in right.places]
             assert [p.score for p in left.places] == pytest.approx([p.score for p in right.places], abs=1e-5)
@@ -156,18 +157,18 @@ def test_a_generation_is_whole_wherever_its_items_are(trained: Any, other: Recom
 
 def test_everybodys_lists_from_a_server(trained: Any, tmp_path: Path) -> None:
     """Two processes, by HTTP; killed in the middle, the rest comes from the workspace where that is allowed."""
-    recommend(trained.workspace, tmp_path / "own.parquet", 5, where=WHERE)
+    recommend(trained.workspace, tmp_path / "own.parquet", 5, options={"where": WHERE})
     with fake_qdrant() as fake:
         settings = IndexSettings(url=fake.url, users="server", fallback="local")
         push(Workspace.open(trained.workspace), settings)
         for target, processes in (("one", 1), ("two", 2)):
-            server, path = Server.of(settings), tmp_path / f"{target}.parquet"
-            report = recommend(trained.workspace, path, 5, where=WHERE, server=server, processes=processes)
+            server, path = ServerConfig.of(settings), tmp_path / f"{target}.parquet"
+            report = recommend(trained.workspace, path, 5, options={"where": WHERE}, server=server, processes=processes)
             assert report.notes == ()
             assert pq.read_table(path).equals(pq.read_table(tmp_path / "own.parquet"))
         assert fake.of("/query$")
         fake.faults = [Fault("/(query|scroll)$", after=20, times=10**6, status=500)]
-        report = recommend(trained.workspace, tmp_path / "fell.parquet", 5, where=WHERE, server=server)
+        report = recommend(trained.workspace, tmp_path / "fell.parquet", 5, options={"where": WHERE}, server=server)
         assert any("answers instead" in note for note in report.notes)
         assert pq.read_table(tmp_path / "fell.parquet").equals(pq.read_table(tmp_path / "own.parquet"))
 
@@ -176,7 +177,7 @@ def test_a_trial_leaves_nothing_behind(trained: Any) -> None:
     with fake_qdrant() as fake:
         settings = IndexSettings(url=fake.url, users="server")
         workspace = Workspace.open(trained.workspace)
-        with on_trial(workspace, settings) as generation, Recommender(workspace, generation) as recommender:
+        with on_trial(workspace, settings) as recommender:
             assert recommender.query(trained.user, 3).items
             (name,) = [one.name for one in fake.client.get_collections().collections]
             assert name.startswith("molar.trial.")  # the items; people stay in the workspace

@@ -14,12 +14,12 @@ from test_indexes_generations import N, release
 from test_server_push import place, send
 
 from molar_indexes.server import connect as connecting
-from molar_indexes.server import faults, settle, transport
+from molar_indexes.server import faults, finalise, transport
 from molar_indexes.server import upload as uploading
+from molar_indexes.server.config import KEY, ServerConfig, key
 from molar_indexes.server.connect import connect
 from molar_indexes.server.faults import ServerError, asking, fault_of, persistently
 from molar_indexes.server.opening import open_served
-from molar_indexes.server.place import KEY, Server, key
 from molar_indexes.server.published import published, target
 from molar_retrieval.errors import BackendError
 from molar_retrieval.workspace import Workspace
@@ -45,7 +45,7 @@ def fake() -> Iterator[FakeQdrant]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploading, "BLOCK", 8)
-    monkeypatch.setattr(settle, "POLL", 0.01)
+    monkeypatch.setattr(finalise, "POLL", 0.01)
     monkeypatch.setattr(faults, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(faults, "PATIENCE", 1.0)
     monkeypatch.delenv(KEY, raising=False)
@@ -164,7 +164,7 @@ def test_where_one_batch_fails_the_others_wait_no_longer(
 def test_nothing_listens(workspace: Workspace, nobody: str) -> None:
     began = time.monotonic()
     with pytest.raises(BackendError) as error:
-        open_served(workspace, Server(nobody))
+        open_served(workspace, ServerConfig(nobody))
     assert time.monotonic() - began < 2
     assert nobody in error.value.message
     assert "--index" in error.value.hint
@@ -181,7 +181,7 @@ def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(monkeypatch
 def test_nothing_listens_by_grpc(nobody: str) -> None:
     port = int(nobody.rsplit(":", 1)[1])
     with pytest.raises(BackendError) as error:
-        connect(Server(nobody, grpc_port=port, timeout=1.0))
+        connect(ServerConfig(nobody, grpc_port=port, timeout=1.0))
     assert str(port) in error.value.message
 
 
@@ -299,8 +299,8 @@ def test_the_key_comes_from_the_environment_and_is_never_shown(
     assert not written
     assert secret not in str(fake.client.get_collection(report.collection))
     assert not place(fake).exposes_the_key
-    assert Server("http://db.example:6333").exposes_the_key
-    assert not Server("https://db.example:6333").exposes_the_key
+    assert ServerConfig("http://db.example:6333").exposes_the_key
+    assert not ServerConfig("https://db.example:6333").exposes_the_key
     monkeypatch.setenv(KEY, "")
     assert key() is None
 
@@ -342,7 +342,7 @@ def test_two_pushes_of_one_workspace(workspace: Workspace, fake: FakeQdrant) -> 
 
 
 def test_waits_grow_and_end() -> None:
-    server, told, began = Server("http://nowhere:1"), [], time.monotonic()
+    server, told, began = ServerConfig("http://nowhere:1"), [], time.monotonic()
 
     def fails() -> None:
         raise ResourceExhaustedResponse("busy", 0)

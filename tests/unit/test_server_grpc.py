@@ -7,10 +7,10 @@ from qdrant_grpc_fake import fake_grpc
 from test_indexes_generations import N, release
 
 from molar_indexes.generations import open_generation
-from molar_indexes.server import settle
+from molar_indexes.server import finalise
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connected
 from molar_indexes.server.opening import open_served
-from molar_indexes.server.place import Server
 from molar_indexes.server.published import published, rollback
 from molar_indexes.server.push import push
 from molar_retrieval.config import IndexSettings
@@ -43,10 +43,10 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def test_by_grpc(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settle, "POLL", 0.01)
+    monkeypatch.setattr(finalise, "POLL", 0.01)
     with fake_grpc() as (port, client, asked):
         settings = IndexSettings(url="http://127.0.0.1:1", grpc_port=port, users="server", quantisation="scalar")
-        server = Server.of(settings)
+        server = ServerConfig.of(settings)
         assert server is not None
         report = push(workspace, settings)  # nothing listens for REST at port 1
         assert (report.items, report.users, client.count(report.collection).count) == (N, 40, N)
@@ -71,5 +71,5 @@ def test_by_grpc(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
         release(workspace, 2).close()
         push(workspace, settings)
         with connected(server) as connection:
-            assert rollback(connection, server).passport.generation == report.generation
+            assert rollback(connection, server).metadata.generation == report.generation
             assert len(published(connection, server, "molar")) == 2

@@ -12,12 +12,12 @@ from test_indexes_generations import N, items, release, users
 
 from molar_indexes import recall
 from molar_indexes.generations import open_generation
-from molar_indexes.server import settle
+from molar_indexes.server import finalise
 from molar_indexes.server import upload as uploading
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connect
+from molar_indexes.server.metadata import KEY
 from molar_indexes.server.opening import open_served
-from molar_indexes.server.passport import KEY
-from molar_indexes.server.place import Server
 from molar_indexes.server.published import live, prune, published, rollback, target
 from molar_indexes.server.push import PushReport, push
 from molar_retrieval.config import IndexSettings
@@ -44,15 +44,15 @@ def fake() -> Iterator[FakeQdrant]:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploading, "BLOCK", 8)
-    monkeypatch.setattr(settle, "POLL", 0.01)
+    monkeypatch.setattr(finalise, "POLL", 0.01)
 
 
 def settings(fake: FakeQdrant, **more: object) -> IndexSettings:
     return IndexSettings(url=fake.url, **more)
 
 
-def place(fake: FakeQdrant, **more: object) -> Server:
-    server = Server.of(settings(fake, **more))
+def place(fake: FakeQdrant, **more: object) -> ServerConfig:
+    server = ServerConfig.of(settings(fake, **more))
     assert server is not None
     return server
 
@@ -249,7 +249,7 @@ def test_rolling_back_and_removing(workspace: Workspace, fake: FakeQdrant) -> No
     rollback(client, server)
     assert asked(workspace, fake, users="server") == 2
     oldest = published(client, server, "molar")[0]
-    rollback(client, server, oldest.passport.generation)
+    rollback(client, server, oldest.metadata.generation)
     assert asked(workspace, fake, users="server") == 1
     with pytest.raises(MissingArtefactError, match="before"):
         rollback(client, server)
@@ -283,7 +283,7 @@ def test_unfinished_collections_are_never_live(workspace: Workspace, fake: FakeQ
     send(workspace, fake)
     server = place(fake)
     client = connect(server)
-    assert [one.passport.whole for one in published(client, server, "molar")] == [True, False, True]
+    assert [one.metadata.whole for one in published(client, server, "molar")] == [True, False, True]
     rollback(client, server)
     assert asked(workspace, fake) == 1
 
@@ -337,7 +337,7 @@ def test_the_alias_waits_for_graphs(workspace: Workspace, fake: FakeQdrant, monk
     assert fake.statuses == ["green"]
     release(workspace, 2).close()
     fake.faults = [Fault("^PATCH", act=lambda: fake.statuses.__setitem__(slice(None), ["yellow"]))]
-    monkeypatch.setattr(settle, "STALLED", 0.1)
+    monkeypatch.setattr(finalise, "STALLED", 0.1)
     with pytest.raises(BackendError, match="is yellow"):
         send(workspace, fake)
     fake.statuses = ["red"]
@@ -360,7 +360,7 @@ def test_a_damaged_point_is_noticed_before_anything_goes_live(
             yield batch
 
     monkeypatch.setattr(uploading, "batches", damaged)
-    monkeypatch.setattr(settle, "_SAMPLE", N)
+    monkeypatch.setattr(finalise, "_SAMPLE", N)
     with pytest.raises(BackendError, match="item 'item 30' has other vectors"):
         send(workspace, fake)
     assert target(fake.client, place(fake), "molar") is None

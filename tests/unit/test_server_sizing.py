@@ -7,17 +7,18 @@ import pytest
 from molar_indexes.generations import open_generation
 from molar_indexes.server.sizing import (
     SLACK,
-    Shape,
+    ItemFootprint,
+    SizeForecast,
+    footprint_of,
     graph_bytes,
     per_item,
-    shape_of,
     short_bytes,
     size_of,
     totals,
 )
 from molar_retrieval.workspace import Workspace
 
-SHAPE = Shape({"aligned": 129, "cf": 64}, {"aligned": 0.5, "cf": 1.0}, {"partners": 40.0}, 100.0, m=32)
+SHAPE = ItemFootprint({"aligned": 129, "cf": 64}, {"aligned": 0.5, "cf": 1.0}, {"partners": 40.0}, 100.0, m=32)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_tables():
 
 def test_the_shape_is_that_of_the_items(trained):
     with open_generation(Workspace.open(trained.workspace)) as generation:
-        shape = shape_of(generation)
+        shape = footprint_of(generation)
         rows = range(len(generation.index))
         items = generation.index.fetch(rows, vectors=["aligned", "newcomers", "words"])
     assert shape.share["aligned"] + shape.share["newcomers"] == pytest.approx(1.0)
@@ -65,4 +66,4 @@ def test_the_shape_is_that_of_the_items(trained):
     assert shape.sparse["words"] == pytest.approx(sum(len(i.sparse["words"].indices) for i in items) / len(items))
     assert shape.dims["aligned"] == generation.spec.dims["aligned"] + 1  # the number that brings all to one length
     assert 50 < shape.payload < 2000
-    assert Shape(**json.loads(json.dumps(shape.to_dict()))) == shape
+    assert ItemFootprint(**json.loads(json.dumps(SizeForecast(shape).to_dict()))["shape"]) == shape

@@ -4,47 +4,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import (
-    DebugOption,
-    IndexOption,
-    JsonOption,
-    PartOption,
-    QuietOption,
-    SettingsOption,
-    TrustOption,
-    WorkspaceOption,
-)
-from molar_cli.session import Session, session
+from molar_cli.options import IndexOption, PartOption, SettingsOption, TrustOption, option
+from molar_cli.session import Session, command
 from molar_retrieval.config import Preset
 
 if TYPE_CHECKING:
     from molar.aligning import Aligned
 
 
+@command()
 def align(
-    preset: Annotated[
-        Preset | None,
-        typer.Option(help="How long it may take: instant counts only, best trains longest.", show_default=False),
-    ] = None,
+    run: Session,
+    preset: Annotated[Preset | None, option("How long it may take: instant counts only, best trains longest.")] = None,
     where: PartOption = None,
-    epochs: Annotated[int | None, typer.Option(help="Most passes over the log.", show_default=False)] = None,
-    dim: Annotated[int | None, typer.Option(help="Width of the collaborative tower.", show_default=False)] = None,
-    align_weight: Annotated[
-        float | None, typer.Option(help="Weight of the user-level contrastive loss.", show_default=False)
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; 1: bit-equal reruns.", show_default=False)] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps.", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed, another run.", show_default=False)] = None,
+    epochs: Annotated[int | None, option("Most passes over the log.")] = None,
+    dim: Annotated[int | None, option("Width of the collaborative tower.")] = None,
+    align_weight: Annotated[float | None, option("Weight of the user-level contrastive loss.")] = None,
+    threads: Annotated[int | None, option("CPU threads; 1: bit-equal reruns.")] = None,
+    device: Annotated[str | None, option("cpu, cuda, mps.")] = None,
+    seed: Annotated[int | None, option("Another seed, another run.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Continue an interrupted training run, or forget it.")
     ] = True,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
     settings: SettingsOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Train the post-alignment network and publish a generation, so that `molar query` works next.
 
@@ -54,25 +38,26 @@ def align(
 
     Example, on two GPUs: [bold]accelerate launch --multi_gpu --num_processes 2 $(which molar) align[/]
     """
-    with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        done = run.shop(settings=settings).align(
-            preset=preset,
-            epochs=epochs,
-            dim=dim,
-            align_weight=align_weight,
-            threads=threads,
-            device=device,
-            seed=seed,
-            resume=resume,
-            where=where,
-            index=index,
-            trust_remote_code=trust_remote_code,
-        )
-        if done is not None:
-            _tell(run, done)
+    done = run.shop(settings=settings).align(
+        preset=preset,
+        epochs=epochs,
+        dim=dim,
+        align_weight=align_weight,
+        threads=threads,
+        device=device,
+        seed=seed,
+        resume=resume,
+        where=where,
+        index=index,
+        trust_remote_code=trust_remote_code,
+    )
+    print_aligned(run, done)
 
 
-def _tell(run: Session, done: "Aligned") -> None:
+def print_aligned(run: Session, done: "Aligned | None") -> None:
+    """Print what was trained and published; nothing in a process that only helped another one."""
+    if done is None:
+        return
     if run.console.as_json:
         run.console.document(done.to_dict())
         return

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import DebugOption, JsonOption, QuietOption, SettingsOption, TrustOption, WorkspaceOption
-from molar_cli.session import Session, session
+from molar_cli.options import CatalogueArgument, SettingsOption, TrustOption, option
+from molar_cli.session import Session, command
 
 if TYPE_CHECKING:
     from molar_retrieval.quality.report import CheckReport
 
 
+@command()
 def check(
-    catalog: Annotated[
-        Path, typer.Argument(help="Folder with items.parquet, .csv or .jsonl and images/.", show_default=False)
-    ],
+    run: Session,
+    catalog: CatalogueArgument,
     deep: Annotated[
         bool, typer.Option("--deep", help="Embed what has no vectors yet, to compare photos with words.")
     ] = False,
@@ -25,20 +25,11 @@ def check(
     forecast: Annotated[
         bool, typer.Option("--forecast/--no-forecast", help="Measure what embedding takes here, by a few items.")
     ] = True,
-    gpu: Annotated[str, typer.Option(help="The GPU of the other forecast: L4, A100, H100 …")] = "A100",
-    page: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The HTML page; default: check.html in the workspace.")
-    ] = None,
-    fix_list: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a Parquet file with a row for each fault.")
-    ] = None,
+    page: Annotated[Path | None, option("The HTML page; default: check.html in the workspace.", metavar="FILE")] = None,
+    fix_list: Annotated[Path | None, option("Write a Parquet file with a row for each fault.", metavar="FILE")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on errors and warnings too.")] = False,
     trust_remote_code: TrustOption = False,
     settings: SettingsOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Say what is wrong with the data, how much it matters and what to do, before money is spent on them.
 
@@ -49,30 +40,28 @@ def check(
 
     Example, with photos compared to words: [bold]molar check catalog/ --deep[/]
     """
-    with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        from molar.making import CHECK_PAGE
-        from molar_retrieval.quality.findings import Severity
+    from molar.making import CHECK_PAGE
+    from molar_retrieval.quality.findings import Severity
 
-        report = run.shop(catalog, settings).check(
-            deep=deep,
-            photos=photos,
-            forecast=forecast,
-            gpu=gpu,
-            fix_list=fix_list,
-            page=page,
-            trust_remote_code=trust_remote_code,
-        )
-        written = page or run.root / CHECK_PAGE
-        if json:
-            run.console.document({**report.to_dict(), "page": str(written), "fix_list": fix_list and str(fix_list)})
-        else:
-            _tell(run, report, written, fix_list)
-        serious = report.count(Severity.ERROR) + report.count(Severity.WARNING)
-        if not report.usable or (strict and serious):
-            raise typer.Exit(1)
+    report = run.shop(catalog, settings).check(
+        deep=deep,
+        photos=photos,
+        forecast=forecast,
+        fix_list=fix_list,
+        page=page,
+        trust_remote_code=trust_remote_code,
+    )
+    written = page or run.root / CHECK_PAGE
+    if run.console.as_json:
+        run.console.document({**report.to_dict(), "page": str(written), "fix_list": fix_list and str(fix_list)})
+    else:
+        _print(run, report, written, fix_list)
+    serious = report.count(Severity.ERROR) + report.count(Severity.WARNING)
+    if not report.usable or (strict and serious):
+        raise typer.Exit(1)
 
 
-def _tell(run: Session, report: "CheckReport", page: Path, fix_list: Path | None) -> None:
+def _print(run: Session, report: "CheckReport", page: Path, fix_list: Path | None) -> None:
     from molar_eval.check_page.terminal import lines, pair_lines, verdict
 
     run.console.line(verdict(report))

@@ -4,24 +4,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import DebugOption, JsonOption, QuietOption, WorkspaceOption
-from molar_cli.session import session
+from molar_cli.session import Session, command
 
 if TYPE_CHECKING:
+    from molar.doctor import Health
     from molar_cli.console import Console
-    from molar_cli.doctor import Health
 
 _MARKS = {"fine": "", "warning": "!", "broken": "✗"}
 
 
+@command()
 def doctor(
+    run: Session,
     deep: Annotated[
         bool, typer.Option("--deep", help="Read every byte of the workspace, import and try the libraries.")
     ] = False,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Say what this installation, machine and workspace are like, and what is wrong with them.
 
@@ -32,19 +29,16 @@ def doctor(
 
     Example: [bold]molar doctor --deep --json[/]
     """
-    with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        from molar_cli.doctor import examine
-
-        health = examine(run.root, deep=deep)
-        if json:
-            run.console.document(health.to_dict())
-        else:
-            _tell(run.console, health)
-        if health.broken:
-            raise typer.Exit(1)
+    health = run.shop().doctor(deep=deep)
+    if run.console.as_json:
+        run.console.document(health.to_dict())
+    else:
+        _print(run.console, health)
+    if health.broken:
+        raise typer.Exit(1)
 
 
-def _tell(console: "Console", health: "Health") -> None:
+def _print(console: "Console", health: "Health") -> None:
     if not console.quiet:
         for section in health.sections:
             rows = [(_MARKS[entry.state], entry.name, entry.value) for entry in section.entries]

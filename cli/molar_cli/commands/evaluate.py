@@ -6,17 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import (
-    DebugOption,
-    IndexOption,
-    JsonOption,
-    PartOption,
-    QuietOption,
-    SettingsOption,
-    TrustOption,
-    WorkspaceOption,
-)
-from molar_cli.session import Session, session
+from molar_cli.options import IndexOption, PartOption, SettingsOption, TrustOption, option
+from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -26,7 +17,9 @@ if TYPE_CHECKING:
 GATE_FAILED = 5
 
 
+@command()
 def evaluate(
+    run: Session,
     catalogue: Annotated[
         Path | None,
         typer.Argument(
@@ -38,47 +31,27 @@ def evaluate(
     demo: Annotated[
         bool, typer.Option("--demo", help="Write the made-up shop beside the workspace and use it.")
     ] = False,
-    seeds: Annotated[int | None, typer.Option(help="Seeds of models that depend on one.", show_default=False)] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="Only this model; may be repeated.", show_default=False)
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option("--slice", help="Item or user column to report by; may be repeated.", show_default=False),
-    ] = None,
-    category: Annotated[
-        str | None,
-        typer.Option(help="Item column whose mix in a list is compared to the history's.", show_default=False),
-    ] = None,
-    ties: Annotated[
-        str | None,
-        typer.Option(help="Order inside equal times: 'file order' or, as a check, 'item id'.", show_default=False),
-    ] = None,
-    seen: Annotated[
-        str | None,
-        typer.Option(help="Items that a user had: hide, show (taking them again counts) or both.", show_default=False),
-    ] = None,
+    seeds: Annotated[int | None, option("Seeds of models that depend on one.")] = None,
+    model: Annotated[list[str] | None, option("Only this model; may be repeated.")] = None,
+    column: Annotated[list[str] | None, option("Item or user column to report by; may be repeated.", "--slice")] = None,
+    category: Annotated[str | None, option("Item column whose mix in a list is compared to the history's.")] = None,
+    ties: Annotated[str | None, option("Order inside equal times: 'file order' or, as a check, 'item id'.")] = None,
+    seen: Annotated[str | None, option("Items that a user had: hide, show (taking them again counts) or both.")] = None,
     gate: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Folder of a former run; exit 5 if a metric fell significantly."),
+        Path | None, option("Folder of a former run; exit 5 if a metric fell significantly.", metavar="RUN")
     ] = None,
     impressions: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Value the lists on a log of what was shown, with propensities, instead."),
+        option("Value the lists on a log of what was shown, with propensities, instead.", metavar="FILE"),
     ] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest weight with --impressions.", show_default=False)] = None,
+    clip: Annotated[float | None, option("Largest weight with --impressions.")] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Folder of this run; default: evaluation/runs/ in the workspace."),
+        Path | None, option("Folder of this run; default: evaluation/runs/ in the workspace.", metavar="RUN")
     ] = None,
     memory: Annotated[int, typer.Option(metavar="MIB", help="Memory for scores in ranking.")] = 256,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
     settings: SettingsOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Measure how good the recommendations are, against tuned baselines, on splits that training never sees.
 
@@ -87,42 +60,47 @@ def evaluate(
 
     Example: [bold]molar evaluate --suite temporal[/]
     """
-    with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        if gate is not None and out is not None and gate.resolve() == out.resolve():
-            raise SettingsError(f"--gate and --out are both {out}", "write this run to another folder")
-        shop = run.shop(_demo(run) if demo and catalogue is None else catalogue, settings)
-        if impressions is not None:
-            _tell_shown(run, shop.value_shown(impressions, clip=clip, where=where), impressions)
-            return
-        result = shop.evaluate(
-            suite,
-            models=model or (),
-            slices=column or (),
-            seeds=seeds,
-            category=category,
-            ties=ties,
-            seen=seen,
-            where=where,
-            out=out,
-            memory=memory,
-            index=index,
-            trust_remote_code=trust_remote_code,
-            command="molar " + " ".join(_shown(sys.argv[1:])),
-            tell=run.console.note,
-        )
-        _tell(run, result)
-        if gate is not None:
-            _gate(run, result, gate)
+    from molar.sources import demo_beside
 
-
-def _demo(run: Session) -> Path:
-    """The made-up shop beside the workspace, written where it is not there."""
-    from molar_retrieval.demo import write_demo_shop
-
-    catalogue = run.root.parent / "shop"
-    if not catalogue.exists():
-        write_demo_shop(catalogue)
-    return catalogue
+    if gate is not None and out is not None and gate.resolve() == out.resolve():
+        raise SettingsError(f"--gate and --out are both {out}", "write this run to another folder")
+    if demo and catalogue is not None:
+        raise SettingsError(f"--demo is a catalogue of its own, and {catalogue} another", "leave one out")
+    shop = run.shop(demo_beside(run.root) if demo else catalogue, settings)
+    others: dict[str, object] = {
+        "--seeds": seeds,
+        "--model": model,
+        "--slice": column,
+        "--category": category,
+        "--ties": ties,
+    }
+    others |= {"--seen": seen, "--gate": gate, "--out": out, "--index": index, "--trust-remote-code": trust_remote_code}
+    if impressions is None and clip is not None:
+        raise SettingsError("--clip bounds the weights of --impressions", "name a log of what was shown")
+    if impressions is not None and (given := [name for name, value in others.items() if value]):
+        raise SettingsError(f"--impressions values molar's lists alone, without {', '.join(given)}", "leave them out")
+    if impressions is not None:
+        _print_value(run, shop.value_shown(impressions, clip=clip, where=where), impressions)
+        return
+    result = shop.evaluate(
+        suite,
+        models=model or (),
+        slices=column or (),
+        seeds=seeds,
+        category=category,
+        ties=ties,
+        seen=seen,
+        where=where,
+        out=out,
+        memory=memory,
+        index=index,
+        trust_remote_code=trust_remote_code,
+        command="molar " + " ".join(_shown(sys.argv[1:])),
+        tell=run.console.note,
+    )
+    _print(run, result)
+    if gate is not None:
+        _gate(run, result, gate)
 
 
 def _shown(arguments: list[str]) -> list[str]:
@@ -134,7 +112,7 @@ def _quoted(argument: str) -> str:
     return f"'{argument}'" if " " in argument else argument
 
 
-def _tell(run: Session, result: "Evaluation") -> None:
+def _print(run: Session, result: "Evaluation") -> None:
     from molar_eval.report.terminal import blocks
 
     if run.console.as_json:
@@ -147,7 +125,7 @@ def _tell(run: Session, result: "Evaluation") -> None:
     run.console.line(f"report: {result.folder / 'report.html'}")
 
 
-def _tell_shown(run: Session, result: "ShownResult", impressions: Path) -> None:
+def _print_value(run: Session, result: "ShownResult", impressions: Path) -> None:
     if run.console.as_json:
         run.console.document(result.to_dict())
         return

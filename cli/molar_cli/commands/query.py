@@ -7,30 +7,28 @@ import typer
 
 from molar_cli.options import (
     CalibrateOption,
-    DebugOption,
     DiversityOption,
     ExcludeOption,
     IndexFallbackOption,
     IndexOption,
-    JsonOption,
     KOption,
     NoRulesOption,
     OnlyOption,
-    QuietOption,
     RerankOption,
     RulesOption,
     SeenOption,
     TrustOption,
     WhereOption,
-    WorkspaceOption,
     names,
+    option,
 )
-from molar_cli.session import Session, session
+from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from molar_indexes.options import Limits, Shape
     from molar_retrieval.ranking.answer import Answer, Recommendation
 
 _SHOWN = 2
@@ -40,22 +38,14 @@ _kept: list[object] = []
 """Not torn down, as the process ends after the answer: taking an index down takes a fifth of the time of a query."""
 
 
+@command()
 def query(
-    user: Annotated[
-        str | None, typer.Option("--user", "-u", metavar="ID", help="A user of the log.", show_default=False)
-    ] = None,
-    items: Annotated[
-        str | None, typer.Option(metavar="ID,ID", help="An anonymous session, oldest item first.", show_default=False)
-    ] = None,
-    similar: Annotated[
-        str | None, typer.Option(metavar="ID", help="Items whose content is like this one's.", show_default=False)
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(metavar="WORDS", help="Items that these words describe.", show_default=False)
-    ] = None,
-    image: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Items that look like this photo.", show_default=False)
-    ] = None,
+    run: Session,
+    user: Annotated[str | None, option("A user of the log.", "--user", "-u", metavar="ID")] = None,
+    items: Annotated[str | None, option("An anonymous session, oldest item first.", metavar="ID,ID")] = None,
+    similar: Annotated[str | None, option("Items whose content is like this one's.", metavar="ID")] = None,
+    text: Annotated[str | None, option("Items that these words describe.", metavar="WORDS")] = None,
+    image: Annotated[Path | None, option("Items that look like this photo.", metavar="FILE")] = None,
     k: KOption = 10,
     where: WhereOption = None,
     exclude: ExcludeOption = None,
@@ -74,10 +64,6 @@ def query(
     index: IndexOption = None,
     index_fallback: IndexFallbackOption = None,
     trust_remote_code: TrustOption = False,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """What a user, or a session, should see next; what is like an item, or what words or a photo ask for.
 
@@ -89,49 +75,40 @@ def query(
 
     Example: [bold]molar query --user 123 --where "genres in (Drama, 'Film-Noir') and not year < 1990"[/]
     """
-    with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        searching = text is not None or image is not None or (similar is not None and user is not None)
-        if sum(option is not None for option in (user, items, similar)) != 1 and not (searching and items is None):
-            raise SettingsError(
-                "name exactly one of --user, --items and --similar, or what to search for with --text and --image",
-                "molar query --user 123, or molar query --text 'black dress'",
-            )
-        shaping = explain or diversity or calibrate is not None or not rerank or language != "en"
-        if (searching or similar is not None) and shaping:
-            raise SettingsError(
-                "--explain, --lang, --diversity, --calibrate and --no-rerank shape what --user or --items alone are"
-                " answered with",
-                "leave them out of a search",
-            )
-        if fallback != "none" and (searching or user is None):
-            raise SettingsError("--fallback answers a --user without history", "leave it out of a search or a session")
-        recommender = run.shop().recommender(
-            rules=rules, index=index, index_fallback=index_fallback, trust_remote_code=trust_remote_code
+    searching = text is not None or image is not None or (similar is not None and user is not None)
+    if sum(option is not None for option in (user, items, similar)) != 1 and not (searching and items is None):
+        raise SettingsError(
+            "name exactly one of --user, --items and --similar, or what to search for with --text and --image",
+            "molar query --user 123, or molar query --text 'black dress'",
         )
-        _kept.append(recommender)
-        excluded, among, ruled = names(exclude) or (), names(only), not no_rules
-        if searching:
-            shown = "show" if user is None else seen  # nobody has seen anything
-            answer = recommender.search(
-                text, image, k, similar=similar, user_id=user, seen=shown, where=where, exclude=excluded, only=among,
-                rules=ruled,
-            )  # fmt: skip
-        elif similar is not None:
-            answer = recommender.similar(similar, k, where=where, exclude=excluded, only=among, rules=ruled)
-        elif user is not None:
-            answer = recommender.query(
-                user, k, where=where, exclude=excluded, only=among, rules=ruled, seen=seen, diversity=diversity,
-                calibrate=calibrate, rerank=rerank, explain=explain, language=language, fallback=fallback,
-            )  # fmt: skip
-        else:
-            answer = recommender.session(
-                names(items) or [], k, where=where, exclude=excluded, only=among, rules=ruled, seen=seen,
-                diversity=diversity, calibrate=calibrate, rerank=rerank, explain=explain, language=language,
-            )  # fmt: skip
-        _tell(run, answer)
+    if (searching or similar is not None) and (explain or diversity or calibrate is not None):
+        raise SettingsError(
+            "--explain, --diversity and --calibrate shape what --user or --items alone are answered with",
+            "leave them out of a search",
+        )
+    if rules is not None and no_rules:
+        raise SettingsError("--rules names rules, and --no-rules leaves them aside", "leave one out")
+    recommender = run.shop().recommender(
+        rules=rules, index=index, index_fallback=index_fallback, trust_remote_code=trust_remote_code
+    )
+    _kept.append(recommender)
+    limits: Limits = {"where": where, "exclude": names(exclude) or (), "only": names(only), "rules": not no_rules}
+    shape: Shape = {"seen": seen, "diversity": diversity, "calibrate": calibrate}
+    shape |= {"rerank": rerank, "explain": explain, "language": language}
+    if searching:
+        answer = recommender.search(text, image, k, similar=similar, user_id=user, seen=seen, **limits)
+    elif user is not None:
+        answer = recommender.query(user, k=k, fallback=fallback, **limits, **shape)
+    elif items is not None:
+        answer = recommender.session(names(items) or [], k=k, **limits, **shape)
+    else:
+        assert similar is not None
+        answer = recommender.similar(similar, k=k, **limits)
+    print_answer(run, answer)
 
 
-def _tell(run: Session, answer: "Answer") -> None:
+def print_answer(run: Session, answer: "Answer") -> None:
+    """Print a list, with reasons where there are some."""
     if run.console.as_json:
         run.console.document(answer.to_dict())
         return

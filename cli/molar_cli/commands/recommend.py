@@ -7,45 +7,38 @@ import typer
 
 from molar_cli.options import (
     CalibrateOption,
-    DebugOption,
     DiversityOption,
     ExcludeOption,
     IndexFallbackOption,
     IndexOption,
-    JsonOption,
     ListedOption,
     NoRulesOption,
     OnlyOption,
-    QuietOption,
     RerankOption,
     RulesOption,
     SeenOption,
     WhereOption,
-    WorkspaceOption,
     names,
+    option,
 )
-from molar_cli.session import session
+from molar_cli.session import Session, command
 from molar_retrieval import bounds
-from molar_retrieval.errors import DataError
+from molar_retrieval.errors import DataError, SettingsError
 
 _LARGEST = 256 << 20
 """Bytes of a file of user ids."""
 
 
+@command()
 def recommend(
+    run: Session,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The Parquet file.")] = Path(
         "recommendations.parquet"
     ),
     k: ListedOption = 10,
-    users: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Only these users, one id per line; default: all.", show_default=False),
-    ] = None,
+    users: Annotated[Path | None, option("Only these users, one id per line; default: all.", metavar="FILE")] = None,
     segment: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CONDITION", help="Only people like this, by columns of index.segments.", show_default=False
-        ),
+        str | None, option("Only people like this, by columns of index.segments.", metavar="CONDITION")
     ] = None,
     where: WhereOption = None,
     exclude: ExcludeOption = None,
@@ -56,15 +49,9 @@ def recommend(
     rerank: RerankOption = True,
     rules: RulesOption = None,
     no_rules: NoRulesOption = False,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="How many work at once; default: one per core.", show_default=False)
-    ] = None,
+    processes: Annotated[int | None, option("How many work at once; default: one per core.", min=1)] = None,
     index: IndexOption = None,
     index_fallback: IndexFallbackOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Write the lists of all users to a Parquet file, the same that `molar query` gives each of them.
 
@@ -72,35 +59,36 @@ def recommend(
 
     Example: [bold]molar recommend -k 20 --out tonight.parquet[/]
     """
-    with session(workspace, json=json, quiet=quiet, debug=debug) as run:
-        report = run.shop().recommend(
-            out,
-            k,
-            users=None if users is None else _lines(users),
-            segment=segment,
-            where=where,
-            exclude=names(exclude) or (),
-            only=names(only),
-            rules=not no_rules,
-            seen=seen,
-            diversity=diversity,
-            calibrate=calibrate,
-            rerank=rerank,
-            processes=processes,
-            rules_file=rules,
-            index=index,
-            index_fallback=index_fallback,
-        )
-        if json:
-            run.console.document(report.to_dict())
-            return
-        run.console.line(f"{report.rows:,} recommendations for {report.users:,} users: {report.path}")
-        for note in report.notes:
-            run.console.note(note)
-        if report.skipped:
-            run.console.note(f"{report.skipped:,} users have no list: no history is known, or they are not chosen")
-        if report.short:
-            run.console.note(f"{report.short:,} users have fewer than {k} items, as no others may come")
+    if rules is not None and no_rules:
+        raise SettingsError("--rules names rules, and --no-rules leaves them aside", "leave one out")
+    report = run.shop().recommend(
+        out,
+        k,
+        users=None if users is None else _lines(users),
+        segment=segment,
+        where=where,
+        exclude=names(exclude) or (),
+        only=names(only),
+        rules=not no_rules,
+        seen=seen,
+        diversity=diversity,
+        calibrate=calibrate,
+        rerank=rerank,
+        processes=processes,
+        rules_file=rules,
+        index=index,
+        index_fallback=index_fallback,
+    )
+    if run.console.as_json:
+        run.console.document(report.to_dict())
+        return
+    run.console.line(f"{report.rows:,} recommendations for {report.users:,} users: {report.path}")
+    for note in report.notes:
+        run.console.note(note)
+    if report.skipped:
+        run.console.note(f"{report.skipped:,} users have no list: no history is known, or they are not chosen")
+    if report.short:
+        run.console.note(f"{report.short:,} users have fewer than {k} items, as no others may come")
 
 
 def _lines(path: Path) -> list[str]:

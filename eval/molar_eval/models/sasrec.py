@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from molar_eval.models.base import Kind, Scores, Task
-from molar_eval.models.sasrec_checkpoint import Story
-from molar_eval.models.sasrec_training import SASRecSettings, Trainer, encode
+from molar_eval.models.sasrec_network import SASRecNetwork
+from molar_eval.models.sasrec_training import SASRecEpoch, SASRecSettings, SASRecTrainer, encode
 from molar_eval.models.tuning import Fitted, Scoring, Setting, sample, tune, validation_ndcg
 from molar_eval.modules import of_making
 from molar_retrieval import fingerprint
@@ -47,21 +46,19 @@ class SASRec:
         if not (np.diff(task.training.offsets) >= 2).any():
             raise DataError("SASRec: nobody has two training interactions", "check the split, or give more data")
         vocabulary = _Vocabulary(task.training)
-        stories: list[Story] = []
+        runs: list[list[SASRecEpoch]] = []
 
         def fit(setting: Setting) -> Scoring:
-            settings = SASRecSettings(**setting)
-            folder = task.folder / f"sasrec-{_run(task, settings, seed)[:16]}"
-            scoring, story = _train(task, vocabulary, settings, seed, folder, progress)
-            stories.append(story)
+            scoring, epochs = _train(task, vocabulary, SASRecSettings(**setting), seed, progress)
+            runs.append(epochs)
             return scoring
 
         fitted = tune(self.grid, fit, task, known_items(task.training))
-        story = stories[self.grid.index(fitted.facts["chosen"])]
+        epochs = runs[self.grid.index(fitted.facts["chosen"])]
         trained = {
-            "best_epoch": story.best,
-            "epochs": [asdict(epoch) for epoch in story.epochs],
-            "fit_seconds": sum(epoch.seconds for one in stories for epoch in one.epochs),
+            "best_epoch": 1 + int(np.argmax([epoch.ndcg for epoch in epochs])),
+            "epochs": [asdict(epoch) for epoch in epochs],
+            "fit_seconds": sum(epoch.seconds for one in runs for epoch in one),
         }
         return replace(fitted, facts={**fitted.facts, **trained})
 
@@ -82,22 +79,26 @@ class _Vocabulary:
 
 
 def _train(
-    task: Task, vocabulary: _Vocabulary, settings: SASRecSettings, seed: int, folder: Path, progress: Progress
-) -> tuple[Scoring, Story]:
-    trainer = Trainer(vocabulary(task.training), settings, seed, folder)
-    network = trainer.network
+    task: Task, vocabulary: _Vocabulary, settings: SASRecSettings, seed: int, progress: Progress
+) -> tuple[Scoring, list[SASRecEpoch]]:
+    cases, known, run = sample(task.validation), known_items(task.training), _run(task, settings, seed)
 
-    def score(inputs: InteractionLog) -> Scores:
-        users = encode(network, vocabulary(inputs), settings.history, settings.batch)
-        items = network.items.weight.detach().float().cpu().numpy()
-        scores = np.zeros((inputs.n_users, inputs.n_items), np.float32)
-        scores[:, vocabulary.rows] = users @ items.T
-        return scores
+    def scoring(network: SASRecNetwork) -> Scoring:
+        def score(inputs: InteractionLog) -> Scores:
+            users = encode(network, vocabulary(inputs), settings.history, settings.batch)
+            items = network.items.weight.detach().float().cpu().numpy()
+            scores = np.zeros((inputs.n_users, inputs.n_items), np.float32)
+            scores[:, vocabulary.rows] = users @ items.T
+            return scores
 
-    cases = sample(task.validation)
-    current = Fitted(score, known_items(task.training), {})
-    trainer.train(lambda: validation_ndcg(current, task, cases), progress)
-    return score, trainer.story
+        return score
+
+    def validate(network: SASRecNetwork) -> float:
+        return validation_ndcg(Fitted(scoring(network), known, {}), task, cases)
+
+    trainer = SASRecTrainer(vocabulary(task.training), settings, seed, run, validate)
+    trainer.train(task.folder / f"sasrec-{run[:16]}", progress)
+    return scoring(trainer.network.eval()), trainer.state.scores
 
 
 def _run(task: Task, settings: SASRecSettings, seed: int) -> str:

@@ -1,8 +1,8 @@
-"""Training SASRec: epochs, validation, early stopping; a killed run goes on after its last whole epoch."""
+"""Training SASRec; a killed run goes on after its last whole epoch."""
 
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from molar_eval.cases import Mask, Rows
-from molar_eval.models.sasrec_checkpoint import Epoch, load, save
 from molar_eval.models.sasrec_network import SASRecNetwork, cross_entropy
 from molar_retrieval import rng
 from molar_retrieval.alignment.batches import latest_windows
@@ -20,6 +19,7 @@ from molar_retrieval.config import Settings
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import Progress
 from molar_retrieval.training.device import pick_device, pick_precision
+from molar_retrieval.training.trainer import Trainer, TrainingState
 
 FULL_SOFTMAX_ITEMS = 20_000
 """Up to so many items the loss is over all of them, beyond over a sample."""
@@ -42,18 +42,42 @@ class SASRecSettings(Settings):
     device: str = "auto"
 
 
-class Trainer:
-    """One run; with the same number of threads it ends with the same weights, killed in between or not.
+@dataclass(frozen=True)
+class SASRecEpoch:
+    """What one epoch brought: mean loss per interaction, validation NDCG@10, seconds with validation."""
+
+    loss: float
+    ndcg: float
+    seconds: float
+
+    @property
+    def value(self) -> float:
+        """By which the best epoch is known."""
+        return self.ndcg
+
+
+class SASRecTrainer(Trainer[SASRecEpoch]):
+    """Trains SASRec; a round is an epoch. With the same number of threads it ends with the same weights.
 
     Args:
         log: Training interactions; the items are the vocabulary, each of which occurs.
         settings: Sizes and rates.
         seed: Of weights, batches, dropout and negatives.
-        folder: For the checkpoint, this run's own.
+        run: Fingerprint of data and settings.
+        validate: NDCG@10 of a network.
     """
 
-    def __init__(self, log: InteractionLog, settings: SASRecSettings, seed: int, folder: Path) -> None:
-        self.log, self.settings, self.seed, self.folder = log, settings, seed, folder
+    score_type = SASRecEpoch
+
+    def __init__(
+        self,
+        log: InteractionLog,
+        settings: SASRecSettings,
+        seed: int,
+        run: str,
+        validate: Callable[[SASRecNetwork], float],
+    ) -> None:
+        self.log, self.settings, self.seed, self.validate = log, settings, seed, validate
         self.device = pick_device(settings.device)
         half = pick_precision(settings.precision, self.device) == "bfloat16"
         self.precision = torch.bfloat16 if half else torch.float32
@@ -69,34 +93,17 @@ class Trainer:
                 heads=settings.heads,
                 dropout=settings.dropout,
             ).to(self.device)
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.learning_rate, weight_decay=0.0, fused=True
+        super().__init__(
+            self.network.state_dict(),
+            torch.optim.AdamW(self.network.parameters(), lr=settings.learning_rate, weight_decay=0.0, fused=True),
+            TrainingState(run),
+            rounds=settings.epochs if len(self.windows) else 0,
+            patience=settings.patience,
+            remedy="remove its folder",
         )
-        self.best, self.story = load(folder, self.network, self.optimiser)
 
-    @property
-    def done(self) -> bool:
-        """Whether all epochs are over, the score has not risen for long enough, or there is nothing to learn from."""
-        finished = len(self.story.epochs)
-        stale = finished - self.story.best >= self.settings.patience
-        return not len(self.windows) or finished >= self.settings.epochs or stale
-
-    def train(self, validate: Callable[[], float], progress: Progress) -> None:
-        """Train until it is done; the network then has the weights of the best epoch and is in evaluation mode.
-
-        Args:
-            validate: NDCG@10 of the network as it is.
-            progress: Told of each interaction.
-        """
-        while not self.done:
-            with torch.random.fork_rng():
-                self._epoch(validate, progress)
-        if self.best:
-            self.network.load_state_dict(self.best)
-        self.network.eval()
-
-    def _epoch(self, validate: Callable[[], float], progress: Progress) -> None:
-        began, number = time.perf_counter(), len(self.story.epochs) + 1
+    def _round(self, progress: Progress) -> SASRecEpoch:
+        began, number = time.perf_counter(), len(self.state.scores) + 1
         torch.manual_seed(rng.derive_seed(self.seed, "sasrec", "dropout", number))
         random = rng.generator(self.seed, "sasrec", "batches", number)
         batches = like_lengths(self.windows.length, self.settings.batch, random)
@@ -114,11 +121,7 @@ class Trainer:
             progress.advance(int((self.windows.length[chosen] - 1).sum()))
         progress.finish()
         self.network.eval()
-        score = validate()
-        self.story.epochs.append(Epoch(total / targets, score, time.perf_counter() - began))
-        if self.story.best == number:
-            self.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
-        save(self.folder, self.network, self.best, self.optimiser, self.story)
+        return SASRecEpoch(total / targets, self.validate(self.network), time.perf_counter() - began)
 
     def _loss(self, start: Rows, length: Rows, random: np.random.Generator) -> Tensor:
         """Cross-entropy, summed over the targets of the histories that begin at ``start``."""

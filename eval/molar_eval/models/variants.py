@@ -21,11 +21,10 @@ from molar_retrieval.catalog.catalogue import ITEMS_FILE, Catalogue
 from molar_retrieval.catalog.values import join_present
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors, embed
-from molar_retrieval.embedding.earlier import ITEMS
-from molar_retrieval.embedding.rowfile import RowFile, tensor_header, vector_dtype
-from molar_retrieval.embedding.store import VECTORS
+from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS
 from molar_retrieval.encoders.base import Block
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.tensors import MatrixWriter
 from molar_retrieval.workspace import Workspace
 
 Variant = Literal["full", "no image", "no text", "no attributes", "shuffled content", "random content"]
@@ -123,9 +122,8 @@ def write_content(
     partial = workspace["content"].partial(name)
     (partial / ITEMS).write_bytes((folder / ITEMS).read_bytes())
     count, dim = vectors.shape
-    rows = RowFile.create(partial / VECTORS, vector_dtype(dim), count, header=tensor_header(count, dim))
-    rows.write(np.arange(count), vectors)
-    rows.close()
+    with MatrixWriter(partial / VECTORS, TENSOR, (count, dim)) as file:
+        file.write(np.arange(count), vectors)
     settings = {**manifest.settings, "blocks": [asdict(b) for b in blocks], "variant": variant}
     settings["encoder"] = {**manifest.settings["encoder"], **(encoder or {})}
     inputs = {**manifest.inputs, "catalogue": workspace["catalogue"].require()[1].fingerprint}

@@ -1,5 +1,5 @@
 """A generation's items, and its users where that is wished, on a Qdrant server or cluster.
 
-``place`` says where; nothing else here is imported, and qdrant-client is not, before a server is asked. ``push`` brings
-a generation there, ``opening`` opens one, ``published`` lists, rolls back and removes them.
+``config`` says which; nothing else here is imported, and qdrant-client is not, before a server is asked. ``push``
+brings a generation there, ``opening`` opens one, ``published`` lists, rolls back and removes them.
 """

@@ -9,16 +9,16 @@ from math import ceil
 
 from qdrant_client import QdrantClient
 
+from molar_indexes.server.config import ServerConfig, key
 from molar_indexes.server.faults import Fault, ServerError, asking
-from molar_indexes.server.place import Server, key
-from molar_indexes.server.transport import Bounded
+from molar_indexes.server.transport import DeadlineTransport
 from molar_indexes.server.versions import go_together
 
 GREETING = 5.0
 """Seconds in which a server says who it is, however long it may take for the rest."""
 
 
-def connect(server: Server) -> QdrantClient:
+def connect(server: ServerConfig) -> QdrantClient:
     """Connect to a server and make sure that it can be understood.
 
     Raises:
@@ -47,7 +47,7 @@ def connect(server: Server) -> QdrantClient:
 
 
 @contextmanager
-def connected(server: Server) -> Iterator[QdrantClient]:
+def connected(server: ServerConfig) -> Iterator[QdrantClient]:
     """A connection that is closed in the end; see :func:`connect`."""
     client = connect(server)
     try:
@@ -56,7 +56,7 @@ def connected(server: Server) -> Iterator[QdrantClient]:
         client.close()
 
 
-def client_of(server: Server) -> QdrantClient:
+def client_of(server: ServerConfig) -> QdrantClient:
     """A client that has not asked anything yet."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a key over http, which `molar doctor` says
@@ -67,5 +67,5 @@ def client_of(server: Server) -> QdrantClient:
             grpc_port=server.grpc_port or 6334,
             timeout=ceil(server.timeout),
             check_compatibility=False,
-            transport=Bounded(server.url, server.timeout),
+            transport=DeadlineTransport(server.url, server.timeout),
         )

@@ -14,7 +14,7 @@ import httpx
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
-from molar_indexes.server.place import KEY, Server, key
+from molar_indexes.server.config import KEY, ServerConfig, key
 from molar_retrieval.errors import BackendError
 from molar_retrieval.redaction import redacted
 
@@ -65,7 +65,7 @@ def _shown(said: str) -> str:
 
 
 @contextmanager
-def asking(server: Server) -> Iterator[None]:
+def asking(server: ServerConfig) -> Iterator[None]:
     """Everything that fails inside is said in words.
 
     Raises:
@@ -80,7 +80,7 @@ def asking(server: Server) -> Iterator[None]:
 
 
 def persistently(
-    server: Server,
+    server: ServerConfig,
     call: Callable[[], T],
     tell: Callable[[str], None],
     *,
@@ -116,7 +116,7 @@ def persistently(
         wait = min(2 * wait, LONGEST_WAIT)
 
 
-def fault_of(server: Server, error: Exception) -> Fault:
+def fault_of(server: ServerConfig, error: Exception) -> Fault:
     """What an exception of the client means."""
     if isinstance(error, ResourceExhaustedResponse):
         wait = float(error.retry_after_s)
@@ -140,7 +140,7 @@ _ANOTHER = "check that the address is that of Qdrant's API, and its version agai
 _LATER = "look at its load and log, or give it more time: [index] timeout"
 
 
-def _broken(server: Server, source: Exception) -> Fault:
+def _broken(server: ServerConfig, source: Exception) -> Fault:
     if isinstance(source, httpx.ConnectError):
         return Fault(f"nothing answers at {server.url}: {source}", _START, again=True)
     if isinstance(source, httpx.TimeoutException):
@@ -150,7 +150,7 @@ def _broken(server: Server, source: Exception) -> Fault:
     return Fault(f"{server.name} answers otherwise than Qdrant does: {_shown(str(source))}", _ANOTHER)
 
 
-def _answered(server: Server, error: UnexpectedResponse) -> Fault:
+def _answered(server: ServerConfig, error: UnexpectedResponse) -> Fault:
     said = _said(error.content) or error.reason_phrase
     asked = error.headers.get("Retry-After", "")
     wait = float(asked) if asked.isdigit() else None
@@ -160,7 +160,7 @@ def _answered(server: Server, error: UnexpectedResponse) -> Fault:
     return replace(_refused(server, said, kind, error.status_code), wait=wait)
 
 
-def _called(server: Server, error: Any) -> Fault:
+def _called(server: ServerConfig, error: Any) -> Fault:
     code = error.code() if isinstance(error, grpc.Call) else None
     said = _shown((error.details() if isinstance(error, grpc.Call) else None) or str(error))
     match code:
@@ -179,7 +179,7 @@ def _called(server: Server, error: Any) -> Fault:
     return _refused(server, said, None, None)
 
 
-def _refused(server: Server, said: str, kind: str | None, status: int | None) -> Fault:
+def _refused(server: ServerConfig, said: str, kind: str | None, status: int | None) -> Fault:
     if kind == "key":
         what = "the key in " + KEY if key() else "a request without a key"
         return Fault(
@@ -197,7 +197,7 @@ def _refused(server: Server, said: str, kind: str | None, status: int | None) ->
     return Fault(f"{server.name} refuses the request{f' ({status})' if status else ''}: {said}", _ANOTHER)
 
 
-def _limited(server: Server, wait: float | None) -> Fault:
+def _limited(server: ServerConfig, wait: float | None) -> Fault:
     pause = f" for {wait:g} s" if wait is not None else ""
     return Fault(
         f"{server.name} takes no more requests{pause}: its limit is reached",

@@ -16,10 +16,10 @@ from qdrant_client import QdrantClient, models
 
 from molar_indexes import equal_lengths
 from molar_indexes.records import BATCH, ITEM_ID, check_stored, checked_query
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.faults import asking
 from molar_indexes.server.filters import ROW, ROW_PATH, among, to_filter
 from molar_indexes.server.layout import Layout, searched
-from molar_indexes.server.place import Server
 from molar_indexes.server.points import float32, to_item
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import SCAN, IndexSpec, SparseVector, StoredItem, Vector
@@ -42,7 +42,7 @@ class ServerIndex:
     def __init__(
         self,
         client: QdrantClient,
-        server: Server,
+        server: ServerConfig,
         collection: str,
         spec: IndexSpec,
         count: int,

@@ -9,13 +9,13 @@ from pathlib import Path
 from qdrant_client import QdrantClient
 
 from molar_indexes.generations import Generation, open_generation, open_own_index, open_own_users
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connect
 from molar_indexes.server.fallback import FallingIndex, FallingUsers
 from molar_indexes.server.faults import ServerError
 from molar_indexes.server.index import ServerIndex
-from molar_indexes.server.passport import Passport, refuse_other
-from molar_indexes.server.place import Server
-from molar_indexes.server.published import Published, live, published
+from molar_indexes.server.metadata import CollectionMetadata, refuse_other
+from molar_indexes.server.published import PublishedCollection, live, published
 from molar_indexes.server.users import ServerUsers
 from molar_indexes.users import Users
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
@@ -23,7 +23,7 @@ from molar_retrieval.index import Index, IndexSpec
 from molar_retrieval.workspace import Workspace
 
 
-def open_served(workspace: Workspace, server: Server, name: str | None = None) -> Generation:
+def open_served(workspace: Workspace, server: ServerConfig, name: str | None = None) -> Generation:
     """Open what is live on a server, or the generation called ``name``.
 
     Where the server does not answer and the workspace may, its own live generation is opened, with a note.
@@ -47,16 +47,16 @@ def open_served(workspace: Workspace, server: Server, name: str | None = None) -
         return replace(open_generation(workspace, name), notes=[note])
 
 
-def served(client: QdrantClient, workspace: Workspace, server: Server, name: str | None = None) -> Generation:
+def served(client: QdrantClient, workspace: Workspace, server: ServerConfig, name: str | None = None) -> Generation:
     """The same with a client that is connected; the generation closes it."""
     found = _chosen(client, server, server.collection, name)
-    here = found.passport.generation
+    here = found.metadata.generation
     notes: list[str] = []
 
     def indexed(folder: Path, backend: str, spec: IndexSpec) -> Index:
-        passport = found.passport
-        there = replace(spec, efs=passport.efs)
-        index = ServerIndex(client, server, found.name, there, passport.count, passport.layout, graph=found.indexed > 0)
+        metadata = found.metadata
+        there = replace(spec, efs=metadata.efs)
+        index = ServerIndex(client, server, found.name, there, metadata.count, metadata.layout, graph=found.indexed > 0)
         if server.fallback == "none":
             return index
         return FallingIndex(index, lambda: open_own_index(folder, backend, spec), notes.append)
@@ -71,7 +71,9 @@ def served(client: QdrantClient, workspace: Workspace, server: Server, name: str
             "run `molar index push`, or `molar index rollback` to one that both have",
         ) from error
     try:
-        refuse_other(server, found.name, found.passport, Passport.of(generation, found.passport.layout, "items"))
+        refuse_other(
+            server, found.name, found.metadata, CollectionMetadata.of(generation, found.metadata.layout, "items")
+        )
         people = _people(client, server, generation, notes)
     except BaseException:
         generation.close()
@@ -79,28 +81,28 @@ def served(client: QdrantClient, workspace: Workspace, server: Server, name: str
     return replace(generation, users=people, notes=notes)
 
 
-def _people(client: QdrantClient, server: Server, generation: Generation, notes: list[str]) -> Users:
+def _people(client: QdrantClient, server: ServerConfig, generation: Generation, notes: list[str]) -> Users:
     if server.users == "local":
         return generation.users
     found = _chosen(client, server, server.people, generation.name)
-    refuse_other(server, found.name, found.passport, Passport.of(generation, found.passport.layout, "users"))
+    refuse_other(server, found.name, found.metadata, CollectionMetadata.of(generation, found.metadata.layout, "users"))
     generation.users.close()
-    users = ServerUsers(client, server, found.name, found.passport.count)
+    users = ServerUsers(client, server, found.name, found.metadata.count)
     if server.fallback == "none":
         return users
     return FallingUsers(users, lambda: open_own_users(generation.folder), notes.append)
 
 
-def _chosen(client: QdrantClient, server: Server, alias: str, name: str | None) -> Published:
+def _chosen(client: QdrantClient, server: ServerConfig, alias: str, name: str | None) -> PublishedCollection:
     """What is live under an alias; or the collection of a generation, the newest of several."""
     now = live(client, server, alias)
-    if name is None or now.passport.generation == name:
+    if name is None or now.metadata.generation == name:
         return now
     every = published(client, server, alias)
-    fitting = [one for one in every if one.passport.whole and one.passport.generation == name]
+    fitting = [one for one in every if one.metadata.whole and one.metadata.generation == name]
     if not fitting:
         raise MissingArtefactError(
             f"{server.name} has no whole collection of generation {name} under {alias!r}",
-            f"run `molar index push`; live there is generation {now.passport.generation}",
+            f"run `molar index push`; live there is generation {now.metadata.generation}",
         )
     return fitting[-1]

@@ -9,21 +9,21 @@ from dataclasses import dataclass
 
 from qdrant_client import QdrantClient, models
 
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.faults import Fault, ServerError, asking
-from molar_indexes.server.passport import Passport
-from molar_indexes.server.place import Server
+from molar_indexes.server.metadata import CollectionMetadata
 from molar_retrieval.errors import MissingArtefactError
 
 _UNSOUND = "red"
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedCollection:
     """One collection of the shop.
 
     Attributes:
         name: Its name.
-        passport: What it says of itself.
+        metadata: What it says of itself.
         live: Whether the alias names it.
         points: How many points it holds, about.
         status: ``green``, ``yellow``, ``grey`` or ``red``, as Qdrant says.
@@ -31,26 +31,26 @@ class Published:
     """
 
     name: str
-    passport: Passport
+    metadata: CollectionMetadata
     live: bool
     points: int
     status: str
     indexed: int
 
 
-def name_of(alias: str, passport: Passport) -> str:
+def name_of(alias: str, metadata: CollectionMetadata) -> str:
     """The collection of a generation; the same for the same content in the same layout."""
-    return f"{alias}-{passport.generation}-{passport.layout.mark}"
+    return f"{alias}-{metadata.generation}-{metadata.layout.mark}"
 
 
-def target(client: QdrantClient, server: Server, alias: str) -> str | None:
+def target(client: QdrantClient, server: ServerConfig, alias: str) -> str | None:
     """The collection that an alias names, or None."""
     with asking(server):
         aliases = client.get_aliases().aliases
     return next((one.collection_name for one in aliases if one.alias_name == alias), None)
 
 
-def look(client: QdrantClient, server: Server, name: str, live: str | None) -> Published | None:
+def look(client: QdrantClient, server: ServerConfig, name: str, live: str | None) -> PublishedCollection | None:
     """A collection of ours; None where it is not one."""
     with asking(server):
         if not client.collection_exists(name):
@@ -58,27 +58,27 @@ def look(client: QdrantClient, server: Server, name: str, live: str | None) -> P
     return _described(client, server, name, live)
 
 
-def _described(client: QdrantClient, server: Server, name: str, live: str | None) -> Published | None:
+def _described(client: QdrantClient, server: ServerConfig, name: str, live: str | None) -> PublishedCollection | None:
     with asking(server):
         info = client.get_collection(name)
-    passport = Passport.read(info.config.metadata)
-    if passport is None:
+    metadata = CollectionMetadata.read(info.config.metadata)
+    if metadata is None:
         return None
     points, indexed = info.points_count or 0, info.indexed_vectors_count or 0
-    return Published(name, passport, name == live, points, str(info.status.value), indexed)
+    return PublishedCollection(name, metadata, name == live, points, str(info.status.value), indexed)
 
 
-def published(client: QdrantClient, server: Server, alias: str) -> list[Published]:
+def published(client: QdrantClient, server: ServerConfig, alias: str) -> list[PublishedCollection]:
     """All collections of an alias, by the age of their generations, oldest first."""
     live = target(client, server, alias)
     with asking(server):
         names = [one.name for one in client.get_collections().collections]
     own = [_described(client, server, name, live) for name in names if name.startswith(f"{alias}-") or name == live]
-    found = [one for one in own if one is not None and (one.live or one.name == name_of(alias, one.passport))]
-    return sorted(found, key=lambda one: one.passport.age)
+    found = [one for one in own if one is not None and (one.live or one.name == name_of(alias, one.metadata))]
+    return sorted(found, key=lambda one: one.metadata.age)
 
 
-def live(client: QdrantClient, server: Server, alias: str) -> Published:
+def live(client: QdrantClient, server: ServerConfig, alias: str) -> PublishedCollection:
     """What an alias names.
 
     Raises:
@@ -101,7 +101,7 @@ def live(client: QdrantClient, server: Server, alias: str) -> Published:
     return found
 
 
-def switch(client: QdrantClient, server: Server, changes: dict[str, tuple[str | None, str]]) -> None:
+def switch(client: QdrantClient, server: ServerConfig, changes: dict[str, tuple[str | None, str]]) -> None:
     """Point aliases at other collections, all at once.
 
     Args:
@@ -128,7 +128,7 @@ def switch(client: QdrantClient, server: Server, changes: dict[str, tuple[str | 
             raise _raced(server, alias, after, now)
 
 
-def _raced(server: Server, alias: str, before: str | None, now: str | None) -> ServerError:
+def _raced(server: ServerConfig, alias: str, before: str | None, now: str | None) -> ServerError:
     return ServerError(
         Fault(
             f"somebody else switched {alias!r} of {server.name} meanwhile: from {before or 'nothing'} to"
@@ -138,7 +138,7 @@ def _raced(server: Server, alias: str, before: str | None, now: str | None) -> S
     )
 
 
-def rollback(client: QdrantClient, server: Server, generation: str | None = None) -> Published:
+def rollback(client: QdrantClient, server: ServerConfig, generation: str | None = None) -> PublishedCollection:
     """Make an older generation on the server the live one, its users with it if there are some.
 
     Args:
@@ -150,30 +150,30 @@ def rollback(client: QdrantClient, server: Server, generation: str | None = None
         MissingArtefactError: If there is none, or none that is whole.
     """
     now = live(client, server, server.collection)
-    known = [one for one in published(client, server, server.collection) if one.passport.whole]
+    known = [one for one in published(client, server, server.collection) if one.metadata.whole]
     chosen = _chosen(known, now, generation)
     if chosen is None:
-        wanted = f"before {now.passport.generation}" if generation is None else repr(generation)
+        wanted = f"before {now.metadata.generation}" if generation is None else repr(generation)
         raise MissingArtefactError(
             f"{server.name} has no whole generation {wanted}", "run `molar index list` to see which there are"
         )
     with asking(server):
         points = client.count(chosen.name, exact=True).count
-    if chosen.status == _UNSOUND or points != chosen.passport.count:
+    if chosen.status == _UNSOUND or points != chosen.metadata.count:
         raise ServerError(
             Fault(
                 f"the collection {chosen.name!r} is {chosen.status} and has {points:,} points instead of"
-                f" {chosen.passport.count:,}",
+                f" {chosen.metadata.count:,}",
                 "look at the server's log, or run `molar index push`; the live one was not touched",
             )
         )
     changes: dict[str, tuple[str | None, str]] = {server.collection: (now.name, chosen.name)}
     if server.users == "server":
         people = published(client, server, server.people)
-        fitting = [p for p in people if p.passport.whole and p.passport.generation == chosen.passport.generation]
+        fitting = [p for p in people if p.metadata.whole and p.metadata.generation == chosen.metadata.generation]
         if not fitting:
             raise MissingArtefactError(
-                f"{server.name} has no users of generation {chosen.passport.generation}",
+                f"{server.name} has no users of generation {chosen.metadata.generation}",
                 'push that generation with [index] users = "server", or keep users in the workspace',
             )
         changes[server.people] = (target(client, server, server.people), fitting[-1].name)
@@ -181,15 +181,17 @@ def rollback(client: QdrantClient, server: Server, generation: str | None = None
     return chosen
 
 
-def _chosen(known: Sequence[Published], now: Published, generation: str | None) -> Published | None:
+def _chosen(
+    known: Sequence[PublishedCollection], now: PublishedCollection, generation: str | None
+) -> PublishedCollection | None:
     others = [one for one in known if one.name != now.name]
     if generation is not None:
-        return next((one for one in reversed(others) if one.passport.generation == generation), None)
-    older = [one for one in others if one.passport.age < now.passport.age]
+        return next((one for one in reversed(others) if one.metadata.generation == generation), None)
+    older = [one for one in others if one.metadata.age < now.metadata.age]
     return older[-1] if older else None
 
 
-def prune(client: QdrantClient, server: Server, keep: int) -> list[str]:
+def prune(client: QdrantClient, server: ServerConfig, keep: int) -> list[str]:
     """Remove older collections but for the ``keep`` newest whole ones, and what failed pushes left of such generations.
 
     The live ones stay, and so does what is newer: a push may be under way.
@@ -203,14 +205,14 @@ def prune(client: QdrantClient, server: Server, keep: int) -> list[str]:
         now = next((one for one in every if one.live), None)
         if now is None:
             continue
-        older = [o for o in every if not o.live and o.passport.age < now.passport.age]
-        whole = [one.name for one in older if one.passport.whole]
+        older = [o for o in every if not o.live and o.metadata.age < now.metadata.age]
+        whole = [one.name for one in older if one.metadata.whole]
         kept = set(whole[-keep:] if keep else [])
         chosen += [one.name for one in older if one.name not in kept]
     return _removed(client, server, chosen)
 
 
-def remove(client: QdrantClient, server: Server) -> list[str]:
+def remove(client: QdrantClient, server: ServerConfig) -> list[str]:
     """Remove all collections of a shop, the live ones as well, and their aliases.
 
     Returns:
@@ -224,7 +226,7 @@ def remove(client: QdrantClient, server: Server) -> list[str]:
     return _removed(client, server, names)
 
 
-def _removed(client: QdrantClient, server: Server, names: Sequence[str]) -> list[str]:
+def _removed(client: QdrantClient, server: ServerConfig, names: Sequence[str]) -> list[str]:
     for name in names:
         with asking(server):
             client.delete_collection(name)

@@ -15,17 +15,17 @@ from qdrant_client import QdrantClient, models
 
 from molar_indexes.generations import Generation, open_generation
 from molar_indexes.server import users as people
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connected
 from molar_indexes.server.faults import Fault, ServerError, asking, persistently
 from molar_indexes.server.filters import ROW_PATH
+from molar_indexes.server.finalise import build_graphs, prove, wait_for_green
 from molar_indexes.server.index import ServerIndex
 from molar_indexes.server.layout import Layout, payload_indexes
-from molar_indexes.server.passport import Passport, refuse_other
-from molar_indexes.server.place import Server
+from molar_indexes.server.metadata import CollectionMetadata, refuse_other
+from molar_indexes.server.ownership import refuse_other_shop
 from molar_indexes.server.points import to_point
 from molar_indexes.server.published import look, name_of, switch, target
-from molar_indexes.server.settle import build_graphs, prove, wait_for_green
-from molar_indexes.server.shops import refuse_other_shop
 from molar_indexes.server.upload import Read, upload
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.progress import SILENT, Progress
@@ -70,18 +70,18 @@ class PushReport:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Upload:
     """Items or users on their way to a collection of their own."""
 
     alias: str
-    passport: Passport
+    metadata: CollectionMetadata
     create: Callable[[dict[str, Any]], dict[str, Any]]
     indexes: dict[str, models.PayloadSchemaType]
     read: Read
 
     @property
     def name(self) -> str:
-        return name_of(self.alias, self.passport)
+        return name_of(self.alias, self.metadata)
 
 
 def push(
@@ -106,7 +106,7 @@ def push(
         DataError: If another process of this machine is pushing the same workspace, or another shop is live.
         ServerError: If the server fails, or somebody else publishes meanwhile; what was live stays live.
     """
-    server = Server.of(settings)
+    server = ServerConfig.of(settings)
     if server is None:
         raise ValueError("the settings name no server")
     server = server.patient(REQUEST_SECONDS)
@@ -120,7 +120,7 @@ def push(
 
 def publish(
     client: QdrantClient,
-    server: Server,
+    server: ServerConfig,
     generation: Generation,
     settings: IndexSettings,
     *,
@@ -133,7 +133,7 @@ def publish(
     before = {part.alias: target(client, server, part.alias) for part in parts}
     live = before[items.alias]
     if live is not None and live != items.name and not replace:
-        refuse_other_shop(client, server, live, generation.index, items.passport.count)
+        refuse_other_shop(client, server, live, generation.index, items.metadata.count)
     sent, began = 0, time.monotonic()
     fresh = [part for part in parts if not _is_whole(client, server, part)]
     for part in fresh:
@@ -151,15 +151,15 @@ def publish(
         items.name,
         before[items.alias],
         generation.name,
-        items.passport.count,
-        parts[1].passport.count if len(parts) > 1 else None,
+        items.metadata.count,
+        parts[1].metadata.count if len(parts) > 1 else None,
         sent,
         seconds,
         not changes,
     )
 
 
-def _parts(generation: Generation, layout: Layout, server: Server) -> list[_Part]:
+def _parts(generation: Generation, layout: Layout, server: ServerConfig) -> list[_Upload]:
     spec, index = generation.spec, generation.index
     names = [*spec.dims, *spec.sparse]
 
@@ -167,13 +167,13 @@ def _parts(generation: Generation, layout: Layout, server: Server) -> list[_Part
         return [to_point(spec, item) for item in index.fetch(range(first, last), vectors=names)]
 
     create = partial(layout.collection, spec)
-    own = Passport.of(generation, layout, "items")
-    parts = [_Part(server.collection, own, create, payload_indexes(spec), read)]
+    own = CollectionMetadata.of(generation, layout, "items")
+    parts = [_Upload(server.collection, own, create, payload_indexes(spec), read)]
     if server.users == "server":
         parts.append(
-            _Part(
+            _Upload(
                 server.people,
-                Passport.of(generation, layout, "users"),
+                CollectionMetadata.of(generation, layout, "users"),
                 partial(people.collection, spec, layout),
                 {ROW_PATH: models.PayloadSchemaType.INTEGER},
                 partial(people.read, generation.users),
@@ -182,39 +182,39 @@ def _parts(generation: Generation, layout: Layout, server: Server) -> list[_Part
     return parts
 
 
-def _is_whole(client: QdrantClient, server: Server, part: _Part) -> bool:
+def _is_whole(client: QdrantClient, server: ServerConfig, part: _Upload) -> bool:
     """Whether an earlier push finished this collection, and it still has all its points."""
     found = look(client, server, part.name, None)
-    if found is None or not found.passport.whole:
+    if found is None or not found.metadata.whole:
         return False
-    refuse_other(server, part.name, found.passport, part.passport)
+    refuse_other(server, part.name, found.metadata, part.metadata)
     with asking(server):
-        return client.count(part.name, exact=True).count == part.passport.count
+        return client.count(part.name, exact=True).count == part.metadata.count
 
 
-def _send(client: QdrantClient, server: Server, part: _Part, at_once: int, progress: Progress) -> int:
+def _send(client: QdrantClient, server: ServerConfig, part: _Upload, at_once: int, progress: Progress) -> int:
     resumed = _prepared(client, server, part, progress)
     return upload(
         client,
         server,
         part.name,
-        part.passport.count,
+        part.metadata.count,
         part.read,
         resumed=resumed,
         at_once=at_once,
         progress=progress,
-        task=f"{part.passport.holds} to the server",
+        task=f"{part.metadata.holds} to the server",
     )
 
 
-def _prepared(client: QdrantClient, server: Server, part: _Part, progress: Progress) -> bool:
+def _prepared(client: QdrantClient, server: ServerConfig, part: _Upload, progress: Progress) -> bool:
     """Make the collection with its payload indexes; returns whether it was there."""
     with asking(server):
         there = client.collection_exists(part.name)
     if not there:
         try:
             with asking(server):
-                client.create_collection(part.name, **part.create(part.passport.metadata()))
+                client.create_collection(part.name, **part.create(part.metadata.as_metadata()))
         except ServerError:
             with asking(server):  # it may be there although the answer got lost, or another push made it
                 if not client.collection_exists(part.name):
@@ -228,7 +228,7 @@ def _prepared(client: QdrantClient, server: Server, part: _Part, progress: Progr
                 "remove it, or choose another name: [index] collection",
             )
         )
-    refuse_other(server, part.name, found.passport, part.passport)
+    refuse_other(server, part.name, found.metadata, part.metadata)
     for path, kind in part.indexes.items():
         index = partial(client.create_payload_index, part.name, path, field_schema=kind, wait=True)
         persistently(server, index, progress.note)
@@ -236,31 +236,33 @@ def _prepared(client: QdrantClient, server: Server, part: _Part, progress: Progr
 
 
 def _prove_items(
-    client: QdrantClient, server: Server, items: _Part, generation: Generation, progress: Progress
+    client: QdrantClient, server: ServerConfig, items: _Upload, generation: Generation, progress: Progress
 ) -> dict[str, int]:
     """Build the graphs, and prove what is stored and found; returns the candidate lists that searches need."""
     spec, name = replaced(generation.spec, efs={}), items.name
     build_graphs(client, server, name, spec, progress)
     there = look(client, server, name, None)
     graph = there is not None and there.indexed > 0
-    index = ServerIndex(client, server, name, spec, items.passport.count, items.passport.layout, graph=graph)
+    index = ServerIndex(client, server, name, spec, items.metadata.count, items.metadata.layout, graph=graph)
     return prove(index, generation, server, name, progress)
 
 
-def _verify(client: QdrantClient, server: Server, part: _Part, efs: Mapping[str, int], progress: Progress) -> None:
-    """Count the points, read the passport back, and write into it that the collection is whole."""
+def _verify(
+    client: QdrantClient, server: ServerConfig, part: _Upload, efs: Mapping[str, int], progress: Progress
+) -> None:
+    """Count the points, read the metadata back, and write into it that the collection is whole."""
     count = persistently(server, partial(client.count, part.name, exact=True), progress.note).count
     found = look(client, server, part.name, None)
-    if found is None or count != part.passport.count:
-        due = part.passport.count
+    if found is None or count != part.metadata.count:
+        due = part.metadata.count
         raise ServerError(
             Fault(
                 f"the collection {part.name!r} of {server.name} has {count:,} points instead of {due:,}",
                 "run `molar index push` again; the live one was not touched",
             )
         )
-    refuse_other(server, part.name, found.passport, part.passport)
-    if part.passport.holds == "users":
+    refuse_other(server, part.name, found.metadata, part.metadata)
+    if part.metadata.holds == "users":
         wait_for_green(client, server, part.name, progress.note)
-    whole = found.passport.verified(efs).metadata()
+    whole = found.metadata.verified(efs).as_metadata()
     persistently(server, partial(client.update_collection, part.name, metadata=whole), progress.note)

@@ -18,6 +18,8 @@ Quantisation = Literal["none", "scalar", "binary"]
 QUANTISATIONS: tuple[Quantisation, ...] = ("none", "scalar", "binary")
 ITEMS = (1_000_000, 10_000_000, 100_000_000)
 SLACK = 1.5
+PER_ITEM = ["vector", ">of the items", ">numbers", ">bytes", ">8 bits", ">1 bit", ">graph"]
+TOTALS = ["items", "quantisation", ">disk", ">memory", ">memory, on_disk"]
 _SAMPLE = 500
 _BLOCK = 16
 """Short copies are stored in blocks of so many bytes."""
@@ -26,7 +28,7 @@ _POSTING, _ENTRY = 12, 8
 
 
 @dataclass(frozen=True)
-class Shape:
+class ItemFootprint:
     """What an item of a generation holds, on average.
 
     Attributes:
@@ -43,13 +45,9 @@ class Shape:
     payload: float
     m: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class Size:
+class CollectionSize:
     """Bytes of a whole collection, one copy of it, without slack.
 
     Attributes:
@@ -77,13 +75,34 @@ class Size:
         return held if on_disk else held + self.vectors + self.sparse + self.payload
 
 
-def shape_of(generation: Generation) -> Shape:
+@dataclass(frozen=True)
+class SizeForecast:
+    """What collections of items like those of a generation take.
+
+    Attributes:
+        footprint: Of one item.
+        items: Numbers of items.
+    """
+
+    footprint: ItemFootprint
+    items: tuple[int, ...] = ITEMS
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        sizes = {
+            count: {q: asdict(size_of(self.footprint, count, q)) | {"slack": SLACK} for q in QUANTISATIONS}
+            for count in self.items
+        }
+        return {"shape": asdict(self.footprint), "bytes": sizes}
+
+
+def footprint_of(generation: Generation) -> ItemFootprint:
     """The shape of a generation, by a sample of up to 500 items."""
     spec, count = generation.spec, len(generation.index)
     rows = range(0, count, max(1, count // _SAMPLE))
     items = generation.index.fetch(rows, vectors=[*spec.dims, *spec.sparse])
     known = max(1, len(items))
-    return Shape(
+    return ItemFootprint(
         equal_lengths.dims(spec),
         {name: sum(name in item.vectors for item in items) / known for name in spec.dims},
         {name: sum(len(i.sparse[name].indices) for i in items if name in i.sparse) / known for name in spec.sparse},
@@ -105,33 +124,34 @@ def graph_bytes(m: int) -> float:
     return 4 * (2 * m + m / (m - 1))
 
 
-def size_of(shape: Shape, items: int, quantisation: Quantisation) -> Size:
+def size_of(footprint: ItemFootprint, items: int, quantisation: Quantisation) -> CollectionSize:
     """The size of a collection of so many items."""
-    with_graph = {name: share for name, share in shape.share.items() if name != columns.CF}
-    return Size(
-        vectors=items * sum(4 * shape.dims[name] * share for name, share in shape.share.items()),
-        short=items * sum(short_bytes(shape.dims[name], quantisation) * share for name, share in with_graph.items()),
-        graphs=items * graph_bytes(shape.m) * sum(with_graph.values()),
-        sparse=items * (_POSTING + _ENTRY) * sum(shape.sparse.values()),
-        payload=items * shape.payload,
+    with_graph = {name: share for name, share in footprint.share.items() if name != columns.CF}
+    return CollectionSize(
+        vectors=items * sum(4 * footprint.dims[name] * share for name, share in footprint.share.items()),
+        short=items
+        * sum(short_bytes(footprint.dims[name], quantisation) * share for name, share in with_graph.items()),
+        graphs=items * graph_bytes(footprint.m) * sum(with_graph.values()),
+        sparse=items * (_POSTING + _ENTRY) * sum(footprint.sparse.values()),
+        payload=items * footprint.payload,
     )
 
 
-def per_item(shape: Shape) -> list[list[str]]:
+def per_item(footprint: ItemFootprint) -> list[list[str]]:
     """Rows of a table: vector, share of the items, numbers, bytes in float32, 8 bits and 1 bit, bytes of the graph."""
     rows = []
-    for name, dim in shape.dims.items():
+    for name, dim in footprint.dims.items():
         searched = name != columns.CF
         short = [f"{short_bytes(dim, q):,}" if searched else "–" for q in ("scalar", "binary")]
-        graph = f"{graph_bytes(shape.m):,.0f}" if searched else "–"
-        rows.append([name, f"{shape.share[name]:.0%}", f"{dim:,}", f"{4 * dim:,}", *short, graph])
-    for name, entries in shape.sparse.items():
+        graph = f"{graph_bytes(footprint.m):,.0f}" if searched else "–"
+        rows.append([name, f"{footprint.share[name]:.0%}", f"{dim:,}", f"{4 * dim:,}", *short, graph])
+    for name, entries in footprint.sparse.items():
         rows.append([f"{name}, sparse", "", f"{entries:,.0f}", f"{(_POSTING + _ENTRY) * entries:,.0f}", "–", "–", "–"])
-    rows.append(["payload", "", "", f"{shape.payload:,.0f}", "–", "–", "–"])
+    rows.append(["payload", "", "", f"{footprint.payload:,.0f}", "–", "–", "–"])
     return rows
 
 
-def totals(shape: Shape, counts: tuple[int, ...] = ITEMS) -> list[list[str]]:
+def totals(footprint: ItemFootprint, counts: tuple[int, ...] = ITEMS) -> list[list[str]]:
     """Rows of a table: items, quantisation, disk, memory, memory with vectors on disk; with slack, one copy."""
     return [
         [
@@ -144,9 +164,5 @@ def totals(shape: Shape, counts: tuple[int, ...] = ITEMS) -> list[list[str]]:
         ]
         for count in counts
         for quantisation in QUANTISATIONS
-        for size in [size_of(shape, count, quantisation)]
+        for size in [size_of(footprint, count, quantisation)]
     ]
-
-
-PER_ITEM = ["vector", ">of the items", ">numbers", ">bytes", ">8 bits", ">1 bit", ">graph"]
-TOTALS = ["items", "quantisation", ">disk", ">memory", ">memory, on_disk"]

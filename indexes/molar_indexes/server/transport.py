@@ -11,7 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 
-class Bounded(httpx.BaseTransport):
+class DeadlineTransport(httpx.BaseTransport):
     """Sends requests to one server.
 
     Args:
@@ -29,7 +29,7 @@ class Bounded(httpx.BaseTransport):
         request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), self._seconds)
         response = self._sender.handle_request(request)
         assert isinstance(response.stream, httpx.SyncByteStream)
-        response.stream = _Until(response.stream, until, request)
+        response.stream = _DeadlineStream(response.stream, until, request)
         return response
 
     def close(self) -> None:
@@ -37,7 +37,7 @@ class Bounded(httpx.BaseTransport):
         self._sender.close()
 
 
-class _Until(httpx.SyncByteStream):
+class _DeadlineStream(httpx.SyncByteStream):
     def __init__(self, stream: httpx.SyncByteStream, until: float, request: httpx.Request) -> None:
         self._stream, self._until, self._request = stream, until, request
 

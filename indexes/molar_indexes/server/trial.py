@@ -4,10 +4,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from molar_indexes.generations import Generation
+from molar_indexes.recommender import Recommender
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connected
 from molar_indexes.server.opening import open_served
-from molar_indexes.server.place import Server
 from molar_indexes.server.published import remove
 from molar_indexes.server.push import REQUEST_SECONDS, push
 from molar_retrieval.config import IndexSettings
@@ -16,7 +16,7 @@ from molar_retrieval.workspace import Workspace
 
 
 @contextmanager
-def on_trial(workspace: Workspace, settings: IndexSettings, progress: Progress = SILENT) -> Iterator[Generation]:
+def on_trial(workspace: Workspace, settings: IndexSettings, progress: Progress = SILENT) -> Iterator[Recommender]:
     """Push a workspace's live generation under a name of its own, open it, and remove it in the end.
 
     Its users stay in the workspace, and nothing but the server answers.
@@ -26,13 +26,13 @@ def on_trial(workspace: Workspace, settings: IndexSettings, progress: Progress =
     """
     name = f"{settings.collection}.trial.{uuid.uuid4().hex[:8]}"
     own = settings.model_copy(update={"collection": name, "users": "local", "fallback": "none"})
-    server = Server.of(own)
+    server = ServerConfig.of(own)
     if server is None:
         raise ValueError("the settings name no server")
     try:
         push(workspace, own, progress=progress)
-        with open_served(workspace, server) as generation:
-            yield generation
+        with Recommender(workspace, open_served(workspace, server)) as recommender:
+            yield recommender
     finally:
         patient = server.patient(REQUEST_SECONDS)
         with connected(patient) as client:

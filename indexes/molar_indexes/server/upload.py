@@ -11,9 +11,9 @@ from threading import Event
 
 from qdrant_client import QdrantClient, models
 
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.faults import persistently
 from molar_indexes.server.filters import between_rows
-from molar_indexes.server.place import Server
 from molar_indexes.server.points import size
 from molar_retrieval.progress import Progress
 
@@ -29,7 +29,7 @@ Read = Callable[[int, int], Sequence[models.PointStruct]]
 
 def upload(
     client: QdrantClient,
-    server: Server,
+    server: ServerConfig,
     collection: str,
     count: int,
     read: Read,
@@ -97,7 +97,9 @@ def _told(done: set[Future[int]], progress: Progress) -> int:
     return sent
 
 
-def _present(client: QdrantClient, server: Server, collection: str, first: int, last: int, progress: Progress) -> int:
+def _present(
+    client: QdrantClient, server: ServerConfig, collection: str, first: int, last: int, progress: Progress
+) -> int:
     count = partial(client.count, collection, count_filter=between_rows(first, last), exact=True)
     return persistently(server, count, progress.note).count
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from qdrant_client import QdrantClient, models
 
+from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.faults import asking
 from molar_indexes.server.filters import ROW, ROW_PATH, between_rows
 from molar_indexes.server.layout import Layout
-from molar_indexes.server.place import Server
 from molar_indexes.server.points import split, vectors
 from molar_indexes.users import BATCH, UserRecord, Users
 from molar_retrieval import columns
@@ -68,7 +68,7 @@ class ServerUsers:
         count: How many users.
     """
 
-    def __init__(self, client: QdrantClient, server: Server, collection: str, count: int) -> None:
+    def __init__(self, client: QdrantClient, server: ServerConfig, collection: str, count: int) -> None:
         self._client, self._server, self._collection, self._count = client, server, collection, count
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from molar_retrieval.finetuning.forecast import FinetuneForecast, process_memory
 from molar_retrieval.finetuning.lora.learner import frozen_vectors
 from molar_retrieval.finetuning.lora.run import prepared
 from molar_retrieval.finetuning.lora.step import Step
-from molar_retrieval.finetuning.lora.training import Trainer
+from molar_retrieval.finetuning.lora.training import AdapterTrainer
 from molar_retrieval.workspace import Workspace
 
 _FEW = 2
@@ -47,7 +47,7 @@ def dry_run(workspace: Workspace, settings: MolarSettings) -> FinetuneForecast:
         stages = {
             "load": load,
             "steps": trainer.steps * step * whole / len(entries),
-            "validation": validations * trainer.trial.inputs * forward,
+            "validation": validations * trainer.validation.inputs * forward,
         }
         notes = [
             f"{trainer.steps:,} steps of {whole} inputs, from one of {len(entries)} that took {step:.1f} s; ± 50 %",
@@ -67,7 +67,7 @@ def dry_run(workspace: Workspace, settings: MolarSettings) -> FinetuneForecast:
         )
 
 
-def _first(trainer: Trainer) -> Step:
+def _first(trainer: AdapterTrainer) -> Step:
     return trainer.examples.build(trainer.examples.draw(0), trainer.learner.encoder.entry)
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from molar_retrieval import rng
 from molar_retrieval.catalog import Catalogue
+from molar_retrieval.embedding.catalogue import CatalogueReader
 from molar_retrieval.embedding.reader import decode
-from molar_retrieval.embedding.source import Source
 from molar_retrieval.finetuning.inputs import phrases_of, told_of
 from molar_retrieval.interactions import InteractionLog
 
@@ -62,7 +62,7 @@ class TrainingItems:
             most: How many at most.
             seed: Of the draw, which is that of the fusion head.
         """
-        source = Source(catalogue)
+        source = CatalogueReader(catalogue)
         found = source.inputs(range(len(catalogue)))
         told, double = told_of(catalogue)
         holders, phrases = phrases_of(catalogue)

@@ -18,11 +18,10 @@ from molar_retrieval.encoders.tuned_folder import check_target
 from molar_retrieval.errors import DataError
 from molar_retrieval.finetuning.card import ADAPTED, TASKS, card
 from molar_retrieval.finetuning.fit import TaskOutcome
-from molar_retrieval.finetuning.lora.checkpoint import Score
 from molar_retrieval.finetuning.lora.examples import ExampleSampler
 from molar_retrieval.finetuning.lora.items import Photos, TrainingItems
 from molar_retrieval.finetuning.lora.learner import load
-from molar_retrieval.finetuning.lora.training import Trainer
+from molar_retrieval.finetuning.lora.training import AdapterScore, AdapterTrainer
 from molar_retrieval.finetuning.lora.validation import AdapterValidation
 from molar_retrieval.finetuning.lora.write import write
 from molar_retrieval.finetuning.run import FinetuneReport
@@ -45,7 +44,7 @@ def finetune(
     *,
     restart: bool = False,
     processes: Processes = ALONE,
-    on_score: Callable[[Score], None] = lambda _: None,
+    on_score: Callable[[AdapterScore], None] = lambda _: None,
 ) -> FinetuneReport | None:
     """Train an adapter of a language model by the three tasks, and write the encoder.
 
@@ -80,6 +79,7 @@ def finetune(
         best = trainer.train(work, progress, on_score)
         if not processes.first:
             return None
+        assert best is not None
         seconds = {"load": round(ready - began, 1), "train": round(time.perf_counter() - ready, 1)}
         report = _report(trainer, best, folder, seconds)
         info = trainer.learner.encoder.info
@@ -88,7 +88,7 @@ def finetune(
             "embed": {"prompt": info.settings["prompt"], "dim": settings.embed.dim},
             "revision": info.revision,
             "settings": settings.model_dump(mode="json", include={"finetune", "lora"}),
-            "scores": [asdict(score) for score in trainer.story.scores],
+            "scores": [asdict(score) for score in trainer.state.scores],
         }
         del account["folder"]
         text = card(report, asdict(info), ADAPTED, _POOL)
@@ -99,7 +99,7 @@ def finetune(
 
 
 @contextmanager
-def prepared(workspace: Workspace, settings: MolarSettings, processes: Processes = ALONE) -> Iterator[Trainer]:
+def prepared(workspace: Workspace, settings: MolarSettings, processes: Processes = ALONE) -> Iterator[AdapterTrainer]:
     """A run before its first step: data read, model loaded; threads that open photos end with the block.
 
     Raises:
@@ -127,12 +127,12 @@ def prepared(workspace: Workspace, settings: MolarSettings, processes: Processes
         chosen = settings.model_dump(mode="json", include={"finetune", "lora", "split"})
         made_from = [manifest.fingerprint, None if known is None else known.fingerprint, info.fingerprint]
         run = fingerprint.of_json([VERSION, *made_from, chosen, processes.count])
-        yield Trainer(learner, examples, AdapterValidation(examples, photos, lora), lora, run, processes)
+        yield AdapterTrainer(learner, examples, AdapterValidation(examples, photos, lora), lora, run, processes)
 
 
-def _report(trainer: Trainer, best: Score, folder: Path, seconds: dict[str, float]) -> FinetuneReport:
-    examples, story, learner = trainer.examples, trainer.story, trainer.learner
-    before, data = story.scores[0].scores, trainer.examples.data
+def _report(trainer: AdapterTrainer, best: AdapterScore, folder: Path, seconds: dict[str, float]) -> FinetuneReport:
+    examples, state, learner = trainer.examples, trainer.state, trainer.learner
+    before, data = state.scores[0].scores, trainer.examples.data
     notes = []
     if trainer.lora.generate and learner.head is None:
         notes.append("the model cannot write, so it only learned to find")
@@ -144,7 +144,7 @@ def _report(trainer: Trainer, best: Score, folder: Path, seconds: dict[str, floa
     if best.step == 0:
         notes.append("no step made withheld items easier to find, so the encoder is written as it was")
     if not trainer.done:
-        notes.append(f"interrupted after {story.step} of {trainer.steps} steps: the best so far is written")
+        notes.append(f"interrupted after {state.step} of {trainer.steps} steps: the best so far is written")
     return FinetuneReport(
         folder=folder,
         encoder=learner.encoder.info.name,
@@ -155,7 +155,7 @@ def _report(trainer: Trainer, best: Score, folder: Path, seconds: dict[str, floa
             TaskOutcome(name, before[name], best.scores[name]) if why is None else TaskOutcome(name, left_out=why)
             for name, why in examples.left_out.items()
         ),
-        chosen={"step": best.step, "steps": trainer.steps, "score": best.mean},
+        chosen={"step": best.step, "steps": trainer.steps, "score": best.value},
         parameters=sum(parameter.numel() for parameter in learner.trained().values()),
         seconds=seconds,
         notes=tuple(notes),

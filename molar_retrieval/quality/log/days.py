@@ -1,4 +1,4 @@
-"""The calendar of a log: gaps, bursts, jumps of the time zone."""
+"""The calendar of a log: gaps and bursts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,9 +7,8 @@ from datetime import date, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.quality.bounded import Bounded
-from molar_retrieval.quality.findings import Finding
-from molar_retrieval.quality.log import kinds
+from molar_retrieval.quality.collector import Collector
+from molar_retrieval.quality.findings import Finding, fault
 
 AROUND = 28
 """Days before and after that say what is usual."""
@@ -26,18 +25,16 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True)
 class Calendar:
-    """A log by day and hour, in UTC.
+    """A log by day, in UTC.
 
     Attributes:
         first: The first day, in days since 1970.
         interactions: Of each day, shape (days,).
-        visits: Visits that began in each hour, shape (days, 24); an hour of rest ends one.
         users: Users who were active on each day, shape (days,).
     """
 
     first: int
     interactions: npt.NDArray[np.int64]
-    visits: npt.NDArray[np.int64]
     users: npt.NDArray[np.int64]
 
     def day(self, number: int) -> str:
@@ -45,7 +42,7 @@ class Calendar:
         return (_EPOCH + timedelta(days=self.first + number)).isoformat()
 
 
-def gaps(calendar: Calendar, file: str, found: Bounded) -> None:
+def gaps(calendar: Calendar, file: str, found: Collector) -> None:
     """Report runs of days without interactions on which some would be expected.
 
     What is expected follows from the same days of the week in the four weeks before and after, so that a shop which
@@ -60,10 +57,10 @@ def gaps(calendar: Calendar, file: str, found: Bounded) -> None:
         which = calendar.day(start) if days == 1 else f"{calendar.day(start)} to {calendar.day(end - 1)}, {days:,} days"
         detail = f"{which}: nothing, where some {expected:,.0f} users would be expected"
         facts = {"first": calendar.day(start), "last": calendar.day(end - 1), "days": days}
-        found.add(Finding(kinds.GAP, detail, file=file, amount=float(days), facts=facts))
+        found.add("log.gap", detail, file=file, amount=float(days), facts=facts)
 
 
-def bursts(calendar: Calendar, file: str, found: Bounded) -> None:
+def bursts(calendar: Calendar, file: str, found: Collector) -> None:
     """Report days with far more interactions than those around them."""
     n = calendar.interactions.astype(np.float64)
     if len(n) < 7:
@@ -80,9 +77,9 @@ def bursts(calendar: Calendar, file: str, found: Bounded) -> None:
         seen = f"{int(n[d]):,} interactions of {calendar.users[d]:,} users"
         detail = f"{calendar.day(d)}: {seen}, usual are {usual[d]:,.0f}"
         facts = {"day": calendar.day(d), "interactions": int(n[d]), "users": int(calendar.users[d])}
-        return Finding(kinds.BURST, detail, file=file, amount=float(n[d] / max(usual[d], 1)), facts=facts)
+        return fault("log.burst", detail, file=file, amount=float(n[d] / max(usual[d], 1)), facts=facts)
 
-    found.each(kinds.BURST, days[np.argsort(-more[days], kind="stable")], finding)
+    found.each("log.burst", days[np.argsort(-more[days], kind="stable")], finding)
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:

@@ -7,9 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
-from molar_retrieval.quality.bounded import Bounded
-from molar_retrieval.quality.findings import Finding, Kind
-from molar_retrieval.quality.log import kinds
+from molar_retrieval.quality.collector import Collector
+from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.log.rows import BLOCK
 
 SECOND = 1_000_000
@@ -28,7 +27,7 @@ _SAMPLE = 200_000
 
 Micros = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Row = Callable[[Kind, str, int], Finding]
+Row = Callable[[str, str, int], Finding]
 """Makes a finding of a kind, with a detail, about a row of the log."""
 
 
@@ -47,7 +46,7 @@ def are_dates(micros: Micros) -> bool:
     return early * 2 <= len(micros)
 
 
-def impossible(micros: Micros, now: float, found: Bounded, row: Row) -> Mask:
+def impossible(micros: Micros, now: float, found: Collector, row: Row) -> Mask:
     """Report times at zero and in the future.
 
     Args:
@@ -61,18 +60,18 @@ def impossible(micros: Micros, now: float, found: Bounded, row: Row) -> Mask:
     """
     latest = int(now * SECOND) + GRACE
     fine = np.ones(len(micros), bool)
-    for kind, wrong in ((kinds.ZERO_TIME, micros < EARLIEST), (kinds.FUTURE_TIME, micros > latest)):
+    for kind, wrong in (("log.zero_time", micros < EARLIEST), ("log.future_time", micros > latest)):
         found.each(kind, np.flatnonzero(wrong), lambda i, kind=kind: row(kind, written(int(micros[i])), i))  # type: ignore[misc]
         fine &= ~wrong
     return fine
 
 
-def stuck(micros: Micros, file: str, found: Bounded) -> Micros:
+def stuck(micros: Micros, file: str, found: Collector) -> Micros:
     """Report moments that very many interactions share, and a log with a single one; the moments are returned."""
     if len(micros) < 2:
         return micros[:0]
     if micros[0] == micros[-1] and bool((micros == micros[0]).all()):
-        found.add(Finding(kinds.CONSTANT_TIME, f"{len(micros):,} × {written(int(micros[0]))}", file=file, amount=1.0))
+        found.add("log.constant_time", f"{len(micros):,} × {written(int(micros[0]))}", file=file, amount=1.0)
         return micros[:1]
     small = len(micros) <= _SAMPLE
     some = micros if small else micros[rng.generator(0, "check", "moments").integers(0, len(micros), _SAMPLE)]
@@ -85,5 +84,5 @@ def stuck(micros: Micros, file: str, found: Bounded) -> Micros:
         share = n / len(micros)
         detail = f"{n:,} interactions ({share:.1%}) at {written(int(moment))}"
         facts = {"seconds": int(moment) // SECOND, "interactions": n}
-        found.add(Finding(kinds.STUCK_TIME, detail, file=file, amount=share, facts=facts))
+        found.add("log.stuck_time", detail, file=file, amount=share, facts=facts)
     return suspects

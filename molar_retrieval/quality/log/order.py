@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
-from molar_retrieval.quality.log.rows import Ints, NumberedLog
+from molar_retrieval.quality.log.rows import Ints, LogRows
 
 INTERACTIONS = 400_000
 """How many interactions of how many random users are looked at, at most."""
@@ -71,7 +71,7 @@ class OrderTest:
         return f"Its order {'says something' if self.sequential else 'says little'}: {measured}."
 
 
-def order_test(log: NumberedLog, offsets: Ints, seed: int = 0) -> OrderTest:
+def order_test(log: LogRows, offsets: Ints, seed: int = 0) -> OrderTest:
     """The test.
 
     Args:

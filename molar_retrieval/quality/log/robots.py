@@ -3,11 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.quality.bounded import Bounded
-from molar_retrieval.quality.findings import Finding
-from molar_retrieval.quality.log import kinds
+from molar_retrieval.quality.collector import Collector
+from molar_retrieval.quality.findings import Finding, fault
 from molar_retrieval.quality.log.moments import SECOND
-from molar_retrieval.quality.log.rows import Block
+from molar_retrieval.quality.log.rows import UserBlock
 
 HOUR = 3_600
 RATE = 100
@@ -45,7 +44,7 @@ class Robots:
         self._peaks = np.zeros(users, np.int32)
         self._signs: dict[int, list[str]] = {}
 
-    def add(self, block: Block) -> None:
+    def add(self, block: UserBlock) -> None:
         """Take a block, which must have times."""
         seconds = block.times // SECOND
         seconds -= seconds.min()
@@ -59,7 +58,7 @@ class Robots:
             self._regular(block, pauses)
             self._awake(block, line)
 
-    def _regular(self, block: Block, pauses: Ints) -> None:
+    def _regular(self, block: UserBlock, pauses: Ints) -> None:
         before = np.concatenate([[0], pauses[:-1]])
         jitter = np.maximum(CLOCKWORK_JITTER * before, 1)
         same = (np.abs(pauses - before) <= jitter) & (before > CLOCKWORK_PAUSE) & (pauses < 6 * HOUR)
@@ -69,7 +68,7 @@ class Robots:
             own = pauses[block.starts[row] + 1 : block.starts[row + 1]]
             self._sign(block.who[row], f"one every {np.median(own):,.0f} s")
 
-    def _awake(self, block: Block, line: Ints) -> None:
+    def _awake(self, block: UserBlock, line: Ints) -> None:
         rest = np.diff(line, prepend=line[:1]) >= SLEEPLESS_PAUSE * HOUR
         rest[block.starts[:-1]] = True
         begins = np.flatnonzero(rest)
@@ -84,7 +83,7 @@ class Robots:
     def _sign(self, user: int, words: str) -> None:
         self._signs.setdefault(int(user), []).append(words)
 
-    def report(self, lengths: Ints, users: list[str], file: str, found: Bounded) -> None:
+    def report(self, lengths: Ints, users: list[str], file: str, found: Collector) -> None:
         """Report those that stand out, the busiest first.
 
         Args:
@@ -100,9 +99,9 @@ class Robots:
 
         def finding(row: int) -> Finding:
             detail = f"{lengths[row]:,} interactions: {', '.join(signs[row])}"
-            return Finding(kinds.BOT, detail, user_id=users[row], file=file, amount=float(lengths[row]))
+            return fault("log.bot", detail, user_id=users[row], file=file, amount=float(lengths[row]))
 
-        found.each(kinds.BOT, ranked, finding)
+        found.each("log.bot", ranked, finding)
 
 
 def _too_fast(peaks: npt.NDArray[np.int32]) -> float:

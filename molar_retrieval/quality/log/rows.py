@@ -1,99 +1,78 @@
 """The raw log as arrays: every row that can be read, with its number in the file."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval.interactions.clean import repetitions
 from molar_retrieval.interactions.read import RawLog
 
-_COLUMNS = ("user", "item", "micros", "position", "event", "number")
 BLOCK = 1 << 22
 """About how many interactions are looked at together."""
 
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class NumberedLog(RawLog):
-    """Interactions as arrays; items that the catalogue lacks have numbers after those that it has.
+@dataclass
+class LogRows:
+    """Interactions as arrays of one length; items that the catalogue lacks have numbers after those that it has.
 
     Attributes:
+        user: Numbers of users (int32), in order of first appearance.
+        item: Numbers of items (int32).
         number: Row in the file, from 1 (uint32).
+        micros: Microseconds since 1970 (int64), or None for a log without times.
+        position: Order within one time (float64, NaN where missing), or None.
+        event: Codes of event kinds (int32), or None.
     """
 
+    user: npt.NDArray[np.int32]
+    item: npt.NDArray[np.int32]
     number: npt.NDArray[np.uint32]
+    micros: Ints | None = None
+    position: npt.NDArray[np.float64] | None = None
+    event: npt.NDArray[np.int32] | None = None
 
-    def chosen(self, rows: Any) -> "NumberedLog":
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def keep(self, rows: npt.NDArray[Any]) -> None:
+        """Keep some rows, by index or mask, in the order given; memory never holds two of more than one column."""
+        for field in fields(self):
+            if (values := getattr(self, field.name)) is not None:
+                setattr(self, field.name, values[rows])
+
+    def chosen(self, rows: Any) -> "LogRows":
         """Some rows, by index, slice or mask."""
-        taken = self.take(rows)
-        assert isinstance(taken, NumberedLog)
-        return taken
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken: dict[str, Any] = {name: values[rows] for name, values in columns.items() if values is not None}
+        return LogRows(**taken)
 
+    def repeated(self) -> Ints:
+        """Which rows of an ordered log repeat an earlier one exactly: same user, item, time and event."""
+        return repetitions(RawLog(self.user, self.item, self.micros, self.position, None, self.event))
 
-class Growing:
-    """An array that grows at its end without a copy of its own.
+    def order_by_user(self, users: int) -> Ints:
+        """Order by user, then time, then position, then row; the borders between users, shape (users + 1,).
 
-    Args:
-        dtype: Of the values.
-        room: How many are expected.
-    """
-
-    def __init__(self, dtype: npt.DTypeLike, room: int) -> None:
-        self._array: npt.NDArray[Any] = np.empty(max(room, 1 << 16), dtype)
-        self._n = 0
-
-    def append(self, values: npt.NDArray[Any]) -> None:
-        """Put values at the end."""
-        end = self._n + len(values)
-        if end > len(self._array):
-            self._array.resize(end + end // 4, refcheck=False)
-        self._array[self._n : end] = values
-        self._n = end
-
-    def whole(self) -> npt.NDArray[Any]:
-        """All of them; nothing may be appended afterwards."""
-        self._array.resize(self._n, refcheck=False)
-        return self._array
-
-
-class Held:
-    """A log that is changed one column after the other, so that memory never holds two of it.
-
-    Args:
-        log: It; nobody else may keep it.
-    """
-
-    def __init__(self, log: NumberedLog) -> None:
-        self.log = log
-
-    def take(self, rows: npt.NDArray[Any]) -> None:
-        """Keep some rows, by index or mask, in the order given."""
-        for name in _COLUMNS:
-            if getattr(self.log, name) is not None:
-                self.log = replace(self.log, **{name: getattr(self.log, name)[rows]})
-
-
-def by_user(held: Held, users: int) -> Ints:
-    """Order a log by user, then time, then position, then row; returns the borders between users, shape (users + 1,).
-
-    A sort by time, where the file has another order, then a counting sort by user: less than half the time of one sort
-    by both.
-    """
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(held.log.user, minlength=users), dtype=np.int64)])
-    if held.log.micros is not None and not _ascending(held.log.micros):
-        held.take(np.argsort(held.log.micros, kind="stable").astype(np.int32))
-    if not _ascending(held.log.user):
-        held.take(_counting_sort(held.log.user, users))
-    if held.log.position is not None and len(held.log):
-        held.take(_by_position(held.log, held.log.position))
-    return offsets
+        A sort by time, where the file has another order, then a counting sort by user: less than half the time of one
+        sort by both.
+        """
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(self.user, minlength=users), dtype=np.int64)])
+        if self.micros is not None and not _ascending(self.micros):
+            self.keep(np.argsort(self.micros, kind="stable").astype(np.int32))
+        if not _ascending(self.user):
+            self.keep(_counting_sort(self.user, users))
+        if self.position is not None and len(self):
+            self.keep(_by_position(self, self.position))
+        return offsets
 
 
 @dataclass(frozen=True)
-class Block:
+class UserBlock:
     """The interactions of some users, in order.
 
     Attributes:
@@ -103,15 +82,15 @@ class Block:
         user: Of each interaction, its user's place in ``who``.
     """
 
-    log: NumberedLog
+    log: LogRows
     who: npt.NDArray[np.int32]
     starts: Ints
     user: Ints
 
     @classmethod
-    def of(cls, log: NumberedLog) -> "Block":
+    def of(cls, log: LogRows) -> "UserBlock":
         """The block of an ordered log."""
-        border = np.append(True, log.user[1:] != log.user[:-1])[: len(log)]
+        border = _changes(log.user)
         starts = np.flatnonzero(border)
         return cls(log, log.user[starts], np.append(starts, len(log)), np.cumsum(border) - 1)
 
@@ -128,7 +107,7 @@ class Block:
         return same
 
 
-def blocks(log: NumberedLog, offsets: Ints, size: int = BLOCK) -> Iterator[NumberedLog]:
+def blocks(log: LogRows, offsets: Ints, size: int = BLOCK) -> Iterator[LogRows]:
     """Pieces of an ordered log with all of their users' interactions, about ``size`` of them."""
     first, users = 0, len(offsets) - 1
     while first < users:
@@ -136,6 +115,11 @@ def blocks(log: NumberedLog, offsets: Ints, size: int = BLOCK) -> Iterator[Numbe
         end = min(max(end, first + 1), users)
         yield log.chosen(slice(offsets[first], offsets[end]))
         first = end
+
+
+def _changes(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where a value is another one than that before it; the first one is."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
 def _ascending(values: npt.NDArray[Any]) -> bool:
@@ -153,11 +137,11 @@ def _counting_sort(user: npt.NDArray[np.int32], users: int) -> npt.NDArray[np.in
     return order
 
 
-def _by_position(log: NumberedLog, position: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+def _by_position(log: LogRows, position: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
     """The order that puts interactions of one user and time by their positions."""
-    border = np.append(True, log.user[1:] != log.user[:-1])
+    border = _changes(log.user)
     if log.micros is not None:
-        border[1:] |= log.micros[1:] != log.micros[:-1]
+        border |= _changes(log.micros)
     tied = np.flatnonzero(~(border & np.append(border[1:], True)))
     moment = np.cumsum(border, dtype=np.int32)[tied]
     order = np.arange(len(log), dtype=np.int32)

@@ -1,17 +1,47 @@
 """What a log is like."""
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
 
+from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.histogram import Histogram
 from molar_retrieval.quality.log.moments import DAY, written
 from molar_retrieval.quality.log.order import OrderTest
-from molar_retrieval.quality.log.outlook import SplitOutlook, outlook
 from molar_retrieval.quality.log.tally import Tally
 
+SHARES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99)
+"""Shares of the log that lie before the dates at which splits are tried."""
+TIES = 0.05
+"""From this share of steps without an order on it is worth a finding."""
+REPEATS = 0.05
+"""From this share of interactions with an item of before on."""
 _RESOLUTIONS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "seconds"))
+
+
+@dataclass(frozen=True)
+class SplitOutlook:
+    """A split: interactions before midnight (UTC) of a date are trained on, those after it are the test.
+
+    Attributes:
+        date: The first day of the test, as in ``2024-05-01``.
+        train: Interactions before.
+        test: Interactions from then on.
+        users: Users with interactions both before and after, who can be tested on.
+        new_users: Users who come only after.
+        cold_items: Items that come only after.
+        cold_share: Share of the test's interactions that are with these.
+    """
+
+    date: str
+    train: int
+    test: int
+    users: int
+    new_users: int
+    cold_items: int
+    cold_share: float
 
 
 @dataclass(frozen=True)
@@ -71,39 +101,23 @@ class LogSummary:
     split_outlook: tuple[SplitOutlook, ...]
     histograms: tuple[Histogram, ...]
 
-    @property
-    def sequential(self) -> bool | None:
-        """Whether order matters; None: the log is too small to tell."""
-        return self.order.sequential
-
-    @property
-    def sequential_words(self) -> str:
-        """The same in a sentence."""
-        return self.order.words
-
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         plain["order"] = {**vars(self.order), "words": self.order.words}
-        plain["split_outlook"] = [split.to_dict() for split in self.split_outlook]
+        plain["split_outlook"] = [asdict(split) for split in self.split_outlook]
         plain["histograms"] = [histogram.to_dict() for histogram in self.histograms]
         return plain
 
     def lines(self) -> list[str]:
         """For people, a sentence each."""
+        when = f", {self.first} to {self.last} ({self.days:,} days), times in {self.resolution}" if self.first else ""
         said = [
             f"{self.interactions:,} interactions of {self.users:,} users with {self.items:,} of "
-            f"{self.catalogue_items:,} items"
-            + (
-                f", {self.first} to {self.last} ({self.days:,} days), times in {self.resolution}."
-                if self.first
-                else "."
-            )
-        ]
-        said.append(
+            f"{self.catalogue_items:,} items{when}.",
             f"The median user has {self.median_history:,.0f}; {self.users_with_one:,} users have one, "
-            f"{self.users_with_five:,} five or more; {self.items_with_five:,} items have five or more."
-        )
+            f"{self.users_with_five:,} five or more; {self.items_with_five:,} items have five or more.",
+        ]
         if self.repeats >= 0.01 or self.ties >= 0.01:
             said.append(
                 f"{self.ties:.0%} of the steps take no time; {self.repeats:.0%} of the interactions are with an item "
@@ -115,23 +129,23 @@ class LogSummary:
 def summarise(
     tally: Tally,
     order: OrderTest,
+    span: tuple[int, int] | None,
+    resolution: str | None,
     *,
     rows: int,
     known_share: float,
     duplicates: int,
-    span: tuple[int, int] | None,
-    resolution: str | None,
 ) -> LogSummary:
     """Put together what was counted.
 
     Args:
         tally: Counts over all blocks.
         order: The shuffled-order test.
+        span: The first and last time in microseconds, of a log with dates.
+        resolution: How fine its times are.
         rows: Rows of the file.
         known_share: Share of the readable rows whose item is known.
         duplicates: Exact repetitions.
-        span: The first and last time in microseconds, of a log with dates.
-        resolution: How fine its times are.
     """
     users, steps = tally.users[tally.users > 0], max(tally.steps, 1)
     return LogSummary(
@@ -157,7 +171,7 @@ def summarise(
         repeats=tally.again / max(int(users.sum()), 1),
         repeats_at_once=tally.again_at_once / steps,
         order=order,
-        split_outlook=outlook(tally),
+        split_outlook=_outlook(tally),
         histograms=_histograms(tally),
     )
 
@@ -172,14 +186,65 @@ def resolution_of(micros: np.ndarray) -> str:
 
 
 def _histograms(tally: Tally) -> tuple[Histogram, ...]:
-    users, items = tally.users[tally.users > 0], tally.items[tally.items > 0]
-    found = [
-        Histogram.of("history_length", "Interactions of a user", users, "interactions", log=True),
-        Histogram.of("popularity", "Interactions of an item", items, "interactions", log=True),
+    counted = [
+        ("history_length", "Interactions of a user", tally.users[tally.users > 0], True),
+        ("popularity", "Interactions of an item", tally.items[tally.items > 0], True),
     ]
+    if tally.calendar is not None:
+        counted.append(("interactions_per_day", "Interactions on a day", tally.calendar.interactions, False))
+    return tuple(Histogram.of(name, title, values, "interactions", log=log) for name, title, values, log in counted)
+
+
+def _outlook(tally: Tally) -> tuple[SplitOutlook, ...]:
+    """Splits at up to ten dates; every day but the first where there are no more."""
     calendar = tally.calendar
-    if calendar is not None:
-        found.append(
-            Histogram.of("interactions_per_day", "Interactions on a day", calendar.interactions, "interactions")
-        )
+    if calendar is None or not calendar.interactions.any():
+        return ()
+    before = np.concatenate([[0], np.cumsum(calendar.interactions)])
+    total, days = int(before[-1]), len(calendar.interactions)
+    tried = np.arange(1, days) if days <= len(SHARES) else np.searchsorted(before, np.array(SHARES) * total)
+    users_first, users_last = np.sort(tally.users_first[tally.users > 0]), np.sort(tally.users_last[tally.users > 0])
+    taken = tally.items > 0
+    order = np.argsort(tally.items_first[taken])
+    items_first = tally.items_first[taken][order]
+    after = np.append(np.cumsum(tally.items[taken][order][::-1])[::-1], 0)  # interactions of this and all later items
+    found = []
+    for day in np.unique(tried[(tried > 0) & (tried < days)]).tolist():
+        moment = (calendar.first + day) * DAY
+        gone, came = np.searchsorted(users_last, moment), np.searchsorted(users_first, moment)
+        warm, test = int(np.searchsorted(items_first, moment)), total - int(before[day])
+        if test:
+            found.append(
+                SplitOutlook(
+                    date=(date(1970, 1, 1) + timedelta(days=calendar.first + day)).isoformat(),
+                    train=int(before[day]),
+                    test=test,
+                    users=int(came - gone),
+                    new_users=int(len(users_first) - came),
+                    cold_items=len(items_first) - warm,
+                    cold_share=min(int(after[warm]) / test, 1.0),
+                )
+            )
     return tuple(found)
+
+
+def tell_shares(summary: LogSummary, file: str, found: Collector) -> None:
+    """Report shares of ties, of repeated consumption, of users with one interaction, of cold items; and of no order."""
+
+    def tell(kind: str, share: float, detail: str, **count: int) -> None:
+        found.add(kind, detail, file=file, amount=share, facts={"share": share, **count})
+
+    if summary.ties >= TIES:
+        placed = f"; a position orders {summary.ties_placed / summary.ties:.0%} of them" if summary.ties_placed else ""
+        tell("log.ties", summary.ties, f"{summary.ties:.0%} of the steps from one to the next take no time{placed}")
+    if summary.repeats >= REPEATS:
+        again = f"{summary.repeats:.0%} of the interactions are with an item that the user had before"
+        tell("log.repeats", summary.repeats, f"{again}, {summary.repeats_at_once:.0%} with the one just before")
+    for kind, count, total, what in (
+        ("log.one_event_users", summary.users_with_one, summary.users, "users"),
+        ("log.cold_items", summary.cold_items, summary.catalogue_items, "items"),
+    ):
+        if count:
+            tell(kind, count / total, f"{count:,} of {total:,} {what} ({count / total:.0%})", count=count)
+    if summary.order.sequential is False:
+        tell("log.no_sequence", summary.order.share, summary.order.words)

@@ -5,10 +5,9 @@ import numpy.typing as npt
 
 from molar_retrieval.quality.log.days import Calendar
 from molar_retrieval.quality.log.moments import DAY
-from molar_retrieval.quality.log.rows import Block
+from molar_retrieval.quality.log.rows import UserBlock
 
 Ints = npt.NDArray[np.int64]
-_HOUR = DAY // 24
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -19,7 +18,7 @@ class Tally:
         users: How many users there are.
         items: How many items the catalogue has.
         span: The first and the last time, in microseconds; None: the log has no dates.
-        stuck: Times that are none, which do not count by day and hour.
+        stuck: Times that are none, which do not count by day.
 
     Attributes:
         users: Interactions of each user, shape (users,).
@@ -46,9 +45,8 @@ class Tally:
         days = 0 if span is None else span[1] // DAY - self._day + 1
         self._interactions = np.zeros(days, np.int64)
         self._active = np.zeros(days, np.int64)
-        self._visits = np.zeros(24 * days, np.int64)
 
-    def add(self, block: Block) -> None:
+    def add(self, block: UserBlock) -> None:
         """Take a block."""
         log, lengths = block.log, np.diff(block.starts)
         self.users[block.who] += lengths
@@ -62,7 +60,7 @@ class Tally:
         if log.micros is not None:
             self._add_times(block, steps)
 
-    def _add_times(self, block: Block, steps: npt.NDArray[np.bool_]) -> None:
+    def _add_times(self, block: UserBlock, steps: npt.NDArray[np.bool_]) -> None:
         log, micros = block.log, block.times
         tied = steps & (micros[1:] == micros[:-1])
         self.ties += int(tied.sum())
@@ -74,22 +72,18 @@ class Tally:
         if len(self._active):
             self._add_dates(block, steps)
 
-    def _add_dates(self, block: Block, steps: npt.NDArray[np.bool_]) -> None:
-        hours = block.times // _HOUR - 24 * self._day
-        days = hours // 24
-        new = np.append(True, ~steps)
-        new_day = new | np.append(True, days[1:] != days[:-1])
-        new_visit = new | np.append(True, np.diff(block.times) >= _HOUR)
+    def _add_dates(self, block: UserBlock, steps: npt.NDArray[np.bool_]) -> None:
+        days = block.times // DAY - self._day
+        new_day = np.append(True, ~steps | (days[1:] != days[:-1]))
         if len(self._stuck):
             real = ~np.isin(block.times, self._stuck)
-            hours, days, new_day, new_visit = hours[real], days[real], new_day[real], new_visit[real]
+            days, new_day = days[real], new_day[real]
         self._interactions += np.bincount(days, minlength=len(self._active))
         self._active += np.bincount(days[new_day], minlength=len(self._active))
-        self._visits += np.bincount(hours[new_visit], minlength=len(self._visits))
 
     @property
     def calendar(self) -> Calendar | None:
-        """By day and hour; None for a log without dates."""
+        """By day; None for a log without dates."""
         if not len(self._active):
             return None
-        return Calendar(int(self._day), self._interactions, self._visits.reshape(-1, 24), self._active)
+        return Calendar(int(self._day), self._interactions, self._active)

@@ -1,0 +1,92 @@
+"""Where a shop lies: its catalogue, its workspace, its settings."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molar.choosing import settings_of
+from molar_retrieval.workspace import Workspace
+
+if TYPE_CHECKING:
+    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.progress import Progress
+
+Display = Callable[[], AbstractContextManager["Progress"]]
+
+
+@dataclass(frozen=True)
+class ShopBase:
+    """What all that is done for a shop starts from.
+
+    Attributes:
+        catalogue: The folder with items, photos and log; None: that of the workspace.
+        workspace: The folder with all that molar makes of it.
+        settings_file: Settings; None: ``molar.toml`` beside the workspace, if there is one.
+        display: Makes the progress display of a long step; None: the one that suits a terminal or a notebook.
+    """
+
+    catalogue: Path | None
+    workspace: Path
+    settings_file: Path | None = None
+    display: Display | None = None
+
+    @property
+    def settings(self) -> "MolarSettings":
+        """The settings of ``molar.toml`` and the environment."""
+        return self._settings()
+
+    def opened(self) -> Workspace:
+        """The workspace.
+
+        Raises:
+            MissingArtefactError: If nothing was made yet.
+        """
+        return Workspace.open(self.workspace)
+
+    def folder(self) -> Path:
+        """The catalogue's folder.
+
+        Raises:
+            MissingArtefactError: If neither a folder was named nor anything made yet.
+        """
+        return self.catalogue or self.opened().catalogue
+
+    @contextmanager
+    def bound(self, *, dry: bool = False) -> Iterator[Workspace]:
+        """The workspace of the catalogue, made where it does not exist.
+
+        Args:
+            dry: Leave the real one as it is, and forget what is written.
+
+        Raises:
+            DataError: If there is no catalogue, or the workspace serves another one.
+        """
+        from molar_retrieval.catalog.resolve import items_source
+
+        folder = self.folder()
+        items_source(folder)
+        if not dry:
+            yield Workspace.for_catalogue(self.workspace, folder)
+            return
+        from molar_retrieval.aside import aside
+
+        with aside(self.workspace, folder) as place:
+            yield place
+
+    def progress(self) -> AbstractContextManager["Progress"]:
+        """The display of a long step."""
+        return shown_by(self.display)
+
+    def _settings(self, *, trust: bool = False, index: str | None = None, **sections: Any) -> "MolarSettings":
+        return settings_of(self.workspace, self.settings_file, trust=trust, index=index, **sections)
+
+
+def shown_by(display: Display | None) -> AbstractContextManager["Progress"]:
+    """The display of a long step; None: the one that suits where the program runs."""
+    if display is not None:
+        return display()
+    from molar import progress
+
+    return progress.display()

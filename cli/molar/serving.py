@@ -1,0 +1,200 @@
+"""The generations of the index, here and on a Qdrant server: listed, verified, rolled back, pushed, removed, sized."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from molar.base import ShopBase
+from molar.choosing import server_of
+from molar_retrieval.errors import SettingsError
+
+if TYPE_CHECKING:
+    from molar_indexes.generations import GenerationInfo
+    from molar_indexes.server.config import ServerConfig
+    from molar_indexes.server.published import PublishedCollection
+    from molar_indexes.server.push import PushReport
+    from molar_indexes.server.sizing import SizeForecast
+    from molar_retrieval.config import IndexSettings
+
+_PATIENT = 60.0
+"""Seconds that removing or looking through collections may take a server."""
+
+
+@dataclass(frozen=True)
+class LiveGeneration:
+    """What a rollback made live.
+
+    Attributes:
+        generation: Its name.
+        url: The server where that is so; None: the workspace.
+        alias: What the server is asked for by, or None.
+        collection: The server's collection, or None.
+        kept_here: Whether the workspace has this generation, and so can ask for it.
+    """
+
+    generation: str
+    url: str | None = None
+    alias: str | None = None
+    collection: str | None = None
+    kept_here: bool = True
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether a generation is whole.
+
+    Attributes:
+        generation: Its name.
+        problems: What is wrong, as sentences; empty where nothing is.
+        url: The server that was asked as well, or None.
+    """
+
+    generation: str
+    problems: tuple[str, ...]
+    url: str | None = None
+
+
+class Serving(ShopBase):
+    """Generations, and what a server has of them."""
+
+    def generations(self) -> "list[GenerationInfo]":
+        """The workspace's generations, the newest last."""
+        from molar_indexes.generations import list_generations
+
+        return list_generations(self.opened())
+
+    def collections(self, *, index: str | None = None) -> "list[PublishedCollection]":
+        """The shop's collections on a server, items and users; none where no server is named.
+
+        Args:
+            index: Address of the server; ``local``: none; None: as the settings say.
+
+        Raises:
+            ServerError: If the server does not answer.
+        """
+        server = server_of(self.workspace, self.settings_file, index)
+        if server is None:
+            return []
+        from molar_indexes.server.connect import connected
+        from molar_indexes.server.published import published
+
+        with connected(server) as client:
+            return [one for alias in (server.collection, server.people) for one in published(client, server, alias)]
+
+    def verify(self, generation: str | None = None, *, deep: bool = False, index: str | None = None) -> Verification:
+        """Whether a generation is whole and belongs to the workspace's artefacts; with a server, as it answers there.
+
+        Args:
+            generation: Its name; None: the live one.
+            deep: Read every byte, vector and user, and what it was made from.
+            index: See :meth:`collections`.
+        """
+        from molar_indexes.generations import open_generation
+        from molar_indexes.verify import bytes_changed, verify
+
+        server, workspace = server_of(self.workspace, self.settings_file, index), self.opened()
+        if server is None:
+            if deep and (damage := bytes_changed(workspace, generation)):
+                return Verification(generation or workspace["generations"].require()[0].name, tuple(damage))
+            opened = open_generation(workspace, generation)
+        else:
+            from molar_indexes.server.opening import open_served
+
+            opened = open_served(workspace, server, generation)
+        with opened:
+            problems = verify(opened, workspace, deep=deep, read=server is None)
+            return Verification(opened.name, tuple(problems), None if server is None else server.url)
+
+    def rollback(self, generation: str | None = None, *, index: str | None = None) -> LiveGeneration:
+        """Make an older generation the live one: on the server where one is named, else in the workspace.
+
+        Args:
+            generation: Its name; None: the one before the live one.
+            index: See :meth:`collections`.
+
+        Raises:
+            MissingArtefactError: If there is none.
+        """
+        server = server_of(self.workspace, self.settings_file, index)
+        if server is None:
+            from molar_indexes.generations import rollback
+
+            return LiveGeneration(rollback(self.opened(), generation).name)
+        from molar_indexes.server.connect import connected
+        from molar_indexes.server.published import rollback as roll_the_server
+
+        with connected(server.patient(_PATIENT)) as client:
+            live = roll_the_server(client, server, generation)
+        name = live.metadata.generation
+        kept = (self.opened()["generations"].root / name).exists()
+        return LiveGeneration(name, server.url, server.collection, live.name, kept)
+
+    def push(self, generation: str | None = None, *, to: str | None = None, replace: bool = False) -> "PushReport":
+        """Publish a generation on a Qdrant server: a new collection, proved before it goes live.
+
+        A push that was killed goes on where it was. The key is read from ``QDRANT_API_KEY``.
+
+        Args:
+            generation: Its name; None: the live one.
+            to: Address of the server; None: as the settings say.
+            replace: Take the place of what is live even if it has none of these items.
+
+        Raises:
+            SettingsError: If no server is named.
+            ServerError: If the server fails; what was live stays live.
+        """
+        from molar_indexes.server.push import push
+
+        settings = self._settings(index=to).index
+        _server_of(settings, "molar index push --to http://host:6333")
+        with self.progress() as progress:
+            return push(self.opened(), settings, generation=generation, replace=replace, progress=progress)
+
+    def prune(self, keep: int | None = None, *, index: str | None = None) -> list[str]:
+        """Remove older collections from a server, and what failed pushes left there.
+
+        Args:
+            keep: How many older ones stay; None: as the settings say.
+            index: See :meth:`collections`.
+
+        Returns:
+            The names of those that were removed.
+
+        Raises:
+            SettingsError: If no server is named.
+        """
+        settings = self._settings(index=index).index
+        server = _server_of(settings, "molar index prune --index http://host:6333")
+        from molar_indexes.server.connect import connected
+        from molar_indexes.server.published import prune
+
+        with connected(server.patient(_PATIENT)) as client:
+            return prune(client, server, settings.keep if keep is None else keep)
+
+    def size(self, items: Sequence[int] | None = None, *, generation: str | None = None) -> "SizeForecast":
+        """What a catalogue like this one would take on a server.
+
+        Args:
+            items: How many items; None: 1, 10 and 100 million.
+            generation: Whose items are typical; None: the live one.
+
+        Raises:
+            SettingsError: If a number of items is not positive.
+        """
+        from molar_indexes.generations import open_generation
+        from molar_indexes.server.sizing import ITEMS, SizeForecast, footprint_of
+
+        counts = tuple(ITEMS if items is None else items)
+        if not counts or min(counts) < 1:
+            raise SettingsError(f"sizes of {list(counts)} items were asked for", "name numbers of items from 1")
+        with open_generation(self.opened(), generation) as opened:
+            return SizeForecast(footprint_of(opened), counts)
+
+
+def _server_of(settings: "IndexSettings", remedy: str) -> "ServerConfig":
+    from molar_indexes.server.config import ServerConfig
+
+    server = ServerConfig.of(settings)
+    if server is None:
+        raise SettingsError("no server is named", f"{remedy}, or [index] url")
+    return server

@@ -1,0 +1,100 @@
+"""Catalogues to begin with: the made-up shop, and published data sets."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molar.base import Display, shown_by
+from molar.shop import Shop
+from molar_retrieval.errors import RequestError
+from molar_retrieval.workspace import DEFAULT_NAME
+
+if TYPE_CHECKING:
+    from molar_retrieval.demo import DemoFacts
+    from molar_retrieval.importers import ImportReport
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The made-up shop.
+
+    Attributes:
+        shop: With a catalogue; nothing is made of it yet.
+        facts: What is in it, a user to ask for, and one without history.
+    """
+
+    shop: Shop
+    facts: "DemoFacts"
+
+
+def demo(folder: str | Path = "molar-demo", *, seed: int = 7, display: Display | None = None) -> Demo:
+    """Write a small made-up shop, with photos, texts and a log of purchases.
+
+    Args:
+        folder: Where it goes; made where it does not exist.
+        seed: Another seed makes another shop.
+        display: Makes the progress display of a long step; None: the one that suits a terminal or a notebook.
+
+    Raises:
+        RequestError: If the folder holds something else.
+    """
+    from molar_retrieval.demo import write_demo_shop
+
+    root = Path(folder)
+    catalogue, workspace = root / "shop", root / DEFAULT_NAME
+    if root.exists() and any(root.iterdir()) and not workspace.exists() and not catalogue.exists():
+        raise RequestError(f"{root} is not empty and holds no demo", "name a new folder: molar demo FOLDER")
+    facts = write_demo_shop(catalogue, seed=seed)
+    return Demo(Shop(catalogue, workspace, display=display), facts)
+
+
+def demo_beside(workspace: Path) -> Path:
+    """The catalogue of the made-up shop beside a workspace, written where it is not there."""
+    from molar_retrieval.demo import write_demo_shop
+
+    catalogue = workspace.parent / "shop"
+    if not catalogue.exists():
+        write_demo_shop(catalogue)
+    return catalogue
+
+
+def import_dataset(
+    format: str,
+    source: str | Path,
+    target: str | Path,
+    *,
+    photos: str | Path | None = None,
+    level: str | None = None,
+    drop_unused: bool = False,
+    overwrite: bool = False,
+    display: Display | None = None,
+) -> "ImportReport":
+    """Turn published data, in their official layout, into a catalogue; :func:`molar.open` takes its folder.
+
+    Args:
+        format: ``movielens``, ``amazon-2014``, ``amazon-2023``, ``pixelrec`` or ``hm``.
+        source: The folder with the files as published.
+        target: The catalogue's folder: new, empty, or an earlier import.
+        photos: The folder with the photos, called by item id; None: the format's own.
+        level: For ``hm``: whether an item is a ``product`` (default) or an ``article``.
+        drop_unused: Leave out items without any interaction.
+        overwrite: Replace an earlier import.
+        display: See :func:`demo`.
+
+    Raises:
+        DataError: If a file is missing or not as published.
+        SettingsError: If the format or an option is unknown to it.
+    """
+    from molar_retrieval import importers
+
+    with shown_by(display) as progress:
+        return importers.import_dataset(
+            format,
+            Path(source),
+            Path(target),
+            photos=None if photos is None else Path(photos),
+            level=level,
+            drop_unused=drop_unused,
+            overwrite=overwrite,
+            progress=progress,
+        )

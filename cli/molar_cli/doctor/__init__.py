@@ -1,6 +1,0 @@
-"""`molar doctor`: what this installation, machine and workspace are like, and what is wrong with them."""
-
-from molar_cli.doctor.examine import examine
-from molar_cli.doctor.findings import Entry, Health, Section, State
-
-__all__ = ["Entry", "Health", "Section", "State", "examine"]

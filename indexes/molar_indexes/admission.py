@@ -1,0 +1,150 @@
+"""Which items may come: conditions are read, ids looked up, and the shop's rules added."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molar_indexes.generations import Generation
+from molar_indexes.options import Asked, Limits, both
+from molar_retrieval import columns
+from molar_retrieval.errors import RequestError, nearest, shown
+from molar_retrieval.expressions import OneOf, check
+
+if TYPE_CHECKING:
+    from molar_retrieval.ranking.rules import Rules
+
+_REMEMBERED = 64
+"""Sets of banned items whose rows are kept."""
+_COMPARED = 20_000
+"""Known ids with which a mistaken one is compared: a tenth of a second."""
+
+
+class Admission:
+    """Reads limits for one generation.
+
+    Args:
+        generation: Has the items.
+        rules: A file of rules, see :mod:`molar_retrieval.ranking.rules`; None: no rules.
+    """
+
+    def __init__(self, generation: Generation, rules: Path | None) -> None:
+        self._generation, self._file = generation, rules
+        self._banned = lru_cache(maxsize=_REMEMBERED)(partial(_rows_of, generation))
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What a condition may name, and its kind."""
+        return {columns.ITEM_ID: "keyword", **self._generation.index.spec.fields}
+
+    def check_field(self, name: str) -> None:
+        """Refuse what is no field.
+
+        Raises:
+            RequestError: With the nearest one.
+        """
+        if name not in self.fields:
+            close = nearest(name, self.fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(self.fields))}"
+            raise RequestError(f"the catalogue has no field {shown(name)}", hint)
+
+    @cached_property
+    def rules(self) -> "Rules | None":
+        """The shop's rules.
+
+        Raises:
+            SettingsError: If the file is wrong.
+        """
+        if self._file is None:
+            return None
+        from molar_retrieval.ranking.rules import Rules
+
+        return Rules.load(self._file, self.fields, self._generation.manifest.facts.get("segments", {}))
+
+    def asked(self, limits: Limits) -> Asked:
+        """What somebody asks for, without the rules.
+
+        Raises:
+            RequestError: If the condition is not understood or ``only`` names an unknown item.
+        """
+        where = limits.get("where")
+        if where is not None and not isinstance(where, str):
+            check(where)
+        elif where is not None:
+            from molar_retrieval.filter_language import parse  # loads a parser, which most queries do without
+
+            where = parse(where, self.fields)
+        only = limits.get("only")
+        if only is not None:
+            self.rows(list(only))
+            where = both(where, OneOf(columns.ITEM_ID, tuple(only)))
+        return Asked(where, _known(self._generation, limits.get("exclude", ())), filtered=where is not None)
+
+    def ruled(self, asked: Asked, given: Limits, attributes: Mapping[str, Any]) -> Asked:
+        """With the limits of the shop's rules for somebody.
+
+        Args:
+            asked: Without them.
+            given: Says whether the rules hold.
+            attributes: Of whom the list is for; they decide which rules hold.
+
+        Raises:
+            SettingsError: If the rules are wrong.
+        """
+        if self._file is None or not given.get("rules", True):
+            return asked
+        assert self.rules is not None
+        found = self.rules.for_user(attributes)
+        where = asked.where if found.where is None else both(asked.where, found.where)
+        return replace(asked, where=where, hidden=asked.hidden | self._banned(found.banned, found.words), rules=found)
+
+    def rows(self, item_ids: Sequence[str]) -> list[int]:
+        """Rows of items that must be there.
+
+        Raises:
+            RequestError: If one is not.
+        """
+        rows = self._generation.index.rows(item_ids)
+        for item_id, row in zip(item_ids, rows, strict=True):
+            if row is None:
+                raise RequestError(f"the item {shown(item_id)} is unknown", self._nearest(item_id))
+        return [row for row in rows if row is not None]
+
+    def _nearest(self, item_id: str) -> str:
+        close = nearest(item_id, _like(item_id, self._generation.table.item_ids()))
+        return f"did you mean {', '.join(map(shown, close))}?" if close else "name an item of the catalogue"
+
+
+def no_history(user_id: str) -> RequestError:
+    """What is said of somebody unknown; no ids like this one, as they are other people's."""
+    return RequestError(
+        f"no history is known of the user {shown(user_id)}",
+        "check the id; --fallback popular answers for people without history, --items for a session",
+    )
+
+
+def _rows_of(generation: Generation, banned: frozenset[str], words: tuple[OneOf, ...]) -> frozenset[int]:
+    """The rows of banned items, and of those that have banned words."""
+    rows, index = set(_known(generation, banned)), generation.index
+    for name in {columns.ALIGNED, columns.NEWCOMERS} & index.spec.dims.keys():  # every item has one of them
+        nothing = [0.0] * index.spec.dims[name]
+        for condition in words:
+            rows.update(row for row, _ in index.top(name, nothing, max(1, len(index)), where=condition))
+    return frozenset(rows)
+
+
+def _known(generation: Generation, item_ids: Collection[str]) -> frozenset[int]:
+    rows = generation.index.rows(list(item_ids)) if item_ids else []
+    return frozenset(row for row in rows if row is not None)
+
+
+def _like(item_id: str, known: Sequence[str]) -> Sequence[str]:
+    """Ids with which a mistaken one is compared: of many those that begin like it."""
+    for length in (32, 16, 8, 4, 2, 1):
+        if len(known) <= _COMPARED:
+            break
+        if some := [other for other in known if other.startswith(item_id[:length])]:
+            known = some
+            break
+    return known[:_COMPARED]

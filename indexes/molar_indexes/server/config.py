@@ -1,0 +1,88 @@
+"""Which server is asked, and how; without the key, which only the environment knows."""
+
+import os
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from molar_retrieval.config import IndexSettings
+from molar_retrieval.errors import SettingsError
+
+KEY = "QDRANT_API_KEY"
+"""The environment variable that holds the key."""
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """A Qdrant server as it is asked for one shop.
+
+    Attributes:
+        url: Its address, without a login.
+        collection: The alias that names what is live.
+        grpc_port: Where it speaks gRPC; None: REST.
+        timeout: Seconds that one request may take.
+        fallback: What answers where it does not: nothing, or the workspace's own index.
+        users: Where people's vectors and histories are.
+    """
+
+    url: str
+    collection: str = "molar"
+    grpc_port: int | None = None
+    timeout: float = 2.0
+    fallback: Literal["none", "local"] = "none"
+    users: Literal["local", "server"] = "local"
+
+    @classmethod
+    def of(cls, settings: IndexSettings) -> Self | None:
+        """The server that settings name, or None.
+
+        Raises:
+            SettingsError: If the key in the environment cannot be one.
+        """
+        if settings.url is None:
+            return None
+        key()
+        return cls(
+            settings.url,
+            settings.collection,
+            settings.grpc_port,
+            settings.timeout,
+            settings.fallback,
+            settings.users,
+        )
+
+    @property
+    def people(self) -> str:
+        """The alias of the users that are live."""
+        return f"{self.collection}.users"
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"the Qdrant server at {self.url}"
+
+    @property
+    def exposes_the_key(self) -> bool:
+        """Whether a key would travel unencrypted over a network."""
+        parts = urlsplit(self.url)
+        return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1") and bool(key())
+
+    def patient(self, seconds: float) -> "ServerConfig":
+        """The same with at least so much time for each request."""
+        return replace(self, timeout=max(self.timeout, seconds))
+
+
+def key() -> str | None:
+    """The key, if the environment has one; white space around it, as mounted secrets have, does not count.
+
+    Raises:
+        SettingsError: If it cannot be one.
+    """
+    found = os.environ.get(KEY, "").strip()
+    if not all(" " <= character <= "~" for character in found):
+        raise SettingsError(
+            f"the key in the environment variable {KEY} holds characters that no key has: only printable ASCII can be"
+            " sent",
+            "set it to the key alone, without line breaks, typographic quotes or a byte order mark",
+        )
+    return found or None

@@ -1,0 +1,81 @@
+"""A file of rows, read a piece at a time: what Parquet, CSV and JSON lines have in common.
+
+A source is read in record batches, each with the row numbers of the file (1 is the first row of data), so that
+rows which cannot be read leave no gap in the numbering and shift nothing.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from molar_retrieval.catalog.bounds import fitting
+from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.rows import Rows
+from molar_retrieval.errors import DataError
+
+
+class TableSource(ABC):
+    """A file of rows.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        total: The number of rows, where the format knows it.
+
+    Raises:
+        DataError: If it cannot be read at all.
+    """
+
+    form: str
+    """What the format is called."""
+    untyped: bool = False
+    """Whether all values are words, so that reading them as written spares a pass to find out their types."""
+    total: int | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The column names, without reading the whole file."""
+
+    @property
+    @abstractmethod
+    def schema(self) -> pa.Schema:
+        """Names and types; a text file is read once to infer the types."""
+
+    def batches(
+        self, columns: Sequence[str], size: int, rejects: Rejects | None = None, as_written: Collection[str] = ()
+    ) -> Iterator[Rows]:
+        """Read some columns from beginning to end, in bounded memory.
+
+        Args:
+            columns: Which, in the order wanted.
+            size: Most rows per batch, roughly.
+            rejects: Takes the rows that are not readable as rows, or are beyond the bounds.
+            as_written: Columns that come as strings, exactly as they stand in a text file (``007`` stays ``007``).
+
+        Raises:
+            DataError: If the file is damaged.
+        """
+        kinds = {name: pa.string() if name in as_written else self.schema.field(name).type for name in columns}
+        try:
+            yield from self._read(kinds, size, rejects, as_written)
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(error) from error
+
+    @abstractmethod
+    def _read(
+        self, kinds: dict[str, pa.DataType], size: int, rejects: Rejects | None, as_written: Collection[str]
+    ) -> Iterator[Rows]:
+        """See :meth:`batches`; ``kinds`` has the wanted columns with their types."""
+
+    def _fitting(self, rows: Rows, rejects: Rejects | None) -> Rows:
+        return fitting(rows, self.path.name, rejects)
+
+    def _unreadable(self, error: Exception, remedy: str = "write or copy the file again") -> DataError:
+        return DataError(f"{self.path} is not a readable {self.form} file: {error}", remedy)

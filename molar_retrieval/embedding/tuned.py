@@ -1,0 +1,73 @@
+"""Vectors of a fine-tuned encoder from those of the encoder beneath it, which need no photo to be read again.
+
+They are written into a shard of the fine-tuned encoder, so that everything else goes its usual way: what is missing or
+has changed is encoded, the rest is there.
+"""
+
+import numpy as np
+
+from molar_retrieval import columns, tensors
+from molar_retrieval.embedding.catalogue import TEXT, CatalogueReader, scan
+from molar_retrieval.embedding.contents import TENSOR, VECTORS
+from molar_retrieval.embedding.keys import digest
+from molar_retrieval.embedding.known import KnownVectors
+from molar_retrieval.embedding.publish import check_disk
+from molar_retrieval.embedding.resolve import key_of, resolve
+from molar_retrieval.embedding.shards import ShardWriter, shard_folder
+from molar_retrieval.encoders.base import EncoderInfo
+from molar_retrieval.encoders.head import FusionHead
+from molar_retrieval.progress import Progress
+from molar_retrieval.workspace import ArtefactStore
+
+_SHARD = "moved"
+
+
+def move_vectors(
+    artefacts: ArtefactStore,
+    source: CatalogueReader,
+    info: EncoderInfo,
+    beneath: EncoderInfo,
+    head: FusionHead,
+    progress: Progress,
+) -> None:
+    """Bring the live vectors of the encoder beneath, as far as their items are as they were, to fine-tuned ones.
+
+    Nothing happens where the live vectors are of another encoder.
+
+    Args:
+        artefacts: Of the kind ``content``.
+        source: The catalogue.
+        info: The fine-tuned encoder.
+        beneath: The one that it moves.
+        head: Moves its vectors.
+        progress: Told of each item.
+    """
+    live = artefacts.live
+    if live is None or live[1].settings.get("encoder", {}).get("fingerprint") != beneath.fingerprint:
+        return
+    scanned = scan(source, beneath)
+    check_disk(artefacts.root, source.count, head.dim, source.count)
+    known = KnownVectors(artefacts, beneath.fingerprint, work=_SHARD)
+    if not known.live:
+        return
+    items = resolve(source, scanned, beneath, known, progress)
+    items.explain(known)
+    vectors = tensors.mapped(live[0] / VECTORS)[TENSOR]
+    folder = shard_folder(artefacts, info.fingerprint)
+    with ShardWriter(folder, head.output_blocks, head.dim, _SHARD) as shard:
+        for number, (first, (texts, images)) in enumerate(source.lists(TEXT, columns.IMAGE)):
+            places = items.places[first : first + len(texts)]
+            there = np.flatnonzero((places >= 0) & (places < known.live)).tolist()
+            shown = [images[i] if scanned.has_image[first + i] else None for i in there]
+            rows = [first + i for i in there]
+            hashes = items.image_hashes[rows]
+            triples = zip((texts[i] or None for i in there), shown, hashes, strict=True)
+            told = {
+                "key": [key_of(info, *triple) for triple in triples],
+                "image": shown,
+                "image_size": items.image_sizes[rows],
+                "image_mtime": items.image_mtimes[rows],
+                "image_hash": [digest(one) if one.any() else None for one in hashes],
+                "reason": [items.reasons.get(row) for row in rows],
+            }
+            shard.append(_SHARD, number, told, head(vectors[places[there]], [texts[i] for i in there]))

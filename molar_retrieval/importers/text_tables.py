@@ -1,0 +1,190 @@
+"""The text files in which data sets are published: CSV, fields between ``::``, one object a line; plain or gzip."""
+
+import ast
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from molar_retrieval.catalog.csv_source import CsvSource
+from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.rows import Rows
+from molar_retrieval.columns import TITLE
+from molar_retrieval.errors import DataError
+from molar_retrieval.importers.published import PublishedTable
+
+_BATCH = 65_536
+_REAL = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*$"
+_WHOLE = r"^\s*[+-]?[0-9]{1,9}\s*$"
+
+Parse = Callable[[bytes], Any]
+Types = Mapping[str, pa.DataType]
+ObjectColumns = Mapping[str, tuple[str | Sequence[str], Callable[[Any], Any], pa.DataType]]
+
+
+def require_file(path: Path, format_: str) -> Path:
+    """The path itself, if there is such a file.
+
+    Raises:
+        DataError: Naming the file, where it is looked for, and the format that needs it.
+    """
+    if not path.is_file():
+        raise DataError(f"{path.parent} has no {path.name}", f"{format_} is read from {path}; put it there")
+    return path
+
+
+def csv_table(path: Path, columns: Mapping[str, str], format_: str, types: Types | None = None) -> PublishedTable:
+    """A CSV file of known columns; a value is a string as it is written (007 stays 007), null where empty.
+
+    Args:
+        path: The file.
+        columns: What the columns that are wanted are called in the catalogue, by their official name.
+        format_: The format, for messages.
+        types: Columns, by their name in the catalogue, that are numbers, with their types.
+
+    Raises:
+        DataError: If the file is missing, or lacks a column.
+    """
+    source = CsvSource(require_file(path, format_))
+    missing = [name for name in columns if name not in source.names]
+    if missing:
+        raise DataError(
+            f"{path} has no column {', '.join(missing)}; its columns are {', '.join(source.names)}",
+            f"take the file as {format_} publishes it, with its header line",
+        )
+
+    def rows(rejects: Rejects) -> Iterator[Rows]:
+        for part in source.batches(list(columns), _BATCH, rejects, columns):
+            yield _typed(Rows(part.numbers, part.batch.rename_columns(list(columns.values()))), types or {})
+
+    return PublishedTable(path, rows)
+
+
+def colon_table(path: Path, names: Sequence[str], types: Types | None = None) -> PublishedTable:
+    """A file with ``::`` between the fields and no header; empty fields are null, a title may hold ``::`` itself.
+
+    A line is UTF-8 or, as in MovieLens-1M, Latin-1. Lines with other fields are rejected.
+
+    Args:
+        path: The file.
+        names: Of the columns.
+        types: Those that are numbers, with their types.
+    """
+    pattern = "::".join(f"(?P<{name}>{'.*' if name == TITLE else '[^:]*'})" for name in names)
+
+    def rows(rejects: Rejects) -> Iterator[Rows]:
+        source = lines(path)
+        while chunk := [(number, _decoded(line)) for number, line in islice(source, _BATCH)]:
+            numbers = np.array([number for number, _ in chunk], np.int64)
+            found = pc.extract_regex(pa.array([line for _, line in chunk], pa.string()), f"^{pattern}$")
+            good = np.asarray(pc.is_valid(found))
+            for i in np.flatnonzero(~good):
+                rejects.add(path.name, int(numbers[i]), None, "line of another form", repr(chunk[i][1][:60]))
+            columns = [
+                pc.if_else(pc.equal(c, ""), pa.scalar(None, c.type), c) for c in found.filter(pa.array(good)).flatten()
+            ]
+            yield _typed(Rows(numbers[good], pa.RecordBatch.from_arrays(columns, list(names))), types or {})
+
+    return PublishedTable(path, rows)
+
+
+def object_table(path: Path, parse: Parse, columns: ObjectColumns, size: int) -> PublishedTable:
+    """A file of one object a line.
+
+    Args:
+        path: The file.
+        parse: Reads a line.
+        columns: By their names in the catalogue: the key, or several whose values come as a list; what makes a value
+            of what the file has; and the type.
+        size: Rows of a batch.
+    """
+    keys = {key for key, _, _ in columns.values() if isinstance(key, str)}
+    keys |= {key for several, _, _ in columns.values() if not isinstance(several, str) for key in several}
+
+    def rows(rejects: Rejects) -> Iterator[Rows]:
+        source = objects(path, parse, rejects)
+        while chunk := [(number, {key: row.get(key) for key in keys}) for number, row in islice(source, size)]:
+            arrays = [
+                pa.array([convert(_value(row, key)) for _, row in chunk], kind)
+                for key, convert, kind in columns.values()
+            ]
+            numbers = np.array([number for number, _ in chunk], np.int64)
+            yield Rows(numbers, pa.RecordBatch.from_arrays(arrays, list(columns)))
+
+    return PublishedTable(path, rows)
+
+
+def _value(row: Mapping[str, Any], key: str | Sequence[str]) -> Any:
+    return row[key] if isinstance(key, str) else [row[one] for one in key]
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, with their numbers from 1, in bounded memory; ``.gz`` is unpacked on the way.
+
+    Raises:
+        DataError: If the file cannot be read to its end.
+    """
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if bare := line.strip():
+                    yield number, bare
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read to its end: {error}", "fetch the file again") from error
+
+
+def parse_loose(line: bytes) -> Any:
+    """The value of a line that is JSON or a Python literal, as in the Amazon files of 2014; nothing is evaluated.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    try:
+        return json.loads(line)
+    except ValueError:
+        pass
+    try:
+        return ast.literal_eval(line.decode("utf-8"))
+    except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def objects(path: Path, parse: Parse, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file with their line numbers; other lines are rejected."""
+    for number, line in lines(path):
+        try:
+            value = parse(line)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            yield number, value
+        else:
+            rejects.add(path.name, number, None, "line is no object", repr(line[:60])[1:])
+
+
+def as_numbers(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Strings as numbers of a type; null where there is none. An int64 may be written with a decimal point."""
+    if kind == pa.int64():
+        return as_numbers(array, pa.float64()).cast(kind, safe=False)
+    pattern = _WHOLE if pa.types.is_integer(kind) else _REAL
+    fine = pc.fill_null(pc.match_substring_regex(array, pattern), False)
+    bare = pc.utf8_ltrim(pc.utf8_trim_whitespace(array), "+")
+    return pc.if_else(fine, bare, pa.scalar(None, pa.string())).cast(kind, safe=False)
+
+
+def _typed(rows: Rows, types: Types) -> Rows:
+    return rows.with_columns({name: as_numbers(rows.batch[name], kind) for name, kind in types.items()})
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")

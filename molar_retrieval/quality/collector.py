@@ -1,0 +1,144 @@
+"""Takes findings as they come: counts all, keeps the worst of each kind, writes every one into the fix list."""
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from molar_retrieval.quality.findings import FaultKind, Finding, Severity, fault, fault_kinds
+
+EXAMPLES = 40
+"""How many findings of a kind a report may show."""
+LIMIT = 1_000
+"""How many findings of a kind are made where a pass over many rows may find millions."""
+SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("severity", pa.string()),
+        ("item_id", pa.string()),
+        ("user_id", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("column", pa.string()),
+        ("detail", pa.string()),
+        ("others", pa.list_(pa.string())),
+        ("amount", pa.float64()),
+        ("remedy", pa.string()),
+    ]
+)
+"""The columns of a fix list."""
+_FLUSH = 16_384
+_ORDER = tuple(Severity)
+
+
+class Collector:
+    """Collects findings in bounded memory; a context manager.
+
+    Args:
+        fix_list: A Parquet file with a row for each finding, or None.
+        examples: How many findings of a kind are kept.
+        limit: How many of a kind are made by :meth:`add` and :meth:`each`, however many there are.
+
+    Attributes:
+        counts: Faults of each kind, by its name.
+    """
+
+    def __init__(self, fix_list: Path | None = None, *, examples: int = EXAMPLES, limit: int = LIMIT) -> None:
+        self.counts: Counter[str] = Counter()
+        self._kinds: dict[str, FaultKind] = {}
+        self._made: Counter[str] = Counter()
+        self._worst: dict[str, list[tuple[float, int, Finding]]] = {}
+        self._examples, self._limit = examples, limit
+        self._number = count()
+        self._path = fix_list
+        self._writer: pq.ParquetWriter | None = None
+        self._rows: list[Finding] = []
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._path, SCHEMA, compression="zstd")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._flush()
+            self._writer.close()
+
+    def take(self, findings: Iterable[Finding]) -> None:
+        """Take findings of any kinds, all of them."""
+        for finding in findings:
+            self.counts[finding.kind.name] += 1
+            self._keep(finding)
+
+    def add(self, kind: str, detail: str, **more: Any) -> None:
+        """Take one of a pass over many rows; ``more`` are attributes of a :class:`Finding`."""
+        self.each(kind, [0], lambda _: fault(kind, detail, **more))
+
+    def each(self, kind: str, rows: Sequence[int] | npt.NDArray[np.integer], make: Callable[[int], Finding]) -> None:
+        """Take one for each of some rows; all are counted, and no more than the limit are made.
+
+        Args:
+            kind: What they are.
+            rows: Those that matter most first.
+            make: From a row to its finding.
+        """
+        if not len(rows):
+            return
+        self._kinds.setdefault(kind, fault_kinds()[kind])
+        self.counts[kind] += len(rows)
+        made = rows[: max(self._limit - self._made[kind], 0)]
+        self._made[kind] += len(made)
+        for row in made:
+            self._keep(make(int(row)))
+
+    def kinds(self) -> list[FaultKind]:
+        """The kinds that were found: worst severity first, then by number."""
+        return sorted(
+            self._kinds.values(), key=lambda kind: (_ORDER.index(kind.severity), -self.counts[kind.name], kind.name)
+        )
+
+    def examples(self, name: str) -> list[Finding]:
+        """The worst findings of a kind, worst first."""
+        return [finding for _, _, finding in sorted(self._worst.get(name, []), key=lambda entry: entry[:2])][::-1]
+
+    def total(self, severity: Severity) -> int:
+        """Faults of a severity."""
+        return sum(self.counts[kind.name] for kind in self._kinds.values() if kind.severity is severity)
+
+    def _keep(self, finding: Finding) -> None:
+        self._kinds.setdefault(finding.kind.name, finding.kind)
+        # The number keeps equal amounts in their order and keeps findings from being compared.
+        entry = (finding.amount, -next(self._number), finding)
+        worst = self._worst.setdefault(finding.kind.name, [])
+        if len(worst) < self._examples:
+            heapq.heappush(worst, entry)
+        else:
+            heapq.heappushpop(worst, entry)
+        if self._writer is not None:
+            self._rows.append(finding)
+            if len(self._rows) >= _FLUSH:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._rows and self._writer is not None:
+            rows = [_row(finding) for finding in self._rows]
+            self._writer.write_batch(pa.RecordBatch.from_pylist(rows, SCHEMA))
+            self._rows = []
+
+
+def _row(finding: Finding) -> dict[str, Any]:
+    """A row of the fix list."""
+    kind, detail = finding.kind, finding.detail.encode("utf-8", "replace").decode("utf-8")
+    told = {"kind": kind.name, "severity": str(kind.severity), "detail": detail, "remedy": kind.remedy}
+    return vars(finding) | told | {"others": list(finding.others)}

@@ -1,0 +1,111 @@
+"""Items of the log that the catalogue lacks, and users that the users file lacks."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from molar_retrieval.catalog.rows import Rows
+from molar_retrieval.catalog.sources import find_file, open_source
+from molar_retrieval.catalog.spec import UserSettings
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.columns import user_column
+from molar_retrieval.interactions.read import Codes, present
+from molar_retrieval.quality.collector import Collector
+from molar_retrieval.quality.findings import Finding, fault
+from molar_retrieval.quality.log.read import BrokenRows, ReadLog
+
+SPELLED_ALIKE = 0.5
+"""From which share of the unknown ids on, a way of writing that makes them known is named as the cause."""
+_SAMPLE = 10_000
+_BATCH = 65_536
+
+_WAYS: dict[str, Callable[[str], str]] = {
+    "blanks around them are dropped": str.strip,
+    "upper and lower case count the same": str.casefold,
+    "leading zeros are dropped": lambda text: text.lstrip("0"),
+    "“.0” at the end is dropped": lambda text: re.sub(r"\.0+$", "", text),
+    "all but letters and digits is dropped": lambda text: re.sub(r"[\W_]+", "", text).casefold(),
+}
+
+
+def check_items(read: ReadLog, items: IdMap, file: str, found: Collector, *, part: bool) -> int:
+    """Report items that the catalogue lacks, unless it is only a part of one.
+
+    Returns:
+        How many interactions they have.
+    """
+    if not read.unknown:
+        return 0
+    log, known = read.log, len(items)
+    rows = np.flatnonzero(log.item >= known)
+    codes = log.item[rows] - known
+    counts = np.bincount(codes, minlength=len(read.unknown))
+    first = np.zeros(len(counts), np.int64)
+    first[codes[::-1]] = rows[::-1]  # of several values for one place the last one stays
+    met = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+
+    def finding(code: int) -> Finding:
+        detail = f"{counts[code]:,} interaction{'s' if counts[code] > 1 else ''}"
+        where = {"item_id": read.unknown[code], "file": file, "row": int(log.number[first[code]])}
+        return fault("log.unknown_item", detail, **where, amount=float(counts[code]))
+
+    if not part:
+        found.each("log.unknown_item", met, finding)
+    _check_spelling(read.unknown, items, file, found)
+    return len(rows)
+
+
+def _check_spelling(unknown: list[str], items: IdMap, file: str, found: Collector) -> None:
+    """Report the way of writing by which most of the unknown ids would be known."""
+    some = unknown[:: max(1, len(unknown) // _SAMPLE)]
+    ids = items.array.to_pylist()
+    for way, rewrite in _WAYS.items():
+        known = {rewrite(item_id): item_id for item_id in ids}
+        if np.mean([rewrite(item_id) in known for item_id in some]) >= SPELLED_ALIKE:
+            mine, theirs = next((one, known[rewrite(one)]) for one in unknown if rewrite(one) in known)
+            detail = f"{len(unknown):,} unknown ids; most are known once {way}, such as {mine!r} in the log and "
+            more = {"item_id": theirs, "file": file, "others": (mine,), "amount": float(len(unknown))}
+            found.add("log.item_spelling", f"{detail}{theirs!r}", **more)
+            return
+
+
+def check_users_file(folder: Path, settings: UserSettings, in_log: list[str], found: Collector) -> None:
+    """Report users of the log that the users file lacks, and ids that it has twice or not at all.
+
+    Args:
+        folder: The catalogue.
+        settings: What ``catalog.toml`` says about the file.
+        in_log: The user ids of the log.
+        found: Takes the findings.
+
+    Raises:
+        DataError: If there is a users file that cannot be read.
+    """
+    path = find_file(folder, "users")
+    if path is None:
+        return
+    source = open_source(path)
+    column = user_column(settings, source)
+    codes = Codes()
+    for rows in source.batches([column], _BATCH, BrokenRows(found), [column]):
+        ids = rows.batch[column]
+        there = present(ids)
+
+        def about(kind: str, detail: str, rows: Rows = rows, ids: pa.Array = ids) -> Callable[[int], Finding]:
+            where = {"file": path.name, "column": column}
+            return lambda i: fault(kind, detail, user_id=ids[i].as_py(), row=int(rows.numbers[i]), **where)
+
+        found.each("user.missing_id", np.flatnonzero(~there), about("user.missing_id", "no id"))
+        kept = np.flatnonzero(there)
+        before = len(codes.rows)
+        encoded = codes.encode(ids.take(kept))
+        new = np.zeros(len(encoded), bool)
+        new[np.unique(encoded, return_index=True)[1]] = True
+        twice = kept[~(new & (encoded >= before))]
+        found.each("user.twice", twice, about("user.twice", "the same id as a row before"))
+    missing = [row for row, user_id in enumerate(in_log) if user_id not in codes.rows]
+    lacks = f"{path.name} does not have it"
+    found.each("user.unknown", missing, lambda row: fault("user.unknown", lacks, user_id=in_log[row]))

@@ -1,0 +1,130 @@
+"""safetensors files that are larger than memory: written piece by piece, read through a memory map or in pieces.
+
+The safetensors library takes whole arrays and gives copies; its format is a length, a JSON header and the bytes.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+TYPES = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "|u1"}
+"""NumPy's name of each safetensors type."""
+_ALIGNMENT = 64
+
+
+def assemble(target: Path, parts: Mapping[str, tuple[Path, str, tuple[int, ...]]]) -> None:
+    """Join raw little-endian files into one safetensors file and remove them.
+
+    Args:
+        target: The file to write.
+        parts: By tensor name: raw file, safetensors type (of :data:`TYPES`), shape.
+    """
+    with target.open("wb") as out:
+        out.write(_header({name: (kind, shape) for name, (_, kind, shape) in parts.items()}))
+        for file, _, _ in parts.values():
+            with file.open("rb") as source:
+                shutil.copyfileobj(source, out, 1 << 20)
+            file.unlink()
+
+
+class MatrixWriter:
+    """A safetensors file with one float32 matrix, zeros at first, whose rows are written in any order.
+
+    Args:
+        path: The file; what it held is overwritten.
+        name: Of the matrix.
+        shape: (rows, dim).
+    """
+
+    def __init__(self, path: Path, name: str, shape: tuple[int, int]) -> None:
+        header = _header({name: ("F32", shape)})
+        self.shape = shape
+        self._start, self._width = len(header), 4 * shape[1]
+        self._file = path.open("w+b")
+        self._file.write(header)
+        self._file.truncate(len(header) + shape[0] * self._width)
+
+    def write(self, rows: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> None:
+        """Write ``values[i]`` to row ``rows[i]``; rows that follow one another are one write."""
+        if not len(rows):
+            return
+        borders = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        data = np.ascontiguousarray(values, "<f4")
+        for first, last in pairwise(borders):
+            self._file.seek(self._start + int(rows[first]) * self._width)
+            self._file.write(data[first:last].data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def mapped(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The tensors of a safetensors file as read-only memory maps.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If the file is not what its header says.
+    """
+    # Plain arrays over the map: indexing a memmap itself costs ten times as much.
+    return {
+        name: np.asarray(np.memmap(path, dtype, "r", offset, shape)) if 0 not in shape else np.empty(shape, dtype)
+        for name, (dtype, shape, offset) in _located(path).items()
+    }
+
+
+def pieces(path: Path, name: str, rows: int = 1024) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """(first row, the next rows) of a matrix, read rather than mapped: the pages never count as this process's memory.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If the file is not what its header says.
+    """
+    dtype, (count, width), offset = _located(path)[name]
+    with path.open("rb") as file:
+        file.seek(offset)
+        for first in range(0, count, rows):
+            here = min(rows, count - first)
+            yield first, np.fromfile(file, dtype, here * width).reshape(here, width)
+
+
+def _header(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
+    """The start of a file with tensors of these types and shapes, one after the other."""
+    entries, offset = {}, 0
+    for name, (kind, shape) in tensors.items():
+        end = offset + int(np.prod(shape)) * np.dtype(TYPES[kind]).itemsize
+        entries[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _located(path: Path) -> dict[str, tuple[np.dtype[Any], tuple[int, ...], int]]:
+    """The type and shape of each tensor, and where in the file it begins."""
+    found = {}
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if 8 + length > size:
+            raise ValueError(f"{path} is no safetensors file, or it is too short")
+        header = json.loads(file.read(length))
+    try:
+        for name, entry in header.items():
+            if name != "__metadata__":
+                dtype, shape = np.dtype(TYPES[entry["dtype"]]), tuple(map(int, entry["shape"]))
+                start, end = entry["data_offsets"]
+                if end - start != dtype.itemsize * int(np.prod(shape)) or 8 + length + end > size:
+                    raise ValueError(f"the tensor {name} of {path} is too short")
+                found[name] = dtype, shape, 8 + length + start
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the header of {path} is damaged: {error}") from error
+    return found

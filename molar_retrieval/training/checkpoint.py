@@ -1,0 +1,113 @@
+"""Checkpoints: weights, optimiser moments and the state of a run in one safetensors file, replaced atomically."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from molar_retrieval.errors import StaleArtefactError
+
+LAST = "checkpoint.safetensors"
+BEST = "best.safetensors"
+_WRITING = ".writing"
+FILES = tuple(name for file in (LAST, BEST) for name in (file, str(Path(file).with_suffix(_WRITING))))
+"""What only an unfinished run needs."""
+_WEIGHTS, _OPTIMISER, _STATE = "weights.", "optimiser.", "state"
+State = dict[str, Any]
+
+
+def save(
+    folder: Path, weights: Mapping[str, Tensor], optimiser: torch.optim.Optimizer, state: State, *, best: bool
+) -> None:
+    """Write where a run is.
+
+    The best weights go first: killed in between, the run repeats its last steps and writes the same again.
+
+    Args:
+        folder: Of this run.
+        weights: What is trained, by name.
+        optimiser: With its moments.
+        state: JSON-able.
+        best: Whether the weights are the best so far, to be kept apart.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {_WEIGHTS + name: tensor for name, tensor in weights.items()}
+    if best:
+        _write(folder / BEST, named, state)
+    moments = {
+        f"{_OPTIMISER}{index}.{name}": torch.as_tensor(value)
+        for index, moment in optimiser.state_dict()["state"].items()
+        for name, value in moment.items()
+    }
+    _write(folder / LAST, named | moments, state)
+
+
+def load(
+    folder: Path, run: str, weights: Mapping[str, Tensor], optimiser: torch.optim.Optimizer, remedy: str
+) -> State | None:
+    """Fill weights and optimiser with what an earlier process left, and return its state; None: nothing of this run.
+
+    Args:
+        folder: Of the run.
+        run: Its fingerprint, which the state holds as ``run``.
+        weights: What is trained, by name; filled in place.
+        optimiser: Of these weights.
+        remedy: What to do about an unreadable file.
+
+    Raises:
+        StaleArtefactError: If the file is unreadable.
+    """
+    state, tensors = _read(folder / LAST, remedy)
+    if state is None or state["run"] != run:
+        return None
+    _fill(weights, tensors)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _under(tensors, _OPTIMISER).items():
+        index, _, key = name.partition(".")
+        moments.setdefault(int(index), {})[key] = tensor
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    return state
+
+
+def load_best(folder: Path, run: str, weights: Mapping[str, Tensor], remedy: str) -> State | None:
+    """Fill the weights with the best of the run, and return the state at that time; see :func:`load`."""
+    state, tensors = _read(folder / BEST, remedy)
+    if state is None or state["run"] != run:
+        return None
+    _fill(weights, tensors)
+    return state
+
+
+def _fill(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in _under(tensors, _WEIGHTS).items():
+            weights[name].copy_(tensor)
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], state: State) -> None:
+    temporary = path.with_suffix(_WRITING)
+    copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(copies, temporary, {_STATE: json.dumps(state)})
+    temporary.replace(path)
+
+
+def _read(path: Path, remedy: str) -> tuple[State | None, dict[str, Tensor]]:
+    if not path.exists():
+        return None, {}
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if _STATE not in metadata:
+                raise StaleArtefactError(f"{path} is the unfinished run of an earlier molar", remedy)
+            return json.loads(metadata[_STATE]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise StaleArtefactError(f"{path} is unreadable: {error}", remedy) from error

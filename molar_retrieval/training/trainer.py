@@ -1,0 +1,182 @@
+"""The loop of all training: rounds of steps with a score after each, early stopping, and going on after a kill."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.training import checkpoint
+from molar_retrieval.training.processes import ALONE, Processes
+
+_FINAL_RATE = 0.05
+_STEEPEST = 1.0
+
+
+class RoundScore(Protocol):
+    """What a round of training brought: a dataclass of JSON-able values."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def value(self) -> float:
+        """By which the best round is known."""
+        ...
+
+
+S = TypeVar("S", bound=RoundScore)
+
+
+@dataclass
+class TrainingState(Generic[S]):
+    """How far a run is.
+
+    Attributes:
+        run: Fingerprint of data and settings; a checkpoint of another run is not continued.
+        chunk: Examples in one forward pass, as far as memory allowed; None: all of a step.
+        step: Optimiser steps taken.
+        scores: One per finished round.
+        losses: Sums of losses since the last score, by name.
+    """
+
+    run: str
+    chunk: int | None = None
+    step: int = 0
+    scores: list[S] = field(default_factory=list)
+    losses: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def best(self) -> S | None:
+        """The highest score, the earlier of equals."""
+        return max(self.scores, key=lambda score: score.value, default=None)
+
+    @property
+    def since_best(self) -> int:
+        """Rounds after the best one."""
+        return 0 if self.best is None else len(self.scores) - 1 - self.scores.index(self.best)
+
+
+class Trainer(ABC, Generic[S]):
+    """A run in memory; with one thread it is bit-equal when it is repeated, or killed and continued.
+
+    A round draws all that is random from its own number, or from those of its steps.
+
+    Args:
+        weights: What is trained, by name: the tensors themselves.
+        optimiser: Of these weights.
+        state: Of a new run.
+        rounds: How many at most.
+        patience: Rounds without a better score after which it stops.
+        processes: Who trains; the first one judges and writes.
+        remedy: What a user does about an unreadable checkpoint.
+    """
+
+    score_type: ClassVar[type]
+    """In which the scores of a checkpoint are read."""
+
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        optimiser: torch.optim.Optimizer,
+        state: TrainingState[S],
+        *,
+        rounds: int,
+        patience: int,
+        remedy: str,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.weights, self.optimiser, self.state = weights, optimiser, state
+        self.rounds, self.patience = rounds, patience
+        self.processes, self._remedy = processes, remedy
+        self.folder = Path()
+
+    @property
+    def done(self) -> bool:
+        """Whether all rounds are over, or the score has not risen for long enough."""
+        finished = len(self.state.scores)
+        return finished >= self.rounds or (finished > 0 and self.state.since_best >= self.patience)
+
+    @abstractmethod
+    def _round(self, progress: Progress) -> S | None:
+        """Train until the next score is due, and judge; the other processes of several return None."""
+
+    def round(self, progress: Progress = SILENT) -> S:
+        """One round: some steps, and the score that all processes agree on, which becomes part of the state."""
+        agreed = self.processes.agreed(self._round(progress))
+        assert agreed is not None
+        self.state.scores.append(agreed)
+        self.state.losses = {}
+        return agreed
+
+    def train(
+        self, folder: Path, progress: Progress = SILENT, on_score: Callable[[S], None] = lambda _: None
+    ) -> S | None:
+        """Train until done, continuing what an earlier process left in ``folder``; the best weights stay in place.
+
+        Args:
+            folder: For the checkpoints.
+            progress: Told of the work.
+            on_score: Told, in the first process, of each score once it is safe on disk, earlier ones included.
+
+        Returns:
+            The best score; None where nothing could be trained.
+
+        Raises:
+            StaleArtefactError: If the checkpoint is unreadable.
+        """
+        self.folder = folder
+        found = checkpoint.load(folder, self.state.run, self.weights, self.optimiser, self._remedy)
+        if found is not None:
+            self.state = self._read(found)
+        tell = on_score if self.processes.first else lambda _: None
+        for score in self.state.scores:
+            tell(score)
+        with torch.random.fork_rng():
+            while not self.done:
+                score = self.round(progress)
+                self.save(judged=True)
+                tell(score)
+        return self.restore_best()
+
+    def update(self, learning_rate: float) -> None:
+        """Take a step along the gradients: their mean over the processes, at most of length 1."""
+        parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        self.processes.average(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, _STEEPEST)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        self.optimiser.step()
+        self.state.step += 1
+
+    def save(self, *, judged: bool = False) -> None:
+        """Write where the run is, in the first process; ``judged`` where the last score is of these weights."""
+        if self.processes.first:
+            best = judged and self.state.since_best == 0
+            checkpoint.save(self.folder, self.weights, self.optimiser, asdict(self.state), best=best)
+
+    def restore_best(self) -> S | None:
+        """Fill the weights with the best so far, in the first process, and tell their score; None: there are none."""
+        if not self.processes.first:
+            return self.state.best
+        found = checkpoint.load_best(self.folder, self.state.run, self.weights, self._remedy)
+        return None if found is None else self._read(found).best
+
+    def _read(self, state: checkpoint.State) -> TrainingState[S]:
+        return TrainingState(**state | {"scores": [self.score_type(**score) for score in state["scores"]]})
+
+
+def warm_cosine(step: int, total: int, warm_up: float) -> float:
+    """Share of the highest learning rate: a linear warm-up, then a cosine down to a twentieth.
+
+    Args:
+        step: Steps taken.
+        total: Steps in all.
+        warm_up: Steps until the rate is at its highest, at least 1.
+    """
+    cosine = (1 + math.cos(math.pi * min(1.0, step / total))) / 2
+    return min(1.0, (step + 1) / warm_up) * (_FINAL_RATE + (1 - _FINAL_RATE) * cosine)

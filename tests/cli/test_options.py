@@ -1,0 +1,56 @@
+"""Options: those that every command has, and those that a call cannot honour."""
+
+import pytest
+import typer
+from copies import copy_workspace
+from typer.testing import CliRunner
+
+from molar_cli.app import app
+
+EVERYWHERE = {"--workspace", "--json", "--quiet", "--debug"}
+
+
+def commands(command, path=()):
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield " ".join(path), {name for parameter in command.params for name in parameter.opts}
+    for name, one in (inner or {}).items():
+        yield from commands(one, (*path, name))
+
+
+def test_every_command_has_the_same_options_beside_its_own():
+    found = dict(commands(typer.main.get_command(app)))
+    assert len(found) == 17
+    lacking = {name: EVERYWHERE - options for name, options in found.items() if EVERYWHERE - options}
+    assert lacking == {"demo": {"--workspace", "--json"}, "import": {"--workspace"}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["query", "--user", "u1", "--rules", "r.toml", "--no-rules"], "--no-rules leaves them aside"),
+        (["recommend", "--rules", "r.toml", "--no-rules"], "--no-rules leaves them aside"),
+        (["evaluate", "--clip", "5"], "--clip bounds the weights of --impressions"),
+        (["evaluate", "--impressions", "log.csv", "--seeds", "2", "--out", "run"], "without --seeds, --out"),
+        (["evaluate", "catalog", "--demo"], "--demo is a catalogue of its own"),
+        (["finetune", "catalog", "--dry-run", "--output", "there"], "--dry-run writes nothing"),
+        (["finetune", "catalog", "--dry-run", "--restart"], "--dry-run writes nothing"),
+        (["embed", "catalog", "--dry-run", "--vectors", "v.parquet"], "--dry-run predicts encoding"),
+    ],
+)
+def test_options_that_a_call_cannot_honour_are_errors(arguments, said, tmp_path):
+    done = CliRunner().invoke(app, [*arguments, "--workspace", str(tmp_path / ".molar")])
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert "remedy:" in done.stderr
+
+
+def test_a_query_reports_every_mistake_in_the_settings(trained, tmp_path):
+    copy_workspace(trained.workspace, tmp_path / ".molar")
+    asked = ["query", "--user", trained.user, "--workspace", str(tmp_path / ".molar")]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    for mistake in ("[align]\nepoch = 3\n", "[index\n", '[embed]\nbatch_size = "many"\n', "[what]\n"):
+        (tmp_path / "molar.toml").write_text(mistake, "utf-8")
+        done = CliRunner().invoke(app, asked)
+        assert done.exit_code == 2
+        assert "molar.toml" in done.stderr
