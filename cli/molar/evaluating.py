@@ -23,11 +23,11 @@ def prepared(workspace: "Workspace", settings: "MolarSettings", progress: "Progr
         progress: Told of the work.
         where: Only items that fulfil this condition; None: those that the workspace has now.
     """
-    from molar_retrieval.catalog import part_of, prepare_catalogue
+    from molar_retrieval.catalog import condition_of, prepare_catalogue
     from molar_retrieval.embedding import embed
     from molar_retrieval.interactions import prepare_interactions
 
-    part = part_of(workspace) if where is None else where
+    part = condition_of(workspace) if where is None else where
     prepare_catalogue(workspace.catalogue, workspace, progress, where=part)
     prepare_interactions(workspace.catalogue, workspace, progress)
     embed(workspace, settings.embed, progress=progress)

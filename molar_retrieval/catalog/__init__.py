@@ -4,11 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from molar_retrieval.catalog.catalogue import Catalogue
-    from molar_retrieval.catalog.images import ImageError, open_image
-    from molar_retrieval.catalog.prepare import is_current, part_of, prepare_catalogue
-    from molar_retrieval.catalog.resolve import read_spec
-    from molar_retrieval.catalog.spec import CatalogueSpec
+    from molar_retrieval.catalog.catalogue import Catalogue as Catalogue
+    from molar_retrieval.catalog.images import ImageError as ImageError
+    from molar_retrieval.catalog.images import open_image as open_image
+    from molar_retrieval.catalog.prepare import condition_of as condition_of
+    from molar_retrieval.catalog.prepare import is_current as is_current
+    from molar_retrieval.catalog.prepare import prepare_catalogue as prepare_catalogue
+    from molar_retrieval.catalog.resolve import read_spec as read_spec
+    from molar_retrieval.catalog.spec import CatalogueSpec as CatalogueSpec
 else:
     # Loaded on demand: a command that only opens a catalogue needs neither Pillow nor the readers.
     _HOMES = {
@@ -17,7 +20,7 @@ else:
         "ImageError": "images",
         "is_current": "prepare",
         "open_image": "images",
-        "part_of": "prepare",
+        "condition_of": "prepare",
         "prepare_catalogue": "prepare",
         "read_spec": "resolve",
     }
@@ -26,15 +29,3 @@ else:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-__all__ = [
-    "Catalogue",
-    "CatalogueSpec",
-    "ImageError",
-    "is_current",
-    "open_image",
-    "part_of",
-    "prepare_catalogue",
-    "read_spec",
-]

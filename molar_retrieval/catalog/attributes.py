@@ -43,11 +43,20 @@ def choose_attributes(sample: pa.RecordBatch, columns: Sequence[str], roles: Seq
     for name, reason in _reasons_by_values({n: sample[n] for n in columns if reasons[n] is None}):
         reasons[name] = reason
     left = [name for name in columns if reasons[name] is None]
-    variants = _Variants(left)
+    by_words: dict[tuple[str, ...], list[tuple[int, str]]] = {}
+    for place, name in enumerate(left):
+        by_words.setdefault(tuple(names.stems(name)), []).append((place, name))
     for name in left:
-        others = [other for other in variants.of(name) if reasons[other] is None][:_COMPARED]
+        others = [other for other in _variant_of(name, by_words) if reasons[other] is None][:_COMPARED]
         reasons[name] = next((f"it repeats {other!r}" for other in others if _alike(sample[name], sample[other])), None)
     return reasons
+
+
+def _variant_of(name: str, by_words: Mapping[tuple[str, ...], list[tuple[int, str]]]) -> list[str]:
+    """The columns of which one is a variant (``tmdb_genres`` of ``genres``), in their order."""
+    words = tuple(names.stems(name))
+    shorter = {some for n in range(1, len(words)) for some in (words[:n], words[-n:])}
+    return [other for _, other in sorted(found for some in shorter for found in by_words.get(some, ()))]
 
 
 def _reason(name: str, array: pa.Array, roles: Sequence[str]) -> str | None:
@@ -97,31 +106,10 @@ def _short(columns: Mapping[str, pa.Array]) -> Iterator[tuple[str, str]]:
             yield name, f"{distinct:.0%} of its values are distinct, as ids or second titles are"
 
 
-class _Variants:
-    """Columns by the words of their names, to find those after which others are named."""
-
-    def __init__(self, columns: Sequence[str]) -> None:
-        self._places = {name: place for place, name in enumerate(columns)}
-        self._by_words: dict[tuple[str, ...], list[str]] = {}
-        for name in columns:
-            self._by_words.setdefault(tuple(names.stems(name)), []).append(name)
-
-    def of(self, name: str) -> list[str]:
-        """The columns of which ``name`` is a variant (``tmdb_genres`` of ``genres``), in their order."""
-        words = tuple(names.stems(name))
-        parts = {part for n in range(1, len(words)) for part in (words[:n], words[-n:])}
-        found = [other for part in parts for other in self._by_words.get(part, ())]
-        return sorted(found, key=self._places.__getitem__)
-
-
 def _alike(left: pa.Array, right: pa.Array) -> bool:
     """Whether items mostly have one of the values of another column in this one."""
-    return _overlap(_sets(left), _sets(right)) > 0.5
-
-
-def _overlap(left: Sequence[frozenset[str]], right: Sequence[frozenset[str]]) -> float:
-    both = [(a, b) for a, b in zip(left, right, strict=True) if a and b]
-    return sum(1 for a, b in both if a & b) / len(both) if both else 0.0
+    both = [(a, b) for a, b in zip(_sets(left), _sets(right), strict=True) if a and b]
+    return sum(not a.isdisjoint(b) for a, b in both) > len(both) / 2
 
 
 def _sets(array: pa.Array) -> list[frozenset[str]]:

@@ -48,27 +48,17 @@ class PhotoFolder:
         self.root = os.path.realpath(root)
         self._real: dict[str, str] = {}
 
-    def vet(self, named: str) -> tuple[str, int]:
-        """Check a photo by its path and header, without decoding it.
+    def vet_all(self, names: Iterable[str]) -> "list[tuple[str, int] | ImageError]":
+        """Check photos by their paths and headers, without decoding them.
 
         Args:
-            named: A path relative to the catalogue's folder, or to ``images/`` in it.
+            names: Paths relative to the catalogue's folder, or to ``images/`` in it.
 
         Returns:
-            The path relative to the catalogue's folder, and the file's size in bytes.
-
-        Raises:
-            ImageError: With the reason.
+            Of each the path relative to the catalogue's folder and the file's size in bytes, or the reason against it.
         """
-        found = self.vet_all([named])[0]
-        if isinstance(found, ImageError):
-            raise found
-        return found
-
-    def vet_all(self, names: Iterable[str]) -> "list[tuple[str, int] | ImageError]":
-        """Check photos as :meth:`vet` does one: what it returns for each of them, or raises."""
         asked = list(names)
-        found = [self._found(named) for named in asked]
+        found = [self._place(named) for named in asked]
         there = [one[0] for one in found if not isinstance(one, ImageError)]
         reasons = iter(decoders.headers([f"{self.root}/{relative}" for relative in there]))
         return [
@@ -76,20 +66,15 @@ class PhotoFolder:
             for named, one in zip(asked, found, strict=True)
         ]
 
-    def _found(self, named: str) -> "tuple[str, int] | ImageError":
+    def _place(self, named: str) -> "tuple[str, int] | ImageError":
         try:
-            return self._place(named)
+            relative = _normalised(named)
+            for path in (relative, f"{FOLDER}/{relative}"):
+                if (size := self._size(path, named)) is not None:
+                    return path, size
         except ImageError as error:
             return error
-
-    def _place(self, named: str) -> tuple[str, int]:
-        relative = _normalised(named)
-        size = self._size(relative, named)
-        if size is None and (size := self._size(f"{FOLDER}/{relative}", named)) is not None:
-            relative = f"{FOLDER}/{relative}"
-        if size is None:
-            raise ImageError("there is no such file", named)
-        return relative, size
+        return ImageError("there is no such file", named)
 
     def find(self, item_id: str) -> str | None:
         """``images/<item_id>`` with one of the usual extensions, or None where there is no such file."""

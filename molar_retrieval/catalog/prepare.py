@@ -13,7 +13,6 @@ from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.attributes import LONG
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.catalog.digest import TableDigest
-from molar_retrieval.catalog.part import Part
 from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
 from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.resolve import items_source, resolve
@@ -25,6 +24,8 @@ from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import join_present, kind_of
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.errors import DataError
+from molar_retrieval.expressions import matches
+from molar_retrieval.filter_language import parse
 from molar_retrieval.languages import common_language
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
@@ -43,7 +44,7 @@ def is_current(folder: Path, workspace: Workspace) -> bool:
     return manifest is not None and manifest.facts.get("sources") == _sources(folder, _roots(manifest))
 
 
-def part_of(workspace: Workspace) -> str | None:
+def condition_of(workspace: Workspace) -> str | None:
     """The condition by which the workspace's catalogue was chosen; None: it is the whole, or there is none yet."""
     manifest = workspace[KIND].manifest
     where: str | None = None if manifest is None else manifest.settings.get("where")
@@ -74,7 +75,7 @@ def prepare_catalogue(
     store = workspace[KIND]
     with workspace.lock(KIND):
         current = store.manifest
-        if current is not None and part_of(workspace) == where and is_current(folder, workspace):
+        if current is not None and condition_of(workspace) == where and is_current(folder, workspace):
             return current
         before = _sources(folder)
         source = items_source(folder)
@@ -142,19 +143,24 @@ def _write(
 ) -> tuple[dict[str, Any], set[str]]:
     reader = ItemReader(source, spec, folder, rejects)
     tally = _Tally(reader.schema)
-    part = None if where is None else Part(where, _kinds(spec, reader))
+    fields = _kinds(spec, reader)
+    condition = None if where is None else parse(where, {ITEM_ID: "keyword", **fields})
     progress.start("reading the catalogue", source.total)
-    done = 0
+    done = others = 0
     with TableFile(partial / ITEMS_FILE, _ROW_GROUP) as file:
-        for whole in reader:
-            batch = whole if part is None else part.of(whole)
-            tally.add(batch)
-            file.write(batch)
+        for batch in reader:
+            chosen = batch
+            if condition is not None:
+                items = batch.select([ITEM_ID, *fields]).to_pylist()
+                chosen = batch.filter(pa.array([matches(condition, item) for item in items], pa.bool_()))
+            others += len(batch) - len(chosen)
+            tally.add(chosen)
+            file.write(chosen)
             progress.advance(reader.rows - done)
             done = reader.rows
     progress.finish()
-    if not tally.items and part is not None and part.others:
-        raise DataError(f"none of {part.others:,} items fulfils {where!r}", "choose by another condition")
+    if not tally.items and others:
+        raise DataError(f"none of {others:,} items fulfils {where!r}", "choose by another condition")
     if not tally.items:
         remedy = "correct the file, or name its columns in catalog.toml"
         raise rejects.unusable(source.path, reader.rows, nothing="put at least one item into it", remedy=remedy)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.spec import CatalogueSpec
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.template import ATTRIBUTES, Template, attribute_phrase
-from molar_retrieval.catalog.values import as_payload, as_phrase, payload_type, split_lists
+from molar_retrieval.catalog.values import STRING_LIST, as_payload, as_phrase, payload_type, split_lists
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 
 TEXT = "text"
@@ -38,15 +39,11 @@ def stored_names(spec: CatalogueSpec) -> dict[str, str]:
 
 def item_schema(spec: CatalogueSpec, source: TableSource) -> pa.Schema:
     """The columns of ``items.parquet``: the five fixed ones, then the payload."""
-    fixed = [(name, pa.string()) for name in _RESERVED]
-    kinds = {c: _kind(c, spec, source) for c in spec.items.payload}
-    return pa.schema([*fixed, *((name, kinds[column]) for column, name in stored_names(spec).items())])
-
-
-def _kind(column: str, spec: CatalogueSpec, source: TableSource) -> pa.DataType:
-    if column in spec.items.lists:
-        return pa.list_(pa.string())
-    return payload_type(source.schema.field(column).type)
+    fields = [(name, pa.string()) for name in _RESERVED]
+    for column, name in stored_names(spec).items():
+        listed = column in spec.items.lists
+        fields.append((name, STRING_LIST if listed else payload_type(source.schema.field(column).type)))
+    return pa.schema(fields)
 
 
 class ItemReader:
@@ -80,34 +77,22 @@ class ItemReader:
             self.roots.add(FOLDER)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        items = self._spec.items
-        fields = [field_column(name, items) for name in self._template.fields if name != ATTRIBUTES]
-        wanted = [
-            items.item_id,
-            items.title,
-            items.description,
-            items.image,
-            *items.attributes,
-            *items.payload,
-            *fields,
-        ]
-        columns = list(dict.fromkeys(name for name in wanted if name is not None))
-        written = {items.item_id, items.image} - {None}
-        for rows in self._source.batches(columns, BATCH, self._rejects, {str(name) for name in written}):
-            last = int(rows.numbers[-1]) if len(rows.numbers) else 0
-            self.rows = max(self.rows, last)
-            split = self._split(rows)
-            yield self._clean(with_new_ids(split, items.item_id, self._seen, self._rejects, self._source.path.name))
+        items, file = self._spec.items, self._source.path.name
+        columns = _present(items.item_id, *self._phrase_columns, items.image, *items.attributes, *items.payload)
+        written = _present(items.item_id, items.image)
+        for rows in self._source.batches(columns, BATCH, self._rejects, written):
+            self.rows = max(self.rows, int(rows.numbers[-1]) if len(rows) else 0)
+            yield self._clean(with_new_ids(self._split(rows), items.item_id, self._seen, self._rejects, file))
 
     def _split(self, rows: Rows) -> Rows:
         named = set(self._spec.items.lists) & set(rows.batch.schema.names)
         return rows.with_columns({n: split_lists(rows.batch[n], self._spec.items.separator) for n in named})
 
     def _clean(self, rows: Rows) -> pa.RecordBatch:
-        items, batch, n = self._spec.items, rows.batch, len(rows.numbers)
-        ids = batch[items.item_id]
+        items, n = self._spec.items, len(rows)
+        ids = rows.batch[items.item_id]
         nothing = pa.nulls(n, pa.string())
-        phrases = {name: as_phrase(batch[name]) for name in self._phrase_columns()}
+        phrases = {name: as_phrase(rows.batch[name]) for name in self._phrase_columns}
         texts = {
             TITLE: phrases[items.title] if items.title else nothing,
             DESCRIPTION: phrases[items.description] if items.description else nothing,
@@ -116,11 +101,12 @@ class ItemReader:
         payload = [self._payload(rows, ids, column) for column in items.payload]
         return pa.RecordBatch.from_arrays([*fixed, *payload], schema=self.schema)
 
+    @cached_property
     def _phrase_columns(self) -> list[str]:
-        items = self._spec.items
-        named = [field_column(name, items) for name in self._template.fields if name != ATTRIBUTES]
-        attributes = items.attributes if ATTRIBUTES in self._template.fields else ()
-        return list(dict.fromkeys(c for c in (items.title, items.description, *attributes, *named) if c is not None))
+        items, fields = self._spec.items, self._template.fields
+        named = [field_column(name, items) for name in fields if name != ATTRIBUTES]
+        attributes = items.attributes if ATTRIBUTES in fields else ()
+        return _present(items.title, items.description, *attributes, *named)
 
     def _render(self, phrases: dict[str, pa.Array], texts: dict[str, pa.Array], n: int) -> pa.Array:
         fields = {name: texts[name] if name in texts else phrases.get(name) for name in self._template.fields}
@@ -133,7 +119,8 @@ class ItemReader:
         column = self._spec.items.image
         if column is None and not self._search:
             return pa.nulls(len(ids), pa.string())
-        names: list[str | None] = rows.batch[column].to_pylist() if column else self._searched(ids.to_pylist())
+        ids_here: list[str] = ids.to_pylist()
+        names = rows.batch[column].to_pylist() if column else [self._folder.find(item_id) for item_id in ids_here]
         named = [name if name is not None and name.strip() else None for name in names]
         for name in filter(None, named):
             top, slash, _ = name.replace("\\", "/").partition("/")
@@ -143,14 +130,11 @@ class ItemReader:
         photos: list[str | None] = [None] * len(found)
         for i, photo in enumerate(found):
             if isinstance(photo, ImageError):
-                self._reject(rows.numbers[i], ids[i].as_py(), "photo not usable", f"{named[i]!r}: {photo.reason}")
+                self._reject(rows.numbers[i], ids_here[i], "photo not usable", f"{named[i]!r}: {photo.reason}")
             elif photo is not None:
                 photos[i] = photo[0]
                 self.photos.update(f"{photo[0]}\0{photo[1]}\0".encode())
         return pa.array(photos, pa.string())
-
-    def _searched(self, ids: list[str]) -> list[str | None]:
-        return [self._folder.find(item_id) for item_id in ids]
 
     def _payload(self, rows: Rows, ids: pa.Array, column: str) -> pa.Array:
         kind = self.schema.field(self._stored[column]).type
@@ -168,3 +152,8 @@ class ItemReader:
 
     def _reject(self, number: np.int64, item_id: str | None, kind: str, detail: str = "") -> None:
         self._rejects.add(self._source.path.name, int(number), item_id, kind, detail)
+
+
+def _present(*columns: str | None) -> list[str]:
+    """Those that there are, each once."""
+    return list(dict.fromkeys(name for name in columns if name is not None))

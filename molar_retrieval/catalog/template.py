@@ -9,6 +9,7 @@ written ``{{`` and ``}}``.
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,18 +22,10 @@ ATTRIBUTES = "attributes"
 
 
 @dataclass(frozen=True)
-class Part:
-    """A piece of a line: words that stand for themselves, or a field."""
-
-    text: str
-    is_field: bool
-
-
-@dataclass(frozen=True)
 class Template:
-    """A parsed template: its lines, each a sequence of parts."""
+    """A parsed template: its lines, each of words with the field that follows them, None at the end of a line."""
 
-    lines: tuple[tuple[Part, ...], ...]
+    lines: tuple[tuple[tuple[str, str | None], ...], ...]
 
     @classmethod
     def parse(cls, template: str, source: str = "the template") -> "Template":
@@ -46,7 +39,7 @@ class Template:
     @property
     def fields(self) -> tuple[str, ...]:
         """The names of the fields, in order, each once."""
-        return tuple(dict.fromkeys(part.text for line in self.lines for part in line if part.is_field))
+        return tuple(dict.fromkeys(field for line in self.lines for _, field in line if field is not None))
 
     def render(self, fields: Mapping[str, pa.Array], n: int) -> pa.Array:
         """The text of ``n`` items; null for an item of which no field says anything.
@@ -82,32 +75,27 @@ def label(column: str) -> str:
     return " ".join(column.replace("_", " ").split())
 
 
-def _parse_line(line: str, source: str) -> tuple[Part, ...]:
-    parts = []
+def _parse_line(line: str, source: str) -> tuple[tuple[str, str | None], ...]:
+    pieces = []
     try:
         for words, field, form, conversion in string.Formatter().parse(line):
-            if words:
-                parts.append(Part(words, is_field=False))
-            if field is not None:
-                if form or conversion or not field.strip():
-                    raise ValueError(f"{line!r} has a field without a plain name")
-                parts.append(Part(field.strip(), is_field=True))
+            if field is not None and (form or conversion or not field.strip()):
+                raise ValueError(f"{line!r} has a field without a plain name")
+            pieces.append((words, None if field is None else field.strip()))
     except ValueError as error:
         raise DataError(f"{source}: {error}", "write fields as {title}, and braces of the text as {{ and }}") from error
-    return tuple(parts)
+    return tuple(pieces)
 
 
-def _render_line(line: Sequence[Part], fields: Mapping[str, pa.Array], n: int) -> pa.Array:
-    present = [fields[part.text] for part in line if part.is_field]
-    pieces = [pc.fill_null(fields[part.text], "") if part.is_field else pa.scalar(part.text) for part in line]
+def _render_line(line: Sequence[tuple[str, str | None]], fields: Mapping[str, pa.Array], n: int) -> pa.Array:
+    present = [fields[field] for _, field in line if field is not None]
     if not present:
-        words = "".join(part.text for part in line)
-        return pa.repeat(pa.scalar(words), n)
+        return pa.repeat(pa.scalar("".join(words for words, _ in line)), n)
+    pieces = []
+    for words, field in line:
+        pieces += [pa.scalar(words)] + ([] if field is None else [pc.fill_null(fields[field], "")])
     return pc.if_else(_any_valid(present, n), pc.binary_join_element_wise(*pieces, ""), pa.scalar(None, pa.string()))
 
 
 def _any_valid(arrays: Sequence[pa.Array], n: int) -> pa.Array:
-    found = pa.repeat(pa.scalar(False), n)
-    for array in arrays:
-        found = pc.or_(found, pc.is_valid(array))
-    return found
+    return reduce(pc.or_, map(pc.is_valid, arrays), pa.repeat(pa.scalar(False), n))

@@ -10,7 +10,7 @@ import numpy as np
 
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.prepare import KIND as CATALOGUE
-from molar_retrieval.catalog.prepare import part_of, prepare_catalogue
+from molar_retrieval.catalog.prepare import condition_of, prepare_catalogue
 from molar_retrieval.catalog.read import BATCH, TEXT
 from molar_retrieval.catalog.resolve import read_spec
 from molar_retrieval.catalog.sources import find_file
@@ -97,7 +97,7 @@ class _CatalogueCheck:
         self.settings = settings
         self.options = options
         self.progress = progress
-        self.part = part_of(workspace)
+        self.part = condition_of(workspace)
         self.seconds: dict[str, float] = {}
         self.left_out: list[str] = []
         self.histograms: list[Histogram] = []

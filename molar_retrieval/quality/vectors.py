@@ -47,7 +47,7 @@ def make(workspace: Workspace, folder: Path, settings: EmbedSettings, progress: 
     Where that is the workspace's encoder, or it has no vectors yet, this is what `molar embed` does, and is not done
     again there. Vectors of another encoder stay as they are; those of the check lie beside them.
     """
-    from molar_retrieval.catalog.prepare import part_of, prepare_catalogue
+    from molar_retrieval.catalog.prepare import condition_of, prepare_catalogue
     from molar_retrieval.embedding.run import embed
 
     live = workspace["content"].manifest
@@ -55,7 +55,7 @@ def make(workspace: Workspace, folder: Path, settings: EmbedSettings, progress: 
         embed(workspace, settings, progress=progress)
         return
     place = Workspace.for_catalogue(_own(workspace).root, folder)
-    prepare_catalogue(folder, place, progress, where=part_of(workspace))
+    prepare_catalogue(folder, place, progress, where=condition_of(workspace))
     chosen = EmbedSettings(model=_OWN[0], batch_size=settings.batch_size, device=settings.device)
     embed(place, chosen, progress=progress)
 

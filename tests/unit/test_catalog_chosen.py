@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_retrieval.catalog import Catalogue, part_of, prepare_catalogue
+from molar_retrieval.catalog import Catalogue, condition_of, prepare_catalogue
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.workspace import Workspace
@@ -34,7 +34,7 @@ def test_only_the_part_is_there(shop: tuple[Path, Workspace]) -> None:
     manifest = prepare_catalogue(folder, workspace, where="category = Shoes or price > 20")
     assert ids(workspace) == ["i0", "i2", "i4"]
     assert manifest.facts["items"] == 3
-    assert part_of(workspace) == "category = Shoes or price > 20"
+    assert condition_of(workspace) == "category = Shoes or price > 20"
     log = prepare_interactions(folder, workspace)
     assert (log.facts["interactions"], log.facts["others"], log.facts["rejects"]) == (3, 3, 0)
 
@@ -42,7 +42,7 @@ def test_only_the_part_is_there(shop: tuple[Path, Workspace]) -> None:
 def test_the_whole_and_the_part_do_not_pass_for_each_other(shop: tuple[Path, Workspace]) -> None:
     folder, workspace = shop
     whole = prepare_catalogue(folder, workspace).fingerprint
-    assert part_of(workspace) is None
+    assert condition_of(workspace) is None
     part = prepare_catalogue(folder, workspace, where="price >= 0").fingerprint
     assert part != whole
     assert len(ids(workspace)) == 5
