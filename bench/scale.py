@@ -91,7 +91,7 @@ def generation(folder: Path, made: Made, graph: dict[str, int]) -> tuple[Workspa
     spec = IndexSpec(
         {columns.ALIGNED: dim, columns.CONTENT: _CONTENT, columns.CF: _CF},
         {"title": "keyword", "brand": "keyword", "category": "keyword", "price": "float", "year": "integer"},
-        sparse=(columns.PARTNERS,),
+        sparse=(columns.ITEM_WEIGHTS,),
         lengths={columns.ALIGNED: longest(made.items)},
         **graph,
     )
@@ -156,7 +156,7 @@ def _items(made: Made, numbers: np.ndarray) -> Iterator[IndexItem]:
             "year": int(2015 + 5 * numbers[row, 1]),
         }
         sparse = SparseVector(partners.tolist(), weights.tolist())
-        yield IndexItem(row, f"item-{row}", vectors, payload, {columns.PARTNERS: sparse})
+        yield IndexItem(row, f"item-{row}", vectors, payload, {columns.ITEM_WEIGHTS: sparse})
 
 
 def _users(made: Made) -> Iterator[UserRecord]:

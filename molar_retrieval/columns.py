@@ -13,11 +13,11 @@ WEIGHT = "weight"
 VECTOR = "vector"
 
 ALIGNED = "aligned"
-NEWCOMERS = "newcomers"
-PARTNERS = "partners"
+COLD_START = "newcomers"
+ITEM_WEIGHTS = "partners"
 CONTENT = "content"
 CF = "cf"
-LOOK = "look"
+IMAGE_FEATURES = "look"
 WORDS = "words"
 """Names of an item's vectors in an index: ``aligned`` of an item with training interactions, ``newcomers`` of one
 without, the sparse ``partners``, what it is (``content``), who takes it (``cf``), what its photo looks like (``look``),

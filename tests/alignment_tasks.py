@@ -13,7 +13,7 @@ from molar_retrieval.alignment.network import PostAlignment, tower_shapes
 from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import Predictor
 from molar_retrieval.config import AlignSettings
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import DAY
 
@@ -21,7 +21,7 @@ TOWERS, EXPERTS = ("collaborative", "content"), ("sequence", "linear", "neighbou
 N = 40
 NEW = np.array([5, 17, 30, 31, 38])
 """Items without interactions."""
-BLOCKS = (Block("content_text", 0, 6), Block("content_image", 6, 14))
+BLOCKS = (VectorBlock("content_text", 0, 6), VectorBlock("content_image", 6, 14))
 _WEIGHTS = {"collaborative": 1.0, "content": 0.7, "sequence": 0.4, "linear": 1.3, "neighbours": 0.9, "trend": 0.35}
 _NEWCOMER = {"collaborative": 0.6, "content": 0.8, "neighbours": 1.7, "trend": 0.2}
 

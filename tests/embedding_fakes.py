@@ -16,7 +16,7 @@ from PIL import Image
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import EmbedReport, embed
-from molar_retrieval.encoders.base import Block, EncoderInfo, EncoderInput
+from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, VectorBlock
 from molar_retrieval.workspace import Workspace
 
 DIM = 16
@@ -39,8 +39,8 @@ class FakeEncoder:
     calls: list[list[EncoderInput]] = field(default_factory=list)
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
-        return (Block("content_text", 0, self.dim // 2), Block("content_image", self.dim // 2, self.dim))
+    def blocks(self) -> tuple[VectorBlock, ...]:
+        return (VectorBlock("content_text", 0, self.dim // 2), VectorBlock("content_image", self.dim // 2, self.dim))
 
     def encode(self, items: Sequence[EncoderInput]) -> np.ndarray:
         self.before(items)

@@ -127,7 +127,7 @@ def no_history(user_id: str) -> RequestError:
 def _rows_of(generation: Generation, banned: frozenset[str], words: tuple[OneOf, ...]) -> frozenset[int]:
     """The rows of banned items, and of those that have banned words."""
     rows, index = set(_known(generation, banned)), generation.index
-    for name in {columns.ALIGNED, columns.NEWCOMERS} & index.spec.dims.keys():  # every item has one of them
+    for name in {columns.ALIGNED, columns.COLD_START} & index.spec.dims.keys():  # every item has one of them
         nothing = [0.0] * index.spec.dims[name]
         for condition in words:
             rows.update(row for row, _ in index.top(name, nothing, max(1, len(index)), where=condition))

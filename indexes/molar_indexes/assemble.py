@@ -70,7 +70,7 @@ def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progre
     vectors = model.items(log)
     others = {columns.CONTENT: model.features, columns.CF: open_factors(read["cf"].require()[0]).items}
     queries, looks = query_maps(model, ContentVectors.open(content), embedded)
-    others |= {} if looks is None else {columns.LOOK: looks}
+    others |= {} if looks is None else {columns.IMAGE_FEATURES: looks}
     words = bm25(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
     return publish(
         workspace,
@@ -106,14 +106,14 @@ def _segments(workspace: Workspace, settings: IndexSettings) -> Segments:
 
 
 def _spec(settings: IndexSettings, catalogue: Catalogue, vectors: ItemVectors, others: dict[str, Matrix]) -> IndexSpec:
-    aligned = [columns.ALIGNED, columns.NEWCOMERS] if vectors.newcomer.any() else [columns.ALIGNED]
+    aligned = [columns.ALIGNED, columns.COLD_START] if vectors.newcomer.any() else [columns.ALIGNED]
     return IndexSpec(
         dims=dict.fromkeys(aligned, vectors.dense.shape[1]) | {name: m.shape[1] for name, m in others.items()},
         fields=catalogue.fields,
         m=settings.m,
         ef_construct=settings.ef_construct,
         ef=settings.ef,
-        sparse=(columns.PARTNERS, columns.WORDS) if vectors.sparse.shape[1] else (columns.WORDS,),
+        sparse=(columns.ITEM_WEIGHTS, columns.WORDS) if vectors.sparse.shape[1] else (columns.WORDS,),
         lengths=dict.fromkeys(aligned, longest(vectors.dense)),
     )
 
@@ -127,9 +127,9 @@ def _items(
     sparse_ones = zip(sparse_rows(vectors.sparse), sparse_rows(words), strict=True)
     for row, (record, (partners, own_words)) in enumerate(zip(records, sparse_ones, strict=True)):
         item_id = record.pop(columns.ITEM_ID)
-        own = {columns.NEWCOMERS if vectors.newcomer[row] else columns.ALIGNED: vectors.dense[row].tolist()}
+        own = {columns.COLD_START if vectors.newcomer[row] else columns.ALIGNED: vectors.dense[row].tolist()}
         own |= {name: matrix[row].tolist() for name, matrix in others.items() if matrix[row].any()}
-        named = {columns.PARTNERS: partners, columns.WORDS: own_words}
+        named = {columns.ITEM_WEIGHTS: partners, columns.WORDS: own_words}
         sparse = {name: vector for name, vector in named.items() if len(vector.indices)}
         yield IndexItem(row, item_id, own, _payload(record), sparse)
 

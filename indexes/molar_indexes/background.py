@@ -14,8 +14,8 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.values import is_list
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.encoders.base import Block
-from molar_retrieval.encoders.look import look
+from molar_retrieval.encoders.base import VectorBlock
+from molar_retrieval.encoders.composite import image_block
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
@@ -62,7 +62,7 @@ def support(log: InteractionLog, partners: csr_matrix) -> npt.NDArray[np.int32]:
     return support
 
 
-def spans(parts: Iterable[Block]) -> dict[str, tuple[int, int]]:
+def spans(parts: Iterable[VectorBlock]) -> dict[str, tuple[int, int]]:
     """First and one past the last dimension of each part."""
     return {part.name: (part.start, part.stop) for part in parts}
 
@@ -77,7 +77,7 @@ def query_maps(
         content: The encoder's vectors.
         embedded: Their manifest.
     """
-    block, looks, maps = look(content.info, content.blocks), None, None
+    block, looks, maps = image_block(content.info, content.blocks), None, None
     if block is not None:
         maps = conditioning.fit(content.vectors, [block], _LOOK)
         looks = maps(content.vectors)

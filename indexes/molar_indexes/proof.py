@@ -50,7 +50,7 @@ class Proof:
             self._keep(self._items, item, self.items)
             self.items += 1
             self.rows = item.row + 1
-            self.newcomers += columns.NEWCOMERS in item.vectors
+            self.newcomers += columns.COLD_START in item.vectors
             yield item
 
     def watch_users(self, users: Iterable[UserRecord]) -> Iterator[UserRecord]:

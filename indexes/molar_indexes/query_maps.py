@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval.alignment.conditioning import Conditioner
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 
 Array = npt.NDArray[Any]
 
@@ -65,7 +65,7 @@ def _arrays(name: str, maps: Conditioner) -> dict[str, Array]:
 def _conditioner(name: str, blocks: list[list[Any]], tensors: Mapping[str, Array]) -> Conditioner:
     count = range(len(blocks))
     return Conditioner(
-        tuple(Block(*block) for block in blocks),
+        tuple(VectorBlock(*block) for block in blocks),
         tuple(tensors[f"{name}.mean.{n}"] for n in count),
         tuple(tensors[f"{name}.map.{n}"] for n in count),
     )

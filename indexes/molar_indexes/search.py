@@ -74,7 +74,7 @@ class Searcher:
         from PIL import ImageOps
 
         maps = self._maps.look
-        if maps is None or columns.LOOK not in self._generation.spec.dims:
+        if maps is None or columns.IMAGE_FEATURES not in self._generation.spec.dims:
             raise RequestError("the items were embedded without photos", "search by words")
         image = _opened(photo)
         wide, high = (round(_BORDER * side) for side in image.size)
@@ -83,7 +83,7 @@ class Searcher:
         from molar_retrieval.encoders.base import EncoderInput
 
         vectors = self._loaded().encode([EncoderInput(image=one) for one in seen])
-        return {columns.LOOK: maps(vectors.mean(axis=0, keepdims=True))[0].tolist()}
+        return {columns.IMAGE_FEATURES: maps(vectors.mean(axis=0, keepdims=True))[0].tolist()}
 
     def find(
         self, queries: Queries, k: int, hidden: Collection[int], where: Expression | None, asker: Asker | None = None

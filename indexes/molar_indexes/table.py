@@ -120,18 +120,18 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
     """
     dims = {"dense": spec.dims[columns.ALIGNED]} | {name: spec.dims.get(name, 0) for name in _COPIED}
     count, entries, ids, ends = 0, _Sparse(), bytearray(), array("q", [0])
-    kinds = {"known": (columns.ALIGNED, bytearray()), "newcomer": (columns.NEWCOMERS, bytearray())}
+    kinds = {"known": (columns.ALIGNED, bytearray()), "newcomer": (columns.COLD_START, bytearray())}
     with ExitStack() as stack:
         files = {name: stack.enter_context(_raw(path, name).open("wb")) for name in dims}
         for item in items:
-            dense = item.vectors.get(columns.ALIGNED) or item.vectors.get(columns.NEWCOMERS)
+            dense = item.vectors.get(columns.ALIGNED) or item.vectors.get(columns.COLD_START)
             vectors = {"dense": dense} | {name: item.vectors.get(name) for name in _COPIED}
             for name, dim in dims.items():
                 rows = np.zeros((max(1, item.row - count + 1), dim), "<f4")  # the index checks the order
                 rows[-1] = vectors[name] or 0
                 files[name].write(rows.tobytes())
-            if columns.PARTNERS in item.sparse:
-                entries.add(item.row, clean_sparse(f"item {item.item_id!r}", item.sparse[columns.PARTNERS]))
+            if columns.ITEM_WEIGHTS in item.sparse:
+                entries.add(item.row, clean_sparse(f"item {item.item_id!r}", item.sparse[columns.ITEM_WEIGHTS]))
             ids += item.item_id.encode()
             ends.extend([ends[-1]] * (item.row - count))
             ends.append(len(ids))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 
 Matrix = npt.NDArray[np.float32]
 Moments = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ class Conditioner:
         maps: One map per block, shape (width, kept).
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[VectorBlock, ...]
     means: tuple[Matrix, ...]
     maps: tuple[Matrix, ...]
 
@@ -50,11 +50,11 @@ class Conditioner:
         return max((block.stop for block in self.blocks if block.name != ATTRIBUTES), default=0)
 
     @property
-    def output_blocks(self) -> tuple[Block, ...]:
+    def output_blocks(self) -> tuple[VectorBlock, ...]:
         """How the conditioned dimensions divide by source."""
         ends = np.cumsum([m.shape[1] for m in self.maps]).tolist()
         return tuple(
-            Block(b.name, end - m.shape[1], end) for b, m, end in zip(self.blocks, self.maps, ends, strict=True)
+            VectorBlock(b.name, end - m.shape[1], end) for b, m, end in zip(self.blocks, self.maps, ends, strict=True)
         )
 
     def __call__(self, vectors: Matrix, attributes: csr_matrix | None = None) -> Matrix:
@@ -83,7 +83,7 @@ class Conditioner:
 
 def fit(
     vectors: Matrix,
-    blocks: Sequence[Block],
+    blocks: Sequence[VectorBlock],
     keep: int,
     attributes: csr_matrix | None = None,
     *,
@@ -103,19 +103,19 @@ def fit(
     fitted = [_as_it_is(block) if ready else _fit_block(vectors, block, keep) for block in blocks]
     if attributes is not None and attributes.nnz:
         dim = vectors.shape[1]
-        blocks = [*blocks, Block(ATTRIBUTES, dim, dim + attributes.shape[1])]
+        blocks = [*blocks, VectorBlock(ATTRIBUTES, dim, dim + attributes.shape[1])]
         given = attributes[np.diff(attributes.indptr) > 0]
         second = (given.T @ given).toarray().astype(np.float64)
         fitted.append(_map(given.shape[0], np.asarray(given.sum(axis=0), np.float64).ravel(), second, keep))
     return Conditioner(tuple(blocks), tuple(mean for mean, _ in fitted), tuple(matrix for _, matrix in fitted))
 
 
-def _as_it_is(block: Block) -> tuple[Matrix, Matrix]:
+def _as_it_is(block: VectorBlock) -> tuple[Matrix, Matrix]:
     width = block.stop - block.start
     return np.zeros(width, np.float32), np.eye(width, dtype=np.float32)
 
 
-def _fit_block(vectors: Matrix, block: Block, keep: int) -> tuple[Matrix, Matrix]:
+def _fit_block(vectors: Matrix, block: VectorBlock, keep: int) -> tuple[Matrix, Matrix]:
     width = block.stop - block.start
     count, total, second = 0, np.zeros(width), np.zeros((width, width))
     for part in _present(vectors, block):
@@ -143,7 +143,7 @@ def _unit(rows: Matrix) -> Matrix:
     return (rows / np.where(norm > 0, norm, 1)).astype(np.float32)
 
 
-def _present(vectors: Matrix, block: Block) -> Iterator[Matrix]:
+def _present(vectors: Matrix, block: VectorBlock) -> Iterator[Matrix]:
     for begin in range(0, len(vectors), _CHUNK):
         part = np.asarray(vectors[begin : begin + _CHUNK, block.start : block.stop], np.float32)
         yield part[part.any(axis=1)]

@@ -15,7 +15,7 @@ from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.network import ContentMap, PostAlignment
 from molar_retrieval.alignment.newcomers import lifted
 from molar_retrieval.alignment.vectors import ItemVectors, Predictor, UserVectors
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.ids import IdMap
@@ -82,7 +82,7 @@ class AlignedModel:
         return self if self.half_life is None else replace(self, trend=Trend.fit(log, self.half_life))
 
     @cached_property
-    def dense_parts(self) -> tuple[Block, ...]:
+    def dense_parts(self) -> tuple[VectorBlock, ...]:
         """The ranges of the dense vector whose products are parts of the score; the trend is always the last."""
         widths = {name: shape.dim for name, shape in self.network.shapes.items() if self._counts(name)}
         if self.content_knn is not None and self._counts(NEIGHBOURS):
@@ -91,7 +91,7 @@ class AlignedModel:
         return _blocks(widths)
 
     @cached_property
-    def sparse_parts(self) -> tuple[Block, ...]:
+    def sparse_parts(self) -> tuple[VectorBlock, ...]:
         """The ranges of the sparse vector whose products are parts of the score."""
         return _blocks({p.name: len(self.known) for p in self.partners if self.weights.get(p.name)})
 
@@ -261,9 +261,9 @@ class AlignedModel:
         return lifted(scores, ~self.known, allowed, self.slots)
 
 
-def _blocks(widths: Mapping[str, int]) -> tuple[Block, ...]:
+def _blocks(widths: Mapping[str, int]) -> tuple[VectorBlock, ...]:
     ends = np.cumsum(list(widths.values())).tolist()
-    return tuple(Block(name, end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True))
+    return tuple(VectorBlock(name, end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True))
 
 
 def session_log(rows: Sequence[int], n_items: int) -> InteractionLog:

@@ -14,7 +14,7 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment, tower_shapes
 from molar_retrieval.alignment.vectors import Predictor
 from molar_retrieval.config import AlignSettings
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.training.device import pick_device, pick_precision
@@ -62,7 +62,7 @@ def open_model(folder: Path) -> AlignedModel:
     """Read a model from an ``alignment`` artefact; it has seen no log yet, see :meth:`AlignedModel.seeing`."""
     manifest, tensors = Manifest.read(folder), load_file(folder / FILE)
     facts, settings = manifest.facts, AlignSettings(**manifest.settings["align"])
-    blocks = tuple(Block(*b) for b in facts["content_blocks"])
+    blocks = tuple(VectorBlock(*b) for b in facts["content_blocks"])
     count = range(len(blocks))
     conditioner = Conditioner(
         blocks, tuple(tensors[f"mean.{n}"] for n in count), tuple(tensors[f"map.{n}"] for n in count)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from molar_retrieval import columns, tensors
 from molar_retrieval.embedding.keys import Rows
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.head import FAMILY
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ids import IdMap
@@ -38,7 +38,7 @@ class ContentVectors:
 
     ids: IdMap
     vectors: npt.NDArray[np.float32]
-    blocks: tuple[Block, ...]
+    blocks: tuple[VectorBlock, ...]
     info: Mapping[str, Any]
 
     @classmethod
@@ -53,7 +53,7 @@ class ContentVectors:
             vectors = tensors.mapped(folder / VECTORS)[TENSOR]
             count, dim = vectors.shape
             ids = IdMap(pq.read_table(folder / ITEMS, columns=[columns.ITEM_ID], use_threads=False)[columns.ITEM_ID])
-            blocks = tuple(Block(**block) for block in manifest.settings["blocks"])
+            blocks = tuple(VectorBlock(**block) for block in manifest.settings["blocks"])
             info = manifest.settings["encoder"]
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise _stale(folder, f"cannot be read: {error}") from error

@@ -18,7 +18,7 @@ from molar_retrieval.embedding.keys import Rows, hashes, item_key
 from molar_retrieval.embedding.publish import Origin, check_disk, publish, staging
 from molar_retrieval.embedding.report import Clock, EmbedReport
 from molar_retrieval.embedding.resolve import ItemFacts
-from molar_retrieval.encoders.base import Block, EncoderInfo
+from molar_retrieval.encoders.base import EncoderInfo, VectorBlock
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.progress import Progress
@@ -59,7 +59,9 @@ def take(
         missing = source.count - given
         facts = {"missing": missing, "unknown": unknown, "seconds": clock.rounded()}
         identity = fingerprint.of_json([source.fingerprint, info.fingerprint])
-        origin = Origin(source, info, (Block(columns.CONTENT, 0, dim),), settings.model_dump(mode="json"), identity)
+        origin = Origin(
+            source, info, (VectorBlock(columns.CONTENT, 0, dim),), settings.model_dump(mode="json"), identity
+        )
         version, counts = publish(artefacts, folder, items, filled, origin, facts)
     return EmbedReport(
         folder=version,

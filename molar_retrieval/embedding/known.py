@@ -14,7 +14,7 @@ from molar_retrieval import tensors
 from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS, damaged_rows
 from molar_retrieval.embedding.keys import FIELDS, Hashes, Rows, hashes, image_stamp
 from molar_retrieval.embedding.shards import read_shard, shard_folder, shard_paths
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.errors import MolarError, StaleArtefactError
 from molar_retrieval.workspace import ArtefactStore, Manifest
 
@@ -31,7 +31,7 @@ _RECORD: np.dtype[Any] = np.dtype(
 
 
 @dataclass(frozen=True)
-class _File:
+class _Stored:
     """A live version's vectors, or a shard, and how many rows were found in it."""
 
     path: Path
@@ -59,7 +59,7 @@ class KnownVectors:
     """
 
     def __init__(self, artefacts: ArtefactStore, encoder: str, work: str) -> None:
-        self.blocks: tuple[Block, ...] = ()
+        self.blocks: tuple[VectorBlock, ...] = ()
         self.dim: int | None = None
         self.live = 0
         self.own: dict[int, int] = {}
@@ -67,7 +67,7 @@ class KnownVectors:
         self.records: npt.NDArray[Any] = np.zeros(0, _RECORD)
         self._work = work
         self._folder = shard_folder(artefacts, encoder)
-        self._files: list[_File] = []
+        self._files: list[_Stored] = []
         if (version := artefacts.current) is not None:
             self._add_version(version, encoder)
         self.refresh()
@@ -115,7 +115,7 @@ class KnownVectors:
                 raise StaleArtefactError(f"{file.path} was damaged just now", "run `molar embed CATALOG` again")
             start += file.count
 
-    def _read(self, file: _File) -> Iterator[npt.NDArray[np.float32]]:
+    def _read(self, file: _Stored) -> Iterator[npt.NDArray[np.float32]]:
         if file.path.name == VECTORS:
             yield from (vectors for _, vectors in tensors.pieces(file.path, TENSOR))
         else:
@@ -126,7 +126,7 @@ class KnownVectors:
             manifest = Manifest.read(folder)
             if manifest.settings["encoder"]["fingerprint"] != encoder:
                 return
-            blocks = tuple(Block(**block) for block in manifest.settings["blocks"])
+            blocks = tuple(VectorBlock(**block) for block in manifest.settings["blocks"])
             reasons: dict[int, str] = {}
             records = [np.zeros(0, _RECORD)]
             with pq.ParquetFile(folder / ITEMS) as table:
@@ -162,8 +162,8 @@ class KnownVectors:
             return  # as above
         self._add(path, np.concatenate(records), blocks)
 
-    def _add(self, path: Path, records: npt.NDArray[Any], blocks: tuple[Block, ...]) -> None:
-        self._files.append(_File(path, len(records)))
+    def _add(self, path: Path, records: npt.NDArray[Any], blocks: tuple[VectorBlock, ...]) -> None:
+        self._files.append(_Stored(path, len(records)))
         self.records = np.concatenate([self.records, records])
         self.blocks, self.dim = blocks, blocks[-1].stop
 

@@ -20,7 +20,7 @@ from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS
 from molar_retrieval.embedding.keys import FIELDS, Hashes, digest
 from molar_retrieval.embedding.known import KnownVectors
 from molar_retrieval.embedding.resolve import ItemFacts
-from molar_retrieval.encoders.base import Block, EncoderInfo
+from molar_retrieval.encoders.base import EncoderInfo, VectorBlock
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.tensors import MatrixWriter
 from molar_retrieval.versions import library_versions
@@ -56,7 +56,7 @@ class Origin:
 
     source: CatalogueReader
     encoder: EncoderInfo
-    blocks: Sequence[Block]
+    blocks: Sequence[VectorBlock]
     settings: Mapping[str, Any]
     identity: str
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from molar_retrieval import fingerprint
 from molar_retrieval.embedding.keys import FIELDS
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.workspace import ArtefactStore
 
 _SUFFIX = ".arrow"
@@ -70,7 +70,7 @@ class ShardWriter:
         name: Of the shard, which may exist and is overwritten; by default it gets a number.
     """
 
-    def __init__(self, folder: Path, blocks: Sequence[Block], dim: int, name: str | None = None) -> None:
+    def __init__(self, folder: Path, blocks: Sequence[VectorBlock], dim: int, name: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{name or f'{len(shard_paths(folder)) + 1:06}'}{_SUFFIX}"
         vector = pa.field(_VECTOR, pa.list_(pa.float32(), dim), nullable=False)
@@ -109,7 +109,7 @@ class ShardWriter:
         self._file.close()
 
 
-def read_shard(path: Path) -> tuple[tuple[Block, ...], Iterator[EncodedBatch]]:
+def read_shard(path: Path) -> tuple[tuple[VectorBlock, ...], Iterator[EncodedBatch]]:
     """The blocks of a shard's vectors, and its whole batches; it ends where a kill or damage ended it.
 
     Raises:
@@ -119,7 +119,7 @@ def read_shard(path: Path) -> tuple[tuple[Block, ...], Iterator[EncodedBatch]]:
     with path.open("rb") as file:
         try:
             blocks = json.loads(pa.ipc.open_stream(file).schema.metadata[b"blocks"])
-            return tuple(Block(**block) for block in blocks), _batches(path)
+            return tuple(VectorBlock(**block) for block in blocks), _batches(path)
         except (pa.ArrowException, TypeError, KeyError, MemoryError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
 

@@ -12,7 +12,7 @@ from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import runtime, tuned_folder
 from molar_retrieval.encoders.base import Encoder, EncoderInfo
 from molar_retrieval.encoders.checkpoint import Checkpoint
-from molar_retrieval.encoders.plan import Plan
+from molar_retrieval.encoders.plan import EncoderPlan
 from molar_retrieval.encoders.sentence import SentenceEncoder
 from molar_retrieval.errors import BackendError, SettingsError
 
@@ -21,7 +21,7 @@ FAMILIES = ("multimodal-llm", "sentence-transformers")
 """Encoders that can bear an adapter."""
 
 
-def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
+def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
     """Describe the model beneath with the adapter in a folder.
 
     Raises:
@@ -64,7 +64,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
         encoder.info = info
         return encoder
 
-    return Plan(info, load)
+    return EncoderPlan(info, load)
 
 
 def _beneath(settings: EmbedSettings, checkpoint: Checkpoint) -> EmbedSettings:

@@ -49,7 +49,7 @@ class EncoderInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class VectorBlock:
     """A range of a vector's dimensions that stems from one source.
 
     Attributes:
@@ -78,7 +78,7 @@ class Encoder(Protocol):
         ...
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
+    def blocks(self) -> tuple[VectorBlock, ...]:
         """How the dimensions divide by source; together they cover the vector."""
         ...
 

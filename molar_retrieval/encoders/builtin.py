@@ -15,7 +15,7 @@ from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import composite, imagenet, packages, runtime, sentence
 from molar_retrieval.encoders.base import EncoderInfo
 from molar_retrieval.encoders.fusion import Rows, unit
-from molar_retrieval.encoders.plan import Plan, refuse, refuse_precision
+from molar_retrieval.encoders.plan import EncoderPlan, refuse, refuse_precision
 from molar_retrieval.encoders.text import TextPreparation
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _WIDTH = 384
 _LONGEST = 256  # tokens that MiniLM-L6 was trained on
 
 
-def plan(settings: EmbedSettings) -> Plan:
+def plan(settings: EmbedSettings) -> EncoderPlan:
     """Describe the default encoder."""
     refuse(settings, "dim", "revision", "prompt", why="it is fixed")
     refuse_precision(settings)
@@ -55,7 +55,7 @@ def plan(settings: EmbedSettings) -> Plan:
         fingerprint=fingerprint.of_json([NAME, ADAPTER, weights, choices]),
         settings=choices,
     )
-    return Plan(info, lambda: _load(settings, folder, info))
+    return EncoderPlan(info, lambda: _load(settings, folder, info))
 
 
 def text_folder() -> Path:

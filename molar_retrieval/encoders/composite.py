@@ -1,12 +1,13 @@
-"""A text model and a photo model in one vector: text | meaning of the photo | looks of the photo."""
+"""A text model and a photo model in one vector: text | meaning of the photo | features of the photo."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
-from molar_retrieval.encoders.base import Block, EncoderInfo, EncoderInput
+from molar_retrieval.columns import IMAGE_FEATURES
+from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, VectorBlock
 from molar_retrieval.encoders.fusion import Rows, fuse
 from molar_retrieval.encoders.guard import encode_guarded
 from molar_retrieval.encoders.imagenet import FEATURES, SIDE, PhotoEncoder
@@ -15,6 +16,7 @@ from molar_retrieval.encoders.text import TextPreparation
 WEIGHTS = (0.6, 0.25, 0.15)
 """Of text, meaning and looks. A guess that gives a photo four tenths; what is trained later weighs anew."""
 
+_FAMILIES = ("builtin", "builtin-multilingual")
 _PROBE = Image.new("RGB", (SIDE, SIDE), (128, 128, 128))
 
 
@@ -51,7 +53,7 @@ class CompositeEncoder:
     ) -> None:
         self.info = info
         self.dim = 2 * text.width + FEATURES
-        self.blocks = (Block("content_text", 0, text.width), Block("content_image", text.width, self.dim))
+        self.blocks = (VectorBlock("content_text", 0, text.width), VectorBlock("content_image", text.width, self.dim))
         self._text = text
         self._load_photos = photos
         self._photos: PhotoEncoder | None = None
@@ -84,3 +86,21 @@ class CompositeEncoder:
         for start in range(0, len(images), photos.batch_size):
             numbers, values = zip(*images[start : start + photos.batch_size], strict=True)
             out[list(numbers)] = encode_guarded(values, both, dim=out.shape[1], probe=_PROBE, model=self.info.name)
+
+
+def image_block(encoder: Mapping[str, Any], blocks: Sequence[VectorBlock]) -> VectorBlock | None:
+    """The dimensions by which a photo is searched for, or None where the encoder sees none.
+
+    The built-in encoders describe a photo twice; what it means is the same for all dresses, so only its features count.
+
+    Args:
+        encoder: What it said about itself, as in a manifest.
+        blocks: Of its vectors.
+    """
+    if "image" not in encoder.get("modalities", ()):
+        return None
+    seen = [block for block in blocks if block.name in ("content_image", "content")]
+    if not seen:
+        return None
+    start = seen[-1].stop - FEATURES if encoder.get("family") in _FAMILIES else seen[-1].start
+    return VectorBlock(IMAGE_FEATURES, start, seen[-1].stop)

@@ -16,12 +16,12 @@ from PIL import Image
 from molar_retrieval import fingerprint
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import precision, runtime
-from molar_retrieval.encoders.base import Block, EncoderInfo, EncoderInput
+from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, VectorBlock
 from molar_retrieval.encoders.checkpoint import Checkpoint, main_folder
 from molar_retrieval.encoders.fusion import Rows, fuse, unit
 from molar_retrieval.encoders.guard import encode_guarded
 from molar_retrieval.encoders.photos import within_aspect
-from molar_retrieval.encoders.plan import Plan, refuse
+from molar_retrieval.encoders.plan import EncoderPlan, refuse
 from molar_retrieval.encoders.text import TextPreparation, special_tokens
 
 ADAPTER = 1
@@ -31,7 +31,7 @@ _MAX_ASPECT = 20  # the shorter side is scaled to the input size, so a hairline 
 _PROBE = Image.new("RGB", (64, 64), (128, 128, 128))
 
 
-def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
+def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
     """Describe a model of two towers."""
     refuse(settings, "dim", why="its vectors cannot be cut")
     refuse(settings, "prompt", why="it takes no instruction")
@@ -54,7 +54,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
         fingerprint=fingerprint.of_json(["dual-encoder", ADAPTER, checkpoint.digest, choices]),
         settings=choices,
     )
-    return Plan(info, lambda: _load(settings, checkpoint, info))
+    return EncoderPlan(info, lambda: _load(settings, checkpoint, info))
 
 
 class DualEncoder:
@@ -75,7 +75,7 @@ class DualEncoder:
         self._prepare = TextPreparation(special_tokens(processor.tokenizer))
         self._width = width = self._encode_texts(["probe"]).shape[1]
         self.dim = 2 * width
-        self.blocks = (Block("content_text", 0, width), Block("content_image", width, 2 * width))
+        self.blocks = (VectorBlock("content_text", 0, width), VectorBlock("content_image", width, 2 * width))
 
     def encode(self, items: Sequence[EncoderInput]) -> Rows:
         """See :meth:`molar_retrieval.encoders.base.Encoder.encode`."""

@@ -18,7 +18,7 @@ from molar_retrieval.encoders.base import Encoder, EncoderInfo, EncoderInput
 from molar_retrieval.encoders.checkpoint import FUSED, Checkpoint, locate
 from molar_retrieval.encoders.fusion import Rows
 from molar_retrieval.encoders.head import FAMILY, FusionHead
-from molar_retrieval.encoders.plan import Plan, refuse, refuse_precision
+from molar_retrieval.encoders.plan import EncoderPlan, refuse, refuse_precision
 from molar_retrieval.encoders.tuned_folder import CARD, CONFIG
 from molar_retrieval.errors import BackendError, SettingsError
 
@@ -28,7 +28,7 @@ _BENEATH = ("model", "revision", "dim", "dtype", "prompt", "max_text_tokens", "i
 """Settings that shape the vectors beneath."""
 
 
-def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
+def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
     """Describe the encoder in a folder.
 
     Raises:
@@ -60,7 +60,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
     def load() -> Encoder:
         return FusedEncoder(info, registry.load(beneath), _head(checkpoint, head))
 
-    return Plan(info, load)
+    return EncoderPlan(info, load)
 
 
 def layers(settings: EmbedSettings) -> tuple[EncoderInfo, FusionHead]:

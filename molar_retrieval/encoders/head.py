@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval.columns import CONTENT
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.fusion import fuse, unit
 from molar_retrieval.encoders.lexical import Lexical, counts
 
@@ -43,7 +43,7 @@ class FusionHead:
         shares: Of the words, of the photo, of the words as written and of ``taken``; their sum is 1.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[VectorBlock, ...]
     means: tuple[Array, ...]
     maps: tuple[Array, ...]
     lexical: Lexical
@@ -55,7 +55,9 @@ class FusionHead:
     shares: tuple[float, ...]
 
     @classmethod
-    def plain(cls, blocks: Sequence[Block], means: Sequence[Array], maps: Sequence[Array], lexical: Lexical) -> Self:
+    def plain(
+        cls, blocks: Sequence[VectorBlock], means: Sequence[Array], maps: Sequence[Array], lexical: Lexical
+    ) -> Self:
         """A head that only conditions, both blocks as important, without the words as they are written."""
         words, photo = (matrix.shape[1] for matrix in maps)
         return cls(
@@ -72,13 +74,13 @@ class FusionHead:
         )
 
     @property
-    def output_blocks(self) -> tuple[Block, ...]:
+    def output_blocks(self) -> tuple[VectorBlock, ...]:
         """Where the dimensions of a fine-tuned vector stem from; words as written are words."""
         found, start = [], 0
         words, photo = ((block.name, matrix.shape[1]) for block, matrix in zip(self.blocks, self.maps, strict=True))
         written = len(self.lexical.mean) if self.shares[2] else 0
         for name, width in ((words[0], words[1] + written), photo, (CONTENT, self.taken.shape[1])):
-            found += [Block(name, start, start + width)] if width else []
+            found += [VectorBlock(name, start, start + width)] if width else []
             start += width
         return tuple(found)
 
@@ -136,7 +138,7 @@ class FusionHead:
     @classmethod
     def of(cls, described: Mapping[str, Any], tensors: Mapping[str, Array]) -> Self:
         """The inverse of the two."""
-        blocks = tuple(Block(*block) for block in described["blocks"])
+        blocks = tuple(VectorBlock(*block) for block in described["blocks"])
         means, maps = (tuple(tensors[f"{name}.{n}"] for n in (0, 1)) for name in ("means", "maps"))
         shares = tuple(float(share) for share in described["shares"])
         lexical = Lexical(*(tensors[f"lexical.{name}"] for name in _LEXICAL))

@@ -15,7 +15,7 @@ from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import composite, imagenet, packages, runtime
 from molar_retrieval.encoders.base import EncoderInfo
 from molar_retrieval.encoders.fusion import Rows, unit
-from molar_retrieval.encoders.plan import Plan, refuse, refuse_precision
+from molar_retrieval.encoders.plan import EncoderPlan, refuse, refuse_precision
 from molar_retrieval.encoders.text import TextPreparation, counted_cut
 from molar_retrieval.errors import BackendError
 
@@ -29,7 +29,7 @@ _CENTRE_EVERY = 25  # ImageNet names in the centre: 40 of the 1000
 _SPECIAL = ("<s>", "</s>", "<pad>", "<unk>", "<mask>", "\x00")
 
 
-def plan(settings: EmbedSettings) -> Plan:
+def plan(settings: EmbedSettings) -> EncoderPlan:
     """Describe the multilingual variant of the default encoder.
 
     Raises:
@@ -59,7 +59,7 @@ def plan(settings: EmbedSettings) -> Plan:
         fingerprint=fingerprint.of_json([NAME, ADAPTER, weights, choices]),
         settings=choices,
     )
-    return Plan(info, lambda: _load(settings, info))
+    return EncoderPlan(info, lambda: _load(settings, info))
 
 
 class MultilingualE5:

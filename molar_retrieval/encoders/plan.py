@@ -9,7 +9,7 @@ from molar_retrieval.errors import SettingsError
 
 
 @dataclass(frozen=True)
-class Plan:
+class EncoderPlan:
     """An encoder before it is loaded.
 
     Attributes:

@@ -11,16 +11,16 @@ from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import adapter, builtin, dual, fused, multilingual, sentence
 from molar_retrieval.encoders.base import Encoder, EncoderInfo
 from molar_retrieval.encoders.checkpoint import Checkpoint, Kind, locate
-from molar_retrieval.encoders.plan import Plan
+from molar_retrieval.encoders.plan import EncoderPlan
 from molar_retrieval.errors import SettingsError, nearest
 
-NAMED: Mapping[str, Callable[[EmbedSettings], Plan]] = {
+NAMED: Mapping[str, Callable[[EmbedSettings], EncoderPlan]] = {
     builtin.NAME: builtin.plan,
     multilingual.NAME: multilingual.plan,
 }
 """Encoders with a name of their own."""
 
-CHECKPOINTS: Mapping[Kind, Callable[[EmbedSettings, Checkpoint], Plan]] = {
+CHECKPOINTS: Mapping[Kind, Callable[[EmbedSettings, Checkpoint], EncoderPlan]] = {
     "text": sentence.plan,
     "multimodal": sentence.plan,
     "dual": dual.plan,
@@ -59,7 +59,7 @@ def load(settings: EmbedSettings, cache: Path | None = None) -> Encoder:
     return _plan(settings, cache).load()
 
 
-def _plan(settings: EmbedSettings, cache: Path | None) -> Plan:
+def _plan(settings: EmbedSettings, cache: Path | None) -> EncoderPlan:
     if settings.model in NAMED:
         return NAMED[settings.model](settings)
     plain = "/" not in settings.model and not Path(settings.model).expanduser().is_dir()

@@ -22,12 +22,12 @@ from PIL import Image
 from molar_retrieval import fingerprint
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import precision, runtime
-from molar_retrieval.encoders.base import Block, EncoderInfo, EncoderInput
+from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, VectorBlock
 from molar_retrieval.encoders.checkpoint import Checkpoint
 from molar_retrieval.encoders.fusion import Rows, unit
 from molar_retrieval.encoders.guard import encode_guarded
 from molar_retrieval.encoders.photos import bounded, within_aspect
-from molar_retrieval.encoders.plan import Plan
+from molar_retrieval.encoders.plan import EncoderPlan
 from molar_retrieval.encoders.text import TextPreparation, special_tokens, token_cut
 from molar_retrieval.errors import SettingsError
 
@@ -42,7 +42,7 @@ _MAX_ASPECT = 200  # Qwen-VL refuses more
 _PROBE = Image.new("RGB", (64, 64), (128, 128, 128))
 
 
-def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
+def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
     """Describe a text model or a multimodal language model."""
     sees = checkpoint.kind == "multimodal"
     prompt = settings.prompt
@@ -69,7 +69,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> Plan:
         fingerprint=fingerprint.of_json([family, ADAPTER, checkpoint.digest, choices]),
         settings=choices,
     )
-    return Plan(info, lambda: _load(settings, checkpoint, info))
+    return EncoderPlan(info, lambda: _load(settings, checkpoint, info))
 
 
 class SentenceEncoder:
@@ -95,7 +95,7 @@ class SentenceEncoder:
         self._prepare = prepare
         self._batch_size = batch_size
         self._sees = "image" in info.modalities
-        self.blocks = (Block("content" if self._sees else "content_text", 0, dim),)
+        self.blocks = (VectorBlock("content" if self._sees else "content_text", 0, dim),)
 
     def encode(self, items: Sequence[EncoderInput]) -> Rows:
         """See :meth:`molar_retrieval.encoders.base.Encoder.encode`."""

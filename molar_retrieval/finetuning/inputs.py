@@ -16,7 +16,7 @@ from molar_retrieval.catalog.template import label
 from molar_retrieval.columns import DESCRIPTION, TITLE
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.embedding.catalogue import TEXT
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.encoders.lexical import Lexical, counts
@@ -118,7 +118,7 @@ def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, pro
     return TaskTexts(told, double, meanings, holders, written_of(catalogue))
 
 
-def parts_of(blocks: Sequence[Block], encoder: str) -> tuple[Block, Block]:
+def parts_of(blocks: Sequence[VectorBlock], encoder: str) -> tuple[VectorBlock, VectorBlock]:
     """Where words and photos are in an encoder's vectors.
 
     Raises:
@@ -161,7 +161,7 @@ def _conditions(content: ContentVectors, texts: TaskTexts, learn: npt.NDArray[np
     means, maps = [], []
     for block in content.blocks:
         own = unit(np.asarray(content.vectors[rows, block.start : block.stop], np.float32))
-        fitted = conditioning.fit(own, [Block(block.name, 0, own.shape[1])], keep)
+        fitted = conditioning.fit(own, [VectorBlock(block.name, 0, own.shape[1])], keep)
         means.append(fitted.means[0])
         maps.append(fitted.maps[0])
     return FusionHead.plain(content.blocks, means, maps, Lexical.fit(texts.written[rows], keep))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.contents import ContentVectors
-from molar_retrieval.encoders.look import look
+from molar_retrieval.encoders.composite import image_block
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.measured import KIND
@@ -74,7 +74,11 @@ def _usable(store: ArtefactStore, catalogue: Catalogue) -> PairVectors | None:
         return None
     if len(found.ids) != len(catalogue):
         return None
-    texts, images, seen = found.block("content_text"), found.block("content_image"), look(found.info, found.blocks)
+    texts, images, seen = (
+        found.block("content_text"),
+        found.block("content_image"),
+        image_block(found.info, found.blocks),
+    )
     if texts is None or images is None or seen is None:
         return None
     return PairVectors(texts, images, found.vectors[:, seen.start : seen.stop], str(found.info["name"]))

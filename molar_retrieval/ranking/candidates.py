@@ -103,7 +103,7 @@ def find(
     else:
         source = _Search(index, table, asker, sums, hidden, where)
     known = source.known(wanted, max(size, wanted))
-    if columns.NEWCOMERS not in index.spec.dims:
+    if columns.COLD_START not in index.spec.dims:
         return known.take(np.arange(min(size, len(known))))
     newcomers = source.newcomers(wanted if len(known) >= size else max(size, wanted))
     merged = merge(known.scores, newcomers.scores, slots)
@@ -184,7 +184,7 @@ class _Search:
 
     def newcomers(self, size: int) -> Candidates:
         """The best ``size`` of the others."""
-        return self._scored([row for row, _ in self._top(columns.NEWCOMERS, self._asker.vector, size)])
+        return self._scored([row for row, _ in self._top(columns.COLD_START, self._asker.vector, size)])
 
     def _partners(self, depth: int) -> tuple[list[int], float]:
         """The best rows by their sparse products, and what those that are left out have at most."""
@@ -192,7 +192,7 @@ class _Search:
         if not len(rows):
             return [], 0.0
         if self._where is not None:  # only the index can judge that
-            found = self._top(columns.PARTNERS, self._asker.sparse, depth)
+            found = self._top(columns.ITEM_WEIGHTS, self._asker.sparse, depth)
             return [row for row, _ in found], found[-1][1] if len(found) == depth else 0.0
         totals = self._sums.parts.sum(axis=0)
         shown = ~np.isin(rows, np.fromiter(self._hidden, np.int64, len(self._hidden)))

@@ -18,7 +18,7 @@ from molar_retrieval.alignment.training import TrainingData, build_network, towe
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, withheld_items
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.trend import DAY
 from molar_retrieval.ranking.cold_start import merge
 
@@ -56,7 +56,7 @@ def world(seed, new_share, cold_targets, telling=True):
     log = log_of(histories, N, np.concatenate([DAY * np.arange(len(h)) for h in histories]))
     content = np.eye(6)[kind] + 0.3 * random.normal(size=(N, 6)) if telling else random.normal(size=(N, 6))
     content = content.astype(np.float32)
-    conditioner = conditioning.fit(content, [Block("content", 0, 6)], 6)
+    conditioner = conditioning.fit(content, [VectorBlock("content", 0, 6)], 6)
     cases = ValidationCases(log, np.arange(150), np.array(targets), np.ones(N, bool), DAY * (2 + np.arange(150) % 7))
     factors = fit(log, CFSettings(factors=6, iterations=3))
     return TrainingData(log, cases, conditioner(content), factors), conditioner

@@ -5,9 +5,9 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.alignment import conditioning
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 
-BLOCKS = (Block("content_text", 0, 12), Block("content_image", 12, 30))
+BLOCKS = (VectorBlock("content_text", 0, 12), VectorBlock("content_image", 12, 30))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from molar_retrieval.alignment.training import EpochScore, TowerTrainer, Trainin
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, withheld_items
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog, holdout_last
 
@@ -47,7 +47,7 @@ def data():
     split = holdout_last(walk_log(), 1000, 0)
     angle = 2 * np.pi * np.arange(N_ITEMS) / N_ITEMS
     circle = np.stack([np.cos(angle), np.sin(angle), np.cos(3 * angle), np.sin(3 * angle)], 1).astype(np.float32)
-    features = conditioning.fit(circle, [Block("content", 0, 4)], 4)(circle)
+    features = conditioning.fit(circle, [VectorBlock("content", 0, 4)], 4)(circle)
     factors = fit(split.training, CFSettings(factors=8, iterations=3))
     return TrainingData(split.training, ValidationCases.of(split), features, factors)
 

@@ -6,7 +6,7 @@ import pytest
 from embedding_fakes import DIM, FakeEncoder, Shop
 
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.workspace import Manifest
 
@@ -22,7 +22,7 @@ def test_open(version: Path) -> None:
     assert not content.vectors.flags.writeable
     assert content.vectors.shape == (12, DIM)
     assert content.dim == DIM
-    assert content.blocks == (Block("content_text", 0, 8), Block("content_image", 8, 16))
+    assert content.blocks == (VectorBlock("content_text", 0, 8), VectorBlock("content_image", 8, 16))
     assert content.info["name"] == "fake"
     assert content.ids.row("item 3") == 3
     image = content.block("content_image")

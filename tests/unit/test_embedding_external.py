@@ -9,7 +9,7 @@ from embedding_fakes import FakeEncoder, Shop, run
 
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors, EmbedReport, embed
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.errors import DataError
 from molar_retrieval.workspace import Manifest
 
@@ -51,7 +51,7 @@ def test_vectors_are_taken_in_the_order_of_the_catalogue(shop: Shop, kind: pa.Da
     content = ContentVectors.open(report.folder)
     expected = matrix[::-1] / np.linalg.norm(matrix[::-1], axis=1, keepdims=True)
     np.testing.assert_allclose(content.vectors, expected, rtol=1e-6)
-    assert content.blocks == (Block("content", 0, DIM),)
+    assert content.blocks == (VectorBlock("content", 0, DIM),)
     assert content.info["family"] == "external"
     assert (report.encoded, report.missing, report.unknown, report.dim) == (0, 0, 0, DIM)
     manifest = Manifest.read(report.folder)

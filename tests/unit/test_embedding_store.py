@@ -13,7 +13,7 @@ from molar_retrieval.embedding.batches import PendingTexts, batches_of
 from molar_retrieval.embedding.catalogue import ContentScan
 from molar_retrieval.embedding.keys import image_stamp, item_key
 from molar_retrieval.embedding.shards import EncodedBatch, ShardWriter, read_shard, shard_paths
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.tensors import MatrixWriter, mapped, pieces
 
 
@@ -66,7 +66,7 @@ def test_file_that_is_too_short(tmp_path: Path) -> None:
             mapped(path)
 
 
-BLOCKS = (Block("text", 0, 8),)
+BLOCKS = (VectorBlock("text", 0, 8),)
 
 
 def rows_of(keys: list[bytes | None], reasons: list[str | None]) -> dict[str, list[Any]]:

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from molar_retrieval.config import EmbedSettings, FinetuneSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders import fused, registry
-from molar_retrieval.encoders.base import Block, EncoderInput
+from molar_retrieval.encoders.base import EncoderInput, VectorBlock
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.encoders.lexical import PLACES, Lexical, counts
@@ -29,7 +29,7 @@ from molar_retrieval.ids import IdMap
 from molar_retrieval.rng import generator
 
 N, WIDTH = 400, 12
-BLOCKS = (Block("content_text", 0, WIDTH), Block("content_image", WIDTH, 2 * WIDTH))
+BLOCKS = (VectorBlock("content_text", 0, WIDTH), VectorBlock("content_image", WIDTH, 2 * WIDTH))
 
 
 class World:
@@ -274,7 +274,7 @@ def saved(folder: Path, head: FusionHead) -> EmbedSettings:
 @pytest.fixture(scope="module")
 def builtin_head() -> FusionHead:
     rng = generator(0, "builtin head")
-    blocks = (Block("content_text", 0, 384), Block("content_image", 384, 2048))
+    blocks = (VectorBlock("content_text", 0, 384), VectorBlock("content_image", 384, 2048))
     means = tuple(rng.normal(size=b.stop - b.start).astype(np.float32) * 0.01 for b in blocks)
     maps = tuple(rng.normal(size=(b.stop - b.start, 16)).astype(np.float32) for b in blocks)
     lexical = Lexical(*(rng.normal(size=shape).astype(np.float32) for shape in (PLACES, (PLACES, 8), 8)))

@@ -15,9 +15,9 @@ from molar_retrieval.catalog.words import query, words
 from molar_retrieval.columns import IMAGE, ITEM_ID, TITLE
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import builtin, registry
-from molar_retrieval.encoders.base import Block, EncoderInput
+from molar_retrieval.encoders.base import EncoderInput, VectorBlock
+from molar_retrieval.encoders.composite import image_block
 from molar_retrieval.encoders.light import LightMiniLM
-from molar_retrieval.encoders.look import look
 from molar_retrieval.errors import DataError, RequestError, StaleArtefactError
 from molar_retrieval.index import SparseVector
 from molar_retrieval.workspace import Workspace
@@ -138,12 +138,12 @@ def test_another_encoder_is_refused(recommender: Recommender, monkeypatch: pytes
 
 
 def test_which_dimensions_are_a_look() -> None:
-    assert look({"family": "builtin", "modalities": ["text"]}, ()) is None
+    assert image_block({"family": "builtin", "modalities": ["text"]}, ()) is None
     maps = registry.describe(EmbedSettings())
-    blocks = (Block("content_text", 0, 384), Block("content_image", 384, 2048))
-    found = look({"family": maps.family, "modalities": maps.modalities}, blocks)
+    blocks = (VectorBlock("content_text", 0, 384), VectorBlock("content_image", 384, 2048))
+    found = image_block({"family": maps.family, "modalities": maps.modalities}, blocks)
     assert found is not None
     assert (found.start, found.stop) == (768, 2048)
-    fused = look({"family": "qwen", "modalities": ["text", "image"]}, (Block("content", 0, 64),))
+    fused = image_block({"family": "qwen", "modalities": ["text", "image"]}, (VectorBlock("content", 0, 64),))
     assert fused is not None
     assert (fused.start, fused.stop) == (0, 64)

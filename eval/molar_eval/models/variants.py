@@ -22,7 +22,7 @@ from molar_retrieval.catalog.values import join_present
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS
-from molar_retrieval.encoders.base import Block
+from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.tensors import MatrixWriter
 from molar_retrieval.workspace import Workspace
@@ -77,7 +77,7 @@ def link(base: Workspace, workspace: Workspace, kind: str) -> None:
     workspace[kind].switch(version.name)
 
 
-def _changed(content: ContentVectors, variant: Variant) -> tuple[Vectors, tuple[Block, ...]]:
+def _changed(content: ContentVectors, variant: Variant) -> tuple[Vectors, tuple[VectorBlock, ...]]:
     vectors = np.asarray(content.vectors, np.float32)
     if variant == "shuffled content":
         return vectors[_shuffle(len(vectors))], content.blocks
@@ -86,7 +86,7 @@ def _changed(content: ContentVectors, variant: Variant) -> tuple[Vectors, tuple[
     kept = [b for b in content.blocks if b.name != _BLOCK[variant]]
     vectors = np.concatenate([vectors[:, b.start : b.stop] for b in kept], axis=1)
     ends = np.cumsum([b.stop - b.start for b in kept]).tolist()
-    blocks = tuple(Block(b.name, end - (b.stop - b.start), end) for b, end in zip(kept, ends, strict=True))
+    blocks = tuple(VectorBlock(b.name, end - (b.stop - b.start), end) for b, end in zip(kept, ends, strict=True))
     return _unit(vectors), blocks
 
 
@@ -104,7 +104,7 @@ def write_content(
     workspace: Workspace,
     variant: str,
     vectors: Vectors,
-    blocks: tuple[Block, ...],
+    blocks: tuple[VectorBlock, ...],
     encoder: Mapping[str, Any] | None = None,
 ) -> None:
     """Publish other vectors of the base's items.

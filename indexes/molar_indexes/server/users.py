@@ -33,7 +33,7 @@ def collection(spec: IndexSpec, layout: Layout, metadata: dict[str, Any]) -> dic
     sparse = models.SparseVectorParams(index=models.SparseIndexParams(on_disk=True))
     return {
         "vectors_config": {columns.ALIGNED: vector},
-        "sparse_vectors_config": {columns.PARTNERS: sparse},
+        "sparse_vectors_config": {columns.ITEM_WEIGHTS: sparse},
         "shard_number": layout.shards,
         "replication_factor": layout.replicas,
         "on_disk_payload": True,
@@ -47,7 +47,7 @@ def read(store: Users, first: int, last: int) -> list[models.PointStruct]:
 
 
 def _point(row: int, user: UserRecord) -> models.PointStruct:
-    sparse = {columns.PARTNERS: user.sparse} if len(user.sparse.indices) else {}
+    sparse = {columns.ITEM_WEIGHTS: user.sparse} if len(user.sparse.indices) else {}
     payload = {
         ROW: row,
         _USER: user.user_id,
@@ -113,5 +113,5 @@ class ServerUsers:
 def _record(record: models.Record) -> UserRecord:
     payload = record.payload or {}
     dense, sparse = split(record)
-    partners: SparseVector = sparse.get(columns.PARTNERS, NOTHING)
+    partners: SparseVector = sparse.get(columns.ITEM_WEIGHTS, NOTHING)
     return UserRecord(payload[_USER], dense[columns.ALIGNED], payload[_HISTORY], partners, payload[_ATTRIBUTES])
