@@ -4,9 +4,15 @@ import math
 
 import numpy as np
 
-from molar_eval.cases import Cases, ragged
+from molar_eval.cases import Cases
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
+
+
+def ragged(lists):
+    """Offsets and values of a list of arrays."""
+    values = np.concatenate(lists) if lists else np.zeros(0)
+    return np.concatenate([[0], np.cumsum([len(one) for one in lists], dtype=np.int64)]), values.astype(np.int32)
 
 
 def log_of(histories, n_items):

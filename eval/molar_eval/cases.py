@@ -1,8 +1,7 @@
 """Cases: what a model is asked, and what would have been right."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,10 @@ from molar_retrieval.interactions.log import InteractionLog
 
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Scores = npt.NDArray[np.float32]
+"""Of items, one row per case or user."""
+Seen = Literal["hide", "show"]
+"""Whether items that a user had are hidden from a list."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,14 @@ class Cases:
     def case_of_target(self) -> Rows:
         """The case of each target, shape (T,)."""
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
+
+    @property
+    def single_target(self) -> Rows:
+        """The target of each case that has one alone, -1 for the others, shape (C,)."""
+        single = np.diff(self.offsets) == 1
+        found = np.full(len(self), -1, np.int64)
+        found[single] = self.targets[self.offsets[:-1][single]]
+        return found
 
     def user_ids(self) -> list[str]:
         """The user's id of each case."""
@@ -128,10 +139,3 @@ class Cases:
 
 def _numbers(count: int) -> IdMap:
     return IdMap([str(number) for number in range(count)])
-
-
-def ragged(lists: Sequence[npt.NDArray[np.integer]]) -> tuple[Rows, npt.NDArray[np.int32]]:
-    """Offsets and values of a list of arrays."""
-    offsets = np.concatenate([[0], np.cumsum([len(part) for part in lists], dtype=np.int64)]).astype(np.int64)
-    values = np.concatenate(lists) if lists else np.zeros(0)
-    return offsets, values.astype(np.int32)

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from molar_eval import leaks
-from molar_eval.cases import Cases, Mask, Rows
+from molar_eval.cases import Cases, Mask, Rows, Seen
 from molar_eval.examples import choose, examples
 from molar_eval.index_cost import index_costs
 from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
 from molar_eval.labels import labels
 from molar_eval.metrics.lists import ListContext
-from molar_eval.models.base import Model, Seen, Task
+from molar_eval.models.base import Model, Task
 from molar_eval.models.molar import Molar, MolarScorer
 from molar_eval.models.roster import BY_SCORE, FAST, OURS, PARTS, Roster, with_changes
 from molar_eval.modules import LIBRARIES, RESULTS, commit, of_modules
@@ -27,7 +27,6 @@ from molar_eval.ranking import Ranked
 from molar_eval.report.schema import (
     Data,
     DiversityPoint,
-    Estimate,
     Examples,
     ExampleUser,
     IndexCost,
@@ -37,13 +36,13 @@ from molar_eval.report.schema import (
 )
 from molar_eval.report.standing import LEADERBOARD, standings
 from molar_eval.report.tables import paper_tables
-from molar_eval.results import Asked, Judged, compared, judge, model_result
+from molar_eval.results import ModelScores, SplitTest, compared, estimate, model_result, model_scores
 from molar_eval.scores import FOLDER, scores_path, write_scores
 from molar_eval.splits import Split, make_split
 from molar_eval.splits.base import DAY
 from molar_eval.suite import SplitPlan, Suite
 from molar_eval.trade_off import trade_off
-from molar_eval.trial import Bench, Trial
+from molar_eval.trial import Trial, TrialRunner
 from molar_retrieval import columns
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.catalog import Catalogue
@@ -209,27 +208,27 @@ class Evaluator:
             seen=seen,
             folder=self.root / "models" / name,
         )
-        bench = Bench(split, task, self.suite.k, self.root / "trials", self.memory)
-        trials = {model.name: found for model in models if (found := self._trials(bench, model, seen))}
+        runner = TrialRunner(split, task, self.suite.k, self.root / "trials", self.memory)
+        trials = {model.name: found for model in models if (found := self._trials(runner, model, seen))}
         ran = [model for model in models if model.name in trials]
-        served = self._served(bench, ran)
+        served = self._served(runner, ran)
         return [
-            self._test(bench, test, ran, trials, *(([], []) if number else served))
+            self._test(runner, test, ran, trials, *(([], []) if number else served))
             for number, test in enumerate(split.tests)
         ]
 
-    def _trials(self, bench: Bench, model: Model, seen: Seen) -> list[Trial]:
+    def _trials(self, runner: TrialRunner, model: Model, seen: Seen) -> list[Trial]:
         found = []
         for seed in range(self.suite.seeds if model.stochastic else 1):
             try:
-                trial = bench.run(model, seed, self.progress)
+                trial = runner.run(model, seed, self.progress)
             except DataError as error:
-                self.note(f"{bench.split.name}: {model.name} was left out: {error.message}")
+                self.note(f"{runner.split.name}: {model.name} was left out: {error.message}")
                 return []
             found.append(trial)
             self.kept += trial.fit_seconds + sum(trial.score_seconds.values()) if trial.cached else 0.0
             how = "kept from before" if trial.cached else f"fitted in {trial.fit_seconds:.0f} s"
-            self.tell(f"{bench.split.name}{'' if seen == 'hide' else ', seen items shown'}: {model.name}"
+            self.tell(f"{runner.split.name}{'' if seen == 'hide' else ', seen items shown'}: {model.name}"
                       f"{f', seed {seed}' if self.suite.seeds > 1 and model.stochastic else ''}: {how}")  # fmt: skip
         return found
 
@@ -241,29 +240,28 @@ class Evaluator:
 
     def _test(
         self,
-        bench: Bench,
+        runner: TrialRunner,
         test: str,
         models: Sequence[Model],
         trials: Mapping[str, Sequence[Trial]],
         cost: list[IndexCost],
         curve: list[DiversityPoint],
     ) -> SplitResult:
-        split, seen = bench.split, bench.task.seen
+        split, seen = runner.split, runner.task.seen
         cases = split.tests[test]
         name = f"{split.name}, {test}" + ("" if seen == "hide" else ", seen items shown")
-        context = ListContext.of(bench.task.training, bench.task.candidates, seen, self.content, self._categories())
+        context = ListContext.of(runner.task.training, runner.task.candidates, seen, self.content, self._categories())
         readable = cases.readable
-        marked = labels(cases, bench.task.training, self.catalogue, self.suite.columns, readable)
-        asked = Asked(name, split.fingerprint, test, cases, context, marked, self.suite)
-        judged = []
+        marked = labels(cases, runner.task.training, self.catalogue, self.suite.columns, readable)
+        on = SplitTest(name, split.fingerprint, test, cases, context, marked, self.suite)
+        scored = []
         for model in models:
-            scores = [asked.score(model, trial) for trial in trials[model.name]]
-            for part in scores:
-                write_scores(scores_path(self.out, name, model.name, part.seed), part)
-            judged.append(self._with_kpi(split, asked, judge(asked, model, trials[model.name], scores)))
-        against = best_baseline(judged, self.suite.primary)
-        pairs = rivals(judged, against)
-        versus = compared(asked, judged, pairs)
+            scores = [on.score(model, trial) for trial in trials[model.name]]
+            for one in scores:
+                write_scores(scores_path(self.out, name, model.name, one.seed), one)
+            scored.append(self._with_kpi(split, on, model_scores(on, model, trials[model.name], scores)))
+        against = best_baseline(scored, self.suite.primary)
+        versus = compared(on, scored, rivals(scored, against))
         self._choose_examples(name, cases, trials, test, against)
         return SplitResult(
             name=name,
@@ -275,29 +273,26 @@ class Evaluator:
             seen=seen,
             cases=len(cases),
             users=len(np.unique(cases.user)),
-            candidates=int(bench.task.candidates.sum()),
+            candidates=int(runner.task.candidates.sum()),
             primary=self.suite.primary,
             against=against,
-            models=[model_result(asked, one, versus[one.model.name]) for one in judged],
+            models=[model_result(on, one, versus[one.model.name]) for one in scored],
             index=cost,
             trade_off=curve,
         )
 
-    def _with_kpi(self, split: Split, asked: Asked, judged: Judged) -> Judged:
+    def _with_kpi(self, split: Split, test: SplitTest, scored: ModelScores) -> ModelScores:
         """Conversion, and revenue where there are prices, on the test that takes all that came after a cut in time."""
-        if split.name != "temporal" or not asked.test.startswith("all "):
-            return judged
-        cases = asked.cases
+        if split.name != "temporal" or not test.key.startswith("all "):
+            return scored
+        cases = test.cases
         price = np.ones(self.log.n_items) if self.prices is None else self.prices
         value = target_values(cases, price[cases.history.item])
-        purchases = Purchases(cases.user, cases.offsets, judged.trials[0].ranked[asked.test].ranks, value)
+        purchases = Purchases(cases.user, cases.offsets, scored.trials[0].ranked[test.key].ranks, value)
         found = estimate_kpis(purchases, self.suite.cutoffs, resamples=self.suite.resamples)
-        kpi = {
-            name: Estimate(mean=i.mean, low=i.low, high=i.high, sd=None)
-            for name, i in found.items()
-            if self.prices is not None or name.startswith("conversion")
-        }
-        return replace(judged, kpi=kpi)
+        priced = self.prices is not None
+        kpi = {name: estimate(i) for name, i in found.items() if priced or name.startswith("conversion")}
+        return replace(scored, kpi=kpi)
 
     def _categories(self) -> tuple[Rows, Rows] | None:
         name = self.suite.category
@@ -309,18 +304,18 @@ class Evaluator:
         flat = [codes[str(value)] for row in values for value in row]
         return np.concatenate([[0], np.cumsum([len(row) for row in values])]), np.array(flat, np.int64)
 
-    def _served(self, bench: Bench, models: Sequence[Model]) -> tuple[list[IndexCost], list[DiversityPoint]]:
+    def _served(self, runner: TrialRunner, models: Sequence[Model]) -> tuple[list[IndexCost], list[DiversityPoint]]:
         """What the index and what diversity cost molar on the split's first test."""
         ours = next((model for model in models if model.name == OURS), None)
-        if ours is None or not self.suite.index or bench.task.seen != "hide":
+        if ours is None or not self.suite.index or runner.task.seen != "hide":
             return [], []
         assert isinstance(ours, Molar)
-        scorer = bench.scorer(ours, 0, self.progress)
+        scorer = runner.scorer(ours, 0, self.progress)
         assert isinstance(scorer, MolarScorer)
-        cases, k, told = next(iter(bench.split.tests.values())), self.suite.k, self.progress
+        cases, k, told = next(iter(runner.split.tests.values())), self.suite.k, self.progress
         cost = index_costs(scorer, cases, self.settings.index, k=k, cutoffs=self.suite.cutoffs, progress=told)
         cutoff = int(self.suite.primary.partition("@")[2])
-        return cost, trade_off(scorer, cases, bench.task.candidates, self.content, cutoff, told)
+        return cost, trade_off(scorer, cases, runner.task.candidates, self.content, cutoff, told)
 
     def _choose_examples(
         self, name: str, cases: Cases, trials: Mapping[str, Sequence[Trial]], test: str, against: str
@@ -353,13 +348,13 @@ class Evaluator:
             self.tell(text)
 
 
-def best_baseline(models: Sequence[Judged], metric: str) -> str:
+def best_baseline(models: Sequence[ModelScores], metric: str) -> str:
     """The strongest baseline of a test, which is the hardest to beat; the first model where there is none."""
     baselines = [one for one in models if one.model.kind == "baseline"] or list(models[:1])
     return max(baselines, key=lambda one: one.estimates[metric].mean).model.name
 
 
-def rivals(models: Sequence[Judged], against: str) -> dict[str, str]:
+def rivals(models: Sequence[ModelScores], against: str) -> dict[str, str]:
     """Whom each model is compared to, by name.
 
     Ablations to molar (fast), parts of molar and molar without its second stage to molar, where these took part; the

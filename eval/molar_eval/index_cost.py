@@ -13,11 +13,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from molar_eval.cases import Cases, Mask
-from molar_eval.metrics.accuracy import accuracy
-from molar_eval.models.base import Scores
+from molar_eval.cases import Cases, Mask, Scores
+from molar_eval.metrics.per_list import Lists, listed_accuracy
 from molar_eval.models.molar import MolarScorer
 from molar_eval.ranking import rank, rank_vectors
 from molar_eval.report.schema import IndexCost
@@ -44,7 +42,6 @@ _VARIATIONS = {
 }
 """What a catalogue too large to be scanned whole would be served with."""
 _OF_A_SERVER = {"shards", "replicas", "on_disk", "quantisation"}
-Lists = npt.NDArray[np.int32]
 
 
 def index_costs(
@@ -129,8 +126,8 @@ class _Queries:
             settings=dict(settings),
             queries=len(self.cases),
             recall=float(np.sum(same) / max(1, int((exact >= 0).sum()))),
-            metrics=_means(self.cases, found, self.cutoffs),
-            exact_metrics=_means(self.cases, exact, self.cutoffs),
+            metrics=listed_accuracy(found, self.cases, self.cutoffs),
+            exact_metrics=listed_accuracy(exact, self.cases, self.cutoffs),
             milliseconds=milliseconds,
         )
 
@@ -200,7 +197,7 @@ def _published(workspace: Workspace, settings: IndexSettings, progress: Progress
     generation.close()
     from molar_indexes.server.trial import on_trial  # brings qdrant-client
 
-    with on_trial(workspace, settings, progress) as recommender:
+    with on_trial(workspace, settings, progress) as served, Recommender(workspace, served) as recommender:
         yield recommender
 
 
@@ -225,10 +222,3 @@ def _searching(
     index: WhatIf, users: Sequence[Sequence[float]], k: int, hidden: Sequence[Sequence[int]]
 ) -> Callable[[int], list[int]]:
     return lambda case: index.search(users[case], k, hidden[case])
-
-
-def _means(cases: Cases, lists: Lists, cutoffs: tuple[int, ...]) -> dict[str, float]:
-    """Metrics of lists by the places in them."""
-    hits = lists[cases.case_of_target] == cases.targets[:, None]
-    ranks = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0).astype(np.int64)
-    return {name: float(values.mean()) for name, values in accuracy(ranks, cases.offsets, cutoffs).items()}

@@ -37,9 +37,7 @@ def labels(
     Raises:
         SettingsError: If neither the items nor the users have such a column.
     """
-    single = np.diff(cases.offsets) == 1
-    place = np.minimum(cases.offsets[:-1], max(0, len(cases.targets) - 1))
-    target = np.where(single, cases.targets[place], -1)
+    target = cases.single_target
     found = [slices.by_popularity(target, np.bincount(training.item, minlength=training.n_items))]
     if training.timestamp.any():
         first = slices.first_times(training.item, training.timestamp, training.n_items)

@@ -11,8 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from molar_eval.cases import Cases, Mask
-from molar_eval.models.base import Scores, Seen
+from molar_eval.cases import Cases, Mask, Scores, Seen
 from molar_eval.ranking_block import RankedBlock
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.interactions.log import InteractionLog

@@ -5,8 +5,7 @@ from math import isqrt
 import numpy as np
 import numpy.typing as npt
 
-from molar_eval.cases import Cases, Mask
-from molar_eval.models.base import Scores
+from molar_eval.cases import Cases, Mask, Scores
 from molar_retrieval.errors import DataError
 
 Indices = npt.NDArray[np.intp]

@@ -14,7 +14,7 @@ from molar_eval.models.base import Model
 from molar_eval.report.schema import CalibrationBin, Comparison, Estimate, ModelResult, SliceScore
 from molar_eval.scores import CaseScores
 from molar_eval.slices import Labels, slices_of
-from molar_eval.statistics.bootstrap import clustered_intervals
+from molar_eval.statistics.bootstrap import Interval, clustered_intervals
 from molar_eval.statistics.holm import holm
 from molar_eval.statistics.permutation import paired_permutation
 from molar_eval.statistics.seeds import averaged, seed_spread
@@ -26,22 +26,22 @@ Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """One test of one split, ready to be judged.
+class SplitTest:
+    """One test of one split, ready for models to be scored on.
 
     Attributes:
         name: Of split and test, as it names files.
         fingerprint: Of the split.
-        test: Name of the test.
+        key: The test's name within the split.
         cases: Its cases.
-        context: What lists are judged by.
+        context: What lists are scored by.
         labels: Labels of the cases, by dimension.
         suite: Cutoffs, primary metric, resamples.
     """
 
     name: str
     fingerprint: str
-    test: str
+    key: str
     cases: Cases
     context: ListContext
     labels: Sequence[Labels]
@@ -50,21 +50,23 @@ class Asked:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the accuracy metrics, the primary first."""
-        ranks, offsets = np.zeros(0, np.int64), np.zeros(1, np.int64)
-        names = list(accuracy(ranks, offsets, self.suite.cutoffs))
+        names = list(accuracy(np.zeros(0, np.int64), np.zeros(1, np.int64), self.suite.cutoffs))
         return tuple(sorted(names, key=lambda name: name != self.suite.primary))
 
     @property
-    def tested(self) -> tuple[str, ...]:
+    def compared(self) -> tuple[str, ...]:
         """The metrics that models are compared by: the primary one, and recall at its cutoff."""
         return tuple(dict.fromkeys((self.suite.primary, f"recall@{self.suite.primary.partition('@')[2]}")))
 
+    def columns(self, names: Sequence[str]) -> list[int]:
+        """Where metrics stand among :attr:`metrics`."""
+        return [self.metrics.index(name) for name in names]
+
     def score(self, model: Model, trial: Trial) -> CaseScores:
         """Every metric for every case."""
-        per_case = accuracy(trial.ranked[self.test].ranks, self.cases.offsets, self.suite.cutoffs)
-        single = np.diff(self.cases.offsets) == 1
-        place = np.minimum(self.cases.offsets[:-1], max(0, len(self.cases.targets) - 1))
-        target = self.cases.history.items.array.take(pa.array(self.cases.targets[place]))
+        per_case = accuracy(trial.ranked[self.key].ranks, self.cases.offsets, self.suite.cutoffs)
+        target = self.cases.single_target
+        ids = self.cases.history.items.array.take(pa.array(np.maximum(target, 0)))
         return CaseScores(
             split=self.name,
             fingerprint=self.fingerprint,
@@ -72,7 +74,7 @@ class Asked:
             seed=trial.seed,
             case=np.arange(len(self.cases)),
             user=self.cases.history.users.array.take(pa.array(self.cases.user)),
-            target=pa.array(np.where(single, target, None), pa.string()),
+            target=pa.array(np.where(target >= 0, ids, None), pa.string()),
             metrics=self.metrics,
             values=np.stack([per_case[name] for name in self.metrics], axis=1),
             slices=self.labels,
@@ -80,8 +82,16 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """One model on one test, before it is compared to others."""
+class ModelScores:
+    """One model on one test, before it is compared to others.
+
+    Attributes:
+        model: The model.
+        trials: One per seed.
+        values: Metrics of each case, averaged over seeds, shape (C, metrics).
+        estimates: Their means, by name.
+        kpi: Conversion and revenue, by name.
+    """
 
     model: Model
     trials: Sequence[Trial]
@@ -90,96 +100,86 @@ class Judged:
     kpi: Mapping[str, Estimate] = field(default_factory=dict)
 
 
-def judge(asked: Asked, model: Model, trials: Sequence[Trial], scores: Sequence[CaseScores]) -> Judged:
+def estimate(interval: Interval, sd: float | None = None) -> Estimate:
+    """An interval as a report holds it, with the spread over seeds where there are several."""
+    return Estimate(mean=interval.mean, low=interval.low, high=interval.high, sd=sd)
+
+
+def model_scores(test: SplitTest, model: Model, trials: Sequence[Trial], scores: Sequence[CaseScores]) -> ModelScores:
     """Means, intervals over users and, with several seeds, the spread over seeds."""
-    values = averaged([part.values for part in scores])
-    intervals = clustered_intervals(values, asked.cases.user, resamples=asked.suite.resamples)
-    spread = seed_spread([part.values for part in scores]).sd
-    estimates = {
-        name: Estimate(
-            mean=interval.mean,
-            low=interval.low,
-            high=interval.high,
-            sd=None if spread is None else float(spread[number]),
-        )
-        for number, (name, interval) in enumerate(zip(asked.metrics, intervals, strict=True))
-    }
-    return Judged(model, trials, values, estimates)
+    values = averaged([one.values for one in scores])
+    intervals = clustered_intervals(values, test.cases.user, resamples=test.suite.resamples)
+    spread = seed_spread([one.values for one in scores]).sd
+    sds = [None] * len(intervals) if spread is None else spread.tolist()
+    estimates = [estimate(interval, sd) for interval, sd in zip(intervals, sds, strict=True)]
+    return ModelScores(model, trials, values, dict(zip(test.metrics, estimates, strict=True)))
 
 
 def compared(
-    asked: Asked, models: Sequence[Judged], against: Mapping[str, str]
+    test: SplitTest, models: Sequence[ModelScores], against: Mapping[str, str]
 ) -> dict[str, dict[str, list[Comparison]]]:
     """Each model against its baseline on the same cases, corrected over all comparisons of the test.
 
     Args:
-        asked: The test.
+        test: The test.
         models: All models.
         against: Name of the baseline by name of the model.
 
     Returns:
         By model and metric.
     """
-    by_name = {judged.model.name: judged for judged in models}
-    columns = [asked.metrics.index(name) for name in asked.tested]
-    found: list[tuple[str, str, str, Estimate, float]] = []
+    by_name = {one.model.name: one for one in models}
+    columns = test.columns(test.compared)
+    found: list[tuple[str, str, str, Interval, float]] = []
     for name, baseline in against.items():
         difference = (by_name[name].values - by_name[baseline].values)[:, columns]
-        p = paired_permutation(difference, asked.cases.user, resamples=5 * asked.suite.resamples)
-        intervals = clustered_intervals(difference, asked.cases.user, resamples=asked.suite.resamples)
-        for number, metric in enumerate(asked.tested):
-            i = intervals[number]
-            found.append(
-                (name, metric, baseline, Estimate(mean=i.mean, low=i.low, high=i.high, sd=None), float(p[number]))
-            )
+        p_values = paired_permutation(difference, test.cases.user, resamples=5 * test.suite.resamples)
+        intervals = clustered_intervals(difference, test.cases.user, resamples=test.suite.resamples)
+        found += [
+            (name, metric, baseline, interval, float(single))
+            for metric, interval, single in zip(test.compared, intervals, p_values, strict=True)
+        ]
     corrected = holm(np.array([p for *_, p in found]))
     result: dict[str, dict[str, list[Comparison]]] = {name: {} for name in by_name}
-    for (name, metric, baseline, estimate, single), p_holm in zip(found, corrected, strict=True):
-        record = Comparison(baseline=baseline, difference=estimate, p=single, p_holm=float(p_holm))
+    for (name, metric, baseline, interval, p), p_holm in zip(found, corrected, strict=True):
+        record = Comparison(baseline=baseline, difference=estimate(interval), p=p, p_holm=float(p_holm))
         result[name].setdefault(metric, []).append(record)
     return result
 
 
-def model_result(asked: Asked, judged: Judged, versus: Mapping[str, list[Comparison]]) -> ModelResult:
+def model_result(test: SplitTest, scored: ModelScores, versus: Mapping[str, list[Comparison]]) -> ModelResult:
     """All that the report says of one model on one test."""
-    trials, ranked = judged.trials, judged.trials[0].ranked[asked.test]
-    each, whole = list_metrics(ranked, asked.cases, asked.context, asked.suite.cutoffs)
+    trials, ranked = scored.trials, scored.trials[0].ranked[test.key]
+    each, whole = list_metrics(ranked, test.cases, test.context, test.suite.cutoffs)
     means = {name: float(np.nanmean(v)) if np.isfinite(v).any() else np.nan for name, v in each.items()}
+    hit_rate = test.metrics.index(f"hit_rate@{test.suite.primary.partition('@')[2]}")
     return ModelResult(
-        name=judged.model.name,
-        kind=judged.model.kind,
-        settings=dict(judged.model.settings),
+        name=scored.model.name,
+        kind=scored.model.kind,
+        settings=dict(scored.model.settings),
         facts=dict(trials[0].facts),
         seeds=[trial.seed for trial in trials],
         fit_seconds=float(np.mean([trial.fit_seconds for trial in trials])),
-        score_seconds=float(np.mean([trial.score_seconds[asked.test] for trial in trials])),
-        metrics=dict(judged.estimates),
+        score_seconds=float(np.mean([trial.score_seconds[test.key] for trial in trials])),
+        metrics=dict(scored.estimates),
         lists={name: float(v) if np.isfinite(v) else None for name, v in {**whole, **means}.items()},
         versus=dict(versus),
-        slices={labels.dimension: _slices(asked, judged, labels) for labels in asked.labels},
-        calibration=_calibration(ranked.scores[:, 0], judged.values[:, asked.metrics.index(_hit_rate(asked.suite))]),
-        kpi=dict(judged.kpi),
+        slices={labels.dimension: _slices(test, scored, labels) for labels in test.labels},
+        calibration=_calibration(ranked.scores[:, 0], scored.values[:, hit_rate]),
+        kpi=dict(scored.kpi),
     )
 
 
-def _slices(asked: Asked, judged: Judged, labels: Labels) -> list[SliceScore]:
-    columns = [asked.metrics.index(name) for name in asked.tested]
+def _slices(test: SplitTest, scored: ModelScores, labels: Labels) -> list[SliceScore]:
+    values, user = scored.values[:, test.columns(test.compared)], test.cases.user
     result = []
-    for part in slices_of(labels, asked.cases.user):
+    for one in slices_of(labels, user):
         metrics = None
-        if not part.too_few:
-            values, users = judged.values[part.mask][:, columns], asked.cases.user[part.mask]
-            intervals = clustered_intervals(values, users, resamples=asked.suite.resamples // 2)
-            metrics = {
-                name: Estimate(mean=i.mean, low=i.low, high=i.high, sd=None)
-                for name, i in zip(asked.tested, intervals, strict=True)
-            }
-        result.append(SliceScore(value=part.value, cases=int(part.mask.sum()), users=part.users, metrics=metrics))
+        if not one.too_few:
+            found = clustered_intervals(values[one.mask], user[one.mask], resamples=test.suite.resamples // 2)
+            metrics = {name: estimate(interval) for name, interval in zip(test.compared, found, strict=True)}
+        result.append(SliceScore(value=one.value, cases=int(one.mask.sum()), users=one.users, metrics=metrics))
     return result
-
-
-def _hit_rate(suite: Suite) -> str:
-    return f"hit_rate@{suite.primary.partition('@')[2]}"
 
 
 def _calibration(score: npt.NDArray[np.float32], hit: Values) -> list[CalibrationBin]:
@@ -191,6 +191,6 @@ def _calibration(score: npt.NDArray[np.float32], hit: Values) -> list[Calibratio
     score = (score - score.mean()) / score.std()
     order = np.argsort(score, kind="stable")
     return [
-        CalibrationBin(score=float(score[part].mean()), hit_rate=float(hit[part].mean()), cases=len(part))
-        for part in np.array_split(order, _BINS)
+        CalibrationBin(score=float(score[tenth].mean()), hit_rate=float(hit[tenth].mean()), cases=len(tenth))
+        for tenth in np.array_split(order, _BINS)
     ]

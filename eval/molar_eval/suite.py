@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from molar_eval.models.base import Seen
+from molar_eval.cases import Seen
 from molar_retrieval.config import Settings, validated
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.toml import read_toml

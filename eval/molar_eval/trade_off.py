@@ -5,11 +5,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from molar_eval.cases import Cases, Mask
-from molar_eval.metrics.accuracy import accuracy
-from molar_eval.metrics.per_list import diversity
+from molar_eval.cases import Cases, Mask, Scores
+from molar_eval.metrics.per_list import diversity, listed_accuracy
 from molar_eval.metrics.whole_run import coverage
-from molar_eval.models.base import Scores
 from molar_eval.models.molar import MolarScorer
 from molar_eval.report.schema import DiversityPoint
 from molar_retrieval.progress import SILENT, Progress
@@ -58,9 +56,7 @@ def trade_off(
 def _point(
     weight: float, lists: npt.NDArray[np.int32], cases: Cases, candidates: Mask, content: Scores, k: int
 ) -> DiversityPoint:
-    hits = lists[cases.case_of_target] == cases.targets[:, None]
-    ranks = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0).astype(np.int64)
-    figures = {name: float(values.mean()) for name, values in accuracy(ranks, cases.offsets, (k,)).items()}
+    figures = listed_accuracy(lists, cases, (k,))
     return DiversityPoint(
         weight=weight,
         cases=len(cases),

@@ -45,7 +45,7 @@ class Trial:
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class TrialRunner:
     """A split made ready for models.
 
     Attributes:

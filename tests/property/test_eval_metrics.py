@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from eval_ranking_cases import ragged
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from molar_eval.cases import ragged
 from molar_eval.metrics.accuracy import ACCURACY, accuracy
 
 CUTOFFS = (1, 2, 3, 5, 10, 40)

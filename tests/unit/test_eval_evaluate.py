@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from copies import copy_workspace
+from eval_peeking import peeks
 from settings_for_tests import SMALL_ALIGNMENT
 
 from molar_eval.evaluate import Evaluator, best_baseline, rivals
 from molar_eval.gate import gate
-from molar_eval.leaks import peeks
 from molar_eval.models.base import Task
 from molar_eval.models.molar import Molar
 from molar_eval.models.variants import content_workspace

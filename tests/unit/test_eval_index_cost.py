@@ -139,7 +139,7 @@ def test_a_server_is_asked_where_the_settings_name_one(ask, monkeypatch):
     @contextmanager
     def trial(workspace, settings, progress):
         asked.append(settings.url)
-        yield Served(workspace, SimpleNamespace(index=Known()))
+        yield SimpleNamespace(index=Known(), close=lambda: None)
         asked.append("removed")
 
     monkeypatch.setattr(trials, "on_trial", trial)

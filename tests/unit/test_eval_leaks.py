@@ -4,9 +4,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from eval_peeking import peeks
 from test_eval_splits import random_log
 
-from molar_eval.leaks import check, peeks
+from molar_eval.leaks import check
 from molar_eval.models.base import Task
 from molar_eval.models.baselines import baselines
 from molar_eval.splits import Split, leave_one_out, temporal

@@ -5,9 +5,8 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from eval_ranking_cases import cases_of, log_of, slowly_ranked
+from eval_ranking_cases import cases_of, log_of, ragged, slowly_ranked
 
-from molar_eval.cases import ragged
 from molar_eval.metrics import blocks
 from molar_eval.metrics.lists import ListContext, list_metrics
 from molar_eval.metrics.whole_run import coverage, gini, popularity_lift

@@ -10,7 +10,7 @@ from test_eval_splits import random_log
 from molar_eval import modules
 from molar_eval import trial as trials
 from molar_eval.splits import leave_one_out
-from molar_eval.trial import Bench
+from molar_eval.trial import TrialRunner
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Counting:
 @pytest.fixture
 def bench(tmp_path):
     split = leave_one_out(random_log())
-    return Bench(split, task(split, tmp_path / "models"), 10, tmp_path / "trials", 1 << 20)
+    return TrialRunner(split, task(split, tmp_path / "models"), 10, tmp_path / "trials", 1 << 20)
 
 
 def test_a_trial_is_not_made_twice(bench):

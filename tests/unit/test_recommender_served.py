@@ -177,7 +177,7 @@ def test_a_trial_leaves_nothing_behind(trained: Any) -> None:
     with fake_qdrant() as fake:
         settings = IndexSettings(url=fake.url, users="server")
         workspace = Workspace.open(trained.workspace)
-        with on_trial(workspace, settings) as recommender:
+        with on_trial(workspace, settings) as generation, Recommender(workspace, generation) as recommender:
             assert recommender.query(trained.user, 3).items
             (name,) = [one.name for one in fake.client.get_collections().collections]
             assert name.startswith("molar.trial.")  # the items; people stay in the workspace

@@ -7,11 +7,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from molar_eval.cases import Cases, Mask
+from molar_eval.cases import Cases, Mask, Scores, Seen
 from molar_eval.metrics.accuracy import Values, check_cutoffs
 from molar_eval.metrics.per_list import Categories, calibration, diversity, novelty, serendipity
 from molar_eval.metrics.whole_run import coverage, gini, popularity_lift
-from molar_eval.models.base import Scores, Seen
 from molar_eval.ranking import Ranked
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.interactions.log import InteractionLog

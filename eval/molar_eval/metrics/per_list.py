@@ -3,16 +3,16 @@
 ``items`` are the lists, best first, -1 where a list is shorter, shape (C, k).
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from molar_eval.cases import Cases, Mask, Rows
-from molar_eval.metrics.accuracy import Values
+from molar_eval.cases import Cases, Mask, Rows, Scores, Seen
+from molar_eval.metrics.accuracy import Values, accuracy
 from molar_eval.metrics.blocks import blocks
-from molar_eval.models.base import Scores, Seen
 
 Lists: TypeAlias = npt.NDArray[np.int32]
 Categories: TypeAlias = tuple[Rows, npt.NDArray[np.integer]]
@@ -33,6 +33,13 @@ def novelty(items: Lists, popularity: npt.NDArray[np.int64], n_users: int) -> Va
     """
     bits = np.log2(max(1, n_users)) - np.log2(np.maximum(popularity, 1))
     return list_means(items, bits)
+
+
+def listed_accuracy(items: Lists, cases: Cases, cutoffs: Sequence[int]) -> dict[str, float]:
+    """Mean accuracy of lists by the places in them, where no ranks beyond are known; see :func:`accuracy`."""
+    hits = items[cases.case_of_target] == cases.targets[:, None]
+    ranks = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0).astype(np.int64)
+    return {name: float(values.mean()) for name, values in accuracy(ranks, cases.offsets, cutoffs).items()}
 
 
 def list_means(items: Lists, value: npt.NDArray[Any]) -> Values:

@@ -8,13 +8,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from molar_eval.cases import Cases
+from molar_eval.cases import Cases, Scores, Seen
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
-Scores = npt.NDArray[np.float32]
 Kind = Literal["ours", "ablation", "baseline"]
-Seen = Literal["hide", "show"]
 
 
 @dataclass(frozen=True, eq=False)

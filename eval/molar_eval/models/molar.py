@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from molar_eval.cases import Mask
-from molar_eval.models.base import Kind, Scores, Task
+from molar_eval.cases import Mask, Scores
+from molar_eval.models.base import Kind, Task
 from molar_eval.models.tuned import Tuning
 from molar_eval.models.variants import Variant, content_workspace, link
 from molar_eval.modules import of_making

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from molar_eval.models.base import Kind, Scores, Task
+from molar_eval.cases import Scores
+from molar_eval.models.base import Kind, Task
 from molar_eval.models.sasrec_network import SASRecNetwork
 from molar_eval.models.sasrec_training import SASRecEpoch, SASRecSettings, SASRecTrainer, encode
 from molar_eval.models.tuning import Fitted, Scoring, Setting, sample, tune, validation_ndcg

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from molar_eval.cases import Cases, Mask
+from molar_eval.cases import Cases, Mask, Scores
 from molar_eval.metrics.accuracy import accuracy
-from molar_eval.models.base import Kind, Scores, Task
+from molar_eval.models.base import Kind, Task
 from molar_eval.ranking import rank
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.choose import Setting as Setting

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from molar_indexes.recommender import Recommender
+from molar_indexes.generations import Generation
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connected
 from molar_indexes.server.opening import open_served
@@ -16,10 +16,10 @@ from molar_retrieval.workspace import Workspace
 
 
 @contextmanager
-def on_trial(workspace: Workspace, settings: IndexSettings, progress: Progress = SILENT) -> Iterator[Recommender]:
-    """Push a workspace's live generation under a name of its own, open it, and remove it in the end.
+def on_trial(workspace: Workspace, settings: IndexSettings, progress: Progress = SILENT) -> Iterator[Generation]:
+    """Push a workspace's live generation under a name of its own, open it there, and remove it in the end.
 
-    Its users stay in the workspace, and nothing but the server answers.
+    Its users stay in the workspace, and nothing but the server answers. Whoever takes the generation closes it.
 
     Raises:
         ServerError: If the server fails.
@@ -31,8 +31,7 @@ def on_trial(workspace: Workspace, settings: IndexSettings, progress: Progress =
         raise ValueError("the settings name no server")
     try:
         push(workspace, own, progress=progress)
-        with Recommender(workspace, open_served(workspace, server)) as recommender:
-            yield recommender
+        yield open_served(workspace, server)
     finally:
         patient = server.patient(REQUEST_SECONDS)
         with connected(patient) as client:
