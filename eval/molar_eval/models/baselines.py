@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from molar_eval.cases import Mask
-from molar_eval.models.base import Model, Scores, Task
+from molar_eval.cases import Mask, Scores
+from molar_eval.models.base import Model, Task
 from molar_eval.models.sasrec import SASRec
 from molar_eval.models.tuning import Baseline, Scoring, Setting
 from molar_retrieval import rng
