@@ -21,9 +21,10 @@ from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns, rng
 from molar_retrieval.allocator import keep_freed_memory
-from molar_retrieval.ranking.candidates import find
+from molar_retrieval.ranking.candidates import find, products
+from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.reranker import CANDIDATES
-from molar_retrieval.ranking.wishes import Asker
 
 BARE = """
 import json, sys
@@ -131,9 +132,10 @@ def candidate_recall(workspace: Path, samples: int) -> float:
         for user in (known[i] for i in chosen):
             rest = np.setdiff1d(np.flatnonzero(table.known), np.asarray(user.history))
             sums = table.split(user.vector, user.sparse, rest).sum(axis=1)
-            asker = Asker(user.vector, user.sparse, user.history)
-            got = find(generation.index, table, 0, asker, 10, CANDIDATES, hidden=list(user.history))
-            others = set(got.rows[~got.newcomer].tolist())
+            request = RankingRequest(Query(), user, hidden=frozenset(user.history))
+            (dense,) = products(table, [request])
+            got = find(generation.index, table, 0, request, CANDIDATES, dense)
+            others = set(got.rows[~got.cold].tolist())
             best = set(rest[np.argsort(-sums, kind="stable")[: len(others)]].tolist())
             found.append(len(best & others) / max(1, len(best)))
         return float(np.mean(found))

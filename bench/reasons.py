@@ -28,6 +28,7 @@ from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.ranking.evidence import Origins, gather
 from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.sentences import named_source
 from molar_retrieval.workspace import Workspace
 
@@ -78,7 +79,7 @@ def deletion(path: Path, count: int, seed: int = 0) -> dict[str, float]:
         table, store = recommender.generation.table, recommender.generation.users
         for user in users:
             record = store.get(log.users.id(int(user)))
-            (listing,) = recommender.rank_many([record], 1, rerank=False, rules=False)
+            (listing,) = recommender.rank_many([record], Query(k=1, rerank=False, rules=False))
             row = listing.places[0].row
             (evidence,) = gather(table.items, table.origins, record.vector, record.sparse, record.history, [row])
             rest = [
@@ -116,7 +117,7 @@ def swap(path: Path, count: int, seed: int = 0) -> dict[str, float]:
             return {}
         whole = [user for batch in recommender.generation.users.batches() for user in batch if len(user.history)]
         chosen = [whole[n] for n in random.permutation(len(whole))[:count]]
-        for user, listing in zip(chosen, recommender.rank_many(chosen, 10, rerank=False, rules=False), strict=True):
+        for user, listing in zip(chosen, recommender.rank_many(chosen, Query(rerank=False, rules=False)), strict=True):
             rows = [placed.row for placed in listing.places]
             found = gather(table, origins, user.vector, user.sparse, user.history, rows)
             for row, evidence in zip(rows, found, strict=True):

@@ -108,6 +108,11 @@ def matches(expression: Expression, payload: Mapping[str, Any]) -> bool:
             return any(_within(v, expression) for v in _values(payload.get(field)))
 
 
+def both(left: Expression | None, right: Expression) -> Expression:
+    """Two conditions at once; the first one may be missing."""
+    return right if left is None else And((left, right))
+
+
 def check(expression: Any) -> None:
     """Refuse what is no condition, or a larger one than a search takes; see :mod:`molar_retrieval.bounds`.
 

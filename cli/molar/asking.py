@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from molar.base import ShopBase
 from molar.choosing import IndexFallback, server_of
+from molar_retrieval.ranking.query import Fallback, Seen, honest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -14,9 +15,8 @@ if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender
     from molar_indexes.server.config import ServerConfig
     from molar_retrieval.config import IndexSettings
+    from molar_retrieval.expressions import Expression
     from molar_retrieval.ranking.answer import Answer
-
-Seen = Literal["hide", "show"]
 
 
 class Asking(ShopBase):
@@ -69,7 +69,7 @@ class Asking(ShopBase):
         user_id: str,
         k: int = 10,
         *,
-        where: str | None = None,
+        where: "Expression | str | None" = None,
         exclude: Collection[str] = (),
         only: Collection[str] | None = None,
         rules: bool = True,
@@ -80,7 +80,7 @@ class Asking(ShopBase):
         rerank: bool = True,
         explain: bool = False,
         language: str = "en",
-        fallback: Literal["none", "popular"] = "none",
+        fallback: Fallback = "none",
     ) -> "Answer":
         """What a user should see next.
 
@@ -102,37 +102,36 @@ class Asking(ShopBase):
         """
         with self.recommender() as recommender:
             return recommender.query(
-                user_id,
-                k,
+                user_id, k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity,
+                calibrate=calibrate, calibration=calibration, rerank=rerank, explain=explain, language=language,
                 fallback=fallback,
-                where=where,
-                exclude=exclude,
-                only=only,
-                rules=rules,
-                seen=seen,
-                diversity=diversity,
-                calibrate=calibrate,
-                calibration=calibration,
-                rerank=rerank,
-                explain=explain,
-                language=language,
-            )
+            )  # fmt: skip
 
+    @honest
     def similar(
-        self, item_id: str, k: int = 10, *, where: str | None = None, exclude: Collection[str] = (), rules: bool = True
+        self,
+        item_id: str,
+        k: int = 10,
+        *,
+        where: "Expression | str | None" = None,
+        exclude: Collection[str] = (),
+        only: Collection[str] | None = None,
+        rules: bool = True,
     ) -> "Answer":
         """The items whose content is most like that of an item.
 
         Args:
             item_id: The item.
             k: How many items.
-            where: See :meth:`query`.
-            exclude: See :meth:`query`.
-            rules: See :meth:`query`.
+            where: Condition on the items' attributes: ``category in (Shoes, Vases) and price < 40``.
+            exclude: Items that must not come.
+            only: Items that may come; None: all.
+            rules: Whether the shop's rules hold.
         """
         with self.recommender() as recommender:
-            return recommender.similar(item_id, k, where=where, exclude=exclude, rules=rules)
+            return recommender.similar(item_id, k, where=where, exclude=exclude, only=only, rules=rules)
 
+    @honest
     def search(
         self,
         text: str | None = None,
@@ -142,8 +141,9 @@ class Asking(ShopBase):
         user_id: str | None = None,
         k: int = 10,
         seen: Seen = "show",
-        where: str | None = None,
+        where: "Expression | str | None" = None,
         exclude: Collection[str] = (),
+        only: Collection[str] | None = None,
         rules: bool = True,
     ) -> "Answer":
         """The items that words, a photo or another item ask for, or several of them together.
@@ -155,22 +155,16 @@ class Asking(ShopBase):
             user_id: For whom; what suits them comes first among what fits as well.
             k: How many items.
             seen: Whether items that this user has may come.
-            where: See :meth:`query`.
-            exclude: See :meth:`query`.
-            rules: See :meth:`query`.
+            where: Condition on the items' attributes: ``category in (Shoes, Vases) and price < 40``.
+            exclude: Items that must not come.
+            only: Items that may come; None: all.
+            rules: Whether the shop's rules hold.
         """
         with self.recommender() as recommender:
             return recommender.search(
-                text,
-                image,
-                k,
-                similar=similar,
-                user_id=user_id,
-                seen=seen,
-                where=where,
-                exclude=exclude,
+                text, image, k, similar=similar, user_id=user_id, seen=seen, where=where, exclude=exclude, only=only,
                 rules=rules,
-            )
+            )  # fmt: skip
 
     def recommend(
         self,
@@ -179,13 +173,14 @@ class Asking(ShopBase):
         *,
         users: Sequence[str] | None = None,
         segment: str | None = None,
-        where: str | None = None,
+        where: "Expression | str | None" = None,
         exclude: Collection[str] = (),
         only: Collection[str] | None = None,
         rules: bool = True,
         seen: Seen = "hide",
         diversity: float = 0.0,
         calibrate: str | None = None,
+        calibration: float = 0.5,
         rerank: bool = True,
         processes: int | None = None,
         rules_file: str | Path | None = None,
@@ -206,6 +201,7 @@ class Asking(ShopBase):
             seen: See :meth:`query`.
             diversity: See :meth:`query`.
             calibrate: See :meth:`query`.
+            calibration: See :meth:`query`.
             rerank: See :meth:`query`.
             processes: How many work at once; None: one per core.
             rules_file: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
@@ -214,26 +210,16 @@ class Asking(ShopBase):
         """
         import os
 
-        from molar_indexes.options import Options
         from molar_indexes.recommend import recommend
         from molar_retrieval import bounds
         from molar_retrieval.allocator import keep_freed_memory
 
         keep_freed_memory()
-        options = Options(
-            where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity, calibrate=calibrate,
-            rerank=rerank,
-        )  # fmt: skip
         with self.progress() as progress:
             return recommend(
-                self.workspace,
-                Path(out),
-                k,
-                users=users,
-                segment=segment,
-                rules=None if rules_file is None else Path(rules_file),
+                self.workspace, Path(out), k, users=users, segment=segment, where=where, exclude=exclude, only=only,
+                rules=rules, seen=seen, diversity=diversity, calibrate=calibrate, calibration=calibration,
+                rerank=rerank, rules_file=None if rules_file is None else Path(rules_file),
                 processes=processes or min(bounds.PROCESSES, os.cpu_count() or 1),
-                options=options,
-                server=self.server(index, index_fallback),
-                progress=progress,
-            )
+                server=self.server(index, index_fallback), progress=progress,
+            )  # fmt: skip

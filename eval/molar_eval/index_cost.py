@@ -22,6 +22,7 @@ from molar_eval.report.schema import IndexCost
 from molar_indexes.assemble import publish_generation
 from molar_indexes.recommender import Recommender
 from molar_indexes.sparse import sparse_rows
+from molar_indexes.users import UserRecord
 from molar_indexes.what_if import Variation, WhatIf
 from molar_retrieval import columns
 from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
@@ -30,7 +31,8 @@ from molar_retrieval.config import IndexSettings
 from molar_retrieval.index import Index
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.wishes import Asker, Wishes
+from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.workspace import Workspace
 
 QUERIES = 1000
@@ -151,17 +153,13 @@ def _served(
         return scorer.scores(_now(log))
 
     exact = rank(queries.cases, scores, k=queries.k, candidates=everything, finish=scorer.finish).items
-    dense, sparse = users.dense.tolist(), list(sparse_rows(users.sparse))
+    dense, query = users.dense.tolist(), Query(k=queries.k)
+    requests = [
+        RankingRequest(query, UserRecord("", vector, histories.history(case), sparse), hidden=frozenset(had))
+        for case, (vector, sparse, had) in enumerate(zip(dense, sparse_rows(users.sparse), queries.hidden, strict=True))
+    ]
     with _published(scorer.workspace, settings, progress) as recommender:
-        answers, milliseconds = queries.timed(
-            lambda case: (
-                recommender.ranker.rank(
-                    Asker(dense[case], sparse[case], histories.history(case)),
-                    queries.k,
-                    Wishes(hidden=frozenset(queries.hidden[case])),
-                ).places
-            )
-        )
+        answers, milliseconds = queries.timed(lambda case: next(recommender.ranker.rank([requests[case]])).places)
         index = recommender.generation.index if settings.url else None
         dense_answers = None if index is None else queries.timed(_topping(index, dense, queries))
     rows = [[place.row for place in answer] for answer in answers]

@@ -11,7 +11,7 @@ from molar_eval.metrics.whole_run import coverage
 from molar_eval.models.molar import MolarScorer
 from molar_eval.report.schema import DiversityPoint
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.compose import Plan, compose
+from molar_retrieval.ranking.compose import Composition, compose
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 CASES = 1000
@@ -45,7 +45,7 @@ def trade_off(
         scores = scorer.model.reranked(scores, allowed, users, inputs)
         for user, found in enumerate(scorer.model.candidates(scores, allowed, users, inputs)):
             for number, weight in enumerate(WEIGHTS):
-                choices = compose(scores[user, found.rows], k, Plan(diversity=weight), content[found.rows])
+                choices = compose(scores[user, found.rows], k, Composition(weight), content[found.rows])
                 chosen = found.rows[[choice.candidate for choice in choices]]
                 lists[number, begin + user, : len(chosen)] = chosen
             progress.advance(1)

@@ -9,8 +9,8 @@ from molar_retrieval import columns
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.evidence import gather
 from molar_retrieval.ranking.ranker import Ranker
+from molar_retrieval.ranking.request import Placed, RankingRequest
 from molar_retrieval.ranking.sentences import Speaker, traits
-from molar_retrieval.ranking.wishes import Asker, Placed
 
 _COMPARED = 2
 """So many items of the history are named, and their attributes compared."""
@@ -30,10 +30,13 @@ class Explained:
     evidence: dict[str, Any]
 
 
-def explain(table: Opened, ranker: Ranker, asker: Asker, places: Sequence[Placed], speaker: Speaker) -> list[Explained]:
+def explain(
+    table: Opened, ranker: Ranker, request: RankingRequest, places: Sequence[Placed], speaker: Speaker
+) -> list[Explained]:
     """The reasons for each item of a list."""
-    rows = [placed.row for placed in places]
-    found = gather(table.items, table.origins, asker.vector, asker.sparse, asker.history, rows)
+    user, rows = request.user, [placed.row for placed in places]
+    assert user is not None
+    found = gather(table.items, table.origins, user.vector, user.sparse, user.history, rows)
     named = sorted({row for evidence in found for row, _ in (*evidence.together, *evidence.alike)})
     had, shown = dict(zip(named, ranker.stored(named), strict=True)), ranker.stored(rows)
     kinds = ranker.index.spec.fields

@@ -16,19 +16,18 @@ work that was begun more than a day ago::
 import json
 import os
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from concurrent.futures import as_completed
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
-from molar_indexes.options import Options
 from molar_indexes.recommender import RULES_FILE, Recommender
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.users import UserRecord
@@ -40,7 +39,8 @@ from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.filter_language import parse
 from molar_retrieval.locks import lock_beside
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.wishes import RERANK, RULES, Listing
+from molar_retrieval.ranking.query import Query, Seen
+from molar_retrieval.ranking.request import LIFT, RERANK, RULES, Listing
 from molar_retrieval.workers import Workers
 from molar_retrieval.workspace import write_atomically
 
@@ -50,7 +50,6 @@ _ROWS = 100_000
 _REQUEST = "request.json"
 _RESUMED = timedelta(days=1)
 """Work that was begun longer ago is begun anew: its moment is no longer now."""
-_NEWCOMER = "newcomer"
 _OF_LINE = 80
 """Bytes of a line of the lists, which are on disk twice when they are joined."""
 
@@ -83,15 +82,14 @@ class RecommendReport:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _ListsJob:
     """What every shard is made by."""
 
     workspace: Path
     generation: str
     rules: Path | None
     folder: Path
-    k: int
-    options: Options
+    query: Query
     segment: Expression | None
     server: ServerConfig | None
     now: datetime
@@ -107,9 +105,17 @@ def recommend(
     *,
     users: Sequence[str] | None = None,
     segment: str | None = None,
-    rules: Path | None = None,
+    where: Expression | str | None = None,
+    exclude: Collection[str] = (),
+    only: Collection[str] | None = None,
+    rules: bool = True,
+    seen: Seen = "hide",
+    diversity: float = 0.0,
+    calibrate: str | None = None,
+    calibration: float = 0.5,
+    rerank: bool = True,
+    rules_file: Path | None = None,
     processes: int = 1,
-    options: Options | None = None,
     server: ServerConfig | None = None,
     progress: Progress = SILENT,
 ) -> RecommendReport:
@@ -124,9 +130,17 @@ def recommend(
         k: Items per user, at most 10,000; where the catalogue has fewer, these.
         users: Whose lists; None: all.
         segment: Only people whose attributes fulfil this condition; None: all.
-        rules: See :meth:`Recommender.open`.
+        where: See :meth:`Recommender.query`, as for all that follows up to ``rerank``.
+        exclude: Items that must not come.
+        only: Items that may come; None: all.
+        rules: Whether the shop's rules hold.
+        seen: Whether items of the history may come back.
+        diversity: Weight of unlikeness among the items, 0 to 1.
+        calibrate: A field whose mix in the history the list should have.
+        calibration: How much that counts, 0 to 1.
+        rerank: Whether the second stage moves what it can.
+        rules_file: The rules of :meth:`Recommender.open`.
         processes: How many work at once.
-        options: As for :meth:`Recommender.query`; reasons are left out.
         server: See :meth:`Recommender.open`.
         progress: Told of users.
 
@@ -143,11 +157,14 @@ def recommend(
         bounds.ids("users", users, bounds.USERS)
     if not target.name or target.is_dir():
         raise DataError(f"{target} is a folder and cannot be written", "name a file")
-    chosen: Options = options or {}
-    ruled = _rules(workspace, rules, chosen)
-    with Recommender.open(workspace, rules=rules, server=server) as recommender:
+    query = Query(
+        k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity, calibrate=calibrate,
+        calibration=calibration, rerank=rerank, longest=bounds.LISTED,
+    )  # fmt: skip
+    ruled = _rules(workspace, rules_file, query)
+    with Recommender.open(workspace, rules=rules_file, server=server) as recommender:
         notes = tuple(recommender.generation.notes)
-        next(recommender.rank_many([], k, **chosen), None)  # what is wrong with the options comes up before any work
+        recommender.rank_many([], query)  # what is wrong with the options comes up before any work
         name, count = recommender.generation.name, len(recommender.generation.users)
         total = count if users is None else len(users)
         require(target.absolute().parent, total * k * _OF_LINE, "the lists take about")
@@ -159,17 +176,17 @@ def recommend(
     whose = None if users is None else list(users)
     place = None if asked is None else [asked.url, asked.collection, asked.users]
     known = None if ruled is None else fingerprint.of_bytes([ruled])
-    wanted = fingerprint.of_json([__version__, name, k, whose, segment, _written(chosen), known, place, _SHARD])
+    wanted = fingerprint.of_json([__version__, name, whose, segment, _written(query), known, place, _SHARD])
     with lock_beside(target):
         folder, now = _partial(target, wanted, ruled)
         pinned = None if ruled is None else folder / RULES_FILE
-        own: Options = {**chosen, "rules": pinned is not None}  # none that turn up meanwhile
-        job = _Job(workspace, name, pinned, folder, k, own, condition, asked, now)
+        own = replace(query, rules=pinned is not None, longest=bounds.LISTED)  # none that turn up meanwhile
+        job = _ListsJob(workspace, name, pinned, folder, own, condition, asked, now)
         return _run(job, target, shards, named, schema, total, processes, progress, notes)
 
 
 def _run(
-    job: _Job,
+    job: _ListsJob,
     target: Path,
     shards: Sequence[int],
     named: Sequence[list[str] | None],
@@ -204,9 +221,9 @@ def _is_whole(shard: Path) -> bool:
     return True
 
 
-def _rules(workspace: Path, rules: Path | None, options: Options) -> bytes | None:
+def _rules(workspace: Path, rules: Path | None, query: Query) -> bytes | None:
     """The rules that hold, as they are now; None where there are none."""
-    if not options.get("rules", True):
+    if not query.rules:
         return None
     file = workspace.parent / RULES_FILE if rules is None else rules
     try:
@@ -220,11 +237,11 @@ def _rules(workspace: Path, rules: Path | None, options: Options) -> bytes | Non
         raise SettingsError(f"{file} cannot be read: {error}", "name a file of rules") from error
 
 
-def _written(options: Options) -> dict[str, Any]:
-    """What options say, whatever the order of ids in a set."""
-    ids = {name: sorted(cast(Any, options)[name] or ()) for name in ("exclude", "only") if name in options}
-    unlimited = options.get("only") is None
-    return {name: repr(value) for name, value in options.items()} | ids | {"unlimited": unlimited}
+def _written(query: Query) -> dict[str, Any]:
+    """What a query says, whatever the order of ids in a set."""
+    values = {field.name: repr(getattr(query, field.name)) for field in fields(query)}
+    only = None if query.only is None else sorted(query.only)
+    return values | {"exclude": sorted(query.exclude), "only": only}
 
 
 def _condition(recommender: Recommender, segment: str) -> Expression:
@@ -270,7 +287,7 @@ def _begun(folder: Path) -> datetime | None:
 
 
 def _worked(
-    job: _Job, missing: Sequence[int], named: Sequence[list[str] | None], processes: int
+    job: _ListsJob, missing: Sequence[int], named: Sequence[list[str] | None], processes: int
 ) -> Generator[tuple[int, Sequence[str]]]:
     """Make the missing shards; yields each that is done, with notes about where its answers come from."""
     if processes <= 1 or len(missing) <= 1:
@@ -283,18 +300,18 @@ def _worked(
         yield from (done.result() for done in as_completed(pool.submit(_shard, n, named[n]) for n in missing))
 
 
-_worker: tuple[Recommender, _Job] | None = None
+_worker: tuple[Recommender, _ListsJob] | None = None
 """Of a process of the pool: opened once, used for all of its shards."""
 
 
-def _open(job: _Job) -> None:
+def _open(job: _ListsJob) -> None:
     global _worker
     keep_freed_memory()
     threadpool_limits(1)  # as many processes as cores work already
     _worker = _opened(job), job
 
 
-def _opened(job: _Job) -> Recommender:
+def _opened(job: _ListsJob) -> Recommender:
     recommender = Recommender.open(job.workspace, job.generation, rules=job.rules, server=job.server)
     recommender.now = job.now
     return recommender
@@ -307,7 +324,7 @@ def _shard(shard: int, named: list[str] | None) -> tuple[int, Sequence[str]]:
     return shard, recommender.generation.notes
 
 
-def _write(recommender: Recommender, job: _Job, shard: int, named: list[str] | None) -> None:
+def _write(recommender: Recommender, job: _ListsJob, shard: int, named: list[str] | None) -> None:
     store = recommender.generation.users
     if named is None:
         found = store.between(shard * _SHARD, (shard + 1) * _SHARD)
@@ -316,10 +333,10 @@ def _write(recommender: Recommender, job: _Job, shard: int, named: list[str] | N
     chosen = job.segment
     users = [u for u in found if len(u.history) and (chosen is None or matches(chosen, u.attributes))]
     partial = job.path(shard).with_suffix(f".{os.getpid()}")
-    size = max(1, _ROWS // job.k)
+    size = max(1, _ROWS // job.query.k)
     with pq.ParquetWriter(partial, _schema(recommender), compression="zstd") as writer:
         for some in (users[begin : begin + size] for begin in range(0, len(users), size)):
-            writer.write_table(_table(recommender, some, list(recommender.rank_many(some, job.k, **job.options))))
+            writer.write_table(_table(recommender, some, list(recommender.rank_many(some, job.query))))
     partial.replace(job.path(shard))
 
 
@@ -342,7 +359,7 @@ def _table(recommender: Recommender, users: Sequence[UserRecord], lists: Sequenc
 
 
 def _schema(recommender: Recommender) -> pa.Schema:
-    names = [*recommender.ranker.table.names, _NEWCOMER, RERANK, RULES]
+    names = [*recommender.ranker.store.names, LIFT, RERANK, RULES]
     return pa.schema(
         {
             "user_id": pa.string(),
@@ -355,7 +372,7 @@ def _schema(recommender: Recommender) -> pa.Schema:
     )
 
 
-def _join(job: _Job, target: Path, shards: Sequence[int], schema: pa.Schema, total: int) -> RecommendReport:
+def _join(job: _ListsJob, target: Path, shards: Sequence[int], schema: pa.Schema, total: int) -> RecommendReport:
     """All shards as one file."""
     partial, users, rows, short = job.folder / "joined.tmp", 0, 0, 0
     with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
@@ -364,7 +381,7 @@ def _join(job: _Job, target: Path, shards: Sequence[int], schema: pa.Schema, tot
                 for table in map(file.read_row_group, range(file.num_row_groups)):  # a user is in one of them
                     counts = table.group_by("user_id").aggregate([("rank", "count")])
                     users, rows = users + len(counts), rows + len(table)
-                    short += sum(count < job.k for count in counts["rank_count"].to_pylist())
+                    short += sum(count < job.query.k for count in counts["rank_count"].to_pylist())
                     writer.write_table(table)
     partial.replace(target)
     return RecommendReport(target, job.generation, users, total - users, rows, short)

@@ -1,38 +1,42 @@
 """The recommender: a workspace's live generation, ready to answer. `molar query` is this and a table.
 
-Asking by user id, for similar items or for popular ones imports no torch; only a session of new items needs the user
-encoder.
+A question becomes a :class:`~molar_retrieval.ranking.query.Query`, resolved to a
+:class:`~molar_retrieval.ranking.request.RankingRequest`, ranked to a list, and told as an
+:class:`~molar_retrieval.ranking.answer.Answer`. Asking by user id, for similar items or for popular ones imports no
+torch; only a session of new items needs the user encoder.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Self
 
-from molar_indexes.admission import Admission, no_history
+from molar_indexes.answers import POPULARITY, popular, told
+from molar_indexes.constraints import Constraints, no_history
 from molar_indexes.generations import Generation, open_generation
-from molar_indexes.options import Asked, Fallback, Limits, Options, Seen, check
 from molar_indexes.sessions import SessionReader
+from molar_indexes.users import UserRecord
 from molar_retrieval import bounds, columns
 from molar_retrieval.catalog.photos_of import PhotosOf
 from molar_retrieval.errors import RequestError
-from molar_retrieval.index import SparseVector, StoredItem, Vector
-from molar_retrieval.ranking.answer import Answer, Recommendation
+from molar_retrieval.expressions import Expression
+from molar_retrieval.index import SparseVector, Vector
+from molar_retrieval.ranking.answer import Answer
+from molar_retrieval.ranking.query import Fallback, Query, Seen, check_subjects, honest
+from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from molar_indexes.explain import Explained
     from molar_indexes.search import Searcher
     from molar_indexes.server.config import ServerConfig
-    from molar_indexes.users import UserRecord
     from molar_retrieval.ranking.ranker import Ranker
     from molar_retrieval.ranking.sentences import Speaker
-    from molar_retrieval.ranking.wishes import Asker, Listing, Placed, Wishes
 
 RULES_FILE = "rules.toml"
 
@@ -56,11 +60,11 @@ class Recommender:
         self.workspace = workspace
         self.generation = generation
         self.now: datetime | None = None
-        self._admission = Admission(generation, rules)
+        self._constraints = Constraints(generation, rules)
         self._reader = SessionReader(workspace, generation)
         self._speakers: dict[str, Speaker] = {}
         self._trust = trust
-        self._photos = PhotosOf(workspace)
+        self._told = partial(told, generation, PhotosOf(workspace))
 
     @classmethod
     def open(
@@ -111,14 +115,41 @@ class Recommender:
         """Release the generation's files."""
         self.generation.close()
 
-    def query(self, user_id: str, k: int = 10, *, fallback: Fallback = "none", **options: Unpack[Options]) -> Answer:
+    def query(
+        self,
+        user_id: str,
+        k: int = 10,
+        *,
+        where: Expression | str | None = None,
+        exclude: Collection[str] = (),
+        only: Collection[str] | None = None,
+        rules: bool = True,
+        seen: Seen = "hide",
+        diversity: float = 0.0,
+        calibrate: str | None = None,
+        calibration: float = 0.5,
+        rerank: bool = True,
+        explain: bool = False,
+        language: str = "en",
+        fallback: Fallback = "none",
+    ) -> Answer:
         """What a known user should see next.
 
         Args:
             user_id: The user.
             k: How many items.
+            where: See :class:`~molar_retrieval.ranking.query.Query`, as for all that follows but the last.
+            exclude: Items that must not come.
+            only: Items that may come; None: all.
+            rules: Whether the shop's rules hold.
+            seen: Whether items of the history may come back.
+            diversity: Weight of unlikeness among the items, 0 to 1.
+            calibrate: A field whose mix in the history the list should have.
+            calibration: How much that counts, 0 to 1.
+            rerank: Whether the second stage moves what it can.
+            explain: Whether to say why.
+            language: Of the reasons.
             fallback: ``popular`` answers with the most popular items where there is no history.
-            options: See :class:`Limits` and :class:`Shape`.
 
         Raises:
             RequestError: If no history is known of the user and there is no fallback; if the condition is not
@@ -126,22 +157,38 @@ class Recommender:
             SettingsError: If the rules are wrong.
         """
         began = time.perf_counter()
-        check(k, options, {"user_id": user_id, "fallback": fallback})
-        asked = self._admission.asked(options)
-        user = self.generation.users.get(user_id)
-        if user is None or not len(user.history):
-            if fallback == "popular":
-                return self._popular(user_id, k, self._admission.ruled(asked, options, {}), began)
-            raise no_history(user_id)
-        from molar_retrieval.ranking.wishes import Asker
-
+        query = Query(
+            k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity,
+            calibrate=calibrate, calibration=calibration, rerank=rerank, explain=explain, language=language,
+        )  # fmt: skip
+        check_subjects(user_id=user_id, fallback=fallback)
+        request = self._constraints.request(query, self.now)
+        user = self._user(user_id, required=fallback == "none")
+        if user is None:
+            request = self._constraints.for_user(request, None)
+            listing, stored = popular(self.generation, request)
+            return self._told(request, POPULARITY, listing, stored, {"search": time.perf_counter() - began}, user_id)
         found = time.perf_counter()
-        asked = self._admission.ruled(asked, options, user.attributes)
-        asked = asked.hiding(user.history) if options.get("seen", "hide") == "hide" else asked
-        asker = Asker(user.vector, user.sparse, user.history)
-        return self._aligned(user_id, asker, k, asked, options, {"user": found - began})
+        return self._aligned(user_id, self._constraints.for_user(request, user), {"user": found - began})
 
-    def session(self, item_ids: Sequence[str], k: int = 10, **options: Unpack[Options]) -> Answer:
+    @honest
+    def session(
+        self,
+        item_ids: Sequence[str],
+        k: int = 10,
+        *,
+        where: Expression | str | None = None,
+        exclude: Collection[str] = (),
+        only: Collection[str] | None = None,
+        rules: bool = True,
+        seen: Seen = "hide",
+        diversity: float = 0.0,
+        calibrate: str | None = None,
+        calibration: float = 0.5,
+        rerank: bool = True,
+        explain: bool = False,
+        language: str = "en",
+    ) -> Answer:
         """What somebody should see next who just looked at ``item_ids`` (oldest first).
 
         The first call loads the user encoder, and with it torch.
@@ -149,7 +196,17 @@ class Recommender:
         Args:
             item_ids: The session.
             k: How many items.
-            options: See :class:`Limits` and :class:`Shape`.
+            where: See :meth:`query`, as for all that follows.
+            exclude: Items that must not come.
+            only: Items that may come; None: all.
+            rules: Whether the shop's rules hold.
+            seen: Whether items of the session may come back.
+            diversity: Weight of unlikeness among the items, 0 to 1.
+            calibrate: A field whose mix in the session the list should have.
+            calibration: How much that counts, 0 to 1.
+            rerank: Whether the second stage moves what it can.
+            explain: Whether to say why.
+            language: Of the reasons.
 
         Raises:
             RequestError: If no item is named, or one is unknown; if the condition is not understood; if something is
@@ -157,41 +214,55 @@ class Recommender:
             SettingsError: If the rules are wrong.
         """
         began = time.perf_counter()
-        check(k, options, {"items": item_ids})
-        asked = self._admission.ruled(self._admission.asked(options), options, {})
+        query = Query(
+            k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity,
+            calibrate=calibrate, calibration=calibration, rerank=rerank, explain=explain, language=language,
+        )  # fmt: skip
+        check_subjects(items=item_ids)
+        request = self._constraints.request(query, self.now)
         if not item_ids:
             raise RequestError("the session is empty", "name at least one item")
-        rows = self._admission.rows(list(item_ids))
-        asker = self._reader(rows)
+        user = self._reader(self._constraints.rows(list(item_ids)))
         encoded = time.perf_counter()
-        asked = asked.hiding(rows) if options.get("seen", "hide") == "hide" else asked
-        return self._aligned(None, asker, k, asked, options, {"encode": encoded - began})
+        return self._aligned(None, self._constraints.for_user(request, user), {"encode": encoded - began})
 
-    def similar(self, item_id: str, k: int = 10, **limits: Unpack[Limits]) -> Answer:
+    @honest
+    def similar(
+        self,
+        item_id: str,
+        k: int = 10,
+        *,
+        where: Expression | str | None = None,
+        exclude: Collection[str] = (),
+        only: Collection[str] | None = None,
+        rules: bool = True,
+    ) -> Answer:
         """The items whose content is most like that of ``item_id``; scores are cosines.
 
         Args:
             item_id: The item.
             k: How many items.
-            limits: See :class:`Limits`.
+            where: See :meth:`query`, as for all that follows.
+            exclude: Items that must not come.
+            only: Items that may come; None: all.
+            rules: Whether the shop's rules hold.
 
         Raises:
             RequestError: If the item is unknown or has no content vector; if the condition is not understood; if
                 something is beyond its bound.
         """
         began = time.perf_counter()
-        check(k, limits, {"similar": item_id})
-        asked = self._admission.ruled(self._admission.asked(limits), limits, {})
+        query = Query(k=k, where=where, exclude=exclude, only=only, rules=rules)
+        check_subjects(similar=item_id)
         row, vector = self._content_of(item_id)
-        index, asked = self.generation.index, asked.hiding([row])
-        best = index.top(columns.CONTENT, vector, k, exclude=asked.hidden, where=asked.where)
-        stored = index.fetch([row for row, _ in best])
-        items = [
-            _recommend(rank, item, score, {"content": score})
-            for rank, (item, (_, score)) in enumerate(zip(stored, best, strict=True), 1)
-        ]
-        return self._answer(None, k, columns.CONTENT, items, asked, {"search": time.perf_counter() - began})
+        request = self._constraints.for_user(self._constraints.request(query), None).hiding([row])
+        best = self.generation.index.top(columns.CONTENT, vector, k, exclude=request.hidden, where=request.where)
+        places = [Placed(row, score, {"content": score}, rank) for rank, (row, score) in enumerate(best, 1)]
+        stored = self.generation.index.fetch([row for row, _ in best])
+        seconds = {"search": time.perf_counter() - began}
+        return self._told(request, columns.CONTENT, Listing(places), stored, seconds)
 
+    @honest
     def search(
         self,
         text: str | None = None,
@@ -201,7 +272,10 @@ class Recommender:
         similar: str | None = None,
         user_id: str | None = None,
         seen: Seen = "show",
-        **limits: Unpack[Limits],
+        where: Expression | str | None = None,
+        exclude: Collection[str] = (),
+        only: Collection[str] | None = None,
+        rules: bool = True,
     ) -> Answer:
         """The items that some words, a photo or another item ask for, or several of them together.
 
@@ -214,7 +288,10 @@ class Recommender:
             similar: An item to be like.
             user_id: For whom; what suits them comes first among what fits as well.
             seen: Whether items that this user has may come.
-            limits: See :class:`Limits`.
+            where: See :meth:`query`, as for all that follows.
+            exclude: Items that must not come.
+            only: Items that may come; None: all.
+            rules: Whether the shop's rules hold.
 
         Raises:
             RequestError: If nothing is asked for, the item or the user is unknown, the items cannot be searched like
@@ -222,44 +299,61 @@ class Recommender:
             DataError: If the file is no photo.
             StaleArtefactError: If the encoder that made the items' vectors is not to be had.
         """
-        from molar_retrieval.ranking.wishes import Asker
-
         began = time.perf_counter()
-        check(k, limits, {"text": text, "image": image, "similar": similar, "user_id": user_id, "seen": seen})
-        user = None if user_id is None else self._known(user_id)
-        asked = self._admission.ruled(self._admission.asked(limits), limits, {} if user is None else user.attributes)
+        query = Query(k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen)
+        if seen == "hide" and user_id is None:
+            raise RequestError("seen = 'hide' concerns a user, and none is named", "name one with user_id")
+        check_subjects(optional=True, text=text, image=image, similar=similar, user_id=user_id)
+        request = self._constraints.request(query)
+        request = self._constraints.for_user(request, None if user_id is None else self._user(user_id))
         queries: dict[str, Vector | SparseVector] = {}
         if similar is not None:
             row, vector = self._content_of(similar)
             queries[columns.CONTENT] = vector
-            asked = asked.hiding([row])
-        if text is not None:
-            queries |= self._searcher.text(text)
-        if image is not None:
-            queries |= self._searcher.photo(image)
+            request = request.hiding([row])
+        queries |= self._searcher.queries(text, image)
         if not queries:
             raise RequestError("nothing is asked for", "name words, a photo or an item")
         encoded = time.perf_counter()
-        if user is not None and seen == "hide":
-            asked = asked.hiding(user.history)
-        asker = None if user is None else Asker(user.vector, user.sparse, user.history)
-        found = self._searcher.find(queries, k, asked.hidden, asked.where, asker)
-        stored = self.ranker.stored([row for row, _ in found])
-        items = [
-            _recommend(rank, item, sum(parts.values()), parts)
-            for rank, (item, (_, parts)) in enumerate(zip(stored, found, strict=True), 1)
-        ]
+        places = self._searcher.find(queries, request)
+        stored = self.ranker.stored([placed.row for placed in places])
         seconds = {"encode": encoded - began, "search": time.perf_counter() - encoded}
-        return self._answer(user_id, k, "search", items, asked, seconds)
+        return self._told(request, "search", Listing(places), stored, seconds, user_id)
 
-    def _known(self, user_id: str) -> "UserRecord":
+    def rank_many(self, users: Sequence[UserRecord], query: Query) -> Iterator[Listing]:
+        """The lists of several users, the same as :meth:`query` gives each of them, in less time.
+
+        Args:
+            users: With a history each.
+            query: Reasons are left out.
+
+        Raises:
+            RequestError: If the condition is not understood.
+            SettingsError: If the rules are wrong.
+        """
+        request = self._constraints.request(query, self.now)
+        self._constraints.for_user(request, None)  # what is wrong comes up before any work
+        return self.ranker.rank([self._constraints.for_user(request, user) for user in users])
+
+    @cached_property
+    def ranker(self) -> "Ranker":
+        """What ranks the generation's items."""
+        from molar_retrieval.ranking.ranker import Ranker
+
+        table = self.generation.table
+        return Ranker(self.generation.index, table.items, self.generation.slots, table.reranker)
+
+    def _user(self, user_id: str, *, required: bool = True) -> UserRecord | None:
+        """Somebody with a history."""
         user = self.generation.users.get(user_id)
-        if user is None or not len(user.history):
+        if user is not None and len(user.history):
+            return user
+        if required:
             raise no_history(user_id)
-        return user
+        return None
 
     def _content_of(self, item_id: str) -> tuple[int, Vector]:
-        row = self._admission.rows([item_id])[0]
+        row = self._constraints.rows([item_id])[0]
         item = self.generation.index.fetch([row], vectors=[columns.CONTENT])[0]
         if columns.CONTENT not in item.vectors:
             raise RequestError(f"the item {item_id!r} has neither text nor photo", "name an item that has content")
@@ -271,138 +365,23 @@ class Recommender:
 
         return Searcher(self.generation, trust_remote_code=self._trust)
 
-    @cached_property
-    def ranker(self) -> "Ranker":
-        """What ranks the generation's items; importing it takes NumPy."""
-        from molar_retrieval.ranking.ranker import Ranker
-
-        table = self.generation.table
-        return Ranker(self.generation.index, table.items, self.generation.slots, table.reranker)
-
-    def rank_many(self, users: "Sequence[UserRecord]", k: int = 10, **options: Unpack[Options]) -> "Iterator[Listing]":
-        """The lists of several users, the same as :meth:`query` gives each of them, in less time.
-
-        Args:
-            users: With a history each.
-            k: How many items, at most 10,000.
-            options: See :class:`Limits` and :class:`Shape`; reasons are left out.
-
-        Raises:
-            RequestError: If the condition is not understood; if something is beyond its bound.
-            SettingsError: If the rules are wrong.
-        """
-        from molar_indexes.batch import rank_all
-        from molar_retrieval.ranking.wishes import Asker
-
-        check(k, options, most=bounds.LISTED)
-        asked = self._admission.asked(options)
-        self._wishes(self._admission.ruled(asked, options, {}), options)  # what is wrong comes up before any work
-        hide = options.get("seen", "hide") == "hide"
-        askers = [Asker(user.vector, user.sparse, user.history) for user in users]
-        ruled = [self._admission.ruled(asked, options, user.attributes) for user in users]
-        each = [one.hiding(user.history) if hide else one for one, user in zip(ruled, users, strict=True)]
-        wishes = [self._wishes(one, options) for one in each]
-        return rank_all(self.ranker, askers, k, wishes)
-
-    def _wishes(self, asked: Asked, options: Options) -> "Wishes":
-        from molar_retrieval.ranking.wishes import Ruling, Wishes
-
-        calibrate = options.get("calibrate")
-        if calibrate is not None:
-            self._admission.check_field(calibrate)
-        return Wishes(
-            where=asked.where,
-            hidden=asked.hidden,
-            diversity=options.get("diversity", 0.0),
-            calibrate=calibrate,
-            calibration=options.get("calibration", 0.5),
-            rules=asked.rules or Ruling(),
-            rerank=options.get("rerank", True),
-            now=self.now,
-        )
-
-    def _aligned(
-        self, user_id: str | None, asker: "Asker", k: int, asked: Asked, options: Options, seconds: dict[str, float]
-    ) -> Answer:
+    def _aligned(self, user_id: str | None, request: RankingRequest, seconds: dict[str, float]) -> Answer:
         began = time.perf_counter()
-        listing = self.ranker.rank(asker, k, self._wishes(asked, options))
+        (listing,) = self.ranker.rank([request])
         stored = self.ranker.stored([placed.row for placed in listing.places])
-        items = [
-            _recommend(rank, item, p.score, p.parts, p.by_score, ", ".join(p.causes) or None)
-            for rank, (p, item) in enumerate(zip(listing.places, stored, strict=True), 1)
-        ]
-        seconds = seconds | {"search": time.perf_counter() - began}
-        if options.get("explain"):
-            began = time.perf_counter()
-            items = self._explained(asker, listing.places, items, options.get("language", "en"))
-            seconds["explain"] = time.perf_counter() - began
-        return self._answer(user_id, k, columns.ALIGNED, items, asked, seconds, listing.notes)
+        ranked = time.perf_counter()
+        seconds = seconds | {"search": ranked - began}
+        reasons: Sequence[Explained] = ()
+        if request.query.explain:
+            reasons = self._reasons(request, listing)
+            seconds["explain"] = time.perf_counter() - ranked
+        return self._told(request, columns.ALIGNED, listing, stored, seconds, user_id, reasons)
 
-    def _explained(
-        self, asker: "Asker", places: "Sequence[Placed]", items: Sequence[Recommendation], language: str
-    ) -> list[Recommendation]:
+    def _reasons(self, request: RankingRequest, listing: Listing) -> "Sequence[Explained]":
         from molar_indexes.explain import explain
         from molar_retrieval.ranking.sentences import FILE_NAME, Speaker
 
+        language = request.query.language
         if language not in self._speakers:
             self._speakers[language] = Speaker.of(language, self.workspace.root.parent / FILE_NAME)
-        found = explain(self.generation.table, self.ranker, asker, places, self._speakers[language])
-        return [
-            replace(item, reasons=(why.sentence,), evidence=why.evidence)
-            for item, why in zip(items, found, strict=True)
-        ]
-
-    def _popular(self, user_id: str, k: int, asked: Asked, began: float) -> Answer:
-        from molar_retrieval.expressions import matches
-
-        popular = self.generation.popular
-        stored = self.generation.index.fetch([row for row, _ in popular])
-        counts = dict(popular)
-        chosen = [
-            item
-            for item in stored
-            if item.row not in asked.hidden
-            and (asked.where is None or matches(asked.where, {columns.ITEM_ID: item.item_id, **item.payload}))
-        ][:k]
-        items = [
-            _recommend(rank, item, float(counts[item.row]), {"popularity": float(counts[item.row])})
-            for rank, item in enumerate(chosen, 1)
-        ]
-        return self._answer(user_id, k, "popularity", items, asked, {"search": time.perf_counter() - began})
-
-    def _answer(
-        self,
-        user_id: str | None,
-        k: int,
-        basis: str,
-        items: Sequence[Recommendation],
-        asked: Asked,
-        seconds: dict[str, float],
-        notes: Sequence[str] = (),
-    ) -> Answer:
-        shortfall = None
-        if len(items) < k:
-            total = len(self.generation.index)
-            reasons = [f"{len(asked.hidden):,} are hidden"] if asked.hidden else []
-            others = "others" if items else "all others"
-            reasons += [f"{limit} {others}" for limit in asked.leaves_out()]
-            reasons += ["only the most popular are kept for a fallback"] if basis == "popularity" else []
-            shortfall = f"{len(items)} of {k} items: the catalogue has {total:,}"
-            shortfall += "".join(f", {reason}" for reason in reasons)
-        milliseconds = {name: round(1000 * value, 3) for name, value in seconds.items()}
-        milliseconds["total"] = round(sum(milliseconds.values()), 3)
-        notes = [*self.generation.notes, *notes]
-        name = self.generation.name
-        return Answer(user_id, k, name, basis, items, shortfall, notes, milliseconds, photo_of=self._photos)
-
-
-def _recommend(
-    rank: int,
-    item: StoredItem,
-    score: float,
-    parts: Mapping[str, float],
-    by_score: int | None = None,
-    rule: str | None = None,
-) -> Recommendation:
-    title: Any = item.payload.get(columns.TITLE)
-    return Recommendation(rank, item.item_id, title, score, parts, by_score or rank, rule, (), None, item.payload)
+        return explain(self.generation.table, self.ranker, request, listing.places, self._speakers[language])

@@ -4,7 +4,7 @@ Words ask twice, by meaning (``content``) and as they are written (``words``, BM
 list's scores are divided by its best one and added up, so that a perfect match in one counts as much as in another.
 """
 
-from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,8 @@ from molar_indexes.query_maps import QueryMaps
 from molar_retrieval import columns
 from molar_retrieval.catalog import words
 from molar_retrieval.errors import BackendError, DataError, RequestError, StaleArtefactError
-from molar_retrieval.expressions import Expression
 from molar_retrieval.index import SparseVector, Vector
-from molar_retrieval.ranking.wishes import Asker
+from molar_retrieval.ranking.request import Placed, RankingRequest, UserQuery
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from molar_retrieval.encoders.base import Encoder
     from molar_retrieval.encoders.light import LightMiniLM
 
-Queries = Mapping[str, Vector | SparseVector]
+Queries = dict[str, Vector | SparseVector]
 CANDIDATES = 200
 PERSONAL = "personal"
 _PERSONAL = 0.5
@@ -85,36 +84,37 @@ class Searcher:
         vectors = self._loaded().encode([EncoderInput(image=one) for one in seen])
         return {columns.IMAGE_FEATURES: maps(vectors.mean(axis=0, keepdims=True))[0].tolist()}
 
-    def find(
-        self, queries: Queries, k: int, hidden: Collection[int], where: Expression | None, asker: Asker | None = None
-    ) -> list[tuple[int, dict[str, float]]]:
+    def queries(self, text: str | None, photo: "str | Path | Image | None") -> Queries:
+        """What a text and a photo ask for together, see :meth:`text` and :meth:`photo`."""
+        return (self.text(text) if text is not None else {}) | (self.photo(photo) if photo is not None else {})
+
+    def find(self, queries: Queries, request: RankingRequest) -> list[Placed]:
         """The best items for some queries at once.
 
         Args:
             queries: By the name of a vector.
-            k: How many.
-            hidden: Rows that must not come.
-            where: Condition on the items' attributes, applied inside the searches.
-            asker: For whom; what suits them comes first among equals.
+            request: Which items may come, and how many. What suits its user comes first among equals.
 
         Returns:
-            Rows with the addends of their scores, best first.
+            At most as many as are asked for, best first.
         """
-        index, size = self._generation.index, max(k, CANDIDATES)
-        heads = {name: index.top(name, query, size, exclude=hidden, where=where) for name, query in queries.items()}
+        k = request.query.k
+        top = partial(self._generation.index.top, exclude=request.hidden, where=request.where)
+        heads = {name: top(name, query, max(k, CANDIDATES)) for name, query in queries.items()}
         rows = np.array(sorted({row for head in heads.values() for row, _ in head}), np.int64)
         if not len(rows):
             return []
         parts = {name: self._products(name, queries[name], rows) / _best(heads[name]) for name in queries}
-        if asker is not None:
-            parts[PERSONAL] = _PERSONAL * self._suits(asker, rows)
+        if request.user is not None:
+            parts[PERSONAL] = _PERSONAL * self._suits(request.user, rows)
         total = np.sum(list(parts.values()), axis=0)
         order = np.lexsort((rows, -total))[:k]
-        return [(int(rows[n]), {name: float(values[n]) for name, values in parts.items()}) for n in order]
+        scored = [(int(rows[n]), {name: float(values[n]) for name, values in parts.items()}) for n in order]
+        return [Placed(row, sum(own.values()), own, rank) for rank, (row, own) in enumerate(scored, 1)]
 
-    def _suits(self, asker: Asker, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
+    def _suits(self, user: UserQuery, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
         """How well items suit somebody, from 0 to 1 among them."""
-        scores = self._generation.table.items.split(asker.vector, asker.sparse, rows).sum(axis=1)
+        scores = self._generation.table.items.split(user.vector, user.sparse, rows).sum(axis=1)
         spread = float(np.ptp(scores))
         result: npt.NDArray[np.floating] = (scores - scores.min()) / spread if spread else np.zeros(len(rows))
         return result

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from molar_indexes.encoder import carried
 from molar_indexes.generations import Generation
+from molar_indexes.users import UserRecord
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
     from molar_retrieval.alignment.model import AlignedModel
-    from molar_retrieval.ranking.wishes import Asker
 
 
 class SessionReader:
@@ -25,7 +25,7 @@ class SessionReader:
     def __init__(self, workspace: Workspace, generation: Generation) -> None:
         self._workspace, self._generation = workspace, generation
 
-    def __call__(self, rows: Sequence[int]) -> "Asker":
+    def __call__(self, rows: Sequence[int]) -> UserRecord:
         """Who looked at these items, oldest first.
 
         Raises:
@@ -35,11 +35,10 @@ class SessionReader:
 
         from molar_indexes.sparse import sparse_rows
         from molar_retrieval.alignment.model import session_log
-        from molar_retrieval.ranking.wishes import Asker
 
         vectors = self._model.users(session_log(rows, len(self._generation.index)), np.zeros(1, np.int64))
         (sparse,) = sparse_rows(vectors.sparse)
-        return Asker(vectors.dense[0].tolist(), sparse, rows)
+        return UserRecord("", vectors.dense[0].tolist(), rows, sparse)
 
     @cached_property
     def _model(self) -> "AlignedModel":

@@ -13,7 +13,6 @@ from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.alignment.content_knn import ContentNeighbours, principal
 from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.network import ContentMap, PostAlignment
-from molar_retrieval.alignment.newcomers import lifted
 from molar_retrieval.alignment.vectors import ItemVectors, Predictor, UserVectors
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.item_item import ItemItemWeights
@@ -22,7 +21,8 @@ from molar_retrieval.ids import IdMap
 from molar_retrieval.index import SparseVector
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.candidates import Candidates
+from molar_retrieval.ranking.candidates import Candidates, descent
+from molar_retrieval.ranking.cold_start import lifted
 from molar_retrieval.ranking.features import moves
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
@@ -172,10 +172,9 @@ class AlignedModel:
 
     def scores_of(self, users: UserVectors, log: InteractionLog) -> Matrix:
         """The same for vectors that were made before, of the histories in ``log``."""
-        items = self._timeless
-        scores: Matrix = users.dense @ items.dense.T
+        scores = self.table.products(users.dense)
         if self.sparse_parts:
-            scores += (users.sparse @ items.sparse.T).toarray()
+            scores += (users.sparse @ self._timeless.sparse.T).toarray()
         return scores + self._demand(log)
 
     def _demand(self, log: InteractionLog) -> Matrix:
@@ -245,10 +244,9 @@ class AlignedModel:
         for user, one, moved in zip(some, found, moves(self.table, self.reranker, found, histories), strict=True):
             others = np.ones(scores.shape[1], bool)
             others[one.rows] = False
-            own = scores[user, one.rows] + moved
-            # The candidates keep their scores; the rest goes down by as much as the least of them did.
-            scores[user, others] -= max(0.0, float(scores[user, one.rows[-1]] - own.min()))
-            scores[user, one.rows] = own
+            own = scores[user, one.rows]
+            scores[user, others] -= descent(own, moved)
+            scores[user, one.rows] = own + moved
         return scores
 
     def lifted(self, scores: Matrix, allowed: npt.NDArray[np.bool_]) -> Matrix:

@@ -168,7 +168,7 @@ def lists_of(model: AlignedModel, cases: ValidationCases) -> Lists:
         users = model.users(log, np.arange(log.n_users))
         table = model.lifted(model.scores_of(users, log), allowed)
         for user, every in enumerate(model.candidates(table, allowed, users, log)):
-            places = np.flatnonzero(~every.newcomer)
+            places = np.flatnonzero(~every.cold)
             case, size, found = block.start + user, len(places), every.take(places)
             if not size:
                 continue

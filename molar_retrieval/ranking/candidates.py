@@ -1,12 +1,12 @@
-"""Candidates for one user: the items with the best sums of a dense and a sparse product, and the best newcomers.
+"""Candidates for one user: the items with the best sums of a dense and a sparse product, and the best cold items.
 
-The sparse products are those of the item table. The dense ones are too where they are known, or cost less than a search
-would: the sums are then ranked as they are. Else, and under a condition on items, the index ranks by one vector at a
-time, and its lists are read as far as it takes to prove the first places of the sum (the threshold algorithm: Fagin,
-Lotem and Naor 2001, doi:10.1145/375551.375567), in blocks that grow, as a search engine starts anew for a longer one.
+The sparse products are those of the item store. The dense ones are too where they cost less than a search would: the
+sums are then ranked as they are. Else, and under a condition on items, the index ranks by one vector at a time, and its
+lists are read as far as it takes to prove the first places of the sum (the threshold algorithm: Fagin, Lotem and Naor
+2001, doi:10.1145/375551.375567), in blocks that grow, as a search engine starts anew for a longer one.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from math import inf
@@ -16,12 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import columns
-from molar_retrieval.expressions import Expression
 from molar_retrieval.index import Index, Vector
 from molar_retrieval.ranking.cold_start import TOP, merge
 from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.sparse_index import Sums
-from molar_retrieval.ranking.wishes import Asker
 
 Array = npt.NDArray[Any]
 DEPTH = 200
@@ -32,6 +31,8 @@ _AHEAD = 2
 _GROWTH = 4
 MOST_SCANNED = 1 << 22
 """Numbers in the items' dense vectors up to which one product with all of them costs less than a search."""
+_OF_A_BATCH = 4
+"""So many times more for a batch of users, whose products are taken at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +41,16 @@ class Candidates:
 
     Attributes:
         rows: Item rows, shape (C,).
-        parts: Addends of their scores by the table's parts, shape (C, P).
-        lift: What is added to a newcomer's, 0 for others, shape (C,).
-        newcomer: Whether an item had no training interactions, shape (C,).
+        parts: Addends of their scores by the store's parts, shape (C, P).
+        lift: What is added to a cold item's, 0 for others, shape (C,).
+        cold: Whether an item had no training interactions, shape (C,).
         moved: What a second stage adds, shape (C,).
     """
 
     rows: npt.NDArray[np.int64]
     parts: Array
     lift: Array
-    newcomer: npt.NDArray[np.bool_]
+    cold: npt.NDArray[np.bool_]
     moved: Array
 
     def __len__(self) -> int:
@@ -65,50 +66,63 @@ class Candidates:
         """Some of them, in the order of ``places``."""
         return Candidates(*(getattr(self, field.name)[places] for field in fields(self)))
 
+    def reranked(self, moved: Array) -> "Candidates":
+        """The same in the order of a second stage; those behind the first ones go down with the least of these.
+
+        Args:
+            moved: What it adds to the first ones.
+        """
+        down = np.full(len(self) - len(moved), -descent(self.scores, moved))
+        every = np.concatenate([moved, down])
+        return replace(self, moved=every).take(np.argsort(-(self.scores + every), kind="stable"))
+
+
+def descent(scores: Array, moved: Array) -> float:
+    """By how much the rest goes down behind first places that a second stage moves: as much as the least of these did.
+
+    Args:
+        scores: Best first, at least as many as are moved.
+        moved: What it adds to the first ones, at least one.
+    """
+    return max(0.0, float(scores[len(moved) - 1] - (scores[: len(moved)] + moved).min()))
+
+
+def products(store: ItemStore, requests: Sequence[RankingRequest]) -> list[Array | None]:
+    """The dense products of all items with each user; None where a search costs less, or a condition needs one."""
+    users = {n: one.user.vector for n, one in enumerate(requests) if one.user is not None and one.where is None}
+    found: list[Array | None] = [None] * len(requests)
+    if users and store.dense.size <= MOST_SCANNED * min(len(users), _OF_A_BATCH):
+        for number, own in zip(users, store.products(list(users.values())), strict=True):
+            found[number] = own
+    return found
+
 
 def find(
-    index: Index,
-    table: ItemStore,
-    slots: int,
-    asker: Asker,
-    k: int,
-    size: int,
-    *,
-    hidden: Collection[int] = (),
-    where: Expression | None = None,
+    index: Index, store: ItemStore, slots: int, request: RankingRequest, size: int, dense: Array | None = None
 ) -> Candidates:
-    """The best items for a user, newcomers in their places.
+    """The best items for a user, cold ones in their places.
 
     Args:
         index: Where items are searched.
-        table: Of the same items.
-        slots: How many of the first ten places newcomers get.
-        asker: The user.
-        k: So many places are exactly those of a full scan, as far as the index itself is exact.
-        size: How many candidates; at least ``k``. Those behind the first ``k`` are the best that the lists showed.
-        hidden: Rows that must not come.
-        where: Condition on the items' attributes, applied inside the search.
+        store: Of the same items.
+        slots: How many of the first ten places cold items get.
+        request: Has a user. So many places as it asks for are exactly those of a full scan, as far as the index itself
+            is exact.
+        size: How many candidates; at least as many. Those behind the first ones are the best that the lists showed.
+        dense: The user's :func:`products`; None: the index is searched.
 
     Returns:
         At most ``size``.
     """
-    wanted = max(k, TOP)
-    sums = table.sums(asker.sparse)
-    products = asker.products
-    if products is None and table.dense.size <= MOST_SCANNED:
-        products = table.dense @ np.asarray(asker.vector, np.float32)
-    source: _Scan | _Search
-    if where is None and products is not None:
-        source = _Scan(table, asker, sums, products, hidden)
-    else:
-        source = _Search(index, table, asker, sums, hidden, where)
+    assert request.user is not None
+    wanted, sums = max(request.query.k, TOP), store.sums(request.user.sparse)
+    source = _Search(index, store, request, sums) if dense is None else _Scan(store, request, sums, dense)
     known = source.known(wanted, max(size, wanted))
     if columns.COLD_START not in index.spec.dims:
-        return known.take(np.arange(min(size, len(known))))
-    newcomers = source.newcomers(wanted if len(known) >= size else max(size, wanted))
-    merged = merge(known.scores, newcomers.scores, slots)
-    chosen = joined(known, newcomers).take((merged.place + len(known) * merged.newcomer)[:size])
-    return replace(chosen, lift=merged.lift[:size], newcomer=merged.newcomer[:size])
+        return known.take(slice(size))
+    cold = source.cold(wanted if len(known) >= size else max(size, wanted))
+    order, lift = merge(known.scores, cold.scores, slots)
+    return replace(joined(known, replace(cold, cold=np.ones(len(cold), bool))), lift=lift).take(order[:size])
 
 
 def joined(*found: Candidates) -> Candidates:
@@ -117,9 +131,9 @@ def joined(*found: Candidates) -> Candidates:
     return Candidates(*(np.concatenate([getattr(one, name) for one in found]) for name in names))
 
 
-def scored(table: ItemStore, vector: Vector, sums: Sums, rows: npt.NDArray[np.int64]) -> Candidates:
+def scored(store: ItemStore, vector: Vector, sums: Sums, rows: npt.NDArray[np.int64]) -> Candidates:
     """Some rows, the best first, equal scores by row."""
-    parts = table.addends(vector, sums, rows)
+    parts = store.addends(vector, sums, rows)
     order = np.lexsort((rows, -parts.sum(axis=1)))
     return Candidates(rows[order], parts[order], np.zeros(len(rows)), np.zeros(len(rows), bool), np.zeros(len(rows)))
 
@@ -127,21 +141,22 @@ def scored(table: ItemStore, vector: Vector, sums: Sums, rows: npt.NDArray[np.in
 class _Scan:
     """The best items by their sums, all of which are known."""
 
-    def __init__(self, table: ItemStore, asker: Asker, sums: Sums, products: Array, hidden: Collection[int]) -> None:
-        self._table, self._asker, self._sums = table, asker, sums
-        rows = np.fromiter(hidden, np.int64, len(hidden))
-        self._shown = np.ones(len(table), bool)
-        self._shown[rows[rows < len(table)]] = False
-        self._scores = products.astype(np.float64)
+    def __init__(self, store: ItemStore, request: RankingRequest, sums: Sums, dense: Array) -> None:
+        assert request.user is not None
+        self._store, self._vector, self._sums = store, request.user.vector, sums
+        rows = np.fromiter(request.hidden, np.int64, len(request.hidden))
+        self._shown = np.ones(len(store), bool)
+        self._shown[rows[rows < len(store)]] = False
+        self._scores = dense.astype(np.float64)
         self._scores[sums.rows] += sums.parts.sum(axis=0)
 
     def known(self, k: int, size: int) -> Candidates:
         """The best ``size`` items that had training interactions; the first ``k`` of them are exactly the best."""
-        return self._best(self._table.known, size)
+        return self._best(self._store.known, size)
 
-    def newcomers(self, size: int) -> Candidates:
+    def cold(self, size: int) -> Candidates:
         """The best ``size`` of the others."""
-        return self._best(self._table.newcomer, size)
+        return self._best(self._store.cold, size)
 
     def _best(self, among: Array, size: int) -> Candidates:
         rows = np.flatnonzero(among & self._shown)
@@ -149,50 +164,42 @@ class _Scan:
             scores = self._scores[rows]
             least = np.partition(scores, len(rows) - size)[len(rows) - size]
             rows = rows[scores >= least]  # of equal ones the lowest rows come, as from an index
-        best = scored(self._table, self._asker.vector, self._sums, rows)
-        return best.take(slice(size))
+        return scored(self._store, self._vector, self._sums, rows).take(slice(size))
 
 
 class _Search:
     """The best items by what an index finds."""
 
-    def __init__(
-        self,
-        index: Index,
-        table: ItemStore,
-        asker: Asker,
-        sums: Sums,
-        hidden: Collection[int],
-        where: Expression | None,
-    ) -> None:
-        self._table, self._asker, self._sums, self._count = table, asker, sums, len(index)
-        self._hidden, self._where = hidden, where
-        self._top = partial(index.top, exclude=hidden, where=where)
+    def __init__(self, index: Index, store: ItemStore, request: RankingRequest, sums: Sums) -> None:
+        assert request.user is not None
+        self._store, self._user, self._sums, self._count = store, request.user, sums, len(index)
+        self._hidden, self._where = request.hidden, request.where
+        self._top = partial(index.top, exclude=request.hidden, where=request.where)
 
     def known(self, k: int, size: int) -> Candidates:
         """Good ``size`` items that had training interactions; the first ``k`` of them are the best."""
         depth = max(DEPTH, _AHEAD * size)
         while True:
             depth = min(depth, self._count + 1)
-            dense = self._top(columns.ALIGNED, self._asker.vector, depth)
-            beside, most = self._partners(depth)
+            dense = self._top(columns.ALIGNED, self._user.vector, depth)
+            beside, most = self._by_sparse(depth)
             bound = dense[-1][1] + max(most, 0.0) if len(dense) == depth else -inf
             best = self._scored({row for row, _ in dense}.union(beside))
             if bound == -inf or (len(best) >= k and best.scores[k - 1] > bound):
                 return best.take(slice(size))
             depth *= _GROWTH
 
-    def newcomers(self, size: int) -> Candidates:
+    def cold(self, size: int) -> Candidates:
         """The best ``size`` of the others."""
-        return self._scored([row for row, _ in self._top(columns.COLD_START, self._asker.vector, size)])
+        return self._scored([row for row, _ in self._top(columns.COLD_START, self._user.vector, size)])
 
-    def _partners(self, depth: int) -> tuple[list[int], float]:
+    def _by_sparse(self, depth: int) -> tuple[list[int], float]:
         """The best rows by their sparse products, and what those that are left out have at most."""
         rows = self._sums.rows
         if not len(rows):
             return [], 0.0
         if self._where is not None:  # only the index can judge that
-            found = self._top(columns.ITEM_WEIGHTS, self._asker.sparse, depth)
+            found = self._top(columns.ITEM_WEIGHTS, self._user.sparse, depth)
             return [row for row, _ in found], found[-1][1] if len(found) == depth else 0.0
         totals = self._sums.parts.sum(axis=0)
         shown = ~np.isin(rows, np.fromiter(self._hidden, np.int64, len(self._hidden)))
@@ -203,4 +210,4 @@ class _Search:
         return rows[places].tolist(), float(totals[places[-1]])
 
     def _scored(self, rows: Iterable[int]) -> Candidates:
-        return scored(self._table, self._asker.vector, self._sums, np.fromiter(rows, np.int64))
+        return scored(self._store, self._user.vector, self._sums, np.fromiter(rows, np.int64))

@@ -1,8 +1,11 @@
-"""One list of known items and newcomers, whose scores were never meant to be compared.
+"""One list of known items and cold ones, whose scores were never meant to be compared.
 
-An item without interactions is scored by its content alone, which ranks it among its like only. Newcomers therefore
+An item without interactions is scored by its content alone, which ranks it among its like only. Cold items therefore
 get a fixed share of the first ten places, the last of them. These are theirs: a second stage, which learns from what
 known items were taken, moves known items among their own places only.
+
+The rule is written once, in :func:`_head`, for many users at a time. :func:`merge` applies it to two ranked lists,
+:func:`lifted` to the scores of all items.
 """
 
 from typing import Any, NamedTuple
@@ -11,85 +14,139 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
 TOP = 10
-"""Length of the top of a list that known items and newcomers share; both are to be searched at least so far."""
+"""Length of the top of a list that known and cold items share; both are to be searched at least so far."""
 
 
-class Merged(NamedTuple):
-    """The merged list, best first.
+class _Head(NamedTuple):
+    """How some lists begin, one number for each.
 
     Attributes:
-        newcomer: From which of the two lists each place comes.
-        place: Where it stood in that list, from 0.
-        score: In the merged list.
-        lift: What of it was added; 0 for a known item.
+        before: Known items that stand before the first cold one.
+        first: Cold items whose scores are spread between the known ones around them; 0: none, the best cold item
+            comes behind the known ones before it, level with the last of them.
+        level: The score of that last one.
+        gap: From there to the next known item; 0 where none is spread.
     """
 
-    newcomer: npt.NDArray[np.bool_]
-    place: npt.NDArray[np.int64]
-    score: Array
-    lift: Array
+    before: Rows
+    first: Rows
+    level: Array
+    gap: Array
 
 
-def merge(known: Array, newcomers: Array, slots: int) -> Merged:
-    """Merge two ranked lists so that newcomers get the last ``slots`` of the first ten places.
+def _head(known: Array, cold: Rows, slots: int) -> _Head:
+    """The rule for cold items: they get the last ``slots`` of the first ten places.
 
-    Their scores there are spread between those of the known items around them; all further newcomers are lifted by as
-    much as the last of them. Of fewer newcomers than slots all are in the first ten, of fewer known items all stand
-    before them, and known items keep at least one of ten places. With no slots the best newcomer comes behind the
-    tenth known item, level with it. Without known items nothing is lifted.
+    Of fewer cold items than slots all are in the first ten, of fewer known items all stand before them, and known items
+    keep at least one of ten places.
+
+    Args:
+        known: The best scores of known items of U users, best first, at most ten, then minus infinity; shape (U, K).
+        cold: How many cold items there are, shape (U,).
+        slots: 0 to 10.
+    """
+    each, count = np.arange(len(known)), np.isfinite(known).sum(axis=1)
+    first = np.minimum(cold, min(slots, TOP - 1))
+    before = np.minimum(TOP - first, count)
+    level = known[each, before - 1]
+    spread = (first > 0) & (count > before)
+    gap = np.where(spread, level - known[each, np.minimum(before, count - 1)], known.dtype.type(0))
+    return _Head(before, np.where(spread, first, 0), level, gap)
+
+
+def merge(known: Array, cold: Array, slots: int) -> tuple[Rows, Array]:
+    """Merge two ranked lists: the cold items that have a place are spread between the known ones around them.
+
+    All further ones are lifted by as much as the last of them. Without known items nothing is lifted.
 
     Args:
         known: Scores of known items, best first; at least the first ten, or all.
-        newcomers: Scores of newcomers, likewise.
-        slots: 0 to 10.
+        cold: Scores of cold items, likewise.
+        slots: How many of the first ten places cold items get, 0 to 10.
+
+    Returns:
+        The order of both, cold items numbered after the known ones, and what is added to the score of each as numbered.
     """
-    known, newcomers = np.asarray(known, np.float64), np.asarray(newcomers, np.float64)
-    first = min(slots, TOP - 1, len(newcomers))
-    before = min(TOP - first, len(known))
-    lifted = newcomers.copy()
-    if before and len(newcomers):
-        level, last = known[before - 1], max(0, first - 1)
-        if first and len(known) > before:
-            lifted[:first] = level - (level - known[before]) * np.arange(1, first + 1) / (first + 1)
-        else:
-            first, last, lifted[0] = 0, 0, level
+    known, cold = np.asarray(known, np.float64), np.asarray(cold, np.float64)
+    count, first, before, lifted = len(known), 0, min(TOP, len(known)), cold.copy()
+    if count and len(cold):
+        head = _head(known[None, :TOP], np.array([len(cold)]), slots)
+        first, before, level, gap = int(head.first[0]), int(head.before[0]), head.level[0], head.gap[0]
+        lifted[:first] = level - gap * np.arange(1, first + 1) / (first + 1)
+        last = max(0, first - 1)
+        lifted[last] = lifted[last] if first else level
         # From there on, as `score + (level - anchor)` may round to a bit above it.
-        lifted[last + 1 :] = lifted[last] + (newcomers[last + 1 :] - newcomers[last])
-    else:
-        first = 0
-    score = np.concatenate([known, lifted])
-    newcomer = np.arange(len(score)) >= len(known)
-    place = np.concatenate([np.arange(len(known)), np.arange(len(newcomers))])
-    lift = np.concatenate([np.zeros(len(known)), lifted - newcomers])
+        lifted[last + 1 :] = lifted[last] + (cold[last + 1 :] - cold[last])
+    scores, place = np.concatenate([known, lifted]), np.arange(count + len(cold))
+    is_cold = place >= count
     # Equal scores: what has a place among the first ten, then known items.
-    late = np.where(newcomer, place >= first, place >= before)
-    order = np.lexsort((place, newcomer, late, -score))
-    return Merged(newcomer[order], place[order], score[order], lift[order])
+    late = np.where(is_cold, place >= count + first, place >= before)
+    order = np.lexsort((place, is_cold, late, -scores))
+    return order, np.concatenate([np.zeros(count), lifted - cold])
 
 
-def kept(scores: Array, moved: Array, newcomer: npt.NDArray[np.bool_]) -> Array:
-    """What a second stage adds where newcomers keep their places.
+def lifted(scores: Array, cold: Mask, allowed: Mask, slots: int) -> Array:
+    """Scores of all items in which cold ones have their places, see :func:`merge`, for many users.
 
-    A newcomer comes between the known items that stand around its place afterwards; those before the first known item
+    Args:
+        scores: Shape (users, n_items); overwritten.
+        cold: Whether an item is cold, shape (n_items,).
+        allowed: Whether it may be recommended to a user, shape (users, n_items).
+        slots: How many of the first ten places cold items get, 0 to 10.
+    """
+    new = np.flatnonzero(cold)
+    if not len(new):
+        return scores
+    known, _ = _best(np.where(allowed & ~cold, scores, -np.inf), TOP)
+    guessed, places = _best(np.where(allowed[:, new], scores[:, new], -np.inf), max(1, min(slots, TOP - 1)))
+    users = np.flatnonzero(np.isfinite(known[:, 0]) & np.isfinite(guessed[:, 0]))
+    guessed, places, each = guessed[users], new[places[users]], np.arange(len(users))
+    head = _head(known[users], np.isfinite(guessed).sum(axis=1), slots)
+    spread, step = head.first > 0, head.gap / (head.first + 1)
+    # Where they do not spread, just below the known item, which keeps its place, however the sum is rounded.
+    base = np.where(spread, head.level - step * head.first, np.nextafter(head.level, head.level.dtype.type(-np.inf)))
+    anchor = guessed[each, np.maximum(head.first - 1, 0)]
+    scores[np.ix_(users, new)] = base[:, None] + (scores[np.ix_(users, new)] - anchor[:, None])
+    for number in range(places.shape[1]):
+        some = number < head.first
+        scores[users[some], places[some, number]] = (head.level - step * (number + 1))[some]
+    return scores
+
+
+def _best(scores: Array, count: int) -> tuple[Array, Rows]:
+    """The best scores of each row, best first, and where they stand, shapes (rows, at most ``count``)."""
+    count = min(count, scores.shape[1])
+    places = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")
+    places = np.take_along_axis(places, order, axis=1)
+    return np.take_along_axis(scores, places, axis=1), places
+
+
+def kept(scores: Array, moved: Array, cold: Mask) -> Array:
+    """What a second stage adds where cold items keep their places.
+
+    A cold item comes between the known items that stand around its place afterwards; those before the first known item
     and behind the last one go with it.
 
     Args:
         scores: Of a merged list, best first, shape (C,).
         moved: What the second stage adds to each known item, best first, shape (K,).
-        newcomer: Which of the list are newcomers, shape (C,), C - K of them.
+        cold: Which of the list are cold, shape (C,), C - K of them.
 
     Returns:
         Shape (C,).
     """
-    places = np.flatnonzero(~newcomer)
+    places = np.flatnonzero(~cold)
     added: Array = np.zeros(len(scores))
     if not len(places):
         return added
     added[places] = moved
     before = scores[places]
     after = -np.sort(-(before + moved))
-    new = np.flatnonzero(newcomer)
+    new = np.flatnonzero(cold)
     first, last = new < places[0], new > places[-1]
     added[new] = np.interp(new, places, after) - scores[new]
     added[new[first]], added[new[last]] = after[0] - before[0], after[-1] - before[-1]

@@ -67,7 +67,7 @@ class Mix:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Composition:
     """What the list has to look like.
 
     Attributes:
@@ -76,9 +76,8 @@ class Plan:
         mix: What calibration aims at.
         caps: All of them hold.
         quotas: Each is met if the candidates and the caps allow.
-        pins: Candidate by place, places from 0; pinned items count for caps and quotas from the start, and
-            ignore them.
-        pin_names: What an answer tells of each pin, by place.
+        pins: Candidate, and what an answer tells of it, by place from 0; pinned items count for caps and quotas from
+            the start, and ignore them.
     """
 
     diversity: float = 0.0
@@ -86,8 +85,7 @@ class Plan:
     mix: Mix | None = None
     caps: Sequence[Cap] = ()
     quotas: Sequence[Quota] = ()
-    pins: Mapping[int, int] = field(default_factory=dict)
-    pin_names: Mapping[int, str] = field(default_factory=dict)
+    pins: Mapping[int, tuple[int, str]] = field(default_factory=dict)
 
     @property
     def trivial(self) -> bool:
@@ -108,22 +106,22 @@ class Choice:
     causes: tuple[str, ...] = ()
 
 
-def compose(relevance: Floats, k: int, plan: Plan, vectors: Floats | None = None) -> list[Choice]:
+def compose(relevance: Floats, k: int, composition: Composition, vectors: Floats | None = None) -> list[Choice]:
     """Choose the list.
 
     Args:
         relevance: Scores of C candidates, best first, shape (C,).
         k: How many places there are.
-        plan: What the list has to look like.
+        composition: What the list has to look like.
         vectors: What the candidates look like, rows of length 1 or 0, shape (C, f); diversity needs it.
 
     Returns:
         At most ``k`` choices; fewer where the candidates run out or the caps leave none.
     """
     count = len(relevance)
-    if plan.trivial:
+    if composition.trivial:
         return [Choice(place) for place in range(min(k, count))]
-    state = _State(relevance, min(k, count), plan, vectors)
+    state = _State(relevance, min(k, count), composition, vectors)
     chosen: list[Choice] = []
     while len(chosen) < k and (choice := state.next(len(chosen))) is not None:
         chosen.append(choice)
@@ -134,31 +132,30 @@ def compose(relevance: Floats, k: int, plan: Plan, vectors: Floats | None = None
 class _State:
     """What is chosen so far."""
 
-    def __init__(self, relevance: Floats, k: int, plan: Plan, vectors: Floats | None) -> None:
-        if plan.diversity and vectors is None:
+    def __init__(self, relevance: Floats, k: int, composition: Composition, vectors: Floats | None) -> None:
+        if composition.diversity and vectors is None:
             raise ValueError("diversity needs the candidates' vectors")
-        self.plan, self.k, self.vectors = plan, k, vectors
+        self.wanted, self.k, self.vectors = composition, k, vectors
         low, high = (float(relevance[-1]), float(relevance[0])) if len(relevance) else (0.0, 0.0)
         self.relevance = np.asarray((relevance - low) / max(high - low, 1e-12), np.float64)
         self.free = np.ones(len(relevance), bool)
         self.reserved = np.zeros(len(relevance), bool)
-        self.reserved[list(plan.pins.values())] = True
+        self.reserved[[candidate for candidate, _ in composition.pins.values()]] = True
         self.likeness = np.zeros(len(relevance))
-        self.counts: list[dict[str, int]] = [{} for _ in plan.caps]
-        self.full = [np.zeros(len(relevance), bool) for _ in plan.caps]
-        for place, candidate in plan.pins.items():
+        self.counts: list[dict[str, int]] = [{} for _ in composition.caps]
+        self.full = [np.zeros(len(relevance), bool) for _ in composition.caps]
+        for place, (candidate, _) in composition.pins.items():
             if place < k:
                 self._count(candidate)
-        self.met = [0] * len(plan.quotas)
-        self.shares = None if plan.mix is None else np.zeros(len(plan.mix.target))
+        self.met = [0] * len(composition.quotas)
+        self.shares = None if composition.mix is None else np.zeros(len(composition.mix.target))
         self.taken = 0
 
     def next(self, place: int) -> Choice | None:
         """The choice for a place, counted from 0; None where nothing is left."""
-        pinned = self.plan.pins.get(place)
-        if pinned is not None:
-            name = self.plan.pin_names.get(place)
-            return Choice(pinned, (name,) if name else ())
+        if place in self.wanted.pins:
+            candidate, name = self.wanted.pins[place]
+            return Choice(candidate, (name,) if name else ())
         open_ = self.free & ~self.reserved
         value, weights = self._values()
         found = self._best(place, open_, value)
@@ -166,7 +163,7 @@ class _State:
             return None
         best, allowed, forced = found
         passed = np.flatnonzero(open_[:best])
-        causes = [cap.name for cap, full in zip(self.plan.caps, self.full, strict=True) if full[passed].any()]
+        causes = [cap.name for cap, full in zip(self.wanted.caps, self.full, strict=True) if full[passed].any()]
         causes += forced[0] if forced is not None and (~forced[1][passed]).any() else ()
         if self._open(allowed)[passed].any():
             causes += weights
@@ -195,7 +192,7 @@ class _State:
 
     def _held_back(self, candidate: int) -> bool:
         """Whether a cap keeps the candidate out, from now on."""
-        for cap, counts, full in zip(self.plan.caps, self.counts, self.full, strict=True):
+        for cap, counts, full in zip(self.wanted.caps, self.counts, self.full, strict=True):
             full[candidate] = any(counts.get(value, 0) >= cap.most for value in cap.values(candidate))
         return any(full[candidate] for full in self.full)
 
@@ -203,26 +200,26 @@ class _State:
         """Count a candidate as chosen."""
         self.free[candidate] = False
         self.taken += 1
-        if self.plan.diversity and self.vectors is not None:
+        if self.wanted.diversity and self.vectors is not None:
             self.likeness = np.maximum(self.likeness, self.vectors @ self.vectors[candidate])
         if not self.reserved[candidate]:
             self._count(candidate)
-        for number, quota in enumerate(self.plan.quotas):
+        for number, quota in enumerate(self.wanted.quotas):
             self.met[number] += bool(quota.fulfils[candidate])
-        if self.shares is not None and self.plan.mix is not None:
-            self.shares = self.shares + self.plan.mix.members[candidate]
+        if self.shares is not None and self.wanted.mix is not None:
+            self.shares = self.shares + self.wanted.mix.members[candidate]
 
     def _count(self, candidate: int) -> None:
-        for cap, counts in zip(self.plan.caps, self.counts, strict=True):
+        for cap, counts in zip(self.wanted.caps, self.counts, strict=True):
             for value in cap.values(candidate):
                 counts[value] = counts.get(value, 0) + 1
 
     def _forced(self, place: int, allowed: Mask) -> tuple[tuple[str, ...], Mask] | None:
         """The quotas that need all places that are left, and who fulfils one of them."""
-        ahead = [candidate for pinned, candidate in self.plan.pins.items() if pinned > place]
+        ahead = [candidate for pinned, (candidate, _) in self.wanted.pins.items() if pinned > place]
         needy: list[Quota] = []
         places = self.k - place - len(ahead)
-        for quota, met in zip(self.plan.quotas, self.met, strict=True):
+        for quota, met in zip(self.wanted.quotas, self.met, strict=True):
             need = quota.least - met - int(quota.fulfils[ahead].sum())
             if need > 0 and (quota.fulfils & allowed).any():
                 needy.append(quota)
@@ -233,12 +230,12 @@ class _State:
 
     def _values(self) -> tuple[Floats, list[str]]:
         """What each candidate is worth at this place, and the names of what counts beside relevance."""
-        plan, value, causes = self.plan, self.relevance, []
-        if plan.diversity:
-            value = (1 - plan.diversity) * value - plan.diversity * self.likeness
+        wanted, value, causes = self.wanted, self.relevance, []
+        if wanted.diversity:
+            value = (1 - wanted.diversity) * value - wanted.diversity * self.likeness
             causes.append(DIVERSITY)
-        if plan.calibration and plan.mix is not None and self.shares is not None:
-            value = (1 - plan.calibration) * value - plan.calibration * self._divergence(plan.mix, self.shares)
+        if wanted.calibration and wanted.mix is not None and self.shares is not None:
+            value = (1 - wanted.calibration) * value - wanted.calibration * self._divergence(wanted.mix, self.shares)
             causes.append(CALIBRATION)
         return value, causes
 

@@ -117,12 +117,12 @@ def gather(
     together = _together(table, sparse, chosen)
     alike = _alike(table, origins, vector, np.asarray(history, np.int64), chosen)
     sources = _sources(table, origins, vector, chosen)
-    return [Evidence(*parts) for parts in zip(together, alike, sources, strict=True)]
+    return [Evidence(*found) for found in zip(together, alike, sources, strict=True)]
 
 
 def _together(table: ItemStore, sparse: SparseVector, rows: Array) -> list[list[tuple[int, float]]]:
     """What each item of the history adds through the counting experts, by recommended item."""
-    products = table.partners.products(sparse, rows, len(table))
+    products = table.sparse.products(sparse, rows, len(table))
     told = products.support >= ANONYMITY
     items, places, amounts = products.dimensions[told] % len(table), products.places[told], products.values[told]
     return _largest(places, items, amounts, len(rows))

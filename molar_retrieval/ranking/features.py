@@ -93,7 +93,7 @@ def moves(
 ) -> list[npt.NDArray[np.floating]]:
     """What the second stage adds to each candidate of some lists, some lists at a time.
 
-    Known items change places among themselves, newcomers keep theirs.
+    Known items change places among themselves, cold items keep theirs.
 
     Args:
         table: Of all items.
@@ -104,7 +104,7 @@ def moves(
     Returns:
         Of each list, as long as it is.
     """
-    known = [one.take(np.flatnonzero(~one.newcomer)) for one in lists]
+    known = [one.take(np.flatnonzero(~one.cold)) for one in lists]
     moved = [np.zeros(0)] * len(lists)
     some = [number for number, one in enumerate(known) if len(one)]
     for begin in range(0, len(some), _TOGETHER):
@@ -113,7 +113,7 @@ def moves(
         together = reranker(features(table, chosen, [histories[number] for number in numbers]), sizes)
         for number, own in zip(numbers, np.split(together, np.cumsum(sizes)[:-1]), strict=True):
             moved[number] = own
-    return [kept(one.scores, own, one.newcomer) for one, own in zip(lists, moved, strict=True)]
+    return [kept(one.scores, own, one.cold) for one, own in zip(lists, moved, strict=True)]
 
 
 def _mean(numbers: Array, rows: Array) -> Array:

@@ -4,7 +4,7 @@ The index finds candidates; what is to be known of a few hundred of them is read
 microseconds and a stored vector that comes back through a database client a hundred times as much.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -25,10 +25,10 @@ class ItemStore:
     """All items as ranking sees them.
 
     Attributes:
-        dense: The vectors ``aligned`` of known items, ``newcomers`` of the others, shape (n, d).
+        dense: The vectors ``aligned`` of known items, ``newcomers`` of cold ones, shape (n, d).
         known: Whether an item had training interactions, shape (n,).
-        newcomer: Whether it had none, shape (n,); a row that no item has is neither.
-        partners: The sparse vectors beside them.
+        cold: Whether it had none, shape (n,); a row that no item has is neither.
+        sparse: The sparse vectors beside them.
         content: What items look like, rows of length 1 or 0, shape (n, f).
         cf: ALS factors, shape (n, c).
         numbers: Numeric attributes in standard deviations from their mean, shape (n, m).
@@ -38,8 +38,8 @@ class ItemStore:
 
     dense: Matrix
     known: npt.NDArray[np.bool_]
-    newcomer: npt.NDArray[np.bool_]
-    partners: SparseItemIndex
+    cold: npt.NDArray[np.bool_]
+    sparse: SparseItemIndex
     content: Matrix
     cf: Matrix
     numbers: Matrix
@@ -66,7 +66,12 @@ class ItemStore:
 
     def sums(self, sparse: SparseVector) -> Sums:
         """What the sparse vectors of all items say to a user."""
-        return self.partners.sums(sparse, self.sparse_parts.values(), len(self))
+        return self.sparse.sums(sparse, self.sparse_parts.values(), len(self))
+
+    def products(self, users: Sequence[Vector] | Matrix) -> Matrix:
+        """The dense products of all items with some users, shape (users, n)."""
+        products: Matrix = np.asarray(users, np.float32) @ self.dense.T
+        return products
 
     def addends(self, vector: Vector, sums: Sums, rows: Rows) -> Array:
         """See :meth:`split`, for a user whose :meth:`sums` are known."""
@@ -77,7 +82,7 @@ class ItemStore:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array], parts: Spans, sparse_parts: Spans) -> Self:
         """From arrays by name: ``dense``, ``content``, ``partners.starts`` and so on."""
-        partners = SparseItemIndex(*(tensors[f"partners.{name}"] for name in ("starts", "items", "values", "support")))
+        sparse = SparseItemIndex(*(tensors[f"partners.{name}"] for name in ("starts", "items", "values", "support")))
         content, cf, numbers = (tensors[name] for name in ("content", "cf", "numbers"))
-        known, newcomer = (tensors[name] > 0 for name in ("known", "newcomer"))
-        return cls(tensors["dense"], known, newcomer, partners, content, cf, numbers, parts, sparse_parts)
+        known, cold = (tensors[name] > 0 for name in ("known", "newcomer"))
+        return cls(tensors["dense"], known, cold, sparse, content, cf, numbers, parts, sparse_parts)

@@ -50,7 +50,6 @@ from molar_retrieval.config import Settings, validated
 from molar_retrieval.errors import RequestError, SettingsError, nearest, shown
 from molar_retrieval.expressions import And, Equals, Expression, Not, OneOf, matches, terms
 from molar_retrieval.filter_language import parse
-from molar_retrieval.ranking.wishes import Ruling
 from molar_retrieval.toml import read_toml
 
 FILE_NAME = "rules.toml"
@@ -122,12 +121,12 @@ class Rule(Settings):
                 return f"{action} {getattr(self, action)}"
 
 
-class _File(Settings):
+class _RulesFile(Settings):
     rule: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
-class Active:
+class ActiveRule:
     """A rule that holds for one list, with its condition on items.
 
     Attributes:
@@ -137,6 +136,32 @@ class Active:
 
     rule: Rule
     condition: Expression | None
+
+
+@dataclass(frozen=True)
+class AppliedRules:
+    """What a shop's rules come to for somebody.
+
+    Attributes:
+        where: What ``require`` and ``ban`` demand of items, or None.
+        banned: Items that ``ban`` names.
+        words: Conditions on items that must not come either, of more words than a search should read every time.
+        weighing: Rules that read what candidates are: ``boost``, ``bury``, ``fresh``, ``at_least``.
+        caps: ``at_most``, of each field the strictest.
+        pins: ``pin``.
+    """
+
+    where: Expression | None = None
+    banned: frozenset[str] = frozenset()
+    words: tuple[OneOf, ...] = ()
+    weighing: tuple[ActiveRule, ...] = ()
+    caps: tuple[ActiveRule, ...] = ()
+    pins: tuple[ActiveRule, ...] = ()
+
+    @property
+    def limits(self) -> bool:
+        """Whether they can leave a list short."""
+        return self.where is not None or bool(self.banned or self.words or self.caps)
 
 
 class Rules:
@@ -179,26 +204,26 @@ class Rules:
             values = read_toml(path)
         except OSError as error:
             raise SettingsError(f"{path} cannot be read: {error}", "name an existing file") from error
-        tables = validated(_File, values, str(path)).rule
+        tables = validated(_RulesFile, values, str(path)).rule
         _check_sizes(tables, str(path))
         rules = [validated(Rule, table, f"{path}: rule {number}") for number, table in enumerate(tables, 1)]
         return cls(rules, items, users, str(path))
 
-    def for_user(self, attributes: Mapping[str, Any]) -> Ruling:
+    def for_user(self, attributes: Mapping[str, Any]) -> AppliedRules:
         """What the rules come to that hold for somebody with these attributes."""
         return self._ruled(tuple(segment for segment in self._segments if matches(segment, attributes)))
 
-    def _joined(self, segments: tuple[Expression, ...]) -> Ruling:
+    def _joined(self, segments: tuple[Expression, ...]) -> AppliedRules:
         chosen = {None, *segments}
         active = [rule for segment, rule in self._active if segment in chosen]
-        by_action: dict[str, list[Active]] = {action: [] for action in _ACTIONS}
+        by_action: dict[str, list[ActiveRule]] = {action: [] for action in _ACTIONS}
         for rule in active:
             by_action[rule.rule.action].append(rule)
         limiting = _limiting(active)
         words = tuple(one.operand for one in limiting if isinstance(one, Not) and _is_long(one.operand))
         conditions = tuple(one for one in limiting if not (isinstance(one, Not) and _is_long(one.operand)))
         where = And(conditions) if len(conditions) > 1 else next(iter(conditions), None)
-        return Ruling(
+        return AppliedRules(
             where=where,
             banned=frozenset(item for rule in by_action["ban"] for item in _names(rule.rule.ban)),
             words=words,
@@ -235,7 +260,7 @@ class Rules:
             )
         return self._parsed(number, rule, rule.segment, users)
 
-    def _read(self, number: int, rule: Rule, items: Mapping[str, str]) -> Active:
+    def _read(self, number: int, rule: Rule, items: Mapping[str, str]) -> ActiveRule:
         text = {
             "require": rule.require,
             "ban": rule.ban if isinstance(rule.ban, str) else None,
@@ -250,7 +275,7 @@ class Rules:
                 f"{self._source}: rule {number} ({rule.title}): the catalogue has no field {shown(field)}",
                 f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(items))}",
             )
-        return Active(rule, None if text is None else self._parsed(number, rule, text, items))
+        return ActiveRule(rule, None if text is None else self._parsed(number, rule, text, items))
 
     def _parsed(self, number: int, rule: Rule, text: str, fields: Mapping[str, str]) -> Expression:
         key = text, fields is self._users
@@ -262,7 +287,7 @@ class Rules:
             raise SettingsError(f"{self._source}: rule {number} ({rule.title}): {error.message}", error.hint) from error
 
 
-def _limiting(active: Sequence[Active]) -> list[Expression]:
+def _limiting(active: Sequence[ActiveRule]) -> list[Expression]:
     """The conditions of ``require`` and ``ban``, each once; bans of words of one field are one."""
     found: dict[Expression, None] = {}
     banned: dict[str, dict[str, None]] = {}
@@ -294,9 +319,9 @@ def _words(condition: Expression) -> tuple[str, Sequence[str]] | None:
     return None
 
 
-def _strictest(caps: Sequence[Active]) -> tuple[Active, ...]:
+def _strictest(caps: Sequence[ActiveRule]) -> tuple[ActiveRule, ...]:
     """Of caps on one field the strictest; the others cannot be reached."""
-    found: dict[str | None, Active] = {}
+    found: dict[str | None, ActiveRule] = {}
     for cap in caps:
         known = found.setdefault(cap.rule.per, cap)
         if (cap.rule.at_most or 0) < (known.rule.at_most or 0):

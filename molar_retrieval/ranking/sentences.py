@@ -99,7 +99,7 @@ class Speaker:
             parts: Addends of its score.
             titles: Of the items of the history that the evidence names, by row.
             shared: Attributes that it has in common with them.
-            causes: What moved it, as in :class:`molar_retrieval.ranking.wishes.Placed`.
+            causes: What moved it, as in :class:`molar_retrieval.ranking.request.Placed`.
         """
         told = [self._templates["newcomer"]] if "newcomer" in parts else []
         told.append(self._main(evidence, parts, titles))

@@ -10,11 +10,11 @@ import numpy.typing as npt
 from molar_retrieval import columns
 from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.index import StoredItem
-from molar_retrieval.ranking.compose import Cap, Choice, Mix, Plan, Quota
-from molar_retrieval.ranking.wishes import Rows, Wishes
+from molar_retrieval.ranking.compose import Cap, Choice, Composition, Mix, Quota
+from molar_retrieval.ranking.request import RankingRequest, Rows
 
 if TYPE_CHECKING:
-    from molar_retrieval.ranking.rules import Active
+    from molar_retrieval.ranking.rules import ActiveRule
 
 Array = npt.NDArray[Any]
 Store = Callable[[Rows], Sequence[StoredItem]]
@@ -26,12 +26,14 @@ _AHEAD = 16
 """Items whose attributes are fetched together where they are looked at one by one."""
 
 
-def reads_all(wishes: Wishes) -> bool:
+def reads_all(request: RankingRequest) -> bool:
     """Whether the attributes of all candidates are needed."""
-    return wishes.calibrate is not None or bool(wishes.rules.weighing)
+    return request.query.calibrate is not None or bool(request.weighing)
 
 
-def boosts(rules: "Sequence[Active]", items: Sequence[StoredItem], scores: Array, now: datetime | None = None) -> Array:
+def boosts(
+    rules: "Sequence[ActiveRule]", items: Sequence[StoredItem], scores: Array, now: datetime | None = None
+) -> Array:
     """What each rule adds to each candidate's score, shape (C, rules); ages count until ``now``."""
     now = datetime.now(UTC) if now is None else now
     added = np.zeros((len(scores), len(rules)))
@@ -48,44 +50,35 @@ def boosts(rules: "Sequence[Active]", items: Sequence[StoredItem], scores: Array
     return added
 
 
-def plan(
-    wishes: Wishes,
-    history: Rows,
+def composition(
+    request: RankingRequest,
     rows: Array,
     items: Sequence[StoredItem],
-    pinned: Mapping[int, tuple[int, str]],
+    pins: Mapping[int, tuple[int, str]],
     store: Store,
-) -> Plan:
+) -> Composition:
     """What the list has to look like.
 
     Args:
-        wishes: Its rules, diversity and calibration.
-        history: Item rows, oldest first.
+        request: Its rules, diversity and calibration.
         rows: Candidates, best first.
         items: The same with their attributes; empty where :func:`reads_all` says that they are not needed.
-        pinned: Candidate and rule by place.
+        pins: Candidate and rule by place.
         store: Asked about single items.
     """
-    caps, quotas = [], []
-    for active in wishes.rules.caps:
+    query, caps, quotas, mix = request.query, [], [], None
+    for active in request.caps:
         rule = active.rule
         if rule.at_most is not None and rule.per is not None:
             caps.append(Cap(rule.title, _reader(store, rows, rule.per), rule.at_most))
-    for active in wishes.rules.weighing:
+    for active in request.weighing:
         rule = active.rule
         if rule.at_least is not None and active.condition is not None:
             these = np.fromiter((fulfils(item, active.condition) for item in items), bool, len(items))
             quotas.append(Quota(rule.title, these, rule.at_least))
-    mix = None if wishes.calibrate is None else _mix(store(history[-_RECENT:]), wishes.calibrate, items)
-    return Plan(
-        diversity=wishes.diversity,
-        calibration=wishes.calibration if mix is not None else 0.0,
-        mix=mix,
-        caps=caps,
-        quotas=quotas,
-        pins={place: candidate for place, (candidate, _) in pinned.items()},
-        pin_names={place: name for place, (_, name) in pinned.items()},
-    )
+    if query.calibrate is not None and request.user is not None:
+        mix = _mix(store(request.user.history[-_RECENT:]), query.calibrate, items)
+    return Composition(query.diversity, query.calibration if mix is not None else 0.0, mix, caps, quotas, pins)
 
 
 def _reader(store: Store, rows: Array, name: str) -> Callable[[int], list[str]]:
@@ -146,10 +139,10 @@ def _age(value: Any, now: datetime) -> float:
     return max(0.0, (now - moment).total_seconds() / _DAY)
 
 
-def unmet(plan: Plan, choices: Sequence[Choice]) -> list[str]:
+def unmet(composition: Composition, choices: Sequence[Choice]) -> list[str]:
     """A sentence for each quota that could not be met."""
     notes = []
-    for quota in plan.quotas:
+    for quota in composition.quotas:
         met = sum(bool(quota.fulfils[choice.candidate]) for choice in choices)
         if met < min(quota.least, len(choices)):
             notes.append(f"{quota.name}: {met} could be met")

@@ -33,6 +33,7 @@ from molar_retrieval.config import IndexSettings, MolarSettings
 from molar_retrieval.errors import DataError, MolarError, RequestError, SettingsError
 from molar_retrieval.expressions import Equals, Not
 from molar_retrieval.ranking.answer import Answer
+from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace import Workspace
 
 FULL = os.environ.get("MOLAR_TEST_ATTACKS") == "full"
@@ -73,7 +74,7 @@ def test_no_number_of_items(trained: Any, recommender: Recommender, k: Any) -> N
         lambda: recommender.session(["SKU-0001"], k),
         lambda: recommender.similar("SKU-0001", k),
         lambda: recommender.search("shoes", k=k),
-        lambda: list(recommender.rank_many([], 10_001 if k == 1001 else k)),
+        lambda: list(recommender.rank_many([], Query(k=10_001 if k == 1001 else k, longest=10_000))),
         lambda: recommend(trained.workspace, Path("nowhere/out"), 10_001 if k == 1001 else k),
     ]
     for ask in asks:
@@ -152,7 +153,7 @@ def test_whatever_is_asked(
         ),
         "similar": lambda: recommender.similar("SKU-0001" if subject is None else subject, k, **limits),
         "search": lambda: recommender.search(subject, k=k, **limits),
-        "many": lambda: list(recommender.rank_many([], k, **options)),
+        "many": lambda: list(recommender.rank_many([], Query(k=k, **options))),
     }
     found, seconds, peak = spent(asks[way])
     assert isinstance(found, Answer | MolarError | list)

@@ -205,9 +205,8 @@ def test_ranks_are_those_of_a_merged_list(slots):
     for row, (user, target) in enumerate(zip(data.cases.users, data.cases.targets, strict=True)):
         open_items = np.setdiff1d(np.arange(N), data.log.history(user))
         kinds = [sorted(open_items[data.warm[open_items] == k], key=lambda n: -scores[row, n]) for k in (True, False)]
-        merged = merge(*([scores[row, n] for n in own] for own in kinds), slots)
-        places = zip(merged.newcomer.tolist(), merged.place.tolist(), strict=True)
-        expected.append([kinds[new][n] for new, n in places].index(target) + 1)
+        order, _ = merge(*([scores[row, n] for n in own] for own in kinds), slots)
+        expected.append([[*kinds[0], *kinds[1]][n] for n in order].index(target) + 1)
     found = model_ranks(model, data.cases)
     assert np.mean(found == expected) > 0.97, "but for ties"
     assert (found >= expected).all()

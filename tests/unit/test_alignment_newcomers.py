@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from molar_retrieval.alignment import cold_start as module
 from molar_retrieval.alignment.cold_start import among, guessed, parity, ridge, taken
-from molar_retrieval.alignment.newcomers import lifted
 from molar_retrieval.alignment.validation import rank_block, withheld_items
-from molar_retrieval.ranking.cold_start import merge
+from molar_retrieval.ranking.cold_start import lifted, merge
 
 
 def explicit(features, vectors, counts, regularisation):
@@ -145,8 +144,8 @@ def by_merging(scores, newcomer, allowed, slots):
     ranks = []
     for row, may in zip(scores.astype(np.float64), allowed, strict=True):
         kinds = [sorted((row[n] for n in np.flatnonzero(may & kind)), reverse=True) for kind in (~newcomer, newcomer)]
-        places = merge(*kinds, slots)
-        merged = [(new, kinds[new][n]) for new, n in zip(places.newcomer.tolist(), places.place.tolist(), strict=True)]
+        order, _ = merge(*kinds, slots)
+        merged = [(n >= len(kinds[0]), [*kinds[0], *kinds[1]][n]) for n in order.tolist()]
         last = {key: place + 1 for place, key in enumerate(merged)}
         ranks.append([last[(bool(newcomer[n]), row[n])] if may[n] else None for n in range(len(row))])
     return ranks

@@ -175,12 +175,12 @@ def test_reranking_moves_the_candidates_only(monkeypatch: pytest.MonkeyPatch) ->
     after = model.reranked(before.copy(), allowed, users, log)
     for user, candidates in enumerate(found):
         rows = candidates.rows
-        known = candidates.take(np.flatnonzero(~candidates.newcomer))
+        known = candidates.take(np.flatnonzero(~candidates.cold))
         moved = second(features(model.table, [known], [log.history(user)]), [len(known)])
         assert candidates.parts.sum(axis=1) + candidates.lift == pytest.approx(before[user, rows], abs=1e-5)
         assert after[user, known.rows] == pytest.approx(before[user, known.rows] + moved, abs=1e-4)
         order = rows[np.argsort(-after[user, rows], kind="stable")]
-        stay = np.flatnonzero(candidates.newcomer)
+        stay = np.flatnonzero(candidates.cold)
         assert 0 < len(stay) < len(rows)
         assert order[stay].tolist() == rows[stay].tolist()
         others = np.setdiff1d(np.flatnonzero(allowed[user]), rows)

@@ -15,7 +15,7 @@ from molar_indexes.server import trial as trials
 from molar_indexes.what_if import Variation
 from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
 from molar_retrieval.config import IndexSettings
-from molar_retrieval.ranking.wishes import Listing, Placed
+from molar_retrieval.ranking.request import Listing, Placed
 
 K, DIM, LIFT = 5, 12, 1.5
 RANDOM = np.random.default_rng(0)
@@ -64,9 +64,10 @@ class Served:
     def __exit__(self, *_):
         pass
 
-    def rank(self, asker, k, wishes):
-        sparse = asker.sparse
-        assert set(np.asarray(asker.history).tolist()) == set(wishes.hidden), "the second stage reads the history"
+    def rank(self, requests):
+        (request,) = requests
+        asker, sparse = request.user, request.user.sparse
+        assert set(np.asarray(asker.history).tolist()) == set(request.hidden), "the second stage reads the history"
 
         def score(item):
             found = sum(u * v for u, v in zip(asker.vector, DENSE[item].tolist(), strict=True)) + LIFT * bool(NEW[item])
@@ -74,8 +75,8 @@ class Served:
                 found += sum(PARTNERS[item, n] * v for n, v in zip(sparse.indices, sparse.values, strict=True))
             return found
 
-        best = sorted(set(range(N_ITEMS)) - wishes.hidden, key=lambda item: (-score(item), item))[:k]
-        return Listing([Placed(item, score(item), {}, n) for n, item in enumerate(best, 1)])
+        best = sorted(set(range(N_ITEMS)) - request.hidden, key=lambda item: (-score(item), item))[: request.query.k]
+        yield Listing([Placed(item, score(item), {}, n) for n, item in enumerate(best, 1)])
 
 
 class Known:

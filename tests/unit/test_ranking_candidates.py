@@ -8,17 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from molar_indexes.users import UserRecord
 from molar_retrieval.expressions import Exists, Expression
 from molar_retrieval.index import IndexSpec, SparseVector
 from molar_retrieval.ranking import candidates, sparse_index
-from molar_retrieval.ranking.candidates import find
+from molar_retrieval.ranking.candidates import Candidates, find, products
 from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.sparse_index import SparseItemIndex
-from molar_retrieval.ranking.wishes import Asker
 from molar_retrieval.rng import generator
 
 ONE = SparseVector([0], [1.0])
-ASKER = Asker([1.0], ONE)
+USER = UserRecord("", [1.0], [], ONE)
 EVERYTHING = Exists("item_id")
 
 
@@ -58,10 +60,16 @@ class Lists:
         return sorted(left, key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
+def asked(index: Lists, k: int, size: int, slots: int, user: UserRecord = USER, **limits: Any) -> Candidates:
+    request = RankingRequest(Query(k=k), user, **limits)
+    (dense,) = products(index.table, [request])
+    return find(index, index.table, slots, request, size, dense)  # type: ignore[arg-type]
+
+
 def found(
     index: Lists, k: int, size: int, hidden: Collection[int] = (), where: Expression | None = None
 ) -> list[tuple[int, float]]:
-    best = find(index, index.table, 0, ASKER, k, size, hidden=hidden, where=where)  # type: ignore[arg-type]
+    best = asked(index, k, size, 0, hidden=frozenset(hidden), where=where)
     return list(zip(best.rows.tolist(), best.scores.tolist(), strict=True))
 
 
@@ -152,16 +160,16 @@ def test_nearly_all_of_the_candidates_are_the_best(monkeypatch: pytest.MonkeyPat
 
 def test_newcomers_are_merged_in_and_marked() -> None:
     index = Lists([float(-n) for n in range(40)], [0.0] * 40, {3: 100.0, 8: 90.0})
-    best = find(index, index.table, 1, ASKER, 10, 20)  # type: ignore[arg-type]
+    best = asked(index, 10, 20, 1)
     assert best.rows.tolist()[:11] == [0, 1, 2, 4, 5, 6, 7, 9, 10, 3, 11]
-    assert best.newcomer[9]
+    assert best.cold[9]
     assert best.scores[9] == pytest.approx(-10.5)
-    assert (best.lift[~best.newcomer] == 0).all()
+    assert (best.lift[~best.cold] == 0).all()
 
 
 def test_a_user_without_partners_asks_one_list() -> None:
     index = made(500, 0.5)
-    best = find(index, index.table, 0, Asker([1.0], SparseVector([], [])), 5, 5)  # type: ignore[arg-type]
+    best = asked(index, 5, 5, 0, UserRecord("", [1.0], []))
     dense = index.lists["aligned"]
     assert best.rows.tolist() == sorted(dense, key=lambda row: (-dense[row], row))[:5]
     assert index.depths["partners"] == []

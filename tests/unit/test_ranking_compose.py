@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molar_retrieval.ranking.compose import Cap, Choice, Mix, Plan, Quota, compose
+from molar_retrieval.ranking.compose import Cap, Choice, Composition, Mix, Quota, compose
 from molar_retrieval.rng import generator
 
 
@@ -18,14 +18,14 @@ def numbers(choices: list[Choice]) -> list[int]:
 
 
 def test_without_constraints_the_order_stays() -> None:
-    assert compose(falling(5), 3, Plan()) == [Choice(0), Choice(1), Choice(2)]
-    assert compose(falling(2), 9, Plan()) == [Choice(0), Choice(1)]
-    assert compose(falling(0), 9, Plan(caps=[Cap("c", [].__getitem__, 1)])) == []
+    assert compose(falling(5), 3, Composition()) == [Choice(0), Choice(1), Choice(2)]
+    assert compose(falling(2), 9, Composition()) == [Choice(0), Choice(1)]
+    assert compose(falling(0), 9, Composition(caps=[Cap("c", [].__getitem__, 1)])) == []
 
 
 def test_a_cap_holds_back_and_says_for_whom() -> None:
     cap = Cap("max 2 per brand", [["a"], ["a"], ["a"], ["b"], ["a", "b"], [], []].__getitem__, 2)
-    found = compose(falling(7), 5, Plan(caps=[cap]))
+    found = compose(falling(7), 5, Composition(caps=[cap]))
     assert numbers(found) == [0, 1, 3, 5, 6]
     assert [choice.causes for choice in found[:2]] == [(), ()]
     assert {choice.causes for choice in found[2:]} == {("max 2 per brand",)}
@@ -33,34 +33,35 @@ def test_a_cap_holds_back_and_says_for_whom() -> None:
 
 def test_a_quota_takes_the_last_places_only() -> None:
     fulfils = np.array([False] * 8 + [True, False, True])
-    found = compose(falling(11), 5, Plan(quotas=[Quota("min 2 new", fulfils, 2)]))
+    found = compose(falling(11), 5, Composition(quotas=[Quota("min 2 new", fulfils, 2)]))
     assert numbers(found) == [0, 1, 2, 8, 10]
     assert found[3].causes == ("min 2 new",)
-    assert numbers(compose(falling(11), 5, Plan(quotas=[Quota("q", fulfils, 9)])))[:2] == [8, 10]
+    assert numbers(compose(falling(11), 5, Composition(quotas=[Quota("q", fulfils, 9)])))[:2] == [8, 10]
 
 
 def test_two_quotas_share_the_places_that_are_left() -> None:
     left, right = np.arange(12) == 10, np.arange(12) == 11
-    found = compose(falling(12), 4, Plan(quotas=[Quota("l", left, 1), Quota("r", right, 1)]))
+    found = compose(falling(12), 4, Composition(quotas=[Quota("l", left, 1), Quota("r", right, 1)]))
     assert numbers(found) == [0, 1, 10, 11]
     both = np.arange(12) >= 10
-    assert set(numbers(compose(falling(12), 2, Plan(quotas=[Quota("b", both, 2), Quota("l", left, 1)])))) == {10, 11}
+    wanted = Composition(quotas=[Quota("b", both, 2), Quota("l", left, 1)])
+    assert set(numbers(compose(falling(12), 2, wanted))) == {10, 11}
 
 
 def test_pins_stand_where_they_were_put_and_count_for_the_rest() -> None:
     cap = Cap("cap", ([["a"]] * 3 + [["b"]] * 4).__getitem__, 2)
-    found = compose(falling(7), 3, Plan(caps=[cap], pins={1: 2}, pin_names={1: "pin"}))
+    found = compose(falling(7), 3, Composition(caps=[cap], pins={1: (2, "pin")}))
     assert numbers(found) == [0, 2, 3]  # the pin ignores the cap, the others do not
     assert found[1].causes == ("pin",)
     quota = Quota("q", np.arange(7) == 2, 1)
-    assert numbers(compose(falling(7), 3, Plan(quotas=[quota], pins={2: 2}))) == [0, 1, 2]
+    assert numbers(compose(falling(7), 3, Composition(quotas=[quota], pins={2: (2, "")}))) == [0, 1, 2]
 
 
 def test_diversity_avoids_what_is_alike() -> None:
     vectors = np.array([[1, 0], [1, 0], [0.99, 0.14], [0, 1]], np.float32)
     relevance = np.array([1.0, 0.9, 0.8, 0.3])
-    assert numbers(compose(relevance, 3, Plan(diversity=0.1), vectors)) == [0, 1, 2]
-    found = compose(relevance, 3, Plan(diversity=0.6), vectors)
+    assert numbers(compose(relevance, 3, Composition(diversity=0.1), vectors)) == [0, 1, 2]
+    found = compose(relevance, 3, Composition(diversity=0.6), vectors)
     assert numbers(found) == [0, 3, 1]
     assert [choice.causes for choice in found] == [(), ("diversity",), ()]
 
@@ -72,7 +73,7 @@ def test_more_diversity_makes_a_list_less_alike() -> None:
     relevance = np.sort(rng.random(100))[::-1]
 
     def alike(weight: float) -> float:
-        rows = numbers(compose(relevance, 10, Plan(diversity=weight), vectors))
+        rows = numbers(compose(relevance, 10, Composition(diversity=weight), vectors))
         return float((vectors[rows] @ vectors[rows].T)[np.triu_indices(10, 1)].mean())
 
     assert alike(0.0) > alike(0.3) > alike(0.9)
@@ -81,8 +82,8 @@ def test_more_diversity_makes_a_list_less_alike() -> None:
 def test_calibration_brings_the_list_near_the_history() -> None:
     members = np.array([[1.0, 0.0]] * 20 + [[0.0, 1.0]] * 20)
     mix = Mix(np.array([0.7, 0.3]), members)
-    assert numbers(compose(falling(40), 10, Plan(calibration=0.01, mix=mix))) == list(range(10))
-    found = numbers(compose(falling(40), 10, Plan(calibration=1.0, mix=mix)))
+    assert numbers(compose(falling(40), 10, Composition(calibration=0.01, mix=mix))) == list(range(10))
+    found = numbers(compose(falling(40), 10, Composition(calibration=1.0, mix=mix)))
     assert sum(n >= 20 for n in found) == 3
 
 
@@ -100,7 +101,9 @@ def test_what_holds_of_any_list(
     pins = dict(zip(places, data.draw(st.permutations(range(count))), strict=False))
     quotas = [Quota("quota", fulfils, least)] if least else []
     vectors = generator(0, "any", count).normal(size=(count, 3)).astype(np.float32)
-    plan = Plan(diversity=weight, caps=[cap], quotas=quotas, pins=pins)
+    plan = Composition(
+        diversity=weight, caps=[cap], quotas=quotas, pins={place: (n, "pin") for place, n in pins.items()}
+    )
     found = compose(falling(count), k, plan, vectors)
     chosen = numbers(found)
     assert len(chosen) == len(set(chosen)) <= min(k, count)
@@ -121,4 +124,4 @@ def test_what_holds_of_any_list(
 
 def test_diversity_without_vectors_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="vectors"):
-        compose(falling(3), 2, Plan(diversity=0.5))
+        compose(falling(3), 2, Composition(diversity=0.5))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from molar_indexes.admission import _like
+from molar_indexes.constraints import _like
 from molar_indexes.recommender import Recommender
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log

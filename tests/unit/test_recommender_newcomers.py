@@ -22,9 +22,10 @@ from molar_retrieval.expressions import Equals, Expression, matches
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.features import names
+from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.ranker import Ranker
+from molar_retrieval.ranking.request import RankingRequest
 from molar_retrieval.ranking.reranker import Reranker
-from molar_retrieval.ranking.wishes import Asker
 from molar_retrieval.rng import generator
 from molar_retrieval.workspace import Workspace
 
@@ -140,24 +141,24 @@ def test_newcomers_have_their_share_of_the_first_ten(served: tuple[Recommender, 
 def test_a_second_stage_moves_known_items_only(served: tuple[Recommender, int], shop: Shop) -> None:
     recommender, _ = served
     plain = recommender.ranker
-    count = len(names(plain.table, ()))
+    count = len(names(plain.store, ()))
     rng = generator(0, "any second stage")
     second = Reranker(
-        names(plain.table, ()), {}, np.zeros(count), np.ones(count), rng.normal(size=(1, count, 2)), np.zeros((1, 2)),
+        names(plain.store, ()), {}, np.zeros(count), np.ones(count), rng.normal(size=(1, count, 2)), np.zeros((1, 2)),
         rng.normal(size=(1, 2)), rng.normal(size=(1, count)), np.ones(1),
     )  # fmt: skip
-    ranker = Ranker(plain.index, plain.table, plain.slots, second)
+    ranker = Ranker(plain.index, plain.store, plain.slots, second)
     changed = False
     for user in range(0, USERS, 5):
         vector, reads = shop.users[user].tolist(), sparse_rows(csr_matrix(shop.reads[user : user + 1]))
-        asker = Asker(vector, next(iter(reads)), shop.histories[user])
-        before, after = ([place.row for place in one.rank(asker, N).places] for one in (plain, ranker))
+        request = RankingRequest(Query(k=N), UserRecord("", vector, shop.histories[user], next(iter(reads))))
+        before, after = ([place.row for place in next(one.rank([request])).places] for one in (plain, ranker))
         changed |= before != after
         assert sorted(before) == sorted(after)
         assert [row if shop.newcomer[row] else -1 for row in before] == [
             row if shop.newcomer[row] else -1 for row in after
         ]
-        for place in ranker.rank(asker, N).places:
+        for place in next(ranker.rank([request])).places:
             assert sum(place.parts.values()) == pytest.approx(place.score)
     assert changed
 

@@ -14,6 +14,7 @@ from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import DataError, RequestError, SettingsError
+from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace import Workspace
 
 K = 5
@@ -55,7 +56,7 @@ def test_a_rule_is_for_those_whom_it_names(shop: tuple[Path, Path, list[str]], t
         kinds = [{i.payload["category"] for i in recommender.query(user, K).items} for user in users[:6]]
         assert [kind == {"Shoes"} for kind in kinds] == [True, False, False, True, False, False]
         stored = [recommender.generation.users.get(user) for user in users[:6]]
-        for user, listing in zip(users[:6], recommender.rank_many(stored, K), strict=True):
+        for user, listing in zip(users[:6], recommender.rank_many(stored, Query(k=K)), strict=True):
             same = [recommender.generation.table.item_id(p.row) for p in listing.places]
             assert same == [item.item_id for item in recommender.query(user, K).items]
     rules.write_text("[[rule]]\nrequire = 'category = Shoes'\nfor = 'secret = x'\n", "utf-8")

@@ -18,6 +18,7 @@ from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking import ranker
 from molar_retrieval.ranking.answer import Answer
+from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.rules import Rule, Rules
 from molar_retrieval.ranking.shaping import boosts
 
@@ -178,7 +179,7 @@ def test_misspelled_options_are_a_mistake(trained: Any, recommender: Recommender
 @pytest.mark.parametrize("options", [{}, {"diversity": 0.4}, {"where": "category = Shoes", "seen": "show"}])
 def test_many_lists_are_those_of_single_queries(recommender: Recommender, options: Any) -> None:
     users = [user for batch in recommender.generation.users.batches(40) for user in batch if len(user.history)][:60]
-    for user, listing in zip(users, recommender.rank_many(users, K, **options), strict=True):
+    for user, listing in zip(users, recommender.rank_many(users, Query(**options)), strict=True):
         answer = recommender.query(user.user_id, K, **options)
         assert [recommender.generation.table.item_id(p.row) for p in listing.places] == ids(answer)
         assert [p.score for p in listing.places] == pytest.approx([i.score for i in answer.items], abs=1e-5)
@@ -190,7 +191,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def test_recommend_writes_what_queries_answer(trained: Any, recommender: Recommender, tmp_path: Path) -> None:
-    report = recommend(trained.workspace, tmp_path / "all.parquet", 5, options={"diversity": 0.2})
+    report = recommend(trained.workspace, tmp_path / "all.parquet", 5, diversity=0.2)
     rows = read(tmp_path / "all.parquet")
     assert (report.users, report.rows, report.skipped, report.short) == (len(rows) // 5, len(rows), 0, 0)
     assert report.users == len(recommender.generation.users)
@@ -305,9 +306,7 @@ def test_long_lists_are_written_in_parts(trained: Any, tmp_path: Path, monkeypat
     assert (report.users, report.rows) == (len({row["user_id"] for row in whole}), len(whole))
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"k": 10_001}, {"processes": 1000}, {"users": "u0001"}, {"options": {"calibrate": "nothing"}}]
-)
+@pytest.mark.parametrize("wrong", [{"k": 10_001}, {"processes": 1000}, {"users": "u0001"}, {"calibrate": "nothing"}])
 def test_recommend_refuses_what_is_beyond_its_bound(trained: Any, tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(RequestError):
         recommend(trained.workspace, tmp_path / "x.parquet", **wrong)
@@ -328,7 +327,7 @@ def test_recommend_for_named_users_in_several_processes(
 
 def test_recommend_says_what_is_wrong_before_it_starts(trained: Any, tmp_path: Path) -> None:
     with pytest.raises(RequestError):
-        recommend(trained.workspace, tmp_path / "x.parquet", options={"where": "nonsense ="})
+        recommend(trained.workspace, tmp_path / "x.parquet", where="nonsense =")
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         recommend(trained.workspace, tmp_path / "file" / "x.parquet")

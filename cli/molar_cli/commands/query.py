@@ -28,7 +28,6 @@ from molar_retrieval.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from molar_indexes.options import Limits, Shape
     from molar_retrieval.ranking.answer import Answer, Recommendation
 
 _SHOWN = 2
@@ -81,29 +80,40 @@ def query(
             "name exactly one of --user, --items and --similar, or what to search for with --text and --image",
             "molar query --user 123, or molar query --text 'black dress'",
         )
-    if (searching or similar is not None) and (explain or diversity or calibrate is not None):
+    shaping = explain or diversity or calibrate is not None or not rerank or language != "en"
+    if (searching or similar is not None) and shaping:
         raise SettingsError(
-            "--explain, --diversity and --calibrate shape what --user or --items alone are answered with",
+            "--explain, --lang, --diversity, --calibrate and --no-rerank shape what --user or --items alone are"
+            " answered with",
             "leave them out of a search",
         )
+    if fallback != "none" and (searching or user is None):
+        raise SettingsError("--fallback answers a --user without history", "leave it out of a search or a session")
     if rules is not None and no_rules:
         raise SettingsError("--rules names rules, and --no-rules leaves them aside", "leave one out")
     recommender = run.shop().recommender(
         rules=rules, index=index, index_fallback=index_fallback, trust_remote_code=trust_remote_code
     )
     _kept.append(recommender)
-    limits: Limits = {"where": where, "exclude": names(exclude) or (), "only": names(only), "rules": not no_rules}
-    shape: Shape = {"seen": seen, "diversity": diversity, "calibrate": calibrate}
-    shape |= {"rerank": rerank, "explain": explain, "language": language}
+    excluded, among, ruled = names(exclude) or (), names(only), not no_rules
     if searching:
-        answer = recommender.search(text, image, k, similar=similar, user_id=user, seen=seen, **limits)
+        shown = "show" if user is None else seen  # nobody has seen anything
+        answer = recommender.search(
+            text, image, k, similar=similar, user_id=user, seen=shown, where=where, exclude=excluded, only=among,
+            rules=ruled,
+        )  # fmt: skip
+    elif similar is not None:
+        answer = recommender.similar(similar, k, where=where, exclude=excluded, only=among, rules=ruled)
     elif user is not None:
-        answer = recommender.query(user, k=k, fallback=fallback, **limits, **shape)
-    elif items is not None:
-        answer = recommender.session(names(items) or [], k=k, **limits, **shape)
+        answer = recommender.query(
+            user, k, where=where, exclude=excluded, only=among, rules=ruled, seen=seen, diversity=diversity,
+            calibrate=calibrate, rerank=rerank, explain=explain, language=language, fallback=fallback,
+        )  # fmt: skip
     else:
-        assert similar is not None
-        answer = recommender.similar(similar, k=k, **limits)
+        answer = recommender.session(
+            names(items) or [], k, where=where, exclude=excluded, only=among, rules=ruled, seen=seen,
+            diversity=diversity, calibrate=calibrate, rerank=rerank, explain=explain, language=language,
+        )  # fmt: skip
     print_answer(run, answer)
 
 

@@ -1,16 +1,19 @@
-"""Which items may come: conditions are read, ids looked up, and the shop's rules added."""
+"""From a query to a ranking request: conditions are read, ids looked up, and the shop's rules added."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molar_indexes.generations import Generation
-from molar_indexes.options import Asked, Limits, both
+from molar_indexes.users import UserRecord
 from molar_retrieval import columns
 from molar_retrieval.errors import RequestError, nearest, shown
-from molar_retrieval.expressions import OneOf, check
+from molar_retrieval.expressions import OneOf, both, check
+from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.request import RankingRequest
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import Rules
@@ -21,8 +24,8 @@ _COMPARED = 20_000
 """Known ids with which a mistaken one is compared: a tenth of a second."""
 
 
-class Admission:
-    """Reads limits for one generation.
+class Constraints:
+    """Resolves queries for one generation.
 
     Args:
         generation: Has the items.
@@ -62,42 +65,45 @@ class Admission:
 
         return Rules.load(self._file, self.fields, self._generation.manifest.facts.get("segments", {}))
 
-    def asked(self, limits: Limits) -> Asked:
-        """What somebody asks for, without the rules.
+    def request(self, query: Query, now: datetime | None = None) -> RankingRequest:
+        """A query resolved, for nobody yet and without rules.
 
         Raises:
-            RequestError: If the condition is not understood or ``only`` names an unknown item.
+            RequestError: If the condition is not understood, ``only`` names an unknown item or ``calibrate`` an unknown
+                field.
         """
-        where = limits.get("where")
+        where = query.where
         if where is not None and not isinstance(where, str):
             check(where)
         elif where is not None:
             from molar_retrieval.filter_language import parse  # loads a parser, which most queries do without
 
             where = parse(where, self.fields)
-        only = limits.get("only")
-        if only is not None:
-            self.rows(list(only))
-            where = both(where, OneOf(columns.ITEM_ID, tuple(only)))
-        return Asked(where, _known(self._generation, limits.get("exclude", ())), filtered=where is not None)
+        if query.only is not None:
+            self.rows(list(query.only))
+            where = both(where, OneOf(columns.ITEM_ID, tuple(query.only)))
+        if query.calibrate is not None:
+            self.check_field(query.calibrate)
+        return RankingRequest(query, where=where, hidden=_known(self._generation, query.exclude), now=now)
 
-    def ruled(self, asked: Asked, given: Limits, attributes: Mapping[str, Any]) -> Asked:
-        """With the limits of the shop's rules for somebody.
-
-        Args:
-            asked: Without them.
-            given: Says whether the rules hold.
-            attributes: Of whom the list is for; they decide which rules hold.
+    def for_user(self, request: RankingRequest, user: UserRecord | None) -> RankingRequest:
+        """For one user, or for nobody: with the rules that hold, and without seen items unless they may come back.
 
         Raises:
             SettingsError: If the rules are wrong.
         """
-        if self._file is None or not given.get("rules", True):
-            return asked
+        if user is None:
+            return self._ruled(request, {})
+        own = replace(self._ruled(request, user.attributes), user=user)
+        return own.hiding(user.history) if request.query.seen == "hide" else own
+
+    def _ruled(self, request: RankingRequest, attributes: Mapping[str, Any]) -> RankingRequest:
+        if self._file is None or not request.query.rules:
+            return request
         assert self.rules is not None
         found = self.rules.for_user(attributes)
-        where = asked.where if found.where is None else both(asked.where, found.where)
-        return replace(asked, where=where, hidden=asked.hidden | self._banned(found.banned, found.words), rules=found)
+        where = request.where if found.where is None else both(request.where, found.where)
+        return replace(request.hiding(self._banned(found.banned, found.words)), where=where, rules=found)
 
     def rows(self, item_ids: Sequence[str]) -> list[int]:
         """Rows of items that must be there.

@@ -1,0 +1,102 @@
+"""From a list to the answer that is told: ids and titles, reasons, why it is short."""
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from molar_indexes.generations import Generation
+from molar_retrieval import columns
+from molar_retrieval.catalog.photos_of import PhotosOf
+from molar_retrieval.index import StoredItem
+from molar_retrieval.ranking.answer import Answer, Recommendation
+from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
+from molar_retrieval.ranking.shaping import fulfils
+
+if TYPE_CHECKING:
+    from molar_indexes.explain import Explained
+
+POPULARITY = "popularity"
+
+
+def told(
+    generation: Generation,
+    photos: PhotosOf,
+    request: RankingRequest,
+    basis: str,
+    listing: Listing,
+    stored: Sequence[StoredItem],
+    seconds: dict[str, float],
+    user_id: str | None = None,
+    reasons: "Sequence[Explained]" = (),
+) -> Answer:
+    """A list as it is told.
+
+    Args:
+        generation: That answers.
+        photos: Of its items.
+        request: What was asked for.
+        basis: What ranked the items.
+        listing: The list.
+        stored: The item of each place.
+        seconds: Of each stage.
+        user_id: Whom it is for.
+        reasons: Of each place; empty where they are not asked for.
+    """
+    items: list[Recommendation] = []
+    for placed, item, why in zip_longest(listing.places, stored, reasons):
+        items.append(
+            Recommendation(
+                rank=len(items) + 1,
+                item_id=item.item_id,
+                title=item.payload.get(columns.TITLE),
+                score=placed.score,
+                parts=placed.parts,
+                rank_by_score=placed.by_score,
+                rule=", ".join(placed.causes) or None,
+                reasons=() if why is None else (why.sentence,),
+                evidence=None if why is None else why.evidence,
+                payload=item.payload,
+            )
+        )
+    milliseconds = {name: round(1000 * value, 3) for name, value in seconds.items()}
+    return Answer(
+        user_id=user_id,
+        k=request.query.k,
+        generation=generation.name,
+        basis=basis,
+        items=items,
+        shortfall=_shortfall(generation, request, basis, len(items)),
+        notes=[*generation.notes, *listing.notes],
+        timings_ms=milliseconds | {"total": round(sum(milliseconds.values()), 3)},
+        photo_of=photos,
+    )
+
+
+def popular(generation: Generation, request: RankingRequest) -> tuple[Listing, list[StoredItem]]:
+    """The most popular items that may come, for people without history, and what is stored of them."""
+    counts, where, query = dict(generation.popular), request.where, request.query
+    stored = [
+        item
+        for item in generation.index.fetch(list(counts))
+        if item.row not in request.hidden and (where is None or fulfils(item, where))
+    ][: query.k]
+    places = []
+    for rank, item in enumerate(stored, 1):
+        score = float(counts[item.row])
+        places.append(Placed(item.row, score, {POPULARITY: score}, rank))
+    unused = [name for name in ("diversity", "calibrate", "explain") if getattr(query, name)]
+    notes = [f"the most popular items come as they are, without {', '.join(unused)}"] if unused else []
+    return Listing(places, notes), stored
+
+
+def _shortfall(generation: Generation, request: RankingRequest, basis: str, count: int) -> str | None:
+    """Why there are fewer items than were asked for; None where there are not."""
+    query = request.query
+    if count >= query.k:
+        return None
+    others = "others" if count else "all others"
+    reasons = [f"{len(request.hidden):,} are hidden"] if request.hidden else []
+    reasons += [f"the filter leaves out {others}"] if query.where is not None or query.only is not None else []
+    reasons += [f"the rules leave out {others}"] if request.rules is not None and request.rules.limits else []
+    reasons += ["only the most popular are kept for a fallback"] if basis == POPULARITY else []
+    return ", ".join([f"{count} of {query.k} items: the catalogue has {len(generation.index):,}", *reasons])

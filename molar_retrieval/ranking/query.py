@@ -1,0 +1,162 @@
+"""What a list should be like: the options of every question to a recommender, checked in one place."""
+
+from collections.abc import Callable, Collection
+from dataclasses import InitVar, dataclass, fields
+from functools import partial, wraps
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
+
+from molar_retrieval import bounds
+from molar_retrieval.errors import RequestError, shown
+from molar_retrieval.expressions import Expression
+
+P = ParamSpec("P")
+Answered = TypeVar("Answered")
+Seen = Literal["hide", "show"]
+Fallback = Literal["none", "popular"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """Which items may come, and what the list of them should be like.
+
+    Args:
+        longest: The bound of ``k``.
+
+    Attributes:
+        k: How many items.
+        where: Condition on the items' attributes, applied inside the search; text is read by
+            :func:`molar_retrieval.filter_language.parse`.
+        exclude: Items that must not come; unknown ones cannot anyway.
+        only: Items that may come; None: all.
+        rules: Whether the shop's rules hold.
+        seen: Whether items of the history may come back.
+        diversity: Weight of unlikeness among the items, 0 to 1.
+        calibrate: A field whose mix in the history the list should have, or None.
+        calibration: How much that counts, 0 to 1.
+        rerank: Whether the second stage moves what it can, if it was published.
+        explain: Whether to say why.
+        language: Of the reasons.
+
+    Raises:
+        RequestError: If something is of another type than it should be or beyond its bound, see
+            :mod:`molar_retrieval.bounds`; or if an option has nothing that it could change.
+    """
+
+    k: int = 10
+    where: Expression | str | None = None
+    exclude: Collection[str] = ()
+    only: Collection[str] | None = None
+    rules: bool = True
+    seen: Seen = "hide"
+    diversity: float = 0.0
+    calibrate: str | None = None
+    calibration: float = 0.5
+    rerank: bool = True
+    explain: bool = False
+    language: str = "en"
+    longest: InitVar[int] = bounds.K
+
+    def __post_init__(self, longest: int) -> None:
+        bounds.whole("k", self.k, longest)
+        for name, check in _CHECKS.items():
+            check(name, getattr(self, name))
+        if self.calibrate is None and self.calibration != Query.calibration:
+            raise RequestError(
+                f"calibration = {self.calibration} has nothing to weigh",
+                "name a field with calibrate, or leave it out",
+            )
+        if not self.explain and self.language != Query.language:
+            raise RequestError(
+                f"language = {shown(self.language)} is that of reasons, which are not asked for",
+                "ask for them with explain, or leave it out",
+            )
+
+
+def honest(ask: Callable[P, Answered]) -> Callable[P, Answered]:
+    """A kind of question that refuses the options of others by name, where Python would only call them unexpected.
+
+    Raises:
+        RequestError: When it is asked with an option that changes nothing in its answer.
+    """
+    known, others = signature(ask).parameters, {field.name for field in fields(Query)} | {"fallback"}
+
+    @wraps(ask)
+    def asked(*arguments: P.args, **options: P.kwargs) -> Answered:
+        for name in options:
+            if name in others and name not in known:
+                takers = "`query` takes it" if name == "fallback" else "`query` and `session` take it"
+                raise RequestError(
+                    f"{name} changes nothing in the answer of `{ask.__name__}`", f"leave it out; {takers}"
+                )
+        return ask(*arguments, **options)
+
+    return asked
+
+
+def check_subjects(*, optional: bool = False, **subjects: Any) -> None:
+    """Refuse what cannot be asked about, before anything is done for it.
+
+    Args:
+        optional: Whether each may be None.
+        subjects: Users, items, texts and photos by the name of the argument.
+
+    Raises:
+        RequestError: If one is of another type than it should be, or beyond its bound.
+    """
+    for name, value in subjects.items():
+        if value is not None or not optional:
+            _SUBJECTS[name](name, value)
+
+
+def _photo(name: str, value: Any) -> None:
+    if isinstance(value, str | Path):
+        bounds.path(name, value)
+    elif not hasattr(value, "convert"):
+        raise RequestError(f"{name} is no photo but {shown(value)}", "name a file, or give an image of Pillow")
+
+
+def _optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _one_of(words: Collection[str], name: str, value: Any) -> None:
+    if not isinstance(value, str) or value not in words:
+        raise RequestError(f"{name} = {shown(value)} is none of {', '.join(words)}", "name one of them")
+
+
+def _flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise RequestError(f"{name} = {shown(value)} is neither true nor false", "say True or False")
+
+
+def _condition(name: str, value: Any) -> None:
+    if not isinstance(value, str | Expression):
+        raise RequestError(f"{name} is no condition but {shown(value)}", "write it in words, or build an expression")
+
+
+_id = partial(bounds.text, most=bounds.ID)
+_CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "where": _optional(_condition),
+    "exclude": partial(bounds.ids, most=bounds.IDS),
+    "only": _optional(partial(bounds.ids, most=bounds.IDS)),
+    "rules": _flag,
+    "seen": partial(_one_of, get_args(Seen)),
+    "diversity": bounds.share,
+    "calibrate": _optional(_id),
+    "calibration": bounds.share,
+    "rerank": _flag,
+    "explain": _flag,
+    "language": _id,
+}
+"""What is checked of each option."""
+_SUBJECTS: dict[str, Callable[[str, Any], None]] = {
+    "user_id": _id,
+    "similar": _id,
+    "items": partial(bounds.ids, most=bounds.SESSION),
+    "text": partial(bounds.text, most=bounds.TEXT),
+    "image": _photo,
+    "fallback": partial(_one_of, get_args(Fallback)),
+}
+"""What is checked of what is asked about."""

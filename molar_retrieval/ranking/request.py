@@ -1,0 +1,121 @@
+"""What is asked of a ranking, and what it gives: a query resolved for one user, and the list."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.expressions import Expression
+from molar_retrieval.index import SparseVector, Vector
+from molar_retrieval.ranking.query import Query
+
+if TYPE_CHECKING:
+    from molar_retrieval.ranking.rules import ActiveRule, AppliedRules
+
+Rows = Sequence[int] | npt.NDArray[np.integer]
+RERANK = "re-rank"
+"""The addend of a score that the second stage makes."""
+RULES = "rules"
+"""The addend of a score that boosting, burying and freshness make."""
+LIFT = "newcomer"
+"""The addend of a score that places an item without interactions."""
+
+
+class UserQuery(Protocol):
+    """For whom a list is."""
+
+    @property
+    def vector(self) -> Vector:
+        """The dense user vector."""
+        ...
+
+    @property
+    def sparse(self) -> SparseVector:
+        """The sparse one beside it."""
+        ...
+
+    @property
+    def history(self) -> Rows:
+        """Item rows, oldest first."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class RankingRequest:
+    """A query, resolved: rows instead of ids, a condition that is read, the rules that hold, the user's vectors.
+
+    Attributes:
+        query: As it was asked.
+        user: For whom; None: for nobody, as in searches.
+        where: Condition on items, that of rules included, or None.
+        hidden: Rows that must not come.
+        rules: Those that hold, or None.
+        now: From when the age of what is fresh counts; None: from the moment of the answer.
+    """
+
+    query: Query
+    user: UserQuery | None = None
+    where: Expression | None = None
+    hidden: frozenset[int] = frozenset()
+    rules: "AppliedRules | None" = None
+    now: datetime | None = None
+
+    @property
+    def weighing(self) -> "tuple[ActiveRule, ...]":
+        """Rules that read what candidates are."""
+        return () if self.rules is None else self.rules.weighing
+
+    @property
+    def caps(self) -> "tuple[ActiveRule, ...]":
+        """Rules that bound how often a value comes."""
+        return () if self.rules is None else self.rules.caps
+
+    @property
+    def pins(self) -> "tuple[ActiveRule, ...]":
+        """Rules that put items at places."""
+        return () if self.rules is None else self.rules.pins
+
+    @property
+    def shaped(self) -> bool:
+        """Whether the list is more than the best of what may come."""
+        shaping = self.weighing or self.caps or self.pins
+        return self.query.diversity > 0 or self.query.calibrate is not None or bool(shaping)
+
+    def hiding(self, rows: Collection[int]) -> Self:
+        """The same without some more rows."""
+        return replace(self, hidden=self.hidden.union(rows))
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """One place of a list.
+
+    Attributes:
+        row: The item's row.
+        score: Sum of ``parts``.
+        parts: Addends of the score, by name.
+        by_score: Its place among the candidates by score alone, from 1.
+        causes: Names of the rules, ``diversity`` or ``calibration`` that put it before higher scores.
+    """
+
+    row: int
+    score: float
+    parts: Mapping[str, float]
+    by_score: int
+    causes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """A list and what could not be done.
+
+    Attributes:
+        places: Best first.
+        notes: A sentence for each rule that could not be kept.
+    """
+
+    places: Sequence[Placed]
+    notes: Sequence[str] = field(default_factory=list)

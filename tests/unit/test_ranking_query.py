@@ -1,0 +1,105 @@
+"""What may be asked: every option is honoured, or refused with a remedy, and completion shows those that are."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import molar
+from molar_indexes.recommend import recommend
+from molar_indexes.recommender import Recommender
+from molar_retrieval.errors import RequestError
+from molar_retrieval.ranking.query import Query
+
+OTHER_THAN_USUAL: dict[str, Any] = {
+    "seen": "show",
+    "diversity": 0.9,
+    "calibrate": "category",
+    "calibration": 0.9,
+    "rerank": False,
+    "explain": True,
+    "language": "ja",
+    "fallback": "popular",
+}
+UNHEEDED = {
+    "session": ["fallback"],
+    "similar": list(OTHER_THAN_USUAL),
+    "search": [name for name in OTHER_THAN_USUAL if name != "seen"],
+}
+
+
+@pytest.fixture(scope="module")
+def recommender(trained: Any) -> Iterator[Recommender]:
+    with Recommender.open(trained.workspace) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(("call", "option"), [(call, name) for call, names in UNHEEDED.items() for name in names])
+@pytest.mark.parametrize("door", [False, True], ids=["recommender", "door"])
+def test_an_option_that_changes_nothing_is_refused(
+    trained: Any, recommender: Recommender, call: str, option: str, door: bool
+) -> None:
+    asked: Any = molar.Shop(trained.shop, trained.workspace) if door else recommender
+    if not hasattr(asked, call):
+        pytest.skip("a shop has no sessions")
+    subject = ["SKU-0001"] if call == "session" else "SKU-0001"
+    with pytest.raises(RequestError, match=f"{option} changes nothing in the answer of `{call}`") as error:
+        getattr(asked, call)(subject, **{option: OTHER_THAN_USUAL[option]})
+    assert "`query`" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "remedy"),
+    [
+        ({"calibration": 0.9}, "nothing to weigh", "calibrate"),
+        ({"language": "ja"}, "not asked for", "explain"),
+    ],
+)
+def test_an_option_of_an_option_that_is_not_there_is_refused(
+    trained: Any, recommender: Recommender, options: dict[str, Any], words: str, remedy: str
+) -> None:
+    asks: list[Callable[[], Any]] = [
+        lambda: Query(**options),
+        lambda: recommender.query(trained.user, **options),
+        lambda: recommender.session(["SKU-0001"], **options),
+    ]
+    for ask in asks:
+        with pytest.raises(RequestError, match=words) as error:
+            ask()
+        assert remedy in error.value.hint
+
+
+def test_nobody_has_seen_anything(trained: Any, recommender: Recommender) -> None:
+    with pytest.raises(RequestError, match="concerns a user") as error:
+        recommender.search("shoes", seen="hide")
+    assert "user_id" in error.value.hint
+    history = set(recommender.generation.users.get(trained.user).history)
+    rows = recommender.generation.index.rows(
+        [item.item_id for item in recommender.search("shoes", k=200, user_id=trained.user, seen="hide").items]
+    )
+    assert rows
+    assert not history & set(rows)
+
+
+def test_a_fallback_tells_what_it_does_not_heed(trained: Any, recommender: Recommender) -> None:
+    plain = recommender.query(trained.new_user, 3, fallback="popular")
+    told = recommender.query(trained.new_user, 3, fallback="popular", diversity=0.9, explain=True)
+    assert plain.notes == []
+    assert told.notes == ["the most popular items come as they are, without diversity, explain"]
+    assert told.items == plain.items
+
+
+def test_only_limits_what_is_similar(recommender: Recommender) -> None:
+    found = recommender.similar("SKU-0001", 5, only=["SKU-0001", "SKU-0002", "SKU-0003"])
+    assert sorted(item.item_id for item in found.items) == ["SKU-0002", "SKU-0003"]
+
+
+@pytest.mark.parametrize(
+    "call", [Recommender.query, Recommender.session, Recommender.similar, Recommender.search, recommend, Query]
+)
+def test_completion_shows_every_option(call: Any) -> None:
+    arguments = list(inspect.signature(call).parameters.values())
+    assert {"where", "exclude", "only", "rules"} <= {argument.name for argument in arguments}
+    assert all(argument.kind not in (argument.VAR_KEYWORD, argument.VAR_POSITIONAL) for argument in arguments)
+    assert all(argument.annotation is not argument.empty for argument in arguments if argument.name != "self")
