@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from molar_retrieval.embedding import EmbedForecast, EmbedReport
     from molar_retrieval.finetuning.forecast import FinetuneForecast
     from molar_retrieval.finetuning.lora.training import AdapterScore
-    from molar_retrieval.finetuning.run import FinetuneReport
+    from molar_retrieval.finetuning.report import FinetuneReport
     from molar_retrieval.quality.report import CheckReport
 
 

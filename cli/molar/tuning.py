@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
     from molar_retrieval.finetuning.forecast import FinetuneForecast
     from molar_retrieval.finetuning.lora.training import AdapterScore
-    from molar_retrieval.finetuning.run import FinetuneReport
+    from molar_retrieval.finetuning.report import FinetuneReport
     from molar_retrieval.progress import Progress
     from molar_retrieval.workspace import Workspace
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from molar_retrieval import rng
 from molar_retrieval.alignment.batches import Windows, collate, plan, training_batches, training_windows
 from molar_retrieval.alignment.components import Dense, ScoreComponent, ranked
 from molar_retrieval.alignment.encode import encode_users, item_sides
-from molar_retrieval.alignment.losses import sampled_softmax, symmetric_info_nce
 from molar_retrieval.alignment.network import START_SCALE, History, ItemEmbedding, PostAlignment, tower_shapes
 from molar_retrieval.alignment.validation import Ranks, ValidationCases, ndcg, recall, sample, withheld_items
 from molar_retrieval.collaborative.als import ALSFactors
@@ -22,6 +22,7 @@ from molar_retrieval.config import AlignSettings
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.device import autocast, pick_device, pick_precision, threads
+from molar_retrieval.training.losses import info_nce, sampled_softmax
 from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.training.trainer import Trainer, TrainingState, warm_cosine
 
@@ -253,9 +254,10 @@ class TowerTrainer(Trainer[EpochScore]):
         whole = torch.from_numpy(np.flatnonzero(windows.last)).to(self.device)
         if not len(whole):
             return content.new_zeros(())
-        view = content[whole, lengths[whole] - 1]
+        view = F.normalize(content[whole, lengths[whole] - 1].float(), dim=-1)
         factors = self.user_factors[torch.from_numpy(windows.user[windows.last])].to(self.device)
-        return symmetric_info_nce(view, self.network.project_factors(factors), self.settings.align_temperature)
+        other = F.normalize(self.network.project_factors(factors).float(), dim=-1)
+        return info_nce(view, other, self.settings.align_temperature)
 
     def _to_device(self, rows: npt.NDArray[np.integer]) -> Tensor:
         return torch.from_numpy(rows.astype(np.int64)).to(self.device)

@@ -9,7 +9,6 @@ contrastive training of a head of this size only learned the old ones better.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import numpy as np
 
@@ -18,12 +17,11 @@ from molar_retrieval.config import FinetuneSettings
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.finetuning.head_fit import Chosen, HeadFit
 from molar_retrieval.finetuning.inputs import Inputs
+from molar_retrieval.finetuning.report import NAMES, Name, TaskOutcome
 from molar_retrieval.finetuning.trial import READINGS
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
-Name = Literal["behaviour", "attributes", "image_text"]
-NAMES: tuple[Name, ...] = get_args(Name)
 _PENALTIES = (1.0, 10.0, 100.0)
 _MOVES = (0.1, 0.25, 0.5)
 _WORDS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -33,24 +31,6 @@ _FEWEST = 20
 """Pairs of views, or cases, of withheld items without which nothing can be chosen."""
 _FOLDS = 3
 """Sets of withheld items."""
-
-
-@dataclass(frozen=True)
-class TaskOutcome:
-    """What became of a task.
-
-    Attributes:
-        name: Of the task.
-        before: How well withheld items were found with conditioning alone, of ``image_text`` by the encoder itself, in
-            Recall@10, of ``behaviour`` in NDCG@10.
-        after: The same with the head.
-        left_out: Why it took no part, or None.
-    """
-
-    name: Name
-    before: float | None = None
-    after: float | None = None
-    left_out: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

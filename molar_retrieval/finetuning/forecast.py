@@ -16,8 +16,8 @@ from molar_retrieval.embedding import dry_run as embed_forecast
 from molar_retrieval.encoders import registry, runtime
 from molar_retrieval.encoders.base import Encoder
 from molar_retrieval.encoders.lexical import PLACES
-from molar_retrieval.finetuning.fit import Name
 from molar_retrieval.finetuning.inputs import parts_of, phrases_of, told_of
+from molar_retrieval.finetuning.report import Name
 from molar_retrieval.finetuning.run import words_by
 from molar_retrieval.finetuning.trial import MOST
 from molar_retrieval.progress import SILENT, Progress

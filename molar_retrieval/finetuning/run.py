@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +18,9 @@ from molar_retrieval.encoders import fused, registry
 from molar_retrieval.encoders.base import Encoder, EncoderInput
 from molar_retrieval.encoders.tuned_folder import check_target
 from molar_retrieval.errors import DataError
-from molar_retrieval.finetuning.card import card
-from molar_retrieval.finetuning.fit import TaskOutcome, tune
+from molar_retrieval.finetuning.fit import tune
 from molar_retrieval.finetuning.inputs import Words, inputs_of, read_texts
+from molar_retrieval.finetuning.report import FinetuneReport, TaskOutcome, card
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
@@ -29,43 +28,6 @@ from molar_retrieval.workspace import Workspace
 _MADE_FROM = "made_from"
 _READ = ("catalogue", "interactions")
 """What a head is fitted from, beside the encoder."""
-
-
-@dataclass(frozen=True)
-class FinetuneReport:
-    """What was fitted.
-
-    Attributes:
-        folder: Of the fine-tuned encoder.
-        encoder: That it moves.
-        items: In the catalogue.
-        interactions: That training saw.
-        withheld: Items that only chose.
-        tasks: What became of each task.
-        chosen: What was chosen.
-        parameters: Numbers that were fitted.
-        seconds: Time of reading texts and of fitting.
-        notes: What else there is to know.
-        interrupted: Whether it was stopped before its end, and the same command goes on.
-        up_to_date: Whether an earlier run had fitted it from the very same.
-    """
-
-    folder: Path
-    encoder: str
-    items: int
-    interactions: int
-    withheld: int
-    tasks: tuple[TaskOutcome, ...]
-    chosen: dict[str, Any]
-    parameters: int
-    seconds: dict[str, float]
-    notes: tuple[str, ...] = ()
-    interrupted: bool = False
-    up_to_date: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as JSON-able values."""
-        return asdict(self) | {"folder": str(self.folder)}
 
 
 def unchanged(workspace: Workspace, settings: MolarSettings, folder: Path) -> FinetuneReport | None:
@@ -140,12 +102,11 @@ def _finetune(workspace: Pinned, settings: MolarSettings, folder: Path, progress
         parameters=sum(array.size for array in tuned.head.to_tensors().values()),
         seconds={"texts": round(read - began, 1), "fit": round(time.perf_counter() - read, 1)},
     )
-    account = report.to_dict() | {
+    account = report.account() | {
         _MADE_FROM: _made_from(workspace, settings),
         "content": manifest.fingerprint,
         "settings": settings.finetune.model_dump(mode="json"),
     }
-    del account["folder"]
     base = str(content.info["fingerprint"])
     fused.save(folder, tuned.head, settings.embed, base, account, card(report, content.info))
     return report

@@ -22,10 +22,9 @@ from molar_retrieval.finetuning.lora import objective, training
 from molar_retrieval.finetuning.lora.answers import IGNORED, with_answers
 from molar_retrieval.finetuning.lora.forecast import dry_run
 from molar_retrieval.finetuning.lora.learner import frozen_vectors, load, move_weights
-from molar_retrieval.finetuning.lora.losses import info_nce, next_item
-from molar_retrieval.finetuning.lora.run import finetune, prepared
-from molar_retrieval.finetuning.lora.write import write
+from molar_retrieval.finetuning.lora.run import finetune, prepared, write
 from molar_retrieval.progress import SILENT
+from molar_retrieval.training.losses import info_nce, next_item
 
 TASKS = lora_shop.TASKS
 
@@ -233,7 +232,7 @@ def test_cached_gradients_are_those_of_one_graph_dropout_included(workspace, mod
         def at_once(chunks, encode, loss_of):
             loss_of(torch.cat([encode(number) for number in range(chunks)])).backward()
 
-        monkeypatch.setattr(objective.gradcache, "backward", at_once)
+        monkeypatch.setattr(objective, "cached_backward", at_once)
         trainer.objective.gradients(made, 1, trainer.state.chunk)
         assert all(torch.allclose(p.grad, own, atol=1e-5) for p, own in zip(weights.values(), cached, strict=True))
         assert max(float(grad.abs().max()) for grad in cached) > 1e-3
@@ -261,7 +260,7 @@ def test_the_losses_leave_out_what_is_no_negative():
     blocked = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]], bool)
     logits = np.where(blocked, -np.inf, left @ right.T / 0.5)
     both = [np.log(np.exp(side).sum(1)) - np.diag(side) for side in (logits, logits.T)]
-    got = info_nce(*(torch.from_numpy(a) for a in (left, right, blocked)), 0.5)
+    got = info_nce(*(torch.from_numpy(a) for a in (left, right)), 0.5, torch.from_numpy(blocked))
     assert float(got) == pytest.approx(np.mean(both))
     users, share, target = left[:2], np.array([0.5, 0.3, 0.2]), np.array([2, 0])
     logits = np.where([[0, 1, 0], [0, 0, 0]], -np.inf, users @ right.T / 0.5 - np.log(share))

@@ -20,9 +20,8 @@ from molar_retrieval.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from molar_retrieval.finetuning.fit import Name
     from molar_retrieval.finetuning.forecast import FinetuneForecast
-    from molar_retrieval.finetuning.run import FinetuneReport
+    from molar_retrieval.finetuning.report import FinetuneReport, Name
 
 
 @command()
@@ -87,7 +86,7 @@ def _print_forecast(run: Session, forecast: "FinetuneForecast") -> None:
 
 
 def _print_left_out(run: Session, left_out: "Mapping[Name, str]") -> None:
-    from molar_retrieval.finetuning.card import TASKS
+    from molar_retrieval.finetuning.report import TASKS
 
     for name, why in left_out.items():
         run.console.note(f"left out: {TASKS[name]}: {why}")
@@ -97,7 +96,7 @@ def _print(run: Session, report: "FinetuneReport") -> None:
     if run.console.as_json:
         run.console.document(report.to_dict())
         return
-    from molar_retrieval.finetuning.card import MEASURES, TASKS
+    from molar_retrieval.finetuning.report import MEASURES, TASKS
 
     rows = [
         (TASKS[task.name], MEASURES[task.name], f"{task.before:.4f}", f"{task.after:.4f}")

@@ -14,11 +14,11 @@ from molar_eval.cases import Mask, Rows
 from molar_eval.models.sasrec_network import SASRecNetwork, cross_entropy
 from molar_retrieval import rng
 from molar_retrieval.alignment.batches import latest_windows
-from molar_retrieval.alignment.losses import sampled_softmax
 from molar_retrieval.config import Settings
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import Progress
 from molar_retrieval.training.device import pick_device, pick_precision
+from molar_retrieval.training.losses import sampled_softmax
 from molar_retrieval.training.trainer import Trainer, TrainingState
 
 FULL_SOFTMAX_ITEMS = 20_000

@@ -1,27 +1,120 @@
 """The examples of each step: drawn anew from the step's number, so that a run can go on anywhere."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from copy import copy
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
 
 from molar_retrieval import rng
 from molar_retrieval.config import FinetuneSettings, LoraSettings
 from molar_retrieval.encoders.base import EncoderInput
-from molar_retrieval.finetuning.fit import NAMES, Name
-from molar_retrieval.finetuning.lora.items import Photos, Rows, TrainingItems
-from molar_retrieval.finetuning.lora.step import Drawn, Entries, Histories, Pairs, Reader, Step
+from molar_retrieval.finetuning.lora.items import Images, Photos, Rows, TrainingItems
+from molar_retrieval.finetuning.lora.learner import Entry
+from molar_retrieval.finetuning.report import NAMES, Name
 from molar_retrieval.finetuning.trial import WithheldCases
-from molar_retrieval.interactions import InteractionLog
 
+Mask = npt.NDArray[np.bool_]
+Reader = Callable[[EncoderInput], Entry]
+"""What the encoder gets to read and see of an item."""
 DECAY = 0.8
 """Weight that an item of a history loses per place."""
 FEWEST = 10
 """Examples, and withheld ones, without which a task teaches nothing, or nobody would know."""
 _VIEWS: Mapping[Name, str] = {"image_text": "photo", "attributes": "attributes"}
+_LACKS = {
+    "image_text": "items have a photo and a text",
+    "attributes": "items have attributes and a text",
+    "behaviour": "interactions follow others of the same person",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Two views of items that must find each other.
+
+    Attributes:
+        left: Places of photos or attributes among the step's entries, shape (b,).
+        right: Places of titles and descriptions, shape (b,).
+        blocked: See :func:`molar_retrieval.training.losses.info_nce`, shape (b, b).
+    """
+
+    left: Rows
+    right: Rows
+    blocked: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Histories that must find the next item; see :func:`molar_retrieval.training.losses.next_item`.
+
+    Attributes:
+        weights: How much each entry counts in each history, shape (b, entries).
+        items: Places of the items to choose from, shape (m,).
+        target: Which of these came next, shape (b,).
+        log_q: Logarithm of each one's share of the interactions, shape (m,).
+        blocked: Those that are no negatives, shape (b, m).
+    """
+
+    weights: npt.NDArray[np.float32]
+    items: Rows
+    target: Rows
+    log_q: npt.NDArray[np.float32]
+    blocked: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What a step is made of.
+
+    Attributes:
+        number: Of the step, and of the process.
+        rows: By task: items, or interactions.
+        histories: By interaction: items before it, latest first, and its own.
+        images: Photos of all items that need one.
+    """
+
+    number: tuple[int, int]
+    rows: dict[Name, Rows]
+    histories: dict[int, tuple[list[int], int]]
+    images: Images
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one step sees; an input that several tasks need goes through the model once.
+
+    Attributes:
+        entries: Distinct inputs.
+        pairs: By task.
+        histories: Of the behaviour task.
+        answers: By task: the place of an input, and what the model ought to write after it.
+    """
+
+    entries: list[Entry]
+    pairs: dict[Name, Pairs]
+    histories: Histories | None
+    answers: dict[Name, list[tuple[int, str]]]
+
+
+class _Entries:
+    """Distinct inputs, in the order in which they came."""
+
+    def __init__(self, read: Reader) -> None:
+        self.found: list[Entry] = []
+        self._read = read
+        self._places: dict[Hashable, int | None] = {}
+
+    def add(self, key: Hashable, item: EncoderInput) -> int | None:
+        """The place of an input; None where the encoder would see nothing of it."""
+        if key not in self._places:
+            entry = self._read(item)
+            self._places[key] = len(self.found) if entry else None
+            self.found += [entry] if entry else []
+        return self._places[key]
 
 
 class ExampleSampler:
@@ -46,10 +139,7 @@ class ExampleSampler:
         self.data, self.lora, self.sees = data, lora, sees
         self._photos, self._seed = photos, tasks.seed
         learn = np.setdiff1d(np.arange(len(data)), data.withheld)
-        self.pools: dict[Name, Rows] = {
-            name: np.array([row for row in learn.tolist() if data.has(row, view)], np.int64)
-            for name, view in _VIEWS.items()
-        }
+        self.pools: dict[Name, Rows] = {name: data.having(view, learn) for name, view in _VIEWS.items()}
         self.pools["behaviour"] = predictable(data, lora.history)
         mask = np.isin(np.arange(len(data)), data.withheld)
         self.cases = WithheldCases.of(data.whole, mask, tasks.seed, [(lora.history, DECAY)], lora.validation)
@@ -65,6 +155,10 @@ class ExampleSampler:
         other.lora = self.lora.model_copy(update={"batch": batch})
         return other
 
+    def judged(self, name: Name) -> Rows:
+        """Withheld items with both views of a task."""
+        return self.data.having(_VIEWS[name], self.data.withheld)
+
     def draw(self, number: int, process: int = 0, processes: int = 1) -> Drawn:
         """What one step in one of the processes is made of; can be asked for ahead, in another thread."""
         rows = {name: self._rows(name, number * processes + process) for name in self.tasks}
@@ -75,19 +169,14 @@ class ExampleSampler:
         return Drawn((number, process), rows, histories, self._photos.open(sorted(seen)))
 
     def build(self, drawn: Drawn, read: Reader) -> Step:
-        """The inputs and questions of a step.
-
-        Args:
-            drawn: What it is made of.
-            read: What the encoder gets to read and see of an item; its tokenizer is for one thread only.
-        """
-        entries = Entries(read)
+        """The inputs and questions of a step; ``read`` has a tokenizer, which is for one thread only."""
+        entries = _Entries(read)
         pairs, answers = {}, {}
         for name in _VIEWS:
             if name in drawn.rows:
                 random = rng.generator(self._seed, "masked attributes", *drawn.number)
-                pairs[name], answers[name] = self._pairs(name, drawn.rows[name], drawn.images, entries, random)
-        built = self._next_items(drawn.histories, drawn.images, entries) if drawn.histories else None
+                pairs[name], answers[name] = self._pairs(name, drawn, entries, random)
+        built = self._next_items(drawn, entries) if drawn.histories else None
         return Step(entries.found, pairs, built, answers)
 
     def _rows(self, name: Name, number: int) -> Rows:
@@ -101,40 +190,32 @@ class ExampleSampler:
         return rng.generator(self._seed, "examples", name, turn).permutation(self.pools[name])
 
     def _pairs(
-        self,
-        name: Name,
-        rows: Rows,
-        images: Mapping[int, Image.Image | None],
-        entries: Entries,
-        random: np.random.Generator,
+        self, name: Name, drawn: Drawn, entries: _Entries, random: np.random.Generator
     ) -> tuple[Pairs, list[tuple[int, str]]]:
-        data, left, right = self.data, [], []
-        kept: list[int] = []
+        data = self.data
+        kept: list[tuple[int, int, int]] = []
         asked: list[set[str]] = []
-        for row in rows.tolist():
-            told = data.told[row]
+        for row in drawn.rows[name].tolist():
             hidden = random.random(len(data.phrases[row])) < self.lora.masked
+            phrases: list[str] = []
             if name == "image_text":
-                own = entries.add(("photo", row), EncoderInput(image=images[row]))
+                own = entries.add(("photo", row), EncoderInput(image=drawn.images[row]))
             else:
                 phrases = [p for p, hide in zip(data.phrases[row], hidden, strict=True) if not hide]
                 phrases = phrases or data.phrases[row][:1]
                 own = entries.add(("attributes", *phrases), EncoderInput("; ".join(phrases)))
+            other = entries.add(("told", int(data.double[row])), EncoderInput(data.told[row]))
+            if own is not None and other is not None:
+                kept.append((own, other, row))
                 asked.append(set(phrases))
-            other = entries.add(("told", int(data.double[row])), EncoderInput(told))
-            if own is None or other is None:
-                asked = asked[: len(kept)]
-                continue
-            left.append(own)
-            right.append(other)
-            kept.append(row)
-        double = data.double[kept]
+        left, right, rows = np.array(kept, np.int64).reshape(-1, 3).T
+        double = data.double[rows]
         blocked = double[:, None] == double[None, :]
-        if asked:
-            blocked |= np.array([[phrases <= set(data.phrases[row]) for row in kept] for phrases in asked])
+        if kept and name == "attributes":
+            blocked |= np.array([[phrases <= set(data.phrases[row]) for row in rows] for phrases in asked])
         np.fill_diagonal(blocked, False)
-        words = [(place, str(entries.found[other]["text"])) for place, other in zip(left, right, strict=True)]
-        return Pairs(np.array(left, np.int64), np.array(right, np.int64), blocked), words
+        words = [(own, str(entries.found[other]["text"])) for own, other, _ in kept]
+        return Pairs(left, right, blocked), words
 
     def _histories(self, positions: Rows) -> dict[int, tuple[list[int], int]]:
         """Items before each interaction, latest first, and its own."""
@@ -147,22 +228,17 @@ class ExampleSampler:
             for at, first in zip(positions.tolist(), begin.tolist(), strict=True)
         }
 
-    def _next_items(
-        self,
-        histories: Mapping[int, tuple[list[int], int]],
-        images: Mapping[int, Image.Image | None],
-        entries: Entries,
-    ) -> Histories | None:
+    def _next_items(self, drawn: Drawn, entries: _Entries) -> Histories | None:
         data, log = self.data, self.data.log
         assert log is not None
         place: dict[int, int] = {}
-        for item in sorted({item for history, target in histories.values() for item in [*history, target]}):
-            found = entries.add(("item", item), EncoderInput(data.texts[item], images.get(item)))
+        for item in sorted({item for history, target in drawn.histories.values() for item in [*history, target]}):
+            found = entries.add(("item", item), EncoderInput(data.texts[item], drawn.images.get(item)))
             if found is not None:
                 place[item] = found
         kept = {
             at: ([item for item in history if item in place], target)
-            for at, (history, target) in histories.items()
+            for at, (history, target) in drawn.histories.items()
             if target in place and any(item in place for item in history)
         }
         if not kept:
@@ -182,36 +258,24 @@ class ExampleSampler:
 
     def _why_not(self, name: Name, tasks: FinetuneSettings) -> str | None:
         """Why a task cannot take part, or None."""
-        data = self.data
         if not getattr(tasks, name):
             return "it is switched off"
         if name == "image_text" and not self.sees:
             return "the encoder does not see photos"
-        if name == "behaviour" and data.log is None:
+        if name == "behaviour" and self.data.log is None:
             return "there are no interactions"
-        few = len(self.pools[name])
-        what = {
-            "image_text": "items have a photo and a text",
-            "attributes": "items have attributes and a text",
-            "behaviour": "interactions follow others of the same person",
-        }
-        if few < FEWEST:
-            return f"only {few} {what[name]}"
+        if (few := len(self.pools[name])) < FEWEST:
+            return f"only {few} {_LACKS[name]}"
         if name == "behaviour":
             few = len(self.cases)
             return None if few >= FEWEST else f"only {few} people took an item that was withheld to judge by"
         few = len(self.judged(name))
-        has = _VIEWS[name]
-        return None if few >= FEWEST else f"only {few} of the items withheld to judge by have {has} and a text"
-
-    def judged(self, name: Name) -> Rows:
-        """Withheld items with both views of a task."""
-        return np.array([row for row in self.data.withheld.tolist() if self.data.has(row, _VIEWS[name])], np.int64)
+        return None if few >= FEWEST else f"only {few} of the items withheld to judge by have {_VIEWS[name]} and a text"
 
 
 def predictable(data: TrainingItems, history: int) -> Rows:
     """Interactions whose item is none of the ``history`` before it, and there is one: their rows in the log."""
-    log: InteractionLog | None = data.log
+    log = data.log
     if log is None:
         return np.zeros(0, np.int64)
     place = np.arange(len(log)) - np.repeat(log.offsets[:-1], np.diff(log.offsets))

@@ -7,9 +7,9 @@ import torch
 
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.finetuning.forecast import FinetuneForecast, process_memory
+from molar_retrieval.finetuning.lora.examples import Step
 from molar_retrieval.finetuning.lora.learner import frozen_vectors
 from molar_retrieval.finetuning.lora.run import prepared
-from molar_retrieval.finetuning.lora.step import Step
 from molar_retrieval.finetuning.lora.training import AdapterTrainer
 from molar_retrieval.workspace import Workspace
 

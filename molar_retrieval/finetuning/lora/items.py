@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +19,8 @@ from molar_retrieval.finetuning.inputs import phrases_of, told_of
 from molar_retrieval.interactions import InteractionLog
 
 Rows = npt.NDArray[np.int64]
+Images = dict[int, Image.Image | None]
+"""Photos by the item's row; None where it has none that can be opened."""
 
 
 @dataclass(eq=False)
@@ -64,30 +67,20 @@ class TrainingItems:
         """
         source = CatalogueReader(catalogue)
         found = source.inputs(range(len(catalogue)))
+        texts, photos = ([found[row][n] for row in range(len(catalogue))] for n in (0, 1))
         told, double = told_of(catalogue)
         holders, phrases = phrases_of(catalogue)
-        names = [
-            [phrases[n] for n in holders.indices[a:b]]
-            for a, b in zip(holders.indptr[:-1], holders.indptr[1:], strict=True)
-        ]
+        borders = holders.indptr.tolist()
+        own = [[phrases[n] for n in holders.indices[a:b]] for a, b in pairwise(borders)]
         drawn = rng.generator(seed, "withheld items").permutation(len(catalogue))
         withheld = np.sort(drawn[: min(most, round(share * len(catalogue)))])
         left = None if log is None else log.select(~np.isin(log.item, withheld))
-        return cls(
-            folder=source.folder,
-            texts=[found[row][0] for row in range(len(catalogue))],
-            photos=[found[row][1] for row in range(len(catalogue))],
-            told=told,
-            double=double,
-            phrases=names,
-            withheld=withheld,
-            whole=log,
-            log=left,
-        )
+        return cls(source.folder, texts, photos, told, double, own, withheld, log, left)
 
-    def has(self, row: int, view: str) -> bool:
-        """Whether an item has a ``photo`` or ``attributes``, and a title or description to go with it."""
-        return self.told[row] is not None and bool(self.photos[row] if view == "photo" else self.phrases[row])
+    def having(self, view: str, rows: Rows) -> Rows:
+        """Those of some items that have a ``photo`` or ``attributes``, and a title or description to go with it."""
+        views: Sequence[object] = self.photos if view == "photo" else self.phrases
+        return np.array([row for row in rows.tolist() if self.told[row] is not None and views[row]], np.int64)
 
 
 class Photos:
@@ -99,11 +92,10 @@ class Photos:
     """
 
     def __init__(self, data: TrainingItems, pool: ThreadPoolExecutor) -> None:
-        self._data = data
-        self._pool = pool
+        self._data, self._pool = data, pool
 
-    def open(self, rows: Sequence[int]) -> dict[int, Image.Image | None]:
-        """The photos of some items, by row; None where an item has none that can be opened."""
+    def open(self, rows: Sequence[int]) -> Images:
+        """The photos of some items."""
         return dict(zip(rows, self._pool.map(self._one, rows), strict=True))
 
     def _one(self, row: int) -> Image.Image | None:

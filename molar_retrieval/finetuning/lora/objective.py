@@ -1,14 +1,15 @@
 """What a step asks for, as gradients of the adapter: finding by contrast, writing word by word."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from molar_retrieval.config import LoraSettings
-from molar_retrieval.finetuning.lora import gradcache
+from molar_retrieval.finetuning.lora.examples import Step
 from molar_retrieval.finetuning.lora.learner import Learner, chunks
-from molar_retrieval.finetuning.lora.losses import info_nce, next_item
-from molar_retrieval.finetuning.lora.step import Step
+from molar_retrieval.training.losses import info_nce, next_item
 
 
 class Objective:
@@ -24,12 +25,7 @@ class Objective:
         self.learner, self.lora, self.process = learner, lora, process
 
     def gradients(self, made: Step, step: int, chunk: int) -> dict[str, float]:
-        """Fill the gradients of a step.
-
-        Args:
-            made: The step.
-            step: Its number, of which dropout is drawn.
-            chunk: Items in one forward pass.
+        """Fill the gradients of a step, whose number decides its dropout, with ``chunk`` items in one forward pass.
 
         Returns:
             The losses by task; those of writing end in ``words``.
@@ -49,24 +45,27 @@ class Objective:
             return self._found(made, vectors[order.to(vectors.device)], losses)
 
         if groups:
-            gradcache.backward(len(groups), encode, loss_of)
+            cached_backward(len(groups), encode, loss_of)
         if self.learner.head is not None and self.lora.generate:
             losses |= self._written(made, step, chunk)
         return losses
 
     def _found(self, made: Step, vectors: Tensor, losses: dict[str, float]) -> Tensor:
         """The weighted sum of the contrastive losses, which are put into ``losses``."""
+
+        def on(array: object) -> Tensor:
+            return torch.as_tensor(array, device=vectors.device)
+
         total, heat = vectors.sum() * 0, self.lora.temperature
         for name, pairs in made.pairs.items():
             if len(pairs.left) > 1:
-                left, right = vectors[_on(pairs.left, vectors)], vectors[_on(pairs.right, vectors)]
-                loss = info_nce(left, right, _on(pairs.blocked, vectors), heat)
+                loss = info_nce(vectors[on(pairs.left)], vectors[on(pairs.right)], heat, on(pairs.blocked))
                 total = total + self._weight(name) * loss
                 losses[name] = loss.item()
         if (asked := made.histories) is not None:
-            users = F.normalize(_on(asked.weights, vectors) @ vectors, dim=-1)
-            target, log_q, blocked = (_on(a, vectors) for a in (asked.target, asked.log_q, asked.blocked))
-            loss = next_item(users, vectors[_on(asked.items, vectors)], target, log_q, blocked, heat)
+            users = F.normalize(on(asked.weights) @ vectors, dim=-1)
+            target, log_q, blocked = (on(array) for array in (asked.target, asked.log_q, asked.blocked))
+            loss = next_item(users, vectors[on(asked.items)], target, log_q, blocked, heat)
             total = total + self._weight("behaviour") * loss
             losses["behaviour"] = loss.item()
         return total
@@ -92,5 +91,25 @@ class Objective:
         return weight
 
 
-def _on(array: object, like: Tensor) -> Tensor:
-    return torch.as_tensor(array, device=like.device)
+def cached_backward(chunks: int, encode: Callable[[int], Tensor], loss_of: Callable[[Tensor], Tensor]) -> None:
+    """Add the gradients of ``loss_of`` (all vectors) to the parameters, with one chunk's graph in memory at a time.
+
+    GradCache (Gao et al. 2021, arXiv 2101.06983): the vectors are made without a graph first; then the loss says how it
+    depends on them, and each chunk is made again to carry that further. One chunk is made once.
+
+    Args:
+        chunks: How many.
+        encode: The vectors of one chunk, shape (c, d); called twice with the same number it must give the same, dropout
+            included.
+        loss_of: A scalar from all vectors, shape (n, d).
+    """
+    if chunks == 1:
+        loss_of(encode(0)).backward()  # type: ignore[no-untyped-call]
+        return
+    with torch.no_grad():
+        parts = [encode(number) for number in range(chunks)]
+    leaf = torch.cat(parts).requires_grad_()
+    loss_of(leaf).backward()  # type: ignore[no-untyped-call]
+    assert leaf.grad is not None
+    for number, slope in enumerate(torch.split(leaf.grad, [len(part) for part in parts])):
+        encode(number).backward(slope)  # type: ignore[no-untyped-call]

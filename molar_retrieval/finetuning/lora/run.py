@@ -2,35 +2,34 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from molar_retrieval import fingerprint
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.factors import held_out
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding.run import digests_of
-from molar_retrieval.encoders import registry
-from molar_retrieval.encoders.tuned_folder import check_target
+from molar_retrieval.encoders import registry, tuned_folder
 from molar_retrieval.errors import DataError
-from molar_retrieval.finetuning.card import ADAPTED, TASKS, card
-from molar_retrieval.finetuning.fit import TaskOutcome
 from molar_retrieval.finetuning.lora.examples import ExampleSampler
 from molar_retrieval.finetuning.lora.items import Photos, TrainingItems
-from molar_retrieval.finetuning.lora.learner import load
+from molar_retrieval.finetuning.lora.learner import Learner, load
 from molar_retrieval.finetuning.lora.training import AdapterScore, AdapterTrainer
 from molar_retrieval.finetuning.lora.validation import AdapterValidation
-from molar_retrieval.finetuning.lora.write import write
-from molar_retrieval.finetuning.run import FinetuneReport
+from molar_retrieval.finetuning.report import ADAPTED, TASKS, FinetuneReport, TaskOutcome, card
 from molar_retrieval.pinned import pin, pin_named
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.workspace import Workspace
 
 VERSION = 1
+_ADAPTER = "adapter"
+"""The folder of the adapter beside the merged model."""
 _THREADS = 8
 _WORK = "molar finetune"
 _POOL = "the withheld items, and what the histories hold"
@@ -68,7 +67,7 @@ def finetune(
         SettingsError: If the settings do not fit the model.
         BackendError: If the model is not available, memory is too short, or the training diverges.
     """
-    check_target(folder)
+    tuned_folder.check_target(folder)
     began = time.perf_counter()
     work = folder.with_name(f".{folder.name}.training")
     if restart and processes.first:
@@ -84,13 +83,12 @@ def finetune(
         report = _report(trainer, best, folder, seconds)
         info = trainer.learner.encoder.info
         account = {
-            **report.to_dict(),
+            **report.account(),
             "embed": {"prompt": info.settings["prompt"], "dim": settings.embed.dim},
             "revision": info.revision,
             "settings": settings.model_dump(mode="json", include={"finetune", "lora"}),
             "scores": [asdict(score) for score in trainer.state.scores],
         }
-        del account["folder"]
         text = card(report, asdict(info), ADAPTED, _POOL)
         write(folder, trainer.learner, account, text, merged=settings.lora.merged)
         if trainer.done:
@@ -127,7 +125,7 @@ def prepared(workspace: Workspace, settings: MolarSettings, processes: Processes
         chosen = settings.model_dump(mode="json", include={"finetune", "lora", "split"})
         made_from = [manifest.fingerprint, None if known is None else known.fingerprint, info.fingerprint]
         run = fingerprint.of_json([VERSION, *made_from, chosen, processes.count])
-        yield AdapterTrainer(learner, examples, AdapterValidation(examples, photos, lora), lora, run, processes)
+        yield AdapterTrainer(learner, examples, AdapterValidation(examples, photos), lora, run, processes)
 
 
 def _report(trainer: AdapterTrainer, best: AdapterScore, folder: Path, seconds: dict[str, float]) -> FinetuneReport:
@@ -161,3 +159,32 @@ def _report(trainer: AdapterTrainer, best: AdapterScore, folder: Path, seconds: 
         notes=tuple(notes),
         interrupted=not trainer.done,
     )
+
+
+def write(folder: Path, learner: Learner, account: Mapping[str, Any], text: str, *, merged: bool) -> None:
+    """Write the encoder that `molar embed` takes; merging ends the learner's life as one.
+
+    Args:
+        folder: Where it is to lie; one that it held before stays until this one is complete.
+        learner: Trained.
+        account: How, JSON-able.
+        text: The model card.
+        merged: Write the whole model with the adapter merged, and the adapter in a folder of its own; else that alone.
+
+    Raises:
+        DataError: If the folder holds something else.
+    """
+    made = tuned_folder.partial(folder)
+    place = made / _ADAPTER if merged else made
+    learner.adapted.save_pretrained(str(place))
+    tuned_folder.write_account(place, account)
+    if merged:
+        transformer: Any = learner.encoder.model[0]
+        transformer.model = learner.adapted.merge_and_unload()
+        if prompt := learner.encoder.info.settings["prompt"]:
+            learner.encoder.model.prompts = {**learner.encoder.model.prompts, "document": str(prompt)}
+        learner.encoder.model.save(str(made), create_model_card=False)
+        tuned_folder.write_account(made, account)
+    for readme in {made, place}:
+        (readme / tuned_folder.CARD).write_text(text, "utf-8")
+    tuned_folder.replace(folder, made)

@@ -13,13 +13,12 @@ import torch
 from molar_retrieval.config import LoraSettings
 from molar_retrieval.encoders import runtime
 from molar_retrieval.errors import BackendError
-from molar_retrieval.finetuning.fit import Name
 from molar_retrieval.finetuning.forecast import DAY, REMEDY
-from molar_retrieval.finetuning.lora.examples import ExampleSampler
+from molar_retrieval.finetuning.lora.examples import Drawn, ExampleSampler, Step
 from molar_retrieval.finetuning.lora.learner import Learner
 from molar_retrieval.finetuning.lora.objective import Objective
-from molar_retrieval.finetuning.lora.step import Drawn, Step
 from molar_retrieval.finetuning.lora.validation import AdapterValidation
+from molar_retrieval.finetuning.report import Name
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.training.trainer import Trainer, TrainingState, warm_cosine

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from molar_retrieval.config import LoraSettings
 from molar_retrieval.encoders.base import EncoderInput
-from molar_retrieval.finetuning.fit import Name
 from molar_retrieval.finetuning.lora.examples import ExampleSampler
 from molar_retrieval.finetuning.lora.items import Photos, Rows
 from molar_retrieval.finetuning.lora.learner import Learner, frozen_vectors
+from molar_retrieval.finetuning.report import Name
 from molar_retrieval.finetuning.trial import Array, recall
 
 _BLOCK = 64
@@ -25,11 +24,10 @@ class AdapterValidation:
     Args:
         examples: Tasks, withheld items and cases.
         photos: Opens photos.
-        lora: Sizes.
     """
 
-    def __init__(self, examples: ExampleSampler, photos: Photos, lora: LoraSettings) -> None:
-        self._examples, self._photos, self._lora = examples, photos, lora
+    def __init__(self, examples: ExampleSampler, photos: Photos) -> None:
+        self._examples, self._photos = examples, photos
         self._rows = {name: examples.judged(name) for name in examples.tasks if name != "behaviour"}
         held = np.flatnonzero(examples.cases.histories[0].getnnz(axis=0))
         self._pool: Rows = np.union1d(examples.data.withheld, held)

@@ -1,4 +1,4 @@
-"""Losses of the post-alignment network, computed in float32."""
+"""Losses of what came next and of views that belong together, computed in float32."""
 
 import math
 from typing import Any
@@ -84,19 +84,47 @@ def _strike(logits: Tensor, targets: Tensor, sampled: Tensor) -> None:
     logits[rows, column[rows]] = float("-inf")
 
 
-def symmetric_info_nce(left: Tensor, right: Tensor, temperature: float) -> Tensor:
-    """The paper's user-level alignment (arXiv 2412.18176, section 3.4): both views of a user find each other.
+def info_nce(left: Tensor, right: Tensor, temperature: float, blocked: Tensor | None = None) -> Tensor:
+    """Two views of each item, or user, find each other among those of the step, both ways.
 
-    ``−½ · mean_u [log softmax_j(s(l_u, r_j)/τ)_u + log softmax_j(s(r_u, l_j)/τ)_u]`` with s the cosine.
+    ``-½ · mean_u [log softmax_j(l_u · r_j / τ)_u + log softmax_j(r_u · l_j / τ)_u]``; with one view from content and
+    one from interactions it is the user-level alignment of arXiv 2412.18176, section 3.4.
 
     Args:
-        left: One view of each user, shape (U, d).
-        right: The other view, shape (U, d).
-        temperature: τ.
+        left: One view of each, shape (b, d), float32, rows of length 1.
+        right: The other, shape (b, d).
+        temperature: τ, divides the cosines.
+        blocked: Whether ``right[j]`` would be a right answer to ``left[i]`` as well and is no negative, shape (b, b),
+            False on the diagonal; None: none.
 
     Returns:
-        The mean loss, a scalar; 0 for a single user, who has nobody to be told from.
+        The mean loss, a scalar; 0 for a single one, which has nothing to be told from.
     """
-    similarity = F.normalize(left.float(), dim=-1) @ F.normalize(right.float(), dim=-1).T / temperature
-    same = torch.arange(len(similarity), device=similarity.device)
-    return (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2
+    logits = left @ right.T / temperature
+    if blocked is not None:
+        logits = logits.masked_fill(blocked, float("-inf"))
+    own = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def next_item(
+    users: Tensor, items: Tensor, target: Tensor, log_q: Tensor, blocked: Tensor, temperature: float
+) -> Tensor:
+    """A history finds the item that comes next among all items of the step.
+
+    These come as often as people take them, so the logarithm of that is taken from each logit (Yi et al. 2019,
+    doi:10.1145/3298689.3346996); else popular items would be pushed away for being in every step.
+
+    Args:
+        users: Directions of the histories, shape (b, d), float32, rows of length 1.
+        items: The step's distinct items, shape (m, d), likewise.
+        target: Which of them came next, shape (b,).
+        log_q: Logarithm of each item's share of the interactions, shape (m,).
+        blocked: Items that are no negatives for a history, shape (b, m), False at its target.
+        temperature: Divides the cosines.
+
+    Returns:
+        The mean loss, a scalar.
+    """
+    logits = (users @ items.T / temperature - log_q).masked_fill(blocked, float("-inf"))
+    return F.cross_entropy(logits, target)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from molar_retrieval.alignment.losses import sampled_softmax, symmetric_info_nce
+from molar_retrieval.training.losses import info_nce, sampled_softmax
 
 
 @pytest.fixture(autouse=True)
@@ -51,14 +51,14 @@ def test_large_logits_do_not_overflow():
 
 def test_info_nce_prefers_matching_views_and_is_symmetric():
     left = torch.eye(4)
-    assert symmetric_info_nce(left, left, 0.1) < 0.01
-    assert symmetric_info_nce(left, left.roll(1, 0), 0.1) > 5
+    assert info_nce(left, left, 0.1) < 0.01
+    assert info_nce(left, left.roll(1, 0), 0.1) > 5
     right = torch.randn(4, 4)
-    assert torch.allclose(symmetric_info_nce(left, right, 0.3), symmetric_info_nce(right, left, 0.3))
+    assert torch.allclose(info_nce(left, right, 0.3), info_nce(right, left, 0.3))
 
 
 def test_info_nce_of_a_single_user_is_zero():
-    assert symmetric_info_nce(torch.randn(1, 3), torch.randn(1, 3), 0.1) == 0
+    assert info_nce(torch.randn(1, 3), torch.randn(1, 3), 0.1) == 0
 
 
 def test_positions_that_do_not_count_are_as_if_they_were_not_there():
