@@ -34,10 +34,10 @@ for split in report.splits:
 
 def render() -> str:
     """The reference: each part with its fields."""
-    from molar_eval.report.schema import Examples, Report
+    from molar_eval.report.schema import Report, ReportExamples
 
     parts = [HEAD]
-    for model, file in ((Report, "report.json"), (Examples, "examples.json")):
+    for model, file in ((Report, "report.json"), (ReportExamples, "examples.json")):
         schema = model.model_json_schema()
         definitions = {model.__name__: schema, **schema.get("$defs", {})}
         parts += [_section(name, definitions[name], file) for name in _order(model.__name__, definitions)]
@@ -55,7 +55,7 @@ def _order(root: str, definitions: dict[str, Any]) -> list[str]:
 
 def _section(name: str, definition: dict[str, Any], file: str) -> str:
     needed = definition.get("required", [])
-    text = f"The whole of `{file}`." if name in ("Report", "Examples") else definition["description"]
+    text = f"The whole of `{file}`." if name in ("Report", "ReportExamples") else definition["description"]
     rows = [
         f"| `{field}` | {_type(part)} | {_sentence(part, optional=field not in needed)} |"
         for field, part in definition["properties"].items()

@@ -19,10 +19,10 @@ def _link(path: Path, folder: Path) -> str:
 
 def render(folder: Path = RESULTS) -> str:
     """The document; reports that other code made than the present one are marked."""
-    from molar_eval.check_page.markdown import planted
     from molar_eval.modules import RESULTS as MODULES
     from molar_eval.modules import of_modules
     from molar_eval.report.markdown import results
+    from molar_eval.report.planted import planted
     from molar_eval.report.write import read_report
 
     found = {_link(path, folder): read_report(path) for path in reports(folder)}

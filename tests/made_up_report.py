@@ -6,12 +6,12 @@ from molar_eval.report.schema import (
     Data,
     Estimate,
     ExampleItem,
-    Examples,
     ExampleUser,
     IndexCost,
     Made,
     ModelResult,
     Report,
+    ReportExamples,
     SliceScore,
     SplitResult,
 )
@@ -213,4 +213,4 @@ def examples(photos=(None,)):
         )
         for name, user in (("temporal", "1207"), ("leave-one-out", "4169"))
     ]
-    return Examples(catalogue="ml-1m", users=users)
+    return ReportExamples(catalogue="ml-1m", users=users)

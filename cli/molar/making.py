@@ -61,9 +61,9 @@ class Making(ShopBase):
         Returns:
             Findings by kind, what can be expected, whether the data can be used.
         """
-        from molar_eval.check_page.write import write_page
         from molar_retrieval.quality.check import CheckOptions
         from molar_retrieval.quality.check import check as examine
+        from molar_retrieval.quality.page import write_page
 
         folder, chosen = self.folder(), self._settings(trust=trust_remote_code)
         options = CheckOptions(photos, deep, forecast, None if fix_list is None else Path(fix_list))

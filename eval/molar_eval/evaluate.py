@@ -27,11 +27,11 @@ from molar_eval.ranking import Ranked
 from molar_eval.report.schema import (
     Data,
     DiversityPoint,
-    Examples,
     ExampleUser,
     IndexCost,
     Made,
     Report,
+    ReportExamples,
     SplitResult,
 )
 from molar_eval.report.standing import LEADERBOARD, standings
@@ -76,7 +76,7 @@ class Evaluation:
 
     folder: Path
     report: Report
-    examples: Examples
+    examples: ReportExamples
 
     def leaderboard(self, split: str | None = None) -> Frame:
         """The models of each test, best first.
@@ -177,7 +177,7 @@ class Evaluator:
             },
             notes=self.notes,
         )
-        return Evaluation(self.out, report, Examples(catalogue=str(self.workspace.catalogue), users=self.users))
+        return Evaluation(self.out, report, ReportExamples(catalogue=str(self.workspace.catalogue), users=self.users))
 
     def _plan(self, plan: SplitPlan) -> list[SplitResult]:
         plan = self._fitting(plan)

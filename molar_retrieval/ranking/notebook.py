@@ -1,8 +1,6 @@
 """An answer in a notebook: photos, the addends of each score as bars, reasons."""
 
-import base64
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,14 +49,7 @@ def _picture(photo: Path | None) -> str:
     """A small copy inside of the page; nothing where the photo cannot be read."""
     if photo is None:
         return ""
-    from molar_retrieval.catalog.images import ImageError, open_image
+    from molar_retrieval.pages.pictures import photo_uri
 
-    try:
-        image = open_image(photo.parent, photo.name)
-    except ImageError:
-        return ""
-    image.thumbnail((2 * _SIDE, 2 * _SIDE))
-    out = BytesIO()
-    image.save(out, "JPEG", quality=80)
-    data = base64.b64encode(out.getvalue()).decode("ascii")
-    return f"<img alt='' style='max-width:{_SIDE}px;max-height:{_SIDE}px' src='data:image/jpeg;base64,{data}'>"
+    uri = photo_uri(photo.parent, photo.name, (2 * _SIDE, 2 * _SIDE), 80)
+    return f"<img alt='' style='max-width:{_SIDE}px;max-height:{_SIDE}px' src='{uri}'>" if uri else ""

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molar_eval.check_page.page import render as render_check
 from molar_eval.report.page import render as render_report
-from molar_eval.report.pictures import Pictures
+from molar_retrieval.pages.pictures import Pictures
 from molar_retrieval.quality.findings import FaultKind, Finding, Severity
 from molar_retrieval.quality.histogram import Histogram
+from molar_retrieval.quality.page import render as render_check
 from molar_retrieval.quality.report import CheckReport, Excerpt, Found
 
 EVIL = [
@@ -95,7 +95,7 @@ def reported(words: str, folder):
     made = made_up.report([]).made.model_copy(update={"command": words, "device": words, "versions": {words: words}})
     split = made_up.split(name=words, title=words, warning=words, models=models, against=words + "2")
     report = made_up.report([split], title=words, description=words, notes=[words], settings={words: words}, made=made)
-    return render_report(report, made_up.Examples(catalogue=words, users=users), Pictures(folder))
+    return render_report(report, made_up.ReportExamples(catalogue=words, users=users), Pictures(folder))
 
 
 def pages(words: str, folder) -> dict[str, str]:

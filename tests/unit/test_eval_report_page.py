@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from molar_eval.report.page import render
-from molar_eval.report.pictures import SIZE, Pictures
+from molar_retrieval.pages.pictures import SIZE, Pictures
 
 EVIL = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
 
@@ -123,7 +123,7 @@ def test_all_that_comes_from_data_is_escaped(catalogue):
         settings={EVIL: EVIL},
         made=made_up.report([]).made.model_copy(update={"command": EVIL, "device": EVIL, "versions": {EVIL: EVIL}}),
     )
-    page = Page(render(report, made_up.Examples(catalogue=EVIL, users=users), Pictures(catalogue)))
+    page = Page(render(report, made_up.ReportExamples(catalogue=EVIL, users=users), Pictures(catalogue)))
     assert not page.all("script")
     assert not page.all("img")
     assert all(not name.startswith("on") for _, attributes in page.elements for name in attributes)
@@ -223,7 +223,7 @@ def contrast(one, other):
 
 
 def test_all_text_has_enough_contrast_in_light_dark_and_print():
-    css = (files("molar_eval.report") / "templates" / "style.css").read_text("utf-8")
+    css = (files("molar_retrieval.pages") / "templates" / "style.css").read_text("utf-8")
     palettes = [dict(re.findall(r"--(\w+): (#\w+)", block)) for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)]
     assert len(palettes) == 3
     for colours in palettes:

@@ -10,12 +10,13 @@ from rich.console import Console as RichConsole
 
 from molar_cli.console import Console
 from molar_eval.modules import RESULTS, of_modules
-from molar_eval.report import grids, words
+from molar_eval.report import grids
 from molar_eval.report.markdown import STALE, UNKNOWN, results, table
 from molar_eval.report.schema import Table
 from molar_eval.report.tables import paper_tables
 from molar_eval.report.terminal import WIDTH, blocks
 from molar_eval.report.write import write_report
+from molar_retrieval.pages import words
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,7 +6,7 @@ import made_up_report as made_up
 import pytest
 from pydantic import ValidationError
 
-from molar_eval.report.schema import Estimate, Examples
+from molar_eval.report.schema import Estimate, ReportExamples
 from molar_eval.report.write import EXAMPLES, PAGE, REPORT, read_report, write_report
 from molar_retrieval.errors import DataError, MissingArtefactError
 
@@ -16,7 +16,7 @@ def test_a_report_is_read_as_it_was_written(tmp_path):
     write_report(tmp_path / "run", report, made_up.examples(), tmp_path)
     assert read_report(tmp_path / "run" / REPORT) == report
     text = (tmp_path / "run" / EXAMPLES).read_text("utf-8")
-    assert Examples.model_validate_json(text) == made_up.examples()
+    assert ReportExamples.model_validate_json(text) == made_up.examples()
 
 
 def test_nothing_else_is_left_in_the_folder_and_examples_go_with_their_report(tmp_path):

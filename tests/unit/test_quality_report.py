@@ -9,13 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from molar_eval.check_page.histograms import drawn
-from molar_eval.check_page.page import render
-from molar_eval.report.pictures import Pictures
+from molar_retrieval.pages.pictures import Pictures
 from molar_retrieval.quality import findings
 from molar_retrieval.quality.collector import SCHEMA, Collector
 from molar_retrieval.quality.findings import FaultKind, Finding, Severity, fault, fault_kinds
 from molar_retrieval.quality.histogram import Histogram
+from molar_retrieval.quality.page import drawn, render
 from molar_retrieval.quality.readiness import Content, readiness
 from molar_retrieval.quality.report import CheckReport, Excerpt, Found
 

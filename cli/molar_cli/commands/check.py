@@ -62,7 +62,7 @@ def check(
 
 
 def _print(run: Session, report: "CheckReport", page: Path, fix_list: Path | None) -> None:
-    from molar_eval.check_page.terminal import lines, pair_lines, verdict
+    from molar_retrieval.quality.terminal import lines, pair_lines, verdict
 
     run.console.line(verdict(report))
     run.console.line("")

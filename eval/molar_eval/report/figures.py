@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from molar_eval.report import plots, svg, words
+from molar_eval.report import plots
 from molar_eval.report.schema import Estimate, ModelResult, SliceScore, SplitResult
 from molar_eval.report.standing import compared, ordered, reference
-from molar_eval.report.svg import Scale
 from molar_eval.report.verdict import Verdict
+from molar_retrieval.pages import svg, words
+from molar_retrieval.pages.svg import Scale
 
 
 @dataclass(frozen=True)

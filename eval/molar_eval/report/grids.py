@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from molar_eval.report import words
 from molar_eval.report.schema import Comparison, Estimate, ModelResult, SplitResult, Table
 from molar_eval.report.standing import compared, ordered, reference
+from molar_retrieval.pages import words
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from molar_eval.report import words
 from molar_eval.report.schema import Estimate, ModelResult, SplitResult
+from molar_retrieval.pages import words
 
 _METRICS = ("hit_rate", "recall")
 

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from molar_eval.report import grids, words
+from molar_eval.report import grids
 from molar_eval.report.grids import Cell, Grid
 from molar_eval.report.schema import ModelResult, Report, SplitResult
 from molar_eval.report.standing import best, ordered
 from molar_eval.report.verdict import judge
+from molar_retrieval.pages import words
 
 _HEAD = """# Results
 

@@ -2,11 +2,12 @@
 
 from markupsafe import Markup
 
-from molar_eval.report import plots, words
+from molar_eval.report import plots
 from molar_eval.report.plots import Curve, Point
 from molar_eval.report.schema import ModelResult, SplitResult
 from molar_eval.report.standing import ordered
 from molar_eval.report.verdict import Verdict
+from molar_retrieval.pages import words
 
 _SHORTEST = 0.01
 

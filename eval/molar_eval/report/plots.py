@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from molar_eval.report import svg, words
 from molar_eval.report.schema import Estimate
-from molar_eval.report.svg import Kind, Scale, percent, tag
+from molar_retrieval.pages import svg, words
+from molar_retrieval.pages.svg import Kind, Scale, percent, tag
 
 ROW, BAR = 26, 9
 WIDTH, HEIGHT = 420, 330

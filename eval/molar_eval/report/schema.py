@@ -187,7 +187,7 @@ class ExampleUser(Record):
     lists: dict[str, list[ExampleItem]] = Field(description="by model")
 
 
-class Examples(Record):
+class ReportExamples(Record):
     """``examples.json``; stays with the data, is not published."""
 
     format: int = Field(FORMAT, description="as in the report")

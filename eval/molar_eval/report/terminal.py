@@ -3,17 +3,17 @@
 import textwrap
 from dataclasses import dataclass
 
-from molar_eval.report import words
 from molar_eval.report.schema import ModelResult, Report, SplitResult
 from molar_eval.report.standing import Weakness, compared, ordered
 from molar_eval.report.verdict import judge
+from molar_retrieval.pages import words
 
 WIDTH = 100
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Block:
+class TerminalTable:
     """A table as the command's console prints it, and what is said below it.
 
     Attributes:
@@ -29,12 +29,12 @@ class Block:
     lines: list[str]
 
 
-def blocks(report: Report) -> list[Block]:
+def blocks(report: Report) -> list[TerminalTable]:
     """One block per split: the models by the primary metric, best first."""
     return [_block(split, report) for split in report.splits]
 
 
-def _block(split: SplitResult, report: Report) -> Block:
+def _block(split: SplitResult, report: Report) -> TerminalTable:
     recall = f"recall@{words.cutoff(split.primary)}"
     second = recall if recall != split.primary and any(recall in m.metrics for m in split.models) else None
     columns = ["model", f">{words.metric(split.primary)}", *([f">{words.metric(second)}"] if second else [])]
@@ -43,7 +43,7 @@ def _block(split: SplitResult, report: Report) -> Block:
     caption = f"* other than {split.against} with p < {words.ALPHA}: paired test, corrected after Holm"
     said = [" ".join(verdict.sentences) or f"{verdict.headline}.", _worse(verdict.weak, verdict.parts)]
     said += [f"Caution: {split.warning}."] if split.warning else []
-    return Block(
+    return TerminalTable(
         title=textwrap.shorten(f"{split.title}, {words.plural(split.cases, 'case')}", WIDTH, placeholder="…"),
         columns=columns,
         rows=[_row(model, split, second) for model in ordered(split)],

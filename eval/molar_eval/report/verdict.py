@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from molar_eval.report import words
 from molar_eval.report.hits import Hits, count_hits
 from molar_eval.report.schema import Comparison, Made, ModelResult, SplitResult
 from molar_eval.report.standing import Weakness, best, compared, weaknesses
+from molar_retrieval.pages import words
 
 Outcome = Literal["ahead", "behind", "open", "untested", "alone"]
 _LADDER = ("ndcg", "mrr", "map")

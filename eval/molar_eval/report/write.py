@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from molar_eval.report.page import render
-from molar_eval.report.pictures import Pictures
-from molar_eval.report.schema import FORMAT, Examples, Report
+from molar_eval.report.schema import FORMAT, Report, ReportExamples
 from molar_retrieval.errors import DataError, MissingArtefactError
+from molar_retrieval.pages.pictures import Pictures
 from molar_retrieval.workspace import write_atomically
 
 REPORT = "report.json"
@@ -17,7 +17,7 @@ EXAMPLES = "examples.json"
 PAGE = "report.html"
 
 
-def write_report(folder: Path, report: Report, examples: Examples | None, catalogue: Path) -> None:
+def write_report(folder: Path, report: Report, examples: ReportExamples | None, catalogue: Path) -> None:
     """Write the three files, each of them whole or not at all; the folder is made.
 
     Args:

@@ -1,10 +1,8 @@
-"""How a report writes names and numbers, the same in the terminal, the page and the documents."""
+"""How reports write names and numbers, the same in the terminal, the page and the documents."""
 
 import json
 from collections.abc import Mapping
-from typing import Any
-
-from molar_eval.report.schema import Estimate
+from typing import Any, Protocol
 
 NONE = "–"
 ALPHA = 0.05
@@ -15,6 +13,17 @@ _NAMES = {
     "diversity": "Intra-list diversity",
     "gini": "Gini index",
 }
+
+
+class Interval(Protocol):
+    """A mean with the ends of its interval."""
+
+    @property
+    def mean(self) -> float: ...  # noqa: D102
+    @property
+    def low(self) -> float: ...  # noqa: D102
+    @property
+    def high(self) -> float: ...  # noqa: D102
 
 
 def metric(name: str) -> str:
@@ -55,7 +64,7 @@ def signed(value: float) -> str:
     return f"{value:+.4f}".replace("-", "−")
 
 
-def within(estimate: Estimate) -> str:
+def within(estimate: Interval) -> str:
     """A mean with half the width of its interval."""
     return f"{fraction(estimate.mean)} {half(estimate)}"
 
@@ -65,7 +74,7 @@ def percent(share: float, decimals: int = 0) -> str:
     return f"{share * 100:.{decimals}f}\N{NO-BREAK SPACE}%".replace("-", "−")
 
 
-def half(estimate: Estimate) -> str:
+def half(estimate: Interval) -> str:
     """Half the width of an interval."""
     return f"±{(estimate.high - estimate.low) / 2:.4f}"
 

@@ -1,6 +1,6 @@
 """A check for the terminal: a verdict, then faults by severity."""
 
-from molar_eval.report.words import plural
+from molar_retrieval.pages.words import plural
 from molar_retrieval.quality.findings import Finding, Severity
 from molar_retrieval.quality.report import CheckReport
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from molar_eval.report.words import NONE
+from molar_retrieval.pages.words import NONE
 
 _HEAD = """
 ## Planted faults: what `molar check` finds

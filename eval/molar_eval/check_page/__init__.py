@@ -1,1 +1,0 @@
-"""How a check of the data is shown: terminal and page."""

@@ -1,0 +1,1 @@
+"""What every HTML page shares: one file, its style and policy, pictures, plots, words."""

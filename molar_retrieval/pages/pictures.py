@@ -1,0 +1,44 @@
+"""Photos of a catalogue as small data URIs, so that a page needs no other file."""
+
+import base64
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+from molar_retrieval.catalog.images import ImageError, open_image
+
+SIZE = (112, 150)
+
+
+def photo_uri(folder: Path, photo: str, size: tuple[int, int] = SIZE, quality: int = 72) -> str | None:
+    """A small copy of a photo as a data URI (JPEG); None where it cannot be read.
+
+    Args:
+        folder: Of the catalogue.
+        photo: Its path there.
+        size: At most so many pixels wide and high.
+        quality: Of the JPEG.
+    """
+    try:
+        image = open_image(folder, photo)
+    except ImageError:
+        return None
+    image.thumbnail(size)
+    file = BytesIO()
+    image.save(file, "JPEG", quality=quality, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+class Pictures:
+    """Small versions of a catalogue's photos, each made once.
+
+    Args:
+        catalogue: The catalogue's folder.
+    """
+
+    def __init__(self, catalogue: Path) -> None:
+        self._made = cache(lambda photo: photo_uri(catalogue, photo))
+
+    def uri(self, photo: str | None) -> str | None:
+        """A data URI; None where there is no photo, or none that can be read."""
+        return None if photo is None else self._made(photo)

@@ -1,0 +1,151 @@
+"""A check as one HTML page that needs no other file."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from markupsafe import Markup
+
+from molar_retrieval.pages.page import render_page
+from molar_retrieval.pages.pictures import Pictures
+from molar_retrieval.pages.svg import Scale, tag, tick_label
+from molar_retrieval.quality.findings import Finding, Severity
+from molar_retrieval.quality.histogram import Histogram
+from molar_retrieval.quality.report import CheckReport, Found
+from molar_retrieval.quality.terminal import TITLES, pair_lines
+from molar_retrieval.workspace import write_atomically
+
+PICTURES = 8
+"""Offenders of a kind that are shown with their photo."""
+ROWS = 40
+"""Findings of a kind in the table."""
+WIDTH, HEIGHT = 420, 170
+"""Of a histogram, in pixels."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 4, 8, 18, 34
+
+
+@dataclass(frozen=True)
+class Offender:
+    """An item that is shown.
+
+    Attributes:
+        item_id: Its id.
+        title: Its title.
+        uri: Its photo as a data URI, or None.
+        detail: What was seen.
+        other: Photo of the first item that shares the fault, or None.
+    """
+
+    item_id: str
+    title: str
+    uri: str | None
+    detail: str
+    other: str | None
+
+
+def write_page(path: Path, report: CheckReport, catalogue: Path) -> None:
+    """Write the page, whole or not at all; its folder is made.
+
+    Args:
+        path: Of the page.
+        report: What was found.
+        catalogue: Folder whose photos are shown.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, render(report, Pictures(catalogue)))
+
+
+def render(report: CheckReport, pictures: Pictures) -> str:
+    """The page; the same report and photos give the same page.
+
+    Args:
+        report: What was found.
+        pictures: Where the photos of offenders come from.
+    """
+    report, users = _without_users(report)
+    return render_page(
+        "molar_retrieval.quality",
+        "check.html.jinja",
+        style="check.css",
+        script="check.js",
+        report=report,
+        pair_lines=pair_lines(report),
+        severities=[(s, TITLES[s], [f for f in report.found if f.kind.severity is s]) for s in Severity],
+        totals={severity: report.count(severity) for severity in Severity},
+        offenders=lambda found: _offenders(found, report, pictures),
+        rows=[(found, finding) for found in report.found for finding in found.examples[:ROWS]],
+        histograms=[(histogram, drawn(histogram)) for histogram in report.histograms if histogram.total],
+        users=users,
+    )
+
+
+def _without_users(report: CheckReport) -> tuple[CheckReport, int]:
+    """The report with numbers for the ids of users, as a page is passed on; and how many users it is about."""
+    names: dict[str, str] = {}
+
+    def nameless(finding: Finding) -> Finding:
+        own = finding.user_id
+        if own is None:
+            return finding
+        name = names.setdefault(own, f"user {len(names) + 1}")
+        return replace(finding, user_id=name, others=(), detail=finding.detail.replace(repr(own), name))
+
+    found = tuple(replace(kind, examples=tuple(map(nameless, kind.examples))) for kind in report.found)
+    return replace(report, found=found), len(names)
+
+
+def _offenders(found: Found, report: CheckReport, pictures: Pictures) -> list[Offender]:
+    """Items with a fault, as they are shown; none where no photo of them can be."""
+    shown: dict[str, Offender] = {}
+    for finding in found.examples:
+        if finding.item_id is None or finding.item_id in shown or len(shown) >= PICTURES:
+            continue
+        excerpt = report.excerpts.get(finding.item_id)
+        photo = excerpt.photo if excerpt is not None else None
+        title = (excerpt.title if excerpt is not None else None) or finding.item_id
+        other = report.excerpts.get(finding.others[0]) if finding.others else None
+        beside = pictures.uri(other.photo) if other is not None and photo is not None else None
+        shown[finding.item_id] = Offender(finding.item_id, title, pictures.uri(photo), finding.detail, beside)
+    return list(shown.values()) if any(item.uri for item in shown.values()) else []
+
+
+def drawn(histogram: Histogram) -> Markup:
+    """Bars over an axis with a few values; how many a bar stands for is told where a pointer rests on it."""
+    edges, counts = histogram.edges, histogram.counts
+    most = max(counts, default=0)
+    x = Scale(edges[0], edges[-1], _LEFT, WIDTH - _RIGHT, log=histogram.log)
+    y = Scale(0, max(most, 1), HEIGHT - _BOTTOM, _TOP)
+    parts: list[Markup] = []
+    for low, high, count in zip(edges, edges[1:], counts, strict=False):
+        left, right, top = x(low), x(high), y(count)
+        if count:
+            top = min(top, y.start - 1.5)  # a bar of few is still seen
+        title = tag("title", f"{_number(low)} to {_number(high)}: {count:,}")
+        width = max(right - left - 1, 0.75)
+        parts.append(tag("rect", title, x=left, y=top, width=width, height=y.start - top, class_="bar ours"))
+    base = tag("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y.start, y2=y.start, class_="base")
+    for value in _ticks(histogram, x):
+        place = x(value)
+        anchor = "start" if place < 20 else "end" if place > WIDTH - 40 else "middle"
+        parts.append(tag("line", x1=place, x2=place, y1=y.start, y2=y.start + 4, class_="tick"))
+        parts.append(tag("text", _number(value), x=place, y=y.start + 17, text_anchor=anchor))
+    parts.append(tag("text", histogram.unit, x=WIDTH - _RIGHT, y=HEIGHT - 2, text_anchor="end", class_="title"))
+    parts.append(tag("text", f"at most {most:,}", x=_LEFT, y=11, class_="title"))
+    box = f"0 0 {WIDTH} {HEIGHT}"
+    return tag("svg", tag("title", histogram.title), *parts, base, viewBox=box, class_="plane", role="img")
+
+
+def _ticks(histogram: Histogram, scale: Scale) -> list[float]:
+    if not histogram.log:
+        return scale.ticks(5)
+    low, high = histogram.edges[0], histogram.edges[-1]
+    powers = [factor * 10.0**power for power in range(10) for factor in (1, 2, 5)]
+    inside = [value for value in powers if low <= value <= high]
+    while len(inside) > 7:
+        inside = [v for v in inside if str(v)[0] == "1"] if any(str(v)[0] != "1" for v in inside) else inside[::2]
+    return inside
+
+
+def _number(value: float) -> str:
+    if value >= 10_000:
+        return f"{value / 1000:,.0f}k" if value < 1e6 else f"{value / 1e6:,.1f}M".replace(".0M", "M")
+    return tick_label(round(value, 2 if value < 10 else 0))
