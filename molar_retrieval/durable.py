@@ -1,7 +1,8 @@
-"""What survives a loss of power: files and folders are waited for before anything depends on them."""
+"""Files and folders that survive a loss of power: they are waited for before anything depends on them. Links."""
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 _AT_ONCE = 8
@@ -50,3 +51,11 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Bring a file to another place: by a hard link, which takes no space, or a copy where the file system has none."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)

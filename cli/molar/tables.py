@@ -1,11 +1,11 @@
 """Tables on their way in: a data frame, a file or rows become the files of a catalogue's folder."""
 
-import os
-import shutil
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ def write_catalogue(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARK).touch()
     for name, source in tables.items():
-        kept = None if source is None else Path(source).suffix if _is_path(source) else ".parquet"
+        kept = None if source is None else Path(source).suffix if isinstance(source, str | Path) else ".parquet"
         for ending in _ENDINGS:
             if ending != kept:
                 (folder / f"{name}{ending}").unlink(missing_ok=True)
         if source is not None:
             _write(folder, name, source)
     if images is not None:
-        _link_photos(Path(images), folder / "images")
+        _bring_photos(Path(images), folder / "images")
     _write_columns(folder / "catalog.toml", columns or {})
 
 
@@ -72,11 +72,11 @@ def as_table(source: Any, name: str) -> "pa.Table":
 
 
 def _write(folder: Path, name: str, source: Any) -> None:
-    if _is_path(source):
+    if isinstance(source, str | Path):
         path = Path(source)
         if path.suffix not in _ENDINGS or not path.is_file():
             raise DataError(f"{path} is no table", f"name a file ending in {', '.join(_ENDINGS)}")
-        _link(path, folder / f"{name}{path.suffix}")
+        _bring(path, folder / f"{name}{path.suffix}")
         return
     import pyarrow.parquet as pq
 
@@ -88,43 +88,30 @@ def _write(folder: Path, name: str, source: Any) -> None:
     partial.replace(target)
 
 
-def _is_path(source: Any) -> bool:
-    return isinstance(source, str | Path)
-
-
-def _link_photos(source: Path, target: Path) -> None:
+def _bring_photos(source: Path, target: Path) -> None:
     if not source.is_dir():
         raise DataError(f"there is no folder {source}", "name the folder with the photos")
     for path in sorted(p for p in source.rglob("*") if p.is_file()):
         place = target / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
-        _link(path, place)
+        _bring(path, place)
 
 
-def _link(source: Path, target: Path) -> None:
-    """A hard link, which takes no space, or a copy where the file system has none."""
+def _bring(source: Path, target: Path) -> None:
     if target.exists():
         if target.samefile(source):
             return
         target.unlink()
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+    link_or_copy(source, target)
 
 
 def _write_columns(path: Path, columns: Mapping[str, Mapping[str, str]]) -> None:
     lines = []
     for table, names in columns.items():
-        lines += [f"[{table}]", *(f"{key} = {_quoted(name)}" for key, name in names.items()), ""]
+        quoted = (f"{key} = {json.dumps(name, ensure_ascii=False)}" for key, name in names.items())
+        lines += [f"[{table}]", *quoted, ""]
     text = "\n".join(lines)
     if not text:
         path.unlink(missing_ok=True)
     elif not path.exists() or path.read_text("utf-8") != text:
         path.write_text(text, "utf-8")
-
-
-def _quoted(text: str) -> str:
-    import json
-
-    return json.dumps(text, ensure_ascii=False)

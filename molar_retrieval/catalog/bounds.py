@@ -5,17 +5,16 @@ values are of a known size, and whose strings are Unicode.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval.catalog.rejects import Rejects
-from molar_retrieval.catalog.rows import Rows
+from molar_retrieval.catalog.rows import Mask, Rows
 from molar_retrieval.catalog.values import is_list, is_string
 from molar_retrieval.errors import DataError
 
@@ -108,13 +107,17 @@ def fitting(rows: Rows, file: str, rejects: Rejects | None) -> Rows:
         file: The file's name.
         rejects: Takes the others.
     """
-    good = np.ones(len(rows.numbers), bool)
+    checks = (("not UTF-8", _not_unicode), ("value too large", _too_long), ("value too large", _too_many))
+    good = np.ones(len(rows), bool)
+    found: dict[int, tuple[str, str]] = {}
     for name, array in zip(rows.batch.schema.names, rows.batch.columns, strict=True):
-        for kind, bad in (("not UTF-8", _not_unicode(array)), ("value too large", _too_large(array))):
-            for place in () if bad is None else np.flatnonzero(bad & good):
-                good[place] = False
-                if rejects is not None:
-                    rejects.add(file, int(rows.numbers[place]), None, kind, f"in the column {name!r}")
+        for kind, check in checks:
+            if (bad := check(array)) is not None:
+                found |= dict.fromkeys(np.flatnonzero(bad & good).tolist(), (kind, f"in the column {name!r}"))
+                good &= ~bad
+    for place in sorted(found):
+        if rejects is not None:
+            rejects.add(file, int(rows.numbers[place]), None, *found[place])
     return rows.where(good)
 
 
@@ -123,55 +126,51 @@ def unpacked_bytes(array: pa.Array) -> int:
     packed = pa.types.is_dictionary(array.type) and is_string(array.type)
     if not packed or array.dictionary.nbytes * len(array) <= _LITTLE:
         return int(array.nbytes)
-    return int(pc.sum(_lengths(array)).as_py() or 0) + 4 * len(array)
+    lengths = pc.binary_length(array.dictionary).take(array.indices)
+    return int(pc.sum(lengths).as_py() or 0) + 4 * len(array)
 
 
-def _lengths(array: pa.Array) -> pa.Array:
-    """Bytes of each string."""
-    if pa.types.is_dictionary(array.type):
-        return pc.binary_length(array.dictionary).take(array.indices)
-    return pc.binary_length(array)
+def _of_strings(test: Callable[[pa.Array], Mask | None]) -> Callable[[pa.Array], Mask | None]:
+    """A test of strings for any array: which values are such strings, or lists with one; None where none is."""
 
-
-def _too_large(array: pa.Array) -> npt.NDArray[np.bool_] | None:
-    """Which values are; None where none can be."""
-    held = array.dictionary if pa.types.is_dictionary(array.type) else array
-    if held.nbytes <= min(LONGEST_VALUE, MOST_ELEMENTS // 8):
-        return None
-    if is_list(array.type):
-        bad = pc.greater(pc.list_value_length(array), MOST_ELEMENTS)
-        within = _too_large(pc.list_flatten(array))
-        found = np.array(pc.fill_null(bad, False), bool)
-        if within is not None:
-            found[np.asarray(pc.list_parent_indices(array))[within]] = True
-        return found
-    if not is_string(array.type) or held.nbytes <= LONGEST_VALUE:
-        return None
-    return np.asarray(pc.fill_null(pc.greater(_lengths(array), LONGEST_VALUE), False))
-
-
-def _not_unicode(array: pa.Array) -> npt.NDArray[np.bool_] | None:
-    """Which strings, or lists with one, are not UTF-8; None where all are."""
-    if pa.types.is_dictionary(array.type):
-        of_values = _not_unicode(array.dictionary)
-        if of_values is None:
-            return None
-        return np.append(of_values, False)[np.asarray(array.indices.fill_null(len(of_values)), np.int64)]
-    if is_list(array.type):
-        within = _not_unicode(pc.list_flatten(array))
+    def found(array: pa.Array) -> Mask | None:
+        if pa.types.is_dictionary(array.type):
+            within = found(array.dictionary)
+            codes = None if within is None else np.asarray(array.indices.fill_null(len(within)), np.int64)
+            return None if within is None else np.append(within, False)[codes]
+        if not is_list(array.type):
+            return test(array) if is_string(array.type) else None
+        within = found(pc.list_flatten(array))
         if within is None:
             return None
-        found = np.zeros(len(array), bool)
-        found[np.asarray(pc.list_parent_indices(array))[within]] = True
-        return found
-    if not is_string(array.type):
+        whole = np.zeros(len(array), bool)
+        whole[np.asarray(pc.list_parent_indices(array))[within]] = True
+        return whole
+
+    return found
+
+
+@_of_strings
+def _too_long(array: pa.Array) -> Mask | None:
+    if array.nbytes <= LONGEST_VALUE:
         return None
+    return np.asarray(pc.fill_null(pc.greater(pc.binary_length(array), LONGEST_VALUE), False))
+
+
+@_of_strings
+def _not_unicode(array: pa.Array) -> Mask | None:
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
         values = array.view(pa.large_binary() if array.type != pa.string() else pa.binary())
         return np.array([not _is_unicode(value) for value in values.to_pylist()], bool)
     return None
+
+
+def _too_many(array: pa.Array) -> Mask | None:
+    if not is_list(array.type) or array.nbytes <= MOST_ELEMENTS // 8:
+        return None
+    return np.asarray(pc.fill_null(pc.greater(pc.list_value_length(array), MOST_ELEMENTS), False))
 
 
 def _is_unicode(value: bytes | None) -> bool:

@@ -106,22 +106,16 @@ _COSTLY = decoding.TOO_COSTLY.removeprefix("it ")
 
 def headers(paths: Sequence[str]) -> list[str | None]:
     """Why photos cannot be used, by what their headers say; None where they can."""
-    reasons: list[str | None] = []
-    for start in range(0, len(paths), _PATHS):
-        part = paths[start : start + _PATHS]
-        try:
-            reasons += _asked({"task": "headers", "paths": part})[0]["reasons"]
-        except _DiedError:  # over one of them
-            reasons += [_header(path) for path in part]
-    return reasons
+    starts = range(0, len(paths), _PATHS)
+    return [reason for start in starts for reason in _headers(paths[start : start + _PATHS])]
 
 
-def _header(path: str) -> str | None:
+def _headers(paths: Sequence[str]) -> list[str | None]:
     try:
-        reason: str | None = _asked({"task": "headers", "paths": [path]})[0]["reasons"][0]
-    except _DiedError as died:
-        return died.reason
-    return reason
+        reasons: list[str | None] = _asked({"task": "headers", "paths": paths})[0]["reasons"]
+    except _DiedError as died:  # over one of them
+        return [died.reason] if len(paths) == 1 else [reason for path in paths for reason in _headers([path])]
+    return reasons
 
 
 def opened(path: str, pixels: int) -> Image.Image:

@@ -21,7 +21,7 @@ _PEEK = 1000
 _CHUNK = 4096
 _LONGEST_LINE = 8 << 20
 _MOST_ROWS = 131_072  # as Python objects they take far more memory than as a batch
-_SIMPLE = {type(None): "null", bool: "bool", float: "float", str: "string"}
+_SIMPLE = (bool, float, str, type(None))
 _OBJECT = pa.struct([])
 
 
@@ -139,40 +139,32 @@ def _parse(line: bytes) -> dict[str, Any] | str:
         return "not a JSON object"
     if not isinstance(row, dict):
         return "not a JSON object"
-    return row if _is_unicode(row) else "half of a surrogate pair"
-
-
-def _is_unicode(row: dict[str, Any]) -> bool:
     try:
         json.dumps(row, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        return False
-    return True
+        return "half of a surrogate pair"
+    return row
 
 
 def _kind(value: Any) -> str:
-    simple = _SIMPLE.get(type(value))
-    if simple is not None:
-        return simple
+    if isinstance(value, _SIMPLE):
+        return type(value).__name__
     if isinstance(value, int):
-        return "integer" if -(2**63) <= value < 2**63 else "string"
+        return "int" if -(2**63) <= value < 2**63 else "str"
     flat = isinstance(value, list) and not any(isinstance(element, list | dict) for element in value)
     return "list" if flat else "object"
 
 
 def _unified(kinds: set[str]) -> pa.DataType:
-    kinds = kinds - {"null"}
-    if "object" in kinds:
-        return _OBJECT
-    if "list" in kinds:
-        return STRING_LIST
+    """The type that all values of a key fit in."""
+    kinds = kinds - {"NoneType"}
     if not kinds:
         return pa.null()
-    if kinds == {"bool"}:
-        return pa.bool_()
-    if kinds == {"integer"}:
-        return pa.int64()
-    return pa.float64() if kinds <= {"integer", "float"} else pa.string()
+    for several, kind in (({"object"}, _OBJECT), ({"list"}, STRING_LIST)):
+        if kinds & several:
+            return kind
+    only = (({"bool"}, pa.bool_()), ({"int"}, pa.int64()), ({"int", "float"}, pa.float64()))
+    return next((kind for several, kind in only if kinds <= several), pa.string())
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from molar_retrieval.catalog import names
 from molar_retrieval.catalog.attributes import SAMPLE, choose_attributes
-from molar_retrieval.catalog.sources import find_file, open_source, require_column
+from molar_retrieval.catalog.sources import columns_by_role, find_file, open_source, require_column
 from molar_retrieval.catalog.spec import CatalogueSettings, CatalogueSpec, ItemColumns, ItemSettings
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.template import ATTRIBUTES, Template
@@ -47,7 +47,7 @@ def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
         DataError: If there is no id column, or the settings name a column that is not there.
     """
     asked, file, columns = settings.items, source.path.name, source.names
-    roles = _roles(asked, columns, file)
+    roles = columns_by_role(asked, _ROLES, source, "items", [ITEM_ID], asked.exclude)
     types = dict(zip(source.schema.names, source.schema.types, strict=True))
     for role, name in roles.items():
         kind = types[name]
@@ -96,24 +96,6 @@ def field_column(name: str, items: ItemColumns) -> str | None:
     return {TITLE: items.title, DESCRIPTION: items.description}.get(name, name)
 
 
-def _roles(asked: ItemSettings, columns: Sequence[str], file: str) -> dict[str, str]:
-    named = {role: name for role in _ROLES if (name := getattr(asked, role)) is not None}
-    for role, name in named.items():
-        require_column(name, columns, file, f"items.{role}")
-    taken = {*named.values(), *asked.exclude}
-    roles = {}
-    for role, known in _ROLES.items():
-        name = named.get(role) or names.well_known(known, [c for c in columns if c not in taken])
-        if name is not None:
-            roles[role] = name
-    if ITEM_ID not in roles:
-        raise DataError(
-            f"{file} has no id column; its columns are {', '.join(columns)}",
-            'call it item_id, or name it in catalog.toml: [items] item_id = "…"',
-        )
-    return roles
-
-
 def _default_attributes(
     source: TableSource, usable: Sequence[str], roles: dict[str, str], asked: ItemSettings
 ) -> dict[str, str | None]:
@@ -126,16 +108,16 @@ def _default_attributes(
 
 
 def _sample(source: TableSource, columns: Sequence[str]) -> pa.RecordBatch:
+    """The first rows, as one batch."""
     batches, n = [], 0
     for rows in source.batches(columns, SAMPLE) if columns else ():
         batches.append(rows.batch)
-        n += len(rows.batch)
+        n += len(rows)
         if n >= SAMPLE:
             break
-    if not batches:
-        return pa.RecordBatch.from_arrays([pa.nulls(0, source.schema.field(c).type) for c in columns], list(columns))
-    table = pa.Table.from_batches(batches).slice(0, SAMPLE).combine_chunks()
-    return table.to_batches()[0] if len(table) else batches[0]
+    if batches:
+        return pa.concat_batches(batches).slice(0, SAMPLE)
+    return pa.RecordBatch.from_arrays([pa.nulls(0, source.schema.field(c).type) for c in columns], list(columns))
 
 
 def _asked_attributes(asked: Sequence[str], roles: dict[str, str], source: TableSource) -> tuple[str, ...]:
@@ -143,8 +125,7 @@ def _asked_attributes(asked: Sequence[str], roles: dict[str, str], source: Table
         role = next((role for role, column in roles.items() if column == name), None)
         if role is not None:
             raise DataError(f"catalog.toml: the attribute {name!r} is the {role} already", "take it off the list")
-        if payload_type(source.schema.field(name).type) is None:
-            kind = source.schema.field(name).type
+        if payload_type(kind := source.schema.field(name).type) is None:
             raise DataError(f"catalog.toml: the attribute {name!r} holds {kind}", "flatten it to strings or lists")
     return tuple(dict.fromkeys(asked))
 
@@ -153,8 +134,7 @@ def _check_template(template: str, items: ItemColumns, source: TableSource) -> N
     fields = Template.parse(template, "catalog.toml: text.template").fields
     if not fields:
         raise DataError("catalog.toml: text.template has no field", "name one: {title}, {attributes}, {description}")
-    types = zip(source.schema.names, source.schema.types, strict=True)
-    usable = [name for name, kind in types if payload_type(kind) is not None]
+    usable = [field.name for field in source.schema if payload_type(field.type) is not None]
     known = [TITLE, DESCRIPTION, ATTRIBUTES, *usable]
     for name in fields:
         if name not in known:

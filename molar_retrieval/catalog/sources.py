@@ -1,12 +1,14 @@
 """The data files of a catalogue folder: finding and opening them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from molar_retrieval.catalog.csv_source import CsvSource
 from molar_retrieval.catalog.jsonl_source import JsonlSource
+from molar_retrieval.catalog.names import well_known
 from molar_retrieval.catalog.parquet_source import ParquetSource
 from molar_retrieval.catalog.table_source import TableSource
+from molar_retrieval.config import Settings
 from molar_retrieval.errors import DataError, nearest
 
 _READERS: dict[str, type[TableSource]] = {".parquet": ParquetSource, ".csv": CsvSource, ".jsonl": JsonlSource}
@@ -61,3 +63,42 @@ def require_column(column: str, names: Collection[str], file: str, key: str) -> 
     close = nearest(column, names, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"its columns are {', '.join(sorted(names))}"
     raise DataError(f"catalog.toml: {key} names the column {column!r}, which {file} does not have", hint)
+
+
+def columns_by_role(
+    settings: Settings,
+    known: Mapping[str, Sequence[str]],
+    source: TableSource,
+    section: str,
+    needed: Collection[str],
+    exclude: Collection[str] = (),
+) -> dict[str, str]:
+    """The column that fills each role: the one that the settings name, else the first with a well-known name.
+
+    Args:
+        settings: A section of ``catalog.toml``, with the roles as its keys.
+        known: Well-known names by role.
+        source: The file.
+        section: The section's name.
+        needed: Roles that a column must fill.
+        exclude: Columns that fill a role only if they are named.
+
+    Returns:
+        Columns by role; roles that none fills are left out.
+
+    Raises:
+        DataError: If a named column is not there, or none fills a role that is needed.
+    """
+    columns, file = source.names, source.path.name
+    named = {role: name for role in known if (name := getattr(settings, role)) is not None}
+    for role, name in named.items():
+        require_column(name, columns, file, f"{section}.{role}")
+    free = [name for name in columns if name not in {*named.values(), *exclude}]
+    found = {role: named.get(role) or well_known(names, free) for role, names in known.items()}
+    for role in needed:
+        if found[role] is None:
+            raise DataError(
+                f"{file} has no {role} column; its columns are {', '.join(columns)}",
+                f'call it {role}, or name it in catalog.toml: [{section}] {role} = "…"',
+            )
+    return {role: name for role, name in found.items() if name is not None}

@@ -1,10 +1,10 @@
 """Photos of published data: found by name, hard-linked where the file system allows it, copied elsewhere."""
 
 import os
-import shutil
 from pathlib import Path
 
 from molar_retrieval.catalog.images import EXTENSIONS, FOLDER
+from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.importers.published import PublishedData
@@ -34,15 +34,17 @@ def link_photos(published: PublishedData, items: IdMap, asked: Path | None, fold
         return 0
     images = folder / FOLDER
     images.mkdir()
-    found = _Photos(source)
+    listed: dict[str, dict[str, str]] = {}
     n = 0
     progress.start("linking photos", len(items))
     for item_id in items.array.to_pylist():
         # Such an id would lead out of the folder.
         names = () if {"/", "\\"} & set(item_id) else published.photo_names(item_id)
-        photo = next((path for name in names if (path := found.find(name)) is not None), None)
-        if photo is not None:
-            n += _link(photo, images / f"{item_id}{photo.suffix.lower()}")
+        photo = next((path for name in names if (path := _find(source, name, listed)) is not None), None)
+        # A hard link to a symbolic link would be the link, not the photo.
+        if photo is not None and (real := photo.resolve()).is_file():
+            link_or_copy(real, images / f"{item_id}{photo.suffix.lower()}")
+            n += 1
         progress.advance()
     progress.finish()
     if asked is not None and not n:
@@ -51,36 +53,14 @@ def link_photos(published: PublishedData, items: IdMap, asked: Path | None, fold
     return n
 
 
-class _Photos:
-    """The files of a folder by their name without the extension; each subfolder is listed once."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._listed: dict[str, dict[str, str]] = {}
-
-    def find(self, name: str) -> Path | None:
-        folder, _, stem = name.rpartition("/")
-        if folder not in self._listed:
-            self._listed[folder] = _listing(self._root / folder)
-        file = self._listed[folder].get(stem)
-        return None if file is None else self._root / folder / file
-
-
-def _listing(folder: Path) -> dict[str, str]:
-    if not folder.is_dir():
-        return {}
-    files = [os.path.splitext(name) for name in os.listdir(folder)]  # noqa: PTH122, PTH208 (a million names)
-    known = [(stem, end) for stem, end in files if end.lower() in EXTENSIONS]
-    known.sort(key=lambda file: -EXTENSIONS.index(file[1].lower()))  # of two, the first extension wins
-    return {stem: stem + end for stem, end in known}
-
-
-def _link(photo: Path, target: Path) -> bool:
-    real = photo.resolve()  # a hard link to a symbolic link would be the link, not the photo
-    if not real.is_file():
-        return False
-    try:
-        target.hardlink_to(real)
-    except OSError:
-        shutil.copyfile(real, target)
-    return True
+def _find(root: Path, name: str, listed: dict[str, dict[str, str]]) -> Path | None:
+    """A photo by its name without the extension; ``listed`` keeps the files of each subfolder."""
+    folder, _, stem = name.rpartition("/")
+    if folder not in listed:
+        place = root / folder
+        files = [os.path.splitext(file) for file in os.listdir(place)] if place.is_dir() else []  # noqa: PTH122, PTH208
+        known = [(stem, end) for stem, end in files if end.lower() in EXTENSIONS]
+        known.sort(key=lambda file: -EXTENSIONS.index(file[1].lower()))  # of two, the first extension wins
+        listed[folder] = {stem: stem + end for stem, end in known}
+    file = listed[folder].get(stem)
+    return None if file is None else root / folder / file

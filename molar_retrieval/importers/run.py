@@ -1,7 +1,10 @@
 """From published data to a catalogue."""
 
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +13,14 @@ from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.catalog.rejects import FILE_NAME as REJECTS_FILE
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.spec import FILE_NAME as TOML_FILE
-from molar_retrieval.errors import DataError
+from molar_retrieval.errors import DataError, SettingsError, nearest
 from molar_retrieval.ids import IdMap
+from molar_retrieval.importers.amazon import AMAZON_2014, AMAZON_2023
+from molar_retrieval.importers.hm import HM_LEVELS, open_hm
+from molar_retrieval.importers.movielens import open_movielens
 from molar_retrieval.importers.photos import link_photos
+from molar_retrieval.importers.pixelrec import open_pixelrec
 from molar_retrieval.importers.published import PublishedData
-from molar_retrieval.importers.registry import open_published
-from molar_retrieval.importers.report import ImportReport
 from molar_retrieval.importers.target import LOG_FILE, REPORT_FILE, USERS_FILE, new_folder
 from molar_retrieval.importers.write import keep_items, write_interactions, write_items, write_users
 from molar_retrieval.progress import SILENT, Progress
@@ -27,6 +32,93 @@ _TOML = """\
 # Columns that enter the vectors beside title, description and photo; all others are for filters and display only.
 attributes = {attributes}
 {language}"""
+
+
+FORMATS: Mapping[str, Callable[[Path, str], PublishedData]] = {
+    "movielens": open_movielens,
+    "amazon-2014": AMAZON_2014.open,
+    "amazon-2023": AMAZON_2023.open,
+    "pixelrec": open_pixelrec,
+    "hm": open_hm,
+}
+"""By name: from the folder, and what an item is, to the opened data set."""
+LEVELS = {"hm": HM_LEVELS}
+"""What an item may be, the default first, where there is a choice."""
+
+
+def open_published(name: str, folder: Path, level: str | None = None) -> PublishedData:
+    """Open a published data set.
+
+    Args:
+        name: The format.
+        folder: The folder with the files as published.
+        level: What an item is; None for the format's default.
+
+    Raises:
+        SettingsError: If there is no such format, or it has no such level.
+        DataError: If a file is missing, or is not what the format says.
+    """
+    if name not in FORMATS:
+        close = nearest(name, FORMATS, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise SettingsError(f"there is no format {name!r}", f"{hint}known are {', '.join(FORMATS)}")
+    levels = LEVELS.get(name, ())
+    if level is not None and level not in levels:
+        hint = f"choose {' or '.join(levels)}" if levels else "leave --level out"
+        raise SettingsError(f"{name} has no level {level!r}", hint)
+    return FORMATS[name](folder, level or next(iter(levels), ""))
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import wrote, and what it could not use.
+
+    Attributes:
+        folder: The catalogue.
+        format: The format that was read.
+        files: Names of the files that were read.
+        items: Items of the catalogue.
+        used: Items with at least one interaction.
+        users: Distinct users with at least one interaction.
+        interactions: Rows of the log.
+        photos: Photos linked or copied.
+        dropped: How many rows were left out, by reason; each is listed in ``rejects.parquet``.
+        examples: One whole reason of each kind, with file and row.
+        unused_dropped: Items left out because nobody interacted with them and the caller wanted it so.
+        notes: What whoever uses the data should know.
+    """
+
+    folder: Path
+    format: str
+    files: tuple[str, ...]
+    items: int
+    used: int
+    users: int
+    interactions: int
+    photos: int
+    dropped: Mapping[str, int]
+    examples: Mapping[str, str]
+    unused_dropped: int = 0
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values for JSON."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+    def lines(self) -> list[str]:
+        """All of it for people."""
+        words = (
+            f"{self.items:,} items ({self.used:,} with interactions, {self.photos:,} with a photo), "
+            f"{self.interactions:,} interactions of {self.users:,} users"
+        )
+        told = [f"{self.format} from {', '.join(self.files)} in {self.folder}: {words}"]
+        if self.unused_dropped:
+            told.append(f"left out: {self.unused_dropped:,} items without an interaction (--drop-unused)")
+        for kind, n in self.dropped.items():
+            told.append(f"left out: {n:,} × {kind} ({self.examples[kind]})")
+        if self.dropped:
+            told.append(f"each row left out is listed in {self.folder / 'rejects.parquet'}")
+        return told
 
 
 def import_dataset(

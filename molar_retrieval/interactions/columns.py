@@ -1,12 +1,12 @@
 """Which columns of a log mean what: ``catalog.toml``, or well-known names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from molar_retrieval.catalog import names
-from molar_retrieval.catalog.sources import require_column
+from molar_retrieval.catalog.sources import columns_by_role
 from molar_retrieval.catalog.spec import InteractionSettings, UserSettings
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import is_number, is_string, is_word
@@ -19,10 +19,10 @@ class LogColumns:
 
     user_id: str
     item_id: str
-    timestamp: str | None
-    position: str | None
-    weight: str | None
-    event: str | None
+    timestamp: str | None = None
+    position: str | None = None
+    weight: str | None = None
+    event: str | None = None
 
     def all(self) -> list[str]:
         """The columns to read, each once."""
@@ -50,27 +50,16 @@ def log_columns(settings: InteractionSettings, source: TableSource, item_id: str
     Raises:
         DataError: If there is no column for users or items, a named one is not there, or one holds what it cannot.
     """
-    found: dict[str, str | None] = {}
-    columns = source.names
-    for role, known in _KNOWN.items():
-        name = getattr(settings, role)
-        if name is not None:
-            require_column(name, columns, source.path.name, f"interactions.{role}")
-        found[role] = name or names.well_known((*known, item_id) if role == "item_id" else known, columns)
-    user, item = found.pop("user_id"), found.pop("item_id")
-    if user is None:
-        raise _no_column("user_id", columns, source, "interactions")
-    if item is None:
-        raise _no_column("item_id", columns, source, "interactions")
-    for role, name in {"user_id": user, "item_id": item, **found}.items():
-        if name is not None:
-            _check_type(role, name, source)
-    return LogColumns(user, item, **found)
+    known = {**_KNOWN, "item_id": (*_KNOWN["item_id"], item_id)}
+    found = columns_by_role(settings, known, source, "interactions", ["user_id", "item_id"])
+    for role, name in found.items():
+        _check_type(role, name, source)
+    return LogColumns(**found)
 
 
 def _check_type(role: str, column: str, source: TableSource) -> None:
     """Refuse a column by its type before anything is read; text files hold words, which are looked at one by one."""
-    if source.path.suffix == ".csv":
+    if source.untyped:
         return
     kind = source.schema.field(column).type
     fits, what = _TYPES.get(role, (is_word, "words or numbers, one a row"))
@@ -103,17 +92,6 @@ def user_column(settings: UserSettings, source: TableSource) -> str:
     Raises:
         DataError: If there is none.
     """
-    if settings.user_id is not None:
-        require_column(settings.user_id, source.names, source.path.name, "users.user_id")
-    name = settings.user_id or names.well_known((*names.USER_ID, "id"), source.names)
-    if name is None:
-        raise _no_column("user_id", source.names, source, "users")
+    name = columns_by_role(settings, {"user_id": (*names.USER_ID, "id")}, source, "users", ["user_id"])["user_id"]
     _check_type("user_id", name, source)
     return name
-
-
-def _no_column(role: str, columns: Sequence[str], source: TableSource, section: str) -> DataError:
-    return DataError(
-        f"{source.path.name} has no {role} column; its columns are {', '.join(columns)}",
-        f'call it {role}, or name it in catalog.toml: [{section}] {role} = "…"',
-    )

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from molar_retrieval.importers.registry import FORMATS
+from molar_retrieval.importers.run import FORMATS
 
 
 @pytest.fixture

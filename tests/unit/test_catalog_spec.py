@@ -150,7 +150,7 @@ def test_mistakes_in_catalog_toml(tmp_path, toml, error, message, hint):
 
 @pytest.mark.parametrize(
     ("columns", "message"),
-    [({"title": ["a"]}, "no id column"), ({"item_id": [{"a": 1}]}, "the item_id column 'item_id' holds struct")],
+    [({"title": ["a"]}, "no item_id column"), ({"item_id": [{"a": 1}]}, "the item_id column 'item_id' holds struct")],
 )
 def test_a_file_without_usable_ids_is_refused(tmp_path, columns, message):
     pq.write_table(pa.table(columns), tmp_path / "items.parquet")

@@ -13,8 +13,7 @@ from importer_checks import photo, prepared
 from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.importers import ImportReport, import_dataset
-from molar_retrieval.importers import photos as photos_module
-from molar_retrieval.importers.registry import FORMATS, open_published
+from molar_retrieval.importers.run import FORMATS, open_published
 from molar_retrieval.importers.text_tables import as_numbers
 
 
@@ -163,7 +162,7 @@ def test_photos_are_copied_where_links_are_not_possible(films, tmp_path, monkeyp
     def refuse(self, target):
         raise OSError("another file system")
 
-    monkeypatch.setattr(photos_module.Path, "hardlink_to", refuse)
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
     report = import_dataset("movielens", films, tmp_path / "out", photos=tmp_path / "posters")
     copy = tmp_path / "out" / "images" / "1.jpg"
     assert report.photos == 1
