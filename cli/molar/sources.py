@@ -27,16 +27,26 @@ class Demo:
     facts: "DemoFacts"
 
 
-def demo(folder: str | Path = "molar-demo", *, seed: int = 7, display: Display | None = None) -> Demo:
+def demo(
+    folder: str | Path = "molar-demo",
+    *,
+    items: int = 400,
+    users: int = 800,
+    seed: int = 7,
+    display: Display | None = None,
+) -> Demo:
     """Write a small made-up shop, with photos, texts and a log of purchases.
 
     Args:
         folder: Where it goes; made where it does not exist.
+        items: How many.
+        users: How many.
         seed: Another seed makes another shop.
         display: Makes the progress display of a long step; None: the one that suits a terminal or a notebook.
 
     Raises:
         RequestError: If the folder holds something else.
+        SettingsError: If there are too few items or users.
     """
     from molar_retrieval.demo import write_demo_shop
 
@@ -44,7 +54,7 @@ def demo(folder: str | Path = "molar-demo", *, seed: int = 7, display: Display |
     catalogue, workspace = root / "shop", root / DEFAULT_NAME
     if root.exists() and any(root.iterdir()) and not workspace.exists() and not catalogue.exists():
         raise RequestError(f"{root} is not empty and holds no demo", "name a new folder: molar demo FOLDER")
-    facts = write_demo_shop(catalogue, seed=seed)
+    facts = write_demo_shop(catalogue, seed=seed, items=items, users=users)
     return Demo(Shop(catalogue, workspace, display=display), facts)
 
 

@@ -42,13 +42,42 @@ def test_the_readme_commands_run_word_for_word(walked):
     assert "collaborative" in done.stdout
 
 
+TABLES = """
+import pandas as pd
+items = "items.parquet"
+interactions = pd.read_parquet("interactions.parquet").replace({"user_id": {"u0001": "u1"}})
+"""
+
+
 @pytest.mark.slow
 def test_the_readme_python_runs_word_for_word(walked):
     folder, _ = walked
     (code,) = fences("python")
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MOLAR_ALIGN_EPOCHS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{TABLES}{code}\nprint(answer.to_pandas())"],
+        cwd=folder / "molar-demo" / "shop", env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 10
+    assert "[10 rows x" in done.stdout
+
+
+def test_the_first_five_minutes_are_five():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 150
+    figures = text.partition("## What it is good at")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^\|", figures, re.MULTILINE)) <= 12 + 2
+
+
+def test_the_side_by_side_is_the_code_that_runs():
+    text = (ROOT / "docs" / "python.md").read_text("utf-8")
+    lines = {}
+    for name in ("molar", "RecTools", "LensKit"):
+        code = (ROOT / "bench" / "side_by_side" / f"with_{name.lower()}.py").read_text("utf-8").partition('"""\n\n')[2]
+        assert f"```python\n{code}```" in text, f"docs/python.md shows other code than with_{name}.py"
+        lines[name] = len([line for line in code.splitlines() if line])
+        assert f"| {name} | {lines[name]} |" in text
+    assert lines["molar"] <= min(lines["RecTools"], lines["LensKit"])
 
 
 def test_every_link_of_the_documents_leads_somewhere():
