@@ -23,8 +23,8 @@ from molar_retrieval.embedding.report import Clock, EmbedReport
 from molar_retrieval.embedding.resolve import ItemFacts, resolve
 from molar_retrieval.embedding.shards import ShardWriter, shard_folder, work_name
 from molar_retrieval.embedding.tuned import move_vectors
-from molar_retrieval.encoders import fused, languages, registry
-from molar_retrieval.encoders.base import Encoder, EncoderInfo
+from molar_retrieval.encoders import fused, registry
+from molar_retrieval.encoders.base import Encoder, EncoderInfo, language_note
 from molar_retrieval.encoders.head import FAMILY
 from molar_retrieval.errors import BackendError
 from molar_retrieval.pinned import pin
@@ -115,7 +115,8 @@ class _Run:
         self._drop_outdated()
         if self.info.family == FAMILY:
             with self.clock("compare"):
-                move_vectors(self.artefacts, self.source, self.info, *fused.layers(self.settings), self.progress)
+                beneath, head = fused.layers(self.settings)
+                move_vectors(self.artefacts, self.source, self.info, registry.describe(beneath), head, self.progress)
         work = work_name(scanned.identity, self.settings.batch_size)
         folder = shard_folder(self.artefacts, self.info.fingerprint)
         with PendingTexts(folder, self.source.count) as texts:
@@ -206,7 +207,7 @@ class _Run:
         notes = []
         if scanned.unseen:
             notes.append(f"the encoder {self.info.name} cannot see photos: {scanned.unseen} were not used")
-        if (note := languages.fits(self.info, self.source.samples())) is not None:
+        if (note := language_note(self.info, self.source.samples())) is not None:
             notes.append(note)
         return notes
 

@@ -4,15 +4,15 @@ The adapter stays beside the weights: merged into weights of bfloat16 it would b
 """
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from molar_retrieval import fingerprint
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import runtime, tuned_folder
-from molar_retrieval.encoders.base import Encoder, EncoderInfo
+from molar_retrieval.encoders.base import Encoder, EncoderPlan, Planner
 from molar_retrieval.encoders.checkpoint import Checkpoint
-from molar_retrieval.encoders.plan import EncoderPlan
 from molar_retrieval.encoders.sentence import SentenceEncoder
 from molar_retrieval.errors import BackendError, SettingsError
 
@@ -21,17 +21,21 @@ FAMILIES = ("multimodal-llm", "sentence-transformers")
 """Encoders that can bear an adapter."""
 
 
-def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
+def plan(settings: EmbedSettings, checkpoint: Checkpoint, plan_of: Planner) -> EncoderPlan:
     """Describe the model beneath with the adapter in a folder.
+
+    Args:
+        settings: Which name the folder.
+        checkpoint: Of the folder.
+        plan_of: Describes any encoder.
 
     Raises:
         SettingsError: If what lies beneath cannot bear it, or the settings do not fit.
         BackendError: If it is not here, or another one than was trained.
     """
-    from molar_retrieval.encoders import registry  # the table that this module is entered in
-
     beneath = _beneath(settings, checkpoint)
-    base = registry.describe(beneath)
+    under = plan_of(beneath)
+    base = under.info
     if base.family not in FAMILIES:
         raise SettingsError(
             f"{checkpoint.folder} changes {beneath.model}, which is no language model", "train it again"
@@ -42,13 +46,10 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
             f"{checkpoint.folder} changes {beneath.model} as of {wanted[:16]}, and {base.revision[:16]} is here",
             "run `molar finetune` again, or bring back what it was trained on",
         )
-    info = EncoderInfo(
+    info = replace(
+        base,
         name=settings.model,
-        family=base.family,
         revision=checkpoint.revision,
-        licence=base.licence,
-        languages=base.languages,
-        modalities=base.modalities,
         fingerprint=fingerprint.of_json(["adapter", ADAPTER, checkpoint.digest, base.fingerprint]),
         settings={"beneath": base.name, **base.settings},
     )
@@ -56,7 +57,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
     def load() -> Encoder:
         from peft import PeftModel
 
-        encoder = cast(SentenceEncoder, registry.load(beneath))
+        encoder = cast(SentenceEncoder, under.load())
         transformer: Any = encoder.model[0]
         with runtime.loading(settings.model), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going to change

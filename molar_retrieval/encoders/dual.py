@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from molar_retrieval import fingerprint
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import precision, runtime
-from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, VectorBlock
+from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, EncoderPlan, VectorBlock, refuse
 from molar_retrieval.encoders.checkpoint import Checkpoint, main_folder
 from molar_retrieval.encoders.fusion import Rows, fuse, unit
-from molar_retrieval.encoders.guard import encode_guarded
+from molar_retrieval.encoders.guard import encode_rows
 from molar_retrieval.encoders.photos import within_aspect
-from molar_retrieval.encoders.plan import EncoderPlan, refuse
 from molar_retrieval.encoders.text import TextPreparation, special_tokens
 
 ADAPTER = 1
@@ -44,16 +41,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
         "weights": list(WEIGHTS),
         "trust_remote_code": settings.trusts_code and "auto_map" in checkpoint.config,
     }
-    info = EncoderInfo(
-        name=settings.model,
-        family="dual-encoder",
-        revision=checkpoint.revision,
-        licence=checkpoint.licence,
-        languages=checkpoint.languages,
-        modalities=("text", "image"),
-        fingerprint=fingerprint.of_json(["dual-encoder", ADAPTER, checkpoint.digest, choices]),
-        settings=choices,
-    )
+    info = checkpoint.info(settings, "dual-encoder", ADAPTER, ("text", "image"), choices)
     return EncoderPlan(info, lambda: _load(settings, checkpoint, info))
 
 
@@ -81,22 +69,13 @@ class DualEncoder:
         """See :meth:`molar_retrieval.encoders.base.Encoder.encode`."""
         texts = [self._prepare(item.text) for item in items]
         images = [None if item.image is None else within_aspect(item.image, _MAX_ASPECT) for item in items]
-        return fuse(
-            [
-                (WEIGHTS[0], self._rows(texts, self._encode_texts, "probe")),
-                (WEIGHTS[1], self._rows(images, self._encode_images, _PROBE)),
-            ]
-        )
+        words, photos = self._rows(texts, self._encode_texts, "probe"), self._rows(images, self._encode_images, _PROBE)
+        return fuse([(WEIGHTS[0], words), (WEIGHTS[1], photos)])
 
     def _rows(self, values: Sequence[Any], encode: Callable[[Sequence[Any]], Rows], probe: Any) -> Rows:
-        rows = np.zeros((len(values), self._width), np.float32)
-        present = [row for row, value in enumerate(values) if value is not None]
-        for start in range(0, len(present), self._batch_size):
-            batch = present[start : start + self._batch_size]
-            rows[batch] = encode_guarded(
-                [values[row] for row in batch], encode, dim=self._width, probe=probe, model=self.info.name
-            )
-        return rows
+        return encode_rows(
+            values, encode, dim=self._width, batch_size=self._batch_size, probe=probe, model=self.info.name
+        )
 
     def _encode_texts(self, texts: Sequence[str]) -> Rows:
         inputs = self._processor(

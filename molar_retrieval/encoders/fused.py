@@ -6,6 +6,7 @@ and a model card. The encoder beneath is not copied; it must be the very one tha
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,18 @@ from safetensors.numpy import load_file, save_file
 from molar_retrieval import fingerprint
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import tuned_folder
-from molar_retrieval.encoders.base import Encoder, EncoderInfo, EncoderInput
+from molar_retrieval.encoders.base import (
+    Encoder,
+    EncoderInfo,
+    EncoderInput,
+    EncoderPlan,
+    Planner,
+    refuse,
+    refuse_precision,
+)
 from molar_retrieval.encoders.checkpoint import FUSED, Checkpoint, locate
 from molar_retrieval.encoders.fusion import Rows
 from molar_retrieval.encoders.head import FAMILY, FusionHead
-from molar_retrieval.encoders.plan import EncoderPlan, refuse, refuse_precision
 from molar_retrieval.encoders.tuned_folder import CARD, CONFIG
 from molar_retrieval.errors import BackendError, SettingsError
 
@@ -28,52 +36,48 @@ _BENEATH = ("model", "revision", "dim", "dtype", "prompt", "max_text_tokens", "i
 """Settings that shape the vectors beneath."""
 
 
-def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
+def plan(settings: EmbedSettings, checkpoint: Checkpoint, plan_of: Planner) -> EncoderPlan:
     """Describe the encoder in a folder.
+
+    Args:
+        settings: Which name the folder.
+        checkpoint: Of the folder.
+        plan_of: Describes any encoder.
 
     Raises:
         SettingsError: If the folder is damaged, or the settings do not fit.
         BackendError: If the encoder beneath is not here, or another one than was tuned.
     """
-    from molar_retrieval.encoders import registry  # the table that this module is entered in
-
     refuse(settings, "dim", "prompt", why="it was fine-tuned with its own")
     refuse_precision(settings)
     beneath, head, wanted = _read(settings, checkpoint)
-    base = registry.describe(beneath)
+    under = plan_of(beneath)
+    base = under.info
     if base.fingerprint != wanted:
         raise BackendError(
             f"{checkpoint.folder} tunes {beneath.model} as of {wanted[:16]}, and {base.fingerprint[:16]} is here",
             "run `molar finetune` again, or install what it was made with",
         )
-    info = EncoderInfo(
+    info = replace(
+        base,
         name=settings.model,
         family=FAMILY,
         revision=checkpoint.revision,
-        licence=base.licence,
-        languages=base.languages,
-        modalities=base.modalities,
         fingerprint=fingerprint.of_json([FAMILY, ADAPTER, checkpoint.digest, base.fingerprint]),
         settings={"beneath": base.name, **base.settings},
     )
-
-    def load() -> Encoder:
-        return FusedEncoder(info, registry.load(beneath), _head(checkpoint, head))
-
-    return EncoderPlan(info, load)
+    return EncoderPlan(info, lambda: FusedEncoder(info, under.load(), _head(checkpoint, head)))
 
 
-def layers(settings: EmbedSettings) -> tuple[EncoderInfo, FusionHead]:
-    """The encoder beneath a fine-tuned one, and the head, without loading the former.
+def layers(settings: EmbedSettings) -> tuple[EmbedSettings, FusionHead]:
+    """The settings of the encoder beneath a fine-tuned one, and the head.
 
     Raises:
         SettingsError: If the folder holds no fine-tuned encoder.
     """
-    from molar_retrieval.encoders import registry
-
     checkpoint = locate(settings)
     beneath, head, _ = _read(settings, checkpoint)
-    return registry.describe(beneath), _head(checkpoint, head)
+    return beneath, _head(checkpoint, head)
 
 
 def _head(checkpoint: Checkpoint, described: Mapping[str, Any]) -> FusionHead:

@@ -14,6 +14,28 @@ _log = logging.getLogger(__name__)
 ItemT = TypeVar("ItemT")
 
 
+def encode_rows(
+    items: Sequence[ItemT | None],
+    encode: Callable[[Sequence[ItemT]], Rows],
+    *,
+    dim: int,
+    batch_size: int,
+    probe: ItemT,
+    model: str,
+) -> Rows:
+    """Encode what there is of some items, batch by batch; see :func:`encode_guarded`.
+
+    Returns:
+        Shape (len(items), dim); a row of zeros for None as well.
+    """
+    rows = np.zeros((len(items), dim), np.float32)
+    present = [(row, item) for row, item in enumerate(items) if item is not None]
+    for start in range(0, len(present), batch_size):
+        numbers, values = zip(*present[start : start + batch_size], strict=True)
+        rows[list(numbers)] = encode_guarded(values, encode, dim=dim, probe=probe, model=model)
+    return rows
+
+
 def encode_guarded(
     items: Sequence[ItemT], encode: Callable[[Sequence[ItemT]], Rows], *, dim: int, probe: ItemT, model: str
 ) -> Rows:

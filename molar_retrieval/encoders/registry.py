@@ -8,15 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.encoders import adapter, builtin, dual, fused, multilingual, sentence
-from molar_retrieval.encoders.base import Encoder, EncoderInfo
+from molar_retrieval.encoders import adapter, builtin, dual, fused, sentence
+from molar_retrieval.encoders.base import Encoder, EncoderInfo, EncoderPlan
 from molar_retrieval.encoders.checkpoint import Checkpoint, Kind, locate
-from molar_retrieval.encoders.plan import EncoderPlan
 from molar_retrieval.errors import SettingsError, nearest
 
 NAMED: Mapping[str, Callable[[EmbedSettings], EncoderPlan]] = {
     builtin.NAME: builtin.plan,
-    multilingual.NAME: multilingual.plan,
+    builtin.MULTILINGUAL: builtin.plan_multilingual,
 }
 """Encoders with a name of their own."""
 
@@ -24,8 +23,8 @@ CHECKPOINTS: Mapping[Kind, Callable[[EmbedSettings, Checkpoint], EncoderPlan]] =
     "text": sentence.plan,
     "multimodal": sentence.plan,
     "dual": dual.plan,
-    "fused": fused.plan,
-    "adapter": adapter.plan,
+    "fused": lambda settings, checkpoint: fused.plan(settings, checkpoint, _plan),
+    "adapter": lambda settings, checkpoint: adapter.plan(settings, checkpoint, _plan),
 }
 """Who runs a local folder or a hub model, by its kind."""
 
@@ -59,7 +58,7 @@ def load(settings: EmbedSettings, cache: Path | None = None) -> Encoder:
     return _plan(settings, cache).load()
 
 
-def _plan(settings: EmbedSettings, cache: Path | None) -> EncoderPlan:
+def _plan(settings: EmbedSettings, cache: Path | None = None) -> EncoderPlan:
     if settings.model in NAMED:
         return NAMED[settings.model](settings)
     plain = "/" not in settings.model and not Path(settings.model).expanduser().is_dir()

@@ -19,15 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from molar_retrieval import fingerprint
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.encoders import precision, runtime
-from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, VectorBlock
+from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, EncoderPlan, VectorBlock
 from molar_retrieval.encoders.checkpoint import Checkpoint
 from molar_retrieval.encoders.fusion import Rows, unit
-from molar_retrieval.encoders.guard import encode_guarded
+from molar_retrieval.encoders.guard import encode_rows
 from molar_retrieval.encoders.photos import bounded, within_aspect
-from molar_retrieval.encoders.plan import EncoderPlan
 from molar_retrieval.encoders.text import TextPreparation, special_tokens, token_cut
 from molar_retrieval.errors import SettingsError
 
@@ -59,16 +57,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
     if sees:
         choices["image_pixels"] = settings.image_pixels
     family = "multimodal-llm" if sees else "sentence-transformers"
-    info = EncoderInfo(
-        name=settings.model,
-        family=family,
-        revision=checkpoint.revision,
-        licence=checkpoint.licence,
-        languages=checkpoint.languages,
-        modalities=("text", "image") if sees else ("text",),
-        fingerprint=fingerprint.of_json([family, ADAPTER, checkpoint.digest, choices]),
-        settings=choices,
-    )
+    info = checkpoint.info(settings, family, ADAPTER, ("text", "image") if sees else ("text",), choices)
     return EncoderPlan(info, lambda: _load(settings, checkpoint, info))
 
 
@@ -100,17 +89,17 @@ class SentenceEncoder:
     def encode(self, items: Sequence[EncoderInput]) -> Rows:
         """See :meth:`molar_retrieval.encoders.base.Encoder.encode`."""
         rows = np.zeros((len(items), self.dim), np.float32)
-        alike: dict[tuple[str, ...], list[tuple[int, dict[str, Any]]]] = {}
-        for row, item in enumerate(items):
-            if entry := self.entry(item):
-                alike.setdefault(tuple(entry), []).append((row, entry))
-        for keys, members in alike.items():
-            probe = {key: _PROBE if key == "image" else "probe" for key in keys}
-            for start in range(0, len(members), self._batch_size):
-                numbers, entries = zip(*members[start : start + self._batch_size], strict=True)
-                rows[list(numbers)] = encode_guarded(
-                    entries, self._forward, dim=self.dim, probe=probe, model=self.info.name
-                )
+        entries = [self.entry(item) for item in items]
+        for keys in dict.fromkeys(tuple(entry) for entry in entries if entry):
+            alike = [row for row, entry in enumerate(entries) if tuple(entry) == keys]
+            rows[alike] = encode_rows(
+                [entries[row] for row in alike],
+                self._forward,
+                dim=self.dim,
+                batch_size=self._batch_size,
+                probe={key: _PROBE if key == "image" else "probe" for key in keys},
+                model=self.info.name,
+            )
         return rows
 
     def entry(self, item: EncoderInput) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from molar_retrieval.encoders.base import EncoderInfo
-from molar_retrieval.encoders.languages import fits
+from molar_retrieval.encoders.base import EncoderInfo, language_note
 
 TEXTS = {
     "en": ["A cotton shirt with long sleeves for the summer", "Trousers made of wool, and a belt is included"],
@@ -24,7 +23,7 @@ def info(*languages):
 
 @pytest.mark.parametrize("language", TEXTS)
 def test_only_english_fits_an_english_encoder(language):
-    message = fits(info("en"), TEXTS[language] * 20)
+    message = language_note(info("en"), TEXTS[language] * 20)
     assert (message is None) == (language == "en")
     if message:
         assert "builtin-multilingual" in message
@@ -32,13 +31,13 @@ def test_only_english_fits_an_english_encoder(language):
 
 @pytest.mark.parametrize("language", TEXTS)
 def test_multilingual_and_silent_encoders_fit_everything(language):
-    assert fits(info("mul"), TEXTS[language] * 20) is None
-    assert fits(info(), TEXTS[language] * 20) is None
-    assert fits(info(language), TEXTS[language] * 20) is None
+    assert language_note(info("mul"), TEXTS[language] * 20) is None
+    assert language_note(info(), TEXTS[language] * 20) is None
+    assert language_note(info(language), TEXTS[language] * 20) is None
 
 
 def test_an_encoder_of_another_language():
-    assert "English" in fits(info("de"), TEXTS["en"] * 20)
+    assert "English" in language_note(info("de"), TEXTS["en"] * 20)
 
 
 @pytest.mark.parametrize(
@@ -61,13 +60,13 @@ def test_an_encoder_of_another_language():
     ],
 )
 def test_nothing_is_said_without_evidence(texts):
-    assert fits(info("en"), texts) is None
+    assert language_note(info("en"), texts) is None
 
 
 def test_titles_alone_speak_against_an_encoder_of_another_language():
     titles = ["Tričko krátký rukáv", "Dámské kalhoty široké", "Pánská košile bílá"] * 30
-    assert "Czech" in fits(info("en"), titles)
-    assert fits(info("cs"), titles) is None
+    assert "Czech" in language_note(info("en"), titles)
+    assert language_note(info("cs"), titles) is None
 
 
 @pytest.mark.realdata
@@ -78,4 +77,4 @@ def test_the_real_catalogues_are_english(real_data, name):
     table = pq.read_table(real_data(name) / "items.parquet")
     columns = [table[column].to_pylist() for column in ("title", "description") if column in table.column_names]
     texts = [" ".join(value for value in row if value) for row in zip(*columns, strict=True)]
-    assert fits(info("en"), texts) is None
+    assert language_note(info("en"), texts) is None

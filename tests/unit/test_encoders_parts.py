@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.encoders import cards, precision
+from molar_retrieval.encoders import precision
+from molar_retrieval.encoders.checkpoint import Checkpoint
 from molar_retrieval.encoders.fusion import fuse, unit
-from molar_retrieval.encoders.guard import encode_guarded
+from molar_retrieval.encoders.guard import encode_guarded, encode_rows
 from molar_retrieval.encoders.photos import bounded, square, within_aspect
 from molar_retrieval.encoders.text import TextPreparation, counted_cut, special_tokens, token_cut
 from molar_retrieval.errors import BackendError
@@ -148,6 +149,19 @@ def test_the_guard_tells_a_broken_model_from_a_bad_item():
         encode_guarded([1, -1], encode_numbers, dim=2, probe=-5, model="m")
 
 
+def test_what_is_missing_gets_zeros_and_the_rest_goes_in_batches():
+    sizes = []
+
+    def encode(numbers):
+        sizes.append(len(numbers))
+        return encode_numbers(numbers)
+
+    rows = encode_rows([None, 1, None, 2, 3, None], encode, dim=2, batch_size=2, probe=0, model="m")
+    np.testing.assert_array_equal(rows, [[0, 0], [1, 1], [0, 0], [2, 1], [3, 1], [0, 0]])
+    assert sizes == [2, 1]
+    assert encode_rows([None], encode, dim=2, batch_size=2, probe=0, model="m").tolist() == [[0, 0]]
+
+
 @pytest.mark.parametrize("calls_that_fit", [0, 1, 2])
 def test_the_guard_passes_short_memory_on(calls_that_fit):
     calls = []
@@ -164,6 +178,11 @@ def test_the_guard_passes_short_memory_on(calls_that_fit):
         encode_guarded([1, 2], encode, dim=2, probe=0, model="m")
 
 
+def described(folder):
+    checkpoint = Checkpoint(folder, "1", "1", {}, [], lambda: folder)
+    return checkpoint.licence, checkpoint.languages
+
+
 @pytest.mark.parametrize(
     ("front", "licence", "languages"),
     [
@@ -171,17 +190,18 @@ def test_the_guard_passes_short_memory_on(calls_that_fit):
         ("language:\n- en\n- de\nlicense: 'Apache-2.0'", "apache-2.0", ("en", "de")),
         ("language: [multilingual]\ntags:\n- x", "unknown", ("mul",)),
         ("tags:\n- license: mit", "unknown", ()),
+        ("language: no\nlicense:", "unknown", ("no",)),
+        ("license: [mit", "unknown", ()),
+        ("- license", "unknown", ()),
     ],
 )
 def test_what_a_card_says(front, licence, languages, tmp_path):
     (tmp_path / "README.md").write_text(f"---\n{front}\n---\nlicense: no\n", "utf-8")
-    assert cards.licence(tmp_path) == licence
-    assert cards.languages(tmp_path) == languages
+    assert described(tmp_path) == (licence, languages)
 
 
 def test_without_a_card(tmp_path):
-    assert cards.licence(tmp_path) == "unknown"
-    assert cards.languages(tmp_path) == ()
+    assert described(tmp_path) == ("unknown", ())
 
 
 @pytest.mark.parametrize(
