@@ -59,7 +59,8 @@ def align(
     from molar_retrieval.alignment.align import align as train
     from molar_retrieval.alignment.align import help_to_align
     from molar_retrieval.allocator import keep_freed_memory
-    from molar_retrieval.embedding.part import prepare_part
+    from molar_retrieval.catalog import prepare_catalogue
+    from molar_retrieval.embedding import embed
     from molar_retrieval.interactions import prepare_interactions
     from molar_retrieval.training.processes import Processes
 
@@ -69,7 +70,8 @@ def align(
         help_to_align(workspace, processes)
         return None
     if where is not None:
-        prepare_part(workspace, where, settings.embed, progress)
+        prepare_catalogue(workspace.catalogue, workspace, progress, where=where)
+        embed(workspace, settings.embed, progress=progress)
     prepare_interactions(workspace.catalogue, workspace, progress)
     report = train(
         workspace,

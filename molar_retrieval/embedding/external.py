@@ -1,7 +1,7 @@
 """``molar embed --vectors FILE``: vectors made elsewhere."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,6 @@ def take(
         DataError: If it is not such a file, naming the row that is wrong.
     """
     clock = Clock()
-    before = artefacts.current
     info = _info(file)
     with _opened(file) as table:
         dim = _dimension(table, file)
@@ -62,21 +61,8 @@ def take(
         origin = Origin(
             source, info, (VectorBlock(columns.CONTENT, 0, dim),), settings.model_dump(mode="json"), identity
         )
-        version, counts = publish(artefacts, folder, items, filled, origin, facts)
-    return EmbedReport(
-        folder=version,
-        fingerprint=version.name,
-        encoder=info.name,
-        **asdict(counts),
-        encoded=0,
-        reused=0,
-        dim=dim,
-        up_to_date=version == before,
-        seconds=clock.rounded(),
-        missing=missing,
-        unknown=unknown,
-        notes=tuple(_notes(missing, unknown, file)),
-    )
+        report = publish(artefacts, folder, items, filled, origin, facts)
+    return replace(report, seconds=clock.rounded(), notes=tuple(_notes(missing, unknown, file)))
 
 
 def _info(file: Path) -> EncoderInfo:

@@ -1,15 +1,10 @@
-"""Reader → encoder → writer: photos are decoded and rows are flushed to the disk while the encoder computes.
+"""Reader → encoder → writer: photos are decoded while the encoder computes.
 
 The encoder runs in the calling thread. A finished batch is handed to the operating system before the next one is
-encoded, which costs less than a millisecond and bounds what ``kill -9`` can take to the batch in flight; waiting for
-the disk itself is left to a thread.
+encoded, which costs less than a millisecond and bounds what ``kill -9`` can take to the batch in flight.
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from time import monotonic
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +17,6 @@ from molar_retrieval.encoders.base import Encoder, EncoderInput
 from molar_retrieval.errors import BackendError
 from molar_retrieval.progress import Progress
 
-_FLUSH_SECONDS = 5.0
 _CLEAN_CALLS = 8
 NO_MEMORY = "out of memory even when encoded alone"
 NOT_FINITE = "the encoder returned NaN or infinity (dtype = float32 may help)"
@@ -53,7 +47,7 @@ def run(
     """
     encode = PatientEncoder(encoder, progress)
     progress.start("embed", sum(map(len, batches.values())))
-    with reader, Flusher(shard) as flusher:
+    with reader:
         loaded = reader.batches(batches.values())
         for number in batches:
             with clock("wait"):
@@ -63,7 +57,6 @@ def run(
                 vectors = encode(batch)
             with clock("write"):
                 shard.append(work, number, batch.items, vectors)
-            flusher.wrote()
             progress.advance(len(batch.rows))
     progress.finish()
 
@@ -129,36 +122,3 @@ class PatientEncoder:
             self._clean = 0
             self._limit = None if 2 * self._limit >= full else 2 * self._limit
         return self._limit or full
-
-
-class Flusher:
-    """Has a thread wait for the disk every few seconds, so that a power failure costs little and no write blocks."""
-
-    def __init__(self, shard: ShardWriter) -> None:
-        self._shard = shard
-        self._thread = ThreadPoolExecutor(1, "molar-write")
-        self._pending: Future[None] | None = None
-        self._last = monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def wrote(self) -> None:
-        """Something was written.
-
-        Raises:
-            OSError: If an earlier flush failed.
-        """
-        if self._pending is not None and self._pending.done():
-            self._pending.result()
-            self._pending = None
-        if self._pending is None and monotonic() - self._last >= _FLUSH_SECONDS:
-            self._last = monotonic()
-            self._pending = self._thread.submit(self._shard.sync)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._thread.shutdown(wait=True)
-        if error is None and self._pending is not None:
-            self._pending.result()

@@ -19,6 +19,7 @@ from molar_retrieval.embedding.catalogue import CatalogueReader
 from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS
 from molar_retrieval.embedding.keys import FIELDS, Hashes, digest
 from molar_retrieval.embedding.known import KnownVectors
+from molar_retrieval.embedding.report import EmbedReport
 from molar_retrieval.embedding.resolve import ItemFacts
 from molar_retrieval.encoders.base import EncoderInfo, VectorBlock
 from molar_retrieval.errors import StaleArtefactError
@@ -30,16 +31,6 @@ _SCHEMA = pa.schema([pa.field(columns.ITEM_ID, pa.string(), nullable=False), *FI
 _LIBRARIES = ("numpy", "torch", "transformers", "sentence-transformers", "timm", "pillow")
 _ITEM_BYTES = 144
 """Of an item beside its vector, rounded up."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What became of the items of a version."""
-
-    items: int
-    failed: int
-    without_content: int
-    rejected_images: int
 
 
 @dataclass(frozen=True)
@@ -127,7 +118,7 @@ def publish(
     filled: npt.NDArray[np.bool_],
     origin: Origin,
     facts: Mapping[str, Any],
-) -> tuple[Path, Counts]:
+) -> EmbedReport:
     """Make finished vectors the live version.
 
     What the vectors came from stays as it is until the new version is live, so a kill at any moment loses nothing.
@@ -140,14 +131,19 @@ def publish(
         origin: What they were made from.
         facts: Further facts for the manifest.
 
-    Returns:
-        The version's folder, and what is in it.
-
     Raises:
         StaleArtefactError: If another catalogue was prepared meanwhile.
     """
     images = _write_tables(folder, items, origin.source)
-    counts = Counts(len(filled), int(items.failed.sum()), int((~filled & ~items.failed).sum()), images)
+    facts = {
+        "items": len(filled),
+        "failed": int(items.failed.sum()),
+        "without_content": int((~filled & ~items.failed).sum()),
+        "rejected_images": images,
+        "dim": origin.blocks[-1].stop,
+        "identity": origin.identity,
+        **facts,
+    }
     keys = fingerprint.of_bytes([np.ascontiguousarray(items.keys, "<u8").data])
     name = fingerprint.of_json([origin.source.fingerprint, origin.encoder.fingerprint, keys])
     manifest = Manifest(
@@ -160,18 +156,20 @@ def publish(
             "blocks": [asdict(block) for block in origin.blocks],
             "template": origin.source.template,
         },
-        facts={**asdict(counts), "dim": origin.blocks[-1].stop, "identity": origin.identity, **facts},
+        facts=facts,
         versions=library_versions(*_LIBRARIES),
     )
     origin.source.confirm()
-    if (live := artefacts.current) is not None and live.name == name:
+    live = artefacts.current
+    if same := live is not None and live.name == name:
         # New times of photos, so that they are not read again; what was damaged is mended.
         artefacts.describe(manifest, folder)
         artefacts.prune(0)
-        return live, counts
-    named = folder.with_name(f"{name}{folder.suffix}")
-    shutil.rmtree(named, ignore_errors=True)
-    return artefacts.publish(folder.rename(named), manifest), counts
+    else:
+        named = folder.with_name(f"{name}{folder.suffix}")
+        shutil.rmtree(named, ignore_errors=True)
+        live = artefacts.publish(folder.rename(named), manifest)
+    return EmbedReport.of(live, origin.encoder.name, facts, up_to_date=same)
 
 
 def _write_tables(folder: Path, items: ItemFacts, source: CatalogueReader) -> int:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 
 class Clock:
@@ -31,7 +31,10 @@ class Clock:
         return {stage: round(seconds, 3) for stage, seconds in [*self.seconds.items(), ("total", total)]}
 
 
-@dataclass(frozen=True)
+_TOLD = ("items", "encoded", "reused", "rejected_images", "failed", "without_content", "dim", "missing", "unknown")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EmbedReport:
     """The outcome of :func:`molar_retrieval.embedding.embed`.
 
@@ -60,8 +63,8 @@ class EmbedReport:
     fingerprint: str
     encoder: str
     items: int
-    encoded: int
-    reused: int
+    encoded: int = 0
+    reused: int = 0
     rejected_images: int
     failed: int
     without_content: int
@@ -73,6 +76,12 @@ class EmbedReport:
     unknown: int = 0
     notes: tuple[str, ...] = ()
     catalogue: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path, encoder: str, facts: Mapping[str, Any], *, up_to_date: bool) -> Self:
+        """What a version's manifest tells of the run that made it."""
+        told = {name: facts[name] for name in _TOLD if name in facts}
+        return cls(folder=folder, fingerprint=folder.name, encoder=encoder, **told, up_to_date=up_to_date)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data."""

@@ -1,8 +1,8 @@
 """``molar embed``: content vectors for new and changed items, and only for those."""
 
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from molar_retrieval.embedding.contents import damaged_rows
 from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.embedding.known import KnownVectors
 from molar_retrieval.embedding.pipeline import run
-from molar_retrieval.embedding.publish import Counts, Origin, assemble, check_disk, publish, staging
+from molar_retrieval.embedding.publish import Origin, assemble, check_disk, publish, staging
 from molar_retrieval.embedding.reader import Reader
 from molar_retrieval.embedding.report import Clock, EmbedReport
 from molar_retrieval.embedding.resolve import ItemFacts, resolve
@@ -179,28 +179,20 @@ class _Run:
         dim = known.dim or self.encoder.dim
         blocks = known.blocks or self.encoder.blocks
         origin = Origin(self.source, self.info, blocks, self.settings.model_dump(mode="json"), scanned.identity)
-        before = self.artefacts.current
+        check_disk(self.artefacts.root, self.source.count, dim)
         folder, notes = staging(self.artefacts), self._notes(scanned)
         with self.clock("publish"):
             filled = assemble(folder, items, known, dim)
             made, reused = int(encoded.sum()), int((filled & ~encoded).sum())
             facts = {"encoded": made, "reused": reused, "notes": notes, "seconds": self.clock.rounded()}
-            version, counts = publish(self.artefacts, folder, items, filled, origin, facts)
-        notes = [*notes, *_trouble(version, counts)]
+            report = publish(self.artefacts, folder, items, filled, origin, facts)
         seconds = self.clock.rounded()
         loop = sum(seconds.get(stage, 0.0) for stage in ("wait", "encode", "write"))
-        return EmbedReport(
-            folder=version,
-            fingerprint=version.name,
-            encoder=self.info.name,
-            **asdict(counts),
-            encoded=made,
-            reused=reused,
-            dim=dim,
-            up_to_date=version == before,
+        return replace(
+            report,
             seconds=seconds,
             items_per_second=round(made / loop, 2) if made and loop else 0.0,
-            notes=tuple(notes),
+            notes=(*notes, *_trouble(report)),
         )
 
     def _notes(self, scanned: ContentScan) -> list[str]:
@@ -225,27 +217,13 @@ def unchanged(artefacts: ArtefactStore, scanned: ContentScan, encoder: str, cloc
         return None
     if len(damaged):
         return None
-    return EmbedReport(
-        folder=folder,
-        fingerprint=folder.name,
-        encoder=encoder,
-        items=count,
-        encoded=0,
-        reused=count - facts["without_content"],
-        rejected_images=facts["rejected_images"],
-        failed=0,
-        without_content=facts["without_content"],
-        dim=facts["dim"],
-        up_to_date=True,
-        seconds=clock.rounded(),
-        notes=tuple(facts.get("notes", ())),
-    )
+    report = EmbedReport.of(folder, encoder, facts, up_to_date=True)
+    reused, notes = count - report.without_content, tuple(facts.get("notes", ()))
+    return replace(report, encoded=0, reused=reused, seconds=clock.rounded(), notes=notes)
 
 
-def _trouble(folder: Path, counts: Counts) -> list[str]:
-    notes = []
-    if counts.rejected_images:
-        notes.append(f"{counts.rejected_images} photos could not be read, see {folder / 'rejects.parquet'}")
-    if counts.failed:
-        notes.append(f"{counts.failed} items could not be encoded and have a zero vector; the next run tries again")
-    return notes
+def _trouble(report: EmbedReport) -> Iterator[str]:
+    if report.rejected_images:
+        yield f"{report.rejected_images} photos could not be read, see {report.folder / 'rejects.parquet'}"
+    if report.failed:
+        yield f"{report.failed} items could not be encoded and have a zero vector; the next run tries again"

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Self
 
 import numpy as np
@@ -26,6 +27,7 @@ from molar_retrieval.workspace import ArtefactStore
 
 _SUFFIX = ".arrow"
 _VECTOR = "vector"
+_SYNC_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class ShardWriter:
         described = {"blocks": json.dumps([asdict(block) for block in blocks])}
         self._schema = pa.schema([*FIELDS, vector], described)
         self._file = self.path.open("wb")
+        self._synced = monotonic()
         self._stream = pa.ipc.new_stream(self._file, self._schema)
 
     def append(self, work: str, number: int, items: Mapping[str, Any], vectors: npt.NDArray[np.float32]) -> None:
@@ -95,10 +98,13 @@ class ShardWriter:
         told = {"work": work, "number": str(number), "checksum": _checksum(batch, work, str(number))}
         self._stream.write_batch(batch, custom_metadata=told)
         self._file.flush()
+        if monotonic() - self._synced >= _SYNC_SECONDS:
+            self.sync()
 
     def sync(self) -> None:
-        """Wait until everything written is on the disk."""
+        """Wait until everything written is on the disk: every few seconds, so that a power failure costs little."""
         os.fsync(self._file.fileno())
+        self._synced = monotonic()
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from embedding_fakes import FakeEncoder, Shop, run
 
-from molar_retrieval.embedding import ContentVectors, pipeline, publish, reader
+from molar_retrieval.embedding import ContentVectors, publish, reader, shards
 from molar_retrieval.embedding import run as runs
 from molar_retrieval.embedding.shards import ShardWriter, read_shard, shard_paths
 from molar_retrieval.encoders.base import EncoderInput
@@ -116,7 +116,7 @@ def test_failing_flush_is_not_lost(shop: Shop, monkeypatch: pytest.MonkeyPatch) 
     def broken(self: ShardWriter) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(pipeline, "_FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(shards, "_SYNC_SECONDS", 0.0)
     monkeypatch.setattr(ShardWriter, "sync", broken)
     with pytest.raises(OSError, match="Input/output"):
         run(shop.workspace, FakeEncoder(seconds=0.01))
