@@ -6,8 +6,7 @@ such as how much a photo counts, is chosen on items that took no part in it. Tha
 contrastive training of a head of this size only learned the old ones better.
 """
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +17,7 @@ from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.finetuning.head_fit import Chosen, HeadFit
 from molar_retrieval.finetuning.inputs import Inputs
 from molar_retrieval.finetuning.report import NAMES, Name, TaskOutcome
-from molar_retrieval.finetuning.trial import READINGS
+from molar_retrieval.finetuning.withheld import READINGS
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
@@ -42,14 +41,12 @@ class Tuned:
         chosen: What was chosen for it.
         tasks: What became of each task.
         withheld: How many items only chose.
-        seconds: Time it took.
     """
 
     head: FusionHead
     chosen: Chosen
     tasks: tuple[TaskOutcome, ...]
     withheld: int
-    seconds: float
 
 
 def tune(inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings, progress: Progress = SILENT) -> Tuned:
@@ -61,12 +58,11 @@ def tune(inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings,
         settings: Which tasks, and how.
         progress: Told of the choices.
     """
-    began = time.perf_counter()
     course = _Course(inputs, log, settings)
     reasons = {name: course.why_not(name) for name in NAMES}
     steps = (course.behaviour, course.attributes, course.image_text)
     chosen = Chosen()
-    before = {**course.scores(chosen), "image_text": course.crossed()}
+    before = {**course.scores(chosen), "image_text": course.pictured(None)}
     progress.start("tasks", len(NAMES))
     for name, step in zip(NAMES, steps, strict=True):
         if reasons[name] is None:
@@ -80,7 +76,7 @@ def tune(inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings,
     ]
     head = HeadFit(inputs, log, settings, np.zeros(len(inputs), bool)).head(chosen)
     withheld = sum(int(fold.withheld.sum()) for fold in course.folds)
-    return Tuned(head, chosen, tuple(tasks), withheld, round(time.perf_counter() - began, 1))
+    return Tuned(head, chosen, tuple(tasks), withheld)
 
 
 class _Course:
@@ -113,13 +109,13 @@ class _Course:
     def attributes(self, chosen: Chosen) -> Chosen:
         """How words are brought to what attributes say."""
         tries = [replace(chosen, move=move, attributes=penalty) for move in _MOVES for penalty in _PENALTIES]
-        return max([chosen, *self._harmless(chosen, tries)], key=self._named)
+        return max([chosen, *self._harmless(chosen, tries)], key=self.named)
 
     def image_text(self, chosen: Chosen) -> Chosen:
         """How words are guessed from a photo, and a photo from words."""
         for guess in ("seen", "shown"):
             tries = [replace(chosen, **{guess: penalty}) for penalty in _PENALTIES]
-            chosen = max([chosen, *self._harmless(chosen, tries)], key=self._pictured)
+            chosen = max([chosen, *self._harmless(chosen, tries)], key=self.pictured)
         return chosen
 
     def behaviour(self, chosen: Chosen) -> Chosen:
@@ -133,36 +129,35 @@ class _Course:
         """Those that do the behaviour task no harm."""
         if self.why_not("behaviour") is not None:
             return list(tries)
-        least = self._gain(chosen)
-        return [one for one in tries if self._gain(one) >= least]
+        least = self.gain(chosen)
+        return [one for one in tries if self.gain(one) >= least]
 
     def _better(self, chosen: Chosen, tries: Sequence[Chosen]) -> Chosen:
-        best = max([chosen, *tries], key=self._gain)
+        best = max([chosen, *tries], key=self.gain)
         self._read(best)
         return best
 
     def _read(self, chosen: Chosen) -> None:
         """From now on histories are read in the way that suits this choice best."""
-        self.reading = max(range(len(READINGS)), key=lambda reading: self._gain(chosen, reading))
+        self.reading = max(range(len(READINGS)), key=lambda reading: self.gain(chosen, reading))
 
     def scores(self, chosen: Chosen) -> Mapping[Name, float]:
         """How well withheld items are found, by task."""
         return {
-            "behaviour": self._gain(chosen),
-            "attributes": self._named(chosen),
-            "image_text": self._pictured(chosen),
+            "behaviour": self.gain(chosen),
+            "attributes": self.named(chosen),
+            "image_text": self.pictured(chosen),
         }
 
-    def crossed(self) -> float:
-        """How well photos and texts of withheld items find each other by the encoder itself."""
-        return float(np.mean([fold.crossed() for fold in self.folds]))
-
-    def _gain(self, chosen: Chosen, reading: int | None = None) -> float:
+    def gain(self, chosen: Chosen, reading: int | None = None) -> float:
         own = self.reading if reading is None else reading
-        return float(np.mean([fold.gain(chosen, own) for fold in self.folds]))
+        return self._mean(lambda fold: fold.gain(chosen, own))
 
-    def _named(self, chosen: Chosen) -> float:
-        return float(np.mean([fold.named(chosen) for fold in self.folds]))
+    def named(self, chosen: Chosen) -> float:
+        return self._mean(lambda fold: fold.named(chosen))
 
-    def _pictured(self, chosen: Chosen) -> float:
-        return float(np.mean([fold.pictured(chosen) for fold in self.folds]))
+    def pictured(self, chosen: Chosen | None) -> float:
+        return self._mean(lambda fold: fold.pictured(chosen))
+
+    def _mean(self, score: Callable[[HeadFit], float]) -> float:
+        return float(np.mean([score(fold) for fold in self.folds]))

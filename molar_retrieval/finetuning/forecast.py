@@ -19,7 +19,7 @@ from molar_retrieval.encoders.lexical import PLACES
 from molar_retrieval.finetuning.inputs import parts_of, phrases_of, told_of
 from molar_retrieval.finetuning.report import Name
 from molar_retrieval.finetuning.run import words_by
-from molar_retrieval.finetuning.trial import MOST
+from molar_retrieval.finetuning.withheld import MOST
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 

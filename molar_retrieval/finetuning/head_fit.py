@@ -4,18 +4,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse.linalg import LinearOperator, eigsh
 
+from molar_retrieval import rng
 from molar_retrieval.config import FinetuneSettings
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.encoders.lexical import Lexical
-from molar_retrieval.finetuning.consumption import consumed_together
+from molar_retrieval.experts.histories import binary
 from molar_retrieval.finetuning.inputs import Inputs
-from molar_retrieval.finetuning.trial import MOST, WithheldCases, crossed, recall
+from molar_retrieval.finetuning.withheld import MOST, WithheldCases, crossed, recall
 from molar_retrieval.interactions import InteractionLog
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
+_FEWEST = 3
+"""Items below which there is nothing to factorise."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,11 @@ class HeadFit:
         head, rows = self.head(chosen), self.asked("attributes")
         return recall(head.read(self.inputs.named[rows]), head.read(self.inputs.told), rows, self.inputs.double)
 
-    def pictured(self, chosen: Chosen) -> float:
-        """Mean Recall@10 of titles and descriptions by photos, and of photos by these."""
-        rows, inputs = self.asked("image_text"), self.inputs
-        return float(np.mean(crossed(*views(self.head(chosen), inputs), rows, inputs.double)))
-
-    def crossed(self) -> float:
-        """The same by the encoder itself."""
-        return float(np.mean(crossed(*self.inputs.crossing, self.asked("image_text"), self.inputs.double)))
+    def pictured(self, chosen: Chosen | None) -> float:
+        """Mean Recall@10 of titles and descriptions by photos, and of photos by these; None: by the encoder itself."""
+        inputs = self.inputs
+        both = inputs.crossing if chosen is None else views(self.head(chosen), inputs)
+        return float(np.mean(crossed(*both, self.asked("image_text"), inputs.double)))
 
     def asked(self, name: str) -> Rows:
         """Withheld items that have both views of a task, a bounded number of them."""
@@ -126,3 +127,37 @@ def ridge(given: Array, wanted: Array, penalty: float) -> Array:
     """The linear map from rows to rows with the least squares and a penalty on its size, shape (d, e)."""
     left = given.T @ given + np.float32(penalty) * np.eye(given.shape[1], dtype=np.float32)
     return np.asarray(np.linalg.solve(left, given.T @ wanted), np.float32)
+
+
+def consumed_together(log: InteractionLog, among: Mask, factors: int) -> tuple[Rows, Array]:
+    """The leading factors of how often two different items were taken by the same people, per taking of either.
+
+    The matrix ``D^-½ (XᵀX - diag) D^-½`` with X people × items and D its row sums is never made: only its products.
+
+    Args:
+        log: Training interactions.
+        among: Items that take part, shape (n_items,).
+        factors: How many.
+
+    Returns:
+        The items that share a taker with another one, shape (m,), and their factors, shape (m, at most ``factors``).
+    """
+    taken = binary(log)[:, np.flatnonzero(among)].astype(np.float64)
+    own = np.asarray(taken.sum(axis=0)).ravel()
+    together = np.asarray(taken.T @ (taken @ np.ones(taken.shape[1]))).ravel() - own
+    kept = np.flatnonzero(together > 0)
+    items = np.flatnonzero(among)[kept]
+    if len(kept) < _FEWEST:
+        return items[:0], np.zeros((0, 0), np.float32)
+    taken, own, scale = taken[:, kept], own[kept], together[kept] ** -0.5
+
+    def product(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        scaled = scale * vector.ravel()
+        result: npt.NDArray[np.float64] = scale * (taken.T @ (taken @ scaled) - own * scaled)
+        return result
+
+    operator = LinearOperator((len(kept), len(kept)), matvec=product, dtype=np.float64)
+    start = rng.generator(0, "co-consumption").random(len(kept))
+    values, vectors = eigsh(operator, k=min(factors, len(kept) - 1), which="LA", v0=start)
+    good = values > 0
+    return items, np.asarray(vectors[:, good] * np.sqrt(values[good]), np.float32)

@@ -30,7 +30,7 @@ from molar_retrieval.finetuning.fit import tune
 from molar_retrieval.finetuning.head_fit import views
 from molar_retrieval.finetuning.inputs import Inputs, TaskTexts, inputs_of, read_texts, written_of
 from molar_retrieval.finetuning.run import words_by
-from molar_retrieval.finetuning.trial import crossed
+from molar_retrieval.finetuning.withheld import crossed
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace

@@ -15,7 +15,7 @@ from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.finetuning.lora.items import Images, Photos, Rows, TrainingItems
 from molar_retrieval.finetuning.lora.learner import Entry
 from molar_retrieval.finetuning.report import NAMES, Name
-from molar_retrieval.finetuning.trial import WithheldCases
+from molar_retrieval.finetuning.withheld import WithheldCases
 
 Mask = npt.NDArray[np.bool_]
 Reader = Callable[[EncoderInput], Entry]

@@ -9,7 +9,7 @@ from molar_retrieval.finetuning.lora.examples import ExampleSampler
 from molar_retrieval.finetuning.lora.items import Photos, Rows
 from molar_retrieval.finetuning.lora.learner import Learner, frozen_vectors
 from molar_retrieval.finetuning.report import Name
-from molar_retrieval.finetuning.trial import Array, recall
+from molar_retrieval.finetuning.withheld import Array, recall
 
 _BLOCK = 64
 """Photos that are open at the same time."""

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
+from molar_retrieval.alignment.validation import drawn, gains, rank_block
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.histories import decayed
-from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
 
 Array = npt.NDArray[np.float32]
@@ -50,48 +50,32 @@ class WithheldCases:
         readings: Sequence[tuple[int, float]] = READINGS,
         most: int = MOST,
     ) -> Self:
-        """At most ``most`` cases of a log, drawn at random."""
+        """At most ``most`` cases of a log, drawn at random; ``withheld`` has shape (n_items,)."""
         if log is None or not withheld.any():
             nothing = csr_matrix((0, len(withheld)), dtype=np.float32)
             return cls((nothing,) * len(readings), nothing, np.zeros(0, np.int64))
         away = withheld[log.item]
         before: Rows = np.cumsum(~away) - ~away
-        first = np.concatenate([[0], np.cumsum(~away)])[log.offsets[:-1]]
-        begin = np.repeat(first, np.diff(log.offsets))
-        cases = np.flatnonzero(away & (before > begin))
-        if len(cases) > most:
-            cases = np.sort(rng.generator(seed, "fine-tuning cases").choice(cases, most, replace=False))
-        items = log.item[~away]
-        pieces = [items[start:end] for start, end in zip(begin[cases], before[cases], strict=True)]
-        offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
-        item = np.concatenate([np.zeros(0, np.int32), *pieces]).astype(np.int32)
-        people = IdMap([str(case) for case in cases])
-        read = InteractionLog(people, log.items, offsets, item, np.zeros(len(item), np.int64))
+        cases = np.flatnonzero(away & (before > before[log.offsets[log.user]]))
+        cases = cases[drawn(len(cases), most, rng.generator(seed, "fine-tuning cases"))]
+        read = log.before(cases)
+        read = read.select(~withheld[read.item])
         histories = tuple(decayed(read, decay, last) for last, decay in readings)
-        return cls(histories, decayed(read, 1.0, len(item) + 1), log.item[cases].astype(np.int64))
+        return cls(histories, decayed(read, 1.0, len(read) + 1), log.item[cases].astype(np.int64))
 
     def among(self, items: Rows) -> Self:
-        """The same cases where these are all the items there are; all targets must be among them.
-
-        Args:
-            items: Their rows, ascending, shape (m,).
-        """
+        """The same cases where these are all the items there are, by ascending rows; all targets must be among them."""
         target = np.searchsorted(items, self.target)
         return type(self)(tuple(read[:, items] for read in self.histories), self.had[:, items], target)
 
     def gains(self, vectors: Array, reading: int) -> npt.NDArray[np.float64]:
         """NDCG@10 of each case among all items, by the cosine with the mean of its history, shape (cases,)."""
-        ranks = []
+        ranks = [np.zeros(0, np.int64)]
         for begin in range(0, len(self), _BLOCK):
             some = slice(begin, begin + _BLOCK)
             scores = unit(self.histories[reading][some] @ vectors) @ vectors.T
-            target = self.target[some]
-            had = self.had[some]  # never the target, which is withheld
-            scores[np.repeat(np.arange(len(target)), np.diff(had.indptr)), had.indices] = -np.inf
-            own = scores[np.arange(len(target)), target]
-            ranks.append((scores >= own[:, None]).sum(axis=1))  # the target itself among them
-        found = np.concatenate([np.zeros(0, np.int64), *ranks])
-        return np.where(found <= TOP, 1 / np.log2(1 + found), 0.0)
+            ranks.append(rank_block(scores, self.had[some].toarray() > 0, self.target[some]))
+        return gains(np.concatenate(ranks), TOP)
 
 
 def recall(asked: Array, answers: Array, rows: Rows, double: Rows) -> float:
@@ -116,12 +100,8 @@ def recall(asked: Array, answers: Array, rows: Rows, double: Rows) -> float:
 
 
 def crossed(words: Array, photos: Array, rows: Rows, double: Rows) -> tuple[float, float]:
-    """Recall@10 of texts by photos, and of photos by texts, see :func:`recall`.
+    """Recall@10 of texts by photos, and of photos by texts, of the items at ``rows``; see :func:`recall`.
 
-    Args:
-        words: Vectors of titles and descriptions, shape (n, D).
-        photos: Of photos, shape (n, D).
-        rows: Items that are asked for, shape (q,).
-        double: See :class:`molar_retrieval.finetuning.inputs.Inputs`.
+    Both have shape (n, D).
     """
     return recall(photos[rows], words, rows, double), recall(words[rows], photos, rows, double)
