@@ -14,27 +14,19 @@ import server
 from rich.console import Console
 from rich.table import Table
 
-from molar_indexes.assemble import publish_generation
+import molar
 from molar_indexes.recommender import Recommender
-from molar_retrieval.alignment.align import align
-from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.config import EmbedSettings, MolarSettings
+from molar_retrieval.config import EmbedSettings
 from molar_retrieval.demo import write_demo_shop
-from molar_retrieval.embedding import embed
-from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.workspace import Workspace
 
 
 def prepared(data: Path, root: Path) -> Workspace:
     """A workspace that can answer; speed does not depend on how well it was trained, so one epoch is enough."""
-    settings = MolarSettings.load(root, flags={"align": {"epochs": 1}})
-    workspace = Workspace.for_catalogue(root, data)
-    prepare_catalogue(data, workspace)
-    prepare_interactions(data, workspace)
-    embed(workspace, settings.embed)
-    align(workspace, settings)
-    publish_generation(workspace, settings.index)
-    return workspace
+    shop = molar.open(data, workspace=root)
+    shop.embed()
+    shop.align(epochs=1)
+    return shop.opened()
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,23 +42,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A small demo shop with the built-in encoder's vectors, aligned and published; not to be changed."""
     import torch
 
-    from molar_indexes.assemble import publish_generation
-    from molar_retrieval.alignment.align import align
-    from molar_retrieval.catalog import prepare_catalogue
-    from molar_retrieval.config import MolarSettings
-    from molar_retrieval.demo import write_demo_shop
-    from molar_retrieval.embedding import embed
-    from molar_retrieval.interactions import prepare_interactions
-    from molar_retrieval.workspace import Workspace
+    import molar
 
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("trained")
-    facts = write_demo_shop(folder / "shop", items=100, users=160)
-    workspace = Workspace.for_catalogue(folder / ".molar", folder / "shop")
-    settings = MolarSettings.load(folder, environ={}, flags={"align": SMALL_ALIGNMENT})
-    prepare_catalogue(folder / "shop", workspace)
-    prepare_interactions(folder / "shop", workspace)
-    embed(workspace, settings.embed)
-    align(workspace, settings)
-    publish_generation(workspace, settings.index).close()
-    return Trained(folder / "shop", folder / ".molar", facts.example_user, facts.new_user, facts.items)
+    made = molar.demo(folder, items=100, users=160)
+    settings = tmp_path_factory.mktemp("settings") / "molar.toml"
+    lines = [f"{key} = {json.dumps(value)}" for key, value in SMALL_ALIGNMENT.items()]
+    settings.write_text("\n".join(["[align]", *lines]), "utf-8")
+    shop = molar.Shop(made.facts.folder, made.shop.workspace, settings)
+    shop.embed()
+    shop.align()
+    return Trained(made.facts.folder, shop.workspace, made.facts.example_user, made.facts.new_user, made.facts.items)
