@@ -1,14 +1,18 @@
-"""The addends of a score, each able to score all items for all validation cases."""
+"""The addends of a score, each able to score all items for all cases, and ranks under their weighted sums."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.alignment.validation import Matrix, Ranks, Rows, ValidationCases, rank_block
 from molar_retrieval.experts.trend import Trend
+
+Weights = npt.NDArray[np.float64]
+"""One per component, shape (P,)."""
 
 
 class ScoreComponent(Protocol):
@@ -34,14 +38,14 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Counted:
-    """What histories (C, n_items) say of their items' partners (n_items, n_items), both sparse."""
+    """What histories (C, n_items) say by item-item weights (n_items, n_items), both sparse."""
 
     histories: csr_matrix
-    partners: csr_matrix
+    weights: csr_matrix
 
     def scores(self, cases: slice | Rows) -> Matrix:
         """See :class:`ScoreComponent`."""
-        result: Matrix = (self.histories[cases] @ self.partners).toarray()
+        result: Matrix = (self.histories[cases] @ self.weights).toarray()
         return result
 
 
@@ -57,28 +61,61 @@ class Momentary:
         return self.trend.log_scores(self.times[cases])
 
 
+@dataclass(frozen=True, eq=False)
+class ScoredBlock:
+    """Some cases.
+
+    Attributes:
+        scores: Of all items by each component, shape (P, cases, n_items).
+        hidden: What the ranking leaves out, shape (cases, n_items).
+        targets: Item rows, shape (cases,).
+    """
+
+    scores: Matrix
+    hidden: npt.NDArray[np.bool_]
+    targets: Rows
+
+    def sum(self, weights: Weights) -> Matrix:
+        """The weighted sum, shape (cases, n_items)."""
+        total = np.zeros(self.hidden.shape, np.float32)
+        for number in np.flatnonzero(weights):
+            total += np.float32(weights[number]) * self.scores[number]
+        return total
+
+    def ranks(self, weights: Weights) -> Ranks:
+        """Ranks of the targets under some weights, shape (cases,)."""
+        return rank_block(self.sum(weights), self.hidden, self.targets)
+
+
+def scored(
+    cases: ValidationCases, parts: Mapping[str, ScoreComponent], numbers: Rows | None = None
+) -> Iterator[ScoredBlock]:
+    """The cases, or those of some numbers, in their order, a block at a time."""
+    chosen = cases if numbers is None else cases.select(numbers)
+    for block in chosen.blocks():
+        places = block if numbers is None else numbers[block]
+        scores = np.stack([part.scores(places) for part in parts.values()])
+        yield ScoredBlock(scores, chosen.hidden(block), chosen.targets[block])
+
+
 def ranked(
     cases: ValidationCases, parts: Mapping[str, ScoreComponent], weightings: Sequence[Mapping[str, float]]
 ) -> list[Ranks]:
-    """Ranks of the cases' targets under each weighting of the parts; a part is computed once for all of them.
+    """Ranks of the cases' targets under each weighting of the components, each computed once for all of them.
 
     Args:
         cases: C cases.
         parts: Addends of the score.
-        weightings: By part; one without a weight is left out.
+        weightings: By component; one without a weight is left out.
 
     Returns:
         Of each weighting, shape (C,).
     """
     used = {name: part for name, part in parts.items() if any(weights.get(name) for weights in weightings)}
-    found: list[list[Ranks]] = [[] for _ in weightings]
-    for block in cases.blocks():
-        hidden, targets = cases.hidden(block), cases.targets[block]
-        scores = {name: part.scores(block) for name, part in used.items()}
-        for ranks, weights in zip(found, weightings, strict=True):
-            total = np.zeros(hidden.shape, np.float32)
-            for name, table in scores.items():
-                if weights.get(name):
-                    total += np.float32(weights[name]) * table
-            ranks.append(rank_block(total, hidden, targets))
-    return [np.concatenate(ranks) if ranks else np.zeros(0, np.int64) for ranks in found]
+    rows = [np.array([weights.get(name, 0.0) for name in used]) for weights in weightings]
+    if not used:
+        used = dict(parts)
+        rows = [np.zeros(len(used)) for _ in weightings]
+    found = [[block.ranks(row) for row in rows] for block in scored(cases, used)]
+    nothing = [np.zeros(0, np.int64)]
+    return [np.concatenate(nothing + [ranks[number] for ranks in found]) for number in range(len(weightings))]

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from molar_retrieval import rng
-from molar_retrieval.alignment.components import ScoreComponent, ranked
-from molar_retrieval.alignment.score_cache import ScoreCache, Weights
+from molar_retrieval.alignment.components import ScoreComponent, Weights, ranked
+from molar_retrieval.alignment.score_cache import ScoreCache
 from molar_retrieval.alignment.validation import Ranks, ValidationCases, drawn, ndcg
 
 FIT_CASES = 2000

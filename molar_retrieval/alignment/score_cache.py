@@ -1,4 +1,4 @@
-"""Validation cases with the scores of all parts in memory, to try weights on."""
+"""Validation cases with the scores of all components in memory, to try weights on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,50 +6,32 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
-from molar_retrieval.alignment.components import ScoreComponent
+from molar_retrieval.alignment.components import ScoreComponent, ScoredBlock, Weights, scored
 from molar_retrieval.alignment.validation import Matrix, Ranks, Rows, ValidationCases, drawn, gains, ndcg, rank_block
 
-Weights = npt.NDArray[np.float64]
-"""One per part, shape (P,)."""
 MOST_CASES = 10_000
 _MOST_SCORES = 150_000_000
 _FEWEST = 200
 _ROUNDS = 2
 _STEPS = (0.0, 0.5, 0.7, 1.4, 2.0)
 _ENTRIES = (0.1, 0.3, 0.6, 1.0)
-"""What a part without a weight may enter with, in spreads of its scores against those of the sum so far."""
+"""What a component without a weight may enter with, in spreads of its scores against those of the sum so far."""
 _LEAST_GAIN = 3e-5
 
 
 @dataclass(frozen=True, eq=False)
-class CachedBlock:
-    """Some cases.
-
-    Attributes:
-        scores: Of all items by each part, shape (P, cases, n_items).
-        hidden: What the ranking leaves out, shape (cases, n_items).
-        targets: Item rows, shape (cases,).
-    """
-
-    scores: Matrix
-    hidden: npt.NDArray[np.bool_]
-    targets: Rows
-
-
-@dataclass(frozen=True, eq=False)
 class ScoreCache:
-    """A table of scores: parts by cases by items.
+    """Scores by component, case and item.
 
     Attributes:
-        parts: How many parts there are.
+        parts: How many components there are.
         blocks: The cases in their order.
         complete: Whether these are all validation cases, or a sample.
     """
 
     parts: int
-    blocks: Sequence[CachedBlock]
+    blocks: Sequence[ScoredBlock]
     complete: bool
 
     @classmethod
@@ -57,28 +39,19 @@ class ScoreCache:
         """As many of the cases as fit in memory, 10,000 at most."""
         most = max(_FEWEST, _MOST_SCORES // (len(parts) * max(1, len(cases.candidates))))
         numbers = drawn(len(cases), min(MOST_CASES, most), random)
-        chosen = cases.select(numbers)
-        blocks = [
-            CachedBlock(
-                np.stack([part.scores(numbers[block]) for part in parts.values()]),
-                chosen.hidden(block),
-                chosen.targets[block],
-            )
-            for block in chosen.blocks()
-        ]
-        return cls(len(parts), blocks, len(numbers) == len(cases))
+        return cls(len(parts), list(scored(cases, parts, numbers)), len(numbers) == len(cases))
 
     def __len__(self) -> int:
         return sum(len(block.targets) for block in self.blocks)
 
     @property
     def width(self) -> int:
-        """Scores of one case: parts times items."""
+        """Scores of one case: components times items."""
         return max((block.scores[:, 0].size for block in self.blocks), default=1)
 
     @cached_property
     def spread(self) -> Weights:
-        """Standard deviation of each part's scores within a case, the mean over cases."""
+        """Standard deviation of each component's scores within a case, the mean over cases."""
         deviations = [block.scores.std(axis=2) for block in self.blocks]
         if not deviations:
             return np.ones(self.parts)
@@ -87,8 +60,7 @@ class ScoreCache:
 
     def ranks(self, weights: Weights) -> Ranks:
         """Ranks of the targets under some weights, shape (cases,)."""
-        found = [rank_block(self._sum(block, weights), block.hidden, block.targets) for block in self.blocks]
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
+        return np.concatenate([np.zeros(0, np.int64), *(block.ranks(weights) for block in self.blocks)])
 
     def ndcg(self, weights: Weights) -> float:
         """NDCG@10 under some weights."""
@@ -111,7 +83,7 @@ class ScoreCache:
         return tables, targets
 
     def ascended(self, weights: Weights) -> Weights:
-        """Coordinate ascent, part by part; a step must gain more than chance rounding would."""
+        """Coordinate ascent, component by component; a step must gain more than chance rounding would."""
         weights, best = weights.copy(), self.ndcg(weights)
         for _ in range(_ROUNDS):
             before = best
@@ -132,19 +104,12 @@ class ScoreCache:
         return [entry * float(others.max() / self.spread[part]) for entry in _ENTRIES] if others.any() else []
 
     def _sweep(self, weights: Weights, part: int, values: Sequence[float]) -> list[float]:
-        """NDCG@10 with each value as the weight of one part."""
+        """NDCG@10 with each value as the weight of one component."""
         total = np.zeros(len(values))
         others = np.where(np.arange(len(weights)) == part, 0, weights)
         for block in self.blocks:
-            rest = self._sum(block, others)
+            rest = block.sum(others)
             for number, value in enumerate(values):
                 scores = rest + np.float32(value) * block.scores[part]
                 total[number] += gains(rank_block(scores, block.hidden, block.targets)).sum()
         return [float(gained) / max(1, len(self)) for gained in total]
-
-    @staticmethod
-    def _sum(block: CachedBlock, weights: Weights) -> Matrix:
-        total = np.zeros(block.hidden.shape, np.float32)
-        for part in np.flatnonzero(weights):
-            total += np.float32(weights[part]) * block.scores[part]
-        return total

@@ -32,7 +32,7 @@ def by_hand(part):
     if isinstance(part, Dense):
         return [[sum(a * b for a, b in zip(user, item, strict=True)) for item in part.items] for user in part.users]
     if isinstance(part, Counted):
-        return part.histories.toarray() @ part.partners.toarray()
+        return part.histories.toarray() @ part.weights.toarray()
     rows = []
     for moment in part.times // DAY:
         ages = [
