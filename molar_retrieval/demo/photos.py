@@ -1,25 +1,18 @@
 """Draws the demo shop's photos: a thing with its colour and pattern, before a wall, in some light."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from molar_retrieval.demo.scenery import CREAM, SIZE, Pixels, X, Y, develop, fabric, surroundings
-from molar_retrieval.demo.silhouettes import Paint, Piece, Points, read_silhouettes
-from molar_retrieval.demo.vocabulary import COLOURS, KIND_BY_NAME, Pattern
+from molar_retrieval.demo.silhouettes import Piece, Points, read_silhouettes
+from molar_retrieval.demo.vocabulary import COLOURS, KIND_BY_NAME, WORDS, Pattern
 
 _FINE = 2  # masks are drawn this many times larger, for smooth edges
 
-_PAINTS: dict[Paint, tuple[int, int, int]] = {
-    "light": (244, 241, 234),
-    "wood": (168, 122, 78),
-    "metal": (176, 180, 186),
-    "dark": (62, 54, 52),
-    "leaf": (104, 136, 92),
-    "glow": (255, 232, 176),
-}
-
+_PAINTS: dict[str, Pixels] = {name: np.array(rgb, dtype=np.float32) for name, rgb in WORDS["paints"].items()}
 SILHOUETTES = read_silhouettes()
 """The pieces of each kind of thing, from back to front."""
 
@@ -41,19 +34,18 @@ def draw(look: Look, rng: np.random.Generator) -> Image.Image:
     _cast_shadow(canvas, stencils, rng)
     main = _dyed(look.colour, rng)
     cloth = fabric(look.pattern, main, rng)
-    accent = _accent(main, rng)
+    fills = {**_PAINTS, "shade": (main * 0.5).astype(np.float32), "accent": _accent(main, rng)}
     folds = _folds(rng)
-    for piece, stencil in zip(pieces, stencils, strict=True):
-        area = canvas[stencil.window]
-        fill = _fill(piece, main, accent, cloth[stencil.window])
+    for piece, (window, coverage) in zip(pieces, stencils, strict=True):
+        area = canvas[window]
+        fill = cloth[window] if piece.paint == "fabric" else fills[piece.paint]
         if not piece.width:
-            fill = fill * _shading(piece, folds)[stencil.window]
-        area += (fill - area) * stencil.coverage[..., None]
+            fill = fill * _shading(piece, folds)[window]
+        area += (fill - area) * coverage[..., None]
     return develop(canvas, rng)
 
 
-@dataclass(frozen=True)
-class _Stencil:
+class _Stencil(NamedTuple):
     """What a piece covers: the coverage, 0 to 1, of each pixel in a window of the picture."""
 
     window: tuple[slice, slice]
@@ -116,16 +108,6 @@ def _accent(main: Pixels, rng: np.random.Generator) -> Pixels:
     """The colour of collars, straps and edges: lighter or darker than the main one."""
     accent = main * 0.62 if rng.random() < 0.6 else main * 0.35 + CREAM * 0.65
     return accent.astype(np.float32)
-
-
-def _fill(piece: Piece, main: Pixels, accent: Pixels, cloth: Pixels) -> Pixels:
-    if piece.paint == "fabric":
-        return cloth
-    if piece.paint == "accent":
-        return accent
-    if piece.paint == "shade":
-        return (main * 0.5).astype(np.float32)
-    return np.array(_PAINTS[piece.paint], dtype=np.float32)
 
 
 def _folds(rng: np.random.Generator) -> Pixels:

@@ -1,13 +1,18 @@
-"""The demo shop as three tables, with the columns that a shop would have."""
+"""The demo shop as three tables, with the columns that a shop would have.
 
+Titles and descriptions are put together from templates. A description tells an item's story and material; neither it
+nor a title says a word about pattern or colour.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from molar_retrieval import rng as seeds
-from molar_retrieval.demo.texts import description, title
 from molar_retrieval.demo.truth import DemoShop, ShopItem
-from molar_retrieval.demo.vocabulary import KIND_BY_NAME
+from molar_retrieval.demo.vocabulary import KIND_BY_NAME, WORDS
 
 _SIZES = ["XS", "S", "M", "L", "XL", "XXL"]
 
@@ -20,12 +25,13 @@ def photo_path(item: ShopItem) -> str:
 def _row(item: ShopItem, seed: int) -> dict[str, Any]:
     rng = seeds.generator(seed, "demo", "text", item.item_id)
     kind = KIND_BY_NAME[item.kind]
-    noun = kind.nouns[int(rng.integers(len(kind.nouns)))]
-    words = (noun, item.name, item.brand, item.material)
+    noun = _one(kind.nouns, rng)
+    words = {"noun": noun, "Noun": noun[0].upper() + noun[1:]}
+    words |= {"name": item.name, "brand": item.brand, "material": item.material}
     return {
         "item_id": item.item_id,
-        "title": title(*words, rng),
-        "description": description(kind, *words, item.story, rng) if item.has_description else None,
+        "title": _filled(_one(WORDS["titles"], rng), words),
+        "description": _description(item, words, rng) if item.has_description else None,
         "image": photo_path(item) if item.has_photo else None,
         "category": kind.category,
         "department": kind.department,
@@ -37,6 +43,30 @@ def _row(item: ShopItem, seed: int) -> dict[str, Any]:
         "in_stock": bool(rng.random() < 0.93),
         "released": 2025 if item.cold else int(rng.integers(2018, 2023)),
     }
+
+
+def _description(item: ShopItem, words: dict[str, str], rng: np.random.Generator) -> str:
+    """Some sentences; two of them tell the story."""
+    opener = _filled(_one(WORDS["openers"][item.department], rng), words)
+    told = WORDS["stories"][item.story]
+    first, second = (told[i] for i in rng.permutation(len(told))[:2])
+    middle = [
+        "" if item.material in opener else f"Material: {item.material}.",
+        _one(WORDS["care"][item.department], rng),
+    ]
+    rng.shuffle(middle)
+    sentences = [opener, first, *middle, second, _one(WORDS["closers"], rng)]
+    if rng.random() < 0.4:
+        sentences = [first, opener, second, *middle]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _one(choices: Sequence[str], rng: np.random.Generator) -> str:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _filled(template: str, words: dict[str, str]) -> str:
+    return template.format(**words).replace("A umbrella", "An umbrella").replace("A armchair", "An armchair")
 
 
 def items_table(shop: DemoShop) -> pa.Table:
