@@ -22,11 +22,11 @@ _BLOCK = 8 << 20
 _LONGEST_HEADER = MOST_COLUMNS * LONGEST_NAME
 _DELIMITERS = ",;\t|"
 # Numbers of up to 18 digits; a leading zero (007) makes a code of it.
-_PATTERNS: tuple[tuple[pa.DataType, str], ...] = (
-    (pa.bool_(), r"^(?i:true|false)$"),
-    (pa.int64(), r"^[+-]?(0|[1-9][0-9]{0,17})$"),
-    (pa.float64(), r"^[+-]?((0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?|(?i:nan|inf|infinity))$"),
-)
+_PATTERNS = {
+    pa.bool_(): r"^(?i:true|false)$",
+    pa.int64(): r"^[+-]?(0|[1-9][0-9]{0,17})$",
+    pa.float64(): r"^[+-]?((0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?|(?i:nan|inf|infinity))$",
+}
 
 
 class CsvSource(TableSource):
@@ -52,7 +52,7 @@ class CsvSource(TableSource):
     @cached_property
     def schema(self) -> pa.Schema:
         """Names and types: what fits all values of a column; the file is read once for it."""
-        possible = {name: [kind for kind, _ in _PATTERNS] for name in self._names}
+        possible = {name: list(_PATTERNS) for name in self._names}
         seen: set[str] = set()
         for rows in self.batches(self._names, 0, as_written=self._names):
             for name, array in zip(self._names, rows.batch.columns, strict=True):
@@ -134,8 +134,7 @@ def _row_numbers(good: int, n: int, skipped: Sequence[int]) -> npt.NDArray[np.in
 
 
 def _fits(array: pa.Array, kind: pa.DataType) -> bool:
-    pattern = next(pattern for known, pattern in _PATTERNS if known == kind)
-    return bool(pc.all(pc.match_substring_regex(array, pattern), min_count=0).as_py())
+    return bool(pc.all(pc.match_substring_regex(array, _PATTERNS[kind]), min_count=0).as_py())
 
 
 def _typed(array: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -67,7 +67,8 @@ class ParquetSource(TableSource):
             for batch in file.iter_batches(size, columns=list(kinds), use_threads=False):
                 numbers = np.arange(start, start + len(batch), dtype=np.int64)
                 start += len(batch)
-                rows = self._fitting(Rows(numbers, _in_plain_types(batch)), rejects)
+                plain = [field.with_type(_plain(field.type)) for field in batch.schema]
+                rows = self._fitting(Rows(numbers, batch.cast(pa.schema(plain))), rejects)
                 own = sum(map(unpacked_bytes, rows.batch.columns))
                 done += own
                 check_unpacked(self.path, done)
@@ -87,11 +88,6 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_list(kind):
         return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
     return pa.string() if pa.types.is_string_view(kind) else kind
-
-
-def _in_plain_types(batch: pa.RecordBatch) -> pa.RecordBatch:
-    arrays = [array if _plain(array.type) == array.type else array.cast(_plain(array.type)) for array in batch.columns]
-    return pa.RecordBatch.from_arrays(arrays, batch.schema.names)
 
 
 def _pieces(rows: Rows, count: int) -> Iterator[Rows]:

@@ -12,8 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from molar_retrieval.config import CFSettings
 from molar_retrieval.errors import DataError
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.matrix import to_csr
+from molar_retrieval.interactions.log import InteractionLog, to_csr
 from molar_retrieval.progress import SILENT, Progress
 
 Factors = npt.NDArray[np.float32]

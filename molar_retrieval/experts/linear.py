@@ -9,8 +9,7 @@ from scipy.sparse import csr_matrix, diags_array
 
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import binary, known_items
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.matrix import to_csr
+from molar_retrieval.interactions.log import InteractionLog, to_csr
 
 Matrix = npt.NDArray[np.float32]
 MAX_ITEMS = 20_000

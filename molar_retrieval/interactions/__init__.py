@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from molar_retrieval.interactions.holdout import Holdout as Holdout
     from molar_retrieval.interactions.holdout import holdout_last as holdout_last
     from molar_retrieval.interactions.log import InteractionLog as InteractionLog
-    from molar_retrieval.interactions.matrix import to_csr as to_csr
+    from molar_retrieval.interactions.log import to_csr as to_csr
     from molar_retrieval.interactions.prepare import is_current as is_current
     from molar_retrieval.interactions.prepare import prepare_interactions as prepare_interactions
     from molar_retrieval.interactions.write import read_validation as read_validation
@@ -21,7 +21,7 @@ else:
         "is_current": "prepare",
         "prepare_interactions": "prepare",
         "read_validation": "write",
-        "to_csr": "matrix",
+        "to_csr": "log",
         "write_log": "write",
     }
 

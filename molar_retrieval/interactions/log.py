@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 from molar_retrieval.columns import TIMESTAMP, USER_ID, WEIGHT
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ids import IdMap
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 LOG_FILE = "interactions.parquet"
 USERS_FILE = "users.parquet"
@@ -146,3 +149,13 @@ class InteractionLog:
             timestamp=table[TIMESTAMP].to_numpy(),
             weight=table[WEIGHT].to_numpy() if WEIGHT in table.column_names else None,
         )
+
+
+def to_csr(log: InteractionLog) -> "csr_matrix":
+    """Users × items, float32: the sum of the weights of all interactions of a pair, one each where there are none."""
+    from scipy.sparse import csr_matrix
+
+    values = np.ones(len(log), np.float32) if log.weight is None else log.weight.astype(np.float32)
+    matrix = csr_matrix((values, log.item, log.offsets), shape=(log.n_users, log.n_items), copy=True)
+    matrix.sum_duplicates()
+    return matrix

@@ -68,7 +68,10 @@ class TimeParser:
         if types.is_date(kind) or types.is_timestamp(kind):
             return self._from_arrow(array)
         if self._form is not None and (is_string(kind) or types.is_integer(kind)):
-            return _over_distinct(as_written(array), self._from_format)
+            self.read_as = form = self._form
+            return _over_distinct(
+                as_written(array), lambda texts: _value_by_value(texts, lambda text: datetime.strptime(text, form))
+            )
         if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
             return self._from_numbers(array)
         if is_string(kind):
@@ -89,7 +92,9 @@ class TimeParser:
         valid = np.asarray(pc.is_valid(wide)) & np.isfinite(values)
         if not valid.any():
             return np.zeros(len(array), np.int64), valid
-        self._unit = self._unit or _guess_unit(values[valid])
+        if self._unit is None:
+            size = float(np.median(np.abs(values[valid].astype(np.float64))))
+            self._unit = next((unit for below, unit in _GUESS if size < below), "ns")
         self.read_as = self._unit
         return _in_micros(values, valid, self._unit)
 
@@ -104,11 +109,6 @@ class TimeParser:
             if valid[~numeric].any():
                 self.read_as = "ISO 8601"
         return micros, valid
-
-    def _from_format(self, array: pa.Array) -> tuple[Micros, Mask]:
-        form = str(self._form)
-        self.read_as = form
-        return _value_by_value(array, lambda text: datetime.strptime(text, form))
 
 
 def _check_format(form: str) -> None:
@@ -129,11 +129,6 @@ def _in_micros(values: npt.NDArray[Any], valid: Mask, unit: str) -> tuple[Micros
     values = np.where(valid, values, 0)
     micros = values // 1000 if unit == "ns" else values * factor
     return (micros if micros.dtype == np.int64 else np.rint(micros).astype(np.int64)), valid
-
-
-def _guess_unit(values: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> str:
-    size = float(np.median(np.abs(values.astype(np.float64))))
-    return next((unit for below, unit in _GUESS if size < below), "ns")
 
 
 def _as_numbers(array: pa.Array) -> pa.Array:
@@ -170,9 +165,5 @@ def _over_distinct(array: pa.Array, parse: Callable[[pa.Array], tuple[Micros, Ma
     """Parse each distinct string once."""
     encoded = array.dictionary_encode()
     micros, valid = parse(encoded.dictionary)
-    codes = np.asarray(encoded.indices.fill_null(-1))
-    known = codes >= 0
-    codes = np.where(known, codes, 0)
-    if not len(micros):
-        return np.zeros(len(array), np.int64), np.zeros(len(array), bool)
-    return np.where(known, micros[codes], 0), valid[codes] & known
+    codes = np.asarray(encoded.indices.fill_null(-1))  # a missing one is after the last
+    return np.append(micros, 0)[codes], np.append(valid, False)[codes]

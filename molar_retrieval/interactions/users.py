@@ -1,7 +1,6 @@
 """The one place through which user ids pass, on their way into stored artefacts and when a user is looked up.
 
-Today a user's key is the id itself. Pseudonyms can be switched on here without touching anything else: artefacts hold
-keys, and whoever has an id in hand asks :func:`user_key` first.
+Today a user's key is the id itself; pseudonyms can be switched on here.
 """
 
 from typing import TYPE_CHECKING

@@ -10,7 +10,7 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.histories import binary
 from molar_retrieval.experts.linear import EASECounts, item_knn, solve
-from molar_retrieval.interactions.matrix import to_csr
+from molar_retrieval.interactions.log import to_csr
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,7 @@ from molar_retrieval.experts.cooccurrence import cooccurrence, followers
 from molar_retrieval.experts.histories import binary, known_items, reach
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import HALF_LIVES, Trend
-from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.matrix import to_csr
+from molar_retrieval.interactions.log import InteractionLog, to_csr
 
 Matrix = npt.NDArray[np.floating[Any]]
 
