@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar.doctor.state import artefacts, generations
+from molar.doctor.workspace import artefacts, generations
 from molar_indexes import generations as of_index
 from molar_indexes.generations import list_generations, open_generation, rollback
 from molar_indexes.verify import bytes_changed, verify
@@ -56,7 +56,7 @@ def flipped(path, random):
 
 def told(workspace, *sections):
     """Everything that `molar doctor --deep` calls wrong."""
-    entries = [entry for section in sections for entry in section(workspace, True).entries if entry.problem]
+    entries = [entry for section in sections for entry in section(workspace.root, True) if entry.problem]
     return [str(problem) for entry in entries for problem in [entry.problem, *(entry.data or {}).get("problems", [])]]
 
 
@@ -130,11 +130,11 @@ def test_versions_without_digests(place):
     """Versions of earlier releases, which have no digests, are read, and deep verification says so."""
     folder = release(place)
     (folder / "files.json").unlink()
-    (entry,) = [e for e in artefacts(place, True).entries if e.name == "cf"]
+    (entry,) = [e for e in artefacts(place.root, True) if e.name == "cf"]
     assert "files.json is unreadable" in entry.problem, "a version that had digests is damaged without them"
     content = (folder / "manifest.json").read_text("utf-8")
     (folder / "manifest.json").write_text(content.replace('"number": 1', '"number": 0'), "utf-8")
-    (entry,) = [e for e in artefacts(place, True).entries if e.name == "cf"]
+    (entry,) = [e for e in artefacts(place.root, True) if e.name == "cf"]
     assert entry.problem is None
     assert "it has no digests" in entry.value
 

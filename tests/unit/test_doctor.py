@@ -13,25 +13,25 @@ from copies import copy_workspace
 from qdrant_fake import fake_qdrant
 from test_indexes_generations import release
 
-from molar.doctor import Entry, Health, Section, State, examine
-from molar.doctor.discreet import discreet, hidden
+from molar.doctor import Entry, Health, HealthState, Section, examine
+from molar.doctor.health import hidden
 from molar.doctor.machine import machine, usable_cores
 from molar.doctor.places import folder_size, in_words
-from molar.doctor.server import address, server, server_of
+from molar.doctor.server import address, served, server
 from molar.doctor.software import conflicts, needs, software, torch_build
-from molar.doctor.state import artefacts, generations
+from molar.doctor.workspace import artefacts, generations
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.push import push
 from molar_indexes.server.versions import go_together
-from molar_retrieval.config import IndexSettings, MolarSettings
+from molar_retrieval.config import IndexSettings
 from molar_retrieval.point_ids import point_id
 from molar_retrieval.workspace import Workspace
 
 HOME = Path("/home/ada")
 
 
-def _entries(section):
-    return {entry.name: entry for entry in section.entries}
+def _entries(found):
+    return {entry.name: entry for entry in found}
 
 
 def _install(folder, name, version, *requires):
@@ -63,9 +63,9 @@ def test_missing_and_unfit_libraries_are_broken(packages, monkeypatch):
     _install(packages, "good-x", "4.2")
     monkeypatch.setattr("molar.doctor.software.DISTRIBUTION", "made-up")
     found = _entries(software(deep=False))
-    assert (found["alpha-x"].state, found["alpha-x"].remedy) == (State.BROKEN, 'pip install "alpha-x>=2"')
-    assert (found["absent-x"].state, found["absent-x"].value) == (State.BROKEN, "missing")
-    assert found["good-x"].state is State.FINE
+    assert (found["alpha-x"].state, found["alpha-x"].remedy) == (HealthState.BROKEN, 'pip install "alpha-x>=2"')
+    assert (found["absent-x"].state, found["absent-x"].value) == (HealthState.BROKEN, "missing")
+    assert found["good-x"].state is HealthState.FINE
 
 
 def test_libraries_that_do_not_go_together(packages):
@@ -109,8 +109,10 @@ def test_nothing_gives_anybody_away(text, shown):
 
 
 def test_every_field_is_discreet():
-    entry = Entry("a", "/home/ada/a", State.BROKEN, "/home/ada/b", "/home/ada/c", {"/home/ada/d": ["/home/ada/e", 1]})
-    made = discreet(Health((Section("s", "S", (entry,)),)), HOME)
+    entry = Entry(
+        "a", "/home/ada/a", HealthState.BROKEN, "/home/ada/b", "/home/ada/c", {"/home/ada/d": ["/home/ada/e", 1]}
+    )
+    made = Health((Section("s", "S", (entry,)),)).discreet(HOME)
     assert "ada" not in json.dumps(made.to_dict())
     assert "ada" not in str(made)
 
@@ -145,7 +147,7 @@ def test_limits_of_a_container(tmp_path):
     assert found["processor"].data == {"name": "Some CPU", "features": ["avx2", "avx512f"]}
     assert found["cores"].data["usable"] == 0.5
     assert found["memory"].data == {"bytes": 3 << 30, "free_bytes": 1 << 30}
-    assert found["memory"].state is State.WARNING
+    assert found["memory"].state is HealthState.WARNING
 
 
 def test_a_gpu_that_pytorch_was_not_built_for(tmp_path, monkeypatch):
@@ -155,9 +157,9 @@ def test_a_gpu_that_pytorch_was_not_built_for(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr("molar.doctor.machine.torch_build", lambda: "CPU")
     card = _entries(machine(deep=False))["gpu 0"]
-    assert (card.state, card.data["memory"]) == (State.WARNING, 81559)
+    assert (card.state, card.data["memory"]) == (HealthState.WARNING, 81559)
     monkeypatch.setattr("molar.doctor.machine.torch_build", lambda: "CUDA 13.0")
-    assert _entries(machine(deep=False))["gpu 0"].state is State.FINE
+    assert _entries(machine(deep=False))["gpu 0"].state is HealthState.FINE
 
 
 class _Server(BaseHTTPRequestHandler):
@@ -191,22 +193,22 @@ def answering():
 def test_a_server_of_the_clients_version(answering, monkeypatch):
     monkeypatch.setattr("molar.doctor.server.metadata.version", lambda name: "1.17.0")
     entry = address(answering('{"title": "qdrant - vector search engine", "version": "1.16.3"}'))
-    assert (entry.state, entry.data["version"]) == (State.FINE, "1.16.3")
+    assert (entry.state, entry.data["version"]) == (HealthState.FINE, "1.16.3")
     entry = address(answering('{"title": "qdrant - vector search engine", "version": "1.12.0"}'))
-    assert entry.state is State.BROKEN
+    assert entry.state is HealthState.BROKEN
     assert "more than one minor version" in entry.problem
 
 
 @pytest.mark.parametrize("text", ["<html>", "[]", '{"title": "another"}', "{}"])
 def test_a_server_that_is_none(answering, text):
     entry = address(answering(text))
-    assert entry.state is State.BROKEN
+    assert entry.state is HealthState.BROKEN
     assert entry.remedy
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "file:///etc/passwd", "localhost:6333", "http://[bad"])
 def test_an_address_without_a_server(url):
-    assert address(url).state is State.BROKEN
+    assert address(url).state is HealthState.BROKEN
 
 
 def test_versions_of_client_and_server():
@@ -215,12 +217,12 @@ def test_versions_of_client_and_server():
     assert not go_together("2.0.0", "1.99.0")
 
 
-def test_without_a_server_none_is_asked():
-    assert server_of(MolarSettings()) is None
+def test_without_a_server_none_is_asked(tmp_path):
+    assert list(server(tmp_path / ".molar")) == []
 
 
 def entries(place, root):
-    return {entry.name: entry for entry in server(place, root).entries}
+    return {entry.name: entry for entry in served(place, root)}
 
 
 def test_what_is_live_on_a_server_and_how_far_from_here(tmp_path, monkeypatch):
@@ -230,25 +232,25 @@ def test_what_is_live_on_a_server_and_how_far_from_here(tmp_path, monkeypatch):
     release(workspace, 1).close()
     with fake_qdrant() as fake:
         settings = IndexSettings(url=fake.url, users="server")
-        place = server_of(MolarSettings(index=settings))
+        place = ServerConfig.of(settings)
         found = entries(place, workspace.root)
         assert "nothing live" in found["collections"].problem
         assert "molar index push" in found["collections"].remedy
         first = push(workspace, settings)
         found = entries(place, workspace.root)
         assert set(found) == {"address", "live items", "live users", "drift"}
-        assert {entry.state for entry in found.values()} == {State.FINE}
+        assert {entry.state for entry in found.values()} == {HealthState.FINE}
         assert found["live items"].data["points"] == 60
         assert found["live users"].data["points"] == 40
         second = release(workspace, 2)
         second.close()
         found = entries(place, workspace.root)
-        assert found["drift"].state is State.WARNING
+        assert found["drift"].state is HealthState.WARNING
         assert found["drift"].data == {"server": first.generation, "workspace": second.name}
         push(workspace, settings)
         assert "2" in entries(place, workspace.root)["older collections"].value
         release(workspace, 3, keep=0).close()
-        assert entries(place, workspace.root)["drift"].state is State.BROKEN
+        assert entries(place, workspace.root)["drift"].state is HealthState.BROKEN
         fake.client.delete(push(workspace, settings).collection, [point_id("item 3")])
         assert "59 points instead of 60" in entries(place, workspace.root)["live items"].problem
         fake.key = "needed"
@@ -268,15 +270,15 @@ def test_a_collection_that_is_not_green(tmp_path, status):
         health = examine(workspace.root)
         (found,) = [entry for section, entry in health.problems() if section.name == "server"]
         assert status in found.problem
-        assert found.state is (State.BROKEN if status == "red" else State.WARNING)
+        assert found.state is (HealthState.BROKEN if status == "red" else HealthState.WARNING)
 
 
 def test_a_key_over_an_open_network_is_told_of(monkeypatch, tmp_path):
     monkeypatch.setenv("QDRANT_API_KEY", "k-secret")
-    unreachable = Entry("address", "there", State.BROKEN, "nothing answers", "start it")
+    unreachable = Entry("address", "there", HealthState.BROKEN, "nothing answers", "start it")
     monkeypatch.setattr("molar.doctor.server.address", lambda url: unreachable)
     found = entries(ServerConfig("http://db.example:6333"), tmp_path)
-    assert found["key"].state is State.WARNING
+    assert found["key"].state is HealthState.WARNING
     assert "k-secret" not in repr(found)
 
 
@@ -302,33 +304,33 @@ def copied(trained, tmp_path):
     return Workspace(tmp_path / ".molar")
 
 
-def _states(section):
-    return {entry.name: entry.state for entry in section.entries if entry.state is not State.FINE}
+def _states(found):
+    return {entry.name: entry.state for entry in found if entry.state is not HealthState.FINE}
 
 
 def test_a_whole_workspace(copied):
     for deep in (False, True):
-        assert _states(artefacts(copied, deep)) == {}
-        assert _states(generations(copied, deep)) == {}
-    found = _entries(artefacts(copied, deep=False))
+        assert _states(artefacts(copied.root, deep)) == {}
+        assert _states(generations(copied.root, deep)) == {}
+    found = _entries(artefacts(copied.root, deep=False))
     assert all(found[kind].data["fresh"] for kind in ("catalogue", "interactions", "content", "cf", "alignment"))
-    (live,) = generations(copied, deep=False).entries
+    (live,) = generations(copied.root, deep=False)
     assert set(live.data["inputs"]) >= {"catalogue", "content", "alignment"}
 
 
 def test_changed_files_make_artefacts_stale(copied):
     os.utime(copied.catalogue / "items.parquet", ns=(1, 1))
-    found = _entries(artefacts(copied, deep=False))
+    found = _entries(artefacts(copied.root, deep=False))
     assert "items.parquet changed" in found["catalogue"].problem
     assert found["catalogue"].remedy == "run `molar embed CATALOG`"
-    assert found["content"].state is State.FINE
+    assert found["content"].state is HealthState.FINE
 
 
 def test_changed_photos_are_seen_by_a_deep_look(copied):
     photo = next((copied.catalogue / "images").iterdir())
     photo.write_bytes(photo.read_bytes() + b" ")
-    assert _states(artefacts(copied, deep=False)) == {}
-    assert _states(artefacts(copied, deep=True)) == {"catalogue": State.WARNING}
+    assert _states(artefacts(copied.root, deep=False)) == {}
+    assert _states(artefacts(copied.root, deep=True)) == {"catalogue": HealthState.WARNING}
 
 
 def test_an_artefact_made_from_another(copied):
@@ -336,23 +338,23 @@ def test_an_artefact_made_from_another(copied):
     manifest = json.loads(path.read_text())
     manifest["fingerprint"] = "another"
     path.write_text(json.dumps(manifest))
-    found = _entries(artefacts(copied, deep=False))
-    assert found["alignment"].state is State.WARNING
+    found = _entries(artefacts(copied.root, deep=False))
+    assert found["alignment"].state is HealthState.WARNING
     assert "now it is another" in found["alignment"].problem
 
 
 def test_a_damaged_manifest_is_broken(copied):
     (copied["content"].current / "manifest.json").write_text("{")
-    entry = _entries(artefacts(copied, deep=False))["content"]
-    assert entry.state is State.BROKEN
+    entry = _entries(artefacts(copied.root, deep=False))["content"]
+    assert entry.state is HealthState.BROKEN
     assert "molar embed" in entry.remedy
 
 
 def test_a_shortened_index_is_broken(copied):
     path = copied["generations"].current / "users.sqlite"
     path.write_bytes(path.read_bytes()[:-1000])
-    (entry,) = generations(copied, deep=False).entries
-    assert entry.state is State.BROKEN
+    (entry,) = generations(copied.root, deep=False)
+    assert entry.state is HealthState.BROKEN
     assert "users.sqlite has" in entry.problem
     assert "molar align" in entry.remedy
 
@@ -362,27 +364,27 @@ def test_changed_bytes_are_found_by_a_deep_look(copied):
     data = bytearray(path.read_bytes())
     data[-100] ^= 255
     path.write_bytes(bytes(data))
-    assert _states(generations(copied, deep=False)) == {}
-    (entry,) = generations(copied, deep=True).entries
-    assert entry.state is State.BROKEN
+    assert _states(generations(copied.root, deep=False)) == {}
+    (entry,) = generations(copied.root, deep=True)
+    assert entry.state is HealthState.BROKEN
     assert "table.safetensors was changed" in entry.problem
 
 
 def test_no_live_generation_is_broken(copied):
     (copied["generations"].root / "current").write_text("gone\n")
-    found = _entries(generations(copied, deep=False))
-    assert found["live"].state is State.BROKEN
+    found = _entries(generations(copied.root, deep=False))
+    assert found["live"].state is HealthState.BROKEN
 
 
 def test_unfinished_work_and_a_moved_catalogue(copied):
     (copied["content"].partial("abc") / "vectors").write_bytes(b"x" * 100_000)
     shutil.rmtree(copied.catalogue)
-    section = artefacts(copied, deep=True)
+    section = list(artefacts(copied.root, deep=True))
     assert _entries(section)["content, unfinished"].data["folder"] == "abc.partial"
-    assert _states(section) == {"folder": State.WARNING}
+    assert _states(section) == {"folder": HealthState.WARNING}
 
 
 def test_a_damaged_workspace_file(copied):
     (copied.root / "workspace.json").write_text("nothing")
-    broken = [entry for _, entry in examine(copied.root).problems() if entry.state is State.BROKEN]
+    broken = [entry for _, entry in examine(copied.root).problems() if entry.state is HealthState.BROKEN]
     assert [entry.problem for entry in broken] == ["workspace.json is damaged"]

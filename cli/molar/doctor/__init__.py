@@ -1,6 +1,6 @@
 """`molar doctor`: what this installation, machine and workspace are like, and what is wrong with them."""
 
 from molar.doctor.examine import examine
-from molar.doctor.findings import Entry, Health, Section, State
+from molar.doctor.health import Entry, Health, HealthState, Section
 
-__all__ = ["Entry", "Health", "Section", "State", "examine"]
+__all__ = ["Entry", "Health", "HealthState", "Section", "examine"]

@@ -1,17 +1,24 @@
 """All that is looked at, in order."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from molar.doctor.discreet import discreet
-from molar.doctor.findings import Entry, Health, Section, State
+from molar.doctor.health import Entry, Health, Section
 from molar.doctor.machine import machine
 from molar.doctor.places import places
-from molar.doctor.server import server, server_of
+from molar.doctor.server import server
 from molar.doctor.software import software
-from molar.doctor.state import artefacts, generations
-from molar_retrieval.config import MolarSettings
-from molar_retrieval.errors import MolarError
-from molar_retrieval.workspace import Workspace
+from molar.doctor.workspace import artefacts, generations
+
+CHECKS: dict[tuple[str, str], Callable[[Path, bool], Iterator[Entry]]] = {
+    ("software", "Software"): lambda root, deep: software(deep),
+    ("machine", "Machine"): lambda root, deep: machine(deep),
+    ("places", "Places"): places,
+    ("artefacts", "Artefacts"): artefacts,
+    ("generations", "Generations"): generations,
+    ("server", "Qdrant server"): lambda root, deep: server(root),
+}
+"""What is looked at, by the name and the title of its section; what has no entries, as there is none, is not told."""
 
 
 def examine(root: Path, *, deep: bool = False) -> Health:
@@ -24,22 +31,5 @@ def examine(root: Path, *, deep: bool = False) -> Health:
     Returns:
         What was found, fit for a bug report.
     """
-    sections = [software(deep), machine(deep), places(root, deep)]
-    if (root / "workspace.json").exists():
-        workspace = Workspace(root)
-        sections += [artefacts(workspace, deep), generations(workspace, deep)]
-    sections += _server(root)
-    return discreet(Health(tuple(sections), deep))
-
-
-def _server(root: Path) -> list[Section]:
-    try:
-        settings = MolarSettings.load(root.parent)
-    except MolarError:
-        return []  # said by the section on places
-    try:
-        place = server_of(settings)
-    except MolarError as error:
-        entry = Entry("key", "unusable", State.BROKEN, error.message, error.hint)
-        return [Section("server", "Qdrant server", (entry,))]
-    return [] if place is None else [server(place, root)]
+    sections = [Section(*named, tuple(check(root, deep))) for named, check in CHECKS.items()]
+    return Health(tuple(section for section in sections if section.entries), deep).discreet()

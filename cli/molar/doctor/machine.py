@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from molar.doctor.findings import Entry, Section, State
+from molar.doctor.health import Entry, Fault, broken, entry
 from molar.doctor.software import torch_build
 
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -17,7 +17,7 @@ _LITTLE_MEMORY = 2 << 30
 GIB = float(1 << 30)
 
 
-def machine(deep: bool, *, proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> Section:
+def machine(deep: bool, *, proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> Iterator[Entry]:
     """What it has.
 
     Args:
@@ -25,26 +25,31 @@ def machine(deep: bool, *, proc: Path = Path("/proc"), groups: Path = Path("/sys
         proc: The kernel's files.
         groups: The limits of a container.
     """
-    entries = [Entry("system", f"{platform.system()} {platform.release()} ({platform.machine()})")]
-    entries += [_processor(proc), _cores(groups), _memory(proc, groups), *_threads(groups), *_gpus()]
+    yield entry("system", f"{platform.system()} {platform.release()} ({platform.machine()})")
+    yield _processor(proc)
+    usable, there = usable_cores(groups), os.cpu_count() or 1
+    value = f"{there}" if usable == there else f"{usable:g} of {there} may be used"
+    yield entry("cores", value, data={"all": there, "usable": usable})
+    yield _memory(proc, groups)
+    yield from _threads(groups)
+    yield from _gpus()
     if deep:
-        entries += _seen_by_torch()
-    return Section("machine", "Machine", tuple(entries))
+        yield from _seen_by_torch()
 
 
 def _processor(proc: Path) -> Entry:
-    text = _read(proc / "cpuinfo")
-    fields = dict(line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
-    facts = {key.strip().lower(): value.strip() for key, value in fields.items()}
+    facts = _fields(_read(proc / "cpuinfo").split("\n\n")[0])
     flags = set((facts.get("flags") or facts.get("features") or "").split())
     known = [name for name in _FEATURES if name in flags]
     name = facts.get("model name") or platform.processor() or platform.machine()
-    value = f"{name} ({', '.join(known) or 'features unknown'})"
-    data = {"name": name, "features": known}
-    if flags and platform.machine() in {"x86_64", "AMD64"} and "avx2" not in flags:
-        problem = "the processor has no AVX2; libraries are slow on it, or do not start"
-        return Entry("processor", value, State.WARNING, problem, "use a processor made after 2013", data)
-    return Entry("processor", value, data=data)
+    old = bool(flags) and platform.machine() in {"x86_64", "AMD64"} and "avx2" not in flags
+    problem = "the processor has no AVX2; libraries are slow on it, or do not start"
+    return entry(
+        "processor",
+        f"{name} ({', '.join(known) or 'features unknown'})",
+        old and Fault(problem, "use a processor made after 2013"),
+        data={"name": name, "features": known},
+    )
 
 
 def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> float:
@@ -54,66 +59,56 @@ def usable_cores(groups: Path = Path("/sys/fs/cgroup")) -> float:
     return min(bound, int(quota) / int(period)) if quota.isdigit() and period.strip().isdigit() else bound
 
 
-def _cores(groups: Path) -> Entry:
-    usable, there = usable_cores(groups), os.cpu_count() or 1
-    value = f"{there}" if usable == there else f"{usable:g} of {there} may be used"
-    return Entry("cores", value, data={"all": there, "usable": usable})
-
-
 def _memory(proc: Path, groups: Path) -> Entry:
-    facts = dict(line.split(":", 1) for line in _read(proc / "meminfo").splitlines() if ":" in line)
-    total, free = (1024 * int(facts[name].split()[0]) if name in facts else 0 for name in ("MemTotal", "MemAvailable"))
+    facts = _fields(_read(proc / "meminfo"))
+    total, free = (1024 * int(facts[name].split()[0]) if name in facts else 0 for name in ("memtotal", "memavailable"))
     if not total and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = _read(groups / "memory.max").strip()
     if limit.isdigit() and 0 < int(limit) < total:
         used = _read(groups / "memory.current").strip()
         total, free = int(limit), min(free, int(limit) - int(used)) if used.isdigit() else free
-    value = f"{total / GIB:.1f} GB" + (f", {free / GIB:.1f} GB free" if free else "")
-    data = {"bytes": total, "free_bytes": free}
-    if 0 < free < _LITTLE_MEMORY:
-        problem = f"only {free / GIB:.1f} GB of memory are free; the encoder and its libraries take about 2 GB"
-        return Entry("memory", value, State.WARNING, problem, "end other programs, or use a larger machine", data)
-    return Entry("memory", value, data=data)
+    problem = f"only {free / GIB:.1f} GB of memory are free; the encoder and its libraries take about 2 GB"
+    return entry(
+        "memory",
+        f"{total / GIB:.1f} GB" + (f", {free / GIB:.1f} GB free" if free else ""),
+        0 < free < _LITTLE_MEMORY and Fault(problem, "end other programs, or use a larger machine"),
+        data={"bytes": total, "free_bytes": free},
+    )
 
 
 def _threads(groups: Path) -> Iterator[Entry]:
     for name in _THREAD_VARIABLES:
         if value := os.environ.get(name):
             shown = value if value.isdigit() else "not a number"
-            yield Entry(name, shown, data=shown)
+            yield entry(name, shown, data=shown)
     try:
         import numpy  # noqa: F401 - loads the BLAS that is to be told of
         from threadpoolctl import threadpool_info
     except ImportError:
         return  # said by the section on software
+    usable = usable_cores(groups)
     for pool in threadpool_info():
-        name = f"{pool['user_api']} ({pool['internal_api']})"
-        threads = int(pool["num_threads"])
+        name, threads = f"{pool['user_api']} ({pool['internal_api']})", int(pool["num_threads"])
         kind = "/".join(str(pool[key]) for key in ("version", "architecture", "threading_layer") if pool.get(key))
-        value = f"{threads} thread{'s' * (threads > 1)}" + (f", {kind}" if kind else "")
-        data = {key: pool.get(key) for key in ("version", "architecture", "threading_layer", "num_threads")}
-        if threads > usable_cores(groups) + 0.5:
-            problem = f"{name} uses {threads} threads on {usable_cores(groups):g} usable cores"
-            yield Entry(name, value, State.WARNING, problem, "set OMP_NUM_THREADS to the number of cores", data)
-        else:
-            yield Entry(name, value, data=data)
+        problem = f"{name} uses {threads} threads on {usable:g} usable cores"
+        yield entry(
+            name,
+            f"{threads} thread{'s' * (threads > 1)}" + (f", {kind}" if kind else ""),
+            threads > usable + 0.5 and Fault(problem, "set OMP_NUM_THREADS to the number of cores"),
+            data={key: pool.get(key) for key in ("version", "architecture", "threading_layer", "num_threads")},
+        )
 
 
 def _gpus() -> Iterator[Entry]:
     cards, build = nvidia_cards(), torch_build()
+    fault = Fault(f"there is a GPU, and PyTorch is built for {build}", "install PyTorch with CUDA, see pytorch.org")
     for number, card in enumerate(cards):
         value = f"{card['name']}, {card['memory']:,} MiB ({card['used']:,} used), driver {card['driver']}"
-        if build.startswith("CUDA"):
-            yield Entry(f"gpu {number}", value, data=card)
-        else:
-            problem = f"there is a GPU, and PyTorch is built for {build}"
-            yield Entry(
-                f"gpu {number}", value, State.WARNING, problem, "install PyTorch with CUDA, see pytorch.org", card
-            )
+        yield entry(f"gpu {number}", value, not build.startswith("CUDA") and fault, data=card)
     if not cards:
         mac = platform.system() == "Darwin" and platform.machine() == "arm64"
-        yield Entry("gpu", "of Apple, by Metal" if mac else "none", data="mps" if mac else [])
+        yield entry("gpu", "of Apple, by Metal" if mac else "none", data="mps" if mac else [])
 
 
 def nvidia_cards() -> list[dict[str, Any]]:
@@ -121,15 +116,10 @@ def nvidia_cards() -> list[dict[str, Any]]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
-    asked = "name,memory.total,memory.used,driver_version,compute_cap"
+    asked = "--query-gpu=name,memory.total,memory.used,driver_version,compute_cap"
+    command = [tool, asked, "--format=csv,noheader,nounits"]
     try:
-        run = subprocess.run(
-            [tool, f"--query-gpu={asked}", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        run = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
     cards = []
@@ -156,14 +146,20 @@ def _seen_by_torch() -> Iterator[Entry]:
             wrong = None if float((ones @ ones).sum()) == 64.0**3 else "it computes wrongly"
         except Exception as error:  # a driver may do anything
             wrong = str(error).partition("\n")[0]
+        remedy = "update the driver, or set [embed] and [align] device to cpu"
         if wrong is None:
-            yield Entry(f"torch on {device}", "works", data={"threads": torch.get_num_threads()})
+            yield entry(f"torch on {device}", "works", data={"threads": torch.get_num_threads()})
         else:
-            remedy = "update the driver, or set [embed] and [align] device to cpu"
-            yield Entry(f"torch on {device}", "fails", State.BROKEN, f"PyTorch on {device}: {wrong}", remedy)
+            yield entry(f"torch on {device}", "fails", broken(f"PyTorch on {device}: {wrong}", remedy))
     if nvidia_cards() and not torch.cuda.is_available() and torch_build().startswith("CUDA"):
-        problem = "PyTorch does not see the GPU"
-        yield Entry("torch on cuda", "not available", State.WARNING, problem, "update NVIDIA's driver")
+        fault = Fault("PyTorch does not see the GPU", "update NVIDIA's driver")
+        yield entry("torch on cuda", "not available", fault)
+
+
+def _fields(text: str) -> dict[str, str]:
+    """The lines of one of the kernel's files, by what stands before the colon."""
+    lines = [line.partition(":") for line in text.splitlines() if ":" in line]
+    return {key.strip().lower(): value.strip() for key, _, value in lines}
 
 
 def _read(path: Path) -> str:

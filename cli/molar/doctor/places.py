@@ -4,9 +4,10 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from molar.doctor.findings import Entry, Section, State
+from molar.doctor.health import Entry, Fault, broken, entry
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.encoders.hub import cache_root, offline_by_environment
 from molar_retrieval.errors import MolarError
@@ -17,46 +18,42 @@ PATIENCE = 2.0
 LITTLE_ROOM = 1 << 30
 
 
-def places(root: Path, deep: bool) -> Section:
+def places(root: Path, deep: bool) -> Iterator[Entry]:
     """Workspace, caches and settings.
 
     Args:
         root: The workspace's folder, which may not exist.
         deep: Measure folders to their end.
     """
-    entries = [_workspace(root, deep), _folder("models of the hub", cache_root(), deep)]
+    if root.exists():
+        yield _folder("workspace", root, deep)
+    else:
+        yield entry("workspace", f"none at {root}", data={"folder": str(root), "exists": False})
+    yield _folder("models of the hub", cache_root(), deep)
     if offline_by_environment():
-        entries.append(Entry("hub", "not asked: the environment says offline"))
-    entries += [_folder("temporary files", Path(tempfile.gettempdir()), deep=False, measured=False), _settings(root)]
-    set_names = sorted(name for name in os.environ if name.startswith("MOLAR_") or name in SECRETS)
-    entries.append(
-        Entry("environment", f"sets {', '.join(set_names)}" if set_names else "sets nothing", data=set_names)
-    )
-    return Section("places", "Places", tuple(entries))
-
-
-def _workspace(root: Path, deep: bool) -> Entry:
-    if not root.exists():
-        return Entry("workspace", f"none at {root}", data={"folder": str(root), "exists": False})
-    return _folder("workspace", root, deep)
+        yield entry("hub", "not asked: the environment says offline")
+    yield _folder("temporary files", Path(tempfile.gettempdir()), deep=False, measured=False)
+    yield _settings(root)
+    names = sorted(name for name in os.environ if name.startswith("MOLAR_") or name in SECRETS)
+    yield entry("environment", f"sets {', '.join(names)}" if names else "sets nothing", data=names)
 
 
 def _folder(name: str, folder: Path, deep: bool, *, measured: bool = True) -> Entry:
     if not folder.exists():
-        return Entry(name, f"{folder} (not there)", data={"folder": str(folder), "exists": False})
+        return entry(name, f"{folder} (not there)", data={"folder": str(folder), "exists": False})
     size, whole = folder_size(folder, None if deep else PATIENCE) if measured else (0, True)
     free = shutil.disk_usage(folder).free
     taken = f"{'' if whole else 'more than '}{in_words(size)}, " if measured else ""
-    value = f"{folder} ({taken}{in_words(free)} free)"
-    data = {"folder": str(folder), "bytes": size if measured else None, "measured": whole, "free_bytes": free}
-    if not os.access(folder, os.W_OK):
-        problem = f"nothing can be written into {folder}"
-        return Entry(name, value, State.WARNING, problem, "allow it, or work elsewhere with --workspace", data)
     room = max(LITTLE_ROOM, size // 2 if name == "workspace" else 0)
-    if free < room:
-        problem = f"only {in_words(free)} are free where {folder} is; a new version needs about {in_words(room)}"
-        return Entry(name, value, State.WARNING, problem, "make room, or work elsewhere with --workspace", data)
-    return Entry(name, value, data=data)
+    little = f"only {in_words(free)} are free where {folder} is; a new version needs about {in_words(room)}"
+    return entry(
+        name,
+        f"{folder} ({taken}{in_words(free)} free)",
+        not os.access(folder, os.W_OK)
+        and Fault(f"nothing can be written into {folder}", "allow it, or work elsewhere with --workspace"),
+        free < room and Fault(little, "make room, or work elsewhere with --workspace"),
+        data={"folder": str(folder), "bytes": size if measured else None, "measured": whole, "free_bytes": free},
+    )
 
 
 def _settings(root: Path) -> Entry:
@@ -66,10 +63,10 @@ def _settings(root: Path) -> Entry:
     except MolarError as error:
         # The message may quote a value, also one of the environment; where it is wrong must do.
         wrong = error.message.partition(" = ")[0]
-        return Entry("settings", "wrong", State.BROKEN, f"the settings are wrong: {wrong}", error.hint)
-    where = str(path) if path.exists() else "defaults"
-    given = settings.model_dump(exclude_defaults=True)
-    return Entry("settings", where, data={"file": str(path) if path.exists() else None, "given": sorted(given)})
+        return entry("settings", "wrong", broken(f"the settings are wrong: {wrong}", error.hint))
+    file = str(path) if path.exists() else None
+    given = sorted(settings.model_dump(exclude_defaults=True))
+    return entry("settings", file or "defaults", data={"file": file, "given": given})
 
 
 def folder_size(folder: Path, patience: float | None) -> tuple[int, bool]:
@@ -86,11 +83,11 @@ def folder_size(folder: Path, patience: float | None) -> tuple[int, bool]:
             return total, False
         try:
             with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(Path(entry.path))
-                    elif not entry.is_symlink():
-                        found = entry.stat(follow_symlinks=False)
+                for file in entries:
+                    if file.is_dir(follow_symlinks=False):
+                        waiting.append(Path(file.path))
+                    elif not file.is_symlink():
+                        found = file.stat(follow_symlinks=False)
                         total += 512 * found.st_blocks if hasattr(found, "st_blocks") else found.st_size
         except OSError:
             continue

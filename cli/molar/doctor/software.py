@@ -6,77 +6,57 @@ import sqlite3
 import struct
 import sys
 from collections.abc import Iterator
-from importlib import metadata, util
+from importlib import import_module, metadata, util
 from pathlib import Path
 
-from molar.doctor.findings import Entry, Section, State
+from molar.doctor.health import Entry, Fault, broken, entry
 from molar_retrieval import __version__
 
 DISTRIBUTION = "molar-retrieval"
 _MOST = 5
 
 
-def software(deep: bool) -> Section:
+def software(deep: bool) -> Iterator[Entry]:
     """Python, molar and what it needs.
 
     Args:
         deep: Import PyTorch and the index engine, too.
     """
-    entries = [_python(), _molar()]
-    entries += _requirements(DISTRIBUTION)
-    entries += _conflicts(DISTRIBUTION)
-    entries.append(Entry("sqlite", sqlite3.sqlite_version))
-    if deep:
-        entries += [_imported(name) for name in ("torch", "transformers", "implicit", "qdrant_edge")]
-    return Section("software", "Software", tuple(entries))
-
-
-def _python() -> Entry:
     bits = 8 * struct.calcsize("P")
     where = "virtual environment" if sys.prefix != sys.base_prefix else "no virtual environment"
-    value = f"{platform.python_version()} ({platform.python_implementation()}, {bits} bits, {where})"
-    if sys.getfilesystemencoding().lower() != "utf-8":
-        remedy = "set PYTHONUTF8=1 or a UTF-8 locale"
-        return Entry("python", value, State.WARNING, "names of files are not read as UTF-8", remedy)
-    return Entry("python", value, data={"version": platform.python_version(), "bits": bits})
-
-
-def _molar() -> Entry:
-    try:
-        found = metadata.distribution(DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        problem = "molar runs from a folder of sources; the bounds of its libraries are not known"
-        return Entry("molar", __version__, State.WARNING, problem, "pip install -e . in that folder")
-    if found.version != __version__:
-        problem = f"version {__version__} runs, but {found.version} is what was installed"
-        return Entry("molar", __version__, State.WARNING, problem, "pip install -e . in the folder of the sources")
-    return Entry("molar", __version__)
-
-
-def _requirements(distribution: str) -> Iterator[Entry]:
-    """What a distribution asks for, and whether it is there in a version that it allows."""
-    for name, bounds, optional in needs(distribution):
-        version = _version(name)
-        if version is None:
-            if not optional:
-                remedy = f'pip install "{name}{bounds}"'
-                yield Entry(name, "missing", State.BROKEN, f"{name} is not installed", remedy)
-        elif not _allows(bounds, version):
-            problem = f"{name} {version} is installed, molar needs {bounds}"
-            yield Entry(name, version, State.BROKEN, problem, f'pip install "{name}{bounds}"')
-        else:
-            yield Entry(name, _with_build(name, version), data=version)
-
-
-def _conflicts(distribution: str) -> Iterator[Entry]:
-    """Whether the libraries allow each other's versions, as `pip check` would tell."""
-    found = list(conflicts(distribution))
-    if not found:
-        yield Entry("versions", "go together", data=[])
-        return
+    yield entry(
+        "python",
+        f"{platform.python_version()} ({platform.python_implementation()}, {bits} bits, {where})",
+        sys.getfilesystemencoding().lower() != "utf-8"
+        and Fault("names of files are not read as UTF-8", "set PYTHONUTF8=1 or a UTF-8 locale"),
+        data={"version": platform.python_version(), "bits": bits},
+    )
+    yield entry("molar", __version__, _molar())
+    for name, bounds, optional in needs(DISTRIBUTION):
+        version, remedy = _version(name), f'pip install "{name}{bounds}"'
+        if version is not None:
+            wrong = f"{name} {version} is installed, molar needs {bounds}"
+            value = f"{version} ({torch_build()})" if name == "torch" else version
+            yield entry(name, value, not _allows(bounds, version) and broken(wrong, remedy), data=version)
+        elif not optional:
+            yield entry(name, "missing", broken(f"{name} is not installed", remedy))
+    found = list(conflicts(DISTRIBUTION))
     problem = "; ".join(found[:_MOST]) + (f"; and {len(found) - _MOST} more" if len(found) > _MOST else "")
-    remedy = f'let pip choose: pip install --upgrade "{distribution}"'
-    yield Entry("versions", f"{len(found)} conflicts", State.WARNING, problem, remedy, data=found)
+    remedy = f'let pip choose: pip install --upgrade "{DISTRIBUTION}"'
+    value = f"{len(found)} conflicts" if found else "go together"
+    yield entry("versions", value, bool(found) and Fault(problem, remedy), data=found)
+    yield entry("sqlite", sqlite3.sqlite_version)
+    if deep:
+        yield from map(_imported, ("torch", "transformers", "implicit", "qdrant_edge"))
+
+
+def _molar() -> Fault | None:
+    found = _version(DISTRIBUTION)
+    if found is None:
+        problem = "molar runs from a folder of sources; the bounds of its libraries are not known"
+        return Fault(problem, "pip install -e . in that folder")
+    problem = f"version {__version__} runs, but {found} is what was installed"
+    return None if found == __version__ else Fault(problem, "pip install -e . in the folder of the sources")
 
 
 def needs(distribution: str) -> Iterator[tuple[str, str, bool]]:
@@ -99,7 +79,7 @@ def needs(distribution: str) -> Iterator[tuple[str, str, bool]]:
 
 
 def conflicts(distribution: str) -> Iterator[str]:
-    """Libraries that something among a distribution's libraries needs in another version."""
+    """Libraries that something among a distribution's libraries needs in another version, as `pip check` would tell."""
     waiting, seen = [distribution], {distribution}
     while waiting:
         asking = waiting.pop()
@@ -132,10 +112,6 @@ def _allows(bounds: str, version: str) -> bool:
         return True
 
 
-def _with_build(name: str, version: str) -> str:
-    return f"{version} ({torch_build()})" if name == "torch" else version
-
-
 def torch_build() -> str:
     """What PyTorch was built for, read from its files: importing it takes seconds."""
     spec = util.find_spec("torch")
@@ -154,10 +130,9 @@ def torch_build() -> str:
 def _imported(module: str) -> Entry:
     """Whether a library with native code loads."""
     try:
-        __import__(module)
+        import_module(module)
     except Exception as error:  # whatever a damaged library does
-        problem = (
-            f"importing {module} fails: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        )
-        return Entry(f"import {module}", "fails", State.BROKEN, problem, f"install {module.replace('_', '-')} again")
-    return Entry(f"import {module}", "works")
+        first = str(error).partition("\n")[0]
+        problem = f"importing {module} fails: {type(error).__name__}: {first}"
+        return entry(f"import {module}", "fails", broken(problem, f"install {module.replace('_', '-')} again"))
+    return entry(f"import {module}", "works")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from molar.doctor.findings import Entry, Section, State
+from molar.doctor.health import Entry, Fault, broken, entry
 from molar.doctor.places import folder_size, in_words
 from molar_retrieval import inventory
 from molar_retrieval.errors import MissingArtefactError, MolarError
@@ -15,53 +15,57 @@ _SHOWN = 3
 GENERATIONS = "generations"
 
 
-def artefacts(workspace: Workspace, deep: bool) -> Section:
+def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
     """The live version of each kind: what it was made from, and whether that is what there is now.
 
     Args:
-        workspace: Which.
+        root: Folder of the workspace; nothing is told where there is none.
         deep: Read every byte, and compare photos, too, not the files' names, sizes and times only.
     """
-    entries = [_catalogue_folder(workspace)]
-    for kind in MAKERS:
+    if not (root / "workspace.json").exists():
+        return
+    workspace = Workspace(root)
+    yield _catalogue_folder(workspace)
+    for kind, maker in MAKERS.items():
         if kind != GENERATIONS:
-            entries.append(_artefact(workspace, kind, deep))
-        entries += _unfinished(workspace, kind)
-    return Section("artefacts", "Artefacts", tuple(entries))
+            yield _artefact(workspace, kind, deep)
+        for folder in workspace[kind].partials():
+            size, _ = folder_size(folder, 1.0)
+            value = f"{in_words(size)} in {folder.name}; `{maker}` continues or clears it"
+            yield entry(f"{kind}, unfinished", value, data={"folder": folder.name, "bytes": size})
 
 
-def generations(workspace: Workspace, deep: bool) -> Section:
+def generations(root: Path, deep: bool) -> Iterator[Entry]:
     """All generations; the live one is tried.
 
     Args:
-        workspace: Which.
+        root: Folder of the workspace; nothing is told where there is none.
         deep: Read every byte, vector and user of all of them.
     """
     from molar_indexes.generations import list_generations
 
-    entries = []
-    for line in list_generations(workspace):
-        name = f"{line.name}{' (live)' if line.live else ''}"
-        value = f"{line.backend}, {line.items:,} items, {line.users:,} users, made {_minute(line.created)}"
+    if not (root / "workspace.json").exists():
+        return
+    workspace = Workspace(root)
+    lines = list_generations(workspace)
+    for line in lines:
         inputs = _inputs(workspace[GENERATIONS].root / line.name)
         problems = [line.problem] if line.problem else _damage(workspace, line.name, deep, open_it=line.live or deep)
-        data = {**line.to_dict(), "inputs": inputs, "problems": problems}
-        if problems:
-            what = f"generation {line.name} is damaged: " + "; ".join(problems[:_SHOWN])
-            state = State.BROKEN if line.live else State.WARNING
-            remedy = "run `molar index rollback` for the one before, or `molar align` to publish a new one"
-            entries.append(Entry(name, value, state, what, remedy if line.live else "run `molar align`", data))
-        elif line.live and (stale := _stale(workspace, inputs)):
-            what = f"the live generation was made from {stale}"
-            entries.append(Entry(name, value, State.WARNING, what, "run `molar align`", data))
-        else:
-            entries.append(Entry(name, value, data=data))
-    if not entries:
-        entries.append(Entry("live", "none yet: `molar align` makes one", data=None))
+        what = f"generation {line.name} is damaged: {'; '.join(problems[:_SHOWN])}"
+        back = "run `molar index rollback` for the one before, or `molar align` to publish a new one"
+        damage = broken(what, back) if line.live else Fault(what, "run `molar align`")
+        stale = _stale(workspace, inputs) if line.live and not problems else None
+        yield entry(
+            f"{line.name}{' (live)' if line.live else ''}",
+            f"{line.backend}, {line.items:,} items, {line.users:,} users, made {_minute(line.created)}",
+            bool(problems) and damage,
+            stale is not None and Fault(f"the live generation was made from {stale}", "run `molar align`"),
+            data={**line.to_dict(), "inputs": inputs, "problems": problems},
+        )
+    if not lines:
+        yield entry("live", "none yet: `molar align` makes one")
     if workspace[GENERATIONS].current is None and (problem := _pointer(workspace)) is not None:
-        remedy = "run `molar index rollback NAME`, or `molar align`"
-        entries.append(Entry("live", "none", State.BROKEN, problem, remedy))
-    return Section(GENERATIONS, "Generations", tuple(entries))
+        yield entry("live", "none", broken(problem, "run `molar index rollback NAME`, or `molar align`"))
 
 
 def _pointer(workspace: Workspace) -> str | None:
@@ -86,12 +90,11 @@ def _folder(workspace: Workspace) -> Path | None:
 def _catalogue_folder(workspace: Workspace) -> Entry:
     folder = _folder(workspace)
     if folder is None or not workspace.is_as_written:
-        problem = "workspace.json is damaged"
-        return Entry("folder", "unknown", State.BROKEN, problem, "delete the workspace and run `molar embed CATALOG`")
-    if folder.is_dir():
-        return Entry("folder", str(folder))
+        remedy = "delete the workspace and run `molar embed CATALOG`"
+        return entry("folder", "unknown", broken("workspace.json is damaged", remedy))
     problem = f"the catalogue {folder} is not there any more"
-    return Entry("folder", str(folder), State.WARNING, problem, "put it back, or make a workspace where it is now")
+    gone = Fault(problem, "put it back, or make a workspace where it is now")
+    return entry("folder", str(folder), not folder.is_dir() and gone)
 
 
 def _artefact(workspace: Workspace, kind: str, deep: bool) -> Entry:
@@ -99,23 +102,23 @@ def _artefact(workspace: Workspace, kind: str, deep: bool) -> Entry:
     try:
         folder, manifest = workspace[kind].require()
     except MissingArtefactError:
-        return Entry(kind, f"none yet: `{MAKERS[kind]}` makes it", data=None)
+        return entry(kind, f"none yet: `{MAKERS[kind]}` makes it")
     except MolarError as error:
-        return Entry(kind, "unreadable", State.BROKEN, error.message, error.hint)
+        return entry(kind, "unreadable", broken(error.message, error.hint))
     value = f"{manifest.fingerprint[:_SHORT]}, made {_minute(manifest.created)} by molar {manifest.molar}"
     data: dict[str, Any] = {"fingerprint": manifest.fingerprint, "inputs": dict(manifest.inputs)}
     data |= {"created": manifest.created, "molar": manifest.molar, "fresh": True}
-    if deep and inventory.kept(folder, manifest) and (damage := inventory.check(folder, digests=True)):
+    kept = inventory.kept(folder, manifest)
+    if deep and kept and (damage := inventory.check(folder, digests=True)):
         what = f"the {kind} is damaged: " + "; ".join(damage[:_SHOWN])
         remedy = f"delete {folder} and {maker}, which makes it again"
-        return Entry(kind, f"damaged: {value}", State.BROKEN, what, remedy, {**data, "problems": damage})
-    if deep and not inventory.kept(folder, manifest):
+        return entry(kind, f"damaged: {value}", broken(what, remedy), data={**data, "problems": damage})
+    if deep and not kept:
         value += "; it has no digests, which the next version of it gets"
     problem = _stale(workspace, manifest.inputs)
     problem = f"the {kind} was made from {problem}" if problem else _files_changed(workspace, manifest, deep)
-    if problem is None:
-        return Entry(kind, f"fresh: {value}", data=data)
-    return Entry(kind, f"stale: {value}", State.WARNING, problem, maker, {**data, "fresh": False})
+    fault = None if problem is None else Fault(problem, maker)
+    return entry(kind, f"{'stale' if fault else 'fresh'}: {value}", fault, data={**data, "fresh": fault is None})
 
 
 def _stale(workspace: Workspace, inputs: Mapping[str, str]) -> str | None:
@@ -147,13 +150,6 @@ def _files_changed(workspace: Workspace, manifest: Manifest, deep: bool) -> str 
     if deep and photos and tree_stamp(folder, photos["roots"]) != photos:
         return f"photos changed since the {manifest.kind} was read"
     return None
-
-
-def _unfinished(workspace: Workspace, kind: str) -> Iterator[Entry]:
-    for folder in workspace[kind].partials():
-        size, _ = folder_size(folder, 1.0)
-        value = f"{in_words(size)} in {folder.name}; `{MAKERS[kind]}` continues or clears it"
-        yield Entry(f"{kind}, unfinished", value, data={"folder": folder.name, "bytes": size})
 
 
 def _minute(moment: str) -> str:
