@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from molar_eval.report import grids
 from molar_eval.report.grids import Cell, Grid
+from molar_eval.report.naming import shown
 from molar_eval.report.schema import ModelResult, Report, SplitResult
 from molar_eval.report.standing import best, ordered
 from molar_eval.report.verdict import judge
@@ -30,7 +31,7 @@ def results(reports: Mapping[str, Report], code: str | None = None) -> str:
         reports: What it shows, by where the full report is, relative to the document.
         code: Fingerprint of the present code; reports that other code made are marked. None: none is.
     """
-    parts = [_HEAD]
+    parts, reports = [_HEAD], {link: shown(report) for link, report in reports.items()}
     for name in sorted({report.data.name for report in reports.values()}):
         mine = {link: report for link, report in reports.items() if report.data.name == name}
         data = next(iter(mine.values())).data

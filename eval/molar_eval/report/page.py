@@ -1,6 +1,7 @@
 """The report as one HTML page that needs no other file."""
 
 from molar_eval.report import grids
+from molar_eval.report.naming import shown, shown_examples
 from molar_eval.report.schema import Report, ReportExamples
 from molar_eval.report.views import views
 from molar_retrieval.pages.page import render_page
@@ -15,6 +16,7 @@ def render(report: Report, examples: ReportExamples | None, pictures: Pictures) 
         examples: A few users; None leaves them out.
         pictures: Where the photos of the examples come from.
     """
+    examples, report = shown_examples(examples, report), shown(report)
     return render_page(
         "molar_eval.report",
         "page.html.jinja",

@@ -3,6 +3,7 @@
 import textwrap
 from dataclasses import dataclass
 
+from molar_eval.report.naming import shown
 from molar_eval.report.schema import ModelResult, Report, SplitResult
 from molar_eval.report.standing import Weakness, compared, ordered
 from molar_eval.report.verdict import judge
@@ -31,6 +32,7 @@ class TerminalTable:
 
 def blocks(report: Report) -> list[TerminalTable]:
     """One block per split: the models by the primary metric, best first."""
+    report = shown(report)
     return [_block(split, report) for split in report.splits]
 
 

@@ -1,0 +1,54 @@
+"""A part of the score that was tested with a second stage is shown as that; reports keep the names of suites."""
+
+from made_up_report import report as made_up
+
+from molar_eval.report.markdown import results
+from molar_eval.report.naming import shown, shown_examples
+from molar_eval.report.schema import ExampleUser, ReportExamples
+from molar_eval.report.terminal import blocks
+
+PART = "content neighbours alone"
+
+
+def report(used):
+    made = made_up()
+    split = made.splits[0]
+    old = split.against
+    models = [
+        m.model_copy(
+            update={
+                "name": PART if m.name == old else m.name,
+                "facts": {"rerank": {"cases": 200, "used": used}} if m.name == old else m.facts,
+                "versus": {
+                    metric: [one.model_copy(update={"baseline": PART}) for one in tests]
+                    for metric, tests in m.versus.items()
+                },
+            }
+        )
+        for m in split.models
+    ]
+    first = split.model_copy(update={"models": models, "against": PART})
+    return made.model_copy(update={"splits": [first, *made.splits[1:]]})
+
+
+def test_a_part_with_a_second_stage_is_named_for_both():
+    found = shown(report(used=True))
+    assert "content neighbours + second stage" in {m.name for m in found.splits[0].models}
+    assert found.splits[0].against == "content neighbours + second stage"
+    assert PART not in results({"r.json": report(used=True)})
+    assert not any(PART in line for block in blocks(report(used=True)) for line in block.lines)
+
+
+def test_a_part_whose_second_stage_was_not_borne_out_stands_alone():
+    assert shown(report(used=False)) == report(used=False)
+    assert PART in results({"r.json": report(used=False)})
+
+
+def test_examples_are_named_as_the_report_is():
+    user = ExampleUser(split="s", user_id="u", history=[], targets=[], lists={PART: [], "molar": []})
+    examples = ReportExamples(catalogue="c", users=[user])
+    assert list(shown_examples(examples, report(used=True)).users[0].lists) == [
+        "content neighbours + second stage",
+        "molar",
+    ]
+    assert shown_examples(examples, report(used=False)) == examples
