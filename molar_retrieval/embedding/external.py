@@ -30,7 +30,7 @@ _ROWS = 4096
 _EXPECTED = "a Parquet file with the columns item_id and vector (a list of floats, equally long in every row) is needed"
 
 
-def take(
+def import_vectors(
     artefacts: ArtefactStore, source: CatalogueReader, file: Path, settings: EmbedSettings, progress: Progress
 ) -> EmbedReport:
     """Make the vectors of a Parquet file (item_id, vector) the content vectors, scaled to length 1.

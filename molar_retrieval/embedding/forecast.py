@@ -10,18 +10,14 @@ from typing import Any
 import numpy as np
 
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.embedding.batches import batches_of
 from molar_retrieval.embedding.catalogue import CatalogueReader, ContentScan, scan, sees
 from molar_retrieval.embedding.keys import Rows
-from molar_retrieval.embedding.known import KnownVectors
 from molar_retrieval.embedding.publish import disk_bytes
 from molar_retrieval.embedding.reader import load_photo
 from molar_retrieval.embedding.report import Clock
-from molar_retrieval.embedding.resolve import resolve
-from molar_retrieval.embedding.run import KIND, Describer, EncoderLoader, unchanged, with_registry
-from molar_retrieval.embedding.shards import work_name
-from molar_retrieval.encoders.base import Encoder, EncoderInfo, EncoderInput
-from molar_retrieval.pinned import Pinned, pin
+from molar_retrieval.embedding.run import KIND, Describer, EncoderLoader, left, planned, unchanged, with_registry
+from molar_retrieval.encoders.base import Encoder, EncoderInput
+from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
@@ -102,52 +98,26 @@ def dry_run(
     """
     describe, encoder_loader = with_registry(workspace, describe, encoder_loader)
     with pin(workspace, "catalogue", work="molar embed") as inputs:
-        return _predicted(inputs, settings, progress, encoder_loader, describe(settings), sample)
-
-
-def _predicted(
-    inputs: Pinned,
-    settings: EmbedSettings,
-    progress: Progress,
-    encoder_loader: EncoderLoader,
-    info: EncoderInfo,
-    sample: int,
-) -> EmbedForecast:
-    source, clock = CatalogueReader.of(inputs), Clock()
-    scanned = scan(source, info)
-    rows, dim = _pending(inputs, settings, source, scanned, info, progress)
-    if not len(rows):
-        return _forecast(source.count, 0, dim, 0.0, 0.0, 0)
-    with clock("load"):
+        info, source = describe(settings), CatalogueReader.of(inputs)
+        scanned = scan(source, info)
+        if (report := unchanged(inputs[KIND], scanned, info.name, Clock())) is not None:
+            return _forecast(source.count, 0, report.dim)
+        known, _, batches = planned(inputs[KIND], source, scanned, info, settings, progress)
+        rows = np.concatenate([np.zeros(0, np.int64), *(batches[number] for number in left(batches, known))])
+        if not len(rows):
+            return _forecast(source.count, 0, known.dim)
+        started = perf_counter()
         encoder = encoder_loader(settings)
-    chosen = _representative(rows, scanned, sample)
-    seconds = _time(encoder, source, chosen, settings.batch_size)
-    return _forecast(source.count, len(rows), encoder.dim, clock.seconds["load"], seconds, len(chosen))
+        load = perf_counter() - started
+        chosen = _representative(rows, scanned, sample)
+        seconds = _time(encoder, source, chosen, settings.batch_size)
+        return _forecast(source.count, len(rows), encoder.dim, load, seconds, len(chosen))
 
 
 def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _pending(
-    workspace: Workspace,
-    settings: EmbedSettings,
-    source: CatalogueReader,
-    scanned: ContentScan,
-    info: EncoderInfo,
-    progress: Progress,
-) -> tuple[Rows, int | None]:
-    """The rows that a run would encode, and the dimension as far as it is known."""
-    artefacts = workspace[KIND]
-    if (report := unchanged(artefacts, scanned, info.name, Clock())) is not None:
-        return np.zeros(0, np.int64), report.dim
-    known = KnownVectors(artefacts, info.fingerprint, work_name(scanned.identity, settings.batch_size))
-    items = resolve(source, scanned, info, known, progress)
-    batches = batches_of(scanned, items.pending, settings.batch_size)
-    left = [rows for number, rows in enumerate(batches) if number not in known.own]
-    return np.concatenate([np.zeros(0, np.int64), *left]), known.dim
 
 
 def _representative(rows: Rows, scanned: ContentScan, sample: int) -> Rows:
@@ -175,7 +145,9 @@ def _time(encoder: Encoder, source: CatalogueReader, rows: Rows, batch_size: int
     return perf_counter() - started
 
 
-def _forecast(items: int, pending: int, dim: int | None, load: float, seconds: float, sampled: int) -> EmbedForecast:
+def _forecast(
+    items: int, pending: int, dim: int | None, load: float = 0.0, seconds: float = 0.0, sampled: int = 0
+) -> EmbedForecast:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     notes = [
         f"memory: {memory / 1e9:.1f} GB with the sample; it does not grow with the catalogue except for some "

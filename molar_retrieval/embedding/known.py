@@ -55,6 +55,7 @@ class KnownVectors:
         live: How many of the places are the live version's: the first ones.
         own: Place of the first row of each of the run's own batches, by number.
         reasons: Why a photo, or the whole row, was left out, by place.
+        work: The run.
         records: Key, photo and whose batch, one per place.
     """
 
@@ -65,7 +66,7 @@ class KnownVectors:
         self.own: dict[int, int] = {}
         self.reasons: dict[int, str] = {}
         self.records: npt.NDArray[Any] = np.zeros(0, _RECORD)
-        self._work = work
+        self.work = work
         self._folder = shard_folder(artefacts, encoder)
         self._files: list[_Stored] = []
         if (version := artefacts.current) is not None:
@@ -153,8 +154,8 @@ class KnownVectors:
                 return
             for batch in batches:
                 records.append(_records(batch.items))
-                records[-1]["own"] = batch.work == self._work
-                if batch.work == self._work:
+                records[-1]["own"] = batch.work == self.work
+                if batch.work == self.work:
                     self.own[batch.number] = place
                 self.reasons |= _reasons(batch.items, place)
                 place += len(batch.items)

@@ -1,7 +1,7 @@
 """``molar embed``: content vectors for new and changed items, and only for those."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.embedding import external
 from molar_retrieval.embedding.batches import PendingTexts, batches_of
 from molar_retrieval.embedding.catalogue import CatalogueReader, ContentScan, scan
 from molar_retrieval.embedding.contents import damaged_rows
+from molar_retrieval.embedding.external import import_vectors
 from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.embedding.known import KnownVectors
 from molar_retrieval.embedding.pipeline import run
@@ -70,7 +70,7 @@ def embed(
     with workspace.lock(KIND), pin(workspace, "catalogue", work="molar embed") as inputs:
         source = CatalogueReader.of(inputs)
         if vectors is not None:
-            return external.take(workspace[KIND], source, vectors, settings, progress)
+            return import_vectors(workspace[KIND], source, vectors, settings, progress)
         describe, encoder_loader = with_registry(workspace, describe, encoder_loader)
         return _Run(workspace[KIND], source, describe(settings), settings, encoder_loader, progress)()
 
@@ -117,18 +117,17 @@ class _Run:
             with self.clock("compare"):
                 beneath, head = fused.layers(self.settings)
                 move_vectors(self.artefacts, self.source, self.info, registry.describe(beneath), head, self.progress)
-        work = work_name(scanned.identity, self.settings.batch_size)
         folder = shard_folder(self.artefacts, self.info.fingerprint)
         with PendingTexts(folder, self.source.count) as texts:
             with self.clock("compare"):
-                known = KnownVectors(self.artefacts, self.info.fingerprint, work)
-                items = resolve(self.source, scanned, self.info, known, self.progress, texts)
-            batches = batches_of(scanned, items.pending, self.settings.batch_size)
-            todo = {number: rows for number, rows in enumerate(batches) if number not in known.own}
+                known, items, batches = planned(
+                    self.artefacts, self.source, scanned, self.info, self.settings, self.progress, texts
+                )
+            todo = {number: batches[number] for number in left(batches, known)}
             encoded = np.zeros(self.source.count, bool)
             if todo:
                 encoded[np.concatenate(list(todo.values()))] = True
-                self._encode(known, todo, work, folder, texts)
+                self._encode(known, todo, folder, texts)
         for number, rows in enumerate(batches):
             if number in known.own:
                 items.take(rows, known.own[number], known)
@@ -154,22 +153,20 @@ class _Run:
             )
         return encoder
 
-    def _encode(
-        self, known: KnownVectors, todo: Mapping[int, Rows], work: str, folder: Path, texts: PendingTexts
-    ) -> None:
-        left, count = sum(map(len, todo.values())), self.source.count
+    def _encode(self, known: KnownVectors, todo: Mapping[int, Rows], folder: Path, texts: PendingTexts) -> None:
+        missing, count = sum(map(len, todo.values())), self.source.count
         if known.own:
-            self.progress.note(f"going on with an interrupted run: {left} of {count} items are left")
+            self.progress.note(f"going on with an interrupted run: {missing} of {count} items are left")
         encoder, info = self.encoder, self.info
         if known.dim not in (None, encoder.dim):
             raise BackendError(
                 f"the encoder {info.name} makes {encoder.dim} numbers now and made {known.dim} before",
                 "its adapter must change its fingerprint with the dimension; report it to the author",
             )
-        check_disk(folder, count, encoder.dim, left)
+        check_disk(folder, count, encoder.dim, missing)
         reader = Reader(texts, self.source.folder, info.fingerprint)
         with ShardWriter(folder, encoder.blocks, encoder.dim) as shard:
-            run(reader, encoder, shard, work, todo, self.clock, self.progress)
+            run(reader, encoder, shard, known.work, todo, self.clock, self.progress)
         with self.clock("write"):
             known.refresh()
 
@@ -202,6 +199,26 @@ class _Run:
         if (note := language_note(self.info, self.source.samples())) is not None:
             notes.append(note)
         return notes
+
+
+def planned(
+    artefacts: ArtefactStore,
+    source: CatalogueReader,
+    scanned: ContentScan,
+    info: EncoderInfo,
+    settings: EmbedSettings,
+    progress: Progress,
+    texts: PendingTexts | None = None,
+) -> tuple[KnownVectors, ItemFacts, list[Rows]]:
+    """What is known already, and the batches of a run, finished ones included; see :func:`left`."""
+    known = KnownVectors(artefacts, info.fingerprint, work_name(scanned.identity, settings.batch_size))
+    items = resolve(source, scanned, info, known, progress, texts)
+    return known, items, batches_of(scanned, items.pending, settings.batch_size)
+
+
+def left(batches: Sequence[Rows], known: KnownVectors) -> list[int]:
+    """The numbers of the batches that are still to be encoded."""
+    return [number for number in range(len(batches)) if number not in known.own]
 
 
 def unchanged(artefacts: ArtefactStore, scanned: ContentScan, encoder: str, clock: Clock) -> EmbedReport | None:
