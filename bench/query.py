@@ -20,7 +20,7 @@ from molar_indexes import equal_lengths
 from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns, rng
-from molar_retrieval.allocator import keep_freed_memory
+from molar_retrieval.native import keep_freed_memory
 from molar_retrieval.ranking.candidates import find, products
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest

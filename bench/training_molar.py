@@ -20,12 +20,11 @@ from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.sizing import sized
 from molar_retrieval.alignment.training import TowerTrainer, TrainingData
 from molar_retrieval.alignment.validation import ValidationCases
-from molar_retrieval.allocator import keep_freed_memory
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
-from molar_retrieval.openmp import wait_politely
+from molar_retrieval.native import keep_freed_memory, limit_spinning
 
 TOWER = "collaborative"
 PRECISION = {"own": "auto"}
@@ -66,7 +65,7 @@ def trainer_of(log: InteractionLog, plan: dict[str, Any]) -> TowerTrainer:
 
 
 def main(folder: Path) -> None:
-    wait_politely()
+    limit_spinning()
     keep_freed_memory()
     began = perf_counter()
     plan = json.loads((folder / "plan.json").read_text("utf-8"))

@@ -58,10 +58,10 @@ def align(
     from molar_indexes.assemble import publish_generation
     from molar_retrieval.alignment.align import align as train
     from molar_retrieval.alignment.align import help_to_align
-    from molar_retrieval.allocator import keep_freed_memory
     from molar_retrieval.catalog import prepare_catalogue
     from molar_retrieval.embedding import embed
     from molar_retrieval.interactions import prepare_interactions
+    from molar_retrieval.native import keep_freed_memory
     from molar_retrieval.training.processes import Processes
 
     keep_freed_memory()

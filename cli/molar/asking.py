@@ -212,7 +212,7 @@ class Asking(ShopBase):
 
         from molar_indexes.recommend import recommend
         from molar_retrieval import bounds
-        from molar_retrieval.allocator import keep_freed_memory
+        from molar_retrieval.native import keep_freed_memory
 
         keep_freed_memory()
         with self.progress() as progress:

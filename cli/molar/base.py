@@ -70,9 +70,9 @@ class ShopBase:
         if not dry:
             yield Workspace.for_catalogue(self.workspace, folder)
             return
-        from molar_retrieval.aside import aside
+        from molar_retrieval.scratch import scratch_workspace
 
-        with aside(self.workspace, folder) as place:
+        with scratch_workspace(self.workspace, folder) as place:
             yield place
 
     def progress(self) -> AbstractContextManager["Progress"]:

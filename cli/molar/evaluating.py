@@ -94,7 +94,7 @@ def evaluate(
     """
     from molar_eval.evaluate import Evaluator
     from molar_eval.report.write import write_report
-    from molar_retrieval.allocator import keep_freed_memory
+    from molar_retrieval.native import keep_freed_memory
 
     keep_freed_memory()
     evaluator = Evaluator(

@@ -20,7 +20,7 @@ from molar_cli.commands.index import app as index
 from molar_cli.commands.query import query
 from molar_cli.commands.recommend import recommend
 from molar_retrieval import __version__
-from molar_retrieval.openmp import wait_politely
+from molar_retrieval.native import limit_spinning
 
 app = typer.Typer(
     name="molar",
@@ -61,7 +61,7 @@ def _main(
 
 def main() -> None:
     """Run the command line."""
-    wait_politely()
+    limit_spinning()
     if sys.argv[1:2] == ["query"]:
         _answer_and_leave()
     app()

@@ -32,12 +32,12 @@ from molar_indexes.recommender import RULES_FILE, Recommender
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.users import UserRecord
 from molar_retrieval import __version__, bounds, fingerprint
-from molar_retrieval.allocator import keep_freed_memory
 from molar_retrieval.disk import require
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.filter_language import parse
 from molar_retrieval.locks import lock_beside
+from molar_retrieval.native import keep_freed_memory
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.query import Query, Seen
 from molar_retrieval.ranking.request import LIFT, RERANK, RULES, Listing

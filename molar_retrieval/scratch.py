@@ -10,7 +10,7 @@ from molar_retrieval.workspace import MAKERS, Workspace
 
 
 @contextmanager
-def aside(root: Path, catalogue: Path) -> Iterator[Workspace]:
+def scratch_workspace(root: Path, catalogue: Path) -> Iterator[Workspace]:
     """A workspace like the one at ``root``, which may not exist, and is left as it is.
 
     Args:
