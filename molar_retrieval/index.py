@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
-from molar_retrieval.expressions import Expression
+from molar_retrieval import columns
+from molar_retrieval.expressions import Expression, matches
 
 Vector = Sequence[float]
 SCAN = 0
@@ -64,6 +65,10 @@ class StoredItem:
     payload: Mapping[str, Any]
     vectors: Mapping[str, Vector] = field(default_factory=dict)
     sparse: Mapping[str, SparseVector] = field(default_factory=dict)
+
+    def fulfils(self, condition: Expression) -> bool:
+        """Whether it is one of the items that a condition means."""
+        return matches(condition, {columns.ITEM_ID: self.item_id, **self.payload})
 
 
 @dataclass(frozen=True)

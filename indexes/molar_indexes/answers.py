@@ -10,7 +10,6 @@ from molar_retrieval.catalog.photos_of import PhotosOf
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
-from molar_retrieval.ranking.shaping import fulfils
 
 if TYPE_CHECKING:
     from molar_indexes.explain import Explained
@@ -78,7 +77,7 @@ def popular(generation: Generation, request: RankingRequest) -> tuple[Listing, l
     stored = [
         item
         for item in generation.index.fetch(list(counts))
-        if item.row not in request.hidden and (where is None or fulfils(item, where))
+        if item.row not in request.hidden and (where is None or item.fulfils(where))
     ][: query.k]
     places = []
     for rank, item in enumerate(stored, 1):

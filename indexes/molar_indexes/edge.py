@@ -26,9 +26,8 @@ from qdrant_edge import (
 )
 
 from molar_indexes import equal_lengths
-from molar_indexes.edge_layout import SHARD, config
+from molar_indexes.edge_layout import SHARD, config, path, to_payload
 from molar_indexes.edge_search import EdgeIndex
-from molar_indexes.filters import path, to_payload
 from molar_indexes.records import ITEM_ID, batches
 from molar_retrieval.disk import fault, require, reserve
 from molar_retrieval.errors import BackendError

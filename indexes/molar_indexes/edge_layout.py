@@ -1,4 +1,12 @@
-"""How an index lies in a shard of the embedded Qdrant engine: which vectors get a graph, where what is kept."""
+"""How an index lies in a shard of the embedded Qdrant engine: which vectors get a graph, where what is kept.
+
+The Python binding 0.9 turns ``MatchValue(True)`` into the integer 1, which no boolean equals. So booleans are stored a
+second time, as the keywords ``true`` and ``false`` under a shadow key, for filters only.
+"""
+
+from collections.abc import Mapping
+from math import inf
+from typing import Any
 
 from qdrant_edge import (
     Distance,
@@ -6,11 +14,21 @@ from qdrant_edge import (
     EdgeOptimizersConfig,
     EdgeSparseVectorParams,
     EdgeVectorParams,
+    FieldCondition,
+    Filter,
+    HasIdCondition,
     HnswIndexConfig,
+    IsEmptyCondition,
+    MatchAny,
+    MatchSubstring,
+    MatchValue,
     Memory,
+    RangeFloat,
 )
 
 from molar_indexes import equal_lengths
+from molar_indexes.filters import FilterConstructors, field_of, key_of, quoted
+from molar_indexes.records import ITEM_ID
 from molar_retrieval import columns
 from molar_retrieval.index import IndexSpec
 
@@ -23,6 +41,57 @@ FULL_SCAN_KB = 16_384
 _SPARSE_SCAN = 32
 """So many items are scored one by one (17 µs each); the engine's own limit of 5,000 costs 27 ms where the inverted
 index takes 0.7 ms."""
+
+_SHADOW = "%bool:"
+
+
+def path(field: str, kind: str = "keyword") -> str:
+    """The engine's JSON path of a field; that of its shadow for ``bool``."""
+    return quoted(field, _SHADOW if kind == "bool" else "")
+
+
+def to_payload(item_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stored for a cleaned payload."""
+    stored: dict[str, Any] = {ITEM_ID: item_id}
+    for field, value in payload.items():
+        key = key_of(field)
+        stored[key] = value
+        truths = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, bool)]
+        if truths:
+            stored[_SHADOW + key] = [_word(v) for v in truths]
+    return stored
+
+
+def from_payload(stored: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The item's id and its payload, as they were given."""
+    fields = dict(stored)
+    item_id = fields.pop(ITEM_ID)
+    if "%" in "".join(fields):  # of a shadow, or of a name that had to be escaped
+        fields = {field_of(k): v for k, v in fields.items() if not k.startswith(_SHADOW)}
+    return item_id, fields
+
+
+def _equals(field: str, value: str | bool | int) -> FieldCondition:
+    if isinstance(value, bool):
+        return FieldCondition(path(field, "bool"), match=MatchValue(_word(value)))
+    return FieldCondition(path(field), match=MatchValue(value))
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"
+
+
+EMBEDDED = FilterConstructors(
+    filter=Filter,
+    equals=_equals,
+    among=lambda field, words: FieldCondition(path(field), match=MatchAny(words)),
+    within=lambda field, bounds: FieldCondition(path(field), range=RangeFloat(**bounds)),
+    contains=lambda field, part: FieldCondition(path(field), match=MatchSubstring(part)),
+    empty=lambda field: IsEmptyCondition(path(field)),
+    rows=lambda rows: HasIdCondition(set(rows)),
+    largest=inf,
+)
+"""Conditions of the embedded engine."""
 
 
 def graphs(spec: IndexSpec, count: int) -> set[str]:

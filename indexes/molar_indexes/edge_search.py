@@ -1,11 +1,8 @@
 """Searching a shard of the embedded Qdrant engine; :mod:`molar_indexes.edge` says what needs care."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from copy import copy
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from qdrant_edge import (
     AcornSearchParams,
@@ -22,24 +19,24 @@ from qdrant_edge import (
 from qdrant_edge import SparseVector as EdgeSparse
 
 from molar_indexes import equal_lengths
-from molar_indexes.edge_layout import SHARD, graphs
+from molar_indexes.edge_layout import EMBEDDED, SHARD, from_payload, graphs, path
 from molar_indexes.edge_view import view
-from molar_indexes.filters import from_payload, path, to_filter
-from molar_indexes.records import BATCH, ITEM_ID, check_stored, checked_query
+from molar_indexes.qdrant_index import Found, QdrantIndex
+from molar_indexes.records import BATCH, ITEM_ID, check_stored
 from molar_retrieval.errors import BackendError, DiskError, StaleArtefactError
-from molar_retrieval.expressions import Expression
 from molar_retrieval.index import SCAN, IndexSpec, SparseVector, StoredItem, Vector
 
 
-class EdgeIndex:
-    """An index on a shard of the embedded Qdrant engine; see :class:`molar_retrieval.index.Index`."""
+class EdgeIndex(QdrantIndex):
+    """An index on a shard of the embedded Qdrant engine."""
+
+    constructors = EMBEDDED
 
     def __init__(self, folder: Path, spec: IndexSpec) -> None:
-        self._spec = spec
         try:
             with view(folder / SHARD) as readable:
                 self._shard = EdgeShard.load(str(readable))
-            self._count: int = self._shard.info().points_count
+            count: int = self._shard.info().points_count
         except DiskError:
             raise
         except BaseException as error:  # the engine panics on some damages, and a panic is no Exception
@@ -48,60 +45,7 @@ class EdgeIndex:
             raise StaleArtefactError(
                 f"the index in {folder} cannot be opened: {error}", "run `molar align` to publish a new one"
             ) from error
-        self._graph = graphs(spec, self._count)
-
-    @property
-    def spec(self) -> IndexSpec:
-        """What the index holds."""
-        return self._spec
-
-    @property
-    def graphs(self) -> Collection[str]:
-        """Names of the vectors whose searches use a graph, and may miss some of the best."""
-        return {name for name in self._graph if self._spec.candidates(name, 1) != SCAN}
-
-    def searching(self, efs: Mapping[str, int]) -> Self:
-        """The same shard with other candidate lists."""
-        other = copy(self)
-        other._spec = replace(self._spec, efs={**self._spec.efs, **efs})
-        return other
-
-    def __len__(self) -> int:
-        return self._count
-
-    def top(
-        self,
-        name: str,
-        query: Vector | SparseVector,
-        k: int,
-        *,
-        exclude: Iterable[int] = (),
-        where: Expression | None = None,
-    ) -> list[tuple[int, float]]:
-        """Rows and scores of the best; see :class:`molar_retrieval.index.Index`.
-
-        Where the vector has a graph, it may miss one of them.
-        """
-        values = checked_query(self._spec, name, query, k)
-        condition = to_filter(where, exclude)
-        if isinstance(values, SparseVector):
-            if not values.indices:
-                return []
-            asked: Sequence[float] | EdgeSparse = EdgeSparse(list(values.indices), list(values.values))
-        elif any(values):
-            asked = equal_lengths.asked(self._spec, name, values)
-        else:
-            return self._first(name, k, condition)
-        limit = min(k, self._count) + 1
-        points = self._nearest(name, asked, limit, condition)
-        while len(points) == limit and points[-1].score == points[k - 1].score:
-            # Equal scores straddle the k-th place: widen until the last of them is in sight.
-            limit = min(2 * limit, self._count + 1)
-            points = self._nearest(name, asked, limit, condition)
-        best = [(point.id, point.score) for point in points]
-        if any(one[1] <= other[1] for one, other in pairwise(best)):  # equal scores come in any order
-            best.sort(key=lambda pair: (-pair[1], pair[0]))
-        return best[:k]
+        super().__init__(spec, count, graphs(spec, count))
 
     def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[StoredItem]:
         """The stored items at ``rows``, in that order; unknown rows are left out."""
@@ -122,48 +66,6 @@ class EdgeIndex:
             found |= {record.payload[ITEM_ID]: record.id for record in records}
         return [found.get(item_id) for item_id in item_ids]
 
-    def _nearest(
-        self,
-        name: str,
-        query: Sequence[float] | EdgeSparse,
-        limit: int,
-        condition: Filter | None,
-        exact: bool = False,
-    ) -> list[Any]:
-        """Points by falling score.
-
-        Args:
-            name: A dense or a sparse vector.
-            query: For it.
-            limit: How many.
-            condition: Which points.
-            exact: Without the graph.
-        """
-        params = None
-        if name in self._graph:
-            candidates = SCAN if exact else self._spec.candidates(name, limit)
-            exact = candidates == SCAN
-            params = SearchParams(
-                hnsw_ef=candidates or None,
-                exact=exact,
-                # Looks past what the condition leaves out, where that is more than four items in ten.
-                acorn=AcornSearchParams(enable=True, max_selectivity=0.6) if condition is not None else None,
-            )
-        request = SearchRequest(
-            query=Query.Nearest(query, using=name),  # type: ignore[arg-type]
-            limit=limit,
-            filter=condition,
-            params=params,
-        )
-        try:
-            points = list(self._shard.search(request))
-        except Exception as error:
-            raise BackendError(f"the embedded index failed: {error}", "run `molar index verify`") from error
-        if len(points) < limit and name in self._graph and not exact:
-            # The graph may run dry before everything that fits is found.
-            return self._nearest(name, query, limit, condition, exact=True)
-        return points
-
     def close(self) -> None:
         """Release files; the index cannot be used afterwards."""
         try:
@@ -172,11 +74,30 @@ class EdgeIndex:
             # Closing flushes into the view, which is gone; there is nothing to lose.
             return
 
-    def _first(self, name: str, k: int, condition: Filter | None) -> list[tuple[int, float]]:
-        """The answer to the zero vector: all scores are 0, so the lowest rows win."""
+    def _sparse(self, vector: SparseVector) -> EdgeSparse:
+        return EdgeSparse(list(vector.indices), list(vector.values))
+
+    def _search(self, name: str, asked: Any, limit: int, condition: Any, candidates: int) -> Found:
+        params = None
+        if name in self._graph:
+            params = SearchParams(
+                hnsw_ef=candidates or None,
+                exact=candidates == SCAN,
+                # Looks past what the condition leaves out, where that is more than four items in ten.
+                acorn=AcornSearchParams(enable=True, max_selectivity=0.6) if condition is not None else None,
+            )
+        nearest = Query.Nearest(asked, using=name)
+        request = SearchRequest(query=nearest, limit=limit, filter=condition, params=params)
+        try:
+            points: list[Any] = self._shard.search(request)
+        except Exception as error:
+            raise BackendError(f"the embedded index failed: {error}", "run `molar index verify`") from error
+        return [(point.id, point.score) for point in points]
+
+    def _first(self, name: str, k: int, condition: Any) -> Found:
         must: list[Any] = [HasVectorCondition(name), *([condition] if condition else [])]
-        request = ScrollRequest(limit=min(k, self._count), filter=Filter(must=must), with_payload=False)
-        records: list[Any] = self._shard.scroll(request)[0] if self._count else []
+        request = ScrollRequest(limit=k, filter=Filter(must=must), with_payload=False)
+        records: list[Any] = self._shard.scroll(request)[0]
         return [(record.id, 0.0) for record in records]
 
 

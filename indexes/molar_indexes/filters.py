@@ -1,120 +1,106 @@
-r"""Conditions in the words of the Qdrant engine, for the embedded index.
+r"""Conditions for the Qdrant engine, embedded or on a server: one translation over a table of a client's constructors.
 
-Payload keys are stored so that every condition of :mod:`molar_retrieval.expressions` can be asked:
-
-* Names of fields are written as :mod:`molar_indexes.payload_keys` says.
-* The Python binding 0.9 turns ``MatchValue(True)`` into the integer 1, which no boolean equals. So booleans are
-  stored a second time, as the keywords ``true`` and ``false`` under a shadow key, for filters only.
+The engine's JSON paths can quote dots, blanks and any script, but neither ``"`` nor ``\``; these two are
+percent-encoded in stored keys. So no field's key begins with ``%`` and anything but ``22``, ``25`` or ``5C``: such keys
+are free for our own use.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from qdrant_edge import (
-    FieldCondition,
-    Filter,
-    HasIdCondition,
-    IsEmptyCondition,
-    MatchAny,
-    MatchSubstring,
-    MatchValue,
-    RangeFloat,
-)
-
-from molar_indexes.payload_keys import EXACT, INT64, field_of, key_of, quoted
-from molar_indexes.records import ITEM_ID
 from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Expression, Not, OneOf, Or, Scalar
 
-_SHADOW = "%bool:"
+_EXACT = 1 << 53
+"""Integers up to here are exact as float64."""
+_INT64 = 1 << 63
+"""Integers below this fit a stored one."""
 
 
-def to_payload(item_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """What is stored for a cleaned payload."""
-    stored: dict[str, Any] = {ITEM_ID: item_id}
-    for field, value in payload.items():
-        key = key_of(field)
-        stored[key] = value
-        truths = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, bool)]
-        if truths:
-            stored[_SHADOW + key] = [_word(v) for v in truths]
-    return stored
+def key_of(field: str) -> str:
+    """The stored key of a field."""
+    return field.replace("%", "%25").replace('"', "%22").replace("\\", "%5C")
 
 
-def from_payload(stored: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The item's id and its payload, as they were given."""
-    fields = dict(stored)
-    item_id = fields.pop(ITEM_ID)
-    if "%" in "".join(fields):  # of a shadow, or of a name that had to be escaped
-        fields = {field_of(k): v for k, v in fields.items() if not k.startswith(_SHADOW)}
-    return item_id, fields
+def field_of(key: str) -> str:
+    """The field of a stored key."""
+    return key.replace("%5C", "\\").replace("%22", '"').replace("%25", "%")
 
 
-def path(field: str, kind: str = "keyword") -> str:
-    """The engine's JSON path of a field; that of its shadow for ``bool``."""
-    return quoted(field, _SHADOW if kind == "bool" else "")
+def quoted(field: str, prefix: str = "") -> str:
+    """The JSON path of a field; a ``prefix`` stands before its key."""
+    return f'"{prefix}{key_of(field)}"'
 
 
-def to_filter(where: Expression | None, exclude: Iterable[int]) -> Filter | None:
-    """The filter for a condition and rows to leave out; None where there is nothing to filter."""
-    rows: set[Any] = {int(row) for row in exclude if row >= 0}
-    if where is None and not rows:
-        return None
-    return Filter(
-        must=None if where is None else [_translate(where)],
-        must_not=[HasIdCondition(rows)] if rows else None,
-    )
+@dataclass(frozen=True)
+class FilterConstructors:
+    """How one client makes conditions; all but the first and the last take the name of a field.
 
+    Attributes:
+        filter: Takes lists ``must``, ``should`` and ``must_not``; without any of them it is always true.
+        equals: A text, a boolean or a 64-bit integer.
+        among: One of some texts.
+        within: A range of numbers with bounds ``gt``, ``gte``, ``lt``, ``lte``.
+        contains: A part of a text.
+        empty: No value.
+        rows: One of some rows.
+        largest: Bounds beyond this number are cut to it.
+    """
 
-def _translate(expression: Expression) -> Filter:
-    match expression:
-        case And(operands):
-            return Filter(must=[_translate(o) for o in operands])
-        case Or(operands):
-            # An empty `should` is true for the engine, the empty disjunction is not.
-            return Filter(should=[_translate(o) for o in operands]) if operands else _nothing()
-        case Not(operand):
-            return Filter(must_not=[_translate(operand)])
-        case Equals(field, value):
-            return _equals(field, value)
-        case OneOf(field, values):
-            words = [v for v in values if isinstance(v, str)]
-            either: list[Any] = [_equals(field, v) for v in values if not isinstance(v, str)]
-            if words:
-                either.append(FieldCondition(path(field), match=MatchAny(words)))
-            return Filter(should=either) if either else _nothing()
-        case Contains(field, part):
-            return Filter(must=[FieldCondition(path(field), match=MatchSubstring(part))])
-        case Exists(field):
-            return Filter(must_not=[IsEmptyCondition(path(field))])
-        case Between(field, gt, gte, lt, lte):
-            return _between(field, gt, gte, lt, lte)
+    filter: Callable[..., Any]
+    equals: Callable[[str, str | bool | int], Any]
+    among: Callable[[str, list[str]], Any]
+    within: Callable[[str, Mapping[str, float]], Any]
+    contains: Callable[[str, str], Any]
+    empty: Callable[[str], Any]
+    rows: Callable[[set[int]], Any]
+    largest: float
 
+    def to_filter(self, where: Expression | None, exclude: Iterable[int]) -> Any:
+        """The filter for a condition and rows to leave out; None where there is nothing to filter."""
+        hidden = {int(row) for row in exclude if row >= 0}
+        if where is None and not hidden:
+            return None
+        must = None if where is None else [self._translated(where)]
+        return self.filter(must=must, must_not=[self.rows(hidden)] if hidden else None)
 
-def _equals(field: str, value: Scalar) -> Filter:
-    if isinstance(value, bool):
-        return Filter(must=[FieldCondition(path(field, "bool"), match=MatchValue(_word(value)))])
-    if isinstance(value, str):
-        return Filter(must=[FieldCondition(path(field), match=MatchValue(value))])
-    either: list[Any] = []
-    if isinstance(value, int) and -INT64 <= value < INT64:
-        either.append(FieldCondition(path(field), match=MatchValue(value)))
-    if isinstance(value, float) or abs(value) <= EXACT:
-        # MatchValue takes no floats, and its integers do not equal a stored 5.0.
-        either.append(FieldCondition(path(field), range=RangeFloat(gte=float(value), lte=float(value))))
-    return Filter(should=either) if either else _nothing()
+    def _translated(self, expression: Expression) -> Any:
+        match expression:
+            case And(operands):
+                return self.filter(must=[self._translated(operand) for operand in operands])
+            case Or(operands):
+                return self._any([self._translated(operand) for operand in operands])
+            case Not(operand):
+                return self.filter(must_not=[self._translated(operand)])
+            case Equals(field, value):
+                return self._equals(field, value)
+            case OneOf(field, values):
+                words = [value for value in values if isinstance(value, str)]
+                either = [self._equals(field, value) for value in values if not isinstance(value, str)]
+                return self._any([*either, self.among(field, words)] if words else either)
+            case Contains(field, part):
+                return self.contains(field, part)
+            case Exists(field):
+                return self.filter(must_not=[self.empty(field)])
+            case Between(field, gt, gte, lt, lte):
+                return self._between(field, {"gt": gt, "gte": gte, "lt": lt, "lte": lte})
 
+    def _any(self, conditions: list[Any]) -> Any:
+        """An empty ``should`` is true for the engine, the empty disjunction is not."""
+        return self.filter(should=conditions) if conditions else self.filter(must_not=[self.filter()])
 
-def _between(field: str, gt: float | None, gte: float | None, lt: float | None, lte: float | None) -> Filter:
-    bounds = {"gt": gt, "gte": gte, "lt": lt, "lte": lte}
-    given = {name: float(bound) for name, bound in bounds.items() if bound is not None}
-    if any(bound != bound for bound in given.values()):  # NaN
-        return _nothing()
-    return Filter(must=[FieldCondition(path(field), range=RangeFloat(**(given or {"gte": float("-inf")})))])
+    def _equals(self, field: str, value: Scalar) -> Any:
+        if isinstance(value, str | bool):
+            return self.equals(field, value)
+        either = [self.equals(field, value)] if isinstance(value, int) and -_INT64 <= value < _INT64 else []
+        if isinstance(value, float) or abs(value) <= _EXACT:
+            # A match takes no floats, and its integers do not equal a stored 5.0.
+            either.append(self._between(field, {"gte": value, "lte": value}))
+        return self._any(either)
 
-
-def _nothing() -> Filter:
-    return Filter(must_not=[Filter()])
-
-
-def _word(value: bool) -> str:
-    return "true" if value else "false"
+    def _between(self, field: str, bounds: Mapping[str, float | None]) -> Any:
+        given = {name: float(bound) for name, bound in bounds.items() if bound is not None}
+        if any(bound != bound for bound in given.values()):  # NaN
+            return self._any([])
+        cut = {name: max(-self.largest, min(self.largest, bound)) for name, bound in given.items()}
+        return self.within(field, cut or {"gte": -self.largest})

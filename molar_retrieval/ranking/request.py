@@ -3,19 +3,19 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, Self
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import SparseVector, Vector
 from molar_retrieval.ranking.query import Query
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from molar_retrieval.ranking.rules import ActiveRule, AppliedRules
 
-Rows = Sequence[int] | npt.NDArray[np.integer]
+Rows: TypeAlias = "Sequence[int] | npt.NDArray[np.integer]"
 RERANK = "re-rank"
 """The addend of a score that the second stage makes."""
 RULES = "rules"

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval import columns
-from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.compose import Cap, Choice, Composition, Mix, Quota
 from molar_retrieval.ranking.request import RankingRequest, Rows
@@ -42,7 +40,7 @@ def boosts(
         rule = active.rule
         if rule.action in ("boost", "bury") and active.condition is not None:
             sign = 1 if rule.action == "boost" else -1
-            fulfilled = np.fromiter((fulfils(item, active.condition) for item in items), bool, len(items))
+            fulfilled = np.fromiter((item.fulfils(active.condition) for item in items), bool, len(items))
             added[:, number] = sign * rule.by * spread * fulfilled
         elif rule.fresh is not None:
             ages = np.array([_age(item.payload.get(rule.fresh), now) for item in items])
@@ -74,7 +72,7 @@ def composition(
     for active in request.weighing:
         rule = active.rule
         if rule.at_least is not None and active.condition is not None:
-            these = np.fromiter((fulfils(item, active.condition) for item in items), bool, len(items))
+            these = np.fromiter((item.fulfils(active.condition) for item in items), bool, len(items))
             quotas.append(Quota(rule.title, these, rule.at_least))
     if query.calibrate is not None and request.user is not None:
         mix = _mix(store(request.user.history[-_RECENT:]), query.calibrate, items)
@@ -113,11 +111,6 @@ def _mix(history: Sequence[StoredItem], name: str, items: Sequence[StoredItem]) 
                 members[row, number[value]] += 1 / len(values)
     target = np.array(list(shares.values()))
     return Mix(target / target.sum(), members)
-
-
-def fulfils(item: StoredItem, condition: Expression) -> bool:
-    """Whether an item is one of those that a condition means."""
-    return matches(condition, {columns.ITEM_ID: item.item_id, **item.payload})
 
 
 def _values(item: StoredItem, name: str) -> list[str]:

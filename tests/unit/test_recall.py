@@ -183,14 +183,14 @@ def test_a_generation_of_before_is_not_held_to_it(workspace: Workspace) -> None:
 def test_a_graph_may_miss_the_very_item_that_is_searched_with(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = EdgeIndex._nearest
+    right = EdgeIndex._search
 
-    def nearest(self: EdgeIndex, name: str, query: Any, limit: int, condition: Any, exact: bool = False) -> list[Any]:
-        if exact or self.spec.candidates(name, limit) == SCAN:
-            return right(self, name, query, limit, condition, exact)
-        return right(self, name, query, limit + 1, condition)[1:]
+    def search(self: EdgeIndex, name: str, query: Any, limit: int, condition: Any, candidates: int) -> Any:
+        if candidates == SCAN:
+            return right(self, name, query, limit, condition, candidates)
+        return right(self, name, query, limit + 1, condition, candidates)[1:]
 
-    monkeypatch.setattr(EdgeIndex, "_nearest", nearest)
+    monkeypatch.setattr(EdgeIndex, "_search", search)
     vectors = noise(400)
     with released(workspace, vectors, replace(POOR, m=16, ef_construct=64)) as generation:
         assert generation.spec.efs == {"aligned": SCAN}

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from qdrant_client import models
 
 from molar_indexes import equal_lengths
-from molar_indexes.payload_keys import quoted
+from molar_indexes.filters import quoted
 from molar_indexes.records import ITEM_ID
 from molar_indexes.server.filters import ROW_PATH
 from molar_retrieval import columns, fingerprint
