@@ -12,13 +12,12 @@ from molar_retrieval import fingerprint
 from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.attributes import LONG
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
-from molar_retrieval.catalog.digest import TableDigest
+from molar_retrieval.catalog.digest import TableDigest, file_stamps, tree_stamp
 from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
 from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.resolve import items_source, resolve
 from molar_retrieval.catalog.sources import find_file
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings, CatalogueSpec
-from molar_retrieval.catalog.stamps import file_stamps, tree_stamp
 from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import join_present, kind_of
@@ -147,7 +146,7 @@ def _write(
     condition = None if where is None else parse(where, {ITEM_ID: "keyword", **fields})
     progress.start("reading the catalogue", source.total)
     done = others = 0
-    with TableFile(partial / ITEMS_FILE, _ROW_GROUP) as file:
+    with TableFile(partial / ITEMS_FILE, reader.schema, _ROW_GROUP) as file:
         for batch in reader:
             chosen = batch
             if condition is not None:

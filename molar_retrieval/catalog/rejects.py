@@ -3,13 +3,13 @@
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from molar_retrieval.catalog.rows import RowChecks, Rows
+from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.catalog.values import shown
 from molar_retrieval.errors import DataError
 
@@ -20,11 +20,11 @@ FILE_NAME = "rejects.parquet"
 _FLUSH = 65_536
 
 
-class Rejects:
+class Rejects(TableFile):
     """Collects rejected rows into a Parquet file, in bounded memory.
 
     Args:
-        path: The file to write.
+        path: The file to write; unless this is entered, rejects are only counted.
 
     Attributes:
         counts: How many rejects there are of each kind.
@@ -32,11 +32,10 @@ class Rejects:
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__(path, SCHEMA)
         self.counts: Counter[str] = Counter()
         self.first: dict[str, str] = {}
-        self._path = path
-        self._writer: pq.ParquetWriter | None = None
-        self._rows: list[tuple[str, int, str | None, str]] = []
+        self._added: list[dict[str, Any]] = []
 
     def add(self, file: str, row: int, item_id: str | None, kind: str, detail: str = "") -> None:
         """Record one reject.
@@ -51,9 +50,9 @@ class Rejects:
         reason = f"{kind}: {detail}" if detail else kind
         self.counts[kind] += 1
         self.first.setdefault(kind, f"{file}, row {row}: {reason}")
-        self._rows.append((file, int(row), item_id, reason))
-        if len(self._rows) >= _FLUSH:
-            self._flush()
+        self._added.append({"file": file, "row": int(row), "item_id": item_id, "reason": reason})
+        if len(self._added) >= _FLUSH:
+            self._take()
 
     def add_failed(self, file: str, rows: Rows, checks: RowChecks, item_column: str) -> None:
         """Record the rows that failed some checks.
@@ -94,24 +93,17 @@ class Rejects:
         kind, n = self.counts.most_common(1)[0]
         return DataError(f"{path}: none of its {rows:,} rows is usable; {n:,} × {kind} ({self.first[kind]})", remedy)
 
-    def __enter__(self) -> Self:
-        self._writer = pq.ParquetWriter(self._path, SCHEMA, compression="zstd")
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            if error is None:
-                self._flush()
-            self._writer.close()
+        if error is None:
+            self._take()
+        super().__exit__(kind, error, trace)
 
-    def _flush(self) -> None:
-        if self._rows and self._writer is not None:
-            values = zip(*self._rows, strict=True)
-            columns = [pa.array(v, field.type) for v, field in zip(values, SCHEMA, strict=True)]
-            self._writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
-            self._rows.clear()
+    def _take(self) -> None:
+        if self._writer is not None and self._added:
+            self.write(pa.RecordBatch.from_pylist(self._added, SCHEMA))
+        self._added.clear()
 
 
 def in_words(facts: dict[str, Any]) -> str:

@@ -14,12 +14,13 @@ class TableFile:
     """A Parquet file that gathers small batches into large row groups; a context manager.
 
     Args:
-        path: The file to write. Without any batch, none is written.
+        path: The file to write.
+        schema: Of the batches; without it and without any batch, no file is written.
         rows: Of a row group; it has fewer where these are large.
     """
 
-    def __init__(self, path: Path, rows: int = 262_144) -> None:
-        self._path, self._most = path, rows
+    def __init__(self, path: Path, schema: pa.Schema | None = None, rows: int = 262_144) -> None:
+        self._path, self._schema, self._most = path, schema, rows
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
@@ -35,6 +36,8 @@ class TableFile:
             self._flush()
 
     def __enter__(self) -> Self:
+        if self._schema is not None:
+            self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd")
         return self
 
     def __exit__(

@@ -1,13 +1,16 @@
-"""Plans the demo shop from a seed: what it sells, and with :mod:`molar_retrieval.demo.shoppers` who buys there."""
+"""Plans the demo shop from a seed: what it sells, what people like, and what they bought one after the other."""
 
+import calendar
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from molar_retrieval import rng as seeds
-from molar_retrieval.demo.shoppers import dealt, shopping
-from molar_retrieval.demo.truth import DemoShop, ShopItem
-from molar_retrieval.demo.vocabulary import COLOURS, KIND_BY_NAME, KINDS, PATTERNS, STORIES, WORDS
+from molar_retrieval.demo.truth import DemoShop, Purchase, ShopItem, Shopper
+from molar_retrieval.demo.vocabulary import COLOURS, KIND_BY_NAME, KINDS, PATTERNS, STORIES, WORDS, Pattern, Story
 from molar_retrieval.errors import SettingsError
 
 SEED = 7
@@ -21,6 +24,25 @@ NO_DESCRIPTION = 0.05
 COLD = 0.08
 _COMPANIONS = 4
 _ZIPF = 0.6
+
+OPENING = calendar.timegm((2023, 1, 2, 9, 0, 0))
+_DAY = 86_400
+
+# Shares of users: both tastes, the pattern only, the story only, neither.
+_TASTES = ((0.5, True, True), (0.15, True, False), (0.15, False, True), (0.2, False, False))
+NEWCOMERS = 0.02
+SINGLES = 0.03
+
+# Weights in the logarithm of an item's chance.
+_PATTERN, _STORY, _KIND, _COLOUR, _ROOM = 2.8, 2.8, 0.8, 0.5, 0.7
+_FOLLOW = 0.45  # how often the next thing of a session is a companion of the last one
+_STAY = 0.65  # how often a session goes on
+_REPEAT = 0.015
+_MEAN_LENGTH = 14.0
+_LONGEST = 60
+
+T = TypeVar("T")
+Scores = npt.NDArray[np.float64]
 
 
 def plan_shop(seed: int = SEED, *, items: int = ITEMS, users: int = USERS) -> DemoShop:
@@ -85,3 +107,109 @@ def _with_companions(items: tuple[ShopItem, ...], seed: int) -> tuple[ShopItem, 
         order = np.argsort(-(np.array(affinity) + rng.gumbel(size=len(rows))))
         planned.append(replace(item, companions=tuple(rows[i] for i in order[:_COMPANIONS])))
     return tuple(planned)
+
+
+def shopping(items: tuple[ShopItem, ...], n: int, seed: int) -> tuple[Shopper, ...]:
+    """``n`` users with their purchases; a few have bought once, a few never."""
+    rng = seeds.generator(seed, "demo", "users")
+    users = _users(n, rng)
+    order = rng.permutation(n)
+    newcomers = max(1, round(NEWCOMERS * n))
+    never = set(order[:newcomers].tolist())
+    once = set(order[newcomers : newcomers + max(1, round(SINGLES * n))].tolist())
+    # Nobody buys more than a quarter of a small shop.
+    longest = min(_LONGEST, len(items) // 4)
+    features = _Features(items)
+    shoppers = []
+    for row, user in enumerate(users):
+        own = seeds.generator(seed, "demo", "user", row)
+        length = min(longest, 3 + int(own.gamma(1.4, (_MEAN_LENGTH - 3) / 1.4)))
+        if row in never or row in once:
+            length = int(row in once)
+        shoppers.append(replace(user, purchases=_walk(features, user, length, own)))
+    return tuple(shoppers)
+
+
+def dealt(values: Sequence[T], n: int, rng: np.random.Generator) -> list[T]:
+    """``n`` values in random order, each as often as the others."""
+    return [values[int(i) % len(values)] for i in rng.permutation(n)]
+
+
+def _users(n: int, rng: np.random.Generator) -> list[Shopper]:
+    shares = np.cumsum([share for share, _, _ in _TASTES])
+    styles = np.searchsorted(shares, (np.arange(n) + 0.5) / n)[rng.permutation(n)]
+    looks: list[tuple[Pattern, Story]] = dealt([(p, s) for p in PATTERNS for s in STORIES], n, rng)
+    users = []
+    for row, (pattern, story) in enumerate(looks):
+        _, sees, reads = _TASTES[int(styles[row])]
+        users.append(
+            Shopper(
+                user_id=f"u{row + 1:04d}",
+                pattern=pattern if sees else None,
+                story=story if reads else None,
+                colour=list(COLOURS)[int(rng.integers(len(COLOURS)))],
+                kinds=tuple(KINDS[int(i)].name for i in rng.permutation(len(KINDS))[:4]),
+            )
+        )
+    return users
+
+
+class _Features:
+    """The items' features as arrays, for scoring all items at once."""
+
+    def __init__(self, items: tuple[ShopItem, ...]) -> None:
+        self.items = items
+        self.pattern = np.array([item.pattern for item in items])
+        self.story = np.array([item.story for item in items])
+        self.colour = np.array([item.colour for item in items])
+        self.kind = np.array([item.kind for item in items])
+        self.department = np.array([item.department for item in items])
+        popularity = np.array([0 if item.cold else item.popularity for item in items])
+        with np.errstate(divide="ignore"):
+            self.popularity = np.log(popularity)
+
+    def liking(self, user: Shopper) -> Scores:
+        """Logarithm of each item's chance with a user, up to a constant; shape (n_items,)."""
+        scores: Scores = (
+            self.popularity
+            + _PATTERN * (self.pattern == (user.pattern or ""))
+            + _STORY * (self.story == (user.story or ""))
+            + _KIND * np.isin(self.kind, user.kinds)
+            + _COLOUR * (self.colour == user.colour)
+        )
+        return scores
+
+
+def _walk(features: _Features, user: Shopper, length: int, rng: np.random.Generator) -> tuple[Purchase, ...]:
+    """A user's purchases: sessions weeks apart, in each of them one thing leading to the next."""
+    liking = features.liking(user)
+    clock = OPENING + int(rng.uniform(0, 330 * _DAY))
+    room = ""
+    bought: list[Purchase] = []
+    for _ in range(length):
+        last = bought[-1].item if bought else None
+        if last is None or rng.random() > _STAY:
+            clock += int(rng.exponential(20 * _DAY)) + _DAY // 4
+            room = KIND_BY_NAME[user.kinds[int(rng.integers(len(user.kinds)))]].department
+            last = None
+        else:
+            clock += int(rng.integers(40, 1500))
+        scores = liking + _ROOM * (features.department == room)
+        bought.append(Purchase(_next(features, scores, last, bought, rng), clock))
+    return tuple(bought)
+
+
+def _next(
+    features: _Features, scores: Scores, last: int | None, bought: list[Purchase], rng: np.random.Generator
+) -> int:
+    if bought and rng.random() < _REPEAT:
+        return bought[int(rng.integers(len(bought)))].item
+    fresh = scores.copy()
+    fresh[[purchase.item for purchase in bought]] = -np.inf
+    noise = rng.gumbel(size=len(fresh))  # the largest score plus Gumbel noise is a draw from the softmax
+    if last is not None and rng.random() < _FOLLOW:
+        companions = list(features.items[last].companions)
+        best = companions[int(np.argmax(fresh[companions] + noise[companions]))]
+        if np.isfinite(fresh[best]):
+            return best
+    return int(np.argmax(fresh + noise))

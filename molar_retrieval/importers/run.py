@@ -18,11 +18,19 @@ from molar_retrieval.ids import IdMap
 from molar_retrieval.importers.amazon import AMAZON_2014, AMAZON_2023
 from molar_retrieval.importers.hm import HM_LEVELS, open_hm
 from molar_retrieval.importers.movielens import open_movielens
-from molar_retrieval.importers.photos import link_photos
 from molar_retrieval.importers.pixelrec import open_pixelrec
 from molar_retrieval.importers.published import PublishedData
-from molar_retrieval.importers.target import LOG_FILE, REPORT_FILE, USERS_FILE, new_folder
-from molar_retrieval.importers.write import keep_items, write_interactions, write_items, write_users
+from molar_retrieval.importers.write import (
+    LOG_FILE,
+    REPORT_FILE,
+    USERS_FILE,
+    keep_items,
+    link_photos,
+    new_folder,
+    write_interactions,
+    write_items,
+    write_users,
+)
 from molar_retrieval.progress import SILENT, Progress
 
 _TOML = """\

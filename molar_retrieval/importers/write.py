@@ -1,5 +1,9 @@
-"""From published tables to those of a catalogue: items with ids of their own, and a log of known items only."""
+"""From published data to the files of a catalogue: items, a log of known items only, photos; all of them, or none."""
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from molar_retrieval.catalog.catalogue import ITEMS_FILE
+from molar_retrieval.catalog.images import EXTENSIONS, FOLDER
+from molar_retrieval.catalog.rejects import FILE_NAME as REJECTS_FILE
 from molar_retrieval.catalog.rejects import Rejects, with_new_ids
 from molar_retrieval.catalog.rows import RowChecks
+from molar_retrieval.catalog.spec import FILE_NAME as TOML_FILE
 from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.columns import ITEM_ID, TIMESTAMP, USER_ID
+from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.importers.published import PublishedData, PublishedTable
@@ -20,6 +29,10 @@ from molar_retrieval.interactions.read import present
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.progress import Progress
 
+LOG_FILE = "interactions.parquet"
+USERS_FILE = "users.parquet"
+REPORT_FILE = "import.json"
+_OURS = {ITEMS_FILE, LOG_FILE, USERS_FILE, REJECTS_FILE, REPORT_FILE, TOML_FILE, FOLDER}
 _BATCH = 4_096
 _TIME = pa.timestamp("ms", "UTC")
 _KINDS = ("missing item id", "repeated item id")
@@ -130,3 +143,117 @@ def write_interactions(
             before=before,
         )
     return ImportedLog(written, len(users), used)
+
+
+def link_photos(published: PublishedData, items: IdMap, asked: Path | None, folder: Path, progress: Progress) -> int:
+    """Bring the photos into a catalogue as ``images/<item_id>`` with their extension.
+
+    Args:
+        published: Knows where the photo of an item may lie.
+        items: The items of the catalogue.
+        asked: The folder with the photos, or None for the format's own, if it exists.
+        folder: The catalogue.
+        progress: Hears of each item.
+
+    Returns:
+        How many items have a photo.
+
+    Raises:
+        DataError: If the folder that was asked for does not exist, or has no photo of any item.
+    """
+    source = asked or published.photos
+    if not source.is_dir():
+        if asked is not None:
+            raise DataError(f"there is no folder {asked}", "name the folder with the photos, or leave the option out")
+        return 0
+    images = folder / FOLDER
+    images.mkdir()
+    listed: dict[str, dict[str, str]] = {}
+    n = 0
+    progress.start("linking photos", len(items))
+    for item_id in items.array.to_pylist():
+        # Such an id would lead out of the folder.
+        names = () if {"/", "\\"} & set(item_id) else published.photo_names(item_id)
+        photo = next((path for name in names if (path := _find(source, name, listed)) is not None), None)
+        # A hard link to a symbolic link would be the link, not the photo.
+        if photo is not None and (real := photo.resolve()).is_file():
+            link_or_copy(real, images / f"{item_id}{photo.suffix.lower()}")
+            n += 1
+        progress.advance()
+    progress.finish()
+    if asked is not None and not n:
+        example = next((name for i in items.array[:1].to_pylist() for name in published.photo_names(i)), "")
+        raise DataError(f"{asked} has no photo of any item", f"photos are looked for as {asked / example}.jpg")
+    return n
+
+
+def _find(root: Path, name: str, listed: dict[str, dict[str, str]]) -> Path | None:
+    """A photo by its name without the extension; ``listed`` keeps the files of each subfolder."""
+    folder, _, stem = name.rpartition("/")
+    if folder not in listed:
+        place = root / folder
+        files = [os.path.splitext(file) for file in os.listdir(place)] if place.is_dir() else []  # noqa: PTH122, PTH208
+        known = [(stem, end) for stem, end in files if end.lower() in EXTENSIONS]
+        known.sort(key=lambda file: -EXTENSIONS.index(file[1].lower()))  # of two, the first extension wins
+        listed[folder] = {stem: stem + end for stem, end in known}
+    file = listed[folder].get(stem)
+    return None if file is None else root / folder / file
+
+
+@contextmanager
+def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A hidden folder beside ``target`` that takes its place when the body has succeeded, and is removed otherwise.
+
+    An earlier import is moved aside and back again should the last step fail; it is deleted after that step only.
+
+    Args:
+        target: Where the result goes; made, with its parents, where it does not exist.
+        overwrite: Replace an earlier import. Nothing else is ever replaced.
+
+    Raises:
+        DataError: If the target is not empty and may not be replaced.
+    """
+    target = target.resolve()
+    full = _check(target, overwrite=overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had the same number
+    partial.mkdir()
+    try:
+        yield partial
+        if full:
+            _check(target, overwrite=overwrite)  # it may have changed meanwhile
+            _swap(partial, target)
+        else:
+            partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _check(target: Path, *, overwrite: bool) -> bool:
+    """Whether there is something to replace."""
+    if target.exists() and not target.is_dir():
+        raise DataError(f"{target} is a file", "name a folder with --to")
+    found = {path.name for path in target.iterdir()} if target.exists() else set()
+    if not found:
+        return False
+    if REPORT_FILE not in found:
+        raise DataError(f"{target} holds something that no import wrote", "name a new or an empty folder with --to")
+    if not overwrite:
+        raise DataError(f"{target} holds an earlier import", "name another folder, or replace it with --overwrite")
+    if others := sorted(found - _OURS):
+        hint = "move them elsewhere first, --overwrite replaces the whole folder"
+        raise DataError(f"{target} also holds {', '.join(others)}, which no import wrote", hint)
+    return True
+
+
+def _swap(partial: Path, target: Path) -> None:
+    old = partial.with_suffix(".old")
+    target.rename(old)
+    try:
+        partial.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)

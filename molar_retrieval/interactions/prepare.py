@@ -6,17 +6,16 @@ from typing import Any
 
 from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.catalog.digest import file_stamps
 from molar_retrieval.catalog.prepare import empty_partial, publish, refuse_changed
 from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.sources import find_file, open_source
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
-from molar_retrieval.catalog.stamps import file_stamps
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.clean import ordered, without_duplicates
 from molar_retrieval.interactions.columns import log_columns
 from molar_retrieval.interactions.people import check_users
-from molar_retrieval.interactions.read import LogReader
+from molar_retrieval.interactions.read import LogReader, ordered, without_duplicates
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.interactions.users import user_keys
 from molar_retrieval.interactions.write import KIND, RULES, log_facts, log_fingerprint, write_tables

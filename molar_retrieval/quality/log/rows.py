@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.interactions.clean import repetitions
-from molar_retrieval.interactions.read import RawLog
+from molar_retrieval.interactions.read import RawLog, repetitions
 
 BLOCK = 1 << 22
 """About how many interactions are looked at together."""
