@@ -7,13 +7,13 @@ from scipy.sparse import csr_matrix
 from scipy.sparse import random as random_sparse
 
 from molar_retrieval.alignment import conditioning
-from molar_retrieval.alignment.content_knn import ContentNeighbours
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment, tower_shapes
 from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import Predictor
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.encoders.base import VectorBlock
+from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import DAY
 

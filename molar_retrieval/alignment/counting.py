@@ -8,12 +8,10 @@ import numpy.typing as npt
 
 from molar_retrieval import rng
 from molar_retrieval.alignment.components import Counted, Dense, Momentary, ScoreComponent
-from molar_retrieval.alignment.content_knn import ContentNeighbours, compressed
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, sample
 from molar_retrieval.config import AlignSettings
-from molar_retrieval.experts.choose import choose
-from molar_retrieval.experts.content import GRID
-from molar_retrieval.experts.fit import Scoring, fit_experts
+from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
+from molar_retrieval.experts.fit import Scoring, choose, fit_experts
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import HALF_LIVES, Trend
 from molar_retrieval.interactions.log import InteractionLog

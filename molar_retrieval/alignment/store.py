@@ -9,12 +9,12 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from molar_retrieval.alignment.conditioning import Conditioner
-from molar_retrieval.alignment.content_knn import ContentNeighbours
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment, tower_shapes
 from molar_retrieval.alignment.vectors import Predictor
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.encoders.base import VectorBlock
+from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.training.device import pick_device, pick_precision

@@ -1,22 +1,23 @@
-"""The two experts that ship as partners, fitted with settings that validation chooses."""
+"""The two experts that ship as item-item weights, fitted with settings that validation chooses."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.experts import linear
-from molar_retrieval.experts.choose import Setting, choose
-from molar_retrieval.experts.cooccurrence import cooccurrence, followers
 from molar_retrieval.experts.histories import countable, known_items, reach
 from molar_retrieval.experts.item_item import ItemItemWeights, strongest
-from molar_retrieval.experts.next_item import NextItem
+from molar_retrieval.experts.order import NextItem, cooccurrence, followers
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
+Setting = Mapping[str, Any]
+T = TypeVar("T")
 Scoring = Callable[[InteractionLog], npt.NDArray[np.float32]]
 """Scores of all items for histories, shape (n_histories, n_items)."""
 _Grid = tuple[Sequence[tuple[Setting, Callable[[], ItemItemWeights]]], str | None]
@@ -35,6 +36,38 @@ REGRESSIONS: tuple[Setting, ...] = (
 )
 REGULARISATIONS = (500, 100, 2000)
 NEIGHBOURS: Setting = {"weighting": "tfidf", "shrink": 20, "neighbours": 200}
+
+
+def choose(
+    candidates: Iterable[tuple[Setting, Callable[[], T]]], judge: Callable[[T], float]
+) -> tuple[T, Setting, list[dict[str, Any]]]:
+    """Fit one candidate after the other and keep the best, the first of equals.
+
+    Args:
+        candidates: Settings, each with what fits it; at least one.
+        judge: Validation NDCG@10 of a fitted candidate, higher is better.
+
+    Returns:
+        The best, its setting, and for the record each ``setting`` with its ``ndcg@10`` and the ``seconds`` of fitting
+        and judging, in their order.
+
+    Raises:
+        ValueError: If there are no candidates.
+    """
+    best: tuple[float, Setting, T] | None = None
+    tried: list[dict[str, Any]] = []
+    for setting, fit in candidates:
+        began = time.perf_counter()
+        fitted = fit()
+        score = judge(fitted)
+        seconds = round(time.perf_counter() - began, 2)
+        tried.append({"setting": dict(setting), "ndcg@10": round(score, 6), "seconds": seconds})
+        if best is None or score > best[0]:
+            best = score, setting, fitted
+        del fitted
+    if best is None:
+        raise ValueError("the grid is empty")
+    return best[2], best[1], tried
 
 
 def fit_experts(

@@ -8,10 +8,10 @@ import pytest
 from eval_model_tasks import log_of
 
 from molar_retrieval.alignment import counting
-from molar_retrieval.alignment.content_knn import DIM, ContentNeighbours, compressed
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks
 from molar_retrieval.config import AlignSettings
+from molar_retrieval.experts.content_knn import DIM, ContentNeighbours, compressed
 from molar_retrieval.experts.trend import DAY, HALF_LIVES, Trend
 
 N = 60

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from eval_model_tasks import N_ITEMS, log_of
 
-from molar_retrieval.experts.content import GRID, reading
+from molar_retrieval.experts.content_knn import GRID, reading
 
 
 @pytest.fixture(scope="module")

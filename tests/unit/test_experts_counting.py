@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of
 
-from molar_retrieval.experts.cooccurrence import cooccurrence, followers
 from molar_retrieval.experts.histories import binary, decayed, known_items, reach
+from molar_retrieval.experts.order import cooccurrence, followers
 
 RAGGED = [[0, 1, 2, 1], [], [3], [2, 2, 0, 4, 1, 3]]
 

@@ -8,12 +8,10 @@ from eval_model_tasks import N_ITEMS, leave_one_out, log_of, walks
 
 from molar_eval.models.tuning import Fitted, validation_ndcg
 from molar_retrieval.experts import linear
-from molar_retrieval.experts.choose import choose
-from molar_retrieval.experts.cooccurrence import cooccurrence, followers
-from molar_retrieval.experts.fit import COUNTS, NEIGHBOURS, REGRESSIONS, REGULARISATIONS, fit_experts
+from molar_retrieval.experts.fit import COUNTS, NEIGHBOURS, REGRESSIONS, REGULARISATIONS, choose, fit_experts
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.experts.item_item import strongest
-from molar_retrieval.experts.next_item import NextItem
+from molar_retrieval.experts.order import NextItem, cooccurrence, followers
 
 
 class Listener:

@@ -16,10 +16,10 @@ from molar_retrieval import rng
 from molar_retrieval.collaborative import als
 from molar_retrieval.config import CFSettings
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts import content, linear
-from molar_retrieval.experts.cooccurrence import cooccurrence, followers
+from molar_retrieval.experts import content_knn, linear
 from molar_retrieval.experts.histories import binary, known_items, reach
 from molar_retrieval.experts.item_item import ItemItemWeights
+from molar_retrieval.experts.order import cooccurrence, followers
 from molar_retrieval.experts.trend import HALF_LIVES, Trend
 from molar_retrieval.interactions.log import InteractionLog, to_csr
 
@@ -276,7 +276,7 @@ class ContentKNN(Baseline):
     """
 
     name = "content kNN"
-    GRID = content.GRID
+    GRID = content_knn.GRID
 
     def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
         """Take the vectors.
@@ -287,7 +287,7 @@ class ContentKNN(Baseline):
         vectors = self._vectors(task)
 
         def score(setting: Setting, inputs: InteractionLog) -> Scores:
-            scores: Scores = content.reading(inputs, vectors, setting["decay"], setting["last"]) @ vectors.T
+            scores: Scores = content_knn.reading(inputs, vectors, setting["decay"], setting["last"]) @ vectors.T
             return scores
 
         return lambda setting: partial(score, setting)

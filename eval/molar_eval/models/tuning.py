@@ -13,8 +13,8 @@ from molar_eval.metrics.accuracy import accuracy
 from molar_eval.models.base import Kind, Task
 from molar_eval.ranking import rank
 from molar_retrieval.errors import DataError
-from molar_retrieval.experts.choose import Setting as Setting
-from molar_retrieval.experts.choose import choose
+from molar_retrieval.experts.fit import Setting as Setting
+from molar_retrieval.experts.fit import choose
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress

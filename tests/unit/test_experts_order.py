@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from eval_model_tasks import log_of, walks
 
-from molar_retrieval.experts.cooccurrence import followers
 from molar_retrieval.experts.fit import REGRESSIONS
-from molar_retrieval.experts.next_item import NextItem
+from molar_retrieval.experts.order import NextItem, followers
 
 LONG = 60
 """Places after which nothing is left of a decay of .5."""

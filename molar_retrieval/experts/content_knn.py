@@ -1,4 +1,4 @@
-"""Content neighbours as a part of the score: what a history looks like against what an item looks like."""
+"""Content neighbours: what a history looks like against what items look like; no other user's interactions are read."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -6,17 +6,22 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.experts.content import reading
+from molar_retrieval.experts.histories import decayed
 from molar_retrieval.interactions.log import InteractionLog
 
 Matrix = npt.NDArray[np.float32]
+GRID = tuple(
+    {"last": last, "decay": decay}
+    for last, decay in ((1, 1.0), (3, 0.7), (5, 0.8), (10, 0.8), (10, 1.0), (30, 0.9), (100, 0.97), (300, 1.0))
+)
+"""Ways to read a history, from its last item alone to all of it."""
 DIM = 256
 """Principal axes of the content features that are kept; fewer lose what tells variants of a product apart."""
 
 
 @dataclass(frozen=True, eq=False)
 class ContentNeighbours:
-    """Cosines between items and the decayed mean of a history, in few dimensions.
+    """Cosines between items and the decayed mean of a history, in few dimensions, as a part of the score.
 
     Attributes:
         items: Content of all items, shape (n_items, dim), rows of length 1 or 0.
@@ -43,13 +48,24 @@ class ContentNeighbours:
         return reading(log, self.items, self.decay, self.last)
 
 
+def reading(log: InteractionLog, features: Matrix, decay: float, last: int) -> Matrix:
+    """The direction of the decayed mean of a history's content vectors, so that a dot product is a cosine.
+
+    Args:
+        log: Histories, oldest interaction first.
+        features: Content vectors of all items, shape (n_items, f), rows of length 1 or 0.
+        decay: Weight lost per place, in (0, 1].
+        last: How many of the latest interactions count.
+
+    Returns:
+        Shape (n_users, f), rows of length 1, or 0 for a history without content.
+    """
+    return _unit(decayed(log, decay, last) @ features, 0)
+
+
 def compressed(features: Matrix) -> Matrix:
     """Features along their leading principal axes, at most 256, rows of length 1 or 0 again."""
-    if features.shape[1] > DIM:
-        features = features @ principal(features)
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    unit: Matrix = np.divide(features, length, out=np.zeros_like(features), where=length > 1e-6)
-    return unit
+    return _unit(features @ principal(features) if features.shape[1] > DIM else features, 1e-6)
 
 
 def principal(features: Matrix) -> Matrix:
@@ -61,3 +77,9 @@ def principal(features: Matrix) -> Matrix:
     sign = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(DIM)])  # it is arbitrary
     found: Matrix = (leading * sign).astype(np.float32)
     return found
+
+
+def _unit(rows: Matrix, least: float) -> Matrix:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Matrix = np.divide(rows, length, out=np.zeros_like(rows), where=length > least)
+    return unit

@@ -1,0 +1,98 @@
+"""What is taken after what: co-occurrence with decay, which is counted, and a regression on the same counts."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix, diags_array
+
+from molar_retrieval.experts.histories import known_items
+from molar_retrieval.interactions.log import InteractionLog
+
+Matrix = npt.NDArray[np.float32]
+_PRIOR = 20
+
+
+def followers(log: InteractionLog, window: int, decay: float) -> csr_matrix:
+    """How often item j came after item i, ``decay ** (distance - 1)`` each time, shape (n_items, n_items), float32.
+
+    Args:
+        log: Histories, oldest interaction first.
+        window: Largest distance, in places.
+        decay: Weight lost per place of distance.
+    """
+    shape = (log.n_items, log.n_items)
+    user = log.user
+    total = csr_matrix(shape, dtype=np.float32)
+    for distance in range(1, min(window, len(log) - 1) + 1):
+        same = user[distance:] == user[:-distance]
+        pairs = log.item[:-distance][same], log.item[distance:][same]
+        values = np.full(len(pairs[0]), decay ** (distance - 1), np.float32)
+        total = total + csr_matrix((values, pairs), shape=shape)
+    return total
+
+
+def cooccurrence(log: InteractionLog, followed: csr_matrix, shrink: float, ordered: bool) -> csr_matrix:
+    """``F_ij / √((n_i + shrink) (n_j + shrink))``, n being the items' counts: a shrunk cosine of what follows what.
+
+    Args:
+        log: Whose items are counted.
+        followed: Of :func:`followers` for the same log; apart from this function because settings share it.
+        shrink: Interactions added to every count, so that rare items do not win by one coincidence; > 0.
+        ordered: Whether only what came after i counts for i; otherwise F is ``followed + followedᵀ``.
+
+    Returns:
+        Shape (n_items, n_items), float32; row i holds the weights of all items after item i.
+    """
+    counts = np.bincount(log.item, minlength=log.n_items)
+    scale = diags_array((1 / np.sqrt(counts + shrink)).astype(np.float32))
+    return csr_matrix(scale @ (followed if ordered else followed + followed.T) @ scale)
+
+
+@dataclass(frozen=True, eq=False)
+class NextItem:
+    """What comes next, by ridge regression on what came before: a linear model of order with a closed form.
+
+    The past of a position is the decayed sum of its items, ``h_t = Σ_k d^k e(t−k)``, and W minimises
+    ``Σ_t ‖e(t+1) − Wᵀ h_t‖² + λ‖W‖²``: the transition model of SLIST (Choi et al. 2021, arXiv 2103.16104). Where
+    co-occurrence counts an item for all that often precedes it, the regression shares it among them.
+
+    Attributes:
+        columns: Rows of the m items with interactions, ascending; only they enter.
+        counts: Their interactions, shape (m,).
+        followed: How often one came after another, decayed, shape (m, m).
+        decay: d, weight lost per place.
+    """
+
+    columns: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    followed: Matrix
+    decay: float
+
+    @classmethod
+    def of(cls, log: InteractionLog, followed: csr_matrix, decay: float) -> Self:
+        """From :func:`followers` of the same log, with this decay.
+
+        Its window w must hold nearly all of the weight, ``2 · decay ** (w + 1) < 1 − decay``: the matrix to be
+        inverted, which is made of the same counts, is surely positive definite only then.
+        """
+        columns = np.flatnonzero(known_items(log))
+        counts = np.bincount(log.item, minlength=log.n_items)[columns]
+        return cls(columns, counts, followed[columns][:, columns].toarray(), decay)
+
+    def weights(self, regularisation: float, damping: float) -> Matrix:
+        """W, from items that were taken (rows) to the one that comes next (columns), shape (m, m).
+
+        Args:
+            regularisation: λ (1 − d²), in interactions.
+            damping: Columns are divided by ``(interactions + 20) ** damping``, which lifts rare items.
+        """
+        from scipy.linalg import cho_factor, cho_solve
+
+        gram = np.float32(self.decay) * (self.followed + self.followed.T)
+        gram[np.diag_indices_from(gram)] += (self.counts + regularisation).astype(np.float32)
+        # The transpose of a symmetric matrix is the same one in the order of LAPACK, which then needs no copy.
+        solved: Matrix = cho_solve(cho_factor(gram.T, lower=True, overwrite_a=True), self.followed)
+        solved /= np.power(self.counts + _PRIOR, damping).astype(np.float32)
+        return solved
