@@ -208,12 +208,7 @@ class _Lookup(torch.autograd.Function):
 
 
 class ItemEmbedding(nn.Module):
-    """The item side of the collaborative tower: a vector per item.
-
-    Args:
-        n_items: Rows.
-        dim: Length of a vector.
-    """
+    """The item side of the collaborative tower: a vector per item."""
 
     def __init__(self, n_items: int, dim: int) -> None:
         super().__init__()

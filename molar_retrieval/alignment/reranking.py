@@ -75,12 +75,6 @@ def fit(
 ) -> tuple[Reranker, Ranks, Array] | None:
     """Train the re-ranker.
 
-    Args:
-        lists: Of the validation cases.
-        names: Of the features.
-        numbers: Of the fields among them.
-        settings: Its seed and threads.
-
     Returns:
         The re-ranker; the ranks of all targets by the networks that did not see their users; and by how much these make
         the targets among the candidates likelier, in nats a case. None where there are too few cases.

@@ -77,14 +77,7 @@ class FinetuneReport:
 
 
 def card(report: FinetuneReport, encoder: Mapping[str, Any], what: str = HEAD, pool: str = "all items") -> str:
-    """The card, as Markdown with the head that model hubs read.
-
-    Args:
-        report: What was trained.
-        encoder: The account of the encoder beneath.
-        what: What was put on it.
-        pool: Among what withheld items had to be found.
-    """
+    """The card, as Markdown with the head that model hubs read."""
     languages = "".join(f"\n- {language}" for language in encoder.get("languages", ())) or " []"
     rows = "\n".join(
         f"| {TASKS[task.name]} | {task.left_out} | | |"

@@ -25,9 +25,6 @@ class SASRec:
 
     Its vocabulary is the items of the training log; others are left out of a history. Each run keeps a checkpoint
     under ``task.folder``, found again by data, settings, seed and code.
-
-    Args:
-        grid: Settings to train with; validation chooses among their best epochs.
     """
 
     name: str = "SASRec"

@@ -106,10 +106,6 @@ class Tuning:
 def found(head: FusionHead, inputs: Inputs) -> dict[str, list[float]]:
     """Recall@10 of texts by photos, and of photos by texts, of items that fitting did not see, among all items.
 
-    Args:
-        head: Fitted.
-        inputs: Views of the items.
-
     Returns:
         By the encoder itself (``before``) and by the head (``after``); empty without such items.
     """
@@ -132,15 +128,7 @@ def _only(inputs: Inputs, reads: Reads) -> Inputs:
 
 
 class PartContentKNN(ContentKNN):
-    """Content neighbours by words alone, or by photos alone.
-
-    Args:
-        base: The whole catalogue's workspace with its content vectors.
-        root: Where vectors of parts are kept.
-        options: Of embedding and conditioning.
-        variant: What is left out.
-        name: As it stands in tables.
-    """
+    """Content neighbours by words alone, or by photos alone."""
 
     kind: Kind = "baseline"
 
@@ -159,12 +147,7 @@ class PartContentKNN(ContentKNN):
 
 
 class TunedContentKNN(ContentKNN):
-    """Content neighbours by fine-tuned vectors.
-
-    Args:
-        tuning: How they are fine-tuned.
-        name: As it stands in tables.
-    """
+    """Content neighbours by fine-tuned vectors."""
 
     kind: Kind = "baseline"
     stochastic = True

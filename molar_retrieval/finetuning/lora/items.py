@@ -84,12 +84,7 @@ class TrainingItems:
 
 
 class Photos:
-    """Opens photos in a few threads; those that fail are left out and remembered.
-
-    Args:
-        data: Whose photos.
-        pool: The threads.
-    """
+    """Opens photos in a few threads; those that fail are left out and remembered."""
 
     def __init__(self, data: TrainingItems, pool: ThreadPoolExecutor) -> None:
         self._data, self._pool = data, pool

@@ -20,10 +20,6 @@ class AdapterValidation:
 
     Photos and attributes look for titles and descriptions among those of all withheld items, and photos are looked for
     as well; histories look for the next item among the withheld ones and all that the histories hold.
-
-    Args:
-        examples: Tasks, withheld items and cases.
-        photos: Opens photos.
     """
 
     def __init__(self, examples: ExampleSampler, photos: Photos) -> None:
@@ -39,12 +35,7 @@ class AdapterValidation:
         return two + (len(self._pool) if "behaviour" in self._examples.tasks else 0)
 
     def scores(self, learner: Learner, chunk: int) -> dict[Name, float]:
-        """By task: mean Recall@10 of texts by photos and back, Recall@10 of texts by attributes, NDCG@10 of next items.
-
-        Args:
-            learner: The model.
-            chunk: Items in one forward pass.
-        """
+        """By task: mean Recall@10 of texts by photos and back, Recall@10 of texts by attributes, NDCG@10 of next items."""
         data = self._examples.data
         found: dict[Name, float] = {}
         for name, rows in self._rows.items():
