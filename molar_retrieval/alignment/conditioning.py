@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.encoders.base import VectorBlock
+from molar_retrieval.encoders.fusion import unit
 
 Matrix = npt.NDArray[np.float32]
 Moments = npt.NDArray[np.float64]
@@ -72,13 +73,13 @@ class Conditioner:
             if block.name == ATTRIBUTES:
                 given = csr_matrix((len(vectors), len(mean)), dtype=np.float32) if attributes is None else attributes
                 present = np.diff(given.indptr)[:, None] > 0
-                own = _unit(np.where(present, given @ matrix - mean @ matrix, np.float32(0)))
+                own = unit(np.where(present, given @ matrix - mean @ matrix, np.float32(0)))
             else:
                 part = np.asarray(vectors[:, block.start : block.stop], np.float32)
                 present = part.any(axis=1, keepdims=True)
                 encoded.append(np.where(present, (part - mean) @ matrix, np.float32(0)))
         share = np.float32(max(1, len(encoded)) ** -0.5)
-        return _unit(np.concatenate([_unit(np.concatenate(encoded, axis=1)), share * own], axis=1))
+        return unit(np.concatenate([unit(np.concatenate(encoded, axis=1)), share * own], axis=1))
 
 
 def fit(
@@ -136,11 +137,6 @@ def _map(count: int, total: Moments, second: Moments, keep: int) -> tuple[Matrix
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(rank)] < 0, -1, 1)  # the sign is arbitrary
     shrink = np.sqrt(1 / (variances + variances.mean() + 1e-12))
     return mean.astype(np.float32), (axes * shrink / np.sqrt(rank)).astype(np.float32)
-
-
-def _unit(rows: Matrix) -> Matrix:
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(norm > 0, norm, 1)).astype(np.float32)
 
 
 def _present(vectors: Matrix, block: VectorBlock) -> Iterator[Matrix]:

@@ -23,6 +23,7 @@ from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors, embed
 from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS
 from molar_retrieval.encoders.base import VectorBlock
+from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.tensors import MatrixWriter
 from molar_retrieval.workspace import Workspace
@@ -82,21 +83,16 @@ def _changed(content: ContentVectors, variant: Variant) -> tuple[Vectors, tuple[
     if variant == "shuffled content":
         return vectors[_shuffle(len(vectors))], content.blocks
     if variant == "random content":
-        return _unit(rng.generator(_SEED, variant).standard_normal(vectors.shape, np.float32)), content.blocks
+        return unit(rng.generator(_SEED, variant).standard_normal(vectors.shape, np.float32)), content.blocks
     kept = [b for b in content.blocks if b.name != _BLOCK[variant]]
     vectors = np.concatenate([vectors[:, b.start : b.stop] for b in kept], axis=1)
     ends = np.cumsum([b.stop - b.start for b in kept]).tolist()
     blocks = tuple(VectorBlock(b.name, end - (b.stop - b.start), end) for b, end in zip(kept, ends, strict=True))
-    return _unit(vectors), blocks
+    return unit(vectors), blocks
 
 
 def _shuffle(count: int) -> npt.NDArray[np.int64]:
     return rng.generator(_SEED, "shuffled content").permutation(count)
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(norm > 0, norm, 1)).astype(np.float32)
 
 
 def write_content(
@@ -140,7 +136,8 @@ def _write_catalogue(base: Workspace, workspace: Workspace, variant: Variant) ->
     elif variant == "no text":
         table = _with(table, _TEXT, pa.nulls(len(table), pa.string()))
     elif variant == "no attributes":
-        table = _with(table, _TEXT, _without_attributes(table))
+        parts = [table[name].combine_chunks() for name in (columns.TITLE, columns.DESCRIPTION)]
+        table = _with(table, _TEXT, join_present(parts, "\n"))
     elif variant == "shuffled content":
         for name in attributes:
             table = _with(table, name, table[name].take(pa.array(_shuffle(len(table)))))
@@ -155,8 +152,3 @@ def _write_catalogue(base: Workspace, workspace: Workspace, variant: Variant) ->
 
 def _with(table: pa.Table, column: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
     return table.set_column(table.schema.get_field_index(column), column, values)
-
-
-def _without_attributes(table: pa.Table) -> pa.Array:
-    parts = [table[name].combine_chunks() for name in (columns.TITLE, columns.DESCRIPTION)]
-    return join_present(parts, "\n")

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from molar_retrieval import rng
 from molar_retrieval.config import EmbedSettings, LoraSettings
 from molar_retrieval.encoders import registry
-from molar_retrieval.encoders.checkpoint import Checkpoint, locate, main_folder
+from molar_retrieval.encoders.checkpoint import locate, main_folder
 from molar_retrieval.encoders.sentence import SentenceEncoder
 from molar_retrieval.errors import BackendError, SettingsError
 from molar_retrieval.finetuning.lora import answers as generation
@@ -123,21 +123,17 @@ def load(settings: EmbedSettings, lora: LoraSettings, seed: int, cache: Path | N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going to change
         adapted = cast(PeftModel, get_peft_model(transformer.model, config))
+        if lora.gradient_checkpointing and transformer.model.supports_gradient_checkpointing:
+            # It is about to be called activation_checkpointing_enable.
+            transformer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     own: Any = adapted.peft_config["default"]
-    own.base_model_name_or_path = _name(settings)
-    own.revision = None if Path(settings.model).expanduser().is_dir() else encoder.info.revision
-    if lora.gradient_checkpointing:
-        _checkpoint_gradients(transformer.model)
-    return Learner(encoder, adapted, _head(checkpoint, transformer.model) if lora.generate else None)
-
-
-def _checkpoint_gradients(model: Any) -> None:
-    """Make the states of each layer anew on the way back instead of keeping them."""
-    if not model.supports_gradient_checkpointing:
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # it is about to be called activation_checkpointing_enable
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    folder = Path(settings.model).expanduser()
+    own.base_model_name_or_path = str(folder.resolve()) if folder.is_dir() else settings.model
+    own.revision = None if folder.is_dir() else encoder.info.revision
+    head = None
+    if lora.generate and checkpoint.is_language_model:
+        head = generation.language_head(transformer.model, main_folder(checkpoint.complete(), checkpoint.modules))
+    return Learner(encoder, adapted, head)
 
 
 def targets(model: Any, name: str, *, vision: bool) -> str:
@@ -178,22 +174,3 @@ def frozen_vectors(learner: Learner, entries: Sequence[Entry], size: int) -> Ten
         for places in chunks(entries, size):
             found[places] = learner.vectors(learner.features([entries[place] for place in places])).cpu()
     return found
-
-
-def move_weights(learner: Learner, weights: Iterable[tuple[str, Tensor]]) -> None:
-    """Give the adapter other weights, by name."""
-    own = learner.trained()
-    with torch.no_grad():
-        for name, value in weights:
-            own[name].copy_(value)
-
-
-def _name(settings: EmbedSettings) -> str:
-    folder = Path(settings.model).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else settings.model
-
-
-def _head(checkpoint: Checkpoint, model: Any) -> Tensor | None:
-    if not checkpoint.is_language_model:
-        return None
-    return generation.language_head(model, main_folder(checkpoint.complete(), checkpoint.modules))

@@ -35,7 +35,7 @@ class AdapterValidation:
         return two + (len(self._pool) if "behaviour" in self._examples.tasks else 0)
 
     def scores(self, learner: Learner, chunk: int) -> dict[Name, float]:
-        """By task: mean Recall@10 of texts by photos and back, Recall@10 of texts by attributes, NDCG@10 of next items."""
+        """By task: mean Recall@10 of texts by photos and back, Recall@10 by attributes, NDCG@10 of next items."""
         data = self._examples.data
         found: dict[Name, float] = {}
         for name, rows in self._rows.items():
