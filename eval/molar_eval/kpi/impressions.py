@@ -18,7 +18,7 @@ A propensity is recorded when the item is shown; one that is estimated afterward
 estimate made from the log.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from molar_eval.kpi.impression_columns import Column, refuse_missing, refuse_unreadable
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.sources import FORMATS, open_source
+from molar_retrieval.catalog.values import is_string
 from molar_retrieval.columns import ITEM_ID, POSITION, TIMESTAMP, USER_ID
-from molar_retrieval.errors import DataError
+from molar_retrieval.errors import DataError, nearest
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.times import TimeParser
 
@@ -99,36 +100,103 @@ def read_impressions(path: Path) -> Impressions:
     if path.suffix not in FORMATS or not path.is_file():
         raise DataError(f"there is no file {path} in a known format", f"name a file that ends in {', '.join(FORMATS)}")
     source = open_source(path)
-    refuse_missing(path.name, REQUIRED, source.names)
+    _refuse_missing(path.name, source.names)
     columns = [name for name in (*REQUIRED, *OPTIONAL) if name in source.names]
     # A CSV file is read as written, so that a value which is no number can be named by its row.
     written = columns if path.suffix == ".csv" else IDS
     unreadable = Rejects(path)  # not entered, so it counts and writes nothing
-    parser, parts = TimeParser(), []
+    parser, blocks = TimeParser(), []
     for rows in source.batches(columns, _BATCH, unreadable, written):
-        refuse_unreadable(unreadable)
-        part = {name: _values(Column(path.name, name, rows.numbers, rows.batch[name]), parser) for name in columns}
-        parts.append(part | {_ROW: rows.numbers})
-    refuse_unreadable(unreadable)
-    if not parts:
+        _refuse_unreadable(unreadable)
+        checked = {n: _Column(path.name, n, rows.numbers, rows.batch[n]).checked(parser) for n in columns}
+        blocks.append(checked | {_ROW: rows.numbers})
+    _refuse_unreadable(unreadable)
+    if not blocks:
         raise DataError(f"{path.name} has no rows", "log what is shown first")
-    return _assembled(path.name, parts)
+    return _assembled(path.name, blocks)
 
 
-def _values(column: Column, parser: TimeParser) -> Any:
-    if column.name in IDS:
-        return column.ids()
-    if column.name == PROPENSITY:
-        return column.propensities()
-    return column.seconds(parser) if column.name == TIMESTAMP else column.floats()
+@dataclass(frozen=True)
+class _Column:
+    """Some values of a column, and the rows of the file, from 1, that they stand in."""
+
+    file: str
+    name: str
+    numbers: Rows
+    values: pa.Array
+
+    def checked(self, parser: TimeParser) -> Any:
+        """Ids as Arrow large_string, seconds since 1970 in UTC, or finite numbers, by the column's name."""
+        if self.name in IDS:
+            ids = self.values.cast(pa.large_string())
+            blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(ids), ""), True)
+            self._refuse(np.asarray(blank), "the id is missing", "give every row an id, or leave the row out")
+            return ids
+        if self.name == TIMESTAMP:
+            micros, valid = parser.parse(self.values)
+            self._refuse(~valid, "{} is not a time", "write seconds since 1970 or ISO 8601, or leave the column out")
+            return micros // 1_000_000
+        numbers = self._finite()
+        if self.name == PROPENSITY:
+            hint = "above 0 and at most 1 (a percentage: divide by 100)"
+            hint = f"write the probability with which this item was shown, {hint}"
+            self._refuse(~((numbers > 0) & (numbers <= 1)), "{} is no propensity", hint)
+        return numbers
+
+    def _finite(self) -> npt.NDArray[np.float64]:
+        values = self.values.dictionary_decode() if pa.types.is_dictionary(self.values.type) else self.values
+        values = pc.utf8_trim_whitespace(values) if is_string(values.type) else values
+        hint = "write finite numbers with a decimal point, 0 where nothing came of it"
+        self._refuse(np.asarray(pc.is_null(values)), "the number is missing", hint)
+        try:
+            numbers = np.asarray(values.cast(pa.float64(), safe=False), np.float64)
+        except pa.ArrowInvalid:
+            self._refuse(np.array([not _is_number(text) for text in values.to_pylist()]), "{} is not a number", hint)
+            raise
+        except pa.ArrowNotImplementedError as error:
+            raise DataError(f"{self.file}: the column {self.name!r} holds {values.type}", hint) from error
+        self._refuse(~np.isfinite(numbers), "{} is not finite", hint)
+        return numbers
+
+    def _refuse(self, wrong: npt.NDArray[np.bool_], what: str, hint: str) -> None:
+        """Stop at the first row marked in ``wrong``, shape (n,); ``{}`` in ``what`` stands for its value."""
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            message = what.format(repr(self.values[row].as_py()))
+            raise DataError(f"{self.file}, row {self.numbers[row]}, column {self.name!r}: {message}", hint)
 
 
-def _assembled(file: str, parts: Sequence[Mapping[str, Any]]) -> Impressions:
+def _is_number(text: str) -> bool:
+    try:
+        pa.scalar(text).cast(pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _refuse_missing(file: str, names: Collection[str]) -> None:
+    """Refuse a file without its columns, naming those that are missing and those that look most like them."""
+    missing = [name for name in REQUIRED if name not in names]
+    if missing:
+        close = {name: nearest(name, set(names) - set(REQUIRED), n=1) for name in missing}
+        alike = [f"rename {found[0]!r} to {name!r}" for name, found in close.items() if found]
+        known = f"it has {', '.join(map(repr, sorted(names)))}; name the columns {', '.join(REQUIRED)}"
+        columns = "column" if len(missing) == 1 else "columns"
+        raise DataError(f"{file} has no {columns} {', '.join(map(repr, missing))}", ", ".join(alike) or known)
+
+
+def _refuse_unreadable(rejects: Rejects) -> None:
+    """Stop where a row could not be read: a log with holes would be estimated as if it had none."""
+    if rejects.total:
+        raise DataError(next(iter(rejects.first.values())), "correct the row, or leave it out knowingly")
+
+
+def _assembled(file: str, blocks: Sequence[Mapping[str, Any]]) -> Impressions:
     maps, codes = {}, {}
     for name in IDS:
-        encoded = pa.chunked_array([part[name] for part in parts]).combine_chunks().dictionary_encode()
+        encoded = pa.chunked_array([block[name] for block in blocks]).combine_chunks().dictionary_encode()
         maps[name], codes[name] = IdMap(encoded.dictionary), np.asarray(encoded.indices, np.int32)
-    numbers = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in IDS}
+    numbers = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0] if name not in IDS}
     impressions = Impressions(
         contexts=maps[CONTEXT_ID],
         users=maps[USER_ID],

@@ -43,7 +43,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from molar_eval.kpi.groups import sums_by, user_groups
 from molar_eval.kpi.impressions import Impressions
 from molar_eval.kpi.weights import (
     MEAN_LEVEL,
@@ -53,7 +52,7 @@ from molar_eval.kpi.weights import (
     weight_facts,
     weight_warnings,
 )
-from molar_eval.statistics.bootstrap import Interval, clustered_ratio
+from molar_eval.statistics.bootstrap import Interval, clustered_ratio, sums_by, user_groups
 from molar_retrieval.rng import generator
 
 Floats = npt.NDArray[np.float64]

@@ -22,8 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_eval.cases import Cases
-from molar_eval.kpi.groups import sums_by, user_groups
-from molar_eval.statistics.bootstrap import Interval, clustered_intervals, clustered_ratio
+from molar_eval.statistics.bootstrap import Interval, clustered_intervals, clustered_ratio, sums_by, user_groups
 from molar_retrieval.errors import DataError, SettingsError
 
 Floats = npt.NDArray[np.float64]

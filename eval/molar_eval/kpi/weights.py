@@ -96,51 +96,39 @@ def weight_facts(raw: Floats, used: Floats, mean: Interval) -> WeightFacts:
 
 def weight_warnings(log: Impressions, used: Floats, facts: WeightFacts) -> list[str]:
     """What a reader has to know before believing an estimate made with these weights (``used``: after clipping)."""
-    support = _support(log, facts.mean) if len(log.users) > 1 else []
-    return [*support, *_precision(log, used, facts), *_clipping(log, facts)]
-
-
-def _support(log: Impressions, mean: Interval) -> list[str]:
-    found = []
+    mean, several = facts.mean, len(log.users) > 1
     certain = float((log.propensity == 1).mean())
-    if certain:
-        found.append(
-            f"{certain:.1%} of the rows have propensity 1: nothing else could be shown there, so the log cannot tell "
-            "what another item would have brought"
-        )
-    text = f"mean weight {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}] instead of 1"
-    if mean.high < 1 and mean.mean < 1 - _NEAR:
-        found.append(
-            f"{text}: about {1 - mean.mean:.1%} of what the new policy shows was never shown in such contexts, or "
-            "propensities are too high. IPS counts that share as reward 0, SNIPS and replay describe only the rest"
-        )
-    elif mean.low > 1 and mean.mean > 1 + _NEAR:
-        found.append(
-            f"{text}: the propensities are too low, or belong to other rows; the estimates are wrong with them"
-        )
-    return found
-
-
-def _precision(log: Impressions, used: Floats, facts: WeightFacts) -> list[str]:
-    found = []
-    if facts.effective_rows < FEW_ROWS:
-        found.append(
-            f"effective sample size {facts.effective_rows:.1f} of {len(log)} rows: the estimates hang on a few rows "
-            f"and their intervals are too narrow; at least {FEW_ROWS} are needed"
-        )
+    off = f"mean weight {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}] instead of 1"
     earning = len(np.unique(log.user[(used > 0) & (log.reward != 0)]))
-    if earning < FEW_USERS:
-        found.append(
-            f"{earning} users with a reward under the new policy: too few for an interval, which takes {FEW_USERS}"
-        )
-    return found
-
-
-def _clipping(log: Impressions, facts: WeightFacts) -> list[str]:
-    if not facts.clipped_rows:
-        return []
     bias = "downwards" if (log.reward >= 0).all() else "in an unknown direction, as some rewards are negative,"
-    return [
-        f"{facts.clipped_rows} weights were clipped, {facts.clipped_share:.1%} of their sum: IPS is biased {bias} by "
-        "at most the cut-off weight per row times the largest reward; the interval does not contain that bias"
+    warnings = [
+        (
+            several and certain > 0,
+            f"{certain:.1%} of the rows have propensity 1: nothing else could be shown there, so the log cannot tell "
+            "what another item would have brought",
+        ),
+        (
+            several and mean.high < 1 and mean.mean < 1 - _NEAR,
+            f"{off}: about {1 - mean.mean:.1%} of what the new policy shows was never shown in such contexts, or "
+            "propensities are too high. IPS counts that share as reward 0, SNIPS and replay describe only the rest",
+        ),
+        (
+            several and mean.low > 1 and mean.mean > 1 + _NEAR,
+            f"{off}: the propensities are too low, or belong to other rows; the estimates are wrong with them",
+        ),
+        (
+            facts.effective_rows < FEW_ROWS,
+            f"effective sample size {facts.effective_rows:.1f} of {len(log)} rows: the estimates hang on a few rows "
+            f"and their intervals are too narrow; at least {FEW_ROWS} are needed",
+        ),
+        (
+            earning < FEW_USERS,
+            f"{earning} users with a reward under the new policy: too few for an interval, which takes {FEW_USERS}",
+        ),
+        (
+            facts.clipped_rows > 0,
+            f"{facts.clipped_rows} weights were clipped, {facts.clipped_share:.1%} of their sum: IPS is biased {bias} "
+            "by at most the cut-off weight per row times the largest reward; the interval does not contain that bias",
+        ),
     ]
+    return [text for holds, text in warnings if holds]

@@ -19,6 +19,8 @@ from molar_retrieval.rng import generator
 Floats = npt.NDArray[np.float64]
 _BLOCK = 1 << 20
 """Most weights (resamples × clusters) that are held at a time."""
+MOST_UNITS = 20_000
+"""Most units that are drawn. More would cost time and change no interval that anybody could see."""
 _NO_SPREAD = 1e-12
 """Share of the sample's variance below which a resample's variance is rounding noise."""
 
@@ -124,6 +126,18 @@ def clustered_ratio(
     return Interval(found.mean, max(found.low, 0.0) if (top >= 0).all() else found.low, found.high)
 
 
+def user_groups(n_users: int, seed: int) -> npt.NDArray[np.int64]:
+    """The unit of each user: the user or, where there are more than ``MOST_UNITS``, a random group of whole users.
+
+    Groups of independent users are independent themselves, so resampling them is as valid as resampling users.
+
+    Returns:
+        Numbers of units, shape (n_users,).
+    """
+    users = np.arange(n_users)
+    return users if n_users <= MOST_UNITS else generator(seed, "kpi", "groups").permutation(users) % MOST_UNITS
+
+
 def cluster_sums(values: npt.NDArray[np.floating], codes: npt.NDArray[np.integer], n_clusters: int) -> Floats:
     """Sums per cluster.
 
@@ -135,10 +149,12 @@ def cluster_sums(values: npt.NDArray[np.floating], codes: npt.NDArray[np.integer
     Returns:
         Shape (n_clusters, m).
     """
-    sums = np.empty((n_clusters, values.shape[1]))
-    for column in range(values.shape[1]):
-        sums[:, column] = np.bincount(codes, values[:, column], minlength=n_clusters)
-    return sums
+    return np.stack([sums_by(codes, column, n_clusters) for column in values.T], axis=1)
+
+
+def sums_by(codes: npt.NDArray[np.integer], values: npt.NDArray[np.floating], size: int) -> Floats:
+    """The sum of ``values`` (n,) for each of the ``size`` codes (n,)."""
+    return np.bincount(codes, values, minlength=size).astype(np.float64)
 
 
 def _intervals(
