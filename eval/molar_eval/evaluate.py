@@ -16,7 +16,6 @@ from molar_eval.cases import Cases, Mask, Rows, Seen
 from molar_eval.examples import choose, examples
 from molar_eval.index_cost import index_costs
 from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
-from molar_eval.labels import labels
 from molar_eval.metrics.lists import ListContext
 from molar_eval.models.base import Model, Task
 from molar_eval.models.molar import Molar, MolarScorer
@@ -38,6 +37,7 @@ from molar_eval.report.standing import LEADERBOARD, standings
 from molar_eval.report.tables import paper_tables
 from molar_eval.results import ModelScores, SplitTest, compared, estimate, model_result, model_scores
 from molar_eval.scores import FOLDER, scores_path, write_scores
+from molar_eval.slices import labels
 from molar_eval.splits import Split, make_split
 from molar_eval.splits.base import DAY
 from molar_eval.suite import SplitPlan, Suite

@@ -20,8 +20,7 @@ import pyarrow.compute as pc
 from molar_eval.scores import FOLDER, CaseScores, read_scores
 from molar_eval.slices import slices_of
 from molar_eval.statistics.bootstrap import cluster_sums
-from molar_eval.statistics.holm import holm
-from molar_eval.statistics.permutation import sign_flip
+from molar_eval.statistics.permutation import holm, sign_flip
 from molar_eval.statistics.seeds import averaged
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 

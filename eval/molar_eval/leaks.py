@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_eval.cases import Cases, Mask, Rows
+from molar_eval.metrics.per_list import blocks
 from molar_eval.splits import Split
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.log import InteractionLog
@@ -32,8 +33,7 @@ def check(split: Split) -> None:
 def _in_own_input(cases: Cases) -> Mask:
     """Whether the user had each target before its case, shape (T,)."""
     found = [np.zeros(0, bool)]
-    for begin in range(0, len(cases), 4096):
-        chosen = slice(begin, min(begin + 4096, len(cases)))
+    for chosen in blocks(len(cases)):
         seen = cases.seen(chosen)
         low, high = cases.offsets[chosen.start], cases.offsets[chosen.stop]
         own = cases.case_of_target[low:high] - chosen.start

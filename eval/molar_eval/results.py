@@ -15,8 +15,7 @@ from molar_eval.report.schema import CalibrationBin, Comparison, Estimate, Model
 from molar_eval.scores import CaseScores
 from molar_eval.slices import Labels, slices_of
 from molar_eval.statistics.bootstrap import Interval, clustered_intervals
-from molar_eval.statistics.holm import holm
-from molar_eval.statistics.permutation import paired_permutation
+from molar_eval.statistics.permutation import holm, paired_permutation
 from molar_eval.statistics.seeds import averaged, seed_spread
 from molar_eval.suite import Suite
 from molar_eval.trial import Trial

@@ -1,25 +1,42 @@
-"""Parts of the cases: by how well known and how old the target is, how much was known of the user, what the item shows.
+"""Slices of the cases: by how well known and how old the target is, how much was known of the user, what items show.
 
-A function per dimension labels every row of the scores (a case and its target, or a case with a set of targets);
-:func:`slices_of` turns labels into masks. Everything is computed from training interactions and the catalogue.
+A function per dimension labels every row of the scores (a case and its target, or a case with a set of targets), by
+training interactions, the catalogue, or any column of the items or users; :func:`slices_of` turns labels into masks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from molar_eval.cases import Cases, Mask
+from molar_retrieval import columns as names
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.catalog.catalogue import ITEMS_FILE
+from molar_retrieval.catalog.sources import find_file, open_source
+from molar_retrieval.catalog.spec import CatalogueSettings
+from molar_retrieval.catalog.table_source import TableSource
+from molar_retrieval.catalog.values import as_written, is_list
+from molar_retrieval.errors import SettingsError, nearest
+from molar_retrieval.interactions.columns import user_column
+from molar_retrieval.interactions.log import InteractionLog
 
 Rows = npt.NDArray[np.integer]
-Bools = npt.NDArray[np.bool_]
 
 MINIMUM_USERS = 10
 """Fewer users than this are not reported: their mean would be theirs."""
 HEAD, TORSO = 0.5, 0.8
 """Head: the most popular items that together have half of the training interactions; torso: the next 30 %."""
 COLD = "cold"
+CATEGORIES = 8
+"""Most values of a column with a slice of their own; numbers with more distinct values are cut into quartiles."""
+OTHER, UNKNOWN = "other", "unknown"
 _DAY = 86_400
 _AGES = (7 * _DAY, 30 * _DAY, 365 * _DAY)
 _LENGTHS = (0, 2, 5, 20, 50)
@@ -66,7 +83,7 @@ class Slice:
 
     dimension: str
     value: str
-    mask: Bools
+    mask: Mask
     users: int
     too_few: bool
 
@@ -86,6 +103,70 @@ def slices_of(labels: Labels, users: npt.NDArray[np.generic], *, minimum: int = 
         if count:
             found.append(Slice(labels.dimension, name, mask, count, count < minimum))
     return found
+
+
+def labels(
+    cases: Cases, training: InteractionLog, catalogue: Catalogue, columns: Sequence[str], readable: Mask | None
+) -> list[Labels]:
+    """One label per case and dimension; dimensions of items apply to cases with one target only.
+
+    Args:
+        cases: The cases.
+        training: What models were fitted on.
+        catalogue: The items.
+        columns: Item or user columns asked for.
+        readable: Items that inputs may have, shape (n_items,); None: all.
+
+    Raises:
+        SettingsError: If neither the items nor the users have such a column.
+    """
+    target = cases.single_target
+    found = [by_popularity(target, np.bincount(training.item, minlength=training.n_items))]
+    if training.timestamp.any():
+        first = first_times(training.item, training.timestamp, training.n_items)
+        found.append(by_item_age(target, cases.times(), first))
+    found.append(by_history(_read(cases, readable)))
+    table = pq.read_table(catalogue.version / ITEMS_FILE)
+    photo, described = (np.asarray(pc.is_valid(table[name])) for name in (names.IMAGE, names.DESCRIPTION))
+    found.append(by_content(target, photo, described))
+    return found + [_column(name, cases, target, table, catalogue) for name in columns]
+
+
+def _read(cases: Cases, readable: Mask | None) -> npt.NDArray[np.int64]:
+    """How many interactions of each case's input a model may read."""
+    if readable is None:
+        return cases.length
+    log = cases.history
+    before = np.concatenate([[0], np.cumsum(readable[log.item])])
+    start = log.offsets[cases.user]
+    read: npt.NDArray[np.int64] = before[start + cases.length] - before[start]
+    return read
+
+
+def _column(name: str, cases: Cases, target: Rows, items: pa.Table, catalogue: Catalogue) -> Labels:
+    if name in items.column_names:
+        return by_column(name, items[name].combine_chunks(), target)
+    path = find_file(catalogue.folder, "users")
+    source = None if path is None else open_source(path)
+    if source is None or name not in source.names:
+        known = [*items.column_names, *(source.names if source else [])]
+        close = nearest(name, known, n=1)
+        raise SettingsError(
+            f"neither items nor users have a column {name!r}",
+            f"did you mean {close[0]!r}?" if close else f"name one of {', '.join(known)}",
+        )
+    return by_column(name, _user_values(source, name, cases, catalogue), cases.user)
+
+
+def _user_values(source: TableSource, name: str, cases: Cases, catalogue: Catalogue) -> pa.Array:
+    """The column's value for each user of the log."""
+    key = user_column(CatalogueSettings.read(catalogue.folder).users, source)
+    batches = [rows.batch for rows in source.batches([key, name], 65_536, None, {key})]
+    table = pa.Table.from_batches(batches)
+    row = cases.history.users.rows(table[key].cast(pa.string()))
+    place = np.full(cases.history.n_users, -1)
+    place[row[row >= 0]] = np.flatnonzero(row >= 0)
+    return table[name].combine_chunks().take(pa.array(place, mask=place < 0))
 
 
 def by_popularity(target: Rows, counts: Rows) -> Labels:
@@ -147,7 +228,7 @@ def by_history(length: Rows) -> Labels:
     return Labels("history", ("0", "1–2", "3–5", "6–20", "21–50", "51+"), codes)
 
 
-def by_content(target: Rows, photo: Bools, description: Bools) -> Labels:
+def by_content(target: Rows, photo: Mask, description: Mask) -> Labels:
     """What the catalogue shows of the target.
 
     Args:
@@ -161,3 +242,75 @@ def by_content(target: Rows, photo: Bools, description: Bools) -> Labels:
 
 def _per_item(dimension: str, names: tuple[str, ...], code_of_item: Rows, target: Rows) -> Labels:
     return Labels(dimension, names, np.where(target < 0, -1, code_of_item[target]).astype(np.int32))
+
+
+def by_column(dimension: str, values: pa.Array, row: Rows) -> Labels:
+    """Label each row of the scores by a column's value for its item or user.
+
+    Categories are ordered by their number of rows, numbers by size; values beyond the most frequent ones share the
+    label ``other``. A list counts as its first value. Empty and missing values are ``unknown``.
+
+    Args:
+        dimension: Name of the column.
+        values: One per item or user: strings, numbers, booleans, or lists of them.
+        row: Item or user of each row of the scores, -1 where there is none, shape (n,).
+    """
+    none = row < 0
+    taken = _plain(values).take(pa.array(row, mask=none))
+    if pa.types.is_integer(taken.type) or pa.types.is_floating(taken.type):
+        labels = _numbers(dimension, taken)
+    else:
+        strings = pc.utf8_trim_whitespace(as_written(taken))
+        labels = _categories(dimension, strings, _most_frequent(strings))
+    labels.codes[none] = -1
+    return labels
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    """Lists as their first value, booleans as words."""
+    if is_list(values.type):
+        empty = ~np.asarray(pc.fill_null(pc.greater(pc.list_value_length(values), 0), False))
+        values = values.values.take(pa.array(np.asarray(values.offsets)[:-1], mask=empty))
+    if pa.types.is_boolean(values.type):
+        values = pc.if_else(values, "yes", "no")
+    return values
+
+
+def _numbers(dimension: str, values: pa.Array) -> Labels:
+    numbers = values.drop_null().to_numpy()
+    distinct = np.unique(numbers[~np.isnan(numbers)])
+    if len(distinct) <= CATEGORIES:
+        return _categories(dimension, as_written(values), as_written(pa.array(distinct)).to_pylist())
+    return _quartiles(dimension, values.to_numpy(zero_copy_only=False))
+
+
+def _quartiles(dimension: str, numbers: npt.NDArray[np.generic]) -> Labels:
+    missing = np.isnan(numbers)
+    known = numbers[~missing]
+    # Edges are values of the column, so that a label says exactly who is in; equal quartiles are one.
+    edges = np.unique(np.quantile(known, [0.25, 0.5, 0.75], method="inverted_cdf"))
+    most = known.max()
+    edges = edges[edges < most] if edges[0] < most else known[known < most].max(keepdims=True)
+    codes = np.searchsorted(edges, numbers, side="left")
+    said = [np.format_float_positional(edge, trim="-") for edge in edges]
+    between = [f"over {low} to {high}" for low, high in pairwise(said)]
+    names = [f"up to {said[0]}", *between, f"over {said[-1]}"]
+    codes[missing] = len(names)
+    return Labels(dimension, (*names, *([UNKNOWN] if missing.any() else [])), codes.astype(np.int32))
+
+
+def _most_frequent(strings: pa.Array) -> list[str]:
+    counts = {str(pair["values"]): pair["counts"] for pair in pc.value_counts(strings.drop_null()).to_pylist()}
+    named = counts.keys() - {"", OTHER, UNKNOWN}
+    return sorted(named, key=lambda name: (-counts[name], name))[:CATEGORIES]
+
+
+def _categories(dimension: str, strings: pa.Array, kept: list[str]) -> Labels:
+    missing = np.asarray(pc.fill_null(pc.is_in(strings, value_set=pa.array(["", UNKNOWN, "nan"])), False))
+    missing |= np.asarray(pc.is_null(strings))
+    codes = np.array(Labels.of_strings(dimension, tuple(kept), strings).codes)
+    others = (codes < 0) & ~missing
+    names = [*kept, *([OTHER] if others.any() else []), *([UNKNOWN] if missing.any() else [])]
+    codes[others] = len(kept)
+    codes[missing] = len(names) - 1
+    return Labels(dimension, tuple(names), codes)

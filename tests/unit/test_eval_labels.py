@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from molar_eval.labels import labels
+from molar_eval.slices import labels
 from molar_eval.splits import cold_items, leave_one_out
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
 from molar_retrieval.collaborative.factors import open_log

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_eval.slice_columns import by_column
 from molar_eval.slices import (
     Labels,
+    by_column,
     by_content,
     by_history,
     by_item_age,

@@ -11,8 +11,7 @@ from scipy import stats
 
 from molar_eval.statistics import bootstrap, permutation
 from molar_eval.statistics.bootstrap import Interval, clustered_bootstrap, clustered_intervals, clustered_ratio
-from molar_eval.statistics.holm import holm
-from molar_eval.statistics.permutation import paired_permutation
+from molar_eval.statistics.permutation import holm, paired_permutation
 from molar_eval.statistics.seeds import averaged, seed_spread
 from molar_retrieval.errors import DataError
 

@@ -3,7 +3,7 @@
 ``items`` are the lists, best first, -1 where a list is shorter, shape (C, k).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,12 +12,12 @@ from scipy.sparse import csr_array
 
 from molar_eval.cases import Cases, Mask, Rows, Scores, Seen
 from molar_eval.metrics.accuracy import Values, accuracy
-from molar_eval.metrics.blocks import blocks
 
 Lists: TypeAlias = npt.NDArray[np.int32]
 Categories: TypeAlias = tuple[Rows, npt.NDArray[np.integer]]
 """Offsets (n_items + 1,) into codes from 0 up: the categories of each item, which may be none or several."""
 _SMOOTHING = 0.01
+_CASES = 2048
 
 
 def novelty(items: Lists, popularity: npt.NDArray[np.int64], n_users: int) -> Values:
@@ -148,3 +148,9 @@ def _incidence(items: Lists, n_items: int) -> csr_array:
     offsets = np.concatenate([[0], np.cumsum(there.sum(1))])
     rows = items[there]
     return csr_array((np.ones(len(rows), np.float32), rows, offsets), shape=(len(items), n_items))
+
+
+def blocks(n_cases: int) -> Iterator[slice]:
+    """Slices that cover all cases, so that sums of vectors and the like need not be held for all of them."""
+    for start in range(0, n_cases, _CASES):
+        yield slice(start, min(start + _CASES, n_cases))

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_eval.cases import Cases, Mask
-from molar_eval.metrics.blocks import blocks
-from molar_eval.metrics.per_list import Lists, list_means
+from molar_eval.metrics.per_list import Lists, blocks, list_means
 
 
 def coverage(items: Lists, candidates: Mask) -> float:

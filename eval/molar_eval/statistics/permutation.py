@@ -1,4 +1,4 @@
-"""Paired permutation tests between two models on the same cases, where all cases of a user are swapped together.
+"""Paired permutation tests between two models on the same cases, all cases of a user swapped together; many of them.
 
 If the two models were equally good, it would not matter which of a user's two scores is called whose: the sign of the
 user's summed difference is a coin flip. The test compares the observed sum with those of random flips (Good 2005,
@@ -98,3 +98,21 @@ def _random_flips(clusters: int, resamples: int, seed: int) -> Iterator[Floats]:
         size = min(rows, resamples - start)
         packed = random.integers(0, 256, (size, -(-clusters // 8)), dtype=np.uint8)
         yield np.unpackbits(packed, axis=1, count=clusters).astype(np.float64)
+
+
+def holm(p: npt.NDArray[np.floating]) -> Floats:
+    """Adjusted p-values: rejecting those below α errs in any of them with probability α at most.
+
+    Args:
+        p: Every test that was looked at, the dull ones too, shape (m,).
+
+    Returns:
+        Shape (m,), in the order of ``p``.
+
+    Source:
+        Holm 1979, A simple sequentially rejective multiple test procedure, jstor:4615733.
+    """
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    return adjusted
