@@ -21,14 +21,14 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.images import open_image
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import embed
 from molar_retrieval.embedding.batches import batches_of
-from molar_retrieval.embedding.catalogue import CatalogueReader, scan
+from molar_retrieval.embedding.catalogue import scan, texts_and_photos
 from molar_retrieval.encoders import registry
-from molar_retrieval.encoders.base import Encoder, EncoderInput
-from molar_retrieval.pinned import pin
+from molar_retrieval.encoders.base import Encoder, EncoderInput, EncoderPlan
 from molar_retrieval.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,13 +50,13 @@ def excerpt(catalogue: Path, target: Path, items: int) -> None:
 
 def decoded(workspace: Workspace, encoder: Encoder, batch_size: int) -> list[list[EncoderInput]]:
     """The batches that `molar embed` would make, in memory."""
-    source = CatalogueReader.of(pin(workspace, "catalogue", work="bench"))
-    scanned = scan(source, encoder.info)
-    texts = source.inputs(range(source.count))
+    catalogue = Catalogue(*workspace["catalogue"].require())
+    scanned = scan(catalogue, encoder.info)
+    texts = texts_and_photos(catalogue, range(len(catalogue)))
     batches = []
     for rows in batches_of(scanned, (scanned.lengths > 0) | scanned.has_image, batch_size):
         pairs = [texts[row] for row in rows.tolist()]
-        batches.append([EncoderInput(t, open_image(source.folder, i) if i else None) for t, i in pairs])
+        batches.append([EncoderInput(t, open_image(catalogue.folder, i) if i else None) for t, i in pairs])
     return batches
 
 
@@ -70,7 +70,7 @@ def bare(encoder: Encoder, batches: Sequence[Sequence[EncoderInput]]) -> float:
 def piped(workspace: Workspace, settings: EmbedSettings, encoder: Encoder) -> tuple[float, dict[str, float]]:
     shutil.rmtree(workspace.root / "content", ignore_errors=True)
     started = perf_counter()
-    report = embed(workspace, settings, encoder_loader=lambda _: encoder, describe=lambda _: encoder.info)
+    report = embed(workspace, settings, planner=lambda _: EncoderPlan(encoder.info, lambda: encoder))
     return perf_counter() - started, dict(report.seconds)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import EmbedReport, embed
-from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, VectorBlock
+from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, EncoderPlan, Planner, VectorBlock
 from molar_retrieval.workspace import Workspace
 
 DIM = 16
@@ -122,6 +122,10 @@ class Shop:
         return (self.version() / "vectors.safetensors").read_bytes()
 
 
+def planned(encoder: FakeEncoder) -> Planner:
+    return lambda _: EncoderPlan(encoder.info, lambda: encoder)
+
+
 def run(workspace: Workspace, encoder: FakeEncoder, *, batch_size: int = 4, **options: Any) -> EmbedReport:
     settings = EmbedSettings(batch_size=batch_size)
-    return embed(workspace, settings, encoder_loader=lambda _: encoder, describe=lambda _: encoder.info, **options)
+    return embed(workspace, settings, planner=planned(encoder), **options)

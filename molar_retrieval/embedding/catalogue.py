@@ -3,81 +3,44 @@
 import os
 import stat
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval import columns, fingerprint
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.encoders.base import EncoderInfo
-from molar_retrieval.ids import IdMap
-from molar_retrieval.pinned import Pinned
 
 TEXT = "text"
 NO_FILE = -1
-_ROWS = 4096
+ROWS = 4096
 
 
-class CatalogueReader:
-    """A version of the catalogue, and where its photos are.
+def lists(catalogue: Catalogue, *names: str) -> Iterator[tuple[int, list[list[str | None]]]]:
+    """(first row, one list of strings per named column), a few thousand rows at a time."""
+    row = 0
+    for batch in catalogue.batches(names, ROWS):
+        yield row, [batch.column(name).to_pylist() for name in names]
+        row += batch.num_rows
 
-    Args:
-        catalogue: Prepared, with at least one item.
-        confirm: Raises a StaleArtefactError where it is not the workspace's live one any more.
 
-    Attributes:
-        fingerprint: Of the version.
-        template: How items were put into words, as recorded.
-        folder: The catalogue's folder, to which photo paths are relative.
-        count: Number of items.
-    """
+def texts_and_photos(catalogue: Catalogue, rows: Iterable[int]) -> dict[int, tuple[str | None, str | None]]:
+    """(text, photo path) of a few rows, by row."""
+    wanted, found = sorted(set(rows)), {}
+    for first, (texts, images) in lists(catalogue, TEXT, columns.IMAGE):
+        here = wanted[bisect_left(wanted, first) : bisect_left(wanted, first + len(texts))]
+        found.update({row: (texts[row - first], images[row - first]) for row in here})
+    return found
 
-    def __init__(self, catalogue: Catalogue, confirm: Callable[[], None] = lambda: None) -> None:
-        self._catalogue = catalogue
-        self.confirm = confirm
-        self.fingerprint = catalogue.manifest.fingerprint
-        self.template: str | None = catalogue.manifest.settings.get("template")
-        self.folder = catalogue.folder
-        self.count = len(catalogue)
 
-    @classmethod
-    def of(cls, inputs: Pinned) -> Self:
-        """The catalogue that is pinned."""
-        return cls(Catalogue(*inputs["catalogue"].require()), inputs.confirm)
-
-    def ids(self) -> IdMap:
-        """The item ids in catalogue order."""
-        return self._catalogue.ids
-
-    def record_batches(self, *names: str) -> Iterator[pa.RecordBatch]:
-        """The named columns, some thousand rows at a time, in catalogue order."""
-        return self._catalogue.batches(names, _ROWS)
-
-    def lists(self, *names: str) -> Iterator[tuple[int, list[list[str | None]]]]:
-        """The same as (first row, one list of strings per column)."""
-        row = 0
-        for batch in self.record_batches(*names):
-            yield row, [batch.column(name).to_pylist() for name in names]
-            row += batch.num_rows
-
-    def inputs(self, rows: Iterable[int]) -> dict[int, tuple[str | None, str | None]]:
-        """(text, photo path) of a few rows, by row."""
-        wanted, found = sorted(set(rows)), {}
-        for first, (texts, images) in self.lists(TEXT, columns.IMAGE):
-            here = wanted[bisect_left(wanted, first) : bisect_left(wanted, first + len(texts))]
-            found.update({row: (texts[row - first], images[row - first]) for row in here})
-        return found
-
-    def samples(self, n: int = 200) -> list[str]:
-        """About ``n`` texts from all over the catalogue."""
-        found = self.inputs(range(0, self.count, max(1, self.count // n)))
-        return [text for text, _ in found.values() if text]
+def sample_texts(catalogue: Catalogue, n: int = 200) -> list[str]:
+    """About ``n`` texts from all over the catalogue."""
+    found = texts_and_photos(catalogue, range(0, len(catalogue), max(1, len(catalogue) // n)))
+    return [text for text, _ in found.values() if text]
 
 
 @dataclass(frozen=True)
@@ -106,13 +69,14 @@ def sees(info: EncoderInfo) -> tuple[bool, bool]:
     return "text" in info.modalities, "image" in info.modalities
 
 
-def scan(source: CatalogueReader, info: EncoderInfo) -> ContentScan:
+def scan(catalogue: Catalogue, info: EncoderInfo) -> ContentScan:
     """Read the catalogue once and ask the file system about each photo."""
     reads, looks = sees(info)
-    lengths, has_image = np.zeros(source.count, np.int32), np.zeros(source.count, bool)
-    sizes, mtimes = np.full(source.count, NO_FILE, np.int64), np.zeros(source.count, np.int64)
+    count = len(catalogue)
+    lengths, has_image = np.zeros(count, np.int32), np.zeros(count, bool)
+    sizes, mtimes = np.full(count, NO_FILE, np.int64), np.zeros(count, np.int64)
     row = 0
-    for batch in source.record_batches(TEXT, columns.IMAGE):
+    for batch in catalogue.batches((TEXT, columns.IMAGE), ROWS):
         here = slice(row, row + batch.num_rows)
         row += batch.num_rows
         if reads:
@@ -120,10 +84,10 @@ def scan(source: CatalogueReader, info: EncoderInfo) -> ContentScan:
         images = batch.column(columns.IMAGE)
         has_image[here] = np.asarray(pc.is_valid(images))
         if looks:
-            sizes[here], mtimes[here] = zip(*(stat_image(source.folder, i) for i in images.to_pylist()), strict=True)
+            sizes[here], mtimes[here] = zip(*(stat_image(catalogue.folder, i) for i in images.to_pylist()), strict=True)
     unseen = 0 if looks else int(has_image.sum())
     has_image &= looks
-    parts = [source.fingerprint.encode(), info.fingerprint.encode(), sizes.tobytes(), mtimes.tobytes()]
+    parts = [catalogue.manifest.fingerprint.encode(), info.fingerprint.encode(), sizes.tobytes(), mtimes.tobytes()]
     return ContentScan(lengths, has_image, sizes, mtimes, unseen, fingerprint.of_bytes(parts))
 
 

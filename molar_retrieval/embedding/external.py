@@ -1,6 +1,6 @@
 """``molar embed --vectors FILE``: vectors made elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval import columns, fingerprint
+from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.embedding.catalogue import NO_FILE, CatalogueReader
+from molar_retrieval.embedding.catalogue import NO_FILE
 from molar_retrieval.embedding.contents import TENSOR, VECTORS
 from molar_retrieval.embedding.keys import Rows, hashes, item_key
 from molar_retrieval.embedding.publish import Origin, check_disk, publish, staging
@@ -31,13 +32,19 @@ _EXPECTED = "a Parquet file with the columns item_id and vector (a list of float
 
 
 def import_vectors(
-    artefacts: ArtefactStore, source: CatalogueReader, file: Path, settings: EmbedSettings, progress: Progress
+    artefacts: ArtefactStore,
+    catalogue: Catalogue,
+    confirm: Callable[[], None],
+    file: Path,
+    settings: EmbedSettings,
+    progress: Progress,
 ) -> EmbedReport:
     """Make the vectors of a Parquet file (item_id, vector) the content vectors, scaled to length 1.
 
     Args:
         artefacts: Of the kind ``content``.
-        source: The catalogue; items that the file lacks get a zero vector.
+        catalogue: Prepared; items that the file lacks get a zero vector.
+        confirm: Raises a StaleArtefactError where it is not the live one any more.
         file: Its vectors are lists of floats or fixed-size lists.
         settings: For the record.
         progress: Told of each row.
@@ -49,18 +56,17 @@ def import_vectors(
     info = _info(file)
     with _opened(file) as table:
         dim = _dimension(table, file)
-        check_disk(artefacts.root, source.count, dim)
+        check_disk(artefacts.root, len(catalogue), dim)
         folder = staging(artefacts)
-        items = ItemFacts.unknown(np.full(source.count, NO_FILE), np.zeros(source.count, np.int64))
-        filled = np.zeros(source.count, bool)
-        with clock("read"), MatrixWriter(folder / VECTORS, TENSOR, (source.count, dim)) as out:
-            given, unknown = _fill(out, items, filled, source.ids(), table, file, info, progress)
-        missing = source.count - given
+        items = ItemFacts.unknown(np.full(len(catalogue), NO_FILE), np.zeros(len(catalogue), np.int64))
+        filled = np.zeros(len(catalogue), bool)
+        with clock("read"), MatrixWriter(folder / VECTORS, TENSOR, (len(catalogue), dim)) as out:
+            given, unknown = _fill(out, items, filled, catalogue.ids, table, file, info, progress)
+        missing = len(catalogue) - given
         facts = {"missing": missing, "unknown": unknown, "seconds": clock.rounded()}
-        identity = fingerprint.of_json([source.fingerprint, info.fingerprint])
-        origin = Origin(
-            source, info, (VectorBlock(columns.CONTENT, 0, dim),), settings.model_dump(mode="json"), identity
-        )
+        identity = fingerprint.of_json([catalogue.manifest.fingerprint, info.fingerprint])
+        blocks = (VectorBlock(columns.CONTENT, 0, dim),)
+        origin = Origin(catalogue, confirm, info, blocks, settings, identity)
         report = publish(artefacts, folder, items, filled, origin, facts)
     return replace(report, seconds=clock.rounded(), notes=tuple(_notes(missing, unknown, file)))
 

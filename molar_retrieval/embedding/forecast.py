@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.embedding.catalogue import CatalogueReader, ContentScan, scan, sees
+from molar_retrieval.embedding.catalogue import ContentScan, scan, sees, texts_and_photos
 from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.embedding.publish import disk_bytes
 from molar_retrieval.embedding.reader import load_photo
 from molar_retrieval.embedding.report import Clock
-from molar_retrieval.embedding.run import KIND, Describer, EncoderLoader, left, planned, unchanged, with_registry
-from molar_retrieval.encoders.base import Encoder, EncoderInput
+from molar_retrieval.embedding.run import KIND, left, planned, planner_of, unchanged
+from molar_retrieval.encoders.base import Encoder, EncoderInput, Planner
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
@@ -78,8 +79,7 @@ def dry_run(
     settings: EmbedSettings,
     *,
     progress: Progress = SILENT,
-    encoder_loader: EncoderLoader | None = None,
-    describe: Describer | None = None,
+    planner: Planner | None = None,
     sample: int = SAMPLE,
 ) -> EmbedForecast:
     """Predict time, disk and memory of :func:`~molar_retrieval.embedding.embed`; writes nothing.
@@ -88,30 +88,29 @@ def dry_run(
         workspace: With a prepared catalogue.
         settings: Which encoder, and how it runs.
         progress: Told how far it is.
-        encoder_loader: Loads the encoder; by default the registry does.
-        describe: Says what the encoder is; by default the registry does.
+        planner: Says what the encoder is, and how to load it; by default the registry.
         sample: How many items are encoded to measure the rate.
 
     Raises:
         MissingArtefactError: If no catalogue was prepared.
         BackendError: If the encoder is not available.
     """
-    describe, encoder_loader = with_registry(workspace, describe, encoder_loader)
+    planner = planner or planner_of(workspace)
     with pin(workspace, "catalogue", work="molar embed") as inputs:
-        info, source = describe(settings), CatalogueReader.of(inputs)
-        scanned = scan(source, info)
+        info, catalogue = planner(settings).info, Catalogue(*inputs["catalogue"].require())
+        scanned = scan(catalogue, info)
         if (report := unchanged(inputs[KIND], scanned, info.name, Clock())) is not None:
-            return _forecast(source.count, 0, report.dim)
-        known, _, batches = planned(inputs[KIND], source, scanned, info, settings, progress)
+            return _forecast(len(catalogue), 0, report.dim)
+        known, _, batches = planned(inputs[KIND], catalogue, scanned, info, settings, progress)
         rows = np.concatenate([np.zeros(0, np.int64), *(batches[number] for number in left(batches, known))])
         if not len(rows):
-            return _forecast(source.count, 0, known.dim)
+            return _forecast(len(catalogue), 0, known.dim)
         started = perf_counter()
-        encoder = encoder_loader(settings)
+        encoder = planner(settings).load()
         load = perf_counter() - started
         chosen = _representative(rows, scanned, sample)
-        seconds = _time(encoder, source, chosen, settings.batch_size)
-        return _forecast(source.count, len(rows), encoder.dim, load, seconds, len(chosen))
+        seconds = _time(encoder, catalogue, chosen, settings.batch_size)
+        return _forecast(len(catalogue), len(rows), encoder.dim, load, seconds, len(chosen))
 
 
 def _duration(seconds: float) -> str:
@@ -126,13 +125,13 @@ def _representative(rows: Rows, scanned: ContentScan, sample: int) -> Rows:
     return ordered[np.unique(np.linspace(0, len(ordered) - 1, min(sample, len(ordered))).astype(np.int64))]
 
 
-def _time(encoder: Encoder, source: CatalogueReader, rows: Rows, batch_size: int) -> float:
+def _time(encoder: Encoder, catalogue: Catalogue, rows: Rows, batch_size: int) -> float:
     """Seconds for the sampled rows, after a first item that warms the encoder up."""
     reads, looks = sees(encoder.info)
-    found = source.inputs(rows.tolist())
+    found = texts_and_photos(catalogue, rows.tolist())
     inputs = []
     for text, image in (found[row] for row in rows.tolist()):
-        photo = load_photo(source.folder, image).image if image is not None and looks else None
+        photo = load_photo(catalogue.folder, image).image if image is not None and looks else None
         if (reads and text) or photo is not None:
             inputs.append(EncoderInput(text if reads else None, photo))
     if not inputs:

@@ -1,7 +1,7 @@
 """From vectors in any order to a live version: the file of vectors, the table of items, the rejects, the manifest."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_retrieval import columns, fingerprint
+from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.rejects import FILE_NAME as REJECTS
 from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.config import EmbedSettings
 from molar_retrieval.disk import require
-from molar_retrieval.embedding.catalogue import CatalogueReader
+from molar_retrieval.embedding.catalogue import lists
 from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS
 from molar_retrieval.embedding.keys import FIELDS, Hashes, digest
 from molar_retrieval.embedding.known import KnownVectors
@@ -38,17 +40,19 @@ class Origin:
     """What a version was made from.
 
     Attributes:
-        source: The catalogue.
+        catalogue: Prepared.
+        confirm: Raises a StaleArtefactError where it is not the live one any more.
         encoder: What made the vectors.
         blocks: Of the vectors.
-        settings: The settings of the run, as plain data.
+        settings: Of the run.
         identity: Of the catalogue, its photos and the encoder.
     """
 
-    source: CatalogueReader
+    catalogue: Catalogue
+    confirm: Callable[[], None]
     encoder: EncoderInfo
     blocks: Sequence[VectorBlock]
-    settings: Mapping[str, Any]
+    settings: EmbedSettings
     identity: str
 
 
@@ -134,7 +138,7 @@ def publish(
     Raises:
         StaleArtefactError: If another catalogue was prepared meanwhile.
     """
-    images = _write_tables(folder, items, origin.source)
+    images = _write_tables(folder, items, origin.catalogue)
     facts = {
         "items": len(filled),
         "failed": int(items.failed.sum()),
@@ -145,21 +149,21 @@ def publish(
         **facts,
     }
     keys = fingerprint.of_bytes([np.ascontiguousarray(items.keys, "<u8").data])
-    name = fingerprint.of_json([origin.source.fingerprint, origin.encoder.fingerprint, keys])
+    name = fingerprint.of_json([origin.catalogue.manifest.fingerprint, origin.encoder.fingerprint, keys])
     manifest = Manifest(
         kind=artefacts.kind,
         fingerprint=name,
-        inputs={"catalogue": origin.source.fingerprint},
+        inputs={"catalogue": origin.catalogue.manifest.fingerprint},
         settings={
-            "embed": origin.settings,
+            "embed": origin.settings.model_dump(mode="json"),
             "encoder": asdict(origin.encoder),
             "blocks": [asdict(block) for block in origin.blocks],
-            "template": origin.source.template,
+            "template": origin.catalogue.manifest.settings.get("template"),
         },
         facts=facts,
         versions=library_versions(*_LIBRARIES),
     )
-    origin.source.confirm()
+    origin.confirm()
     live = artefacts.current
     if same := live is not None and live.name == name:
         # New times of photos, so that they are not read again; what was damaged is mended.
@@ -172,14 +176,14 @@ def publish(
     return EmbedReport.of(live, origin.encoder.name, facts, up_to_date=same)
 
 
-def _write_tables(folder: Path, items: ItemFacts, source: CatalogueReader) -> int:
+def _write_tables(folder: Path, items: ItemFacts, catalogue: Catalogue) -> int:
     """Write items.parquet and rejects.parquet; returns how many photos were left out."""
     images = 0
     with (
         pq.ParquetWriter(folder / ITEMS, _SCHEMA, compression="zstd") as writer,
         Rejects(folder / REJECTS) as rejects,
     ):
-        for first, (ids, paths) in source.lists(columns.ITEM_ID, columns.IMAGE):
+        for first, (ids, paths) in lists(catalogue, columns.ITEM_ID, columns.IMAGE):
             here = slice(first, first + len(ids))
             reasons = [items.reasons.get(row) for row in range(first, first + len(ids))]
             for i, reason in enumerate(reasons):

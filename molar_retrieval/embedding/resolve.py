@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import columns, fingerprint
+from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.embedding.batches import PendingTexts
-from molar_retrieval.embedding.catalogue import TEXT, CatalogueReader, ContentScan, sees
+from molar_retrieval.embedding.catalogue import TEXT, ContentScan, lists, sees
 from molar_retrieval.embedding.keys import NO_HASH, UNREADABLE, Hashes, Rows, digest, hashes, image_stamp, item_key
 from molar_retrieval.embedding.known import KnownVectors
 from molar_retrieval.encoders.base import EncoderInfo
@@ -75,7 +76,7 @@ class ItemFacts:
 
 
 def resolve(
-    source: CatalogueReader,
+    catalogue: Catalogue,
     scan: ContentScan,
     info: EncoderInfo,
     known: KnownVectors,
@@ -88,7 +89,7 @@ def resolve(
     once, on the way to the encoder.
 
     Args:
-        source: The catalogue.
+        catalogue: Prepared.
         scan: Of the same catalogue.
         info: The encoder.
         known: Vectors that it made before.
@@ -96,14 +97,14 @@ def resolve(
         texts: Takes what has to be read of the pending items, or None.
     """
     out = ItemFacts.unknown(scan.sizes, scan.mtimes)
-    progress.start("compare", source.count)
+    progress.start("compare", len(catalogue))
     with ThreadPoolExecutor(_THREADS, "molar-hash") as pool:
-        for first, (read, named) in source.lists(TEXT, columns.IMAGE):
+        for first, (read, named) in lists(catalogue, TEXT, columns.IMAGE):
             here = slice(first, first + len(read))
             seen = [(text or None) if sees(info)[0] else None for text in read]
             images = [image if looked else None for image, looked in zip(named, scan.has_image[here], strict=True)]
             if known:
-                out.image_hashes[here] = _image_hashes(here, images, scan, known, source.folder, pool)
+                out.image_hashes[here] = _image_hashes(here, images, scan, known, catalogue.folder, pool)
             triples = zip(seen, images, out.image_hashes[here], strict=True)
             out.keys[here] = hashes([key_of(info, *triple) for triple in triples])
             out.places[here] = known.find(out.keys[here])

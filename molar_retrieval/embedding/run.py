@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.batches import PendingTexts, batches_of
-from molar_retrieval.embedding.catalogue import CatalogueReader, ContentScan, scan
+from molar_retrieval.embedding.catalogue import ContentScan, sample_texts, scan
 from molar_retrieval.embedding.contents import damaged_rows
 from molar_retrieval.embedding.external import import_vectors
 from molar_retrieval.embedding.keys import Rows
@@ -24,7 +25,7 @@ from molar_retrieval.embedding.resolve import ItemFacts, resolve
 from molar_retrieval.embedding.shards import ShardWriter, shard_folder, work_name
 from molar_retrieval.embedding.tuned import move_vectors
 from molar_retrieval.encoders import fused, registry
-from molar_retrieval.encoders.base import Encoder, EncoderInfo, language_note
+from molar_retrieval.encoders.base import Encoder, EncoderInfo, Planner, language_note
 from molar_retrieval.encoders.head import FAMILY
 from molar_retrieval.errors import BackendError
 from molar_retrieval.pinned import pin
@@ -32,8 +33,6 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import ArtefactStore, Workspace
 
 KIND = "content"
-EncoderLoader = Callable[[EmbedSettings], Encoder]
-Describer = Callable[[EmbedSettings], EncoderInfo]
 
 
 def embed(
@@ -42,8 +41,7 @@ def embed(
     *,
     progress: Progress = SILENT,
     vectors: Path | None = None,
-    encoder_loader: EncoderLoader | None = None,
-    describe: Describer | None = None,
+    planner: Planner | None = None,
 ) -> EmbedReport:
     """Bring the workspace's content vectors up to date with its prepared catalogue.
 
@@ -55,8 +53,7 @@ def embed(
         settings: Which encoder, and how it runs.
         progress: Told how far it is.
         vectors: A Parquet file (item_id, vector) with vectors made elsewhere, to be taken instead of encoding.
-        encoder_loader: Loads the encoder; by default the registry does.
-        describe: Says what the encoder is, without loading it; by default the registry does.
+        planner: Says what the encoder is, and how to load it; by default the registry.
 
     Returns:
         What was done.
@@ -68,19 +65,16 @@ def embed(
         BackendError: If the encoder is not available.
     """
     with workspace.lock(KIND), pin(workspace, "catalogue", work="molar embed") as inputs:
-        source = CatalogueReader.of(inputs)
+        catalogue = Catalogue(*inputs["catalogue"].require())
         if vectors is not None:
-            return import_vectors(workspace[KIND], source, vectors, settings, progress)
-        describe, encoder_loader = with_registry(workspace, describe, encoder_loader)
-        return _Run(workspace[KIND], source, describe(settings), settings, encoder_loader, progress)()
+            return import_vectors(workspace[KIND], catalogue, inputs.confirm, vectors, settings, progress)
+        planner = planner or planner_of(workspace)
+        return _Run(workspace[KIND], catalogue, inputs.confirm, planner, settings, progress)()
 
 
-def with_registry(
-    workspace: Workspace, describe: Describer | None, loader: EncoderLoader | None
-) -> tuple[Describer, EncoderLoader]:
-    """What was given, else the registry with a memory for digests of local weights in the workspace."""
-    cache = digests_of(workspace)
-    return describe or partial(registry.describe, cache=cache), loader or partial(registry.load, cache=cache)
+def planner_of(workspace: Workspace) -> Planner:
+    """The registry, with a memory for digests of local weights in the workspace."""
+    return partial(registry.plan, cache=digests_of(workspace))
 
 
 def digests_of(workspace: Workspace) -> Path:
@@ -92,23 +86,24 @@ class _Run:
     def __init__(
         self,
         artefacts: ArtefactStore,
-        source: CatalogueReader,
-        info: EncoderInfo,
+        catalogue: Catalogue,
+        confirm: Callable[[], None],
+        planner: Planner,
         settings: EmbedSettings,
-        loader: EncoderLoader,
         progress: Progress,
     ) -> None:
         self.artefacts = artefacts
-        self.source = source
-        self.info = info
+        self.catalogue = catalogue
+        self.confirm = confirm
+        self.planner = planner
         self.settings = settings
         self.progress = progress
+        self.info = planner(settings).info
         self.clock = Clock()
-        self._loader = loader
 
     def __call__(self) -> EmbedReport:
         with self.clock("compare"):
-            scanned = scan(self.source, self.info)
+            scanned = scan(self.catalogue, self.info)
             report = unchanged(self.artefacts, scanned, self.info.name, self.clock)
         if report is not None:
             return report
@@ -116,15 +111,15 @@ class _Run:
         if self.info.family == FAMILY:
             with self.clock("compare"):
                 beneath, head = fused.layers(self.settings)
-                move_vectors(self.artefacts, self.source, self.info, registry.describe(beneath), head, self.progress)
+                move_vectors(self.artefacts, self.catalogue, self.info, registry.describe(beneath), head, self.progress)
         folder = shard_folder(self.artefacts, self.info.fingerprint)
-        with PendingTexts(folder, self.source.count) as texts:
+        with PendingTexts(folder, len(self.catalogue)) as texts:
             with self.clock("compare"):
                 known, items, batches = planned(
-                    self.artefacts, self.source, scanned, self.info, self.settings, self.progress, texts
+                    self.artefacts, self.catalogue, scanned, self.info, self.settings, self.progress, texts
                 )
             todo = {number: batches[number] for number in left(batches, known)}
-            encoded = np.zeros(self.source.count, bool)
+            encoded = np.zeros(len(self.catalogue), bool)
             if todo:
                 encoded[np.concatenate(list(todo.values()))] = True
                 self._encode(known, todo, folder, texts)
@@ -145,7 +140,7 @@ class _Run:
     def encoder(self) -> Encoder:
         """Loaded when it is first needed."""
         with self.clock("load"):
-            encoder = self._loader(self.settings)
+            encoder = self.planner(self.settings).load()
         if encoder.info.fingerprint != self.info.fingerprint:
             raise BackendError(
                 f"the model {self.info.name} is not the one that was described a moment ago",
@@ -154,7 +149,7 @@ class _Run:
         return encoder
 
     def _encode(self, known: KnownVectors, todo: Mapping[int, Rows], folder: Path, texts: PendingTexts) -> None:
-        missing, count = sum(map(len, todo.values())), self.source.count
+        missing, count = sum(map(len, todo.values())), len(self.catalogue)
         if known.own:
             self.progress.note(f"going on with an interrupted run: {missing} of {count} items are left")
         encoder, info = self.encoder, self.info
@@ -164,7 +159,7 @@ class _Run:
                 "its adapter must change its fingerprint with the dimension; report it to the author",
             )
         check_disk(folder, count, encoder.dim, missing)
-        reader = Reader(texts, self.source.folder, info.fingerprint)
+        reader = Reader(texts, self.catalogue.folder, info.fingerprint)
         with ShardWriter(folder, encoder.blocks, encoder.dim) as shard:
             run(reader, encoder, shard, known.work, todo, self.clock, self.progress)
         with self.clock("write"):
@@ -175,8 +170,8 @@ class _Run:
     ) -> EmbedReport:
         dim = known.dim or self.encoder.dim
         blocks = known.blocks or self.encoder.blocks
-        origin = Origin(self.source, self.info, blocks, self.settings.model_dump(mode="json"), scanned.identity)
-        check_disk(self.artefacts.root, self.source.count, dim)
+        origin = Origin(self.catalogue, self.confirm, self.info, blocks, self.settings, scanned.identity)
+        check_disk(self.artefacts.root, len(self.catalogue), dim)
         folder, notes = staging(self.artefacts), self._notes(scanned)
         with self.clock("publish"):
             filled = assemble(folder, items, known, dim)
@@ -196,14 +191,14 @@ class _Run:
         notes = []
         if scanned.unseen:
             notes.append(f"the encoder {self.info.name} cannot see photos: {scanned.unseen} were not used")
-        if (note := language_note(self.info, self.source.samples())) is not None:
+        if (note := language_note(self.info, sample_texts(self.catalogue))) is not None:
             notes.append(note)
         return notes
 
 
 def planned(
     artefacts: ArtefactStore,
-    source: CatalogueReader,
+    catalogue: Catalogue,
     scanned: ContentScan,
     info: EncoderInfo,
     settings: EmbedSettings,
@@ -212,7 +207,7 @@ def planned(
 ) -> tuple[KnownVectors, ItemFacts, list[Rows]]:
     """What is known already, and the batches of a run, finished ones included; see :func:`left`."""
     known = KnownVectors(artefacts, info.fingerprint, work_name(scanned.identity, settings.batch_size))
-    items = resolve(source, scanned, info, known, progress, texts)
+    items = resolve(catalogue, scanned, info, known, progress, texts)
     return known, items, batches_of(scanned, items.pending, settings.batch_size)
 
 

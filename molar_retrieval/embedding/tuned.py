@@ -7,7 +7,8 @@ has changed is encoded, the rest is there.
 import numpy as np
 
 from molar_retrieval import columns, tensors
-from molar_retrieval.embedding.catalogue import TEXT, CatalogueReader, scan
+from molar_retrieval.catalog.catalogue import Catalogue
+from molar_retrieval.embedding.catalogue import TEXT, lists, scan
 from molar_retrieval.embedding.contents import TENSOR, VECTORS
 from molar_retrieval.embedding.keys import digest
 from molar_retrieval.embedding.known import KnownVectors
@@ -24,7 +25,7 @@ _SHARD = "moved"
 
 def move_vectors(
     artefacts: ArtefactStore,
-    source: CatalogueReader,
+    catalogue: Catalogue,
     info: EncoderInfo,
     beneath: EncoderInfo,
     head: FusionHead,
@@ -36,7 +37,7 @@ def move_vectors(
 
     Args:
         artefacts: Of the kind ``content``.
-        source: The catalogue.
+        catalogue: Prepared.
         info: The fine-tuned encoder.
         beneath: The one that it moves.
         head: Moves its vectors.
@@ -45,17 +46,17 @@ def move_vectors(
     live = artefacts.live
     if live is None or live[1].settings.get("encoder", {}).get("fingerprint") != beneath.fingerprint:
         return
-    scanned = scan(source, beneath)
-    check_disk(artefacts.root, source.count, head.dim, source.count)
+    scanned = scan(catalogue, beneath)
+    check_disk(artefacts.root, len(catalogue), head.dim, len(catalogue))
     known = KnownVectors(artefacts, beneath.fingerprint, work=_SHARD)
     if not known.live:
         return
-    items = resolve(source, scanned, beneath, known, progress)
+    items = resolve(catalogue, scanned, beneath, known, progress)
     items.explain(known)
     vectors = tensors.mapped(live[0] / VECTORS)[TENSOR]
     folder = shard_folder(artefacts, info.fingerprint)
     with ShardWriter(folder, head.output_blocks, head.dim, _SHARD) as shard:
-        for number, (first, (texts, images)) in enumerate(source.lists(TEXT, columns.IMAGE)):
+        for number, (first, (texts, images)) in enumerate(lists(catalogue, TEXT, columns.IMAGE)):
             places = items.places[first : first + len(texts)]
             there = np.flatnonzero((places >= 0) & (places < known.live)).tolist()
             shown = [images[i] if scanned.has_image[first + i] else None for i in there]

@@ -23,8 +23,8 @@ CHECKPOINTS: Mapping[Kind, Callable[[EmbedSettings, Checkpoint], EncoderPlan]] =
     "text": sentence.plan,
     "multimodal": sentence.plan,
     "dual": dual.plan,
-    "fused": lambda settings, checkpoint: fused.plan(settings, checkpoint, _plan),
-    "adapter": lambda settings, checkpoint: adapter.plan(settings, checkpoint, _plan),
+    "fused": lambda settings, checkpoint: fused.plan(settings, checkpoint, plan),
+    "adapter": lambda settings, checkpoint: adapter.plan(settings, checkpoint, plan),
 }
 """Who runs a local folder or a hub model, by its kind."""
 
@@ -40,7 +40,7 @@ def describe(settings: EmbedSettings, cache: Path | None = None) -> EncoderInfo:
         SettingsError: If the settings do not fit the encoder.
         BackendError: If it is not available here.
     """
-    return _plan(settings, cache).info
+    return plan(settings, cache).info
 
 
 def load(settings: EmbedSettings, cache: Path | None = None) -> Encoder:
@@ -55,10 +55,11 @@ def load(settings: EmbedSettings, cache: Path | None = None) -> Encoder:
         BackendError: If it is not available here, or cannot be loaded.
         MemoryError: If its weights do not fit.
     """
-    return _plan(settings, cache).load()
+    return plan(settings, cache).load()
 
 
-def _plan(settings: EmbedSettings, cache: Path | None = None) -> EncoderPlan:
+def plan(settings: EmbedSettings, cache: Path | None = None) -> EncoderPlan:
+    """Both at once, for what may have to be loaded later; see :func:`describe` and :func:`load`."""
     if settings.model in NAMED:
         return NAMED[settings.model](settings)
     plain = "/" not in settings.model and not Path(settings.model).expanduser().is_dir()

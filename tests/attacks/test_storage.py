@@ -141,7 +141,7 @@ def test_versions_without_digests(place):
 
 def test_a_vector_that_is_no_number(tmp_path, measured):
     """A NaN among the content vectors is mended by the next `molar embed`, which encodes nothing else anew."""
-    from embedding_fakes import FakeEncoder
+    from embedding_fakes import FakeEncoder, planned
 
     folder, n = tmp_path / "shop", 9000
     folder.mkdir()
@@ -152,7 +152,7 @@ def test_a_vector_that_is_no_number(tmp_path, measured):
 
     def run():
         encoder = FakeEncoder()
-        return embed(workspace, EmbedSettings(), encoder_loader=lambda _: encoder, describe=lambda _: encoder.info)
+        return embed(workspace, EmbedSettings(), planner=planned(encoder))
 
     first = run()
     right = np.array(ContentVectors.open(first.folder).vectors)

@@ -1,10 +1,11 @@
 from pathlib import Path
 
 import pytest
-from embedding_fakes import FakeEncoder, Shop, run
+from embedding_fakes import FakeEncoder, Shop, planned, run
 
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import EmbedForecast, dry_run
+from molar_retrieval.encoders.base import EncoderPlan
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def shop(tmp_path: Path) -> Shop:
 
 def forecast(shop: Shop, encoder: FakeEncoder, batch_size: int = 4) -> EmbedForecast:
     settings = EmbedSettings(batch_size=batch_size)
-    return dry_run(shop.workspace, settings, encoder_loader=lambda _: encoder, describe=lambda _: encoder.info)
+    return dry_run(shop.workspace, settings, planner=planned(encoder))
 
 
 def snapshot(shop: Shop) -> set[Path]:
@@ -50,7 +51,7 @@ def test_only_what_changed(shop: Shop) -> None:
 def test_nothing_changed_loads_nothing(shop: Shop) -> None:
     run(shop.workspace, FakeEncoder())
     encoder = FakeEncoder()
-    found = dry_run(shop.workspace, EmbedSettings(), encoder_loader=pytest.fail, describe=lambda _: encoder.info)
+    found = dry_run(shop.workspace, EmbedSettings(), planner=lambda _: EncoderPlan(encoder.info, pytest.fail))
     assert (found.to_encode, found.seconds, found.dim) == (0, 0.0, 16)
 
 

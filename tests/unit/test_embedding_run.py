@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from molar_retrieval.catalog import images
 from molar_retrieval.catalog.images import open_image
 from molar_retrieval.embedding import ContentVectors, reader, resolve
-from molar_retrieval.encoders.base import EncoderInput
+from molar_retrieval.encoders.base import EncoderInput, EncoderPlan
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError
 from molar_retrieval.workspace import Manifest, Workspace
 
@@ -266,7 +266,7 @@ def test_encoder_that_is_not_what_it_said(shop: Shop) -> None:
 
     shop.prepare()
     with pytest.raises(BackendError, match="described"):
-        embed(shop.workspace, EmbedSettings(), encoder_loader=lambda _: FakeEncoder(), describe=lambda _: info("other"))
+        embed(shop.workspace, EmbedSettings(), planner=lambda _: EncoderPlan(info("other"), FakeEncoder))
 
 
 def test_full_disk_is_refused_before_encoding(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

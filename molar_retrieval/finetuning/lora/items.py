@@ -13,7 +13,7 @@ from PIL import Image
 
 from molar_retrieval import rng
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.embedding.catalogue import CatalogueReader
+from molar_retrieval.embedding.catalogue import texts_and_photos
 from molar_retrieval.embedding.reader import decode
 from molar_retrieval.finetuning.inputs import phrases_of, told_of
 from molar_retrieval.interactions import InteractionLog
@@ -65,8 +65,7 @@ class TrainingItems:
             most: How many at most.
             seed: Of the draw, which is that of the fusion head.
         """
-        source = CatalogueReader(catalogue)
-        found = source.inputs(range(len(catalogue)))
+        found = texts_and_photos(catalogue, range(len(catalogue)))
         texts, photos = ([found[row][n] for row in range(len(catalogue))] for n in (0, 1))
         told, double = told_of(catalogue)
         holders, phrases = phrases_of(catalogue)
@@ -75,7 +74,7 @@ class TrainingItems:
         drawn = rng.generator(seed, "withheld items").permutation(len(catalogue))
         withheld = np.sort(drawn[: min(most, round(share * len(catalogue)))])
         left = None if log is None else log.select(~np.isin(log.item, withheld))
-        return cls(source.folder, texts, photos, told, double, own, withheld, log, left)
+        return cls(catalogue.folder, texts, photos, told, double, own, withheld, log, left)
 
     def having(self, view: str, rows: Rows) -> Rows:
         """Those of some items that have a ``photo`` or ``attributes``, and a title or description to go with it."""
