@@ -94,8 +94,9 @@ class Constraints:
         """
         if user is None:
             return self._ruled(request, {})
-        own = replace(self._ruled(request, user.attributes), user=user)
-        return own.hiding(user.history) if request.query.seen == "hide" else own
+        ruled = self._ruled(request, user.attributes)
+        seen = user.history if request.query.seen == "hide" else ()
+        return replace(ruled, user=user, hidden=ruled.hidden.union(seen))
 
     def _ruled(self, request: RankingRequest, attributes: Mapping[str, Any]) -> RankingRequest:
         if self._file is None or not request.query.rules:

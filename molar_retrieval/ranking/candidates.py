@@ -122,7 +122,8 @@ def find(
         return known.take(slice(size))
     cold = source.cold(wanted if len(known) >= size else max(size, wanted))
     order, lift = merge(known.scores, cold.scores, slots)
-    return replace(joined(known, replace(cold, cold=np.ones(len(cold), bool))), lift=lift).take(order[:size])
+    every = joined(known, cold)
+    return Candidates(every.rows, every.parts, lift, every.cold, every.moved).take(order[:size])
 
 
 def joined(*found: Candidates) -> Candidates:
@@ -131,11 +132,11 @@ def joined(*found: Candidates) -> Candidates:
     return Candidates(*(np.concatenate([getattr(one, name) for one in found]) for name in names))
 
 
-def scored(store: ItemStore, vector: Vector, sums: Sums, rows: npt.NDArray[np.int64]) -> Candidates:
+def scored(store: ItemStore, vector: Vector, sums: Sums, rows: npt.NDArray[np.int64], cold: bool = False) -> Candidates:
     """Some rows, the best first, equal scores by row."""
-    parts = store.addends(vector, sums, rows)
+    parts, nothing = store.addends(vector, sums, rows), np.zeros(len(rows))
     order = np.lexsort((rows, -parts.sum(axis=1)))
-    return Candidates(rows[order], parts[order], np.zeros(len(rows)), np.zeros(len(rows), bool), np.zeros(len(rows)))
+    return Candidates(rows[order], parts[order], nothing, np.full(len(rows), cold), nothing)
 
 
 class _Scan:
@@ -152,19 +153,19 @@ class _Scan:
 
     def known(self, k: int, size: int) -> Candidates:
         """The best ``size`` items that had training interactions; the first ``k`` of them are exactly the best."""
-        return self._best(self._store.known, size)
+        return self._best(self._store.known, size, cold=False)
 
     def cold(self, size: int) -> Candidates:
         """The best ``size`` of the others."""
-        return self._best(self._store.cold, size)
+        return self._best(self._store.cold, size, cold=True)
 
-    def _best(self, among: Array, size: int) -> Candidates:
+    def _best(self, among: Array, size: int, cold: bool) -> Candidates:
         rows = np.flatnonzero(among & self._shown)
         if len(rows) > size:
             scores = self._scores[rows]
             least = np.partition(scores, len(rows) - size)[len(rows) - size]
             rows = rows[scores >= least]  # of equal ones the lowest rows come, as from an index
-        return scored(self._store, self._vector, self._sums, rows).take(slice(size))
+        return scored(self._store, self._vector, self._sums, rows, cold).take(slice(size))
 
 
 class _Search:
@@ -184,14 +185,15 @@ class _Search:
             dense = self._top(columns.ALIGNED, self._user.vector, depth)
             beside, most = self._by_sparse(depth)
             bound = dense[-1][1] + max(most, 0.0) if len(dense) == depth else -inf
-            best = self._scored({row for row, _ in dense}.union(beside))
+            best = self._scored({row for row, _ in dense}.union(beside), cold=False)
             if bound == -inf or (len(best) >= k and best.scores[k - 1] > bound):
                 return best.take(slice(size))
             depth *= _GROWTH
 
     def cold(self, size: int) -> Candidates:
         """The best ``size`` of the others."""
-        return self._scored([row for row, _ in self._top(columns.COLD_START, self._user.vector, size)])
+        found = self._top(columns.COLD_START, self._user.vector, size)
+        return self._scored([row for row, _ in found], cold=True)
 
     def _by_sparse(self, depth: int) -> tuple[list[int], float]:
         """The best rows by their sparse products, and what those that are left out have at most."""
@@ -209,5 +211,5 @@ class _Search:
         places = np.argpartition(-totals, depth - 1)[:depth]
         return rows[places].tolist(), float(totals[places[-1]])
 
-    def _scored(self, rows: Iterable[int]) -> Candidates:
-        return scored(self._store, self._user.vector, self._sums, np.fromiter(rows, np.int64))
+    def _scored(self, rows: Iterable[int], cold: bool) -> Candidates:
+        return scored(self._store, self._user.vector, self._sums, np.fromiter(rows, np.int64), cold)

@@ -6,6 +6,7 @@ microseconds and a stored vector that comes back through a database client a hun
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -49,7 +50,7 @@ class ItemStore:
     def __len__(self) -> int:
         return len(self.dense)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The parts of a score in the order in which they are returned."""
         return (*self.parts, *self.sparse_parts)

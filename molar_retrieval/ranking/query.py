@@ -61,7 +61,9 @@ class Query:
     def __post_init__(self, longest: int) -> None:
         bounds.whole("k", self.k, longest)
         for name, check in _CHECKS.items():
-            check(name, getattr(self, name))
+            value = getattr(self, name)
+            if value is not getattr(Query, name):
+                check(name, value)
         if self.calibrate is None and self.calibration != Query.calibration:
             raise RequestError(
                 f"calibration = {self.calibration} has nothing to weigh",

@@ -198,7 +198,10 @@ class Ranker:
         self, found: Candidates, number: int, by_score: int, boost: float = 0.0, causes: Sequence[str] = ()
     ) -> Placed:
         parts = dict(zip(self.store.names, found.parts[number].tolist(), strict=True))
-        parts |= {LIFT: float(found.lift[number])} if found.cold[number] else {}
-        parts |= {RERANK: float(found.moved[number])} if found.moved[number] else {}
-        parts |= {RULES: float(boost)} if boost else {}
+        if found.cold[number]:
+            parts[LIFT] = float(found.lift[number])
+        if found.moved[number]:
+            parts[RERANK] = float(found.moved[number])
+        if boost:
+            parts[RULES] = float(boost)
         return Placed(int(found.rows[number]), sum(parts.values()), parts, by_score + 1, tuple(causes))
