@@ -8,7 +8,6 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -38,7 +37,7 @@ class ImageError(DataError):
 
 
 class PhotoFolder:
-    """The photos of one catalogue; keeps what it learned about folders, so vetting many photos is cheap.
+    """The photos of one catalogue.
 
     Args:
         root: The catalogue's folder.
@@ -46,7 +45,6 @@ class PhotoFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = os.path.realpath(root)
-        self._real: dict[str, str] = {}
 
     def vet_all(self, names: Iterable[str]) -> "list[tuple[str, int] | ImageError]":
         """Check photos by their paths and headers, without decoding them.
@@ -98,27 +96,18 @@ class PhotoFolder:
         return f"{self.root}/{relative}"
 
     def _size(self, relative: str, named: str) -> int | None:
-        folder, _, name = relative.rpartition("/")
-        path = f"{self.root}/{relative}"
         try:
-            found = os.lstat(path)
-            inside = self._real_folder(folder)
-            if stat.S_ISLNK(found.st_mode):
-                inside, found = os.path.realpath(path), os.stat(path)  # noqa: PTH116
+            real = os.path.realpath(f"{self.root}/{relative}", strict=True)
+            found = os.stat(real)  # noqa: PTH116
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             raise ImageError(f"cannot be read: {error}", named) from error
-        if inside != self.root and not inside.startswith(self.root + os.sep):
+        if real != self.root and not real.startswith(self.root + os.sep):
             raise ImageError("it is a link out of the catalogue's folder", named)
         if not stat.S_ISREG(found.st_mode):
-            raise ImageError(f"{name!r} is not a file", named)
+            raise ImageError(f"{relative.rpartition('/')[2]!r} is not a file", named)
         return found.st_size
-
-    def _real_folder(self, folder: str) -> str:
-        if folder not in self._real:
-            self._real[folder] = os.path.realpath(f"{self.root}/{folder}" if folder else self.root)
-        return self._real[folder]
 
 
 def open_image(folder: Path, relative: str) -> Image.Image:
@@ -136,7 +125,7 @@ def open_image(folder: Path, relative: str) -> Image.Image:
             image, and for a URL.
         BackendError: If the program that opens photos does not start.
     """
-    path = _photo_folder(str(folder)).path(relative)
+    path = PhotoFolder(folder).path(relative)
     try:
         return decoders.opened(path, ENOUGH_PIXELS)
     except RefusedError as refused:
@@ -165,11 +154,6 @@ def accepted(image: Image.Image) -> Image.Image:
     if reason := refusal(*image.size):
         raise ImageError(reason, f"{image.width} × {image.height}")
     return image
-
-
-@lru_cache(maxsize=8)
-def _photo_folder(folder: str) -> PhotoFolder:
-    return PhotoFolder(Path(folder))
 
 
 def _normalised(named: str) -> str:
