@@ -97,6 +97,8 @@ class LogBatches(ABC):
             self._report(rows, checks)
             good = rows.where(checks.good)
             values = {name: array[checks.good] for name, array in values.items()}
+            if columns.weight is not None:
+                values["weight"] = values["weight"].astype(np.float32)
             values["user"] = self._users.encode(good.batch[columns.user_id])
             if columns.event is not None:
                 values["event"] = self._events.encode(as_written(good.batch[columns.event]).fill_null(""))
@@ -130,7 +132,7 @@ class LogBatches(ABC):
             found, valid = as_floats(batch[columns.weight])
             values["weight"] = found = np.where(np.isnan(found), 1.0, found)
             check(valid & (found > 0), NOT_POSITIVE, columns.weight)
-            check(is_weight(found), WEIGHT_OUTSIDE, columns.weight)
+            check((found >= LEAST_WEIGHT) & (found <= MOST_WEIGHT), WEIGHT_OUTSIDE, columns.weight)
         return values
 
 
@@ -172,8 +174,6 @@ class LogReader(LogBatches):
             joined[field.name] = np.concatenate(arrays) if arrays else None
         if not batches:
             joined["user"] = joined["item"] = np.zeros(0, np.int32)
-        if joined["weight"] is not None:
-            joined["weight"] = joined["weight"].astype(np.float32)
         return RawLog(**joined), pa.array(self._users.rows, pa.string())
 
     def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32]:
@@ -231,11 +231,6 @@ def as_floats(array: pa.Array) -> tuple[npt.NDArray[np.float64], Mask]:
     return np.where(missing, np.nan, values), missing | np.isfinite(values)
 
 
-def is_weight(values: npt.NDArray[np.float64]) -> Mask:
-    """Which weights can be counted with; what is not a number can."""
-    return ~((values < LEAST_WEIGHT) | (values > MOST_WEIGHT))
-
-
 def _number(text: str | None) -> float:
     try:
         return np.nan if text is None else float(text)
@@ -267,18 +262,11 @@ def repetitions(log: RawLog) -> npt.NDArray[np.int64]:
     border = np.append(True, (log.user[1:] != log.user[:-1]) | (log.micros[1:] != log.micros[:-1]))
     moment = np.cumsum(border)
     tied = np.flatnonzero(~(border & np.append(border[1:], True)))
-    return tied[_repeated(moment[tied], log.item[tied], None if log.event is None else log.event[tied])]
-
-
-def _repeated(
-    moment: npt.NDArray[np.int64], item: npt.NDArray[np.int32], event: npt.NDArray[np.int32] | None
-) -> npt.NDArray[np.bool_]:
-    """Which rows have an earlier row that is equal in all three."""
-    keys: list[npt.NDArray[np.integer]] = [moment, item] if event is None else [moment, item, event]
+    keys = [values[tied] for values in (moment, log.item, log.event) if values is not None]
     order = np.lexsort(keys[::-1])  # stable: equal rows stay in their order
     same = np.ones(max(len(order) - 1, 0), bool)
     for key in keys:
         same &= key[order][1:] == key[order][:-1]
     repeated = np.zeros(len(order), bool)
     repeated[order[1:][same]] = True
-    return repeated
+    return tied[repeated]
