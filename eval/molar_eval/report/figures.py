@@ -1,13 +1,12 @@
 """Rows over one axis: hits, intervals, groups, ablations, each with its numbers as text."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from molar_eval.report import plots
-from molar_eval.report.schema import Estimate, ModelResult, SliceScore, SplitResult
-from molar_eval.report.standing import compared, ordered, reference
+from molar_eval.report.schema import Estimate, ModelResult, SplitResult
+from molar_eval.report.standing import baselines, best_there, compared, ordered, reference
 from molar_eval.report.verdict import Verdict
 from molar_retrieval.pages import svg, words
 from molar_retrieval.pages.svg import Scale
@@ -77,40 +76,21 @@ def intervals(split: SplitResult, verdict: Verdict) -> Figure | None:
 
 def slices(split: SplitResult, ours: ModelResult, dimension: str) -> Figure:
     """Ours and, under it, the baseline that is best in that part; all dimensions over the same axis."""
-    rivals = [m for m in split.models if m.kind == "baseline"]
-    every = [part for m in (ours, *rivals) for parts in m.slices.values() for part in parts]
-    scale = Scale(0.0, svg.round_up([e.high for part in every if (e := _primary(part, split)) is not None]))
+    every = [part for m in (ours, *baselines(split)) for parts in m.slices.values() for part in parts]
+    scale = Scale(0.0, svg.round_up([e.high for part in every if (e := part.get(split.primary)) is not None]))
     lines = []
     for part in ours.slices[dimension]:
-        users = words.plural(part.users, "user")
-        mine = _primary(part, split)
+        users, mine = words.plural(part.users, "user"), part.get(split.primary)
         if mine is None:
             lines.append(Line(part.value, None, words.NONE, f"{users}: too few to tell"))
             continue
-        theirs = _best_there(rivals, split, dimension, part.value)
         entries: list[tuple[Estimate, str]] = [(mine, "ours")]
         beside = words.fraction(mine.mean)
-        if theirs is not None:
+        if (theirs := best_there(split, dimension, part.value)) is not None:
             entries.append((theirs[0], "baseline"))
             beside += f"\n{words.fraction(theirs[0].mean)} {theirs[1]}"
         lines.append(Line(part.value, plots.bars(scale, entries), beside, users))
     return Figure(dimension, lines, plots.axis(scale, 3))
-
-
-def _primary(part: SliceScore, split: SplitResult) -> Estimate | None:
-    return (part.metrics or {}).get(split.primary)
-
-
-def _best_there(
-    rivals: Sequence[ModelResult], split: SplitResult, dimension: str, value: str
-) -> tuple[Estimate, str] | None:
-    found = [
-        (estimate, model.name)
-        for model in rivals
-        for part in model.slices.get(dimension, [])
-        if part.value == value and (estimate := _primary(part, split)) is not None
-    ]
-    return max(found, key=lambda pair: pair[0].mean, default=None)
 
 
 def ablations(split: SplitResult) -> Figure | None:

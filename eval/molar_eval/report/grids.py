@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from molar_eval.report.schema import Comparison, Estimate, ModelResult, SplitResult, Table
 from molar_eval.report.standing import compared, ordered, reference
 from molar_retrieval.pages import words
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -64,26 +67,22 @@ def _column(values: Sequence[float | None], asides: Sequence[str] = ()) -> list[
     return [Cell(text, note, place.get(text, 0)) for text, note in zip(shown, notes, strict=True)]
 
 
-def _estimates(title: str, models: Sequence[ModelResult], columns: dict[str, list[Estimate | None]]) -> Grid:
-    cells = [
-        _column([e.mean if e else None for e in estimates], [_aside(e) for e in estimates])
-        for estimates in columns.values()
-    ]
+def _estimates(title: str, models: Sequence[ModelResult], columns: Mapping[str, Sequence[Estimate | None]]) -> Grid:
+    cells = [_measured(estimates) for estimates in columns.values()]
     rows = [[Cell(model.name), *(column[line] for column in cells)] for line, model in enumerate(models)]
     return Grid(title, ["model", *columns], rows)
 
 
-def _aside(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return ""
-    spread = "" if estimate.sd is None else f", sd {estimate.sd:.4f}"
-    return words.half(estimate) + spread
+def _measured(estimates: Sequence[Estimate | None]) -> list[Cell]:
+    """A column of means with half the width of their intervals, and the standard deviation over seeds."""
+    spreads = ["" if e is None or e.sd is None else f", sd {e.sd:.4f}" for e in estimates]
+    asides = [words.half(e) + spread if e else "" for e, spread in zip(estimates, spreads, strict=True)]
+    return _column([e.mean if e else None for e in estimates], asides)
 
 
 def primary(split: SplitResult) -> list[Cell]:
     """The metric that a split is judged by, of each model, best first."""
-    found = [model.metrics.get(split.primary) for model in ordered(split)]
-    return _column([e.mean if e else None for e in found], [_aside(e) for e in found])
+    return _measured([model.metrics.get(split.primary) for model in ordered(split)])
 
 
 def leaderboard(split: SplitResult) -> Grid:
@@ -91,54 +90,70 @@ def leaderboard(split: SplitResult) -> Grid:
     second = f"recall@{words.cutoff(split.primary)}"
     names = [n for n in dict.fromkeys([split.primary, second]) if any(n in m.metrics for m in split.models)]
     models = ordered(split)
-    columns = [[m.metrics.get(name) for m in models] for name in names]
-    cells = [_column([e.mean if e else None for e in c], [_aside(e) for e in c]) for c in columns]
+    cells = [_measured([model.metrics.get(name) for model in models]) for name in names]
     rows = []
     for line, model in enumerate(models):
         test = compared(model, split.against, split.primary)
         aside = f"{words.half(test.difference)}, {words.p_value(test.p_holm)}" if test else ""
         difference = Cell(words.signed(test.difference.mean) if test else words.NONE, aside)
-        rows.append([Cell(model.name), *(column[line] for column in cells), difference, *_times(model)])
+        times = [Cell(words.duration(seconds)) for seconds in (model.fit_seconds, model.score_seconds)]
+        rows.append([Cell(model.name), *(column[line] for column in cells), difference, *times])
     titles = ["model", *map(words.metric, names), f"minus {split.against}", "trained in", "ranked in"]
     return Grid("Overview", titles, rows)
-
-
-def _times(model: ModelResult) -> list[Cell]:
-    return [Cell(words.duration(model.fit_seconds)), Cell(words.duration(model.score_seconds))]
 
 
 def metrics(split: SplitResult) -> Grid:
     """Models by metrics: mean, half width of the interval, standard deviation over seeds."""
     models = ordered(split)
-    names = _keys(models, lambda model: model.metrics)
-    columns = {words.metric(name): [m.metrics.get(name) for m in models] for name in names}
-    return _estimates("All metrics", models, columns)
+    names = dict.fromkeys(name for model in models for name in model.metrics)
+    return _estimates("All metrics", models, {words.metric(n): [m.metrics.get(n) for m in models] for n in names})
 
 
 def lists(split: SplitResult) -> Grid:
     """Models by what their lists are like."""
-    models = [model for model in ordered(split) if model.lists]
-    names = _keys(models, lambda model: model.lists)
-    rows = [[Cell(m.name), *(Cell(words.number(m.lists.get(name))) for name in names)] for m in models]
-    return Grid("What the lists are like", ["model", *map(words.metric, names)], rows)
+    found = {model.name: model.lists for model in ordered(split)}
+    return _named("What the lists are like", found, lambda value: Cell(words.number(value)))
+
+
+def kpi(split: SplitResult) -> Grid:
+    """Business figures, looked back at."""
+
+    def cell(estimate: Estimate | None) -> Cell:
+        if estimate is None:
+            return Cell(words.NONE)
+        return Cell(words.number(estimate.mean), f"{words.number(estimate.low)} to {words.number(estimate.high)}")
+
+    return _named("Business figures", {model.name: model.kpi for model in ordered(split)}, cell)
+
+
+def _named(title: str, models: Mapping[str, Mapping[str, V]], cell: Callable[[V | None], Cell]) -> Grid:
+    """The models that have any values, by all names that values have."""
+    names = list(dict.fromkeys(name for values in models.values() for name in values))
+    rows = [[Cell(model), *(cell(values.get(n)) for n in names)] for model, values in models.items() if values]
+    return Grid(title, ["model", *map(words.metric, names)], rows)
+
+
+def dimensions(split: SplitResult) -> list[str]:
+    """By what the cases are parted."""
+    return list(dict.fromkeys(name for model in split.models for name in model.slices))
 
 
 def slices(split: SplitResult, dimension: str) -> Grid:
     """Models by the parts of one dimension, primary metric."""
     models = [model for model in ordered(split) if dimension in model.slices]
-    parts = {part.value: part for model in models for part in model.slices[dimension]}
-    columns = {}
-    for value, part in parts.items():
-        found = [{p.value: p for p in m.slices[dimension]}.get(value) for m in models]
-        columns[f"{value} ({words.plural(part.users, 'user')})"] = [
-            (p.metrics or {}).get(split.primary) if p else None for p in found
+    parts = [{part.value: part for part in model.slices[dimension]} for model in models]
+    columns = {
+        f"{value} ({words.plural(part.users, 'user')})": [
+            own[value].get(split.primary) if value in own else None for own in parts
         ]
+        for value, part in {value: part for own in parts for value, part in own.items()}.items()
+    }
     return _estimates(dimension, models, columns)
 
 
 def comparisons(split: SplitResult) -> Grid:
     """Every test that was made: model and baseline by metric."""
-    names = _keys(split.models, lambda model: model.versus)
+    names = list(dict.fromkeys(name for model in split.models for name in model.versus))
     rows = []
     for model in ordered(split):
         for baseline in dict.fromkeys(c.baseline for tests in model.versus.values() for c in tests):
@@ -206,21 +221,3 @@ def trade_off(split: SplitResult) -> Grid:
 
 def _lost(served: float | None, exact: float | None) -> str:
     return "" if served is None or exact is None else f"{words.signed(served - exact)} to exact"
-
-
-def kpi(split: SplitResult) -> Grid:
-    """Business figures, looked back at."""
-    models = [model for model in ordered(split) if model.kpi]
-    names = _keys(models, lambda model: model.kpi)
-    rows = [[Cell(m.name), *(_figure(m.kpi.get(name)) for name in names)] for m in models]
-    return Grid("Business figures", ["model", *map(words.metric, names)], rows)
-
-
-def _figure(estimate: Estimate | None) -> Cell:
-    if estimate is None:
-        return Cell(words.NONE)
-    return Cell(words.number(estimate.mean), f"{words.number(estimate.low)} to {words.number(estimate.high)}")
-
-
-def _keys(models: Sequence[ModelResult], part: Callable[[ModelResult], Mapping[str, object]]) -> list[str]:
-    return list(dict.fromkeys(key for model in models for key in part(model)))

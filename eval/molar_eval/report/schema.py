@@ -47,6 +47,10 @@ class SliceScore(Record):
     users: int = Field(description="users that these cases belong to")
     metrics: dict[str, Estimate] | None = Field(description="None: too few users to tell")
 
+    def get(self, metric: str) -> Estimate | None:
+        """A metric, where it can be told."""
+        return (self.metrics or {}).get(metric)
+
 
 class CalibrationBin(Record):
     """Cases with like scores of their first recommendation: does a higher score mean more hits?"""

@@ -60,22 +60,32 @@ def compared(model: ModelResult, baseline: str, metric: str) -> Comparison | Non
     return next((c for c in model.versus.get(metric, []) if c.baseline == baseline), None)
 
 
+def baselines(split: SplitResult) -> list[ModelResult]:
+    """What ours is compared to."""
+    return [model for model in split.models if model.kind == "baseline"]
+
+
+def best_there(split: SplitResult, dimension: str, value: str) -> tuple[Estimate, str] | None:
+    """The best baseline in a part of the cases: its primary metric and its name; None where none can be told."""
+    found = [
+        (estimate, model.name)
+        for model in baselines(split)
+        for part in model.slices.get(dimension, [])
+        if part.value == value and (estimate := part.get(split.primary)) is not None
+    ]
+    return max(found, key=lambda rival: rival[0].mean, default=None)
+
+
 def weaknesses(split: SplitResult, ours: ModelResult | None) -> tuple[list[Weakness], int]:
     """Where ours is below the best baseline there, clear cases first; and in how many parts that was looked for."""
-    rivals: dict[tuple[str, str], list[tuple[Estimate, str]]] = {}
-    for model in split.models:
-        for dimension, parts in model.slices.items() if model.kind == "baseline" else ():
-            for part in parts:
-                if found := (part.metrics or {}).get(split.primary):
-                    rivals.setdefault((dimension, part.value), []).append((found, model.name))
     weak, judged = [], 0
     for dimension, parts in ours.slices.items() if ours else ():
         for part in parts:
-            mine, there = (part.metrics or {}).get(split.primary), rivals.get((dimension, part.value))
-            if mine is None or not there:
+            mine, there = part.get(split.primary), best_there(split, dimension, part.value)
+            if mine is None or there is None:
                 continue
             judged += 1
-            theirs, name = max(there, key=lambda rival: rival[0].mean)
+            theirs, name = there
             if theirs.mean > mine.mean:
                 weak.append(Weakness(dimension, part.value, part.users, mine, name, theirs))
     return sorted(weak, key=lambda w: (not w.clear, w.ours.mean - w.theirs.mean)), judged
