@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from molar_retrieval import fingerprint
 from molar_retrieval.errors import SettingsError, nearest
@@ -23,12 +23,18 @@ _NOT_SETTINGS = {"MOLAR_DATA", "MOLAR_WORKSPACE"}
 _WIDEST = 65_536
 """Numbers of a vector: no index takes more."""
 _LARGEST_BATCH = 65_536
-
-
 _LARGEST = 2**63 - 1
 _SHOWN = 80
 _ELSEWHERE = {"embed.trust_remote_code": "remove it: trust comes from the command line alone: --trust-remote-code"}
 """What settings cannot say, and where it is said."""
+
+
+def _split(value: Any) -> Any:
+    """Names from an environment variable: ``country,age``."""
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+_Listed = BeforeValidator(_split)
 
 
 class Settings(BaseModel):
@@ -170,8 +176,10 @@ class AlignSettings(Settings):
         "default",
         description="how much time training may take: instant (counting only, seconds), fast, default, best",
     )
-    towers: tuple[Tower, ...] = Field(("collaborative", "content"), description="sequence models that are trained")
-    experts: tuple[Expert, ...] = Field(
+    towers: Annotated[tuple[Tower, ...], _Listed] = Field(
+        ("collaborative", "content"), description="sequence models that are trained"
+    )
+    experts: Annotated[tuple[Expert, ...], _Listed] = Field(
         ("sequence", "linear", "neighbours", "trend"), description="models that only count, summed with the towers"
     )
     newcomers: Annotated[float, Field(ge=0, le=0.9)] | Literal["auto"] = Field(
@@ -226,19 +234,13 @@ class AlignSettings(Settings):
         preset = values.get("preset") if isinstance(values, dict) else None
         return {**PRESETS[preset], **values} if isinstance(preset, str) and preset in PRESETS else values
 
-    @field_validator("towers", "experts", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        """Names from an environment variable: ``collaborative,content``."""
-        return _split(value)
-
 
 class IndexSettings(Settings):
     """``[index]``: the vector index of a generation."""
 
     backend: Literal["edge", "exact"] = "edge"
     keep: int = Field(2, ge=0, le=10_000, description="older generations that stay for a rollback")
-    segments: tuple[str, ...] = Field(
+    segments: Annotated[tuple[str, ...], _Listed] = Field(
         (),
         max_length=100,
         description="columns of users.* by which rules and `molar recommend` may choose people; no others are kept",
@@ -276,16 +278,6 @@ class IndexSettings(Settings):
         if parts.username is not None or parts.query or parts.fragment:
             raise ValueError("the address holds more than a host; a key belongs into the environment: QDRANT_API_KEY")
         return value.rstrip("/")
-
-    @field_validator("segments", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        """Names from an environment variable: ``country,age``."""
-        return _split(value)
-
-
-def _split(value: Any) -> Any:
-    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 class MolarSettings(Settings):

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.encoders import precision, runtime
+from molar_retrieval.encoders import runtime
 from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, EncoderPlan, VectorBlock, refuse
 from molar_retrieval.encoders.checkpoint import Checkpoint, main_folder
 from molar_retrieval.encoders.fusion import Rows, fuse, unit
@@ -35,7 +35,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
     text = checkpoint.config.get("text_config") or {}
     positions = int(text.get("max_position_embeddings") or (77 if "clip" in _model_type(checkpoint) else 64))
     choices: dict[str, Any] = {
-        "dtype": precision.resolve(settings, large=False),
+        "dtype": runtime.weights_dtype(settings, large=False),
         "max_text_tokens": min(settings.max_text_tokens, positions),
         "padding": "max_length" if _model_type(checkpoint) in _PADDED else "longest",
         "weights": list(WEIGHTS),

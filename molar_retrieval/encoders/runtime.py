@@ -1,12 +1,16 @@
-"""torch and transformers as encoders need them: devices, quiet loading, errors in plain words.
+"""torch and transformers as encoders need them: precision, devices, quiet loading, errors in plain words.
 
-Only modules that load models import this one; torch itself is imported inside the functions.
+They are imported inside the functions that load and run models; what a model is described by needs neither.
 """
 
 import logging
+import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from molar_retrieval.config import EmbedSettings
@@ -14,6 +18,44 @@ from molar_retrieval.encoders import trust
 from molar_retrieval.errors import BackendError, MolarError
 
 _OUT_OF_MEMORY = re.compile(r"not enough memory|out of memory|DefaultCPUAllocator|CUBLAS_STATUS_ALLOC_FAILED", re.I)
+_ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+
+
+def weights_dtype(settings: EmbedSettings, *, large: bool) -> str:
+    """The format for these settings on this machine: ``float32``, ``bfloat16`` or ``float16``.
+
+    The decision enters the fingerprint, so it is made where the encoder is described and obeyed where it is loaded.
+    ``auto`` keeps small models in float32. Large ones take bfloat16 where it pays: on an accelerator, and on
+    processors with bfloat16 instructions (3 to 7 times the speed of float32; without them it is slower).
+
+    Args:
+        settings: ``dtype`` and ``device`` are read.
+        large: Whether the model is of the size of a language model.
+    """
+    if settings.dtype != "auto":
+        return settings.dtype
+    if not large:
+        return "float32"
+    return "bfloat16" if _on_accelerator(settings.device) or _cpu_has_bfloat16() else "float32"
+
+
+def _on_accelerator(device: str) -> bool:
+    if device != "auto":
+        return not device.startswith("cpu")
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return apple or any(Path(node).exists() for node in _ACCELERATORS)
+
+
+@cache
+def _cpu_has_bfloat16() -> bool:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return False
+    flags = {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}
+    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def device(settings: EmbedSettings) -> str:

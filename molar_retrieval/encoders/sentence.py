@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.encoders import precision, runtime
+from molar_retrieval.encoders import runtime
 from molar_retrieval.encoders.base import EncoderInfo, EncoderInput, EncoderPlan, VectorBlock
 from molar_retrieval.encoders.checkpoint import Checkpoint
 from molar_retrieval.encoders.fusion import Rows, unit
@@ -48,7 +48,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
         prompt = checkpoint.prompt or (INSTRUCTION if sees else "")
     choices: dict[str, Any] = {
         "dim": settings.dim,
-        "dtype": precision.resolve(settings, large=checkpoint.is_language_model),
+        "dtype": runtime.weights_dtype(settings, large=checkpoint.is_language_model),
         "max_text_tokens": settings.max_text_tokens,
         "pooling": "the model's own" if checkpoint.modules else "lasttoken" if sees else "the library's default",
         "prompt": prompt,

@@ -1,4 +1,4 @@
-"""The small parts that encoders are made of: text, photos, unit vectors, guard, cards, precision."""
+"""The small parts that encoders are made of: text, photos, unit vectors, guard, cards, runtime."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.encoders import precision
+from molar_retrieval.encoders import runtime
 from molar_retrieval.encoders.checkpoint import Checkpoint
 from molar_retrieval.encoders.fusion import fuse, unit
 from molar_retrieval.encoders.guard import encode_guarded, encode_rows
@@ -216,13 +216,13 @@ def test_without_a_card(tmp_path):
     ],
 )
 def test_bfloat16_where_it_pays(changes, large, cpu, expected, monkeypatch):
-    monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: cpu)
-    assert precision.resolve(EmbedSettings(**changes), large=large) == expected
+    monkeypatch.setattr(runtime, "_cpu_has_bfloat16", lambda: cpu)
+    assert runtime.weights_dtype(EmbedSettings(**changes), large=large) == expected
 
 
 def test_the_processor_is_asked(monkeypatch):
-    ask = precision._cpu_has_bfloat16.__wrapped__
-    monkeypatch.setattr(precision.Path, "read_text", lambda *a, **k: "processor: 0\nflags\t\t: fpu avx512_bf16 sse\n")
+    ask = runtime._cpu_has_bfloat16.__wrapped__
+    monkeypatch.setattr(runtime.Path, "read_text", lambda *a, **k: "processor: 0\nflags\t\t: fpu avx512_bf16 sse\n")
     assert ask()
-    monkeypatch.setattr(precision.Path, "read_text", lambda *a, **k: "Features\t: fp asimd\nmodel name: bf16\n")
+    monkeypatch.setattr(runtime.Path, "read_text", lambda *a, **k: "Features\t: fp asimd\nmodel name: bf16\n")
     assert not ask()
