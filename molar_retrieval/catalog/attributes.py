@@ -75,7 +75,8 @@ def _reasons_by_values(columns: Mapping[str, pa.Array]) -> Iterator[tuple[str, s
     waiting: dict[str, pa.Array] = {}
     held = 0
     for name, array in columns.items():
-        values = _elements(array)
+        flat = as_written(pc.list_flatten(array) if is_list(array.type) else array)
+        values = flat.filter(pc.fill_null(pc.not_equal(flat, ""), False))
         n = len(values)
         mean = float(np.mean(np.asarray(pc.utf8_length(values)))) if n else 0.0
         if not n or mean > LONG:
@@ -116,11 +117,6 @@ def _sets(array: pa.Array) -> list[frozenset[str]]:
     if not is_list(array.type):
         array = pa.array([None if v is None else [v] for v in as_written(array).to_pylist()], STRING_LIST)
     return [frozenset(values or ()) for values in map_elements(array, as_written).to_pylist()]
-
-
-def _elements(array: pa.Array) -> pa.Array:
-    flat = as_written(pc.list_flatten(array) if is_list(array.type) else array)
-    return flat.filter(pc.fill_null(pc.not_equal(flat, ""), False))
 
 
 def _holds(kind: pa.DataType) -> str:

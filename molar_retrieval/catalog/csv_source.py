@@ -58,7 +58,8 @@ class CsvSource(TableSource):
             for name, array in zip(self._names, rows.batch.columns, strict=True):
                 if array.null_count < len(array):
                     seen.add(name)
-                    possible[name] = [kind for kind in possible[name] if _fits(array, kind)]
+                    matched = {k: pc.match_substring_regex(array, _PATTERNS[k]) for k in possible[name]}
+                    possible[name] = [k for k, fits in matched.items() if pc.all(fits, min_count=0).as_py()]
         return pa.schema([(n, possible[n][0] if n in seen and possible[n] else pa.string()) for n in self._names])
 
     def _read(
@@ -131,10 +132,6 @@ def _row_numbers(good: int, n: int, skipped: Sequence[int]) -> npt.NDArray[np.in
     numbers = np.arange(good + 1, good + n + 1, dtype=np.int64)
     gaps = np.asarray(skipped, np.int64) - np.arange(len(skipped))  # good rows before each skipped one, plus 1
     return numbers + np.searchsorted(gaps, numbers, side="right")
-
-
-def _fits(array: pa.Array, kind: pa.DataType) -> bool:
-    return bool(pc.all(pc.match_substring_regex(array, _PATTERNS[kind]), min_count=0).as_py())
 
 
 def _typed(array: pa.Array, kind: pa.DataType) -> pa.Array:

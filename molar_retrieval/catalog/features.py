@@ -34,7 +34,8 @@ def hashed_attributes(catalogue: Catalogue) -> csr_matrix:
     for batch in catalogue.batches(columns, _BATCH) if columns else ():
         for name, (parents, elements) in zip(columns, map(_elements, batch.columns), strict=True):
             encoded = elements.dictionary_encode()
-            hashes = np.array([_hash(name, value) for value in encoded.dictionary.to_pylist()], np.uint64)
+            words = [f"{name}\0{value.casefold()}".encode() for value in encoded.dictionary.to_pylist()]
+            hashes = np.frombuffer(b"".join(blake2b(word, digest_size=8).digest() for word in words), "<u8")
             chosen = hashes[np.asarray(encoded.indices)] if len(hashes) else hashes
             rows.append(begin + parents)
             places.append((chosen % np.uint64(WIDTH)).astype(np.int64))
@@ -82,8 +83,3 @@ def _flat(array: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
     if is_list(array.type):
         return np.asarray(pc.list_parent_indices(array), np.int64), pc.list_flatten(array)
     return np.arange(len(array), dtype=np.int64), array
-
-
-def _hash(column: str, value: str) -> int:
-    digest = blake2b(f"{column}\0{value.casefold()}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")

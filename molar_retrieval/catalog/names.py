@@ -63,8 +63,4 @@ def is_variant(name: str, of: str) -> bool:
 
 def stems(name: str) -> list[str]:
     """The words of a column name in the singular."""
-    return [_singular(word) for word in words(name)]
-
-
-def _singular(word: str) -> str:
-    return word.removesuffix("s") if len(word) > 3 and not word.endswith("ss") else word
+    return [word.removesuffix("s") if len(word) > 3 and not word.endswith("ss") else word for word in words(name)]

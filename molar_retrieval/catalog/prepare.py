@@ -40,7 +40,10 @@ _LANGUAGE_SAMPLE = 2_000
 def is_current(folder: Path, workspace: Workspace) -> bool:
     """Whether the workspace's catalogue was made from the files as they are now, told by size and time."""
     manifest = workspace[KIND].manifest
-    return manifest is not None and manifest.facts.get("sources") == _sources(folder, _roots(manifest))
+    if manifest is None:
+        return False
+    before = manifest.facts.get("sources", {})
+    return bool(before == _sources(folder, before.get("photos", {}).get("roots", ())))
 
 
 def condition_of(workspace: Workspace) -> str | None:
@@ -89,7 +92,8 @@ def prepare_catalogue(
         name = fingerprint.of_json([RULES, shaping, facts["content"], facts["photos"], *chosen])
         settings = {"items": shaping["items"], **shaping["text"], "left_out": spec.left_out, "where": where}
         manifest = Manifest(KIND, name, settings=settings, facts=facts, versions=library_versions("pyarrow", "pillow"))
-        progress.note(_summary(facts))
+        counts = {"items": "items", "with_image": "with a photo", "with_description": "described"}
+        progress.note(", ".join(f"{facts[key]:,} {words}" for key, words in counts.items()) + in_words(facts))
         return publish(workspace, KIND, partial, manifest)
 
 
@@ -227,11 +231,6 @@ def _kinds(spec: CatalogueSpec, reader: ItemReader) -> dict[str, str]:
     return {name: kind_of(reader.schema.field(name).type) for name in names}
 
 
-def _summary(facts: dict[str, Any]) -> str:
-    words = f"{facts['items']:,} items, {facts['with_image']:,} with a photo, {facts['with_description']:,} described"
-    return words + in_words(facts)
-
-
 def _sources(folder: Path, roots: Iterable[str] | None = None) -> dict[str, Any]:
     path = find_file(folder, "items")
     names = [FILE_NAME, *([path.name] if path else [])]
@@ -239,8 +238,3 @@ def _sources(folder: Path, roots: Iterable[str] | None = None) -> dict[str, Any]
     if roots is not None:
         stamps["photos"] = tree_stamp(folder, roots)
     return stamps
-
-
-def _roots(manifest: Manifest) -> list[str]:
-    photos = manifest.facts.get("sources", {}).get("photos", {})
-    return list(photos.get("roots", ()))

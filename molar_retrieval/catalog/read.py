@@ -80,13 +80,11 @@ class ItemReader:
         items, file = self._spec.items, self._source.path.name
         columns = _present(items.item_id, *self._phrase_columns, items.image, *items.attributes, *items.payload)
         written = _present(items.item_id, items.image)
+        listed = set(items.lists) & set(columns)
         for rows in self._source.batches(columns, BATCH, self._rejects, written):
             self.rows = max(self.rows, int(rows.numbers[-1]) if len(rows) else 0)
-            yield self._clean(with_new_ids(self._split(rows), items.item_id, self._seen, self._rejects, file))
-
-    def _split(self, rows: Rows) -> Rows:
-        named = set(self._spec.items.lists) & set(rows.batch.schema.names)
-        return rows.with_columns({n: split_lists(rows.batch[n], self._spec.items.separator) for n in named})
+            split = rows.with_columns({name: split_lists(rows.batch[name], items.separator) for name in listed})
+            yield self._clean(with_new_ids(split, items.item_id, self._seen, self._rejects, file))
 
     def _clean(self, rows: Rows) -> pa.RecordBatch:
         items, n = self._spec.items, len(rows)

@@ -14,13 +14,8 @@ SIZE = 224
 Pixels = npt.NDArray[np.float32]
 
 
-def _grid() -> tuple[Pixels, Pixels]:
-    axis = (np.arange(SIZE, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / SIZE) - np.float32(1)
-    x, y = np.meshgrid(axis, axis)
-    return x, y
-
-
-X, Y = _grid()
+_AXIS = (np.arange(SIZE, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / SIZE) - np.float32(1)
+X, Y = np.meshgrid(_AXIS, _AXIS)
 """Coordinates of each pixel, from -1 to 1; shape (SIZE, SIZE) each."""
 
 CREAM: Pixels = np.array((250, 245, 234), dtype=np.float32)

@@ -63,10 +63,8 @@ class _Products:
 
     def photo_names(self, item_id: str) -> Sequence[str]:
         """``010/0108775015``: those of the articles of a product, in the order of the file, or that of an article."""
-        return [f"{article[:3]}/{article}" for article in self._articles_of(item_id)]
-
-    def _articles_of(self, item_id: str) -> Collection[str]:
-        return self._of_product.get(item_id, {}) if self._codes is not None else (item_id,)
+        articles: Collection[str] = (item_id,) if self._codes is None else self._of_product.get(item_id, {})
+        return [f"{article[:3]}/{article}" for article in articles]
 
     def of(self, articles: pa.Array) -> pa.Array:
         """The products of articles; an unknown article stands for itself, and is then no known item."""

@@ -173,7 +173,10 @@ def import_dataset(
             keep_items(partial / ITEMS_FILE, log.used)
             kept = IdMap(items.array.filter(pa.array(log.used)))
         n_photos = link_photos(published, kept, photos, partial, progress)
-        _write_toml(published, format_, partial)
+        language = "" if published.language is None else f'\n[text]\nlanguage = "{published.language}"\n'
+        attributes = json.dumps(list(published.attributes))
+        toml = _TOML.format(format=format_, attributes=attributes, language=language)
+        (partial / TOML_FILE).write_text(toml, "utf-8", newline="\n")
         report = ImportReport(
             folder=target,
             format=format_,
@@ -191,10 +194,3 @@ def import_dataset(
         told = {name: value for name, value in report.to_dict().items() if name != "folder"}  # folders move
         (partial / REPORT_FILE).write_text(json.dumps(told, ensure_ascii=False, indent=2) + "\n", "utf-8")
     return report
-
-
-def _write_toml(published: PublishedData, format_: str, folder: Path) -> None:
-    language = "" if published.language is None else f'\n[text]\nlanguage = "{published.language}"\n'
-    attributes = json.dumps(list(published.attributes))
-    text = _TOML.format(format=format_, attributes=attributes, language=language)
-    (folder / TOML_FILE).write_text(text, "utf-8", newline="\n")

@@ -112,17 +112,13 @@ def object_table(path: Path, parse: Parse, columns: ObjectColumns, size: int) ->
         source = objects(path, parse, rejects)
         while chunk := [(number, {key: row.get(key) for key in keys}) for number, row in islice(source, size)]:
             arrays = [
-                pa.array([convert(_value(row, key)) for _, row in chunk], kind)
-                for key, convert, kind in columns.values()
+                pa.array([convert(row[k] if isinstance(k, str) else [row[key] for key in k]) for _, row in chunk], kind)
+                for k, convert, kind in columns.values()
             ]
             numbers = np.array([number for number, _ in chunk], np.int64)
             yield Rows(numbers, pa.RecordBatch.from_arrays(arrays, list(columns)))
 
     return PublishedTable(path, rows)
-
-
-def _value(row: Mapping[str, Any], key: str | Sequence[str]) -> Any:
-    return row[key] if isinstance(key, str) else [row[one] for one in key]
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:

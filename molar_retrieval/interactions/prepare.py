@@ -22,7 +22,7 @@ from molar_retrieval.interactions.write import KIND, RULES, log_facts, log_finge
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
-from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
+from molar_retrieval.workspace import Manifest, Workspace
 
 
 def is_current(folder: Path, workspace: Workspace) -> bool:
@@ -54,7 +54,8 @@ def prepare_interactions(folder: Path, workspace: Workspace, progress: Progress 
         inputs = {"catalogue": catalogue.fingerprint}
         current = store.manifest
         if current is not None and is_current(folder, read):
-            return _for_catalogue(store, current, inputs)
+            # Of another version of the catalogue the ids are the same, something else in it has changed.
+            return current if dict(current.inputs) == inputs else store.describe(replace(current, inputs=inputs))
         sources = _sources(folder, read)
         partial = empty_partial(store)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
@@ -68,11 +69,6 @@ def prepare_interactions(folder: Path, workspace: Workspace, progress: Progress 
         read.confirm()
         progress.note(_summary(facts))
         return publish(workspace, KIND, partial, manifest)
-
-
-def _for_catalogue(store: ArtefactStore, manifest: Manifest, inputs: dict[str, str]) -> Manifest:
-    """The manifest, naming the catalogue's present version: its ids are the same, something else in it has changed."""
-    return manifest if dict(manifest.inputs) == inputs else store.describe(replace(manifest, inputs=inputs))
 
 
 def _write(folder: Path, catalogue: Catalogue, partial: Path, rejects: Rejects, progress: Progress) -> dict[str, Any]:

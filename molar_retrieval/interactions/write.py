@@ -47,7 +47,13 @@ def write_log(workspace: Workspace, log: InteractionLog | Holdout, inputs: Mappi
         facts = {**log_facts(log), "rejects": 0, "rejects_by_kind": {}, "item_ids": catalogue.facts["ids"]}
         name = log_fingerprint(catalogue, facts)
         if cases is not None:
-            name = fingerprint.of_json([name, _write_validation(cases, partial / VALIDATION_FILE)])
+            columns = {
+                USER: cases.users.astype("<i4"),
+                ITEM: cases.targets.astype("<i4"),
+                TIMESTAMP: cases.times.astype("<i8"),
+            }
+            pq.write_table(pa.table(columns), partial / VALIDATION_FILE, compression="zstd")
+            name = fingerprint.of_json([name, fingerprint.of_bytes([values.tobytes() for values in columns.values()])])
         versions = library_versions("pyarrow", "numpy")
         made_from = {"catalogue": catalogue.fingerprint, **inputs}
         return publish(workspace, KIND, partial, Manifest(KIND, name, inputs=made_from, facts=facts, versions=versions))
@@ -59,17 +65,6 @@ def read_validation(version_folder: Path, training: InteractionLog) -> Holdout |
         return None
     table = pq.read_table(version_folder / VALIDATION_FILE, use_threads=False)
     return Holdout(training, table[USER].to_numpy(), table[ITEM].to_numpy(), table[TIMESTAMP].to_numpy())
-
-
-def _write_validation(cases: Holdout, path: Path) -> str:
-    """Write the cases and return their fingerprint."""
-    arrays = {
-        USER: cases.users.astype("<i4"),
-        ITEM: cases.targets.astype("<i4"),
-        TIMESTAMP: cases.times.astype("<i8"),
-    }
-    pq.write_table(pa.table(arrays), path, compression="zstd")
-    return fingerprint.of_bytes([values.tobytes() for values in arrays.values()])
 
 
 def write_tables(log: InteractionLog, folder: Path) -> None:
