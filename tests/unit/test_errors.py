@@ -4,13 +4,11 @@ import pickle
 
 import pytest
 
-from molar_indexes.server.faults import Fault, ServerError
+from molar_indexes.server.faults import ServerError
 from molar_retrieval.errors import DataError, MolarError, RequestError, nearest, shown
 
 
-@pytest.mark.parametrize(
-    "error", [DataError("what", "how"), RequestError("x" * 3000, ""), ServerError(Fault("a", "b"))]
-)
+@pytest.mark.parametrize("error", [DataError("what", "how"), RequestError("x" * 3000, ""), ServerError("a", "b")])
 def test_an_error_crosses_from_one_process_to_another(error: MolarError) -> None:
     found = pickle.loads(pickle.dumps(error))
     assert type(found) is type(error)

@@ -10,7 +10,7 @@ from math import ceil
 from qdrant_client import QdrantClient
 
 from molar_indexes.server.config import ServerConfig, key
-from molar_indexes.server.faults import Fault, ServerError, asking
+from molar_indexes.server.faults import ServerError, asking
 from molar_indexes.server.transport import DeadlineTransport
 from molar_indexes.server.versions import go_together
 
@@ -32,10 +32,8 @@ def connect(server: ServerConfig) -> QdrantClient:
         mine = metadata.version("qdrant-client")
         if not go_together(mine, version):
             raise ServerError(
-                Fault(
-                    f"{server.name} has version {version}, qdrant-client {mine}: more than one minor version apart",
-                    "update the older of the two",
-                )
+                f"{server.name} has version {version}, qdrant-client {mine}: more than one minor version apart",
+                "update the older of the two",
             )
     except BaseException:
         greeting.close()

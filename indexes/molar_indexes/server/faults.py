@@ -5,7 +5,6 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any, TypeVar
 
@@ -30,33 +29,19 @@ _ERRORS = (ApiException, QdrantException, grpc.RpcError, ValueError, AssertionEr
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Fault:
-    """What went wrong.
+class ServerError(BackendError):
+    """A server does not do what it is asked.
 
-    Attributes:
+    Args:
         message: With what.
         hint: What to do about it.
         again: Whether the same request may succeed later.
         wait: Seconds that the server asks to wait; None: it says nothing.
     """
 
-    message: str
-    hint: str
-    again: bool = False
-    wait: float | None = None
-
-
-class ServerError(BackendError):
-    """A server does not do what it is asked.
-
-    Args:
-        fault: What is wrong.
-    """
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(redacted(fault.message), redacted(fault.hint))
-        self.fault = fault
+    def __init__(self, message: str, hint: str, *, again: bool = False, wait: float | None = None) -> None:
+        super().__init__(redacted(message), redacted(hint))
+        self.again, self.wait = again, wait
 
 
 def _shown(said: str) -> str:
@@ -76,7 +61,7 @@ def asking(server: ServerConfig) -> Iterator[None]:
     except _ERRORS as error:
         if isinstance(error, UnexpectedResponse):  # whose message shows a part, cut without regard to secrets
             error.content = redacted(error.content.decode("utf-8", "replace")).encode()
-        raise ServerError(fault_of(server, error)) from error
+        raise fault_of(server, error) from error
 
 
 def persistently(
@@ -107,8 +92,8 @@ def persistently(
                 return call()
         except ServerError as error:
             until = until or time.monotonic() + (PATIENCE if patience is None else patience)
-            pause = error.fault.wait if error.fault.wait is not None else wait * random.uniform(0.5, 1)
-            if not error.fault.again or time.monotonic() + pause > until:
+            pause = error.wait if error.wait is not None else wait * random.uniform(0.5, 1)
+            if not error.again or time.monotonic() + pause > until:
                 raise
             tell(f"{error.message}; again in {pause:.1f} s")
             if stop.wait(pause):
@@ -116,91 +101,86 @@ def persistently(
         wait = min(2 * wait, LONGEST_WAIT)
 
 
-def fault_of(server: ServerConfig, error: Exception) -> Fault:
+def fault_of(server: ServerConfig, error: Exception) -> ServerError:
     """What an exception of the client means."""
     if isinstance(error, ResourceExhaustedResponse):
-        wait = float(error.retry_after_s)
-        return _limited(server, wait)
+        return _limited(server, float(error.retry_after_s))
     if isinstance(error, QdrantException) and "Retry-After" in str(error):
         return _limited(server, None)  # a date, which the client does not read
     if isinstance(error, UnexpectedResponse):
-        return _answered(server, error)
+        said = _said(error.content) or error.reason_phrase
+        asked = error.headers.get("Retry-After", "")
+        wait = float(asked) if asked.isdigit() else None
+        return _limited(server, wait) if error.status_code == 429 else _refused(server, said, error.status_code, wait)
     if isinstance(error, grpc.RpcError):
         return _called(server, error)
-    if isinstance(error, ResponseHandlingException):
-        return _broken(server, error.source)
+    source = error.source if isinstance(error, ResponseHandlingException) else error
+    if isinstance(source, httpx.ConnectError):
+        return ServerError(f"nothing answers at {server.url}: {source}", _START, again=True)
+    if isinstance(source, httpx.TimeoutException):
+        return _late(server)
+    if isinstance(source, httpx.TransportError):
+        return ServerError(f"{server.name} broke off its answer: {source}", _LOG, again=True)
     if isinstance(error, json.JSONDecodeError) and error.doc.lstrip().startswith(("{", "[")):
-        return Fault(f"{server.name} broke off its answer", "look at its log, then try again", again=True)
-    said = str(error).strip() or type(error).__name__
-    return Fault(f"{server.name} answers otherwise than Qdrant does: {_shown(said)}", _ANOTHER)
+        return ServerError(f"{server.name} broke off its answer", _LOG, again=True)
+    said = str(source).strip() or type(source).__name__
+    return ServerError(f"{server.name} answers otherwise than Qdrant does: {_shown(said)}", _ANOTHER)
 
 
 _START = "start it, or correct its address: [index] url, --index"
 _ANOTHER = "check that the address is that of Qdrant's API, and its version against qdrant-client's: `molar doctor`"
-_LATER = "look at its load and log, or give it more time: [index] timeout"
+_LOG = "look at its log, then try again"
+_STATUS = {
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.INTERNAL: 500,
+}
+"""The status of REST that one of gRPC stands for."""
 
 
-def _broken(server: ServerConfig, source: Exception) -> Fault:
-    if isinstance(source, httpx.ConnectError):
-        return Fault(f"nothing answers at {server.url}: {source}", _START, again=True)
-    if isinstance(source, httpx.TimeoutException):
-        return Fault(f"{server.name} did not answer within {server.timeout:g} s", _LATER, again=True)
-    if isinstance(source, httpx.TransportError):
-        return Fault(f"{server.name} broke off its answer: {source}", "look at its log, then try again", again=True)
-    return Fault(f"{server.name} answers otherwise than Qdrant does: {_shown(str(source))}", _ANOTHER)
-
-
-def _answered(server: ServerConfig, error: UnexpectedResponse) -> Fault:
-    said = _said(error.content) or error.reason_phrase
-    asked = error.headers.get("Retry-After", "")
-    wait = float(asked) if asked.isdigit() else None
-    if error.status_code == 429:
-        return _limited(server, wait)
-    kind = {401: "key", 403: "key", 507: "full"}.get(error.status_code or 0)
-    return replace(_refused(server, said, kind, error.status_code), wait=wait)
-
-
-def _called(server: ServerConfig, error: Any) -> Fault:
+def _called(server: ServerConfig, error: Any) -> ServerError:
     code = error.code() if isinstance(error, grpc.Call) else None
     said = _shown((error.details() if isinstance(error, grpc.Call) else None) or str(error))
-    match code:
-        case grpc.StatusCode.UNAVAILABLE:
-            return Fault(
-                f"nothing answers by gRPC at {server.url}, port {server.grpc_port}: {said}", _START, again=True
-            )
-        case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return Fault(f"{server.name} did not answer within {server.timeout:g} s", _LATER, again=True)
-        case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return _limited(server, None)
-        case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
-            return _refused(server, said, "key", None)
-        case grpc.StatusCode.INTERNAL:
-            return _refused(server, said, None, 500)
-    return _refused(server, said, None, None)
+    if code == grpc.StatusCode.UNAVAILABLE:
+        what = f"nothing answers by gRPC at {server.url}, port {server.grpc_port}: {said}"
+        return ServerError(what, _START, again=True)
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return _late(server)
+    return (
+        _limited(server, None)
+        if code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        else _refused(server, said, _STATUS.get(code))
+    )
 
 
-def _refused(server: ServerConfig, said: str, kind: str | None, status: int | None) -> Fault:
-    if kind == "key":
-        what = "the key in " + KEY if key() else "a request without a key"
-        return Fault(
-            f"{server.name} refuses {what}: {said}",
+def _late(server: ServerConfig) -> ServerError:
+    hint = "look at its load and log, or give it more time: [index] timeout"
+    return ServerError(f"{server.name} did not answer within {server.timeout:g} s", hint, again=True)
+
+
+def _refused(server: ServerConfig, said: str, status: int | None, wait: float | None = None) -> ServerError:
+    if status in (401, 403):
+        return ServerError(
+            f"{server.name} refuses {'the key in ' + KEY if key() else 'a request without a key'}: {said}",
             f"set {KEY} to a key of this server; to push, one that may write and manage collections",
+            wait=wait,
         )
-    if kind == "full" or any(word in said.lower() for word in _FULL):
-        return Fault(
+    if status == 507 or any(word in said.lower() for word in _FULL):
+        return ServerError(
             f"{server.name} has no room left: {said}",
             "make room there (`molar index prune` removes older collections), then run the same command again: it goes"
             " on where it was",
+            wait=wait,
         )
     if status is not None and status >= 500:
-        return Fault(f"{server.name} failed ({status}): {said}", "look at its log, then try again", again=True)
-    return Fault(f"{server.name} refuses the request{f' ({status})' if status else ''}: {said}", _ANOTHER)
+        return ServerError(f"{server.name} failed ({status}): {said}", _LOG, again=True, wait=wait)
+    what = f"refuses the request{f' ({status})' if status else ''}"
+    return ServerError(f"{server.name} {what}: {said}", _ANOTHER, wait=wait)
 
 
-def _limited(server: ServerConfig, wait: float | None) -> Fault:
-    pause = f" for {wait:g} s" if wait is not None else ""
-    return Fault(
-        f"{server.name} takes no more requests{pause}: its limit is reached",
+def _limited(server: ServerConfig, wait: float | None) -> ServerError:
+    return ServerError(
+        f"{server.name} takes no more requests{f' for {wait:g} s' if wait is not None else ''}: its limit is reached",
         "try again later, or raise its limits (strict mode of the collection)",
         again=True,
         wait=wait,

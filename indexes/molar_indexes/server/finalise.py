@@ -10,7 +10,7 @@ from molar_indexes.generations import Generation
 from molar_indexes.proof import search_problems
 from molar_indexes.recall import LEAST, sample, scanning, share, widened
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.faults import Fault, ServerError, persistently
+from molar_indexes.server.faults import ServerError, persistently
 from molar_indexes.server.index import ServerIndex
 from molar_indexes.server.layout import graphs
 from molar_retrieval.index import Index, IndexSpec, StoredItem
@@ -59,10 +59,8 @@ def wait_for_green(client: QdrantClient, server: ServerConfig, collection: str, 
             seen, since = state, time.monotonic()
         if status == "red" or time.monotonic() - since > STALLED:
             raise ServerError(
-                Fault(
-                    f"the collection {collection!r} of {server.name} is {status}: {info.optimizer_status}",
-                    "look at the server's log, then run `molar index push` again; the live one was not touched",
-                )
+                f"the collection {collection!r} of {server.name} is {status}: {info.optimizer_status}",
+                "look at the server's log, then run `molar index push` again; the live one was not touched",
             )
         time.sleep(POLL if green == 0 else POLL / 5)
 
@@ -91,10 +89,8 @@ def prove(
             problem = f"of the workspace's best items by {worst!r} it finds {found[worst]:.0%}"
     if problem is not None:
         raise ServerError(
-            Fault(
-                f"the collection {collection!r} of {server.name} does not give back what was sent: {problem}",
-                "remove it there and run `molar index push` again; the live one was not touched",
-            )
+            f"the collection {collection!r} of {server.name} does not give back what was sent: {problem}",
+            "remove it there and run `molar index push` again; the live one was not touched",
         )
     return {name: reach.ef for name, reach in reached.items() if reach.ef != index.spec.ef}
 

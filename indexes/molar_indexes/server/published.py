@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from qdrant_client import QdrantClient, models
 
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.faults import Fault, ServerError, asking
+from molar_indexes.server.faults import ServerError, asking
 from molar_indexes.server.metadata import CollectionMetadata
 from molar_retrieval.errors import MissingArtefactError
 
@@ -93,10 +93,8 @@ def live(client: QdrantClient, server: ServerConfig, alias: str) -> PublishedCol
     found = _described(client, server, name, name)
     if found is None:
         raise ServerError(
-            Fault(
-                f"the collection {name!r}, which {alias!r} names at {server.url}, was not published by molar",
-                "choose another name: [index] collection",
-            )
+            f"the collection {name!r}, which {alias!r} names at {server.url}, was not published by molar",
+            "choose another name: [index] collection",
         )
     return found
 
@@ -130,11 +128,9 @@ def switch(client: QdrantClient, server: ServerConfig, changes: dict[str, tuple[
 
 def _raced(server: ServerConfig, alias: str, before: str | None, now: str | None) -> ServerError:
     return ServerError(
-        Fault(
-            f"somebody else switched {alias!r} of {server.name} meanwhile: from {before or 'nothing'} to"
-            f" {now or 'nothing'}",
-            "look at both with `molar index list`; run the command again if yours is to be live",
-        )
+        f"somebody else switched {alias!r} of {server.name} meanwhile: from {before or 'nothing'} to"
+        f" {now or 'nothing'}",
+        "look at both with `molar index list`; run the command again if yours is to be live",
     )
 
 
@@ -161,11 +157,9 @@ def rollback(client: QdrantClient, server: ServerConfig, generation: str | None 
         points = client.count(chosen.name, exact=True).count
     if chosen.status == _UNSOUND or points != chosen.metadata.count:
         raise ServerError(
-            Fault(
-                f"the collection {chosen.name!r} is {chosen.status} and has {points:,} points instead of"
-                f" {chosen.metadata.count:,}",
-                "look at the server's log, or run `molar index push`; the live one was not touched",
-            )
+            f"the collection {chosen.name!r} is {chosen.status} and has {points:,} points instead of"
+            f" {chosen.metadata.count:,}",
+            "look at the server's log, or run `molar index push`; the live one was not touched",
         )
     changes: dict[str, tuple[str | None, str]] = {server.collection: (now.name, chosen.name)}
     if server.users == "server":

@@ -17,7 +17,7 @@ from molar_indexes.generations import Generation, open_generation
 from molar_indexes.server import users as people
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connected
-from molar_indexes.server.faults import Fault, ServerError, asking, persistently
+from molar_indexes.server.faults import ServerError, asking, persistently
 from molar_indexes.server.filters import ROW_PATH
 from molar_indexes.server.finalise import build_graphs, prove, wait_for_green
 from molar_indexes.server.index import ServerIndex
@@ -128,141 +128,133 @@ def publish(
     progress: Progress = SILENT,
 ) -> PushReport:
     """Publish an open generation with a client that is connected; see :func:`push`."""
-    parts = _parts(generation, Layout.of(settings), server)
-    items = parts[0]
-    before = {part.alias: target(client, server, part.alias) for part in parts}
+    run = _Push(client, server, generation, progress)
+    uploads = run.uploads(Layout.of(settings))
+    items = uploads[0]
+    before = {one.alias: target(client, server, one.alias) for one in uploads}
     live = before[items.alias]
     if live is not None and live != items.name and not replace:
         refuse_other_shop(client, server, live, generation.index, items.metadata.count)
-    sent, began = 0, time.monotonic()
-    fresh = [part for part in parts if not _is_whole(client, server, part)]
-    for part in fresh:
-        sent += _send(client, server, part, settings.uploads, progress)
+    began = time.monotonic()
+    fresh = [one for one in uploads if not run.is_whole(one)]
+    sent = sum(run.send(one, settings.uploads) for one in fresh)
     seconds = time.monotonic() - began
-    efs = _prove_items(client, server, items, generation, progress) if items in fresh else {}
-    for part in fresh:
-        _verify(client, server, part, efs if part is items else {}, progress)
-    changes = {part.alias: (before[part.alias], part.name) for part in parts if before[part.alias] != part.name}
+    efs = run.prove(items) if items in fresh else {}
+    for one in fresh:
+        run.complete(one, efs if one is items else {})
+    changes = {one.alias: (before[one.alias], one.name) for one in uploads if before[one.alias] != one.name}
     if changes:
         switch(client, server, changes)
     return PushReport(
-        server.url,
-        items.alias,
-        items.name,
-        before[items.alias],
-        generation.name,
-        items.metadata.count,
-        parts[1].metadata.count if len(parts) > 1 else None,
-        sent,
-        seconds,
-        not changes,
+        url=server.url,
+        alias=items.alias,
+        collection=items.name,
+        before=before[items.alias],
+        generation=generation.name,
+        items=items.metadata.count,
+        users=uploads[1].metadata.count if len(uploads) > 1 else None,
+        sent=sent,
+        seconds=seconds,
+        up_to_date=not changes,
     )
 
 
-def _parts(generation: Generation, layout: Layout, server: ServerConfig) -> list[_Upload]:
-    spec, index = generation.spec, generation.index
-    names = [*spec.dims, *spec.sparse]
+@dataclass(frozen=True)
+class _Push:
+    """One push of one generation."""
 
-    def read(first: int, last: int) -> list[models.PointStruct]:
-        return [to_point(spec, item) for item in index.fetch(range(first, last), vectors=names)]
+    client: QdrantClient
+    server: ServerConfig
+    generation: Generation
+    progress: Progress
 
-    create = partial(layout.collection, spec)
-    own = CollectionMetadata.of(generation, layout, "items")
-    parts = [_Upload(server.collection, own, create, payload_indexes(spec), read)]
-    if server.users == "server":
-        parts.append(
-            _Upload(
-                server.people,
-                CollectionMetadata.of(generation, layout, "users"),
-                partial(people.collection, spec, layout),
-                {ROW_PATH: models.PayloadSchemaType.INTEGER},
-                partial(people.read, generation.users),
-            )
+    def uploads(self, layout: Layout) -> list[_Upload]:
+        """Items, and users where the settings want them there."""
+        generation, server = self.generation, self.server
+        spec, names = generation.spec, [*generation.spec.dims, *generation.spec.sparse]
+
+        def read(first: int, last: int) -> list[models.PointStruct]:
+            return [to_point(spec, item) for item in generation.index.fetch(range(first, last), vectors=names)]
+
+        own = CollectionMetadata.of(generation, layout, "items")
+        items = _Upload(server.collection, own, partial(layout.collection, spec), payload_indexes(spec), read)
+        if server.users != "server":
+            return [items]
+        own = CollectionMetadata.of(generation, layout, "users")
+        create, read_users = partial(people.collection, spec, layout), partial(people.read, generation.users)
+        rows = {ROW_PATH: models.PayloadSchemaType.INTEGER}
+        return [items, _Upload(server.people, own, create, rows, read_users)]
+
+    def is_whole(self, one: _Upload) -> bool:
+        """Whether an earlier push finished this collection, and it still has all its points."""
+        found = look(self.client, self.server, one.name, None)
+        if found is None or not found.metadata.whole:
+            return False
+        refuse_other(self.server, one.name, found.metadata, one.metadata)
+        with asking(self.server):
+            return self.client.count(one.name, exact=True).count == one.metadata.count
+
+    def send(self, one: _Upload, at_once: int) -> int:
+        """Send what is missing; returns how many points."""
+        return upload(
+            self.client,
+            self.server,
+            one.name,
+            one.metadata.count,
+            one.read,
+            resumed=self._made_before(one),
+            at_once=at_once,
+            progress=self.progress,
+            task=f"{one.metadata.holds} to the server",
         )
-    return parts
 
+    def prove(self, items: _Upload) -> dict[str, int]:
+        """Build the graphs, and prove what is stored and found; returns the candidate lists that searches need."""
+        spec, name, metadata = replaced(self.generation.spec, efs={}), items.name, items.metadata
+        build_graphs(self.client, self.server, name, spec, self.progress)
+        there = look(self.client, self.server, name, None)
+        graph = there is not None and there.indexed > 0
+        index = ServerIndex(self.client, self.server, name, spec, metadata.count, metadata.layout, graph=graph)
+        return prove(index, self.generation, self.server, name, self.progress)
 
-def _is_whole(client: QdrantClient, server: ServerConfig, part: _Upload) -> bool:
-    """Whether an earlier push finished this collection, and it still has all its points."""
-    found = look(client, server, part.name, None)
-    if found is None or not found.metadata.whole:
-        return False
-    refuse_other(server, part.name, found.metadata, part.metadata)
-    with asking(server):
-        return client.count(part.name, exact=True).count == part.metadata.count
-
-
-def _send(client: QdrantClient, server: ServerConfig, part: _Upload, at_once: int, progress: Progress) -> int:
-    resumed = _prepared(client, server, part, progress)
-    return upload(
-        client,
-        server,
-        part.name,
-        part.metadata.count,
-        part.read,
-        resumed=resumed,
-        at_once=at_once,
-        progress=progress,
-        task=f"{part.metadata.holds} to the server",
-    )
-
-
-def _prepared(client: QdrantClient, server: ServerConfig, part: _Upload, progress: Progress) -> bool:
-    """Make the collection with its payload indexes; returns whether it was there."""
-    with asking(server):
-        there = client.collection_exists(part.name)
-    if not there:
-        try:
-            with asking(server):
-                client.create_collection(part.name, **part.create(part.metadata.as_metadata()))
-        except ServerError:
-            with asking(server):  # it may be there although the answer got lost, or another push made it
-                if not client.collection_exists(part.name):
-                    raise
-            there = True
-    found = look(client, server, part.name, None)
-    if found is None:
-        raise ServerError(
-            Fault(
-                f"the collection {part.name!r} of {server.name} is there and was not made by molar",
-                "remove it, or choose another name: [index] collection",
-            )
-        )
-    refuse_other(server, part.name, found.metadata, part.metadata)
-    for path, kind in part.indexes.items():
-        index = partial(client.create_payload_index, part.name, path, field_schema=kind, wait=True)
-        persistently(server, index, progress.note)
-    return there
-
-
-def _prove_items(
-    client: QdrantClient, server: ServerConfig, items: _Upload, generation: Generation, progress: Progress
-) -> dict[str, int]:
-    """Build the graphs, and prove what is stored and found; returns the candidate lists that searches need."""
-    spec, name = replaced(generation.spec, efs={}), items.name
-    build_graphs(client, server, name, spec, progress)
-    there = look(client, server, name, None)
-    graph = there is not None and there.indexed > 0
-    index = ServerIndex(client, server, name, spec, items.metadata.count, items.metadata.layout, graph=graph)
-    return prove(index, generation, server, name, progress)
-
-
-def _verify(
-    client: QdrantClient, server: ServerConfig, part: _Upload, efs: Mapping[str, int], progress: Progress
-) -> None:
-    """Count the points, read the metadata back, and write into it that the collection is whole."""
-    count = persistently(server, partial(client.count, part.name, exact=True), progress.note).count
-    found = look(client, server, part.name, None)
-    if found is None or count != part.metadata.count:
-        due = part.metadata.count
-        raise ServerError(
-            Fault(
-                f"the collection {part.name!r} of {server.name} has {count:,} points instead of {due:,}",
+    def complete(self, one: _Upload, efs: Mapping[str, int]) -> None:
+        """Count the points, read the metadata back, and write into it that the collection is whole."""
+        count = self._persistently(self.client.count, one.name, exact=True).count
+        found = look(self.client, self.server, one.name, None)
+        if found is None or count != one.metadata.count:
+            raise ServerError(
+                f"the collection {one.name!r} of {self.server.name} has {count:,} points instead of"
+                f" {one.metadata.count:,}",
                 "run `molar index push` again; the live one was not touched",
             )
-        )
-    refuse_other(server, part.name, found.metadata, part.metadata)
-    if part.metadata.holds == "users":
-        wait_for_green(client, server, part.name, progress.note)
-    whole = found.metadata.verified(efs).as_metadata()
-    persistently(server, partial(client.update_collection, part.name, metadata=whole), progress.note)
+        refuse_other(self.server, one.name, found.metadata, one.metadata)
+        if one.metadata.holds == "users":
+            wait_for_green(self.client, self.server, one.name, self.progress.note)
+        self._persistently(self.client.update_collection, one.name, metadata=found.metadata.verified(efs).as_metadata())
+
+    def _made_before(self, one: _Upload) -> bool:
+        """Make the collection with its payload indexes; returns whether it was there."""
+        with asking(self.server):
+            there = self.client.collection_exists(one.name)
+        if not there:
+            try:
+                with asking(self.server):
+                    self.client.create_collection(one.name, **one.create(one.metadata.as_metadata()))
+            except ServerError:
+                with asking(self.server):  # it may be there although the answer got lost, or another push made it
+                    if not self.client.collection_exists(one.name):
+                        raise
+                there = True
+        found = look(self.client, self.server, one.name, None)
+        if found is None:
+            raise ServerError(
+                f"the collection {one.name!r} of {self.server.name} is there and was not made by molar",
+                "remove it, or choose another name: [index] collection",
+            )
+        refuse_other(self.server, one.name, found.metadata, one.metadata)
+        for path, kind in one.indexes.items():
+            self._persistently(self.client.create_payload_index, one.name, path, field_schema=kind, wait=True)
+        return there
+
+    def _persistently(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        return persistently(self.server, partial(call, *arguments, **named), self.progress.note)
