@@ -1,13 +1,11 @@
-"""Evaluating: a workspace up to content vectors, a suite with what one call changes, a report on disk."""
+"""Evaluating: a workspace up to content vectors, a suite with what one call changes."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
-    from molar_eval.evaluate import Evaluation
     from molar_eval.suite import Suite
     from molar_retrieval.config import MolarSettings
     from molar_retrieval.progress import Progress
@@ -27,8 +25,8 @@ def prepared(workspace: "Workspace", settings: "MolarSettings", progress: "Progr
     from molar_retrieval.embedding import embed
     from molar_retrieval.interactions import prepare_interactions
 
-    part = condition_of(workspace) if where is None else where
-    prepare_catalogue(workspace.catalogue, workspace, progress, where=part)
+    condition = condition_of(workspace) if where is None else where
+    prepare_catalogue(workspace.catalogue, workspace, progress, where=condition)
     prepare_interactions(workspace.catalogue, workspace, progress)
     embed(workspace, settings.embed, progress=progress)
 
@@ -67,40 +65,3 @@ def chosen_suite(
     return suite.model_copy(
         update={"splits": splits, "models": tuple(models or suite.models), "columns": (*suite.columns, *slices)}
     )
-
-
-def evaluate(
-    workspace: "Workspace",
-    suite: "Suite",
-    settings: "MolarSettings",
-    progress: "Progress",
-    *,
-    out: Path | None = None,
-    command: str = "",
-    memory: int = 256 << 20,
-    tell: Callable[[str], None] | None = None,
-) -> "Evaluation":
-    """Run a suite and write its report.
-
-    Args:
-        workspace: Prepared, see :func:`prepared`.
-        suite: What to evaluate.
-        settings: Of this run.
-        progress: Told of the work.
-        out: Folder of the run; None: a new one in the workspace.
-        command: What the report names as its origin.
-        memory: Bytes for scores in ranking.
-        tell: Told of each finished model; None: a note of the progress.
-    """
-    from molar_eval.evaluate import Evaluator
-    from molar_eval.report.write import write_report
-    from molar_retrieval.native import keep_freed_memory
-
-    keep_freed_memory()
-    evaluator = Evaluator(
-        workspace, suite, settings, folder=out, command=command, memory=memory, progress=progress,
-        tell=tell or progress.note,
-    )  # fmt: skip
-    result = evaluator.run()
-    write_report(result.folder, result.report, result.examples, workspace.catalogue)
-    return result

@@ -332,16 +332,29 @@ class Making(ShopBase):
         Returns:
             The report; its page is ``report.html`` in ``folder``.
         """
-        from molar.evaluating import chosen_suite, evaluate, prepared
+        from molar.evaluating import chosen_suite, prepared
+        from molar_eval.evaluate import Evaluator
+        from molar_eval.report.write import write_report
+        from molar_retrieval.native import keep_freed_memory
 
+        keep_freed_memory()
         chosen = chosen_suite(suite, models=models, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
         settings = self._settings(trust=trust_remote_code, index=index)
         with self.bound() as place, self.progress() as progress:
             if self.catalogue is not None or where is not None:
                 prepared(place, settings, progress, where)
-            said = command or f"molar.Shop.evaluate({suite!r})"
-            folder = None if out is None else Path(out)
-            return evaluate(place, chosen, settings, progress, out=folder, command=said, memory=memory << 20, tell=tell)
+            result = Evaluator(
+                place,
+                chosen,
+                settings,
+                folder=None if out is None else Path(out),
+                command=command or f"molar.Shop.evaluate({suite!r})",
+                memory=memory << 20,
+                progress=progress,
+                tell=tell or progress.note,
+            ).run()
+            write_report(result.folder, result.report, result.examples, place.catalogue)
+            return result
 
     def value_shown(
         self, impressions: str | Path, *, clip: float | None = None, where: str | None = None

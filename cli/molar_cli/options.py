@@ -50,8 +50,8 @@ DiversityOption = Annotated[
 ]
 CalibrateOption = Annotated[str | None, option("Mix this field's values as the history does.", metavar="FIELD")]
 RerankOption = Annotated[bool, typer.Option("--rerank/--no-rerank", help="Ask the second stage, if there is one.")]
-PartOption = Annotated[
-    str | None, option("Only this part of the catalogue: category = Shoes.", "--where", metavar="CONDITION")
+ConditionOption = Annotated[
+    str | None, option("Only items that fulfil this: category = Shoes.", "--where", metavar="CONDITION")
 ]
 RulesOption = Annotated[Path | None, option("Rules instead of rules.toml beside the workspace.", metavar="FILE")]
 IndexOption = Annotated[

@@ -157,9 +157,9 @@ def _compare(now: CaseScores, before: CaseScores, seed: int) -> Iterator[Fall]:
     sums = [cluster_sums(difference[mask], users[mask], int(users.max()) + 1) for *_, mask in groups]
     # A fall of no more than one standard deviation under flips has p ≥ 6/64 whatever the differences (Dvořák and Klein
     # 2022, arXiv:2104.10005): it needs no test, but counts in the correction.
-    falling = [part.sum(axis=0) < -np.sqrt((part**2).sum(axis=0)) for part in sums]
+    falling = [one.sum(axis=0) < -np.sqrt((one**2).sum(axis=0)) for one in sums]
     p = np.ones((len(groups), len(now.metrics)))
-    columns = np.concatenate([part[:, chosen] for part, chosen in zip(sums, falling, strict=True)], axis=1)
+    columns = np.concatenate([one[:, chosen] for one, chosen in zip(sums, falling, strict=True)], axis=1)
     p[np.array(falling)] = sign_flip(columns, alternative="less", seed=seed)
     for (dimension, value, mask), row in zip(groups, p, strict=True):
         means = [scores.values[mask].mean(axis=0, dtype=np.float64) for scores in (now, before)]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import IndexOption, PartOption, SettingsOption, TrustOption, option
+from molar_cli.options import ConditionOption, IndexOption, SettingsOption, TrustOption, option
 from molar_cli.session import Session, command
 from molar_retrieval.config import Preset
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def align(
     run: Session,
     preset: Annotated[Preset | None, option("How long it may take: instant counts only, best trains longest.")] = None,
-    where: PartOption = None,
+    where: ConditionOption = None,
     epochs: Annotated[int | None, option("Most passes over the log.")] = None,
     dim: Annotated[int | None, option("Width of the collaborative tower.")] = None,
     align_weight: Annotated[float | None, option("Weight of the user-level contrastive loss.")] = None,

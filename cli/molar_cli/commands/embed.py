@@ -7,9 +7,9 @@ import typer
 
 from molar_cli.options import (
     CatalogueArgument,
+    ConditionOption,
     DeviceOption,
     OfflineOption,
-    PartOption,
     RevisionOption,
     SettingsOption,
     TrustOption,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def embed(
     run: Session,
     catalog: CatalogueArgument,
-    where: PartOption = None,
+    where: ConditionOption = None,
     model: Annotated[str | None, option("builtin, builtin-multilingual, a local folder or a hub name.")] = None,
     revision: RevisionOption = None,
     dim: Annotated[int | None, option("Keep this many leading dimensions (MRL).")] = None,

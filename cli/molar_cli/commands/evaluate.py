@@ -1,12 +1,13 @@
 """`molar evaluate`."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molar_cli.options import IndexOption, PartOption, SettingsOption, TrustOption, option
+from molar_cli.options import ConditionOption, IndexOption, SettingsOption, TrustOption, option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
 
@@ -26,7 +27,7 @@ def evaluate(
             metavar="[CATALOG]", help="Folder of the catalogue; default: the workspace's.", show_default=False
         ),
     ] = None,
-    where: PartOption = None,
+    where: ConditionOption = None,
     suite: Annotated[str, typer.Option(help="quick, paper, temporal, cold, or a TOML file.")] = "quick",
     demo: Annotated[
         bool, typer.Option("--demo", help="Write the made-up shop beside the workspace and use it.")
@@ -105,11 +106,7 @@ def evaluate(
 
 def _shown(arguments: list[str]) -> list[str]:
     """The command line as a report may show it: folders by their names, a server by none."""
-    return ["URL" if "://" in a else Path(a).name if Path(a).is_absolute() else _quoted(a) for a in arguments]
-
-
-def _quoted(argument: str) -> str:
-    return f"'{argument}'" if " " in argument else argument
+    return ["URL" if "://" in a else Path(a).name if Path(a).is_absolute() else shlex.quote(a) for a in arguments]
 
 
 def _print(run: Session, result: "Evaluation") -> None:
@@ -118,9 +115,9 @@ def _print(run: Session, result: "Evaluation") -> None:
     if run.console.as_json:
         run.console.document({**result.report.model_dump(mode="json"), "folder": str(result.folder)})
         return
-    for part in blocks(result.report):
-        run.console.table(part.columns, part.rows, title=part.title)
-        for line in [*part.lines, ""]:
+    for block in blocks(result.report):
+        run.console.table(block.columns, block.rows, title=block.title)
+        for line in [*block.lines, ""]:
             run.console.line(line)
     run.console.line(f"report: {result.folder / 'report.html'}")
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from molar_cli.options import (
+    ConditionOption,
     DeviceOption,
     OfflineOption,
-    PartOption,
     RevisionOption,
     SettingsOption,
     TrustOption,
@@ -30,7 +30,7 @@ def finetune(
     catalog: Annotated[
         Path, typer.Argument(help="Folder with items, images/ and perhaps interactions.", show_default=False)
     ],
-    where: PartOption = None,
+    where: ConditionOption = None,
     model: Annotated[str | None, option("builtin, CLIP, SigLIP, or a language model: a folder or a hub name.")] = None,
     revision: RevisionOption = None,
     output: Annotated[

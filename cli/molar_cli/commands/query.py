@@ -145,7 +145,7 @@ def print_answer(run: Session, answer: "Answer") -> None:
 
 def _made_of(parts: "Mapping[str, float]") -> str:
     """The addends that weigh most in a score, the heaviest first."""
-    heavy = sorted(parts.items(), key=lambda part: -abs(part[1]))[:_SHOWN]
+    heavy = sorted(parts.items(), key=lambda one: -abs(one[1]))[:_SHOWN]
     return ", ".join(f"{name} {value:.2f}" for name, value in heavy if round(value, 2))
 
 

@@ -133,7 +133,7 @@ def calibration(items: Lists, cases: Cases, categories: Categories) -> Values:
     for block in blocks(len(items)):
         inputs = cases.inputs(block)
         read = csr_array((np.ones(len(inputs)), inputs.item, inputs.offsets), shape=(inputs.n_users, len(counts)))
-        p, q = ((part @ shares).toarray() for part in (read, _incidence(items[block], len(counts))))
+        p, q = ((held @ shares).toarray() for held in (read, _incidence(items[block], len(counts))))
         with np.errstate(invalid="ignore", divide="ignore"):
             p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
             terms = p * np.log(p / ((1 - _SMOOTHING) * q + _SMOOTHING * p))

@@ -48,12 +48,12 @@ class Split:
     def fingerprint(self) -> str:
         """Changes with every interaction, case and target."""
         log = self.history
-        parts: list[npt.NDArray[Any]] = [log.offsets, log.item, log.timestamp, self.fitted]
+        arrays: list[npt.NDArray[Any]] = [log.offsets, log.item, log.timestamp, self.fitted]
         for name, cases in [("validation", self.validation), *self.tests.items()]:
-            parts += [np.frombuffer(name.encode(), np.uint8), cases.user, cases.length, cases.offsets, cases.targets]
-            parts += [] if cases.readable is None else [cases.readable]
+            arrays += [np.frombuffer(name.encode(), np.uint8), cases.user, cases.length, cases.offsets, cases.targets]
+            arrays += [] if cases.readable is None else [cases.readable]
         ids = [key.encode() for ids in (log.users, log.items) for key in ids.array.to_pylist()]
-        content = fingerprint.of_bytes([*(np.ascontiguousarray(part).tobytes() for part in parts), *ids])
+        content = fingerprint.of_bytes([*(np.ascontiguousarray(one).tobytes() for one in arrays), *ids])
         return fingerprint.of_json([self.name, dict(self.settings), content])
 
     def save(self, folder: Path) -> Path:

@@ -32,7 +32,7 @@ def seed_spread(scores: Sequence[npt.NDArray[np.floating]]) -> SeedSpread:
     Raises:
         DataError: If the seeds were not scored on the same cases.
     """
-    means = np.stack([np.mean(part, axis=0, dtype=np.float64) for part in _alike(scores)])
+    means = np.stack([np.mean(one, axis=0, dtype=np.float64) for one in _alike(scores)])
     return SeedSpread(means.mean(axis=0), means.std(axis=0, ddof=1) if len(means) > 1 else None)
 
 
@@ -46,12 +46,12 @@ def averaged(scores: Sequence[npt.NDArray[np.floating]]) -> Floats:
     """
     first, *others = _alike(scores)
     total = first.astype(np.float64)
-    for part in others:
-        total += part
+    for one in others:
+        total += one
     return total / len(scores)
 
 
 def _alike(scores: Sequence[npt.NDArray[np.floating]]) -> Sequence[npt.NDArray[np.floating]]:
-    if len({part.shape for part in scores}) != 1:
+    if len({one.shape for one in scores}) != 1:
         raise DataError("there are no seeds, or not all scored the same cases", "evaluate all seeds on one split")
     return scores

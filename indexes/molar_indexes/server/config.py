@@ -64,8 +64,8 @@ class ServerConfig:
     @property
     def exposes_the_key(self) -> bool:
         """Whether a key would travel unencrypted over a network."""
-        parts = urlsplit(self.url)
-        return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1") and bool(key())
+        address = urlsplit(self.url)
+        return address.scheme == "http" and address.hostname not in ("localhost", "127.0.0.1", "::1") and bool(key())
 
     def patient(self, seconds: float) -> "ServerConfig":
         """The same with at least so much time for each request."""

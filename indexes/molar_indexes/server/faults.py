@@ -59,7 +59,7 @@ def asking(server: ServerConfig) -> Iterator[None]:
     try:
         yield
     except _ERRORS as error:
-        if isinstance(error, UnexpectedResponse):  # whose message shows a part, cut without regard to secrets
+        if isinstance(error, UnexpectedResponse):  # whose message shows the beginning, cut without regard to secrets
             error.content = redacted(error.content.decode("utf-8", "replace")).encode()
         raise fault_of(server, error) from error
 

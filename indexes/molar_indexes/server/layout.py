@@ -31,7 +31,7 @@ class Layout:
     """What of a collection the settings decide and its content does not.
 
     Attributes:
-        shards: How many parts; None: the server decides.
+        shards: How many shards; None: the server decides.
         replicas: How many copies of each.
         on_disk: Read vectors and payloads from disk instead of memory.
         quantisation: Whether short copies of the vectors are searched.

@@ -55,7 +55,7 @@ class CollectionMetadata:
         """The metadata of a generation's items or users."""
         count = int(generation.manifest.facts[holds])
         inputs = dict(generation.manifest.inputs)
-        held = {name: part for name, part in asdict(generation.spec).items() if name != "efs"}  # of the graphs here
+        held = {name: value for name, value in asdict(generation.spec).items() if name != "efs"}  # of the graphs here
         spec = json.dumps(held, sort_keys=True)
         return cls(generation.name, holds, inputs, ids_of(generation), spec, count, layout, time.time())
 

@@ -53,8 +53,8 @@ class _DeadlineStream(httpx.SyncByteStream):
 
 def _proxy(url: str) -> str | None:
     """The proxy that the environment names for an address; a transport of one's own hides it from the client."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+    address = urlsplit(url)
+    host = address.hostname or ""
     if host in ("localhost", "127.0.0.1", "::1") or proxy_bypass(host):
         return None
-    return getproxies().get(parts.scheme)
+    return getproxies().get(address.scheme)
