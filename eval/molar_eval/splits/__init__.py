@@ -5,10 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from molar_eval.splits.base import Split, Ties
-from molar_eval.splits.cold_items import cold_items
-from molar_eval.splits.cold_users import cold_users
-from molar_eval.splits.last_day import last_day
-from molar_eval.splits.leave_one_out import leave_one_out
+from molar_eval.splits.cold import cold_items, cold_users
+from molar_eval.splits.last import last_day, leave_one_out
 from molar_eval.splits.temporal import temporal
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.interactions.log import InteractionLog
