@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from molar_indexes.server.versions import go_together
+from molar_indexes.server.config import go_together
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -20,9 +20,8 @@ from molar.doctor.places import folder_size, in_words
 from molar.doctor.server import address, served, server
 from molar.doctor.software import conflicts, needs, software, torch_build
 from molar.doctor.workspace import artefacts, generations
-from molar_indexes.server.config import ServerConfig
+from molar_indexes.server.config import ServerConfig, go_together
 from molar_indexes.server.push import push
-from molar_indexes.server.versions import go_together
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.point_ids import point_id
 from molar_retrieval.workspace import Workspace

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from molar.doctor.health import Entry, Fault, HealthState, broken, entry
-from molar_indexes.server.config import KEY, ServerConfig
-from molar_indexes.server.versions import go_together
+from molar_indexes.server.config import KEY, ServerConfig, go_together
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import MolarError
 from molar_retrieval.workspace import Workspace

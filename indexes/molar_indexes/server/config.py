@@ -1,6 +1,7 @@
-"""Which server is asked, and how; without the key, which only the environment knows."""
+"""Which server is asked, and how; without the key, which only the environment knows. Imports nothing of it."""
 
 import os
+import re
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -86,3 +87,12 @@ def key() -> str | None:
             "set it to the key alone, without line breaks, typographic quotes or a byte order mark",
         )
     return found or None
+
+
+def go_together(client: str, server: str) -> bool:
+    """Whether Qdrant promises that two versions understand each other: one minor version apart at most."""
+    versions = [re.match(r"(\d+)\.(\d+)", version) for version in (client, server)]
+    if any(found is None for found in versions):
+        return True
+    (major, minor), (other_major, other_minor) = ((int(v[1]), int(v[2])) for v in versions if v is not None)
+    return major == other_major and abs(minor - other_minor) <= 1

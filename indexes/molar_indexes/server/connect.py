@@ -9,10 +9,9 @@ from math import ceil
 
 from qdrant_client import QdrantClient
 
-from molar_indexes.server.config import ServerConfig, key
+from molar_indexes.server.config import ServerConfig, go_together, key
 from molar_indexes.server.faults import ServerError, asking
 from molar_indexes.server.transport import DeadlineTransport
-from molar_indexes.server.versions import go_together
 
 GREETING = 5.0
 """Seconds in which a server says who it is, however long it may take for the rest."""

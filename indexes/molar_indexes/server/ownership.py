@@ -1,6 +1,6 @@
 """Whose is what an alias names? A push under another shop's name would take that shop off the air."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from qdrant_client import QdrantClient, models
 
@@ -30,15 +30,12 @@ def refuse_other_shop(client: QdrantClient, server: ServerConfig, live: str, ind
         DataError: If it has none of them.
     """
     rows = range(0, count, max(1, -(-count // _SAMPLE)))
-    ids = [point_id(item.item_id) for item in index.fetch(rows)]
-    if ids and not _there(client, server, live, ids):
+    ids: list[Any] = [point_id(item.item_id) for item in index.fetch(rows)]
+    own = models.Filter(must=[models.HasIdCondition(has_id=ids)])
+    with asking(server):
+        shared = client.count(live, own, exact=True).count if ids else 0
+    if ids and not shared:
         raise DataError(
             f"{live!r}, which is live at {server.name}, has none of {len(ids)} items of this catalogue: another shop?",
             "give each shop a name of its own, [index] collection; --replace if this one is to take its place",
         )
-
-
-def _there(client: QdrantClient, server: ServerConfig, name: str, ids: Sequence[str]) -> bool:
-    own = models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
-    with asking(server):
-        return client.count(name, own, exact=True).count > 0

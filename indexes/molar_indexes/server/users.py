@@ -4,7 +4,6 @@ Nobody searches among them; they are asked for by id. Histories are item rows of
 """
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from qdrant_client import QdrantClient, models
@@ -94,17 +93,16 @@ class ServerUsers:
         """The users from one number up to another."""
         if last <= first:
             return []
-        scroll = partial(
-            self._client.scroll,
-            self._collection,
-            scroll_filter=between_rows(first, last),
-            order_by=models.OrderBy(key=ROW_PATH),
-            limit=last - first,
-            with_payload=True,
-            with_vectors=True,
-        )
         with asking(self._server):
-            return [_record(record) for record in scroll()[0]]
+            records, _ = self._client.scroll(
+                self._collection,
+                scroll_filter=between_rows(first, last),
+                order_by=models.OrderBy(key=ROW_PATH),
+                limit=last - first,
+                with_payload=True,
+                with_vectors=True,
+            )
+        return [_record(record) for record in records]
 
     def close(self) -> None:
         """The connection is the index's."""
