@@ -168,7 +168,7 @@ def _ranked(
     progress.start("ranking", len(cases))
     for start in range(0, len(cases), height):
         block = slice(start, min(start + height, len(cases)))
-        state = _Block(cases, block, candidates, seen == "hide", items[block], scores[block])
+        state = _RankingBlock(cases, block, candidates, seen == "hide", items[block], scores[block])
         panel_of = panels(block)
         if n_items <= width:
             state.open(0, panel := panel_of(0, n_items))
@@ -186,7 +186,7 @@ def _ranked(
     return Ranked(items, scores, ranks)
 
 
-class _Block:
+class _RankingBlock:
     """What is known so far of the cases ``block``.
 
     A panel holds the scores of neighbouring items for all cases of the block, shape (B, width). All panels are opened

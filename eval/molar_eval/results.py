@@ -14,7 +14,7 @@ from molar_eval.models.base import Model
 from molar_eval.report.schema import CalibrationBin, Comparison, Estimate, ModelResult, SliceScore
 from molar_eval.scores import CaseScores
 from molar_eval.slices import Labels, slices_of
-from molar_eval.statistics.bootstrap import Interval, clustered_intervals
+from molar_eval.statistics.bootstrap import ConfidenceInterval, clustered_intervals
 from molar_eval.statistics.permutation import holm, paired_permutation
 from molar_eval.statistics.seeds import averaged, seed_spread
 from molar_eval.suite import Suite
@@ -99,7 +99,7 @@ class ModelScores:
     kpi: Mapping[str, Estimate] = field(default_factory=dict)
 
 
-def estimate(interval: Interval, sd: float | None = None) -> Estimate:
+def estimate(interval: ConfidenceInterval, sd: float | None = None) -> Estimate:
     """An interval as a report holds it, with the spread over seeds where there are several."""
     return Estimate(mean=interval.mean, low=interval.low, high=interval.high, sd=sd)
 
@@ -129,7 +129,7 @@ def compared(
     """
     by_name = {one.model.name: one for one in models}
     columns = test.columns(test.compared)
-    found: list[tuple[str, str, str, Interval, float]] = []
+    found: list[tuple[str, str, str, ConfidenceInterval, float]] = []
     for name, baseline in against.items():
         difference = (by_name[name].values - by_name[baseline].values)[:, columns]
         p_values = paired_permutation(difference, test.cases.user, resamples=5 * test.suite.resamples)

@@ -10,12 +10,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from molar_eval.statistics import bootstrap, permutation
-from molar_eval.statistics.bootstrap import Interval, clustered_bootstrap, clustered_intervals, clustered_ratio
+from molar_eval.statistics.bootstrap import ConfidenceInterval, clustered_intervals, clustered_ratio
 from molar_eval.statistics.permutation import holm, paired_permutation
 from molar_eval.statistics.seeds import averaged, seed_spread
 from molar_retrieval.errors import DataError
 
 VALUES = st.floats(-5, 5, allow_nan=False, width=32)
+
+
+def clustered_bootstrap(values, clusters, **options):
+    """The interval of one metric."""
+    return clustered_intervals(values[:, None], clusters, **options)[0]
 
 
 def _sparse(random, users, rate=0.02, alike=0.5):
@@ -99,8 +104,8 @@ def test_higher_level_is_wider():
 
 
 def test_all_alike():
-    assert clustered_bootstrap(np.full(5, 0.3), np.arange(5)) == Interval(0.3, 0.3, 0.3)
-    assert clustered_bootstrap(np.array([0.0, 1]), np.zeros(2)) == Interval(0.5, 0.5, 0.5)
+    assert clustered_bootstrap(np.full(5, 0.3), np.arange(5)) == ConfidenceInterval(0.3, 0.3, 0.3)
+    assert clustered_bootstrap(np.array([0.0, 1]), np.zeros(2)) == ConfidenceInterval(0.5, 0.5, 0.5)
 
 
 def test_resamples_without_the_only_hits_do_not_make_the_interval_endless():

@@ -52,7 +52,7 @@ from molar_eval.kpi.weights import (
     weight_facts,
     weight_warnings,
 )
-from molar_eval.statistics.bootstrap import Interval, clustered_ratio, sums_by, user_groups
+from molar_eval.statistics.bootstrap import ConfidenceInterval, clustered_ratio, sums_by, user_groups
 from molar_retrieval.rng import generator
 
 Floats = npt.NDArray[np.float64]
@@ -151,7 +151,7 @@ class _Sample:
         self._units = np.arange(int(self._unit.max()) + 1)
         self._resamples, self._seed = resamples, seed
 
-    def ratio(self, top: Floats, bottom: Floats, level: float) -> Interval:
+    def ratio(self, top: Floats, bottom: Floats, level: float) -> ConfidenceInterval:
         """``Σ top / Σ bottom``, shapes (n,); summed by user first, which changes nothing and saves time."""
         tops, bottoms = (sums_by(self._unit, values, len(self._units)) for values in (top, bottom))
         return clustered_ratio(tops, bottoms, self._units, level=level, resamples=self._resamples, seed=self._seed)

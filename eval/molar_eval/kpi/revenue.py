@@ -22,7 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_eval.cases import Cases
-from molar_eval.statistics.bootstrap import Interval, clustered_intervals, clustered_ratio, sums_by, user_groups
+from molar_eval.statistics.bootstrap import (
+    ConfidenceInterval,
+    clustered_intervals,
+    clustered_ratio,
+    sums_by,
+    user_groups,
+)
 from molar_retrieval.errors import DataError, SettingsError
 
 Floats = npt.NDArray[np.float64]
@@ -87,7 +93,7 @@ def user_kpis(purchases: Purchases, k: int) -> UserKpis:
 
 def estimate_kpis(
     purchases: Purchases, ks: Sequence[int], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> dict[str, Interval]:
+) -> dict[str, ConfidenceInterval]:
     """Conversion and hit-weighted revenue at each list length; see the module's text for what they are not.
 
     Let U be the number of users with a case and k the list length. Then
@@ -113,12 +119,12 @@ def estimate_kpis(
     groups = user_groups(len(figures[0].user), seed)
     columns = np.stack([column for at_k in figures for column in (at_k.converted, at_k.captured)], axis=1)
     means = clustered_intervals(columns, groups, level=level, resamples=resamples, seed=seed)
-    estimates: dict[str, Interval] = {}
+    estimates: dict[str, ConfidenceInterval] = {}
     for place, (k, at_k) in enumerate(zip(ks, figures, strict=True)):
         estimates[f"conversion@{k}"], estimates[f"revenue_per_user@{k}"] = means[2 * place : 2 * place + 2]
         if at_k.total.any():
             share = clustered_ratio(at_k.captured, at_k.total, groups, level=level, resamples=resamples, seed=seed)
-            estimates[f"revenue_share@{k}"] = Interval(share.mean, share.low, min(share.high, 1.0))
+            estimates[f"revenue_share@{k}"] = ConfidenceInterval(share.mean, share.low, min(share.high, 1.0))
     return estimates
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_eval.kpi.impressions import Impressions
-from molar_eval.statistics.bootstrap import Interval
+from molar_eval.statistics.bootstrap import ConfidenceInterval
 from molar_retrieval.errors import DataError, SettingsError
 
 Floats = npt.NDArray[np.float64]
@@ -34,7 +34,7 @@ class WeightFacts:
         clipped_share: Share of the sum of weights that was cut off.
     """
 
-    mean: Interval
+    mean: ConfidenceInterval
     largest: float
     effective_rows: float
     clipped_rows: int
@@ -83,7 +83,7 @@ def clipped(weights: Floats, clip: float | None) -> Floats:
     return np.minimum(weights, clip)
 
 
-def weight_facts(raw: Floats, used: Floats, mean: Interval) -> WeightFacts:
+def weight_facts(raw: Floats, used: Floats, mean: ConfidenceInterval) -> WeightFacts:
     """Diagnostics of the weights before (``raw``) and after clipping, given the interval of their mean."""
     return WeightFacts(
         mean=mean,

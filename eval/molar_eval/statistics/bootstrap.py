@@ -26,7 +26,7 @@ _NO_SPREAD = 1e-12
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """An estimate with its confidence interval, in the unit of the values.
 
     Attributes:
@@ -41,27 +41,6 @@ class Interval:
     high: float
 
 
-def clustered_bootstrap(
-    values: npt.NDArray[np.floating],
-    clusters: npt.NDArray[np.generic],
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """The mean over cases with its interval; see :func:`clustered_intervals`.
-
-    Args:
-        values: One value per case, shape (n,).
-        clusters: The user of each case, any comparable values, shape (n,).
-        level: Nominal coverage.
-        resamples: Number of bootstrap samples.
-        seed: The same seed gives the same interval.
-    """
-    values = np.asarray(values)
-    return clustered_intervals(values[:, None], clusters, level=level, resamples=resamples, seed=seed)[0]
-
-
 def clustered_intervals(
     values: npt.NDArray[np.floating],
     clusters: npt.NDArray[np.generic],
@@ -69,17 +48,17 @@ def clustered_intervals(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-) -> list[Interval]:
+) -> list[ConfidenceInterval]:
     """The means of several metrics over the same cases, all from the same resamples.
 
     The mean over cases is a ratio of two sums over clusters, as clusters differ in their number of cases.
 
     Args:
         values: Shape (n, m).
-        clusters: As in :func:`clustered_bootstrap`, shape (n,).
+        clusters: The user of each case, any comparable values, shape (n,).
         level: Nominal coverage.
         resamples: Number of bootstrap samples.
-        seed: Seed.
+        seed: The same seed gives the same intervals.
 
     Returns:
         One interval per metric, within the range of that metric's values.
@@ -94,7 +73,7 @@ def clustered_intervals(
     top = np.asarray(values, np.float64)
     found = _intervals(top, np.ones(len(top)), clusters, level, resamples, seed)
     return [
-        Interval(i.mean, max(i.low, least), min(i.high, most))
+        ConfidenceInterval(i.mean, max(i.low, least), min(i.high, most))
         for i, least, most in zip(found, top.min(axis=0).tolist(), top.max(axis=0).tolist(), strict=True)
     ]
 
@@ -107,13 +86,13 @@ def clustered_ratio(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-) -> Interval:
+) -> ConfidenceInterval:
     """``sum(numerator) / sum(denominator)`` with its interval: revenue per visit, self-normalised importance weights.
 
     Args:
         numerator: Shape (n,).
         denominator: Not negative, shape (n,).
-        clusters: As in :func:`clustered_bootstrap`, shape (n,).
+        clusters: As in :func:`clustered_intervals`, shape (n,).
         level: Nominal coverage.
         resamples: Number of bootstrap samples; those with a zero denominator are left out.
         seed: Seed.
@@ -123,7 +102,7 @@ def clustered_ratio(
     """
     top, bottom = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     (found,) = _intervals(top[:, None], bottom, clusters, level, resamples, seed)
-    return Interval(found.mean, max(found.low, 0.0) if (top >= 0).all() else found.low, found.high)
+    return ConfidenceInterval(found.mean, max(found.low, 0.0) if (top >= 0).all() else found.low, found.high)
 
 
 def user_groups(n_users: int, seed: int) -> npt.NDArray[np.int64]:
@@ -159,7 +138,7 @@ def sums_by(codes: npt.NDArray[np.integer], values: npt.NDArray[np.floating], si
 
 def _intervals(
     top: Floats, bottom: Floats, clusters: npt.NDArray[np.generic], level: float, resamples: int, seed: int
-) -> list[Interval]:
+) -> list[ConfidenceInterval]:
     """Bootstrap-t for the ratio of each column of ``top`` (n, m) to ``bottom`` (n,)."""
     if not len(top):
         raise DataError("there are no cases to average", "choose a split or a slice that has some")
@@ -182,7 +161,10 @@ def _intervals(
     tail = (1 - level) / 2
     upper, lower = np.nanquantile(studentised, [1 - tail, tail], axis=0)
     error = np.sqrt(spread)
-    return [Interval(*map(float, ends)) for ends in zip(mean, mean - upper * error, mean - lower * error, strict=True)]
+    return [
+        ConfidenceInterval(*map(float, ends))
+        for ends in zip(mean, mean - upper * error, mean - lower * error, strict=True)
+    ]
 
 
 def _resampled(residual: Floats, n: Floats, resamples: int, seed: int) -> tuple[Floats, Floats]:
