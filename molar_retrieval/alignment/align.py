@@ -148,12 +148,7 @@ def _align(
 
 
 def help_to_align(workspace: Workspace, processes: Processes) -> None:
-    """What the other processes of a launch do: train with the first one, which does all the rest.
-
-    Args:
-        workspace: The same as the first one's.
-        processes: This one and the others.
-    """
+    """What the other processes of a launch do: train with the first one, which does all the rest."""
     job: _TrainingJob | None = processes.agreed(None)
     if job is not None:
         data, _ = training_data(pin_named(workspace, job.read, _WORK), job.settings, job.split)
@@ -190,29 +185,22 @@ def _train(
     if not parts:
         raise SettingsError("no tower and no expert is left to score with", "name one in [align] towers or experts")
     fusion = fuse(data.cases, parts, settings.seed)
-    model, shipped, fusion = with_newcomers(
-        AlignedModel(
-            network=network,
-            conditioner=conditioner,
-            features=data.features,
-            known=data.warm,
-            partners=experts.partners,
-            content_knn=experts.content_knn,
-            half_life=None if experts.trend is None else experts.trend.half_life,
-            weights={},
-            newcomer_weights={},
-            predictors={},
-            slots=0,
-            precision=precision,
-            trend=experts.trend,
-        ),
-        data,
-        settings,
-        fusion,
-    )
     numbers = numeric_attributes(Catalogue.open(workspace["catalogue"].require()[0]))
     standards = reranker.describe(numbers)
-    model = replace(model, cf=data.factors.items, numbers=reranker.matrix(numbers, standards, data.log.n_items))
+    model = AlignedModel(
+        network=network,
+        conditioner=conditioner,
+        features=data.features,
+        known=data.warm,
+        partners=experts.partners,
+        content_knn=experts.content_knn,
+        half_life=None if experts.trend is None else experts.trend.half_life,
+        precision=precision,
+        trend=experts.trend,
+        cf=data.factors.items,
+        numbers=reranker.matrix(numbers, standards, data.log.n_items),
+    )
+    model, shipped, fusion = with_newcomers(model, data, settings, fusion)
     second, second_facts = learned(model, data.cases, standards, settings)
     model = replace(model, reranker=second)
     save(model, job.partial)
@@ -278,11 +266,7 @@ def _inputs(workspace: Pinned) -> dict[str, str]:
         )
     hashed = hashed_attributes(Catalogue.open(version))
     attributes = fingerprint.of_bytes(array.tobytes() for array in (hashed.indptr, hashed.indices, hashed.data))
-    return {
-        "content": content.fingerprint,
-        "attributes": attributes,
-        "interactions": interactions.fingerprint,
-    }
+    return {"content": content.fingerprint, "attributes": attributes, "interactions": interactions.fingerprint}
 
 
 def _report(folder: Path, manifest: Manifest, up_to_date: bool) -> AlignReport:

@@ -33,6 +33,10 @@ class Windows:
     def __len__(self) -> int:
         return len(self.start)
 
+    def select(self, chosen: Rows) -> "Windows":
+        """The windows of these numbers."""
+        return Windows(self.start[chosen], self.length[chosen], self.user[chosen], self.last[chosen])
+
 
 def training_windows(log: InteractionLog, history: int) -> Windows:
     """Cut every history, from its end, into windows whose targets cover each interaction but the first once.
@@ -40,19 +44,16 @@ def training_windows(log: InteractionLog, history: int) -> Windows:
     A window has up to ``history`` inputs and one more row, the target of its last input; windows share that border
     row.
     """
-    start, length, user, last = [], [], [], []
+    found: list[tuple[int, int, int, int]] = []
     for row in np.flatnonzero(np.diff(log.offsets) >= 2):
         low, high = int(log.offsets[row]), int(log.offsets[row + 1])
         end = high
         while end - low >= 2:
             begin = max(low, end - history - 1)
-            start.append(begin)
-            length.append(end - begin)
-            user.append(row)
-            last.append(end == high)
+            found.append((begin, end - begin, int(row), end == high))
             end = begin + 1
-    rows = [np.asarray(values, np.int64) for values in (start, length, user)]
-    return Windows(rows[0], rows[1], rows[2], np.asarray(last, bool))
+    start, length, user, last = np.array(found, np.int64).reshape(-1, 4).T
+    return Windows(start, length, user, last.astype(bool))
 
 
 def latest_windows(log: InteractionLog, users: Sequence[int] | Rows, history: int) -> Windows:
@@ -74,15 +75,10 @@ def padded(length: int) -> int:
 
 
 def plan(lengths: Rows, tokens: int, random: np.random.Generator | None = None) -> list[Rows]:
-    """Group windows of like length into batches of at most ``tokens`` padded positions.
+    """Group windows of these lengths into batches of like ones: the numbers of each batch's windows.
 
-    Args:
-        lengths: Length of each window.
-        tokens: Positions per batch, padding included; a longer window makes a batch alone.
-        random: Shuffles within equal lengths and the order of the batches; None keeps both sorted.
-
-    Returns:
-        Window numbers of each batch.
+    A batch has at most ``tokens`` positions, padding included; a longer window makes one alone. ``random`` shuffles
+    within equal lengths and the order of the batches; None keeps both sorted.
     """
     tie = random.permutation(len(lengths)) if random is not None else np.arange(len(lengths))
     order = np.lexsort((tie, -lengths))
@@ -108,7 +104,4 @@ def collate(log: InteractionLog, start: Rows, length: Rows, device: torch.device
 
 def training_batches(log: InteractionLog, windows: Windows, tokens: int, random: np.random.Generator) -> list[Windows]:
     """The batches of one epoch in random order."""
-    return [
-        Windows(windows.start[chosen], windows.length[chosen], windows.user[chosen], windows.last[chosen])
-        for chosen in plan(windows.length - 1, tokens, random)
-    ]
+    return [windows.select(chosen) for chosen in plan(windows.length - 1, tokens, random)]

@@ -11,7 +11,7 @@ them in histories but never had to predict them, and their blocks are predicted 
 both chosen on validation.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -66,20 +66,15 @@ def with_newcomers(
         choices = list(range(parity(~model.known) if any(weights.values()) else 0, -1, -1))
     floor = max(map(ndcg, fusion.alone.values()), default=0.0)
     tried: list[tuple[AlignedModel, Ranks, Fusion]] = []
-    for used in _with_fallbacks(fusion):
+    used: Fusion | None = fusion
+    while used is not None:
         for slots in choices:
             shipped = replace(model, weights=used.weights, slots=slots)
             tried.append((shipped, model_ranks(shipped, data.cases), used))
             if ndcg(tried[-1][1]) >= floor:
                 return tried[-1]
-    return max(tried, key=lambda one: ndcg(one[1]))
-
-
-def _with_fallbacks(fusion: Fusion) -> Iterator[Fusion]:
-    used: Fusion | None = fusion
-    while used is not None:
-        yield used
         used = used.fallback
+    return max(tried, key=lambda one: ndcg(one[1]))
 
 
 def model_ranks(model: AlignedModel, cases: ValidationCases) -> Ranks:
@@ -123,11 +118,7 @@ def _learned(model: AlignedModel, data: TrainingData, seed: int) -> tuple[Mappin
 def ridge(features: Matrix, vectors: Matrix, counts: npt.NDArray[np.integer], regularisation: float) -> Predictor:
     """Fit the map on items that people took; those taken often count more.
 
-    Args:
-        features: Shape (n, f).
-        vectors: Shape (n, d).
-        counts: Training interactions of each item, shape (n,).
-        regularisation: λ.
+    Shapes are (n, f), (n, d) and, of the items' training interactions, (n,); ``regularisation`` is λ.
     """
     weight = (counts / (counts + _PRIOR)).astype(np.float64)[:, None]
     mean = (vectors * weight).sum(axis=0) / max(1e-12, float(weight.sum()))
@@ -163,12 +154,8 @@ def guessed(
 def taken(log: InteractionLog, withheld: Mask, seed: int) -> ValidationCases:
     """Training interactions with withheld items, at most 4,000 of them: first ones, after anything else.
 
-    There are fewer where users have so many interactions that the histories would fill memory.
-
-    Args:
-        log: Training interactions.
-        withheld: Shape (n_items,).
-        seed: Of the draw.
+    There are fewer where users have so many interactions that the histories would fill memory. ``withheld`` has shape
+    (n_items,).
     """
     pair = log.user.astype(np.int64) * log.n_items + log.item
     first = np.zeros(len(log), bool)
@@ -185,12 +172,7 @@ def taken(log: InteractionLog, withheld: Mask, seed: int) -> ValidationCases:
 
 
 def among(cases: ValidationCases, items: Mask) -> ValidationCases:
-    """The cases of a catalogue that has only some items, all targets among them, in their order.
-
-    Args:
-        cases: C cases.
-        items: Shape (n_items,).
-    """
+    """The cases of a catalogue of only some ``items``, shape (n_items,), all targets among them, in their order."""
     histories, place, count = cases.histories(), np.cumsum(items) - 1, int(items.sum())
     had = histories.select(items[histories.item])
     log = replace(had, items=IdMap([str(n) for n in range(count)]), item=place[had.item].astype(np.int32))

@@ -101,15 +101,9 @@ def scored(
 def ranked(
     cases: ValidationCases, parts: Mapping[str, ScoreComponent], weightings: Sequence[Mapping[str, float]]
 ) -> list[Ranks]:
-    """Ranks of the cases' targets under each weighting of the components, each computed once for all of them.
+    """Ranks of the C targets under each weighting, shape (C,) each; a component is computed once for all of them.
 
-    Args:
-        cases: C cases.
-        parts: Addends of the score.
-        weightings: By component; one without a weight is left out.
-
-    Returns:
-        Of each weighting, shape (C,).
+    A weighting leaves out a component that it does not name.
     """
     used = {name: part for name, part in parts.items() if any(weights.get(name) for weights in weightings)}
     rows = [np.array([weights.get(name, 0.0) for name in used]) for weights in weightings]

@@ -10,7 +10,7 @@ Attributes, which an encoder reads as a few words among many, are a block of the
 alike, and as long as an average block.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,7 +101,7 @@ def fit(
         ready: Whether the vectors are conditioned and weighed already, as those of a fine-tuned encoder are; they stay
             as they are.
     """
-    fitted = [_as_it_is(block) if ready else _fit_block(vectors, block, keep) for block in blocks]
+    fitted = [_fit_block(vectors, block, keep, ready) for block in blocks]
     if attributes is not None and attributes.nnz:
         dim = vectors.shape[1]
         blocks = [*blocks, VectorBlock(ATTRIBUTES, dim, dim + attributes.shape[1])]
@@ -111,18 +111,17 @@ def fit(
     return Conditioner(tuple(blocks), tuple(mean for mean, _ in fitted), tuple(matrix for _, matrix in fitted))
 
 
-def _as_it_is(block: VectorBlock) -> tuple[Matrix, Matrix]:
+def _fit_block(vectors: Matrix, block: VectorBlock, keep: int, ready: bool) -> tuple[Matrix, Matrix]:
     width = block.stop - block.start
-    return np.zeros(width, np.float32), np.eye(width, dtype=np.float32)
-
-
-def _fit_block(vectors: Matrix, block: VectorBlock, keep: int) -> tuple[Matrix, Matrix]:
-    width = block.stop - block.start
+    if ready:
+        return np.zeros(width, np.float32), np.eye(width, dtype=np.float32)
     count, total, second = 0, np.zeros(width), np.zeros((width, width))
-    for part in _present(vectors, block):
-        count += len(part)
-        total += part.sum(axis=0, dtype=np.float64)
-        second += (part.T @ part).astype(np.float64)
+    for begin in range(0, len(vectors), _CHUNK):
+        rows = np.asarray(vectors[begin : begin + _CHUNK, block.start : block.stop], np.float32)
+        rows = rows[rows.any(axis=1)]
+        count += len(rows)
+        total += rows.sum(axis=0, dtype=np.float64)
+        second += (rows.T @ rows).astype(np.float64)
     return _map(count, total, second, keep)
 
 
@@ -137,9 +136,3 @@ def _map(count: int, total: Moments, second: Moments, keep: int) -> tuple[Matrix
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(rank)] < 0, -1, 1)  # the sign is arbitrary
     shrink = np.sqrt(1 / (variances + variances.mean() + 1e-12))
     return mean.astype(np.float32), (axes * shrink / np.sqrt(rank)).astype(np.float32)
-
-
-def _present(vectors: Matrix, block: VectorBlock) -> Iterator[Matrix]:
-    for begin in range(0, len(vectors), _CHUNK):
-        part = np.asarray(vectors[begin : begin + _CHUNK, block.start : block.stop], np.float32)
-        yield part[part.any(axis=1)]

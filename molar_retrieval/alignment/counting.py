@@ -52,14 +52,9 @@ class Experts:
 def count(
     log: InteractionLog, cases: ValidationCases, features: Matrix, settings: AlignSettings, progress: Progress = SILENT
 ) -> Experts:
-    """Fit the experts that the settings name.
+    """Fit the experts that the settings name; a sample of the validation cases chooses each one's own settings.
 
-    Args:
-        log: Training interactions.
-        cases: Validation cases; a sample of them chooses each expert's own settings.
-        features: Conditioned content features of all items, shape (n_items, f).
-        settings: Names the experts.
-        progress: Told of the work.
+    ``log`` holds training interactions, ``features`` conditioned content of all items, shape (n_items, f).
     """
     few = sample(cases, _JUDGED, rng.generator(settings.seed, "expert cases"))
 

@@ -18,7 +18,7 @@ _TOKENS = 12_800
 def encode_users(
     network: PostAlignment, log: InteractionLog, users: Rows, *, precision: str, progress: Progress = SILENT
 ) -> dict[str, Matrix]:
-    """Each tower's vector of each user after the last item of the log's history.
+    """Each tower's vector of each user after the last item of the log's history, shape (U, dim), float32, by tower.
 
     Args:
         network: Trained; put into evaluation mode meanwhile.
@@ -26,9 +26,6 @@ def encode_users(
         users: User rows, shape (U,); a user without history gets vectors of zeros.
         precision: ``bfloat16`` or ``float32``.
         progress: Told of each user.
-
-    Returns:
-        By tower: shape (U, dim), float32.
     """
     shapes = network.shapes
     vectors = {name: np.zeros((len(users), shape.dim), np.float32) for name, shape in shapes.items()}
@@ -57,11 +54,8 @@ def item_sides(network: PostAlignment, warm: npt.NDArray[np.bool_]) -> dict[str,
     """The item vectors that user vectors are multiplied with.
 
     A softmax fixes logits only up to a constant per user. Item tables are therefore shifted by the mean of the warm
-    items, which moves all scores of a user alike: zero then stands for an average warm item.
-
-    Args:
-        network: Trained.
-        warm: Whether an item has training interactions, shape (n_items,).
+    items, those with training interactions (``warm`` has shape (n_items,)), which moves all scores of a user alike:
+    zero then stands for an average warm item.
 
     Returns:
         By tower: shape (n_items, dim), float32; rows of a table are zero for items without interactions.

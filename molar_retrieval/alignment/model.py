@@ -49,11 +49,11 @@ class AlignedModel:
         partners: The counting experts.
         content_knn: How content neighbours read a history; None: they are left out.
         half_life: Of the trend, in days; None: it is left out.
+        precision: In which the network computes.
         weights: Of each part of the score of a known item.
         newcomer_weights: Of each part of the score of an item without interactions.
         predictors: What guesses a newcomer's block from its content, by part.
         slots: How many of the first ten places newcomers get.
-        precision: In which the network computes.
         trend: Popularity over time; None: not needed so far, see :meth:`seeing`.
         reranker: The second stage, or None.
         cf: ALS factors of all items, which it reads, shape (n_items, c).
@@ -67,12 +67,12 @@ class AlignedModel:
     partners: tuple[ItemItemWeights, ...]
     content_knn: ContentNeighbours | None
     half_life: float | None
-    weights: Mapping[str, float]
-    newcomer_weights: Mapping[str, float]
-    predictors: Mapping[str, Predictor]
-    slots: int
     precision: str
-    trend: Trend | None = field(default=None)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    newcomer_weights: Mapping[str, float] = field(default_factory=dict)
+    predictors: Mapping[str, Predictor] = field(default_factory=dict)
+    slots: int = 0
+    trend: Trend | None = None
     reranker: Reranker | None = None
     cf: Matrix | None = None
     numbers: Matrix | None = None

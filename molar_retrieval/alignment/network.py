@@ -259,12 +259,11 @@ class PostAlignment(nn.Module):
         super().__init__()
         self.shapes = dict(shapes)
         self.towers = nn.ModuleDict({name: Tower(shape) for name, shape in shapes.items()})
-        self.items = nn.ModuleDict(
-            {
-                name: ContentMap(features, shape.dim) if name == "content" else ItemEmbedding(n_items, shape.dim)
-                for name, shape in shapes.items()
-            }
-        )
+        sides: dict[str, nn.Module] = {
+            name: ContentMap(features, shape.dim) if name == "content" else ItemEmbedding(n_items, shape.dim)
+            for name, shape in shapes.items()
+        }
+        self.items = nn.ModuleDict(sides)
         if "content" in shapes:
             self.project_factors = nn.Linear(factors, shapes["content"].dim, bias=False)
 

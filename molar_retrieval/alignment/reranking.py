@@ -6,7 +6,7 @@ its user, which decides whether the re-ranker is used; the mean of the four is w
 items only: nobody in training had a newcomer, and a network would learn just that.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,39 +101,21 @@ def fit(
             with torch.inference_mode():
                 judged[others] = network(_tensor(lists.scores[others]), _tensor(given[others])).numpy()
 
-    def stacked(read: Callable[["_Network"], torch.Tensor]) -> Array:
-        return np.stack([read(network).detach().numpy() for network in networks])
-
-    reranker = Reranker(
-        names,
-        dict(numbers),
-        mean.astype(np.float32),
-        deviation.astype(np.float32),
-        stacked(lambda n: n.inner.weight.T),
-        stacked(lambda n: n.inner.bias),
-        stacked(lambda n: n.outer.weight[0]),
-        stacked(lambda n: n.skip.weight[0]),
-        stacked(lambda n: n.scale),
-    )
+    weights = [(n.inner.weight.T, n.inner.bias, n.outer.weight[0], n.skip.weight[0], n.scale) for n in networks]
+    stacked = (np.stack([tensor.detach().numpy() for tensor in one]) for one in zip(*weights, strict=True))
+    standards = mean.astype(np.float32), deviation.astype(np.float32)
+    reranker = Reranker(names, dict(numbers), *standards, *stacked)
     return reranker, lists.ranks(judged), _log_likelihood(judged[use], lists.target[use]) - before
 
 
 def learned(
     model: AlignedModel, cases: ValidationCases, numbers: Mapping[str, tuple[float, float]], settings: AlignSettings
 ) -> tuple[Reranker | None, dict[str, Any]]:
-    """The re-ranker of a trained model, if validation bears it out.
+    """The re-ranker of a trained model, if validation bears it out, else None; and facts for the manifest.
 
     It is used where it makes what came next likelier by more than chance, two standard errors of the mean over users'
-    cases, and ranks it no worse.
-
-    Args:
-        model: Without one.
-        cases: Validation cases; large numbers of them are sampled.
-        numbers: Mean and standard deviation of the model's numbers, by field.
-        settings: ``rerank``, ``seed`` and ``threads`` matter.
-
-    Returns:
-        The re-ranker or None, and facts for the manifest.
+    cases, and ranks it no worse. Large numbers of cases are sampled; ``numbers`` holds mean and standard deviation of
+    the model's numbers, by field; of the settings ``rerank``, ``seed`` and ``threads`` matter.
     """
     if settings.rerank is False:
         return None, {}

@@ -67,8 +67,8 @@ def open_model(folder: Path) -> AlignedModel:
     conditioner = Conditioner(
         blocks, tuple(tensors[f"mean.{n}"] for n in count), tuple(tensors[f"map.{n}"] for n in count)
     )
-    predicted = {name.split(".")[1] for name in tensors if name.startswith("predictor.")}
-    read = facts["taste"]
+    predicted = sorted({name.split(".")[1] for name in tensors if name.startswith("predictor.")})
+    read, reranker = facts["taste"], facts.get("reranker")
     return AlignedModel(
         network=_network(tensors, settings),
         conditioner=conditioner,
@@ -81,27 +81,23 @@ def open_model(folder: Path) -> AlignedModel:
         newcomer_weights=facts["newcomer_weights"],
         predictors={
             name: Predictor(tensors[f"predictor.{name}.matrix"], tensors[f"predictor.{name}.mean"])
-            for name in sorted(predicted)
+            for name in predicted
         },
         slots=facts["slots"],
-        reranker=_reranker(facts.get("reranker"), tensors),
+        reranker=None if reranker is None else Reranker.of(reranker, _under(tensors, "rerank.")),
         cf=tensors.get("cf"),
         numbers=tensors.get("numbers"),
         precision=pick_precision(settings.precision, pick_device("cpu")),
     )
 
 
-def _reranker(described: dict[str, Any] | None, tensors: Tensors) -> Reranker | None:
-    if described is None:
-        return None
-    own = {name.removeprefix("rerank."): array for name, array in tensors.items() if name.startswith("rerank.")}
-    return Reranker.of(described, own)
+def _under(tensors: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
 
 
 def _network(tensors: Tensors, settings: AlignSettings) -> PostAlignment:
     factors = tensors.get(_NETWORK + "project_factors.weight", np.zeros((0, 0))).shape[1]
     features = torch.from_numpy(tensors["features"])
     network = PostAlignment(tower_shapes(settings), len(tensors["known"]), features, factors)
-    state = {n.removeprefix(_NETWORK): torch.from_numpy(t) for n, t in tensors.items() if n.startswith(_NETWORK)}
-    network.load_state_dict(state)
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in _under(tensors, _NETWORK).items()})
     return network.eval()

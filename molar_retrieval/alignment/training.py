@@ -95,14 +95,8 @@ def train(
 ) -> tuple[PostAlignment, TrainingState[EpochScore]]:
     """Train until the validation score stops rising, continuing what an earlier process left in ``folder``.
 
-    Args:
-        data: What training sees.
-        settings: Sizes and rates.
-        folder: For the checkpoints.
-        run: Fingerprint of data and settings.
-        processes: Who trains; all of them call this with the same arguments.
-        progress: Told of each interaction.
-        on_epoch: Told of each epoch's score once it is safe on disk.
+    All processes call this with the same arguments; ``run`` is the fingerprint of data and settings. ``on_epoch`` hears
+    of each epoch's score once it is safe on disk.
 
     Returns:
         In the first process the network with the weights of the best epoch, in evaluation mode, and the run's state.
@@ -133,14 +127,7 @@ def validate(network: PostAlignment, data: TrainingData, precision: str) -> dict
 
 
 class TowerTrainer(Trainer[EpochScore]):
-    """Trains the towers; a round is an epoch, a pass over the training windows.
-
-    Args:
-        data: What training sees.
-        settings: Sizes and rates.
-        run: Fingerprint of data and settings.
-        processes: Who trains.
-    """
+    """Trains the towers; a round is an epoch, a pass over the training windows."""
 
     score_type = EpochScore
 

@@ -65,28 +65,20 @@ class ValidationCases:
 
     def hidden(self, cases: slice) -> npt.NDArray[np.bool_]:
         """Items that the ranking leaves out: what users had, and no candidates; shape (cases, n_items)."""
-        users = self.users[cases]
-        hidden = np.repeat(~self.candidates[None, :], len(users), axis=0)
-        starts, counts = self.log.offsets[users], np.diff(self.log.offsets)[users]
-        places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - starts, counts)
-        hidden[np.repeat(np.arange(len(users)), counts), self.log.item[places]] = True
+        had = self.log.of_users(self.users[cases])
+        hidden = np.repeat(~self.candidates[None, :], had.n_users, axis=0)
+        hidden[had.user, had.item] = True
         return hidden
 
 
 def ranks(cases: ValidationCases, scores: Callable[[slice], Matrix]) -> Ranks:
-    """The rank of each target (1 is best); ties count against it.
+    """The rank of each target (1 is best), shape (C,); ties count against it.
 
-    A target that is hidden, or no candidate, gets a rank behind all items.
-
-    Args:
-        cases: C cases.
-        scores: Of all items for a range of the cases; may be written into.
-
-    Returns:
-        Shape (C,).
+    A target that is hidden, or no candidate, gets a rank behind all items. ``scores`` gives those of all items for a
+    range of the cases, which may be written into.
     """
     found = [rank_block(scores(block), cases.hidden(block), cases.targets[block]) for block in cases.blocks()]
-    return np.concatenate(found) if found else np.zeros(0, np.int64)
+    return np.concatenate([np.zeros(0, np.int64), *found])
 
 
 def rank_block(scores: Matrix, hidden: npt.NDArray[np.bool_], targets: npt.NDArray[np.int64]) -> Ranks:
