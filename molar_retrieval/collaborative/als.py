@@ -38,11 +38,6 @@ def fit(log: InteractionLog, settings: CFSettings, progress: Progress = SILENT) 
     on the seed only, not on the number of threads. BLAS gets one thread, as `implicit` parallelises over rows itself.
     Where 32-bit numbers do not do, as where one item has nearly all interactions, it is done again with 64-bit ones.
 
-    Args:
-        log: Training interactions.
-        settings: Factors, regularisation, confidence, iterations, seed.
-        progress: Told of each iteration.
-
     Raises:
         DataError: If there are no interactions, or no factors that fit them.
     """

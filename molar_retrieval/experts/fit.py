@@ -41,11 +41,7 @@ NEIGHBOURS: Setting = {"weighting": "tfidf", "shrink": 20, "neighbours": 200}
 def choose(
     candidates: Iterable[tuple[Setting, Callable[[], T]]], judge: Callable[[T], float]
 ) -> tuple[T, Setting, list[dict[str, Any]]]:
-    """Fit one candidate after the other and keep the best, the first of equals.
-
-    Args:
-        candidates: Settings, each with what fits it; at least one.
-        judge: Validation NDCG@10 of a fitted candidate, higher is better.
+    """Fit one candidate after the other and keep the one with the highest validation NDCG@10, the first of equals.
 
     Returns:
         The best, its setting, and for the record each ``setting`` with its ``ndcg@10`` and the ``seconds`` of fitting
@@ -79,7 +75,7 @@ def fit_experts(
 ) -> tuple[tuple[ItemItemWeights, ...], dict[str, dict[str, Any]]]:
     """Fit a model of order and a linear one, each with the settings that rank validation best.
 
-    Candidates are judged with as few partners per item as will be kept: by what ships.
+    Candidates are judged with as few entries per item as will be kept: by what ships.
 
     Args:
         log: Training interactions, at least one.

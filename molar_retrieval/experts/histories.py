@@ -30,12 +30,9 @@ def binary(log: InteractionLog) -> csr_matrix:
 
 
 def decayed(log: InteractionLog, decay: float, last: int) -> csr_matrix:
-    """Users × items: ``decay ** d`` for the interaction d places before the last one, float32.
+    """Users × items: ``decay ** d``, in (0, 1], for the interaction d places before the last one, float32.
 
-    Args:
-        log: Histories, oldest interaction first.
-        decay: Weight lost per place, in (0, 1].
-        last: How many of the latest interactions count.
+    Only the ``last`` interactions of a history count.
     """
     ends = np.repeat(log.offsets[1:], np.diff(log.offsets))
     place = ends - 1 - np.arange(len(log))

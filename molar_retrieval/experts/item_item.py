@@ -66,16 +66,9 @@ class ItemItemWeights:
 
 
 def strongest(weights: csr_matrix | npt.NDArray[np.float32], count: int) -> csr_matrix:
-    """Of every column the ``count`` weights furthest from zero, of equally far ones those of the first rows.
+    """Of every column the ``count`` weights furthest from zero, of equally far ones those of the first rows, float32.
 
     Negative weights say what speaks against an item; without them a linear model ranks worse.
-
-    Args:
-        weights: Sparse or dense.
-        count: Most entries per column, at least 1.
-
-    Returns:
-        The shape of ``weights``, float32.
     """
     kept = [_largest(rows, values, count) for rows, values in _stored(weights)]
     borders = np.concatenate([[0], np.cumsum([len(rows) for rows, _ in kept], dtype=np.int64)])

@@ -60,9 +60,7 @@ class EASECounts:
 def solve(gram: Matrix, regularisation: float) -> Matrix:
     """Ridge regression with a zero diagonal: ``B_ij = -P_ij / P_jj`` off the diagonal, P = (G + λI)⁻¹, shape (m, m).
 
-    Args:
-        gram: Co-occurrences XᵀX, shape (m, m); stays as it is.
-        regularisation: λ > 0.
+    ``gram`` holds the co-occurrences G = XᵀX, shape (m, m), and stays as it is; ``regularisation`` is λ > 0.
 
     Raises:
         DataError: If G + λI is not positive definite in float32.

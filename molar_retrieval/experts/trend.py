@@ -46,11 +46,7 @@ class Trend:
         return cls(days[order], log.item[order], log.n_items, half_life_days, timeless)
 
     def log_scores(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """The logarithm of popularity plus 0.05 at some moments, shape (T, n_items).
-
-        Args:
-            times: Seconds since 1970 in UTC, in any order, shape (T,).
-        """
+        """Log of popularity plus 0.05, shape (T, n_items), at ``times`` in seconds since 1970 (UTC), shape (T,)."""
         asked, which = np.unique(times // DAY, return_inverse=True)
         if self.timeless:
             counts = np.bincount(self.items, minlength=self.n_items)

@@ -87,10 +87,7 @@ def process_memory() -> int:
 def dry_run(workspace: Workspace, settings: MolarSettings, progress: Progress = SILENT) -> FinetuneForecast:
     """Predict a run that fits a fusion head; writes nothing.
 
-    Args:
-        workspace: With a prepared catalogue, and interactions if there are any.
-        settings: As for the run.
-        progress: Told how far it is.
+    The workspace has a prepared catalogue, and interactions if there are any.
 
     Raises:
         DataError: If the encoder does not keep words and photos apart.

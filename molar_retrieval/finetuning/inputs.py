@@ -86,13 +86,7 @@ class TaskTexts:
 
 
 def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, progress: Progress = SILENT) -> TaskTexts:
-    """Encode titles with descriptions, and attributes.
-
-    Args:
-        catalogue: Prepared.
-        content: Vectors of its items by the encoder that is to be tuned.
-        encode: The same encoder for texts.
-        progress: Told of texts.
+    """Encode titles with descriptions, and attributes, by the encoder that made the vectors and is to be tuned.
 
     Raises:
         DataError: If the encoder does not keep words and photos apart.
@@ -135,15 +129,7 @@ def parts_of(blocks: Sequence[VectorBlock], encoder: str) -> tuple[VectorBlock, 
 def inputs_of(
     content: ContentVectors, texts: TaskTexts, learn: npt.NDArray[np.bool_], keep: int, seed: int = 0
 ) -> Inputs:
-    """Condition all views.
-
-    Args:
-        content: Vectors of the items.
-        texts: Of the same items.
-        learn: Which items may be learned from, shape (n,).
-        keep: Most dimensions kept of each block.
-        seed: Of what is drawn.
-    """
+    """Condition all views by items that may be learned from, shape (n,); ``keep`` dimensions of a block at most."""
     head = _conditions(content, texts, learn, keep)
     parts = [head.conditioned(content.vectors[at : at + _BATCH]) for at in range(0, len(content.vectors), _BATCH)]
     words, photo = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -151,7 +137,11 @@ def inputs_of(
     half = texts.holders.copy()
     half.data *= rng.generator(seed, "masked attributes").random(half.nnz) < _KEPT
     named, half_named = (unit(np.asarray(some @ meanings, np.float32)) for some in (texts.holders, half))
-    written, crossing = head.lexical(texts.written), _crossing(content, texts)
+    # Where words and photo share a space, its numbers come first in the photo's block.
+    block, wide = content.blocks[1], texts.told.shape[1]
+    seen = np.asarray(content.vectors[:, block.start : min(block.stop, block.start + wide)], np.float32)
+    crossing = unit(texts.told), unit(seen) if seen.shape[1] == wide else np.zeros_like(texts.told)
+    written = head.lexical(texts.written)
     return Inputs(head, words, photo, written, told, named, half_named, crossing, texts.double, learn)
 
 
@@ -165,14 +155,6 @@ def _conditions(content: ContentVectors, texts: TaskTexts, learn: npt.NDArray[np
         means.append(fitted.means[0])
         maps.append(fitted.maps[0])
     return FusionHead.plain(content.blocks, means, maps, Lexical.fit(texts.written[rows], keep))
-
-
-def _crossing(content: ContentVectors, texts: TaskTexts) -> tuple[Array, Array]:
-    """Where words and photo share a space, its numbers come first in the photo's block."""
-    words, photo = content.blocks
-    wide = words.stop - words.start
-    seen = np.asarray(content.vectors[:, photo.start : min(photo.stop, photo.start + wide)], np.float32)
-    return unit(texts.told), unit(seen) if seen.shape[1] == wide else np.zeros_like(texts.told)
 
 
 def written_of(catalogue: Catalogue) -> csr_matrix:

@@ -31,13 +31,7 @@ _READ = ("catalogue", "interactions")
 
 
 def unchanged(workspace: Workspace, settings: MolarSettings, folder: Path) -> FinetuneReport | None:
-    """The report of an earlier run that fitted this folder's head from the very same, or None.
-
-    Args:
-        workspace: With a prepared catalogue, and interactions if there are any; its vectors are not asked for.
-        settings: As for the run.
-        folder: Where the fine-tuned encoder would lie.
-    """
+    """The report of an earlier run that fitted this folder's head from the very same, or None; reads no vectors."""
     account = fused.read_account(folder)
     if account.get(_MADE_FROM) != _made_from(workspace, settings):
         return None

@@ -26,14 +26,8 @@ def save(
 ) -> None:
     """Write where a run is.
 
-    The best weights go first: killed in between, the run repeats its last steps and writes the same again.
-
-    Args:
-        folder: Of this run.
-        weights: What is trained, by name.
-        optimiser: With its moments.
-        state: JSON-able.
-        best: Whether the weights are the best so far, to be kept apart.
+    The best weights so far go apart, and first: killed in between, the run repeats its last steps and writes the same
+    again. The state is JSON-able.
     """
     folder.mkdir(parents=True, exist_ok=True)
     named = {_WEIGHTS + name: tensor for name, tensor in weights.items()}
@@ -52,12 +46,7 @@ def load(
 ) -> State | None:
     """Fill weights and optimiser with what an earlier process left, and return its state; None: nothing of this run.
 
-    Args:
-        folder: Of the run.
-        run: Its fingerprint, which the state holds as ``run``.
-        weights: What is trained, by name; filled in place.
-        optimiser: Of these weights.
-        remedy: What to do about an unreadable file.
+    The state holds the run's fingerprint as ``run``.
 
     Raises:
         StaleArtefactError: If the file is unreadable.

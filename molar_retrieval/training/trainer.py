@@ -72,8 +72,8 @@ class Trainer(ABC, Generic[S]):
         state: Of a new run.
         rounds: How many at most.
         patience: Rounds without a better score after which it stops.
-        processes: Who trains; the first one judges and writes.
         remedy: What a user does about an unreadable checkpoint.
+        processes: Who trains; the first one judges and writes.
     """
 
     score_type: ClassVar[type]

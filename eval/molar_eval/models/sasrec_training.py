@@ -59,12 +59,7 @@ class SASRecEpoch:
 class SASRecTrainer(Trainer[SASRecEpoch]):
     """Trains SASRec; a round is an epoch. With the same number of threads it ends with the same weights.
 
-    Args:
-        log: Training interactions; the items are the vocabulary, each of which occurs.
-        settings: Sizes and rates.
-        seed: Of weights, batches, dropout and negatives.
-        run: Fingerprint of data and settings.
-        validate: NDCG@10 of a network.
+    The items of the log are the vocabulary, each of which occurs; ``validate`` gives the NDCG@10 of a network.
     """
 
     score_type = SASRecEpoch

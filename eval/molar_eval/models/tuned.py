@@ -66,10 +66,7 @@ class Tuning:
     def workspace(self, log: InteractionLog, seed: int, progress: Progress = SILENT) -> Workspace:
         """A workspace with the same catalogue and fine-tuned vectors, made where it does not exist.
 
-        Args:
-            log: Training interactions.
-            seed: Of the items that are withheld to choose by.
-            progress: Told of the work.
+        ``seed`` draws the items that are withheld to choose by.
         """
         settings = self.settings.model_copy(update={"seed": seed})
         content = ContentVectors.open(self.base["content"].require()[0])

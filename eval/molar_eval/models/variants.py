@@ -41,12 +41,7 @@ def content_workspace(
 ) -> Workspace:
     """The workspace of a variant below ``root``, made where it does not exist; ``full`` is the base itself.
 
-    Args:
-        base: With a catalogue and its content vectors.
-        variant: What is taken away.
-        root: Where variants live; folders are named by the content that they were made from.
-        settings: Of the embedding.
-        progress: Told of the work.
+    Folders are named by the content that they were made from.
     """
     if variant == "full":
         return base
@@ -103,15 +98,10 @@ def write_content(
     blocks: tuple[VectorBlock, ...],
     encoder: Mapping[str, Any] | None = None,
 ) -> None:
-    """Publish other vectors of the base's items.
+    """Publish other vectors of the base's items, shape (n, dim).
 
-    Args:
-        base: With a catalogue and content vectors.
-        workspace: With the same catalogue, or a variant of it.
-        variant: What tells these vectors from others made of the same ones.
-        vectors: Shape (n, dim).
-        blocks: Of the vectors.
-        encoder: What the encoder says of itself, where that is not what the base's said.
+    The workspace has the same catalogue, or a variant of it; ``variant`` tells these vectors from others made of the
+    same ones; ``encoder`` is what the encoder says of itself, where that is not what the base's said.
     """
     folder, manifest = base["content"].require()
     name = fingerprint.of_json([manifest.fingerprint, variant])

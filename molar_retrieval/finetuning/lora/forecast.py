@@ -20,10 +20,6 @@ _FEW = 2
 def dry_run(workspace: Workspace, settings: MolarSettings) -> FinetuneForecast:
     """Predict a run from one small step of all its tasks and from vectors without gradients.
 
-    Args:
-        workspace: With a prepared catalogue, and interactions if there are any.
-        settings: As for the run.
-
     Raises:
         DataError: If no task can be done.
         SettingsError: If the settings do not fit the model.

@@ -56,15 +56,7 @@ class TrainingItems:
 
     @classmethod
     def read(cls, catalogue: Catalogue, log: InteractionLog | None, share: float, most: int, seed: int) -> Self:
-        """Read a catalogue and draw the withheld items.
-
-        Args:
-            catalogue: Prepared.
-            log: Training interactions, or None.
-            share: Of the items that are withheld.
-            most: How many at most.
-            seed: Of the draw, which is that of the fusion head.
-        """
+        """Read a catalogue and draw the share of items, ``most`` at most, that is withheld, as the fusion head does."""
         found = texts_and_photos(catalogue, range(len(catalogue)))
         texts, photos = ([found[row][n] for row in range(len(catalogue))] for n in (0, 1))
         told, double = told_of(catalogue)

@@ -93,11 +93,7 @@ class Learner:
 def load(settings: EmbedSettings, lora: LoraSettings, seed: int, cache: Path | None = None) -> Learner:
     """Load an encoder and put an adapter on it that does nothing yet.
 
-    Args:
-        settings: Which encoder, and how it runs.
-        lora: Of the adapter.
-        seed: Of its weights.
-        cache: See :func:`molar_retrieval.encoders.registry.describe`.
+    ``cache`` is that of :func:`molar_retrieval.encoders.registry.describe`.
 
     Raises:
         SettingsError: If the precision is not fit for training, or the encoder is an adapter itself.

@@ -13,13 +13,7 @@ from molar_retrieval.training.losses import info_nce, next_item
 
 
 class Objective:
-    """The weighted sum of the tasks' losses.
-
-    Args:
-        learner: What learns.
-        lora: Weights of the tasks.
-        process: Number of this process, of which dropout is drawn.
-    """
+    """The weighted sum of the tasks' losses; dropout is drawn from the number of the process."""
 
     def __init__(self, learner: Learner, lora: LoraSettings, process: int = 0) -> None:
         self.learner, self.lora, self.process = learner, lora, process

@@ -51,13 +51,7 @@ class AdapterScore:
 class AdapterTrainer(Trainer[AdapterScore]):
     """Trains an adapter; a score comes before the first step, and after every few.
 
-    Args:
-        learner: What learns.
-        examples: What it learns from.
-        validation: What it is judged by.
-        lora: Rates and sizes.
-        run: Fingerprint of data and settings.
-        processes: Who trains; gradients are averaged, negatives stay with each process.
+    Of several processes gradients are averaged; negatives stay with each.
     """
 
     score_type = AdapterScore
@@ -146,10 +140,7 @@ class AdapterTrainer(Trainer[AdapterScore]):
         return self.state.chunk
 
     def step(self, progress: Progress = SILENT) -> dict[str, float]:
-        """Take one step.
-
-        Returns:
-            The losses by task.
+        """Take one step; the losses by task.
 
         Raises:
             BackendError: If memory is short even for one item at a time, or a loss is no number.
