@@ -14,6 +14,8 @@ SPARE = 4 << 20
 _OF_ITEM, _OF_USER, _OF_INTERACTION = 12_000, 2_000, 16
 """Bytes on disk: measured, rounded up, with an index while it is built twice."""
 _BALLAST = ".ballast"
+_NO_RESERVING = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+"""How a file system says that it cannot reserve."""
 _ELSEWHERE = "make room there, or name a workspace on another disk with --workspace DIR"
 _OF_SYSTEM = re.compile(r"(?:os error|errno) (\d+)", re.IGNORECASE)
 _OF_LIBRARIES = {
@@ -63,20 +65,14 @@ def reserve(folder: Path, need: int, what: str) -> None:
     require(folder, need, what)
     ballast = folder / f"{_BALLAST}.{os.getpid()}"
     try:
-        with ballast.open("wb") as file, _without_support():
+        with ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, need)
     except OSError as error:
-        raise fault(error) or error from error
+        if error.errno not in _NO_RESERVING:
+            raise fault(error) or error from error
     finally:
         with suppress(OSError):
             ballast.unlink()
-
-
-class _without_support(suppress):  # noqa: N801
-    """Passes over file systems that cannot reserve."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        return isinstance(error, OSError) and error.errno in {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 def fault(error: BaseException) -> DiskError | None:

@@ -59,15 +59,14 @@ def import_vectors(
         check_disk(artefacts.root, len(catalogue), dim)
         folder = staging(artefacts)
         items = ItemFacts.unknown(np.full(len(catalogue), NO_FILE), np.zeros(len(catalogue), np.int64))
-        filled = np.zeros(len(catalogue), bool)
         with clock("read"), MatrixWriter(folder / VECTORS, TENSOR, (len(catalogue), dim)) as out:
-            given, unknown = _fill(out, items, filled, catalogue.ids, table, file, info, progress)
+            given, unknown = _fill(out, items, catalogue.ids, table, file, info, progress)
         missing = len(catalogue) - given
         facts = {"missing": missing, "unknown": unknown, "seconds": clock.rounded()}
         identity = fingerprint.of_json([catalogue.manifest.fingerprint, info.fingerprint])
         blocks = (VectorBlock(columns.CONTENT, 0, dim),)
         origin = Origin(catalogue, confirm, info, blocks, settings, identity)
-        report = publish(artefacts, folder, items, filled, origin, facts)
+        report = publish(artefacts, folder, items, origin, facts)
     return replace(report, seconds=clock.rounded(), notes=tuple(_notes(missing, unknown, file)))
 
 
@@ -117,7 +116,6 @@ def _dimension(table: pq.ParquetFile, file: Path) -> int:
 def _fill(
     out: MatrixWriter,
     items: ItemFacts,
-    filled: npt.NDArray[np.bool_],
     ids: IdMap,
     table: pq.ParquetFile,
     file: Path,
@@ -138,7 +136,7 @@ def _fill(
         order = known[np.argsort(rows[known])]
         rows, vectors = rows[order], vectors[order]
         out.write(rows, vectors)
-        filled[rows] = vectors.any(axis=1)
+        items.filled[rows] = vectors.any(axis=1)
         items.keys[rows] = hashes([item_key(info.fingerprint, None, vector.tobytes()) for vector in vectors])
         first += batch.num_rows
         progress.advance(batch.num_rows)

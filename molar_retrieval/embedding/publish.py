@@ -83,17 +83,14 @@ def staging(artefacts: ArtefactStore) -> Path:
     return artefacts.partial("next")
 
 
-def assemble(folder: Path, items: ItemFacts, known: KnownVectors, dim: int) -> npt.NDArray[np.bool_]:
+def assemble(folder: Path, items: ItemFacts, known: KnownVectors, dim: int) -> None:
     """Write the vector of every item, in the order of the catalogue.
 
     Args:
         folder: Of the next version.
-        items: Says where each item's vector is; the others get a zero vector.
+        items: Says where each item's vector is, the others get a zero vector; is told which are not zero.
         known: The vectors.
         dim: Their length.
-
-    Returns:
-        Which items have a vector that is not zero.
 
     Raises:
         StaleArtefactError: If one that was encoded is not there any more.
@@ -103,7 +100,6 @@ def assemble(folder: Path, items: ItemFacts, known: KnownVectors, dim: int) -> n
             f"the vectors of {lost} items were damaged since they were written",
             "run `molar embed CATALOG` again, which encodes these once more; if it stays so, look at the disk",
         )
-    filled = np.zeros(len(items.places), bool)
     order = np.argsort(items.places, kind="stable")
     places = items.places[order]
     with MatrixWriter(folder / VECTORS, TENSOR, (len(places), dim)) as file:
@@ -111,17 +107,11 @@ def assemble(folder: Path, items: ItemFacts, known: KnownVectors, dim: int) -> n
             here = slice(*np.searchsorted(places, [first, first + len(vectors)]))
             rows, found = order[here], vectors[places[here] - first]
             file.write(rows, found)
-            filled[rows] = found.any(axis=1)
-    return filled
+            items.filled[rows] = found.any(axis=1)
 
 
 def publish(
-    artefacts: ArtefactStore,
-    folder: Path,
-    items: ItemFacts,
-    filled: npt.NDArray[np.bool_],
-    origin: Origin,
-    facts: Mapping[str, Any],
+    artefacts: ArtefactStore, folder: Path, items: ItemFacts, origin: Origin, facts: Mapping[str, Any]
 ) -> EmbedReport:
     """Make finished vectors the live version.
 
@@ -131,7 +121,6 @@ def publish(
         artefacts: Of the kind ``content``.
         folder: From :func:`staging`, with the vectors.
         items: What is to be remembered of each.
-        filled: Which of them have a vector that is not zero.
         origin: What they were made from.
         facts: Further facts for the manifest.
 
@@ -140,9 +129,9 @@ def publish(
     """
     images = _write_tables(folder, items, origin.catalogue)
     facts = {
-        "items": len(filled),
+        "items": len(items.filled),
         "failed": int(items.failed.sum()),
-        "without_content": int((~filled & ~items.failed).sum()),
+        "without_content": int((~items.filled & ~items.failed).sum()),
         "rejected_images": images,
         "dim": origin.blocks[-1].stop,
         "identity": origin.identity,

@@ -33,6 +33,7 @@ class ItemFacts:
         places: Where the vector is among the known ones, -1 where it has none.
         pending: Which items have to be encoded.
         failed: Which items the encoder could not do.
+        filled: Which items have a vector that is not zero.
         reasons: Why an item's photo, or the whole item, was left out.
     """
 
@@ -43,6 +44,7 @@ class ItemFacts:
     places: Rows
     pending: npt.NDArray[np.bool_]
     failed: npt.NDArray[np.bool_]
+    filled: npt.NDArray[np.bool_]
     reasons: dict[int, str] = field(default_factory=dict)
 
     @classmethod
@@ -57,6 +59,7 @@ class ItemFacts:
             places=np.full(count, -1, np.int64),
             pending=np.zeros(count, bool),
             failed=np.zeros(count, bool),
+            filled=np.zeros(count, bool),
         )
 
     def take(self, rows: Rows, first: int, known: KnownVectors) -> None:

@@ -174,10 +174,10 @@ class _Run:
         check_disk(self.artefacts.root, len(self.catalogue), dim)
         folder, notes = staging(self.artefacts), self._notes(scanned)
         with self.clock("publish"):
-            filled = assemble(folder, items, known, dim)
-            made, reused = int(encoded.sum()), int((filled & ~encoded).sum())
+            assemble(folder, items, known, dim)
+            made, reused = int(encoded.sum()), int((items.filled & ~encoded).sum())
             facts = {"encoded": made, "reused": reused, "notes": notes, "seconds": self.clock.rounded()}
-            report = publish(self.artefacts, folder, items, filled, origin, facts)
+            report = publish(self.artefacts, folder, items, origin, facts)
         seconds = self.clock.rounded()
         loop = sum(seconds.get(stage, 0.0) for stage in ("wait", "encode", "write"))
         return replace(
