@@ -18,10 +18,11 @@ from molar_retrieval.catalog.spec import CatalogueSpec
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding.forecast import EmbedForecast
+from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.quality import duplicates, mismatch, photos, vectors
+from molar_retrieval.quality import mismatch, photos, vectors
 from molar_retrieval.quality.attributes import check_attributes
 from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.findings import Finding
@@ -165,7 +166,7 @@ class _CatalogueCheck:
         """What needs vectors: near duplicates by looks, and photos against words."""
         found = vectors.stored(self.workspace, catalogue)
         with self._stage("duplicates"):
-            looks = None if found is None else duplicates.unit_rows(found.looks)
+            looks = None if found is None else unit(found.looks)
             collector.take(photos.check_shared(items, records, looks))
         if found is None:
             self.left_out.append(

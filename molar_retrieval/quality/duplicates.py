@@ -5,7 +5,8 @@ photos are compared where one band is equal (Manku, Jain and Das Sarma 2007, doi
 different bits no pair can be missed; bits are dealt to bands twice, so that hardly one in 10,000 of those with 24 is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,11 +104,15 @@ def _neighbours(band: npt.NDArray[np.uint16], bits: Bits) -> Iterator[tuple[Rows
 
 def differences(bits: Bits, left: Rows, right: Rows) -> npt.NDArray[np.int64]:
     """In how many bits the rows of pairs differ (as many as pairs)."""
-    out = np.zeros(len(left), np.int64)
-    for start in range(0, len(left), _PAIRS):
-        part = slice(start, start + _PAIRS)
-        out[part] = np.bitwise_count(bits[left[part]] ^ bits[right[part]]).sum(axis=1, dtype=np.int64)
-    return out
+    return _of_pairs(lambda a, b: np.bitwise_count(bits[a] ^ bits[b]).sum(axis=1, dtype=np.int64), left, right)
+
+
+def _of_pairs(
+    value: Callable[[Rows, Rows], npt.NDArray[Any]], left: Rows, right: Rows, size: int = _PAIRS
+) -> npt.NDArray[Any]:
+    """A value of each pair, some of them at a time."""
+    starts = range(0, max(len(left), 1), size)
+    return np.concatenate([value(left[start : start + size], right[start : start + size]) for start in starts])
 
 
 def near_photos(
@@ -128,8 +133,9 @@ def near_photos(
     pairs = [_ordered(left // crops, right // crops, len(bits))]
     if vectors is not None and len(bits):
         left, right, _ = close_pairs(vector_bits(vectors), _VECTOR_BITS)
-        alike = _cosines(vectors, left, right) >= ALIKE
-        left, right = left[alike], right[alike]
+        seen = vectors
+        cosines = _of_pairs(lambda a, b: np.einsum("nd,nd->n", seen[a], seen[b]), left, right, 4096)
+        left, right = left[cosines >= ALIKE], right[cosines >= ALIKE]
         near = _closest(bits, left, right) <= _LOOSE
         pairs.append(_ordered(left[near], right[near], len(bits)))
     both = np.unique(np.concatenate(pairs))
@@ -145,21 +151,11 @@ def _ordered(left: Rows, right: Rows, n: int) -> Rows:
 
 def _closest(bits: Bits, left: Rows, right: Rows) -> npt.NDArray[np.int64]:
     """The least difference of one photo as it is to the other one or its middles."""
-    found = [differences(bits[:, 0], left, right)]
     flat, crops = bits.reshape(-1, bits.shape[2]), bits.shape[1]
-    for place in range(1, crops):
-        found.append(differences(flat, left * crops, right * crops + place))
-        found.append(differences(flat, left * crops + place, right * crops))
+    versions = [(0, 0), *((0, n) for n in range(1, crops)), *((n, 0) for n in range(1, crops))]
+    found = [differences(flat, left * crops + mine, right * crops + other) for mine, other in versions]
     least: npt.NDArray[np.int64] = np.min(found, axis=0)
     return least
-
-
-def _cosines(vectors: npt.NDArray[np.float32], left: Rows, right: Rows) -> npt.NDArray[np.float32]:
-    out = np.zeros(len(left), np.float32)
-    for start in range(0, len(left), 4096):
-        part = slice(start, start + 4096)
-        out[part] = np.einsum("nd,nd->n", vectors[left[part]], vectors[right[part]])
-    return out
 
 
 def near_groups(left: Rows, right: Rows, n: int) -> list[Rows]:
@@ -187,13 +183,12 @@ def colour_difference(colours: npt.NDArray[np.uint8], left: Rows, right: Rows) -
         left: One side of the pairs.
         right: The other side.
     """
-    out = np.zeros(len(left))
-    for start in range(0, len(left), _PAIRS):
-        part = slice(start, start + _PAIRS)
-        apart = colours[left[part]].astype(np.float32) - colours[right[part]]
-        apart -= 0.7 * apart.mean(axis=1, keepdims=True)
-        out[part] = np.abs(apart).mean(axis=1)
-    return out
+
+    def apart(left: Rows, right: Rows) -> npt.NDArray[Any]:
+        steps = colours[left].astype(np.float32) - colours[right]
+        return np.asarray(np.abs(steps - 0.7 * steps.mean(axis=1, keepdims=True)).mean(axis=1))
+
+    return _of_pairs(apart, left, right)
 
 
 def vector_bits(vectors: npt.NDArray[np.float32], seed: int = 0) -> Bits:
@@ -205,17 +200,8 @@ def vector_bits(vectors: npt.NDArray[np.float32], seed: int = 0) -> Bits:
     """
     directions = rng.generator(seed, "directions").standard_normal((vectors.shape[1], BITS), np.float32)
     middle = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    out = np.zeros((len(vectors), BITS // 8), np.uint8)
-    for start in range(0, len(vectors), 8192):
-        part = slice(start, start + 8192)
-        out[part] = np.packbits((vectors[part] - middle) @ directions > 0, axis=1)
-    return out
-
-
-def unit_rows(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Rows of length 1; rows of zeros stay (shape kept, float32)."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0), np.float32)
+    parts = [vectors[start : start + 8192] for start in range(0, len(vectors), 8192)]
+    return np.concatenate([np.packbits((part - middle) @ directions > 0, axis=1) for part in parts])
 
 
 def _split(rows: Rows, group: Rows, sizes: Rows) -> list[Rows]:

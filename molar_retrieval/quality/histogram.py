@@ -1,6 +1,5 @@
 """How often what: distributions that a report draws."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -31,17 +30,8 @@ class Histogram:
     log: bool = False
 
     @classmethod
-    def of(
-        cls,
-        name: str,
-        title: str,
-        values: npt.ArrayLike,
-        unit: str,
-        *,
-        log: bool = False,
-        edges: Sequence[float] | None = None,
-    ) -> Self:
-        """Count values; values that are not finite are left out.
+    def of(cls, name: str, title: str, values: npt.ArrayLike, unit: str, *, log: bool = False) -> Self:
+        """Count values in 24 bars at most, from the least to the largest; values that are not finite are left out.
 
         Args:
             name: For programs.
@@ -49,13 +39,12 @@ class Histogram:
             values: Any number of them.
             unit: Of the values.
             log: Bars on a logarithmic axis; values below 1 count as 1.
-            edges: Borders of the bars; None: 24 bars at most, from the least to the largest value.
         """
         numbers = np.asarray(values, np.float64).ravel()
         numbers = numbers[np.isfinite(numbers)]
         if log:
             numbers = np.maximum(numbers, 1)
-        borders = np.asarray(edges, np.float64) if edges is not None else _borders(numbers, log)
+        borders = _borders(numbers, log)
         counts, borders = np.histogram(np.clip(numbers, borders[0], borders[-1]), borders)
         return cls(name, title, unit, tuple(borders.tolist()), tuple(counts.tolist()), log)
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
+from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.items import Items
 
@@ -95,10 +96,10 @@ def agreement(images: Floats, texts: Floats, seed: int = 0) -> Agreement | None:
         return None
     random = rng.generator(seed, "agreement")
     fold = random.permutation(len(rows)) % _FOLDS
-    sums = [_Sums.over(images, texts, rows[fold == number]) for number in range(_FOLDS)]
+    sums = [_sums(images, texts, rows[fold == number]) for number in range(_FOLDS)]
     whole = sums[0]
     for part in sums[1:]:
-        whole = whole.plus(part, 1)
+        whole = _plus(whole, part, 1)
     best: tuple[float, Any] = (-np.inf, None)
     for ridge in _RIDGES:
         fit, beats, chance = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
@@ -106,8 +107,11 @@ def agreement(images: Floats, texts: Floats, seed: int = 0) -> Agreement | None:
         own = np.zeros_like(predicted)
         for number in range(_FOLDS):
             mine = np.flatnonzero(fold == number)
-            maps = whole.plus(sums[number], -1).solve(ridge)
-            predicted[mine], own[mine] = maps.apply(images, texts, rows[mine])
+            x, y, weights = _solved(_plus(whole, sums[number], -1), ridge)
+            for start in range(0, len(mine), _CHUNK):
+                some = mine[start : start + _CHUNK]
+                predicted[some] = unit((unit(images[rows[some]]) - x) @ weights)
+                own[some] = unit(unit(texts[rows[some]]) - y)
             fit[mine], beats[mine], chance[mine] = _fits(predicted[mine], own[mine], random)
         if float(fit.mean()) > best[0]:
             best = float(fit.mean()), (fit, float(beats.mean()), chance, predicted, own)
@@ -154,68 +158,45 @@ def swapped(found: Agreement) -> list[tuple[int, int, float]]:
     gain[(both / 2 < together) | (np.minimum(cross, cross.T) < alone)] = -np.inf
     np.fill_diagonal(gain, -np.inf)
     partner = gain.argmax(axis=1)
-    out = []
-    for place, other in enumerate(partner.tolist()):
-        if place < other and partner[other] == place and np.isfinite(gain[place, other]):
-            out.append((int(suspects[place]), int(suspects[other]), float(gain[place, other])))
-    return out
+    return [
+        (int(suspects[place]), int(suspects[other]), float(gain[place, other]))
+        for place, other in enumerate(partner.tolist())
+        if place < other and partner[other] == place and np.isfinite(gain[place, other])
+    ]
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """What a ridge regression needs to know of some items: sums that can be added and taken away."""
-
-    n: int
-    x: npt.NDArray[np.float64]
-    y: npt.NDArray[np.float64]
-    xx: npt.NDArray[np.float64]
-    xy: npt.NDArray[np.float64]
-
-    @classmethod
-    def over(cls, images: Floats, texts: Floats, rows: Rows) -> "_Sums":
-        d, e = images.shape[1], texts.shape[1]
-        x, y, xx, xy = np.zeros(d), np.zeros(e), np.zeros((d, d)), np.zeros((d, e))
-        for start in range(0, len(rows), _CHUNK):
-            part = np.sort(rows[start : start + _CHUNK])
-            a, b = _unit(images[part]), _unit(texts[part])
-            x += a.sum(axis=0)
-            y += b.sum(axis=0)
-            xx += a.T @ a
-            xy += a.T @ b
-        return cls(len(rows), x, y, xx, xy)
-
-    def plus(self, other: "_Sums", sign: int) -> "_Sums":
-        return _Sums(
-            self.n + sign * other.n,
-            self.x + sign * other.x,
-            self.y + sign * other.y,
-            self.xx + sign * other.xx,
-            self.xy + sign * other.xy,
-        )
-
-    def solve(self, ridge: float) -> "_Map":
-        from scipy.linalg import solve
-
-        x, y = self.x / self.n, self.y / self.n
-        xx = self.xx - self.n * np.outer(x, x)
-        xy = self.xy - self.n * np.outer(x, y)
-        xx[np.diag_indices_from(xx)] += ridge * np.trace(xx) / len(xx)
-        weights = solve(xx, xy, assume_a="pos", overwrite_a=True)
-        return _Map(x.astype(np.float32), y.astype(np.float32), weights.astype(np.float32))
+Sums = tuple[Any, ...]
+"""What a ridge regression needs to know of some items, and what can be added and taken away: their number; sums of the
+photos' and of the texts' vectors; sums of the photos' products with themselves and with the texts."""
 
 
-@dataclass(frozen=True)
-class _Map:
-    x: Floats
-    y: Floats
-    weights: Floats
+def _sums(images: Floats, texts: Floats, rows: Rows) -> Sums:
+    d, e = images.shape[1], texts.shape[1]
+    x, y, xx, xy = np.zeros(d), np.zeros(e), np.zeros((d, d)), np.zeros((d, e))
+    for start in range(0, len(rows), _CHUNK):
+        part = np.sort(rows[start : start + _CHUNK])
+        a, b = unit(images[part]), unit(texts[part])
+        x += a.sum(axis=0)
+        y += b.sum(axis=0)
+        xx += a.T @ a
+        xy += a.T @ b
+    return len(rows), x, y, xx, xy
 
-    def apply(self, images: Floats, texts: Floats, rows: Rows) -> tuple[Floats, Floats]:
-        """Unit rows: texts as told from photos, and as they are, both about the mean."""
-        parts = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-        predicted = [_unit((_unit(images[part]) - self.x) @ self.weights) for part in parts]
-        own = [_unit(_unit(texts[part]) - self.y) for part in parts]
-        return np.concatenate(predicted), np.concatenate(own)
+
+def _plus(sums: Sums, others: Sums, sign: int) -> Sums:
+    return tuple(own + sign * other for own, other in zip(sums, others, strict=True))
+
+
+def _solved(sums: Sums, ridge: float) -> tuple[Floats, Floats, Floats]:
+    """The means of photos and of texts, and the map from one to the other about them."""
+    from scipy.linalg import solve
+
+    n, x, y, xx, xy = sums
+    x, y = x / n, y / n
+    xx, xy = xx - n * np.outer(x, x), xy - n * np.outer(x, y)
+    xx[np.diag_indices_from(xx)] += ridge * np.trace(xx) / len(xx)
+    weights = solve(xx, xy, assume_a="pos", overwrite_a=True)
+    return x.astype(np.float32), y.astype(np.float32), weights.astype(np.float32)
 
 
 def _fits(
@@ -262,12 +243,5 @@ def _limit(fit: npt.NDArray[np.float64], chance: npt.NDArray[np.float64]) -> tup
 
 
 def _filled(vectors: Floats) -> npt.NDArray[np.bool_]:
-    out = np.zeros(len(vectors), bool)
-    for start in range(0, len(vectors), _CHUNK):
-        out[start : start + _CHUNK] = np.abs(vectors[start : start + _CHUNK]).max(axis=1) > 0
-    return out
-
-
-def _unit(rows: npt.NDArray[np.floating]) -> Floats:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0), np.float32)
+    parts = [np.abs(vectors[i : i + _CHUNK]).max(axis=1) > 0 for i in range(0, len(vectors), _CHUNK)]
+    return np.concatenate(parts) if parts else np.zeros(0, bool)

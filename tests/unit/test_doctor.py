@@ -16,13 +16,14 @@ from test_indexes_generations import release
 from molar.doctor import Entry, Health, HealthState, Section, examine
 from molar.doctor.health import hidden
 from molar.doctor.machine import machine, usable_cores
-from molar.doctor.places import folder_size, in_words
+from molar.doctor.places import folder_size
 from molar.doctor.server import address, served, server
 from molar.doctor.software import conflicts, needs, software, torch_build
 from molar.doctor.workspace import artefacts, generations
 from molar_indexes.server.config import ServerConfig, go_together
 from molar_indexes.server.push import push
 from molar_retrieval.config import IndexSettings
+from molar_retrieval.pages.words import size
 from molar_retrieval.point_ids import point_id
 from molar_retrieval.workspace import Workspace
 
@@ -285,11 +286,11 @@ def test_sizes(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "file").write_bytes(os.urandom(300_000))
     (tmp_path / "link").symlink_to(tmp_path / "deep")
-    size, whole = folder_size(tmp_path, None)
-    assert 300_000 <= size < 400_000
+    total, whole = folder_size(tmp_path, None)
+    assert 300_000 <= total < 400_000
     assert whole
     assert folder_size(tmp_path, -1.0) == (0, False)
-    assert [in_words(n) for n in (12, 1_500, 2_340_000, 5e12)] == ["12 bytes", "2 KB", "2.3 MB", "5.0 TB"]
+    assert [size(n) for n in (12, 1_500, 2_340_000, 5e12)] == ["12 bytes", "2 KB", "2.3 MB", "5.0 TB"]
 
 
 @pytest.fixture

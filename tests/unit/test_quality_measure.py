@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
+from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.progress import SILENT
 from molar_retrieval.quality import measured as kept
 from molar_retrieval.quality.duplicates import (
@@ -16,7 +17,6 @@ from molar_retrieval.quality.duplicates import (
     equal_groups,
     near_groups,
     near_photos,
-    unit_rows,
 )
 from molar_retrieval.quality.measure import FORMATS, PhotoState, measure, perceptual_bits
 from molar_retrieval.quality.measured import Known, measured
@@ -145,7 +145,7 @@ def test_vectors_find_what_was_cut_much_closer():
         bits[row + 1] = np.packbits(unpacked, axis=1)
         vectors[row + 1] = vectors[row] + 0.1 * random.standard_normal(64)
     vectors[30] = vectors[31]  # alike for the encoder, but another picture
-    vectors = unit_rows(vectors)
+    vectors = unit(vectors)
     assert len(near_photos(bits, colours)[0]) == 0
     left, right, apart = near_photos(bits, colours, vectors)
     assert list(zip(left.tolist(), right.tolist(), strict=True)) == [(row, row + 1) for row in range(0, 20, 2)]

@@ -11,6 +11,7 @@ from molar.doctor.health import Entry, Fault, broken, entry
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.encoders.hub import cache_root, offline_by_environment
 from molar_retrieval.errors import MolarError
+from molar_retrieval.pages.words import size
 from molar_retrieval.redaction import SECRETS
 
 PATIENCE = 2.0
@@ -41,18 +42,18 @@ def places(root: Path, deep: bool) -> Iterator[Entry]:
 def _folder(name: str, folder: Path, deep: bool, *, measured: bool = True) -> Entry:
     if not folder.exists():
         return entry(name, f"{folder} (not there)", data={"folder": str(folder), "exists": False})
-    size, whole = folder_size(folder, None if deep else PATIENCE) if measured else (0, True)
+    total, whole = folder_size(folder, None if deep else PATIENCE) if measured else (0, True)
     free = shutil.disk_usage(folder).free
-    taken = f"{'' if whole else 'more than '}{in_words(size)}, " if measured else ""
-    room = max(LITTLE_ROOM, size // 2 if name == "workspace" else 0)
-    little = f"only {in_words(free)} are free where {folder} is; a new version needs about {in_words(room)}"
+    taken = f"{'' if whole else 'more than '}{size(total)}, " if measured else ""
+    room = max(LITTLE_ROOM, total // 2 if name == "workspace" else 0)
+    little = f"only {size(free)} are free where {folder} is; a new version needs about {size(room)}"
     return entry(
         name,
-        f"{folder} ({taken}{in_words(free)} free)",
+        f"{folder} ({taken}{size(free)} free)",
         not os.access(folder, os.W_OK)
         and Fault(f"nothing can be written into {folder}", "allow it, or work elsewhere with --workspace"),
         free < room and Fault(little, "make room, or work elsewhere with --workspace"),
-        data={"folder": str(folder), "bytes": size if measured else None, "measured": whole, "free_bytes": free},
+        data={"folder": str(folder), "bytes": total if measured else None, "measured": whole, "free_bytes": free},
     )
 
 
@@ -92,12 +93,3 @@ def folder_size(folder: Path, patience: float | None) -> tuple[int, bool]:
         except OSError:
             continue
     return total, True
-
-
-def in_words(size: float) -> str:
-    """Bytes for people."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:,.0f} {unit}" if unit in {"bytes", "KB"} or size >= 100 else f"{size:,.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from molar.doctor.health import Entry, Fault, broken, entry
-from molar.doctor.places import folder_size, in_words
+from molar.doctor.places import folder_size
 from molar_retrieval import inventory
 from molar_retrieval.errors import MissingArtefactError, MolarError
+from molar_retrieval.pages.words import size
 from molar_retrieval.workspace import MAKERS, Manifest, Workspace
 
 _SHORT = 12
@@ -30,9 +31,9 @@ def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
         if kind != GENERATIONS:
             yield _artefact(workspace, kind, deep)
         for folder in workspace[kind].partials():
-            size, _ = folder_size(folder, 1.0)
-            value = f"{in_words(size)} in {folder.name}; `{maker}` continues or clears it"
-            yield entry(f"{kind}, unfinished", value, data={"folder": folder.name, "bytes": size})
+            total, _ = folder_size(folder, 1.0)
+            value = f"{size(total)} in {folder.name}; `{maker}` continues or clears it"
+            yield entry(f"{kind}, unfinished", value, data={"folder": folder.name, "bytes": total})
 
 
 def generations(root: Path, deep: bool) -> Iterator[Entry]:
