@@ -1,11 +1,12 @@
 """What is made of a catalogue: a check, vectors, factors, a generation, an evaluation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
+from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
     from molar.aligning import Aligned
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
     from molar_eval.kpi.shown import ShownResult
     from molar_retrieval.alignment.training import EpochScore
     from molar_retrieval.collaborative.factors import CFReport
-    from molar_retrieval.config import Preset
+    from molar_retrieval.config import MolarSettings, Preset
     from molar_retrieval.embedding import EmbedForecast, EmbedReport
     from molar_retrieval.finetuning.forecast import FinetuneForecast
     from molar_retrieval.finetuning.lora.training import AdapterScore
     from molar_retrieval.finetuning.report import FinetuneReport
     from molar_retrieval.quality.report import CheckReport
+    from molar_retrieval.workspace import Workspace
 
 
 CHECK_PAGE = "check.html"
@@ -102,7 +104,10 @@ class Making(ShopBase):
         from molar_retrieval.embedding import embed
 
         flags = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size, "device": device}
-        chosen = self._settings(trust=trust_remote_code, embed=flags | {"offline": offline}).embed
+        flags |= {"offline": offline}
+        if vectors is not None:
+            _refuse(flags, "vectors made elsewhere are taken as they are", "leave out the vectors, or these")
+        chosen = self._settings(trust=trust_remote_code, embed=flags).embed
         with self.bound() as place, self.progress() as progress:
             facts = prepare_catalogue(self.folder(), place, progress, where=where).facts
             done = embed(place, chosen, progress=progress, vectors=None if vectors is None else Path(vectors))
@@ -187,6 +192,7 @@ class Making(ShopBase):
         chosen = self._settings(trust=trust_remote_code, embed=embed, finetune=flags, lora={"examples": examples})
         target = self.workspace / "finetuned" if output is None else Path(output)
         with self.bound() as place, self.progress() as progress:
+            _heeds_examples(place, chosen, examples)
             return finetune(place, chosen, target, progress, where=where, restart=not resume, on_score=on_score)
 
     def finetune_forecast(
@@ -225,6 +231,7 @@ class Making(ShopBase):
         embed = {"model": model, "revision": revision, "device": device, "offline": offline}
         chosen = self._settings(trust=trust_remote_code, embed=embed, finetune=flags, lora={"examples": examples})
         with self.bound(dry=True) as place, self.progress() as progress:
+            _heeds_examples(place, chosen, examples)
             return forecast(place, chosen, progress, where=where)
 
     def factorise(
@@ -288,6 +295,9 @@ class Making(ShopBase):
         flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
         flags |= {"threads": threads, "device": device, "seed": seed}
         chosen = self._settings(trust=trust_remote_code, index=index, align=flags)
+        if not chosen.align.towers:
+            trained = {"epochs": epochs, "dim": dim, "align_weight": align_weight}
+            _refuse(trained, "no tower is trained by these settings", "choose another preset, or leave them out")
         with self.progress() as progress:
             return align(self.opened(), chosen, progress, restart=not resume, where=where, on_epoch=on_epoch)
 
@@ -374,3 +384,17 @@ class Making(ShopBase):
             if self.catalogue is not None or where is not None:
                 prepared(place, settings, progress, where)
             return evaluate_shown(place, settings, Path(impressions), clip=clip, progress=progress)
+
+
+def _refuse(options: Mapping[str, Any], why: str, remedy: str) -> None:
+    """Refuse options of a call that would change nothing."""
+    if given := [name for name, value in options.items() if value is not None]:
+        raise SettingsError(f"{why}: {', '.join(given)} would change nothing", remedy)
+
+
+def _heeds_examples(workspace: "Workspace", settings: "MolarSettings", examples: int | None) -> None:
+    from molar.tuning import by_gradient
+
+    if examples is not None and not by_gradient(workspace, settings):
+        why = f"the encoder {settings.embed.model!r} gets a head, which learns from all items"
+        _refuse({"examples": examples}, why, "leave it out, or name a language model")

@@ -103,11 +103,6 @@ def session(
         root = checked(workspace).resolve() if workspace is not None else locate(Path.cwd())
         with _terminable():
             yield Session(checked(root), console)
-    except MolarError as error:
-        if debug:
-            console.traceback()
-        console.error(error.message, error.hint)
-        raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         ended = isinstance(error, Terminated)
         said = "terminated" if ended else "interrupted"
@@ -117,20 +112,24 @@ def session(
         raise typer.Exit(0) from error
     except (typer.Exit, typer.Abort):
         raise
-    except (RecursionError, UnicodeError) as error:
-        if debug:
-            console.traceback()
-        what = "nested too deeply to be read" if isinstance(error, RecursionError) else f"not UTF-8: {error}"
-        console.error(f"a file or a word of the command line is {what}", "correct it; --debug shows where it is read")
-        raise typer.Exit(1) from error
     except Exception as error:
         if debug:
             console.traceback()
-        if (known := fault(error)) is not None:
-            console.error(known.message, known.hint)
-            raise typer.Exit(known.exit_code) from error
-        console.error(f"unexpected {type(error).__name__}: {error}", "run again with --debug and report what it shows")
-        raise typer.Exit(1) from error
+        message, hint, code = _explained(error)
+        console.error(message, hint)
+        raise typer.Exit(code) from error
+
+
+def _explained(error: Exception) -> tuple[str, str, int]:
+    """What is wrong, what to do, and the exit code."""
+    if isinstance(error, RecursionError | UnicodeError):
+        what = "nested too deeply to be read" if isinstance(error, RecursionError) else f"not UTF-8: {error}"
+        return f"a file or a word of the command line is {what}", "correct it; --debug shows where it is read", 1
+    known = error if isinstance(error, MolarError) else fault(error)
+    if known is not None:
+        return known.message, known.hint, known.exit_code
+    hint = "run again with --debug and report what it shows"
+    return f"unexpected {type(error).__name__}: {error}", hint, 1
 
 
 @contextmanager

@@ -5,7 +5,9 @@ import typer
 from copies import copy_workspace
 from typer.testing import CliRunner
 
+import molar
 from molar_cli.app import app
+from molar_retrieval.errors import SettingsError
 
 EVERYWHERE = {"--workspace", "--json", "--quiet", "--debug"}
 
@@ -43,6 +45,17 @@ def test_options_that_a_call_cannot_honour_are_errors(arguments, said, tmp_path)
     assert done.exit_code == 2
     assert said in done.stderr
     assert "remedy:" in done.stderr
+
+
+def test_options_that_would_change_nothing_are_errors(trained, tmp_path):
+    shop = molar.Shop(trained.shop, tmp_path / ".molar")
+    with pytest.raises(SettingsError, match="taken as they are: model, dim would change nothing"):
+        shop.embed(vectors=tmp_path / "v.parquet", model="builtin", dim=8)
+    for fine_tune in (shop.finetune, shop.finetune_forecast):
+        with pytest.raises(SettingsError, match=r"gets a head.*: examples would change nothing"):
+            fine_tune(examples=10)
+    with pytest.raises(SettingsError, match=r"no tower is trained.*: epochs would change nothing"):
+        shop.align(preset="instant", epochs=3)
 
 
 def test_a_query_reports_every_mistake_in_the_settings(trained, tmp_path):
