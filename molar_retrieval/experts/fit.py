@@ -125,12 +125,9 @@ def _sequences(log: InteractionLog, count: int) -> _Grid:
         return ItemItemWeights(SEQUENCE, _spread(weights, model.columns, log.n_items), decay, reach(decay))
 
     counts = [({"model": "co-occurrence", **setting}, partial(counted, setting)) for setting in COUNTS]
-    if note := _too_many("the regression", log):
-        return counts, note
-    return [
-        *(({"model": "regression", **setting}, partial(regressed, setting)) for setting in REGRESSIONS),
-        counts[-1],
-    ], None
+    regressions = [({"model": "regression", **setting}, partial(regressed, setting)) for setting in REGRESSIONS]
+    note = _too_many("the regression", log)
+    return (counts, note) if note else ([*regressions, counts[-1]], None)
 
 
 def _linear(log: InteractionLog, count: int) -> _Grid:
@@ -146,11 +143,11 @@ def _linear(log: InteractionLog, count: int) -> _Grid:
     def neighbours() -> ItemItemWeights:
         return ItemItemWeights(LINEAR, strongest(linear.item_knn(log, **NEIGHBOURS), count))
 
-    nearest: list[tuple[Setting, Callable[[], ItemItemWeights]]] = [({"model": "item-kNN", **NEIGHBOURS}, neighbours)]
+    nearest: Setting = {"model": "item-kNN", **NEIGHBOURS}
     if note := _too_many("EASE", log):
-        return nearest, note
+        return [(nearest, neighbours)], note
     settings: list[Setting] = [{"model": "EASE", "regularisation": value} for value in REGULARISATIONS]
-    return [*((setting, partial(ease, setting)) for setting in settings), *nearest], None
+    return [*((setting, partial(ease, setting)) for setting in settings), (nearest, neighbours)], None
 
 
 def _too_many(model: str, log: InteractionLog) -> str | None:

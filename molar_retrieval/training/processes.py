@@ -22,12 +22,7 @@ _PATIENCE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of this run, as the launcher set them.
-
-    Attributes:
-        index: Number of this process, from 0.
-        count: How many there are.
-    """
+    """The processes of this run, as the launcher set them: the number of this one, from 0, and how many there are."""
 
     index: int = 0
     count: int = 1

@@ -1,7 +1,8 @@
 """From the names in a suite to models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,37 +90,42 @@ class Roster:
         return [self._model(name) for name in names]
 
     def _model(self, name: str) -> Model:
-        ours = Molar(self.base, self.variants, self.options, name)
-        ablation = replace(ours, options=self.fast, kind="ablation")
-        if name == OURS:
-            return ours
-        if name == FAST:
-            return replace(ours, options=self.fast)
-        if name in (BY_SCORE, _NO_SECOND_STAGE):
-            return _by_score(ours if name == BY_SCORE else ablation)
-        if name in _PRESETS:
-            return replace(ours, options=with_preset(self.options, _PRESETS[name]))
-        if (what := _what(name)) in _TUNED:
-            reads: Reads = next((reads for part, (reads, _) in _ALONE.items() if what.endswith(part)), "both")
-            tuning = Tuning(self.base, self.variants, self.options.embed, FinetuneSettings(**_TUNED[what]), reads)
-            return TunedContentKNN(tuning, name) if name.startswith(ContentKNN.name) else replace(ours, tuning=tuning)
-        if what in _ALONE and name.startswith(ContentKNN.name):
-            return PartContentKNN(self.base, self.variants, self.options, _ALONE[what][1], name)
-        if name in PARTS:
-            return replace(ours, options=_aligned(self.options, PARTS[name]), kind="baseline")
-        if name in VARIANTS:
-            return replace(ablation, variant=name)
-        if name in _WITHOUT or name in _CHANGED:
-            return replace(ablation, options=_without(self.fast, name))
-        known = baselines()
-        if name in known:
-            return known[name]()
-        tuned = [f"{who} ({what})" for who in (OURS, ContentKNN.name) for what in _TUNED]
-        alone = [f"{ContentKNN.name} ({part})" for part in _ALONE]
-        everything = [OURS, BY_SCORE, *_PRESETS, *PARTS, *ABLATIONS, *tuned, *alone, *known]
-        close = nearest(name, everything, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(everything)}"
+        makers = self._makers()
+        if name in makers:
+            return makers[name]()
+        close = nearest(name, makers, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(makers)}"
         raise SettingsError(f"there is no model {name!r}", hint)
+
+    def _makers(self) -> dict[str, Callable[[], Model]]:
+        """What makes each model, by name."""
+        whole, fast = self.options, self.fast
+
+        def ours(name: str, options: MolarSettings = whole, **more: Any) -> Molar:
+            return Molar(self.base, self.variants, options, name, **more)
+
+        def without(name: str) -> Molar:
+            return ours(name, _without(fast, name), kind="ablation")
+
+        makers: dict[str, Callable[[], Model]] = {
+            OURS: lambda: ours(OURS),
+            BY_SCORE: lambda: _by_score(ours(BY_SCORE)),
+            **{name: partial(ours, name, with_preset(whole, preset)) for name, preset in _PRESETS.items()},
+            FAST: lambda: ours(FAST, fast),
+            **{name: partial(ours, name, _aligned(whole, part), kind="baseline") for name, part in PARTS.items()},
+            **{name: partial(ours, name, fast, kind="ablation", variant=name) for name in VARIANTS},
+            **{name: partial(without, name) for name in (*_WITHOUT, *_CHANGED)},
+            _NO_SECOND_STAGE: lambda: _by_score(ours(_NO_SECOND_STAGE, fast, kind="ablation")),
+        }
+        for what, tasks in _TUNED.items():
+            reads: Reads = next((reads for part, (reads, _) in _ALONE.items() if what.endswith(part)), "both")
+            tuning = Tuning(self.base, self.variants, whole.embed, FinetuneSettings(**tasks), reads)
+            makers[f"{OURS} ({what})"] = partial(ours, f"{OURS} ({what})", tuning=tuning)
+            makers[f"{ContentKNN.name} ({what})"] = partial(TunedContentKNN, tuning, f"{ContentKNN.name} ({what})")
+        for what, (_, variant) in _ALONE.items():
+            name = f"{ContentKNN.name} ({what})"
+            makers[name] = partial(PartContentKNN, self.base, self.variants, whole, variant, name)
+        return makers | baselines()
 
 
 def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], source: str) -> MolarSettings:
@@ -132,12 +138,6 @@ def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], so
     for section, pairs in changes.items():
         values.setdefault(section, {}).update(pairs)
     return validated(MolarSettings, values, source)
-
-
-def _what(name: str) -> str:
-    """What stands in brackets after ``molar`` or ``content kNN``; empty for the name of another model."""
-    who, _, what = name.removesuffix(")").partition(" (")
-    return what if who in (OURS, ContentKNN.name) else ""
 
 
 def _by_score(model: Molar) -> Molar:

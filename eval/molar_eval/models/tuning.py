@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -120,14 +120,11 @@ def tune(
         progress.advance()
         return score
 
-    candidates = ((setting, partial(_fitted, fit, setting, scorable)) for setting in grid)
-    best, setting, tried = choose(candidates, judge)
-    facts = {"chosen": dict(setting), "validation_cases": len(cases), "tried": tried}
-    return Fitted(best.scoring, scorable, facts)
+    def fitted(setting: Setting) -> Fitted:
+        return Fitted(fit(setting), scorable, {})
 
-
-def _fitted(fit: Callable[[Setting], Scoring], setting: Setting, scorable: Mask) -> Fitted:
-    return Fitted(fit(setting), scorable, {})
+    best, setting, tried = choose(((setting, partial(fitted, setting)) for setting in grid), judge)
+    return replace(best, facts={"chosen": dict(setting), "validation_cases": len(cases), "tried": tried})
 
 
 def sample(cases: Cases) -> Cases:

@@ -80,8 +80,8 @@ class AdapterTrainer(Trainer[AdapterScore]):
         )
         self.objective = Objective(learner, lora, processes.index)
         self._ahead = ThreadPoolExecutor(1, "molar-examples")
-        self._next: tuple[int, Future[Drawn]] | None = None
-        self._began: tuple[int, float] | None = None
+        self._next: dict[int, Future[Drawn]] = {}
+        self._began = 0.0
 
     def train(
         self, folder: Path, progress: Progress = SILENT, on_score: Callable[[AdapterScore], None] = lambda _: None
@@ -106,25 +106,21 @@ class AdapterTrainer(Trainer[AdapterScore]):
         if not self.state.scores:
             progress.note("asking about withheld items before the first step ...")
             return self._score(progress)
-        if self._began is None:
+        first = not self._began
+        if first:
             progress.start("steps", self.steps)
             progress.advance(self.state.step)
-            self._began = self.state.step, perf_counter()
+            self._began = perf_counter()
         while True:
             self.step(progress)
             progress.advance()
-            self._warn(progress)
+            if first and (days := self.steps * (perf_counter() - self._began) / DAY) >= 1:
+                progress.note(f"at the pace of the first step all {self.steps:,} take {days:,.0f} days; {REMEDY}")
+            first = False
             if self.state.step % self.every == 0 or self.state.step == self.steps:
                 return self._score(progress)
             if self.state.step % self.lora.save_every == 0:
                 self.save()
-
-    def _warn(self, progress: Progress) -> None:
-        """Say, after the first step, if all of them would take days."""
-        assert self._began is not None
-        first, began = self._began
-        if self.state.step == first + 1 and (days := self.steps * (perf_counter() - began) / DAY) >= 1:
-            progress.note(f"at the pace of the first step all {self.steps:,} take {days:,.0f} days; {REMEDY}")
 
     def _score(self, progress: Progress) -> AdapterScore | None:
         if not self.processes.first:
@@ -176,10 +172,9 @@ class AdapterTrainer(Trainer[AdapterScore]):
     def _examples(self, number: int) -> Step:
         """The examples of a step; photos of the next one are opened meanwhile."""
         own = self.processes.index, self.processes.count
-        ready = self._next
-        there = ready is not None and ready[0] == number
-        drawn = ready[1].result() if ready is not None and there else self.examples.draw(number, *own)
-        self._next = None
+        ready = self._next.get(number)
+        drawn = self.examples.draw(number, *own) if ready is None else ready.result()
+        self._next = {}
         if number + 1 < self.steps:
-            self._next = number + 1, self._ahead.submit(self.examples.draw, number + 1, *own)
+            self._next = {number + 1: self._ahead.submit(self.examples.draw, number + 1, *own)}
         return self.examples.build(drawn, self.learner.encoder.entry)
