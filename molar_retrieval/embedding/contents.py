@@ -18,6 +18,7 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.workspace import Manifest
 
+KIND = "content"
 VECTORS, TENSOR = "vectors.safetensors", "vectors"
 """The file of a version's vectors, and its only tensor: one row per item, in the order of the catalogue."""
 ITEMS = "items.parquet"

@@ -1,6 +1,6 @@
 """``molar embed --vectors FILE``: vectors made elsewhere."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from molar_retrieval import columns, fingerprint
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.catalogue import NO_FILE
-from molar_retrieval.embedding.contents import TENSOR, VECTORS
+from molar_retrieval.embedding.contents import KIND, TENSOR, VECTORS
 from molar_retrieval.embedding.keys import Rows, hashes, item_key
 from molar_retrieval.embedding.publish import Origin, check_disk, publish, staging
 from molar_retrieval.embedding.report import Clock, EmbedReport
@@ -22,29 +22,20 @@ from molar_retrieval.embedding.resolve import ItemFacts
 from molar_retrieval.encoders.base import EncoderInfo, VectorBlock
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
+from molar_retrieval.pinned import Pinned
 from molar_retrieval.progress import Progress
 from molar_retrieval.tensors import MatrixWriter
-from molar_retrieval.workspace import ArtefactStore
 
 FAMILY = "external"
 _ROWS = 4096
 _EXPECTED = "a Parquet file with the columns item_id and vector (a list of floats, equally long in every row) is needed"
 
 
-def import_vectors(
-    artefacts: ArtefactStore,
-    catalogue: Catalogue,
-    confirm: Callable[[], None],
-    file: Path,
-    settings: EmbedSettings,
-    progress: Progress,
-) -> EmbedReport:
+def import_vectors(inputs: Pinned, file: Path, settings: EmbedSettings, progress: Progress) -> EmbedReport:
     """Make the vectors of a Parquet file (item_id, vector) the content vectors, scaled to length 1.
 
     Args:
-        artefacts: Of the kind ``content``.
-        catalogue: Prepared; items that the file lacks get a zero vector.
-        confirm: Raises a StaleArtefactError where it is not the live one any more.
+        inputs: With the prepared catalogue; items that the file lacks get a zero vector.
         file: Its vectors are lists of floats or fixed-size lists.
         settings: For the record.
         progress: Told of each row.
@@ -53,7 +44,7 @@ def import_vectors(
         DataError: If it is not such a file, naming the row that is wrong.
     """
     clock = Clock()
-    info = _info(file)
+    info, catalogue, artefacts = _info(file), Catalogue(*inputs["catalogue"].require()), inputs[KIND]
     with _opened(file) as table:
         dim = _dimension(table, file)
         check_disk(artefacts.root, len(catalogue), dim)
@@ -65,8 +56,8 @@ def import_vectors(
         facts = {"missing": missing, "unknown": unknown, "seconds": clock.rounded()}
         identity = fingerprint.of_json([catalogue.manifest.fingerprint, info.fingerprint])
         blocks = (VectorBlock(columns.CONTENT, 0, dim),)
-        origin = Origin(catalogue, confirm, info, blocks, settings, identity)
-        report = publish(artefacts, folder, items, origin, facts)
+        origin = Origin(catalogue, info, blocks, settings, identity)
+        report = publish(inputs, folder, items, origin, facts)
     return replace(report, seconds=clock.rounded(), notes=tuple(_notes(missing, unknown, file)))
 
 

@@ -11,12 +11,11 @@ import numpy as np
 
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.embedding.catalogue import ContentScan, scan, sees, texts_and_photos
+from molar_retrieval.embedding.catalogue import ContentScan, sees, texts_and_photos
 from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.embedding.publish import disk_bytes
 from molar_retrieval.embedding.reader import load_photo
-from molar_retrieval.embedding.report import Clock
-from molar_retrieval.embedding.run import KIND, left, planned, planner_of, unchanged
+from molar_retrieval.embedding.run import EmbeddingRun
 from molar_retrieval.encoders.base import Encoder, EncoderInput, Planner
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
@@ -95,22 +94,20 @@ def dry_run(
         MissingArtefactError: If no catalogue was prepared.
         BackendError: If the encoder is not available.
     """
-    planner = planner or planner_of(workspace)
     with pin(workspace, "catalogue", work="molar embed") as inputs:
-        info, catalogue = planner(settings).info, Catalogue(*inputs["catalogue"].require())
-        scanned = scan(catalogue, info)
-        if (report := unchanged(inputs[KIND], scanned, info.name, Clock())) is not None:
-            return _forecast(len(catalogue), 0, report.dim)
-        known, _, batches = planned(inputs[KIND], catalogue, scanned, info, settings, progress)
-        rows = np.concatenate([np.zeros(0, np.int64), *(batches[number] for number in left(batches, known))])
-        if not len(rows):
-            return _forecast(len(catalogue), 0, known.dim)
-        started = perf_counter()
-        encoder = planner(settings).load()
-        load = perf_counter() - started
-        chosen = _representative(rows, scanned, sample)
-        seconds = _time(encoder, catalogue, chosen, settings.batch_size)
-        return _forecast(len(catalogue), len(rows), encoder.dim, load, seconds, len(chosen))
+        run = EmbeddingRun(inputs, settings, planner, progress)
+        count = len(run.catalogue)
+        if (report := run.unchanged()) is not None:
+            return _forecast(count, 0, report.dim)
+        known, _, batches = run.planned()
+        left = [rows for number, rows in enumerate(batches) if number not in known.own]
+        if not left:
+            return _forecast(count, 0, known.dim)
+        rows = np.concatenate(left)
+        encoder, load = run.encoder, run.clock.seconds["load"]
+        chosen = _representative(rows, run.scanned, sample)
+        seconds = _time(encoder, run.catalogue, chosen, settings.batch_size)
+        return _forecast(count, len(rows), encoder.dim, load, seconds, len(chosen))
 
 
 def _duration(seconds: float) -> str:

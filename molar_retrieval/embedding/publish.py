@@ -1,7 +1,7 @@
 """From vectors in any order to a live version: the file of vectors, the table of items, the rejects, the manifest."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.disk import require
 from molar_retrieval.embedding.catalogue import lists
-from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS
+from molar_retrieval.embedding.contents import ITEMS, KIND, TENSOR, VECTORS
 from molar_retrieval.embedding.keys import FIELDS, Hashes, digest
 from molar_retrieval.embedding.known import KnownVectors
 from molar_retrieval.embedding.report import EmbedReport
 from molar_retrieval.embedding.resolve import ItemFacts
 from molar_retrieval.encoders.base import EncoderInfo, VectorBlock
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.pinned import Pinned
 from molar_retrieval.tensors import MatrixWriter
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import ArtefactStore, Manifest
@@ -41,7 +42,6 @@ class Origin:
 
     Attributes:
         catalogue: Prepared.
-        confirm: Raises a StaleArtefactError where it is not the live one any more.
         encoder: What made the vectors.
         blocks: Of the vectors.
         settings: Of the run.
@@ -49,7 +49,6 @@ class Origin:
     """
 
     catalogue: Catalogue
-    confirm: Callable[[], None]
     encoder: EncoderInfo
     blocks: Sequence[VectorBlock]
     settings: EmbedSettings
@@ -110,15 +109,13 @@ def assemble(folder: Path, items: ItemFacts, known: KnownVectors, dim: int) -> N
             items.filled[rows] = found.any(axis=1)
 
 
-def publish(
-    artefacts: ArtefactStore, folder: Path, items: ItemFacts, origin: Origin, facts: Mapping[str, Any]
-) -> EmbedReport:
+def publish(inputs: Pinned, folder: Path, items: ItemFacts, origin: Origin, facts: Mapping[str, Any]) -> EmbedReport:
     """Make finished vectors the live version.
 
     What the vectors came from stays as it is until the new version is live, so a kill at any moment loses nothing.
 
     Args:
-        artefacts: Of the kind ``content``.
+        inputs: What the vectors were made from; they must be live still.
         folder: From :func:`staging`, with the vectors.
         items: What is to be remembered of each.
         origin: What they were made from.
@@ -140,7 +137,7 @@ def publish(
     keys = fingerprint.of_bytes([np.ascontiguousarray(items.keys, "<u8").data])
     name = fingerprint.of_json([origin.catalogue.manifest.fingerprint, origin.encoder.fingerprint, keys])
     manifest = Manifest(
-        kind=artefacts.kind,
+        kind=KIND,
         fingerprint=name,
         inputs={"catalogue": origin.catalogue.manifest.fingerprint},
         settings={
@@ -152,7 +149,8 @@ def publish(
         facts=facts,
         versions=library_versions(*_LIBRARIES),
     )
-    origin.confirm()
+    inputs.confirm()
+    artefacts = inputs[KIND]
     live = artefacts.current
     if same := live is not None and live.name == name:
         # New times of photos, so that they are not read again; what was damaged is mended.

@@ -1,7 +1,7 @@
 """``molar embed``: content vectors for new and changed items, and only for those."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,8 +12,8 @@ import numpy.typing as npt
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.batches import PendingTexts, batches_of
-from molar_retrieval.embedding.catalogue import ContentScan, sample_texts, scan
-from molar_retrieval.embedding.contents import damaged_rows
+from molar_retrieval.embedding.catalogue import sample_texts, scan
+from molar_retrieval.embedding.contents import KIND, damaged_rows
 from molar_retrieval.embedding.external import import_vectors
 from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.embedding.known import KnownVectors
@@ -25,14 +25,12 @@ from molar_retrieval.embedding.resolve import ItemFacts, resolve
 from molar_retrieval.embedding.shards import ShardWriter, shard_folder, work_name
 from molar_retrieval.embedding.tuned import move_vectors
 from molar_retrieval.encoders import fused, registry
-from molar_retrieval.encoders.base import Encoder, EncoderInfo, Planner, language_note
+from molar_retrieval.encoders.base import Encoder, Planner, language_note
 from molar_retrieval.encoders.head import FAMILY
 from molar_retrieval.errors import BackendError
-from molar_retrieval.pinned import pin
+from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.workspace import ArtefactStore, Workspace
-
-KIND = "content"
+from molar_retrieval.workspace import Workspace
 
 
 def embed(
@@ -65,11 +63,9 @@ def embed(
         BackendError: If the encoder is not available.
     """
     with workspace.lock(KIND), pin(workspace, "catalogue", work="molar embed") as inputs:
-        catalogue = Catalogue(*inputs["catalogue"].require())
         if vectors is not None:
-            return import_vectors(workspace[KIND], catalogue, inputs.confirm, vectors, settings, progress)
-        planner = planner or planner_of(workspace)
-        return _Run(workspace[KIND], catalogue, inputs.confirm, planner, settings, progress)()
+            return import_vectors(inputs, vectors, settings, progress)
+        return EmbeddingRun(inputs, settings, planner, progress)()
 
 
 def planner_of(workspace: Workspace) -> Planner:
@@ -82,43 +78,46 @@ def digests_of(workspace: Workspace) -> Path:
     return workspace.root / "weights.json"
 
 
-class _Run:
-    def __init__(
-        self,
-        artefacts: ArtefactStore,
-        catalogue: Catalogue,
-        confirm: Callable[[], None],
-        planner: Planner,
-        settings: EmbedSettings,
-        progress: Progress,
-    ) -> None:
-        self.artefacts = artefacts
-        self.catalogue = catalogue
-        self.confirm = confirm
-        self.planner = planner
-        self.settings = settings
-        self.progress = progress
-        self.info = planner(settings).info
+class EmbeddingRun:
+    """One run: what it starts from, what it would do, and the doing.
+
+    Args:
+        inputs: With the prepared catalogue.
+        settings: Which encoder, and how it runs.
+        planner: Says what the encoder is, and how to load it; None: the registry.
+        progress: Told how far it is.
+
+    Attributes:
+        catalogue: Prepared.
+        info: The encoder.
+        scanned: The catalogue, as the encoder would see it.
+        clock: Where the time goes.
+    """
+
+    def __init__(self, inputs: Pinned, settings: EmbedSettings, planner: Planner | None, progress: Progress) -> None:
+        self._planner = planner or planner_of(inputs)
+        self._inputs, self._settings, self._progress = inputs, settings, progress
+        self._artefacts = inputs[KIND]
         self.clock = Clock()
+        self.catalogue = Catalogue(*inputs["catalogue"].require())
+        self.info = self._planner(settings).info
+        with self.clock("compare"):
+            self.scanned = scan(self.catalogue, self.info)
 
     def __call__(self) -> EmbedReport:
-        with self.clock("compare"):
-            scanned = scan(self.catalogue, self.info)
-            report = unchanged(self.artefacts, scanned, self.info.name, self.clock)
-        if report is not None:
+        """Encode what is new or has changed, and publish."""
+        if (report := self.unchanged()) is not None:
             return report
         self._drop_outdated()
         if self.info.family == FAMILY:
             with self.clock("compare"):
-                beneath, head = fused.layers(self.settings)
-                move_vectors(self.artefacts, self.catalogue, self.info, registry.describe(beneath), head, self.progress)
-        folder = shard_folder(self.artefacts, self.info.fingerprint)
+                beneath, head = fused.layers(self._settings)
+                under = registry.describe(beneath)
+                move_vectors(self._artefacts, self.catalogue, self.info, under, head, self._progress)
+        folder = shard_folder(self._artefacts, self.info.fingerprint)
         with PendingTexts(folder, len(self.catalogue)) as texts:
-            with self.clock("compare"):
-                known, items, batches = planned(
-                    self.artefacts, self.catalogue, scanned, self.info, self.settings, self.progress, texts
-                )
-            todo = {number: batches[number] for number in left(batches, known)}
+            known, items, batches = self.planned(texts)
+            todo = {number: rows for number, rows in enumerate(batches) if number not in known.own}
             encoded = np.zeros(len(self.catalogue), bool)
             if todo:
                 encoded[np.concatenate(list(todo.values()))] = True
@@ -127,20 +126,50 @@ class _Run:
             if number in known.own:
                 items.take(rows, known.own[number], known)
         items.explain(known)
-        return self._publish(scanned, known, items, encoded)
+        return self._publish(known, items, encoded)
+
+    def unchanged(self) -> EmbedReport | None:
+        """The report of a run that finds everything as it was, or None."""
+        if (live := self._artefacts.live) is None:
+            return None
+        folder, facts = live[0], live[1].facts
+        if facts.get("identity") != self.scanned.identity or facts.get("failed"):
+            return None
+        with self.clock("compare"):
+            try:
+                count, damaged = damaged_rows(folder)
+            except (OSError, ValueError, KeyError):  # cut short: made anew
+                return None
+        if len(damaged):
+            return None
+        report = EmbedReport.of(folder, self.info.name, facts, up_to_date=True)
+        reused, notes = count - report.without_content, tuple(facts.get("notes", ()))
+        return replace(report, encoded=0, reused=reused, seconds=self.clock.rounded(), notes=notes)
+
+    def planned(self, texts: PendingTexts | None = None) -> tuple[KnownVectors, ItemFacts, list[Rows]]:
+        """What is known already, what of each item, and the batches; those in ``known.own`` are done.
+
+        Args:
+            texts: Takes what has to be read of the items in the batches, or None.
+        """
+        with self.clock("compare"):
+            work = work_name(self.scanned.identity, self._settings.batch_size)
+            known = KnownVectors(self._artefacts, self.info.fingerprint, work)
+            items = resolve(self.catalogue, self.scanned, self.info, known, self._progress, texts)
+            return known, items, batches_of(self.scanned, items.pending, self._settings.batch_size)
 
     def _drop_outdated(self) -> None:
         """Remove unfinished work of molar 0.x before it had shards, which cannot go on."""
-        for folder in self.artefacts.partials():
+        for folder in self._artefacts.partials():
             if (folder / "plan.json").exists():
-                self.progress.note("an earlier version of molar left unfinished work that cannot go on: it starts anew")
+                self._progress.note("unfinished work of an earlier version of molar cannot go on: it starts anew")
                 shutil.rmtree(folder, ignore_errors=True)
 
     @cached_property
     def encoder(self) -> Encoder:
         """Loaded when it is first needed."""
         with self.clock("load"):
-            encoder = self.planner(self.settings).load()
+            encoder = self._planner(self._settings).load()
         if encoder.info.fingerprint != self.info.fingerprint:
             raise BackendError(
                 f"the model {self.info.name} is not the one that was described a moment ago",
@@ -151,7 +180,7 @@ class _Run:
     def _encode(self, known: KnownVectors, todo: Mapping[int, Rows], folder: Path, texts: PendingTexts) -> None:
         missing, count = sum(map(len, todo.values())), len(self.catalogue)
         if known.own:
-            self.progress.note(f"going on with an interrupted run: {missing} of {count} items are left")
+            self._progress.note(f"going on with an interrupted run: {missing} of {count} items are left")
         encoder, info = self.encoder, self.info
         if known.dim not in (None, encoder.dim):
             raise BackendError(
@@ -161,23 +190,21 @@ class _Run:
         check_disk(folder, count, encoder.dim, missing)
         reader = Reader(texts, self.catalogue.folder, info.fingerprint)
         with ShardWriter(folder, encoder.blocks, encoder.dim) as shard:
-            run(reader, encoder, shard, known.work, todo, self.clock, self.progress)
+            run(reader, encoder, shard, known.work, todo, self.clock, self._progress)
         with self.clock("write"):
             known.refresh()
 
-    def _publish(
-        self, scanned: ContentScan, known: KnownVectors, items: ItemFacts, encoded: npt.NDArray[np.bool_]
-    ) -> EmbedReport:
+    def _publish(self, known: KnownVectors, items: ItemFacts, encoded: npt.NDArray[np.bool_]) -> EmbedReport:
         dim = known.dim or self.encoder.dim
         blocks = known.blocks or self.encoder.blocks
-        origin = Origin(self.catalogue, self.confirm, self.info, blocks, self.settings, scanned.identity)
-        check_disk(self.artefacts.root, len(self.catalogue), dim)
-        folder, notes = staging(self.artefacts), self._notes(scanned)
+        origin = Origin(self.catalogue, self.info, blocks, self._settings, self.scanned.identity)
+        check_disk(self._artefacts.root, len(self.catalogue), dim)
+        folder, notes = staging(self._artefacts), self._notes()
         with self.clock("publish"):
             assemble(folder, items, known, dim)
             made, reused = int(encoded.sum()), int((items.filled & ~encoded).sum())
             facts = {"encoded": made, "reused": reused, "notes": notes, "seconds": self.clock.rounded()}
-            report = publish(self.artefacts, folder, items, origin, facts)
+            report = publish(self._inputs, folder, items, origin, facts)
         seconds = self.clock.rounded()
         loop = sum(seconds.get(stage, 0.0) for stage in ("wait", "encode", "write"))
         return replace(
@@ -187,51 +214,13 @@ class _Run:
             notes=(*notes, *_trouble(report)),
         )
 
-    def _notes(self, scanned: ContentScan) -> list[str]:
+    def _notes(self) -> list[str]:
         notes = []
-        if scanned.unseen:
-            notes.append(f"the encoder {self.info.name} cannot see photos: {scanned.unseen} were not used")
+        if self.scanned.unseen:
+            notes.append(f"the encoder {self.info.name} cannot see photos: {self.scanned.unseen} were not used")
         if (note := language_note(self.info, sample_texts(self.catalogue))) is not None:
             notes.append(note)
         return notes
-
-
-def planned(
-    artefacts: ArtefactStore,
-    catalogue: Catalogue,
-    scanned: ContentScan,
-    info: EncoderInfo,
-    settings: EmbedSettings,
-    progress: Progress,
-    texts: PendingTexts | None = None,
-) -> tuple[KnownVectors, ItemFacts, list[Rows]]:
-    """What is known already, and the batches of a run, finished ones included; see :func:`left`."""
-    known = KnownVectors(artefacts, info.fingerprint, work_name(scanned.identity, settings.batch_size))
-    items = resolve(catalogue, scanned, info, known, progress, texts)
-    return known, items, batches_of(scanned, items.pending, settings.batch_size)
-
-
-def left(batches: Sequence[Rows], known: KnownVectors) -> list[int]:
-    """The numbers of the batches that are still to be encoded."""
-    return [number for number in range(len(batches)) if number not in known.own]
-
-
-def unchanged(artefacts: ArtefactStore, scanned: ContentScan, encoder: str, clock: Clock) -> EmbedReport | None:
-    """The report of a run that finds everything as it was, or None."""
-    if (live := artefacts.live) is None:
-        return None
-    folder, facts = live[0], live[1].facts
-    if facts.get("identity") != scanned.identity or facts.get("failed"):
-        return None
-    try:
-        count, damaged = damaged_rows(folder)
-    except (OSError, ValueError, KeyError):  # cut short: made anew
-        return None
-    if len(damaged):
-        return None
-    report = EmbedReport.of(folder, encoder, facts, up_to_date=True)
-    reused, notes = count - report.without_content, tuple(facts.get("notes", ()))
-    return replace(report, encoded=0, reused=reused, seconds=clock.rounded(), notes=notes)
 
 
 def _trouble(report: EmbedReport) -> Iterator[str]:
