@@ -42,18 +42,9 @@ def align(
     where: str | None = None,
     on_epoch: "Callable[[EpochScore], None] | None" = None,
 ) -> Aligned | None:
-    """Train and publish; of several processes the first one does all but the training.
+    """Train and publish; of several processes the first one does all but the training, and the others return None.
 
-    Args:
-        workspace: With content vectors.
-        settings: Of this run.
-        progress: Told of the work.
-        restart: Forget an interrupted run.
-        where: Only items that fulfil this condition.
-        on_epoch: Told of each epoch; None: a note of the progress.
-
-    Returns:
-        What was done; None in the other processes of a launch.
+    ``on_epoch`` is told of each epoch; None: a note of the progress.
     """
     from molar_indexes.assemble import publish_generation
     from molar_retrieval.alignment.align import align as train

@@ -23,16 +23,9 @@ def finetune(
     restart: bool = False,
     on_score: "Callable[[AdapterScore], None] | None" = None,
 ) -> "FinetuneReport | None":
-    """Fine-tune the encoder that the settings name.
+    """Fine-tune the encoder that the settings name into the folder ``target``.
 
-    Args:
-        workspace: Of the catalogue.
-        settings: Of this run.
-        target: Folder of the encoder.
-        progress: Told of the work.
-        where: Only items that fulfil this condition.
-        restart: Forget an earlier run.
-        on_score: Told of each validation of an adapter; None: a note of the progress.
+    ``on_score`` is told of each validation of an adapter; None: a note of the progress.
 
     Returns:
         What was done; None in a process that only helps another one of the same launch.

@@ -24,14 +24,7 @@ _JUDGED = 2000
 
 @dataclass(frozen=True, eq=False)
 class Experts:
-    """What counting gives.
-
-    Attributes:
-        partners: Ordered co-occurrence and the linear model, those of them that were asked for.
-        content_knn: Content neighbours, or None.
-        trend: Popularity over time, or None.
-        report: What was chosen and tried, by expert.
-    """
+    """What counting gives, as far as it was asked for, and what was chosen and tried, by expert."""
 
     partners: tuple[ItemItemWeights, ...]
     content_knn: ContentNeighbours | None

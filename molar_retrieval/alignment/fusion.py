@@ -49,12 +49,9 @@ class Fusion:
 
 
 def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int = 0) -> Fusion:
-    """Choose the weights of the parts.
+    """Choose the weights of the parts, of which there is at least one.
 
-    Args:
-        cases: Validation cases; large numbers of them are sampled, the ranks that are returned are of all.
-        parts: Addends of the score, at least one.
-        seed: Of the sampling.
+    Large numbers of cases are sampled; the ranks that are returned are of all.
 
     Returns:
         The weights to prefer; behind them, as fallbacks, the peak of the ascent and the best part alone.

@@ -22,13 +22,7 @@ _LEAST_GAIN = 3e-5
 
 @dataclass(frozen=True, eq=False)
 class ScoreCache:
-    """Scores by component, case and item.
-
-    Attributes:
-        parts: How many components there are.
-        blocks: The cases in their order.
-        complete: Whether these are all validation cases, or a sample.
-    """
+    """Scores by component, case and item: of all validation cases (``complete``), or of a sample, in their order."""
 
     parts: int
     blocks: Sequence[ScoredBlock]

@@ -16,10 +16,6 @@ def sized(settings: AlignSettings, log: InteractionLog) -> AlignSettings:
     * ``history``: what holds 95 of 100 users whole, a multiple of 8, at most 200;
     * ``dim``: 128 from half a million training interactions, 64 below: a wide table learns little from few;
     * ``batch_tokens``: at least 150 steps an epoch, between 256 and 3,200 interactions each.
-
-    Args:
-        settings: As given; a size that is set stays.
-        log: Training interactions.
     """
     lengths = np.diff(log.offsets)
     lengths = lengths[lengths > 1]

@@ -19,6 +19,7 @@ from molar_retrieval.alignment.network import START_SCALE, History, ItemEmbeddin
 from molar_retrieval.alignment.validation import Ranks, ValidationCases, ndcg, recall, sample, withheld_items
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.config import AlignSettings
+from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.device import autocast, pick_device, pick_precision, threads
@@ -52,9 +53,7 @@ class TrainingData:
     @property
     def warm(self) -> npt.NDArray[np.bool_]:
         """Whether an item has training interactions, shape (n_items,)."""
-        warm = np.zeros(self.log.n_items, bool)
-        warm[self.log.item] = True
-        return warm
+        return known_items(self.log)
 
 
 @dataclass(frozen=True)

@@ -34,14 +34,7 @@ _FOLDS = 3
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """A fitted head.
-
-    Attributes:
-        head: The head.
-        chosen: What was chosen for it.
-        tasks: What became of each task.
-        withheld: How many items only chose.
-    """
+    """A fitted head, what was chosen for it, what became of each task, and how many items only chose."""
 
     head: FusionHead
     chosen: Chosen
@@ -52,11 +45,7 @@ class Tuned:
 def tune(inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings, progress: Progress = SILENT) -> Tuned:
     """Fit a head on all items to learn from, by what was chosen on withheld ones.
 
-    Args:
-        inputs: Views of the items.
-        log: Training interactions with the same items; None where nobody knows any.
-        settings: Which tasks, and how.
-        progress: Told of the choices.
+    ``log`` holds training interactions with the same items; None where nobody knows any.
     """
     course = _Course(inputs, log, settings)
     reasons = {name: course.why_not(name) for name in NAMES}

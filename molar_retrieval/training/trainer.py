@@ -171,12 +171,9 @@ class Trainer(ABC, Generic[S]):
 
 
 def warm_cosine(step: int, total: int, warm_up: float) -> float:
-    """Share of the highest learning rate: a linear warm-up, then a cosine down to a twentieth.
+    """Share of the highest learning rate after a step: a linear warm-up of so many steps, at least 1, then a cosine.
 
-    Args:
-        step: Steps taken.
-        total: Steps in all.
-        warm_up: Steps until the rate is at its highest, at least 1.
+    The cosine falls to a twentieth at the last step.
     """
     cosine = (1 + math.cos(math.pi * min(1.0, step / total))) / 2
     return min(1.0, (step + 1) / warm_up) * (_FINAL_RATE + (1 - _FINAL_RATE) * cosine)

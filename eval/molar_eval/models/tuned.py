@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
-from molar_eval.models.base import Kind, Task
+from molar_eval.models.base import Task
 from molar_eval.models.baselines import ContentKNN
 from molar_eval.models.tuning import Fitted
 from molar_eval.models.variants import Variant, content_workspace, link, write_content
@@ -69,7 +69,7 @@ class Tuning:
         ``seed`` draws the items that are withheld to choose by.
         """
         settings = self.settings.model_copy(update={"seed": seed})
-        content = ContentVectors.open(self.base["content"].require()[0])
+        content = _content(self.base)
         read = [fingerprint.of_bytes([np.ascontiguousarray(array).data]) for array in (log.item, log.offsets)]
         made_from = self.base["content"].require()[1].fingerprint
         name = fingerprint.of_json([made_from, read, settings.model_dump(), self.reads, of_making(*_FITTING)])
@@ -127,37 +127,35 @@ def _only(inputs: Inputs, reads: Reads) -> Inputs:
 class PartContentKNN(ContentKNN):
     """Content neighbours by words alone, or by photos alone."""
 
-    kind: Kind = "baseline"
-
     def __init__(self, base: Workspace, root: Path, options: MolarSettings, variant: Variant, name: str) -> None:
         super().__init__()
-        self.name = name
-        self._base, self._root, self._options, self._variant = base, root, options, variant
-        self.settings = {**self.settings, "content": variant}
+        self.name, self.settings = name, {**self.settings, "content": variant}
+        self._made_from = base, variant, root, options.embed
+        self._dims = options.align.content_dims
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> Fitted:
         """See :class:`molar_eval.models.base.Model`."""
-        workspace = content_workspace(self._base, self._variant, self._root, self._options.embed, progress)
-        content = ContentVectors.open(workspace["content"].require()[0])
-        fitted = conditioning.fit(content.vectors, content.blocks, self._options.align.content_dims)
+        content = _content(content_workspace(*self._made_from, progress))
+        fitted = conditioning.fit(content.vectors, content.blocks, self._dims)
         return super().fit(replace(task, content=fitted(content.vectors)), seed, progress)
 
 
 class TunedContentKNN(ContentKNN):
     """Content neighbours by fine-tuned vectors."""
 
-    kind: Kind = "baseline"
     stochastic = True
 
     def __init__(self, tuning: Tuning, name: str) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.settings = name, {**self.settings, **tuning.described()}
         self._tuning = tuning
-        self.settings = {**self.settings, **tuning.described()}
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> Fitted:
         """See :class:`molar_eval.models.base.Model`."""
-        workspace = self._tuning.workspace(task.training, seed, progress)
-        content = ContentVectors.open(workspace["content"].require()[0])
+        content = _content(self._tuning.workspace(task.training, seed, progress))
         fitted = super().fit(replace(task, content=np.array(content.vectors, np.float32)), seed, progress)
         return replace(fitted, facts={**fitted.facts, FOUND: content.info.get(FOUND, {})})
+
+
+def _content(workspace: Workspace) -> ContentVectors:
+    return ContentVectors.open(workspace["content"].require()[0])

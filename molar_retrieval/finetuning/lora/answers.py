@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 IGNORED = -100
 _HEAD = "lm_head.weight"
@@ -26,26 +28,21 @@ def with_answers(
         The features, and the labels, shape (b, longest): the answers' tokens, -100 everywhere else.
     """
     mask = features["attention_mask"].bool()
-    lengths = [int(n) + len(answer) for n, answer in zip(mask.sum(1), answers, strict=True)]
-    longest = max(lengths)
-    made = dict(features)
-    for name, value in features.items():
-        if not isinstance(value, Tensor) or value.shape != mask.shape:
-            continue
-        fill = pad if name == "input_ids" else 0
-        rows = value.new_full((len(answers), longest), fill)
-        for row, (own, real, answer) in enumerate(zip(value, mask, answers, strict=True)):
-            begin = int(real.sum())
-            rows[row, :begin] = own[real]
-            if name == "input_ids":
-                rows[row, begin : begin + len(answer)] = rows.new_tensor(answer)
-            elif name == "attention_mask":
-                rows[row, begin : begin + len(answer)] = 1
-        made[name] = rows
-    labels = made["input_ids"].new_full((len(answers), longest), IGNORED)
-    for row, answer in enumerate(answers):
-        labels[row, lengths[row] - len(answer) : lengths[row]] = labels.new_tensor(answer)
-    return made, labels
+
+    def joined(name: str, value: Tensor) -> Tensor:
+        tails = [answer if name == "input_ids" else [int(name == "attention_mask")] * len(answer) for answer in answers]
+        rows = [
+            torch.cat([own[real], own.new_tensor(tail)]) for own, real, tail in zip(value, mask, tails, strict=True)
+        ]
+        return pad_sequence(rows, batch_first=True, padding_value=pad if name == "input_ids" else 0)
+
+    made = {
+        name: joined(name, value) if isinstance(value, Tensor) and value.shape == mask.shape else value
+        for name, value in features.items()
+    }
+    own = zip(mask.sum(1).tolist(), answers, strict=True)
+    labels = [made["input_ids"].new_tensor([IGNORED] * length + list(answer)) for length, answer in own]
+    return made, pad_sequence(labels, batch_first=True, padding_value=IGNORED)
 
 
 def surprise(hidden: Tensor, labels: Tensor, head: Tensor) -> Tensor:
