@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -33,25 +34,16 @@ _idle: list["_Decoder"] = []
 _one_large = threading.Lock()
 
 
+@dataclass
 class _DiedError(Exception):
-    """The process ended over a request.
+    """The process ended over a request: why the photo is not used, and whether asking again would take as long."""
 
-    Args:
-        reason: Why the photo is not used.
-        final: Whether asking again would take as long.
-    """
-
-    def __init__(self, reason: str, *, final: bool) -> None:
-        super().__init__(reason)
-        self.reason, self.final = reason, final
+    reason: str
+    final: bool
 
 
 class _Decoder:
-    """One process.
-
-    Raises:
-        BackendError: If it cannot be started.
-    """
+    """One process."""
 
     def __init__(self) -> None:
         environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # each arena would count as memory taken
@@ -73,11 +65,7 @@ class _Decoder:
             raise
 
     def ask(self, request: dict[str, Any], data: bytes = b"") -> tuple[dict[str, Any], bytes]:
-        """The answer to a request.
-
-        Raises:
-            _DiedError: If there is none.
-        """
+        """The answer to a request; a :class:`_DiedError` where there is none."""
         try:
             self._requests.write(json.dumps(request | {"bytes": len(data)}).encode() + b"\n")
             self._requests.write(data)
@@ -91,7 +79,7 @@ class _Decoder:
         except BrokenPipeError:
             pass
         slow = self._process.wait() in _TIMES
-        raise _DiedError(decoding.TOO_SLOW if slow else f"opening it failed: it is damaged, or {_COSTLY}", final=slow)
+        raise _DiedError(decoding.TOO_SLOW if slow else f"opening it failed: it is damaged, or {_COSTLY}", slow)
 
     def end(self) -> None:
         self._process.kill()

@@ -4,6 +4,7 @@ Feature hashing (Weinberger et al. 2009, arXiv 0902.2206) keeps dot products in 
 tomorrow with a value never seen before has its features at once.
 """
 
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -27,22 +28,20 @@ def hashed_attributes(catalogue: Catalogue) -> csr_matrix:
     Args:
         catalogue: Read are the payload fields of its attributes.
     """
-    columns = catalogue.attribute_fields
     rows, places = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     values: list[npt.NDArray[np.float32]] = [np.zeros(0, np.float32)]
-    begin = 0
-    for batch in catalogue.batches(columns, _BATCH) if columns else ():
-        for name, (parents, elements) in zip(columns, map(_elements, batch.columns), strict=True):
-            encoded = elements.dictionary_encode()
-            words = [f"{name}\0{value.casefold()}".encode() for value in encoded.dictionary.to_pylist()]
-            hashes = np.frombuffer(b"".join(blake2b(word, digest_size=8).digest() for word in words), "<u8")
-            chosen = hashes[np.asarray(encoded.indices)] if len(hashes) else hashes
-            rows.append(begin + parents)
-            places.append((chosen % np.uint64(WIDTH)).astype(np.int64))
-            sign = np.where(chosen >> np.uint64(63), np.float32(1), np.float32(-1))
-            length = np.sqrt(np.bincount(parents, minlength=len(batch)))[parents]
-            values.append((sign / length).astype(np.float32))
-        begin += len(batch)
+    for begin, n, name, parents, found in _flat(catalogue, catalogue.attribute_fields):
+        written = as_written(found)
+        own = parents[np.asarray(pc.is_valid(written))]
+        encoded = written.drop_null().dictionary_encode()
+        words = [f"{name}\0{value.casefold()}".encode() for value in encoded.dictionary.to_pylist()]
+        hashes = np.frombuffer(b"".join(blake2b(word, digest_size=8).digest() for word in words), "<u8")
+        chosen = hashes[np.asarray(encoded.indices)] if len(hashes) else hashes
+        rows.append(begin + own)
+        places.append((chosen % np.uint64(WIDTH)).astype(np.int64))
+        sign = np.where(chosen >> np.uint64(63), np.float32(1), np.float32(-1))
+        length = np.sqrt(np.bincount(own, minlength=n))[own]
+        values.append((sign / length).astype(np.float32))
     coordinates = np.concatenate(rows), np.concatenate(places)
     return csr_matrix((np.concatenate(values), coordinates), shape=(len(catalogue), WIDTH))
 
@@ -54,32 +53,26 @@ def numeric_attributes(catalogue: Catalogue) -> dict[str, npt.NDArray[np.float64
         catalogue: Read are its fields of integers and floats; of several values an item's mean counts.
     """
     fields = [name for name, kind in catalogue.fields.items() if kind in ("integer", "float")]
-    found = {name: np.full(len(catalogue), np.nan) for name in fields}
+    whole = {name: np.full(len(catalogue), np.nan) for name in fields}
+    for begin, n, name, parents, found in _flat(catalogue, fields):
+        present = np.asarray(pc.is_valid(found))
+        numbers, rows = np.asarray(doubles(found.filter(present))), parents[present]
+        counts = np.bincount(rows, minlength=n)
+        own = slice(begin, begin + n)
+        sums = np.bincount(rows, numbers, minlength=n)
+        whole[name][own] = np.divide(sums, counts, out=whole[name][own], where=counts > 0)
+    return whole
+
+
+def _flat(
+    catalogue: Catalogue, columns: Sequence[str]
+) -> Iterator[tuple[int, int, str, npt.NDArray[np.int64], pa.Array]]:
+    """By batch and column: first row, number of rows, name, the row of each value, and the values."""
     begin = 0
-    for batch in catalogue.batches(fields, _BATCH) if fields else ():
-        for name, column in zip(fields, batch.columns, strict=True):
-            parents, values = _flat(column)
-            present = np.asarray(pc.is_valid(values))
-            numbers = np.asarray(doubles(values.filter(present)))
-            rows = parents[present]
-            counts = np.bincount(rows, minlength=len(batch))
-            sums = np.bincount(rows, numbers, minlength=len(batch))
-            own = slice(begin, begin + len(batch))
-            found[name][own] = np.divide(sums, counts, out=found[name][own], where=counts > 0)
+    for batch in catalogue.batches(columns, _BATCH) if columns else ():
+        for name, array in zip(columns, batch.columns, strict=True):
+            parents, values = np.arange(len(array), dtype=np.int64), array
+            if is_list(array.type):
+                parents, values = np.asarray(pc.list_parent_indices(array), np.int64), pc.list_flatten(array)
+            yield begin, len(batch), name, parents, values
         begin += len(batch)
-    return found
-
-
-def _elements(array: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
-    """The row of each value, and the values as words."""
-    parents, flat = _flat(array)
-    written = as_written(flat)
-    present = pc.is_valid(written)
-    return parents[np.asarray(present)], written.filter(present)
-
-
-def _flat(array: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
-    """The row of each value, and the values, missing ones included."""
-    if is_list(array.type):
-        return np.asarray(pc.list_parent_indices(array), np.int64), pc.list_flatten(array)
-    return np.arange(len(array), dtype=np.int64), array

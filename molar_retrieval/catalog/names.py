@@ -38,27 +38,27 @@ def words(name: str) -> list[str]:
 
 def not_input_by_name(name: str) -> str | None:
     """Why a column of this name is no input for the encoder by default; None where the name says nothing."""
-    parts = words(name)
-    if not parts:
+    own = words(name)
+    if not own:
         return None
-    if parts[-1] in {*_ID_ENDINGS, *_KEY_ENDINGS}:
+    if own[-1] in {*_ID_ENDINGS, *_KEY_ENDINGS}:
         return "its name is that of an id or a code"
-    if {*_LINK_WORDS, *_FILE_WORDS} & set(parts):
+    if {*_LINK_WORDS, *_FILE_WORDS} & set(own):
         return "its name is that of a link or a file"
-    if parts[-1] in _TIME_ENDINGS:
+    if own[-1] in _TIME_ENDINGS:
         return "its name is that of a time"
-    if {*_COUNT_WORDS, *_ESTEEM_WORDS} & set(parts):
+    if {*_COUNT_WORDS, *_ESTEEM_WORDS} & set(own):
         return "its name is that of a number that may be made from the log"
-    if parts[-1] in _SOURCE_ENDINGS:
+    if own[-1] in _SOURCE_ENDINGS:
         return "its name says where another column comes from"
     return None
 
 
 def is_variant(name: str, of: str) -> bool:
     """Whether a name is another one with words before or after it: ``original_title``, ``alt_titles``, ``title_en``."""
-    parts, base = stems(name), stems(of)
+    own, base = stems(name), stems(of)
     n = len(base)
-    return 0 < n < len(parts) and base in (parts[:n], parts[-n:])
+    return 0 < n < len(own) and base in (own[:n], own[-n:])
 
 
 def stems(name: str) -> list[str]:

@@ -190,8 +190,8 @@ def split_lists(array: pa.Array, separator: str) -> pa.Array:
     """Strings split at a separator, blanks around the elements removed; lists pass through."""
     if is_list(array.type):
         return array
-    parts = pc.split_pattern(as_written(array), separator)
-    return map_elements(parts.cast(STRING_LIST), lambda flat: _without_empty(pc.utf8_trim_whitespace(flat)))
+    pieces = pc.split_pattern(as_written(array), separator)
+    return map_elements(pieces.cast(STRING_LIST), lambda flat: _without_empty(pc.utf8_trim_whitespace(flat)))
 
 
 def _without_empty(array: pa.Array) -> pa.Array:

@@ -107,7 +107,7 @@ def as_id(value: Any) -> str | None:
 def text(value: Any) -> str | None:
     """A text of a web page without its markup and entities; the elements of a list become lines."""
     if isinstance(value, list):
-        return "\n".join(part for part in map(text, value) if part) or None
+        return "\n".join(plain for plain in map(text, value) if plain) or None
     if not isinstance(value, str):
         return None
     plain = _MARKUP.sub(" ", html.unescape(_MARKUP.sub(" ", value))) if {"&", "<"} & set(value) else value
@@ -117,7 +117,7 @@ def text(value: Any) -> str | None:
 
 def texts(values: Any) -> list[str]:
     """The texts in lists, at any depth, each once."""
-    return list(dict.fromkeys(part for part in map(text, _flat(values)) if part))
+    return list(dict.fromkeys(plain for plain in map(text, _flat(values)) if plain))
 
 
 def number(value: Any) -> float | None:

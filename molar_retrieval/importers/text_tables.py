@@ -61,8 +61,8 @@ def csv_table(path: Path, columns: Mapping[str, str], format_: str, types: Types
         )
 
     def rows(rejects: Rejects) -> Iterator[Rows]:
-        for part in source.batches(list(columns), _BATCH, rejects, columns):
-            yield _typed(Rows(part.numbers, part.batch.rename_columns(list(columns.values()))), types or {})
+        for read in source.batches(list(columns), _BATCH, rejects, columns):
+            yield _typed(Rows(read.numbers, read.batch.rename_columns(list(columns.values()))), types or {})
 
     return PublishedTable(path, rows)
 

@@ -104,7 +104,7 @@ def _write(folder: Path, catalogue: Catalogue, partial: Path, rejects: Rejects, 
 def _summary(facts: dict[str, Any]) -> str:
     words = f"{facts['interactions']:,} interactions of {facts['users']:,} users with {facts['items']:,} items"
     if facts["others"]:
-        words += f"; {facts['others']:,} with items outside the chosen part"
+        words += f"; {facts['others']:,} with items that are not chosen"
     if facts["duplicates"]:
         words += f"; {facts['duplicates']:,} duplicates dropped"
     return words + in_words(facts)

@@ -26,7 +26,7 @@ _ROW_GROUP = 1 << 20
 
 
 def write_log(workspace: Workspace, log: InteractionLog | Holdout, inputs: Mapping[str, str]) -> Manifest:
-    """Publish a log made elsewhere, say the part of another one that training may see.
+    """Publish a log made elsewhere, say what training may see of another one.
 
     Args:
         workspace: With the catalogue that the log's item rows refer to.
@@ -80,12 +80,12 @@ def write_tables(log: InteractionLog, folder: Path) -> None:
 def log_facts(log: InteractionLog) -> dict[str, Any]:
     """Counts, and a fingerprint of the content."""
     arrays = [log.offsets, log.item, log.timestamp, log.weight]
-    parts = [b"" if values is None else np.ascontiguousarray(values).tobytes() for values in arrays]
+    contents = [b"" if values is None else np.ascontiguousarray(values).tobytes() for values in arrays]
     return {
         "interactions": len(log),
         "users": log.n_users,
         "items": int(np.count_nonzero(np.bincount(log.item))),
-        "content": fingerprint.of_bytes([*parts, *(key.encode() for key in log.users.array.to_pylist())]),
+        "content": fingerprint.of_bytes([*contents, *(key.encode() for key in log.users.array.to_pylist())]),
     }
 
 
