@@ -39,7 +39,7 @@ class _Stored:
 
 
 class KnownVectors:
-    """Vectors, photos and reasons of all rows that an encoder has made; some 80 bytes of memory per row.
+    """Vectors, photos and reasons of all rows that an encoder has made; some 90 bytes of memory per row.
 
     A row's place is its number among all of them. Rows of a run's own batches are not found by their keys: a run that
     goes on makes the batches that it would have made, so its vectors equal those of an undisturbed run bit by bit.

@@ -22,6 +22,8 @@ from molar_retrieval.encoders.base import EncoderInput
 _AHEAD = 3  # batches
 _AHEAD_BYTES = 256 << 20  # of decoded photos
 _ATTEMPTS = 3
+_Pair = tuple[str | None, str | None]
+"""A text and the path of a photo."""
 
 
 @dataclass
@@ -97,20 +99,19 @@ class Reader:
         waiting = iter(batches)
         window = deque(self._begin(rows) for rows in islice(waiting, 1))
         while window:
-            batch = self._end(window.popleft())
+            batch = self._end(*window.popleft())
             ahead = max(1, min(_AHEAD, _AHEAD_BYTES // max(1, batch.image_bytes)))
             window.extend(self._begin(rows) for rows in islice(waiting, max(0, ahead - len(window))))
             yield batch
 
-    def _begin(self, rows: Rows) -> "_Loading":
+    def _begin(self, rows: Rows) -> tuple[InputBatch, list[_Pair], list[Future[Photo] | None]]:
         started = perf_counter()
         pairs = list(self._texts.fetch(rows.tolist()))
         photos = [None if path is None else self._pool.submit(load_photo, self._folder, path) for _, path in pairs]
-        return _Loading(rows, pairs, photos, perf_counter() - started)
+        return InputBatch(rows, seconds=perf_counter() - started), pairs, photos
 
-    def _end(self, loading: "_Loading") -> InputBatch:
-        batch = InputBatch(loading.rows, seconds=loading.seconds)
-        for (text, path), future in zip(loading.pairs, loading.photos, strict=True):
+    def _end(self, batch: InputBatch, pairs: list[_Pair], photos: list[Future[Photo] | None]) -> InputBatch:
+        for (text, path), future in zip(pairs, photos, strict=True):
             photo = Photo() if future is None else future.result()
             batch.inputs.append(EncoderInput(text, photo.image))
             key = item_key(self._encoder, text, photo.image_hash)
@@ -119,14 +120,6 @@ class Reader:
                 column.append(value)
             batch.seconds += photo.seconds
         return batch
-
-
-@dataclass(frozen=True)
-class _Loading:
-    rows: Rows
-    pairs: list[tuple[str | None, str | None]]
-    photos: list[Future[Photo] | None]
-    seconds: float
 
 
 def load_photo(folder: Path, path: str) -> Photo:
