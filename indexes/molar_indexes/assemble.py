@@ -69,8 +69,8 @@ def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progre
     content, embedded = read["content"].require()
     vectors = model.items(log)
     others = {columns.CONTENT: model.features, columns.CF: open_factors(read["cf"].require()[0]).items}
-    queries, looks = query_maps(model, ContentVectors.open(content), embedded)
-    others |= {} if looks is None else {columns.IMAGE_FEATURES: looks}
+    queries, image_features = query_maps(model, ContentVectors.open(content), embedded)
+    others |= {} if image_features is None else {columns.IMAGE_FEATURES: image_features}
     words = bm25(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
     return publish(
         workspace,

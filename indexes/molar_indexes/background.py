@@ -22,7 +22,7 @@ from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
 from molar_retrieval.workspace import Manifest
 
 _BATCH = 4096
-_LOOK = 256
+_IMAGE = 256
 """Dimensions by which photos are searched for."""
 _BLOCK = 512
 """Items whose company is counted at a time."""
@@ -77,9 +77,9 @@ def query_maps(
         content: The encoder's vectors.
         embedded: Their manifest.
     """
-    block, looks, maps = image_block(content.info, content.blocks), None, None
+    block, features, maps = image_block(content.info, content.blocks), None, None
     if block is not None:
-        maps = conditioning.fit(content.vectors, [block], _LOOK)
-        looks = maps(content.vectors)
+        maps = conditioning.fit(content.vectors, [block], _IMAGE)
+        features = maps(content.vectors)
     settings = dict(embedded.settings)
-    return QueryMaps(settings.get("embed", {}), dict(content.info), model.conditioner, maps), looks
+    return QueryMaps(settings.get("embed", {}), dict(content.info), model.conditioner, maps), features

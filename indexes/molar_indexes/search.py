@@ -1,6 +1,6 @@
 """Searching the items by words, by a photo, by another item; and for somebody.
 
-Words ask twice, by meaning (``content``) and as they are written (``words``, BM25); a photo asks by its looks. Each
+Words ask twice, by meaning (``content``) and as they are written (``words``, BM25); a photo by its image features. Each
 list's scores are divided by its best one and added up, so that a perfect match in one counts as much as in another.
 """
 
@@ -72,7 +72,7 @@ class Searcher:
         """
         from PIL import ImageOps
 
-        maps = self._maps.look
+        maps = self._maps.image
         if maps is None or columns.IMAGE_FEATURES not in self._generation.spec.dims:
             raise RequestError("the items were embedded without photos", "search by words")
         image = _opened(photo)
