@@ -18,7 +18,8 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -193,45 +194,36 @@ def _named(store: ArtefactStore, name: str) -> Path:
 
 
 def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
-    held = hold(folder)
-    try:
-        return _opened(folder, indexed, held)
-    except BaseException:
-        held.release()
-        raise
-
-
-def _opened(folder: Path, indexed: OpenIndex, held: Hold) -> Generation:
-    manifest = Manifest.read(folder)
-    if problems := inventory.check(folder):
-        raise StaleArtefactError(
-            f"generation {folder.name} is damaged: {problems[0]}",
-            "run `molar index rollback` for the one before, or `molar align` to publish a new one",
-        )
-    facts = manifest.facts
-    if facts.get("format") != FORMAT:
-        raise StaleArtefactError(
-            f"generation {folder.name} was published by another version of molar",
-            "run `molar align` to publish a new one",
-        )
-    try:
-        spec = IndexSpec(**{**facts["spec"], "sparse": tuple(facts["spec"].get("sparse", ()))})
-        popular = [(row, count) for row, count in json.loads((folder / _POPULAR).read_text("utf-8"))]
-        parts, sparse_parts = _spans(facts["parts"]), _spans(facts.get("sparse_parts", {}))
-        newcomers, slots = int(facts.get("newcomers", 0)), int(facts.get("slots", 0))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise StaleArtefactError(
-            f"the manifest of generation {folder.name} is damaged: {error!r}", "run `molar align` to publish a new one"
-        ) from error
-    users = open_own_users(folder)
-    try:
+    with ExitStack() as opened:  # closes what is open where the rest fails
+        held = hold(folder)
+        opened.callback(held.release)
+        manifest = Manifest.read(folder)
+        if problems := inventory.check(folder):
+            raise StaleArtefactError(
+                f"generation {folder.name} is damaged: {problems[0]}",
+                "run `molar index rollback` for the one before, or `molar align` to publish a new one",
+            )
+        facts = manifest.facts
+        if facts.get("format") != FORMAT:
+            raise StaleArtefactError(
+                f"generation {folder.name} was published by another version of molar",
+                "run `molar align` to publish a new one",
+            )
+        try:
+            spec = IndexSpec(**{**facts["spec"], "sparse": tuple(facts["spec"].get("sparse", ()))})
+            popular = [(row, count) for row, count in json.loads((folder / _POPULAR).read_text("utf-8"))]
+            spans = _spans(facts["parts"]), _spans(facts.get("sparse_parts", {}))
+            numbers = int(facts.get("newcomers", 0)), int(facts.get("slots", 0))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise StaleArtefactError(
+                f"the manifest of generation {folder.name} is damaged: {error!r}",
+                "run `molar align` to publish a new one",
+            ) from error
+        users = open_own_users(folder)
+        opened.callback(users.close)
         index = indexed(folder, facts["backend"], spec)
-    except BaseException:
-        users.close()
-        raise
-    return Generation(
-        folder, manifest, facts["backend"], index, users, popular, parts, sparse_parts, newcomers, slots, held=held
-    )
+        opened.pop_all()
+        return Generation(folder, manifest, facts["backend"], index, users, popular, *spans, *numbers, held=held)
 
 
 def _spans(facts: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
@@ -372,21 +364,16 @@ def _by_age(store: ArtefactStore) -> list[Path]:
 
 def list_generations(workspace: Workspace) -> list[GenerationInfo]:
     """All generations, oldest first; damaged ones say so."""
-    store = workspace[KIND]
-    found = []
+    store, found = workspace[KIND], []
     for folder in _by_age(store):
-        live = folder == store.current
+        info = GenerationInfo(folder.name, folder == store.current)
         try:
             manifest = Manifest.read(folder)
-            facts = manifest.facts
-            numbers = facts["items"], facts["users"]
-            graphs = facts.get("graphs", {})
-            line = GenerationInfo(
-                folder.name, live, facts["backend"], *numbers, created=manifest.created, graphs=graphs
-            )
+            known = {name: manifest.facts[name] for name in ("backend", "items", "users")}
+            info = replace(info, **known, created=manifest.created, graphs=manifest.facts.get("graphs", {}))
         except (StaleArtefactError, KeyError) as error:
-            line = GenerationInfo(folder.name, live, problem=str(error))
-        found.append(line)
+            info = replace(info, problem=str(error))
+        found.append(info)
     return found
 
 
