@@ -6,31 +6,58 @@ The safetensors library takes whole arrays and gives copies; its format is a len
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
 
 TYPES = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "|u1"}
 """NumPy's name of each safetensors type."""
+_KINDS = {name[1:]: kind for kind, name in TYPES.items()}
 _ALIGNMENT = 64
 
 
-def assemble(target: Path, parts: Mapping[str, tuple[Path, str, tuple[int, ...]]]) -> None:
-    """Join raw little-endian files into one safetensors file and remove them.
+class TensorsWriter:
+    """A safetensors file with several tensors that grow side by side; it is written when the context is left.
+
+    Until then each of them is a file beside it.
 
     Args:
-        target: The file to write.
-        parts: By tensor name: raw file, safetensors type (of :data:`TYPES`), shape.
+        path: The file.
     """
-    with target.open("wb") as out:
-        out.write(_header({name: (kind, shape) for name, (_, kind, shape) in parts.items()}))
-        for file, _, _ in parts.values():
-            with file.open("rb") as source:
-                shutil.copyfileobj(source, out, 1 << 20)
-            file.unlink()
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._files: dict[str, BinaryIO] = {}
+
+    def append(self, name: str, rows: npt.NDArray[Any]) -> None:
+        """Append rows, or numbers, to a tensor, which has the type and the width of its first ones."""
+        kind, shape = self._tensors.get(name, (_KINDS.get(rows.dtype.str.lstrip("<>=|")), (0, *rows.shape[1:])))
+        if kind is None or shape[1:] != rows.shape[1:]:
+            raise ValueError(f"{rows.dtype} of the shape {rows.shape} cannot be appended to the tensor {name}")
+        if name not in self._files:
+            self._files[name] = self._path.with_name(f"{self._path.name}.{len(self._files)}").open("w+b")
+        self._tensors[name] = kind, (shape[0] + len(rows), *shape[1:])
+        self._files[name].write(np.ascontiguousarray(rows, TYPES[kind]).tobytes())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with ExitStack() as stack:
+            for file in self._files.values():
+                stack.callback(Path(file.name).unlink, missing_ok=True)
+                stack.callback(file.close)
+            if kind is None:
+                with self._path.open("wb") as out:
+                    out.write(_header(self._tensors))
+                    for file in self._files.values():
+                        file.seek(0)
+                        shutil.copyfileobj(file, out, 1 << 20)
 
 
 class MatrixWriter:

@@ -1,8 +1,7 @@
 """The exact index: NumPy, a full scan, nothing approximate. The oracle for the others."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,14 +13,13 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, StoredItem, Vector
 from molar_retrieval.progress import Progress
-from molar_retrieval.tensors import TYPES, assemble, mapped
+from molar_retrieval.tensors import TensorsWriter, mapped
 
 _VECTORS = "vectors.safetensors"
 _ITEMS = "items.jsonl"
 _CHUNK = 16_384
-_KINDS = {"vectors": "F32", "values": "F32", "indices": "I32", "slots": "I64"}
-"""Tensors of a dense vector: its rows and the slots of their items; of a sparse one: numbers, dimensions and slots, by
-slot."""
+_TYPES = {"values": "<f4", "indices": "<i4", "slots": "<i8"}
+"""Tensors of a sparse vector: numbers, dimensions and slots of their items, by slot; a dense one has rows and slots."""
 
 
 def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: Progress) -> None:
@@ -31,47 +29,32 @@ def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: P
         DataError: If an item does not fit the spec.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = [f"{kind}/{name}" for name in spec.dims for kind in ("vectors", "slots")]
-    tensors += [f"{kind}/{name}" for name in spec.sparse for kind in ("values", "indices", "slots")]
-    raw = {tensor: folder / f"{n}.partial" for n, tensor in enumerate(tensors)}
     progress.start("index", None)
-    with ExitStack() as stack:
-        files = {tensor: stack.enter_context(path.open("wb")) for tensor, path in raw.items()}
-        lines = stack.enter_context((folder / _ITEMS).open("w", encoding="utf-8"))
+    with TensorsWriter(folder / _VECTORS) as tensors, (folder / _ITEMS).open("w", encoding="utf-8") as lines:
+        for name in spec.dims:
+            _append(tensors, "slots", name, [])
+            tensors.append(f"vectors/{name}", np.zeros((0, spec.dims[name]), "<f4"))
+        for name in spec.sparse:
+            for kind in ("values", "indices", "slots"):
+                _append(tensors, kind, name, [])
         slot = 0
         for batch in batches(spec, items):
             for item in batch:
                 lines.write(json.dumps([item.row, item.item_id, item.payload], ensure_ascii=False) + "\n")
-                for tensor, values in _numbers(item, slot):
-                    files[tensor].write(np.asarray(values, _dtype(tensor)).tobytes())
+                for name, vector in item.vectors.items():
+                    tensors.append(f"vectors/{name}", np.asarray([vector], "<f4"))
+                    _append(tensors, "slots", name, [slot])
+                for name, sparse in item.sparse.items():
+                    _append(tensors, "values", name, sparse.values)
+                    _append(tensors, "indices", name, sparse.indices)
+                    _append(tensors, "slots", name, [slot] * len(sparse.indices))
                 slot += 1
             progress.advance(len(batch))
-    parts = {
-        tensor: (path, _KINDS[tensor.partition("/")[0]], _shape(path, tensor, spec)) for tensor, path in raw.items()
-    }
-    assemble(folder / _VECTORS, parts)
     progress.finish()
 
 
-def _numbers(item: IndexItem, slot: int) -> Iterator[tuple[str, Sequence[float]]]:
-    """What an item adds to each tensor."""
-    for name, vector in item.vectors.items():
-        yield f"vectors/{name}", vector
-        yield f"slots/{name}", [slot]
-    for name, sparse in item.sparse.items():
-        yield f"values/{name}", sparse.values
-        yield f"indices/{name}", sparse.indices
-        yield f"slots/{name}", [slot] * len(sparse.indices)
-
-
-def _dtype(tensor: str) -> str:
-    return TYPES[_KINDS[tensor.partition("/")[0]]]
-
-
-def _shape(path: Path, tensor: str, spec: IndexSpec) -> tuple[int, ...]:
-    kind, _, name = tensor.partition("/")
-    count = path.stat().st_size // np.dtype(_dtype(tensor)).itemsize
-    return (count // spec.dims[name], spec.dims[name]) if kind == "vectors" else (count,)
+def _append(tensors: TensorsWriter, kind: str, name: str, numbers: Sequence[float]) -> None:
+    tensors.append(f"{kind}/{name}", np.asarray(numbers, _TYPES[kind]))
 
 
 def open_folder(folder: Path, spec: IndexSpec) -> "ExactIndex":

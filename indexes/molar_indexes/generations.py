@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -278,6 +278,7 @@ def publish(
         DataError: If the items or users do not fit, or another process is publishing.
         BackendError: If the index does not give back what was put in.
     """
+    from molar_indexes.proof import Proof
     from molar_indexes.table import Extras, written
     from molar_retrieval.versions import library_versions
 
@@ -288,58 +289,28 @@ def publish(
         settings = dict(settings or {})
         folder = store.partial(_new_name(dict(inputs), settings))
         try:
-            beside = extras or Extras()
-            table = partial(written, folder / _TABLE, spec, extras=beside)
             if encoder is not None:
                 carry(encoder, folder)
-            counts = _build(folder, backend, spec, items, users, popular, table, progress)
-            known = {"format": FORMAT, "backend": backend, "slots": slots}
-            known |= beside.described() | {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
-            manifest = Manifest(
-                KIND,
-                folder.name.removesuffix(folder.suffix),
-                dict(inputs),
-                settings,
-                {**(facts or {}), **counts, **known},
-                library_versions("numpy", "qdrant-edge-py"),
-            )
+            proof, beside = Proof(spec), extras or Extras()
+            table = written(folder / _TABLE, spec, proof.watch(items), beside)
+            build_index(folder / _INDEX, backend, spec, table, progress)
+            people, dim = proof.watch_users(users), spec.dims[columns.ALIGNED]
+            count = write_users(folder / _USERS, people, dim=dim, items=proof.rows, progress=progress)
+            counts = [[int(row), int(times)] for row, times in popular[:_MOST_POPULAR]]
+            (folder / _POPULAR).write_text(json.dumps(counts), "utf-8")
+            known: dict[str, Any] = {"items": proof.items, "newcomers": proof.newcomers, "users": count}
+            known |= proof.check(folder / _INDEX, folder / _USERS, backend, progress)
+            known |= {"format": FORMAT, "backend": backend, "slots": slots, **beside.described()}
+            known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
+            name = folder.name.removesuffix(folder.suffix)
+            libraries = library_versions("numpy", "qdrant-edge-py")
+            manifest = Manifest(KIND, name, dict(inputs), settings, {**(facts or {}), **known}, libraries)
             confirm()
             final = store.publish(folder, manifest, keep=keep)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
     return _open(final)
-
-
-def _build(
-    folder: Path,
-    backend: str,
-    spec: IndexSpec,
-    items: Iterable[IndexItem],
-    users: Iterable[UserRecord],
-    popular: Sequence[tuple[int, int]],
-    table: Callable[[Iterable[IndexItem]], Iterable[IndexItem]],
-    progress: Progress,
-) -> dict[str, Any]:
-    """Write and prove all files of a generation, its table while items pass.
-
-    Returns:
-        How many items, newcomers and users there are, what the index holds and how it is searched.
-    """
-    from molar_indexes.proof import Proof
-
-    proof = Proof(spec)
-    build_index(folder / _INDEX, backend, spec, table(proof.watch(items)), progress)
-    count = write_users(
-        folder / _USERS,
-        proof.watch_users(users),
-        dim=spec.dims[columns.ALIGNED],
-        items=proof.rows,
-        progress=progress,
-    )
-    (folder / _POPULAR).write_text(json.dumps([[int(r), int(c)] for r, c in popular[:_MOST_POPULAR]]), "utf-8")
-    proved = proof.check(folder / _INDEX, folder / _USERS, backend, progress)
-    return {"items": proof.items, "newcomers": proof.newcomers, "users": count, **proved}
 
 
 def _new_name(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import Origins
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.reranker import Reranker
-from molar_retrieval.tensors import TYPES, assemble, mapped
+from molar_retrieval.tensors import TensorsWriter, mapped
 
 if TYPE_CHECKING:
     from molar_indexes.query_maps import QueryMaps
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 _MAP, _RERANK, _QUERY = "map.", "rerank.", "query."
 _COPIED = (columns.CONTENT, columns.CF)
 """Vectors of the index that the table has under the same name."""
-_KINDS = {"f4": "F32", "i4": "I32", "i8": "I64", "u1": "U8"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,15 +119,16 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
     dims = {"dense": spec.dims[columns.ALIGNED]} | {name: spec.dims.get(name, 0) for name in _COPIED}
     count, entries, ids, ends = 0, _Sparse(), bytearray(), array("q", [0])
     kinds = {"known": (columns.ALIGNED, bytearray()), "newcomer": (columns.COLD_START, bytearray())}
-    with ExitStack() as stack:
-        files = {name: stack.enter_context(_raw(path, name).open("wb")) for name in dims}
+    with TensorsWriter(path) as tensors:
+        for name, dim in dims.items():
+            tensors.append(name, np.zeros((0, dim), np.float32))
         for item in items:
             dense = item.vectors.get(columns.ALIGNED) or item.vectors.get(columns.COLD_START)
             vectors = {"dense": dense} | {name: item.vectors.get(name) for name in _COPIED}
             for name, dim in dims.items():
-                rows = np.zeros((max(1, item.row - count + 1), dim), "<f4")  # the index checks the order
+                rows = np.zeros((max(1, item.row - count + 1), dim), np.float32)  # the index checks the order
                 rows[-1] = vectors[name] or 0
-                files[name].write(rows.tobytes())
+                tensors.append(name, rows)
             if columns.ITEM_WEIGHTS in item.sparse:
                 entries.add(item.row, clean_sparse(f"item {item.item_id!r}", item.sparse[columns.ITEM_WEIGHTS]))
             ids += item.item_id.encode()
@@ -139,21 +138,11 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
                 marks += bytes(max(0, item.row - count)) + bytes([name in item.vectors])
             count = item.row + 1
             yield item
-    shapes: dict[str, tuple[int, ...]] = {name: (count, dim) for name, dim in dims.items()}
-    arrays = entries.by_dimension()
-    arrays |= {"ids.bytes": np.frombuffer(ids, np.uint8), "ids.ends": np.array(ends, np.int64)}
-    arrays |= {name: np.frombuffer(marks, np.uint8) for name, (_, marks) in kinds.items()}
-    arrays |= extras.tensors(count, len(arrays["partners.items"]))
-    types = dict.fromkeys(dims, "F32")
-    for name, values in arrays.items():
-        types[name] = _KINDS[values.dtype.kind + str(values.dtype.itemsize)]
-        _raw(path, name).write_bytes(np.ascontiguousarray(values, TYPES[types[name]]).tobytes())
-        shapes[name] = values.shape
-    assemble(path, {name: (_raw(path, name), types[name], shapes[name]) for name in types})
-
-
-def _raw(path: Path, name: str) -> Path:
-    return path.with_name(f"{path.name}.{name}")
+        arrays = entries.by_dimension()
+        arrays |= {"ids.bytes": np.frombuffer(ids, np.uint8), "ids.ends": np.array(ends, np.int64)}
+        arrays |= {name: np.frombuffer(marks, np.uint8) for name, (_, marks) in kinds.items()}
+        for name, values in (arrays | extras.tensors(count, len(arrays["partners.items"]))).items():
+            tensors.append(name, values)
 
 
 class _Sparse:

@@ -6,7 +6,6 @@ Small catalogues are scanned exactly, so a served index of theirs says nothing a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,8 +17,6 @@ from qdrant_edge import (
     EdgeOptimizersConfig,
     EdgeShard,
     EdgeVectorParams,
-    Filter,
-    HasIdCondition,
     HnswIndexConfig,
     Point,
     QuantizationSearchParams,
@@ -32,9 +29,15 @@ from qdrant_edge import (
 )
 
 from molar_indexes import equal_lengths
+from molar_indexes.edge_layout import EMBEDDED
 from molar_retrieval.index import IndexSpec
 
 Quantisation = Literal["none", "scalar", "binary"]
+_QUANTISATION: dict[Quantisation, Any] = {
+    "none": None,
+    "scalar": ScalarQuantizationConfig(ScalarType.Int8),
+    "binary": BinaryQuantizationConfig(),
+}
 _NAME = "vector"
 _BATCH = 4096
 
@@ -86,9 +89,7 @@ class WhatIf:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._shard.close()
 
     def search(self, query: Sequence[float], k: int, exclude: Sequence[int] = ()) -> list[int]:
@@ -97,14 +98,14 @@ class WhatIf:
         request = SearchRequest(
             query=Query.Nearest(equal_lengths.asked(self._spec, _NAME, query), using=_NAME),
             limit=k,
-            filter=Filter(must_not=[HasIdCondition(set(exclude))]) if exclude else None,
+            filter=EMBEDDED.to_filter(None, exclude),
             params=SearchParams(
                 hnsw_ef=max(self._variation.ef, k),
                 quantization=QuantizationSearchParams(rescore=True, oversampling=2.0) if quantised else None,
             ),
         )
-        found: list[Any] = list(self._shard.search(request))
-        return [int(point.id) for point in found]
+        found: list[Any] = self._shard.search(request)
+        return [point.id for point in found]
 
 
 def _config(dim: int, variation: Variation) -> EdgeConfig:
@@ -114,15 +115,10 @@ def _config(dim: int, variation: Variation) -> EdgeConfig:
         full_scan_threshold=1,
         max_indexing_threads=1,
     )
-    quantisation: Any = {
-        "none": None,
-        "scalar": ScalarQuantizationConfig(ScalarType.Int8),
-        "binary": BinaryQuantizationConfig(),
-    }[variation.quantisation]
+    quantisation = _QUANTISATION[variation.quantisation]
+    vector = EdgeVectorParams(size=dim, distance=Distance.Dot, hnsw_config=hnsw, quantization_config=quantisation)
     return EdgeConfig(
-        vectors={
-            _NAME: EdgeVectorParams(size=dim, distance=Distance.Dot, hnsw_config=hnsw, quantization_config=quantisation)
-        },
+        vectors={_NAME: vector},
         hnsw_config=hnsw,
         optimizers=EdgeOptimizersConfig(indexing_threshold=1, default_segment_number=1),
         max_search_threads=1,
