@@ -17,6 +17,7 @@ from molar_retrieval.embedding.publish import disk_bytes
 from molar_retrieval.embedding.reader import load_photo
 from molar_retrieval.embedding.run import EmbeddingRun
 from molar_retrieval.encoders.base import Encoder, EncoderInput, Planner
+from molar_retrieval.pages.words import duration, size
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
@@ -68,9 +69,9 @@ class EmbedForecast:
         if not self.to_encode:
             return [first, *self.notes]
         took = (
-            f"about {_duration(self.seconds)} at {self.items_per_second:,.1f} items/s, {self.disk_bytes / 1e6:,.0f} MB"
+            f"about {duration(self.seconds)} at {self.items_per_second:,.1f} items/s, {size(self.disk_bytes)} on disk"
         )
-        return [first, f"{took} on disk", *self.notes]
+        return [first, took, *self.notes]
 
 
 def dry_run(
@@ -110,12 +111,6 @@ def dry_run(
         return _forecast(count, len(rows), encoder.dim, load, seconds, len(chosen))
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def _representative(rows: Rows, scanned: ContentScan, sample: int) -> Rows:
     """Rows at even distances in the order of text length."""
     ordered = rows[np.argsort(scanned.lengths[rows], kind="stable")]
@@ -146,8 +141,8 @@ def _forecast(
 ) -> EmbedForecast:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     notes = [
-        f"memory: {memory / 1e9:.1f} GB with the sample; it does not grow with the catalogue except for some "
-        f"{_BOOKKEEPING_BYTES} bytes per item ({items * _BOOKKEEPING_BYTES / 1e6:.0f} MB)"
+        f"memory: {size(memory)} with the sample; it does not grow with the catalogue except for some "
+        f"{_BOOKKEEPING_BYTES} bytes per item ({size(items * _BOOKKEEPING_BYTES)})"
     ]
     if pending:
         notes.insert(0, f"from a sample of {sampled} items of all text lengths, encoded in {seconds:.2f} s; ± 30 %")
