@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 NONE = "–"
 ALPHA = 0.05
@@ -13,17 +13,6 @@ _NAMES = {
     "diversity": "Intra-list diversity",
     "gini": "Gini index",
 }
-
-
-class Interval(Protocol):
-    """A mean with the ends of its interval."""
-
-    @property
-    def mean(self) -> float: ...  # noqa: D102
-    @property
-    def low(self) -> float: ...  # noqa: D102
-    @property
-    def high(self) -> float: ...  # noqa: D102
 
 
 def metric(name: str) -> str:
@@ -64,19 +53,14 @@ def signed(value: float) -> str:
     return f"{value:+.4f}".replace("-", "−")
 
 
-def within(estimate: Interval) -> str:
-    """A mean with half the width of its interval."""
-    return f"{fraction(estimate.mean)} {half(estimate)}"
-
-
 def percent(share: float, decimals: int = 0) -> str:
     """A share of a hundred."""
     return f"{share * 100:.{decimals}f}\N{NO-BREAK SPACE}%".replace("-", "−")
 
 
-def half(estimate: Interval) -> str:
+def half(low: float, high: float) -> str:
     """Half the width of an interval."""
-    return f"±{(estimate.high - estimate.low) / 2:.4f}"
+    return f"±{(high - low) / 2:.4f}"
 
 
 def p_value(p: float) -> str:

@@ -1,15 +1,18 @@
-"""Rows over one axis: hits, intervals, groups, ablations, each with its numbers as text."""
+"""What the page draws: rows over one axis, each with its numbers as text; and models in planes."""
 
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from molar_eval.report import plots
+from molar_eval.report.plots import Curve, Point
 from molar_eval.report.schema import Estimate, ModelResult, SplitResult
 from molar_eval.report.standing import baselines, best_there, compared, ordered, reference
 from molar_eval.report.verdict import Verdict
 from molar_retrieval.pages import svg, words
 from molar_retrieval.pages.svg import Scale
+
+_SHORTEST = 0.01
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,7 @@ def intervals(split: SplitResult, verdict: Verdict) -> Figure | None:
     baseline = verdict.baseline
     line = baseline.metrics[split.primary].mean if baseline else None
     lines = [
-        Line(m.name, plots.interval(scale, e, m.kind, line), words.fraction(e.mean), words.half(e), m.kind)
-        for m, e in known
+        Line(m.name, plots.interval(scale, e, m.kind, line), words.fraction(e.mean), e.half, m.kind) for m, e in known
     ]
     note = f"The dashed line is the best other method, {baseline.name}." if baseline else ""
     return Figure(words.metric(split.primary), lines, plots.axis(scale), note)
@@ -113,3 +115,44 @@ def ablations(split: SplitResult) -> Figure | None:
         lines.append(Line(model.name, picture, value, p, model.kind))
     note = f"{words.metric(split.primary)} minus that of {full.name}, which is trained in the same way."
     return Figure("Ablations", lines, plots.axis(scale) if ends else Markup(), note)
+
+
+def time(split: SplitResult) -> Markup | None:
+    """Quality against training time."""
+    models = _compared(split)
+    points = [Point(m.name, m.kind, max(m.fit_seconds, _SHORTEST), m.metrics[split.primary].mean) for m in models]
+    if len(points) < 2:
+        return None
+    name = words.metric(split.primary)
+    return plots.scatter(
+        points, title=f"{name} against training time", x_title="training time", y_title=name, seconds=True
+    )
+
+
+def coverage(split: SplitResult) -> Markup | None:
+    """Quality against the share of the catalogue that the lists reach."""
+    found = [(m, next((v for k, v in m.lists.items() if "coverage" in k), None)) for m in _compared(split)]
+    points = [Point(m.name, m.kind, v, m.metrics[split.primary].mean) for m, v in found if v is not None]
+    if len(points) < 2:
+        return None
+    name = words.metric(split.primary)
+    x_title = "share of the catalogue in any list"
+    return plots.scatter(points, title=f"{name} against catalogue coverage", x_title=x_title, y_title=name)
+
+
+def _compared(split: SplitResult) -> list[ModelResult]:
+    """Ours and the baselines; ablations would only crowd the plane around the full model."""
+    models = [m for m in ordered(split) if m.kind != "ablation" and split.primary in m.metrics]
+    return sorted(models, key=lambda model: model.kind != "ours")
+
+
+def calibration(split: SplitResult, verdict: Verdict) -> Markup | None:
+    """Hits by the score of the first suggestion: ours and the best baseline."""
+    chosen = [m for m in (verdict.ours, verdict.baseline) if m is not None and len(m.calibration) > 1]
+    if not chosen:
+        return None
+    lines = [Curve(m.name, m.kind, [(b.score, b.hit_rate) for b in m.calibration]) for m in chosen]
+    title = "Share of cases with a hit against the score of the first suggestion"
+    return plots.curves(
+        lines, title=title, x_title="score of the first suggestion, standardised", y_title="share of cases with a hit"
+    )

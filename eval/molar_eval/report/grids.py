@@ -76,7 +76,7 @@ def _estimates(title: str, models: Sequence[ModelResult], columns: Mapping[str, 
 def _measured(estimates: Sequence[Estimate | None]) -> list[Cell]:
     """A column of means with half the width of their intervals, and the standard deviation over seeds."""
     spreads = ["" if e is None or e.sd is None else f", sd {e.sd:.4f}" for e in estimates]
-    asides = [words.half(e) + spread if e else "" for e, spread in zip(estimates, spreads, strict=True)]
+    asides = [e.half + spread if e else "" for e, spread in zip(estimates, spreads, strict=True)]
     return _column([e.mean if e else None for e in estimates], asides)
 
 
@@ -94,7 +94,7 @@ def leaderboard(split: SplitResult) -> Grid:
     rows = []
     for line, model in enumerate(models):
         test = compared(model, split.against, split.primary)
-        aside = f"{words.half(test.difference)}, {words.p_value(test.p_holm)}" if test else ""
+        aside = f"{test.difference.half}, {words.p_value(test.p_holm)}" if test else ""
         difference = Cell(words.signed(test.difference.mean) if test else words.NONE, aside)
         times = [Cell(words.duration(seconds)) for seconds in (model.fit_seconds, model.score_seconds)]
         rows.append([Cell(model.name), *(column[line] for column in cells), difference, *times])

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from molar_eval.report import figures, grids, planes
+from molar_eval.report import figures, grids
 from molar_eval.report.naming import shown, shown_examples
 from molar_eval.report.schema import Report, ReportExamples, SplitResult
 from molar_eval.report.verdict import Verdict, judge
@@ -35,7 +35,6 @@ def render(report: Report, examples: ReportExamples | None, pictures: Pictures) 
         views=[View(split, f"split-{number}", judge(split, report.made)) for number, split in splits],
         figures=figures,
         grids=grids,
-        planes=planes,
         tables=[grids.of_table(table) for table in report.tables],
         examples=examples.users if examples else [],
         titles={split.name: split.title for split in report.splits},

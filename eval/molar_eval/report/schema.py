@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from molar_retrieval.pages import words
+
 FORMAT = 1
 Figure = Annotated[float, AfterValidator(lambda value: float(f"{value:.6g}"))]
 """A number with six significant digits: more are noise, and twice the size of the file."""
@@ -28,6 +30,11 @@ class Estimate(Record):
     low: Figure = Field(description="lower end of the 95 % interval")
     high: Figure = Field(description="upper end of the 95 % interval")
     sd: Figure | None = Field(None, description="standard deviation over seeds; None with one seed")
+
+    @property
+    def half(self) -> str:
+        """Half the width of the interval, as reports write it."""
+        return words.half(self.low, self.high)
 
 
 class Comparison(Record):

@@ -55,7 +55,7 @@ def _block(split: SplitResult, report: Report) -> TerminalTable:
 
 def _row(model: ModelResult, split: SplitResult, second: str | None) -> list[str]:
     primary = model.metrics.get(split.primary)
-    row = [words.short(model.name), words.within(primary) if primary else words.NONE]
+    row = [words.short(model.name), f"{words.fraction(primary.mean)} {primary.half}" if primary else words.NONE]
     if second:
         row.append(words.fraction(model.metrics[second].mean if second in model.metrics else None))
     test = compared(model, split.against, split.primary)
