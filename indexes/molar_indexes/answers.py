@@ -1,12 +1,12 @@
 """From a list to the answer that is told: ids and titles, reasons, why it is short."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molar_indexes.generations import Generation
 from molar_retrieval import columns
-from molar_retrieval.catalog.photos_of import PhotosOf
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
@@ -19,7 +19,7 @@ POPULARITY = "popularity"
 
 def told(
     generation: Generation,
-    photos: PhotosOf,
+    photos: Callable[[str], Path | None],
     request: RankingRequest,
     basis: str,
     listing: Listing,

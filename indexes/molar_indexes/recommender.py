@@ -20,7 +20,7 @@ from molar_indexes.generations import Generation, open_generation
 from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
 from molar_retrieval import bounds, columns
-from molar_retrieval.catalog.photos_of import PhotosOf
+from molar_retrieval.catalog.photos_of import photos_of
 from molar_retrieval.errors import RequestError
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import SparseVector, Vector
@@ -64,7 +64,7 @@ class Recommender:
         self._reader = SessionReader(workspace, generation)
         self._speakers: dict[str, Speaker] = {}
         self._trust = trust
-        self._told = partial(told, generation, PhotosOf(workspace))
+        self._told = partial(told, generation, photos_of(workspace))
 
     @classmethod
     def open(

@@ -57,9 +57,13 @@ def is_list(kind: pa.DataType) -> bool:
 
 def is_string(kind: pa.DataType) -> bool:
     """Whether values of this type are strings, dictionary-encoded or not."""
-    if pa.types.is_dictionary(kind):
-        return is_string(kind.value_type)
+    kind = _bare(kind)
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _bare(kind: pa.DataType) -> pa.DataType:
+    """The type of the values, dictionary-encoded or not."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -69,11 +73,9 @@ def is_text(kind: pa.DataType) -> bool:
 
 def payload_type(kind: pa.DataType) -> pa.DataType | None:
     """The type under which a column is stored: string, list of strings, int64, double, bool; None where none fits."""
-    types = pa.types
+    types, kind = pa.types, _bare(kind)
     if is_list(kind):
         return STRING_LIST if payload_type(kind.value_type) is not None and not is_list(kind.value_type) else None
-    if types.is_dictionary(kind):
-        return payload_type(kind.value_type)
     if types.is_boolean(kind):
         return pa.bool_()
     if types.is_integer(kind):
@@ -126,9 +128,7 @@ def doubles(array: pa.Array) -> pa.Array:
 
 def is_number(kind: pa.DataType) -> bool:
     """Whether values of this type are numbers or truths, dictionary-encoded or not."""
-    if pa.types.is_dictionary(kind):
-        return is_number(kind.value_type)
-    types = pa.types
+    types, kind = pa.types, _bare(kind)
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_boolean(kind))
 
 

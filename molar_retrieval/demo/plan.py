@@ -3,7 +3,7 @@
 import calendar
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -119,14 +119,14 @@ def shopping(items: tuple[ShopItem, ...], n: int, seed: int) -> tuple[Shopper, .
     once = set(order[newcomers : newcomers + max(1, round(SINGLES * n))].tolist())
     # Nobody buys more than a quarter of a small shop.
     longest = min(_LONGEST, len(items) // 4)
-    features = _Features(items)
+    traits = _traits(items)
     shoppers = []
     for row, user in enumerate(users):
         own = seeds.generator(seed, "demo", "user", row)
         length = min(longest, 3 + int(own.gamma(1.4, (_MEAN_LENGTH - 3) / 1.4)))
         if row in never or row in once:
             length = int(row in once)
-        shoppers.append(replace(user, purchases=_walk(features, user, length, own)))
+        shoppers.append(replace(user, purchases=_walk(items, traits, user, length, own)))
     return tuple(shoppers)
 
 
@@ -154,35 +154,31 @@ def _users(n: int, rng: np.random.Generator) -> list[Shopper]:
     return users
 
 
-class _Features:
+def _traits(items: tuple[ShopItem, ...]) -> dict[str, npt.NDArray[Any]]:
     """The items' features as arrays, for scoring all items at once."""
-
-    def __init__(self, items: tuple[ShopItem, ...]) -> None:
-        self.items = items
-        self.pattern = np.array([item.pattern for item in items])
-        self.story = np.array([item.story for item in items])
-        self.colour = np.array([item.colour for item in items])
-        self.kind = np.array([item.kind for item in items])
-        self.department = np.array([item.department for item in items])
-        popularity = np.array([0 if item.cold else item.popularity for item in items])
-        with np.errstate(divide="ignore"):
-            self.popularity = np.log(popularity)
-
-    def liking(self, user: Shopper) -> Scores:
-        """Logarithm of each item's chance with a user, up to a constant; shape (n_items,)."""
-        scores: Scores = (
-            self.popularity
-            + _PATTERN * (self.pattern == (user.pattern or ""))
-            + _STORY * (self.story == (user.story or ""))
-            + _KIND * np.isin(self.kind, user.kinds)
-            + _COLOUR * (self.colour == user.colour)
-        )
-        return scores
+    names = ("pattern", "story", "colour", "kind", "department")
+    traits = {name: np.array([getattr(item, name) for item in items]) for name in names}
+    with np.errstate(divide="ignore"):
+        popularity = np.log(np.array([0 if item.cold else item.popularity for item in items]))
+    return traits | {"popularity": popularity}
 
 
-def _walk(features: _Features, user: Shopper, length: int, rng: np.random.Generator) -> tuple[Purchase, ...]:
+def _walk(
+    items: tuple[ShopItem, ...],
+    traits: dict[str, npt.NDArray[Any]],
+    user: Shopper,
+    length: int,
+    rng: np.random.Generator,
+) -> tuple[Purchase, ...]:
     """A user's purchases: sessions weeks apart, in each of them one thing leading to the next."""
-    liking = features.liking(user)
+    # Logarithm of each item's chance with the user, up to a constant.
+    liking = (
+        traits["popularity"]
+        + _PATTERN * (traits["pattern"] == (user.pattern or ""))
+        + _STORY * (traits["story"] == (user.story or ""))
+        + _KIND * np.isin(traits["kind"], user.kinds)
+        + _COLOUR * (traits["colour"] == user.colour)
+    )
     clock = OPENING + int(rng.uniform(0, 330 * _DAY))
     room = ""
     bought: list[Purchase] = []
@@ -194,22 +190,20 @@ def _walk(features: _Features, user: Shopper, length: int, rng: np.random.Genera
             last = None
         else:
             clock += int(rng.integers(40, 1500))
-        scores = liking + _ROOM * (features.department == room)
-        bought.append(Purchase(_next(features, scores, last, bought, rng), clock))
+        scores = liking + _ROOM * (traits["department"] == room)
+        companions = () if last is None else items[last].companions
+        bought.append(Purchase(_next(scores, companions, [purchase.item for purchase in bought], rng), clock))
     return tuple(bought)
 
 
-def _next(
-    features: _Features, scores: Scores, last: int | None, bought: list[Purchase], rng: np.random.Generator
-) -> int:
+def _next(scores: Scores, companions: Sequence[int], bought: list[int], rng: np.random.Generator) -> int:
     if bought and rng.random() < _REPEAT:
-        return bought[int(rng.integers(len(bought)))].item
+        return bought[int(rng.integers(len(bought)))]
     fresh = scores.copy()
-    fresh[[purchase.item for purchase in bought]] = -np.inf
+    fresh[bought] = -np.inf
     noise = rng.gumbel(size=len(fresh))  # the largest score plus Gumbel noise is a draw from the softmax
-    if last is not None and rng.random() < _FOLLOW:
-        companions = list(features.items[last].companions)
-        best = companions[int(np.argmax(fresh[companions] + noise[companions]))]
+    if companions and rng.random() < _FOLLOW:
+        best = companions[int(np.argmax(fresh[list(companions)] + noise[list(companions)]))]
         if np.isfinite(fresh[best]):
             return best
     return int(np.argmax(fresh + noise))

@@ -72,8 +72,11 @@ def write_demo_shop(
     shop = plan_shop(seed, items=items, users=users)
     _clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_text(folder / "README.txt", _README.format(seed=seed))  # first: it marks the folder as ours
-    _write_text(folder / "catalog.toml", packaged("catalog.template.toml"))
+    for name, text in (
+        ("README.txt", _README.format(seed=seed)),  # first: it marks the folder as ours
+        ("catalog.toml", packaged("catalog.template.toml")),
+    ):
+        (folder / name).write_text(text, "utf-8", newline="\n")
     _write_photos(shop, folder, progress)
     pq.write_table(items_table(shop), folder / "items.parquet")
     pq.write_table(interactions_table(shop), folder / "interactions.parquet")
@@ -89,10 +92,6 @@ def _clear(folder: Path) -> None:
     if not (readme.is_file() and readme.read_text("utf-8", errors="replace").startswith(NOTICE)):
         raise DataError(f"{folder} holds something that is not the demo shop", "name a new or an empty folder")
     shutil.rmtree(folder / "images", ignore_errors=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8", newline="\n")
 
 
 def _write_photos(shop: DemoShop, folder: Path, progress: Progress) -> None:
