@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from turns import tell, wait
 
-from molar_retrieval.alignment.encode import encode_users, item_sides
-from molar_retrieval.alignment.sizing import sized
-from molar_retrieval.alignment.training import TowerTrainer, TrainingData
+from molar_retrieval.alignment.training import TowerTrainer, TrainingData, sized
 from molar_retrieval.alignment.validation import ValidationCases
+from molar_retrieval.alignment.vectors import encode_users, item_sides
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.ids import IdMap

@@ -19,12 +19,11 @@ import numpy.typing as npt
 
 from molar_retrieval import rng
 from molar_retrieval.alignment.components import Dense
-from molar_retrieval.alignment.encode import item_sides
 from molar_retrieval.alignment.fusion import Fusion, fuse
 from molar_retrieval.alignment.model import NEIGHBOURS, TREND, AlignedModel
 from molar_retrieval.alignment.training import TrainingData
 from molar_retrieval.alignment.validation import Ranks, ValidationCases, drawn, ndcg, ranks, withheld_items
-from molar_retrieval.alignment.vectors import Predictor
+from molar_retrieval.alignment.vectors import Predictor, item_sides
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog

@@ -10,9 +10,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, hstack
 
 from molar_retrieval.alignment.conditioning import Conditioner
-from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.network import ContentMap, PostAlignment
-from molar_retrieval.alignment.vectors import ItemVectors, Predictor, UserVectors
+from molar_retrieval.alignment.vectors import ItemVectors, Predictor, UserVectors, encode_users, item_sides
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.content_knn import ContentNeighbours, principal
 from molar_retrieval.experts.item_item import ItemItemWeights

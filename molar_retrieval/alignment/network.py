@@ -74,7 +74,7 @@ def tower_shapes(settings: AlignSettings) -> dict[str, TowerShape]:
     """The shape of each tower that the settings name, all of their sizes filled in.
 
     Raises:
-        ValueError: If a size is still open; see :func:`molar_retrieval.alignment.sizing.sized`.
+        ValueError: If a size is still open; see :func:`molar_retrieval.alignment.training.sized`.
     """
     if settings.dim is None or settings.history is None:
         raise ValueError("the sizes are open")

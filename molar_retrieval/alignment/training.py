@@ -14,9 +14,9 @@ from torch import Tensor
 from molar_retrieval import rng
 from molar_retrieval.alignment.batches import Windows, collate, plan, training_batches, training_windows
 from molar_retrieval.alignment.components import Dense, ScoreComponent, ranked
-from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.network import START_SCALE, History, ItemEmbedding, PostAlignment, tower_shapes
 from molar_retrieval.alignment.validation import Ranks, ValidationCases, ndcg, recall, sample, withheld_items
+from molar_retrieval.alignment.vectors import encode_users, item_sides
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.histories import known_items
@@ -32,6 +32,27 @@ _CONTENT_WEIGHTS = (0.02, 0.1, 0.35, 1.0, 3.0)
 _MOST_CASES = 10_000
 """How many validation cases an epoch is judged by."""
 _WARM_UP_STEPS = 200
+_LONGEST = 200
+_LARGE = 500_000
+_STEPS = 150
+
+
+def sized(settings: AlignSettings, log: InteractionLog) -> AlignSettings:
+    """The settings with every open size filled in.
+
+    * ``history``: what holds 95 of 100 users whole, a multiple of 8, at most 200;
+    * ``dim``: 128 from half a million training interactions, 64 below: a wide table learns little from few;
+    * ``batch_tokens``: at least 150 steps an epoch, between 256 and 3,200 interactions each.
+    """
+    lengths = np.diff(log.offsets)
+    lengths = lengths[lengths > 1]
+    usual = float(np.quantile(lengths, 0.95)) if len(lengths) else 2
+    filled = {
+        "history": min(_LONGEST, max(8, -8 * int(-usual // 8))),
+        "dim": 128 if len(log) >= _LARGE else 64,
+        "batch_tokens": min(3200, max(256, len(log) // _STEPS)),
+    }
+    return settings.model_copy(update={k: v for k, v in filled.items() if getattr(settings, k) is None})
 
 
 @dataclass(frozen=True)

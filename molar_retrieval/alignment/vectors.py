@@ -1,12 +1,20 @@
-"""What an alignment gives an index: vectors of users and items whose dot products are the scores."""
+"""Vectors of users and items: what an alignment gives an index, and what a trained network makes of histories."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.sparse import csr_matrix
 
+from molar_retrieval.alignment.batches import Rows, collate, latest_windows, plan
+from molar_retrieval.alignment.network import PostAlignment
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.training.device import autocast
+
 Matrix = npt.NDArray[np.float32]
+_TOKENS = 12_800
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,3 +61,57 @@ class Predictor:
         """Vectors of items by their content, shapes (n, f) → (n, d)."""
         result: Matrix = features @ self.matrix + self.mean
         return result
+
+
+@torch.inference_mode()
+def encode_users(
+    network: PostAlignment, log: InteractionLog, users: Rows, *, precision: str, progress: Progress = SILENT
+) -> dict[str, Matrix]:
+    """Each tower's vector of each user after the last item of the log's history, shape (U, dim), float32, by tower.
+
+    Args:
+        network: Trained; put into evaluation mode meanwhile.
+        log: Histories.
+        users: User rows, shape (U,); a user without history gets vectors of zeros.
+        precision: ``bfloat16`` or ``float32``.
+        progress: Told of each user.
+    """
+    shapes = network.shapes
+    vectors = {name: np.zeros((len(users), shape.dim), np.float32) for name, shape in shapes.items()}
+    if not shapes:
+        progress.advance(len(users))
+        return vectors
+    device = next(network.parameters()).device
+    present = np.flatnonzero(log.offsets[users + 1] > log.offsets[users])
+    windows = latest_windows(log, users[present], max(shape.history for shape in shapes.values()))
+    training = network.training
+    network.eval()
+    for batch in plan(windows.length, _TOKENS):
+        history = collate(log, windows.start[batch], windows.length[batch], device)
+        with autocast(device, precision):
+            encoded = network.users(history)
+        rows = torch.arange(len(batch), device=device)
+        for name, states in encoded.items():
+            vectors[name][present[batch]] = states[rows, history.lengths - 1].float().cpu().numpy()
+        progress.advance(len(batch))
+    network.train(training)
+    return vectors
+
+
+@torch.inference_mode()
+def item_sides(network: PostAlignment, warm: npt.NDArray[np.bool_]) -> dict[str, Matrix]:
+    """The item vectors that user vectors are multiplied with.
+
+    A softmax fixes logits only up to a constant per user. Item tables are therefore shifted by the mean of the warm
+    items, those with training interactions (``warm`` has shape (n_items,)), which moves all scores of a user alike:
+    zero then stands for an average warm item.
+
+    Returns:
+        By tower: shape (n_items, dim), float32; rows of a table are zero for items without interactions.
+    """
+    sides = {name: items().float().cpu().numpy() for name, items in network.items.items()}
+    for name, side in sides.items():
+        if name != "content":
+            mean = side[warm].mean(axis=0) if warm.any() else np.float32(0)
+            sides[name] = np.where(warm[:, None], side - mean, np.float32(0))
+    return sides

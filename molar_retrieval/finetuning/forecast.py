@@ -16,7 +16,7 @@ from molar_retrieval.embedding import dry_run as embed_forecast
 from molar_retrieval.encoders import registry, runtime
 from molar_retrieval.encoders.base import Encoder
 from molar_retrieval.encoders.lexical import PLACES
-from molar_retrieval.finetuning.inputs import parts_of, phrases_of, told_of
+from molar_retrieval.finetuning.inputs import descriptions_of, parts_of, phrases_of
 from molar_retrieval.finetuning.report import Name
 from molar_retrieval.finetuning.run import words_by
 from molar_retrieval.finetuning.withheld import MOST
@@ -126,14 +126,14 @@ def dry_run(workspace: Workspace, settings: MolarSettings, progress: Progress = 
 
 def _texts(catalogue: Catalogue, encoder: Encoder) -> tuple[int, float]:
     """How many texts are to be encoded, and how many a second are."""
-    told = [text for text in told_of(catalogue)[0] if text is not None]
+    described = [text for text in descriptions_of(catalogue)[0] if text is not None]
     phrases = phrases_of(catalogue)[1]
-    chosen = told[:: max(1, len(told) // _SAMPLE)][:_SAMPLE] or phrases[:_SAMPLE] or ["nothing"]
+    chosen = described[:: max(1, len(described) // _SAMPLE)][:_SAMPLE] or phrases[:_SAMPLE] or ["nothing"]
     encode = words_by(encoder)
     encode(chosen[:1])
     began = perf_counter()
     encode(chosen)
-    return len(told) + len(phrases), len(chosen) / (perf_counter() - began)
+    return len(described) + len(phrases), len(chosen) / (perf_counter() - began)
 
 
 def _fit_seconds(workspace: Workspace, settings: MolarSettings, items: int, width: int) -> float:

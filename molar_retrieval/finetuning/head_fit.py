@@ -52,9 +52,9 @@ class HeadFit:
 
     def __init__(self, inputs: Inputs, log: InteractionLog | None, settings: FinetuneSettings, withheld: Mask) -> None:
         self.inputs, self.log, self.settings, self.withheld = inputs, log, settings, withheld
-        views = inputs.told, inputs.named, inputs.half_named, inputs.photo
-        told, named, half, seen = (np.asarray(view.any(axis=1), bool) for view in views)
-        self.pairs = {"image_text": told & seen, "attributes": told & named, "half": told & half}
+        views = inputs.described, inputs.named, inputs.half_named, inputs.photo
+        described, named, half, seen = (np.asarray(view.any(axis=1), bool) for view in views)
+        self.pairs = {"image_text": described & seen, "attributes": described & named, "half": described & half}
         self.cases = WithheldCases.of(log, withheld, settings.seed)
         self._factors: tuple[Rows, Array] | None = None
         self._last: tuple[Chosen, Array] | None = None
@@ -67,14 +67,14 @@ class HeadFit:
         if chosen.move:
             whole, half = (np.flatnonzero(self.pairs[name] & among) for name in ("attributes", "half"))
             named = np.concatenate([inputs.named[whole], inputs.half_named[half]])
-            told = np.concatenate([inputs.told[whole], inputs.told[half]])
-            said = ridge(named, told, chosen.attributes)
+            described = np.concatenate([inputs.described[whole], inputs.described[half]])
+            said = ridge(named, described, chosen.attributes)
             head = replace(head, attributes=np.float32(chosen.move) * (said - np.eye(len(said), dtype=np.float32)))
         rows = np.flatnonzero(self.pairs["image_text"] & among)
         if chosen.seen is not None:
-            head = replace(head, seen=ridge(inputs.photo[rows], head.read(inputs.told[rows]), chosen.seen))
+            head = replace(head, seen=ridge(inputs.photo[rows], head.read(inputs.described[rows]), chosen.seen))
         if chosen.shown is not None:
-            head = replace(head, shown=ridge(head.read(inputs.told[rows]), inputs.photo[rows], chosen.shown))
+            head = replace(head, shown=ridge(head.read(inputs.described[rows]), inputs.photo[rows], chosen.shown))
         both = 1 - chosen.written
         shares = (both * chosen.words, both * (1 - chosen.words), chosen.written, 0.0)
         head = replace(head, shares=shares)
@@ -103,7 +103,7 @@ class HeadFit:
     def named(self, chosen: Chosen) -> float:
         """Recall@10 of titles and descriptions by attributes."""
         head, rows = self.head(chosen), self.asked("attributes")
-        return recall(head.read(self.inputs.named[rows]), head.read(self.inputs.told), rows, self.inputs.double)
+        return recall(head.read(self.inputs.named[rows]), head.read(self.inputs.described), rows, self.inputs.double)
 
     def pictured(self, chosen: Chosen | None) -> float:
         """Mean Recall@10 of titles and descriptions by photos, and of photos by these; None: by the encoder itself."""
@@ -119,7 +119,7 @@ class HeadFit:
 def views(head: FusionHead, inputs: Inputs) -> tuple[Array, Array]:
     """Vectors of titles and descriptions alone, and of photos alone, shape (n, head.dim) each."""
     written = np.zeros_like(inputs.written)
-    words = head.fused(inputs.told, np.zeros_like(inputs.photo), written)
+    words = head.fused(inputs.described, np.zeros_like(inputs.photo), written)
     return words, head.fused(np.zeros_like(inputs.words), inputs.photo, written)
 
 

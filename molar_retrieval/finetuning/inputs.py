@@ -42,7 +42,7 @@ class Inputs:
         words: What the encoder reads of each item, shape (n, w).
         photo: What it sees, shape (n, p).
         written: Its words as they are written, shape (n, v).
-        told: Title and description alone, shape (n, w).
+        described: Title and description alone, shape (n, w).
         named: Attributes alone, shape (n, w).
         half_named: About half of the attributes, drawn at random, shape (n, w).
         crossing: Title and description alone, and the photo in the space of words, both by the encoder itself, shape
@@ -55,7 +55,7 @@ class Inputs:
     words: Array
     photo: Array
     written: Array
-    told: Array
+    described: Array
     named: Array
     half_named: Array
     crossing: tuple[Array, Array]
@@ -71,14 +71,14 @@ class TaskTexts:
     """What the tasks need beside the items' own vectors, by the same encoder, as it gives it: w numbers of words each.
 
     Attributes:
-        told: Title and description alone, shape (n, w), zeros without.
+        described: Title and description alone, shape (n, w), zeros without.
         double: A number that items of the very same title and description share, shape (n,).
         phrases: Phrases of attributes (``colour: red``), shape (m, w).
         holders: Which items have which, shape (n, m).
         written: See :func:`molar_retrieval.encoders.lexical.counts`, of all that is said of an item.
     """
 
-    told: Array
+    described: Array
     double: npt.NDArray[np.int64]
     phrases: Array
     holders: csr_matrix
@@ -93,7 +93,7 @@ def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, pro
     """
     block, _ = parts_of(content.blocks, str(content.info["name"]))
     own = slice(block.start, block.stop)
-    texts, double = told_of(catalogue)
+    texts, double = descriptions_of(catalogue)
     holders, phrases = phrases_of(catalogue)
     has = [row for row, text in enumerate(texts) if text is not None]
     progress.start("texts", len(has) + len(phrases))
@@ -105,11 +105,11 @@ def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, pro
             progress.advance(len(found[-1]))
         return np.concatenate(found)
 
-    told = np.zeros((len(content.vectors), own.stop - own.start), np.float32)
-    told[has] = words([str(texts[row]) for row in has])
+    described = np.zeros((len(content.vectors), own.stop - own.start), np.float32)
+    described[has] = words([str(texts[row]) for row in has])
     meanings = words(phrases)
     progress.finish()
-    return TaskTexts(told, double, meanings, holders, written_of(catalogue))
+    return TaskTexts(described, double, meanings, holders, written_of(catalogue))
 
 
 def parts_of(blocks: Sequence[VectorBlock], encoder: str) -> tuple[VectorBlock, VectorBlock]:
@@ -133,16 +133,16 @@ def inputs_of(
     head = _conditions(content, texts, learn, keep)
     parts = [head.conditioned(content.vectors[at : at + _BATCH]) for at in range(0, len(content.vectors), _BATCH)]
     words, photo = (np.concatenate(part) for part in zip(*parts, strict=True))
-    told, meanings = head.words(texts.told), head.words(texts.phrases)
+    described, meanings = head.words(texts.described), head.words(texts.phrases)
     half = texts.holders.copy()
     half.data *= rng.generator(seed, "masked attributes").random(half.nnz) < _KEPT
     named, half_named = (unit(np.asarray(some @ meanings, np.float32)) for some in (texts.holders, half))
     # Where words and photo share a space, its numbers come first in the photo's block.
-    block, wide = content.blocks[1], texts.told.shape[1]
+    block, wide = content.blocks[1], texts.described.shape[1]
     seen = np.asarray(content.vectors[:, block.start : min(block.stop, block.start + wide)], np.float32)
-    crossing = unit(texts.told), unit(seen) if seen.shape[1] == wide else np.zeros_like(texts.told)
+    crossing = unit(texts.described), unit(seen) if seen.shape[1] == wide else np.zeros_like(texts.described)
     written = head.lexical(texts.written)
-    return Inputs(head, words, photo, written, told, named, half_named, crossing, texts.double, learn)
+    return Inputs(head, words, photo, written, described, named, half_named, crossing, texts.double, learn)
 
 
 def _conditions(content: ContentVectors, texts: TaskTexts, learn: npt.NDArray[np.bool_], keep: int) -> FusionHead:
@@ -162,14 +162,14 @@ def written_of(catalogue: Catalogue) -> csr_matrix:
     return counts(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
 
 
-def told_of(catalogue: Catalogue) -> tuple[list[str | None], npt.NDArray[np.int64]]:
+def descriptions_of(catalogue: Catalogue) -> tuple[list[str | None], npt.NDArray[np.int64]]:
     """Title and description of each item, and a number that items share which say the very same."""
-    told: list[str | None] = []
+    described: list[str | None] = []
     for batch in catalogue.batches([TITLE, DESCRIPTION], _BATCH):
         for title, description in zip(batch[TITLE].to_pylist(), batch[DESCRIPTION].to_pylist(), strict=True):
-            told.append("\n".join(part for part in (title, description) if part) or None)
-    codes = pc.fill_null(pc.index_in(pa.array(told), pc.unique(pa.array(told))), -1)
-    return told, np.asarray(codes, np.int64)
+            described.append("\n".join(part for part in (title, description) if part) or None)
+    codes = pc.fill_null(pc.index_in(pa.array(described), pc.unique(pa.array(described))), -1)
+    return described, np.asarray(codes, np.int64)
 
 
 def phrases_of(catalogue: Catalogue) -> tuple[csr_matrix, list[str]]:

@@ -9,8 +9,7 @@ from eval_model_tasks import COLD, N_ITEMS, NO_CONTENT, circles, leave_one_out, 
 
 from molar_eval.metrics.accuracy import accuracy
 from molar_eval.models.baselines import ALS, BPR, baselines
-from molar_eval.models.sasrec import SASRec
-from molar_eval.models.sasrec_training import SASRecSettings
+from molar_eval.models.sasrec import SASRec, SASRecSettings
 from molar_eval.ranking import rank
 from molar_retrieval.errors import DataError
 

@@ -9,8 +9,8 @@ from alignment_tasks import EXPERTS, NEW, TOWERS, N, model_of, training_log
 from eval_model_tasks import log_of
 from scipy.special import log_softmax
 
-from molar_retrieval.alignment.encode import encode_users, item_sides
 from molar_retrieval.alignment.model import session_log
+from molar_retrieval.alignment.vectors import encode_users, item_sides
 from molar_retrieval.experts.trend import DAY, Trend
 
 KNOWN = np.setdiff1d(np.arange(N), NEW)

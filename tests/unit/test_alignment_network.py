@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from molar_retrieval.alignment.encode import item_sides
 from molar_retrieval.alignment.network import (
     ContentMap,
     Dropout,
@@ -15,6 +14,7 @@ from molar_retrieval.alignment.network import (
     time_gaps,
     tower_shapes,
 )
+from molar_retrieval.alignment.vectors import item_sides
 from molar_retrieval.config import AlignSettings
 
 

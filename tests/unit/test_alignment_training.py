@@ -6,10 +6,10 @@ import torch
 
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.components import Dense
-from molar_retrieval.alignment.encode import encode_users
 from molar_retrieval.alignment.network import History
 from molar_retrieval.alignment.training import EpochScore, TowerTrainer, TrainingData, train, validate
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, withheld_items
+from molar_retrieval.alignment.vectors import encode_users
 from molar_retrieval.collaborative.als import fit
 from molar_retrieval.config import AlignSettings, CFSettings
 from molar_retrieval.encoders.base import VectorBlock
@@ -280,7 +280,7 @@ def test_users_are_encoded_each_alone_as_in_a_batch(data, monkeypatch):
     )
     rows = np.array([4, 2, 1, 2, 0, 5, 3])
     together = encode_users(network, log, rows, precision="float32")
-    monkeypatch.setattr("molar_retrieval.alignment.encode._TOKENS", 1)
+    monkeypatch.setattr("molar_retrieval.alignment.vectors._TOKENS", 1)
     for name, shape in (("collaborative", (7, 16)), ("content", (7, 16))):
         assert together[name].shape == shape
         alone = [encode_users(network, log, np.array([row]), precision="float32")[name][0] for row in rows]

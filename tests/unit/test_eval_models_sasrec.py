@@ -12,10 +12,18 @@ import torch
 import torch.nn.functional as F
 from eval_model_tasks import COLD, N_ITEMS, leave_one_out, log_of, walks
 
-from molar_eval.models import sasrec_network, sasrec_training
-from molar_eval.models.sasrec import SASRec, _Vocabulary
+from molar_eval.models import sasrec, sasrec_network
+from molar_eval.models.sasrec import (
+    SASRec,
+    SASRecEpoch,
+    SASRecSettings,
+    SASRecTrainer,
+    _Vocabulary,
+    encode,
+    like_lengths,
+    padded,
+)
 from molar_eval.models.sasrec_network import SASRecNetwork, cross_entropy
-from molar_eval.models.sasrec_training import SASRecEpoch, SASRecSettings, SASRecTrainer, encode, like_lengths, padded
 from molar_retrieval.errors import DataError
 from molar_retrieval.training.trainer import TrainingState
 
@@ -125,9 +133,9 @@ def test_vocabulary_numbers_known_items_without_gaps():
 def test_the_loss_is_taken_over_each_target_once(task, monkeypatch):
     trainer = SASRecTrainer(_Vocabulary(task.training)(task.training), SMALL, 0, "run", lambda _: 0.0)
     seen = []
-    original = sasrec_training.cross_entropy
+    original = sasrec.cross_entropy
     monkeypatch.setattr(
-        sasrec_training,
+        sasrec,
         "cross_entropy",
         lambda users, items, targets, precision: seen.append(targets) or original(users, items, targets, precision),
     )
@@ -228,7 +236,7 @@ def test_validation_chooses_between_settings(task):
 
 def test_samples_the_softmax_of_a_large_catalogue(task, monkeypatch):
     full = SASRec([SMALL]).fit(task, 0).facts["epochs"]
-    monkeypatch.setattr(sasrec_training, "FULL_SOFTMAX_ITEMS", 20)
+    monkeypatch.setattr(sasrec, "FULL_SOFTMAX_ITEMS", 20)
     log = _Vocabulary(task.training)(task.training)
     sampled = SASRecTrainer(log, SMALL, 0, "sampled", lambda _: 0.0)
     sampled.train(task.folder / "sampled")

@@ -130,7 +130,7 @@ def test_items_that_are_not_to_be_learned_from_change_nothing(world: World) -> N
     learn_log = log_of([[i for i in world.log.history(u).tolist() if learn[i]] for u in range(world.log.n_users)], N)
     changed = world.vectors.copy()
     changed[~learn] = unit(generator(1, "others").normal(size=(int((~learn).sum()), 2 * WIDTH)))
-    other_texts = replace(world.texts, told=np.where(learn[:, None], world.texts.told, changed[:, :WIDTH]))
+    other_texts = replace(world.texts, described=np.where(learn[:, None], world.texts.described, changed[:, :WIDTH]))
     one, other = (
         tune(inputs_of(world.content(vectors), texts, learn, 8), learn_log, FinetuneSettings(keep=8, factors=10))
         for vectors, texts in ((world.vectors, world.texts), (changed, other_texts))

@@ -95,7 +95,7 @@ class Tuning:
         texts = read_texts(catalogue, content, words_by(registry.load(self.embed)), progress)
         held = {name: getattr(texts.holders, name) for name in ("data", "indices", "indptr")}
         partial = file.with_suffix(".partial")
-        save_file({"told": texts.told, "double": texts.double, "phrases": texts.phrases, **held}, partial)
+        save_file({"told": texts.described, "double": texts.double, "phrases": texts.phrases, **held}, partial)
         partial.replace(file)
         return texts
 
@@ -106,7 +106,7 @@ def found(head: FusionHead, inputs: Inputs) -> dict[str, list[float]]:
     Returns:
         By the encoder itself (``before``) and by the head (``after``); empty without such items.
     """
-    pairs = inputs.told.any(axis=1) & inputs.photo.any(axis=1)
+    pairs = inputs.described.any(axis=1) & inputs.photo.any(axis=1)
     rows = np.flatnonzero(pairs & ~inputs.learn)
     if not len(rows):
         return {}
@@ -119,8 +119,8 @@ def _only(inputs: Inputs, reads: Reads) -> Inputs:
     if reads == "words":
         return replace(inputs, photo=np.zeros_like(inputs.photo))
     if reads == "photos":
-        told = ("words", "written", "told", "named", "half_named")
-        return replace(inputs, **{name: np.zeros_like(getattr(inputs, name)) for name in told})
+        spoken = ("words", "written", "described", "named", "half_named")
+        return replace(inputs, **{name: np.zeros_like(getattr(inputs, name)) for name in spoken})
     return inputs
 
 

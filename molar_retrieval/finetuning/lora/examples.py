@@ -204,7 +204,7 @@ class ExampleSampler:
                 phrases = [p for p, hide in zip(data.phrases[row], hidden, strict=True) if not hide]
                 phrases = phrases or data.phrases[row][:1]
                 own = entries.add(("attributes", *phrases), EncoderInput("; ".join(phrases)))
-            other = entries.add(("told", int(data.double[row])), EncoderInput(data.told[row]))
+            other = entries.add(("told", int(data.double[row])), EncoderInput(data.described[row]))
             if own is not None and other is not None:
                 kept.append((own, other, row))
                 asked.append(set(phrases))

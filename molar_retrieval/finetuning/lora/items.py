@@ -15,7 +15,7 @@ from molar_retrieval import rng
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.embedding.catalogue import texts_and_photos
 from molar_retrieval.embedding.reader import decode
-from molar_retrieval.finetuning.inputs import phrases_of, told_of
+from molar_retrieval.finetuning.inputs import descriptions_of, phrases_of
 from molar_retrieval.interactions import InteractionLog
 
 Rows = npt.NDArray[np.int64]
@@ -31,7 +31,7 @@ class TrainingItems:
         folder: To which photos are relative.
         texts: What `molar embed` gives the encoder to read of each item.
         photos: Paths.
-        told: Title and description of each item.
+        described: Title and description of each item.
         double: A number that items of the very same title and description share, shape (n,).
         phrases: Attributes of each item: ``colour: red``.
         withheld: Items that only judge, shape (w,).
@@ -43,7 +43,7 @@ class TrainingItems:
     folder: Path
     texts: list[str | None]
     photos: list[str | None]
-    told: list[str | None]
+    described: list[str | None]
     double: Rows
     phrases: list[list[str]]
     withheld: Rows
@@ -59,19 +59,19 @@ class TrainingItems:
         """Read a catalogue and draw the share of items, ``most`` at most, that is withheld, as the fusion head does."""
         found = texts_and_photos(catalogue, range(len(catalogue)))
         texts, photos = ([found[row][n] for row in range(len(catalogue))] for n in (0, 1))
-        told, double = told_of(catalogue)
+        described, double = descriptions_of(catalogue)
         holders, phrases = phrases_of(catalogue)
         borders = holders.indptr.tolist()
         own = [[phrases[n] for n in holders.indices[a:b]] for a, b in pairwise(borders)]
         drawn = rng.generator(seed, "withheld items").permutation(len(catalogue))
         withheld = np.sort(drawn[: min(most, round(share * len(catalogue)))])
         left = None if log is None else log.select(~np.isin(log.item, withheld))
-        return cls(catalogue.folder, texts, photos, told, double, own, withheld, log, left)
+        return cls(catalogue.folder, texts, photos, described, double, own, withheld, log, left)
 
     def having(self, view: str, rows: Rows) -> Rows:
         """Those of some items that have a ``photo`` or ``attributes``, and a title or description to go with it."""
         views: Sequence[object] = self.photos if view == "photo" else self.phrases
-        return np.array([row for row in rows.tolist() if self.told[row] is not None and views[row]], np.int64)
+        return np.array([row for row in rows.tolist() if self.described[row] is not None and views[row]], np.int64)
 
 
 class Photos:

@@ -39,15 +39,15 @@ class AdapterValidation:
         data = self._examples.data
         found: dict[Name, float] = {}
         for name, rows in self._rows.items():
-            told = self._vectors(learner, rows, [data.told[row] for row in rows], chunk)
+            described = self._vectors(learner, rows, [data.described[row] for row in rows], chunk)
             places, double = np.arange(len(rows)), data.double[rows]
             if name == "image_text":
                 seen = self._vectors(learner, rows, None, chunk)
-                there, back = recall(seen, told, places, double), recall(told, seen, places, double)
+                there, back = recall(seen, described, places, double), recall(described, seen, places, double)
                 found[name] = (there + back) / 2
             else:
                 named = self._vectors(learner, rows, ["; ".join(data.phrases[row]) for row in rows], chunk)
-                found[name] = recall(named, told, places, double)
+                found[name] = recall(named, described, places, double)
         if "behaviour" in self._examples.tasks:
             texts = [data.texts[row] for row in self._pool]
             whole = self._vectors(learner, self._pool, texts, chunk, photos=learner.sees)

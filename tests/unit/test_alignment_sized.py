@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molar_retrieval.alignment.sizing import sized
+from molar_retrieval.alignment.training import sized
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
