@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.prepare import KIND as CATALOGUE
@@ -27,14 +29,13 @@ from molar_retrieval.quality.attributes import check_attributes
 from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.histogram import Histogram
-from molar_retrieval.quality.items import Items, read_items, read_texts
-from molar_retrieval.quality.log import LogSummary, check_log
+from molar_retrieval.quality.items import Items, check_rejects, read_items, read_texts
+from molar_retrieval.quality.log import check_log
 from molar_retrieval.quality.measure import Measured, PhotoState
 from molar_retrieval.quality.measured import measured, nothing
 from molar_retrieval.quality.personal import IDS as PERSONAL_IDS
 from molar_retrieval.quality.personal import check_personal
-from molar_retrieval.quality.readiness import Content, Readiness, readiness
-from molar_retrieval.quality.rejected import check_rejects
+from molar_retrieval.quality.readiness import Content, readiness
 from molar_retrieval.quality.report import CheckReport, Excerpt, Found, shown_items
 from molar_retrieval.quality.texts import TextCheck
 from molar_retrieval.workspace import Workspace
@@ -89,49 +90,38 @@ def check(
         return _CatalogueCheck(folder, inputs, settings, options, progress)()
 
 
+_STOPS = ("log.unreadable", "log.nothing_usable")
+"""Kinds of fault of a log after which no command can read it."""
+
+
 class _CatalogueCheck:
     def __init__(
         self, folder: Path, workspace: Pinned, settings: MolarSettings, options: CheckOptions, progress: Progress
     ) -> None:
-        self.folder = folder
-        self.workspace = workspace
-        self.settings = settings
-        self.options = options
-        self.progress = progress
+        self.folder, self.workspace, self.settings = folder, workspace, settings
+        self.options, self.progress = options, progress
         self.part = condition_of(workspace)
+        self.found = Collector(options.fix_list)
         self.seconds: dict[str, float] = {}
         self.left_out: list[str] = []
-        self.histograms: list[Histogram] = []
         self.unusable: list[str] = []
 
     def __call__(self) -> CheckReport:
-        with Collector(self.options.fix_list) as collector:
-            prepared = self._prepared(collector)
-            if prepared is None:
-                return self._report(collector, None, None, None, None)
-            catalogue, spec = prepared
-            items = read_items(catalogue, spec, self.folder)
-            with self._stage("texts"):
-                texts = TextCheck(items, catalogue.language)
-                collector.take(texts(read_texts(items, spec, self.folder, self.progress)))
-            # After the texts, which tell the rows of the file.
-            collector.take(check_rejects(catalogue, items))
-            records = self._photos(items)
-            with self._stage("photos"):
-                collector.take(photos.check_photos(items, records) if self.options.photos else ())
-            with self._stage("attributes"):
-                collector.take(check_attributes(catalogue, items, self.progress))
-            if self.options.deep and vectors.stored(self.workspace, catalogue) is None:
-                with self._stage("embed"):
-                    vectors.make(self.workspace, self.folder, self.settings.embed, self.progress)
-            pairs = self._pairs(collector, catalogue, items, records)
-            with self._stage("personal"):
-                check_personal(self.folder, spec, collector, self.progress)
-            log = self._log(collector, catalogue, spec)
-            content = self._content(catalogue, items, records, collector)
-            self._histograms(texts, records, log)
-            ready = readiness(content, log, self._forecast())
-        return self._report(collector, catalogue, ready, log, pairs)
+        with self.found:
+            prepared = self._prepared()
+            told = {} if prepared is None else self._checked(*prepared)
+        shown = _masked if self.found.counts[PERSONAL_IDS] else tuple[Finding, ...]
+        kinds = self.found.kinds()
+        found = tuple(Found(k, self.found.counts[k.name], shown(self.found.examples(k.name))) for k in kinds)
+        return CheckReport(
+            catalogue=self.folder.resolve().name,
+            unusable=tuple(self.unusable),
+            found=found,
+            left_out=tuple(self.left_out),
+            excerpts={} if prepared is None else _excerpts(prepared[0], shown_items(found)),
+            seconds=self.seconds,
+            **told,
+        )
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -139,7 +129,7 @@ class _CatalogueCheck:
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + perf_counter() - started, 2)
 
-    def _prepared(self, collector: Collector) -> tuple[Catalogue, CatalogueSpec] | None:
+    def _prepared(self) -> tuple[Catalogue, CatalogueSpec] | None:
         """The prepared catalogue and what its columns mean, or None where it cannot be used at all."""
         find_file(self.folder, "items")  # a folder that is not there is no finding
         try:
@@ -148,26 +138,56 @@ class _CatalogueCheck:
                 prepare_catalogue(self.folder, self.workspace, self.progress, where=self.part)
         except DataError as error:
             self.unusable.append(error.message)
-            collector.add("catalogue.unusable", f"{error.message}; {error.hint}")
+            self.found.add("catalogue.unusable", f"{error.message}; {error.hint}")
             return None
         self.workspace.take(CATALOGUE, self.workspace[CATALOGUE].require())
         return Catalogue(*self.workspace[CATALOGUE].require()), spec
+
+    def _checked(self, catalogue: Catalogue, spec: CatalogueSpec) -> dict[str, Any]:
+        """Take all findings; what else a report holds of a catalogue that can be read."""
+        items = read_items(catalogue, spec, self.folder)
+        with self._stage("texts"):
+            texts = TextCheck(items, catalogue.language)
+            self.found.take(texts(read_texts(items, spec, self.folder, self.progress)))
+        self.found.take(check_rejects(catalogue, items))  # after the texts, which tell the rows of the file
+        records = self._photos(items)
+        with self._stage("attributes"):
+            self.found.take(check_attributes(catalogue, items, self.progress))
+        if self.options.deep and vectors.stored(self.workspace, catalogue) is None:
+            with self._stage("embed"):
+                vectors.make(self.workspace, self.folder, self.settings.embed, self.progress)
+        pairs = self._pairs(catalogue, items, records)
+        with self._stage("personal"):
+            check_personal(self.folder, spec, self.found, self.progress)
+        with self._stage("log"):
+            ids, part = catalogue.ids, self.part is not None
+            log = check_log(self.folder, spec, ids, self.found, self.progress, part=part)
+        self.unusable += [finding.detail for kind in _STOPS for finding in self.found.examples(kind)]
+        content = self._content(catalogue, items, records)
+        return {
+            "items": len(catalogue),
+            "readiness": readiness(content, log, self._forecast()),
+            "histograms": (*_histograms(texts, records), *(() if log is None else log.histograms)),
+            "log": None if log is None else log.to_dict(),
+            "log_lines": () if log is None else tuple(log.lines()),
+            "pairs": pairs,
+        }
 
     def _photos(self, items: Items) -> Measured:
         if not self.options.photos:
             self.left_out.append("photos were not decoded: leave out --no-photos")
             return nothing(len(items))
         with self._stage("photos"):
-            return measured(self.folder, items.photos, self.workspace, self.progress, processes=self.options.processes)
+            processes = self.options.processes
+            records = measured(self.folder, items.photos, self.workspace, self.progress, processes=processes)
+            self.found.take(photos.check_photos(items, records))
+        return records
 
-    def _pairs(
-        self, collector: Collector, catalogue: Catalogue, items: Items, records: Measured
-    ) -> Mapping[str, object] | None:
+    def _pairs(self, catalogue: Catalogue, items: Items, records: Measured) -> Mapping[str, object] | None:
         """What needs vectors: near duplicates by looks, and photos against words."""
         found = vectors.stored(self.workspace, catalogue)
         with self._stage("duplicates"):
-            looks = None if found is None else unit(found.looks)
-            collector.take(photos.check_shared(items, records, looks))
+            self.found.take(photos.check_shared(items, records, None if found is None else unit(found.looks)))
         if found is None:
             self.left_out.append(
                 "photos were not compared with words, nor near duplicates looked for among vectors: add --deep, which "
@@ -176,12 +196,12 @@ class _CatalogueCheck:
             return None
         with self._stage("pairs"):
             agreement = mismatch.agreement(found.images, found.texts)
-            if agreement is None:
-                self.left_out.append(
-                    f"photos were not compared with words: fewer than {mismatch.FEWEST} items have both"
-                )
-                return None
-            collector.take(mismatch.check_pairs(agreement, items))
+            if agreement is not None:
+                self.found.take(mismatch.check_pairs(agreement, items))
+        if agreement is None:
+            few = f"photos were not compared with words: fewer than {mismatch.FEWEST} items have both"
+            self.left_out.append(few)
+            return None
         if not agreement.useful:
             self.left_out.append(
                 "photos and words have too little in common, as far as the encoder sees, to tell which do not belong "
@@ -189,27 +209,16 @@ class _CatalogueCheck:
             )
         return {**agreement.to_dict(), "encoder": found.encoder}
 
-    def _log(self, collector: Collector, catalogue: Catalogue, spec: CatalogueSpec) -> LogSummary | None:
-        with self._stage("log"):
-            ids, part = catalogue.ids, self.part is not None
-            summary = check_log(self.folder, spec, ids, collector, self.progress, part=part)
-        self.unusable += [finding.detail for kind in _STOPS for finding in collector.examples(kind)]
-        return summary
-
-    def _content(self, catalogue: Catalogue, items: Items, records: Measured, collector: Collector) -> Content:
-        usable = photos.usable_photos(items, records) if self.options.photos else items.has_photo
-        lengths = np.zeros(len(catalogue), np.int64)
-        row = 0
-        for batch in catalogue.batches([TEXT], BATCH):
-            for place, text in enumerate(batch[TEXT].to_pylist()):
-                lengths[row + place] = len(text or "")
-            row += len(batch)
+    def _content(self, catalogue: Catalogue, items: Items, records: Measured) -> Content:
+        usable = readable = items.has_photo
+        if self.options.photos:
+            usable, readable = photos.usable_photos(items, records), photos.readable(items, records)
+        columns = [pc.utf8_length(batch[TEXT]).fill_null(0) for batch in catalogue.batches([TEXT], BATCH)]
+        lengths = np.concatenate([np.zeros(0, np.int64), *map(np.asarray, columns)])
         texts = lengths > 0
-        readable = items.has_photo & (records["state"] == PhotoState.GOOD) if self.options.photos else items.has_photo
         empty = ~texts & ~readable
-        collector.take(
-            items.finding("item.empty", int(row), "neither words nor a photo") for row in np.flatnonzero(empty)
-        )
+        rows = np.flatnonzero(empty).tolist()
+        self.found.take(items.finding("item.empty", row, "neither words nor a photo") for row in rows)
         if empty.all():
             self.unusable.append("no item has words or a photo that can be read: nothing can be embedded")
         return Content(
@@ -220,17 +229,6 @@ class _CatalogueCheck:
             nothing=int(empty.sum()),
             characters=float(lengths[texts].mean()) if texts.any() else 0.0,
         )
-
-    def _histograms(self, texts: TextCheck, records: Measured, log: LogSummary | None) -> None:
-        written = "Characters of title and description"
-        self.histograms.append(Histogram.of("text_length", written, texts.lengths, "characters"))
-        good = records[records["state"] == PhotoState.GOOD]
-        if len(good):
-            pixels = np.sqrt(good["width"].astype(np.float64) * good["height"])
-            area = "Size of photos: square root of the area"
-            self.histograms.append(Histogram.of("image_size", area, pixels, "pixels", log=True))
-        if log is not None:
-            self.histograms += log.histograms
 
     def _forecast(self) -> EmbedForecast | None:
         if not self.options.forecast:
@@ -245,36 +243,13 @@ class _CatalogueCheck:
             self.left_out.append(f"what embedding takes here was not measured: {error.message}; {error.hint}")
             return None
 
-    def _report(
-        self,
-        collector: Collector,
-        catalogue: Catalogue | None,
-        ready: Readiness | None,
-        log: LogSummary | None,
-        pairs: Mapping[str, object] | None,
-    ) -> CheckReport:
-        shown = _masked if collector.counts[PERSONAL_IDS] else tuple[Finding, ...]
-        found = tuple(
-            Found(kind, collector.counts[kind.name], shown(collector.examples(kind.name))) for kind in collector.kinds()
-        )
-        return CheckReport(
-            catalogue=self.folder.resolve().name,
-            items=0 if catalogue is None else len(catalogue),
-            unusable=tuple(self.unusable),
-            found=found,
-            readiness=ready,
-            histograms=tuple(self.histograms),
-            log=None if log is None else log.to_dict(),
-            log_lines=() if log is None else tuple(log.lines()),
-            pairs=pairs,
-            left_out=tuple(self.left_out),
-            excerpts={} if catalogue is None else _excerpts(catalogue, shown_items(found)),
-            seconds=self.seconds,
-        )
 
-
-_STOPS = ("log.unreadable", "log.nothing_usable")
-"""Kinds of fault of a log after which no command can read it."""
+def _histograms(texts: TextCheck, records: Measured) -> Iterator[Histogram]:
+    yield Histogram.of("text_length", "Characters of title and description", texts.lengths, "characters")
+    good = records[records["state"] == PhotoState.GOOD]
+    if len(good):
+        pixels = np.sqrt(good["width"].astype(np.float64) * good["height"])
+        yield Histogram.of("image_size", "Size of photos: square root of the area", pixels, "pixels", log=True)
 
 
 def _masked(findings: Iterable[Finding]) -> tuple[Finding, ...]:

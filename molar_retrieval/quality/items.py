@@ -1,6 +1,7 @@
-"""The items of a catalogue as a check sees them: which row of the file each is, and its texts as they stand there.
+"""The items of a catalogue as a check sees them, and what was set aside when it was prepared.
 
-A prepared catalogue holds clean texts; what was wrong with them can only be seen in the file.
+A prepared catalogue holds clean texts; which row of the file an item is, and what was wrong with its texts, can only be
+seen in the file.
 """
 
 from collections.abc import Iterator
@@ -27,7 +28,20 @@ from molar_retrieval.quality.findings import Finding, fault
 
 LOOKED_AT = 20_000
 """Characters of a text that are looked at: what comes after them no encoder reads."""
-PHOTO_REJECT = "photo not usable"
+_PHOTO_REJECT = "photo not usable"
+_BY_REASON = {
+    "missing id": "item.no_id",
+    "duplicate id": "item.same_id",
+    "not a finite number, left empty": "attribute.not_finite",
+}
+_PHOTOS = {
+    "there is no such file": "photo.missing",
+    "URL": "photo.outside",
+    "leaves the catalogue": "photo.outside",
+    "out of the catalogue": "photo.outside",
+    "not relative to the catalogue": "photo.outside",
+    "larger than": "photo.too_large",
+}
 
 
 @dataclass(frozen=True)
@@ -124,8 +138,8 @@ def read_items(catalogue: Catalogue, spec: CatalogueSpec, folder: Path) -> Items
     for batch in catalogue.batches([IMAGE], BATCH):
         photos += batch[IMAGE].to_pylist()
     bad = np.zeros(len(catalogue), bool)
-    for _, _, item_id, reason in rejects(catalogue):
-        if reason.startswith(PHOTO_REJECT) and item_id is not None:
+    for _, _, item_id, reason in _rejects(catalogue):
+        if reason.startswith(_PHOTO_REJECT) and item_id is not None:
             row = catalogue.ids.row(item_id)
             if row is not None:
                 bad[row] = True
@@ -178,11 +192,24 @@ def text_hash(text: str | None) -> int:
     return int.from_bytes(blake2b(folded.encode("utf-8", "replace"), digest_size=8).digest(), "little") or 1
 
 
-def rejects(catalogue: Catalogue) -> Iterator[tuple[str, int, str | None, str]]:
+def _rejects(catalogue: Catalogue) -> Iterator[tuple[str, int, str | None, str]]:
     """What was set aside when the catalogue was prepared: file, row, item and reason."""
     with pq.ParquetFile(catalogue.version / REJECTS) as file:
         for batch in file.iter_batches():
             yield from zip(*(batch[name].to_pylist() for name in ("file", "row", ITEM_ID, "reason")), strict=True)
+
+
+def check_rejects(catalogue: Catalogue, items: Items) -> Iterator[Finding]:
+    """Rows that were left out, and photos that were refused by path or header."""
+    for file, row, item_id, reason in _rejects(catalogue):
+        where = {"item_id": item_id, "file": file, "row": row}
+        kind, _, detail = reason.partition(": ")
+        if kind == _PHOTO_REJECT:
+            found = next((name for words, name in _PHOTOS.items() if words in detail), "photo.unreadable")
+            yield fault(found, detail, **where, column=items.photo_column)
+        else:
+            column = detail.partition(" is ")[0] if kind.startswith("not a finite") else None
+            yield fault(_BY_REASON.get(kind, "catalogue.row"), reason, **where, column=column)
 
 
 def _strings(batch: pa.RecordBatch, column: str | None, mask: pa.Array, n: int) -> list[str | None]:

@@ -109,7 +109,7 @@ def is_blank(records: Measured) -> Mask:
 
 def usable_photos(items: Items, records: Measured) -> Mask:
     """Which items have a photo of their own that shows something: not blank, no placeholder, not only writing."""
-    good = _readable(items, records) & ~is_blank(records) & (records["text"] < WRITING)
+    good = readable(items, records) & ~is_blank(records) & (records["text"] < WRITING)
     for rows in _groups(items, records):
         good[rows] &= not _is_placeholder(items, rows)
     return good
@@ -134,17 +134,18 @@ def check_shared(items: Items, records: Measured, looks: npt.NDArray[np.float32]
         for row in rows.tolist():
             others = _named(items, rows, row)
             yield items.finding(kind, row, words, float(len(rows)), others=others, photo=True)
-    yield from _near(items, records, np.flatnonzero(_readable(items, records) & ~blank & alone), looks)
+    yield from _near(items, records, np.flatnonzero(readable(items, records) & ~blank & alone), looks)
 
 
-def _readable(items: Items, records: Measured) -> Mask:
+def readable(items: Items, records: Measured) -> Mask:
+    """Which items have a photo that can be read."""
     good: Mask = items.has_photo & (records["state"] == PhotoState.GOOD)
     return good
 
 
 def _groups(items: Items, records: Measured) -> list[Rows]:
     """Rows of items that have the same photo, byte for byte."""
-    return equal_groups(np.where(_readable(items, records)[:, None], records["hash"], 0))
+    return equal_groups(np.where(readable(items, records)[:, None], records["hash"], 0))
 
 
 def _is_placeholder(items: Items, rows: Rows) -> bool:

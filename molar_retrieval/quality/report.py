@@ -1,7 +1,7 @@
 """What a check found, as data: what the terminal, the page and programs are told."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
@@ -74,17 +74,17 @@ class CheckReport:
     """
 
     catalogue: str
-    items: int
-    unusable: tuple[str, ...]
-    found: tuple[Found, ...]
-    readiness: Readiness | None
-    histograms: tuple[Histogram, ...]
-    log: Mapping[str, Any] | None
-    log_lines: tuple[str, ...]
-    pairs: Mapping[str, Any] | None
-    left_out: tuple[str, ...]
-    excerpts: Mapping[str, Excerpt]
-    seconds: Mapping[str, float]
+    items: int = 0
+    unusable: tuple[str, ...] = ()
+    found: tuple[Found, ...] = ()
+    readiness: Readiness | None = None
+    histograms: tuple[Histogram, ...] = ()
+    log: Mapping[str, Any] | None = None
+    log_lines: tuple[str, ...] = ()
+    pairs: Mapping[str, Any] | None = None
+    left_out: tuple[str, ...] = ()
+    excerpts: Mapping[str, Excerpt] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def usable(self) -> bool:
