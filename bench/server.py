@@ -27,7 +27,7 @@ from molar_indexes.backends import build_index
 from molar_indexes.generations import open_generation
 from molar_indexes.recommender import Recommender
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import connect
+from molar_indexes.server.connect import Connection, connect
 from molar_indexes.server.opening import served
 from molar_indexes.server.published import remove
 from molar_indexes.server.push import PushReport, publish
@@ -47,16 +47,16 @@ def pushed(workspace: Workspace, url: str | None) -> Iterator[tuple[PushReport, 
     settings = IndexSettings(url=url or "http://in-process", collection="molar.bench", timeout=60.0)
     server = ServerConfig.of(settings)
     assert server is not None
-    client = connect(server) if url else QdrantClient(":memory:")
+    connection = connect(server) if url else Connection(QdrantClient(":memory:"), server)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the in-process mode says what it does not do
         with open_generation(workspace) as generation:
             at_once = settings.uploads if url else 1  # in process, writers would wait for each other
-            report = publish(client, server, generation, settings.model_copy(update={"uploads": at_once}))
-        with Recommender(workspace, served(client, workspace, server)) as recommender:
+            report = publish(connection, generation, settings.model_copy(update={"uploads": at_once}))
+        with Recommender(workspace, served(connection, workspace)) as recommender:
             yield report, recommender
             if url:
-                remove(client, server)
+                remove(connection)
 
 
 def embedded_rate(workspace: Workspace) -> float:

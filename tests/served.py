@@ -5,12 +5,12 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 from qdrant_fake import fake_qdrant
 
 from molar_indexes.records import batches
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import connect
+from molar_indexes.server.connect import Connection, connect
 from molar_indexes.server.finalise import build_graphs
 from molar_indexes.server.index import ServerIndex
 from molar_indexes.server.layout import Layout, payload_indexes
@@ -27,8 +27,8 @@ SERVERS = [FAKE, *([REAL] if URL else [])]
 class Shelf:
     """Collections that are removed in the end."""
 
-    def __init__(self, client: QdrantClient, server: ServerConfig) -> None:
-        self.client, self.server = client, server
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.client = connection, connection.client
         self.made: list[str] = []
 
     def index(self, spec: IndexSpec, items: Iterable[IndexItem], layout: Layout | None = None) -> ServerIndex:
@@ -45,9 +45,9 @@ class Shelf:
             return [to_point(spec, item) for item in stored[first:last]]
 
         count = len(stored)
-        upload(self.client, self.server, name, count, read, resumed=False, at_once=1, progress=SILENT, task="items")
-        build_graphs(self.client, self.server, name, spec, SILENT)
-        return _Kept(self.client, self.server, name, spec, count, layout)
+        upload(self.connection, name, count, read, resumed=False, at_once=1, progress=SILENT, task="items")
+        build_graphs(self.connection, name, spec, SILENT)
+        return _Kept(self.connection, name, spec, count, layout)
 
 
 class _Kept(ServerIndex):
@@ -60,10 +60,9 @@ def shelf(kind: str) -> Iterator[Shelf]:
     """Collections on a kind of server."""
     with ExitStack() as stack:
         url = URL if kind == REAL and URL else stack.enter_context(fake_qdrant()).url
-        server = ServerConfig(url, timeout=60.0)
-        client = connect(server)
-        opened = Shelf(client, server)
+        connection = connect(ServerConfig(url, timeout=60.0))
+        opened = Shelf(connection)
         yield opened
         for name in opened.made:
-            client.delete_collection(name)
-        client.close()
+            connection.client.delete_collection(name)
+        connection.close()

@@ -78,8 +78,8 @@ class Serving(ShopBase):
         from molar_indexes.server.connect import connected
         from molar_indexes.server.published import published
 
-        with connected(server) as client:
-            return [one for alias in (server.collection, server.people) for one in published(client, server, alias)]
+        with connected(server) as connection:
+            return [one for alias in server.aliases for one in published(connection, alias)]
 
     def verify(self, generation: str | None = None, *, deep: bool = False, index: str | None = None) -> Verification:
         """Whether a generation is whole and belongs to the workspace's artefacts; with a server, as it answers there.
@@ -123,8 +123,8 @@ class Serving(ShopBase):
         from molar_indexes.server.connect import connected
         from molar_indexes.server.published import rollback as roll_the_server
 
-        with connected(server.patient(_PATIENT)) as client:
-            live = roll_the_server(client, server, generation)
+        with connected(server.patient(_PATIENT)) as connection:
+            live = roll_the_server(connection, generation)
         name = live.metadata.generation
         kept = (self.opened()["generations"].root / name).exists()
         return LiveGeneration(name, server.url, server.collection, live.name, kept)
@@ -168,8 +168,8 @@ class Serving(ShopBase):
         from molar_indexes.server.connect import connected
         from molar_indexes.server.published import prune
 
-        with connected(server.patient(_PATIENT)) as client:
-            return prune(client, server, settings.keep if keep is None else keep)
+        with connected(server.patient(_PATIENT)) as connection:
+            return prune(connection, settings.keep if keep is None else keep)
 
     def size(self, items: Sequence[int] | None = None, *, generation: str | None = None) -> "SizeForecast":
         """What a catalogue like this one would take on a server.

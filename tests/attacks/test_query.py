@@ -27,6 +27,7 @@ from molar_indexes.generations import open_generation
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
 from molar_indexes.server.config import ServerConfig
+from molar_indexes.server.connect import Connection
 from molar_indexes.server.opening import served
 from molar_indexes.server.push import publish
 from molar_retrieval.config import IndexSettings, MolarSettings
@@ -391,11 +392,12 @@ def crowd(trained: Any, request: pytest.FixtureRequest) -> Iterator[Recommender]
         return
     workspace = Workspace.open(trained.workspace)
     kept = IndexSettings(url="http://in-process", collection="molar-attack", users="server", timeout=60, uploads=1)
-    server, client = ServerConfig.of(kept), QdrantClient(":memory:")
+    server = ServerConfig.of(kept)
     assert server is not None
+    connection = Connection(QdrantClient(":memory:"), server)
     with open_generation(workspace) as generation:
-        publish(client, server, generation, kept)
-    with Recommender(workspace, served(client, workspace, server)) as opened:
+        publish(connection, generation, kept)
+    with Recommender(workspace, served(connection, workspace)) as opened:
         yield opened
 
 

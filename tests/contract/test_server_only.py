@@ -70,4 +70,4 @@ def test_payload_indexes_shards_and_copies(real: Shelf) -> None:
     assert info.config.params.vectors["aligned"].on_disk
     assert info.config.params.vectors["aligned"].hnsw_config.m == SPEC.m
     assert info.config.params.vectors["cf"].hnsw_config.m == 0
-    wait_for_green(real.client, real.server, real.made[-1], print)
+    wait_for_green(real.connection, real.made[-1], print)

@@ -18,7 +18,7 @@ from molar_indexes.generations import open_generation
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import connect
+from molar_indexes.server.connect import Connection, connect
 from molar_indexes.server.opening import served
 from molar_indexes.server.published import remove
 from molar_indexes.server.push import publish, push
@@ -76,13 +76,13 @@ def other(
     settings = IndexSettings(url=URL or "http://in-process", collection="molar-test-shop", users="server", timeout=60)
     server = ServerConfig.of(settings)
     assert server is not None
-    client = connect(server) if request.param == REAL else QdrantClient(":memory:")
+    connection = connect(server) if request.param == REAL else Connection(QdrantClient(":memory:"), server)
     with open_generation(workspace) as generation:
-        publish(client, server, generation, settings.model_copy(update={"uploads": 1}))
-    with Recommender(workspace, served(client, workspace, server), rules) as recommender:
+        publish(connection, generation, settings.model_copy(update={"uploads": 1}))
+    with Recommender(workspace, served(connection, workspace), rules) as recommender:
         yield recommender
         if request.param != FAKE:
-            remove(client, server)
+            remove(connection)
 
 
 @pytest.fixture(scope="module")

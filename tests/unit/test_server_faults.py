@@ -17,7 +17,7 @@ from molar_indexes.server import connect as connecting
 from molar_indexes.server import faults, finalise, transport
 from molar_indexes.server import upload as uploading
 from molar_indexes.server.config import KEY, ServerConfig, key
-from molar_indexes.server.connect import connect
+from molar_indexes.server.connect import Connection, connect
 from molar_indexes.server.faults import ServerError, asking, fault_of, persistently
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.published import published, target
@@ -60,7 +60,7 @@ def nobody() -> str:
 
 
 def live(fake: FakeQdrant) -> str | None:
-    return target(fake.client, place(fake), "molar")
+    return target(Connection(fake.client, place(fake)), "molar")
 
 
 PERSISTENT = [
@@ -318,7 +318,7 @@ def test_two_pushes_at_once(workspace: Workspace, fake: FakeQdrant, tmp_path: Pa
     with open_served(other, place(fake)) as generation:
         assert generation.index.fetch([0])[0].payload["mark"] == 7
     send(workspace, fake)  # said again, it is meant
-    assert [one.live for one in published(fake.client, place(fake), "molar")].count(True) == 1
+    assert [one.live for one in published(Connection(fake.client, place(fake)), "molar")].count(True) == 1
 
 
 def test_the_last_moment_of_a_race(workspace: Workspace, fake: FakeQdrant) -> None:

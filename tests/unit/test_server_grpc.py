@@ -71,5 +71,5 @@ def test_by_grpc(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
         release(workspace, 2).close()
         push(workspace, settings)
         with connected(server) as connection:
-            assert rollback(connection, server).metadata.generation == report.generation
-            assert len(published(connection, server, "molar")) == 2
+            assert rollback(connection).metadata.generation == report.generation
+            assert len(published(connection, "molar")) == 2

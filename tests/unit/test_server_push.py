@@ -15,7 +15,7 @@ from molar_indexes.generations import open_generation
 from molar_indexes.server import finalise
 from molar_indexes.server import upload as uploading
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import connect
+from molar_indexes.server.connect import Connection, connect
 from molar_indexes.server.metadata import KEY
 from molar_indexes.server.opening import open_served
 from molar_indexes.server.published import live, prune, published, rollback, target
@@ -79,11 +79,11 @@ def test_another_shop_under_the_same_name_is_left_alone(workspace: Workspace, fa
     other = Workspace.for_catalogue(tmp_path / ".other", tmp_path / "other")
     foreign = (dataclasses.replace(item, item_id=f"sku {item.row}") for item in items(2))
     release(other, 2, items=foreign).close()
-    there = published(fake.client, place(fake), "molar")
+    there = published(Connection(fake.client, place(fake)), "molar")
     with pytest.raises(DataError, match="items of this catalogue") as caught:
         send(other, fake)
     assert "--replace" in str(caught.value.hint)
-    assert published(fake.client, place(fake), "molar") == there
+    assert published(Connection(fake.client, place(fake)), "molar") == there
     assert asked(workspace, fake) == 1
     assert push(other, settings(fake), replace=True).before is not None
     own_name = settings(fake, collection="other")
@@ -151,7 +151,7 @@ def test_a_push_that_dies_leaves_what_is_live_and_the_next_one_goes_on(
 ) -> None:
     """As if it were killed before any of its writing requests, one after the other."""
     send(workspace, fake)
-    old = target(fake.client, place(fake), "molar")
+    old = target(Connection(fake.client, place(fake)), "molar")
     release(workspace, 2).close()
     monkeypatch.setattr("molar_indexes.server.faults.PATIENCE", 0.0)
     sent = deaths = 0
@@ -163,7 +163,7 @@ def test_a_push_that_dies_leaves_what_is_live_and_the_next_one_goes_on(
         except BackendError:
             deaths += 1
             sent += len(fake.of("PUT .*/points$"))
-            assert target(fake.client, place(fake), "molar") == old
+            assert target(Connection(fake.client, place(fake)), "molar") == old
             fake.faults = []
             assert asked(workspace, fake) == 1
             continue
@@ -179,7 +179,7 @@ def test_a_fresh_push_and_a_resumed_one_end_with_the_same_collection(workspace: 
     fake.faults = [Fault("PUT .*/points$", times=99, after=3, status=403)]
     with pytest.raises(BackendError):
         send(workspace, fake, uploads=1)
-    assert target(fake.client, place(fake), "molar") is None
+    assert target(Connection(fake.client, place(fake)), "molar") is None
     fake.faults = []
     report = send(workspace, fake, uploads=1)
     assert report.sent == N - 3 * 8
@@ -212,7 +212,7 @@ def test_batches_travel_side_by_side(workspace: Workspace, fake: FakeQdrant) -> 
 def test_users_go_to_the_server_only_where_that_is_wished(workspace: Workspace, fake: FakeQdrant) -> None:
     report = send(workspace, fake, users="server")
     assert report.users == 40
-    collection = target(fake.client, place(fake), "molar.users")
+    collection = target(Connection(fake.client, place(fake)), "molar.users")
     assert collection == f"molar.users-{report.generation}-{report.collection.rsplit('-', 1)[-1]}"
     server = place(fake, users="server")
     with open_generation(workspace) as own, open_served(workspace, server) as served:
@@ -245,21 +245,21 @@ def test_rolling_back_and_removing(workspace: Workspace, fake: FakeQdrant) -> No
         release(workspace, mark, keep=5).close()
         send(workspace, fake, users="server")
     server = place(fake, users="server")
-    client = connect(server)
-    rollback(client, server)
+    connection = connect(server)
+    rollback(connection)
     assert asked(workspace, fake, users="server") == 2
-    oldest = published(client, server, "molar")[0]
-    rollback(client, server, oldest.metadata.generation)
+    oldest = published(connection, "molar")[0]
+    rollback(connection, oldest.metadata.generation)
     assert asked(workspace, fake, users="server") == 1
     with pytest.raises(MissingArtefactError, match="before"):
-        rollback(client, server)
+        rollback(connection)
     send(workspace, fake, users="server")
-    removed = prune(client, server, keep=1)
+    removed = prune(connection, keep=1)
     assert len(removed) == 2  # of the items and of the users
     assert asked(workspace, fake, users="server") == 3
-    assert len(published(client, server, "molar")) == 2
-    prune(client, server, keep=0)
-    assert [one.live for one in published(client, server, "molar")] == [True]
+    assert len(published(connection, "molar")) == 2
+    prune(connection, keep=0)
+    assert [one.live for one in published(connection, "molar")] == [True]
 
 
 def test_a_collection_that_lost_points_is_not_rolled_back_to(workspace: Workspace, fake: FakeQdrant) -> None:
@@ -268,8 +268,8 @@ def test_a_collection_that_lost_points_is_not_rolled_back_to(workspace: Workspac
     now = send(workspace, fake)
     fake.client.delete(first.collection, [point_id("item 3")])
     with pytest.raises(BackendError, match="59 points instead of 60"):
-        rollback(connect(place(fake)), place(fake))
-    assert target(fake.client, place(fake), "molar") == now.collection
+        rollback(connect(place(fake)))
+    assert target(Connection(fake.client, place(fake)), "molar") == now.collection
 
 
 def test_unfinished_collections_are_never_live(workspace: Workspace, fake: FakeQdrant) -> None:
@@ -282,9 +282,9 @@ def test_unfinished_collections_are_never_live(workspace: Workspace, fake: FakeQ
     release(workspace, 3).close()
     send(workspace, fake)
     server = place(fake)
-    client = connect(server)
-    assert [one.metadata.whole for one in published(client, server, "molar")] == [True, False, True]
-    rollback(client, server)
+    connection = connect(server)
+    assert [one.metadata.whole for one in published(connection, "molar")] == [True, False, True]
+    rollback(connection)
     assert asked(workspace, fake) == 1
 
 
@@ -327,7 +327,7 @@ def test_nothing_is_live_yet_or_something_else(workspace: Workspace, fake: FakeQ
     alias = models.CreateAlias(collection_name="theirs", alias_name="molar")
     fake.client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
     with pytest.raises(BackendError, match="not published by molar"):
-        live(connect(place(fake)), place(fake), "molar")
+        live(connect(place(fake)), "molar")
 
 
 def test_the_alias_waits_for_graphs(workspace: Workspace, fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,7 +363,7 @@ def test_a_damaged_point_is_noticed_before_anything_goes_live(
     monkeypatch.setattr(finalise, "_SAMPLE", N)
     with pytest.raises(BackendError, match="item 'item 30' has other vectors"):
         send(workspace, fake)
-    assert target(fake.client, place(fake), "molar") is None
+    assert target(Connection(fake.client, place(fake)), "molar") is None
 
 
 def test_the_generations_of_these_tests_are_what_they_seem() -> None:

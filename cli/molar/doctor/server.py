@@ -16,8 +16,7 @@ from molar_retrieval.errors import MolarError
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
-    from qdrant_client import QdrantClient
-
+    from molar_indexes.server.connect import Connection
     from molar_indexes.server.published import PublishedCollection
 
 TIMEOUT = 3.0
@@ -94,19 +93,16 @@ def _collections(config: ServerConfig, root: Path) -> list[Entry]:
 
     aliases = [config.collection, *([config.people] if config.users == "server" else [])]
     try:
-        with connected(config.patient(TIMEOUT)) as client:
-            found = [live(client, config, alias) for alias in aliases]
-            entries = [_health(client, config, one) for one in found]
-            return [*entries, *_older(client, config), _drift(found[0], root)]
+        with connected(config.patient(TIMEOUT)) as connection:
+            found = [live(connection, alias) for alias in aliases]
+            entries = [_health(connection, one) for one in found]
+            return [*entries, *_older(connection), _drift(found[0], root)]
     except MolarError as error:
         return [entry("collections", "not as they should be", broken(error.message, error.hint))]
 
 
-def _health(client: "QdrantClient", config: ServerConfig, one: "PublishedCollection") -> Entry:
-    from molar_indexes.server.faults import asking
-
-    with asking(config):
-        points, due = client.count(one.name, exact=True).count, one.metadata.count
+def _health(connection: "Connection", one: "PublishedCollection") -> Entry:
+    points, due = connection.ask(connection.client.count, one.name, exact=True).count, one.metadata.count
     state, words = _STATUS.get(one.status, _UNKNOWN)
     lacking = f"the collection {one.name!r} has {points:,} points instead of {due:,}"
     problem = f"the collection {one.name!r} is {one.status}: it {words}"
@@ -119,12 +115,11 @@ def _health(client: "QdrantClient", config: ServerConfig, one: "PublishedCollect
     )
 
 
-def _older(client: "QdrantClient", config: ServerConfig) -> Iterator[Entry]:
+def _older(connection: "Connection") -> Iterator[Entry]:
     """Other collections of the shop, if there are any."""
     from molar_indexes.server.published import published
 
-    aliases = (config.collection, config.people)
-    others = [one for alias in aliases for one in published(client, config, alias) if not one.live]
+    others = [one for alias in connection.server.aliases for one in published(connection, alias) if not one.live]
     unfinished = sum(not one.metadata.whole for one in others)
     value = f"{len(others)}, of which {unfinished} unfinished" if unfinished else f"{len(others)}"
     data = {"count": len(others), "unfinished": unfinished}

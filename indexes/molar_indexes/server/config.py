@@ -58,6 +58,11 @@ class ServerConfig:
         return f"{self.collection}.users"
 
     @property
+    def aliases(self) -> tuple[str, str]:
+        """Those of items and users."""
+        return self.collection, self.people
+
+    @property
     def name(self) -> str:
         """How messages call it."""
         return f"the Qdrant server at {self.url}"

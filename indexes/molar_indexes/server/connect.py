@@ -1,23 +1,57 @@
 """A connection to a Qdrant server. This is where qdrant-client is imported."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from math import ceil
+from typing import ParamSpec, TypeVar
 
 from qdrant_client import QdrantClient
 
 from molar_indexes.server.config import ServerConfig, go_together, key
-from molar_indexes.server.faults import ServerError, asking
+from molar_indexes.server.faults import ServerError, asking, persistently
 from molar_indexes.server.transport import DeadlineTransport
 
+P = ParamSpec("P")
+T = TypeVar("T")
 GREETING = 5.0
 """Seconds in which a server says who it is, however long it may take for the rest."""
 
 
-def connect(server: ServerConfig) -> QdrantClient:
+@dataclass(frozen=True)
+class Connection:
+    """A client, and the server that it asks; what fails is said in words.
+
+    Attributes:
+        client: Of Qdrant.
+        server: Who that is.
+    """
+
+    client: QdrantClient
+    server: ServerConfig
+
+    def ask(self, request: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """The answer to one request, a method of the client.
+
+        Raises:
+            ServerError: If it fails.
+        """
+        with asking(self.server):
+            return request(*arguments, **named)
+
+    def insist(self, tell: Callable[[str], None], request: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """The same of a request that may be sent again, see :func:`molar_indexes.server.faults.persistently`."""
+        return persistently(self.server, partial(request, *arguments, **named), tell)
+
+    def close(self) -> None:
+        """Close the client."""
+        self.client.close()
+
+
+def connect(server: ServerConfig) -> Connection:
     """Connect to a server and make sure that it can be understood.
 
     Raises:
@@ -38,19 +72,19 @@ def connect(server: ServerConfig) -> QdrantClient:
         greeting.close()
         raise
     if greeted == server:
-        return greeting
+        return Connection(greeting, server)
     greeting.close()
-    return client_of(server)
+    return Connection(client_of(server), server)
 
 
 @contextmanager
-def connected(server: ServerConfig) -> Iterator[QdrantClient]:
+def connected(server: ServerConfig) -> Iterator[Connection]:
     """A connection that is closed in the end; see :func:`connect`."""
-    client = connect(server)
+    connection = connect(server)
     try:
-        yield client
+        yield connection
     finally:
-        client.close()
+        connection.close()
 
 
 def client_of(server: ServerConfig) -> QdrantClient:

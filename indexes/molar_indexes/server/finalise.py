@@ -2,15 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
-
-from qdrant_client import QdrantClient
 
 from molar_indexes.generations import Generation
 from molar_indexes.proof import search_problems
 from molar_indexes.recall import LEAST, sample, scanning, share, widened
-from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.faults import ServerError, persistently
+from molar_indexes.server.connect import Connection
+from molar_indexes.server.faults import ServerError
 from molar_indexes.server.index import ServerIndex
 from molar_indexes.server.layout import graphs
 from molar_retrieval.index import Index, IndexSpec, StoredItem
@@ -26,22 +23,19 @@ _SAMPLE = 32
 _SEARCHES = 4
 
 
-def build_graphs(
-    client: QdrantClient, server: ServerConfig, collection: str, spec: IndexSpec, progress: Progress
-) -> None:
+def build_graphs(connection: Connection, collection: str, spec: IndexSpec, progress: Progress) -> None:
     """Let the server build its graphs, and wait until it has.
 
     Raises:
         ServerError: If it fails, or makes no progress for ten minutes.
     """
-    change = partial(client.update_collection, collection, vectors_config=graphs(spec))
-    persistently(server, change, progress.note)
+    connection.insist(progress.note, connection.client.update_collection, collection, vectors_config=graphs(spec))
     progress.start("graphs on the server", None)
-    wait_for_green(client, server, collection, progress.note)
+    wait_for_green(connection, collection, progress.note)
     progress.finish()
 
 
-def wait_for_green(client: QdrantClient, server: ServerConfig, collection: str, tell: Callable[[str], None]) -> None:
+def wait_for_green(connection: Connection, collection: str, tell: Callable[[str], None]) -> None:
     """Wait until a collection is green and stays so.
 
     Raises:
@@ -49,7 +43,7 @@ def wait_for_green(client: QdrantClient, server: ServerConfig, collection: str, 
     """
     green, seen, since = 0, None, time.monotonic()
     while True:
-        info = persistently(server, partial(client.get_collection, collection), tell)
+        info = connection.insist(tell, connection.client.get_collection, collection)
         status = info.status.value
         green = green + 1 if status == "green" else 0
         if green == SETTLED:
@@ -59,14 +53,14 @@ def wait_for_green(client: QdrantClient, server: ServerConfig, collection: str, 
             seen, since = state, time.monotonic()
         if status == "red" or time.monotonic() - since > STALLED:
             raise ServerError(
-                f"the collection {collection!r} of {server.name} is {status}: {info.optimizer_status}",
+                f"the collection {collection!r} of {connection.server.name} is {status}: {info.optimizer_status}",
                 "look at the server's log, then run `molar index push` again; the live one was not touched",
             )
         time.sleep(POLL if green == 0 else POLL / 5)
 
 
 def prove(
-    index: ServerIndex, generation: Generation, server: ServerConfig, collection: str, progress: Progress
+    index: ServerIndex, generation: Generation, connection: Connection, collection: str, progress: Progress
 ) -> dict[str, int]:
     """Compare a sample of what a collection holds and answers with the workspace's index.
 
@@ -89,7 +83,7 @@ def prove(
             problem = f"of the workspace's best items by {worst!r} it finds {found[worst]:.0%}"
     if problem is not None:
         raise ServerError(
-            f"the collection {collection!r} of {server.name} does not give back what was sent: {problem}",
+            f"the collection {collection!r} of {connection.server.name} does not give back what was sent: {problem}",
             "remove it there and run `molar index push` again; the live one was not touched",
         )
     return {name: reach.ef for name, reach in reached.items() if reach.ef != index.spec.ef}

@@ -10,12 +10,11 @@ What needs care:
 from collections.abc import Sequence
 from typing import Any
 
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
 from molar_indexes.qdrant_index import Found, QdrantIndex
 from molar_indexes.records import BATCH, ITEM_ID, check_stored
-from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.faults import asking
+from molar_indexes.server.connect import Connection
 from molar_indexes.server.filters import ROW, ROW_PATH, SERVED, among
 from molar_indexes.server.layout import Layout, searched
 from molar_indexes.server.points import float32, to_item
@@ -27,8 +26,7 @@ class ServerIndex(QdrantIndex):
     """An index on a server.
 
     Args:
-        client: Connected; closed with the index.
-        server: Who that is.
+        connection: Closed with the index.
         collection: Its name, no alias.
         spec: What it holds.
         count: How many items.
@@ -40,8 +38,7 @@ class ServerIndex(QdrantIndex):
 
     def __init__(
         self,
-        client: QdrantClient,
-        server: ServerConfig,
+        connection: Connection,
         collection: str,
         spec: IndexSpec,
         count: int,
@@ -50,7 +47,8 @@ class ServerIndex(QdrantIndex):
         graph: bool = True,
     ) -> None:
         super().__init__(spec, count, searched(spec) if graph else ())
-        self._client, self._server, self._collection, self._layout = client, server, collection, layout
+        self._connection, self._ask, self._client = connection, connection.ask, connection.client
+        self._collection, self._layout = collection, layout
 
     def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[StoredItem]:
         """The stored items at ``rows``, in that order; unknown rows are left out."""
@@ -70,58 +68,58 @@ class ServerIndex(QdrantIndex):
         points = {point_id(item_id): item_id for item_id in item_ids}
         ids = list(points)
         for begin in range(0, len(ids), BATCH):
-            with asking(self._server):
-                records = self._client.retrieve(
-                    self._collection,
-                    ids[begin : begin + BATCH],
-                    with_payload=[ROW_PATH, f'"{ITEM_ID}"'],
-                    with_vectors=False,
-                )
+            records = self._ask(
+                self._client.retrieve,
+                self._collection,
+                ids[begin : begin + BATCH],
+                with_payload=[ROW_PATH, f'"{ITEM_ID}"'],
+                with_vectors=False,
+            )
             found |= {record.payload[ITEM_ID]: record.payload[ROW] for record in records if record.payload}
         return [found.get(item_id) for item_id in item_ids]
 
     def close(self) -> None:
         """Close the connection; the index cannot be used afterwards."""
-        self._client.close()
+        self._connection.close()
 
     def _records(self, wanted: Sequence[int], vectors: list[str]) -> list[models.Record]:
-        with asking(self._server):
-            return self._client.scroll(
-                self._collection,
-                scroll_filter=models.Filter(must=[among(wanted)]),
-                limit=len(wanted),
-                with_payload=True,
-                with_vectors=vectors or False,
-            )[0]
+        return self._ask(
+            self._client.scroll,
+            self._collection,
+            scroll_filter=models.Filter(must=[among(wanted)]),
+            limit=len(wanted),
+            with_payload=True,
+            with_vectors=vectors or False,
+        )[0]
 
     def _sparse(self, vector: SparseVector) -> models.SparseVector:
         return models.SparseVector(indices=list(vector.indices), values=list(vector.values))
 
     def _search(self, name: str, asked: Any, limit: int, condition: Any, candidates: int) -> Found:
         dense = name in searched(self._spec)
-        with asking(self._server):
-            points = self._client.query_points(
-                self._collection,
-                query=asked,
-                using=name,
-                query_filter=condition,
-                search_params=self._layout.search(candidates, filtered=condition is not None) if dense else None,
-                limit=limit,
-                with_payload=[ROW_PATH],
-                with_vectors=False,
-            ).points
+        points = self._ask(
+            self._client.query_points,
+            self._collection,
+            query=asked,
+            using=name,
+            query_filter=condition,
+            search_params=self._layout.search(candidates, filtered=condition is not None) if dense else None,
+            limit=limit,
+            with_payload=[ROW_PATH],
+            with_vectors=False,
+        ).points
         scores = float32(point.score for point in points)
         return [(point.payload[ROW], score) for point, score in zip(points, scores, strict=True) if point.payload]
 
     def _first(self, name: str, k: int, condition: Any) -> Found:
         must: list[Any] = [models.HasVectorCondition(has_vector=name), *([condition] if condition else [])]
-        with asking(self._server):
-            records, _ = self._client.scroll(
-                self._collection,
-                scroll_filter=models.Filter(must=must),
-                order_by=models.OrderBy(key=ROW_PATH),
-                limit=k,
-                with_payload=[ROW_PATH],
-                with_vectors=False,
-            )
+        records, _ = self._ask(
+            self._client.scroll,
+            self._collection,
+            scroll_filter=models.Filter(must=must),
+            order_by=models.OrderBy(key=ROW_PATH),
+            limit=k,
+            with_payload=[ROW_PATH],
+            with_vectors=False,
+        )
         return [(record.payload[ROW], 0.0) for record in records if record.payload]

@@ -6,11 +6,9 @@ The server says which generation is live, so that a new alignment in the workspa
 from dataclasses import replace
 from pathlib import Path
 
-from qdrant_client import QdrantClient
-
 from molar_indexes.generations import Generation, open_generation, open_own_index, open_own_users
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import connect
+from molar_indexes.server.connect import Connection, connect
 from molar_indexes.server.fallback import FallingIndex, FallingUsers
 from molar_indexes.server.faults import ServerError
 from molar_indexes.server.index import ServerIndex
@@ -34,11 +32,11 @@ def open_served(workspace: Workspace, server: ServerConfig, name: str | None = N
         StaleArtefactError: If the workspace does not have that generation, or another one under its name.
     """
     try:
-        client = connect(server)
+        connection = connect(server)
         try:
-            return served(client, workspace, server, name)
+            return served(connection, workspace, name)
         except BaseException:
-            client.close()
+            connection.close()
             raise
     except ServerError as error:
         if server.fallback == "none":
@@ -47,16 +45,17 @@ def open_served(workspace: Workspace, server: ServerConfig, name: str | None = N
         return replace(open_generation(workspace, name), notes=[note])
 
 
-def served(client: QdrantClient, workspace: Workspace, server: ServerConfig, name: str | None = None) -> Generation:
-    """The same with a client that is connected; the generation closes it."""
-    found = _chosen(client, server, server.collection, name)
+def served(connection: Connection, workspace: Workspace, name: str | None = None) -> Generation:
+    """The same with a connection; the generation closes it."""
+    server = connection.server
+    found = _chosen(connection, server.collection, name)
     here = found.metadata.generation
     notes: list[str] = []
 
     def indexed(folder: Path, backend: str, spec: IndexSpec) -> Index:
         metadata = found.metadata
         there = replace(spec, efs=metadata.efs)
-        index = ServerIndex(client, server, found.name, there, metadata.count, metadata.layout, graph=found.indexed > 0)
+        index = ServerIndex(connection, found.name, there, metadata.count, metadata.layout, graph=found.indexed > 0)
         if server.fallback == "none":
             return index
         return FallingIndex(index, lambda: open_own_index(folder, backend, spec), notes.append)
@@ -74,35 +73,36 @@ def served(client: QdrantClient, workspace: Workspace, server: ServerConfig, nam
         refuse_other(
             server, found.name, found.metadata, CollectionMetadata.of(generation, found.metadata.layout, "items")
         )
-        people = _people(client, server, generation, notes)
+        people = _people(connection, generation, notes)
     except BaseException:
         generation.close()
         raise
     return replace(generation, users=people, notes=notes)
 
 
-def _people(client: QdrantClient, server: ServerConfig, generation: Generation, notes: list[str]) -> Users:
+def _people(connection: Connection, generation: Generation, notes: list[str]) -> Users:
+    server = connection.server
     if server.users == "local":
         return generation.users
-    found = _chosen(client, server, server.people, generation.name)
+    found = _chosen(connection, server.people, generation.name)
     refuse_other(server, found.name, found.metadata, CollectionMetadata.of(generation, found.metadata.layout, "users"))
     generation.users.close()
-    users = ServerUsers(client, server, found.name, found.metadata.count)
+    users = ServerUsers(connection, found.name, found.metadata.count)
     if server.fallback == "none":
         return users
     return FallingUsers(users, lambda: open_own_users(generation.folder), notes.append)
 
 
-def _chosen(client: QdrantClient, server: ServerConfig, alias: str, name: str | None) -> PublishedCollection:
+def _chosen(connection: Connection, alias: str, name: str | None) -> PublishedCollection:
     """What is live under an alias; or the collection of a generation, the newest of several."""
-    now = live(client, server, alias)
+    now = live(connection, alias)
     if name is None or now.metadata.generation == name:
         return now
-    every = published(client, server, alias)
+    every = published(connection, alias)
     fitting = [one for one in every if one.metadata.whole and one.metadata.generation == name]
     if not fitting:
         raise MissingArtefactError(
-            f"{server.name} has no whole collection of generation {name} under {alias!r}",
+            f"{connection.server.name} has no whole collection of generation {name} under {alias!r}",
             f"run `molar index push`; live there is generation {now.metadata.generation}",
         )
     return fitting[-1]

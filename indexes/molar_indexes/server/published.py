@@ -7,10 +7,10 @@ one request, from the collection that was seen there to a whole one. Items and u
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
-from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.faults import ServerError, asking
+from molar_indexes.server.connect import Connection
+from molar_indexes.server.faults import ServerError
 from molar_indexes.server.metadata import CollectionMetadata
 from molar_retrieval.errors import MissingArtefactError
 
@@ -43,24 +43,20 @@ def name_of(alias: str, metadata: CollectionMetadata) -> str:
     return f"{alias}-{metadata.generation}-{metadata.layout.mark}"
 
 
-def target(client: QdrantClient, server: ServerConfig, alias: str) -> str | None:
+def target(connection: Connection, alias: str) -> str | None:
     """The collection that an alias names, or None."""
-    with asking(server):
-        aliases = client.get_aliases().aliases
+    aliases = connection.ask(connection.client.get_aliases).aliases
     return next((one.collection_name for one in aliases if one.alias_name == alias), None)
 
 
-def look(client: QdrantClient, server: ServerConfig, name: str, live: str | None) -> PublishedCollection | None:
+def look(connection: Connection, name: str, live: str | None) -> PublishedCollection | None:
     """A collection of ours; None where it is not one."""
-    with asking(server):
-        if not client.collection_exists(name):
-            return None
-    return _described(client, server, name, live)
+    there = connection.ask(connection.client.collection_exists, name)
+    return _described(connection, name, live) if there else None
 
 
-def _described(client: QdrantClient, server: ServerConfig, name: str, live: str | None) -> PublishedCollection | None:
-    with asking(server):
-        info = client.get_collection(name)
+def _described(connection: Connection, name: str, live: str | None) -> PublishedCollection | None:
+    info = connection.ask(connection.client.get_collection, name)
     metadata = CollectionMetadata.read(info.config.metadata)
     if metadata is None:
         return None
@@ -68,29 +64,28 @@ def _described(client: QdrantClient, server: ServerConfig, name: str, live: str 
     return PublishedCollection(name, metadata, name == live, points, str(info.status.value), indexed)
 
 
-def published(client: QdrantClient, server: ServerConfig, alias: str) -> list[PublishedCollection]:
+def published(connection: Connection, alias: str) -> list[PublishedCollection]:
     """All collections of an alias, by the age of their generations, oldest first."""
-    live = target(client, server, alias)
-    with asking(server):
-        names = [one.name for one in client.get_collections().collections]
-    own = [_described(client, server, name, live) for name in names if name.startswith(f"{alias}-") or name == live]
+    live = target(connection, alias)
+    names = [one.name for one in connection.ask(connection.client.get_collections).collections]
+    own = [_described(connection, name, live) for name in names if name.startswith(f"{alias}-") or name == live]
     found = [one for one in own if one is not None and (one.live or one.name == name_of(alias, one.metadata))]
     return sorted(found, key=lambda one: one.metadata.age)
 
 
-def live(client: QdrantClient, server: ServerConfig, alias: str) -> PublishedCollection:
+def live(connection: Connection, alias: str) -> PublishedCollection:
     """What an alias names.
 
     Raises:
         MissingArtefactError: If nothing was published there.
         ServerError: If something else is.
     """
-    name = target(client, server, alias)
+    name, server = target(connection, alias), connection.server
     if name is None:
         raise MissingArtefactError(
             f"{server.name} has nothing live under the name {alias!r}", "run `molar index push` first"
         )
-    found = _described(client, server, name, name)
+    found = _described(connection, name, name)
     if found is None:
         raise ServerError(
             f"the collection {name!r}, which {alias!r} names at {server.url}, was not published by molar",
@@ -99,62 +94,59 @@ def live(client: QdrantClient, server: ServerConfig, alias: str) -> PublishedCol
     return found
 
 
-def switch(client: QdrantClient, server: ServerConfig, changes: dict[str, tuple[str | None, str]]) -> None:
+def switch(connection: Connection, changes: dict[str, tuple[str | None, str]]) -> None:
     """Point aliases at other collections, all at once.
 
     Args:
-        client: Connected.
-        server: Who that is.
+        connection: To the server.
         changes: By alias: the collection that it named when work began, and the one that it shall name.
 
     Raises:
         ServerError: If somebody else switched one meanwhile; nothing is changed then.
     """
     for alias, (before, _) in changes.items():
-        if (now := target(client, server, alias)) != before:
-            raise _raced(server, alias, before, now)
+        if (now := target(connection, alias)) != before:
+            raise _raced(connection, alias, before, now)
     actions: list[models.AliasOperations] = []
     for alias, (before, after) in changes.items():
         if before is not None:
             actions.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)))
         created = models.CreateAlias(collection_name=after, alias_name=alias)
         actions.append(models.CreateAliasOperation(create_alias=created))
-    with asking(server):
-        client.update_collection_aliases(actions)
+    connection.ask(connection.client.update_collection_aliases, actions)
     for alias, (_, after) in changes.items():
-        if (now := target(client, server, alias)) != after:
-            raise _raced(server, alias, after, now)
+        if (now := target(connection, alias)) != after:
+            raise _raced(connection, alias, after, now)
 
 
-def _raced(server: ServerConfig, alias: str, before: str | None, now: str | None) -> ServerError:
+def _raced(connection: Connection, alias: str, before: str | None, now: str | None) -> ServerError:
     return ServerError(
-        f"somebody else switched {alias!r} of {server.name} meanwhile: from {before or 'nothing'} to"
+        f"somebody else switched {alias!r} of {connection.server.name} meanwhile: from {before or 'nothing'} to"
         f" {now or 'nothing'}",
         "look at both with `molar index list`; run the command again if yours is to be live",
     )
 
 
-def rollback(client: QdrantClient, server: ServerConfig, generation: str | None = None) -> PublishedCollection:
+def rollback(connection: Connection, generation: str | None = None) -> PublishedCollection:
     """Make an older generation on the server the live one, its users with it if there are some.
 
     Args:
-        client: Connected.
-        server: Who that is.
+        connection: To the server.
         generation: Which; None: the one before the live one.
 
     Raises:
         MissingArtefactError: If there is none, or none that is whole.
     """
-    now = live(client, server, server.collection)
-    known = [one for one in published(client, server, server.collection) if one.metadata.whole]
+    server = connection.server
+    now = live(connection, server.collection)
+    known = [one for one in published(connection, server.collection) if one.metadata.whole]
     chosen = _chosen(known, now, generation)
     if chosen is None:
         wanted = f"before {now.metadata.generation}" if generation is None else repr(generation)
         raise MissingArtefactError(
             f"{server.name} has no whole generation {wanted}", "run `molar index list` to see which there are"
         )
-    with asking(server):
-        points = client.count(chosen.name, exact=True).count
+    points = connection.ask(connection.client.count, chosen.name, exact=True).count
     if chosen.status == _UNSOUND or points != chosen.metadata.count:
         raise ServerError(
             f"the collection {chosen.name!r} is {chosen.status} and has {points:,} points instead of"
@@ -163,15 +155,15 @@ def rollback(client: QdrantClient, server: ServerConfig, generation: str | None 
         )
     changes: dict[str, tuple[str | None, str]] = {server.collection: (now.name, chosen.name)}
     if server.users == "server":
-        people = published(client, server, server.people)
+        people = published(connection, server.people)
         fitting = [p for p in people if p.metadata.whole and p.metadata.generation == chosen.metadata.generation]
         if not fitting:
             raise MissingArtefactError(
                 f"{server.name} has no users of generation {chosen.metadata.generation}",
                 'push that generation with [index] users = "server", or keep users in the workspace',
             )
-        changes[server.people] = (target(client, server, server.people), fitting[-1].name)
-    switch(client, server, changes)
+        changes[server.people] = (target(connection, server.people), fitting[-1].name)
+    switch(connection, changes)
     return chosen
 
 
@@ -185,7 +177,7 @@ def _chosen(
     return older[-1] if older else None
 
 
-def prune(client: QdrantClient, server: ServerConfig, keep: int) -> list[str]:
+def prune(connection: Connection, keep: int) -> list[str]:
     """Remove older collections but for the ``keep`` newest whole ones, and what failed pushes left of such generations.
 
     The live ones stay, and so does what is newer: a push may be under way.
@@ -194,8 +186,8 @@ def prune(client: QdrantClient, server: ServerConfig, keep: int) -> list[str]:
         The names of those that were removed.
     """
     chosen: list[str] = []
-    for alias in (server.collection, server.people):
-        every = published(client, server, alias)
+    for alias in connection.server.aliases:
+        every = published(connection, alias)
         now = next((one for one in every if one.live), None)
         if now is None:
             continue
@@ -203,25 +195,23 @@ def prune(client: QdrantClient, server: ServerConfig, keep: int) -> list[str]:
         whole = [one.name for one in older if one.metadata.whole]
         kept = set(whole[-keep:] if keep else [])
         chosen += [one.name for one in older if one.name not in kept]
-    return _removed(client, server, chosen)
+    return _removed(connection, chosen)
 
 
-def remove(client: QdrantClient, server: ServerConfig) -> list[str]:
+def remove(connection: Connection) -> list[str]:
     """Remove all collections of a shop, the live ones as well, and their aliases.
 
     Returns:
         The names of those that were removed.
     """
-    aliases = (server.collection, server.people)
+    aliases = connection.server.aliases
     gone = [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)) for alias in aliases]
-    names = [one.name for alias in aliases for one in published(client, server, alias)]
-    with asking(server):
-        client.update_collection_aliases(gone)
-    return _removed(client, server, names)
+    names = [one.name for alias in aliases for one in published(connection, alias)]
+    connection.ask(connection.client.update_collection_aliases, gone)
+    return _removed(connection, names)
 
 
-def _removed(client: QdrantClient, server: ServerConfig, names: Sequence[str]) -> list[str]:
+def _removed(connection: Connection, names: Sequence[str]) -> list[str]:
     for name in names:
-        with asking(server):
-            client.delete_collection(name)
+        connection.ask(connection.client.delete_collection, name)
     return list(names)

@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from dataclasses import replace as replaced
 from functools import partial
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
 from molar_indexes.generations import Generation, open_generation
 from molar_indexes.server import users as people
 from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.connect import connected
-from molar_indexes.server.faults import ServerError, asking, persistently
+from molar_indexes.server.connect import Connection, connected
+from molar_indexes.server.faults import ServerError
 from molar_indexes.server.filters import ROW_PATH
 from molar_indexes.server.finalise import build_graphs, prove, wait_for_green
 from molar_indexes.server.index import ServerIndex
@@ -34,6 +34,8 @@ from molar_retrieval.workspace import Workspace
 REQUEST_SECONDS = 60.0
 """A batch may take so long to be stored, a collection to be made."""
 _LOCK = "push"
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -113,28 +115,27 @@ def push(
     with (
         workspace.lock(_LOCK),
         open_generation(workspace, generation) as opened,
-        connected(server) as client,
+        connected(server) as connection,
     ):
-        return publish(client, server, opened, settings, replace=replace, progress=progress)
+        return publish(connection, opened, settings, replace=replace, progress=progress)
 
 
 def publish(
-    client: QdrantClient,
-    server: ServerConfig,
+    connection: Connection,
     generation: Generation,
     settings: IndexSettings,
     *,
     replace: bool = False,
     progress: Progress = SILENT,
 ) -> PushReport:
-    """Publish an open generation with a client that is connected; see :func:`push`."""
-    run = _Push(client, server, generation, progress)
+    """Publish an open generation over a connection; see :func:`push`."""
+    run = _Push(connection, generation, progress)
     uploads = run.uploads(Layout.of(settings))
     items = uploads[0]
-    before = {one.alias: target(client, server, one.alias) for one in uploads}
+    before = {one.alias: target(connection, one.alias) for one in uploads}
     live = before[items.alias]
     if live is not None and live != items.name and not replace:
-        refuse_other_shop(client, server, live, generation.index, items.metadata.count)
+        refuse_other_shop(connection, live, generation.index, items.metadata.count)
     began = time.monotonic()
     fresh = [one for one in uploads if not run.is_whole(one)]
     sent = sum(run.send(one, settings.uploads) for one in fresh)
@@ -144,9 +145,9 @@ def publish(
         run.complete(one, efs if one is items else {})
     changes = {one.alias: (before[one.alias], one.name) for one in uploads if before[one.alias] != one.name}
     if changes:
-        switch(client, server, changes)
+        switch(connection, changes)
     return PushReport(
-        url=server.url,
+        url=connection.server.url,
         alias=items.alias,
         collection=items.name,
         before=before[items.alias],
@@ -163,14 +164,13 @@ def publish(
 class _Push:
     """One push of one generation."""
 
-    client: QdrantClient
-    server: ServerConfig
+    connection: Connection
     generation: Generation
     progress: Progress
 
     def uploads(self, layout: Layout) -> list[_Upload]:
         """Items, and users where the settings want them there."""
-        generation, server = self.generation, self.server
+        generation, server = self.generation, self.connection.server
         spec, names = generation.spec, [*generation.spec.dims, *generation.spec.sparse]
 
         def read(first: int, last: int) -> list[models.PointStruct]:
@@ -187,18 +187,17 @@ class _Push:
 
     def is_whole(self, one: _Upload) -> bool:
         """Whether an earlier push finished this collection, and it still has all its points."""
-        found = look(self.client, self.server, one.name, None)
+        found = look(self.connection, one.name, None)
         if found is None or not found.metadata.whole:
             return False
-        refuse_other(self.server, one.name, found.metadata, one.metadata)
-        with asking(self.server):
-            return self.client.count(one.name, exact=True).count == one.metadata.count
+        refuse_other(self.connection.server, one.name, found.metadata, one.metadata)
+        count = self.connection.ask(self.connection.client.count, one.name, exact=True).count
+        return count == one.metadata.count
 
     def send(self, one: _Upload, at_once: int) -> int:
         """Send what is missing; returns how many points."""
         return upload(
-            self.client,
-            self.server,
+            self.connection,
             one.name,
             one.metadata.count,
             one.read,
@@ -211,50 +210,49 @@ class _Push:
     def prove(self, items: _Upload) -> dict[str, int]:
         """Build the graphs, and prove what is stored and found; returns the candidate lists that searches need."""
         spec, name, metadata = replaced(self.generation.spec, efs={}), items.name, items.metadata
-        build_graphs(self.client, self.server, name, spec, self.progress)
-        there = look(self.client, self.server, name, None)
+        build_graphs(self.connection, name, spec, self.progress)
+        there = look(self.connection, name, None)
         graph = there is not None and there.indexed > 0
-        index = ServerIndex(self.client, self.server, name, spec, metadata.count, metadata.layout, graph=graph)
-        return prove(index, self.generation, self.server, name, self.progress)
+        index = ServerIndex(self.connection, name, spec, metadata.count, metadata.layout, graph=graph)
+        return prove(index, self.generation, self.connection, name, self.progress)
 
     def complete(self, one: _Upload, efs: Mapping[str, int]) -> None:
         """Count the points, read the metadata back, and write into it that the collection is whole."""
-        count = self._persistently(self.client.count, one.name, exact=True).count
-        found = look(self.client, self.server, one.name, None)
+        count = self._insist(self.connection.client.count, one.name, exact=True).count
+        found = look(self.connection, one.name, None)
         if found is None or count != one.metadata.count:
             raise ServerError(
-                f"the collection {one.name!r} of {self.server.name} has {count:,} points instead of"
+                f"the collection {one.name!r} of {self.connection.server.name} has {count:,} points instead of"
                 f" {one.metadata.count:,}",
                 "run `molar index push` again; the live one was not touched",
             )
-        refuse_other(self.server, one.name, found.metadata, one.metadata)
+        refuse_other(self.connection.server, one.name, found.metadata, one.metadata)
         if one.metadata.holds == "users":
-            wait_for_green(self.client, self.server, one.name, self.progress.note)
-        self._persistently(self.client.update_collection, one.name, metadata=found.metadata.verified(efs).as_metadata())
+            wait_for_green(self.connection, one.name, self.progress.note)
+        whole = found.metadata.verified(efs).as_metadata()
+        self._insist(self.connection.client.update_collection, one.name, metadata=whole)
 
     def _made_before(self, one: _Upload) -> bool:
         """Make the collection with its payload indexes; returns whether it was there."""
-        with asking(self.server):
-            there = self.client.collection_exists(one.name)
+        ask, client = self.connection.ask, self.connection.client
+        there = ask(client.collection_exists, one.name)
         if not there:
             try:
-                with asking(self.server):
-                    self.client.create_collection(one.name, **one.create(one.metadata.as_metadata()))
-            except ServerError:
-                with asking(self.server):  # it may be there although the answer got lost, or another push made it
-                    if not self.client.collection_exists(one.name):
-                        raise
-                there = True
-        found = look(self.client, self.server, one.name, None)
+                ask(client.create_collection, one.name, **one.create(one.metadata.as_metadata()))
+            except ServerError:  # it may be there although the answer got lost, or another push made it
+                there = ask(client.collection_exists, one.name)
+                if not there:
+                    raise
+        found = look(self.connection, one.name, None)
         if found is None:
             raise ServerError(
-                f"the collection {one.name!r} of {self.server.name} is there and was not made by molar",
+                f"the collection {one.name!r} of {self.connection.server.name} is there and was not made by molar",
                 "remove it, or choose another name: [index] collection",
             )
-        refuse_other(self.server, one.name, found.metadata, one.metadata)
+        refuse_other(self.connection.server, one.name, found.metadata, one.metadata)
         for path, kind in one.indexes.items():
-            self._persistently(self.client.create_payload_index, one.name, path, field_schema=kind, wait=True)
+            self._insist(self.connection.client.create_payload_index, one.name, path, field_schema=kind, wait=True)
         return there
 
-    def _persistently(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        return persistently(self.server, partial(call, *arguments, **named), self.progress.note)
+    def _insist(self, request: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        return self.connection.insist(self.progress.note, request, *arguments, **named)

@@ -34,5 +34,5 @@ def on_trial(workspace: Workspace, settings: IndexSettings, progress: Progress =
         yield open_served(workspace, server)
     finally:
         patient = server.patient(REQUEST_SECONDS)
-        with connected(patient) as client:
-            remove(client, patient)
+        with connected(patient) as connection:
+            remove(connection)

@@ -9,9 +9,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from threading import Event
 
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
-from molar_indexes.server.config import ServerConfig
+from molar_indexes.server.connect import Connection
 from molar_indexes.server.faults import persistently
 from molar_indexes.server.filters import between_rows
 from molar_indexes.server.points import size
@@ -28,8 +28,7 @@ Read = Callable[[int, int], Sequence[models.PointStruct]]
 
 
 def upload(
-    client: QdrantClient,
-    server: ServerConfig,
+    connection: Connection,
     collection: str,
     count: int,
     read: Read,
@@ -42,8 +41,7 @@ def upload(
     """Send all points that a collection lacks.
 
     Args:
-        client: Connected.
-        server: Who that is.
+        connection: To the server.
         collection: Its name.
         count: How many points there are; their rows are 0, 1, …
         read: The points of the rows from one up to another.
@@ -63,14 +61,14 @@ def upload(
     def missing() -> Iterator[Sequence[models.PointStruct]]:
         for first in range(0, count, BLOCK):
             last = min(first + BLOCK, count)
-            if resumed and _present(client, server, collection, first, last, progress) == last - first:
+            if resumed and _present(connection, collection, first, last, progress) == last - first:
                 progress.advance(last - first)
             else:
                 yield from batches(read(first, last))
 
     def send(points: Sequence[models.PointStruct]) -> int:
-        call = partial(client.upsert, collection, list(points), wait=True)
-        persistently(server, call, progress.note, stop=stop)
+        call = partial(connection.client.upsert, collection, list(points), wait=True)
+        persistently(connection.server, call, progress.note, stop=stop)
         return len(points)
 
     sent, stop = 0, Event()
@@ -97,11 +95,9 @@ def _told(done: set[Future[int]], progress: Progress) -> int:
     return sent
 
 
-def _present(
-    client: QdrantClient, server: ServerConfig, collection: str, first: int, last: int, progress: Progress
-) -> int:
-    count = partial(client.count, collection, count_filter=between_rows(first, last), exact=True)
-    return persistently(server, count, progress.note).count
+def _present(connection: Connection, collection: str, first: int, last: int, progress: Progress) -> int:
+    rows, count = between_rows(first, last), connection.client.count
+    return connection.insist(progress.note, count, collection, count_filter=rows, exact=True).count
 
 
 def batches(points: Sequence[models.PointStruct], most: int = BATCH_BYTES) -> Iterator[list[models.PointStruct]]:

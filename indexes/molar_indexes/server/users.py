@@ -6,10 +6,9 @@ Nobody searches among them; they are asked for by id. Histories are item rows of
 from collections.abc import Iterator
 from typing import Any
 
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
-from molar_indexes.server.config import ServerConfig
-from molar_indexes.server.faults import asking
+from molar_indexes.server.connect import Connection
 from molar_indexes.server.filters import ROW, ROW_PATH, between_rows
 from molar_indexes.server.layout import Layout
 from molar_indexes.server.points import split, vectors
@@ -61,14 +60,14 @@ class ServerUsers:
     """Users by id; see :class:`molar_indexes.users.Users`.
 
     Args:
-        client: Connected; whoever made it closes it.
-        server: Who that is.
+        connection: To the server; whoever made it closes it.
         collection: Its name, no alias.
         count: How many users.
     """
 
-    def __init__(self, client: QdrantClient, server: ServerConfig, collection: str, count: int) -> None:
-        self._client, self._server, self._collection, self._count = client, server, collection, count
+    def __init__(self, connection: Connection, collection: str, count: int) -> None:
+        self._ask, self._client = connection.ask, connection.client
+        self._collection, self._count = collection, count
 
     def __len__(self) -> int:
         return self._count
@@ -79,9 +78,8 @@ class ServerUsers:
         Raises:
             ServerError: If the server does not answer.
         """
-        key = user_key(user_id)
-        with asking(self._server):
-            found = self._client.retrieve(self._collection, [point_id(key)], with_payload=True, with_vectors=True)
+        point = point_id(user_key(user_id))
+        found = self._ask(self._client.retrieve, self._collection, [point], with_payload=True, with_vectors=True)
         return _record(found[0]) if found else None
 
     def batches(self, size: int = BATCH) -> Iterator[list[UserRecord]]:
@@ -93,15 +91,15 @@ class ServerUsers:
         """The users from one number up to another."""
         if last <= first:
             return []
-        with asking(self._server):
-            records, _ = self._client.scroll(
-                self._collection,
-                scroll_filter=between_rows(first, last),
-                order_by=models.OrderBy(key=ROW_PATH),
-                limit=last - first,
-                with_payload=True,
-                with_vectors=True,
-            )
+        records, _ = self._ask(
+            self._client.scroll,
+            self._collection,
+            scroll_filter=between_rows(first, last),
+            order_by=models.OrderBy(key=ROW_PATH),
+            limit=last - first,
+            with_payload=True,
+            with_vectors=True,
+        )
         return [_record(record) for record in records]
 
     def close(self) -> None:
