@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -67,19 +67,14 @@ def evaluate(
         raise SettingsError(f"--gate and --out are both {out}", "write this run to another folder")
     if demo and catalogue is not None:
         raise SettingsError(f"--demo is a catalogue of its own, and {catalogue} another", "leave one out")
-    shop = run.shop(demo_beside(run.root) if demo else catalogue, settings)
-    others: dict[str, object] = {
-        "--seeds": seeds,
-        "--model": model,
-        "--slice": column,
-        "--category": category,
-        "--ties": ties,
-    }
-    others |= {"--seen": seen, "--gate": gate, "--out": out, "--index": index, "--trust-remote-code": trust_remote_code}
+    others: dict[str, Any] = {"--suite": suite != "quick", "--seeds": seeds, "--model": model, "--slice": column}
+    others |= {"--category": category, "--ties": ties, "--seen": seen, "--gate": gate, "--out": out}
+    others |= {"--memory": memory != 256, "--index": index, "--trust-remote-code": trust_remote_code}
     if impressions is None and clip is not None:
         raise SettingsError("--clip bounds the weights of --impressions", "name a log of what was shown")
     if impressions is not None and (given := [name for name, value in others.items() if value]):
         raise SettingsError(f"--impressions values molar's lists alone, without {', '.join(given)}", "leave them out")
+    shop = run.shop(demo_beside(run.root) if demo else catalogue, settings)
     if impressions is not None:
         _print_value(run, shop.value_shown(impressions, clip=clip, where=where), impressions)
         return
