@@ -2,9 +2,7 @@
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +17,7 @@ from molar_retrieval.quality.findings import Finding, fault
 from molar_retrieval.quality.items import Items
 
 DISTINCT = 50_000
-"""Distinct values from which a column's values are no longer counted one by one."""
+"""Distinct values of a column from which no slips are looked for among them."""
 EMPTY = 0.9
 """Share of items without a value from which a column counts as nearly empty."""
 UNIQUE = 0.9
@@ -34,108 +32,79 @@ OUTLIER = 6.0
 PARSED = 0.9
 """Share of the values of a text column that must be numbers before the others count as wrong."""
 _BATCH = 65_536
+_KINDS = ("keyword", "bool", "integer", "float")
 _POSITIVE, _GRADES = 0.98, 20
 _NUMBER = re.compile(r"[+-]?\d{1,15}(?:[.,]\d+)?")
 _NOTHING = {"null", "none", "nan", "n/a", "na", "nil", "-", "--", "?", "unknown", "undefined", "tbd", "#n/a"}
 
 
-@dataclass
-class _WordColumn:
-    """What is known of one column so far."""
-
-    values: int = 0
-    rows: int = 0
-    counts: Counter[str] | None = field(default_factory=Counter)
-
-
 def check_attributes(catalogue: Catalogue, items: Items, progress: Progress) -> Iterator[Finding]:
-    """What is wrong with the columns beside title, description and photo.
+    """What is wrong with the columns beside title, description and photo, one after the other.
 
     Args:
         catalogue: Prepared.
         items: Of the catalogue.
-        progress: Is told of each batch.
+        progress: Is told of each column.
     """
-    words = [name for name, kind in catalogue.fields.items() if kind in ("keyword", "bool")]
-    numbers = [name for name, kind in catalogue.fields.items() if kind in ("integer", "float")]
-    columns = {name: _WordColumn() for name in words}
-    numeric: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in numbers}
-    progress.start("reading attributes", len(catalogue))
-    for batch in catalogue.batches([*words, *numbers], _BATCH) if words or numbers else ():
-        for name in words:
-            _count(columns[name], batch[name])
-        for name in numbers:
-            numeric[name].append(_numbers(batch[name]))
-        progress.advance(len(batch))
+    columns = {name: kind for name, kind in catalogue.fields.items() if kind in _KINDS}
+    progress.start("reading attributes", len(columns))
+    for name, kind in columns.items():
+        parts = [batch[name] for batch in catalogue.batches([name], _BATCH)]
+        if parts and kind in ("keyword", "bool"):
+            yield from _words(name, pa.chunked_array(parts).combine_chunks(), catalogue, items)
+        elif parts and not is_list(parts[0].type):
+            numbers = [np.asarray(doubles(part).fill_null(np.nan), np.float64) for part in parts]
+            yield from _numeric(name, np.concatenate(numbers), items)
+        progress.advance(1)
     progress.finish()
-    slips: dict[str, dict[str, Finding]] = {}
-    for name, column in columns.items():
-        yield from _column(name, column, catalogue, items)
-        if found := _slips(name, column):
-            slips[name] = found
-    for name, parts in numeric.items():
-        yield from _numeric(name, np.concatenate(parts) if parts else np.zeros(0), items)
-    if slips:
-        yield from _owners(catalogue, items, slips)
 
 
-def _count(column: _WordColumn, array: pa.Array) -> None:
-    column.rows += len(array)
-    flat = pc.list_flatten(array) if is_list(array.type) else array.cast(pa.string())
-    flat = flat.drop_null()
-    column.values += len(array) - array.null_count
-    if column.counts is not None:
-        for entry in pc.value_counts(flat).to_pylist():
-            column.counts[entry["values"]] += entry["counts"]
-        if len(column.counts) > DISTINCT:
-            column.counts = None
+def _words(name: str, column: pa.Array, catalogue: Catalogue, items: Items) -> Iterator[Finding]:
+    several = is_list(column.type)
+    values = pc.list_flatten(column) if several else column.cast(pa.string())
+    owners = np.asarray(pc.list_parent_indices(column)) if several else np.arange(len(column))
+    counted = pc.value_counts(values.drop_null())
+    filled, rows = len(column) - column.null_count, len(column)
 
-
-def _numbers(array: pa.Array) -> npt.NDArray[np.float64]:
-    """A number for each item, NaN where there is none or several."""
-    if is_list(array.type):
-        return np.full(len(array), np.nan)
-    return np.asarray(doubles(array).fill_null(np.nan), np.float64)
-
-
-def _column(name: str, column: _WordColumn, catalogue: Catalogue, items: Items) -> Iterator[Finding]:
     def about(kind: str, detail: str) -> Finding:
         return fault(kind, detail, file=items.file, column=name)
 
-    if column.rows < _ENOUGH:
-        return
-    if column.values <= (1 - EMPTY) * column.rows:
-        yield about("attribute.empty", f"{column.values:,} of {column.rows:,} items have a value")
-    elif column.counts is not None and len(column.counts) == 1:
-        yield about("attribute.constant", f"always {_short(next(iter(column.counts)))}")
-    distinct = DISTINCT if column.counts is None else len(column.counts)
+    if rows >= _ENOUGH and filled <= (1 - EMPTY) * rows:
+        yield about("attribute.empty", f"{filled:,} of {rows:,} items have a value")
+    elif rows >= _ENOUGH and len(counted) == 1:
+        yield about("attribute.constant", f"always {_short(counted[0]['values'].as_py())}")
     told = not_input_by_name(name) is not None and name not in catalogue.attributes
-    if column.values >= _ENOUGH and distinct >= UNIQUE * column.values and not told:
-        yield about("attribute.unique", f"{distinct:,} different values for {column.values:,} items")
+    if filled >= _ENOUGH and len(counted) >= UNIQUE * filled and not told:
+        yield about("attribute.unique", f"{len(counted):,} different values for {filled:,} items")
+    if len(counted) > DISTINCT:
+        return
+    slips = slips_of({entry["values"]: entry["counts"] for entry in counted.to_pylist()})
+    for place in np.flatnonzero(np.asarray(pc.is_in(values, pa.array(list(slips), pa.string())))).tolist():
+        kind, detail, amount = slips[values[place].as_py()]
+        yield items.finding(kind, int(owners[place]), detail, amount, column=name)
 
 
-def _slips(name: str, column: _WordColumn) -> dict[str, Finding]:
-    """Values of a column that are wrong, each with a finding that lacks its item."""
-    counts = column.counts
-    if not counts:
-        return {}
-    found: dict[str, Finding] = {}
+def slips_of(counts: dict[str, int]) -> dict[str, tuple[str, str, float]]:
+    """Values of a column that are wrong: of each the kind of fault, what is seen, and how bad it is.
+
+    Args:
+        counts: How many items have each value.
+    """
+    found: dict[str, tuple[str, str, float]] = {}
     if _are_numbers(counts):
-        for value in counts:
-            if not _NUMBER.fullmatch(value.strip()):
-                found[value] = fault("attribute.wrong_type", f"{_short(value)} among numbers", column=name)
-        return found
+        wrong = [value for value in counts if not _NUMBER.fullmatch(value.strip())]
+        return {value: ("attribute.wrong_type", f"{_short(value)} among numbers", 0.0) for value in wrong}
     for value in counts:
         if value.strip().casefold() in _NOTHING:
-            found[value] = fault("attribute.filler", _short(value), column=name)
+            found[value] = ("attribute.filler", _short(value), 0.0)
     for value, better in _variants({v: n for v, n in counts.items() if v not in found}).items():
         detail = f"{_short(value)} ({counts[value]:,}) beside {_short(better)} ({counts[better]:,})"
-        found[value] = fault("attribute.spelling", detail, column=name, amount=float(counts[better]))
+        found[value] = ("attribute.spelling", detail, float(counts[better]))
     return found
 
 
-def _are_numbers(counts: Counter[str]) -> bool:
-    total = counts.total()
+def _are_numbers(counts: dict[str, int]) -> bool:
+    total = sum(counts.values())
     numbers = sum(n for value, n in counts.items() if _NUMBER.fullmatch(value.strip()))
     return total >= _ENOUGH and PARSED * total <= numbers < total
 
@@ -239,25 +208,6 @@ def _outliers(numbers: npt.NDArray[np.float64]) -> Iterator[tuple[int, float]]:
     apart = np.abs(scale - middle) / spread
     for place in np.flatnonzero(apart > OUTLIER):
         yield int(places[place]), float(apart[place])
-
-
-def _owners(catalogue: Catalogue, items: Items, slips: dict[str, dict[str, Finding]]) -> Iterator[Finding]:
-    """The findings about values, once for each item that has one."""
-    row = 0
-    for batch in catalogue.batches(list(slips), _BATCH):
-        for name, found in slips.items():
-            for place, value in _pairs(batch[name]):
-                if (finding := found.get(value)) is not None:
-                    yield items.finding(finding.kind.name, row + place, finding.detail, finding.amount, column=name)
-        row += len(batch)
-
-
-def _pairs(array: pa.Array) -> Iterator[tuple[int, str]]:
-    if is_list(array.type):
-        parents: Sequence[int] = pc.list_parent_indices(array).to_pylist()
-        yield from zip(parents, pc.list_flatten(array).to_pylist(), strict=True)
-    else:
-        yield from enumerate(array.cast(pa.string()).to_pylist())
 
 
 def _short(value: str) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console as RichConsole
 
 from molar_cli.console import Console
 from molar_eval.modules import RESULTS, of_modules
-from molar_eval.report import grids
+from molar_eval.report import figures, grids
 from molar_eval.report.markdown import STALE, UNKNOWN, results, table
 from molar_eval.report.schema import Table
 from molar_eval.report.tables import paper_tables
@@ -111,8 +111,9 @@ def test_every_metric_of_every_model_is_in_the_full_table():
 def test_an_ablation_without_a_test_says_so():
     split = made_up.split()
     models = [m.model_copy(update={"versus": {}}) if m.name == "no image" else m for m in split.models]
-    row = next(r for r in grids.ablations(split.model_copy(update={"models": models})).rows if r[0].text == "no image")
-    assert row[2] == grids.Cell("−0.0020", "not tested")
+    shown = figures.ablations(split.model_copy(update={"models": models}))
+    line = next(line for line in shown.lines if line.label == "no image")
+    assert (line.value, line.aside, line.picture) == ("−0.0020", "not tested", None)
 
 
 def test_the_index_table_shows_what_is_lost():

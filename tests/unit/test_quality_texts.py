@@ -1,7 +1,8 @@
 """Texts, attributes: what is found and what is left alone."""
 
+from collections import Counter
+
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from molar_retrieval.ids import IdMap
@@ -176,16 +177,12 @@ def test_nothing_is_wrong_with_good_texts():
     ],
 )
 def test_spellings(values, wrong):
-    column = attributes._WordColumn()
-    attributes._count(column, pa.array(values))
-    assert set(attributes._slips("kind", column)) == wrong
+    assert set(attributes.slips_of(Counter(values))) == wrong
 
 
 def test_words_among_numbers():
-    column = attributes._WordColumn()
-    attributes._count(column, pa.array([str(n) for n in range(50)] + ["12,5", "ask", "n/a"]))
-    slips = attributes._slips("weight", column)
-    assert {value: finding.kind.name for value, finding in slips.items()} == {
+    slips = attributes.slips_of(Counter([*map(str, range(50)), "12,5", "ask", "n/a"]))
+    assert {value: kind for value, (kind, *_) in slips.items()} == {
         "ask": "attribute.wrong_type",
         "n/a": "attribute.wrong_type",
     }

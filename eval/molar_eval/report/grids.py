@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from molar_eval.report.schema import Comparison, Estimate, ModelResult, SplitResult, Table
-from molar_eval.report.standing import compared, ordered, reference
+from molar_eval.report.standing import compared, ordered
 from molar_retrieval.pages import words
 
 V = TypeVar("V")
@@ -168,23 +168,6 @@ def _test(comparison: Comparison | None) -> Cell:
     change = comparison.difference
     ends = f"{words.signed(change.low)} to {words.signed(change.high)}"
     return Cell(words.signed(change.mean), f"{ends}, {words.p_value(comparison.p_holm)}")
-
-
-def ablations(split: SplitResult) -> Grid:
-    """What each ablation loses against the full model."""
-    full = reference(split)
-    rows = []
-    for model in ordered(split):
-        if full is None or model.kind != "ablation" or model is full:
-            continue
-        if split.primary not in model.metrics or split.primary not in full.metrics:
-            continue
-        mean = model.metrics[split.primary].mean
-        test = compared(model, full.name, split.primary)
-        untested = Cell(words.signed(mean - full.metrics[split.primary].mean), "not tested")
-        rows.append([Cell(model.name), Cell(words.fraction(mean)), _test(test) if test else untested])
-    name = words.metric(split.primary)
-    return Grid("Ablations", ["model", name, f"minus {full.name if full else ''}"], rows)
 
 
 def index(split: SplitResult) -> Grid:

@@ -74,9 +74,7 @@ def _rule(scale: Scale, value: float, height: float, name: str) -> Markup:
     return tag("line", x1=place, x2=place, y1=0, y2=height, class_=name)
 
 
-def scatter(
-    points: Sequence[Point], *, title: str, x_title: str, y_title: str, seconds: bool = False, y_high: float = 0.0
-) -> Markup:
+def scatter(points: Sequence[Point], *, title: str, x_title: str, y_title: str, seconds: bool = False) -> Markup:
     """Models in a plane, each with its name.
 
     Args:
@@ -85,7 +83,6 @@ def scatter(
         x_title: What lies along x.
         y_title: What lies along y.
         seconds: Whether x is a time, on a logarithmic scale.
-        y_high: The upper end of y; from the points where 0.
     """
     across = [point.x for point in points]
     if seconds:
@@ -94,7 +91,7 @@ def scatter(
     else:
         x = Scale(0.0, svg.round_up(across), LEFT, WIDTH - RIGHT)
         ticks = [(tick, svg.tick_label(tick)) for tick in x.ticks()]
-    y = Scale(0.0, y_high or svg.round_up([point.y for point in points]), HEIGHT - BOTTOM, TOP)
+    y = Scale(0.0, svg.round_up([point.y for point in points]), HEIGHT - BOTTOM, TOP)
     places = [(x(point.x), y(point.y)) for point in points]
     marks = [
         svg.mark(p.kind, px, py, f"{p.name}: {svg.tick_label(round(p.y, 4))}")
