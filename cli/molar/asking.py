@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from molar_indexes.recommend import RecommendReport
     from molar_indexes.recommender import Recommender
     from molar_indexes.server.config import ServerConfig
-    from molar_retrieval.config import IndexSettings
     from molar_retrieval.expressions import Expression
     from molar_retrieval.ranking.answer import Answer
 
@@ -30,14 +29,6 @@ class Asking(ShopBase):
             index_fallback: What answers where it does not: nothing, or the workspace; None: as the settings say.
         """
         return server_of(self.workspace, self.settings_file, index, index_fallback)
-
-    def settings_of_index(self, index: str | None = None) -> "IndexSettings":
-        """The section ``[index]`` of the settings.
-
-        Args:
-            index: See :meth:`server`.
-        """
-        return self._settings(index=index).index
 
     def recommender(
         self,

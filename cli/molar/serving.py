@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from molar.base import ShopBase
 from molar.choosing import server_of
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
     from molar_indexes.generations import GenerationInfo
@@ -126,7 +127,7 @@ class Serving(ShopBase):
         with connected(server.patient(_PATIENT)) as connection:
             live = roll_the_server(connection, generation)
         name = live.metadata.generation
-        kept = (self.opened()["generations"].root / name).exists()
+        kept = (Workspace(self.workspace)["generations"].root / name).exists()
         return LiveGeneration(name, server.url, server.collection, live.name, kept)
 
     def push(self, generation: str | None = None, *, to: str | None = None, replace: bool = False) -> "PushReport":
