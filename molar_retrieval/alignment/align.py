@@ -97,53 +97,41 @@ def align(
         DiskError: If the disk is too small.
     """
     with pin(workspace, "catalogue", "content", "interactions", work=_WORK) as read:
-        return _align(workspace, read, settings, restart, processes, progress, on_epoch)
-
-
-def _align(
-    workspace: Workspace,
-    read: Pinned,
-    settings: MolarSettings,
-    restart: bool,
-    processes: Processes,
-    progress: Progress,
-    on_epoch: Callable[[EpochScore], None],
-) -> AlignReport:
-    inputs = _inputs(read)
-    cf = factorise(read, settings.cf, settings.split, progress)
-    read.take("cf", (cf.folder, Manifest.read(cf.folder)))
-    inputs |= {"cf": cf.fingerprint}
-    log = held_out(read, settings.split).training
-    options = sized(settings.align, log)
-    chosen = {"align": options.model_dump(mode="json"), "split": settings.split.model_dump()}
-    shaping = {k: v for k, v in chosen["align"].items() if k not in _NO_EFFECT}
-    precision = pick_precision(settings.align.precision, pick_device(settings.align.device))
-    run = fingerprint.of_json([inputs, shaping, chosen["split"], precision, _VERSION])
-    store = workspace["alignment"]
-    if (live := store.live) is not None and live[1].fingerprint == run and not restart:
-        processes.agreed(None)
-        return _report(*live, True)
-    with workspace.lock("alignment"):
-        need = of_generation(log.n_items, log.n_users, len(log.item))
-        require(store.root, need, "an alignment and its generation take about")
-        partial = store.partial(run[:16])
-        if restart:
-            shutil.rmtree(partial)
-            partial = store.partial(run[:16])
-        job = processes.agreed(_TrainingJob(options, settings.split, partial, run, read.names))
+        inputs = _inputs(read)
+        cf = factorise(read, settings.cf, settings.split, progress)
+        read.take("cf", (cf.folder, Manifest.read(cf.folder)))
+        inputs |= {"cf": cf.fingerprint}
+        log = held_out(read, settings.split).training
+        options = sized(settings.align, log)
+        chosen = {"align": options.model_dump(mode="json"), "split": settings.split.model_dump()}
+        shaping = {k: v for k, v in chosen["align"].items() if k not in _NO_EFFECT}
+        precision = pick_precision(settings.align.precision, pick_device(settings.align.device))
+        run = fingerprint.of_json([inputs, shaping, chosen["split"], precision, _VERSION])
+        store = workspace["alignment"]
+        if (live := store.live) is not None and live[1].fingerprint == run and not restart:
+            processes.agreed(None)
+            return _report(*live, True)
 
         def tell(score: EpochScore) -> None:
             if not processes.several:  # others would wait for this one in vain
                 read.confirm()
             on_epoch(score)
 
-        facts = _train(read, job, processes, progress, tell)
-        versions = library_versions("torch", "numpy", "implicit")
-        inputs |= {"catalogue": read["catalogue"].require()[1].fingerprint}
-        manifest = Manifest("alignment", run, inputs, chosen, facts | {"precision": precision}, versions)
-        read.confirm()
-        folder = store.publish(partial, manifest, scaffold=checkpoint.FILES)
-    return _report(folder, manifest, False)
+        with workspace.lock("alignment"):
+            need = of_generation(log.n_items, log.n_users, len(log.item))
+            require(store.root, need, "an alignment and its generation take about")
+            partial = store.partial(run[:16])
+            if restart:
+                shutil.rmtree(partial)
+                partial = store.partial(run[:16])
+            job = processes.agreed(_TrainingJob(options, settings.split, partial, run, read.names))
+            facts = _train(read, job, processes, progress, tell)
+            versions = library_versions("torch", "numpy", "implicit")
+            inputs |= {"catalogue": read["catalogue"].require()[1].fingerprint}
+            manifest = Manifest("alignment", run, inputs, chosen, facts | {"precision": precision}, versions)
+            read.confirm()
+            folder = store.publish(partial, manifest, scaffold=checkpoint.FILES)
+        return _report(folder, manifest, False)
 
 
 def help_to_align(workspace: Workspace, processes: Processes) -> None:
