@@ -112,7 +112,7 @@ def model_of(towers=TOWERS, experts=EXPERTS, *, weights=None, newcomer_weights=N
         conditioner=conditioner,
         features=features,
         known=known,
-        partners=tuple(partners),
+        item_item=tuple(partners),
         content_knn=ContentNeighbours.of(features, 0.7, 3) if "neighbours" in experts else None,
         half_life=20.0 if "trend" in experts else None,
         weights={n: w for n, w in (_WEIGHTS if weights is None else weights).items() if n in names},

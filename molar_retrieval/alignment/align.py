@@ -179,7 +179,7 @@ def _train(
         conditioner=conditioner,
         features=data.features,
         known=data.warm,
-        partners=experts.partners,
+        item_item=experts.item_item,
         content_knn=experts.content_knn,
         half_life=None if experts.trend is None else experts.trend.half_life,
         precision=precision,

@@ -26,7 +26,7 @@ _JUDGED = 2000
 class Experts:
     """What counting gives, as far as it was asked for, and what was chosen and tried, by expert."""
 
-    partners: tuple[ItemItemWeights, ...]
+    item_item: tuple[ItemItemWeights, ...]
     content_knn: ContentNeighbours | None
     trend: Trend | None
     report: dict[str, dict[str, Any]]
@@ -34,7 +34,7 @@ class Experts:
     def parts(self, cases: ValidationCases) -> dict[str, ScoreComponent]:
         """The experts as parts of the score of the cases."""
         histories = cases.histories()
-        parts: dict[str, ScoreComponent] = {p.name: Counted(p.read(histories), p.weights) for p in self.partners}
+        parts: dict[str, ScoreComponent] = {p.name: Counted(p.read(histories), p.weights) for p in self.item_item}
         if self.content_knn is not None:
             parts["neighbours"] = Dense(self.content_knn.users(histories), self.content_knn.items)
         if self.trend is not None:

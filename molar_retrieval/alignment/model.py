@@ -45,7 +45,7 @@ class AlignedModel:
         conditioner: The map from the encoder's vectors to features.
         features: Conditioned content vectors of all items, shape (n_items, f), rows of length 1 or 0.
         known: Whether an item has training interactions, shape (n_items,).
-        partners: The counting experts.
+        item_item: The counting experts.
         content_knn: How content neighbours read a history; None: they are left out.
         half_life: Of the trend, in days; None: it is left out.
         precision: In which the network computes.
@@ -63,7 +63,7 @@ class AlignedModel:
     conditioner: Conditioner
     features: Matrix
     known: npt.NDArray[np.bool_]
-    partners: tuple[ItemItemWeights, ...]
+    item_item: tuple[ItemItemWeights, ...]
     content_knn: ContentNeighbours | None
     half_life: float | None
     precision: str
@@ -92,7 +92,7 @@ class AlignedModel:
     @cached_property
     def sparse_parts(self) -> tuple[VectorBlock, ...]:
         """The ranges of the sparse vector whose products are parts of the score."""
-        return _blocks({p.name: len(self.known) for p in self.partners if self.weights.get(p.name)})
+        return _blocks({p.name: len(self.known) for p in self.item_item if self.weights.get(p.name)})
 
     def _counts(self, name: str) -> bool:
         return bool(self.weights.get(name) or self.newcomer_weights.get(name))
@@ -100,7 +100,7 @@ class AlignedModel:
     def users(self, log: InteractionLog, rows: npt.NDArray[np.int64], progress: Progress = SILENT) -> UserVectors:
         """Vectors of the users at ``rows`` after all of their history in ``log``."""
         blocks, chosen = self.users_by_part(log, rows, progress), log.of_users(rows)
-        readings = {p.name: p.read(chosen) for p in self.partners if self.weights.get(p.name)}
+        readings = {p.name: p.read(chosen) for p in self.item_item if self.weights.get(p.name)}
         sparse = [readings[block.name] for block in self.sparse_parts]
         return UserVectors(
             np.concatenate([blocks[block.name] for block in self.dense_parts], axis=1),
@@ -127,7 +127,7 @@ class AlignedModel:
         if self.content_knn is not None:
             blocks[NEIGHBOURS] = self.content_knn.items
         dense = [self._block(block.name, blocks[block.name]) for block in self.dense_parts]
-        partners = {p.name: p for p in self.partners}
+        partners = {p.name: p for p in self.item_item}
         sparse = [partners[b.name].weights.T * np.float32(self.weights[b.name]) for b in self.sparse_parts]
         count = len(self.known)
         return ItemVectors(

@@ -31,7 +31,7 @@ def save(model: AlignedModel, folder: Path) -> None:
     tensors |= {"features": model.features, "known": model.known}
     for number, (mean, matrix) in enumerate(zip(model.conditioner.means, model.conditioner.maps, strict=True)):
         tensors |= {f"mean.{number}": mean, f"map.{number}": matrix}
-    for partners in model.partners:
+    for partners in model.item_item:
         tensors |= partners.to_tensors(f"partners.{partners.name}.")
     for name, predictor in model.predictors.items():
         tensors |= {f"predictor.{name}.matrix": predictor.matrix, f"predictor.{name}.mean": predictor.mean}
@@ -52,7 +52,7 @@ def described(model: AlignedModel) -> dict[str, Any]:
         "slots": model.slots,
         "reranker": None if model.reranker is None else model.reranker.described(),
         "content_blocks": [[b.name, b.start, b.stop] for b in model.conditioner.blocks],
-        "partners": [p.name for p in model.partners],
+        "partners": [p.name for p in model.item_item],
         "taste": None if content_knn is None else {"decay": content_knn.decay, "last": content_knn.last},
         "half_life": None if model.half_life is None else str(model.half_life),
     }
@@ -74,7 +74,7 @@ def open_model(folder: Path) -> AlignedModel:
         conditioner=conditioner,
         features=tensors["features"],
         known=tensors["known"],
-        partners=tuple(ItemItemWeights.from_tensors(name, tensors, f"partners.{name}.") for name in facts["partners"]),
+        item_item=tuple(ItemItemWeights.from_tensors(name, tensors, f"partners.{name}.") for name in facts["partners"]),
         content_knn=None if read is None else ContentNeighbours(tensors["taste"], read["decay"], read["last"]),
         half_life=None if facts["half_life"] is None else float(facts["half_life"]),
         weights=facts["weights"],

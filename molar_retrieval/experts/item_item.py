@@ -1,4 +1,4 @@
-"""An expert in the form that an index can hold: each item's strongest partners, and how a history is read."""
+"""An expert in the form that an index can hold: each item's strongest weights, and how a history is read."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -123,7 +123,7 @@ def test_instant_counts_without_training(demo):
     assert set(report.facts["weights"]) == set(report.facts["experts"]) == set(PARTS)
     assert (report.facts["best_epoch"], report.curve) == (0, [])
     assert not list(model.network.parameters())
-    assert {p.name for p in model.partners} == {"sequence", "linear"}
+    assert {p.name for p in model.item_item} == {"sequence", "linear"}
     assert {f.name for f in report.folder.iterdir()} == {"files.json", "model.safetensors", "manifest.json"}
     assert report.scores["aligned"]["ndcg@10"] > report.scores["popularity"]["ndcg@10"]
     again = align(demo, settings)

@@ -45,7 +45,7 @@ def test_only_the_experts_that_are_asked_for_exist(world, experts, monkeypatch):
     monkeypatch.setattr(counting, "HALF_LIVES", counting.HALF_LIVES[:2])
     few = cases.select(np.arange(40))
     found = count(log, few, features, settings_of(*experts))
-    assert {p.name for p in found.partners} == set(experts) & {"sequence", "linear"}
+    assert {p.name for p in found.item_item} == set(experts) & {"sequence", "linear"}
     assert (found.content_knn is not None) == ("neighbours" in experts)
     assert (found.trend is not None) == ("trend" in experts)
     assert set(found.report) == set(found.parts(few)) == set(experts)
@@ -57,7 +57,7 @@ def test_parts_score_the_cases_as_the_experts_do(world):
     histories = [log.history(user).tolist() for user in cases.users]
     asked = log_of(histories, N)
     parts = found.parts(cases)
-    expected = {p.name: p.scores(asked) for p in found.partners}
+    expected = {p.name: p.scores(asked) for p in found.item_item}
     expected["neighbours"] = found.content_knn.users(asked) @ compressed(features).T
     expected["trend"] = Trend.fit(log, found.trend.half_life).log_scores(cases.times)
     for name, part in parts.items():
@@ -96,7 +96,7 @@ def test_an_expert_keeps_as_many_partners_as_it_may(world):
     log, cases, features = world
     for most in (1, 4):
         found = count(log, cases.select(np.arange(30)), features, settings_of("sequence", "linear", partners=most))
-        assert [p.weights.getnnz(axis=0).max() for p in found.partners] == [most, most]
+        assert [p.weights.getnnz(axis=0).max() for p in found.item_item] == [most, most]
 
 
 def test_large_numbers_of_cases_are_sampled(world, monkeypatch):

@@ -33,7 +33,7 @@ def part_scores(model, log, seen):
     users = encode_users(model.network, log, np.arange(log.n_users), precision="float32")
     sides = item_sides(model.network, model.known)
     parts = {name: users[name].astype(np.float64) @ sides[name].T for name in users}
-    for partners in model.partners:
+    for partners in model.item_item:
         history = np.zeros((log.n_users, N))
         for user in range(log.n_users):
             for age, item in enumerate(log.history(user)[::-1]):
@@ -163,7 +163,7 @@ def test_newcomers_have_no_partners_and_no_popularity_of_their_own(model, asked)
 
 def model_experts(model):
     return (
-        [p.name for p in model.partners]
+        [p.name for p in model.item_item]
         + (["neighbours"] if model.content_knn else [])
         + (["trend"] if model.half_life else [])
     )

@@ -155,7 +155,7 @@ class ExampleSampler:
         other.lora = self.lora.model_copy(update={"batch": batch})
         return other
 
-    def judged(self, name: Name) -> Rows:
+    def withheld_pairs(self, name: Name) -> Rows:
         """Withheld items with both views of a task."""
         return self.data.having(_VIEWS[name], self.data.withheld)
 
@@ -269,7 +269,7 @@ class ExampleSampler:
         if name == "behaviour":
             few = len(self.cases)
             return None if few >= FEWEST else f"only {few} people took an item that was withheld to judge by"
-        few = len(self.judged(name))
+        few = len(self.withheld_pairs(name))
         return None if few >= FEWEST else f"only {few} of the items withheld to judge by have {_VIEWS[name]} and a text"
 
 

@@ -24,7 +24,7 @@ class AdapterValidation:
 
     def __init__(self, examples: ExampleSampler, photos: Photos) -> None:
         self._examples, self._photos = examples, photos
-        self._rows = {name: examples.judged(name) for name in examples.tasks if name != "behaviour"}
+        self._rows = {name: examples.withheld_pairs(name) for name in examples.tasks if name != "behaviour"}
         held = np.flatnonzero(examples.cases.histories[0].getnnz(axis=0))
         self._pool: Rows = np.union1d(examples.data.withheld, held)
 
