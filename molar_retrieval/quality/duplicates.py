@@ -37,7 +37,7 @@ def equal_groups(hashes: npt.NDArray[np.uint64]) -> list[Rows]:
     """Rows with equal content: groups of two or more, ordered by their first row.
 
     Args:
-        hashes: Of the contents, shape (n, 2); zeros where there is none.
+        hashes: Of the contents, shape (n, parts); zeros where there is none.
     """
     rows = np.flatnonzero(hashes.any(axis=1))
     if not len(rows):

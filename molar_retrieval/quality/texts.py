@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from molar_retrieval.languages import language_of, languages_of
+from molar_retrieval.quality.duplicates import equal_groups
 from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.garbling import control_token, double_decoded, is_filler, markup
 from molar_retrieval.quality.items import LOOKED_AT, Items, ItemTexts, text_hash
@@ -109,16 +110,13 @@ class TextCheck:
                 self._lengths.append(len(sentence))
 
     def _repeated(self) -> Iterator[Finding]:
-        rows, hashes = np.array(self._described, np.int64), np.array(self._descriptions, np.uint64)
-        _, group, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
-        many = np.flatnonzero(sizes[group] >= SAME) if len(rows) else np.zeros(0, np.int64)
-        order = many[np.argsort(group[many], kind="stable")]
-        for part in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        rows, column = np.array(self._described, np.int64), self._items.description_column
+        for part in equal_groups(np.array(self._descriptions, np.uint64)[:, None]):
             own = rows[part]
-            if len(own) and len(np.unique(self._items.titles[own])) >= _OWN_TITLES * len(own):
+            if len(own) >= SAME and len(np.unique(self._items.titles[own])) >= _OWN_TITLES * len(own):
+                detail = f"the description of {len(own):,} items"
                 for row in own.tolist():
-                    detail = f"the description of {len(own):,} items"
-                    yield self._finding("text.repeated", row, detail, self._items.description_column, float(len(own)))
+                    yield self._finding("text.repeated", row, detail, column, float(len(own)))
 
     def _boilerplate(self) -> Iterator[Finding]:
         owners, hashes = np.array(self._owners, np.int64), np.array(self._sentences, np.uint64)

@@ -10,6 +10,7 @@ Interactions of one time have no order and are taken as one moment, from which o
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -131,7 +132,7 @@ def _compare(
     wins, decided = np.zeros(users), np.zeros(users)
     last = np.searchsorted(moments.user, np.arange(users), side="right") - 1  # each user's last moment
     for tested in (False, True):
-        keys, weights = _transitions(item, moments, half != tested, width, random)
+        follows = _transitions(item, moments, half != tested, width, random)
         now = np.flatnonzero(half[moments.user] == tested)
         now = now[now + 2 <= last[moments.user[now]]]
         ahead = last[moments.user[now]] - now - 1
@@ -139,7 +140,9 @@ def _compare(
         p, a, b = (moments.draw(which, item, random) for which in (now, now + 1, later))
         fair = (a != b) & (p != a) & (p != b)
         total += int(fair.sum())
-        more = _weight(keys, weights, (p * width + a)[fair]) - _weight(keys, weights, (p * width + b)[fair])
+        if not fair.any():
+            continue
+        more = np.asarray(follows[p[fair], a[fair]] - follows[p[fair], b[fair]]).ravel()
         whose = moments.user[now][fair]
         wins += np.bincount(whose, more > 0, users)
         decided += np.bincount(whose, more != 0, users)
@@ -152,23 +155,17 @@ def _transitions(
     users: npt.NDArray[np.bool_],
     width: int,
     random: np.random.Generator,
-) -> tuple[Ints, Ints]:
-    """Which item follows which in the histories of some users: keys, ascending, and how much (in parts of 60)."""
-    keys, amounts = [], []
+) -> Any:
+    """How much (in parts of 60) each item is followed by each in the histories of some users, as a sparse matrix."""
+    from scipy.sparse import csr_matrix
+
+    follows = csr_matrix((width, width), dtype=np.int64)
     for lag in range(1, LAGS + 1):
         here = np.flatnonzero(users[moments.user[:-lag]] & (moments.user[:-lag] == moments.user[lag:]))
-        source, target = moments.draw(here, item, random), moments.draw(here + lag, item, random)
-        keys.append((source * width + target)[source != target])
-        amounts.append(np.full(len(keys[-1]), 60 // lag))  # whole numbers, so that equal sums are equal
-    found, where = np.unique(np.concatenate(keys), return_inverse=True)
-    return found, np.bincount(where, np.concatenate(amounts), len(found)).astype(np.int64)
-
-
-def _weight(keys: Ints, weights: Ints, wanted: Ints) -> Ints:
-    place = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
-    if not len(keys):
-        return np.zeros(len(wanted), np.int64)
-    return np.where(keys[place] == wanted, weights[place], 0)
+        places = moments.draw(here, item, random), moments.draw(here + lag, item, random)
+        # Whole numbers, so that equal sums are equal.
+        follows += csr_matrix((np.full(len(here), 60 // lag), places), shape=(width, width), dtype=np.int64)
+    return follows
 
 
 def _judged(
