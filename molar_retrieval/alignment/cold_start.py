@@ -48,11 +48,7 @@ def with_newcomers(
     ``auto`` starts from parity, the newcomers' share of the catalogue, and takes places away while what ships would
     rank the validation cases worse than its best part alone; if none are left to take, other weights are tried.
 
-    Args:
-        model: Its weights are not looked at.
-        data: What it was trained on.
-        settings: ``newcomers`` matters.
-        fusion: How the parts rank the validation cases.
+    The weights of ``model`` are not looked at; ``fusion`` says how the parts rank the validation cases.
 
     Returns:
         What ships, how it ranks the validation cases, and the fusion whose weights it has.
@@ -131,12 +127,8 @@ def guessed(
 ) -> tuple[Matrix, Predictor]:
     """What the others tell of the withheld items, and the map that does so, fitted on all known ones.
 
-    Args:
-        features: Of all items, shape (n_items, f).
-        vectors: Likewise, shape (n_items, d).
-        counts: Training interactions, shape (n_items,).
-        known: Who has any, shape (n_items,).
-        withheld: Known items that are not to tell of themselves, shape (n_items,).
+    All arrays are of all items: features (n_items, f), vectors (n_items, d), and, of shape (n_items,) each, the
+    training interactions, which items have any, and which of these are not to tell of themselves.
 
     Returns:
         Guesses for the withheld items, shape (w, d), and the predictor, whose λ is the one that guesses them best.

@@ -61,11 +61,8 @@ class Conditioner:
     def __call__(self, vectors: Matrix, attributes: csr_matrix | None = None) -> Matrix:
         """Condition content vectors: (n, dim of the encoder) → (n, :attr:`dim`), rows of length 1 or 0.
 
-        A missing block (all zeros) stays zero: it says nothing, which is not the same as saying the average.
-
-        Args:
-            vectors: Of n items.
-            attributes: Theirs, shape (n, width); None: no item has any.
+        A missing block (all zeros) stays zero: it says nothing, which is not the same as saying the average. Attributes
+        have shape (n, width); None: no item has any.
         """
         encoded: list[Matrix] = []
         own = np.zeros((len(vectors), 0), np.float32)

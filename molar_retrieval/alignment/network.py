@@ -86,11 +86,7 @@ def tower_shapes(settings: AlignSettings) -> dict[str, TowerShape]:
 
 
 class Dropout(nn.Module):
-    """Dropout from one random byte an element, as drawing is what dropout costs on a CPU; rates are 256ths.
-
-    Args:
-        rate: Share of the elements that become 0 in training, in [0, 1).
-    """
+    """Dropout from one random byte an element, as drawing is what it costs on a CPU; rates, in [0, 1), are 256ths."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -222,9 +218,7 @@ class ItemEmbedding(nn.Module):
 class ContentMap(nn.Module):
     """The item side of the content tower: one linear map of frozen content features.
 
-    Args:
-        features: Of all items, shape (n_items, f), rows of length 1 or 0.
-        dim: Length of a vector.
+    These have shape (n_items, f), rows of length 1 or 0.
     """
 
     features: Tensor
@@ -248,11 +242,8 @@ class ContentMap(nn.Module):
 class PostAlignment(nn.Module):
     """The towers with their item sides, and the projection of ALS user factors for the alignment loss.
 
-    Args:
-        shapes: By name of the tower, ``collaborative`` or ``content``.
-        n_items: Rows of an item table.
-        features: Conditioned content features of all items, shape (n_items, f), frozen.
-        factors: Length of an ALS user factor.
+    ``shapes`` names the towers, ``collaborative`` or ``content``; the conditioned content features have shape
+    (n_items, f) and are frozen; ``factors`` is the length of an ALS user factor.
     """
 
     def __init__(self, shapes: Mapping[str, TowerShape], n_items: int, features: Tensor, factors: int) -> None:

@@ -51,14 +51,8 @@ class ContentNeighbours:
 def reading(log: InteractionLog, features: Matrix, decay: float, last: int) -> Matrix:
     """The direction of the decayed mean of a history's content vectors, so that a dot product is a cosine.
 
-    Args:
-        log: Histories, oldest interaction first.
-        features: Content vectors of all items, shape (n_items, f), rows of length 1 or 0.
-        decay: Weight lost per place, in (0, 1].
-        last: How many of the latest interactions count.
-
-    Returns:
-        Shape (n_users, f), rows of length 1, or 0 for a history without content.
+    Of the ``last`` interactions that count, each loses ``decay``, in (0, 1], per place from the end. Features and
+    result have shapes (n_items, f) and (n_users, f), rows of length 1, or 0 without content.
     """
     return _unit(decayed(log, decay, last) @ features, 0)
 

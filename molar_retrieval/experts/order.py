@@ -17,10 +17,7 @@ _PRIOR = 20
 def followers(log: InteractionLog, window: int, decay: float) -> csr_matrix:
     """How often item j came after item i, ``decay ** (distance - 1)`` each time, shape (n_items, n_items), float32.
 
-    Args:
-        log: Histories, oldest interaction first.
-        window: Largest distance, in places.
-        decay: Weight lost per place of distance.
+    Distances are counted in places, up to ``window``.
     """
     shape = (log.n_items, log.n_items)
     user = log.user

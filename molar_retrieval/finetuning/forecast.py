@@ -20,6 +20,7 @@ from molar_retrieval.finetuning.inputs import descriptions_of, parts_of, phrases
 from molar_retrieval.finetuning.report import Name
 from molar_retrieval.finetuning.run import words_by
 from molar_retrieval.finetuning.withheld import MOST
+from molar_retrieval.pages.words import duration
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
@@ -70,10 +71,10 @@ class FinetuneForecast:
 
     def lines(self) -> list[str]:
         """The forecast for people, a warning first."""
-        stages = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in self.stages.items())
+        stages = ", ".join(f"{name} {duration(seconds)}" for name, seconds in self.stages.items())
         lines = [
             f"{self.encoder}: {self.parameters:,} parameters are trained on {self.device}",
-            f"about {_duration(self.seconds)} ({stages}), {self.memory_bytes / 1e9:.1f} GB of memory",
+            f"about {duration(self.seconds)} ({stages}), {self.memory_bytes / 1e9:.1f} GB of memory",
         ]
         first = [] if self.warning is None else [f"warning: {self.warning}"]
         return [*first, *lines, *self.notes]
@@ -146,10 +147,3 @@ def _fit_seconds(workspace: Workspace, settings: MolarSettings, items: int, widt
     began = perf_counter()
     ((left @ right.T) >= 1).sum(axis=1)
     return _REST * _ASKED * (asked / _BLOCK) * (perf_counter() - began) * items / some
-
-
-def _duration(seconds: float) -> str:
-    for name, size in (("days", DAY), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {name}"
-    return f"{seconds:.0f} s"

@@ -21,7 +21,7 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.finetuning.fit import tune
 from molar_retrieval.finetuning.inputs import Words, inputs_of, read_texts
 from molar_retrieval.finetuning.report import FinetuneReport, TaskOutcome, card
-from molar_retrieval.pinned import Pinned, pin
+from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
@@ -67,43 +67,39 @@ def finetune(
         BackendError: If the encoder is not available.
     """
     check_target(folder)
-    with pin(workspace, "catalogue", "content", optional=("interactions",), work="molar finetune") as inputs:
-        return _finetune(inputs, settings, folder, progress)
-
-
-def _finetune(workspace: Pinned, settings: MolarSettings, folder: Path, progress: Progress) -> FinetuneReport:
     began = time.perf_counter()
-    catalogue = Catalogue.open(workspace["catalogue"].require()[0])
-    version, manifest = workspace["content"].require()
-    content = ContentVectors.open(version)
-    if content.conditioned:
-        raise DataError(
-            f"{content.info['name']} is fine-tuned already", "name the encoder beneath it, such as --model builtin"
+    with pin(workspace, "catalogue", "content", optional=("interactions",), work="molar finetune") as read:
+        catalogue = Catalogue.open(read["catalogue"].require()[0])
+        version, manifest = read["content"].require()
+        content = ContentVectors.open(version)
+        name = str(content.info["name"])
+        if content.conditioned:
+            raise DataError(f"{name} is fine-tuned already", "name the encoder beneath it, such as --model builtin")
+        log = held_out(read, settings.split).training if "interactions" in read.names else None
+        texts = read_texts(catalogue, content, words_by(registry.load(settings.embed)), progress)
+        ready = time.perf_counter()
+        own = settings.finetune
+        inputs = inputs_of(content, texts, np.ones(len(catalogue), bool), own.keep, own.seed)
+        tuned = tune(inputs, log, own, progress)
+        report = FinetuneReport(
+            folder=folder,
+            encoder=name,
+            items=len(catalogue),
+            interactions=0 if log is None else len(log),
+            withheld=tuned.withheld,
+            tasks=tuned.tasks,
+            chosen=asdict(tuned.chosen),
+            parameters=sum(array.size for array in tuned.head.to_tensors().values()),
+            seconds={"texts": round(ready - began, 1), "fit": round(time.perf_counter() - ready, 1)},
         )
-    log = held_out(workspace, settings.split).training if "interactions" in workspace.names else None
-    texts = read_texts(catalogue, content, words_by(registry.load(settings.embed)), progress)
-    read = time.perf_counter()
-    inputs = inputs_of(content, texts, np.ones(len(catalogue), bool), settings.finetune.keep, settings.finetune.seed)
-    tuned = tune(inputs, log, settings.finetune, progress)
-    report = FinetuneReport(
-        folder=folder,
-        encoder=str(content.info["name"]),
-        items=len(catalogue),
-        interactions=0 if log is None else len(log),
-        withheld=tuned.withheld,
-        tasks=tuned.tasks,
-        chosen=asdict(tuned.chosen),
-        parameters=sum(array.size for array in tuned.head.to_tensors().values()),
-        seconds={"texts": round(read - began, 1), "fit": round(time.perf_counter() - read, 1)},
-    )
-    account = report.account() | {
-        _MADE_FROM: _made_from(workspace, settings),
-        "content": manifest.fingerprint,
-        "settings": settings.finetune.model_dump(mode="json"),
-    }
-    base = str(content.info["fingerprint"])
-    fused.save(folder, tuned.head, settings.embed, base, account, card(report, content.info))
-    return report
+        account = report.account() | {
+            _MADE_FROM: _made_from(read, settings),
+            "content": manifest.fingerprint,
+            "settings": own.model_dump(mode="json"),
+        }
+        base = str(content.info["fingerprint"])
+        fused.save(folder, tuned.head, settings.embed, base, account, card(report, content.info))
+        return report
 
 
 def words_by(encoder: Encoder) -> Words:

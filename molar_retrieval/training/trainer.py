@@ -118,10 +118,7 @@ class Trainer(ABC, Generic[S]):
     ) -> S | None:
         """Train until done, continuing what an earlier process left in ``folder``; the best weights stay in place.
 
-        Args:
-            folder: For the checkpoints.
-            progress: Told of the work.
-            on_score: Told, in the first process, of each score once it is safe on disk, earlier ones included.
+        ``on_score`` hears, in the first process, of each score once it is safe on disk, earlier ones included.
 
         Returns:
             The best score; None where nothing could be trained.

@@ -42,13 +42,7 @@ class SASRecNetwork(nn.Module):
     As in the reference implementations, but for one thing: dropout is on the output of the attention and not on its
     weights, which lets the fused kernel do the work.
 
-    Args:
-        n_items: Items of the vocabulary.
-        history: Longest history.
-        dim: Length of an item's vector.
-        blocks: Number of blocks.
-        heads: Attention heads.
-        dropout: Rate, in [0, 1).
+    Sizes are those of the vocabulary, of the longest history and of an item's vector; dropout is a rate in [0, 1).
     """
 
     def __init__(self, n_items: int, history: int, *, dim: int, blocks: int, heads: int, dropout: float) -> None:
@@ -88,9 +82,6 @@ def cross_entropy(users: Tensor, items: Tensor, targets: Tensor, precision: torc
         items: Vectors of all items, shape (n, d).
         targets: Rows of the items that came next, shape (T,).
         precision: Of the matrix products; sums of exponentials are in float32.
-
-    Returns:
-        A scalar.
     """
     result: Tensor = _CrossEntropy.apply(users, items, targets, precision)  # type: ignore[no-untyped-call]
     return result

@@ -48,12 +48,8 @@ def with_answers(
 def surprise(hidden: Tensor, labels: Tensor, head: Tensor) -> Tensor:
     """How little the model expected the answers: the sum of -log p over their tokens.
 
-    Only places before a token that counts meet the head, whose 150,000 rows would else dominate memory.
-
-    Args:
-        hidden: Last hidden states, shape (b, length, d).
-        labels: See :func:`with_answers`, shape (b, length).
-        head: From hidden states to tokens, shape (vocabulary, d).
+    Only places before a token that counts meet the head, whose 150,000 rows would else dominate memory. Shapes are
+    (b, length, d), (b, length) and (vocabulary, d).
     """
     counts = labels[:, 1:] != IGNORED
     logits = F.linear(hidden[:, :-1][counts].to(head.dtype), head)

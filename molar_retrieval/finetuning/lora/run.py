@@ -162,14 +162,10 @@ def _report(trainer: AdapterTrainer, best: AdapterScore, folder: Path, seconds: 
 
 
 def write(folder: Path, learner: Learner, account: Mapping[str, Any], text: str, *, merged: bool) -> None:
-    """Write the encoder that `molar embed` takes; merging ends the learner's life as one.
+    """Write the encoder that `molar embed` takes, its account and model card; merging ends the learner's life as one.
 
-    Args:
-        folder: Where it is to lie; one that it held before stays until this one is complete.
-        learner: Trained.
-        account: How, JSON-able.
-        text: The model card.
-        merged: Write the whole model with the adapter merged, and the adapter in a folder of its own; else that alone.
+    ``merged`` writes the whole model with the adapter merged, and the adapter in a folder of its own; else that alone.
+    An encoder that the folder held before stays until this one is complete.
 
     Raises:
         DataError: If the folder holds something else.
