@@ -81,24 +81,12 @@ class JsonlSource(TableSource):
         with self.path.open("rb") as file:
             first = 1
             while lines := _lines(file):
-                objects = _parse_together(lines)
-                if objects is None:
-                    yield from self._one_by_one(first, lines, rejects)
-                else:
-                    yield from enumerate(objects, first)
+                for number, row in enumerate(_parse_together(lines) or map(_parse, lines), first):
+                    if isinstance(row, dict):
+                        yield number, row
+                    elif row and rejects is not None:
+                        rejects.add(self.path.name, number, None, row)
                 first += len(lines)
-
-    def _one_by_one(
-        self, first: int, lines: Sequence[bytes], rejects: Rejects | None
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, line in enumerate(lines, first):
-            if not line.strip():
-                continue
-            row = _parse(line)
-            if isinstance(row, dict):
-                yield number, row
-            elif rejects is not None:
-                rejects.add(self.path.name, number, None, row)
 
 
 def _lines(file: BinaryIO) -> list[bytes]:
@@ -128,22 +116,21 @@ def _parse_together(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
 
 
 def _parse(line: bytes) -> dict[str, Any] | str:
-    """The object of a line, or what is wrong with it."""
+    """The object of a line, or what is wrong with it; empty for a blank line."""
     if len(line) > _LONGEST_LINE:
         return "line too long"
     try:
         row = json.loads(line.decode("utf-8-sig"))
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError:
         return "not UTF-8"
-    except (ValueError, RecursionError):
-        return "not a JSON object"
-    if not isinstance(row, dict):
-        return "not a JSON object"
-    try:
-        json.dumps(row, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         return "half of a surrogate pair"
-    return row
+    except (ValueError, RecursionError):
+        row = None
+    if isinstance(row, dict):
+        return row
+    return "not a JSON object" if line.strip() else ""
 
 
 def _kind(value: Any) -> str:
