@@ -89,12 +89,12 @@ def write_users(
         stream = iter(users)
         progress.start("users", None)
         while chunk := list(islice(stream, BATCH)):
-            rows = [(u.user_id, _vector(u, dim), _history(u, items), *_sparse(u), _attributes(u)) for u in chunk]
+            rows = [_row(user, dim, items) for user in chunk]
             connection.execute("BEGIN")
             try:
                 connection.executemany(f"INSERT INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)
             except sqlite3.IntegrityError as error:
-                twice = _twice(connection, [row[0] for row in rows], count)
+                twice = _twice(connection, [user.user_id for user in chunk], count)
                 raise DataError(f"the user {twice!r} occurs more than once", "make the user ids unique") from error
             connection.execute("COMMIT")
             count += len(rows)
@@ -118,38 +118,24 @@ def _twice(connection: sqlite3.Connection, ids: list[str], before: int) -> str |
     return None
 
 
-def _vector(user: UserRecord, dim: int) -> bytes:
+def _row(user: UserRecord, dim: int, items: int) -> tuple[str | bytes | None, ...]:
+    """A row of the table, checked."""
     import numpy as np
 
-    vector = np.asarray(user.vector, dtype="<f4")
+    vector, history = np.asarray(user.vector, dtype="<f4"), np.asarray(user.history, dtype=np.int64)
     if vector.shape != (dim,) or not np.isfinite(vector).all():
         raise DataError(
             f"the vector of user {user.user_id!r} has the shape {vector.shape} or is not finite; {dim} numbers are due",
             "run `molar align` again",
         )
-    return vector.tobytes()
-
-
-def _history(user: UserRecord, items: int) -> bytes:
-    import numpy as np
-
-    history = np.asarray(user.history, dtype=np.int64)
     if len(history) and not 0 <= history.min() <= history.max() < items:
         raise DataError(
             f"the history of user {user.user_id!r} names an item row outside 0…{items - 1}", "run `molar align` again"
         )
-    return history.astype("<i4").tobytes()
-
-
-def _sparse(user: UserRecord) -> tuple[bytes, bytes]:
-    import numpy as np
-
-    vector = clean_sparse(f"user {user.user_id!r}", user.sparse)
-    return np.asarray(vector.indices, "<i4").tobytes(), np.asarray(vector.values, "<f4").tobytes()
-
-
-def _attributes(user: UserRecord) -> str | None:
-    return json.dumps(user.attributes, ensure_ascii=False) if user.attributes else None
+    sparse = clean_sparse(f"user {user.user_id!r}", user.sparse)
+    dimensions, numbers = np.asarray(sparse.indices, "<i4"), np.asarray(sparse.values, "<f4")
+    blobs = [array.tobytes() for array in (vector, history.astype("<i4"), dimensions, numbers)]
+    return user.user_id, *blobs, json.dumps(user.attributes, ensure_ascii=False) if user.attributes else None
 
 
 class Users(Protocol):
@@ -163,20 +149,21 @@ class Users(Protocol):
         """The user with this id, or None."""
         ...
 
-    def batches(self, size: int = BATCH) -> Iterator[list[UserRecord]]:
-        """All users in their order, ``size`` at a time."""
-        ...
-
     def between(self, first: int, last: int) -> list[UserRecord]:
         """The users from one number up to another, counted from 0 in their order."""
         ...
+
+    def batches(self, size: int = BATCH) -> Iterator[list[UserRecord]]:
+        """All users in their order, ``size`` at a time."""
+        for first in range(0, len(self), size):
+            yield self.between(first, first + size)
 
     def close(self) -> None:
         """Release what is held; the users cannot be asked for afterwards."""
         ...
 
 
-class UserStore:
+class UserStore(Users):
     """Users by id, read-only; safe to share between threads.
 
     Args:
@@ -219,14 +206,6 @@ class UserStore:
         """The user with this id, or None."""
         found = self._rows(f"SELECT {_COLUMNS} FROM users WHERE user_id = ?", user_key(user_id))
         return _record(found[0]) if found else None
-
-    def batches(self, size: int = BATCH) -> Iterator[list[UserRecord]]:
-        """All users in the order in which they were written, ``size`` at a time."""
-        last = 0
-        query = f"SELECT row, {_COLUMNS} FROM users WHERE row > ? ORDER BY row LIMIT ?"
-        while found := self._rows(query, last, size):
-            yield [_record(row[1:]) for row in found]
-            last = found[-1][0]
 
     def between(self, first: int, last: int) -> list[UserRecord]:
         """The users from one number up to another, counted from 0 in the order in which they were written."""

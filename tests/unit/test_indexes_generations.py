@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from molar_indexes import proof
+from molar_indexes import users as user_store
 from molar_indexes.exact import ExactIndex
 from molar_indexes.generations import Generation, list_generations, open_generation, publish, rollback
 from molar_indexes.users import UserRecord, UserStore
@@ -278,9 +279,8 @@ def test_the_proof_notices_wrong_sparse_vectors(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     if what == "users":
-        monkeypatch.setattr(
-            "molar_indexes.users._sparse", lambda user: (array("i", [3]).tobytes(), array("f", [1]).tobytes())
-        )
+        row, other = user_store._row, (array("i", [3]).tobytes(), array("f", [1]).tobytes())
+        monkeypatch.setattr(user_store, "_row", lambda *a: (*row(*a)[:3], *other, row(*a)[5]))
     else:
         right = ExactIndex._stored if what == "items" else ExactIndex._sparse_scores
 

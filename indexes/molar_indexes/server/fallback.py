@@ -1,10 +1,10 @@
 """The workspace's own index and users, for as long as a server does not answer, where that is allowed."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, Self, TypeVar
 
 from molar_indexes.server.faults import ServerError
-from molar_indexes.users import BATCH, UserRecord, Users
+from molar_indexes.users import UserRecord, Users
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import Index, IndexSpec, SparseVector, StoredItem, Vector
 
@@ -90,7 +90,7 @@ class FallingIndex(_Falling[Index]):
         return self._ask(lambda index: index.rows(item_ids))
 
 
-class FallingUsers(_Falling[Users]):
+class FallingUsers(_Falling[Users], Users):
     """Users on a server with the workspace's behind them; see :class:`molar_indexes.users.Users`."""
 
     def __len__(self) -> int:
@@ -103,8 +103,3 @@ class FallingUsers(_Falling[Users]):
     def between(self, first: int, last: int) -> list[UserRecord]:
         """The users from one number up to another."""
         return self._ask(lambda users: users.between(first, last))
-
-    def batches(self, size: int = BATCH) -> Iterator[list[UserRecord]]:
-        """All users in their order, ``size`` at a time."""
-        for first in range(0, len(self), size):
-            yield self.between(first, first + size)

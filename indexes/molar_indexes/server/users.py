@@ -3,7 +3,6 @@
 Nobody searches among them; they are asked for by id. Histories are item rows of the same generation.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from qdrant_client import models
@@ -12,7 +11,7 @@ from molar_indexes.server.connect import Connection
 from molar_indexes.server.filters import ROW, ROW_PATH, between_rows
 from molar_indexes.server.layout import Layout
 from molar_indexes.server.points import split, vectors
-from molar_indexes.users import BATCH, UserRecord, Users
+from molar_indexes.users import UserRecord, Users
 from molar_retrieval import columns
 from molar_retrieval.index import IndexSpec, SparseVector
 from molar_retrieval.interactions.users import user_key
@@ -56,7 +55,7 @@ def _point(row: int, user: UserRecord) -> models.PointStruct:
     return models.PointStruct(id=point_id(user.user_id), vector=named, payload=payload)
 
 
-class ServerUsers:
+class ServerUsers(Users):
     """Users by id; see :class:`molar_indexes.users.Users`.
 
     Args:
@@ -82,13 +81,9 @@ class ServerUsers:
         found = self._ask(self._client.retrieve, self._collection, [point], with_payload=True, with_vectors=True)
         return _record(found[0]) if found else None
 
-    def batches(self, size: int = BATCH) -> Iterator[list[UserRecord]]:
-        """All users in their order, ``size`` at a time."""
-        for first in range(0, self._count, size):
-            yield self.between(first, min(first + size, self._count))
-
     def between(self, first: int, last: int) -> list[UserRecord]:
         """The users from one number up to another."""
+        last = min(last, self._count)
         if last <= first:
             return []
         records, _ = self._ask(
