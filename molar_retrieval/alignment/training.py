@@ -292,5 +292,5 @@ def _principal(factors: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.flo
 
 def _size(value: int | None) -> int:
     if value is None:
-        raise ValueError("the sizes are open; see molar_retrieval.alignment.sizing")
+        raise ValueError("the sizes are open; see sized")
     return value

@@ -17,6 +17,8 @@ BEST = "best.safetensors"
 _WRITING = ".writing"
 FILES = tuple(name for file in (LAST, BEST) for name in (file, str(Path(file).with_suffix(_WRITING))))
 """What only an unfinished run needs."""
+_EARLIER = "last.safetensors"
+"""What earlier versions of molar left of an adapter's run."""
 _WEIGHTS, _OPTIMISER, _STATE = "weights.", "optimiser.", "state"
 State = dict[str, Any]
 
@@ -51,7 +53,8 @@ def load(
     Raises:
         StaleArtefactError: If the file is unreadable.
     """
-    state, tensors = _read(folder / LAST, remedy)
+    earlier, last = folder / _EARLIER, folder / LAST
+    state, tensors = _read(last if last.exists() else earlier, remedy)
     if state is None or state["run"] != run:
         return None
     _fill(weights, tensors)
