@@ -1,7 +1,8 @@
 """A check as one HTML page that needs no other file."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -23,17 +24,8 @@ WIDTH, HEIGHT = 420, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 4, 8, 18, 34
 
 
-@dataclass(frozen=True)
-class Offender:
-    """An item that is shown.
-
-    Attributes:
-        item_id: Its id.
-        title: Its title.
-        uri: Its photo as a data URI, or None.
-        detail: What was seen.
-        other: Photo of the first item that shares the fault, or None.
-    """
+class Offender(NamedTuple):
+    """An item that is shown; photos are data URIs, ``other`` that of the first item that shares the fault."""
 
     item_id: str
     title: str

@@ -61,15 +61,14 @@ class OrderTest:
     def words(self) -> str:
         """What came of it, in a sentence or two."""
         if self.sequential is None:
-            return f"Whether its order says anything cannot be told: {self.decided:,} comparisons can be decided" + (
-                ", with no clear result." if self.decided >= FEWEST else f", {FEWEST} are needed."
-            )
+            rest = "with no clear result" if self.decided >= FEWEST else f"{FEWEST} are needed"
+            return f"The log is too small to test its order: {self.decided:,} comparisons can be decided, {rest}."
         chance = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
         measured = (
             f"the true next item beats a later one of the same user in {self.share:.1%} of {self.decided:,} "
             f"comparisons, in {self.shuffled:.1%} with shuffled histories ({chance})"
         )
-        return f"Its order {'says something' if self.sequential else 'says little'}: {measured}."
+        return f"The order of interactions {'matters' if self.sequential else 'matters little'}: {measured}."
 
 
 def order_test(log: LogRows, offsets: Ints, seed: int = 0) -> OrderTest:

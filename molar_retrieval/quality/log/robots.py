@@ -1,4 +1,4 @@
-"""Users that act as no person does: too fast, like clockwork, or without sleep."""
+"""Users that behave like robots: too fast, like clockwork, or without sleep."""
 
 import numpy as np
 import numpy.typing as npt

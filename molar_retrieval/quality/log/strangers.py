@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.sources import find_file, open_source
 from molar_retrieval.catalog.spec import UserSettings
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import user_column
-from molar_retrieval.interactions.read import Codes, present
+from molar_retrieval.interactions.read import present
 from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.findings import Finding, fault
 from molar_retrieval.quality.log.read import BrokenRows, ReadLog
@@ -89,23 +88,24 @@ def check_users_file(folder: Path, settings: UserSettings, in_log: list[str], fo
         return
     source = open_source(path)
     column = user_column(settings, source)
-    codes = Codes()
-    for rows in source.batches([column], _BATCH, BrokenRows(found), [column]):
-        ids = rows.batch[column]
-        there = present(ids)
+    parts = list(source.batches([column], _BATCH, BrokenRows(found), [column]))
+    ids = pa.chunked_array([part.batch[column] for part in parts], pa.string()).combine_chunks()
+    numbers = np.concatenate([np.zeros(0, np.int64), *(part.numbers for part in parts)])
+    there = present(ids)
+    codes = np.asarray(ids.dictionary_encode().indices.fill_null(-1))
+    again = np.ones(len(codes), bool)
+    again[np.unique(codes, return_index=True)[1]] = False
+    for kind, detail, rows in (
+        ("user.missing_id", "no id", ~there),
+        ("user.twice", "the same id as a row before", there & again),
+    ):
 
-        def about(kind: str, detail: str, rows: Rows = rows, ids: pa.Array = ids) -> Callable[[int], Finding]:
-            where = {"file": path.name, "column": column}
-            return lambda i: fault(kind, detail, user_id=ids[i].as_py(), row=int(rows.numbers[i]), **where)
+        def finding(i: int, kind: str = kind, detail: str = detail) -> Finding:
+            where = {"file": path.name, "row": int(numbers[i]), "column": column}
+            return fault(kind, detail, user_id=ids[i].as_py(), **where)
 
-        found.each("user.missing_id", np.flatnonzero(~there), about("user.missing_id", "no id"))
-        kept = np.flatnonzero(there)
-        before = len(codes.rows)
-        encoded = codes.encode(ids.take(kept))
-        new = np.zeros(len(encoded), bool)
-        new[np.unique(encoded, return_index=True)[1]] = True
-        twice = kept[~(new & (encoded >= before))]
-        found.each("user.twice", twice, about("user.twice", "the same id as a row before"))
-    missing = [row for row, user_id in enumerate(in_log) if user_id not in codes.rows]
+        found.each(kind, np.flatnonzero(rows), finding)
+    known = set(ids.unique().to_pylist())
+    missing = [row for row, user_id in enumerate(in_log) if user_id not in known]
     lacks = f"{path.name} does not have it"
     found.each("user.unknown", missing, lambda row: fault("user.unknown", lacks, user_id=in_log[row]))
