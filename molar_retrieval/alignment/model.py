@@ -92,7 +92,11 @@ class AlignedModel:
     @cached_property
     def sparse_parts(self) -> tuple[VectorBlock, ...]:
         """The ranges of the sparse vector whose products are parts of the score."""
-        return _blocks({p.name: len(self.known) for p in self.item_item if self.weights.get(p.name)})
+        return _blocks({one.name: len(self.known) for one in self._weighted})
+
+    @property
+    def _weighted(self) -> list[ItemItemWeights]:
+        return [one for one in self.item_item if self.weights.get(one.name)]
 
     def _counts(self, name: str) -> bool:
         return bool(self.weights.get(name) or self.newcomer_weights.get(name))
@@ -100,12 +104,8 @@ class AlignedModel:
     def users(self, log: InteractionLog, rows: npt.NDArray[np.int64], progress: Progress = SILENT) -> UserVectors:
         """Vectors of the users at ``rows`` after all of their history in ``log``."""
         blocks, chosen = self.users_by_part(log, rows, progress), log.of_users(rows)
-        readings = {p.name: p.read(chosen) for p in self.item_item if self.weights.get(p.name)}
-        sparse = [readings[block.name] for block in self.sparse_parts]
-        return UserVectors(
-            np.concatenate([blocks[block.name] for block in self.dense_parts], axis=1),
-            csr_matrix(hstack(sparse)) if sparse else csr_matrix((len(rows), 0), dtype=np.float32),
-        )
+        dense = np.concatenate([blocks[block.name] for block in self.dense_parts], axis=1)
+        return UserVectors(dense, _side_by_side([one.read(chosen) for one in self._weighted], len(rows)))
 
     def users_by_part(
         self, log: InteractionLog, rows: npt.NDArray[np.int64], progress: Progress = SILENT
@@ -127,14 +127,8 @@ class AlignedModel:
         if self.content_knn is not None:
             blocks[NEIGHBOURS] = self.content_knn.items
         dense = [self._block(block.name, blocks[block.name]) for block in self.dense_parts]
-        partners = {p.name: p for p in self.item_item}
-        sparse = [partners[b.name].weights.T * np.float32(self.weights[b.name]) for b in self.sparse_parts]
-        count = len(self.known)
-        return ItemVectors(
-            np.concatenate(dense, axis=1),
-            csr_matrix(hstack(sparse)) if sparse else csr_matrix((count, 0), dtype=np.float32),
-            ~self.known,
-        )
+        sparse = [one.weights.T * np.float32(self.weights[one.name]) for one in self._weighted]
+        return ItemVectors(np.concatenate(dense, axis=1), _side_by_side(sparse, len(self.known)), ~self.known)
 
     @property
     def content_maps(self) -> dict[str, Matrix]:
@@ -256,6 +250,10 @@ class AlignedModel:
             allowed: Whether an item may be shown to a user, shape (n_users, n_items).
         """
         return lifted(scores, ~self.known, allowed, self.slots)
+
+
+def _side_by_side(matrices: Sequence[csr_matrix], height: int) -> csr_matrix:
+    return csr_matrix(hstack(matrices)) if matrices else csr_matrix((height, 0), dtype=np.float32)
 
 
 def _blocks(widths: Mapping[str, int]) -> tuple[VectorBlock, ...]:
