@@ -55,14 +55,18 @@ _NUMBER = re.compile(r"(?<![\w.,+-])\d(?:[ -]?\d){11,18}(?![\w-]|[.,]\d)")
 _CARD_WORD = re.compile(r"(?i:\b(?:cards?|visa|mastercard|amex|maestro|karte|kreditkarte|carte|tarjeta|cc|cvv|cvc)\b)")
 _GROUPS = re.compile(r"\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -])\d{6}\2\d{4,5}")
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?!\w)")
-_REGIONS = ("US", "DE", "GB", "FR", "ES", "IT")
-"""Regions whose ways of writing are known where a number has no country code."""
 _TEL_WORD = (
     r"(?i:\b(?:tel|telefon|telephone|phone|mobile|mobil|handy|cell|call|fax|whatsapp)\b"
     r"\.?(?: ?(?:no|nr|number|nummer)\b\.?)?:? {0,2})"
 )
-_TOLD = re.compile(_TEL_WORD + r"\(?$")
-_ABROAD = re.compile(r"\+|00[1-9]\d{0,2}[ ./-]|\([2-9]\d\d\)")
+_PHONE = re.compile(
+    rf"(?:(?<![\w+.,/-])(?=\+[1-9]|00[1-9]\d{{0,2}}[ ./-]|\([2-9]\d\d\))|{_TEL_WORD})"
+    r"(?P<number>[+(]?\d[\d ()./-]{5,22}\d)(?![\w]|[.,]\d)"
+)
+_REGIONS = {"+": ("US",), "0": ("DE",), "(": ("US",)}
+"""Where numbers are written as those that begin so: with a code of country, with 00 before it, with one of area."""
+_TOLD = ("US", "DE", "GB", "FR", "ES", "IT")
+"""Whose ways of writing are known where a word says that a number is one of telephone."""
 _STREETS = (
     re.compile(
         r"\b\d{1,5}[A-Za-z]? (?:[NSEW]\.? )?(?:[A-Z][a-z]+ ){1,3}"
@@ -141,14 +145,13 @@ def _phones(text: str) -> Iterator[PersonalHit]:
     """Numbers that some region has given out, with a code of country or area, or behind a word for telephone."""
     from phonenumbers import PhoneNumberMatcher
 
-    seen: set[int] = set()
-    for region in _REGIONS:
-        for match in PhoneNumberMatcher(text, region):
-            told = _ABROAD.match(match.raw_string) or _TOLD.search(text[: match.start])
-            if told and not seen & set(range(match.start, match.end)):
-                seen.update(range(match.start, match.end))
-                digits = re.sub(r"\D", "", match.raw_string)
-                yield PersonalHit(digits, masked(digits, 2, 2))
+    for match in _PHONE.finditer(text):
+        written = match["number"]
+        regions = _REGIONS[written[0]] if match.start() == match.start("number") else _TOLD
+        found = (number for region in regions for number in PhoneNumberMatcher(written, region) if number.start == 0)
+        if number := next(found, None):
+            digits = re.sub(r"\D", "", number.raw_string)
+            yield PersonalHit(digits, masked(digits, 2, 2))
 
 
 def _streets(text: str) -> Iterator[PersonalHit]:
