@@ -1,7 +1,7 @@
-"""How much may come from outside: every bound on a request and on a file of rules, and what tells that it is exceeded.
+"""Every bound on a request and on a file of rules; those of ``molar.toml`` are in :mod:`molar_retrieval.config`.
 
-What is beyond a bound is refused by its length, before anything is parsed, searched or allocated for it. Bounds of
-``molar.toml`` are with the settings, see :mod:`molar_retrieval.config`.
+What is beyond a bound is refused by its length, before anything is parsed, searched or allocated for it, by a
+RequestError that names the bound.
 """
 
 from collections.abc import Collection
@@ -11,77 +11,47 @@ from typing import Any
 
 from molar_retrieval.errors import RequestError, shown
 
-K = 1_000
-"""Items of one answer."""
-LISTED = 10_000
-"""Items of each list that `molar recommend` writes."""
-CONDITION = 4_096
-"""Bytes of a condition in the filter language, as UTF-8."""
-TERMS = 200
-"""Comparisons in a condition; each value of ``in (…)`` is one."""
-LEVELS = 50
-"""Conditions within conditions."""
-TEXT = 4_096
-"""Bytes of a text to search by."""
-ID = 2_048
-"""Bytes of the id of an item or a user, or of the name of a field."""
-IDS = 10_000
-"""Ids that one request excludes or is limited to."""
-SESSION = 1_000
-"""Items of a session."""
-USERS = 10_000_000
-"""Users that `molar recommend` is asked for by name."""
-PROCESSES = 256
-"""Processes that work at once."""
-PATH, PATH_PART = 4_096, 255
-"""Bytes of a path, and of a name in it: what a file system takes."""
-TOML = 16 << 20
-"""Bytes of a TOML file."""
-RULES = 10_000
-"""Rules of a shop."""
+K = 1_000  # items of one answer
+LISTED = 10_000  # items of each list that `molar recommend` writes
+CONDITION = 4_096  # bytes of a condition in the filter language, as UTF-8
+TERMS = 200  # comparisons in a condition; each value of in (…) is one
+LEVELS = 50  # conditions within conditions
+TEXT = 4_096  # bytes of a text to search by
+ID = 2_048  # bytes of the id of an item or a user, or of the name of a field
+IDS = 10_000  # ids that one request excludes or is limited to
+SESSION = 1_000  # items of a session
+USERS = 10_000_000  # users that `molar recommend` is asked for by name
+PROCESSES = 256  # processes that work at once
+PATH, PATH_PART = 4_096, 255  # bytes of a path, and of a name in it: what a file system takes
+TOML = 16 << 20  # bytes of a TOML file
+RULES = 10_000  # rules of a shop
 WEIGHING = 100
 """Rules that boost, bury, prefer what is fresh or set a quota: each costs an answer a search or a look at its items."""
-NAMED = 100_000
-"""Items that all rules name together."""
+NAMED = 100_000  # items that all rules name together
 LIMITING = 100
 """Comparisons that all rules make to require or to ban; bans of words of one field are one, named items none."""
-SEGMENTS = 200
-"""Different conditions on people among the rules."""
-PLACE = 10_000
-"""The last place that a rule can pin an item at: no list is longer."""
+SEGMENTS = 200  # different conditions on people among the rules
+PLACE = 10_000  # the last place that a rule can pin an item at: no list is longer
 
 
 def whole(name: str, value: Any, most: int) -> None:
-    """Refuse what is no integer from 1 to ``most``.
-
-    Raises:
-        RequestError: Naming the bound.
-    """
+    """Refuse what is no integer from 1 to ``most``."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise RequestError(f"{name} = {shown(value)} is no whole number", f"name one from 1 to {most:,}")
-    number = int(value)
-    if number < 1:
+    if int(value) < 1:
         raise RequestError(f"{name} = {shown(value)} asks for nothing", f"ask for at least one, at most {most:,}")
-    if number > most:
+    if int(value) > most:
         raise RequestError(f"{name} = {shown(value)} is more than {most:,}", f"ask for at most {most:,}")
 
 
 def share(name: str, value: Any) -> None:
-    """Refuse what is no number from 0 to 1.
-
-    Raises:
-        RequestError: Naming it.
-    """
+    """Refuse what is no number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:  # type: ignore[operator]
         raise RequestError(f"{name} = {shown(value)} is not between 0 and 1", "0 leaves the order as it is")
 
 
 def text(name: str, value: Any, most: int) -> None:
-    """Refuse what is no text of at most ``most`` bytes as UTF-8.
-
-    Raises:
-        RequestError: Naming the bound.
-    """
+    """Refuse what is no text of at most ``most`` bytes as UTF-8."""
     if not isinstance(value, str):
         raise RequestError(f"{name} is no text but {shown(value)}", "give a text")
     if len(value) <= most:
@@ -95,11 +65,7 @@ def text(name: str, value: Any, most: int) -> None:
 
 
 def ids(name: str, values: Any, most: int) -> None:
-    """Refuse what is no collection of at most ``most`` ids.
-
-    Raises:
-        RequestError: Naming the bound.
-    """
+    """Refuse what is no collection of at most ``most`` ids."""
     if not isinstance(values, Collection) or isinstance(values, str | bytes):
         raise RequestError(f"{name} is no list of ids but {shown(values)}", "give a list of ids")
     if len(values) > most:
@@ -109,11 +75,7 @@ def ids(name: str, values: Any, most: int) -> None:
 
 
 def path(name: str, value: str | Path) -> None:
-    """Refuse a path that no file can have.
-
-    Raises:
-        RequestError: Naming the bound.
-    """
+    """Refuse a path that no file can have."""
     text(name, str(value), PATH)
     if "\0" in str(value):
         raise RequestError(f"{name} {shown(str(value))} has a zero byte in it", "name a file")

@@ -1,7 +1,4 @@
-"""Settings of every step: ``molar.toml``, then the environment (``MOLAR_ALIGN_EPOCHS=3``), then flags.
-
-Settings are frozen, refuse unknown keys and travel with the artefacts that they shaped.
-"""
+"""Settings of every step: ``molar.toml``, then the environment (``MOLAR_ALIGN_EPOCHS=3``), then flags."""
 
 import os
 import re
@@ -20,8 +17,7 @@ from molar_retrieval.toml import read_toml
 FILE_NAME = "molar.toml"
 _ENVIRONMENT = "MOLAR_"
 _NOT_SETTINGS = {"MOLAR_DATA", "MOLAR_WORKSPACE"}
-_WIDEST = 65_536
-"""Numbers of a vector: no index takes more."""
+_WIDEST = 65_536  # numbers of a vector: no index takes more
 _LARGEST_BATCH = 65_536
 _LARGEST = 2**63 - 1
 _SHOWN = 80
@@ -47,8 +43,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _of_a_machine(cls, value: Any) -> Any:
-        """No integer that nothing can count to."""
-        if isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+        if isinstance(value, int) and abs(value) > _LARGEST:
             raise ValueError("the number is too large")
         return value
 
@@ -173,8 +168,7 @@ class AlignSettings(Settings):
     """``[align]``: the post-alignment network, the experts beside it, and the training."""
 
     preset: Preset = Field(
-        "default",
-        description="how much time training may take: instant (counting only, seconds), fast, default, best",
+        "default", description="how much time training may take: instant (counting only, seconds), fast, default, best"
     )
     towers: Annotated[tuple[Tower, ...], _Listed] = Field(
         ("collaborative", "content"), description="sequence models that are trained"
@@ -230,7 +224,7 @@ class AlignSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any) -> Any:
-        """Put a preset's values under those that are given."""
+        """A preset's values under those that are given."""
         preset = values.get("preset") if isinstance(values, dict) else None
         return {**PRESETS[preset], **values} if isinstance(preset, str) and preset in PRESETS else values
 
@@ -325,8 +319,7 @@ class MolarSettings(Settings):
             raise SettingsError(f"{source}: {wrong[0]} is no table", f"write [{wrong[0]}], and its keys below")
         _merge_environment(values, environ)
         for section, pairs in (flags or {}).items():
-            given = {key: value for key, value in pairs.items() if value is not None}
-            if given:
+            if given := {key: value for key, value in pairs.items() if value is not None}:
                 values.setdefault(section, {}).update(given)
         return validated(cls, values, source)
 
@@ -341,11 +334,7 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def validated(model: type[SettingsT], values: Mapping[str, Any], source: str) -> SettingsT:
-    """Build settings from plain values; errors name the key, its nearest relative and the source.
-
-    Raises:
-        SettingsError: On the first unknown key or wrong value.
-    """
+    """Settings from plain values; a SettingsError names the first wrong key, its nearest relative and the source."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -362,7 +351,6 @@ def validated(model: type[SettingsT], values: Mapping[str, Any], source: str) ->
 
 
 def _brief(value: Any) -> str:
-    """A value as a message may show it."""
     try:
         shown = redacted(repr(value))
     except ValueError:  # an integer of too many digits

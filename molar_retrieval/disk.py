@@ -9,13 +9,11 @@ from pathlib import Path
 
 from molar_retrieval.errors import DiskError
 
-SPARE = 4 << 20
-"""Bytes that must be free beside what a step needs."""
+SPARE = 4 << 20  # bytes that must be free beside what a step needs
 _OF_ITEM, _OF_USER, _OF_INTERACTION = 12_000, 2_000, 16
 """Bytes on disk: measured, rounded up, with an index while it is built twice."""
 _BALLAST = ".ballast"
-_NO_RESERVING = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
-"""How a file system says that it cannot reserve."""
+_NO_RESERVING = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # how a file system says that it cannot reserve
 _ELSEWHERE = "make room there, or name a workspace on another disk with --workspace DIR"
 _OF_SYSTEM = re.compile(r"(?:os error|errno) (\d+)", re.IGNORECASE)
 _OF_LIBRARIES = {
@@ -41,27 +39,14 @@ def of_generation(items: int, users: int, interactions: int) -> int:
 
 
 def require(folder: Path, need: float, what: str) -> None:
-    """Refuse work that a disk has no room for.
-
-    Args:
-        folder: Where the results go.
-        need: How many bytes they take.
-        what: Takes them, as the subject of a sentence: ``the index takes``.
-
-    Raises:
-        DiskError: If the disk has too little room.
-    """
+    """Raise a DiskError where a folder's disk has no room for ``need`` bytes that ``the index takes``."""
     free = room(folder)
     if free < need + SPARE:
         raise DiskError(f"{what} {_size(need + SPARE)}, and {folder} has {_size(free)} left", _ELSEWHERE)
 
 
 def reserve(folder: Path, need: int, what: str) -> None:
-    """The same, tried out: quotas and limits on the size of files are known to nobody before.
-
-    Raises:
-        DiskError: If so many bytes cannot be written there.
-    """
+    """The same, tried out: quotas and limits on the size of files are known to nobody before."""
     require(folder, need, what)
     ballast = folder / f"{_BALLAST}.{os.getpid()}"
     try:
@@ -79,10 +64,9 @@ def fault(error: BaseException) -> DiskError | None:
     """What an error says about a disk, with the remedy; None where it is about something else."""
     number = getattr(error, "errno", None) or _number(str(error))
     path = getattr(error, "filename", None)
-    path = path if isinstance(path, str) else None
-    place = path or "the disk"
+    place = path if isinstance(path, str) and path else "the disk"
     if number == errno.ENOSPC:
-        left = f", which has {_size(room(Path(path)))} left" if path else ""
+        left = f", which has {_size(room(Path(path)))} left" if place == path else ""
         return DiskError(f"there is no room to write {place}{left}: {error}", _ELSEWHERE)
     if number == errno.EDQUOT:
         return DiskError(f"the quota of this user is used up: {error}", _ELSEWHERE)
@@ -99,7 +83,7 @@ def fault(error: BaseException) -> DiskError | None:
 
 
 def _number(text: str) -> int | None:
-    """The system's number of an error that a library tells in its own words."""
+    """The system's number, where a library tells in its own words."""
     if found := _OF_SYSTEM.search(text):
         return int(found[1])
     return next((number for words, number in _OF_LIBRARIES.items() if words in text.lower()), None)

@@ -5,21 +5,16 @@ import os
 import shutil
 from pathlib import Path
 
-_AT_ONCE = 8
 _NO_FOLDERS = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES}
 """How a file system says that it cannot wait for a folder, as some network ones do; it orders renames by itself."""
 
 
 def sync_tree(folder: Path) -> None:
-    """Wait until every file below a folder, and every folder with its names, is on the disk.
-
-    Several at once, so that a file system with a journal writes it once for all of them: an index of 300 files takes a
-    tenth of a second instead of more than one.
-    """
+    """Wait until every file below a folder, and every folder with its names, is on the disk."""
     from concurrent.futures import ThreadPoolExecutor
 
     below = [path for path in folder.rglob("*") if not path.is_symlink()]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(8) as pool:  # a file system with a journal then writes it once for several of them
         list(pool.map(_sync, [path for path in below if path.is_file()]))
         list(pool.map(sync_folder, [path for path in below if path.is_dir()]))
     sync_folder(folder)

@@ -7,12 +7,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
-_LONGEST = 2_000
-"""Characters of a message, however long what it tells of is."""
-_QUOTED = 80
-"""Characters of a value from outside that a message repeats."""
-_COMPARED = 64
-"""Characters of a mistaken word that are compared with known ones."""
+_LONGEST = 2_000  # characters of a message, however long what it tells of is
+_QUOTED = 80  # characters of a value from outside that a message repeats
+_COMPARED = 64  # characters of a mistaken word that are compared with known ones
 
 
 class MolarError(Exception):

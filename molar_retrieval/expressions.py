@@ -114,11 +114,7 @@ def both(left: Expression | None, right: Expression) -> Expression:
 
 
 def check(expression: Any) -> None:
-    """Refuse what is no condition, or a larger one than a search takes; see :mod:`molar_retrieval.bounds`.
-
-    Raises:
-        RequestError: Naming the bound.
-    """
+    """Refuse (RequestError) what is no condition, or exceeds a bound of :mod:`molar_retrieval.bounds`."""
     count, waiting = 0, [(expression, 0)]
     while waiting:
         one, level = waiting.pop()
@@ -155,7 +151,6 @@ def terms(expression: Expression) -> int:
 
 
 def _check_leaf(leaf: Equals | OneOf | Between | Contains | Exists) -> None:
-    """Refuse values of no kind that can be stored."""
     bounds.text("a field of the filter", leaf.field, bounds.ID)
     match leaf:
         case OneOf(_, values):
@@ -173,7 +168,6 @@ def _check_leaf(leaf: Equals | OneOf | Between | Contains | Exists) -> None:
 
 
 def _comparable(value: Any) -> None:
-    """Refuse what is no value."""
     if isinstance(value, str):
         bounds.text("a word of the filter", value, bounds.CONDITION)
     elif not isinstance(value, int | float) or (isinstance(value, int) and abs(value) > float_info.max):
@@ -191,10 +185,10 @@ def _equal(left: Any, right: Scalar) -> bool:
 
 
 def _within(value: Any, bounds: Between) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
     return (
-        (bounds.gt is None or value > bounds.gt)
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and (bounds.gt is None or value > bounds.gt)
         and (bounds.gte is None or value >= bounds.gte)
         and (bounds.lt is None or value < bounds.lt)
         and (bounds.lte is None or value <= bounds.lte)

@@ -44,8 +44,7 @@ from molar_retrieval.expressions import (
     check,
 )
 
-Kind = str
-"""Of a field: ``keyword``, ``integer``, ``float`` or ``bool``."""
+Kind = str  # of a field: keyword, integer, float or bool
 
 _PLAIN = r"""[^\s()'",=!<>]"""
 _GRAMMAR = rf"""
@@ -93,22 +92,18 @@ _WORDS = {
 }
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
 _TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
-_WINDOW = 80
-"""Characters of a condition around a mistake that a message repeats."""
+_WINDOW = 80  # characters of a condition around a mistake that a message repeats
 _LARGEST = 2**63
+_ORDERS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _RESERVED = frozenset({"or", "and", "not", "in", "contains", "exists", "is", "null"})
 
 
 def parse(text: str, fields: Mapping[str, Kind]) -> Expression:
-    """The condition that ``text`` says.
-
-    Args:
-        text: See the module.
-        fields: The catalogue's fields with their kinds.
+    """The condition that ``text`` says over a catalogue's fields.
 
     Raises:
-        RequestError: If it is not understood, names an unknown field or compares what cannot be compared; the message
-            points at the place. If it is larger than :mod:`molar_retrieval.bounds` allows.
+        RequestError: If it is not understood, names an unknown field, compares what cannot be compared (the message
+            points at the place), or is larger than :mod:`molar_retrieval.bounds` allows.
     """
     bounds.text("the filter", text, bounds.CONDITION)
     line = "".join(" " if character.isspace() else character for character in text)
@@ -141,8 +136,8 @@ def written(expression: Expression) -> str:
         case Exists(field):
             return f"{_quoted(field)} exists"
         case Between(field):
-            bounds = ((">", expression.gt), (">=", expression.gte), ("<", expression.lt), ("<=", expression.lte))
-            return " and ".join(f"{_quoted(field)} {sign} {bound!r}" for sign, bound in bounds if bound is not None)
+            ends = [(sign, getattr(expression, name)) for sign, name in _ORDERS.items()]
+            return " and ".join(f"{_quoted(field)} {sign} {end!r}" for sign, end in ends if end is not None)
 
 
 class _Reader:
@@ -216,16 +211,7 @@ class _Reader:
         if self.fields[field] not in ("integer", "float"):
             holds = "is true or false" if self.fields[field] == "bool" else "holds words"
             raise self._wrong(sign, f"{field!r} {holds}, which have no order", "use = or in")
-        bound = self._number(field, token)
-        match str(sign):
-            case "<":
-                return Between(field, lt=bound)
-            case "<=":
-                return Between(field, lte=bound)
-            case ">":
-                return Between(field, gt=bound)
-            case _:
-                return Between(field, gte=bound)
+        return Between(field, **{_ORDERS[str(sign)]: self._number(field, token)})
 
     def _one_of(self, field: str, tokens: list[Token]) -> Expression:
         values = [self._value(field, token) for token in tokens]
@@ -279,10 +265,7 @@ def _listed(names: Iterable[str], most: int = 20) -> str:
 
 
 def _unquoted(token: Token) -> str:
-    word = str(token)
-    if token.type != "QUOTED":
-        return word
-    return word[1:-1].replace(word[0] * 2, word[0])
+    return token[1:-1].replace(token[0] * 2, token[0]) if token.type == "QUOTED" else str(token)
 
 
 def _quoted(word: str) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-_CHUNK = 1 << 20
-
 
 def of_json(value: Any) -> str:
     """The fingerprint of a JSON-able value, whatever the order of its keys (32 hex digits)."""
@@ -31,8 +29,5 @@ def of_content(content: bytes) -> str:
 
 def of_file(path: Path) -> str:
     """The fingerprint of a file's content, read in pieces."""
-    digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -16,9 +16,6 @@ class Frame:
 
     It speaks the Arrow PyCapsule interface: ``polars.DataFrame(frame)``, ``pyarrow.table(frame)`` and
     ``duckdb`` take it as it is.
-
-    Args:
-        table: Its columns.
     """
 
     def __init__(self, table: "pa.Table") -> None:
@@ -26,12 +23,7 @@ class Frame:
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> Self:
-        """A table of rows.
-
-        Args:
-            rows: Each with a value for every column.
-            kinds: Arrow types by column: ``string``, ``double``, ``int32``, ``list<string>``.
-        """
+        """A table of rows; ``kinds`` are Arrow types by column: ``string``, ``double``, ``int32``, ``list<string>``."""
         import pyarrow as pa
 
         types = {name: pa.list_(pa.string()) if kind == "list<string>" else pa.type_for_alias(kind)

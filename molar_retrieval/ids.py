@@ -1,7 +1,4 @@
-"""Ids are strings outside and dense row numbers inside; one frozen map stands between.
-
-Row numbers are never shown to anyone and never leave the artefact they belong to.
-"""
+"""Ids are strings outside and dense row numbers inside, which never leave their artefact; a map stands between."""
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -15,14 +12,7 @@ from molar_retrieval.errors import DataError
 
 
 class IdMap:
-    """A frozen, ordered set of string ids: id → row and row → id.
-
-    Args:
-        ids: Distinct strings in row order; anything ``pyarrow.array`` takes.
-
-    Raises:
-        DataError: If an id is missing or occurs twice.
-    """
+    """A frozen, ordered set of string ids: id → row and row → id; a DataError names one that occurs twice."""
 
     def __init__(self, ids: Iterable[str] | pa.Array | pa.ChunkedArray) -> None:
         if isinstance(ids, pa.ChunkedArray):

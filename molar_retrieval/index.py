@@ -11,10 +11,8 @@ from molar_retrieval import columns
 from molar_retrieval.expressions import Expression, matches
 
 Vector = Sequence[float]
-SCAN = 0
-"""A candidate list of this length: no graph is used, everything is scanned."""
-_WIDER = 2
-"""A graph's candidate list is at least so many times what is wanted of it."""
+SCAN = 0  # a candidate list of this length: no graph is used, everything is scanned
+_WIDER = 2  # a graph's candidate list is at least so many times what is wanted of it
 
 
 class SparseVector(NamedTuple):

@@ -15,17 +15,11 @@ from molar_retrieval.durable import write_atomically
 from molar_retrieval.manifest import Manifest
 
 NAME = "files.json"
-_REORDERED = "json:"
-"""Begins the digest of a JSON file whose keys may come in any order."""
+_REORDERED = "json:"  # begins the digest of a JSON file whose keys may come in any order
 
 
 def take(folder: Path, without: Collection[str] = ()) -> None:
-    """Write ``files.json``: size and digest of every file in the folder.
-
-    Args:
-        folder: Of the version; complete but for the inventory.
-        without: Files that will not stay.
-    """
+    """Write ``files.json`` of a complete version, but for files that will not stay."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -35,12 +29,9 @@ def take(folder: Path, without: Collection[str] = ()) -> None:
 
 
 def amend(folder: Path, anew: Collection[str], instead: Mapping[str, bytes]) -> None:
-    """Write the inventory of a version anew after some of its files were replaced; it says of the others what it said.
+    """Write a version's inventory anew after the files ``anew`` were replaced; of the others it says what it said.
 
-    Args:
-        folder: Of the version; where it has no inventory yet, everything is taken.
-        anew: Names of files that were replaced.
-        instead: What some files are about to hold, by name.
+    ``instead`` is what some files are about to hold. Where there is no inventory yet, everything is taken.
     """
     if not (folder / NAME).exists():
         take(folder)
@@ -61,12 +52,7 @@ def kept(folder: Path, manifest: Manifest) -> bool:
 
 
 def check(folder: Path, *, digests: bool = False) -> list[str]:
-    """What is wrong with the files, as sentences; empty where nothing is.
-
-    Args:
-        folder: Where :func:`take` was called.
-        digests: Read the files too.
-    """
+    """What is wrong with a version's files, as sentences; with ``digests`` they are read too."""
     try:
         text = (folder / NAME).read_text("utf-8")
         known: dict[str, tuple[int, str] | None] = json.loads(text)

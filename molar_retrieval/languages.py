@@ -29,8 +29,7 @@ NAMES = {
 _CLEAR = 12.0
 """Lead in log-likelihood with which one text says its language: none of 6,000 English sentences of a fashion catalogue
 and 2 of 6,000 of film plots (these are Italian) then pass for another one."""
-_HINT = 5.0
-"""Lead with which a text counts among many."""
+_HINT = 5.0  # lead with which a text counts among many
 _SENTENCE = re.compile(r"(?<=[.!?;。！？])\s*|\n+")
 _LENGTH = 2_000
 _BEGINNING = 300
@@ -48,12 +47,7 @@ def _identifier() -> "LanguageIdentifier":
 
 
 def language_of(text: str, lead: float = _CLEAR) -> str | None:
-    """The language (ISO 639-1) of a text, or None where it does not say.
-
-    Args:
-        text: Its first 2,000 characters are looked at.
-        lead: In log-likelihood (nats), before the next language.
-    """
+    """The language (ISO 639-1) of a text's first 2,000 characters; None where another one is within ``lead`` nats."""
     (best, score), (_, second) = _identifier().rank(text[:_LENGTH])[:2]
     return str(best) if score - second >= lead else None
 
@@ -65,11 +59,7 @@ def languages_of(text: str) -> tuple[str, ...]:
 
 
 def common_language(texts: Iterable[str]) -> str | None:
-    """The language of most of the texts that say one, or None where too few do.
-
-    Args:
-        texts: The first 300 characters of the first 2,000 are looked at.
-    """
+    """The language of most of the first 2,000 texts that say one, or None where too few do."""
     sample = [text[:_BEGINNING] for text in islice(texts, _MOST)]
     votes = Counter(filter(None, (language_of(text, _HINT) for text in sample)))
     if not votes or votes.total() < max(_FEWEST, _SHARE * len(sample)):

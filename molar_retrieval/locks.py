@@ -1,7 +1,5 @@
 """Locks on files, by portalocker: one writer at a time, and nothing is removed while somebody reads it.
 
-The system drops the locks of a process that ends, however it does.
-
 A reader of a published folder holds a shared lock on its manifest, opened for reading, so that this works on read-only
 media; who removes superseded folders needs an exclusive one, and leaves for the next time what is held. Where a file
 system has no locks, nothing is held.
@@ -19,11 +17,7 @@ _MANIFEST = "manifest.json"
 
 
 def lock_now(descriptor: int, *, shared: bool = False) -> bool:
-    """Lock an open file; False where somebody else has it.
-
-    Args:
-        descriptor: Of the file. The lock goes when it is closed.
-        shared: Whether others may have a shared lock as well.
+    """Lock an open file until it is closed; False where somebody else has it.
 
     Raises:
         OSError: If the file system has no locks.
@@ -43,9 +37,7 @@ def lock_now(descriptor: int, *, shared: bool = False) -> bool:
 
 @contextmanager
 def lock_beside(target: Path) -> Iterator[None]:
-    """Keep a second writer of ``target`` out.
-
-    The lock is on a hidden file beside the target, which is removed again.
+    """Keep a second writer of ``target`` out, by a hidden file beside it.
 
     Raises:
         DataError: If another process is at work on it, or nothing can be written there.
@@ -85,11 +77,7 @@ def _locked(path: Path, target: Path) -> IO[str]:
 
 
 class Hold:
-    """What keeps a folder from being removed, until it is released.
-
-    Args:
-        descriptor: The locked file; None: the file system has no locks.
-    """
+    """What keeps a folder from being removed; a descriptor of None: the file system has no locks."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
@@ -102,11 +90,7 @@ class Hold:
 
 
 def hold(folder: Path) -> Hold:
-    """Keep a published folder from being removed.
-
-    Raises:
-        StaleArtefactError: If it is gone, or on its way.
-    """
+    """Keep a published folder from being removed; a StaleArtefactError says that it is gone."""
     gone = StaleArtefactError(f"{folder} was superseded and removed just now", "ask again")
     path = folder / _MANIFEST
     try:

@@ -30,13 +30,10 @@ class Manifest:
     """What an artefact is and what it was made from.
 
     Attributes:
-        kind: The kind of artefact, the name of its folder.
         fingerprint: Names this version; equal inputs and settings give equal fingerprints.
         inputs: Fingerprint of each input artefact, by kind.
-        settings: The settings that shaped it.
         facts: What is worth knowing about the result (counts, dimensions, timings).
-        versions: Versions of the libraries that made it.
-        created: When, in UTC (ISO 8601).
+        created: In UTC (ISO 8601).
         number: 1 + the highest of its kind at that time; 0 in versions made before there were numbers.
     """
 
@@ -57,20 +54,15 @@ class Manifest:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False)
 
     def write(self, folder: Path) -> None:
-        """Write ``manifest.json`` into the artefact's folder."""
+        """Write ``manifest.json`` into the folder."""
         write_atomically(folder / MANIFEST, self.text)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read ``manifest.json`` from the artefact's folder.
-
-        Raises:
-            StaleArtefactError: If it is unreadable or of a format that this version does not know.
-        """
+        """Read ``manifest.json``; a StaleArtefactError says that it is unreadable or of an unknown format."""
         path = folder / MANIFEST
         try:
-            raw = json.loads(path.read_text("utf-8"))
-            manifest = cls(**raw)
+            manifest = cls(**json.loads(path.read_text("utf-8")))
             if not isinstance(manifest.number, int):
                 raise TypeError(f"number is {manifest.number!r}")
         except (OSError, ValueError, TypeError, RecursionError) as error:

@@ -22,10 +22,7 @@ def keep_freed_memory() -> bool:
     """Let the C library keep what is freed, up to 1 GiB, instead of handing it back to the system at once.
 
     A step of training frees hundreds of megabytes and asks for them again; each time the system has to map and zero
-    them, which may take as long as the step itself. Only glibc can be told; elsewhere nothing happens.
-
-    Returns:
-        Whether it was told.
+    them, which may take as long as the step itself. Only glibc can be told (True); elsewhere nothing happens.
     """
     try:
         adjust = ctypes.CDLL(None).mallopt

@@ -23,11 +23,7 @@ _MADE = {"catalogue": "read anew", "content": "embedded anew", "generations": "p
 class Pinned(Workspace):
     """A workspace of which some kinds of artefacts stay the versions that were live when they were taken.
 
-    A context manager: an error within it that comes of a version's removal says so.
-
-    Args:
-        root: Of the workspace.
-        work: The command, for people.
+    As a context manager it says so of an error that comes of a version's removal, and names ``work``, the command.
     """
 
     def __init__(self, root: Path, work: str) -> None:
@@ -36,7 +32,7 @@ class Pinned(Workspace):
         self._pins: dict[str, tuple[Path, Manifest]] = {}
 
     def __getitem__(self, kind: str) -> ArtefactStore:
-        """The store of one kind; of a pinned one it gives the pinned version as the live one."""
+        """The store of one kind; the live version of a pinned one is the pinned one."""
         if kind in self._pins:
             return _PinnedStore(self.root / kind, kind, self._pins[kind])
         return super().__getitem__(kind)
@@ -55,34 +51,24 @@ class Pinned(Workspace):
         return {kind: folder.name for kind, (folder, _) in self._pins.items()}
 
     def take(self, kind: str, version: tuple[Path, Manifest]) -> None:
-        """Pin one more version.
-
-        Raises:
-            StaleArtefactError: If it was made from others than those that are pinned, or they from another one.
-        """
+        """Pin one more version; StaleArtefactError where it and the pinned ones do not belong together."""
         self._pins[kind] = version
         manifests = {name: manifest for name, (_, manifest) in self._pins.items()}
         for made, other in _contradictions(manifests):
-            raise StaleArtefactError(
-                f"the {other} has changed since the {made} was made", f"run `{_command(made, self)}` again"
-            )
+            command = MAKERS[made].replace("CATALOG", str(self.catalogue))
+            raise StaleArtefactError(f"the {other} has changed since the {made} was made", f"run `{command}` again")
 
     def confirm(self) -> None:
-        """Make sure that what was read is live still; called under the lock, before anything is published.
-
-        Raises:
-            StaleArtefactError: If another version was published meanwhile, naming the remedy.
-        """
+        """Called under the lock before publishing: StaleArtefactError where what was read is not live any more."""
         for kind, (_, manifest) in self._pins.items():
             live = ArtefactStore(self.root / kind, kind).live
             if live is None or live[1].fingerprint != manifest.fingerprint:
                 raise self._moved(kind)
 
     def _moved(self, kind: str) -> "_MovedError":
-        how = _MADE.get(kind, "made anew")
         return _MovedError(
-            f"the {kind} was {how} while `{self.work}` was running, so its result would belong to items that are not"
-            " there any more; nothing was published",
+            f"the {kind} was {_MADE.get(kind, 'made anew')} while `{self.work}` was running, so its result would belong"
+            " to items that are not there any more; nothing was published",
             f"run `{self.work}` again",
         )
 
@@ -108,13 +94,9 @@ class _PinnedStore(ArtefactStore):
 
 
 def pin(workspace: Workspace, *kinds: str, optional: tuple[str, ...] = (), work: str) -> Pinned:
-    """Take the live versions of some kinds of artefacts for a command.
+    """Take the live versions of some kinds of artefacts for a command; of a pinned workspace, what it has pinned.
 
-    Args:
-        workspace: Whose; of a pinned one, what it has pinned.
-        kinds: What has to be there.
-        optional: What is taken where it is there.
-        work: The command, for people; of a pinned one, the command that pinned it.
+    ``optional`` kinds are taken where they are there; ``work`` is the command, for people.
 
     Raises:
         MissingArtefactError: If one is missing.
@@ -130,11 +112,7 @@ def pin(workspace: Workspace, *kinds: str, optional: tuple[str, ...] = (), work:
 
 
 def pin_named(workspace: Workspace, names: Mapping[str, str], work: str) -> Pinned:
-    """Take the versions that another process of the same command has pinned.
-
-    Raises:
-        StaleArtefactError: If one is not there any more.
-    """
+    """Take the versions that another process has pinned; a StaleArtefactError says that one is gone."""
     inputs = Pinned(workspace.root, work)
     for kind, name in names.items():
         folder = workspace.root / kind / name
@@ -156,7 +134,3 @@ def _same_items(log: Manifest, catalogue: Manifest) -> bool:
     """Whether a log's rows are those of the catalogue: its ids are, whatever else in it has changed."""
     items = log.facts.get("item_ids") or (log.facts.get("sources") or {}).get("items")
     return items is not None and items == catalogue.facts.get("ids")
-
-
-def _command(kind: str, workspace: Workspace) -> str:
-    return MAKERS[kind].replace("CATALOG", str(workspace.catalogue))

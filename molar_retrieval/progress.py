@@ -30,5 +30,4 @@ class _Silent:
     def finish(self) -> None: ...
 
 
-SILENT: Progress = _Silent()
-"""The listener that does nothing."""
+SILENT: Progress = _Silent()  # the listener that does nothing

@@ -9,11 +9,9 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
-SECRETS = ("QDRANT_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-"""Variables of the environment that hold one."""
+SECRETS = ("QDRANT_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # variables of the environment that hold one
 HIDDEN = "…"
-_ESCAPE = r"\\*"
-"""Between the characters of a secret, where it was quoted, however often."""
+_ESCAPE = r"\\*"  # between the characters of a secret, where it was quoted, however often
 _LOGIN = re.compile(r"(?<=://)[^/\s'\"]*(?=@)")
 _QUERY = re.compile(r"(\b\w{1,32}://[^\s?#'\"]+[?#])[^\s'\"]+")
 _TOKEN = re.compile(r"\b(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[abp]-|AKIA|eyJ)[\w.-]{8,}")

@@ -1,7 +1,6 @@
 """The one place where randomness comes from: named generators derived from one seed.
 
-Two names never share a stream, and a new consumer does not disturb the others, so results
-stay the same when code around them changes.
+Two names never share a stream, so a new consumer does not disturb the others.
 """
 
 import hashlib

@@ -13,10 +13,6 @@ from molar_retrieval.workspace import MAKERS, Workspace
 def scratch_workspace(root: Path, catalogue: Path) -> Iterator[Workspace]:
     """A workspace like the one at ``root``, which may not exist, and is left as it is.
 
-    Args:
-        root: The real one's folder.
-        catalogue: Whose it is.
-
     Raises:
         DataError: If the real one serves another catalogue, or there is no such catalogue.
     """

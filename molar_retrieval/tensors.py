@@ -14,8 +14,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
-TYPES = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "|u1"}
-"""NumPy's name of each safetensors type."""
+TYPES = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "|u1"}  # NumPy's name of each safetensors type
 _KINDS = {name[1:]: kind for kind, name in TYPES.items()}
 _ALIGNMENT = 64
 
@@ -24,9 +23,6 @@ class TensorsWriter:
     """A safetensors file with several tensors that grow side by side; it is written when the context is left.
 
     Until then each of them is a file beside it.
-
-    Args:
-        path: The file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,13 +57,7 @@ class TensorsWriter:
 
 
 class MatrixWriter:
-    """A safetensors file with one float32 matrix, zeros at first, whose rows are written in any order.
-
-    Args:
-        path: The file; what it held is overwritten.
-        name: Of the matrix.
-        shape: (rows, dim).
-    """
+    """A safetensors file with one float32 matrix (rows, dim), zeros at first, whose rows are written in any order."""
 
     def __init__(self, path: Path, name: str, shape: tuple[int, int]) -> None:
         header = _header({name: ("F32", shape)})
@@ -111,9 +101,7 @@ def mapped(path: Path) -> dict[str, npt.NDArray[Any]]:
 def pieces(path: Path, name: str, rows: int = 1024) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """(first row, the next rows) of a matrix, read rather than mapped: the pages never count as this process's memory.
 
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If the file is not what its header says.
+    It raises what :func:`mapped` does.
     """
     dtype, (count, width), offset = _located(path)[name]
     with path.open("rb") as file:
@@ -124,7 +112,6 @@ def pieces(path: Path, name: str, rows: int = 1024) -> Iterator[tuple[int, npt.N
 
 
 def _header(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
-    """The start of a file with tensors of these types and shapes, one after the other."""
     entries, offset = {}, 0
     for name, (kind, shape) in tensors.items():
         end = offset + int(np.prod(shape)) * np.dtype(TYPES[kind]).itemsize

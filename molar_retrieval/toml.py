@@ -15,7 +15,6 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     Raises:
         SettingsError: If it is none, or is larger or deeper than any that people write.
-        OSError: If it cannot be read.
     """
     try:
         with path.open("rb") as file:

@@ -19,12 +19,7 @@ class Workers(ProcessPoolExecutor):
     """A pool of processes; use it in a ``with`` block, which ends them at once where it is left by an error.
 
     Each is a fresh interpreter: threads of this process must not be copied in the middle of something. Ctrl-C does not
-    reach them; they are ended by this process, or by its end.
-
-    Args:
-        count: How many.
-        begin: Called in each of them before any task.
-        arguments: Of it.
+    reach them; they are ended by this process, or by its end. ``begin`` is called in each of them before any task.
     """
 
     def __init__(self, count: int, begin: Callable[..., None], *arguments: Any) -> None:

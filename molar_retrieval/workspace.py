@@ -56,8 +56,7 @@ class ArtefactStore:
     def pointer(self) -> str | None:
         """The name of the live version, which may not be there; None where nothing was published yet.
 
-        Raises:
-            StaleArtefactError: If ``current`` holds something else than a plain name.
+        A StaleArtefactError says that ``current`` holds something else than a plain name.
         """
         try:
             raw = (self.root / "current").read_bytes()
@@ -70,10 +69,9 @@ class ArtefactStore:
 
     @property
     def live(self) -> tuple[Path, Manifest] | None:
-        """The live version; None where nothing was published, or what was is lost, so that it has to be made.
+        """The live version; None where nothing was published, or what was is lost.
 
-        Raises:
-            StaleArtefactError: If it is there and damaged.
+        A StaleArtefactError says that it is there and damaged.
         """
         name: str | None = None
         while True:
@@ -111,7 +109,7 @@ class ArtefactStore:
 
         Raises:
             MissingArtefactError: Naming the command that makes one.
-            StaleArtefactError: If the pointer to it names nothing that is there, or it is damaged.
+            StaleArtefactError: If it is damaged, or is not where the pointer says.
         """
         if (live := self.live) is not None:
             return live
@@ -120,8 +118,7 @@ class ArtefactStore:
                 f"{self.root / 'current'} names {name}, and there is no such version", self._remedy
             )
         raise MissingArtefactError(
-            f"the workspace {self.root.parent} has no {self.kind} yet",
-            f"run `{MAKERS[self.kind]}` first",
+            f"the workspace {self.root.parent} has no {self.kind} yet", f"run `{MAKERS[self.kind]}` first"
         )
 
     @property
@@ -147,17 +144,8 @@ class ArtefactStore:
     def publish(self, partial: Path, manifest: Manifest, *, keep: int = 0, scaffold: Collection[str] = ()) -> Path:
         """Make the finished ``partial`` the live version and drop all but ``keep`` older ones.
 
-        Everything is on the disk before the pointer moves, and the pointer before anything old goes. The caller holds
-        the lock.
-
-        Args:
-            partial: A folder from :meth:`partial`, complete.
-            manifest: Written into the folder, with its number, before it is renamed.
-            keep: How many superseded versions stay for a rollback.
-            scaffold: Files that only unfinished work needs; they go as soon as the version is live.
-
-        Returns:
-            The version's folder.
+        Everything is on the disk before the pointer moves, and the pointer before anything old goes; ``scaffold``,
+        files that only unfinished work needs, goes with it. The caller holds the lock.
         """
         replace(manifest, number=1 + max(map(number_of, self.versions()), default=0)).write(partial)
         inventory.take(partial, without=scaffold)
@@ -182,15 +170,8 @@ class ArtefactStore:
     def describe(self, manifest: Manifest, partial: Path | None = None) -> Manifest:
         """Say something else about the live version, whose content is what it was.
 
-        Its inventory goes before its manifest: killed in between, the version is what it was by its manifest, so the
-        same command does the same again.
-
-        Args:
-            manifest: What is said now.
-            partial: A folder with files that take the place of the version's own ones; it is removed.
-
-        Returns:
-            The manifest with the version's number.
+        Files in ``partial``, which is removed, take the place of the version's own ones. The inventory goes before the
+        manifest: killed in between, the version is what it was, so the same command does the same again.
         """
         folder, old = self.require()
         manifest = replace(manifest, number=old.number)
@@ -214,10 +195,7 @@ class ArtefactStore:
         write_atomically(self.root / "current", name + "\n")
 
     def prune(self, keep: int) -> None:
-        """Remove superseded versions beyond the ``keep`` newest, and unfinished work.
-
-        What somebody holds, see :mod:`molar_retrieval.locks`, stays as it is until the next time.
-        """
+        """Remove superseded versions beyond the ``keep`` newest, and unfinished work, unless somebody holds them."""
         live = self.current
         old = [f for f in self.versions() if f != live]
         for folder in [*(old[:-keep] if keep else old), *self.partials(), *self.root.glob(f"*{_TRASH}/")]:
@@ -234,7 +212,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _discard(folder: Path) -> None:
-    """Remove a folder: it disappears at once, not file by file."""
+    """It disappears at once, not file by file."""
     trash = folder if folder.suffix == _TRASH else folder.with_name(folder.name + _TRASH)
     if trash != folder:
         shutil.rmtree(trash, ignore_errors=True)
@@ -250,16 +228,12 @@ class Workspace:
         self.root = root
 
     def __getitem__(self, kind: str) -> ArtefactStore:
-        """The store of one kind of artefact: ``workspace["content"]``."""
+        """The store of one kind of artefact."""
         return ArtefactStore(self.root / kind, kind)
 
     @property
     def catalogue(self) -> Path:
-        """The catalogue's folder that this workspace serves.
-
-        Raises:
-            StaleArtefactError: If ``workspace.json`` does not tell.
-        """
+        """The catalogue's folder that this workspace serves; StaleArtefactError where that is not told."""
         path = self.root / _BINDING
         try:
             record = json.loads(path.read_text("utf-8"))
@@ -311,15 +285,10 @@ class Workspace:
 
     @classmethod
     def open(cls, root: Path) -> Self:
-        """Open an existing workspace.
-
-        Raises:
-            MissingArtefactError: If there is none at ``root``.
-        """
+        """Open an existing workspace; MissingArtefactError where there is none."""
         if not (root / _BINDING).exists():
             raise MissingArtefactError(
-                f"there is no workspace at {root}",
-                "run `molar embed CATALOG` first, or name one with --workspace DIR",
+                f"there is no workspace at {root}", "run `molar embed CATALOG` first, or name one with --workspace DIR"
             )
         return cls(checked(root))
 
@@ -347,18 +316,13 @@ class Workspace:
                 ) from error
             if not free:
                 raise DataError(
-                    f"another process is writing the {kind} of {self.root}",
-                    "wait until it is done, then run again",
+                    f"another process is writing the {kind} of {self.root}", "wait until it is done, then run again"
                 )
             yield
 
 
 def checked(root: Path) -> Path:
-    """A workspace's folder, unless its path is longer than everything that is kept there can be opened at.
-
-    Raises:
-        DataError: If it is.
-    """
+    """A workspace's folder; DataError where its path is too long for what is kept there to be opened."""
     path = os.fsencode(root.absolute())
     if (size := len(path)) > _LONGEST or max(map(len, path.split(b"/"))) > _LONGEST_NAME:
         raise DataError(

@@ -1,7 +1,4 @@
-"""Implicit-feedback matrix factorisation by alternating least squares, through the library `implicit`.
-
-The matrix never leaves this module's wrapper, so its orientation cannot be mistaken outside.
-"""
+"""Implicit-feedback matrix factorisation by alternating least squares, through the library `implicit`."""
 
 from dataclasses import dataclass
 
@@ -20,12 +17,7 @@ Factors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ALSFactors:
-    """What ALS learned.
-
-    Attributes:
-        users: Shape (n_users, factors), float32; zero for a user without interactions.
-        items: Shape (n_items, factors), float32; zero for an item without interactions.
-    """
+    """What ALS learned: shape (n, factors) each; zero for a user or an item without interactions."""
 
     users: Factors
     items: Factors
@@ -83,7 +75,7 @@ def _fitted(
 
 
 def _masked(factors: npt.NDArray[np.floating], matrix: csr_matrix) -> Factors:
-    """The factors with the rows of those who have no interaction set to zero; ALS leaves noise there."""
+    """The factors, zero where there is no interaction; ALS leaves noise there."""
     result = np.array(factors, np.float32)
     result[np.diff(matrix.indptr) == 0] = 0
     return result

@@ -42,11 +42,7 @@ class CFReport:
 
 
 def open_log(workspace: Workspace) -> InteractionLog:
-    """The workspace's prepared interactions.
-
-    Raises:
-        StaleArtefactError: If they are not of the workspace's catalogue.
-    """
+    """The workspace's prepared interactions; StaleArtefactError if they are not of its catalogue."""
     with pin(workspace, "catalogue", "interactions", work=_WORK) as inputs:
         catalogue, manifest = inputs["catalogue"].require()
         folder, _ = inputs["interactions"].require()
@@ -61,9 +57,7 @@ def held_out(workspace: Workspace, settings: SplitSettings) -> Holdout:
     with pin(workspace, "catalogue", "interactions", work=_WORK) as inputs:
         log = open_log(inputs)
         brought = read_validation(inputs["interactions"].require()[0], log)
-    if brought is not None:
-        return brought
-    return holdout_last(log, max_users=settings.validation_users, seed=settings.seed)
+    return brought or holdout_last(log, max_users=settings.validation_users, seed=settings.seed)
 
 
 def factorise(

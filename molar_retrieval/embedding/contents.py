@@ -21,8 +21,7 @@ from molar_retrieval.workspace import Manifest
 KIND = "content"
 VECTORS, TENSOR = "vectors.safetensors", "vectors"
 """The file of a version's vectors, and its only tensor: one row per item, in the order of the catalogue."""
-ITEMS = "items.parquet"
-"""The table of a version's items: the id, and :data:`~molar_retrieval.embedding.keys.FIELDS`."""
+ITEMS = "items.parquet"  # the table of a version's items: the id, and keys.FIELDS
 
 
 @dataclass(frozen=True)

@@ -162,8 +162,7 @@ def _refuse_repeats(
     for i in known.tolist():
         if given[rows[i]] or rows[i] in seen:
             raise DataError(
-                f"{file}, row {first + i}: the id {names[i].as_py()!r} has a vector already",
-                "keep one vector per item",
+                f"{file}, row {first + i}: the id {names[i].as_py()!r} has a vector already", "keep one vector per item"
             )
         seen.add(int(rows[i]))
 

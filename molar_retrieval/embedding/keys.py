@@ -9,14 +9,11 @@ import pyarrow as pa
 
 from molar_retrieval import fingerprint
 
-Hashes = npt.NDArray[np.uint64]
-"""Shape (n, 2): 128-bit hashes; zeros where there is none."""
-Rows = npt.NDArray[np.int64]
-"""Row numbers."""
+Hashes = npt.NDArray[np.uint64]  # shape (n, 2): 128-bit hashes; zeros where there is none
+Rows = npt.NDArray[np.int64]  # row numbers
 
 NO_HASH = bytes(16)
-UNREADABLE = b"\xff" * 16
-"""Stands for the content of a photo that cannot be read at all."""
+UNREADABLE = b"\xff" * 16  # stands for the content of a photo that cannot be read at all
 _READER = b"1"  # change it when photos or texts are read in another way
 
 

@@ -32,8 +32,7 @@ from molar_retrieval.workspace import ArtefactStore, Manifest
 
 _SCHEMA = pa.schema([pa.field(columns.ITEM_ID, pa.string(), nullable=False), *FIELDS])
 _LIBRARIES = ("numpy", "torch", "transformers", "sentence-transformers", "timm", "pillow")
-_ITEM_BYTES = 144
-"""Of an item beside its vector, rounded up."""
+_ITEM_BYTES = 144  # of an item beside its vector, rounded up
 
 
 @dataclass(frozen=True)
@@ -166,10 +165,7 @@ def publish(inputs: Pinned, folder: Path, items: ItemFacts, origin: Origin, fact
 def _write_tables(folder: Path, items: ItemFacts, catalogue: Catalogue) -> int:
     """Write items.parquet and rejects.parquet; returns how many photos were left out."""
     images = 0
-    with (
-        pq.ParquetWriter(folder / ITEMS, _SCHEMA, compression="zstd") as writer,
-        Rejects(folder / REJECTS) as rejects,
-    ):
+    with pq.ParquetWriter(folder / ITEMS, _SCHEMA, compression="zstd") as writer, Rejects(folder / REJECTS) as rejects:
         for first, (ids, paths) in lists(catalogue, columns.ITEM_ID, columns.IMAGE):
             here = slice(first, first + len(ids))
             reasons = [items.reasons.get(row) for row in range(first, first + len(ids))]

@@ -22,8 +22,7 @@ from molar_retrieval.encoders.base import EncoderInput
 _AHEAD = 3  # batches
 _AHEAD_BYTES = 256 << 20  # of decoded photos
 _ATTEMPTS = 3
-_Pair = tuple[str | None, str | None]
-"""A text and the path of a photo."""
+_Pair = tuple[str | None, str | None]  # a text and the path of a photo
 
 
 @dataclass

@@ -17,8 +17,7 @@ from molar_retrieval.encoders.sentence import SentenceEncoder
 from molar_retrieval.errors import BackendError, SettingsError
 
 ADAPTER = 1
-FAMILIES = ("multimodal-llm", "sentence-transformers")
-"""Encoders that can bear an adapter."""
+FAMILIES = ("multimodal-llm", "sentence-transformers")  # encoders that can bear an adapter
 
 
 def plan(settings: EmbedSettings, checkpoint: Checkpoint, plan_of: Planner) -> EncoderPlan:

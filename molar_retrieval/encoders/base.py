@@ -12,8 +12,7 @@ from molar_retrieval.config import EmbedSettings
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.languages import NAMES, common_language
 
-MANY_LANGUAGES = "mul"
-"""ISO 639 code for a model of many languages."""
+MANY_LANGUAGES = "mul"  # ISO 639 code for a model of many languages
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +106,7 @@ class Encoder(Protocol):
         ...
 
 
-Planner = Callable[[EmbedSettings], "EncoderPlan"]
-"""Describes the encoder that some settings name."""
+Planner = Callable[[EmbedSettings], "EncoderPlan"]  # describes the encoder that some settings name
 
 
 @dataclass(frozen=True)

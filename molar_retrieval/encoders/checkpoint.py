@@ -14,8 +14,7 @@ from molar_retrieval.encoders.base import MANY_LANGUAGES, EncoderInfo, refuse
 from molar_retrieval.errors import BackendError, SettingsError
 
 Kind = Literal["text", "multimodal", "dual", "fused", "adapter"]
-FUSED = "molar-fusion"
-"""``model_type`` of what `molar finetune` writes."""
+FUSED = "molar-fusion"  # model_type of what `molar finetune` writes
 
 _TWO_TOWERS = frozenset({"clip", "siglip", "siglip2", "altclip", "chinese_clip", "align", "metaclip_2"})
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
@@ -166,8 +165,7 @@ def _read(
 def _with_weights(folder: Path) -> Path:
     if not hub.has_weights(folder):
         raise BackendError(
-            f"the folder {folder} holds no weights, or not all of them (*.safetensors, *.bin)",
-            "copy the whole model",
+            f"the folder {folder} holds no weights, or not all of them (*.safetensors, *.bin)", "copy the whole model"
         )
     return folder
 

@@ -19,8 +19,7 @@ from molar_retrieval.encoders.fusion import fuse, unit
 from molar_retrieval.encoders.lexical import Lexical, counts
 
 Array = npt.NDArray[np.float32]
-FAMILY = "fine-tuned"
-"""Of encoders that end in such a head, whose vectors need no conditioning any more."""
+FAMILY = "fine-tuned"  # of encoders that end in such a head, whose vectors need no conditioning any more
 _MAPS = ("seen", "shown", "attributes", "taken", "usual")
 _LEXICAL = ("rarity", "axes", "mean")
 

@@ -20,10 +20,8 @@ from molar_retrieval.encoders.fusion import unit
 
 Array = npt.NDArray[np.float32]
 PLACES = 8192
-_FEWEST = 2
-"""Texts that must share a word before it says anything of likeness."""
-_FAINTEST = 1e-4
-"""Strength of an axis, as a share of the strongest one, below which there is nothing on it."""
+_FEWEST = 2  # texts that must share a word before it says anything of likeness
+_FAINTEST = 1e-4  # strength of an axis, as a share of the strongest one, below which there is nothing on it
 
 
 def counts(texts: Iterable[str | None]) -> csr_matrix:
