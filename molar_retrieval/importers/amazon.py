@@ -11,8 +11,7 @@ Bridging Language and Items for Retrieval and Recommendation, arXiv 2403.03952.
 import html
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,63 +19,30 @@ import numpy as np
 import pyarrow as pa
 
 from molar_retrieval.catalog.values import STRING_LIST
-from molar_retrieval.columns import DESCRIPTION, ITEM_ID, TIMESTAMP, TITLE, USER_ID
 from molar_retrieval.errors import DataError
-from molar_retrieval.importers.published import PublishedData
-from molar_retrieval.importers.text_tables import ObjectColumns, Parse, object_table, parse_loose
+from molar_retrieval.importers.published import LAYOUTS, PublishedData, PublishedTable, described
+from molar_retrieval.importers.text_tables import Parse, object_table, parse_loose
 
 _ITEMS = 4_096
 _REVIEWS = 262_144
 _MARKUP = re.compile(r"</?[A-Za-z][^<>]*>")
 
 
-@dataclass(frozen=True)
-class AmazonLayout:
-    """How a release is written.
+def open_amazon(format_: str, folder: Path) -> PublishedData:
+    """Open the one category in a folder.
 
-    Attributes:
-        name: Of the format.
-        ending: Of both files, but for ``.gz``.
-        reviews: What the reviews may be called, ``{}`` being the category.
-        parse: Reads a line.
-        items: Columns of the metadata, as in :func:`~molar_retrieval.importers.text_tables.object_table`.
-        log: Keys of the reviews by column.
-        attributes: The item columns that enter the vectors.
-        time_unit: Of the times.
-        notes: What whoever uses the data should know.
+    Raises:
+        DataError: If a file is missing, or it is not clear which is meant.
     """
+    layout = LAYOUTS[format_]
+    paths = _find_pair(folder, format_, layout["ending"], layout["reviews"])
 
-    name: str
-    ending: str
-    reviews: Sequence[str]
-    parse: Parse
-    items: ObjectColumns
-    log: dict[str, str]
-    attributes: Sequence[str]
-    time_unit: str
-    notes: Sequence[str]
+    def table(name: str, path: Path, size: int) -> PublishedTable:
+        columns = {column: (keys, *_WAYS[way]) for column, (way, *keys) in layout[name].items()}
+        return object_table(path, _PARSERS[format_], columns, size)
 
-    def open(self, folder: Path, _: str = "") -> PublishedData:
-        """Open the one category in a folder.
-
-        Raises:
-            DataError: If a file is missing, or it is not clear which is meant.
-        """
-        items, log = _find_pair(folder, self.name, self.ending, self.reviews)
-        reviews: ObjectColumns = {
-            USER_ID: (self.log[USER_ID], as_id, pa.string()),
-            ITEM_ID: (self.log[ITEM_ID], as_id, pa.string()),
-            "rating": (self.log["rating"], number, pa.float32()),
-            TIMESTAMP: (self.log[TIMESTAMP], number, pa.float64()),
-        }
-        return PublishedData(
-            object_table(items, self.parse, self.items, _ITEMS),
-            object_table(log, self.parse, reviews, _REVIEWS),
-            folder / "images",
-            attributes=self.attributes,
-            time_unit=self.time_unit,
-            notes=self.notes,
-        )
+    items, log = table("items", paths[0], _ITEMS), table("log", paths[1], _REVIEWS)
+    return PublishedData(items, log, folder / "images", **described(format_))
 
 
 def _find_pair(folder: Path, format_: str, ending: str, reviews: Sequence[str]) -> tuple[Path, Path]:
@@ -158,49 +124,14 @@ def _image_url(images: Any) -> str | None:
     return next((url for url in urls if url), None)
 
 
-AMAZON_2014 = AmazonLayout(
-    name="amazon-2014",
-    ending=".json",
-    reviews=("reviews_{}_5", "reviews_{}"),
-    parse=parse_loose,
-    items={
-        ITEM_ID: ("asin", as_id, pa.string()),
-        TITLE: ("title", text, pa.string()),
-        DESCRIPTION: ("description", text, pa.string()),
-        "brand": ("brand", text, pa.string()),
-        "categories": ("categories", texts, STRING_LIST),
-        "price": ("price", number, pa.float64()),
-        "sales_rank": ("salesRank", _sales_rank, pa.int64()),
-        "image_url": ("imUrl", as_id, pa.string()),
-    },
-    log={USER_ID: "reviewerID", ITEM_ID: "asin", "rating": "overall", TIMESTAMP: "unixReviewTime"},
-    attributes=("brand", "categories"),
-    time_unit="s",
-    notes=(
-        "review texts, also_bought and the like tell the future and are left out; sales_rank is for display only",
-        "times are days: reviews of one user and day are in the order of the file",
-    ),
-)
-
-AMAZON_2023 = AmazonLayout(
-    name="amazon-2023",
-    ending=".jsonl",
-    reviews=("{}",),
-    parse=json.loads,
-    items={
-        ITEM_ID: ("parent_asin", as_id, pa.string()),
-        TITLE: ("title", text, pa.string()),
-        DESCRIPTION: (("description", "features"), text, pa.string()),
-        "store": ("store", text, pa.string()),
-        "main_category": ("main_category", text, pa.string()),
-        "categories": ("categories", texts, STRING_LIST),
-        "price": ("price", number, pa.float64()),
-        "average_rating": ("average_rating", number, pa.float64()),
-        "rating_number": ("rating_number", number, pa.float64()),
-        "image_url": ("images", _image_url, pa.string()),
-    },
-    log={USER_ID: "user_id", ITEM_ID: "parent_asin", "rating": "rating", TIMESTAMP: "timestamp"},
-    attributes=("store", "main_category", "categories"),
-    time_unit="ms",
-    notes=("review texts tell the future and are left out; average_rating and rating_number are for display only",),
-)
+_PARSERS: dict[str, Parse] = {"amazon-2014": parse_loose, "amazon-2023": json.loads}
+_WAYS: dict[str, tuple[Callable[[Any], Any], pa.DataType]] = {
+    "id": (as_id, pa.string()),
+    "text": (text, pa.string()),
+    "texts": (texts, STRING_LIST),
+    "number": (number, pa.float64()),
+    "rating": (number, pa.float32()),
+    "rank": (_sales_rank, pa.int64()),
+    "image": (_image_url, pa.string()),
+}
+"""What makes a value of what the file has, and the type of the column, by the names in ``layouts.toml``."""

@@ -13,44 +13,11 @@ import pyarrow.compute as pc
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.values import STRING_LIST
-from molar_retrieval.columns import DESCRIPTION, ITEM_ID, TIMESTAMP, TITLE, USER_ID
-from molar_retrieval.importers.published import PublishedData, PublishedTable
+from molar_retrieval.columns import DESCRIPTION, ITEM_ID, TITLE
+from molar_retrieval.importers.published import LAYOUTS, PublishedData, PublishedTable, described
 from molar_retrieval.importers.text_tables import csv_table
 
 HM_LEVELS = ("product", "article")
-_WORDS = {
-    "product_type_name": "product_type",
-    "product_group_name": "product_group",
-    "graphical_appearance_name": "graphical_appearance",
-    "department_name": "department",
-    "index_name": "index_name",
-    "index_group_name": "index_group",
-    "section_name": "section",
-    "garment_group_name": "garment_group",
-    "colour_group_name": "colour",
-}
-_ARTICLES = {
-    "article_id": "article_id",
-    "product_code": "product_code",
-    "prod_name": TITLE,
-    "detail_desc": DESCRIPTION,
-    **_WORDS,
-}
-_CUSTOMERS = {
-    "customer_id": USER_ID,
-    "FN": "fn",
-    "Active": "active",
-    "club_member_status": "club_member_status",
-    "fashion_news_frequency": "fashion_news_frequency",
-    "age": "age",
-}
-_TRANSACTIONS = {
-    "t_dat": TIMESTAMP,
-    "customer_id": USER_ID,
-    "article_id": "article_id",
-    "price": "price",
-    "sales_channel_id": "sales_channel",
-}
 
 
 class _Products:
@@ -91,7 +58,7 @@ class _Products:
         told = batch.take(pa.array(list(first.values()), pa.int64()))
         products = {
             ITEM_ID: told["product_code"],
-            **{name: told[name] for name in (TITLE, DESCRIPTION, *_WORDS.values()) if name != "colour"},
+            **{name: told[name] for name in (TITLE, DESCRIPTION, *LAYOUTS["hm"]["attributes"])},
             "colours": pa.array([list(found) for found in colours.values()], STRING_LIST),
             "n_articles": pa.array([len(self._of_product.get(str(product), {})) for product in first], pa.int32()),
         }
@@ -108,30 +75,18 @@ def open_hm(folder: Path, level: str) -> PublishedData:
     Raises:
         DataError: If a file is missing, or lacks a column.
     """
-    numbers = dict.fromkeys(("fn", "active", "age"), pa.float64())
-    articles = csv_table(folder / "articles.csv", _ARTICLES, "hm")
-    types = {"price": pa.float64(), "sales_channel": pa.int32()}
-    log = csv_table(folder / "transactions_train.csv", _TRANSACTIONS, "hm", types)
-    users = csv_table(folder / "customers.csv", _CUSTOMERS, "hm", numbers)
-    words = [name for name in _WORDS.values() if name != "colour"]
-    products = _Products(articles)
+    articles, log, users = (
+        csv_table(folder / f"{name}.csv", LAYOUTS["hm"][name], "hm")
+        for name in ("articles", "transactions_train", "customers")
+    )
+    about, products = described("hm"), _Products(articles)
     if level == "article":
         items, log = articles.then(_named_items), log.then(_named_items)
     else:
         items = PublishedTable(articles.path, products.rows)
         log = log.then(lambda rows: rows.with_columns({ITEM_ID: products.of(rows.batch["article_id"])}))
-    return PublishedData(
-        items,
-        log,
-        folder / "images",
-        attributes=(*words, "colour" if level == "article" else "colours"),
-        users=users,
-        notes=(
-            "times are days (midnight UTC): prefer a split by day; baskets are in the order of the file",
-            "postal_code is left out",
-        ),
-        photo_names=products.photo_names,
-    )
+    about["attributes"] = [*about["attributes"], "colour" if level == "article" else "colours"]
+    return PublishedData(items, log, folder / "images", users=users, photo_names=products.photo_names, **about)
 
 
 def _named_items(rows: Rows) -> Rows:

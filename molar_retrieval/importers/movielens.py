@@ -13,30 +13,17 @@ import pyarrow.compute as pc
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.values import STRING_LIST
-from molar_retrieval.columns import ITEM_ID, TIMESTAMP, TITLE, USER_ID
+from molar_retrieval.columns import ITEM_ID, TITLE, USER_ID
 from molar_retrieval.errors import DataError
-from molar_retrieval.importers.published import PublishedData, PublishedTable
-from molar_retrieval.importers.text_tables import colon_table, csv_table, require_file
+from molar_retrieval.importers.published import LAYOUTS, PublishedData, PublishedTable, described
+from molar_retrieval.importers.text_tables import Layout, colon_table, csv_table, require_file
 
 GENRES, YEAR = "genres", "year"
-_RATINGS = {"userId": USER_ID, "movieId": ITEM_ID, "rating": "rating", "timestamp": TIMESTAMP}
-_MOVIES = {"movieId": ITEM_ID, "title": TITLE, "genres": GENRES}
-_LINKS = {"movieId": ITEM_ID, "imdbId": "imdb_id", "tmdbId": "tmdb_id"}
-_TAGS = {"userId": USER_ID, "movieId": ITEM_ID, "tag": "tag"}
-_USERS = (USER_ID, "gender", "age_code", "occupation_code", "zip_code")
-_RATING_TYPE = {"rating": pa.float32()}
+_LAYOUT = LAYOUTS["movielens"]
 _MOST_TAGS = 10
-_TAGS_NOTE = "tags are for display only: users gave them after watching, so that in a vector they would tell the future"
 # "Heat (1995)", "Death Note (2006–2007)", "Some Series (2016- )"; in some titles blanks follow the year.
 _DATED = r"^(?P<title>.*\S)\s*\((?P<year>[0-9]{4})(?:\s*[–-]\s*[0-9]{0,4})?\s*\)\s*$"
 _NO_GENRES = "(no genres listed)"
-_AGES = {1: "Under 18", 18: "18-24", 25: "25-34", 35: "35-44", 45: "45-49", 50: "50-55", 56: "56+"}
-_OCCUPATIONS = dict(enumerate((
-    "other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service",
-    "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer",
-    "retired", "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman",
-    "unemployed", "writer",
-)))  # fmt: skip
 
 
 def open_movielens(folder: Path, _: str = "") -> PublishedData:
@@ -58,39 +45,36 @@ def open_movielens(folder: Path, _: str = "") -> PublishedData:
 
 
 def _with_colons(folder: Path) -> PublishedData:
-    codes = {"age_code": pa.int32(), "occupation_code": pa.int32()}
     users = folder / "users.dat"
     return PublishedData(
-        colon_table(require_file(folder / "movies.dat", "movielens (1M)"), list(_MOVIES.values())).then(_films),
-        colon_table(folder / "ratings.dat", list(_RATINGS.values()), _RATING_TYPE),
+        colon_table(require_file(folder / "movies.dat", "movielens (1M)"), _LAYOUT["movies"]).then(_films),
+        colon_table(folder / "ratings.dat", _LAYOUT["ratings"]),
         folder / "images",
-        attributes=(GENRES, YEAR),
-        users=colon_table(users, _USERS, codes).then(_people) if users.is_file() else None,
+        users=colon_table(users, _LAYOUT["users"]).then(_people) if users.is_file() else None,
+        **described("movielens") | {"notes": ()},
     )
 
 
 def _with_commas(folder: Path) -> PublishedData:
-    movies, links, tags = folder / "movies.csv", folder / "links.csv", folder / "tags.csv"
-    films = csv_table(movies, _MOVIES, "movielens").then(_films)
-    ratings = csv_table(folder / "ratings.csv", _RATINGS, "movielens", _RATING_TYPE)
-    linked = csv_table(links, _LINKS, "movielens") if links.is_file() else None
-    tagged = csv_table(tags, _TAGS, "movielens") if tags.is_file() else None
+    movies, ratings = (csv_table(folder / f"{name}.csv", _LAYOUT[name], "movielens") for name in ("movies", "ratings"))
+    others = {
+        name: csv_table(folder / f"{name}.csv", _LAYOUT[name], "movielens")
+        for name in ("links", "tags")
+        if (folder / f"{name}.csv").is_file()
+    }
+    films = movies.then(_films)
 
     def items(rejects: Rejects) -> Iterator[Rows]:
-        tables = [] if linked is None else [_whole(linked, _LINKS, rejects)]
-        tables += [] if tagged is None else [_most_given(_whole(tagged, _TAGS, rejects))]
+        tables = {name: _whole(table, _LAYOUT[name], rejects) for name, table in others.items()}
+        if "tags" in tables:
+            tables["tags"] = _most_given(tables["tags"])
         for rows in films.rows(rejects):
-            for table in tables:
+            for table in tables.values():
                 rows = rows.with_columns(_looked_up(rows.batch[ITEM_ID], table))
             yield rows
 
-    return PublishedData(
-        PublishedTable(movies, items),
-        ratings,
-        folder / "images",
-        attributes=(GENRES, YEAR),
-        notes=() if tagged is None else (_TAGS_NOTE,),
-    )
+    about = described("movielens") | ({} if "tags" in others else {"notes": ()})
+    return PublishedData(PublishedTable(movies.path, items), ratings, folder / "images", **about)
 
 
 def _films(rows: Rows) -> Rows:
@@ -109,13 +93,10 @@ def _films(rows: Rows) -> Rows:
 
 def _people(rows: Rows) -> Rows:
     """Age and occupation as code and in words."""
-    words = {"age": ("age_code", _AGES), "occupation": ("occupation_code", _OCCUPATIONS)}
-    return rows.with_columns(
-        {
-            name: pa.array([known.get(code) for code in rows.batch[column].to_pylist()], pa.string())
-            for name, (column, known) in words.items()
-        }
-    )
+    ages = {int(code): words for code, words in _LAYOUT["ages"].items()}
+    known = {"age": ages, "occupation": dict(enumerate(_LAYOUT["occupations"]))}
+    codes = {name: rows.batch[f"{name}_code"].to_pylist() for name in known}
+    return rows.with_columns({n: pa.array([known[n].get(code) for code in codes[n]], pa.string()) for n in known})
 
 
 def _most_given(table: pa.Table) -> pa.Table:
@@ -132,8 +113,8 @@ def _most_given(table: pa.Table) -> pa.Table:
     return pa.table({ITEM_ID: runs.values, "tags": pa.array(lists, STRING_LIST)})
 
 
-def _whole(source: PublishedTable, columns: Mapping[str, str], rejects: Rejects) -> pa.Table:
-    schema = pa.schema([(name, pa.string()) for name in columns.values()])
+def _whole(source: PublishedTable, layout: Layout, rejects: Rejects) -> pa.Table:
+    schema = pa.schema([(name, pa.string()) for name in layout["columns"].values()])
     return pa.Table.from_batches([rows.batch for rows in source.rows(rejects)], schema)
 
 

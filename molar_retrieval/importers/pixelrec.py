@@ -5,27 +5,12 @@ called after the subset (``Pixel200K.csv``, ``Pixel1M.csv`` …), so that they a
 """
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow as pa
-
 from molar_retrieval.errors import DataError
-from molar_retrieval.importers.published import PublishedData, PublishedTable
+from molar_retrieval.importers.published import LAYOUTS, PublishedData, PublishedTable, described
 from molar_retrieval.importers.text_tables import csv_table
 
-_COUNTS = (
-    "view_number",
-    "comment_number",
-    "thumbup_number",
-    "share_number",
-    "coin_number",
-    "favorite_number",
-    "barrage_number",
-)
-_LOG = ("item_id", "user_id", "timestamp")
-_ITEM = ("item_id", *_COUNTS, "title", "tag", "description")
-_FORMAT = "pixelrec"
 _PHOTOS = ("images", "cover", "covers")
 
 
@@ -35,22 +20,15 @@ def open_pixelrec(folder: Path, _: str = "") -> PublishedData:
     Raises:
         DataError: If one is missing, or it is not clear which is meant.
     """
-    log = _find(folder, _LOG, unlike="title")
-    return PublishedData(
-        _find(folder, _ITEM),
-        log,
-        next((folder / name for name in _PHOTOS if (folder / name).is_dir()), folder / _PHOTOS[0]),
-        attributes=("tag",),
-        language=None,
-        time_unit="auto",
-        notes=(
-            "view_number and the other counts are for display only: they were taken after the log and tell the future",
-        ),
-    )
+    photos = next((folder / name for name in _PHOTOS if (folder / name).is_dir()), folder / _PHOTOS[0])
+    log = _find(folder, "log", unlike="title")
+    return PublishedData(_find(folder, "items"), log, photos, **described("pixelrec"))
 
 
-def _find(folder: Path, columns: Sequence[str], unlike: str | None = None) -> PublishedTable:
-    """The one CSV file, in the folder or a subfolder, that has these columns."""
+def _find(folder: Path, table: str, unlike: str | None = None) -> PublishedTable:
+    """The one CSV file, in the folder or a subfolder, that has the columns."""
+    layout = LAYOUTS["pixelrec"][table]
+    columns = layout["columns"]
     files = sorted([*folder.glob("*.csv"), *folder.glob("*/*.csv")])
     found = [path for path in files if {*columns} <= (names := _header(path)) and unlike not in names]
     if not found:
@@ -61,8 +39,7 @@ def _find(folder: Path, columns: Sequence[str], unlike: str | None = None) -> Pu
     if len(found) > 1:
         listed = " and ".join(str(path.relative_to(folder)) for path in found)
         raise DataError(f"{folder} has {listed}, which have the same columns", "keep the one that is meant")
-    types = {name: pa.int64() for name in _COUNTS if name in columns}
-    return csv_table(found[0], dict(zip(columns, columns, strict=True)), _FORMAT, types)
+    return csv_table(found[0], layout, "pixelrec")
 
 
 def _header(path: Path) -> set[str]:

@@ -1,11 +1,25 @@
 """What a published data set has to offer: what the layouts give, and what a catalogue is written from."""
 
-from collections.abc import Callable, Iterator, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
+
+LAYOUTS: Mapping[str, Mapping[str, Any]] = tomllib.loads(
+    (resources.files(__package__) / "layouts.toml").read_text("utf-8")
+)
+"""All of ``layouts.toml``, by format."""
+
+
+def described(format_: str) -> dict[str, Any]:
+    """What the layout of a format says about :class:`PublishedData`, by attribute."""
+    known = ("attributes", "language", "time_unit", "notes")
+    return {name: value for name, value in LAYOUTS[format_].items() if name in known}
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,7 @@ class PublishedData:
         photos: Where the photos lie unless the caller says otherwise; it need not exist.
         attributes: The item columns that enter the vectors; all others are kept for display and filters.
         users: ``user_id`` (string) and more, or None.
-        language: Of the texts, as in BCP 47, or None.
+        language: Of the texts, as in BCP 47, empty where it is not known.
         time_unit: Of times that are numbers: ``s``, ``ms`` or ``auto``.
         notes: What whoever uses the data should know.
         photo_names: Where the photo of an item may lie, best first: relative to the photos folder, without the
@@ -48,7 +62,7 @@ class PublishedData:
     photos: Path
     attributes: Sequence[str]
     users: PublishedTable | None = None
-    language: str | None = "en"
+    language: str = "en"
     time_unit: str = "s"
     notes: Sequence[str] = ()
     photo_names: Callable[[str], Sequence[str]] = lambda item_id: (item_id,)

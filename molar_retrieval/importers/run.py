@@ -15,7 +15,7 @@ from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.spec import FILE_NAME as TOML_FILE
 from molar_retrieval.errors import DataError, SettingsError, nearest
 from molar_retrieval.ids import IdMap
-from molar_retrieval.importers.amazon import AMAZON_2014, AMAZON_2023
+from molar_retrieval.importers.amazon import open_amazon
 from molar_retrieval.importers.hm import HM_LEVELS, open_hm
 from molar_retrieval.importers.movielens import open_movielens
 from molar_retrieval.importers.pixelrec import open_pixelrec
@@ -44,8 +44,8 @@ attributes = {attributes}
 
 FORMATS: Mapping[str, Callable[[Path, str], PublishedData]] = {
     "movielens": open_movielens,
-    "amazon-2014": AMAZON_2014.open,
-    "amazon-2023": AMAZON_2023.open,
+    "amazon-2014": lambda folder, _: open_amazon("amazon-2014", folder),
+    "amazon-2023": lambda folder, _: open_amazon("amazon-2023", folder),
     "pixelrec": open_pixelrec,
     "hm": open_hm,
 }
@@ -173,7 +173,7 @@ def import_dataset(
             keep_items(partial / ITEMS_FILE, log.used)
             kept = IdMap(items.array.filter(pa.array(log.used)))
         n_photos = link_photos(published, kept, photos, partial, progress)
-        language = "" if published.language is None else f'\n[text]\nlanguage = "{published.language}"\n'
+        language = "" if not published.language else f'\n[text]\nlanguage = "{published.language}"\n'
         attributes = json.dumps(list(published.attributes))
         toml = _TOML.format(format=format_, attributes=attributes, language=language)
         (partial / TOML_FILE).write_text(toml, "utf-8", newline="\n")

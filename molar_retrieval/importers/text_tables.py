@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,8 +26,8 @@ _REAL = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*$"
 _WHOLE = r"^\s*[+-]?[0-9]{1,9}\s*$"
 
 Parse = Callable[[bytes], Any]
-Types = Mapping[str, pa.DataType]
-ObjectColumns = Mapping[str, tuple[str | Sequence[str], Callable[[Any], Any], pa.DataType]]
+Layout = Mapping[str, Any]
+ObjectColumns = Mapping[str, tuple[Sequence[str], Callable[[Any], Any], pa.DataType]]
 
 
 def require_file(path: Path, format_: str) -> Path:
@@ -40,19 +41,18 @@ def require_file(path: Path, format_: str) -> Path:
     return path
 
 
-def csv_table(path: Path, columns: Mapping[str, str], format_: str, types: Types | None = None) -> PublishedTable:
+def csv_table(path: Path, layout: Layout, format_: str) -> PublishedTable:
     """A CSV file of known columns; a value is a string as it is written (007 stays 007), null where empty.
 
     Args:
         path: The file.
-        columns: What the columns that are wanted are called in the catalogue, by their official name.
+        layout: Its columns, as in ``layouts.toml``.
         format_: The format, for messages.
-        types: Columns, by their name in the catalogue, that are numbers, with their types.
 
     Raises:
         DataError: If the file is missing, or lacks a column.
     """
-    source = CsvSource(require_file(path, format_))
+    source, columns = CsvSource(require_file(path, format_)), list(layout["columns"])
     missing = [name for name in columns if name not in source.names]
     if missing:
         raise DataError(
@@ -61,36 +61,34 @@ def csv_table(path: Path, columns: Mapping[str, str], format_: str, types: Types
         )
 
     def rows(rejects: Rejects) -> Iterator[Rows]:
-        for read in source.batches(list(columns), _BATCH, rejects, columns):
-            yield _typed(Rows(read.numbers, read.batch.rename_columns(list(columns.values()))), types or {})
+        for read in source.batches(columns, _BATCH, rejects, columns):
+            yield _typed(read.numbers, read.batch.columns, layout)
 
     return PublishedTable(path, rows)
 
 
-def colon_table(path: Path, names: Sequence[str], types: Types | None = None) -> PublishedTable:
+def colon_table(path: Path, layout: Layout) -> PublishedTable:
     """A file with ``::`` between the fields and no header; empty fields are null, a title may hold ``::`` itself.
 
     A line is UTF-8 or, as in MovieLens-1M, Latin-1. Lines with other fields are rejected.
 
     Args:
         path: The file.
-        names: Of the columns.
-        types: Those that are numbers, with their types.
+        layout: Its columns, as in ``layouts.toml``.
     """
-    pattern = "::".join(f"(?P<{name}>{'.*' if name == TITLE else '[^:]*'})" for name in names)
+    fields = [f"(?P<{name}>{'.*' if name == TITLE else '[^:]*'})" for name in layout["columns"].values()]
 
     def rows(rejects: Rejects) -> Iterator[Rows]:
         source = lines(path)
         while chunk := [(number, _decoded(line)) for number, line in islice(source, _BATCH)]:
             numbers = np.array([number for number, _ in chunk], np.int64)
-            found = pc.extract_regex(pa.array([line for _, line in chunk], pa.string()), f"^{pattern}$")
+            found = pc.extract_regex(pa.array([line for _, line in chunk], pa.string()), f"^{'::'.join(fields)}$")
             good = np.asarray(pc.is_valid(found))
             for i in np.flatnonzero(~good):
                 rejects.add(path.name, int(numbers[i]), None, "line of another form", repr(chunk[i][1][:60]))
-            columns = [
-                pc.if_else(pc.equal(c, ""), pa.scalar(None, c.type), c) for c in found.filter(pa.array(good)).flatten()
-            ]
-            yield _typed(Rows(numbers[good], pa.RecordBatch.from_arrays(columns, list(names))), types or {})
+            columns = found.filter(pa.array(good)).flatten()
+            empty = pa.scalar(None, pa.string())
+            yield _typed(numbers[good], [pc.if_else(pc.equal(c, ""), empty, c) for c in columns], layout)
 
     return PublishedTable(path, rows)
 
@@ -105,15 +103,16 @@ def object_table(path: Path, parse: Parse, columns: ObjectColumns, size: int) ->
             of what the file has; and the type.
         size: Rows of a batch.
     """
-    keys = {key for key, _, _ in columns.values() if isinstance(key, str)}
-    keys |= {key for several, _, _ in columns.values() if not isinstance(several, str) for key in several}
+    wanted = {key for keys, _, _ in columns.values() for key in keys}
 
     def rows(rejects: Rejects) -> Iterator[Rows]:
         source = objects(path, parse, rejects)
-        while chunk := [(number, {key: row.get(key) for key in keys}) for number, row in islice(source, size)]:
+        while chunk := [(number, {key: row.get(key) for key in wanted}) for number, row in islice(source, size)]:
             arrays = [
-                pa.array([convert(row[k] if isinstance(k, str) else [row[key] for key in k]) for _, row in chunk], kind)
-                for k, convert, kind in columns.values()
+                pa.array(
+                    [convert(row[keys[0]] if len(keys) == 1 else [row[k] for k in keys]) for _, row in chunk], kind
+                )
+                for keys, convert, kind in columns.values()
             ]
             numbers = np.array([number for number, _ in chunk], np.int64)
             yield Rows(numbers, pa.RecordBatch.from_arrays(arrays, list(columns)))
@@ -175,8 +174,10 @@ def as_numbers(array: pa.Array, kind: pa.DataType) -> pa.Array:
     return pc.if_else(fine, bare, pa.scalar(None, pa.string())).cast(kind, safe=False)
 
 
-def _typed(rows: Rows, types: Types) -> Rows:
-    return rows.with_columns({name: as_numbers(rows.batch[name], kind) for name, kind in types.items()})
+def _typed(numbers: npt.NDArray[np.int64], columns: Sequence[pa.Array], layout: Layout) -> Rows:
+    rows = Rows(numbers, pa.RecordBatch.from_arrays(list(columns), list(layout["columns"].values())))
+    types = layout.get("numbers", {})
+    return rows.with_columns({n: as_numbers(rows.batch[n], pa.type_for_alias(kind)) for n, kind in types.items()})
 
 
 def _decoded(line: bytes) -> str:
