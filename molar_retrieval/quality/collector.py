@@ -112,10 +112,6 @@ class Collector:
         """The worst findings of a kind, worst first."""
         return [finding for _, _, finding in sorted(self._worst.get(name, []), key=lambda entry: entry[:2])][::-1]
 
-    def total(self, severity: Severity) -> int:
-        """Faults of a severity."""
-        return sum(self.counts[kind.name] for kind in self._kinds.values() if kind.severity is severity)
-
     def _keep(self, finding: Finding) -> None:
         self._kinds.setdefault(finding.kind.name, finding.kind)
         # The number keeps equal amounts in their order and keeps findings from being compared.

@@ -8,9 +8,8 @@ import pytest
 from molar_retrieval.ids import IdMap
 from molar_retrieval.languages import language_of, languages_of
 from molar_retrieval.quality import attributes
-from molar_retrieval.quality.garbling import control_token, double_decoded, is_filler, markup
 from molar_retrieval.quality.items import Items, ItemTexts, text_hash
-from molar_retrieval.quality.texts import TextCheck
+from molar_retrieval.quality.texts import TextCheck, control_token, double_decoded, is_filler, markup
 
 GERMAN = "Ein schönes Stück für jeden Tag, das mit der Zeit nur besser wird und sich nicht verzieht."
 ENGLISH = "This is the one of our dresses that we like the most, and it is made for all of you."

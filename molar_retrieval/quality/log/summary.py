@@ -1,7 +1,6 @@
 """What a log is like."""
 
 from dataclasses import asdict, dataclass, fields
-from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -216,7 +215,7 @@ def _outlook(tally: Tally) -> tuple[SplitOutlook, ...]:
         if test:
             found.append(
                 SplitOutlook(
-                    date=(date(1970, 1, 1) + timedelta(days=calendar.first + day)).isoformat(),
+                    date=calendar.day(day),
                     train=int(before[day]),
                     test=test,
                     users=int(came - gone),
