@@ -10,10 +10,10 @@ from molar_retrieval import rng
 from molar_retrieval.alignment.components import Counted, Dense, Momentary, ScoreComponent
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, sample
 from molar_retrieval.config import AlignSettings
-from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
-from molar_retrieval.experts.fit import Scoring, choose, fit_experts
+from molar_retrieval.experts.content_knn import ContentNeighbours
+from molar_retrieval.experts.fit import NAMES, Scoring, fit_experts
 from molar_retrieval.experts.item_item import ItemItemWeights
-from molar_retrieval.experts.trend import HALF_LIVES, Trend
+from molar_retrieval.experts.trend import Trend
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
@@ -54,17 +54,8 @@ def count(
     def judge(scoring: Scoring) -> float:
         return ndcg(ranks(few, lambda block: scoring(few.histories(block))))
 
-    names = [name for name in ("sequence", "linear") if name in settings.experts]
-    partners, report = fit_experts(log, judge, settings.partners, names, progress)
-    content_knn = trend = None
-    if "neighbours" in settings.experts:
-        items = compressed(features)
-        readings = [ContentNeighbours(items, float(s["decay"]), int(s["last"])) for s in GRID]
-        fitted = [(dict(s), lambda t=t: t) for s, t in zip(GRID, readings, strict=True)]
-        content_knn, chosen, tried = choose(fitted, lambda t: judge(lambda log: t.users(log) @ t.items.T))
-        report["neighbours"] = {"chosen": dict(chosen), "tried": tried}
-    if "trend" in settings.experts:
-        trends = [({"half_life": h if np.isfinite(h) else None}, lambda h=h: Trend.fit(log, h)) for h in HALF_LIVES]
-        trend, chosen, tried = choose(trends, lambda t: ndcg(ranks(few, Momentary(t, few.times).scores)))
-        report["trend"] = {"chosen": dict(chosen), "tried": tried}
-    return Experts(partners, content_knn, trend, report)
+    names = [name for name in NAMES if name in settings.experts]
+    fitted, report = fit_experts(log, judge, settings.partners, names, progress, features)
+    item_item = tuple(expert for expert in fitted if isinstance(expert, ItemItemWeights))
+    content_knn = next((expert for expert in fitted if isinstance(expert, ContentNeighbours)), None)
+    return Experts(item_item, content_knn, next((e for e in fitted if isinstance(e, Trend)), None), report)

@@ -47,6 +47,11 @@ class ContentNeighbours:
         """What each history looks like, shape (n_users, dim), rows of length 1 or 0."""
         return reading(log, self.items, self.decay, self.last)
 
+    def scores(self, log: InteractionLog) -> Matrix:
+        """Scores of all items for each history, shape (n_users, n_items)."""
+        scores: Matrix = self.users(log) @ self.items.T
+        return scores
+
 
 def reading(log: InteractionLog, features: Matrix, decay: float, last: int) -> Matrix:
     """The direction of the decayed mean of a history's content vectors, so that a dot product is a cosine.

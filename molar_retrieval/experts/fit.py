@@ -1,4 +1,4 @@
-"""The two experts that ship as item-item weights, fitted with settings that validation chooses."""
+"""The experts, fitted with settings that validation chooses."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,20 +10,24 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from molar_retrieval.experts import linear
+from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
 from molar_retrieval.experts.histories import countable, known_items, reach
 from molar_retrieval.experts.item_item import ItemItemWeights, strongest
 from molar_retrieval.experts.order import NextItem, cooccurrence, followers
+from molar_retrieval.experts.trend import HALF_LIVES, Trend
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
 Setting = Mapping[str, Any]
 T = TypeVar("T")
-Scoring = Callable[[InteractionLog], npt.NDArray[np.float32]]
+Matrix = npt.NDArray[np.float32]
+Scoring = Callable[[InteractionLog], Matrix]
 """Scores of all items for histories, shape (n_histories, n_items)."""
-_Grid = tuple[Sequence[tuple[Setting, Callable[[], ItemItemWeights]]], str | None]
+Expert = ItemItemWeights | ContentNeighbours | Trend
+_Grid = tuple[Sequence[tuple[Setting, Callable[[], Expert]]], str | None]
 """Settings with what fits them, and what was left out, in words."""
 
-SEQUENCE, LINEAR = "sequence", "linear"
+SEQUENCE, LINEAR, CONTENT, TREND = NAMES = ("sequence", "linear", "neighbours", "trend")
 COUNTS: tuple[Setting, ...] = (
     {"window": 10, "decay": 0.9, "shrink": 20, "memory": 0.8, "ordered": True},
     {"window": 20, "decay": 0.95, "shrink": 20, "memory": 0.9, "ordered": True},
@@ -72,33 +76,40 @@ def fit_experts(
     count: int,
     names: Sequence[str] = (SEQUENCE, LINEAR),
     progress: Progress = SILENT,
-) -> tuple[tuple[ItemItemWeights, ...], dict[str, dict[str, Any]]]:
-    """Fit a model of order and a linear one, each with the settings that rank validation best.
+    features: Matrix | None = None,
+) -> tuple[tuple[Expert, ...], dict[str, dict[str, Any]]]:
+    """Fit some of the experts, each with the settings that rank validation best.
 
-    Candidates are judged with as few entries per item as will be kept: by what ships.
+    Item-item weights are judged with as few entries per item as will be kept: by what ships.
 
     Args:
         log: Training interactions, at least one.
         judge: Validation NDCG@10 of a way to score; a constant without cases, and the first setting stays.
-        count: Entries per item and expert.
-        names: Which of ``sequence`` and ``linear`` to fit.
+        count: Entries per item of item-item weights.
+        names: Which to fit.
         progress: Told of each candidate.
+        features: Conditioned content of all items, shape (n_items, f), for content neighbours.
 
     Returns:
         The experts in the order of ``names``; and by name what was ``chosen`` and ``tried``, with a ``note`` where
         something was left out.
     """
+    grids: dict[str, Callable[[], _Grid]] = {
+        SEQUENCE: lambda: _sequences(log, count),
+        LINEAR: lambda: _linear(log, count),
+        CONTENT: lambda: _content(features),
+        TREND: lambda: _trend(log),
+    }
 
-    def judged(partners: ItemItemWeights) -> float:
-        score = judge(partners.scores)
+    def judged(expert: Expert) -> float:
+        score = judge(expert.scores)
         progress.advance()
         return score
 
     fitted, report = [], {}
     for name in names:
-        candidates, note = (_sequences if name == SEQUENCE else _linear)(log, count)
+        candidates, note = grids[name]()
         progress.start(f"{name} expert", len(candidates))
-
         best, setting, tried = choose(candidates, judged)
         fitted.append(best)
         report[name] = {"chosen": dict(setting), "tried": tried}
@@ -107,6 +118,18 @@ def fit_experts(
             progress.note(note)
         progress.finish()
     return tuple(fitted), report
+
+
+def _content(features: Matrix | None) -> _Grid:
+    if features is None:
+        raise ValueError("content neighbours need features")
+    items = compressed(features)
+    return [(s, partial(ContentNeighbours, items, float(s["decay"]), int(s["last"]))) for s in GRID], None
+
+
+def _trend(log: InteractionLog) -> _Grid:
+    settings = [(days, {"half_life": days if np.isfinite(days) else None}) for days in HALF_LIVES]
+    return [(setting, partial(Trend.fit, log, days)) for days, setting in settings], None
 
 
 def _sequences(log: InteractionLog, count: int) -> _Grid:

@@ -63,6 +63,10 @@ class Trend:
             rows[number] = _logarithm(demand)
         return rows[which]
 
+    def scores(self, log: InteractionLog) -> npt.NDArray[np.float32]:
+        """The same when each history is asked about, or now where the log does not say, shape (n_users, n_items)."""
+        return np.tile(self.now(), (log.n_users, 1)) if log.asked_at is None else self.log_scores(log.asked_at)
+
     def now(self) -> npt.NDArray[np.float32]:
         """The same on the day after the log's last interaction, when all of it counts, shape (n_items,)."""
         after = DAY * (int(self.days[-1]) + 1 if len(self.days) else 0)

@@ -11,6 +11,7 @@ from molar_retrieval.alignment import counting
 from molar_retrieval.alignment.counting import count
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks
 from molar_retrieval.config import AlignSettings
+from molar_retrieval.experts import fit
 from molar_retrieval.experts.content_knn import DIM, ContentNeighbours, compressed
 from molar_retrieval.experts.trend import DAY, HALF_LIVES, Trend
 
@@ -41,8 +42,8 @@ def settings_of(*experts, **values):
 @pytest.mark.parametrize("experts", [c for n in range(5) for c in combinations(EXPERTS, n)], ids="+".join)
 def test_only_the_experts_that_are_asked_for_exist(world, experts, monkeypatch):
     log, cases, features = world
-    monkeypatch.setattr(counting, "GRID", counting.GRID[:2])
-    monkeypatch.setattr(counting, "HALF_LIVES", counting.HALF_LIVES[:2])
+    monkeypatch.setattr(fit, "GRID", fit.GRID[:2])
+    monkeypatch.setattr(fit, "HALF_LIVES", fit.HALF_LIVES[:2])
     few = cases.select(np.arange(40))
     found = count(log, few, features, settings_of(*experts))
     assert {p.name for p in found.item_item} == set(experts) & {"sequence", "linear"}

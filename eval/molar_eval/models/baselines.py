@@ -17,6 +17,7 @@ from molar_retrieval.collaborative import als
 from molar_retrieval.config import CFSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts import content_knn, linear
+from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.histories import binary, known_items, reach
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.order import cooccurrence, followers
@@ -53,13 +54,7 @@ class RecentPopularity(Baseline):
         log = task.training
         if log.timestamp.min() == log.timestamp.max():
             raise DataError("recent popularity needs times, and the log has none", "leave this model out of the suite")
-
-        def score(trend: Trend, inputs: InteractionLog) -> Scores:
-            if inputs.asked_at is None:
-                return np.tile(trend.now(), (inputs.n_users, 1))
-            return trend.log_scores(inputs.asked_at)
-
-        return lambda setting: partial(score, Trend.fit(log, setting["half_life_days"]))
+        return lambda setting: Trend.fit(log, setting["half_life_days"]).scores
 
 
 class ItemKNN(Baseline):
@@ -285,12 +280,7 @@ class ContentKNN(Baseline):
             DataError: If the suite has no content.
         """
         vectors = self._vectors(task)
-
-        def score(setting: Setting, inputs: InteractionLog) -> Scores:
-            scores: Scores = content_knn.reading(inputs, vectors, setting["decay"], setting["last"]) @ vectors.T
-            return scores
-
-        return lambda setting: partial(score, setting)
+        return lambda setting: ContentNeighbours(vectors, setting["decay"], setting["last"]).scores
 
     def scorable(self, task: Task) -> Mask:
         """Items with content, shape (n_items,)."""
