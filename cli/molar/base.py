@@ -18,14 +18,7 @@ Display = Callable[[], AbstractContextManager["Progress"]]
 
 @dataclass(frozen=True)
 class ShopBase:
-    """What all that is done for a shop starts from.
-
-    Attributes:
-        catalogue: The folder with items, photos and log; None: that of the workspace.
-        workspace: The folder with all that molar makes of it.
-        settings_file: Settings; None: ``molar.toml`` beside the workspace, if there is one.
-        display: Makes the progress display of a long step; None: the one that suits a terminal or a notebook.
-    """
+    """What all that is done for a shop starts from; :class:`molar.Shop` says what the fields are."""
 
     catalogue: Path | None
     workspace: Path
@@ -38,30 +31,18 @@ class ShopBase:
         return self._settings()
 
     def opened(self) -> Workspace:
-        """The workspace.
-
-        Raises:
-            MissingArtefactError: If nothing was made yet.
-        """
+        """The workspace; raises :class:`MissingArtefactError` if nothing was made yet."""
         return Workspace.open(self.workspace)
 
     def folder(self) -> Path:
-        """The catalogue's folder.
-
-        Raises:
-            MissingArtefactError: If neither a folder was named nor anything made yet.
-        """
+        """The catalogue's folder; raises :class:`MissingArtefactError` if none was named and nothing made yet."""
         return self.catalogue or self.opened().catalogue
 
     @contextmanager
     def bound(self, *, dry: bool = False) -> Iterator[Workspace]:
-        """The workspace of the catalogue, made where it does not exist.
+        """The workspace of the catalogue, made where it does not exist; a ``dry`` one forgets what is written.
 
-        Args:
-            dry: Leave the real one as it is, and forget what is written.
-
-        Raises:
-            DataError: If there is no catalogue, or the workspace serves another one.
+        Raises :class:`DataError` if there is no catalogue, or the workspace serves another one.
         """
         from molar_retrieval.catalog.resolve import items_source
 

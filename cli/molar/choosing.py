@@ -24,18 +24,10 @@ def settings_of(
     index_fallback: IndexFallback | None = None,
     **sections: Mapping[str, Any],
 ) -> "MolarSettings":
-    """The settings of one call.
+    """The settings of one call: of ``file``, or of ``molar.toml`` beside the workspace ``root``, under ``sections``.
 
-    Args:
-        root: The workspace; ``molar.toml`` may lie beside it.
-        file: Read instead.
-        trust: Whether code that a model brings may run; nothing but the call says so.
-        index: Address of a server, ``local``, or None: as the settings say.
-        index_fallback: What answers where the server does not; None: as the settings say.
-        sections: Values by section and key; None values change nothing.
-
-    Raises:
-        SettingsError: If a setting is wrong.
+    ``trust``: whether code that a model brings may run; nothing but the call says so. ``index`` is the address of a
+    server or ``local``. None, also among the values by section and key, changes nothing. Raises :class:`SettingsError`.
     """
     from molar_retrieval.config import MolarSettings
 
@@ -50,12 +42,9 @@ def settings_of(
 def server_of(
     root: Path, file: Path | None = None, index: str | None = None, index_fallback: IndexFallback | None = None
 ) -> "ServerConfig | None":
-    """The server that answers, or None: the workspace does.
+    """The server that answers, or None: the workspace does; see :func:`settings_of`.
 
     Where there are no settings, none are read, which takes half of the time of a query.
-
-    Raises:
-        SettingsError: If a setting is wrong.
     """
     written = (file or root.parent / _FILE).exists() or any(name.startswith(_VARIABLES) for name in os.environ)
     if file is None and not written and index in (None, LOCAL):

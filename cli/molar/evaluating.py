@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 def prepared(workspace: "Workspace", settings: "MolarSettings", progress: "Progress", where: str | None = None) -> None:
     """Bring the workspace's catalogue, log and content vectors to the present.
 
-    Args:
-        workspace: Of the catalogue.
-        settings: Of this run.
-        progress: Told of the work.
-        where: Only items that fulfil this condition; None: those that the workspace has now.
+    ``where``: only items that fulfil this condition; None: those that the workspace has now.
     """
     from molar_retrieval.catalog import condition_of, prepare_catalogue
     from molar_retrieval.embedding import embed
@@ -41,11 +37,7 @@ def chosen_suite(
     ties: str | None = None,
     seen: str | None = None,
 ) -> "Suite":
-    """A suite by its name or file, with what one call changes.
-
-    Raises:
-        SettingsError: If there is no such suite, or a value means nothing.
-    """
+    """A suite by its name or file, with what a call changes; one without meaning raises :class:`SettingsError`."""
     from molar_eval.suite import load
 
     suite = load(name, {"seeds": seeds, "category": category})

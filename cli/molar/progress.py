@@ -21,12 +21,9 @@ def display() -> "TerminalProgress | NotebookProgress":
 
 
 class TerminalProgress:
-    """`molar_retrieval.progress.Progress` as a bar; a context manager.
+    """`molar_retrieval.progress.Progress` as a bar on a terminal, if ``shown``; a context manager.
 
-    Args:
-        console: Where it is drawn, if that is a terminal.
-        shown: Whether to draw at all.
-        note: Who is told what is worth telling; None: the console.
+    ``note`` is told what is worth telling; None: the console.
     """
 
     def __init__(self, console: "Console", *, shown: bool = True, note: Callable[[str], None] | None = None) -> None:
@@ -132,7 +129,6 @@ class NotebookProgress:
 
 
 def _small(text: str) -> str:
-    """HTML of a line of a notebook's cell; nothing where there is no text."""
     from html import escape
 
     return f"<small>{escape(text)}</small>" if text else ""

@@ -22,14 +22,9 @@ def write_catalogue(
 ) -> None:
     """Write a catalogue's folder; one that an earlier call made is replaced where it differs.
 
-    Args:
-        folder: New, empty, or made by an earlier call.
-        tables: By name: a data frame (whatever speaks the Arrow PyCapsule interface), a file, rows or columns.
-        images: Folder of the photos; they are linked where the file system can, else copied.
-        columns: Names of columns by table, as in ``catalog.toml``.
-
-    Raises:
-        DataError: If the folder holds something else, or a table is none.
+    ``tables`` are, by name, a data frame (whatever speaks the Arrow PyCapsule interface), a file, rows or columns, with
+    ``columns`` called as in ``catalog.toml``. Photos are linked where the file system can, else copied. Raises
+    :class:`DataError` if the folder holds something else, or a table is none.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
         raise DataError(f"{folder} is not empty and was not made by from_tables", "name a new folder: folder=…")
@@ -48,11 +43,7 @@ def write_catalogue(
 
 
 def as_table(source: Any, name: str) -> "pa.Table":
-    """A table of whatever speaks the Arrow PyCapsule interface, of rows or of columns.
-
-    Raises:
-        DataError: If it is none.
-    """
+    """A table of whatever speaks the Arrow PyCapsule interface, of rows or columns; :class:`DataError` for others."""
     import pyarrow as pa
 
     try:

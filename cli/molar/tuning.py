@@ -25,10 +25,8 @@ def finetune(
 ) -> "FinetuneReport | None":
     """Fine-tune the encoder that the settings name into the folder ``target``.
 
-    ``on_score`` is told of each validation of an adapter; None: a note of the progress.
-
-    Returns:
-        What was done; None in a process that only helps another one of the same launch.
+    ``on_score`` is told of each validation of an adapter; None: a note of the progress. Returns None in a process that
+    only helps another one of the same launch.
     """
     if not by_gradient(workspace, settings):
         return _head(workspace, settings, target, progress, where, restart=restart)

@@ -26,12 +26,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    r"""A text whose control characters can be seen instead of obeyed: an escape becomes ``\u001b``.
-
-    Args:
-        text: From anywhere.
-        keep: Characters that stay as they are.
-    """
+    r"""A text whose control characters, but for those to ``keep``, can be seen: an escape becomes ``\u001b``."""
     return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)
 
 
@@ -41,12 +36,7 @@ def _said(text: str) -> str:
 
 
 class Console:
-    """One command's voice.
-
-    Args:
-        as_json: Results are one JSON document; otherwise tables.
-        quiet: No progress and no notes.
-    """
+    """One command's voice: results as one JSON document or as tables; ``quiet``: no progress and no notes."""
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json

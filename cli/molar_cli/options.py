@@ -7,14 +7,7 @@ import typer
 
 
 def option(help: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
-    """An option whose default says nothing, and is not shown.
-
-    Args:
-        help: What it does.
-        names: How it is called; none: as the parameter.
-        metavar: What stands for its value.
-        more: Arguments of ``typer.Option``.
-    """
+    """An option whose default says nothing, and is not shown; called as its parameter where it has no names."""
     return typer.Option(*names, help=help, metavar=metavar, show_default=False, **more)
 
 

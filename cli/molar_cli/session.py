@@ -38,34 +38,20 @@ class Terminated(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Session:
-    """One run of one command.
-
-    Attributes:
-        root: The workspace's folder, which may not exist yet.
-        console: Where it speaks.
-    """
+    """One run of one command, in a workspace's folder, which may not exist yet."""
 
     root: Path
     console: Console
 
     def shop(self, catalogue: Path | None = None, settings: Path | None = None) -> "Shop":
-        """The shop of the workspace, through the front door.
-
-        Args:
-            catalogue: Its folder; None: that of the workspace.
-            settings: A file that is read instead of ``molar.toml``.
-        """
+        """The shop of the workspace or of a catalogue, through the front door."""
         from molar.shop import Shop
 
         return Shop(catalogue, self.root, settings, self.console.progress)
 
 
 def command(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A function as a command: its first argument is a :class:`Session`, and every command's options are added.
-
-    Args:
-        without: Which of those options this command does not have.
-    """
+    """A function as a command: its first argument is a :class:`Session`; every command's options but some are added."""
 
     def decorated(body: Callable[..., None]) -> Callable[..., None]:
         shared = [
@@ -91,11 +77,7 @@ def command(*without: str) -> Callable[[Callable[..., None]], Callable[..., None
 def session(
     workspace: Path | None = None, *, json: bool = False, quiet: bool = False, debug: bool = False
 ) -> Iterator[Session]:
-    """Run a command's body; errors become two lines and an exit code.
-
-    Raises:
-        typer.Exit: With the error's exit code, 130 when interrupted, 143 when terminated.
-    """
+    """Run a command's body; errors become two lines and an exit code, 130 when interrupted, 143 when terminated."""
     console = Console(as_json=json, quiet=quiet)
     console.listen()
     try:

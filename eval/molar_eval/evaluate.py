@@ -97,16 +97,12 @@ class Evaluation:
 
 @dataclass
 class Evaluator:
-    """Runs one suite on one workspace's catalogue.
+    """Runs one suite on a workspace's catalogue with prepared interactions and content vectors.
 
     Attributes:
-        workspace: With prepared interactions and content vectors of the whole catalogue.
-        suite: What to evaluate.
-        settings: Of molar.
         folder: Of this run; None: a new one in the workspace.
         command: What the user typed, for the report.
         memory: Bytes for scores in ranking.
-        progress: Told of the work.
         tell: Told of each finished model.
     """
 
@@ -185,7 +181,7 @@ class Evaluator:
         return [result for seen in plan.seen for result in self._split(self._made_split(plan, seen), models, seen)]
 
     def _made_split(self, plan: SplitPlan, seen: Seen) -> Split:
-        """The split, checked; where seen items are shown, taking one of them again is an answer too."""
+        """Where seen items are shown, taking one of them again is an answer too."""
         repeats = {"repeats": True} if plan.split == "temporal" and seen == "show" else {}
         split = make_split(plan.split, self.log, {**plan.options, **repeats})
         leaks.check(split)
@@ -305,7 +301,6 @@ class Evaluator:
         return np.concatenate([[0], np.cumsum([len(row) for row in values])]), np.array(flat, np.int64)
 
     def _served(self, runner: TrialRunner, models: Sequence[Model]) -> tuple[list[IndexCost], list[DiversityPoint]]:
-        """What the index and what diversity cost molar on the split's first test."""
         ours = next((model for model in models if model.name == OURS), None)
         if ours is None or not self.suite.index or runner.task.seen != "hide":
             return [], []

@@ -32,9 +32,6 @@ class Fall:
     """A metric that is significantly lower than in the former run.
 
     Attributes:
-        split: Name of the split.
-        model: Name of the model.
-        metric: Name of the metric.
         dimension: Dimension of the slice; None: all cases.
         value: Value of the slice; None: all cases.
         before: Mean of the former run, averaged over seeds.
@@ -67,14 +64,9 @@ class Fall:
 def gate(
     now: Path, before: Path, *, models: Sequence[str] | None = None, alpha: float = 0.05, seed: int = 0
 ) -> list[Fall]:
-    """The significant falls of the present run, the least probable first.
+    """The significant falls of the run in ``now`` since that in ``before``, the least probable first.
 
-    Args:
-        now: Folder of the present run.
-        before: Folder of a former run.
-        models: Models to compare; None: all.
-        alpha: Probability of any false alarm.
-        seed: Seed of the permutations.
+    ``alpha`` is the probability of any false alarm; without ``models`` all are compared.
 
     Raises:
         MissingArtefactError: If a run has no scores, or lacks a split or model that the other has.
@@ -146,7 +138,6 @@ def _check_alike(now: CaseScores, before: CaseScores) -> None:
 
 
 def _compare(now: CaseScores, before: CaseScores, seed: int) -> Iterator[Fall]:
-    """Every comparison, with its uncorrected p-value."""
     if not len(now.case):
         return
     users = now.users()

@@ -59,15 +59,7 @@ def index_costs(
 
     Everything is as in service: all items are candidates, items that users had are hidden, histories are read whole,
     also where the split leaves items out of inputs, and all cases are asked now, which is the moment that a
-    generation's trend is of. Up to 1,000 cases are drawn with a fixed seed.
-
-    Args:
-        scorer: A trained molar with its workspace.
-        cases: Whose histories are the queries.
-        settings: Of the index.
-        k: Length of the lists.
-        cutoffs: Of the metrics.
-        progress: Told of the work.
+    generation's trend is of. Up to 1,000 cases are drawn with a fixed seed; lists have ``k`` items.
     """
     cases = replace(cases.drawn(QUERIES, "index queries"), readable=None)
     histories = _now(cases.inputs())
@@ -81,20 +73,12 @@ def index_costs(
 
 
 def _now(log: InteractionLog) -> InteractionLog:
-    """The log with all its users asked now."""
     return replace(log, asked_at=None)
 
 
 @dataclass(frozen=True, eq=False)
 class _Queries:
-    """What is asked.
-
-    Attributes:
-        cases: Whose targets the metrics look for.
-        hidden: Item rows that each case had.
-        k: Length of the lists.
-        cutoffs: Of the metrics.
-    """
+    """What is asked: cases whose targets the metrics look for, the item rows that each had, the lists' length."""
 
     cases: Cases
     hidden: Sequence[Sequence[int]]
@@ -186,7 +170,6 @@ def _exact_known(queries: _Queries, users: Scores, items: ItemVectors) -> Lists:
 
 @contextmanager
 def _published(workspace: Workspace, settings: IndexSettings, progress: Progress) -> Iterator[Recommender]:
-    """The recommender of a workspace's alignment, served from where the settings say."""
     generation = publish_generation(workspace, settings, progress)
     if settings.url is None:
         with Recommender(workspace, generation) as recommender:

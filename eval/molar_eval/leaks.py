@@ -13,8 +13,7 @@ from molar_retrieval.interactions.log import InteractionLog
 def check(split: Split) -> None:
     """Refuse a split whose answers can be read off what models are fitted on, or off a case's own input.
 
-    Raises:
-        DataError: If one of its cases leaks.
+    Raises :class:`DataError`.
     """
     training = np.unique(_pairs(split.training, split.training.user, split.training.item))
     again = bool(split.settings.get("repeats"))

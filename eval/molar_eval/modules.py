@@ -1,7 +1,4 @@
-"""Fingerprints of code: which of our modules and libraries a result depends on, and whether they changed.
-
-A cached result must not outlive a change of the code that made it, and must outlive every other commit.
-"""
+"""Fingerprints of code: a cached result must not outlive a change of the code that made it, but every other commit."""
 
 import ast
 import subprocess
@@ -26,10 +23,7 @@ def of_making(*names: str) -> str:
 
 
 def of_modules(*names: str) -> str:
-    """The fingerprint of the named modules and of all modules of ours that they import, directly or not.
-
-    Comments, docstrings and layout do not count.
-    """
+    """The fingerprint of modules and of all of ours that they import; comments, docstrings and layout do not count."""
     return fingerprint.of_json({name: _code(name) for name in sorted(reached(*names))})
 
 

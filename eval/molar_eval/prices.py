@@ -19,9 +19,7 @@ PRICE = ("price", "unit_price", "median_price", "mean_price")
 def item_prices(catalogue: Catalogue, item_column: str) -> Prices | None:
     """The price of each item, shape (n_items,), 0 where it is unknown; None where neither file has a price.
 
-    Args:
-        catalogue: Prepared; the log lies in its folder.
-        item_column: The log's column of item ids.
+    Of the log, which lies in the catalogue's folder, ``item_column`` has the items' ids.
     """
     table = pq.read_table(catalogue.version / ITEMS_FILE)
     for name in PRICE:

@@ -56,15 +56,15 @@ def rank(
     memory: int = _MEMORY,
     progress: Progress = SILENT,
 ) -> Ranked:
-    """Rank all candidates by a model that scores histories.
+    """Rank all candidates by a model that scores histories, see ``Scorer.scores`` and ``Scorer.finish``.
 
     Args:
         cases: C cases with T targets.
-        scores: The model: scores of all items for each history, shape (n_histories, n_items); see ``Scorer.scores``.
+        scores: Scores of all items for each history, shape (n_histories, n_items).
         k: Length of the lists.
         candidates: Whether an item may be recommended, shape (n_items,).
         seen: Whether items that the user had before the case are hidden.
-        finish: What the model does to scores once it is known which items may be shown; see ``Scorer.finish``.
+        finish: What the model does to scores once it is known which items may be shown.
         memory: Bytes for the scores: a block of b cases takes 12 · b · n_items; one case at a time at the least.
         progress: Is told of each case.
 
@@ -92,7 +92,6 @@ def rank(
 
 
 def _allowed(cases: Cases, block: slice, candidates: Mask, seen: Seen) -> Mask:
-    """Which items may be shown in each case of a block, shape (cases, n_items)."""
     allowed = np.repeat(candidates[None], block.stop - block.start, axis=0)
     if seen == "hide":
         had = cases.seen(block)
@@ -113,22 +112,11 @@ def rank_vectors(
 ) -> Ranked:
     """Rank all candidates by dot products, over blocks of cases and, where a budget demands it, of items.
 
-    The result is bit for bit the same under any budget.
+    The result is bit for bit the same under any budget; see :func:`rank` for the rest.
 
-    Args:
-        cases: C cases with T targets.
-        users: A vector per case, float32 (C, d), or a function that returns those of a slice of the cases.
-        items: A vector per item, float32 (n_items, d).
-        k: Length of the lists.
-        candidates: Whether an item may be recommended, shape (n_items,).
-        seen: Whether items that the user had before the case are hidden.
-        memory: Bytes for the scores; 16 MiB at the least. Catalogues of more than ``memory / 1024`` items are scored
-            twice, as a target's score has to be known before its rivals are counted.
-        progress: Is told of each case.
-
-    Raises:
-        DataError: If a score is not a number.
-        SettingsError: If ``k`` is less than 1.
+    ``users`` are float32 (C, d), or a function that gives those of a slice of the cases; ``items`` have shape
+    (n_items, d). ``memory`` are bytes for the scores, 16 MiB at the least: catalogues of more than ``memory / 1024``
+    items are scored twice, as a target's score has to be known before its rivals are counted.
     """
     n_items = max(1, len(items))
     width = min(n_items, _TILE_COLUMNS * max(1, memory // (4 * _TILE_ROWS * _TILE_COLUMNS)))
@@ -187,18 +175,10 @@ def _ranked(
 
 
 class _RankingBlock:
-    """What is known so far of the cases ``block``.
+    """What is known so far of the B cases ``block``; lists and their scores are filled into shape (B, k).
 
     A panel holds the scores of neighbouring items for all cases of the block, shape (B, width). All panels are opened
     before the first is taken, as that is when the targets' scores are read; panels are taken in the order of items.
-
-    Args:
-        cases: All cases.
-        block: Which of them.
-        candidates: Whether an item may be recommended, shape (n_items,).
-        hide: Whether seen items are hidden.
-        items: Where the lists go, shape (B, k), filled with -1.
-        scores: Where the lists' scores go, shape (B, k), filled with -inf.
     """
 
     def __init__(
@@ -223,12 +203,7 @@ class _RankingBlock:
     def open(self, first: int, panel: Scores) -> None:
         """Strike out what must not be recommended, in place, and read the scores of the targets.
 
-        Args:
-            first: The item row of the panel's first column.
-            panel: Shape (B, width).
-
-        Raises:
-            DataError: If a score is not a number.
+        The panel's first column is the item row ``first``. A score that is not a number raises :class:`DataError`.
         """
         width = panel.shape[1]
         if self._others is not None:

@@ -28,14 +28,8 @@ Values = npt.NDArray[np.float64]
 class SplitTest:
     """One test of one split, ready for models to be scored on.
 
-    Attributes:
-        name: Of split and test, as it names files.
-        fingerprint: Of the split.
-        key: The test's name within the split.
-        cases: Its cases.
-        context: What lists are scored by.
-        labels: Labels of the cases, by dimension.
-        suite: Cutoffs, primary metric, resamples.
+    ``name`` is of split and test, as it names files; ``key`` the test's own within the split, ``fingerprint`` the
+    split's.
     """
 
     name: str
@@ -82,14 +76,10 @@ class SplitTest:
 
 @dataclass(frozen=True, eq=False)
 class ModelScores:
-    """One model on one test, before it is compared to others.
+    """One model on one test, before it is compared to others; one trial per seed.
 
-    Attributes:
-        model: The model.
-        trials: One per seed.
-        values: Metrics of each case, averaged over seeds, shape (C, metrics).
-        estimates: Their means, by name.
-        kpi: Conversion and revenue, by name.
+    ``values`` are metrics of each case, averaged over seeds, shape (C, metrics), ``estimates`` their means by name,
+    ``kpi`` conversion and revenue.
     """
 
     model: Model
@@ -117,16 +107,7 @@ def model_scores(test: SplitTest, model: Model, trials: Sequence[Trial], scores:
 def compared(
     test: SplitTest, models: Sequence[ModelScores], against: Mapping[str, str]
 ) -> dict[str, dict[str, list[Comparison]]]:
-    """Each model against its baseline on the same cases, corrected over all comparisons of the test.
-
-    Args:
-        test: The test.
-        models: All models.
-        against: Name of the baseline by name of the model.
-
-    Returns:
-        By model and metric.
-    """
+    """Each model against its baseline on the same cases, by model and metric; corrected over all comparisons."""
     by_name = {one.model.name: one for one in models}
     columns = test.columns(test.compared)
     found: list[tuple[str, str, str, ConfidenceInterval, float]] = []

@@ -36,13 +36,10 @@ _KEYS = ("case", "user", "target")
 
 @dataclass(frozen=True, eq=False)
 class CaseScores:
-    """What one model with one seed scored on the cases of one split.
+    """What one model with one seed scored on the cases of one split, in n rows.
 
     Attributes:
-        split: Name of the split.
         fingerprint: Of the split: two files with the same one score the same cases.
-        model: Name of the model.
-        seed: Seed that it was fitted with.
         case: Number of each row's case, shape (n,).
         user: Ids of the users, Arrow strings, n of them.
         target: Ids of the items, Arrow strings with nulls, n of them.
@@ -75,8 +72,7 @@ def scores_path(run: Path, split: str, model: str, seed: int) -> Path:
 def write_scores(path: Path, scores: CaseScores) -> None:
     """Write the file so that a reader sees all of it or nothing; folders are made.
 
-    Raises:
-        DataError: If a score is not a finite number, which no mean or test could be computed from.
+    Raises :class:`DataError` if a score is not a finite number, which no mean or test could be computed from.
     """
     finite = np.isfinite(scores.values).all(axis=0)
     if not finite.all():
@@ -107,11 +103,9 @@ def write_scores(path: Path, scores: CaseScores) -> None:
 
 
 def read_scores(path: Path) -> CaseScores:
-    """Read a file that :func:`write_scores` wrote.
+    """Read what :func:`write_scores` wrote.
 
-    Raises:
-        MissingArtefactError: If there is none.
-        DataError: If it is something else.
+    Raises :class:`MissingArtefactError` if there is none, :class:`DataError` if it is something else.
     """
     if not path.exists():
         raise MissingArtefactError(f"there are no scores {path}", "run `molar evaluate` first")

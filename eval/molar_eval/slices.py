@@ -44,12 +44,10 @@ _LENGTHS = (0, 2, 5, 20, 50)
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Which value of a dimension each row has.
+    """Which value of a dimension, such as ``popularity``, each row has.
 
-    Attributes:
-        dimension: What was asked, such as ``popularity``.
-        names: The values in the order in which they are shown, each once.
-        codes: Index into ``names`` for each row, -1 where the dimension does not apply, shape (n,).
+    ``names`` are the values in the order in which they are shown, each once; ``codes`` the index into them for each
+    row, -1 where the dimension does not apply, shape (n,).
     """
 
     dimension: str
@@ -71,15 +69,7 @@ class Labels:
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """Rows with the same value of a dimension.
-
-    Attributes:
-        dimension: As in :class:`Labels`.
-        value: One of its names.
-        mask: Shape (n,).
-        users: Number of distinct users among them.
-        too_few: Whether those are too few to report anything about them.
-    """
+    """Rows with the same value of a dimension, ``mask`` of shape (n,); ``too_few`` users to report anything about."""
 
     dimension: str
     value: str
@@ -89,13 +79,7 @@ class Slice:
 
 
 def slices_of(labels: Labels, users: npt.NDArray[np.generic], *, minimum: int = MINIMUM_USERS) -> list[Slice]:
-    """The slices of a dimension that have any rows, in the order of its names.
-
-    Args:
-        labels: Labels of n rows.
-        users: The user of each row, shape (n,).
-        minimum: Users from which a slice is large enough.
-    """
+    """The slices of a dimension that have any rows, in the order of its names; large enough with ``minimum`` users."""
     found = []
     for code, name in enumerate(labels.names):
         mask = labels.codes == code
@@ -159,7 +143,6 @@ def _column(name: str, cases: Cases, target: Rows, items: pa.Table, catalogue: C
 
 
 def _user_values(source: TableSource, name: str, cases: Cases, catalogue: Catalogue) -> pa.Array:
-    """The column's value for each user of the log."""
     key = user_column(CatalogueSettings.read(catalogue.folder).users, source)
     batches = [rows.batch for rows in source.batches([key, name], 65_536, None, {key})]
     table = pa.Table.from_batches(batches)
@@ -173,11 +156,8 @@ def by_popularity(target: Rows, counts: Rows) -> Labels:
     """Head, torso, tail or cold, by the interactions that training saw.
 
     An item's place is the share of interactions that belong to strictly more popular items: head below 50 %,
-    torso below 80 %, the others are the tail. Equally popular items are never separated.
-
-    Args:
-        target: Item rows, -1 where a row of the scores has no single target, shape (n,).
-        counts: Training interactions per item, shape (n_items,).
+    torso below 80 %, the others are the tail. Equally popular items are never separated. ``target`` are item rows, -1
+    where a row of the scores has no single target, ``counts`` training interactions per item.
     """
     distinct, inverse, items = np.unique(counts, return_inverse=True, return_counts=True)
     interactions = distinct * items
@@ -188,16 +168,7 @@ def by_popularity(target: Rows, counts: Rows) -> Labels:
 
 
 def first_times(item: Rows, timestamp: Rows, n_items: int) -> npt.NDArray[np.int64]:
-    """When training first saw each item, the largest integer where it never did.
-
-    Args:
-        item: Item row of each training interaction, shape (interactions,).
-        timestamp: Its time in seconds, shape (interactions,).
-        n_items: Size of the catalogue.
-
-    Returns:
-        Shape (n_items,).
-    """
+    """When training first saw each item, shape (n_items,), the largest integer where it never did."""
     first = np.full(n_items, np.iinfo(np.int64).max)
     np.minimum.at(first, item, timestamp)
     return first
@@ -206,13 +177,8 @@ def first_times(item: Rows, timestamp: Rows, n_items: int) -> npt.NDArray[np.int
 def by_item_age(target: Rows, time: Rows, first: Rows) -> Labels:
     """How long training had known the target when the case was asked.
 
-    Only for logs with times. Where a split lets training see later interactions of others, an item that
-    first appears after the case counts as new.
-
-    Args:
-        target: As in :func:`by_popularity`, shape (n,).
-        time: When each row's case is asked, seconds, shape (n,).
-        first: From :func:`first_times`, shape (n_items,).
+    Only for logs with times, in seconds; ``first`` is from :func:`first_times`. Where a split lets training see later
+    interactions of others, an item that first appears after the case counts as new.
     """
     known = first[target]
     cold = known == np.iinfo(np.int64).max
@@ -229,13 +195,7 @@ def by_history(length: Rows) -> Labels:
 
 
 def by_content(target: Rows, photo: Mask, description: Mask) -> Labels:
-    """What the catalogue shows of the target.
-
-    Args:
-        target: As in :func:`by_popularity`, shape (n,).
-        photo: Whether an item has a usable photo, shape (n_items,).
-        description: Whether it has a description, shape (n_items,).
-    """
+    """What the catalogue shows of the target: which items have a usable photo, which a description."""
     names = ("photo and description", "photo only", "description only", "neither")
     return _per_item("content", names, 2 * ~photo + ~description, target)
 
@@ -245,15 +205,11 @@ def _per_item(dimension: str, names: tuple[str, ...], code_of_item: Rows, target
 
 
 def by_column(dimension: str, values: pa.Array, row: Rows) -> Labels:
-    """Label each row of the scores by a column's value for its item or user.
+    """Label each row of the scores by a column's value for its item or user, ``row``, -1 where there is none.
 
     Categories are ordered by their number of rows, numbers by size; values beyond the most frequent ones share the
-    label ``other``. A list counts as its first value. Empty and missing values are ``unknown``.
-
-    Args:
-        dimension: Name of the column.
-        values: One per item or user: strings, numbers, booleans, or lists of them.
-        row: Item or user of each row of the scores, -1 where there is none, shape (n,).
+    label ``other``. ``values`` are strings, numbers, booleans, or lists of them, which count as their first value.
+    Empty and missing values are ``unknown``.
     """
     none = row < 0
     taken = _plain(values).take(pa.array(row, mask=none))

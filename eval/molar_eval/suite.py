@@ -53,14 +53,9 @@ def names() -> list[str]:
 
 
 def load(name: str, changes: Mapping[str, Any] | None = None) -> Suite:
-    """A suite by its name, or by the path of a TOML file.
+    """A suite by its name, or by the path of a TOML file, with changes of its keys that are not None.
 
-    Args:
-        name: One of :func:`names`, or a path.
-        changes: Keys given on the command line; None values change nothing.
-
-    Raises:
-        SettingsError: If there is no such suite, or it has an unknown key or a wrong value.
+    Raises :class:`SettingsError` if there is no such suite, or it has an unknown key or a wrong value.
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:

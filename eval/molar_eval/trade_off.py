@@ -23,13 +23,7 @@ def trade_off(
 ) -> list[DiversityPoint]:
     """Quality and variety of the lists of ``k`` items under each weight of diversity, see ``molar query --diversity``.
 
-    Args:
-        scorer: A trained molar.
-        cases: At most 1,000 of them are drawn.
-        candidates: Whether an item may be recommended, shape (n_items,).
-        content: What items look like, rows of length 1 or 0, shape (n_items, f).
-        k: Length of the lists.
-        progress: Told of each case.
+    At most 1,000 of the cases are drawn. ``content`` has rows of length 1 or 0, shape (n_items, f).
     """
     drawn = replace(cases.drawn(CASES, "diversity"), readable=None)
     lists = np.full((len(WEIGHTS), len(drawn), k), -1, np.int32)

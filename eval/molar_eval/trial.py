@@ -25,15 +25,9 @@ _RECORD = "trial.json"
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What came of it.
+    """What came of it: lists and ranks, and wall time of scoring, by test; wall time of fitting with tuning.
 
-    Attributes:
-        seed: Of the fit.
-        facts: What the model says about itself.
-        fit_seconds: Wall time of fitting and tuning.
-        score_seconds: Wall time of scoring and ranking, by test.
-        ranked: Lists and ranks, by test.
-        cached: Whether it was there already.
+    ``facts`` is what the model says about itself; ``cached``: whether it was there already.
     """
 
     seed: int
@@ -46,14 +40,9 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class TrialRunner:
-    """A split made ready for models.
+    """A split made ready for models, its ``task`` what they may see of it, ``cache`` the folder of finished trials.
 
-    Attributes:
-        split: The split.
-        task: What models may see of it.
-        k: Length of the lists.
-        cache: Folder of finished trials.
-        memory: Bytes that ranking may use for scores.
+    Lists have length ``k``; ``memory`` are bytes that ranking may use for scores.
     """
 
     split: Split
@@ -65,8 +54,7 @@ class TrialRunner:
     def run(self, model: Model, seed: int, progress: Progress = SILENT) -> Trial:
         """Fit and ask the model, unless that was done with the same data, settings, seed, code and libraries.
 
-        Raises:
-            DataError: If the data lack what the model needs.
+        Raises :class:`DataError` if the data lack what the model needs.
         """
         folder = self.cache / self._name(model, seed)
         if (folder / _RECORD).exists():

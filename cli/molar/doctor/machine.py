@@ -18,13 +18,7 @@ GIB = float(1 << 30)
 
 
 def machine(deep: bool, *, proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> Iterator[Entry]:
-    """What it has.
-
-    Args:
-        deep: Ask PyTorch what it sees, too.
-        proc: The kernel's files.
-        groups: The limits of a container.
-    """
+    """What it has, by the kernel's files and a container's limits; ``deep`` asks PyTorch what it sees, too."""
     yield entry("system", f"{platform.system()} {platform.release()} ({platform.machine()})")
     yield _processor(proc)
     usable, there = usable_cores(groups), os.cpu_count() or 1
@@ -157,7 +151,6 @@ def _seen_by_torch() -> Iterator[Entry]:
 
 
 def _fields(text: str) -> dict[str, str]:
-    """The lines of one of the kernel's files, by what stands before the colon."""
     lines = [line.partition(":") for line in text.splitlines() if ":" in line]
     return {key.strip().lower(): value.strip() for key, _, value in lines}
 

@@ -20,12 +20,7 @@ LITTLE_ROOM = 1 << 30
 
 
 def places(root: Path, deep: bool) -> Iterator[Entry]:
-    """Workspace, caches and settings.
-
-    Args:
-        root: The workspace's folder, which may not exist.
-        deep: Measure folders to their end.
-    """
+    """Workspace, which may not exist, caches and settings; ``deep`` measures folders to their end."""
     if root.exists():
         yield _folder("workspace", root, deep)
     else:
@@ -73,9 +68,7 @@ def _settings(root: Path) -> Entry:
 def folder_size(folder: Path, patience: float | None) -> tuple[int, bool]:
     """Bytes on disk of all files in a folder, links not followed, and whether all were seen.
 
-    Args:
-        folder: Which.
-        patience: Seconds that it may take; None: as long as it takes.
+    ``patience`` are the seconds that it may take; None: as long as it takes.
     """
     until = None if patience is None else time.monotonic() + patience
     total, waiting = 0, [folder]

@@ -31,11 +31,7 @@ _PUSH_OR_BACK = f"{_PUSH}, or `molar index rollback`"
 
 
 def server(root: Path) -> Iterator[Entry]:
-    """Look at the server that the settings name, if they name one.
-
-    Args:
-        root: The workspace's folder, which may not exist.
-    """
+    """Look at the server that the settings name, if they name one; the workspace may not exist."""
     try:
         settings = MolarSettings.load(root.parent)
     except MolarError:
@@ -50,12 +46,7 @@ def server(root: Path) -> Iterator[Entry]:
 
 
 def served(config: ServerConfig, root: Path) -> Iterator[Entry]:
-    """Look at a server and what is live there.
-
-    Args:
-        config: Of the server.
-        root: The workspace's folder, which may not exist.
-    """
+    """Look at a server and what is live there."""
     found = address(config.url)
     yield found
     if config.exposes_the_key:
@@ -116,7 +107,6 @@ def _health(connection: "Connection", one: "PublishedCollection") -> Entry:
 
 
 def _older(connection: "Connection") -> Iterator[Entry]:
-    """Other collections of the shop, if there are any."""
     from molar_indexes.server.published import published
 
     others = [one for alias in connection.server.aliases for one in published(connection, alias) if not one.live]

@@ -17,11 +17,7 @@ _MOST = 5
 
 
 def software(deep: bool) -> Iterator[Entry]:
-    """Python, molar and what it needs.
-
-    Args:
-        deep: Import PyTorch and the index engine, too.
-    """
+    """Python, molar and what it needs; ``deep`` imports PyTorch and the index engine, too."""
     bits = 8 * struct.calcsize("P")
     where = "virtual environment" if sys.prefix != sys.base_prefix else "no virtual environment"
     yield entry(
@@ -128,7 +124,6 @@ def torch_build() -> str:
 
 
 def _imported(module: str) -> Entry:
-    """Whether a library with native code loads."""
     try:
         import_module(module)
     except Exception as error:  # whatever a damaged library does

@@ -19,9 +19,8 @@ GENERATIONS = "generations"
 def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
     """The live version of each kind: what it was made from, and whether that is what there is now.
 
-    Args:
-        root: Folder of the workspace; nothing is told where there is none.
-        deep: Read every byte, and compare photos, too, not the files' names, sizes and times only.
+    Nothing is told where there is no workspace. ``deep`` reads every byte, and compares photos, too, not the files'
+    names, sizes and times only.
     """
     if not (root / "workspace.json").exists():
         return
@@ -37,12 +36,7 @@ def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
 
 
 def generations(root: Path, deep: bool) -> Iterator[Entry]:
-    """All generations; the live one is tried.
-
-    Args:
-        root: Folder of the workspace; nothing is told where there is none.
-        deep: Read every byte, vector and user of all of them.
-    """
+    """All generations; the live one is tried. ``deep`` reads every byte, vector and user of all of them."""
     from molar_indexes.generations import list_generations
 
     if not (root / "workspace.json").exists():
@@ -154,7 +148,6 @@ def _files_changed(workspace: Workspace, manifest: Manifest, deep: bool) -> str 
 
 
 def _minute(moment: str) -> str:
-    """A time of a manifest, for people."""
     return moment[:16].replace("T", " ")
 
 

@@ -48,18 +48,10 @@ _BATCH = 262_144
 
 @dataclass(frozen=True, eq=False)
 class Impressions:
-    """A log of n impressions.
+    """A log of n impressions; row by row in arrays of shape (n,), its ids in order of first appearance.
 
-    Attributes:
-        contexts: Ids of the C contexts in order of first appearance.
-        users: Ids of the users, likewise.
-        items: Ids of the shown items, likewise.
-        context: Context of each row, shape (n,).
-        user: User of each row, the same in all rows of a context, shape (n,).
-        item: Item of each row, a row of ``items``, shape (n,).
-        propensity: Probability that the logging policy showed the item, in (0, 1], shape (n,).
-        reward: Finite, shape (n,).
-        timestamp: Seconds since 1970 in UTC, shape (n,), or None.
+    ``user`` is the same in all rows of a context, ``item`` a row of ``items``. ``propensity`` is the probability that
+    the logging policy showed the item, in (0, 1]; ``reward`` is finite; ``timestamp`` seconds since 1970 in UTC.
     """
 
     contexts: IdMap
@@ -87,10 +79,7 @@ class Impressions:
 
 
 def read_impressions(path: Path) -> Impressions:
-    """Read and check a log of impressions; nothing is repaired or left out.
-
-    Args:
-        path: ``.parquet``, ``.csv`` or ``.jsonl`` with the columns in the module's table; others are ignored.
+    """Read and check a log of impressions, ``.parquet``, ``.csv`` or ``.jsonl``; nothing is repaired or left out.
 
     Raises:
         DataError: Naming file, row (1 is the first row of data), column and remedy, if a column is missing, a row

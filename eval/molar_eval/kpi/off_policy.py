@@ -142,7 +142,7 @@ def evaluate_policy(
 
 
 class _Sample:
-    """Ratios of sums over the rows of a log, with intervals from whole users."""
+    """Ratios of sums over the rows of a log, with intervals from whole users; all arrays have shape (n,)."""
 
     def __init__(self, log: Impressions, resamples: int, seed: int) -> None:
         self._reward = log.reward
@@ -152,12 +152,11 @@ class _Sample:
         self._resamples, self._seed = resamples, seed
 
     def ratio(self, top: Floats, bottom: Floats, level: float) -> ConfidenceInterval:
-        """``Σ top / Σ bottom``, shapes (n,); summed by user first, which changes nothing and saves time."""
+        """``Σ top / Σ bottom``; summed by user first, which changes nothing and saves time."""
         tops, bottoms = (sums_by(self._unit, values, len(self._units)) for values in (top, bottom))
         return clustered_ratio(tops, bottoms, self._units, level=level, resamples=self._resamples, seed=self._seed)
 
     def value(self, name: Estimator, weight: Floats, bottom: Floats, level: float) -> PolicyValue:
-        """``Σ weight · reward / Σ bottom``, shapes (n,)."""
         found = self.ratio(weight * self._reward, bottom, level)
         rows = int(np.count_nonzero(weight))
         if found.high - found.low <= _ROUNDING * max(1.0, abs(found.mean)):

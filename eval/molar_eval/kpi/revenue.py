@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Purchases:
-    """What users took after the cut, and where a model had ranked it.
+    """What users took after the cut, T items in C cases, and where a model had ranked it.
 
     Attributes:
         user: The user of each case, any integers, shape (C,). A user may have several cases.
@@ -53,13 +53,10 @@ class Purchases:
 
 @dataclass(frozen=True, eq=False)
 class UserKpis:
-    """Per-user figures at one k, from which the estimates and paired tests between models are made.
+    """Figures of U users, ascending, at one k, each of shape (U,), for estimates and paired tests between models.
 
-    Attributes:
-        user: The users, ascending, shape (U,).
-        converted: 1 where at least one of the user's items is among the first k of its case's list, shape (U,).
-        captured: Value of the user's items among the first k, shape (U,).
-        total: Value of all the user's items, shape (U,).
+    ``converted`` is 1 where at least one of the user's items is among the first k of its case's list, ``captured`` the
+    value of those that are, ``total`` that of all the user's items.
     """
 
     user: npt.NDArray[np.integer]
@@ -71,10 +68,8 @@ class UserKpis:
 def user_kpis(purchases: Purchases, k: int) -> UserKpis:
     """Figures of each user at ``k``.
 
-    Raises:
-        SettingsError: If ``k`` is not positive.
-        DataError: If there are no cases, the shapes do not fit, a rank is negative, or a value is negative or not
-            finite.
+    Raises :class:`SettingsError` if ``k`` is not positive, :class:`DataError` if there are no cases, the shapes do not
+    fit, or a rank or value is negative or not finite.
     """
     if k < 1:
         raise SettingsError(f"k is {k}", "choose a list length of 1 or more")
@@ -102,16 +97,8 @@ def estimate_kpis(
     * ``revenue_per_user@k`` = value of all hits / U, in the unit of ``value``;
     * ``revenue_share@k`` = value of all hits / value of all items taken, in [0, 1]; absent if nothing has a value.
 
-    Args:
-        purchases: Cases of the temporal split with the model's ranks.
-        ks: List lengths.
-        level: Nominal coverage of the intervals.
-        resamples: Bootstrap samples; whole users are drawn.
-        seed: Of the bootstrap.
-
-    Raises:
-        SettingsError: If there is no k, or one is not positive.
-        DataError: As :func:`user_kpis`.
+    ``level`` is the nominal coverage of the intervals; bootstrap samples draw whole users. Raises
+    :class:`SettingsError` without any k, and what :func:`user_kpis` does.
     """
     if not ks:
         raise SettingsError("no list length is given", "choose one, for example 10")
@@ -129,17 +116,9 @@ def estimate_kpis(
 
 
 def target_values(cases: Cases, value: npt.NDArray[np.floating]) -> Floats:
-    """What each target of a case brought: the sum over the user's interactions with it from the case on.
+    """What each target of a case brought, shape (T,): the sum over the user's interactions with it from the case on.
 
-    Args:
-        cases: Cases, T targets in all.
-        value: Of each interaction of ``cases.history``, shape (n,).
-
-    Returns:
-        Shape (T,).
-
-    Raises:
-        DataError: If there is not one value per interaction.
+    ``value`` has one number for each interaction of ``cases.history``, else :class:`DataError` is raised.
     """
     history = cases.history
     if len(value) != len(history):

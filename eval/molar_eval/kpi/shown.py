@@ -57,16 +57,8 @@ def evaluate_shown(
 ) -> ShownResult:
     """Fit molar on the interactions before the first impression and value its lists off-policy.
 
-    Args:
-        workspace: With prepared interactions and content vectors.
-        settings: Of molar.
-        path: The impressions; see :mod:`molar_eval.kpi.impressions`.
-        k: The policy shows one of the first k, each as often; 1: always the first.
-        clip: Largest weight; None: as they are.
-        progress: Told of the work.
-
-    Raises:
-        DataError: If the file is wrong, has no times, or nothing was logged before it.
+    The policy shows one of the first ``k``, each as often; ``clip`` is the largest weight. Raises :class:`DataError` if
+    the file is wrong, has no times, or nothing was logged before it.
     """
     shown = read_impressions(path)
     if shown.timestamp is None:

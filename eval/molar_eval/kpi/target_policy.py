@@ -14,9 +14,8 @@ Floats = npt.NDArray[np.float64]
 class TargetPolicy:
     """A policy that shows one item per request, drawn from the context's list.
 
-    Attributes:
-        items: Item rows of each context's list, -1 where it is shorter, shape (C, k).
-        probabilities: Of showing each, shape (C, k); each row adds up to 1, or to 0 where the list is empty.
+    ``items`` are the lists' item rows, -1 where one is shorter, shape (C, k); ``probabilities`` those of showing each,
+    shape (C, k): each row adds up to 1, or to 0 where the list is empty.
     """
 
     items: npt.NDArray[np.integer]
@@ -37,11 +36,7 @@ class TargetPolicy:
 
 
 def uniform_policy(items: npt.NDArray[np.integer]) -> TargetPolicy:
-    """Each item of a list equally often; lists of length 1 are the deterministic policy that shows the first.
-
-    Args:
-        items: Item rows of each context's list, -1 where it is shorter, shape (C, k).
-    """
+    """Each item of a list equally often; lists of length 1 are the deterministic policy that shows the first."""
     return softmax_policy(items, np.zeros(items.shape), 1.0)
 
 
@@ -50,14 +45,9 @@ def softmax_policy(
 ) -> TargetPolicy:
     """Items by ``exp(score / temperature)`` within each list (Boltzmann exploration).
 
-    Args:
-        items: Item rows of each context's list, -1 where it is shorter, shape (C, k).
-        scores: Shape (C, k); those of listed items are finite.
-        temperature: In the unit of the scores. Towards 0 the best item is always shown, towards infinity all equally.
-
-    Raises:
-        SettingsError: If the temperature is not positive.
-        DataError: If the shapes differ, a list repeats an item, or a listed item's score is not finite.
+    Both arrays have shape (C, k); the temperature has the unit of the scores: towards 0 the best item is always shown,
+    towards infinity all equally. Raises :class:`SettingsError` if it is not positive, :class:`DataError` if the shapes
+    differ, a list repeats an item, or a listed item's score is not finite.
     """
     if not temperature > 0:
         raise SettingsError(f"the temperature is {temperature}", "give a number above 0")

@@ -44,8 +44,7 @@ class WeightFacts:
 def importance_weights(log: Impressions, target: Floats) -> Floats:
     """New policy's probability of each shown item over the logging policy's, shape (n,).
 
-    Raises:
-        DataError: If there is no row, not one target probability per row, or one is outside [0, 1].
+    Raises :class:`DataError` without rows, or if not every row has a target probability in [0, 1].
     """
     if not len(log):
         raise DataError("the log of impressions is empty", "log what is shown first")
@@ -68,13 +67,9 @@ def effective_rows(weights: Floats) -> float:
 
 
 def clipped(weights: Floats, clip: float | None) -> Floats:
-    """The weights, none above ``clip``.
+    """The weights, none above ``clip``, which has to be positive: else :class:`SettingsError`.
 
-    Source:
-        Ionides 2008, Truncated importance sampling, doi:10.1198/106186008X320456.
-
-    Raises:
-        SettingsError: If ``clip`` is not positive.
+    Source: Ionides 2008, Truncated importance sampling, doi:10.1198/106186008X320456.
     """
     if clip is None:
         return weights

@@ -17,9 +17,10 @@ ACCURACY = ("recall", "ndcg", "mrr", "hit_rate", "precision", "map")
 
 
 def accuracy(ranks: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], cutoffs: Sequence[int]) -> dict[str, Values]:
-    """Accuracy per case at each cutoff k.
+    """Accuracy per case at each cutoff k: ``name@k`` → a value per case, shape (C,).
 
-    With n targets in a case, of which those with ``1 ≤ rank ≤ k`` are hits:
+    ``ranks`` are those of the T targets, 0 for a miss, distinct within a case. With n targets in a case, of which those
+    with ``1 ≤ rank ≤ k`` are hits:
 
     * ``recall@k``: hits / n.
     * ``ndcg@k``: sum over hits of 1 / log2(1 + rank), divided by that sum for the ranks 1 to min(k, n), the best
@@ -30,18 +31,7 @@ def accuracy(ranks: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], cutof
     * ``map@k``: average precision, the sum over hits of the precision at their rank, divided by n, not by min(k, n)
       (Buckley and Voorhees 2000, "Evaluating evaluation measure stability"; ``map_cut`` of trec_eval).
 
-    A case without targets scores 0 throughout.
-
-    Args:
-        ranks: Rank of each target, 0 for a miss, distinct within a case, shape (T,).
-        offsets: Borders between the cases' targets, shape (C + 1,).
-        cutoffs: Any k ≥ 1.
-
-    Returns:
-        ``name@k`` → a value per case, shape (C,).
-
-    Raises:
-        SettingsError: If a cutoff is less than 1.
+    A case without targets scores 0 throughout. A cutoff less than 1 raises :class:`SettingsError`.
     """
     check_cutoffs(cutoffs)
     counts = np.diff(offsets)
@@ -69,11 +59,7 @@ def accuracy(ranks: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], cutof
 
 
 def check_cutoffs(cutoffs: Sequence[int]) -> None:
-    """Refuse cutoffs that no list can have.
-
-    Raises:
-        SettingsError: If a cutoff is less than 1.
-    """
+    """Refuse cutoffs less than 1, which no list can have, with :class:`SettingsError`."""
     if wrong := [k for k in cutoffs if k < 1]:
         raise SettingsError(f"{wrong[0]} is no length of a list", "use cutoffs of at least 1")
 

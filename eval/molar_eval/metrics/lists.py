@@ -58,19 +58,11 @@ def list_metrics(
 ) -> tuple[dict[str, Values], dict[str, float]]:
     """All metrics of lists that the context allows; the formulas stand at the functions.
 
-    Args:
-        ranked: Lists of at least ``max(cutoffs)`` items, and the targets' ranks.
-        cases: The C cases that were ranked.
-        context: What the lists are judged by.
-        cutoffs: Any k ≥ 1.
+    Returns ``name@k`` → a value per case, shape (C,), NaN where it is not defined: ``novelty``, ``serendipity``,
+    ``diversity`` (with content) and ``calibration`` (with categories). And ``name@k`` → one value of the whole run:
+    ``coverage``, ``gini`` and ``popularity_lift``, NaN where not defined.
 
-    Returns:
-        ``name@k`` → a value per case, shape (C,), NaN where it is not defined: ``novelty``, ``serendipity``,
-        ``diversity`` (with content) and ``calibration`` (with categories). And ``name@k`` → one value of the whole run:
-        ``coverage``, ``gini`` and ``popularity_lift``, NaN where not defined.
-
-    Raises:
-        SettingsError: If a cutoff is less than 1 or exceeds the length of the lists.
+    A cutoff less than 1 or above the length of the lists raises :class:`SettingsError`.
     """
     check_cutoffs(cutoffs)
     longest = ranked.items.shape[1]

@@ -1,6 +1,7 @@
 """Metrics of single lists: a value per case, NaN where it is not defined.
 
-``items`` are the lists, best first, -1 where a list is shorter, shape (C, k).
+``items`` are the lists, best first, -1 where a list is shorter, shape (C, k); ``popularity`` are users of each item in
+training, shape (n_items,).
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,11 +26,6 @@ def novelty(items: Lists, popularity: npt.NDArray[np.int64], n_users: int) -> Va
 
     An item that nobody had in training counts as had by one. Zhou et al. 2010, "Solving the apparent diversity-accuracy
     dilemma of recommender systems"; Vargas and Castells 2011, "Rank and relevance in novelty and diversity metrics".
-
-    Args:
-        items: Shape (C, k).
-        popularity: Users of each item in training, shape (n_items,).
-        n_users: Number of users in training.
     """
     bits = np.log2(max(1, n_users)) - np.log2(np.maximum(popularity, 1))
     return list_means(items, bits)
@@ -43,12 +39,7 @@ def listed_accuracy(items: Lists, cases: Cases, cutoffs: Sequence[int]) -> dict[
 
 
 def list_means(items: Lists, value: npt.NDArray[Any]) -> Values:
-    """Mean of a value over each list's items, NaN for an empty list.
-
-    Args:
-        items: Shape (C, k).
-        value: One per item, shape (n_items,).
-    """
+    """Mean of a value, one per item of the catalogue, over each list's items; NaN for an empty list."""
     there = items >= 0
     with np.errstate(invalid="ignore"):
         means: Values = (np.where(there, value[items], 0).sum(1, dtype=np.float64) / there.sum(1)).astype(np.float32)
@@ -59,12 +50,9 @@ def diversity(items: Lists, content: Scores) -> Values:
     """Intra-list diversity: 1 - the mean cosine similarity of all pairs of listed items.
 
     The sum over pairs follows from the length of the sum of the vectors: sum of cosines over i ≠ j = |sum of v|² - m.
-    Items without content (zero vectors) are left out; not defined for fewer than two. Smyth and McClave 2001,
-    "Similarity vs. diversity"; Ziegler et al. 2005, "Improving recommendation lists through topic diversification".
-
-    Args:
-        items: Shape (C, k).
-        content: Content vectors, rows of length 1 or 0, shape (n_items, f).
+    Vectors have length 1, or 0 where there is no content, shape (n_items, f). Items without content are left out; not
+    defined for fewer than two. Smyth and McClave 2001, "Similarity vs. diversity"; Ziegler et al. 2005, "Improving
+    recommendation lists through topic diversification".
     """
     known = content.any(1)
     result = np.empty(len(items), np.float32)
@@ -86,13 +74,8 @@ def serendipity(
     Ge et al. 2010, "Beyond accuracy: evaluating recommender systems by coverage and serendipity"; in this form in
     Kaminskas and Bridge 2016, "Diversity, serendipity, novelty, and coverage". It is at most ``precision@k``.
 
-    Args:
-        cases: The cases.
-        ranks: Rank of each target, 0 for a miss, shape (T,).
-        k: Length of the lists.
-        popularity: Users of each item in training, shape (n_items,); equally popular ones stand by item row.
-        candidates: Whether an item may be recommended, shape (n_items,).
-        seen: Whether the popular list leaves out what the user had, too.
+    ``ranks`` are those of the T targets, 0 for a miss. Equally popular items stand by item row; ``seen`` says whether
+    the popular list leaves out what the user had, too.
     """
     n_items = len(popularity)
     place = np.empty(n_items, np.int64)
@@ -120,11 +103,6 @@ def calibration(items: Lists, cases: Cases, categories: Categories) -> Values:
     With p the mean over the input's items of each item's evenly split categories, q the same of the list and
     q' = .99 q + .01 p: the sum over categories of p · ln(p / q'). Items without a category are left out; not defined
     where input or list have none. Steck 2018, "Calibrated recommendations".
-
-    Args:
-        items: Shape (C, k).
-        cases: The cases.
-        categories: Each item's categories.
     """
     offsets, codes = categories
     counts = np.diff(offsets)

@@ -1,6 +1,7 @@
 """Metrics of all lists of a run together; NaN where they are not defined.
 
-``items`` are the lists, best first, -1 where a list is shorter, shape (C, k).
+``items`` are the lists, best first, -1 where a list is shorter, shape (C, k); ``candidates`` says of each item of the
+catalogue whether it may be recommended.
 """
 
 import numpy as np
@@ -14,10 +15,6 @@ def coverage(items: Lists, candidates: Mask) -> float:
     """Catalogue coverage: share of the candidates that stand in at least one list.
 
     Ge et al. 2010, "Beyond accuracy: evaluating recommender systems by coverage and serendipity".
-
-    Args:
-        items: Shape (C, k).
-        candidates: Whether an item may be recommended, shape (n_items,).
     """
     counts = _listed(items, candidates)
     return float(np.count_nonzero(counts) / len(counts)) if len(counts) else float("nan")
@@ -29,10 +26,6 @@ def gini(items: Lists, candidates: Mask) -> float:
     With the counts x of n candidates in ascending order: sum over i = 1 … n of (2 i - n - 1) x_i, divided by n times
     the sum of x. Adomavicius and Kwon 2012, "Improving aggregate recommendation diversity using ranking-based
     techniques"; Shani and Gunawardana 2011, "Evaluating recommendation systems".
-
-    Args:
-        items: Shape (C, k).
-        candidates: Whether an item may be recommended, shape (n_items,).
     """
     counts = np.sort(_listed(items, candidates))
     n, total = len(counts), counts.sum()
@@ -45,11 +38,6 @@ def popularity_lift(items: Lists, cases: Cases, popularity: npt.NDArray[np.int64
     Both are averages over cases of the mean training popularity, of the list and of the input; cases without either are
     left out. 0: as popular as the inputs; 1: twice as popular. Abdollahpouri et al. 2020, "The connection between
     popularity bias, calibration, and fairness in recommendation", after their group average popularity of 2019.
-
-    Args:
-        items: Shape (C, k).
-        cases: The cases.
-        popularity: Users of each item in training, shape (n_items,).
     """
     listed, taken = list_means(items, popularity).astype(np.float64), np.full(len(cases), np.nan)
     for block in blocks(len(cases)):

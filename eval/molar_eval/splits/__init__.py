@@ -24,9 +24,7 @@ SPLITS: dict[str, Callable[..., Split]] = {
 def make_split(name: str, log: InteractionLog, options: Mapping[str, Any]) -> Split:
     """Split a log as a suite says.
 
-    Raises:
-        SettingsError: If there is no such split or option, or ``ties`` is no rule.
-        DataError: If the log does not allow the split.
+    Raises :class:`SettingsError` if there is no such split or option, :class:`DataError` if the log does not allow it.
     """
     if name not in SPLITS:
         close = nearest(name, list(SPLITS), n=1)

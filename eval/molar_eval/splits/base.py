@@ -25,7 +25,6 @@ class Split:
     """One way of holding interactions back.
 
     Attributes:
-        name: As suites name it.
         settings: All that shaped it.
         history: All interactions, in the order that the split goes by.
         fitted: Which of them everything is fitted on, shape (n,).

@@ -25,13 +25,8 @@ def cold_items(
     and as the test ``warm``, if they are new to the user. The test ``overall`` takes the very last interaction of each
     such user, so that cold and warm answers come as often as they do in the log. All are ranked among all items.
 
-    Args:
-        log: The whole log.
-        share: Of the items with interactions.
-        seed: Of the draw.
-        ties: Order inside equal seconds.
-        removed: Whether training misses the drawn items. If not, the split tells what their absence costs the others:
-            it has the test ``warm`` alone, with the same cases, and both training and inputs have all earlier items.
+    Where the drawn items are not ``removed``, the split tells what their absence costs the others: it has the test
+    ``warm`` alone, with the same cases, and both training and inputs have all earlier items.
     """
     log = with_ties(log, ties)
     rated = np.unique(log.item)
@@ -103,18 +98,8 @@ def cold_users(
     """Keep all interactions of a random share of the users from training; show the first few, ask for the next.
 
     The target is the first item new to the user after the ``shown`` ones. Users who validate leave only their first
-    ``shown`` interactions in the training log.
-
-    Args:
-        log: The whole log.
-        shown: Interactions that the input has.
-        share: Of the users with a case, drawn for the test.
-        validation: Of the users with a case, drawn for validation.
-        seed: Of the draw.
-        ties: Order inside equal seconds.
-
-    Raises:
-        DataError: If too few users have enough interactions.
+    ``shown`` interactions in the training log. Of the users with a case, ``share`` are drawn for the test and
+    ``validation`` to validate. Raises :class:`DataError` if too few users have enough interactions.
     """
     log = with_ties(log, ties)
     nth = place(log)

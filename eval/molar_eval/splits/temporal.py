@@ -18,20 +18,12 @@ def temporal(
 ) -> Split:
     """Cut at two quantiles of time: fit before t1, choose on [t1, t2), test from t2 on.
 
-    A case is a user's first new item after the cut, its input everything that the user did before it. A second test
-    takes all new items after the cut as a set, its input what the user did before the cut. Users without anything
-    before their case cannot be asked and are counted in the facts.
+    A case is a user's first new item after the cut, its input everything that the user did before it; with ``repeats``
+    the first interaction, whatever its item. A second test takes all new items after the cut as a set, its input what
+    the user did before the cut. Users without anything before their case cannot be asked and are counted in the facts.
 
-    Args:
-        log: The whole log.
-        train: Quantile of the interactions' times that gives t1.
-        validation: Share of the interactions between t1 and t2.
-        ties: Order inside equal seconds.
-        repeats: Whether taking again what one had is an answer too: then a case is a user's first interaction after the
-            cut, whatever its item.
-
-    Raises:
-        DataError: If the log has no times, or all of it is one moment.
+    ``train`` is the quantile of the interactions' times that gives t1, ``validation`` the share of the interactions
+    between t1 and t2. Raises :class:`DataError` if the log has no times, or all of it is one moment.
     """
     log = with_ties(log, ties)
     t1, t2 = (int(np.quantile(log.timestamp, q, method="higher")) for q in (train, train + validation))

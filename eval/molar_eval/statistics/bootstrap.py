@@ -29,11 +29,8 @@ _NO_SPREAD = 1e-12
 class ConfidenceInterval:
     """An estimate with its confidence interval, in the unit of the values.
 
-    Attributes:
-        mean: The estimate.
-        low: Lower end.
-        high: Upper end. Equal to ``low`` where all clusters agree: nothing can be drawn that was never seen, so a
-            metric that is 0 for everyone has the interval [0, 0], which says nothing about how rare a hit is.
+    ``high`` equals ``low`` where all clusters agree: nothing can be drawn that was never seen, so a metric that is 0
+    for everyone has the interval [0, 0], which says nothing about how rare a hit is.
     """
 
     mean: float
@@ -49,26 +46,14 @@ def clustered_intervals(
     resamples: int = 2000,
     seed: int = 0,
 ) -> list[ConfidenceInterval]:
-    """The means of several metrics over the same cases, all from the same resamples.
+    """The means of several metrics over the same cases, values of shape (n, m), all from the same resamples.
 
-    The mean over cases is a ratio of two sums over clusters, as clusters differ in their number of cases.
+    The mean over cases is a ratio of two sums over clusters (the user of each case), as these differ in their number of
+    cases. Each interval lies within the range of its metric's values; ``level`` is its nominal coverage. Raises
+    :class:`DataError` if there are no cases, or a value is not finite.
 
-    Args:
-        values: Shape (n, m).
-        clusters: The user of each case, any comparable values, shape (n,).
-        level: Nominal coverage.
-        resamples: Number of bootstrap samples.
-        seed: The same seed gives the same intervals.
-
-    Returns:
-        One interval per metric, within the range of that metric's values.
-
-    Raises:
-        DataError: If there are no cases, or a value is not finite.
-
-    Source:
-        Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 12.5 (bootstrap-t); Cameron, Gelbach and
-        Miller 2008, doi:10.1162/rest.90.3.414 (with clusters).
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 12.5 (bootstrap-t); Cameron, Gelbach
+    and Miller 2008, doi:10.1162/rest.90.3.414 (with clusters).
     """
     top = np.asarray(values, np.float64)
     found = _intervals(top, np.ones(len(top)), clusters, level, resamples, seed)
@@ -89,16 +74,8 @@ def clustered_ratio(
 ) -> ConfidenceInterval:
     """``sum(numerator) / sum(denominator)`` with its interval: revenue per visit, self-normalised importance weights.
 
-    Args:
-        numerator: Shape (n,).
-        denominator: Not negative, shape (n,).
-        clusters: As in :func:`clustered_intervals`, shape (n,).
-        level: Nominal coverage.
-        resamples: Number of bootstrap samples; those with a zero denominator are left out.
-        seed: Seed.
-
-    Raises:
-        DataError: If there are no cases, a value is not finite, or the denominator is negative or zero in all.
+    Both have shape (n,); resamples with a zero denominator are left out. Raises :class:`DataError` if there are no
+    cases, a value is not finite, or the denominator is negative or zero in all.
     """
     top, bottom = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     (found,) = _intervals(top[:, None], bottom, clusters, level, resamples, seed)
@@ -106,28 +83,16 @@ def clustered_ratio(
 
 
 def user_groups(n_users: int, seed: int) -> npt.NDArray[np.int64]:
-    """The unit of each user: the user or, where there are more than ``MOST_UNITS``, a random group of whole users.
+    """The unit of each user, shape (n_users,): itself or, of more than ``MOST_UNITS``, a random group of whole users.
 
     Groups of independent users are independent themselves, so resampling them is as valid as resampling users.
-
-    Returns:
-        Numbers of units, shape (n_users,).
     """
     users = np.arange(n_users)
     return users if n_users <= MOST_UNITS else generator(seed, "kpi", "groups").permutation(users) % MOST_UNITS
 
 
 def cluster_sums(values: npt.NDArray[np.floating], codes: npt.NDArray[np.integer], n_clusters: int) -> Floats:
-    """Sums per cluster.
-
-    Args:
-        values: Shape (n, m).
-        codes: Cluster number of each case, shape (n,).
-        n_clusters: Number of clusters.
-
-    Returns:
-        Shape (n_clusters, m).
-    """
+    """Sums per cluster: shape (n_clusters, m), from values (n, m) and the cluster number of each case."""
     return np.stack([sums_by(codes, column, n_clusters) for column in values.T], axis=1)
 
 

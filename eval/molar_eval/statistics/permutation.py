@@ -32,17 +32,10 @@ def paired_permutation(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Floats:
-    """p-values for several metrics over the same cases, all from the same flips.
+    """p-values for several metrics over the same cases, shape (m,), all from the same flips; see :func:`sign_flip`.
 
-    Args:
-        differences: One model's score minus the other's, per case and metric, shape (n, m).
-        clusters: The user of each case, any comparable values, shape (n,).
-        alternative: ``less`` asks only whether the first model is worse.
-        resamples: Number of random flips.
-        seed: The same seed gives the same p-values.
-
-    Returns:
-        Shape (m,); see :func:`sign_flip`.
+    ``differences`` are one model's scores minus the other's, shape (n, m); the alternative ``less`` asks only whether
+    the first model is worse.
     """
     names, codes = np.unique(clusters, return_inverse=True)
     sums = cluster_sums(np.asarray(differences, np.float64), codes, len(names))
@@ -57,16 +50,7 @@ def sign_flip(
     Where no flip reaches the observed sum, more flips would say how much smaller p is; instead it is bounded by
     ``3.18 (1 - Φ(z))``, z being the observed sum by its standard deviation under flips (Bentkus and Dzindzalieta 2015,
     doi:10.3150/14-BEJ603, theorem 1.1). The p-value stays valid, and remains useful after correcting for
-    thousands of tests.
-
-    Args:
-        sums: Shape (clusters, m).
-        alternative: As in :func:`paired_permutation`.
-        resamples: Number of random flips.
-        seed: Seed.
-
-    Returns:
-        Shape (m,).
+    thousands of tests. ``sums`` have shape (clusters, m), the p-values (m,).
     """
     sums = sums[(sums != 0).any(axis=1)]
     exact = 2 ** min(len(sums), 62) <= resamples
@@ -101,16 +85,10 @@ def _random_flips(clusters: int, resamples: int, seed: int) -> Iterator[Floats]:
 
 
 def holm(p: npt.NDArray[np.floating]) -> Floats:
-    """Adjusted p-values: rejecting those below α errs in any of them with probability α at most.
+    """Adjusted p-values in the order of ``p``: rejecting those below α errs in any of them with probability α at most.
 
-    Args:
-        p: Every test that was looked at, the dull ones too, shape (m,).
-
-    Returns:
-        Shape (m,), in the order of ``p``.
-
-    Source:
-        Holm 1979, A simple sequentially rejective multiple test procedure, jstor:4615733.
+    ``p`` has every test that was looked at, the dull ones too. Source: Holm 1979, A simple sequentially rejective
+    multiple test procedure, jstor:4615733.
     """
     order = np.argsort(p, kind="stable")
     adjusted = np.empty(len(p))

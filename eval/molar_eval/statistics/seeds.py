@@ -12,25 +12,16 @@ from molar_retrieval.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class SeedSpread:
-    """Mean metrics over seeds.
-
-    Attributes:
-        mean: Mean over seeds of each metric's mean over cases, shape (m,).
-        sd: Their standard deviation with n - 1 in the denominator, shape (m,); None with a single seed.
-    """
+    """Mean over seeds of each metric's mean over cases, shape (m,), and the standard deviation (n - 1) of several."""
 
     mean: Floats
     sd: Floats | None
 
 
 def seed_spread(scores: Sequence[npt.NDArray[np.floating]]) -> SeedSpread:
-    """Mean and standard deviation over seeds.
+    """Mean and standard deviation over seeds, each with per-case scores of shape (n, m).
 
-    Args:
-        scores: One array of per-case scores for each seed, each of shape (n, m).
-
-    Raises:
-        DataError: If the seeds were not scored on the same cases.
+    Seeds that were not scored on the same cases raise :class:`DataError`.
     """
     means = np.stack([np.mean(one, axis=0, dtype=np.float64) for one in _alike(scores)])
     return SeedSpread(means.mean(axis=0), means.std(axis=0, ddof=1) if len(means) > 1 else None)
@@ -39,10 +30,7 @@ def seed_spread(scores: Sequence[npt.NDArray[np.floating]]) -> SeedSpread:
 def averaged(scores: Sequence[npt.NDArray[np.floating]]) -> Floats:
     """Each case's score averaged over seeds, for intervals and tests: shape (n, m) from several of the same shape.
 
-    The cases stay the unit of the tests; how much seeds matter is what :func:`seed_spread` says.
-
-    Raises:
-        DataError: If the seeds were not scored on the same cases.
+    The cases stay the unit of the tests; how much seeds matter is what :func:`seed_spread` says, and what it raises.
     """
     first, *others = _alike(scores)
     total = first.astype(np.float64)

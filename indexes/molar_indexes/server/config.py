@@ -15,15 +15,10 @@ KEY = "QDRANT_API_KEY"
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """A Qdrant server as it is asked for one shop.
+    """A Qdrant server as it is asked for one shop: by a URL without a login, ``timeout`` in seconds for each request.
 
-    Attributes:
-        url: Its address, without a login.
-        collection: The alias that names what is live.
-        grpc_port: Where it speaks gRPC; None: REST.
-        timeout: Seconds that one request may take.
-        fallback: What answers where it does not: nothing, or the workspace's own index.
-        users: Where people's vectors and histories are.
+    The alias ``collection`` names what is live; without a ``grpc_port`` it is asked by REST; ``fallback`` answers where
+    it does not.
     """
 
     url: str
@@ -35,11 +30,7 @@ class ServerConfig:
 
     @classmethod
     def of(cls, settings: IndexSettings) -> Self | None:
-        """The server that settings name, or None.
-
-        Raises:
-            SettingsError: If the key in the environment cannot be one.
-        """
+        """The server that settings name, or None; see :func:`key` for what it raises."""
         if settings.url is None:
             return None
         key()
@@ -81,8 +72,7 @@ class ServerConfig:
 def key() -> str | None:
     """The key, if the environment has one; white space around it, as mounted secrets have, does not count.
 
-    Raises:
-        SettingsError: If it cannot be one.
+    Raises :class:`SettingsError` if it cannot be one.
     """
     found = os.environ.get(KEY, "").strip()
     if not all(" " <= character <= "~" for character in found):

@@ -23,22 +23,13 @@ GREETING = 5.0
 
 @dataclass(frozen=True)
 class Connection:
-    """A client, and the server that it asks; what fails is said in words.
-
-    Attributes:
-        client: Of Qdrant.
-        server: Who that is.
-    """
+    """A client, and the server that it asks; what fails is said in words, as :class:`ServerError`."""
 
     client: QdrantClient
     server: ServerConfig
 
     def ask(self, request: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """The answer to one request, a method of the client.
-
-        Raises:
-            ServerError: If it fails.
-        """
+        """The answer to one request, a method of the client."""
         with asking(self.server):
             return request(*arguments, **named)
 

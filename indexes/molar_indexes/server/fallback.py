@@ -18,13 +18,7 @@ T = TypeVar("T")
 
 
 class _Falling(Generic[S]):
-    """Asks the first one until it fails once, from then on the other.
-
-    Args:
-        first: On a server.
-        other: Opens what is in the workspace.
-        tell: Told why, once.
-    """
+    """Asks the first one until it fails once, from then on the other, which is opened then."""
 
     def __init__(self, first: S, other: Callable[[], S], tell: Callable[[str], None]) -> None:
         self._asked, self._other, self._tell = first, other, tell

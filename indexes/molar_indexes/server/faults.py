@@ -32,11 +32,7 @@ T = TypeVar("T")
 class ServerError(BackendError):
     """A server does not do what it is asked.
 
-    Args:
-        message: With what.
-        hint: What to do about it.
-        again: Whether the same request may succeed later.
-        wait: Seconds that the server asks to wait; None: it says nothing.
+    ``again``: whether the same request may succeed later, after ``wait`` seconds where the server asks for that.
     """
 
     def __init__(self, message: str, hint: str, *, again: bool = False, wait: float | None = None) -> None:
@@ -51,11 +47,7 @@ def _shown(said: str) -> str:
 
 @contextmanager
 def asking(server: ServerConfig) -> Iterator[None]:
-    """Everything that fails inside is said in words.
-
-    Raises:
-        ServerError: Instead of what the client raises.
-    """
+    """Everything that the client raises inside becomes a :class:`ServerError`."""
     try:
         yield
     except _ERRORS as error:
@@ -74,16 +66,9 @@ def persistently(
 ) -> T:
     """The answer to a request that may be sent again.
 
-    Args:
-        server: Who is asked.
-        call: Sends the request.
-        tell: Told before every wait.
-        patience: Seconds from the first failure to the last attempt; None: :data:`PATIENCE`. A server that asks to
-            wait longer is given up at once.
-        stop: Ends all waiting when it is set.
-
-    Raises:
-        ServerError: If it fails for good.
+    ``patience`` are seconds from the first failure to the last attempt (None: :data:`PATIENCE`); a server that asks to
+    wait longer is given up at once. ``tell`` is told before every wait, ``stop`` ends all waiting. What fails for good
+    raises :class:`ServerError`.
     """
     until, wait, stop = None, FIRST_WAIT, stop or Event()
     while True:
@@ -188,7 +173,7 @@ def _limited(server: ServerConfig, wait: float | None) -> ServerError:
 
 
 def _said(content: bytes) -> str:
-    """What Qdrant gives as the reason of a refusal; else the beginning of what it says."""
+    """The reason that Qdrant gives for a refusal; else the beginning of what it says."""
     try:
         status = json.loads(content)["status"]
         return _shown(str(status["error"] if isinstance(status, dict) else status))

@@ -24,11 +24,7 @@ _SEARCHES = 4
 
 
 def build_graphs(connection: Connection, collection: str, spec: IndexSpec, progress: Progress) -> None:
-    """Let the server build its graphs, and wait until it has.
-
-    Raises:
-        ServerError: If it fails, or makes no progress for ten minutes.
-    """
+    """Let the server build its graphs, and wait until it has, see :func:`wait_for_green`."""
     connection.insist(progress.note, connection.client.update_collection, collection, vectors_config=graphs(spec))
     progress.start("graphs on the server", None)
     wait_for_green(connection, collection, progress.note)
@@ -38,8 +34,7 @@ def build_graphs(connection: Connection, collection: str, spec: IndexSpec, progr
 def wait_for_green(connection: Connection, collection: str, tell: Callable[[str], None]) -> None:
     """Wait until a collection is green and stays so.
 
-    Raises:
-        ServerError: If it turns red, or nothing changes for :data:`STALLED` seconds.
+    Raises :class:`ServerError` if it turns red, or nothing changes for :data:`STALLED` seconds.
     """
     green, seen, since = 0, None, time.monotonic()
     while True:
@@ -64,11 +59,8 @@ def prove(
 ) -> dict[str, int]:
     """Compare a sample of what a collection holds and answers with the workspace's index.
 
-    Returns:
-        The candidate lists that its graphs need, where the settings' own is not enough.
-
-    Raises:
-        ServerError: If something else comes back.
+    Returns the candidate lists that its graphs need, where the settings' own is not enough; raises
+    :class:`ServerError` if something else comes back.
     """
     truth, queries = scanning(generation.index), sample(generation.index, generation.users)
     reached = {}

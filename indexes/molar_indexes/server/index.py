@@ -23,15 +23,9 @@ from molar_retrieval.point_ids import point_id
 
 
 class ServerIndex(QdrantIndex):
-    """An index on a server.
+    """An index that is a collection, called by its own name; it closes the connection.
 
-    Args:
-        connection: Closed with the index.
-        collection: Its name, no alias.
-        spec: What it holds.
-        count: How many items.
-        layout: How it was laid out.
-        graph: Whether some vectors have a graph, which may run dry before all that fits is found.
+    Without ``graph`` all vectors are scanned; a graph may run dry before all that fits is found.
     """
 
     constructors = SERVED

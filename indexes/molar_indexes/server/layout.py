@@ -28,14 +28,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """What of a collection the settings decide and its content does not.
-
-    Attributes:
-        shards: How many shards; None: the server decides.
-        replicas: How many copies of each.
-        on_disk: Read vectors and payloads from disk instead of memory.
-        quantisation: Whether short copies of the vectors are searched.
-    """
+    """What of a collection the settings decide and its content does not; without ``shards`` the server decides."""
 
     shards: int | None = None
     replicas: int = 1

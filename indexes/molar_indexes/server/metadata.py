@@ -1,7 +1,4 @@
-"""What a collection says of itself: the generation that it holds, and what that was made from.
-
-It is the collection's metadata, so it goes where the collection goes.
-"""
+"""What a collection says of itself, as its metadata: the generation that it holds, and what that was made from."""
 
 import json
 import time
@@ -24,16 +21,12 @@ _KINDS = {"content": "encoder and its vectors", "catalogue": "catalogue"}
 
 @dataclass(frozen=True)
 class CollectionMetadata:
-    """What is known of a collection.
+    """What is known of a collection of ``count`` points, which holds a generation's ``items`` or ``users``.
 
     Attributes:
-        generation: The generation's name.
-        holds: ``items`` or ``users``.
         inputs: Fingerprints of what the generation was made from, by kind.
         ids: Fingerprint of the items' ids in their order.
         spec: What the index holds, as JSON text: servers read numbers of 17 digits a bit off.
-        count: How many points there are.
-        layout: See :class:`Layout`.
         begun: When the collection was made, in seconds since 1970.
         whole: Whether it was verified; only such collections are ever live.
         efs: Candidate lists that its own graphs need, see :attr:`molar_retrieval.index.IndexSpec.efs`.
@@ -110,8 +103,7 @@ class CollectionMetadata:
 def refuse_other(server: ServerConfig, collection: str, there: CollectionMetadata, here: CollectionMetadata) -> None:
     """Refuse a collection that does not hold what the workspace's generation of the same name does.
 
-    Raises:
-        StaleArtefactError: Naming both sides.
+    Raises :class:`StaleArtefactError`, which names both sides.
     """
     if problems := there.differs(here):
         raise StaleArtefactError(

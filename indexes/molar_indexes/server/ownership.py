@@ -13,19 +13,10 @@ _SAMPLE = 100
 
 
 def refuse_other_shop(connection: Connection, live: str, index: Index, count: int) -> None:
-    """Refuse to replace a collection that has not one of our items.
+    """Refuse to replace the collection ``live`` if it has not one of the ``count`` items of ``index``.
 
     Asked about are at most a hundred items from all over the catalogue: a shop that exchanges its whole catalogue at
-    once has to say so.
-
-    Args:
-        connection: To the server.
-        live: The collection that would be replaced.
-        index: Of the generation that would replace it.
-        count: How many items it has.
-
-    Raises:
-        DataError: If it has none of them.
+    once has to say so. Raises :class:`DataError`.
     """
     rows = range(0, count, max(1, -(-count // _SAMPLE)))
     ids: list[Any] = [point_id(item.item_id) for item in index.fetch(rows)]

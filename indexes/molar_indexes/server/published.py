@@ -19,15 +19,10 @@ _UNSOUND = "red"
 
 @dataclass(frozen=True)
 class PublishedCollection:
-    """One collection of the shop.
+    """One collection of the shop; ``live``: whether the alias names it.
 
-    Attributes:
-        name: Its name.
-        metadata: What it says of itself.
-        live: Whether the alias names it.
-        points: How many points it holds, about.
-        status: ``green``, ``yellow``, ``grey`` or ``red``, as Qdrant says.
-        indexed: How many vectors are in graphs, about.
+    ``points`` and ``indexed``, the vectors in graphs, are about so many; ``status`` is ``green``, ``yellow``, ``grey``
+    or ``red``, as Qdrant says.
     """
 
     name: str
@@ -76,9 +71,7 @@ def published(connection: Connection, alias: str) -> list[PublishedCollection]:
 def live(connection: Connection, alias: str) -> PublishedCollection:
     """What an alias names.
 
-    Raises:
-        MissingArtefactError: If nothing was published there.
-        ServerError: If something else is.
+    Raises :class:`MissingArtefactError` if nothing was published there, :class:`ServerError` if something else is.
     """
     name, server = target(connection, alias), connection.server
     if name is None:
@@ -95,14 +88,9 @@ def live(connection: Connection, alias: str) -> PublishedCollection:
 
 
 def switch(connection: Connection, changes: dict[str, tuple[str | None, str]]) -> None:
-    """Point aliases at other collections, all at once.
+    """Point aliases at other collections, all at once: each from the one that it named when work began to another.
 
-    Args:
-        connection: To the server.
-        changes: By alias: the collection that it named when work began, and the one that it shall name.
-
-    Raises:
-        ServerError: If somebody else switched one meanwhile; nothing is changed then.
+    Raises :class:`ServerError` if somebody else switched one meanwhile; nothing is changed then.
     """
     for alias, (before, _) in changes.items():
         if (now := target(connection, alias)) != before:
@@ -130,12 +118,8 @@ def _raced(connection: Connection, alias: str, before: str | None, now: str | No
 def rollback(connection: Connection, generation: str | None = None) -> PublishedCollection:
     """Make an older generation on the server the live one, its users with it if there are some.
 
-    Args:
-        connection: To the server.
-        generation: Which; None: the one before the live one.
-
-    Raises:
-        MissingArtefactError: If there is none, or none that is whole.
+    Without ``generation`` it is the one before the live one. Raises :class:`MissingArtefactError` if there is none
+    that is whole.
     """
     server = connection.server
     now = live(connection, server.collection)
@@ -180,10 +164,7 @@ def _chosen(
 def prune(connection: Connection, keep: int) -> list[str]:
     """Remove older collections but for the ``keep`` newest whole ones, and what failed pushes left of such generations.
 
-    The live ones stay, and so does what is newer: a push may be under way.
-
-    Returns:
-        The names of those that were removed.
+    The live ones stay, and so does what is newer: a push may be under way. Returns the names of what was removed.
     """
     chosen: list[str] = []
     for alias in connection.server.aliases:
@@ -199,11 +180,7 @@ def prune(connection: Connection, keep: int) -> list[str]:
 
 
 def remove(connection: Connection) -> list[str]:
-    """Remove all collections of a shop, the live ones as well, and their aliases.
-
-    Returns:
-        The names of those that were removed.
-    """
+    """Remove all collections of a shop, the live ones as well, and their aliases; returns the collections' names."""
     aliases = connection.server.aliases
     gone = [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)) for alias in aliases]
     names = [one.name for alias in aliases for one in published(connection, alias)]

@@ -94,14 +94,9 @@ def push(
     replace: bool = False,
     progress: Progress = SILENT,
 ) -> PushReport:
-    """Publish a generation on the server that the settings name.
+    """Publish a generation, or the live one, on the server that the settings name.
 
-    Args:
-        workspace: With the generation.
-        settings: Server, layout, and where users are to be.
-        generation: Which; None: the workspace's live one.
-        replace: Whether what is live may be another shop's.
-        progress: Told of every batch and every wait.
+    ``replace``: whether what is live may be another shop's.
 
     Raises:
         MissingArtefactError: If there is no such generation.
@@ -162,14 +157,11 @@ def publish(
 
 @dataclass(frozen=True)
 class _Push:
-    """One push of one generation."""
-
     connection: Connection
     generation: Generation
     progress: Progress
 
     def uploads(self, layout: Layout) -> list[_Upload]:
-        """Items, and users where the settings want them there."""
         generation, server = self.generation, self.connection.server
         spec, names = generation.spec, [*generation.spec.dims, *generation.spec.sparse]
 

@@ -48,15 +48,7 @@ class ItemFootprint:
 
 @dataclass(frozen=True)
 class CollectionSize:
-    """Bytes of a whole collection, one copy of it, without slack.
-
-    Attributes:
-        vectors: Dense vectors, float32.
-        short: Their short copies.
-        graphs: Links of the graphs.
-        sparse: Sparse vectors and their inverted index.
-        payload: Payloads.
-    """
+    """Bytes of a whole collection, one copy of it, without slack; the vectors are float32, ``short`` their copies."""
 
     vectors: float
     short: float
@@ -77,12 +69,7 @@ class CollectionSize:
 
 @dataclass(frozen=True)
 class SizeForecast:
-    """What collections of items like those of a generation take.
-
-    Attributes:
-        footprint: Of one item.
-        items: Numbers of items.
-    """
+    """What collections of items like those of a generation take, for some numbers of items."""
 
     footprint: ItemFootprint
     items: tuple[int, ...] = ITEMS

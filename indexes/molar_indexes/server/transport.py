@@ -12,12 +12,7 @@ import httpx
 
 
 class DeadlineTransport(httpx.BaseTransport):
-    """Sends requests to one server.
-
-    Args:
-        url: The server's address.
-        seconds: That one request may take.
-    """
+    """Sends requests to one server; each may take so many seconds."""
 
     def __init__(self, url: str, seconds: float) -> None:
         self._seconds = seconds

@@ -20,9 +20,6 @@ def on_trial(workspace: Workspace, settings: IndexSettings, progress: Progress =
     """Push a workspace's live generation under a name of its own, open it there, and remove it in the end.
 
     Its users stay in the workspace, and nothing but the server answers. Whoever takes the generation closes it.
-
-    Raises:
-        ServerError: If the server fails.
     """
     name = f"{settings.collection}.trial.{uuid.uuid4().hex[:8]}"
     own = settings.model_copy(update={"collection": name, "users": "local", "fallback": "none"})

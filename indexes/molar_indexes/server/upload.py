@@ -38,23 +38,10 @@ def upload(
     progress: Progress,
     task: str,
 ) -> int:
-    """Send all points that a collection lacks.
+    """Send all points that a collection lacks, ``at_once`` batches at the same time; returns how many were sent.
 
-    Args:
-        connection: To the server.
-        collection: Its name.
-        count: How many points there are; their rows are 0, 1, …
-        read: The points of the rows from one up to another.
-        resumed: Whether some may be there already.
-        at_once: How many batches are sent at once.
-        progress: Told of every batch.
-        task: What the progress calls it.
-
-    Returns:
-        How many points were sent.
-
-    Raises:
-        ServerError: If a batch fails for good; those before it stay.
+    ``read`` gives the points of the rows from one up to another, of 0, 1, … ``count``; where work is ``resumed``, some
+    may be there already. Raises :class:`ServerError` if a batch fails for good; those before it stay.
     """
     progress.start(task, count)
 

@@ -56,13 +56,7 @@ def _point(row: int, user: UserRecord) -> models.PointStruct:
 
 
 class ServerUsers(Users):
-    """Users by id; see :class:`molar_indexes.users.Users`.
-
-    Args:
-        connection: To the server; whoever made it closes it.
-        collection: Its name, no alias.
-        count: How many users.
-    """
+    """Users by id, see :class:`molar_indexes.users.Users`; whoever made the connection closes it."""
 
     def __init__(self, connection: Connection, collection: str, count: int) -> None:
         self._ask, self._client = connection.ask, connection.client
@@ -72,11 +66,7 @@ class ServerUsers(Users):
         return self._count
 
     def get(self, user_id: str) -> UserRecord | None:
-        """The user with this id, or None.
-
-        Raises:
-            ServerError: If the server does not answer.
-        """
+        """The user with this id, or None."""
         point = point_id(user_key(user_id))
         found = self._ask(self._client.retrieve, self._collection, [point], with_payload=True, with_vectors=True)
         return _record(found[0]) if found else None
