@@ -1,37 +1,6 @@
 """`molar doctor`: what this installation, machine and workspace are like, and what is wrong with them."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
+from molar.doctor.examine import examine
 from molar.doctor.health import Entry, Health, HealthState, Section
-from molar.doctor.machine import machine
-from molar.doctor.places import places
-from molar.doctor.server import server
-from molar.doctor.software import software
-from molar.doctor.workspace import artefacts, generations
 
 __all__ = ["Entry", "Health", "HealthState", "Section", "examine"]
-
-CHECKS: dict[tuple[str, str], Callable[[Path, bool], Iterator[Entry]]] = {
-    ("software", "Software"): lambda root, deep: software(deep),
-    ("machine", "Machine"): lambda root, deep: machine(deep),
-    ("places", "Places"): places,
-    ("artefacts", "Artefacts"): artefacts,
-    ("generations", "Generations"): generations,
-    ("server", "Qdrant server"): lambda root, deep: server(root),
-}
-"""What is looked at, by the name and the title of its section; what has no entries, as there is none, is not told."""
-
-
-def examine(root: Path, *, deep: bool = False) -> Health:
-    """Examine installation, machine and workspace.
-
-    Args:
-        root: The workspace's folder, which may not exist.
-        deep: Read everything and import the heavy libraries; else it takes about a second.
-
-    Returns:
-        What was found, fit for a bug report.
-    """
-    sections = [Section(*named, tuple(check(root, deep))) for named, check in CHECKS.items()]
-    return Health(tuple(section for section in sections if section.entries), deep).discreet()
