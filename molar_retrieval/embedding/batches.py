@@ -22,8 +22,7 @@ _BUCKET = 32  # characters; texts of one bucket cost about the same
 def batches_of(scan: ContentScan, pending: npt.NDArray[np.bool_], batch_size: int) -> list[Rows]:
     """Cut the pending rows into batches of similar cost, each in catalogue order.
 
-    Rows go by length of text (long ones first, so that too little memory shows at once), then with and without photo,
-    then in catalogue order.
+    Rows go by length of text (long ones first, so that too little memory shows at once), then by photo.
     """
     rows = np.flatnonzero(pending)
     order = np.lexsort((rows, ~scan.has_image[rows], -(scan.lengths[rows] // _BUCKET)))
@@ -31,12 +30,7 @@ def batches_of(scan: ContentScan, pending: npt.NDArray[np.bool_], batch_size: in
 
 
 class PendingTexts:
-    """What the encoder has to read, in a file of its own, so that any row can be fetched; used in a ``with`` block.
-
-    Args:
-        folder: Where the file is while it is needed.
-        count: Number of items in the catalogue.
-    """
+    """What the encoder has to read, in a file of its own, so that any row can be fetched; used in a ``with`` block."""
 
     def __init__(self, folder: Path, count: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)

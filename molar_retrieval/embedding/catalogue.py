@@ -51,7 +51,7 @@ class ContentScan:
         lengths: Characters of each text, 0 where the encoder gets none.
         has_image: Which items name a photo that the encoder would see.
         sizes: Bytes of each such photo; -1 where there is no such file.
-        mtimes: Modification time of each such photo in ns.
+        mtimes: In ns.
         unseen: How many items name a photo that the encoder cannot see.
         identity: Equal for two looks exactly if nothing changed between them.
     """

@@ -29,9 +29,8 @@ class ContentVectors:
     """A version of the content vectors; nothing is read before it is used.
 
     Attributes:
-        ids: The items, in the order of the catalogue.
-        vectors: Shape (n, dim), float32, a read-only memory map; rows of length 1, zeros where there was nothing to
-            see.
+        ids: In the order of the catalogue.
+        vectors: Shape (n, dim), a read-only memory map; rows of length 1, zeros where there was nothing to see.
         blocks: Which dimensions stem from what; together they cover the vectors.
         info: What the encoder said about itself.
     """
@@ -43,11 +42,7 @@ class ContentVectors:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open the version in ``folder`` without copying its vectors.
-
-        Raises:
-            StaleArtefactError: If its files do not fit together.
-        """
+        """Open the version in ``folder``; a StaleArtefactError says that its files do not fit together."""
         manifest = Manifest.read(folder)
         try:
             vectors = tensors.mapped(folder / VECTORS)[TENSOR]
@@ -76,19 +71,12 @@ class ContentVectors:
 
     def block(self, name: str) -> npt.NDArray[np.float32] | None:
         """The dimensions of one block, shape (n, width), or None where the encoder has no such block."""
-        for block in self.blocks:
-            if block.name == name:
-                return self.vectors[:, block.start : block.stop]
-        return None
+        found = (self.vectors[:, block.start : block.stop] for block in self.blocks if block.name == name)
+        return next(found, None)
 
 
 def damaged_rows(folder: Path) -> tuple[int, Rows]:
-    """How many vectors a version has, and the rows that hold what no encoder writes: NaN, or an infinite number.
-
-    Raises:
-        OSError: If they cannot be read.
-        ValueError: If they are no vectors.
-    """
+    """How many vectors a version has, and the rows that hold NaN or an infinite number; raises as tensors.pieces."""
     found, count = [np.zeros(0, np.int64)], 0
     for start, rows in tensors.pieces(folder / VECTORS, TENSOR, 4096):
         # A sum is finite where all numbers are: one pass instead of two; where it is not, the numbers are looked at.

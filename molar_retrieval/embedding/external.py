@@ -34,14 +34,7 @@ _EXPECTED = "a Parquet file with the columns item_id and vector (a list of float
 def import_vectors(inputs: Pinned, file: Path, settings: EmbedSettings, progress: Progress) -> EmbedReport:
     """Make the vectors of a Parquet file (item_id, vector) the content vectors, scaled to length 1.
 
-    Args:
-        inputs: With the prepared catalogue; items that the file lacks get a zero vector.
-        file: Its vectors are lists of floats or fixed-size lists.
-        settings: For the record.
-        progress: Told of each row.
-
-    Raises:
-        DataError: If it is not such a file, naming the row that is wrong.
+    Items that the file lacks get a zero vector. A DataError says that it is no such file, or names the wrong row.
     """
     clock = Clock()
     info, catalogue, artefacts = _info(file), Catalogue(*inputs["catalogue"].require()), inputs[KIND]

@@ -84,12 +84,7 @@ def dry_run(
 ) -> EmbedForecast:
     """Predict time, disk and memory of :func:`~molar_retrieval.embedding.embed`; writes nothing.
 
-    Args:
-        workspace: With a prepared catalogue.
-        settings: Which encoder, and how it runs.
-        progress: Told how far it is.
-        planner: Says what the encoder is, and how to load it; by default the registry.
-        sample: How many items are encoded to measure the rate.
+    ``sample`` items are encoded to measure the rate; the planner is the registry by default.
 
     Raises:
         MissingArtefactError: If no catalogue was prepared.

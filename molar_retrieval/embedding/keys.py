@@ -18,13 +18,7 @@ _READER = b"1"  # change it when photos or texts are read in another way
 
 
 def item_key(encoder: str, text: str | None, image_hash: bytes | None) -> bytes:
-    """The 16-byte name of everything that an item's vector depends on.
-
-    Args:
-        encoder: The encoder's fingerprint.
-        text: What the encoder reads, or None.
-        image_hash: Hash of the photo's bytes, or None for an item without photo.
-    """
+    """16 bytes that name what an item's vector depends on: the encoder's fingerprint, the text, the photo's hash."""
     text_part = b"-" if text is None else b"+" + text.encode("utf-8", "surrogatepass")
     parts = [_READER, encoder.encode(), text_part, image_hash or b"-"]
     return bytes.fromhex(fingerprint.of_bytes(parts))

@@ -32,7 +32,7 @@ _RECORD: np.dtype[Any] = np.dtype(
 
 @dataclass(frozen=True)
 class _Stored:
-    """A live version's vectors, or a shard, and how many rows were found in it."""
+    """A live version's vectors, or a shard, and its number of rows."""
 
     path: Path
     count: int
@@ -44,19 +44,14 @@ class KnownVectors:
     A row's place is its number among all of them. Rows of a run's own batches are not found by their keys: a run that
     goes on makes the batches that it would have made, so its vectors equal those of an undisturbed run bit by bit.
 
-    Args:
-        artefacts: Of the kind ``content``.
-        encoder: The encoder's fingerprint.
-        work: The run, see :func:`~molar_retrieval.embedding.shards.work_name`.
-
     Attributes:
         blocks: Of the vectors; empty where there are none.
-        dim: Length of the vectors, None where there are none.
+        dim: None where there are no vectors.
         live: How many of the places are the live version's: the first ones.
         own: Place of the first row of each of the run's own batches, by number.
         reasons: Why a photo, or the whole row, was left out, by place.
-        work: The run.
-        records: Key, photo and whose batch, one per place.
+        work: The run, see :func:`~molar_retrieval.embedding.shards.work_name`.
+        records: One per place.
     """
 
     def __init__(self, artefacts: ArtefactStore, encoder: str, work: str) -> None:
@@ -101,11 +96,7 @@ class KnownVectors:
                 self._add_shard(path)
 
     def vectors(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """(place of the first, some vectors) of everything, in the order of places.
-
-        Raises:
-            StaleArtefactError: If a file is not what it was any more.
-        """
+        """(place of the first, some vectors) in the order of places; StaleArtefactError where a file was damaged."""
         start = 0
         for file in self._files:
             row = 0

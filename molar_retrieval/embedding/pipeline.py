@@ -31,20 +31,7 @@ def run(
     clock: Clock,
     progress: Progress,
 ) -> None:
-    """Encode batches and append them to a shard.
-
-    Args:
-        reader: Of what the rows hold.
-        encoder: Gets it.
-        shard: Takes the vectors.
-        work: Whose batches they are, see :func:`~molar_retrieval.embedding.shards.work_name`.
-        batches: By number.
-        clock: Told where the time goes.
-        progress: Told of each batch.
-
-    Raises:
-        BackendError: If the encoder returns something other than vectors.
-    """
+    """Encode numbered batches and append them to a shard; BackendError where the encoder returns no vectors."""
     encode = PatientEncoder(encoder, progress)
     progress.start("embed", sum(map(len, batches.values())))
     with reader:

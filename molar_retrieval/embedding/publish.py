@@ -37,15 +37,7 @@ _ITEM_BYTES = 144  # of an item beside its vector, rounded up
 
 @dataclass(frozen=True)
 class Origin:
-    """What a version was made from.
-
-    Attributes:
-        catalogue: Prepared.
-        encoder: What made the vectors.
-        blocks: Of the vectors.
-        settings: Of the run.
-        identity: Of the catalogue, its photos and the encoder.
-    """
+    """What a version was made from; the identity is that of the catalogue, its photos and the encoder."""
 
     catalogue: Catalogue
     encoder: EncoderInfo
@@ -56,21 +48,11 @@ class Origin:
 
 def disk_bytes(count: int, dim: int, encoding: int = 0) -> int:
     """What a version of the vectors takes on disk, and the shards of so many items while it is made."""
-    return count * (4 * dim + _ITEM_BYTES) + encoding * (4 * dim + _ITEM_BYTES)
+    return (count + encoding) * (4 * dim + _ITEM_BYTES)
 
 
 def check_disk(folder: Path, count: int, dim: int, encoding: int = 0) -> None:
-    """Refuse work that cannot be finished.
-
-    Args:
-        folder: Where the results go.
-        count: Number of items.
-        dim: Length of the vectors.
-        encoding: How many of them are written twice: into a shard, and into the version.
-
-    Raises:
-        DiskError: If the disk has too little room.
-    """
+    """Raise a DiskError where the work cannot be finished; ``encoding`` items are written twice, into a shard first."""
     require(folder, disk_bytes(count, dim, encoding), f"{count} vectors of {dim} numbers take")
 
 
@@ -82,13 +64,7 @@ def staging(artefacts: ArtefactStore) -> Path:
 
 
 def assemble(folder: Path, items: ItemFacts, known: KnownVectors, dim: int) -> None:
-    """Write the vector of every item, in the order of the catalogue.
-
-    Args:
-        folder: Of the next version.
-        items: Says where each item's vector is, the others get a zero vector; is told which are not zero.
-        known: The vectors.
-        dim: Their length.
+    """Write the vector of every item in the order of the catalogue, zeros where it has none; notes which are not zero.
 
     Raises:
         StaleArtefactError: If one that was encoded is not there any more.
@@ -112,13 +88,6 @@ def publish(inputs: Pinned, folder: Path, items: ItemFacts, origin: Origin, fact
     """Make finished vectors the live version.
 
     What the vectors came from stays as it is until the new version is live, so a kill at any moment loses nothing.
-
-    Args:
-        inputs: What the vectors were made from; they must be live still.
-        folder: From :func:`staging`, with the vectors.
-        items: What is to be remembered of each.
-        origin: What they were made from.
-        facts: Further facts for the manifest.
 
     Raises:
         StaleArtefactError: If another catalogue was prepared meanwhile.

@@ -27,13 +27,11 @@ _Pair = tuple[str | None, str | None]  # a text and the path of a photo
 
 @dataclass
 class InputBatch:
-    """What the encoder gets for some rows, and what is to be remembered of them.
+    """What the encoder gets for some rows, in catalogue order, and what is to be remembered of them.
 
     Attributes:
-        rows: In catalogue order.
-        inputs: One per row.
         items: The columns of :data:`~molar_retrieval.embedding.keys.FIELDS`, one value per row.
-        seconds: Time spent on reading it, summed over threads.
+        seconds: Of reading, summed over threads.
     """
 
     rows: Rows
@@ -56,9 +54,7 @@ class Photo:
     """A photo as it was when it was read.
 
     Attributes:
-        image: Decoded, or None.
-        reason: Why it could not be decoded, or None.
-        image_hash: Of its bytes; None without photo.
+        reason: Why it could not be decoded.
         size: In bytes, -1 where there is no file.
         mtime: In ns.
         seconds: Time spent on it.
@@ -73,13 +69,7 @@ class Photo:
 
 
 class Reader:
-    """Loads batches in a few threads; use it in a ``with`` block, which ends the threads.
-
-    Args:
-        texts: Where the texts and photo paths of pending rows are.
-        folder: The catalogue's folder.
-        encoder: The encoder's fingerprint.
-    """
+    """Loads batches in a few threads; use it in a ``with`` block, which ends the threads."""
 
     def __init__(self, texts: PendingTexts, folder: Path, encoder: str) -> None:
         self._texts = texts

@@ -33,7 +33,7 @@ class ItemFacts:
         places: Where the vector is among the known ones, -1 where it has none.
         pending: Which items have to be encoded.
         failed: Which items the encoder could not do.
-        filled: Which items have a vector that is not zero.
+        filled: Which vectors are not zero.
         reasons: Why an item's photo, or the whole item, was left out.
     """
 
@@ -86,18 +86,10 @@ def resolve(
     progress: Progress,
     texts: PendingTexts | None = None,
 ) -> ItemFacts:
-    """Find the vector of every item among the known ones.
+    """Find the vector of every item among the known ones; ``texts`` takes what has to be read of the others.
 
     Photos are read only where there are vectors to compare with and their stamp is unknown; a first run reads them
     once, on the way to the encoder.
-
-    Args:
-        catalogue: Prepared.
-        scan: Of the same catalogue.
-        info: The encoder.
-        known: Vectors that it made before.
-        progress: Told of each item.
-        texts: Takes what has to be read of the pending items, or None.
     """
     out = ItemFacts.unknown(scan.sizes, scan.mtimes)
     progress.start("compare", len(catalogue))

@@ -53,9 +53,6 @@ def embed(
         vectors: A Parquet file (item_id, vector) with vectors made elsewhere, to be taken instead of encoding.
         planner: Says what the encoder is, and how to load it; by default the registry.
 
-    Returns:
-        What was done.
-
     Raises:
         MissingArtefactError: If no catalogue was prepared.
         DataError: If the disk is too small, the file of vectors unusable, or another process at work.
@@ -79,20 +76,7 @@ def digests_of(workspace: Workspace) -> Path:
 
 
 class EmbeddingRun:
-    """One run: what it starts from, what it would do, and the doing.
-
-    Args:
-        inputs: With the prepared catalogue.
-        settings: Which encoder, and how it runs.
-        planner: Says what the encoder is, and how to load it; None: the registry.
-        progress: Told how far it is.
-
-    Attributes:
-        catalogue: Prepared.
-        info: The encoder.
-        scanned: The catalogue, as the encoder would see it.
-        clock: Where the time goes.
-    """
+    """One run: what it starts from, what it would do, and the doing."""
 
     def __init__(self, inputs: Pinned, settings: EmbedSettings, planner: Planner | None, progress: Progress) -> None:
         self._planner = planner or planner_of(inputs)
@@ -149,8 +133,7 @@ class EmbeddingRun:
     def planned(self, texts: PendingTexts | None = None) -> tuple[KnownVectors, ItemFacts, list[Rows]]:
         """What is known already, what of each item, and the batches; those in ``known.own`` are done.
 
-        Args:
-            texts: Takes what has to be read of the items in the batches, or None.
+        What has to be read of their items goes to ``texts``.
         """
         with self.clock("compare"):
             work = work_name(self.scanned.identity, self._settings.batch_size)

@@ -35,10 +35,9 @@ class EncodedBatch:
     """One batch of a shard.
 
     Attributes:
-        work: Whose batch it is, see :func:`work_name`.
-        number: Of the batch within that work.
+        work: Whose batch it is, see :func:`work_name`; ``number`` counts within it.
         items: The columns of :data:`~molar_retrieval.embedding.keys.FIELDS`, one row per item.
-        vectors: Shape (n, dim), float32.
+        vectors: Shape (n, dim).
     """
 
     work: str
@@ -63,14 +62,7 @@ def shard_paths(folder: Path) -> list[Path]:
 
 
 class ShardWriter:
-    """Appends batches to a new shard; use it in a ``with`` block.
-
-    Args:
-        folder: Of the encoder's shards.
-        blocks: Of the vectors.
-        dim: Length of the vectors.
-        name: Of the shard, which may exist and is overwritten; by default it gets a number.
-    """
+    """Appends batches to a new shard; use it in a ``with`` block. A shard without a name gets the next number."""
 
     def __init__(self, folder: Path, blocks: Sequence[VectorBlock], dim: int, name: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,14 +75,7 @@ class ShardWriter:
         self._stream = pa.ipc.new_stream(self._file, self._schema)
 
     def append(self, work: str, number: int, items: Mapping[str, Any], vectors: npt.NDArray[np.float32]) -> None:
-        """Add a batch, which survives the end of this process from now on.
-
-        Args:
-            work: Whose batch it is.
-            number: Of the batch within that work.
-            items: The columns of :data:`~molar_retrieval.embedding.keys.FIELDS`.
-            vectors: Shape (n, dim).
-        """
+        """Add a batch (see :class:`EncodedBatch`), which survives the end of this process from now on."""
         flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
         arrays = [pa.array(items[field.name], field.type) for field in FIELDS]
         arrays.append(pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
@@ -119,8 +104,8 @@ def read_shard(path: Path) -> tuple[tuple[VectorBlock, ...], Iterator[EncodedBat
     """The blocks of a shard's vectors, and its whole batches; it ends where a kill or damage ended it.
 
     Raises:
-        OSError: If it cannot be read, or not even its beginning is whole.
-        ValueError: So as well.
+        OSError: If it cannot be read.
+        ValueError: If not even its beginning is whole.
     """
     with path.open("rb") as file:
         try:
@@ -153,8 +138,5 @@ def _next(stream: pa.RecordBatchReader) -> tuple[pa.RecordBatch, dict[bytes, byt
 
 def _checksum(batch: pa.RecordBatch, work: str, number: str) -> str:
     """Of everything in a batch and what is told of it, and of the stream's schema."""
-    parts = [batch.schema.serialize(), batch.serialize(), f"{work} {number}".encode()]
-    value = 0
-    for part in parts:
-        value = zlib.crc32(part, value)
-    return str(value)
+    value = zlib.crc32(batch.serialize(), zlib.crc32(batch.schema.serialize()))
+    return str(zlib.crc32(f"{work} {number}".encode(), value))

@@ -34,14 +34,6 @@ def move_vectors(
     """Bring the live vectors of the encoder beneath, as far as their items are as they were, to fine-tuned ones.
 
     Nothing happens where the live vectors are of another encoder.
-
-    Args:
-        artefacts: Of the kind ``content``.
-        catalogue: Prepared.
-        info: The fine-tuned encoder.
-        beneath: The one that it moves.
-        head: Moves its vectors.
-        progress: Told of each item.
     """
     live = artefacts.live
     if live is None or live[1].settings.get("encoder", {}).get("fingerprint") != beneath.fingerprint:

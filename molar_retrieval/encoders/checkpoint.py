@@ -27,7 +27,7 @@ class Checkpoint:
     """What a model's files say about it.
 
     Attributes:
-        folder: Where the files lie; of a hub model perhaps still without weights.
+        folder: Of a hub model perhaps still without weights.
         revision: The commit of a hub model, the digest of a local folder.
         digest: Stands for the content in a fingerprint.
         config: ``config.json``, of an adapter ``adapter_config.json``.
@@ -89,15 +89,7 @@ class Checkpoint:
         modalities: tuple[str, ...],
         choices: Mapping[str, Any],
     ) -> EncoderInfo:
-        """What an encoder says about itself that runs these files.
-
-        Args:
-            settings: ``model`` is read.
-            family: Which adapter runs it.
-            adapter: The adapter's version.
-            modalities: What it can see.
-            choices: Everything else that changes the output.
-        """
+        """What an encoder says about itself that runs these files; ``choices`` are all else that changes the output."""
         return EncoderInfo(
             name=settings.model,
             family=family,
@@ -120,10 +112,6 @@ class Checkpoint:
 
 def locate(settings: EmbedSettings, cache: Path | None = None) -> Checkpoint:
     """Find the model that the settings name: a local folder, or a hub model in the cache or on the hub.
-
-    Args:
-        settings: ``model``, ``revision``, ``offline`` and ``trusts_code`` are read.
-        cache: See :func:`molar_retrieval.encoders.digests.of_folder`.
 
     Raises:
         SettingsError: If the folder does not exist or holds no model.

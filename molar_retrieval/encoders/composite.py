@@ -39,13 +39,9 @@ class TextModel(Protocol):
 
 
 class CompositeEncoder:
-    """Texts by one model, photos by another.
+    """Texts by one model, photos by another, which is loaded when the first photo comes.
 
-    Args:
-        info: As described.
-        text: The text model.
-        photos: Loads the photo model; called when the first photo comes.
-        batch_size: Most texts in one forward pass; photos have a batch size of their own.
+    ``batch_size`` texts go in one forward pass; photos have a batch size of their own.
     """
 
     def __init__(
@@ -85,10 +81,6 @@ def image_block(encoder: Mapping[str, Any], blocks: Sequence[VectorBlock]) -> Ve
     """The dimensions by which a photo is searched for, or None where the encoder sees none.
 
     The built-in encoders describe a photo twice; what it means is the same for all dresses, so only its features count.
-
-    Args:
-        encoder: What it said about itself, as in a manifest.
-        blocks: Of its vectors.
     """
     if "image" not in encoder.get("modalities", ()):
         return None

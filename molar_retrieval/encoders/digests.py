@@ -22,10 +22,8 @@ _TORCH_PICKLES = frozenset({".bin", ".pt", ".pth"})
 def of_folder(folder: Path, cache: Path | None = None) -> str:
     """The digest of a model's folder; the same wherever the folder lies.
 
-    Args:
-        folder: With the model's files.
-        cache: A JSON file that remembers the digest of each file under its path, size and time of change, so that
-            gigabytes are read once. None: read everything.
+    The cache, a JSON file, remembers the digest of each file under its path, size and time of change, so that gigabytes
+    are read once.
     """
     known = _read(cache)
     fresh = dict(known)

@@ -46,14 +46,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
 
 
 class DualEncoder:
-    """A model of two towers as an encoder: the text's vector beside the image's.
-
-    Args:
-        model: Loaded, on its device, in evaluation mode.
-        processor: The model's own.
-        info: As described.
-        batch_size: Most items in one forward pass.
-    """
+    """A loaded model of two towers as an encoder: the text's vector beside the image's."""
 
     def __init__(self, model: Any, processor: Any, info: EncoderInfo, *, batch_size: int) -> None:
         self.info = info

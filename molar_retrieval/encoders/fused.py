@@ -39,11 +39,6 @@ _BENEATH = ("model", "revision", "dim", "dtype", "prompt", "max_text_tokens", "i
 def plan(settings: EmbedSettings, checkpoint: Checkpoint, plan_of: Planner) -> EncoderPlan:
     """Describe the encoder in a folder.
 
-    Args:
-        settings: Which name the folder.
-        checkpoint: Of the folder.
-        plan_of: Describes any encoder.
-
     Raises:
         SettingsError: If the folder is damaged, or the settings do not fit.
         BackendError: If the encoder beneath is not here, or another one than was tuned.
@@ -70,22 +65,13 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint, plan_of: Planner) -> E
 
 
 def layers(settings: EmbedSettings) -> tuple[EmbedSettings, FusionHead]:
-    """The settings of the encoder beneath a fine-tuned one, and the head.
-
-    Raises:
-        SettingsError: If the folder holds no fine-tuned encoder.
-    """
+    """The settings of the encoder beneath a fine-tuned one, and the head; SettingsError where the folder holds none."""
     checkpoint = locate(settings)
     beneath, head, _ = _read(settings, checkpoint)
     return beneath, _head(checkpoint, head)
 
 
 def _head(checkpoint: Checkpoint, described: Mapping[str, Any]) -> FusionHead:
-    """The head in a folder.
-
-    Raises:
-        SettingsError: If it is damaged, or was made by a version that knew less.
-    """
     try:
         return FusionHead.of(described, load_file(checkpoint.complete() / WEIGHTS))
     except KeyError as error:
@@ -115,13 +101,7 @@ def read_account(folder: Path) -> Mapping[str, Any]:
 
 
 class FusedEncoder:
-    """Another encoder and a head.
-
-    Args:
-        info: As described.
-        beneath: Keeps words and photo apart.
-        head: Moves its vectors.
-    """
+    """Another encoder, which keeps words and photo apart, and a head that moves its vectors."""
 
     def __init__(self, info: EncoderInfo, beneath: Encoder, head: FusionHead) -> None:
         self.info = info
@@ -140,13 +120,7 @@ def save(
 ) -> None:
     """Write a fine-tuned encoder; one that the folder held before stays until this one is complete.
 
-    Args:
-        folder: Where it is to lie.
-        head: What was fitted.
-        beneath: Settings of the encoder that it moves.
-        base: Fingerprint of that encoder.
-        account: How it was made, JSON-able.
-        card: The model card.
+    ``base`` is the fingerprint of the encoder that the head moves, ``account`` says in JSON how it was made.
 
     Raises:
         DataError: If the folder holds something else.

@@ -17,12 +17,7 @@ def unit(rows: npt.NDArray[np.floating]) -> Rows:
 def fuse(weighted: Sequence[tuple[float, Rows]]) -> Rows:
     """Unit rows side by side, so that the cosine of two fused rows is the weighted mean of the parts' cosines.
 
-    ``concat(sqrt(w_i) * x_i) / norm``: where an item lacks a part, the part is zero and the rest fills the row.
-
-    Args:
-        weighted: Weights that sum to 1, and unit rows of the same items (shape (n, dim_i) each).
-
-    Returns:
-        Shape (n, sum of dim_i), rows of length 1, or zero where all parts are.
+    ``concat(sqrt(w_i) * x_i) / norm``, shape (n, sum of dim_i), with weights that sum to 1: where an item lacks a part,
+    the part is zero and the rest fills the row.
     """
     return unit(np.concatenate([np.sqrt(np.float32(weight)) * rows for weight, rows in weighted], axis=1))

@@ -23,11 +23,7 @@ def encode_rows(
     probe: ItemT,
     model: str,
 ) -> Rows:
-    """Encode what there is of some items, batch by batch; see :func:`encode_guarded`.
-
-    Returns:
-        Shape (len(items), dim); a row of zeros for None as well.
-    """
+    """Encode what there is of some items (None: zeros), batch by batch; see :func:`encode_guarded`."""
     rows = np.zeros((len(items), dim), np.float32)
     present = [(row, item) for row, item in enumerate(items) if item is not None]
     for start in range(0, len(present), batch_size):
@@ -39,21 +35,11 @@ def encode_rows(
 def encode_guarded(
     items: Sequence[ItemT], encode: Callable[[Sequence[ItemT]], Rows], *, dim: int, probe: ItemT, model: str
 ) -> Rows:
-    """Encode a batch; where that fails, item by item.
-
-    Args:
-        items: One batch.
-        encode: The bare encoder, one row per item.
-        dim: Length of a row.
-        probe: A harmless item of the same kind; if even that fails, the model is broken.
-        model: Its name, for messages.
-
-    Returns:
-        Shape (len(items), dim); a row of zeros for an item that cannot be encoded, which is logged as a warning.
+    """Encode a batch; where that fails, item by item: one that cannot be encoded gets zeros, and a warning in the log.
 
     Raises:
         MemoryError: If the batch does not fit.
-        BackendError: If the model cannot encode anything.
+        BackendError: If the model cannot even encode the probe, a harmless item.
     """
     try:
         rows = encode(items)

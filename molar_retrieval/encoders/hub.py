@@ -17,13 +17,7 @@ _OTHER_RUNTIMES = ["onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One commit of a hub model on this machine.
-
-    Attributes:
-        name: ``organisation/model``.
-        commit: The revision's hash.
-        folder: Where its files lie.
-    """
+    """One commit of a hub model (``organisation/model``) on this machine."""
 
     name: str
     commit: str
@@ -33,10 +27,7 @@ class Snapshot:
 def snapshot(name: str, revision: str | None, *, offline: bool) -> Snapshot:
     """The cached commit of a model; else its description (not the weights) is fetched.
 
-    Args:
-        name: As on the hub; names without an organisation are those of sentence-transformers, too.
-        revision: Commit, tag or branch; None: the main branch.
-        offline: Never ask the hub.
+    Names without an organisation are those of sentence-transformers, too.
 
     Raises:
         BackendError: If the model is not cached and the hub does not give it.
@@ -54,11 +45,7 @@ def snapshot(name: str, revision: str | None, *, offline: bool) -> Snapshot:
 
 
 def complete(found: Snapshot, *, offline: bool) -> Path:
-    """The folder of a commit with its weights, which are fetched where they are missing.
-
-    Raises:
-        BackendError: If they are missing and the hub does not give them.
-    """
+    """The folder of a commit with its weights, which are fetched where they are missing, or a BackendError."""
     if has_weights(found.folder):
         return found.folder
     if offline or offline_by_environment():

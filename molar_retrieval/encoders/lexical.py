@@ -52,12 +52,7 @@ class Lexical:
 
     @classmethod
     def fit(cls, found: csr_matrix, keep: int) -> Self:
-        """The principal axes of some texts.
-
-        Args:
-            found: What :func:`counts` found in them.
-            keep: Dimensions, where the texts have as many.
-        """
+        """At most ``keep`` principal axes of some texts by their :func:`counts`."""
         found = found[np.diff(found.indptr) > 0]
         held = np.bincount(found.indices, minlength=PLACES)
         rarity = np.where(held >= _FEWEST, np.log(max(1, found.shape[0]) / np.maximum(held, 1)), 0).astype(np.float32)

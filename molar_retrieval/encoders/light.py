@@ -19,12 +19,7 @@ _EPSILON = 1e-12
 
 
 class LightMiniLM:
-    """Encodes one text at a time.
-
-    Args:
-        folder: MiniLM-L6 as a sentence-transformers folder, see :func:`molar_retrieval.encoders.builtin.text_folder`.
-        longest: Most tokens.
-    """
+    """Encodes one text at a time, of at most ``longest`` tokens; see :func:`.builtin.text_folder` for the folder."""
 
     def __init__(self, folder: Path, longest: int) -> None:
         import json

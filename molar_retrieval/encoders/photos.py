@@ -11,11 +11,7 @@ _WHITE = (255, 255, 255)
 
 
 def bounded(image: Image.Image, pixels: int) -> Image.Image:
-    """The image, shrunk where it has more than four times the area that the model will use.
-
-    The model's own resizing still has detail to choose from, and a photo of 50 megapixels costs no more than a small
-    one.
-    """
+    """The image, shrunk to four times the area that the model will use: detail for the model's own resizing."""
     surplus = image.width * image.height / (4 * pixels)
     if surplus <= 1:
         return image
@@ -28,7 +24,7 @@ def within_aspect(image: Image.Image, ratio: int) -> Image.Image:
     """The image, its short side padded with white where the long side is more than ``ratio`` times as long.
 
     Raises:
-        ImageError: If it would become larger than photos may be: it is so long that none would have been opened.
+        ImageError: If it would become larger than photos may be.
     """
     width, height = image.size
     if max(width, height) <= ratio * min(width, height):

@@ -32,9 +32,7 @@ CHECKPOINTS: Mapping[Kind, Callable[[EmbedSettings, Checkpoint], EncoderPlan]] =
 def describe(settings: EmbedSettings, cache: Path | None = None) -> EncoderInfo:
     """What the encoder is; imports neither torch nor transformers.
 
-    Args:
-        settings: Which one, and how it runs.
-        cache: A JSON file that remembers digests of the weights of local folders, so that they are read once.
+    The cache, a JSON file, remembers digests of the weights of local folders, so that they are read once.
 
     Raises:
         SettingsError: If the settings do not fit the encoder.
@@ -46,14 +44,7 @@ def describe(settings: EmbedSettings, cache: Path | None = None) -> EncoderInfo:
 def load(settings: EmbedSettings, cache: Path | None = None) -> Encoder:
     """Load the encoder; its ``info`` equals what :func:`describe` says.
 
-    Args:
-        settings: Which one, and how it runs.
-        cache: See :func:`describe`.
-
-    Raises:
-        SettingsError: If the settings do not fit the encoder.
-        BackendError: If it is not available here, or cannot be loaded.
-        MemoryError: If its weights do not fit.
+    It raises what :func:`describe` does, and a MemoryError where the weights do not fit.
     """
     return plan(settings, cache).load()
 

@@ -25,12 +25,8 @@ def weights_dtype(settings: EmbedSettings, *, large: bool) -> str:
     """The format for these settings on this machine: ``float32``, ``bfloat16`` or ``float16``.
 
     The decision enters the fingerprint, so it is made where the encoder is described and obeyed where it is loaded.
-    ``auto`` keeps small models in float32. Large ones take bfloat16 where it pays: on an accelerator, and on
-    processors with bfloat16 instructions (3 to 7 times the speed of float32; without them it is slower).
-
-    Args:
-        settings: ``dtype`` and ``device`` are read.
-        large: Whether the model is of the size of a language model.
+    ``auto`` keeps small models in float32. Large ones (of language) take bfloat16 where it pays: on an accelerator, and
+    on processors with bfloat16 instructions (3 to 7 times the speed of float32; without them it is slower).
     """
     if settings.dtype != "auto":
         return settings.dtype
@@ -59,11 +55,7 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def device(settings: EmbedSettings) -> str:
-    """The torch device for these settings.
-
-    Raises:
-        BackendError: If the named device is not there.
-    """
+    """The torch device for these settings; a BackendError where it is not there."""
     import torch
 
     name = settings.device
@@ -84,7 +76,7 @@ def device(settings: EmbedSettings) -> str:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn every way in which torch says that memory is short into :class:`MemoryError`."""
+    """Turn every way in which torch says that memory is short into a MemoryError."""
     try:
         yield
     except RuntimeError as error:  # torch.OutOfMemoryError is one
@@ -119,10 +111,10 @@ def loading(model: str) -> Iterator[None]:
             f"the model {model!r} needs a package that is not installed: {error}", "install it"
         ) from error
     except Exception as error:  # damaged files and unknown architectures raise almost anything
-        own_code = "trust_remote_code" in str(error)
-        hint = trust.REMEDY if own_code else "try another model"
         first = str(error).partition("\n")[0]
-        reason = "it brings code of its own" if own_code else f"{type(error).__name__}: {first}"
+        reason, hint = f"{type(error).__name__}: {first}", "try another model"
+        if "trust_remote_code" in str(error):
+            reason, hint = "it brings code of its own", trust.REMEDY
         raise BackendError(f"the model {model!r} cannot be loaded: {reason}", hint) from error
     finally:
         notes.setLevel(level)

@@ -62,18 +62,7 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
 
 
 class SentenceEncoder:
-    """A sentence-transformers model as an encoder.
-
-    Args:
-        model: Loaded, on its device.
-        info: As described.
-        dim: How many leading dimensions are kept.
-        prepare: What happens to a text first.
-        batch_size: Most items in one forward pass.
-
-    Attributes:
-        model: The model, for training.
-    """
+    """A loaded sentence-transformers model as an encoder that keeps the leading ``dim`` dimensions."""
 
     def __init__(
         self, model: SentenceTransformer, info: EncoderInfo, *, dim: int, prepare: TextPreparation, batch_size: int
@@ -128,11 +117,7 @@ class SentenceEncoder:
 def load_model(folder: Path, settings: EmbedSettings, dtype: str, *, last_token: bool) -> SentenceTransformer:
     """Load a folder through sentence-transformers; nothing is asked of a network unless its own code is trusted.
 
-    Args:
-        folder: With the weights.
-        settings: ``device``, ``trusts_code``, ``offline`` are read.
-        dtype: Of the weights.
-        last_token: Put last-token pooling and normalising on a bare transformers model.
+    With ``last_token`` a bare transformers model gets last-token pooling and normalising.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
@@ -179,12 +164,9 @@ def _load(settings: EmbedSettings, checkpoint: Checkpoint, info: EncoderInfo) ->
 
 
 def text_preparation(model: SentenceTransformer, limit: int, *, cut: bool) -> TextPreparation:
-    """How a model's texts are cleaned and shortened.
+    """How a model's texts are cleaned and shortened to ``limit`` tokens.
 
-    Args:
-        model: Whose tokenizer counts; where ``cut`` is not set, its maximal length is lowered to ``limit``.
-        limit: Most tokens.
-        cut: Shorten the text itself: needed where a template follows it.
+    ``cut`` shortens the text itself, as needed where a template follows it; else the model's maximal length is lowered.
     """
     tokenizer = model.tokenizer
     special = special_tokens(tokenizer) if hasattr(tokenizer, "all_special_tokens") else set()

@@ -11,11 +11,8 @@ class TextPreparation:
     """Makes a catalogue's text safe for a model.
 
     A product title may hold anything, and a tokenizer takes ``<|image_pad|>`` or ``[SEP]`` in it for its own
-    control token: one such title would fail a whole batch or move the position that is pooled.
-
-    Args:
-        special: The tokenizer's control tokens.
-        cut: Shortens a text; None: leave the length to the tokenizer.
+    control token: one such title would fail a whole batch or move the position that is pooled. Without a ``cut`` the
+    length is left to the tokenizer.
     """
 
     def __init__(self, special: Iterable[str], cut: Cut | None = None) -> None:

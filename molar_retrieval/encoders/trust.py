@@ -31,15 +31,7 @@ _NO_ARGUMENTS = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})
 
 
 def check(folder: Path, settings: EmbedSettings) -> None:
-    """Refuse a model that brings code of its own, unless this run trusts it.
-
-    Args:
-        folder: Of the model.
-        settings: ``model`` is named, ``trusts_code`` decides.
-
-    Raises:
-        BackendError: Naming the file and what it asks for.
-    """
+    """Refuse a model that brings code of its own, unless this run trusts it; a BackendError names the file."""
     if settings.trusts_code:
         return
     for name, why in _code(folder):
@@ -88,9 +80,7 @@ def _asked(file: Path) -> Iterator[str]:
 
 def _argument(file: str, path: tuple[str, ...], key: str, value: Any) -> str | None:
     """Why an argument would run code, or None."""
-    if key in _OPENING and value not in _OPENING[key]:
-        return f"says {key}"
-    if key in _FETCHING and value:
+    if (key in _OPENING and value not in _OPENING[key]) or (key in _FETCHING and value):
         return f"says {key}"
     if key == "auto_map" and path and value:
         return "names classes of its own within a part"

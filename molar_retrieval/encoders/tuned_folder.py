@@ -14,14 +14,8 @@ CONFIG, CARD, ACCOUNT = "config.json", "README.md", "molar.json"
 
 
 def check_target(folder: Path) -> None:
-    """Refuse a folder that holds anything but an earlier fine-tuned encoder.
-
-    Raises:
-        DataError: If it does.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if (folder / ACCOUNT).is_file():
+    """Refuse a folder that holds anything but an earlier fine-tuned encoder by a DataError."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())) or (folder / ACCOUNT).is_file():
         return
     try:
         if json.loads((folder / CONFIG).read_text("utf-8")).get("model_type") == FUSED:
@@ -32,11 +26,7 @@ def check_target(folder: Path) -> None:
 
 
 def partial(folder: Path) -> Path:
-    """An empty folder beside ``folder`` to write into.
-
-    Raises:
-        DataError: See :func:`check_target`.
-    """
+    """An empty folder beside ``folder`` to write into, after :func:`check_target`."""
     check_target(folder)
     made = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(made, ignore_errors=True)
