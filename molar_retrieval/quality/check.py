@@ -184,10 +184,10 @@ class _CatalogueCheck:
         return records
 
     def _pairs(self, catalogue: Catalogue, items: Items, records: Measured) -> Mapping[str, object] | None:
-        """What needs vectors: near duplicates by looks, and photos against words."""
+        """What needs vectors: near duplicates by image features, and photos against words."""
         found = vectors.stored(self.workspace, catalogue)
         with self._stage("duplicates"):
-            self.found.take(photos.check_shared(items, records, None if found is None else unit(found.looks)))
+            self.found.take(photos.check_shared(items, records, None if found is None else unit(found.features)))
         if found is None:
             self.left_out.append(
                 "photos were not compared with words, nor near duplicates looked for among vectors: add --deep, which "

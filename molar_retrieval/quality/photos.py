@@ -115,13 +115,13 @@ def usable_photos(items: Items, records: Measured) -> Mask:
     return good
 
 
-def check_shared(items: Items, records: Measured, looks: npt.NDArray[np.float32] | None) -> Iterator[Finding]:
+def check_shared(items: Items, records: Measured, features: npt.NDArray[np.float32] | None) -> Iterator[Finding]:
     """Photos that several items have.
 
     Args:
         items: Of the catalogue.
         records: Measurements of their photos.
-        looks: What each photo looks like to an encoder, unit rows of shape (n_items, dim), or None.
+        features: Image features of each photo by an encoder, unit rows of shape (n_items, dim), or None.
     """
     blank, alone = is_blank(records), records["text"] < WRITING
     for rows in _groups(items, records):
@@ -134,7 +134,7 @@ def check_shared(items: Items, records: Measured, looks: npt.NDArray[np.float32]
         for row in rows.tolist():
             others = _named(items, rows, row)
             yield items.finding(kind, row, words, float(len(rows)), others=others, photo=True)
-    yield from _near(items, records, np.flatnonzero(readable(items, records) & ~blank & alone), looks)
+    yield from _near(items, records, np.flatnonzero(readable(items, records) & ~blank & alone), features)
 
 
 def readable(items: Items, records: Measured) -> Mask:
@@ -153,9 +153,9 @@ def _is_placeholder(items: Items, rows: Rows) -> bool:
     return len(rows) >= SHARED and len(np.unique(items.titles[rows])) >= _OWN_TITLES * len(rows)
 
 
-def _near(items: Items, records: Measured, rows: Rows, looks: npt.NDArray[np.float32] | None) -> Iterator[Finding]:
+def _near(items: Items, records: Measured, rows: Rows, features: npt.NDArray[np.float32] | None) -> Iterator[Finding]:
     left, right, bits = near_photos(
-        records["bits"][rows], records["colours"][rows], None if looks is None else looks[rows]
+        records["bits"][rows], records["colours"][rows], None if features is None else features[rows]
     )
     closest = np.full(len(rows), 256, np.int64)
     np.minimum.at(closest, left, bits)

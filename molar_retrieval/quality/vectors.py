@@ -26,13 +26,13 @@ class PairVectors:
     Attributes:
         texts: Shape (n_items, e), zeros where there are none.
         images: Shape (n_items, d), likewise.
-        looks: What a photo looks like, shape (n_items, l), not of unit length.
+        features: Image features, shape (n_items, l), not of unit length.
         encoder: Who made them.
     """
 
     texts: npt.NDArray[np.float32]
     images: npt.NDArray[np.float32]
-    looks: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32]
     encoder: str
 
 

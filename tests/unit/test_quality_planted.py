@@ -168,8 +168,8 @@ def test_vectors_tell_exchanged_photos(trained, tmp_path):
     assert found.encoder == "builtin"
     assert found.texts.shape == (trained.items, 384)
     assert found.images.shape == (trained.items, 384 + 1280)
-    assert found.looks.shape == (trained.items, 1280)
-    assert np.isfinite(found.looks).all()
+    assert found.features.shape == (trained.items, 1280)
+    assert np.isfinite(found.features).all()
 
 
 def test_deep_takes_vectors_that_are_there_and_leaves_those_of_others_alone(trained, tmp_path, monkeypatch):
