@@ -60,13 +60,14 @@ class Console:
             table.add_row(*(escape(visible(str(cell))) for cell in row))
         self._out.print(table)
 
-    def line(self, text: str) -> None:
-        """Write one line of the result for people."""
-        self._out.print(escape(visible(text, keep="\n")), soft_wrap=True)
+    def line(self, *lines: str) -> None:
+        """Write lines of the result for people."""
+        for text in lines:
+            self._out.print(escape(visible(text, keep="\n")), soft_wrap=True)
 
-    def note(self, text: str) -> None:
+    def note(self, *notes: str) -> None:
         """Tell what is happening, unless the user wants quiet."""
-        if not self.quiet:
+        for text in () if self.quiet else notes:
             self._err.print(_said(text), style="dim", soft_wrap=True)
 
     def error(self, message: str, hint: str) -> None:
@@ -76,8 +77,7 @@ class Console:
 
     def traceback(self) -> None:
         """Show the exception being handled, and those that led to it."""
-        shown = visible(redacted(traceback.format_exc()), keep="\n")
-        self._err.print(escape(shown), soft_wrap=True)
+        self._err.print(_said(traceback.format_exc()), soft_wrap=True)
 
     def listen(self) -> None:
         """Show what libraries log, where nothing else does."""

@@ -67,13 +67,7 @@ def entry(name: str, value: str, *faults: Fault | Literal[False] | None, data: A
 
 @dataclass(frozen=True)
 class Section:
-    """Things that belong together.
-
-    Attributes:
-        name: For programs.
-        title: For people.
-        entries: They.
-    """
+    """Things that belong together, by a name for programs and a title for people."""
 
     name: str
     title: str
@@ -82,12 +76,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Health:
-    """The result of an examination.
-
-    Attributes:
-        sections: What was looked at.
-        deep: Whether everything was read.
-    """
+    """The result of an examination; ``deep``: whether everything was read."""
 
     sections: tuple[Section, ...]
     deep: bool = False
@@ -120,13 +109,8 @@ class Health:
             "deep": self.deep,
             "broken": self.broken,
             "problems": [
-                {
-                    "section": section.name,
-                    "name": entry.name,
-                    "state": str(entry.state),
-                    "problem": entry.problem or entry.value,
-                    "remedy": entry.remedy,
-                }
+                {"section": section.name, "name": entry.name, "state": str(entry.state)}
+                | {"problem": entry.problem or entry.value, "remedy": entry.remedy}
                 for section, entry in self.problems()
             ],
             "sections": {

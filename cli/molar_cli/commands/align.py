@@ -63,8 +63,9 @@ def print_aligned(run: Session, done: "Aligned | None") -> None:
         return
     report, pushed = done.report, done.pushed
     facts = report.facts
+    shares = {name: f"{share:.0%}" for name, share in facts["shares"].items()}
     rows = [
-        (_NAMES.get(name, name), f"{s['ndcg@10']:.4f}", f"{s['recall@10']:.4f}", _share(facts["shares"].get(name)))
+        (_NAMES.get(name, name), f"{s['ndcg@10']:.4f}", f"{s['recall@10']:.4f}", shares.get(name, ""))
         for name, s in report.scores.items()
     ]
     run.console.table(
@@ -102,8 +103,3 @@ _NAMES = {
     "content": "content tower",
 }
 """How the parts of a score are called to people."""
-
-
-def _share(value: float | None) -> str:
-    """How much of the sum a part is; nothing for what is not in it."""
-    return "" if value is None else f"{value:.0%}"

@@ -64,22 +64,12 @@ def check(
 def _print(run: Session, report: "CheckReport", page: Path, fix_list: Path | None) -> None:
     from molar_retrieval.quality.terminal import lines, pair_lines, verdict
 
-    run.console.line(verdict(report))
-    run.console.line("")
-    for line in lines(report):
-        run.console.line(line)
+    run.console.line(verdict(report), "", *lines(report))
     if report.log_lines:
-        run.console.line("The log")
-        for line in report.log_lines:
-            run.console.line(f"  {line}")
-        run.console.line("")
+        run.console.line("The log", *(f"  {line}" for line in report.log_lines), "")
     if report.readiness is not None:
-        run.console.line("What to expect")
-        for line in [*report.readiness.sentences, *pair_lines(report)]:
-            run.console.line(f"  {line}")
-        run.console.line("")
-    for line in report.left_out:
-        run.console.line(f"not checked: {line}")
-    run.console.line(f"page: {page}")
+        expected = [*report.readiness.sentences, *pair_lines(report)]
+        run.console.line("What to expect", *(f"  {line}" for line in expected), "")
+    run.console.line(*(f"not checked: {line}" for line in report.left_out), f"page: {page}")
     if fix_list is not None:
         run.console.line(f"fix list: {fix_list}")

@@ -46,7 +46,7 @@ def _print(console: "Console", health: "Health") -> None:
             console.line("")
     problems = list(health.problems())
     for section, entry in problems:
-        console.line(f"{_MARKS[entry.state]} {section.title.lower()}: {entry.problem or entry.value}")
-        console.line(f"  remedy: {entry.remedy}")
+        what = f"{_MARKS[entry.state]} {section.title.lower()}: {entry.problem or entry.value}"
+        console.line(what, f"  remedy: {entry.remedy}")
     if not problems:
         console.line("nothing is wrong" if health.deep else "nothing is wrong, as far as a quick look tells (--deep)")

@@ -5,16 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molar_cli.options import (
-    CatalogueArgument,
-    ConditionOption,
-    DeviceOption,
-    OfflineOption,
-    RevisionOption,
-    SettingsOption,
-    TrustOption,
-    option,
-)
+from molar_cli import options
+from molar_cli.options import option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
 
@@ -25,20 +17,20 @@ if TYPE_CHECKING:
 @command()
 def embed(
     run: Session,
-    catalog: CatalogueArgument,
-    where: ConditionOption = None,
+    catalog: options.CatalogueArgument,
+    where: options.ConditionOption = None,
     model: Annotated[str | None, option("builtin, builtin-multilingual, a local folder or a hub name.")] = None,
-    revision: RevisionOption = None,
+    revision: options.RevisionOption = None,
     dim: Annotated[int | None, option("Keep this many leading dimensions (MRL).")] = None,
     batch_size: Annotated[int | None, option("Items per batch.")] = None,
-    device: DeviceOption = None,
-    offline: OfflineOption = None,
-    trust_remote_code: TrustOption = False,
+    device: options.DeviceOption = None,
+    offline: options.OfflineOption = None,
+    trust_remote_code: options.TrustOption = False,
     vectors: Annotated[
         Path | None, option("Vectors made elsewhere: Parquet with item_id and vector.", metavar="FILE")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Predict time and disk, write nothing.")] = False,
-    settings: SettingsOption = None,
+    settings: options.SettingsOption = None,
 ) -> None:
     """Turn each item's photo and words into a vector; only new and changed items are encoded.
 
@@ -63,8 +55,6 @@ def print_embedded(run: Session, outcome: "EmbedForecast | EmbedReport") -> None
     if run.console.as_json:
         run.console.document(outcome.to_dict())
         return
-    for line in outcome.lines():
-        run.console.line(line)
+    run.console.line(*outcome.lines())
     if isinstance(outcome, EmbedReport):
-        for note in outcome.notes:
-            run.console.note(note)
+        run.console.note(*outcome.notes)

@@ -112,8 +112,7 @@ def _print(run: Session, result: "Evaluation") -> None:
         return
     for block in blocks(result.report):
         run.console.table(block.columns, block.rows, title=block.title)
-        for line in [*block.lines, ""]:
-            run.console.line(line)
+        run.console.line(*block.lines, "")
     run.console.line(f"report: {result.folder / 'report.html'}")
 
 
@@ -125,18 +124,16 @@ def _print_value(run: Session, result: "ShownResult", impressions: Path) -> None
         (v.estimator, f"{v.mean:.4g}", "–" if v.low is None else f"{v.low:.4g} … {v.high:.4g}", f"{v.rows:,}")
         for v in result.evaluation.values
     ]
-    title = (
-        f"reward per request if molar's first item had been shown; {result.contexts:,} requests in {impressions.name}"
-    )
+    title = "reward per request if molar's first item had been shown; "
+    title += f"{result.contexts:,} requests in {impressions.name}"
     run.console.table(["estimator", ">reward", ">95 % interval", ">rows used"], rows, title=title)
     weights = result.evaluation.weights
     run.console.line(
         f"effective rows {weights.effective_rows:,.0f}; requests without a history {result.without_history:.1%};"
-        f" choices that the log never shows {result.never_shown:.1%}"
+        f" choices that the log never shows {result.never_shown:.1%}",
+        *(f"caution: {warning}" for warning in result.evaluation.warnings),
+        "what the estimators assume: docs/kpi.md",
     )
-    for warning in result.evaluation.warnings:
-        run.console.line(f"caution: {warning}")
-    run.console.line("what the estimators assume: docs/kpi.md")
 
 
 def _gate(run: Session, result: "Evaluation", before: Path) -> None:
@@ -146,10 +143,6 @@ def _gate(run: Session, result: "Evaluation", before: Path) -> None:
     if not falls:
         run.console.note(f"gate: no metric fell significantly against {before}")
         return
-    run.console.error(
-        f"{len(falls)} metrics fell significantly against {before}",
-        "; ".join(
-            f"{f.model}, {f.split}, {f.where}: {f.metric} {f.before:.4f} → {f.now:.4f} (p {f.p:.2g})" for f in falls
-        ),
-    )
+    told = [f"{f.model}, {f.split}, {f.where}: {f.metric} {f.before:.4f} → {f.now:.4f} (p {f.p:.2g})" for f in falls]
+    run.console.error(f"{len(falls)} metrics fell significantly against {before}", "; ".join(told))
     raise typer.Exit(GATE_FAILED)

@@ -5,15 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molar_cli.options import (
-    ConditionOption,
-    DeviceOption,
-    OfflineOption,
-    RevisionOption,
-    SettingsOption,
-    TrustOption,
-    option,
-)
+from molar_cli import options
+from molar_cli.options import option
 from molar_cli.session import INTERRUPTED, Session, command
 from molar_retrieval.errors import SettingsError
 
@@ -30,9 +23,9 @@ def finetune(
     catalog: Annotated[
         Path, typer.Argument(help="Folder with items, images/ and perhaps interactions.", show_default=False)
     ],
-    where: ConditionOption = None,
+    where: options.ConditionOption = None,
     model: Annotated[str | None, option("builtin, CLIP, SigLIP, or a language model: a folder or a hub name.")] = None,
-    revision: RevisionOption = None,
+    revision: options.RevisionOption = None,
     output: Annotated[
         Path | None, option("Where the encoder is to lie; default: finetuned in the workspace.", metavar="FOLDER")
     ] = None,
@@ -40,15 +33,15 @@ def finetune(
     attributes: Annotated[bool | None, option("Attributes must find the title and description.")] = None,
     behaviour: Annotated[bool | None, option("A history must find the items that come next.")] = None,
     examples: Annotated[int | None, option("Language models: examples of each task to train on.")] = None,
-    device: DeviceOption = None,
-    offline: OfflineOption = None,
-    trust_remote_code: TrustOption = False,
+    device: options.DeviceOption = None,
+    offline: options.OfflineOption = None,
+    trust_remote_code: options.TrustOption = False,
     seed: Annotated[int | None, option("Of what is drawn at random.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--restart", help="Go on from an earlier run, or forget it.")] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Predict parameters, memory and time, write nothing.")
     ] = False,
-    settings: SettingsOption = None,
+    settings: options.SettingsOption = None,
 ) -> None:
     """Let an encoder learn from the shop which photos, words and attributes go together, and who takes what.
 
@@ -80,16 +73,14 @@ def _print_forecast(run: Session, forecast: "FinetuneForecast") -> None:
     if run.console.as_json:
         run.console.document(forecast.to_dict())
         return
-    for line in forecast.lines():
-        run.console.line(line)
+    run.console.line(*forecast.lines())
     _print_left_out(run, forecast.left_out)
 
 
 def _print_left_out(run: Session, left_out: "Mapping[Name, str]") -> None:
     from molar_retrieval.finetuning.report import TASKS
 
-    for name, why in left_out.items():
-        run.console.note(f"left out: {TASKS[name]}: {why}")
+    run.console.note(*(f"left out: {TASKS[name]}: {why}" for name, why in left_out.items()))
 
 
 def _print(run: Session, report: "FinetuneReport") -> None:
@@ -105,8 +96,7 @@ def _print(run: Session, report: "FinetuneReport") -> None:
     ]
     run.console.table(["task, on withheld items", "measure", ">before", ">after"], rows)
     _print_left_out(run, {task.name: task.left_out for task in report.tasks if task.left_out is not None})
-    for note in report.notes:
-        run.console.note(note)
+    run.console.note(*report.notes)
     took = "up to date" if report.up_to_date else f"{sum(report.seconds.values()):.0f} s"
     run.console.line(f"fine-tuned: {report.folder}  ({report.parameters:,} parameters, {took})")
     run.console.line(f"next: molar embed CATALOG --model {report.folder}")

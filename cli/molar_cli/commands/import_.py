@@ -48,11 +48,9 @@ def import_(
         overwrite=overwrite,
         display=run.console.progress,
     )
-    for note in report.notes:
-        run.console.note(note)
+    run.console.note(*report.notes)
     if run.console.as_json:
         run.console.document(report.to_dict())
         return
-    for line in report.lines():
-        run.console.line(line)
+    run.console.line(*report.lines())
     run.console.note(f"next: molar embed {to}")

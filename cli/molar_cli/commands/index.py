@@ -153,10 +153,7 @@ def prune(
     if run.console.as_json:
         run.console.document({"removed": removed})
         return
-    for name in removed:
-        run.console.line(f"removed {name}")
-    if not removed:
-        run.console.line("nothing to remove")
+    run.console.line(*([f"removed {name}" for name in removed] or ["nothing to remove"]))
 
 
 @app.command()
@@ -190,6 +187,5 @@ def _counts(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(count) for count in text.replace("_", "").split(","))
     except ValueError as error:
-        raise SettingsError(
-            f"--items {text} names no numbers of items", "for example --items 1000000,10000000"
-        ) from error
+        hint = "for example --items 1000000,10000000"
+        raise SettingsError(f"--items {text} names no numbers of items", hint) from error

@@ -5,23 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from molar_cli.options import (
-    CalibrateOption,
-    DiversityOption,
-    ExcludeOption,
-    IndexFallbackOption,
-    IndexOption,
-    KOption,
-    NoRulesOption,
-    OnlyOption,
-    RerankOption,
-    RulesOption,
-    SeenOption,
-    TrustOption,
-    WhereOption,
-    names,
-    option,
-)
+from molar_cli import options
+from molar_cli.options import names, option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
 
@@ -45,24 +30,24 @@ def query(
     similar: Annotated[str | None, option("Items whose content is like this one's.", metavar="ID")] = None,
     text: Annotated[str | None, option("Items that these words describe.", metavar="WORDS")] = None,
     image: Annotated[Path | None, option("Items that look like this photo.", metavar="FILE")] = None,
-    k: KOption = 10,
-    where: WhereOption = None,
-    exclude: ExcludeOption = None,
-    only: OnlyOption = None,
-    seen: SeenOption = "hide",
-    diversity: DiversityOption = 0.0,
-    calibrate: CalibrateOption = None,
-    rerank: RerankOption = True,
-    rules: RulesOption = None,
-    no_rules: NoRulesOption = False,
+    k: options.KOption = 10,
+    where: options.WhereOption = None,
+    exclude: options.ExcludeOption = None,
+    only: options.OnlyOption = None,
+    seen: options.SeenOption = "hide",
+    diversity: options.DiversityOption = 0.0,
+    calibrate: options.CalibrateOption = None,
+    rerank: options.RerankOption = True,
+    rules: options.RulesOption = None,
+    no_rules: options.NoRulesOption = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each item is there.")] = False,
     language: Annotated[
         str, typer.Option("--lang", metavar="CODE", help="Language of the reasons: en, ja, or one of reasons.toml.")
     ] = "en",
     fallback: Annotated[Literal["none", "popular"], typer.Option(help="What people without history get.")] = "none",
-    index: IndexOption = None,
-    index_fallback: IndexFallbackOption = None,
-    trust_remote_code: TrustOption = False,
+    index: options.IndexOption = None,
+    index_fallback: options.IndexFallbackOption = None,
+    trust_remote_code: options.TrustOption = False,
 ) -> None:
     """What a user, or a session, should see next; what is like an item, or what words or a photo ask for.
 
@@ -137,10 +122,7 @@ def print_answer(run: Session, answer: "Answer") -> None:
         run.console.table(columns, rows)
     if answer.basis == "popularity":
         run.console.note("no history for this user: these are the most popular items")
-    for note in answer.notes:
-        run.console.note(note)
-    if answer.shortfall:
-        run.console.note(answer.shortfall)
+    run.console.note(*answer.notes, *([answer.shortfall] if answer.shortfall else []))
 
 
 def _made_of(parts: "Mapping[str, float]") -> str:

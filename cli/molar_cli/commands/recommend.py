@@ -5,22 +5,8 @@ from typing import Annotated
 
 import typer
 
-from molar_cli.options import (
-    CalibrateOption,
-    DiversityOption,
-    ExcludeOption,
-    IndexFallbackOption,
-    IndexOption,
-    ListedOption,
-    NoRulesOption,
-    OnlyOption,
-    RerankOption,
-    RulesOption,
-    SeenOption,
-    WhereOption,
-    names,
-    option,
-)
+from molar_cli import options
+from molar_cli.options import names, option
 from molar_cli.session import Session, command
 from molar_retrieval import bounds
 from molar_retrieval.errors import DataError, SettingsError
@@ -35,23 +21,23 @@ def recommend(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The Parquet file.")] = Path(
         "recommendations.parquet"
     ),
-    k: ListedOption = 10,
+    k: options.ListedOption = 10,
     users: Annotated[Path | None, option("Only these users, one id per line; default: all.", metavar="FILE")] = None,
     segment: Annotated[
         str | None, option("Only people like this, by columns of index.segments.", metavar="CONDITION")
     ] = None,
-    where: WhereOption = None,
-    exclude: ExcludeOption = None,
-    only: OnlyOption = None,
-    seen: SeenOption = "hide",
-    diversity: DiversityOption = 0.0,
-    calibrate: CalibrateOption = None,
-    rerank: RerankOption = True,
-    rules: RulesOption = None,
-    no_rules: NoRulesOption = False,
+    where: options.WhereOption = None,
+    exclude: options.ExcludeOption = None,
+    only: options.OnlyOption = None,
+    seen: options.SeenOption = "hide",
+    diversity: options.DiversityOption = 0.0,
+    calibrate: options.CalibrateOption = None,
+    rerank: options.RerankOption = True,
+    rules: options.RulesOption = None,
+    no_rules: options.NoRulesOption = False,
     processes: Annotated[int | None, option("How many work at once; default: one per core.", min=1)] = None,
-    index: IndexOption = None,
-    index_fallback: IndexFallbackOption = None,
+    index: options.IndexOption = None,
+    index_fallback: options.IndexFallbackOption = None,
 ) -> None:
     """Write the lists of all users to a Parquet file, the same that `molar query` gives each of them.
 
@@ -83,8 +69,7 @@ def recommend(
         run.console.document(report.to_dict())
         return
     run.console.line(f"{report.rows:,} recommendations for {report.users:,} users: {report.path}")
-    for note in report.notes:
-        run.console.note(note)
+    run.console.note(*report.notes)
     if report.skipped:
         run.console.note(f"{report.skipped:,} users have no list: no history is known, or they are not chosen")
     if report.short:
