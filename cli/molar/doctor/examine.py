@@ -22,14 +22,9 @@ CHECKS: dict[tuple[str, str], Callable[[Path, bool], Iterator[Entry]]] = {
 
 
 def examine(root: Path, *, deep: bool = False) -> Health:
-    """Examine installation, machine and workspace.
+    """Examine installation, machine and workspace, if there is one; what is found is fit for a bug report.
 
-    Args:
-        root: The workspace's folder, which may not exist.
-        deep: Read everything and import the heavy libraries; else it takes about a second.
-
-    Returns:
-        What was found, fit for a bug report.
+    ``deep`` reads everything and imports the heavy libraries; else it takes about a second.
     """
     sections = [Section(*named, tuple(check(root, deep))) for named, check in CHECKS.items()]
     return Health(tuple(section for section in sections if section.entries), deep).discreet()
