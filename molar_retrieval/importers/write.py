@@ -17,7 +17,7 @@ from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.catalog.images import EXTENSIONS, FOLDER
 from molar_retrieval.catalog.rejects import FILE_NAME as REJECTS_FILE
 from molar_retrieval.catalog.rejects import Rejects, with_new_ids
-from molar_retrieval.catalog.rows import RowChecks
+from molar_retrieval.catalog.rows import RowChecks, Rows
 from molar_retrieval.catalog.spec import FILE_NAME as TOML_FILE
 from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.columns import ITEM_ID, TIMESTAMP, USER_ID
@@ -48,13 +48,9 @@ def write_items(table: PublishedTable, path: Path, rejects: Rejects, progress: P
         DataError: If there is none.
     """
     seen: dict[str, None] = {}
-    name = table.path.name
-    progress.start(f"reading {name}", None)
     with TableFile(path) as file:
-        for rows in table.rows(rejects):
-            file.write(with_new_ids(rows, ITEM_ID, seen, rejects, name, _KINDS).batch)
-            progress.advance(len(rows))
-    progress.finish()
+        for rows in _rows(table, rejects, progress):
+            file.write(with_new_ids(rows, ITEM_ID, seen, rejects, table.path.name, _KINDS).batch)
     if not seen:
         raise DataError(f"{table.path} has no usable item", "check that it is the file as published")
     return IdMap(pa.array(list(seen), pa.large_string()))
@@ -78,11 +74,16 @@ def keep_items(path: Path, used: npt.NDArray[np.bool_]) -> None:
 
 def write_users(table: PublishedTable, path: Path, rejects: Rejects, progress: Progress) -> None:
     """Write all users."""
-    progress.start(f"reading {table.path.name}", None)
     with TableFile(path) as file:
-        for rows in table.rows(rejects):
+        for rows in _rows(table, rejects, progress):
             file.write(rows.batch)
-            progress.advance(len(rows))
+
+
+def _rows(table: PublishedTable, rejects: Rejects, progress: Progress) -> Iterator[Rows]:
+    progress.start(f"reading {table.path.name}", None)
+    for rows in table.rows(rejects):
+        yield rows
+        progress.advance(len(rows))
     progress.finish()
 
 
@@ -113,9 +114,8 @@ def write_interactions(
     """
     name, before, times = published.log.path.name, rejects.total, TimeParser(published.time_unit)
     used, users, count, written = np.zeros(len(items), bool), set[str](), 0, 0
-    progress.start(f"reading {name}", None)
     with TableFile(path) as file:
-        for rows in published.log.rows(rejects):
+        for rows in _rows(published.log, rejects, progress):
             item = items.rows(rows.batch[ITEM_ID])
             micros, timed = times.parse(rows.batch[TIMESTAMP])
             check = RowChecks(len(rows))
@@ -132,8 +132,6 @@ def write_interactions(
             users.update(pc.unique(batch[USER_ID]).to_pylist())
             count += len(rows)
             written += len(batch)
-            progress.advance(len(rows))
-    progress.finish()
     if not written:
         raise rejects.unusable(
             published.log.path,
