@@ -15,14 +15,18 @@ POSITION = ("position",)
 WEIGHT = ("weight",)
 EVENT = ("event", "event_type", "action")
 
-_ID_ENDINGS = ("id", "ids", "uuid", "guid", "sku", "ean", "gtin", "isbn", "asin", "upc", "barcode", "code", "codes")
-_KEY_ENDINGS = ("hash", "slug", "key")
-_LINK_WORDS = ("url", "urls", "uri", "href", "link", "links", "image", "images", "photo", "photos", "thumbnail")
-_FILE_WORDS = ("path", "filename")
-_TIME_ENDINGS = ("date", "time", "timestamp", "datetime", "at", "day", "year", "month")
-_COUNT_WORDS = ("count", "counts", "num", "number", "n", "sales", "sold", "purchases", "orders", "clicks", "views")
-_ESTEEM_WORDS = ("popularity", "popular", "rank", "rating", "ratings", "score", "bestseller", "trending")
-_SOURCE_ENDINGS = ("source", "sources", "provenance")
+_IDS = "id ids uuid guid sku ean gtin isbn asin upc barcode code codes hash slug key"
+_LINKS = "url urls uri href link links image images photo photos thumbnail path filename"
+_COUNTS = "count counts num number n sales sold purchases orders clicks views"
+_ESTEEM = "popularity popular rank rating ratings score bestseller trending"
+_NO_INPUT = (
+    ("last", _IDS, "its name is that of an id or a code"),
+    ("any", _LINKS, "its name is that of a link or a file"),
+    ("last", "date time timestamp datetime at day year month", "its name is that of a time"),
+    ("any", f"{_COUNTS} {_ESTEEM}", "its name is that of a number that may be made from the log"),
+    ("last", "source sources provenance", "its name says where another column comes from"),
+)
+"""Which of a name's words, one of which it is, and what follows."""
 
 
 def well_known(known: Sequence[str], names: Sequence[str]) -> str | None:
@@ -39,18 +43,9 @@ def words(name: str) -> list[str]:
 def not_input_by_name(name: str) -> str | None:
     """Why a column of this name is no input for the encoder by default; None where the name says nothing."""
     own = words(name)
-    if not own:
-        return None
-    if own[-1] in {*_ID_ENDINGS, *_KEY_ENDINGS}:
-        return "its name is that of an id or a code"
-    if {*_LINK_WORDS, *_FILE_WORDS} & set(own):
-        return "its name is that of a link or a file"
-    if own[-1] in _TIME_ENDINGS:
-        return "its name is that of a time"
-    if {*_COUNT_WORDS, *_ESTEEM_WORDS} & set(own):
-        return "its name is that of a number that may be made from the log"
-    if own[-1] in _SOURCE_ENDINGS:
-        return "its name says where another column comes from"
+    for which, known, reason in _NO_INPUT:
+        if not set(known.split()).isdisjoint(own[-1:] if which == "last" else own):
+            return reason
     return None
 
 
