@@ -56,12 +56,13 @@ class Frame:
     def __repr__(self) -> str:
         from io import StringIO
 
+        from pyarrow.types import is_floating, is_integer
         from rich.console import Console
         from rich.table import Table
 
         shown = Table(box=None, pad_edge=False)
         for name, kind in zip(self.table.column_names, self.table.schema.types, strict=True):
-            shown.add_column(name, justify="right" if _is_number(kind) else "left")
+            shown.add_column(name, justify="right" if is_integer(kind) or is_floating(kind) else "left")
         for row in self.to_pylist()[:_SHOWN]:
             shown.add_row(*map(_cell, row.values()))
         out = StringIO()
@@ -86,9 +87,3 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _is_number(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))

@@ -7,7 +7,7 @@ system has no locks, nothing is held.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -76,21 +76,8 @@ def _locked(path: Path, target: Path) -> IO[str]:
     return file
 
 
-class Hold:
-    """What keeps a folder from being removed; a descriptor of None: the file system has no locks."""
-
-    def __init__(self, descriptor: int | None) -> None:
-        self._descriptor = descriptor
-
-    def release(self) -> None:
-        """Let go; a second time does nothing."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def hold(folder: Path) -> Hold:
-    """Keep a published folder from being removed; a StaleArtefactError says that it is gone."""
+def hold(folder: Path) -> ExitStack:
+    """Keep a published folder from being removed until the result is closed; a StaleArtefactError says it is gone."""
     gone = StaleArtefactError(f"{folder} was superseded and removed just now", "ask again")
     path = folder / _MANIFEST
     try:
@@ -98,16 +85,16 @@ def hold(folder: Path) -> Hold:
     except FileNotFoundError as error:
         raise gone from error
     except OSError:  # whoever reads the manifest says so
-        return Hold(None)
-    try:
-        there = lock_now(descriptor, shared=True) and _is(descriptor, path)
-    except OSError:
-        os.close(descriptor)
-        return Hold(None)
-    if not there:
-        os.close(descriptor)
-        raise gone
-    return Hold(descriptor)
+        return ExitStack()
+    with ExitStack() as held:
+        held.callback(os.close, descriptor)
+        try:
+            there = lock_now(descriptor, shared=True) and _is(descriptor, path)
+        except OSError:  # a file system without locks
+            return ExitStack()
+        if not there:
+            raise gone
+        return held.pop_all()
 
 
 @contextmanager

@@ -27,26 +27,18 @@ MAKERS = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artefact is and what it was made from.
-
-    Attributes:
-        fingerprint: Names this version; equal inputs and settings give equal fingerprints.
-        inputs: Fingerprint of each input artefact, by kind.
-        facts: What is worth knowing about the result (counts, dimensions, timings).
-        created: In UTC (ISO 8601).
-        number: 1 + the highest of its kind at that time; 0 in versions made before there were numbers.
-    """
+    """What an artefact is and what it was made from."""
 
     kind: str
-    fingerprint: str
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str  # names this version; equal inputs and settings give equal fingerprints
+    inputs: Mapping[str, str] = field(default_factory=dict)  # fingerprint of each input artefact, by kind
     settings: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)  # of the result: counts, dimensions, timings
     versions: Mapping[str, str] = field(default_factory=dict)
-    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))  # in UTC (ISO 8601)
     format: int = FORMAT
     molar: str = __version__
-    number: int = 0
+    number: int = 0  # 1 + the highest of its kind at that time; 0 in versions made before there were numbers
 
     @property
     def text(self) -> str:
@@ -66,14 +58,14 @@ class Manifest:
             if not isinstance(manifest.number, int):
                 raise TypeError(f"number is {manifest.number!r}")
         except (OSError, ValueError, TypeError, RecursionError) as error:
+            maker = MAKERS.get(folder.parent.name, "the command that made it")
             raise StaleArtefactError(
-                f"{path} is unreadable: {error}",
-                f"delete {folder} and run `{MAKERS.get(folder.parent.name, 'the command that made it')}` again",
+                f"{path} is unreadable: {error}", f"delete {folder} and run `{maker}` again"
             ) from error
         if manifest.format != FORMAT:
+            maker = MAKERS.get(manifest.kind, "the command that made it")
             raise StaleArtefactError(
-                f"{folder} has format {manifest.format}, this version of molar reads {FORMAT}",
-                f"run `{MAKERS.get(manifest.kind, 'the command that made it')}` again",
+                f"{folder} has format {manifest.format}, this version of molar reads {FORMAT}", f"run `{maker}` again"
             )
         return manifest
 

@@ -94,9 +94,8 @@ class ArtefactStore:
     def current(self) -> Path | None:
         """The live version's folder, or None where there is none."""
         with suppress(StaleArtefactError):
-            name = self.pointer
-            folder = self.root / (name or "")
-            return folder if name and folder.is_dir() else None
+            if (name := self.pointer) and (self.root / name).is_dir():
+                return self.root / name
         return None
 
     @property

@@ -31,7 +31,7 @@ from molar_indexes.users import UserRecord, Users, UserStore, write_users
 from molar_retrieval import columns, fingerprint, inventory
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import Index, IndexItem, IndexSpec
-from molar_retrieval.locks import Hold, hold
+from molar_retrieval.locks import hold
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
@@ -79,7 +79,7 @@ class Generation:
     newcomers: int = 0
     slots: int = 0
     notes: Sequence[str] = ()
-    held: Hold = field(default_factory=lambda: Hold(None), repr=False, compare=False)
+    held: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -106,7 +106,7 @@ class Generation:
         """Release the files."""
         self.index.close()
         self.users.close()
-        self.held.release()
+        self.held.close()
 
     def __enter__(self) -> Self:
         return self
@@ -196,7 +196,7 @@ def _named(store: ArtefactStore, name: str) -> Path:
 def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
     with ExitStack() as opened:  # closes what is open where the rest fails
         held = hold(folder)
-        opened.callback(held.release)
+        opened.callback(held.close)
         manifest = Manifest.read(folder)
         if problems := inventory.check(folder):
             raise StaleArtefactError(

@@ -45,23 +45,14 @@ def sample_texts(catalogue: Catalogue, n: int = 200) -> list[str]:
 
 @dataclass(frozen=True)
 class ContentScan:
-    """One look at everything an item's vector may depend on, without opening a photo; 21 bytes per item.
+    """One look at everything an item's vector may depend on, without opening a photo; 21 bytes per item."""
 
-    Attributes:
-        lengths: Characters of each text, 0 where the encoder gets none.
-        has_image: Which items name a photo that the encoder would see.
-        sizes: Bytes of each such photo; -1 where there is no such file.
-        mtimes: In ns.
-        unseen: How many items name a photo that the encoder cannot see.
-        identity: Equal for two looks exactly if nothing changed between them.
-    """
-
-    lengths: npt.NDArray[np.int32]
-    has_image: npt.NDArray[np.bool_]
-    sizes: npt.NDArray[np.int64]
-    mtimes: npt.NDArray[np.int64]
-    unseen: int
-    identity: str
+    lengths: npt.NDArray[np.int32]  # characters of each text, 0 where the encoder gets none
+    has_image: npt.NDArray[np.bool_]  # which items name a photo that the encoder would see
+    sizes: npt.NDArray[np.int64]  # bytes of each such photo; -1 where there is no such file
+    mtimes: npt.NDArray[np.int64]  # in ns
+    unseen: int  # how many items name a photo that the encoder cannot see
+    identity: str  # equal for two looks exactly if nothing changed between them
 
 
 def sees(info: EncoderInfo) -> tuple[bool, bool]:

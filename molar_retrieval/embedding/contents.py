@@ -26,19 +26,12 @@ ITEMS = "items.parquet"  # the table of a version's items: the id, and keys.FIEL
 
 @dataclass(frozen=True)
 class ContentVectors:
-    """A version of the content vectors; nothing is read before it is used.
+    """A version of the content vectors; nothing is read before it is used."""
 
-    Attributes:
-        ids: In the order of the catalogue.
-        vectors: Shape (n, dim), a read-only memory map; rows of length 1, zeros where there was nothing to see.
-        blocks: Which dimensions stem from what; together they cover the vectors.
-        info: What the encoder said about itself.
-    """
-
-    ids: IdMap
-    vectors: npt.NDArray[np.float32]
-    blocks: tuple[VectorBlock, ...]
-    info: Mapping[str, Any]
+    ids: IdMap  # in the order of the catalogue
+    vectors: npt.NDArray[np.float32]  # (n, dim), a read-only map; rows of length 1, zeros where nothing was seen
+    blocks: tuple[VectorBlock, ...]  # which dimensions stem from what; together they cover the vectors
+    info: Mapping[str, Any]  # what the encoder said about itself
 
     @classmethod
     def open(cls, folder: Path) -> Self:

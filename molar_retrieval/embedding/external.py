@@ -15,7 +15,7 @@ from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.catalogue import NO_FILE
 from molar_retrieval.embedding.contents import KIND, TENSOR, VECTORS
-from molar_retrieval.embedding.keys import Rows, hashes, item_key
+from molar_retrieval.embedding.keys import hashes, item_key
 from molar_retrieval.embedding.publish import Origin, check_disk, publish, staging
 from molar_retrieval.embedding.report import Clock, EmbedReport
 from molar_retrieval.embedding.resolve import ItemFacts
@@ -114,10 +114,12 @@ def _fill(
         names = batch.column(columns.ITEM_ID).cast(pa.string())
         rows = ids.rows(names).astype(np.int64)
         known = np.flatnonzero(rows >= 0)
-        _refuse_repeats(rows, known, given, names, file, first)
-        given[rows[known]] = True
+        order = known[np.unique(rows[known], return_index=True)[1]]
+        for bad in np.setdiff1d(known, order[~given[rows[order]]]).tolist():
+            what = f"the id {names[bad].as_py()!r} has a vector already"
+            raise DataError(f"{file}, row {first + bad}: {what}", "keep one vector per item")
+        given[rows[order]] = True
         unknown += len(rows) - len(known)
-        order = known[np.argsort(rows[known])]
         rows, vectors = rows[order], vectors[order]
         out.write(rows, vectors)
         items.filled[rows] = vectors.any(axis=1)
@@ -146,18 +148,6 @@ def _matrix(column: pa.Array, dim: int, file: Path, first: int) -> npt.NDArray[n
         )
     norms = np.linalg.norm(matrix, axis=1, keepdims=True)
     return np.asarray(matrix / np.where(norms > 0, norms, 1), np.float32)
-
-
-def _refuse_repeats(
-    rows: Rows, known: Rows, given: npt.NDArray[np.bool_], names: pa.Array, file: Path, first: int
-) -> None:
-    seen: set[int] = set()
-    for i in known.tolist():
-        if given[rows[i]] or rows[i] in seen:
-            raise DataError(
-                f"{file}, row {first + i}: the id {names[i].as_py()!r} has a vector already", "keep one vector per item"
-            )
-        seen.add(int(rows[i]))
 
 
 def _notes(missing: int, unknown: int, file: Path) -> Iterator[str]:

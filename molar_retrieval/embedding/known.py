@@ -43,25 +43,16 @@ class KnownVectors:
 
     A row's place is its number among all of them. Rows of a run's own batches are not found by their keys: a run that
     goes on makes the batches that it would have made, so its vectors equal those of an undisturbed run bit by bit.
-
-    Attributes:
-        blocks: Of the vectors; empty where there are none.
-        dim: None where there are no vectors.
-        live: How many of the places are the live version's: the first ones.
-        own: Place of the first row of each of the run's own batches, by number.
-        reasons: Why a photo, or the whole row, was left out, by place.
-        work: The run, see :func:`~molar_retrieval.embedding.shards.work_name`.
-        records: One per place.
     """
 
     def __init__(self, artefacts: ArtefactStore, encoder: str, work: str) -> None:
-        self.blocks: tuple[VectorBlock, ...] = ()
-        self.dim: int | None = None
-        self.live = 0
-        self.own: dict[int, int] = {}
-        self.reasons: dict[int, str] = {}
-        self.records: npt.NDArray[Any] = np.zeros(0, _RECORD)
-        self.work = work
+        self.blocks: tuple[VectorBlock, ...] = ()  # empty where there are no vectors
+        self.dim: int | None = None  # None where there are no vectors
+        self.live = 0  # how many of the places are the live version's: the first ones
+        self.own: dict[int, int] = {}  # place of the first row of each of the run's own batches, by number
+        self.reasons: dict[int, str] = {}  # why a photo, or the whole row, was left out, by place
+        self.records: npt.NDArray[Any] = np.zeros(0, _RECORD)  # one per place
+        self.work = work  # see shards.work_name
         self._folder = shard_folder(artefacts, encoder)
         self._files: list[_Stored] = []
         if (version := artefacts.current) is not None:

@@ -27,17 +27,12 @@ _Pair = tuple[str | None, str | None]  # a text and the path of a photo
 
 @dataclass
 class InputBatch:
-    """What the encoder gets for some rows, in catalogue order, and what is to be remembered of them.
-
-    Attributes:
-        items: The columns of :data:`~molar_retrieval.embedding.keys.FIELDS`, one value per row.
-        seconds: Of reading, summed over threads.
-    """
+    """What the encoder gets for some rows, in catalogue order, and the columns of keys.FIELDS that are remembered."""
 
     rows: Rows
     inputs: list[EncoderInput] = field(default_factory=list)
     items: dict[str, list[Any]] = field(default_factory=lambda: {field.name: [] for field in FIELDS})
-    seconds: float = 0.0
+    seconds: float = 0.0  # of reading, summed over threads
 
     @property
     def image_bytes(self) -> int:
@@ -51,21 +46,14 @@ class InputBatch:
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo as it was when it was read.
-
-    Attributes:
-        reason: Why it could not be decoded.
-        size: In bytes, -1 where there is no file.
-        mtime: In ns.
-        seconds: Time spent on it.
-    """
+    """A photo as it was when it was read."""
 
     image: Image.Image | None = None
-    reason: str | None = None
+    reason: str | None = None  # why it could not be decoded
     image_hash: bytes | None = None
-    size: int = NO_FILE
-    mtime: int = 0
-    seconds: float = 0.0
+    size: int = NO_FILE  # in bytes, -1 where there is no file
+    mtime: int = 0  # in ns
+    seconds: float = 0.0  # time spent on it
 
 
 class Reader:

@@ -23,29 +23,17 @@ _THREADS = 4
 
 @dataclass(frozen=True)
 class ItemFacts:
-    """What is known of each item beside its vector, in the order of the catalogue; some 60 bytes per item.
+    """What is known of each item beside its vector, in the order of the catalogue; some 60 bytes per item."""
 
-    Attributes:
-        keys: Zeros where the photo has to be read first.
-        image_hashes: Zeros where there is no photo, or it has to be read first.
-        image_sizes: Bytes; -1 where there is no such file.
-        image_mtimes: In ns.
-        places: Where the vector is among the known ones, -1 where it has none.
-        pending: Which items have to be encoded.
-        failed: Which items the encoder could not do.
-        filled: Which vectors are not zero.
-        reasons: Why an item's photo, or the whole item, was left out.
-    """
-
-    keys: Hashes
-    image_hashes: Hashes
-    image_sizes: npt.NDArray[np.int64]
-    image_mtimes: npt.NDArray[np.int64]
-    places: Rows
-    pending: npt.NDArray[np.bool_]
-    failed: npt.NDArray[np.bool_]
-    filled: npt.NDArray[np.bool_]
-    reasons: dict[int, str] = field(default_factory=dict)
+    keys: Hashes  # zeros where the photo has to be read first
+    image_hashes: Hashes  # zeros where there is no photo, or it has to be read first
+    image_sizes: npt.NDArray[np.int64]  # bytes; -1 where there is no such file
+    image_mtimes: npt.NDArray[np.int64]  # in ns
+    places: Rows  # where the vector is among the known ones, -1 where it has none
+    pending: npt.NDArray[np.bool_]  # which items have to be encoded
+    failed: npt.NDArray[np.bool_]  # which items the encoder could not do
+    filled: npt.NDArray[np.bool_]  # which vectors are not zero
+    reasons: dict[int, str] = field(default_factory=dict)  # why an item's photo, or the whole item, was left out
 
     @classmethod
     def unknown(cls, sizes: npt.NDArray[np.int64], mtimes: npt.NDArray[np.int64]) -> Self:

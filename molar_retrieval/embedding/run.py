@@ -65,11 +65,6 @@ def embed(
         return EmbeddingRun(inputs, settings, planner, progress)()
 
 
-def planner_of(workspace: Workspace) -> Planner:
-    """The registry, with a memory for digests of local weights in the workspace."""
-    return partial(registry.plan, cache=digests_of(workspace))
-
-
 def digests_of(workspace: Workspace) -> Path:
     """The file that remembers digests of local weights, so that gigabytes are read once."""
     return workspace.root / "weights.json"
@@ -79,7 +74,7 @@ class EmbeddingRun:
     """One run: what it starts from, what it would do, and the doing."""
 
     def __init__(self, inputs: Pinned, settings: EmbedSettings, planner: Planner | None, progress: Progress) -> None:
-        self._planner = planner or planner_of(inputs)
+        self._planner = planner or partial(registry.plan, cache=digests_of(inputs))
         self._inputs, self._settings, self._progress = inputs, settings, progress
         self._artefacts = inputs[KIND]
         self.clock = Clock()

@@ -32,18 +32,12 @@ _SYNC_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """One batch of a shard.
+    """One batch of a shard."""
 
-    Attributes:
-        work: Whose batch it is, see :func:`work_name`; ``number`` counts within it.
-        items: The columns of :data:`~molar_retrieval.embedding.keys.FIELDS`, one row per item.
-        vectors: Shape (n, dim).
-    """
-
-    work: str
+    work: str  # whose batch it is, see work_name; number counts within it
     number: int
-    items: pa.RecordBatch
-    vectors: npt.NDArray[np.float32]
+    items: pa.RecordBatch  # the columns of keys.FIELDS, one row per item
+    vectors: npt.NDArray[np.float32]  # shape (n, dim)
 
 
 def work_name(identity: str, batch_size: int) -> str:

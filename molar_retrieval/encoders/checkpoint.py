@@ -24,23 +24,14 @@ _LOADING_HINT = "name a folder with a transformers or sentence-transformers mode
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a model's files say about it.
+    """What a model's files say about it."""
 
-    Attributes:
-        folder: Of a hub model perhaps still without weights.
-        revision: The commit of a hub model, the digest of a local folder.
-        digest: Stands for the content in a fingerprint.
-        config: ``config.json``, of an adapter ``adapter_config.json``.
-        modules: ``modules.json`` of sentence-transformers; empty for a bare transformers model.
-        complete: Gives the folder with the weights, fetching them where that is allowed.
-    """
-
-    folder: Path
-    revision: str
-    digest: str
-    config: dict[str, Any]
-    modules: list[dict[str, Any]]
-    complete: Callable[[], Path]
+    folder: Path  # of a hub model perhaps still without weights
+    revision: str  # the commit of a hub model, the digest of a local folder
+    digest: str  # stands for the content in a fingerprint
+    config: dict[str, Any]  # config.json, of an adapter adapter_config.json
+    modules: list[dict[str, Any]]  # modules.json of sentence-transformers; empty for a bare transformers model
+    complete: Callable[[], Path]  # gives the folder with the weights, fetching them where that is allowed
 
     @property
     def kind(self) -> Kind:
@@ -142,7 +133,7 @@ def _read(
         trust.check(whole, settings)  # again: more has come with the weights
         return whole
 
-    modules = _json(folder / "modules.json", [])
+    modules = _json(folder / "modules.json") or []
     config = _json(main_folder(folder, modules) / "config.json") or _json(folder / "adapter_config.json")
     if not modules and not config:
         raise SettingsError(f"the folder {folder} holds no model: neither config.json nor modules.json", _LOADING_HINT)
@@ -158,10 +149,10 @@ def _with_weights(folder: Path) -> Path:
     return folder
 
 
-def _json(path: Path, default: Any = None) -> Any:
+def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        return {} if default is None else default
+        return {}
     except (OSError, ValueError) as error:
         raise SettingsError(f"{path} is unreadable: {error}", _LOADING_HINT) from error

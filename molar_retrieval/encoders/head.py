@@ -26,32 +26,18 @@ _LEXICAL = ("rarity", "axes", "mean")
 
 @dataclass(frozen=True, eq=False)
 class FusionHead:
-    """A map from an encoder's vectors to fine-tuned ones.
+    """A map from an encoder's vectors to fine-tuned ones."""
 
-    Attributes:
-        blocks: Of the encoder's vectors: words, then photo.
-        means: Of each block, shape (width,).
-        maps: From each block to its dimensions here, shape (width, kept).
-        lexical: What stands for the words as they are written.
-        seen: From the photo to words, shape (kept of the photo, kept of the words); stands for words that an item
-            lacks, and is the longer the surer the guess.
-        shown: The same from words to the photo, shape (kept of the words, kept of the photo).
-        attributes: Added to the words, as a function of them, shape (kept of the words, kept of the words).
-        taken: What all of that says of who takes an item, shape (all kept, r).
-        usual: What is added to it: the same for every item, shape (r,).
-        shares: Of the words, of the photo, of the words as written and of ``taken``; their sum is 1.
-    """
-
-    blocks: tuple[VectorBlock, ...]
-    means: tuple[Array, ...]
-    maps: tuple[Array, ...]
-    lexical: Lexical
-    seen: Array
-    shown: Array
-    attributes: Array
-    taken: Array
-    usual: Array
-    shares: tuple[float, ...]
+    blocks: tuple[VectorBlock, ...]  # of the encoder's vectors: words, then photo
+    means: tuple[Array, ...]  # of each block, shape (width,)
+    maps: tuple[Array, ...]  # from each block to its dimensions here, shape (width, kept)
+    lexical: Lexical  # what stands for the words as they are written
+    seen: Array  # from the photo to words that an item lacks, longer the surer it is, shape (kept of photo, of words)
+    shown: Array  # the same from words to the photo, shape (kept of the words, kept of the photo)
+    attributes: Array  # added to the words, as a function of them, shape (kept of the words, kept of the words)
+    taken: Array  # what all of that says of who takes an item, shape (all kept, r)
+    usual: Array  # what is added to it: the same for every item, shape (r,)
+    shares: tuple[float, ...]  # of the words, of the photo, of the words as written and of taken; their sum is 1
 
     @classmethod
     def plain(

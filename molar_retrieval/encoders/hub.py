@@ -102,15 +102,13 @@ def _download(name: str, revision: str | None, *, allow: list[str] | None) -> Sn
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(
-            snapshot_download(
-                name,
-                revision=revision,
-                cache_dir=cache_root(),
-                allow_patterns=allow,
-                ignore_patterns=_OTHER_RUNTIMES,
-                etag_timeout=_TIMEOUT,
-            )
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            cache_dir=cache_root(),
+            allow_patterns=allow,
+            ignore_patterns=_OTHER_RUNTIMES,
+            etag_timeout=_TIMEOUT,
         )
     except Exception as error:  # the hub's client lets errors of its HTTP library through
         reason = str(error).strip().partition("\n")[0]
@@ -119,7 +117,7 @@ def _download(name: str, revision: str | None, *, allow: list[str] | None) -> Sn
             "name a local folder, a model that is in the cache (--offline uses nothing else) or builtin; "
             f"where there is a network: {_command(name)}",
         ) from error
-    return Snapshot(name, folder.name, folder)
+    return Snapshot(name, Path(folder).name, Path(folder))
 
 
 def _at(revision: str | None) -> str:

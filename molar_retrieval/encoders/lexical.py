@@ -33,17 +33,11 @@ def counts(texts: Iterable[str | None]) -> csr_matrix:
 
 @dataclass(frozen=True, eq=False)
 class Lexical:
-    """From counts of words to vectors.
+    """From counts of words to vectors."""
 
-    Attributes:
-        rarity: Weight of each place, shape (8192,).
-        axes: From places to dimensions, shape (8192, d).
-        mean: Of the vectors that it was fitted on, shape (d,).
-    """
-
-    rarity: Array
-    axes: Array
-    mean: Array
+    rarity: Array  # weight of each place, shape (8192,)
+    axes: Array  # from places to dimensions, shape (8192, d)
+    mean: Array  # of the vectors that it was fitted on, shape (d,)
 
     @classmethod
     def none(cls) -> Self:

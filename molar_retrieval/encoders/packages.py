@@ -1,6 +1,8 @@
 """Weights that travel as Python packages, found without importing them."""
 
-from importlib import metadata, util
+from importlib import util
+from importlib.metadata import files
+from importlib.metadata import version as version
 from pathlib import Path
 
 from molar_retrieval import fingerprint
@@ -16,14 +18,9 @@ def folder(module: str, *, distribution: str, install: str) -> Path:
     return Path(places[0])
 
 
-def version(distribution: str) -> str:
-    """The installed version of a distribution."""
-    return metadata.version(distribution)
-
-
 def digest(distribution: str, file: Path) -> str:
     """What stands for a file's content: the hash that its installer recorded; where it kept none, the file is read."""
-    for entry in metadata.files(distribution) or []:
+    for entry in files(distribution) or []:
         if entry.name == file.name and entry.hash is not None and Path(str(entry.locate())) == file:
             return f"{entry.hash.mode}:{entry.hash.value}"
     return fingerprint.of_file(file)

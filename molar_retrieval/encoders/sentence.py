@@ -124,16 +124,10 @@ def load_model(folder: Path, settings: EmbedSettings, dtype: str, *, last_token:
 
     device = runtime.device(settings)
     local = settings.offline or not settings.trusts_code
-    shared = {"local_files_only": local, "trust_remote_code": settings.trusts_code}
+    shared: dict[str, Any] = {"local_files_only": local, "trust_remote_code": settings.trusts_code}
     weights = {"dtype": dtype, "weights_only": True}
     if not last_token:
-        return SentenceTransformer(
-            str(folder),
-            device=device,
-            local_files_only=local,
-            trust_remote_code=settings.trusts_code,
-            model_kwargs=weights,
-        )
+        return SentenceTransformer(str(folder), device=device, model_kwargs=weights, **shared)
     transformer = Transformer(
         str(folder),
         model_kwargs={**weights, **shared},
