@@ -39,13 +39,8 @@ class ValidationCases:
     @classmethod
     def of(cls, holdout: Holdout) -> "ValidationCases":
         """The held-out interactions, all items being candidates."""
-        return cls(
-            holdout.training,
-            holdout.users.astype(np.int64),
-            holdout.targets.astype(np.int64),
-            np.ones(holdout.training.n_items, bool),
-            holdout.times,
-        )
+        users, targets = holdout.users.astype(np.int64), holdout.targets.astype(np.int64)
+        return cls(holdout.training, users, targets, np.ones(holdout.training.n_items, bool), holdout.times)
 
     def __len__(self) -> int:
         return len(self.users)

@@ -55,14 +55,8 @@ def _fitted(
     from implicit.recommender_base import ModelFitError
 
     progress.start("ALS", settings.iterations)
-    model = AlternatingLeastSquares(
-        factors=settings.factors,
-        regularization=settings.regularization,
-        alpha=settings.alpha,
-        dtype=numbers,
-        iterations=settings.iterations,
-        random_state=settings.seed,
-    )
+    chosen = settings.model_dump(include={"factors", "regularization", "alpha", "iterations"})
+    model = AlternatingLeastSquares(dtype=numbers, random_state=settings.seed, **chosen)
     try:
         with threadpool_limits(limits=1, user_api="blas"):
             model.fit(matrix, show_progress=False, callback=lambda *_: progress.advance())

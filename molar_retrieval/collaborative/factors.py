@@ -82,12 +82,8 @@ def factorise(
         factors = fit(training, settings, progress)
         partial = store.partial(name[:16])
         save_file({"users": factors.users, "items": factors.items}, partial / _FILE)
-        facts = {
-            "users": training.n_users,
-            "items": training.n_items,
-            "interactions": len(training.item),
-            "factors": settings.factors,
-        }
+        counts = {"users": training.n_users, "items": training.n_items, "interactions": len(training.item)}
+        facts = {**counts, "factors": settings.factors}
         versions = library_versions("implicit", "numpy", "scipy")
         read.confirm()
         folder = store.publish(partial, Manifest("cf", name, inputs, chosen, facts, versions))

@@ -134,10 +134,7 @@ def consumed_together(log: InteractionLog, among: Mask, factors: int) -> tuple[R
 
     The matrix ``D^-½ (XᵀX - diag) D^-½`` with X people × items and D its row sums is never made: only its products.
 
-    Args:
-        log: Training interactions.
-        among: Items that take part, shape (n_items,).
-        factors: How many.
+    ``among`` says which items take part, shape (n_items,).
 
     Returns:
         The items that share a taker with another one, shape (m,), and their factors, shape (m, at most ``factors``).

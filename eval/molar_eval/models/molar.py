@@ -101,13 +101,7 @@ class Molar:
 
 @dataclass
 class MolarScorer:
-    """A trained alignment that scores histories as the recommender does.
-
-    Attributes:
-        model: Vectors of users and items, and the lift of newcomers.
-        workspace: Of the split.
-        facts: What training chose.
-    """
+    """A trained alignment that scores histories as the recommender does, the split's workspace, what training chose."""
 
     model: AlignedModel
     workspace: Workspace
