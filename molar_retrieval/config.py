@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from molar_retrieval import fingerprint
-from molar_retrieval.errors import SettingsError, nearest
+from molar_retrieval.errors import SettingsError, suggestion
 from molar_retrieval.redaction import redacted
 from molar_retrieval.toml import read_toml
 
@@ -341,8 +341,7 @@ def validated(model: type[SettingsT], values: Mapping[str, Any], source: str) ->
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"] if part != "constrained-float")
         if first["type"] == "extra_forbidden":
-            close = nearest(str(first["loc"][-1]), _keys(model, first["loc"][:-1]), n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "remove it"
+            hint = suggestion(str(first["loc"][-1]), _keys(model, first["loc"][:-1]), "remove it")
             raise SettingsError(f"{source}: unknown key {key!r}", _ELSEWHERE.get(key, hint)) from error
         raise SettingsError(
             f"{source}: {key} = {_brief(first['input'])}: {first['msg'].removeprefix('Value error, ')}",
@@ -361,8 +360,7 @@ def _brief(value: Any) -> str:
 def _remedy(value: Any, context: Mapping[str, Any]) -> str:
     """The allowed word nearest to a wrong one, where words are allowed."""
     words = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-    close = nearest(value, words, n=1) if isinstance(value, str) else []
-    return f"did you mean {close[0]!r}?" if close else "correct the value"
+    return suggestion(value if isinstance(value, str) else "", words, "correct the value")
 
 
 def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

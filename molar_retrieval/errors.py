@@ -77,6 +77,12 @@ def nearest(word: str, known: Iterable[str], n: int = 3) -> list[str]:
     return get_close_matches(word[:_COMPARED], list(known), n=n, cutoff=0.4)
 
 
+def suggestion(word: str, known: Iterable[str], otherwise: str) -> str:
+    """The remedy for a word that is not known: the one that looks most like it, or what is said where none does."""
+    close = nearest(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else otherwise
+
+
 def shown(value: object) -> str:
     """A value from outside as a message quotes it: of a text the first 80 characters, of an object its type."""
     if isinstance(value, str):

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from molar_retrieval.errors import BackendError, SettingsError, nearest
+from molar_retrieval.errors import BackendError, SettingsError, suggestion
 from molar_retrieval.index import Index, IndexItem, IndexSpec
 from molar_retrieval.progress import SILENT, Progress
 
@@ -84,11 +84,8 @@ def build_index(
 
 def _module(name: str) -> _Module:
     if name not in BACKENDS:
-        close = nearest(name, BACKENDS, n=1)
-        raise SettingsError(
-            f"there is no index backend {name!r}",
-            f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(BACKENDS)}",
-        )
+        hint = suggestion(name, BACKENDS, f"choose one of {', '.join(BACKENDS)}")
+        raise SettingsError(f"there is no index backend {name!r}", hint)
     backend = BACKENDS[name]
     try:
         return cast(_Module, import_module(backend.module))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from molar_indexes.generations import Generation
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
-from molar_retrieval.errors import RequestError, nearest, shown
+from molar_retrieval.errors import RequestError, nearest, shown, suggestion
 from molar_retrieval.expressions import OneOf, both, check
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest
@@ -48,8 +48,7 @@ class Constraints:
             RequestError: With the nearest one.
         """
         if name not in self.fields:
-            close = nearest(name, self.fields, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(self.fields))}"
+            hint = suggestion(name, self.fields, f"known are {', '.join(sorted(self.fields))}")
             raise RequestError(f"the catalogue has no field {shown(name)}", hint)
 
     @cached_property

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any
 
 from molar_indexes.sparse import FLOAT32_MAX, clean_sparse, sparse_problem
-from molar_retrieval.errors import DataError, RequestError, nearest
+from molar_retrieval.errors import DataError, RequestError, suggestion
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, Vector
 
 ITEM_ID = "item_id"
@@ -33,11 +33,8 @@ def check_name(name: str, known: Sequence[str]) -> None:
         RequestError: Naming the vectors that exist.
     """
     if name not in known:
-        close = nearest(name, known, n=1)
-        raise RequestError(
-            f"the index has no vector {name!r}",
-            f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none of this kind'}",
-        )
+        otherwise = f"it has {', '.join(known) or 'none of this kind'}"
+        raise RequestError(f"the index has no vector {name!r}", suggestion(name, known, otherwise))
 
 
 def checked_query(spec: IndexSpec, name: str, query: Vector | SparseVector, k: int) -> Sequence[float] | SparseVector:

@@ -47,7 +47,7 @@ from pydantic import Field, model_validator
 
 from molar_retrieval import bounds
 from molar_retrieval.config import Settings, validated
-from molar_retrieval.errors import RequestError, SettingsError, nearest, shown
+from molar_retrieval.errors import RequestError, SettingsError, shown, suggestion
 from molar_retrieval.expressions import And, Equals, Expression, Not, OneOf, matches, terms
 from molar_retrieval.filter_language import parse
 from molar_retrieval.toml import read_toml
@@ -270,10 +270,9 @@ class Rules:
         }.get(rule.action)
         field = rule.per or rule.fresh
         if field is not None and field not in items:
-            close = nearest(field, items, n=1)
             raise SettingsError(
                 f"{self._source}: rule {number} ({rule.title}): the catalogue has no field {shown(field)}",
-                f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(items))}",
+                suggestion(field, items, f"known are {', '.join(sorted(items))}"),
             )
         return ActiveRule(rule, None if text is None else self._parsed(number, rule, text, items))
 

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from molar_retrieval.errors import SettingsError, nearest
+from molar_retrieval.errors import SettingsError, suggestion
 from molar_retrieval.ranking.evidence import Evidence
 from molar_retrieval.toml import read_toml
 
@@ -50,10 +50,7 @@ class Speaker:
         wanted = _packaged("en")
         for name, template in templates.items():
             if name not in wanted:
-                close = nearest(name, wanted, n=1)
-                raise SettingsError(
-                    f"{source}: unknown template {name!r}", f"did you mean {close[0]!r}?" if close else "remove it"
-                )
+                raise SettingsError(f"{source}: unknown template {name!r}", suggestion(name, wanted, "remove it"))
             _check(name, template, source)
         if missing := [name for name in wanted if name not in templates]:
             raise SettingsError(f"{source}: the template {missing[0]!r} is missing", "say it in this language too")
