@@ -16,7 +16,7 @@ work that was begun more than a day ago::
 import json
 import os
 import shutil
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from concurrent.futures import as_completed
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -171,8 +171,6 @@ def recommend(
         schema = _schema(recommender)
         condition = None if segment is None else _condition(recommender, segment)
         asked = None if notes else server  # of a run, all lists come from one place
-    shards = range(-(-total // _SHARD))
-    named = [None if users is None else list(users[n * _SHARD : (n + 1) * _SHARD]) for n in shards]
     whose = None if users is None else list(users)
     place = None if asked is None else [asked.url, asked.collection, asked.users]
     known = None if ruled is None else fingerprint.of_bytes([ruled])
@@ -182,35 +180,32 @@ def recommend(
         pinned = None if ruled is None else folder / RULES_FILE
         own = replace(query, rules=pinned is not None, longest=bounds.LISTED)  # none that turn up meanwhile
         job = _ListsJob(workspace, name, pinned, folder, own, condition, asked, now)
-        return _run(job, target, shards, named, schema, total, processes, progress, notes)
+        notes = _made(job, whose, total, processes, progress, notes)
+        report = _join(job, target, schema, total)
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.parent.rmdir()
+    return replace(report, notes=notes)
 
 
-def _run(
-    job: _ListsJob,
-    target: Path,
-    shards: Sequence[int],
-    named: Sequence[list[str] | None],
-    schema: pa.Schema,
-    total: int,
-    processes: int,
-    progress: Progress,
-    notes: Sequence[str],
-) -> RecommendReport:
-    """Make the shards that are missing, and the file of all of them."""
-    missing = [n for n in shards if not _is_whole(job.path(n))]
+def _made(
+    job: _ListsJob, whose: list[str] | None, total: int, processes: int, progress: Progress, notes: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Make the shards that are missing; returns the notes about where answers come from."""
+    named = {n: None if whose is None else whose[n * _SHARD : (n + 1) * _SHARD] for n in _shards(total)}
+    missing = {n: ids for n, ids in named.items() if not _is_whole(job.path(n))}
     progress.start("recommending", total)
-    progress.advance(sum(min(_SHARD, total - n * _SHARD) for n in shards if n not in set(missing)))
-    told = list(notes)
-    with closing(_worked(job, missing, named, processes)) as shards_made:
-        for shard, more in shards_made:
-            told += [note for note in more if note not in told]
+    progress.advance(sum(min(_SHARD, total - n * _SHARD) for n in named if n not in missing))
+    with closing(_worked(job, missing, processes)) as done:
+        for shard, more in done:
+            notes = tuple(dict.fromkeys((*notes, *more)))
             progress.advance(min(_SHARD, total - shard * _SHARD))
     progress.finish()
-    report = _join(job, target, shards, schema, total)
-    shutil.rmtree(job.folder, ignore_errors=True)
-    with suppress(OSError):
-        job.folder.parent.rmdir()
-    return replace(report, notes=tuple(told))
+    return notes
+
+
+def _shards(total: int) -> range:
+    return range(-(-total // _SHARD))
 
 
 def _is_whole(shard: Path) -> bool:
@@ -287,17 +282,17 @@ def _begun(folder: Path) -> datetime | None:
 
 
 def _worked(
-    job: _ListsJob, missing: Sequence[int], named: Sequence[list[str] | None], processes: int
+    job: _ListsJob, missing: Mapping[int, list[str] | None], processes: int
 ) -> Generator[tuple[int, Sequence[str]]]:
-    """Make the missing shards; yields each that is done, with notes about where its answers come from."""
+    """Make shards; yields each that is done, with notes about where its answers come from."""
     if processes <= 1 or len(missing) <= 1:
         with _opened(job) as recommender:
-            for shard in missing:
-                _write(recommender, job, shard, named[shard])
+            for shard, named in missing.items():
+                _write(recommender, job, shard, named)
                 yield shard, recommender.generation.notes
         return
     with Workers(min(processes, len(missing)), _open, job) as pool:
-        yield from (done.result() for done in as_completed(pool.submit(_shard, n, named[n]) for n in missing))
+        yield from (done.result() for done in as_completed(pool.submit(_shard, n, ids) for n, ids in missing.items()))
 
 
 _worker: tuple[Recommender, _ListsJob] | None = None
@@ -372,11 +367,11 @@ def _schema(recommender: Recommender) -> pa.Schema:
     )
 
 
-def _join(job: _ListsJob, target: Path, shards: Sequence[int], schema: pa.Schema, total: int) -> RecommendReport:
+def _join(job: _ListsJob, target: Path, schema: pa.Schema, total: int) -> RecommendReport:
     """All shards as one file."""
     partial, users, rows, short = job.folder / "joined.tmp", 0, 0, 0
     with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-        for shard in shards:
+        for shard in _shards(total):
             with pq.ParquetFile(job.path(shard)) as file:
                 for table in map(file.read_row_group, range(file.num_row_groups)):  # a user is in one of them
                     counts = table.group_by("user_id").aggregate([("rank", "count")])
