@@ -129,7 +129,7 @@ def _served(
 ) -> list[IndexCost]:
     """The recommender's answers against the model's scores; of a server, the dense vectors alone as well.
 
-    A small catalogue is ranked from the item table, so the whole answer would say nothing of the server.
+    A small catalogue is ranked from the item store, so the whole answer would say nothing of the server.
     """
     everything: Mask = np.ones(queries.cases.history.n_items, bool)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from molar_indexes.table import Opened
+from molar_indexes.table import OpenItemStore
 from molar_retrieval import columns
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.evidence import gather
@@ -31,7 +31,7 @@ class Explained:
 
 
 def explain(
-    table: Opened, ranker: Ranker, request: RankingRequest, places: Sequence[Placed], speaker: Speaker
+    table: OpenItemStore, ranker: Ranker, request: RankingRequest, places: Sequence[Placed], speaker: Speaker
 ) -> list[Explained]:
     """The reasons for each item of a list."""
     user, rows = request.user, [placed.row for placed in places]

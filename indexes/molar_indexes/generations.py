@@ -37,7 +37,7 @@ from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
 
 if TYPE_CHECKING:
-    from molar_indexes.table import Extras, Opened
+    from molar_indexes.table import Extras, OpenItemStore
 
 KIND = "generations"
 FORMAT = 5
@@ -62,7 +62,7 @@ class Generation:
         popular: Item rows and their counts in the training log, most popular first.
         parts: Span of each addend of a score within the vectors ``aligned`` and ``newcomers``.
         sparse_parts: The same within the sparse vector ``partners``.
-        newcomers: How many items have no training interactions.
+        cold_items: How many items have no training interactions.
         slots: How many of the first ten places of an answer they get.
         notes: What whoever gets an answer should know about where it comes from.
         held: Keeps the folder from being pruned.
@@ -76,7 +76,7 @@ class Generation:
     popular: Sequence[tuple[int, int]]
     parts: Spans
     sparse_parts: Spans = field(default_factory=dict)
-    newcomers: int = 0
+    cold_items: int = 0
     slots: int = 0
     notes: Sequence[str] = ()
     held: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
@@ -87,7 +87,7 @@ class Generation:
         return self.folder.name
 
     @cached_property
-    def table(self) -> "Opened":
+    def table(self) -> "OpenItemStore":
         """What ranking reads of the items; importing it takes NumPy.
 
         Raises:
@@ -262,7 +262,7 @@ def publish(
         inputs: Fingerprints of what it was made from, by kind.
         parts: Span of each addend of a score within the vectors ``aligned`` and ``newcomers``.
         sparse_parts: The same within the sparse vector ``partners``.
-        slots: How many of the first ten places of an answer newcomers get.
+        slots: How many of the first ten places of an answer cold items get.
         extras: What the table of the items holds beside their vectors.
         encoder: The alignment by which sessions are read; None: they cannot be.
         settings: The settings that shaped it.
@@ -298,7 +298,7 @@ def publish(
             count = write_users(folder / _USERS, people, dim=dim, items=proof.rows, progress=progress)
             counts = [[int(row), int(times)] for row, times in popular[:_MOST_POPULAR]]
             (folder / _POPULAR).write_text(json.dumps(counts), "utf-8")
-            known: dict[str, Any] = {"items": proof.items, "newcomers": proof.newcomers, "users": count}
+            known: dict[str, Any] = {"items": proof.items, "newcomers": proof.cold_items, "users": count}
             known |= proof.check(folder / _INDEX, folder / _USERS, backend, progress)
             known |= {"format": FORMAT, "backend": backend, "slots": slots, **beside.described()}
             known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}

@@ -31,7 +31,7 @@ class Proof:
     Attributes:
         items: How many items passed.
         rows: One more than the highest row that passed.
-        newcomers: How many of the items had no training interactions.
+        cold_items: How many of the items had no training interactions.
     """
 
     def __init__(self, spec: IndexSpec) -> None:
@@ -42,7 +42,7 @@ class Proof:
         self._user_count = 0
         self.items = 0
         self.rows = 0
-        self.newcomers = 0
+        self.cold_items = 0
 
     def watch(self, items: Iterable[IndexItem]) -> Iterator[IndexItem]:
         """The same items, one by one."""
@@ -50,7 +50,7 @@ class Proof:
             self._keep(self._items, item, self.items)
             self.items += 1
             self.rows = item.row + 1
-            self.newcomers += columns.COLD_START in item.vectors
+            self.cold_items += columns.COLD_START in item.vectors
             yield item
 
     def watch_users(self, users: Iterable[UserRecord]) -> Iterator[UserRecord]:

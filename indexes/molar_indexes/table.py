@@ -1,4 +1,4 @@
-"""The item table of a generation: written while items pass on their way into the index, read through a memory map."""
+"""The item store of a generation, `table.safetensors`: written while items pass on their way into the index, read through a memory map."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
@@ -72,7 +72,7 @@ class Extras:
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class OpenItemStore:
     """A table, and what it holds beside.
 
     Attributes:
@@ -167,7 +167,7 @@ class _Sparse:
         }
 
 
-def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping[str, Any]) -> Opened:
+def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping[str, Any]) -> OpenItemStore:
     """Open what :func:`written` left.
 
     Args:
@@ -188,10 +188,10 @@ def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping
         asked = described.get("queries")
         queries = None if asked is None else (asked, _own(tensors, _QUERY))
         items = ItemStore.from_tensors(tensors, parts, sparse_parts)
-        return Opened(items, origins, second, ids, queries)
+        return OpenItemStore(items, origins, second, ids, queries)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StaleArtefactError(
-            f"the item table {path} cannot be opened: {error}", "run `molar align` to publish a new generation"
+            f"the item store {path} cannot be opened: {error}", "run `molar align` to publish a new generation"
         ) from error
 
 

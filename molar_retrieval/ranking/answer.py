@@ -25,7 +25,7 @@ class Recommendation:
         rank: Place in the answer, from 1.
         item_id: The item.
         title: Its title, or None where the catalogue has none.
-        score: The sum of ``parts``, dot products of the user's and the item's vectors; a newcomer's is lifted, see
+        score: The sum of ``parts``, dot products of the user's and the item's vectors; a cold item's is lifted, see
             :mod:`molar_retrieval.ranking.cold_start`.
         parts: Addends of the score, by name; the lift is ``newcomer``, and what rules add is ``rules``.
         rank_by_score: Its place without rules, diversity and calibration.

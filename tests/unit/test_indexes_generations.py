@@ -91,7 +91,7 @@ def test_what_is_published_can_be_opened(workspace: Workspace, backend: str) -> 
         assert generation.popular == [(3, 9), (1, 4)]
         assert generation.parts == {"content": (0, 2), "collaborative": (2, 4)}
         assert generation.sparse_parts == {"linear": (0, 60), "sequence": (60, 120)}
-        assert (generation.newcomers, generation.slots) == (3, 2)
+        assert (generation.cold_items, generation.slots) == (3, 2)
         assert generation.manifest.inputs == {"alignment": "a5"}
         assert generation.manifest.settings == {"m": 16}
         assert generation.manifest.facts["mark"] == 5
@@ -309,7 +309,7 @@ def test_a_manifest_without_newcomers_and_partners_can_be_read(workspace: Worksp
     path.write_text(json.dumps(content), "utf-8")
     inventory.take(generation.folder)
     with open_generation(workspace) as opened:
-        assert (opened.sparse_parts, opened.slots, opened.newcomers) == ({}, 0, 0)
+        assert (opened.sparse_parts, opened.slots, opened.cold_items) == ({}, 0, 0)
         assert opened.spec == spec
         found = opened.users.get("user 7")
         assert found is not None

@@ -58,7 +58,7 @@ def test_parts_add_up_and_are_those_of_the_model(trained, recommender, log, mode
 def test_newcomers_come_back_without_partners(trained, recommender, log, model):
     newcomers = set(log.items.ids(np.flatnonzero(~model.known)))
     assert newcomers
-    assert recommender.generation.newcomers == len(newcomers)
+    assert recommender.generation.cold_items == len(newcomers)
     answer = recommender.query(trained.user, k=trained.items, seen="show")
     found = [i for i in answer.items if i.item_id in newcomers]
     assert len(found) == len(newcomers)

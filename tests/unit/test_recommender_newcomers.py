@@ -213,7 +213,7 @@ def test_without_newcomers_newcomers_are_not_asked_for(
     workspace = shop.publish(tmp_path, "exact", slots=3, newcomers=False)
     with Recommender.open(workspace.root) as recommender:
         generation = recommender.generation
-        assert generation.newcomers == 0
+        assert generation.cold_items == 0
         asked: list[str] = []
         top = generation.index.top
 

@@ -1,6 +1,6 @@
 """The same questions to a recommender whose items are in the workspace, scanned exactly, or on a server.
 
-Small catalogues are scanned from the item table, so that is switched off here: what is asked for comes from the index.
+Small catalogues are scanned from the item store, so that is switched off here: what is asked for comes from the index.
 """
 
 from collections.abc import Iterator
