@@ -1,4 +1,4 @@
-"""The item store of a generation, `table.safetensors`: written while items pass on their way into the index, read through a memory map."""
+"""The item store of a generation: written while items pass on their way into the index, read through a memory map."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
