@@ -66,12 +66,14 @@ class Known:
         return cls(np.frombuffer(raw if whole else b"", STAMPED))
 
     def write(self, workspace: Workspace) -> None:
-        """Remember this instead of what was there."""
+        """Remember this instead of what was there, measurements by earlier rules among it."""
         path = workspace[KIND].root / _FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, raw = path.with_name(f".{path.name}.{os.getpid()}"), self.records.tobytes()
         temporary.write_bytes(hashlib.sha256(raw).digest() + raw)
         temporary.replace(path)
+        for earlier in set(path.parent.glob("photos.*")) - {path}:
+            earlier.unlink(missing_ok=True)
 
     def by_stamp(self, stamps: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """The place of each stamped file's record, -1 where it is unknown."""

@@ -5,7 +5,7 @@ from made_up_report import report as made_up
 from molar_eval.report.markdown import results
 from molar_eval.report.naming import shown, shown_examples
 from molar_eval.report.schema import ExampleUser, ReportExamples
-from molar_eval.report.terminal import blocks
+from molar_eval.report.terminal import terminal_tables
 
 PART = "content neighbours alone"
 
@@ -36,7 +36,7 @@ def test_a_part_with_a_second_stage_is_named_for_both():
     assert "content neighbours + second stage" in {m.name for m in found.splits[0].models}
     assert found.splits[0].against == "content neighbours + second stage"
     assert PART not in results({"r.json": report(used=True)})
-    assert not any(PART in line for block in blocks(report(used=True)) for line in block.lines)
+    assert not any(PART in line for block in terminal_tables(report(used=True)) for line in block.lines)
 
 
 def test_a_part_whose_second_stage_was_not_borne_out_stands_alone():

@@ -14,7 +14,7 @@ from molar_eval.report import figures, grids
 from molar_eval.report.markdown import STALE, UNKNOWN, results, table
 from molar_eval.report.schema import Table
 from molar_eval.report.tables import paper_tables
-from molar_eval.report.terminal import WIDTH, blocks
+from molar_eval.report.terminal import WIDTH, terminal_tables
 from molar_eval.report.write import write_report
 from molar_retrieval.pages import words
 
@@ -125,7 +125,7 @@ def test_the_index_table_shows_what_is_lost():
 def test_the_terminal_table_fits_the_width():
     name = "a model with a name that is longer than any table likes"
     models = [made_up.model(name, "ours", 0.2), *made_up.split().models]
-    for block in blocks(made_up.report([made_up.split(models=models, title="long " * 40, against=name)])):
+    for block in terminal_tables(made_up.report([made_up.split(models=models, title="long " * 40, against=name)])):
         console = Console()
         console._out = RichConsole(width=300, file=io.StringIO(), highlight=False)
         console.table(block.columns, block.rows, title=block.title)
@@ -135,7 +135,7 @@ def test_the_terminal_table_fits_the_width():
 
 
 def test_the_terminal_marks_what_differs_and_says_the_verdict():
-    (block, second) = blocks(made_up.report())
+    (block, second) = terminal_tables(made_up.report())
     rows = {row[0]: row for row in block.rows}
     assert rows["molar"] == ["molar", "0.0868 ±0.0060", "0.1520", "+0.0050*", "3,410.0"]
     assert rows["no image"][3] == "−0.0014 "

@@ -231,6 +231,17 @@ def test_a_damaged_memory_is_begun_anew(folder):
     assert (measured(folder, PHOTOS, workspace, SILENT) == first).all()
 
 
+def test_measurements_by_earlier_rules_are_made_anew_and_removed(folder, monkeypatch):
+    workspace = Workspace(folder / ".molar")
+    (folder / ".molar" / "check").mkdir(parents=True)
+    earlier = folder / ".molar" / "check" / "photos.0123456789ab.safetensors"
+    earlier.write_bytes(b"what rules that are no more have measured")
+    calls = counting(monkeypatch)
+    measured(folder, PHOTOS, workspace, SILENT)
+    assert len(calls) == 5
+    assert not earlier.exists()
+
+
 def test_several_processes_give_what_one_gives(folder, monkeypatch):
     alone = measured(folder, PHOTOS * 3, Workspace(folder / "a"), SILENT, processes=1)
     monkeypatch.setattr(kept, "_FEW", 1)

@@ -105,14 +105,14 @@ def _shown(arguments: list[str]) -> list[str]:
 
 
 def _print(run: Session, result: "Evaluation") -> None:
-    from molar_eval.report.terminal import blocks
+    from molar_eval.report.terminal import terminal_tables
 
     if run.console.as_json:
         run.console.document({**result.report.model_dump(mode="json"), "folder": str(result.folder)})
         return
-    for block in blocks(result.report):
-        run.console.table(block.columns, block.rows, title=block.title)
-        run.console.line(*block.lines, "")
+    for table in terminal_tables(result.report):
+        run.console.table(table.columns, table.rows, title=table.title)
+        run.console.line(*table.lines, "")
     run.console.line(f"report: {result.folder / 'report.html'}")
 
 

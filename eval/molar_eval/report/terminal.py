@@ -30,13 +30,13 @@ class TerminalTable:
     lines: list[str]
 
 
-def blocks(report: Report) -> list[TerminalTable]:
-    """One block per split: the models by the primary metric, best first."""
+def terminal_tables(report: Report) -> list[TerminalTable]:
+    """One table per split: the models by the primary metric, best first."""
     report = shown(report)
-    return [_block(split, report) for split in report.splits]
+    return [_table(split, report) for split in report.splits]
 
 
-def _block(split: SplitResult, report: Report) -> TerminalTable:
+def _table(split: SplitResult, report: Report) -> TerminalTable:
     recall = f"recall@{words.cutoff(split.primary)}"
     second = recall if recall != split.primary and any(recall in m.metrics for m in split.models) else None
     columns = ["model", f">{words.metric(split.primary)}", *([f">{words.metric(second)}"] if second else [])]
