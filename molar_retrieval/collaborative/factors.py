@@ -57,7 +57,9 @@ def held_out(workspace: Workspace, settings: SplitSettings) -> Holdout:
     with pin(workspace, "catalogue", "interactions", work=_WORK) as inputs:
         log = open_log(inputs)
         brought = read_validation(inputs["interactions"].require()[0], log)
-    return brought or holdout_last(log, max_users=settings.validation_users, seed=settings.seed)
+    if brought is not None:  # no cases are no cases
+        return brought
+    return holdout_last(log, max_users=settings.validation_users, seed=settings.seed)
 
 
 def factorise(
