@@ -1,7 +1,6 @@
 """Every bound on a request and on a file of rules; those of ``molar.toml`` are in :mod:`molar_retrieval.config`.
 
-What is beyond a bound is refused by its length, before anything is parsed, searched or allocated for it, by a
-RequestError that names the bound.
+What is beyond a bound is refused by a RequestError that names it, before anything is parsed or allocated.
 """
 
 from collections.abc import Collection

@@ -1,7 +1,4 @@
-"""Errors that a user can act on: what is wrong with what, and what to do about it.
-
-The command line turns each class into its exit code; nothing else prints them.
-"""
+"""Errors that a user can act on; the command line turns each class into its exit code, and nothing else prints them."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

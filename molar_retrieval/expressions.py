@@ -1,7 +1,6 @@
 """Conditions on an item's payload, as data: what they mean here, how to search with them in each index.
 
-A condition on a list-valued field holds where any element fulfils it, as in Qdrant; on a missing
-value nothing holds, so ``Not(Equals("brand", "x"))`` also finds the items without a brand.
+On a list a condition holds where any element fulfils it, as in Qdrant; on a missing value nothing holds.
 """
 
 from collections.abc import Mapping, Sequence

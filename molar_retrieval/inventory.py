@@ -1,8 +1,7 @@
 """The inventory of a version's files: cheap to check for truncation, thorough with digests.
 
-``files.json`` names every file of the version with its size and its digest, the manifest included, and under its own
-name how many they are and a digest of the rest, so that no byte of the version can change unnoticed. The embedded
-engine rewrites its JSON files whenever it opens them, with the keys in another order; of these the content counts.
+``files.json`` names every file with its size and digest, and under its own name how many they are and a digest of the
+rest. The embedded engine rewrites its JSON files with the keys in another order; of these the content counts.
 """
 
 import json

@@ -31,10 +31,8 @@ _CLEAR = 12.0
 and 2 of 6,000 of film plots (these are Italian) then pass for another one."""
 _HINT = 5.0  # lead with which a text counts among many
 _SENTENCE = re.compile(r"(?<=[.!?;。！？])\s*|\n+")
-_LENGTH = 2_000
-_BEGINNING = 300
-_MOST = 2_000
-_FEWEST, _SHARE, _MAJORITY = 5, 0.1, 0.6
+_LENGTH, _BEGINNING = 2_000, 300  # characters that are looked at of one text, and of one among many
+_MOST, _FEWEST, _SHARE, _MAJORITY = 2_000, 5, 0.1, 0.6  # texts that are looked at, and that must agree
 
 
 @lru_cache(maxsize=1)

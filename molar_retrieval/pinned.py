@@ -1,12 +1,7 @@
 """What a command reads, fixed at its start: rows of items are places in one catalogue, and mean nothing in another.
 
 Other commands may publish while one is at work. Each therefore takes the live versions of what it reads once, checks
-that they belong together, reads these and no others, and asks before it publishes whether they are live still::
-
-    with pin(workspace, "catalogue", "content", work="molar align") as inputs:
-        ...  # whatever takes a workspace may be given the inputs instead
-        inputs.confirm()
-        store.publish(...)
+that they belong together, passes them on in the workspace's place, and asks before it publishes if they are live still.
 """
 
 from collections.abc import Iterator, Mapping

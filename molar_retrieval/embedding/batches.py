@@ -1,7 +1,6 @@
 """Which items are encoded together, and what has to be read of them.
 
-The batches follow from the catalogue and from what was known before the run, so a run that was killed makes the same
-ones again, and its vectors equal those of an undisturbed run bit by bit.
+A run that was killed makes the same batches again, so its vectors equal those of an undisturbed run bit by bit.
 """
 
 import json

@@ -1,7 +1,6 @@
 """What an encoder has made so far: the live version, and the shards of runs that did not come to their end."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,6 @@ _RECORD: np.dtype[Any] = np.dtype(
 )
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """A live version's vectors, or a shard, and its number of rows."""
-
-    path: Path
-    count: int
-
-
 class KnownVectors:
     """Vectors, photos and reasons of all rows that an encoder has made; some 90 bytes of memory per row.
 
@@ -54,7 +45,7 @@ class KnownVectors:
         self.records: npt.NDArray[Any] = np.zeros(0, _RECORD)  # one per place
         self.work = work  # see shards.work_name
         self._folder = shard_folder(artefacts, encoder)
-        self._files: list[_Stored] = []
+        self._files: list[tuple[Path, int]] = []  # the live version's vectors, shards, and their numbers of rows
         if (version := artefacts.current) is not None:
             self._add_version(version, encoder)
         self.refresh()
@@ -81,7 +72,7 @@ class KnownVectors:
 
     def refresh(self) -> None:
         """Read the shards that were written since; places of earlier rows stay, and keys find no others."""
-        read = {file.path for file in self._files}
+        read = {path for path, _ in self._files}
         for path in shard_paths(self._folder):
             if path not in read:
                 self._add_shard(path)
@@ -89,20 +80,14 @@ class KnownVectors:
     def vectors(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """(place of the first, some vectors) in the order of places; StaleArtefactError where a file was damaged."""
         start = 0
-        for file in self._files:
+        for path, count in self._files:
             row = 0
-            for vectors in self._read(file):
+            for vectors in _read(path):
                 yield start + row, vectors
                 row += len(vectors)
-            if row != file.count:
-                raise StaleArtefactError(f"{file.path} was damaged just now", "run `molar embed CATALOG` again")
-            start += file.count
-
-    def _read(self, file: _Stored) -> Iterator[npt.NDArray[np.float32]]:
-        if file.path.name == VECTORS:
-            yield from (vectors for _, vectors in tensors.pieces(file.path, TENSOR))
-        else:
-            yield from (batch.vectors for batch in read_shard(file.path)[1])
+            if row != count:
+                raise StaleArtefactError(f"{path} was damaged just now", "run `molar embed CATALOG` again")
+            start += count
 
     def _add_version(self, folder: Path, encoder: str) -> None:
         try:
@@ -146,9 +131,15 @@ class KnownVectors:
         self._add(path, np.concatenate(records), blocks)
 
     def _add(self, path: Path, records: npt.NDArray[Any], blocks: tuple[VectorBlock, ...]) -> None:
-        self._files.append(_Stored(path, len(records)))
+        self._files.append((path, len(records)))
         self.records = np.concatenate([self.records, records])
         self.blocks, self.dim = blocks, blocks[-1].stop
+
+
+def _read(path: Path) -> Iterator[npt.NDArray[np.float32]]:
+    if path.name == VECTORS:
+        return (vectors for _, vectors in tensors.pieces(path, TENSOR))
+    return (batch.vectors for batch in read_shard(path)[1])
 
 
 def _records(items: pa.RecordBatch) -> npt.NDArray[Any]:
@@ -163,10 +154,7 @@ def _records(items: pa.RecordBatch) -> npt.NDArray[Any]:
 
 
 def _reasons(items: pa.RecordBatch, first: int) -> dict[int, str]:
-    column = items["reason"]
-    if column.null_count == len(column):
-        return {}
-    return {first + i: str(reason) for i, reason in enumerate(column.to_pylist()) if reason is not None}
+    return {first + i: reason for i, reason in enumerate(items["reason"].to_pylist()) if reason is not None}
 
 
 def _sorted(values: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], Rows]:

@@ -1,7 +1,7 @@
 """Reader → encoder → writer: photos are decoded while the encoder computes.
 
-The encoder runs in the calling thread. A finished batch is handed to the operating system before the next one is
-encoded, which costs less than a millisecond and bounds what ``kill -9`` can take to the batch in flight.
+A finished batch is handed to the operating system before the next one is encoded (less than a millisecond), which
+bounds what ``kill -9`` can take to the batch in flight.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.embedding.reader import InputBatch, Reader
 from molar_retrieval.embedding.report import Clock
 from molar_retrieval.embedding.shards import ShardWriter
-from molar_retrieval.encoders.base import Encoder, EncoderInput
+from molar_retrieval.encoders.base import Encoder
 from molar_retrieval.errors import BackendError
 from molar_retrieval.progress import Progress
 
@@ -66,25 +66,21 @@ class PatientEncoder:
         visible = [i for i, item in enumerate(batch.inputs) if item.text is not None or item.image is not None]
         limit = min(self._limit or len(visible), len(visible))
         while visible:
-            piece, rest = visible[:limit], visible[limit:]
+            piece = visible[:limit]
             try:
-                vectors[piece] = self._checked([batch.inputs[i] for i in piece], batch, piece)
+                vectors[piece] = self._checked(batch, piece)
+                limit = self._recover(limit, len(batch.rows))
             except MemoryError:
-                if len(piece) == 1:
-                    batch.fail(piece[0], NO_MEMORY)
-                    visible = rest
+                if len(piece) > 1:
+                    limit = self._halve(len(piece))
                     continue
-                limit = self._halve(len(piece))
-                continue
-            visible = rest
-            limit = self._recover(limit, len(batch.rows))
+                batch.fail(piece[0], NO_MEMORY)
+            visible = visible[len(piece) :]
         return vectors
 
-    def _checked(
-        self, inputs: Sequence[EncoderInput], batch: InputBatch, piece: Sequence[int]
-    ) -> npt.NDArray[np.float32]:
-        vectors = np.array(self._encoder.encode(inputs), np.float32)
-        expected = (len(inputs), self._encoder.dim)
+    def _checked(self, batch: InputBatch, piece: Sequence[int]) -> npt.NDArray[np.float32]:
+        vectors = np.array(self._encoder.encode([batch.inputs[i] for i in piece]), np.float32)
+        expected = (len(piece), self._encoder.dim)
         if vectors.shape != expected:
             raise BackendError(
                 f"the encoder {self._encoder.info.name} returned an array of shape {vectors.shape}, not {expected}",

@@ -52,7 +52,7 @@ def disk_bytes(count: int, dim: int, encoding: int = 0) -> int:
 
 
 def check_disk(folder: Path, count: int, dim: int, encoding: int = 0) -> None:
-    """Raise a DiskError where the work cannot be finished; ``encoding`` items are written twice, into a shard first."""
+    """Raise a DiskError where the work has no room; ``encoding`` items are written twice, into a shard first."""
     require(folder, disk_bytes(count, dim, encoding), f"{count} vectors of {dim} numbers take")
 
 

@@ -117,10 +117,8 @@ def _image_hashes(
 
 def hash_image(folder: Path, image: str, *, exists: bool) -> bytes:
     """Hash of a photo's bytes; all that cannot be read have the same one."""
-    if not exists:
-        return UNREADABLE
     try:
-        return bytes.fromhex(fingerprint.of_file(folder / image))
+        return bytes.fromhex(fingerprint.of_file(folder / image)) if exists else UNREADABLE
     except OSError:
         return UNREADABLE
 

@@ -1,7 +1,6 @@
 """Vectors of a fine-tuned encoder from those of the encoder beneath it, which need no photo to be read again.
 
-They are written into a shard of the fine-tuned encoder, so that everything else goes its usual way: what is missing or
-has changed is encoded, the rest is there.
+They are written into a shard of the fine-tuned encoder; what is missing there or has changed is encoded as usual.
 """
 
 import numpy as np

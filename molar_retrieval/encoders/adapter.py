@@ -1,4 +1,4 @@
-"""A language model with an adapter on top: a small folder that names the model beneath (the format is peft's).
+"""A language model with an adapter on top, in a folder of peft's format that names the model beneath.
 
 The adapter stays beside the weights: merged into weights of bfloat16 it would be rounded to them.
 """

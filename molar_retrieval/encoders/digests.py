@@ -1,8 +1,4 @@
-"""Names for the exact content of a model's folder.
-
-Every file that can change the output counts with all its bytes: weights, configuration, tokenizer, templates and code.
-Read-me files, pictures and weights for other runtimes do not.
-"""
+"""Names for the exact content of a model's folder: all bytes of all files that can change what the model puts out."""
 
 import json
 import os

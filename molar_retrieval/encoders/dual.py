@@ -32,12 +32,12 @@ def plan(settings: EmbedSettings, checkpoint: Checkpoint) -> EncoderPlan:
     """Describe a model of two towers."""
     refuse(settings, "dim", why="its vectors cannot be cut")
     refuse(settings, "prompt", why="it takes no instruction")
-    text = checkpoint.config.get("text_config") or {}
-    positions = int(text.get("max_position_embeddings") or (77 if "clip" in _model_type(checkpoint) else 64))
+    text, kind = checkpoint.config.get("text_config") or {}, str(checkpoint.config.get("model_type", ""))
+    positions = int(text.get("max_position_embeddings") or (77 if "clip" in kind else 64))
     choices: dict[str, Any] = {
         "dtype": runtime.weights_dtype(settings, large=False),
         "max_text_tokens": min(settings.max_text_tokens, positions),
-        "padding": "max_length" if _model_type(checkpoint) in _PADDED else "longest",
+        "padding": "max_length" if kind in _PADDED else "longest",
         "weights": list(WEIGHTS),
         "trust_remote_code": settings.trusts_code and "auto_map" in checkpoint.config,
     }
@@ -110,7 +110,3 @@ def _load(settings: EmbedSettings, checkpoint: Checkpoint, info: EncoderInfo) ->
         processor = processors.from_pretrained(folder, **shared)
         model = model.to(runtime.device(settings)).eval()
     return DualEncoder(model, processor, info, batch_size=settings.batch_size)
-
-
-def _model_type(checkpoint: Checkpoint) -> str:
-    return str(checkpoint.config.get("model_type", ""))

@@ -1,7 +1,7 @@
 """A fine-tuned encoder in a folder: another encoder's vectors, moved by a fusion head that `molar finetune` wrote.
 
-The folder holds ``config.json`` (what lies beneath, and the head's account), ``model.safetensors`` (the head's arrays)
-and a model card. The encoder beneath is not copied; it must be the very one that was tuned.
+``config.json`` holds what lies beneath and the head's account, ``model.safetensors`` its arrays. The encoder beneath is
+not copied; it must be the very one that was tuned.
 """
 
 import json

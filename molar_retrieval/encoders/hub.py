@@ -1,7 +1,4 @@
-"""Models by hub name: first in the local cache, without a network; then, where that is allowed, from the hub.
-
-What is in the cache is used as it is, so results do not change behind one's back; name a ``revision`` to move on.
-"""
+"""Models by hub name: from the local cache as they are, without a network; else, if that is allowed, from the hub."""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """The table of encoders: what the name in the settings stands for.
 
-An encoder is described without its libraries, so that a run with nothing to encode stays fast, and loaded when there
-is something to encode. To add one, write a module with a function ``plan`` and enter it here.
+An encoder is described without its libraries, so that a run with nothing to encode stays fast. To add one, write a
+module with a function ``plan`` and enter it here.
 """
 
 from collections.abc import Callable, Mapping

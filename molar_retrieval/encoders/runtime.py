@@ -1,7 +1,4 @@
-"""torch and transformers as encoders need them: precision, devices, quiet loading, errors in plain words.
-
-They are imported inside the functions that load and run models; what a model is described by needs neither.
-"""
+"""torch and transformers, imported when a model is loaded: precision, devices, quiet loading, errors in plain words."""
 
 import logging
 import os

@@ -1,8 +1,7 @@
 """The gate before every model: what in a folder would run code, or unpickle, and whether this run allows it.
 
-Trust is given by a run, on its command line or by :meth:`EmbedSettings.trusting`; what a file says of it is a reason to
-refuse the folder. Code under a top-level ``auto_map`` is left to transformers, which has classes of its own for some of
-these models and is always told whether to trust: what it lacks it refuses.
+Trust is given by a run (:meth:`EmbedSettings.trusting`); what a file says of it is a reason to refuse the folder. A
+top-level ``auto_map`` is left to transformers, which has own classes for some of these models and refuses the others.
 """
 
 import json
