@@ -32,7 +32,7 @@ test: $(READY)  ## run the tests, several files at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-quick: $(READY)  ## the tests that take no time, for while you write
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow and not realdata" tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow and not realdata and not trains" tests/unit
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .

@@ -12,6 +12,13 @@ from settings_for_tests import SMALL_ALIGNMENT
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the trained shop, which takes 15 seconds to make."""
+    for item in items:
+        if "trained" in getattr(item, "fixturenames", ()):
+            item.add_marker("trains")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """The folder of a real data set by name; skips the test, saying so, where it is absent."""

@@ -40,9 +40,13 @@ class ShopBase:
 
     @contextmanager
     def bound(self, *, dry: bool = False) -> Iterator[Workspace]:
-        """The workspace of the catalogue, made where it does not exist; a ``dry`` one forgets what is written.
+        """The workspace of the catalogue, made where it does not exist.
 
-        Raises :class:`DataError` if there is no catalogue, or the workspace serves another one.
+        Args:
+            dry: Whether it forgets what is written.
+
+        Raises:
+            DataError: If there is no catalogue, or the workspace serves another one.
         """
         from molar_retrieval.catalog.resolve import items_source
 

@@ -39,6 +39,7 @@ def test_weights_are_those_of_bm25() -> None:
             assert found[row, dimension(word)] == pytest.approx(weight, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_query_is_one_at_each_of_its_words() -> None:
     places, values = query("lace LACE dress")
     assert places == sorted({dimension("lace"), dimension("dress")})

@@ -32,6 +32,8 @@ from molar_retrieval.errors import SettingsError
 from molar_retrieval.experts import linear
 from molar_retrieval.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 MODELS = ("molar", "popularity", "content kNN", "molar (fast)", "no image", "no content tower")
 
 

@@ -1,8 +1,8 @@
 """A part of the score that was tested with a second stage is shown as that; reports keep the names of suites."""
 
 from made_up_report import report as made_up
+from write_results import results
 
-from molar_eval.report.markdown import results
 from molar_eval.report.naming import shown, shown_examples
 from molar_eval.report.schema import ExampleUser, ReportExamples
 from molar_eval.report.terminal import terminal_tables

@@ -7,11 +7,11 @@ from pathlib import Path
 import made_up_report as made_up
 import pytest
 from rich.console import Console as RichConsole
+from write_results import STALE, UNKNOWN, results, table
 
 from molar_cli.console import Console
 from molar_eval.modules import RESULTS, of_modules
 from molar_eval.report import figures, grids
-from molar_eval.report.markdown import STALE, UNKNOWN, results, table
 from molar_eval.report.schema import Table
 from molar_eval.report.tables import paper_tables
 from molar_eval.report.terminal import WIDTH, terminal_tables

@@ -14,6 +14,8 @@ from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(trained, tmp_path_factory):

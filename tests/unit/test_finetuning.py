@@ -27,6 +27,8 @@ from molar_retrieval.finetuning.withheld import TOP, WithheldCases, recall
 from molar_retrieval.ids import IdMap
 from molar_retrieval.rng import generator
 
+pytestmark = pytest.mark.slow
+
 N, WIDTH = 400, 12
 BLOCKS = (VectorBlock("content_text", 0, WIDTH), VectorBlock("content_image", WIDTH, 2 * WIDTH))
 

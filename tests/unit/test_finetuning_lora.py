@@ -26,6 +26,8 @@ from molar_retrieval.finetuning.lora.run import finetune, prepared, write
 from molar_retrieval.progress import SILENT
 from molar_retrieval.training.losses import info_nce, next_item
 
+pytestmark = pytest.mark.slow
+
 TASKS = lora_shop.TASKS
 
 

@@ -335,6 +335,7 @@ def child(program: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_killed_publish_leaves_the_live_one(workspace: Workspace) -> None:
     release(workspace, 1).close()
     program = """
@@ -367,6 +368,7 @@ def test_a_killed_publish_leaves_the_live_one(workspace: Workspace) -> None:
     assert workspace["generations"].partials() == []
 
 
+@pytest.mark.slow
 def test_processes_query_while_another_publishes(workspace: Workspace) -> None:
     release(workspace, 1).close()
     program = """

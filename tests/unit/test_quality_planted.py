@@ -16,6 +16,8 @@ from molar_retrieval.quality.check import CheckOptions, check
 from molar_retrieval.quality.findings import Severity, fault_kinds
 from molar_retrieval.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 EACH = 4
 SLOW = {"photo.too_large", "photo.large"}

@@ -31,6 +31,8 @@ from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 WHERE = "category in (Shoes, Vases) and price < 60"
 RULES = """
 [[rule]]

@@ -24,6 +24,8 @@ from molar_indexes.server.published import published, target
 from molar_retrieval.errors import BackendError
 from molar_retrieval.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 QUERY = [1.0, 0.0, 0.0, 0.0]
 POINTS = "^PUT .*/points$"
 

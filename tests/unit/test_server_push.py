@@ -26,6 +26,8 @@ from molar_retrieval.index import SCAN
 from molar_retrieval.point_ids import point_id
 from molar_retrieval.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:

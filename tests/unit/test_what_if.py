@@ -5,6 +5,8 @@ import pytest
 
 from molar_indexes.what_if import Variation, WhatIf
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def vectors():
