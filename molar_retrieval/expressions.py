@@ -96,7 +96,8 @@ def matches(expression: Expression, payload: Mapping[str, Any]) -> bool:
         case Not(operand):
             return not matches(operand, payload)
         case Equals(field, value):
-            return any(_equal(v, value) for v in _values(payload.get(field)))
+            is_bool = isinstance(value, bool)
+            return any(isinstance(v, bool) == is_bool and v == value for v in _values(payload.get(field)))
         case OneOf(field):
             return any((isinstance(v, bool), v) in expression.members for v in _values(payload.get(field)))
         case Contains(field, part):
@@ -177,10 +178,6 @@ def _values(value: Any) -> Sequence[Any]:
     if value is None:
         return ()
     return value if isinstance(value, list | tuple) else (value,)
-
-
-def _equal(left: Any, right: Scalar) -> bool:
-    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
 
 
 def _within(value: Any, bounds: Between) -> bool:

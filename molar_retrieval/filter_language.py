@@ -99,12 +99,7 @@ _RESERVED = frozenset({"or", "and", "not", "in", "contains", "exists", "is", "nu
 
 
 def parse(text: str, fields: Mapping[str, Kind]) -> Expression:
-    """The condition that ``text`` says over a catalogue's fields.
-
-    Raises:
-        RequestError: If it is not understood, names an unknown field, compares what cannot be compared (the message
-            points at the place), or is larger than :mod:`molar_retrieval.bounds` allows.
-    """
+    """The condition that ``text`` says over a catalogue's fields; a RequestError points at what is not understood."""
     bounds.text("the filter", text, bounds.CONDITION)
     line = "".join(" " if character.isspace() else character for character in text)
     if not line.strip():

@@ -17,11 +17,7 @@ _MANIFEST = "manifest.json"
 
 
 def lock_now(descriptor: int, *, shared: bool = False) -> bool:
-    """Lock an open file until it is closed; False where somebody else has it.
-
-    Raises:
-        OSError: If the file system has no locks.
-    """
+    """Lock an open file until it is closed; False where somebody has it, OSError where the file system has no locks."""
     from portalocker import LockFlags, lock
     from portalocker.exceptions import AlreadyLocked, LockException
 
@@ -37,11 +33,7 @@ def lock_now(descriptor: int, *, shared: bool = False) -> bool:
 
 @contextmanager
 def lock_beside(target: Path) -> Iterator[None]:
-    """Keep a second writer of ``target`` out, by a hidden file beside it.
-
-    Raises:
-        DataError: If another process is at work on it, or nothing can be written there.
-    """
+    """Keep a second writer of ``target`` out by a file beside it; a DataError where there is one, or none can write."""
     path = target.with_name(f".{target.name}.lock")
     while True:
         file = _locked(path, target)

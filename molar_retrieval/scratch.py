@@ -11,11 +11,7 @@ from molar_retrieval.workspace import MAKERS, Workspace
 
 @contextmanager
 def scratch_workspace(root: Path, catalogue: Path) -> Iterator[Workspace]:
-    """A workspace like the one at ``root``, which may not exist, and is left as it is.
-
-    Raises:
-        DataError: If the real one serves another catalogue, or there is no such catalogue.
-    """
+    """A workspace like the one at ``root``, which may not exist, and is left as it is; raises as ``for_catalogue``."""
     with TemporaryDirectory(prefix="molar-", ignore_cleanup_errors=True) as folder:
         place = Path(folder)
         for file in (f for f in root.glob("*") if f.is_file()):

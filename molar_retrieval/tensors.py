@@ -85,12 +85,7 @@ class MatrixWriter:
 
 
 def mapped(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The tensors of a safetensors file as read-only memory maps.
-
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If the file is not what its header says.
-    """
+    """The tensors of a safetensors file as read-only memory maps; a ValueError if it is not what its header says."""
     # Plain arrays over the map: indexing a memmap itself costs ten times as much.
     return {
         name: np.asarray(np.memmap(path, dtype, "r", offset, shape)) if 0 not in shape else np.empty(shape, dtype)
@@ -99,10 +94,7 @@ def mapped(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def pieces(path: Path, name: str, rows: int = 1024) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """(first row, the next rows) of a matrix, read rather than mapped: the pages never count as this process's memory.
-
-    It raises what :func:`mapped` does.
-    """
+    """(first row, the next rows) of a matrix, read rather than mapped: pages do not count as this process's memory."""
     dtype, (count, width), offset = _located(path)[name]
     with path.open("rb") as file:
         file.seek(offset)

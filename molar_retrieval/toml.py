@@ -11,11 +11,7 @@ _DEEPEST = 16
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file says.
-
-    Raises:
-        SettingsError: If it is none, or is larger or deeper than any that people write.
-    """
+    """What a TOML file says; a SettingsError if it is none, or is larger or deeper than any that people write."""
     try:
         with path.open("rb") as file:
             raw = file.read(bounds.TOML + 1)

@@ -54,10 +54,7 @@ class ArtefactStore:
 
     @property
     def pointer(self) -> str | None:
-        """The name of the live version, which may not be there; None where nothing was published yet.
-
-        A StaleArtefactError says that ``current`` holds something else than a plain name.
-        """
+        """The name of the live version, which may not be there, or None; StaleArtefactError where it is no name."""
         try:
             raw = (self.root / "current").read_bytes()
         except FileNotFoundError:
@@ -69,10 +66,7 @@ class ArtefactStore:
 
     @property
     def live(self) -> tuple[Path, Manifest] | None:
-        """The live version; None where nothing was published, or what was is lost.
-
-        A StaleArtefactError says that it is there and damaged.
-        """
+        """The live version; None where none was published, or it is lost; StaleArtefactError where it is damaged."""
         name: str | None = None
         while True:
             before = name
@@ -104,12 +98,7 @@ class ArtefactStore:
         return None if (live := self.live) is None else live[1]
 
     def require(self) -> tuple[Path, Manifest]:
-        """The live version.
-
-        Raises:
-            MissingArtefactError: Naming the command that makes one.
-            StaleArtefactError: If it is damaged, or is not where the pointer says.
-        """
+        """The live version; a MissingArtefactError, or a StaleArtefactError if it is damaged, names what makes one."""
         if (live := self.live) is not None:
             return live
         if (name := self.pointer) is not None:
@@ -261,11 +250,7 @@ class Workspace:
 
     @classmethod
     def for_catalogue(cls, root: Path, catalogue: Path) -> Self:
-        """Open the workspace at ``root`` for ``catalogue``, making it where it does not exist.
-
-        Raises:
-            DataError: If the workspace serves another catalogue, there is no such catalogue, or the path is too long.
-        """
+        """Open the workspace at ``root``, or make one; a DataError if it serves another catalogue, or there is none."""
         workspace = cls(checked(root))
         catalogue = catalogue.resolve()
         if (root / _BINDING).exists():
@@ -295,9 +280,7 @@ class Workspace:
     def lock(self, kind: str) -> Iterator[None]:
         """Keep a second writer of the same kind of artefact out; released when the process ends.
 
-        Raises:
-            DataError: If another process is at work on it, or the file system has no locks.
-            DiskError: If the disk is full.
+        A DataError says that there is one, that the file system has no locks, or that the disk is full.
         """
         folder = self.root / kind
         require(folder, 0, f"writing the {kind} takes")

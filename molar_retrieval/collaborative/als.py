@@ -28,10 +28,8 @@ def fit(log: InteractionLog, settings: CFSettings, progress: Progress = SILENT) 
 
     An interaction has confidence ``alpha``, repeated ones add up; what nobody took has confidence 1. The result depends
     on the seed only, not on the number of threads. BLAS gets one thread, as `implicit` parallelises over rows itself.
-    Where 32-bit numbers do not do, as where one item has nearly all interactions, it is done again with 64-bit ones.
-
-    Raises:
-        DataError: If there are no interactions, or no factors that fit them.
+    Where 32-bit numbers do not do, as where one item has nearly all interactions, it is done again with 64-bit ones; a
+    DataError says that there are no interactions, or no factors that fit them.
     """
     matrix = to_csr(log)
     if not matrix.nnz:

@@ -11,7 +11,7 @@ import numpy as np
 
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.embedding.catalogue import ContentScan, sees, texts_and_photos
+from molar_retrieval.embedding.catalogue import sees, texts_and_photos
 from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.embedding.publish import disk_bytes
 from molar_retrieval.embedding.reader import load_photo
@@ -84,11 +84,7 @@ def dry_run(
 ) -> EmbedForecast:
     """Predict time, disk and memory of :func:`~molar_retrieval.embedding.embed`; writes nothing.
 
-    ``sample`` items are encoded to measure the rate; the planner is the registry by default.
-
-    Raises:
-        MissingArtefactError: If no catalogue was prepared.
-        BackendError: If the encoder is not available.
+    ``sample`` items are encoded to measure the rate; for the rest of what it takes and raises see there.
     """
     with pin(workspace, "catalogue", work="molar embed") as inputs:
         run = EmbeddingRun(inputs, settings, planner, progress)
@@ -101,15 +97,10 @@ def dry_run(
             return _forecast(count, 0, known.dim)
         rows = np.concatenate(left)
         encoder, load = run.encoder, run.clock.seconds["load"]
-        chosen = _representative(rows, run.scanned, sample)
+        ordered = rows[np.argsort(run.scanned.lengths[rows], kind="stable")]  # by length of text
+        chosen = ordered[np.unique(np.linspace(0, len(rows) - 1, min(sample, len(rows))).astype(np.int64))]
         seconds = _time(encoder, run.catalogue, chosen, settings.batch_size)
         return _forecast(count, len(rows), encoder.dim, load, seconds, len(chosen))
-
-
-def _representative(rows: Rows, scanned: ContentScan, sample: int) -> Rows:
-    """Rows at even distances in the order of text length."""
-    ordered = rows[np.argsort(scanned.lengths[rows], kind="stable")]
-    return ordered[np.unique(np.linspace(0, len(ordered) - 1, min(sample, len(ordered))).astype(np.int64))]
 
 
 def _time(encoder: Encoder, catalogue: Catalogue, rows: Rows, batch_size: int) -> float:

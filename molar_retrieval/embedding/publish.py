@@ -66,8 +66,7 @@ def staging(artefacts: ArtefactStore) -> Path:
 def assemble(folder: Path, items: ItemFacts, known: KnownVectors, dim: int) -> None:
     """Write the vector of every item in the order of the catalogue, zeros where it has none; notes which are not zero.
 
-    Raises:
-        StaleArtefactError: If one that was encoded is not there any more.
+    A StaleArtefactError says that one that was encoded is not there any more.
     """
     if (lost := int((items.pending & (items.places < 0)).sum())) > 0:
         raise StaleArtefactError(
@@ -85,12 +84,9 @@ def assemble(folder: Path, items: ItemFacts, known: KnownVectors, dim: int) -> N
 
 
 def publish(inputs: Pinned, folder: Path, items: ItemFacts, origin: Origin, facts: Mapping[str, Any]) -> EmbedReport:
-    """Make finished vectors the live version.
+    """Make finished vectors the live version, unless another catalogue was prepared meanwhile (StaleArtefactError).
 
     What the vectors came from stays as it is until the new version is live, so a kill at any moment loses nothing.
-
-    Raises:
-        StaleArtefactError: If another catalogue was prepared meanwhile.
     """
     images = _write_tables(folder, items, origin.catalogue)
     facts = {

@@ -97,9 +97,7 @@ class ShardWriter:
 def read_shard(path: Path) -> tuple[tuple[VectorBlock, ...], Iterator[EncodedBatch]]:
     """The blocks of a shard's vectors, and its whole batches; it ends where a kill or damage ended it.
 
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If not even its beginning is whole.
+    An OSError, or a ValueError, says that not even its beginning can be read.
     """
     with path.open("rb") as file:
         try:

@@ -121,9 +121,7 @@ def save(
     """Write a fine-tuned encoder; one that the folder held before stays until this one is complete.
 
     ``base`` is the fingerprint of the encoder that the head moves, ``account`` says in JSON how it was made.
-
-    Raises:
-        DataError: If the folder holds something else.
+    A DataError says that the folder holds something else.
     """
     made = tuned_folder.partial(folder)
     embed = beneath.model_dump(mode="json", include=set(_BENEATH))

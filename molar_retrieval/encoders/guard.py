@@ -37,9 +37,7 @@ def encode_guarded(
 ) -> Rows:
     """Encode a batch; where that fails, item by item: one that cannot be encoded gets zeros, and a warning in the log.
 
-    Raises:
-        MemoryError: If the batch does not fit.
-        BackendError: If the model cannot even encode the probe, a harmless item.
+    A MemoryError goes through; where even the probe, a harmless item, cannot be encoded, it is a BackendError.
     """
     try:
         rows = encode(items)

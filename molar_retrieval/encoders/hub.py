@@ -22,12 +22,9 @@ class Snapshot:
 
 
 def snapshot(name: str, revision: str | None, *, offline: bool) -> Snapshot:
-    """The cached commit of a model; else its description (not the weights) is fetched.
+    """The cached commit of a model; else its description (not the weights) is fetched, or it is a BackendError.
 
     Names without an organisation are those of sentence-transformers, too.
-
-    Raises:
-        BackendError: If the model is not cached and the hub does not give it.
     """
     names = [name] if "/" in name else [name, f"sentence-transformers/{name}"]
     for candidate in names:

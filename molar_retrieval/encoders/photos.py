@@ -23,8 +23,7 @@ def bounded(image: Image.Image, pixels: int) -> Image.Image:
 def within_aspect(image: Image.Image, ratio: int) -> Image.Image:
     """The image, its short side padded with white where the long side is more than ``ratio`` times as long.
 
-    Raises:
-        ImageError: If it would become larger than photos may be.
+    An ImageError says that it would become larger than photos may be.
     """
     width, height = image.size
     if max(width, height) <= ratio * min(width, height):

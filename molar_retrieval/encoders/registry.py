@@ -32,20 +32,14 @@ CHECKPOINTS: Mapping[Kind, Callable[[EmbedSettings, Checkpoint], EncoderPlan]] =
 def describe(settings: EmbedSettings, cache: Path | None = None) -> EncoderInfo:
     """What the encoder is; imports neither torch nor transformers.
 
-    The cache, a JSON file, remembers digests of the weights of local folders, so that they are read once.
-
-    Raises:
-        SettingsError: If the settings do not fit the encoder.
-        BackendError: If it is not available here.
+    A SettingsError says that the settings do not fit it, a BackendError that it is not here. The cache, a JSON file,
+    remembers digests of the weights of local folders, so that they are read once.
     """
     return plan(settings, cache).info
 
 
 def load(settings: EmbedSettings, cache: Path | None = None) -> Encoder:
-    """Load the encoder; its ``info`` equals what :func:`describe` says.
-
-    It raises what :func:`describe` does, and a MemoryError where the weights do not fit.
-    """
+    """Load the encoder; its ``info`` equals what :func:`describe` says. It may be a MemoryError as well."""
     return plan(settings, cache).load()
 
 

@@ -84,12 +84,7 @@ def memory_errors() -> Iterator[None]:
 
 @contextmanager
 def loading(model: str) -> Iterator[None]:
-    """Load without progress bars of the libraries' own, and say in plain words what is wrong.
-
-    Raises:
-        BackendError: If a file, a library or the permission to run a model's own code is missing.
-        MemoryError: If the weights do not fit.
-    """
+    """Load without progress bars of the libraries' own; all but a MemoryError becomes a BackendError in plain words."""
     from transformers.utils import logging as transformers_logging
 
     bars: Any = transformers_logging
