@@ -95,7 +95,6 @@ _TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
 _WINDOW = 80  # characters of a condition around a mistake that a message repeats
 _LARGEST = 2**63
 _ORDERS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
-_RESERVED = frozenset({"or", "and", "not", "in", "contains", "exists", "is", "null"})
 
 
 def parse(text: str, fields: Mapping[str, Kind]) -> Expression:
@@ -111,28 +110,6 @@ def parse(text: str, fields: Mapping[str, Kind]) -> Expression:
     expression = _Reader(line, fields).read(tree)
     check(expression)
     return expression
-
-
-def written(expression: Expression) -> str:
-    """An expression in words that :func:`parse` reads as the same one."""
-    match expression:
-        case And(operands):
-            return _joined(" and ", operands, "always")
-        case Or(operands):
-            return _joined(" or ", operands, "never")
-        case Not(operand):
-            return f"not {_bracketed(operand)}"
-        case Equals(field, value):
-            return f"{_quoted(field)} = {_literal(value)}"
-        case OneOf(field, values):
-            return f"{_quoted(field)} in ({', '.join(map(_literal, values))})"
-        case Contains(field, part):
-            return f"{_quoted(field)} contains {_quoted(part)}"
-        case Exists(field):
-            return f"{_quoted(field)} exists"
-        case Between(field):
-            ends = [(sign, getattr(expression, name)) for sign, name in _ORDERS.items()]
-            return " and ".join(f"{_quoted(field)} {sign} {end!r}" for sign, end in ends if end is not None)
 
 
 class _Reader:
@@ -261,27 +238,3 @@ def _listed(names: Iterable[str], most: int = 20) -> str:
 
 def _unquoted(token: Token) -> str:
     return token[1:-1].replace(token[0] * 2, token[0]) if token.type == "QUOTED" else str(token)
-
-
-def _quoted(word: str) -> str:
-    if re.fullmatch(f"{_PLAIN}+", word) and word.lower() not in _RESERVED:
-        return word
-    return "'" + word.replace("'", "''") + "'"
-
-
-def _literal(value: Scalar) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return _quoted(value) if isinstance(value, str) else repr(value)
-
-
-def _bracketed(expression: Expression) -> str:
-    text = written(expression)
-    several = isinstance(expression, And | Or) or (isinstance(expression, Between) and " and " in text)
-    return f"({text})" if several else text
-
-
-def _joined(word: str, operands: tuple[Expression, ...], empty: str) -> str:
-    if not operands:
-        raise ValueError(f"what {empty} holds cannot be written")
-    return word.join(map(_bracketed, operands))

@@ -1,15 +1,66 @@
 """The filter language: what conditions mean, what is told of mistakes, and that nothing else can happen."""
 
+import re
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from molar_retrieval.errors import RequestError
 from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Not, OneOf, Or, check, matches
-from molar_retrieval.filter_language import parse, written
+from molar_retrieval.filter_language import parse
 
 FIELDS = {"genres": "keyword", "year": "integer", "price": "float", "new": "bool", "price band": "keyword"}
 FILM = {"genres": ["Drama", "Film-Noir"], "year": 1944, "price": 7.5, "new": False}
+PLAIN = r"""[^\s()'",=!<>]"""
+ORDERS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+RESERVED = frozenset({"or", "and", "not", "in", "contains", "exists", "is", "null"})
+
+
+def written(expression):
+    """An expression in words that :func:`parse` reads as the same one."""
+    match expression:
+        case And(operands):
+            return joined(" and ", operands, "always")
+        case Or(operands):
+            return joined(" or ", operands, "never")
+        case Not(operand):
+            return f"not {bracketed(operand)}"
+        case Equals(field, value):
+            return f"{quoted(field)} = {literal(value)}"
+        case OneOf(field, values):
+            return f"{quoted(field)} in ({', '.join(map(literal, values))})"
+        case Contains(field, part):
+            return f"{quoted(field)} contains {quoted(part)}"
+        case Exists(field):
+            return f"{quoted(field)} exists"
+        case Between(field):
+            ends = [(sign, getattr(expression, name)) for sign, name in ORDERS.items()]
+            return " and ".join(f"{quoted(field)} {sign} {end!r}" for sign, end in ends if end is not None)
+
+
+def quoted(word):
+    if re.fullmatch(f"{PLAIN}+", word) and word.lower() not in RESERVED:
+        return word
+    return "'" + word.replace("'", "''") + "'"
+
+
+def literal(value):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return quoted(value) if isinstance(value, str) else repr(value)
+
+
+def bracketed(expression):
+    text = written(expression)
+    several = isinstance(expression, And | Or) or (isinstance(expression, Between) and " and " in text)
+    return f"({text})" if several else text
+
+
+def joined(word, operands, empty):
+    if not operands:
+        raise ValueError(f"what {empty} holds cannot be written")
+    return word.join(map(bracketed, operands))
 
 
 @pytest.mark.parametrize(
