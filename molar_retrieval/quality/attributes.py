@@ -16,21 +16,15 @@ from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding, fault
 from molar_retrieval.quality.items import Items
 
-DISTINCT = 50_000
-"""Distinct values of a column from which no slips are looked for among them."""
-EMPTY = 0.9
-"""Share of items without a value from which a column counts as nearly empty."""
-UNIQUE = 0.9
-"""Share of distinct values from which a column counts as nearly unique."""
+DISTINCT = 50_000  # Distinct values of a column from which no slips are looked for among them
+EMPTY = 0.9  # Share of items without a value from which a column counts as nearly empty
+UNIQUE = 0.9  # Share of distinct values from which a column counts as nearly unique
 _ENOUGH = 30  # values that a judgement needs
-RARE = 20
-"""A spelling counts as a slip where another one of the same word has so many times as many items …"""
+RARE = 20  # A spelling counts as a slip where another one of the same word has so many times as many items …
 _LETTERS, _LONGEST = 5, 80  # of a word in which one may be wrong
 _COMMON = 2_000  # words of which others may be slips
-OUTLIER = 6.0
-"""Robust standard deviations from the median from which a number counts as an outlier."""
-PARSED = 0.9
-"""Share of the values of a text column that must be numbers before the others count as wrong."""
+OUTLIER = 6.0  # Robust standard deviations from the median from which a number counts as an outlier
+PARSED = 0.9  # Share of the values of a text column that must be numbers before the others count as wrong
 _BATCH = 65_536
 _KINDS = ("keyword", "bool", "integer", "float")
 _POSITIVE, _GRADES = 0.98, 20

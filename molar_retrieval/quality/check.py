@@ -90,8 +90,7 @@ def check(
         return _CatalogueCheck(folder, inputs, settings, options, progress)()
 
 
-_STOPS = ("log.unreadable", "log.nothing_usable")
-"""Kinds of fault of a log after which no command can read it."""
+_STOPS = ("log.unreadable", "log.nothing_usable")  # Kinds of fault of a log after which no command can read it
 
 
 class _CatalogueCheck:

@@ -15,10 +15,8 @@ import pyarrow.parquet as pq
 
 from molar_retrieval.quality.findings import FaultKind, Finding, Severity, fault, fault_kinds
 
-EXAMPLES = 40
-"""How many findings of a kind a report may show."""
-LIMIT = 1_000
-"""How many findings of a kind are made where a pass over many rows may find millions."""
+EXAMPLES = 40  # How many findings of a kind a report may show
+LIMIT = 1_000  # How many findings of a kind are made where a pass over many rows may find millions
 SCHEMA = pa.schema(
     [
         ("kind", pa.string()),

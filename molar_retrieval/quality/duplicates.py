@@ -19,12 +19,9 @@ from molar_retrieval.quality.measure import BITS
 Rows = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.uint8]
 
-CLOSE = 24
-"""Bits of 256 by which two perceptual hashes of one picture may differ …"""
-COLOURS = 14.0
-"""… and the mean difference of their colours (0 … 255)."""
-ALIKE = 0.97
-"""Cosine of the vectors of two photos of one picture."""
+CLOSE = 24  # Bits of 256 by which two perceptual hashes of one picture may differ …
+COLOURS = 14.0  # … and the mean difference of their colours (0 … 255)
+ALIKE = 0.97  # Cosine of the vectors of two photos of one picture
 _VECTOR_BITS = 28  # of 256, by which vectors with that cosine differ
 _LOOSE = 72  # bits by which perceptual hashes may differ where vectors say that it is one picture
 _BAND = 16

@@ -26,8 +26,7 @@ from molar_retrieval.ids import IdMap
 from molar_retrieval.progress import Progress
 from molar_retrieval.quality.findings import Finding, fault
 
-LOOKED_AT = 20_000
-"""Characters of a text that are looked at: what comes after them no encoder reads."""
+LOOKED_AT = 20_000  # Characters of a text that are looked at: what comes after them no encoder reads
 _PHOTO_REJECT = "photo not usable"
 _BY_REASON = {
     "missing id": "item.no_id",

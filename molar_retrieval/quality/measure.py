@@ -14,14 +14,11 @@ from PIL import Image
 from molar_retrieval.catalog import decoding
 from molar_retrieval.catalog.decoders import looked_at
 
-RULES = 2
-"""Number of the rules by which photos are measured; a change of them makes kept measurements stale."""
-BITS = 256
-"""Length of a perceptual hash."""
+RULES = 2  # Number of the rules by which photos are measured; a change of them makes kept measurements stale
+BITS = 256  # Length of a perceptual hash
 CROPS = (0.0, 0.02, 0.04, 0.06)
 """What is cut off at each side before a photo is hashed: one cut closer equals another one's middle."""
-GRID = 4
-"""A photo's colours are kept as the means of a grid of 4 by 4 fields."""
+GRID = 4  # A photo's colours are kept as the means of a grid of 4 by 4 fields
 
 MEASURED: np.dtype[Any] = np.dtype(
     [
@@ -47,10 +44,8 @@ MEASURED: np.dtype[Any] = np.dtype(
 (0 … 1); ``bits``: perceptual hash of it and of its middles; ``colours``: of its fields, red, green and blue.
 """
 
-Measured = npt.NDArray[Any]
-"""Records of :data:`MEASURED`."""
-FORMATS = ("", *decoding.FORMATS)
-"""Names that Pillow gives to formats; the first one stands for any other."""
+Measured = npt.NDArray[Any]  # Records of :data:`MEASURED`
+FORMATS = ("", *decoding.FORMATS)  # Names that Pillow gives to formats; the first one stands for any other
 
 _GRAIN, _HASHED = 48, 64  # sides of what steps and hashes are seen in
 _PLAIN, _GLYPHS = 0.985, 12  # share of the ground that has its colour, and pieces, that writing has at least

@@ -24,19 +24,15 @@ from molar_retrieval.quality.measure import MEASURED, RULES, Measured, PhotoStat
 from molar_retrieval.workers import Workers
 from molar_retrieval.workspace import Workspace
 
-KIND = "check"
-"""Folder of the workspace that holds what a check remembers."""
+KIND = "check"  # Folder of the workspace that holds what a check remembers
 STAMPED = np.dtype([("stamp", "<u8"), ("measured", MEASURED)])
 """A measurement, and the stamp of the file that it was made of."""
 _FILE = f"photos.{fingerprint.of_json([RULES, MEASURED.descr])[:12]}.bin"
 _DIGEST = hashlib.sha256().digest_size
 _CHUNK = 64  # photos in one task
-_FEW = 256
-"""Fewer new photos are measured in this process: starting others takes longer."""
-_KEPT = 2048
-"""So many photos are lost at most where a run is killed, or"""
-_TIMES = 50
-"""one of so many parts of a large catalogue, as everything is written each time."""
+_FEW = 256  # Fewer new photos are measured in this process: starting others takes longer
+_KEPT = 2048  # So many photos are lost at most where a run is killed, or
+_TIMES = 50  # one of so many parts of a large catalogue, as everything is written each time
 
 
 class Known:
@@ -171,8 +167,7 @@ def _parts(
     yield from map(_look, chunks[done:])
 
 
-_SEEN = 255
-"""State of a photo whose content was measured before; only inside of this module."""
+_SEEN = 255  # State of a photo whose content was measured before; only inside of this module
 _place: dict[str, Any] = {}
 
 

@@ -26,12 +26,9 @@ from molar_retrieval.quality.items import Items
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
-FEWEST = 100
-"""Items with photo and words that a judgement needs."""
-WRONG = 0.5
-"""Share of the pairs pointed out that must be expected to be wrong."""
-WEAK = 0.65
-"""How often own words must fit better than another item's for the map to be of any use."""
+FEWEST = 100  # Items with photo and words that a judgement needs
+WRONG = 0.5  # Share of the pairs pointed out that must be expected to be wrong
+WEAK = 0.65  # How often own words must fit better than another item's for the map to be of any use
 _FOLDS = 5
 _RIDGES = (0.1, 0.3, 1.0, 3.0)
 _REFERENCES = 1_000  # other items' texts to which each is compared

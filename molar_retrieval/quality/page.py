@@ -15,12 +15,9 @@ from molar_retrieval.quality.report import CheckReport, Found
 from molar_retrieval.quality.terminal import TITLES, pair_lines
 from molar_retrieval.workspace import write_atomically
 
-PICTURES = 8
-"""Offenders of a kind that are shown with their photo."""
-ROWS = 40
-"""Findings of a kind in the table."""
-WIDTH, HEIGHT = 420, 170
-"""Of a histogram, in pixels."""
+PICTURES = 8  # Offenders of a kind that are shown with their photo
+ROWS = 40  # Findings of a kind in the table
+WIDTH, HEIGHT = 420, 170  # Of a histogram, in pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 4, 8, 18, 34
 
 

@@ -11,20 +11,14 @@ from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.items import Items
 from molar_retrieval.quality.measure import FORMATS, Measured, PhotoState
 
-TINY = 64
-"""Pixels of the shorter side below which a photo counts as tiny; encoders look at 224 and more."""
-LARGE_PIXELS = 40_000_000
-"""Pixels from which a photo counts as needlessly large …"""
-LARGE_BYTES = 20 << 20
-"""… or bytes."""
-ASPECT = 4.0
-"""How many times the longer side may be as long as the shorter one."""
+TINY = 64  # Pixels of the shorter side below which a photo counts as tiny; encoders look at 224 and more
+LARGE_PIXELS = 40_000_000  # Pixels from which a photo counts as needlessly large …
+LARGE_BYTES = 20 << 20  # … or bytes
+ASPECT = 4.0  # How many times the longer side may be as long as the shorter one
 BLANK = 3.5
 """Largest steps in brightness (0 … 255) up to which a photo counts as blank; white goods on white have larger ones."""
-WRITING = 0.6
-"""How much a photo must look like writing to count as nothing else (0 … 1)."""
-SHARED = 5
-"""So many items with one photo, most of them with titles of their own, share a placeholder."""
+WRITING = 0.6  # How much a photo must look like writing to count as nothing else (0 … 1)
+SHARED = 5  # So many items with one photo, most of them with titles of their own, share a placeholder
 _OWN_TITLES = 0.5
 _NAMED = 12  # items that a finding names beside its own
 

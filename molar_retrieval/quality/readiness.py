@@ -12,10 +12,8 @@ if TYPE_CHECKING:
 
 FEW_USERS, ENOUGH_USERS = 100, 1_000
 """Users with two interactions below which collaborative factors are noise, and from which they are sound."""
-ITEMS_KNOWN = 0.3
-"""Share of the items with five interactions below which collaborative filtering reaches few of them."""
-SEQUENCES = 500
-"""Users with five interactions that a sequence model needs."""
+ITEMS_KNOWN = 0.3  # Share of the items with five interactions below which collaborative filtering reaches few of them
+SEQUENCES = 500  # Users with five interactions that a sequence model needs
 
 
 @dataclass(frozen=True)

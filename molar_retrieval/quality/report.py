@@ -9,8 +9,7 @@ from molar_retrieval.quality.findings import FaultKind, Finding, Severity
 from molar_retrieval.quality.histogram import Histogram
 from molar_retrieval.quality.readiness import Readiness
 
-FORMAT = 2
-"""Of the plain data; 1 had a forecast for a GPU among what can be expected."""
+FORMAT = 2  # Of the plain data; 1 had a forecast for a GPU among what can be expected
 
 
 @dataclass(frozen=True)

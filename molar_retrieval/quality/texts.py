@@ -13,17 +13,12 @@ from molar_retrieval.quality.duplicates import equal_groups
 from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.items import LOOKED_AT, Items, ItemTexts, text_hash
 
-SHORT_TITLE = 3
-"""Letters and digits below which a title counts as too short."""
-SHORT_DESCRIPTION = 15
-"""Characters below which a description counts as too short."""
-SAME = 5
-"""So many items with one description, most of them with titles of their own, share boilerplate."""
-COMMON = 0.1
-"""Share of the items with a description from which one of its sentences counts as boilerplate …"""
+SHORT_TITLE = 3  # Letters and digits below which a title counts as too short
+SHORT_DESCRIPTION = 15  # Characters below which a description counts as too short
+SAME = 5  # So many items with one description, most of them with titles of their own, share boilerplate
+COMMON = 0.1  # Share of the items with a description from which one of its sentences counts as boilerplate …
 _COMMON_FEWEST = 20
-MOSTLY = 0.8
-"""… and the share of a description that such sentences must fill."""
+MOSTLY = 0.8  # … and the share of a description that such sentences must fill
 _OWN_TITLES = 0.5
 _SHOWN = 60
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")

@@ -15,8 +15,7 @@ from molar_retrieval.progress import Progress
 from molar_retrieval.quality.measured import KIND
 from molar_retrieval.workspace import ArtefactStore, Workspace
 
-_OWN = ("builtin", "builtin-multilingual")
-"""Encoders whose vectors have words and photo apart, and that run anywhere."""
+_OWN = ("builtin", "builtin-multilingual")  # Encoders whose vectors have words and photo apart, and that run anywhere
 
 
 @dataclass(frozen=True)

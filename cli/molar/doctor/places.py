@@ -14,8 +14,7 @@ from molar_retrieval.errors import MolarError
 from molar_retrieval.pages.words import size
 from molar_retrieval.redaction import SECRETS
 
-PATIENCE = 2.0
-"""Seconds after which a folder's size is given as far as it is known."""
+PATIENCE = 2.0  # Seconds after which a folder's size is given as far as it is known
 LITTLE_ROOM = 1 << 30
 
 

@@ -10,16 +10,11 @@ import numpy.typing as npt
 from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.findings import Finding, fault
 
-AROUND = 28
-"""Days before and after that say what is usual."""
-EXPECTED = 15.0
-"""A gap is one where so many users would have come, were all as usual."""
-BURST_TIMES = 4.0
-"""A burst has so many times the usual interactions of a day,"""
-BURST_SPREADS = 8.0
-"""so many spreads more than usual,"""
-BURST_ROWS = 50
-"""and so many interactions more."""
+AROUND = 28  # Days before and after that say what is usual
+EXPECTED = 15.0  # A gap is one where so many users would have come, were all as usual
+BURST_TIMES = 4.0  # A burst has so many times the usual interactions of a day,
+BURST_SPREADS = 8.0  # so many spreads more than usual,
+BURST_ROWS = 50  # and so many interactions more
 _EPOCH = date(1970, 1, 1)
 
 

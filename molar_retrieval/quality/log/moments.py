@@ -15,20 +15,15 @@ SECOND = 1_000_000
 DAY = 86_400 * SECOND
 EARLIEST = int(datetime(1990, 1, 1, tzinfo=UTC).timestamp()) * SECOND
 """No shop has logged interactions before; a time before it is a default or a mistake."""
-GRACE = DAY
-"""How far a time may lie ahead of the clock: zones differ by less than a day."""
-STUCK = 20
-"""A moment is suspicious that has so many times the interactions of the busiest hundredth of moments,"""
-STUCK_ROWS = 50
-"""at least so many interactions,"""
-STUCK_SHARE = 0.001
-"""and this share of the log."""
+GRACE = DAY  # How far a time may lie ahead of the clock: zones differ by less than a day
+STUCK = 20  # A moment is suspicious that has so many times the interactions of the busiest hundredth of moments,
+STUCK_ROWS = 50  # at least so many interactions,
+STUCK_SHARE = 0.001  # and this share of the log
 _SAMPLE = 200_000
 
 Micros = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Row = Callable[[str, str, int], Finding]
-"""Makes a finding of a kind, with a detail, about a row of the log."""
+Row = Callable[[str, str, int], Finding]  # Makes a finding of a kind, with a detail, about a row of the log
 
 
 def written(micros: int) -> str:

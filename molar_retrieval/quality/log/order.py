@@ -18,21 +18,14 @@ import numpy.typing as npt
 from molar_retrieval import rng
 from molar_retrieval.quality.log.rows import Ints, LogRows
 
-INTERACTIONS = 400_000
-"""How many interactions of how many random users are looked at, at most."""
-LONGEST = 200
-"""How many of a user's first interactions are."""
-LAGS = 5
-"""How many moments ahead counts as "goes from p to a": with weight 1/lag."""
+INTERACTIONS = 400_000  # How many interactions of how many random users are looked at, at most
+LONGEST = 200  # How many of a user's first interactions are
+LAGS = 5  # How many moments ahead counts as "goes from p to a": with weight 1/lag
 SHUFFLES = 5
-FEWEST = 200
-"""With fewer decided comparisons there is no answer."""
-EFFECT = 0.52
-"""A smaller share of "yes" is no order worth learning, however certain it is."""
-LITTLE = 0.54
-"""Where the share is certain to be smaller, order says little."""
-CERTAIN = 0.01
-"""The largest probability of the share under shuffled order at which the order counts as shown."""
+FEWEST = 200  # With fewer decided comparisons there is no answer
+EFFECT = 0.52  # A smaller share of "yes" is no order worth learning, however certain it is
+LITTLE = 0.54  # Where the share is certain to be smaller, order says little
+CERTAIN = 0.01  # The largest probability of the share under shuffled order at which the order counts as shown
 
 
 @dataclass(frozen=True)

@@ -9,24 +9,16 @@ from molar_retrieval.quality.log.moments import SECOND
 from molar_retrieval.quality.log.rows import UserBlock
 
 HOUR = 3_600
-RATE = 100
-"""Interactions within an hour below which no user is too fast."""
+RATE = 100  # Interactions within an hour below which no user is too fast
 SPREADS = 4.0
 """Too fast is who is so many times as far above the median user as the busiest tenth, on a logarithmic scale."""
-CLOCKWORK_PAUSE = 20
-"""Pauses of fewer seconds are left to the rate."""
-CLOCKWORK_ROWS = 50
-"""Pauses that must follow one another for them to be like clockwork,"""
-CLOCKWORK_SHARE = 0.5
-"""the share of them that must be as long as the one before,"""
-CLOCKWORK_JITTER = 0.05
-"""give or take this part of it."""
-SLEEPLESS_HOURS = 36
-"""So long nobody stays awake,"""
-SLEEPLESS_PAUSE = 3
-"""that is, pauses for so many hours or more,"""
-SLEEPLESS_ROWS = 100
-"""with at least so many interactions."""
+CLOCKWORK_PAUSE = 20  # Pauses of fewer seconds are left to the rate
+CLOCKWORK_ROWS = 50  # Pauses that must follow one another for them to be like clockwork,
+CLOCKWORK_SHARE = 0.5  # the share of them that must be as long as the one before,
+CLOCKWORK_JITTER = 0.05  # give or take this part of it
+SLEEPLESS_HOURS = 36  # So long nobody stays awake,
+SLEEPLESS_PAUSE = 3  # that is, pauses for so many hours or more,
+SLEEPLESS_ROWS = 100  # with at least so many interactions
 
 Ints = npt.NDArray[np.int64]
 

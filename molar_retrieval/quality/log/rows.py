@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from molar_retrieval.interactions.read import RawLog, repetitions
 
-BLOCK = 1 << 22
-"""About how many interactions are looked at together."""
+BLOCK = 1 << 22  # About how many interactions are looked at together
 
 Ints = npt.NDArray[np.int64]
 

@@ -13,10 +13,8 @@ from molar_retrieval.quality.log.tally import Tally
 
 SHARES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99)
 """Shares of the log that lie before the dates at which splits are tried."""
-TIES = 0.05
-"""From this share of steps without an order on it is worth a finding."""
-REPEATS = 0.05
-"""From this share of interactions with an item of before on."""
+TIES = 0.05  # From this share of steps without an order on it is worth a finding
+REPEATS = 0.05  # From this share of interactions with an item of before on
 _RESOLUTIONS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
