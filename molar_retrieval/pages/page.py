@@ -1,7 +1,7 @@
 """HTML pages that need no other file and may do nothing but show themselves.
 
-What slips in from data is neither run nor loaded nor sent: everything is escaped, and a Content-Security-Policy names
-the page's own style sheet and script by their hashes.
+What slips in from data is neither run nor loaded nor sent: all is escaped, and a Content-Security-Policy names the
+page's own style sheet and script by their hashes.
 """
 
 import base64
@@ -27,14 +27,10 @@ _FILTERS: dict[str, Callable[..., Any]] = {
 def render_page(
     package: str, template: str, *, style: str | None = None, script: str | None = None, **shown: Any
 ) -> str:
-    """Set a page; the same values give the same page.
+    """Set a page; the same values give the same page, and what is shown is escaped unless it is ``Markup``.
 
-    Args:
-        package: Whose ``templates`` folder holds what follows; those of this package are found as well.
-        template: Name of the template; it extends ``base.html.jinja``.
-        style: Name of a style sheet that comes behind the common one; None: that one is enough.
-        script: Name of the page's only script; None: it has none.
-        shown: What the template shows; what is not ``Markup`` is escaped.
+    The ``template`` extends ``base.html.jinja``; ``style`` comes behind the common style sheet; ``script`` is the only
+    one. They lie in the folder ``templates`` of the package or of this one.
     """
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader("molar_retrieval.pages")]),

@@ -11,14 +11,7 @@ SIZE = (112, 150)
 
 
 def photo_uri(folder: Path, photo: str, size: tuple[int, int] = SIZE, quality: int = 72) -> str | None:
-    """A small copy of a photo as a data URI (JPEG); None where it cannot be read.
-
-    Args:
-        folder: Of the catalogue.
-        photo: Its path there.
-        size: At most so many pixels wide and high.
-        quality: Of the JPEG.
-    """
+    """A small copy of a photo, of ``size`` pixels at most, as a data URI (JPEG); None where it cannot be read."""
     try:
         image = open_image(folder, photo)
     except ImageError:
@@ -30,11 +23,7 @@ def photo_uri(folder: Path, photo: str, size: tuple[int, int] = SIZE, quality: i
 
 
 class Pictures:
-    """Small versions of a catalogue's photos, each made once.
-
-    Args:
-        catalogue: The catalogue's folder.
-    """
+    """Small versions of a catalogue's photos, each made once."""
 
     def __init__(self, catalogue: Path) -> None:
         self._made = cache(lambda photo: photo_uri(catalogue, photo))

@@ -1,7 +1,6 @@
-"""Parts of plots as SVG: elements, scales, marks.
+"""Parts of plots as SVG: elements, scales, marks; whatever comes from data is escaped.
 
-Colours and line widths are classes of the page's style sheet, so plots follow light and dark. Whatever comes from data
-is escaped.
+Colours and line widths are classes of the page's style sheet, so plots follow light and dark.
 """
 
 import math
@@ -40,15 +39,7 @@ def _short(value: object) -> object:
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to places.
-
-    Attributes:
-        low: The value at ``start``.
-        high: The value at ``end``.
-        start: A place, in per cent or pixels.
-        end: The other place.
-        log: Whether equal ratios are equally far apart.
-    """
+    """From values (``low`` to ``high``) to places, per cent or pixels; ``log``: equal ratios are equally far apart."""
 
     low: float
     high: float
@@ -92,14 +83,7 @@ def tick_label(value: float) -> str:
 
 
 def mark(kind: Kind, x: float | str, y: float, title: str = "") -> Markup:
-    """A model's mark, told apart by shape as well as colour: ours a disc, a baseline a diamond, an ablation a ring.
-
-    Args:
-        kind: Of the model.
-        x: Place, pixels or per cent.
-        y: Place, pixels.
-        title: What a pointer that rests on it is told.
-    """
+    """A model's mark, told apart by shape as well as colour: ours a disc, a baseline a diamond, an ablation a ring."""
     hint = [tag("title", title)] if title else []
     if kind == "baseline":
         shape = tag("path", *hint, d=DIAMOND, class_="mark baseline")

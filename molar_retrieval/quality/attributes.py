@@ -33,13 +33,7 @@ _NOTHING = {"null", "none", "nan", "n/a", "na", "nil", "-", "--", "?", "unknown"
 
 
 def check_attributes(catalogue: Catalogue, items: Items, progress: Progress) -> Iterator[Finding]:
-    """What is wrong with the columns beside title, description and photo, one after the other.
-
-    Args:
-        catalogue: Prepared.
-        items: Of the catalogue.
-        progress: Is told of each column.
-    """
+    """What is wrong with the columns beside title, description and photo, one after the other."""
     columns = {name: kind for name, kind in catalogue.fields.items() if kind in _KINDS}
     progress.start("reading attributes", len(columns))
     for name, kind in columns.items():
@@ -79,11 +73,7 @@ def _words(name: str, column: pa.Array, catalogue: Catalogue, items: Items) -> I
 
 
 def slips_of(counts: dict[str, int]) -> dict[str, tuple[str, str, float]]:
-    """Values of a column that are wrong: of each the kind of fault, what is seen, and how bad it is.
-
-    Args:
-        counts: How many items have each value.
-    """
+    """Of each wrong value of a column (counted by items): the kind of fault, what is seen, and how bad it is."""
     found: dict[str, tuple[str, str, float]] = {}
     if _are_numbers(counts):
         wrong = [value for value in counts if not _NUMBER.fullmatch(value.strip())]

@@ -75,13 +75,6 @@ def check(
     The workspace gets the prepared catalogue, as `molar embed` would make it, and what was measured of photos, so that
     the next check looks at what has changed.
 
-    Args:
-        folder: The catalogue.
-        workspace: Of this catalogue.
-        settings: The encoder of the forecast.
-        options: What is checked.
-        progress: Is told how far it is.
-
     Raises:
         SettingsError: If ``catalog.toml`` has an unknown key.
         DataError: If there is no catalogue in the folder at all.
@@ -129,7 +122,7 @@ class _CatalogueCheck:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + perf_counter() - started, 2)
 
     def _prepared(self) -> tuple[Catalogue, CatalogueSpec] | None:
-        """The prepared catalogue and what its columns mean, or None where it cannot be used at all."""
+        """The prepared catalogue and its spec; None where it cannot be used at all."""
         find_file(self.folder, "items")  # a folder that is not there is no finding
         try:
             with self._stage("read"):

@@ -38,15 +38,10 @@ _ORDER = tuple(Severity)
 
 
 class Collector:
-    """Collects findings in bounded memory; a context manager.
+    """Collects findings in bounded memory, and writes each into ``fix_list`` (Parquet), if given; a context manager.
 
-    Args:
-        fix_list: A Parquet file with a row for each finding, or None.
-        examples: How many findings of a kind are kept.
-        limit: How many of a kind are made by :meth:`add` and :meth:`each`, however many there are.
-
-    Attributes:
-        counts: Faults of each kind, by its name.
+    ``examples`` of a kind are kept, and no more than ``limit`` are made by :meth:`add` and :meth:`each`, however many
+    there are; ``counts`` has the number of each kind.
     """
 
     def __init__(self, fix_list: Path | None = None, *, examples: int = EXAMPLES, limit: int = LIMIT) -> None:
@@ -84,13 +79,7 @@ class Collector:
         self.each(kind, [0], lambda _: fault(kind, detail, **more))
 
     def each(self, kind: str, rows: Sequence[int] | npt.NDArray[np.integer], make: Callable[[int], Finding]) -> None:
-        """Take one for each of some rows; all are counted, and no more than the limit are made.
-
-        Args:
-            kind: What they are.
-            rows: Those that matter most first.
-            make: From a row to its finding.
-        """
+        """Count one for each of some rows, those that matter most first, and make no more than the limit."""
         if not len(rows):
             return
         self._kinds.setdefault(kind, fault_kinds()[kind])
@@ -132,7 +121,6 @@ class Collector:
 
 
 def _row(finding: Finding) -> dict[str, Any]:
-    """A row of the fix list."""
     kind, detail = finding.kind, finding.detail.encode("utf-8", "replace").decode("utf-8")
     told = {"kind": kind.name, "severity": str(kind.severity), "detail": detail, "remedy": kind.remedy}
     return vars(finding) | told | {"others": list(finding.others)}

@@ -31,11 +31,7 @@ _PAIRS = 1 << 20  # compared at once
 
 
 def equal_groups(hashes: npt.NDArray[np.uint64]) -> list[Rows]:
-    """Rows with equal content: groups of two or more, ordered by their first row.
-
-    Args:
-        hashes: Of the contents, shape (n, parts); zeros where there is none.
-    """
+    """Rows with equal hashes (shape (n, parts), zeros for none): groups of two or more, ordered by first row."""
     rows = np.flatnonzero(hashes.any(axis=1))
     if not len(rows):
         return []
@@ -107,7 +103,6 @@ def differences(bits: Bits, left: Rows, right: Rows) -> npt.NDArray[np.int64]:
 def _of_pairs(
     value: Callable[[Rows, Rows], npt.NDArray[Any]], left: Rows, right: Rows, size: int = _PAIRS
 ) -> npt.NDArray[Any]:
-    """A value of each pair, some of them at a time."""
     starts = range(0, max(len(left), 1), size)
     return np.concatenate([value(left[start : start + size], right[start : start + size]) for start in starts])
 
@@ -156,13 +151,7 @@ def _closest(bits: Bits, left: Rows, right: Rows) -> npt.NDArray[np.int64]:
 
 
 def near_groups(left: Rows, right: Rows, n: int) -> list[Rows]:
-    """Rows connected by pairs, as groups ordered by their first row.
-
-    Args:
-        left: One side of the pairs.
-        right: The other side.
-        n: Number of rows.
-    """
+    """Those of n rows that pairs connect, as groups ordered by their first row."""
     if not len(left):
         return []
     ones = np.ones(len(left), np.int8)
@@ -173,13 +162,7 @@ def near_groups(left: Rows, right: Rows, n: int) -> list[Rows]:
 
 
 def colour_difference(colours: npt.NDArray[np.uint8], left: Rows, right: Rows) -> npt.NDArray[np.float64]:
-    """Mean absolute difference of the colours of pairs (0 … 255), what is brighter or darker throughout left out.
-
-    Args:
-        colours: Of the fields of each photo, shape (n, 48).
-        left: One side of the pairs.
-        right: The other side.
-    """
+    """Mean absolute difference (0 … 255) of the colours of pairs, shape (n, 48), overall brightness left out."""
 
     def apart(left: Rows, right: Rows) -> npt.NDArray[Any]:
         steps = colours[left].astype(np.float32) - colours[right]
@@ -189,12 +172,7 @@ def colour_difference(colours: npt.NDArray[np.uint8], left: Rows, right: Rows) -
 
 
 def vector_bits(vectors: npt.NDArray[np.float32], seed: int = 0) -> Bits:
-    """256 bits of which two vectors have the more in common the smaller their angle (Charikar 2002).
-
-    Args:
-        vectors: Shape (n, dim).
-        seed: Of the directions.
-    """
+    """256 bits of which two vectors have the more in common the smaller their angle (Charikar 2002)."""
     directions = rng.generator(seed, "directions").standard_normal((vectors.shape[1], BITS), np.float32)
     middle = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     parts = [vectors[start : start + 8192] for start in range(0, len(vectors), 8192)]

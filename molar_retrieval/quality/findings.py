@@ -22,14 +22,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class FaultKind:
-    """A kind of fault.
-
-    Attributes:
-        name: Area and fault, as in ``photo.unreadable``; what a fix list is filtered by.
-        severity: Of each fault of this kind.
-        title: What is wrong, for a heading.
-        remedy: What to do.
-    """
+    """A kind of fault: area and name, as in ``photo.unreadable``, what is wrong (a heading), and what to do."""
 
     name: str
     severity: Severity

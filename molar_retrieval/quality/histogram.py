@@ -11,12 +11,9 @@ _BARS = 24
 
 @dataclass(frozen=True)
 class Histogram:
-    """A distribution.
+    """A distribution: ``name`` is for programs, ``title`` and ``unit`` are for people.
 
     Attributes:
-        name: For programs: ``history_length``, ``popularity`` …
-        title: What is counted, for people.
-        unit: Of the values, for the axis.
         edges: Borders of the bars, one more than there are bars, ascending.
         counts: How many values lie in each bar; a bar holds its lower border, the last one also its upper.
         log: Whether the bars are equally wide on a logarithmic axis.
@@ -33,12 +30,7 @@ class Histogram:
     def of(cls, name: str, title: str, values: npt.ArrayLike, unit: str, *, log: bool = False) -> Self:
         """Count values in 24 bars at most, from the least to the largest; values that are not finite are left out.
 
-        Args:
-            name: For programs.
-            title: For people.
-            values: Any number of them.
-            unit: Of the values.
-            log: Bars on a logarithmic axis; values below 1 count as 1.
+        With ``log``, values below 1 count as 1.
         """
         numbers = np.asarray(values, np.float64).ravel()
         numbers = numbers[np.isfinite(numbers)]

@@ -45,14 +45,7 @@ _PHOTOS = {
 
 @dataclass(frozen=True)
 class ItemTexts:
-    """The texts of some items, as the file has them.
-
-    Attributes:
-        rows: Of the prepared catalogue.
-        numbers: Of the rows of the file, from 1.
-        titles: None where there is none.
-        descriptions: None where there is none.
-    """
+    """Texts of some items as the file has them; ``rows`` of the prepared catalogue, ``numbers`` in the file, from 1."""
 
     rows: npt.NDArray[np.int64]
     numbers: npt.NDArray[np.int64]
@@ -65,15 +58,12 @@ class Items:
     """What findings about items need; some 200 bytes of memory for each.
 
     Attributes:
-        ids: Of the items, in the order of the prepared catalogue.
+        ids: In the order of the prepared catalogue.
         file: Name of the file that holds them.
         numbers: Row of each in that file, from 1; 0 where it is not known.
         photos: Path of each photo in the catalogue's folder, or None.
         titles: Hash of each title (uint64), 0 where there is none.
         bad_photo: Items whose photo was rejected before it was looked at.
-        title_column: The column of the titles, if there is one.
-        description_column: The column of the descriptions, if there is one.
-        photo_column: The column of the photos, if there is one.
     """
 
     ids: IdMap
@@ -109,30 +99,14 @@ class Items:
         photo: bool = False,
         others: tuple[str, ...] = (),
     ) -> Finding:
-        """A finding about one item.
-
-        Args:
-            kind: Name of its kind.
-            row: Of the item.
-            detail: What was seen.
-            amount: How bad it is.
-            column: In which column.
-            photo: It is about the photo: the column is that of the photos.
-            others: Items that share the fault.
-        """
+        """A finding about the item of a row; with ``photo`` it is about the column of photos."""
         column = self.photo_column if photo else column
         where = {"item_id": self.id(row), "file": self.file, "row": int(self.numbers[row]) or None, "column": column}
         return fault(kind, detail, **where, others=others, amount=amount)
 
 
 def read_items(catalogue: Catalogue, spec: CatalogueSpec, folder: Path) -> Items:
-    """Read what findings need, without the texts.
-
-    Args:
-        catalogue: Prepared from ``folder`` as it is.
-        spec: What the columns of the file mean.
-        folder: Of the catalogue.
-    """
+    """Read what findings need, without the texts, of a catalogue prepared from ``folder`` as it is."""
     photos: list[str | None] = []
     for batch in catalogue.batches([IMAGE], BATCH):
         photos += batch[IMAGE].to_pylist()
@@ -192,7 +166,7 @@ def text_hash(text: str | None) -> int:
 
 
 def _rejects(catalogue: Catalogue) -> Iterator[tuple[str, int, str | None, str]]:
-    """What was set aside when the catalogue was prepared: file, row, item and reason."""
+    """What was set aside at preparation: file, row, item and reason."""
     with pq.ParquetFile(catalogue.version / REJECTS) as file:
         for batch in file.iter_batches():
             yield from zip(*(batch[name].to_pylist() for name in ("file", "row", ITEM_ID, "reason")), strict=True)

@@ -1,7 +1,6 @@
 """What one photo looks like, in a few numbers: read once, kept under the hash of its bytes.
 
-Everything that the check of photos decides by is in these numbers, so that a second look at a catalogue decodes no
-photo again, and the limits can change without one being opened.
+The check of photos decides by these alone: a second look decodes no photo again, and limits can change.
 """
 
 from enum import IntEnum
@@ -63,14 +62,7 @@ class PhotoState(IntEnum):
 
 
 def measure(data: bytes) -> npt.NDArray[Any]:
-    """Measure a photo.
-
-    Args:
-        data: The bytes of the file.
-
-    Returns:
-        A record of :data:`MEASURED` (shape ()), without the hash.
-    """
+    """Measure the bytes of a photo: a record of :data:`MEASURED` (shape ()), without the hash."""
     record = np.zeros((), MEASURED)
     facts, small = looked_at(data)
     record["bytes"], record["state"] = len(data), PhotoState[facts["state"]]
@@ -121,9 +113,7 @@ def writing(away: npt.NDArray[np.float32]) -> float:
 
     Writing is many small pieces of ink of about one height, close beside each other in lines, and nothing else: around
     it the ground is plain. A dozen earrings stand farther apart, and around the print of a shirt there is the shirt.
-
-    Args:
-        away: How far each pixel is from the ground's colour, shape (height, width), 0 … 255.
+    ``away``: how far each pixel is from the ground's colour, shape (height, width), 0 … 255.
     """
     from scipy import ndimage
 

@@ -36,14 +36,7 @@ _TIMES = 50  # one of so many parts of a large catalogue, as everything is writt
 
 
 class Known:
-    """Measurements of earlier runs.
-
-    Args:
-        records: Of :data:`STAMPED`, in any order.
-
-    Attributes:
-        records: The same, ordered by their stamps.
-    """
+    """Measurements of earlier runs: records of :data:`STAMPED`, ordered by their stamps."""
 
     def __init__(self, records: npt.NDArray[Any]) -> None:
         self.records = records[np.argsort(records["stamp"], kind="stable")]
@@ -105,14 +98,7 @@ def measured(
     *,
     processes: int | None = None,
 ) -> Measured:
-    """Measure the photos of some items.
-
-    Args:
-        folder: The catalogue's folder.
-        photos: Path of each item's photo in it, or None; paths may repeat.
-        workspace: Where measurements are kept.
-        progress: Is told of every photo that is not known by its stamp.
-        processes: How many; None: as many as there are cores.
+    """Measure the photos of items, by ``processes`` (None: as many as there are cores); paths in ``folder`` may repeat.
 
     Returns:
         A record of :data:`~molar_retrieval.quality.measure.MEASURED` for each item; its ``state`` is ``MISSING`` where
@@ -172,12 +158,10 @@ _place: dict[str, Any] = {}
 
 
 def _begin(folder: str, hashes: npt.NDArray[np.uint64]) -> None:
-    """What a process needs for its tasks."""
     _place.update(folder=folder, hashes=hashes)
 
 
 def _look(photos: Iterable[str]) -> Measured:
-    """Measure some photos."""
     return np.stack([_one(f"{_place['folder']}/{photo}", _place["hashes"]) for photo in photos])
 
 

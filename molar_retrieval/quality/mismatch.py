@@ -78,15 +78,12 @@ class Agreement:
 
 
 def agreement(images: Floats, texts: Floats, seed: int = 0) -> Agreement | None:
-    """Judge the pairs of a catalogue.
+    """Judge the pairs of a catalogue; None where fewer than 100 items have photo and words.
 
     Args:
         images: What each photo looks like and means, shape (n_items, d); zeros where there is none.
         texts: What the words say, shape (n_items, e); zeros where there are none.
         seed: Of the folds.
-
-    Returns:
-        The judgement, or None where fewer than 100 items have both.
     """
     rows = np.flatnonzero(_filled(images) & _filled(texts))
     if len(rows) < FEWEST:
@@ -215,12 +212,7 @@ def _fits(
 
 
 def _limit(fit: npt.NDArray[np.float64], chance: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """Below which fit half of the pairs are expected to be wrong, the share there, and the share among all.
-
-    Args:
-        fit: Of the pairs of the catalogue.
-        chance: Of pairs of strangers.
-    """
+    """Below which fit half of the pairs are expected to be wrong, the share there, and the share among all."""
     from scipy.special import ndtr
 
     n, middle = len(fit), float(np.median(fit))

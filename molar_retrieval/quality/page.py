@@ -32,24 +32,13 @@ class Offender(NamedTuple):
 
 
 def write_page(path: Path, report: CheckReport, catalogue: Path) -> None:
-    """Write the page, whole or not at all; its folder is made.
-
-    Args:
-        path: Of the page.
-        report: What was found.
-        catalogue: Folder whose photos are shown.
-    """
+    """Write the page, with photos of the folder ``catalogue``, whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, render(report, Pictures(catalogue)))
 
 
 def render(report: CheckReport, pictures: Pictures) -> str:
-    """The page; the same report and photos give the same page.
-
-    Args:
-        report: What was found.
-        pictures: Where the photos of offenders come from.
-    """
+    """The page; the same report and photos give the same page."""
     report, users = _without_users(report)
     return render_page(
         "molar_retrieval.quality",

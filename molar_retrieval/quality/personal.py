@@ -55,14 +55,7 @@ _RULES = (
 
 
 def check_personal(folder: Path, spec: CatalogueSpec, found: Collector, progress: Progress = SILENT) -> None:
-    """Look for personal data in all files of a catalogue.
-
-    Args:
-        folder: The catalogue.
-        spec: What its columns mean.
-        found: Takes the findings; their values are masked.
-        progress: Hears of rows read.
-    """
+    """Look for personal data in all files of a catalogue; ``found`` takes the findings with masked values."""
     for stem in ("items", "users", "interactions"):
         try:
             path = find_file(folder, stem)
@@ -77,9 +70,8 @@ class _SeenColumn:
     """What was seen in one column.
 
     Attributes:
-        values: Values.
-        long_numbers: Numbers in them that could be of a card but for the check digit.
-        as_named: Of these, such as the column's name promises.
+        long_numbers: Numbers that could be of a card but for the check digit.
+        as_named: Values such as the column's name promises.
         rows: Values with personal data, by the name of their kind.
         kept: Some of them: row, id of the row, and what was found.
         often: How many values have each thing that was found.
@@ -245,6 +237,5 @@ def _matching(texts: pa.Array, expression: str) -> npt.NDArray[np.int64]:
 
 
 def _hits(texts: pa.Array, pattern: Pattern) -> dict[int, list[PersonalHit]]:
-    """What is found in each distinct text that has anything."""
     found = {int(code): list(pattern.hits(texts[int(code)].as_py())) for code in _matching(texts, pattern.hint)}
     return {code: hits for code, hits in found.items() if hits}

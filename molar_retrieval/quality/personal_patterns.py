@@ -15,12 +15,7 @@ ACCOUNT, ADDRESS, NETWORK = "personal.account", "personal.address", "personal.ne
 
 @dataclass(frozen=True)
 class PersonalHit:
-    """Something that looks like personal data.
-
-    Attributes:
-        value: It, never to be shown.
-        shown: It, masked.
-    """
+    """Something that looks like personal data: ``value``, never to be shown, and ``shown``, masked."""
 
     value: str
     shown: str
@@ -30,11 +25,8 @@ class PersonalHit:
 class Pattern:
     """How one kind of personal data looks.
 
-    Attributes:
-        kind: Name of the kind of the findings.
-        hint: An RE2 expression that every text with such data matches: quick to look for in whole columns.
-        hits: Finds them in one text.
-        in_items: Whether it is looked for in the items file, too.
+    ``hint`` is an RE2 expression that every text with such data matches, quick to look for in whole columns; ``hits``
+    finds them in one text; ``in_items``: whether they are looked for in the items file, too.
     """
 
     kind: str

@@ -39,12 +39,7 @@ Rows = npt.NDArray[np.int64]
 
 
 def check_photos(items: Items, records: Measured) -> Iterator[Finding]:
-    """What is wrong with single photos.
-
-    Args:
-        items: Of the catalogue.
-        records: Measurements of their photos.
-    """
+    """What is wrong with single photos, by their measurements."""
     for row in np.flatnonzero(~items.has_photo & ~items.bad_photo).tolist():
         yield items.finding("photo.absent", row, "no photo is named", photo=True)
     for kind, faulty, amount, detail in _faults(items, records):
@@ -89,7 +84,6 @@ def _faults(
 
 
 def _fits(path: str | None, name: str) -> bool:
-    """Whether a file's name ends as those of its format do."""
     last = (path or "").rpartition("/")[2]
     ending = last[last.rfind(".") :].lower() if "." in last else ""
     return name not in _ENDINGS or ending in _ENDINGS[name]
@@ -110,13 +104,7 @@ def usable_photos(items: Items, records: Measured) -> Mask:
 
 
 def check_shared(items: Items, records: Measured, features: npt.NDArray[np.float32] | None) -> Iterator[Finding]:
-    """Photos that several items have.
-
-    Args:
-        items: Of the catalogue.
-        records: Measurements of their photos.
-        features: Image features of each photo by an encoder, unit rows of shape (n_items, dim), or None.
-    """
+    """Photos that several items have; ``features``: unit rows by an encoder, shape (n_items, dim), or None."""
     blank, alone = is_blank(records), records["text"] < WRITING
     for rows in _groups(items, records):
         alone[rows[1:]] = False  # one of a group stands for it among the near duplicates
@@ -163,5 +151,4 @@ def _near(items: Items, records: Measured, rows: Rows, features: npt.NDArray[np.
 
 
 def _named(items: Items, rows: Rows, own: int) -> tuple[str, ...]:
-    """Some other items of a group."""
     return tuple(items.id(int(row)) for row in rows[: _NAMED + 1] if row != own)[:_NAMED]

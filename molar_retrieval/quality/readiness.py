@@ -18,14 +18,13 @@ SEQUENCES = 500  # Users with five interactions that a sequence model needs
 
 @dataclass(frozen=True)
 class Content:
-    """What the items bring along.
+    """What the items bring along, in numbers of items.
 
     Attributes:
-        items: How many.
-        photos: Items with a photo that can be used: readable, not blank, no placeholder, not only writing.
-        texts: Items with a text.
-        both: Items with both.
-        nothing: Items with neither: nothing can be embedded of them.
+        photos: With a photo that can be used: readable, not blank, no placeholder, not only writing.
+        texts: With a text.
+        both: With both.
+        nothing: With neither: nothing can be embedded of them.
         characters: Of an item's text, on average.
     """
 
@@ -42,7 +41,6 @@ class Readiness:
     """What can be expected.
 
     Attributes:
-        content: What the items bring along.
         verdicts: ``collaborative`` and ``sequence``: ``enough``, ``thin``, ``no`` or ``none`` (no log).
         sentences: For people, one thing each.
         embedding: What embedding takes here, if that was found out.
@@ -64,13 +62,7 @@ class Readiness:
 
 
 def readiness(content: Content, log: "LogSummary | None", embedding: EmbedForecast | None) -> Readiness:
-    """Say what can be expected.
-
-    Args:
-        content: What the items bring along.
-        log: What the log is like, or None where there is none.
-        embedding: What embedding takes here, or None where that was not asked.
-    """
+    """Say what can be expected; ``log`` is None where there is none, ``embedding`` where that was not asked."""
     verdicts, said = {"collaborative": "none", "sequence": "none"}, [_of_content(content)]
     if log is None or not log.interactions:
         said.append(

@@ -14,13 +14,7 @@ FORMAT = 2  # Of the plain data; 1 had a forecast for a GPU among what can be ex
 
 @dataclass(frozen=True)
 class Found:
-    """All faults of one kind.
-
-    Attributes:
-        kind: Which.
-        count: How many.
-        examples: The worst of them.
-    """
+    """All faults of one kind: how many, and the worst of them."""
 
     kind: FaultKind
     count: int
@@ -40,13 +34,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """An item as a report shows it.
-
-    Attributes:
-        title: As the catalogue has it.
-        text: The beginning of its description.
-        photo: Path in the catalogue's folder.
-    """
+    """An item as a report shows it: title, the beginning of its description, the photo's path in the folder."""
 
     title: str | None
     text: str | None

@@ -45,14 +45,9 @@ _DAMAGED = re.compile(r"[^\x00-\x7f]+")
 
 
 class TextCheck:
-    """Checks the texts of a catalogue, a few thousand items at a time.
+    """Checks the texts of a catalogue; ``language`` (ISO 639-1) is that of most of them, None where it is unknown.
 
-    Args:
-        items: Of the catalogue.
-        language: Of most texts (ISO 639-1), or None where it is unknown.
-
-    Attributes:
-        lengths: Characters of title and description of each item that was read, in that order.
+    ``lengths`` are the characters of title and description of each item that was read, in that order.
     """
 
     def __init__(self, items: Items, language: str | None) -> None:

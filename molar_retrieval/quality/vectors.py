@@ -20,14 +20,7 @@ _OWN = ("builtin", "builtin-multilingual")  # Encoders whose vectors have words 
 
 @dataclass(frozen=True)
 class PairVectors:
-    """Words and photos as vectors, in the order of the catalogue.
-
-    Attributes:
-        texts: Shape (n_items, e), zeros where there are none.
-        images: Shape (n_items, d), likewise.
-        features: Image features, shape (n_items, l), not of unit length.
-        encoder: Who made them.
-    """
+    """Words and photos as vectors, shape (n_items, d), zeros for none; image ``features`` are not of unit length."""
 
     texts: npt.NDArray[np.float32]
     images: npt.NDArray[np.float32]

@@ -36,9 +36,7 @@ def check_log(
     seed: int = 0,
     part: bool = False,
 ) -> LogSummary | None:
-    """Check the interactions file of a catalogue, and its users file.
-
-    Memory holds some 20 bytes for each interaction, and the ids of users.
+    """Check the interactions file of a catalogue, and its users file; 20 bytes of memory for each interaction.
 
     Args:
         folder: The catalogue.

@@ -20,13 +20,7 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True)
 class Calendar:
-    """A log by day, in UTC.
-
-    Attributes:
-        first: The first day, in days since 1970.
-        interactions: Of each day, shape (days,).
-        users: Users who were active on each day, shape (days,).
-    """
+    """A log by day, in UTC: the ``first`` day, in days since 1970; interactions and active users, shape (days,)."""
 
     first: int
     interactions: npt.NDArray[np.int64]

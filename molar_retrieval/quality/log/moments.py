@@ -42,17 +42,7 @@ def are_dates(micros: Micros) -> bool:
 
 
 def impossible(micros: Micros, now: float, found: Collector, row: Row) -> Mask:
-    """Report times at zero and in the future.
-
-    Args:
-        micros: The times, which are dates.
-        now: The present time in seconds.
-        found: Takes the findings.
-        row: Makes one.
-
-    Returns:
-        Which times can be.
-    """
+    """Report times at zero and later than ``now`` (seconds); returns the mask of those that can be."""
     latest = int(now * SECOND) + GRACE
     fine = np.ones(len(micros), bool)
     for kind, wrong in (("log.zero_time", micros < EARLIEST), ("log.future_time", micros > latest)):

@@ -39,7 +39,6 @@ class OrderTest:
         error: Standard error of ``share``, users being independent of each other.
         p: Probability of such a share if order meant nothing, one-sided.
         decided: How many comparisons one of the two won.
-        comparisons: How many there were.
     """
 
     sequential: bool | None
@@ -65,13 +64,7 @@ class OrderTest:
 
 
 def order_test(log: LogRows, offsets: Ints, seed: int = 0) -> OrderTest:
-    """The test.
-
-    Args:
-        log: In order.
-        offsets: Borders between users in it, shape (users + 1,).
-        seed: Of the choice of users, of draws and shuffles.
-    """
+    """Test an ordered log with ``offsets``, the borders between its users, shape (users + 1,)."""
     random = rng.generator(seed, "check", "order")
     rows, user = _sample(offsets, random)
     item = log.item[rows]

@@ -70,15 +70,7 @@ _KINDS = {
 
 
 class RawReader(LogBatches):
-    """Reads one interactions file; rows with items that the catalogue lacks are kept.
-
-    Args:
-        source: The file.
-        columns: What its columns mean.
-        items: The catalogue's ids.
-        times: Reads its times.
-        found: Takes what is wrong.
-    """
+    """Reads one interactions file; rows with items that the catalogue lacks are kept."""
 
     def __init__(
         self, source: TableSource, columns: LogColumns, items: IdMap, times: TimeParser, found: Collector

@@ -24,12 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Robots:
-    """Gathers signs, block by block of users.
-
-    Args:
-        users: How many users there are.
-        coarse: Whether the times are too coarse to tell a pause of a minute; only rates are looked at then.
-    """
+    """Gathers signs by blocks of users; of times too ``coarse`` to tell a pause of a minute, rates only."""
 
     def __init__(self, users: int, *, coarse: bool) -> None:
         self._coarse = coarse
@@ -76,14 +71,7 @@ class Robots:
         self._signs.setdefault(int(user), []).append(words)
 
     def report(self, lengths: Ints, users: list[str], file: str, found: Collector) -> None:
-        """Report those that stand out, the busiest first.
-
-        Args:
-            lengths: How many interactions each user has.
-            users: Their ids.
-            file: Name of the log.
-            found: Takes the findings.
-        """
+        """Report those that stand out, the busiest by ``lengths`` (interactions of each user) first."""
         signs = {row: list(words) for row, words in self._signs.items()}
         for row in np.flatnonzero(self._peaks >= _too_fast(self._peaks)).tolist():
             signs.setdefault(row, []).insert(0, f"{self._peaks[row]:,} within an hour")

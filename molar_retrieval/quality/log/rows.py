@@ -18,13 +18,8 @@ Ints = npt.NDArray[np.int64]
 class LogRows:
     """Interactions as arrays of one length; items that the catalogue lacks have numbers after those that it has.
 
-    Attributes:
-        user: Numbers of users (int32), in order of first appearance.
-        item: Numbers of items (int32).
-        number: Row in the file, from 1 (uint32).
-        micros: Microseconds since 1970 (int64), or None for a log without times.
-        position: Order within one time (float64, NaN where missing), or None.
-        event: Codes of event kinds (int32), or None.
+    Users are numbered by first appearance, rows of the file from 1; ``micros`` are microseconds since 1970;
+    ``position`` is the order within one time, NaN where missing; ``event`` codes its kind. None: no such column.
     """
 
     user: npt.NDArray[np.int32]
@@ -74,7 +69,6 @@ class UserBlock:
     """The interactions of some users, in order.
 
     Attributes:
-        log: They.
         who: The users that have any, by number.
         starts: Where each of these begins, and the end: shape (users + 1,).
         user: Of each interaction, its user's place in ``who``.

@@ -31,11 +31,7 @@ _WAYS: dict[str, Callable[[str], str]] = {
 
 
 def check_items(read: ReadLog, items: IdMap, file: str, found: Collector, *, part: bool) -> int:
-    """Report items that the catalogue lacks, unless it is only a part of one.
-
-    Returns:
-        How many interactions they have.
-    """
+    """Report items that the catalogue lacks, unless it is only a ``part``; returns how many interactions they have."""
     if not read.unknown:
         return 0
     log, known = read.log, len(items)
@@ -73,12 +69,6 @@ def _check_spelling(unknown: list[str], items: IdMap, file: str, found: Collecto
 
 def check_users_file(folder: Path, settings: UserSettings, in_log: list[str], found: Collector) -> None:
     """Report users of the log that the users file lacks, and ids that it has twice or not at all.
-
-    Args:
-        folder: The catalogue.
-        settings: What ``catalog.toml`` says about the file.
-        in_log: The user ids of the log.
-        found: Takes the findings.
 
     Raises:
         DataError: If there is a users file that cannot be read.

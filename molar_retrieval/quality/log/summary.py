@@ -24,8 +24,6 @@ class SplitOutlook:
 
     Attributes:
         date: The first day of the test, as in ``2024-05-01``.
-        train: Interactions before.
-        test: Interactions from then on.
         users: Users with interactions both before and after, who can be tested on.
         new_users: Users who come only after.
         cold_items: Items that come only after.
@@ -47,28 +45,20 @@ class LogSummary:
 
     Attributes:
         rows: Rows of the file.
-        interactions: Usable ones.
-        users: Users with one.
-        items: Items with one.
-        catalogue_items: Items of the catalogue.
+        interactions: Usable ones; ``users`` and ``items`` have one of them.
         known_share: Share of the rows, of those that can be read, whose item the catalogue has.
         duplicates: Exact repetitions.
         first: The first time, for people; None: the log has no dates.
-        last: The last time.
         days: From the first to the last day, both counted; 0: the log has no dates.
         resolution: How fine the times are: ``days``, ``hours``, ``minutes``, ``seconds`` or ``fractions of a second``;
             None: the log has no times.
         median_history: Interactions of the median user.
-        users_with_one: Users with exactly one interaction.
-        users_with_two: Users with at least two.
-        users_with_five: Users with at least five.
-        items_with_five: Items with at least five interactions.
+        users_with_one: Users with exactly one interaction; the others have at least so many.
         cold_items: Items of the catalogue without any.
         ties: Share of the steps from one interaction of a user to the next that take no time; 0: no times.
         ties_placed: Share of the steps that take no time but are put in order by a position.
         repeats: Share of the interactions with an item that the user had before.
         repeats_at_once: Share of the steps to the same item.
-        order: The shuffled-order test.
         split_outlook: What splits at some dates would leave.
         histograms: ``history_length``, ``popularity`` and, with dates, ``interactions_per_day``.
     """
@@ -133,17 +123,7 @@ def summarise(
     known_share: float,
     duplicates: int,
 ) -> LogSummary:
-    """Put together what was counted.
-
-    Args:
-        tally: Counts over all blocks.
-        order: The shuffled-order test.
-        span: The first and last time in microseconds, of a log with dates.
-        resolution: How fine its times are.
-        rows: Rows of the file.
-        known_share: Share of the readable rows whose item is known.
-        duplicates: Exact repetitions.
-    """
+    """Put together what was counted; ``span``: the first and last time in microseconds, of a log with dates."""
     users, steps = tally.users[tally.users > 0], max(tally.steps, 1)
     return LogSummary(
         rows=rows,

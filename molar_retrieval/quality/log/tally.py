@@ -12,25 +12,14 @@ _NEVER = np.iinfo(np.int64).max
 
 
 class Tally:
-    """Counts.
-
-    Args:
-        users: How many users there are.
-        items: How many items the catalogue has.
-        span: The first and the last time, in microseconds; None: the log has no dates.
-        stuck: Times that are none, which do not count by day.
+    """Counts; times that are none (``stuck``) do not count by day, and nothing does without a ``span`` (microseconds).
 
     Attributes:
-        users: Interactions of each user, shape (users,).
-        items: Interactions of each item, shape (items,).
-        users_first: Each user's first time, later than any where there is none.
-        users_last: Each user's last time, 0 where there is none.
-        items_first: Each item's first time, later than any where there is none.
+        users, items: Interactions of each user and of each item, shape (users,) and (items,).
+        users_first, items_first: Each one's first time, later than any where there is none; ``users_last``: 0 there.
         steps: Pairs of neighbours in a user's history.
-        ties: Those of one time.
-        placed: Those of one time that a position puts in order.
-        again: Interactions with an item that the user had before.
-        again_at_once: Those with the item just before.
+        ties: Those of one time; ``placed``: of these, those that a position puts in order.
+        again: Interactions with an item that the user had before; ``again_at_once``: just before.
     """
 
     def __init__(self, users: int, items: int, span: tuple[int, int] | None, stuck: Ints) -> None:
