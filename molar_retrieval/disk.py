@@ -12,7 +12,6 @@ from molar_retrieval.errors import DiskError
 SPARE = 4 << 20  # bytes that must be free beside what a step needs
 _OF_ITEM, _OF_USER, _OF_INTERACTION = 12_000, 2_000, 16
 """Bytes on disk: measured, rounded up, with an index while it is built twice."""
-_BALLAST = ".ballast"
 _NO_RESERVING = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # how a file system says that it cannot reserve
 _ELSEWHERE = "make room there, or name a workspace on another disk with --workspace DIR"
 _OF_SYSTEM = re.compile(r"(?:os error|errno) (\d+)", re.IGNORECASE)
@@ -48,7 +47,7 @@ def require(folder: Path, need: float, what: str) -> None:
 def reserve(folder: Path, need: int, what: str) -> None:
     """The same, tried out: quotas and limits on the size of files are known to nobody before."""
     require(folder, need, what)
-    ballast = folder / f"{_BALLAST}.{os.getpid()}"
+    ballast = folder / f".ballast.{os.getpid()}"
     try:
         with ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, need)

@@ -109,20 +109,16 @@ class Index(Protocol):
     @property
     def spec(self) -> IndexSpec:
         """What the index holds."""
-        ...
 
     @property
     def graphs(self) -> Collection[str]:
         """Names of the vectors whose searches use a graph, and may miss some of the best."""
-        ...
 
     def searching(self, efs: Mapping[str, int]) -> Self:
         """The same index with other candidate lists, see :attr:`IndexSpec.efs`; it is not closed by itself."""
-        ...
 
     def __len__(self) -> int:
         """How many items it holds."""
-        ...
 
     def top(
         self,
@@ -146,16 +142,12 @@ class Index(Protocol):
         Raises:
             RequestError: If the name or the query does not fit, a number in it is not finite, or k < 1.
         """
-        ...
 
     def fetch(self, rows: Sequence[int], *, vectors: Sequence[str] = ()) -> list[StoredItem]:
         """The stored items at ``rows``, in that order; unknown rows are left out."""
-        ...
 
     def rows(self, item_ids: Sequence[str]) -> list[int | None]:
         """The row of each id, in their order; None for an unknown one."""
-        ...
 
     def close(self) -> None:
         """Release files; the index cannot be used afterwards."""
-        ...

@@ -8,19 +8,15 @@ class Progress(Protocol):
 
     def start(self, task: str, total: int | None) -> None:
         """A task of ``total`` units begins (None: unknown)."""
-        ...
 
     def advance(self, n: int = 1) -> None:
         """``n`` more units of the running task are done."""
-        ...
 
     def note(self, message: str) -> None:
         """Something worth telling happened."""
-        ...
 
     def finish(self) -> None:
         """The running task is done."""
-        ...
 
 
 class _Silent:

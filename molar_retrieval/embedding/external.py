@@ -75,9 +75,8 @@ def _opened(file: Path) -> pq.ParquetFile:
         table = pq.ParquetFile(file)
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(file, error) from error
-    for name in (columns.ITEM_ID, columns.VECTOR):
-        if name not in table.schema_arrow.names:
-            raise DataError(f"{file} has no column {name}", _EXPECTED)
+    if missing := {columns.ITEM_ID, columns.VECTOR}.difference(table.schema_arrow.names):
+        raise DataError(f"{file} has no column {min(missing)}", _EXPECTED)
     kind = table.schema_arrow.field(columns.VECTOR).type
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):

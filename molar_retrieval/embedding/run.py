@@ -44,14 +44,8 @@ def embed(
     """Bring the workspace's content vectors up to date with its prepared catalogue.
 
     Only items whose text, photo, template or encoder changed are encoded; where nothing changed the encoder is not
-    even loaded. Interrupted at any moment, it goes on from there when called again.
-
-    Args:
-        workspace: With a prepared catalogue.
-        settings: Which encoder, and how it runs.
-        progress: Told how far it is.
-        vectors: A Parquet file (item_id, vector) with vectors made elsewhere, to be taken instead of encoding.
-        planner: Says what the encoder is, and how to load it; by default the registry.
+    even loaded. Interrupted at any moment, it goes on from there when called again. A Parquet file (item_id, vector) of
+    ``vectors`` made elsewhere is taken instead of encoding; the planner is the registry by default.
 
     Raises:
         MissingArtefactError: If no catalogue was prepared.

@@ -76,17 +76,14 @@ class Encoder(Protocol):
     @property
     def info(self) -> EncoderInfo:
         """What the encoder is."""
-        ...
 
     @property
     def dim(self) -> int:
         """Length of its vectors."""
-        ...
 
     @property
     def blocks(self) -> tuple[VectorBlock, ...]:
         """How the dimensions divide by source; together they cover the vector."""
-        ...
 
     def encode(self, items: Sequence[EncoderInput]) -> npt.NDArray[np.float32]:
         """One vector per item.
@@ -103,7 +100,6 @@ class Encoder(Protocol):
         Raises:
             MemoryError: If the batch does not fit; the caller tries a smaller one.
         """
-        ...
 
 
 Planner = Callable[[EmbedSettings], "EncoderPlan"]  # describes the encoder that some settings name

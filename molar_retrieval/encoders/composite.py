@@ -26,16 +26,13 @@ class TextModel(Protocol):
     @property
     def width(self) -> int:
         """Length of its vectors."""
-        ...
 
     @property
     def prepare(self) -> TextPreparation:
         """What happens to a text first."""
-        ...
 
     def encode(self, texts: Sequence[str]) -> Rows:
         """Unit rows, one per text."""
-        ...
 
 
 class CompositeEncoder:

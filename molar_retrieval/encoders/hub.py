@@ -7,7 +7,6 @@ from pathlib import Path
 
 from molar_retrieval.errors import BackendError
 
-_TIMEOUT = 10.0
 _DESCRIPTIONS = ["*.json", "*.jinja", "*.txt", "*.md", "*.py", "*.model"]
 _OTHER_RUNTIMES = ["onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*"]
 
@@ -102,7 +101,7 @@ def _download(name: str, revision: str | None, *, allow: list[str] | None) -> Sn
             cache_dir=cache_root(),
             allow_patterns=allow,
             ignore_patterns=_OTHER_RUNTIMES,
-            etag_timeout=_TIMEOUT,
+            etag_timeout=10.0,
         )
     except Exception as error:  # the hub's client lets errors of its HTTP library through
         reason = str(error).strip().partition("\n")[0]

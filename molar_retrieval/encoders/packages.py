@@ -12,10 +12,9 @@ from molar_retrieval.errors import BackendError
 def folder(module: str, *, distribution: str, install: str) -> Path:
     """Where a package keeps its files; a BackendError with the command that installs it where it is not there."""
     spec = util.find_spec(module)
-    places = list(spec.submodule_search_locations or []) if spec else []
-    if not places:
+    if spec is None or not spec.submodule_search_locations:
         raise BackendError(f"the package {distribution} is not installed", f"run `{install}`")
-    return Path(places[0])
+    return Path(spec.submodule_search_locations[0])
 
 
 def digest(distribution: str, file: Path) -> str:

@@ -24,7 +24,6 @@ _CLASSES = re.compile(
 _OPENING = {"trust_remote_code": (False, None), "weights_only": (True,)}
 """Arguments by which a file would lift a restriction, and the values that lift none."""
 _FETCHING = frozenset({"allow_all_kernels", "use_kernels", "kernel_config", "custom_generate", "code_revision"})
-_CODE_FOLDER = "custom_generate"
 _NO_ARGUMENTS = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})
 """Large tables that no library takes arguments from; so are indexes of weights."""
 
@@ -43,8 +42,8 @@ def _code(folder: Path) -> Iterator[tuple[str, str]]:
     for root, folders, names in os.walk(folder, followlinks=True):
         place = Path(root)
         folders[:] = [name for name in folders if _first(seen, os.path.realpath(place / name))]
-        if _CODE_FOLDER in folders:
-            yield (place / _CODE_FOLDER).relative_to(folder).as_posix(), "is there to be run"
+        if "custom_generate" in folders:
+            yield (place / "custom_generate").relative_to(folder).as_posix(), "is there to be run"
         for name in names:
             if name.endswith(".json") and name not in _NO_ARGUMENTS and not name.endswith(".index.json"):
                 for why in _asked(place / name):
