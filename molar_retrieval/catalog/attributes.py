@@ -1,8 +1,7 @@
 """Which columns enter the text of an item where nobody said: those that hold words about it.
 
-Numbers, dates and counts never do (a count made from the log would leak the future into the vectors), nor do
-ids, links, long texts beside the description, values that nearly every item has for itself, and second versions of
-another column. Each column left out is listed with its reason, so that nothing happens silently.
+Not numbers, dates and counts (a count made from the log would leak the future into the vectors), ids, links, second
+long texts, values that nearly every item has for itself, and versions of another column; each with its reason.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,15 +28,9 @@ _NO_WORDS = r"^[^\p{L}]*$|^\d{4}-\d{2}-\d{2}[T ]|^\d{1,2}[-/. ]\p{L}{3,9}[-/. ]\
 
 
 def choose_attributes(sample: pa.RecordBatch, columns: Sequence[str], roles: Sequence[str]) -> dict[str, str | None]:
-    """Decide for each column whether it is an attribute by default.
+    """By column: None for one that is an attribute by default, otherwise the reason why it is none.
 
-    Args:
-        sample: The first rows of the catalogue.
-        columns: The columns in question, in the order of the file.
-        roles: The columns that are the title and the description.
-
-    Returns:
-        By column: None for an attribute, otherwise the reason why it is none.
+    ``sample`` has the first rows, ``columns`` are in the order of the file, ``roles`` are title and description.
     """
     reasons = {name: _reason(name, sample[name], roles) for name in columns}
     for name, reason in _reasons_by_values({n: sample[n] for n in columns if reasons[n] is None}):
@@ -71,7 +64,7 @@ def _reason(name: str, array: pa.Array, roles: Sequence[str]) -> str | None:
 
 
 def _reasons_by_values(columns: Mapping[str, pa.Array]) -> Iterator[tuple[str, str]]:
-    """What values say against columns, by name; those without a reason are left out."""
+    """What values say against columns, by name."""
     waiting: dict[str, pa.Array] = {}
     held = 0
     for name, array in columns.items():

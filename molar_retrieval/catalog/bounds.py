@@ -1,7 +1,7 @@
 """Bounds on a table from outside: what its header claims is checked before it is read, its rows as they come.
 
-A file of a few bytes can claim billions of rows, or unpack to terabytes. Whoever reads a row after this has one whose
-values are of a known size, and whose strings are Unicode.
+A file of a few bytes can claim billions of rows, or unpack to terabytes. After this, values are of a known size, and
+strings are Unicode.
 """
 
 from collections import Counter
@@ -35,11 +35,7 @@ _HINT = "write the file again, without what does not describe an item or an inte
 
 
 def check_names(path: Path, names: Collection[str]) -> None:
-    """Refuse a file by its columns.
-
-    Raises:
-        DataError: If there are too many, one name is too long, or two are alike.
-    """
+    """Refuse a file with too many columns, too long a name, or two names that are alike, with a DataError."""
     if len(names) > MOST_COLUMNS:
         raise DataError(f"{path} has {len(names):,} columns; {MOST_COLUMNS:,} are the most that are read", _HINT)
     for number, name in enumerate(names, 1):
@@ -53,11 +49,7 @@ def check_names(path: Path, names: Collection[str]) -> None:
 
 
 def check_parquet(path: Path, metadata: pq.FileMetaData) -> None:
-    """Refuse a Parquet file by what its footer claims.
-
-    Raises:
-        DataError: If it claims more than its size can hold, or values that are too large.
-    """
+    """Refuse, with a DataError, a file whose footer claims more than its size can hold, or too large values."""
     rows, size = int(metadata.num_rows), path.stat().st_size
     if rows > MOST_ROWS or rows > max(_FEW_ROWS, _ROWS_A_BYTE * size):
         raise DataError(f"{path} claims {rows:,} rows in {size:,} bytes", _HINT)
@@ -89,24 +81,14 @@ def _chunks(metadata: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
 
 
 def check_unpacked(path: Path, count: int) -> None:
-    """Refuse a file that unpacks to so many bytes.
-
-    Raises:
-        DataError: If that is a thousand times its size, and more than a gigabyte.
-    """
+    """Refuse, with a DataError, a file that unpacks to a thousand times its size, and more than a gigabyte."""
     size = path.stat().st_size
     if count > max(_FEW_BYTES, _UNPACKED * size):
         raise DataError(f"{path} unpacks from {size:,} to {count:,} bytes and more", _HINT)
 
 
 def fitting(rows: Rows, file: str, rejects: Rejects | None) -> Rows:
-    """The rows whose values are Unicode and not too large.
-
-    Args:
-        rows: As they were read; strings may be dictionary-encoded.
-        file: The file's name.
-        rejects: Takes the others.
-    """
+    """The rows whose values are Unicode and not too large, others are rejected; strings may be dictionary-encoded."""
     checks = (("not UTF-8", _not_unicode), ("value too large", _too_long), ("value too large", _too_many))
     good = np.ones(len(rows), bool)
     found: dict[int, tuple[str, str]] = {}

@@ -15,12 +15,7 @@ ITEMS_FILE = "items.parquet"
 
 
 class Catalogue:
-    """The clean items of a catalogue, in the order of its file.
-
-    Args:
-        version: A folder of the workspace's ``catalogue`` store.
-        manifest: Its manifest.
-    """
+    """The clean items of a catalogue, in the order of its file: a version of the workspace's ``catalogue`` store."""
 
     def __init__(self, version: Path, manifest: Manifest) -> None:
         self.version = version
@@ -28,11 +23,7 @@ class Catalogue:
 
     @classmethod
     def open(cls, version_folder: Path) -> "Catalogue":
-        """Open a version of the ``catalogue`` artefact.
-
-        Raises:
-            StaleArtefactError: If its manifest is unreadable.
-        """
+        """Open a version of the ``catalogue`` artefact; a StaleArtefactError if its manifest is unreadable."""
         return cls(version_folder, Manifest.read(version_folder))
 
     def __len__(self) -> int:
@@ -77,11 +68,9 @@ class Catalogue:
         return language
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
-        """Read some columns of all items, in order and in bounded memory.
+        """Read some columns of all items in order, in bounded memory; only the last batch has less than ``size`` rows.
 
-        Args:
-            columns: ``item_id``, ``title``, ``description``, ``image``, ``text`` or payload fields.
-            size: Rows per batch; only the last one is shorter.
+        Columns are ``item_id``, ``title``, ``description``, ``image``, ``text`` and payload fields.
         """
         with pq.ParquetFile(self.version / ITEMS_FILE) as file:
             yield from file.iter_batches(size, columns=list(columns), use_threads=False)

@@ -30,11 +30,10 @@ _PATTERNS = {
 
 
 class CsvSource(TableSource):
-    """A CSV file with a header.
+    """A CSV file with a header; of comma, semicolon, tab and bar the one that it has most of is the delimiter.
 
-    The delimiter is the one of comma, semicolon, tab and bar that the header has most of. An empty field is a
-    missing value. Rows with too many or too few fields, and rows that are not UTF-8, are rejected. The size of a batch
-    follows from the block that the parser reads.
+    An empty field is a missing value. Rows with too many or too few fields are rejected. The size of a batch follows
+    from the block that the parser reads.
     """
 
     form = "CSV"

@@ -1,7 +1,6 @@
 """Asks the program that opens photos (`decoding`): a few processes, each used by one thread at a time.
 
-A process that ends over a photo, by its bounds or by a fault in a library, costs that photo alone: the next request
-gets another process.
+A process that ends over a photo, by its bounds or by a fault in a library, costs that photo alone.
 """
 
 import atexit
@@ -107,11 +106,7 @@ def _headers(paths: Sequence[str]) -> list[str | None]:
 
 
 def opened(path: str, pixels: int) -> Image.Image:
-    """A photo: RGB, upright, transparency on white, first frame.
-
-    Args:
-        path: Of the file.
-        pixels: A larger photo is reduced by a whole number, so that it has at most so many.
+    """A photo: RGB, upright, transparency on white, first frame; reduced by a whole number to at most ``pixels``.
 
     Raises:
         decoding.RefusedError: If it cannot be used.
@@ -127,14 +122,10 @@ def opened(path: str, pixels: int) -> Image.Image:
 
 
 def looked_at(data: bytes) -> tuple[dict[str, Any], Image.Image | None]:
-    """What is to be measured of a photo.
+    """What is to be measured of a file's content: facts about the photo, and a copy of at most 192 pixels, or None.
 
-    Args:
-        data: The file's content.
-
-    Returns:
-        ``state`` (a name of :class:`~molar_retrieval.quality.measure.PhotoState`), ``width``, ``height``, ``format``
-        and ``frames``; and a copy of at most 192 pixels, or None.
+    The facts are ``state`` (a name of :class:`~molar_retrieval.quality.measure.PhotoState`), ``width``, ``height``,
+    ``format`` and ``frames``.
     """
     try:
         answer, raw = _asked({"task": "look"}, data)

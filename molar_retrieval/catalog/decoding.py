@@ -1,8 +1,8 @@
 """The program that opens photos: a process of its own, with bounds on what it opens, on its memory and on its time.
 
 Nobody knows what a photo does to the libraries that read it, and already its header and its EXIF data can ask for
-gigabytes. So no photo is opened anywhere else: `decoders` starts this program and asks it. It imports only Pillow and
-starts in 40 ms. A request is a line of JSON, and as many bytes as it announces; so is an answer.
+gigabytes. So no photo is opened anywhere else: `decoders` starts this program, which imports only Pillow, and asks it.
+A request is a line of JSON, and as many bytes as it announces; so is an answer.
 """
 
 import importlib
@@ -218,7 +218,6 @@ def _not_large(image: Image.Image, *, large: bool) -> None:
 
 
 def _look(data: bytes, *, large: bool) -> tuple[dict[str, Any], bytes]:
-    """What is to be measured of a photo: facts, and a small copy."""
     facts: dict[str, Any] = {"state": "UNREADABLE", "width": 0, "height": 0, "format": "", "frames": 0, "size": (0, 0)}
     try:
         image = _parsed(io.BytesIO(data))
@@ -242,7 +241,6 @@ def _look(data: bytes, *, large: bool) -> tuple[dict[str, Any], bytes]:
 
 
 def _frames(image: Image.Image, data: bytes) -> int:
-    """How many frames there are, as far as that is counted."""
     if image.format == "MPO":
         return 1
     if image.format == "GIF" and len(data) > _FRAME_BYTES:
@@ -261,11 +259,7 @@ def _frames(image: Image.Image, data: bytes) -> int:
 
 
 def _small(image: Image.Image) -> Image.Image:
-    """An upright copy of at most 192 pixels, RGB on white; the whole file is decoded.
-
-    Raises:
-        OSError: If the file ends before the picture does.
-    """
+    """An upright copy of at most 192 pixels, RGB on white; an OSError if the file ends before the picture does."""
     image.draft("RGB", (2 * _SMALL, 2 * _SMALL))  # a large JPEG is decoded at a fraction of its size
     image.load()
     image.thumbnail((_SMALL, _SMALL), Image.Resampling.BOX, reducing_gap=2.0)

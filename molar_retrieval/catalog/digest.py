@@ -81,16 +81,10 @@ def file_stamps(folder: Path, names: Iterable[str]) -> dict[str, list[int] | Non
 
 
 def tree_stamp(folder: Path, roots: Iterable[str]) -> dict[str, Any]:
-    """One stamp for all files below some folders of the catalogue.
+    """One stamp for the files below some folders: their number, and a digest over path, size and modification time.
 
-    Args:
-        folder: The catalogue's folder.
-        roots: Top-level folders in it, each with everything below; ``""`` is the catalogue's folder without its
-            folders.
-
-    Returns:
-        The roots, the number of files, and a digest over path, size and modification time of each file. Sums of
-        hashes, so that a million files need neither sorting nor memory.
+    ``roots`` are top-level folders in ``folder``, each with all below; ``""`` is that folder without its folders.
+    Hashes are summed, so that a million files need neither sorting nor memory.
     """
     total, count = 0, 0
     roots = sorted(set(roots))

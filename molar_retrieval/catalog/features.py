@@ -21,12 +21,9 @@ _BATCH = 65_536
 
 
 def hashed_attributes(catalogue: Catalogue) -> csr_matrix:
-    """The attributes of all items, shape (n_items, 1024), float32.
+    """The attributes of all items, by their payload fields, shape (n_items, 1024), float32.
 
     A column weighs the same however many values an item has of it, as does each of them; case does not matter.
-
-    Args:
-        catalogue: Read are the payload fields of its attributes.
     """
     rows, places = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     values: list[npt.NDArray[np.float32]] = [np.zeros(0, np.float32)]
@@ -47,11 +44,7 @@ def hashed_attributes(catalogue: Catalogue) -> csr_matrix:
 
 
 def numeric_attributes(catalogue: Catalogue) -> dict[str, npt.NDArray[np.float64]]:
-    """The numbers of all items by field, NaN where there is none, each of shape (n_items,).
-
-    Args:
-        catalogue: Read are its fields of integers and floats; of several values an item's mean counts.
-    """
+    """The numbers of all items by field, NaN where there is none, shape (n_items,); of several values the mean."""
     fields = [name for name, kind in catalogue.fields.items() if kind in ("integer", "float")]
     whole = {name: np.full(len(catalogue), np.nan) for name in fields}
     for begin, n, name, parents, found in _flat(catalogue, fields):

@@ -1,7 +1,6 @@
-"""Photos: which paths are acceptable, and how a photo is opened.
+"""Photos: which paths are acceptable, and how a photo is opened; only files in the catalogue's folder, never a network.
 
-Only files inside the catalogue's folder are read, never the network. What a photo must be like, and the bounds within
-which it is opened, in a process of its own, is said in `decoding`.
+What a photo must be like, and within which bounds a process of its own opens it, is said in `decoding`.
 """
 
 import os
@@ -24,12 +23,7 @@ _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+:)?//|^(data|file|mailto):", re.IGN
 
 
 class ImageError(DataError):
-    """A photo cannot be used.
-
-    Args:
-        reason: Why, in a few words: ``missing``, ``truncated`` …
-        where: The path as the catalogue names it.
-    """
+    """A photo cannot be used; the reason says why in a few words, such as ``missing``."""
 
     def __init__(self, reason: str, where: str = "") -> None:
         super().__init__(f"photo {where!r}: {reason}", "replace the file or leave the item without a photo")
@@ -37,23 +31,15 @@ class ImageError(DataError):
 
 
 class PhotoFolder:
-    """The photos of one catalogue.
-
-    Args:
-        root: The catalogue's folder.
-    """
+    """The photos of the catalogue in a folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = os.path.realpath(root)
 
     def vet_all(self, names: Iterable[str]) -> "list[tuple[str, int] | ImageError]":
-        """Check photos by their paths and headers, without decoding them.
+        """Check photos by paths, relative to the folder or to ``images/`` in it, and headers; none is decoded.
 
-        Args:
-            names: Paths relative to the catalogue's folder, or to ``images/`` in it.
-
-        Returns:
-            Of each the path relative to the catalogue's folder and the file's size in bytes, or the reason against it.
+        Of each there is the path relative to the folder with the file's size in bytes, or the reason against it.
         """
         asked = list(names)
         found = [self._place(named) for named in asked]
@@ -85,11 +71,7 @@ class PhotoFolder:
         return None
 
     def path(self, relative: str) -> str:
-        """The full path of an existing file inside the folder.
-
-        Raises:
-            ImageError: If it is missing, not a file, or outside.
-        """
+        """The full path of an existing file in the folder; an ImageError if it is missing, not a file, or outside."""
         relative = _normalised(relative)
         if self._size(relative, relative) is None:
             raise ImageError("there is no such file", relative)
@@ -113,16 +95,10 @@ class PhotoFolder:
 def open_image(folder: Path, relative: str) -> Image.Image:
     """Decode a photo: RGB, upright by its EXIF orientation, transparency on white, first frame.
 
-    Args:
-        folder: The catalogue's folder.
-        relative: The photo's path in it.
-
-    Returns:
-        The photo, reduced where it has more than :data:`ENOUGH_PIXELS`.
+    It is reduced where it has more than :data:`ENOUGH_PIXELS`.
 
     Raises:
-        ImageError: For a file that is missing, truncated, larger than photos may be, outside of the folder, or no
-            image, and for a URL.
+        ImageError: For a URL, and a file that is missing, truncated, too large, outside of the folder, or no image.
         BackendError: If the program that opens photos does not start.
     """
     path = PhotoFolder(folder).path(relative)
@@ -133,12 +109,7 @@ def open_image(folder: Path, relative: str) -> Image.Image:
 
 
 def open_file(path: Path) -> Image.Image:
-    """Decode a photo that belongs to no catalogue, as :func:`open_image` does.
-
-    Raises:
-        ImageError: If it cannot be used.
-        BackendError: If the program that opens photos does not start.
-    """
+    """Decode a photo that belongs to no catalogue, as :func:`open_image` does, with the same errors."""
     try:
         return decoders.opened(os.path.abspath(path), ENOUGH_PIXELS)  # noqa: PTH100
     except RefusedError as refused:
@@ -146,11 +117,7 @@ def open_file(path: Path) -> Image.Image:
 
 
 def accepted(image: Image.Image) -> Image.Image:
-    """A decoded photo of a caller's own.
-
-    Raises:
-        ImageError: If it is larger or longer than photos may be.
-    """
+    """A decoded photo of a caller's own; an ImageError if it is larger or longer than photos may be."""
     if reason := refusal(*image.size):
         raise ImageError(reason, f"{image.width} × {image.height}")
     return image

@@ -26,10 +26,7 @@ _OBJECT = pa.struct([])
 
 
 class JsonlSource(TableSource):
-    """A file with one JSON object a line; a missing key is a missing value.
-
-    Row numbers are line numbers. Lines that are not a JSON object are rejected.
-    """
+    """A file with one JSON object a line, others are rejected; a missing key is a missing value."""
 
     form = "JSON lines"
 

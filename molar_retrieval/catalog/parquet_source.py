@@ -7,13 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from molar_retrieval.catalog.bounds import (
-    check_names,
-    check_parquet,
-    check_unpacked,
-    largest_chunks,
-    unpacked_bytes,
-)
+from molar_retrieval.catalog.bounds import check_names, check_parquet, check_unpacked, largest_chunks, unpacked_bytes
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.table_source import TableSource

@@ -65,9 +65,6 @@ def prepare_catalogue(
         where: Condition on the items' attributes, see :mod:`molar_retrieval.filter_language`: only those that fulfil it
             are taken, as if there were no others; None: all.
 
-    Returns:
-        The manifest of the live version; its facts count items and rejects.
-
     Raises:
         DataError: If the catalogue is unusable as a whole, was written to meanwhile, or no item fulfils the condition.
         RequestError: If the condition is not understood.
@@ -98,15 +95,9 @@ def prepare_catalogue(
 
 
 def refuse_changed(folder: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Refuse what was read of files that somebody wrote to meanwhile: it may be half of the one and half of the other.
+    """Refuse files whose stamps changed while they were read: it may be half of the one and half of the other.
 
-    Args:
-        folder: The catalogue's.
-        before: Stamps of its files before they were read.
-        after: And afterwards.
-
-    Raises:
-        DataError: Naming the files.
+    The DataError names them.
     """
     stamps = [before["files"], after["files"]]
     changed = [name for name in sorted({*stamps[0], *stamps[1]}) if stamps[0].get(name) != stamps[1].get(name)]
@@ -198,7 +189,6 @@ class _Tally:
                 seen[1] += len(batch) - batch[field.name].null_count
 
     def is_long(self, name: str) -> bool:
-        """Whether a column is text to be read rather than a keyword."""
         characters, values = self.lengths.get(name, [0, 0])
         return characters > LONG * values
 
@@ -226,7 +216,6 @@ def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally,
 
 
 def _kinds(spec: CatalogueSpec, reader: ItemReader) -> dict[str, str]:
-    """Payload fields with their kinds."""
     names = stored_names(spec).values()
     return {name: kind_of(reader.schema.field(name).type) for name in names}
 

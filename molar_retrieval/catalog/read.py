@@ -49,12 +49,6 @@ def item_schema(spec: CatalogueSpec, source: TableSource) -> pa.Schema:
 class ItemReader:
     """Reads, checks and cleans the items of one catalogue; iterate over it once.
 
-    Args:
-        source: The items file.
-        spec: What its columns mean.
-        folder: The catalogue's folder.
-        rejects: Takes what cannot be used.
-
     Attributes:
         schema: Columns of the batches it yields.
         rows: Rows of the file read so far.
@@ -153,5 +147,4 @@ class ItemReader:
 
 
 def _present(*columns: str | None) -> list[str]:
-    """Those that there are, each once."""
     return list(dict.fromkeys(name for name in columns if name is not None))

@@ -13,22 +13,15 @@ from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.catalog.values import shown
 from molar_retrieval.errors import DataError
 
-SCHEMA = pa.schema(
-    [("file", pa.string()), ("row", pa.int64()), ("item_id", pa.string()), ("reason", pa.string())],
-)
+SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("item_id", pa.string()), ("reason", pa.string())])
 FILE_NAME = "rejects.parquet"
 _FLUSH = 65_536
 
 
 class Rejects(TableFile):
-    """Collects rejected rows into a Parquet file, in bounded memory.
+    """Collects rejected rows into a Parquet file, in bounded memory; unless this is entered, they are only counted.
 
-    Args:
-        path: The file to write; unless this is entered, rejects are only counted.
-
-    Attributes:
-        counts: How many rejects there are of each kind.
-        first: A whole reason of each kind, for messages.
+    ``counts`` has their number by kind, ``first`` a whole reason of each kind, for messages.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,15 +31,7 @@ class Rejects(TableFile):
         self._added: list[dict[str, Any]] = []
 
     def add(self, file: str, row: int, item_id: str | None, kind: str, detail: str = "") -> None:
-        """Record one reject.
-
-        Args:
-            file: Name of the source file.
-            row: Its row there: 1 is the first row of data.
-            item_id: The item concerned, as far as known.
-            kind: What is wrong; rejects are counted by it.
-            detail: The value or the circumstances.
-        """
+        """Record one reject: ``row`` counts from 1, ``kind`` is what is wrong, ``detail`` the value or the like."""
         reason = f"{kind}: {detail}" if detail else kind
         self.counts[kind] += 1
         self.first.setdefault(kind, f"{file}, row {row}: {reason}")
@@ -55,14 +40,7 @@ class Rejects(TableFile):
             self._take()
 
     def add_failed(self, file: str, rows: Rows, checks: RowChecks, item_column: str) -> None:
-        """Record the rows that failed some checks.
-
-        Args:
-            file: Name of the source file.
-            rows: The batch that was checked.
-            checks: Of its rows.
-            item_column: The column with the ids of the items.
-        """
+        """Record the rows of a batch that failed some checks, with the ids of their items."""
         failed = [(int(place), kind, column) for places, kind, column in checks.failed for place in places]
         for place, kind, column in sorted(failed, key=lambda one: one[0]):
             detail = "" if column is None else shown(rows.batch[column], place)
@@ -79,14 +57,9 @@ class Rejects(TableFile):
         return {"rejects": self.total, "rejects_by_kind": dict(self.counts.most_common())}
 
     def unusable(self, path: Path, rows: int, *, nothing: str, remedy: str, before: int = 0) -> DataError:
-        """The error for a file of which no row is usable.
+        """The error for a file of which no row is usable; ``before`` is how many rejects other files had.
 
-        Args:
-            path: The file.
-            rows: How many rows it has.
-            nothing: Remedy where it has none.
-            remedy: Remedy where all of them were rejected.
-            before: How many rejects other files had.
+        The remedy is ``nothing`` where it has no rows, ``remedy`` where all of them were rejected.
         """
         if self.total == before:
             return DataError(f"{path} has no rows", nothing)
@@ -124,16 +97,10 @@ def with_new_ids(
     *,
     items: bool = True,
 ) -> Rows:
-    """The rows with an id that no row before them had.
+    """The rows with an id that no row before them had; ``seen`` grows.
 
-    Args:
-        rows: To look at.
-        column: The column with the ids, strings.
-        seen: The ids so far; grows.
-        rejects: Takes the other rows; None: nobody wants to know.
-        file: Name of their file.
-        kinds: What is wrong with a row that has no id, or one that was there before.
-        items: Whether the ids are those of items.
+    The others are rejected (None: nobody wants to know) as the first of ``kinds`` where they have no id, else as the
+    second; ``items`` says whether the ids are those of items.
     """
     keep = np.ones(len(rows), bool)
     for place, found in enumerate(rows.batch[column].to_pylist()):

@@ -29,11 +29,7 @@ def read_spec(folder: Path) -> CatalogueSpec:
 
 
 def items_source(folder: Path) -> TableSource:
-    """The items file of a catalogue.
-
-    Raises:
-        DataError: If there is none, or it cannot be read.
-    """
+    """The items file of a catalogue; a DataError if there is none, or it cannot be read."""
     path = find_file(folder, "items")
     if path is None:
         raise DataError(f"{folder} has no items file", "put items.parquet, items.csv or items.jsonl there")
@@ -41,11 +37,7 @@ def items_source(folder: Path) -> TableSource:
 
 
 def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
-    """Resolve settings against the columns of the items file.
-
-    Raises:
-        DataError: If there is no id column, or the settings name a column that is not there.
-    """
+    """Resolve settings against the columns of the items file; a DataError if one of them is not there."""
     asked, file, columns = settings.items, source.path.name, source.names
     roles = columns_by_role(asked, _ROLES, source, "items", [ITEM_ID], asked.exclude)
     types = dict(zip(source.schema.names, source.schema.types, strict=True))
@@ -70,11 +62,7 @@ def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
         attributes = _asked_attributes(asked.attributes, roles, source)
         left_out |= {name: "catalog.toml does not name it" for name in usable if name not in attributes}
     items = ItemColumns(
-        **roles,
-        attributes=attributes,
-        payload=tuple(usable),
-        lists=asked.lists,
-        separator=asked.separator,
+        **roles, attributes=attributes, payload=tuple(usable), lists=asked.lists, separator=asked.separator
     )
     _check_template(settings.text.template, items, source)
     return CatalogueSpec(
@@ -108,7 +96,6 @@ def _default_attributes(
 
 
 def _sample(source: TableSource, columns: Sequence[str]) -> pa.RecordBatch:
-    """The first rows, as one batch."""
     batches, n = [], 0
     for rows in source.batches(columns, SAMPLE) if columns else ():
         batches.append(rows.batch)

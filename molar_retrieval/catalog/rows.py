@@ -12,12 +12,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a file.
-
-    Attributes:
-        numbers: The row number of each in the file, from 1 (int64).
-        batch: Their values.
-    """
+    """Some rows of a file, with the row number of each in it, from 1."""
 
     numbers: npt.NDArray[np.int64]
     batch: pa.RecordBatch
@@ -36,14 +31,9 @@ class Rows:
 
 
 class RowChecks:
-    """Which rows of a batch are good so far; a bad row counts for the first thing that is wrong with it.
+    """Which of some rows are good so far; a bad one counts for the first thing that is wrong with it.
 
-    Args:
-        count: How many rows there are.
-
-    Attributes:
-        good: Which are good, shape (count,).
-        failed: The others, ascending, with what is wrong with them and the column that shows it.
+    ``failed`` has the bad ones, ascending, with what is wrong with them and the column that shows it.
     """
 
     def __init__(self, count: int) -> None:

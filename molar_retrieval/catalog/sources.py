@@ -16,11 +16,7 @@ FORMATS = tuple(_READERS)
 
 
 def find_file(folder: Path, stem: str) -> Path | None:
-    """``folder/<stem>`` with one of the known extensions, or None where there is no such file.
-
-    Raises:
-        DataError: If there are two, or only one in a format that is not read.
-    """
+    """``folder/<stem>`` with a known extension, or None; a DataError if there are two, or only one that is not read."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", "name the folder with items.parquet, items.csv or items.jsonl")
     others = sorted(p for p in folder.glob(f"{stem}.*") if not p.name.endswith((".md", ".toml", ".txt")))
@@ -38,26 +34,12 @@ def find_file(folder: Path, stem: str) -> Path | None:
 
 
 def open_source(path: Path) -> TableSource:
-    """The reader for a file, by its extension.
-
-    Raises:
-        DataError: If the file cannot be read at all.
-    """
+    """The reader for a file, by its extension; a DataError if the file cannot be read at all."""
     return _READERS[path.suffix](path)
 
 
 def require_column(column: str, names: Collection[str], file: str, key: str) -> str:
-    """``column`` itself, if the file has it.
-
-    Args:
-        column: A name from ``catalog.toml``.
-        names: The columns of the file.
-        file: The file's name.
-        key: The setting that named the column.
-
-    Raises:
-        DataError: Naming the nearest column.
-    """
+    """``column`` itself, if the file has it; else a DataError with the setting (``key``) and the nearest column."""
     if column in names:
         return column
     close = nearest(column, names, n=1)
@@ -75,16 +57,7 @@ def columns_by_role(
 ) -> dict[str, str]:
     """The column that fills each role: the one that the settings name, else the first with a well-known name.
 
-    Args:
-        settings: A section of ``catalog.toml``, with the roles as its keys.
-        known: Well-known names by role.
-        source: The file.
-        section: The section's name.
-        needed: Roles that a column must fill.
-        exclude: Columns that fill a role only if they are named.
-
-    Returns:
-        Columns by role; roles that none fills are left out.
+    Excluded columns fill a role only if they are named; roles that none fills are left out.
 
     Raises:
         DataError: If a named column is not there, or none fills a role that is needed.

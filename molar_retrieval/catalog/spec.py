@@ -82,17 +82,9 @@ class CatalogueSettings(Settings):
 
 
 class ItemColumns(Settings):
-    """Columns of the items file by meaning, resolved against the file.
+    """Columns of the items file by meaning, resolved against the file; ``attributes`` and ``payload`` are in order.
 
-    Attributes:
-        item_id: The id.
-        title: The title, or None.
-        description: The long text, or None.
-        image: The photo's path, or None: then ``images/<item_id>.jpg`` and its like are looked for.
-        attributes: Columns that enter the text, in order.
-        payload: Columns that are kept for filters and display, in order.
-        lists: Text columns that hold several values in one string.
-        separator: What stands between these values.
+    Without ``image``, ``images/<item_id>.jpg`` and its like are looked for.
     """
 
     item_id: str
@@ -106,13 +98,9 @@ class ItemColumns(Settings):
 
 
 class CatalogueSpec(Settings):
-    """What the columns of a catalogue mean, ready for use.
+    """What the columns of a catalogue mean, ready for use; ``interactions`` are resolved when the log is read.
 
-    Attributes:
-        items: Columns of the items file.
-        text: How an item is put into words.
-        interactions: What ``catalog.toml`` says about the log; resolved when the log is read.
-        left_out: Why each payload column that is no attribute is none, by column.
+    ``left_out`` says why each payload column that is no attribute is none.
     """
 
     items: ItemColumns

@@ -11,12 +11,9 @@ _BYTES = 32 << 20
 
 
 class TableFile:
-    """A Parquet file that gathers small batches into large row groups; a context manager.
+    """A Parquet file that gathers small batches into row groups of ``rows``, fewer where these are large.
 
-    Args:
-        path: The file to write.
-        schema: Of the batches; without it and without any batch, no file is written.
-        rows: Of a row group; it has fewer where these are large.
+    Without a schema and without any batch, no file is written.
     """
 
     def __init__(self, path: Path, schema: pa.Schema | None = None, rows: int = 262_144) -> None:

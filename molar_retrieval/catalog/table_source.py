@@ -1,7 +1,6 @@
 """A file of rows, read a piece at a time: what Parquet, CSV and JSON lines have in common.
 
-A source is read in record batches, each with the row numbers of the file (1 is the first row of data), so that
-rows which cannot be read leave no gap in the numbering and shift nothing.
+Record batches come with row numbers (1 is the first row of data): rows that cannot be read leave no gap.
 """
 
 from abc import ABC, abstractmethod
@@ -17,17 +16,7 @@ from molar_retrieval.errors import DataError
 
 
 class TableSource(ABC):
-    """A file of rows.
-
-    Args:
-        path: The file.
-
-    Attributes:
-        total: The number of rows, where the format knows it.
-
-    Raises:
-        DataError: If it cannot be read at all.
-    """
+    """A file of rows; a DataError if it cannot be read at all."""
 
     form: str
     """What the format is called."""
@@ -51,16 +40,10 @@ class TableSource(ABC):
     def batches(
         self, columns: Sequence[str], size: int, rejects: Rejects | None = None, as_written: Collection[str] = ()
     ) -> Iterator[Rows]:
-        """Read some columns from beginning to end, in bounded memory.
+        """Read some columns, in this order, from beginning to end in bounded memory, ``size`` rows at once, roughly.
 
-        Args:
-            columns: Which, in the order wanted.
-            size: Most rows per batch, roughly.
-            rejects: Takes the rows that are not readable as rows, or are beyond the bounds.
-            as_written: Columns that come as strings, exactly as they stand in a text file (``007`` stays ``007``).
-
-        Raises:
-            DataError: If the file is damaged.
+        ``rejects`` takes the rows that are not readable as rows, or are beyond the bounds. Columns ``as_written`` are
+        strings, exactly as they stand in a text file (``007`` stays ``007``). A damaged file is a DataError.
         """
         kinds = {name: pa.string() if name in as_written else self.schema.field(name).type for name in columns}
         try:

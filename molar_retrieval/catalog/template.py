@@ -29,11 +29,7 @@ class Template:
 
     @classmethod
     def parse(cls, template: str, source: str = "the template") -> "Template":
-        """Parse a template.
-
-        Raises:
-            DataError: On unbalanced braces, or a format after the field's name.
-        """
+        """Parse a template; a DataError on unbalanced braces, or a format after the field's name."""
         return cls(tuple(_parse_line(line, source) for line in template.split("\n")))
 
     @property
@@ -44,9 +40,7 @@ class Template:
     def render(self, fields: Mapping[str, pa.Array], n: int) -> pa.Array:
         """The text of ``n`` items; null for an item of which no field says anything.
 
-        Args:
-            fields: A string array of ``n`` values (null: nothing to say) for each field of the template.
-            n: How many items there are.
+        ``fields`` has a string array of ``n`` values (null: nothing to say) for each field of the template.
         """
         rendered = [_render_line(line, fields, n) for line in self.lines]
         text = join_present(rendered, "\n")
@@ -55,12 +49,7 @@ class Template:
 
 
 def attribute_phrase(columns: Mapping[str, pa.Array], n: int) -> pa.Array:
-    """``genres: Drama, Comedy; directors: Jane Doe`` from columns of phrases; null where all are.
-
-    Args:
-        columns: A string array of ``n`` values by column name, in the order in which they are told.
-        n: How many items there are.
-    """
+    """``genres: Drama, Comedy; directors: Jane Doe`` from columns of ``n`` phrases in order; null where all are."""
     if not columns:
         return pa.nulls(n, pa.string())
     told = [

@@ -46,11 +46,9 @@ def query(text: str) -> tuple[list[int], list[float]]:
 
 
 def counted(texts: Iterable[str | None], dimensions: int = DIMENSIONS) -> csr_matrix:
-    """How often every text uses the words of each dimension, shape (n_texts, dimensions), float32.
+    """How often every text (None: it has none) uses words of each dimension, shape (n_texts, dimensions), float32.
 
-    Args:
-        texts: None where there is none.
-        dimensions: How many there are; where they are fewer, words share them.
+    Where there are fewer dimensions, words share them.
     """
     places, ends = array("i"), array("q", [0])
     for text in texts:
@@ -63,11 +61,7 @@ def counted(texts: Iterable[str | None], dimensions: int = DIMENSIONS) -> csr_ma
 
 
 def bm25(texts: Iterable[str | None]) -> csr_matrix:
-    """What every item's words weigh, shape (n_items, 2 ** 30), float32.
-
-    Args:
-        texts: Of the items; None where there is none.
-    """
+    """What every item's words weigh, by its text or None, shape (n_items, 2 ** 30), float32."""
     found = counted(texts)
     _, word, shared = np.unique(found.indices, return_inverse=True, return_counts=True)
     rarity = np.log1p((found.shape[0] - shared + 0.5) / (shared + 0.5))[word]

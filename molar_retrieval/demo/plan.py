@@ -46,16 +46,7 @@ Scores = npt.NDArray[np.float64]
 
 
 def plan_shop(seed: int = SEED, *, items: int = ITEMS, users: int = USERS) -> DemoShop:
-    """Plan a shop; the same arguments give the same plan.
-
-    Args:
-        seed: Of everything random in it.
-        items: How many items, at least 40.
-        users: How many users, at least 20.
-
-    Raises:
-        SettingsError: If there are too few items or users.
-    """
+    """Plan a shop; the same arguments give the same plan. Fewer than 40 items or 20 users are a SettingsError."""
     if items < FEWEST_ITEMS or users < FEWEST_USERS:
         raise SettingsError(
             f"a demo shop of {items} items and {users} users is too small",

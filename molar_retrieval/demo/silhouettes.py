@@ -20,13 +20,9 @@ _STEPS = 8
 
 @dataclass(frozen=True)
 class Piece:
-    """One area or stroke.
+    """One area or stroke: its points of shape (n, 2), and what it is filled with (``fabric`` carries the pattern).
 
-    Attributes:
-        points: Shape (n, 2).
-        paint: What it is filled with; ``fabric`` carries the pattern.
-        width: Of the stroke; 0 fills the outline.
-        volume: How round it looks, 0 (flat) to 1 (a cylinder).
+    Its ``width`` is that of the stroke, 0 fills the outline; ``volume`` is how round it looks, 0 to 1 (a cylinder).
     """
 
     points: Points
@@ -73,11 +69,7 @@ def _flipped(points: Sequence[Sequence[float]]) -> list[list[float]]:
 
 
 def smooth(points: Sequence[Sequence[float]] | Points, *, closed: bool = True) -> Points:
-    """A Catmull-Rom curve through points; a third number that is not zero makes a point a corner.
-
-    Returns:
-        Shape (n, 2).
-    """
+    """A Catmull-Rom curve through points, shape (n, 2); a third number that is not zero makes a point a corner."""
     knots: list[tuple[float, float]] = []
     for point in points:
         knots += [(point[0], point[1])] * (2 if len(point) > 2 and point[2] else 1)

@@ -1,7 +1,6 @@
 """The truth behind the demo shop: every item's hidden features, every user's tastes and what they bought.
 
-Tests compare with it. It is never written to the catalogue's folder: a photo shows the pattern, a description
-tells the story, and the log shows what people chose.
+Tests compare with it. It is never written to the catalogue's folder.
 """
 
 from dataclasses import dataclass
@@ -16,17 +15,9 @@ from molar_retrieval.demo.vocabulary import KIND_BY_NAME, Pattern, Story
 class ShopItem:
     """An item with its hidden features.
 
-    Attributes:
-        item_id: As the shop writes it, such as ``SKU-0042``.
-        kind: Name of its kind.
-        pattern: Shown in the photo only.
-        colour: Shown in the photo; stated as an attribute too unless the item is for the home.
-        story: Told in the description only.
-        popularity: How often it is chosen, all else being equal (the most popular item has 1).
-        has_photo: Whether the catalogue has a photo of it.
-        has_description: Whether the catalogue has a description of it.
-        cold: Whether nobody has bought it yet.
-        companions: Rows of the items that people like to buy after it.
+    The photo alone shows its pattern, the description alone its story; the colour is an attribute too unless it is for
+    the home. The most popular item has 1; a cold one nobody has bought yet. Companions are the rows of the items that
+    people like to buy after it.
     """
 
     item_id: str
@@ -60,15 +51,9 @@ class Purchase:
 
 @dataclass(frozen=True)
 class Shopper:
-    """A user with tastes.
+    """A user with tastes: the pattern and the story that they fall for, or None, a colour and kinds that they like.
 
-    Attributes:
-        user_id: As the shop writes it, such as ``u0007``.
-        pattern: The pattern that the user falls for, or None.
-        story: The story that the user falls for, or None.
-        colour: A colour that the user likes a little more than others.
-        kinds: Kinds that the user likes to buy.
-        purchases: In their order; empty for somebody who has only registered.
+    Purchases are in their order; somebody who has only registered has none.
     """
 
     user_id: str

@@ -29,11 +29,7 @@ _MARKUP = re.compile(r"</?[A-Za-z][^<>]*>")
 
 
 def open_amazon(format_: str, folder: Path) -> PublishedData:
-    """Open the one category in a folder.
-
-    Raises:
-        DataError: If a file is missing, or it is not clear which is meant.
-    """
+    """Open the one category in a folder; a DataError if a file is missing, or it is not clear which is meant."""
     layout = LAYOUTS[format_]
     paths = _find_pair(folder, format_, layout["ending"], layout["reviews"])
 
@@ -46,7 +42,6 @@ def open_amazon(format_: str, folder: Path) -> PublishedData:
 
 
 def _find_pair(folder: Path, format_: str, ending: str, reviews: Sequence[str]) -> tuple[Path, Path]:
-    """The metadata and the reviews of the one category in a folder, plain or with ``.gz``."""
     wanted = f"meta_<category>{ending}.gz and {reviews[0].format('<category>')}{ending}.gz, or the same unpacked"
     metas = sorted([*folder.glob(f"meta_*{ending}"), *folder.glob(f"meta_*{ending}.gz")])
     if not metas:

@@ -66,14 +66,9 @@ class _Products:
 
 
 def open_hm(folder: Path, level: str) -> PublishedData:
-    """Open a folder with the files as Kaggle has them.
+    """Open a folder with the files as Kaggle has them; an item is a ``product`` or an ``article``.
 
-    Args:
-        folder: It.
-        level: What an item is: ``product`` or ``article``.
-
-    Raises:
-        DataError: If a file is missing, or lacks a column.
+    A DataError says that a file is missing, or lacks a column.
     """
     articles, log, users = (
         csv_table(folder / f"{name}.csv", LAYOUTS["hm"][name], "hm")
@@ -90,6 +85,5 @@ def open_hm(folder: Path, level: str) -> PublishedData:
 
 
 def _named_items(rows: Rows) -> Rows:
-    """Articles as items."""
     names = [ITEM_ID if name == "article_id" else name for name in rows.batch.schema.names]
     return Rows(rows.numbers, rows.batch.rename_columns(names))

@@ -27,11 +27,7 @@ _NO_GENRES = "(no genres listed)"
 
 
 def open_movielens(folder: Path, _: str = "") -> PublishedData:
-    """Open a MovieLens folder of either layout.
-
-    Raises:
-        DataError: If it holds neither, or both.
-    """
+    """Open a MovieLens folder of either layout; a DataError if it holds neither, or both."""
     colons, table = (folder / "ratings.dat").is_file(), (folder / "ratings.csv").is_file()
     if colons and table:
         raise DataError(f"{folder} has ratings.dat and ratings.csv", "put each data set into a folder of its own")

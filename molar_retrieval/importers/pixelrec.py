@@ -15,11 +15,7 @@ _PHOTOS = ("images", "cover", "covers")
 
 
 def open_pixelrec(folder: Path, _: str = "") -> PublishedData:
-    """Open a folder with the two files, in it or in subfolders.
-
-    Raises:
-        DataError: If one is missing, or it is not clear which is meant.
-    """
+    """Open a folder with the two files in it or in subfolders; a DataError if one is missing or not clear."""
     photos = next((folder / name for name in _PHOTOS if (folder / name).is_dir()), folder / _PHOTOS[0])
     log = _find(folder, "log", unlike="title")
     return PublishedData(_find(folder, "items"), log, photos, **described("pixelrec"))

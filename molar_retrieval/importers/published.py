@@ -24,12 +24,9 @@ def described(format_: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A file of rows.
+    """A file of rows, read from beginning to end in bounded memory: batches of one schema with the file's row numbers.
 
-    Attributes:
-        path: The file.
-        rows: Reads it from beginning to end, in bounded memory: batches of one schema with the row numbers of the file.
-            Rows that are not readable as rows go to the rejects.
+    Rows that are not readable as rows go to the rejects.
     """
 
     path: Path

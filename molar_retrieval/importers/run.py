@@ -55,12 +55,7 @@ LEVELS = {"hm": HM_LEVELS}
 
 
 def open_published(name: str, folder: Path, level: str | None = None) -> PublishedData:
-    """Open a published data set.
-
-    Args:
-        name: The format.
-        folder: The folder with the files as published.
-        level: What an item is; None for the format's default.
+    """Open a published data set in its layout; ``level`` says what an item is, None the format's default.
 
     Raises:
         SettingsError: If there is no such format, or it has no such level.

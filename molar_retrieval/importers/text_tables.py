@@ -31,11 +31,7 @@ ObjectColumns = Mapping[str, tuple[Sequence[str], Callable[[Any], Any], pa.DataT
 
 
 def require_file(path: Path, format_: str) -> Path:
-    """The path itself, if there is such a file.
-
-    Raises:
-        DataError: Naming the file, where it is looked for, and the format that needs it.
-    """
+    """The path itself, if there is such a file; the DataError names the format that needs it."""
     if not path.is_file():
         raise DataError(f"{path.parent} has no {path.name}", f"{format_} is read from {path}; put it there")
     return path
@@ -44,13 +40,7 @@ def require_file(path: Path, format_: str) -> Path:
 def csv_table(path: Path, layout: Layout, format_: str) -> PublishedTable:
     """A CSV file of known columns; a value is a string as it is written (007 stays 007), null where empty.
 
-    Args:
-        path: The file.
-        layout: Its columns, as in ``layouts.toml``.
-        format_: The format, for messages.
-
-    Raises:
-        DataError: If the file is missing, or lacks a column.
+    A DataError says that the file is missing, or lacks a column of the layout.
     """
     source, columns = CsvSource(require_file(path, format_)), list(layout["columns"])
     missing = [name for name in columns if name not in source.names]
@@ -71,10 +61,6 @@ def colon_table(path: Path, layout: Layout) -> PublishedTable:
     """A file with ``::`` between the fields and no header; empty fields are null, a title may hold ``::`` itself.
 
     A line is UTF-8 or, as in MovieLens-1M, Latin-1. Lines with other fields are rejected.
-
-    Args:
-        path: The file.
-        layout: Its columns, as in ``layouts.toml``.
     """
     fields = [f"(?P<{name}>{'.*' if name == TITLE else '[^:]*'})" for name in layout["columns"].values()]
 
@@ -94,14 +80,10 @@ def colon_table(path: Path, layout: Layout) -> PublishedTable:
 
 
 def object_table(path: Path, parse: Parse, columns: ObjectColumns, size: int) -> PublishedTable:
-    """A file of one object a line.
+    """A file of one object a line, read ``size`` rows at a time.
 
-    Args:
-        path: The file.
-        parse: Reads a line.
-        columns: By their names in the catalogue: the key, or several whose values come as a list; what makes a value
-            of what the file has; and the type.
-        size: Rows of a batch.
+    ``columns`` has by name in the catalogue: the key, or several whose values come as a list; what makes a value of
+    what the file has; and the type.
     """
     wanted = {key for keys, _, _ in columns.values() for key in keys}
 
@@ -123,8 +105,7 @@ def object_table(path: Path, parse: Parse, columns: ObjectColumns, size: int) ->
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines that are not blank, with their numbers from 1, in bounded memory; ``.gz`` is unpacked on the way.
 
-    Raises:
-        DataError: If the file cannot be read to its end.
+    A file that cannot be read to its end is a DataError.
     """
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
@@ -138,8 +119,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def parse_loose(line: bytes) -> Any:
     """The value of a line that is JSON or a Python literal, as in the Amazon files of 2014; nothing is evaluated.
 
-    Raises:
-        ValueError: If it is neither.
+    A line that is neither is a ValueError.
     """
     try:
         return json.loads(line)

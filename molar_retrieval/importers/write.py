@@ -39,14 +39,7 @@ _KINDS = ("missing item id", "repeated item id")
 
 
 def write_items(table: PublishedTable, path: Path, rejects: Rejects, progress: Progress) -> IdMap:
-    """Write all items that have an id which no item before them had.
-
-    Returns:
-        The ids, in the order of the file.
-
-    Raises:
-        DataError: If there is none.
-    """
+    """Write all items that have an id which no item before them had, and return the ids; none are a DataError."""
     seen: dict[str, None] = {}
     with TableFile(path) as file:
         for rows in _rows(table, rejects, progress):
@@ -57,12 +50,7 @@ def write_items(table: PublishedTable, path: Path, rejects: Rejects, progress: P
 
 
 def keep_items(path: Path, used: npt.NDArray[np.bool_]) -> None:
-    """Rewrite an items file with some of its rows only.
-
-    Args:
-        path: The file.
-        used: Which of its rows to keep.
-    """
+    """Rewrite an items file with those of its rows that are used."""
     kept = path.with_suffix(".kept")
     start = 0
     with pq.ParquetFile(path) as old, TableFile(kept) as new:
@@ -89,13 +77,7 @@ def _rows(table: PublishedTable, rejects: Rejects, progress: Progress) -> Iterat
 
 @dataclass(frozen=True)
 class ImportedLog:
-    """What was written of a log.
-
-    Attributes:
-        interactions: How many rows.
-        users: How many distinct users.
-        used: Which items occur (bool, as many as items).
-    """
+    """What was written of a log: rows, distinct users, and which items occur (bool, as many as items)."""
 
     interactions: int
     users: int
@@ -105,12 +87,9 @@ class ImportedLog:
 def write_interactions(
     published: PublishedData, items: IdMap, path: Path, rejects: Rejects, progress: Progress
 ) -> ImportedLog:
-    """Write the interactions with known items, in the order of the file.
+    """Write the interactions with known items, in the order of the file; a DataError if no row is usable.
 
     Memory holds the ids of the items and users, and one batch.
-
-    Raises:
-        DataError: If no row is usable.
     """
     name, before, times = published.log.path.name, rejects.total, TimeParser(published.time_unit)
     used, users, count, written = np.zeros(len(items), bool), set[str](), 0, 0
@@ -144,20 +123,10 @@ def write_interactions(
 
 
 def link_photos(published: PublishedData, items: IdMap, asked: Path | None, folder: Path, progress: Progress) -> int:
-    """Bring the photos into a catalogue as ``images/<item_id>`` with their extension.
+    """Bring the photos into a catalogue as ``images/<item_id>`` with their extension, and count them.
 
-    Args:
-        published: Knows where the photo of an item may lie.
-        items: The items of the catalogue.
-        asked: The folder with the photos, or None for the format's own, if it exists.
-        folder: The catalogue.
-        progress: Hears of each item.
-
-    Returns:
-        How many items have a photo.
-
-    Raises:
-        DataError: If the folder that was asked for does not exist, or has no photo of any item.
+    They lie in the folder that was ``asked`` for, else in the format's own, if it exists. A DataError says that the
+    former does not exist, or has no photo of any item.
     """
     source = asked or published.photos
     if not source.is_dir():
@@ -202,14 +171,8 @@ def _find(root: Path, name: str, listed: dict[str, dict[str, str]]) -> Path | No
 def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """A hidden folder beside ``target`` that takes its place when the body has succeeded, and is removed otherwise.
 
-    An earlier import is moved aside and back again should the last step fail; it is deleted after that step only.
-
-    Args:
-        target: Where the result goes; made, with its parents, where it does not exist.
-        overwrite: Replace an earlier import. Nothing else is ever replaced.
-
-    Raises:
-        DataError: If the target is not empty and may not be replaced.
+    An earlier import, and nothing else, is replaced with ``overwrite``, else a DataError. It is moved aside and back
+    again should the last step fail, and deleted after that step only.
     """
     target = target.resolve()
     full = _check(target, overwrite=overwrite)

@@ -40,12 +40,7 @@ _KNOWN = {
 
 
 def log_columns(settings: InteractionSettings, source: TableSource, item_id: str) -> LogColumns:
-    """Resolve the columns of a log.
-
-    Args:
-        settings: What ``catalog.toml`` says.
-        source: The interactions file.
-        item_id: What the items file calls its ids; the log may call them the same.
+    """Resolve the columns of a log, which may call items as the items file does (``item_id``).
 
     Raises:
         DataError: If there is no column for users or items, a named one is not there, or one holds what it cannot.
@@ -87,11 +82,7 @@ _TYPES: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
 
 
 def user_column(settings: UserSettings, source: TableSource) -> str:
-    """The column with the ids of a users file.
-
-    Raises:
-        DataError: If there is none.
-    """
+    """The column with the ids of a users file; a DataError if there is none."""
     name = columns_by_role(settings, {"user_id": (*names.USER_ID, "id")}, source, "users", ["user_id"])["user_id"]
     _check_type("user_id", name, source)
     return name

@@ -33,15 +33,10 @@ class Holdout:
 
 
 def holdout_last(log: InteractionLog, max_users: int, seed: int) -> Holdout:
-    """Hold out the last interaction of up to ``max_users`` users.
+    """Hold out the last interaction of up to ``max_users`` users, drawn at random where more qualify.
 
     A user qualifies with three interactions or more whose last item is new to them: a repeated one could not be
     found by a ranking that hides what was seen.
-
-    Args:
-        log: The whole log.
-        max_users: Most cases; more are drawn from at random.
-        seed: Of the draw.
     """
     lengths = np.diff(log.offsets)
     rows = np.flatnonzero(lengths >= LEAST)

@@ -65,11 +65,7 @@ class InteractionLog:
         return self.item[self.offsets[user_row] : self.offsets[user_row + 1]]
 
     def select(self, keep: npt.NDArray[np.bool_]) -> "InteractionLog":
-        """The interactions of a mask; users and items keep their rows, a user may be left with nothing.
-
-        Args:
-            keep: Shape (n,).
-        """
+        """The interactions of a mask, shape (n,); users and items keep their rows, a user may be left with nothing."""
         before = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
         return replace(
             self,
@@ -80,32 +76,19 @@ class InteractionLog:
         )
 
     def of_users(self, rows: npt.NDArray[np.integer]) -> "InteractionLog":
-        """The histories of the users at ``rows``, in that order; a user may come several times.
-
-        Users are numbered anew: their ids are left out.
-        """
+        """The histories of the users at ``rows``, in that order, perhaps repeated; numbered anew, without their ids."""
         return self._ranges(
-            self.offsets[rows],
-            np.diff(self.offsets)[rows],
-            None if self.asked_at is None else self.asked_at[rows],
+            self.offsets[rows], np.diff(self.offsets)[rows], None if self.asked_at is None else self.asked_at[rows]
         )
 
     def before(self, rows: npt.NDArray[np.integer]) -> "InteractionLog":
-        """What the users of some interactions had before them, one history per interaction, asked at its time.
-
-        Args:
-            rows: Of the log, shape (n,).
-        """
+        """What the users of the interactions at ``rows`` had before them: one history each, asked at its time."""
         start = self.offsets[self.user[rows]]
         return self._ranges(start, np.asarray(rows, np.int64) - start, self.timestamp[rows])
 
     def _ranges(
-        self,
-        start: npt.NDArray[np.int64],
-        length: npt.NDArray[np.int64],
-        asked_at: npt.NDArray[np.int64] | None,
+        self, start: npt.NDArray[np.int64], length: npt.NDArray[np.int64], asked_at: npt.NDArray[np.int64] | None
     ) -> "InteractionLog":
-        """Ranges of rows, each as the history of a user of its own."""
         offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
         places = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, length)
         return replace(
@@ -126,15 +109,7 @@ class InteractionLog:
 
     @classmethod
     def open(cls, version_folder: Path, items: IdMap) -> Self:
-        """Open a version of the ``interactions`` artefact.
-
-        Args:
-            version_folder: A folder of the workspace's ``interactions`` store.
-            items: The ids of the catalogue that it was made for.
-
-        Raises:
-            StaleArtefactError: If it refers to items that the catalogue does not have.
-        """
+        """Open a version of the ``interactions`` artefact; a StaleArtefactError if it is not of these ``items``."""
         users = IdMap(pq.read_table(version_folder / USERS_FILE, use_threads=False)[USER_ID])
         table = pq.read_table(version_folder / LOG_FILE, use_threads=False)
         item = table[ITEM].to_numpy()

@@ -19,20 +19,10 @@ _BATCH = 65_536
 
 
 def check_users(folder: Path, settings: UserSettings, in_log: pa.Array, rejects: Rejects) -> dict[str, int] | None:
-    """Compare the users file with the users of the log; nothing of it is stored.
+    """Compare the users file, if there is one, with the users of the log; nothing of it is stored.
 
-    Args:
-        folder: The catalogue's folder.
-        settings: What ``catalog.toml`` says about the file.
-        in_log: The user ids of the log.
-        rejects: Takes rows without an id and repeated ids.
-
-    Returns:
-        How many users the file has, how many of them the log does not have, and how many of the log's are not in
-        the file; None where there is no users file.
-
-    Raises:
-        DataError: If the file cannot be read or has no id column.
+    Counted are its users, how many of them the log does not have, and how many of the log's are not in the file. A
+    DataError says that it cannot be read, or has no id column.
     """
     path = find_file(folder, "users")
     if path is None:
@@ -44,22 +34,12 @@ def check_users(folder: Path, settings: UserSettings, in_log: pa.Array, rejects:
     for rows in source.batches([column], _BATCH, rejects, [column]):
         with_new_ids(rows, column, seen, rejects, path.name, kinds, items=False)
     known = seen.keys() & set(in_log.to_pylist())
-    return {
-        "users": len(seen),
-        "without_interactions": len(seen) - len(known),
-        "missing": len(in_log) - len(known),
-    }
+    return {"users": len(seen), "without_interactions": len(seen) - len(known), "missing": len(in_log) - len(known)}
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Attributes of users.
-
-    Attributes:
-        kinds: Kind of each column: ``keyword``, ``integer``, ``float`` or ``bool``.
-        of: Attributes by user id; missing values are left out.
-        digest: Changes with any of them.
-    """
+    """Attributes by user id (missing values are left out), the kind of each column, and a digest of all."""
 
     kinds: Mapping[str, str]
     of: Mapping[str, Mapping[str, Any]]
@@ -67,16 +47,7 @@ class Segments:
 
 
 def read_segments(folder: Path, settings: UserSettings, columns: Sequence[str]) -> Segments:
-    """Some columns of the users file; of an id that comes twice the first row counts.
-
-    Args:
-        folder: The catalogue's folder.
-        settings: What ``catalog.toml`` says about the file.
-        columns: Their names.
-
-    Raises:
-        DataError: If there is no users file, or it lacks a column.
-    """
+    """Some columns of the users file, else a DataError; of an id that comes twice the first row counts."""
     path = find_file(folder, "users")
     if path is None:
         raise DataError(f"{folder} has no users file", f"put users.parquet or .csv with {', '.join(columns)} there")

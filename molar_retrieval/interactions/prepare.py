@@ -39,9 +39,6 @@ def prepare_interactions(folder: Path, workspace: Workspace, progress: Progress 
         workspace: Where the result goes; its catalogue must be prepared.
         progress: Is told how far it is.
 
-    Returns:
-        The manifest of the live version; its facts count interactions, users, duplicates and rejects.
-
     Raises:
         MissingArtefactError: If the workspace has no catalogue yet.
         DataError: If the log is unusable as a whole, or was written to meanwhile.

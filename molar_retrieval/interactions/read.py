@@ -69,17 +69,7 @@ class RawLog:
 
 
 class LogBatches(ABC):
-    """Reads one interactions file batch by batch and looks at every row.
-
-    Args:
-        source: The file.
-        columns: What its columns mean.
-        times: Reads its times.
-        rejects: Takes the rows that the source cannot read.
-
-    Attributes:
-        rows: Rows of the file read so far.
-    """
+    """Reads one interactions file batch by batch and looks at every row; ``rows`` are read so far."""
 
     def __init__(self, source: TableSource, columns: LogColumns, times: TimeParser, rejects: Rejects) -> None:
         self.rows = 0
@@ -139,16 +129,7 @@ class LogBatches(ABC):
 class LogReader(LogBatches):
     """Reads one interactions file into arrays, bad rows set aside.
 
-    Args:
-        source: The file.
-        columns: What its columns mean.
-        items: The catalogue's ids.
-        times: Reads its times.
-        rejects: Takes what cannot be used.
-        chosen: Whether the items are some of the catalogue's: interactions with others are left out, not rejected.
-
-    Attributes:
-        others: Interactions with other items so far.
+    Of items ``chosen`` from a catalogue, interactions with ``others`` are counted and left out, not rejected.
     """
 
     def __init__(

@@ -24,21 +24,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TimeParser:
-    """Reads the times of one log, batch by batch.
+    """Reads the times of one log, batch by batch; ``read_as`` says for people how, None before the first one.
 
     Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970; which, the median of the first batch
-    tells unless the unit is given. Strings are numbers, ISO 8601, or of the given ``strptime`` format. A time
-    without a zone is taken as UTC.
-
-    Args:
-        unit: ``auto``, ``s``, ``ms``, ``us`` or ``ns``.
-        form: A ``strptime`` format, or None.
-
-    Attributes:
-        read_as: How the times were read, for people; None before the first one.
-
-    Raises:
-        DataError: If it is no such format.
+    tells unless the unit is given. Strings are numbers, ISO 8601, or of the given ``strptime`` format; a DataError if
+    it is none. A time without a zone is taken as UTC.
     """
 
     def __init__(self, unit: str = "auto", form: str | None = None) -> None:
@@ -49,16 +39,9 @@ class TimeParser:
             _check_format(form)
 
     def parse(self, array: pa.Array) -> tuple[Micros, Mask]:
-        """The times of a batch.
+        """The times of a batch in microseconds since 1970 (0 where there is none), and which of its values are times.
 
-        Args:
-            array: Numbers, strings, Arrow dates or timestamps.
-
-        Returns:
-            Microseconds since 1970 (0 where there is no time), and which values are times.
-
-        Raises:
-            DataError: If values of this type cannot be times, or the format is unusable.
+        A DataError says that values of this type cannot be times.
         """
         types, kind = pa.types, array.type
         if types.is_dictionary(kind):

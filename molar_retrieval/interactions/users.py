@@ -1,4 +1,4 @@
-"""The one place through which user ids pass, on their way into stored artefacts and when a user is looked up.
+"""The one place through which user ids pass into stored artefacts and when a user is looked up.
 
 Today a user's key is the id itself; pseudonyms can be switched on here.
 """

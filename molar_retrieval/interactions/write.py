@@ -28,14 +28,9 @@ _ROW_GROUP = 1 << 20
 def write_log(workspace: Workspace, log: InteractionLog | Holdout, inputs: Mapping[str, str]) -> Manifest:
     """Publish a log made elsewhere, say what training may see of another one.
 
-    Args:
-        workspace: With the catalogue that the log's item rows refer to.
-        log: What to write. Of a :class:`Holdout` the training interactions become the log, and its cases are what
-            `molar align` validates on, in place of each user's last interaction.
-        inputs: Fingerprints of what it was made from, by kind.
-
-    Raises:
-        MissingArtefactError: If the workspace has no catalogue.
+    Of a :class:`Holdout` the training interactions become the log, and its cases are what `molar align` validates on,
+    in place of each user's last interaction. ``inputs`` are fingerprints of what it was made from, by kind. A
+    MissingArtefactError says that the workspace has no catalogue, to which the log's item rows refer.
     """
     _, catalogue = workspace["catalogue"].require()
     cases = log if isinstance(log, Holdout) else None
