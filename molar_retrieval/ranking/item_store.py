@@ -71,7 +71,9 @@ class ItemStore:
 
     def products(self, users: Sequence[Vector] | Matrix) -> Matrix:
         """The dense products of all items with some users, shape (users, n)."""
-        products: Matrix = np.asarray(users, np.float32) @ self.dense.T
+        # One by one, as NumPy reads an array of Python at once, and a list of them number by number.
+        rows = users if isinstance(users, np.ndarray) else np.array([np.asarray(user, np.float32) for user in users])
+        products: Matrix = rows @ self.dense.T
         return products
 
     def addends(self, vector: Vector, sums: Sums, rows: Rows) -> Array:
