@@ -143,15 +143,12 @@ class Users(Protocol):
 
     def __len__(self) -> int:
         """How many there are."""
-        ...
 
     def get(self, user_id: str) -> UserRecord | None:
         """The user with this id, or None."""
-        ...
 
     def between(self, first: int, last: int) -> list[UserRecord]:
         """The users from one number up to another, counted from 0 in their order."""
-        ...
 
     def batches(self, size: int = BATCH) -> Iterator[list[UserRecord]]:
         """All users in their order, ``size`` at a time."""
@@ -160,7 +157,6 @@ class Users(Protocol):
 
     def close(self) -> None:
         """Release what is held; the users cannot be asked for afterwards."""
-        ...
 
 
 class UserStore(Users):

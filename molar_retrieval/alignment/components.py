@@ -20,7 +20,6 @@ class ScoreComponent(Protocol):
 
     def scores(self, cases: slice | Rows) -> Matrix:
         """Scores of a range or some numbers of the cases, shape (cases, n_items), in an array of the caller's own."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,17 +30,14 @@ class UserQuery(Protocol):
     @property
     def vector(self) -> Vector:
         """The dense user vector."""
-        ...
 
     @property
     def sparse(self) -> SparseVector:
         """The sparse one beside it."""
-        ...
 
     @property
     def history(self) -> Rows:
         """Item rows, oldest first."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,6 @@ class RoundScore(Protocol):
     @property
     def value(self) -> float:
         """By which the best round is known."""
-        ...
 
 
 S = TypeVar("S", bound=RoundScore)

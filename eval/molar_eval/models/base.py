@@ -43,7 +43,6 @@ class Scorer(Protocol):
     @property
     def facts(self) -> Mapping[str, Any]:
         """What was chosen on validation, and whatever else a reader should know; JSON-able."""
-        ...
 
     def scores(self, inputs: InteractionLog) -> Scores:
         """Scores of all items for each history, higher is better, shape (n_histories, n_items).
@@ -51,7 +50,6 @@ class Scorer(Protocol):
         ``-inf`` marks an item that the model cannot score: it is never recommended and counts as a miss. A history may
         be empty, and may contain items that training has never seen.
         """
-        ...
 
     def finish(self, scores: Scores, allowed: npt.NDArray[np.bool_], inputs: InteractionLog) -> Scores:
         """The scores that rank, now that it is known which items may be shown.
@@ -61,7 +59,6 @@ class Scorer(Protocol):
             allowed: Candidates that are not hidden, the same shape.
             inputs: The histories, those that :meth:`scores` was last asked about.
         """
-        ...
 
 
 class Model(Protocol):
@@ -70,22 +67,18 @@ class Model(Protocol):
     @property
     def name(self) -> str:
         """As it stands in tables."""
-        ...
 
     @property
     def kind(self) -> Kind:
         """Which part of the report it belongs to."""
-        ...
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """All that shapes the result but the data and the seed; JSON-able, enters the cache's fingerprint."""
-        ...
 
     @property
     def stochastic(self) -> bool:
         """Whether the seed matters."""
-        ...
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> Scorer:
         """Fit on ``task.training``, choose settings on ``task.validation``.
@@ -93,4 +86,3 @@ class Model(Protocol):
         Raises:
             DataError: If the data lack what the model needs.
         """
-        ...
