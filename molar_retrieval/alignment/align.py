@@ -81,16 +81,11 @@ def align(
     ALS factors are made on the way where they are missing or stale. An unfinished run with the same inputs and
     settings is continued.
 
-    Args:
-        workspace: With content vectors and prepared interactions.
-        settings: All sections; ``align``, ``cf`` and ``split`` matter.
-        restart: Forget unfinished work.
-        processes: Who trains; this is the first of them, and the others :func:`help_to_align`.
-        progress: Told of the work.
-        on_epoch: Told of each epoch's score.
+    Of the settings ``align``, ``cf`` and ``split`` matter; ``restart`` forgets unfinished work. This is the first of
+    the ``processes``; the others :func:`help_to_align`.
 
     Raises:
-        MissingArtefactError: If a step before is missing.
+        MissingArtefactError: If content vectors or prepared interactions are missing.
         StaleArtefactError: If the content vectors belong to another state of the catalogue, or something that is read
             was made anew meanwhile.
         DataError: If the log leaves nothing to train on.
@@ -242,7 +237,6 @@ def _scores(data: TrainingData, fusion: Fusion, shipped: Ranks) -> dict[str, dic
 
 
 def _inputs(workspace: Pinned) -> dict[str, str]:
-    """Fingerprints of the artefacts that enter, which belong together; the catalogue's files are what they were."""
     version, catalogue = workspace["catalogue"].require()
     _, interactions = workspace["interactions"].require()
     _, content = workspace["content"].require()

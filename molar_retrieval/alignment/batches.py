@@ -16,14 +16,7 @@ _SHORT = 64
 
 @dataclass(frozen=True)
 class Windows:
-    """Ranges of a log's rows, each within one user.
-
-    Attributes:
-        start: First row of each window, shape (W,).
-        length: Number of rows, shape (W,).
-        user: The user's row, shape (W,).
-        last: Whether the window ends the user's history, shape (W,).
-    """
+    """Ranges of a log's rows, each within one user, and whether each ends the user's history; shape (W,) each."""
 
     start: Rows
     length: Rows

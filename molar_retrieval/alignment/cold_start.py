@@ -74,11 +74,7 @@ def with_newcomers(
 
 def model_ranks(model: AlignedModel, cases: ValidationCases) -> Ranks:
     """Ranks of the cases' targets by what ships."""
-
-    def scores(block: slice) -> Matrix:
-        return model.lifted(model.scores(cases.histories(block)), ~cases.hidden(block))
-
-    return ranks(cases, scores)
+    return ranks(cases, lambda block: model.lifted(model.scores(cases.histories(block)), ~cases.hidden(block)))
 
 
 def _learned(model: AlignedModel, data: TrainingData, seed: int) -> tuple[Mapping[str, float], Mapping[str, Predictor]]:
@@ -125,13 +121,10 @@ def ridge(features: Matrix, vectors: Matrix, counts: npt.NDArray[np.integer], re
 def guessed(
     features: Matrix, vectors: Matrix, counts: npt.NDArray[np.integer], known: Mask, withheld: Mask
 ) -> tuple[Matrix, Predictor]:
-    """What the others tell of the withheld items, and the map that does so, fitted on all known ones.
+    """What the others tell of the withheld items, shape (w, d), and the map by the best λ, fitted on all known ones.
 
     All arrays are of all items: features (n_items, f), vectors (n_items, d), and, of shape (n_items,) each, the
     training interactions, which items have any, and which of these are not to tell of themselves.
-
-    Returns:
-        Guesses for the withheld items, shape (w, d), and the predictor, whose λ is the one that guesses them best.
     """
     rest, weight = known & ~withheld, (counts / (counts + _PRIOR))[withheld]
     tried: dict[float, tuple[float, Matrix]] = {}

@@ -62,13 +62,7 @@ class Momentary:
 
 @dataclass(frozen=True, eq=False)
 class ScoredBlock:
-    """Some cases.
-
-    Attributes:
-        scores: Of all items by each component, shape (P, cases, n_items).
-        hidden: What the ranking leaves out, shape (cases, n_items).
-        targets: Item rows, shape (cases,).
-    """
+    """Some cases: scores (P, cases, n_items), what the ranking leaves out (cases, n_items), target rows (cases,)."""
 
     scores: Matrix
     hidden: npt.NDArray[np.bool_]

@@ -28,12 +28,9 @@ _CHUNK = 8192
 
 @dataclass(frozen=True)
 class Conditioner:
-    """The affine map of each block, fitted on one catalogue.
+    """The affine map of each block, fitted on one catalogue: a mean (width,) and a map (width, kept).
 
-    Attributes:
-        blocks: Dimensions of the content vectors by source; after them, where there are any, the attributes'.
-        means: One mean per block, shape (width,).
-        maps: One map per block, shape (width, kept).
+    The attributes' block, where there is one, comes after those of the content vectors.
     """
 
     blocks: tuple[VectorBlock, ...]
@@ -87,16 +84,11 @@ def fit(
     *,
     ready: bool = False,
 ) -> Conditioner:
-    """Fit the map of each block on the items that have it.
+    """Fit the map of each block on the items that have it, with ``keep`` axes at most.
 
-    Args:
-        vectors: Content vectors of the catalogue, shape (n, dim); read in chunks, a memory map will do.
-        blocks: Their blocks; blocks of one name and source are conditioned apart.
-        keep: Most axes kept of each block.
-        attributes: Hashed attributes of the catalogue, shape (n, width), see
-            :func:`molar_retrieval.catalog.features.hashed_attributes`; None or empty: there is no such block.
-        ready: Whether the vectors are conditioned and weighed already, as those of a fine-tuned encoder are; they stay
-            as they are.
+    Vectors (n, dim) are read in chunks, a memory map will do. Attributes (n, width) are those of
+    :func:`molar_retrieval.catalog.features.hashed_attributes`; None or empty: there is no such block. Vectors that are
+    ``ready``, conditioned and weighed as those of a fine-tuned encoder are, stay as they are.
     """
     fitted = [_fit_block(vectors, block, keep, ready) for block in blocks]
     if attributes is not None and attributes.nnz:

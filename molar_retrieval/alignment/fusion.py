@@ -31,13 +31,10 @@ _FLAT = 1e-6
 
 @dataclass(frozen=True)
 class Fusion:
-    """Weights of the parts, and how they rank the validation cases.
+    """Weights of the parts, and the ranks of the targets, shape (C,), under them and by each part ``alone``.
 
     Attributes:
-        weights: By part; 0 leaves it out.
         shares: By part: how far its scores spread, times its weight, against all of them; the shares add up to 1.
-        ranks: Of the targets under these weights, shape (C,).
-        alone: Of the targets by each part alone.
         fallback: What to take if this does not hold where it is to be used; None for the best part alone.
     """
 
@@ -49,12 +46,9 @@ class Fusion:
 
 
 def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int = 0) -> Fusion:
-    """Choose the weights of the parts, of which there is at least one.
+    """The weights to prefer; behind them, as fallbacks, the peak of the ascent and the best part alone.
 
     Large numbers of cases are sampled; the ranks that are returned are of all.
-
-    Returns:
-        The weights to prefer; behind them, as fallbacks, the peak of the ascent and the best part alone.
     """
     random = rng.generator(seed, "combination")
     cache = ScoreCache.of(cases, parts, random)
@@ -106,15 +100,10 @@ def logit(cache: ScoreCache, random: np.random.Generator) -> Weights:
 def fit_logit(
     tables: Sequence[npt.NDArray[np.float32]], targets: Sequence[npt.NDArray[np.int64]]
 ) -> npt.NDArray[np.float64]:
-    """Non-negative weights under which the targets are likeliest (McFadden 1974), with a slight ridge.
+    """Non-negative weights (P,) under which the targets are likeliest (McFadden 1974), with a slight ridge.
 
-    Args:
-        tables: Blocks of cases, at least one case in all: scores of the alternatives by each of P parts, shape (cases,
-            alternatives, P), NaN where an alternative is not to be had.
-        targets: Of each block: the alternative that was taken, shape (cases,).
-
-    Returns:
-        Shape (P,); 0 for a part that says the same of all alternatives.
+    A block of cases has scores (cases, alternatives, P), NaN where an alternative is not to be had, and what was taken
+    of them, (cases,); there is at least one case in all. The weight of a part that says the same of all is 0.
     """
     missing = [np.isnan(table[:, :, 0]) for table in tables]
     size = np.max([np.nanmax(np.abs(table), axis=(0, 1), initial=0) for table in tables], axis=0)

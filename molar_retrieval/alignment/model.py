@@ -42,20 +42,15 @@ class AlignedModel:
 
     Attributes:
         network: Trained, in evaluation mode; without towers where only counting was asked for.
-        conditioner: The map from the encoder's vectors to features.
         features: Conditioned content vectors of all items, shape (n_items, f), rows of length 1 or 0.
         known: Whether an item has training interactions, shape (n_items,).
-        item_item: The counting experts.
-        content_knn: How content neighbours read a history; None: they are left out.
+        content_knn: None: they are left out.
         half_life: Of the trend, in days; None: it is left out.
-        precision: In which the network computes.
-        weights: Of each part of the score of a known item.
-        newcomer_weights: Of each part of the score of an item without interactions.
+        weights: Of each part of the score of a known item; ``newcomer_weights`` are those of all other items.
         predictors: What guesses a newcomer's block from its content, by part.
         slots: How many of the first ten places newcomers get.
         trend: Popularity over time; None: not needed so far, see :meth:`seeing`.
-        reranker: The second stage, or None.
-        cf: ALS factors of all items, which it reads, shape (n_items, c).
+        cf: ALS factors of all items, which the re-ranker reads, shape (n_items, c).
         numbers: Their numeric attributes, likewise, shape (n_items, m).
     """
 
@@ -154,12 +149,9 @@ class AlignedModel:
         return self._items(np.zeros((len(self.known), 1), np.float32))
 
     def scores(self, log: InteractionLog) -> Matrix:
-        """Scores of all items for each history; newcomers are not lifted yet, see :meth:`lifted`.
+        """Scores of all items for each history, shape (n_users, n_items), before newcomers are :meth:`lifted`.
 
         Popularity is that at ``log.asked_at`` where the model has seen a log, see :meth:`seeing`.
-
-        Returns:
-            Shape (n_users, n_items).
         """
         return self.scores_of(self.users(log, np.arange(log.n_users)), log)
 
@@ -199,13 +191,9 @@ class AlignedModel:
     def candidates(
         self, scores: Matrix, allowed: npt.NDArray[np.bool_], users: UserVectors, log: InteractionLog
     ) -> Iterator[Candidates]:
-        """What the second stage is given of each history.
+        """What the second stage is given of each history in ``log``, whose vectors are ``users``.
 
-        Args:
-            scores: With newcomers lifted, shape (n_users, n_items).
-            allowed: Whether an item may be shown, the same shape.
-            users: The histories' vectors.
-            log: The histories.
+        Scores, with newcomers lifted, and whether an item may be shown have shape (n_users, n_items).
         """
         table, demand = self.table, self._demand(log)
         trend, reads = table.names.index(TREND), users.sparse.sorted_indices()
@@ -224,10 +212,9 @@ class AlignedModel:
     def reranked(
         self, scores: Matrix, allowed: npt.NDArray[np.bool_], users: UserVectors, log: InteractionLog
     ) -> Matrix:
-        """Scores with the first candidates moved by the second stage, if there is one; see :meth:`candidates`.
+        """The scores, overwritten: the first candidates moved by the second stage, all others behind them.
 
-        Returns:
-            The scores, overwritten; all others stay behind the candidates.
+        They stay as they are without a second stage; arguments as of :meth:`candidates`.
         """
         if self.reranker is None:
             return scores
@@ -243,12 +230,7 @@ class AlignedModel:
         return scores
 
     def lifted(self, scores: Matrix, allowed: npt.NDArray[np.bool_]) -> Matrix:
-        """Scores in which newcomers have their places, as in a query.
-
-        Args:
-            scores: Of :meth:`scores`; overwritten.
-            allowed: Whether an item may be shown to a user, shape (n_users, n_items).
-        """
+        """The scores, overwritten: newcomers have their places, as in a query; both have shape (n_users, n_items)."""
         return lifted(scores, ~self.known, allowed, self.slots)
 
 

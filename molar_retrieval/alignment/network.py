@@ -32,13 +32,7 @@ HEAD = 32
 
 
 class History(NamedTuple):
-    """A batch of histories, padded on the right.
-
-    Attributes:
-        items: Item rows, shape (B, L), int64; padding is 0 and masked by ``lengths``.
-        gaps: Log-time-gap bucket between each pair of positions, shape (B, L, L), int64.
-        lengths: Number of items of each history, shape (B,), int64.
-    """
+    """A batch of histories, padded on the right with 0: item rows (B, L), time gaps (B, L, L), lengths (B,), int64."""
 
     items: Tensor
     gaps: Tensor
@@ -71,10 +65,9 @@ class TowerShape:
 
 
 def tower_shapes(settings: AlignSettings) -> dict[str, TowerShape]:
-    """The shape of each tower that the settings name, all of their sizes filled in.
+    """The shape of each tower that the settings name; ValueError if a size is still open.
 
-    Raises:
-        ValueError: If a size is still open; see :func:`molar_retrieval.alignment.training.sized`.
+    They are filled in by :func:`molar_retrieval.alignment.training.sized`.
     """
     if settings.dim is None or settings.history is None:
         raise ValueError("the sizes are open")
@@ -216,10 +209,7 @@ class ItemEmbedding(nn.Module):
 
 
 class ContentMap(nn.Module):
-    """The item side of the content tower: one linear map of frozen content features.
-
-    These have shape (n_items, f), rows of length 1 or 0.
-    """
+    """The item side of the content tower: one linear map of frozen content features (n_items, f), of length 1 or 0."""
 
     features: Tensor
 

@@ -42,15 +42,13 @@ _SCALES = np.geomspace(0.2, 20, 24)
 
 @dataclass(frozen=True, eq=False)
 class Lists:
-    """Candidates of N validation cases.
+    """Candidates of N validation cases, and their features, shape (N, C, F).
 
     Attributes:
         scores: Best first, -inf where a list is shorter, shape (N, C).
         rank: What rank each has in the list that newcomers have places in, shape (N, C).
-        features: Shape (N, C, F).
         target: Which candidate is what came next, or -1, shape (N,).
         beyond: The rank of what came next where it is no candidate, shape (N,).
-        user: Of each case, shape (N,).
     """
 
     scores: Array
@@ -73,11 +71,10 @@ class Lists:
 def fit(
     lists: Lists, names: tuple[str, ...], numbers: Mapping[str, tuple[float, float]], settings: AlignSettings
 ) -> tuple[Reranker, Ranks, Array] | None:
-    """Train the re-ranker.
+    """The re-ranker, and how it does on users that it did not see; None where there are too few cases.
 
-    Returns:
-        The re-ranker; the ranks of all targets by the networks that did not see their users; and by how much these make
-        the targets among the candidates likelier, in nats a case. None where there are too few cases.
+    The latter are the ranks of all targets by the networks that did not see their users, and by how much these make the
+    targets among the candidates likelier, in nats a case.
     """
     use = np.flatnonzero(lists.target >= 0)
     _, users = np.unique(lists.user, return_inverse=True)

@@ -57,14 +57,7 @@ def sized(settings: AlignSettings, log: InteractionLog) -> AlignSettings:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All that training sees.
-
-    Attributes:
-        log: Training interactions.
-        cases: Validation cases on top of ``log``.
-        features: Conditioned content features of all items, shape (n_items, f).
-        factors: ALS factors of the same training interactions.
-    """
+    """All that training sees; ``features`` are conditioned content of all items, shape (n_items, f)."""
 
     log: InteractionLog
     cases: ValidationCases
@@ -79,15 +72,9 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class EpochScore:
-    """What one epoch brought.
+    """What one epoch, counted from 1, brought: validation included, by the towers' sum and by each tower alone.
 
-    Attributes:
-        epoch: Number of the epoch, from 1.
-        loss: Mean training loss per interaction (all terms).
-        ndcg: Validation NDCG@10 of the towers' sum.
-        recall: Its Recall@10.
-        towers: Validation NDCG@10 of each tower alone.
-        seconds: Time of the epoch, its validation included.
+    The loss is the mean per interaction, ``recall`` is Recall@10, all others are NDCG@10.
     """
 
     epoch: int
@@ -116,10 +103,8 @@ def train(
     """Train until the validation score stops rising, continuing what an earlier process left in ``folder``.
 
     All processes call this with the same arguments; ``run`` is the fingerprint of data and settings. ``on_epoch`` hears
-    of each epoch's score once it is safe on disk.
-
-    Returns:
-        In the first process the network with the weights of the best epoch, in evaluation mode, and the run's state.
+    of each epoch's score once it is safe on disk. The first process gets the network with the weights of the best
+    epoch, in evaluation mode, and the run's state.
     """
     if not settings.towers:
         return build_network(data, settings).eval(), TrainingState(run)
@@ -161,8 +146,10 @@ class TowerTrainer(Trainer[EpochScore]):
         torch.manual_seed(rng.derive_seed(settings.seed, "network"))
         self.network = build_network(data, settings).to(self.device)
         self.user_factors = torch.from_numpy(data.factors.users)
-        self.windows = training_windows(data.log, _size(settings.history))
-        self.batch_tokens = _size(settings.batch_tokens)
+        if settings.history is None or settings.batch_tokens is None:
+            raise ValueError("the sizes are open; see sized")
+        self.windows = training_windows(data.log, settings.history)
+        self.batch_tokens = settings.batch_tokens
         steps = len(processes.share(plan(self.windows.length - 1, self.batch_tokens)))
         self.steps = steps * settings.epochs
         withheld = withheld_items(data.warm, settings.seed)
@@ -288,9 +275,3 @@ def _principal(factors: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.flo
         _, axes = np.linalg.eigh(factors.T @ factors)
         factors = factors @ axes[:, ::-1][:, :dim]
     return factors * (START_SCALE / max(1e-12, float(np.sqrt((factors**2).mean()))))
-
-
-def _size(value: int | None) -> int:
-    if value is None:
-        raise ValueError("the sizes are open; see sized")
-    return value

@@ -20,14 +20,10 @@ WITHHELD = 0.1
 
 @dataclass(frozen=True, eq=False)
 class ValidationCases:
-    """What to predict: for each user, the item that came after the log's history.
+    """What to predict: for each user, the item that came after the log's history, which is hidden from the ranking.
 
-    Attributes:
-        log: Histories, which are the input and whose items are hidden from the ranking.
-        users: User rows, shape (C,).
-        targets: Item rows, shape (C,).
-        candidates: Whether an item may be recommended, shape (n_items,).
-        times: When each case is asked, seconds, shape (C,).
+    User rows, target rows and times of asking, in seconds, have shape (C,), whether an item may be recommended
+    (n_items,).
     """
 
     log: InteractionLog

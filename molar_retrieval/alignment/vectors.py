@@ -19,12 +19,7 @@ _TOKENS = 12_800
 
 @dataclass(frozen=True, eq=False)
 class UserVectors:
-    """Vectors of U users.
-
-    Attributes:
-        dense: Shape (U, d).
-        sparse: Shape (U, s): how much each item of a history counts, once per expert.
-    """
+    """Vectors of U users; the sparse ones say how much each item of a history counts, once per expert."""
 
     dense: Matrix
     sparse: csr_matrix
@@ -32,12 +27,10 @@ class UserVectors:
 
 @dataclass(frozen=True, eq=False)
 class ItemVectors:
-    """Vectors of all items.
+    """Vectors of all items, dense (n_items, d) and sparse (n_items, s): each item's partners, weighted.
 
-    Attributes:
-        dense: Shape (n_items, d). A newcomer's is made from its content alone and ranks it among newcomers only.
-        sparse: Shape (n_items, s): each item's partners, weighted; empty rows for newcomers.
-        newcomer: Whether an item had no training interactions, shape (n_items,).
+    A newcomer, which had no training interactions, has a dense vector made from its content alone, which ranks it among
+    newcomers only, and no partners.
     """
 
     dense: Matrix
@@ -47,12 +40,7 @@ class ItemVectors:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A ridge map from content features to vectors, which guesses those of items without interactions.
-
-    Attributes:
-        matrix: Shape (f, d).
-        mean: Shape (d,).
-    """
+    """A ridge map from content features to vectors, (f, d), which guesses those of items without interactions."""
 
     matrix: Matrix
     mean: Matrix
@@ -69,12 +57,7 @@ def encode_users(
 ) -> dict[str, Matrix]:
     """Each tower's vector of each user after the last item of the log's history, shape (U, dim), float32, by tower.
 
-    Args:
-        network: Trained; put into evaluation mode meanwhile.
-        log: Histories.
-        users: User rows, shape (U,); a user without history gets vectors of zeros.
-        precision: ``bfloat16`` or ``float32``.
-        progress: Told of each user.
+    The network is in evaluation mode meanwhile. A user without history gets vectors of zeros.
     """
     shapes = network.shapes
     vectors = {name: np.zeros((len(users), shape.dim), np.float32) for name, shape in shapes.items()}
@@ -100,14 +83,11 @@ def encode_users(
 
 @torch.inference_mode()
 def item_sides(network: PostAlignment, warm: npt.NDArray[np.bool_]) -> dict[str, Matrix]:
-    """The item vectors that user vectors are multiplied with.
+    """The item vectors that user vectors are multiplied with, by tower, shape (n_items, dim), float32.
 
     A softmax fixes logits only up to a constant per user. Item tables are therefore shifted by the mean of the warm
     items, those with training interactions (``warm`` has shape (n_items,)), which moves all scores of a user alike:
-    zero then stands for an average warm item.
-
-    Returns:
-        By tower: shape (n_items, dim), float32; rows of a table are zero for items without interactions.
+    zero then stands for an average warm item, and is what a table has for all others.
     """
     sides = {name: items().float().cpu().numpy() for name, items in network.items.items()}
     for name, side in sides.items():

@@ -21,13 +21,7 @@ DIM = 256
 
 @dataclass(frozen=True, eq=False)
 class ContentNeighbours:
-    """Cosines between items and the decayed mean of a history, in few dimensions, as a part of the score.
-
-    Attributes:
-        items: Content of all items, shape (n_items, dim), rows of length 1 or 0.
-        decay: Weight lost per place from the end of a history.
-        last: How many of the latest interactions count.
-    """
+    """Cosines between items, (n_items, dim), and the decayed mean of a history, as :func:`reading` says."""
 
     items: Matrix
     decay: float

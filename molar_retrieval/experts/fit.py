@@ -47,12 +47,8 @@ def choose(
 ) -> tuple[T, Setting, list[dict[str, Any]]]:
     """Fit one candidate after the other and keep the one with the highest validation NDCG@10, the first of equals.
 
-    Returns:
-        The best, its setting, and for the record each ``setting`` with its ``ndcg@10`` and the ``seconds`` of fitting
-        and judging, in their order.
-
-    Raises:
-        ValueError: If there are no candidates.
+    It comes with its setting, and for the record each ``setting`` with its ``ndcg@10`` and the ``seconds`` of fitting
+    and judging, in their order. Without candidates: ValueError.
     """
     best: tuple[float, Setting, T] | None = None
     tried: list[dict[str, Any]] = []
@@ -78,17 +74,11 @@ def fit_experts(
     progress: Progress = SILENT,
     features: Matrix | None = None,
 ) -> tuple[tuple[Expert, ...], dict[str, dict[str, Any]]]:
-    """Fit some of the experts, each with the settings that rank validation best.
+    """Fit the named experts on at least one interaction, each with the settings that rank validation best.
 
-    Item-item weights are judged with as few entries per item as will be kept: by what ships.
-
-    Args:
-        log: Training interactions, at least one.
-        judge: Validation NDCG@10 of a way to score; a constant without cases, and the first setting stays.
-        count: Entries per item of item-item weights.
-        names: Which to fit.
-        progress: Told of each candidate.
-        features: Conditioned content of all items, shape (n_items, f), for content neighbours.
+    ``judge`` gives the validation NDCG@10 of a way to score; a constant without cases, and the first setting stays.
+    Item-item weights are judged with as few entries per item, ``count``, as will be kept: by what ships. Content
+    neighbours need conditioned content of all items, shape (n_items, f).
 
     Returns:
         The experts in the order of ``names``; and by name what was ``chosen`` and ``tried``, with a ``note`` where

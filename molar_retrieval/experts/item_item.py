@@ -19,14 +19,10 @@ _BLOCK = 256
 
 @dataclass(frozen=True, eq=False)
 class ItemItemWeights:
-    """Scores are a history times the weights from its items to all others.
+    """Scores are a history times the weights from its items (rows) to all others (columns), shape (n_items, n_items).
 
-    Attributes:
-        name: Of the expert.
-        weights: From items of a history (rows) to items to recommend (columns), shape (n_items, n_items).
-        memory: Weight lost per place from the end of a history; None: every item of it counts once, in a long history
-            less, by the square root of its length.
-        last: How many of the latest interactions count; None without a memory.
+    With a ``memory`` the ``last`` interactions of a history count, each of which loses that weight per place from the
+    end; without, every item counts once, in a long history less, by the square root of its length.
     """
 
     name: str

@@ -25,9 +25,8 @@ _BLOCK = 1024
 class EASECounts:
     """A linear item-to-item model with a closed form (Steck 2019, arXiv 1905.03375), before its regularisation.
 
-    Attributes:
-        columns: Rows of the m items with interactions, ascending; only they enter.
-        gram: By how many users two of them were taken, shape (m, m).
+    Only the m items with interactions enter, at the ascending rows ``columns``; ``gram``, shape (m, m), says by how
+    many users two of them were taken.
     """
 
     columns: npt.NDArray[np.int64]
@@ -35,11 +34,7 @@ class EASECounts:
 
     @classmethod
     def of(cls, log: InteractionLog) -> Self:
-        """Count.
-
-        Raises:
-            DataError: If more than 20,000 items have interactions.
-        """
+        """Count; DataError if more than 20,000 items have interactions."""
         columns = np.flatnonzero(known_items(log))
         if len(columns) > MAX_ITEMS:
             raise DataError(
@@ -60,10 +55,8 @@ class EASECounts:
 def solve(gram: Matrix, regularisation: float) -> Matrix:
     """Ridge regression with a zero diagonal: ``B_ij = -P_ij / P_jj`` off the diagonal, P = (G + λI)⁻¹, shape (m, m).
 
-    ``gram`` holds the co-occurrences G = XᵀX, shape (m, m), and stays as it is; ``regularisation`` is λ > 0.
-
-    Raises:
-        DataError: If G + λI is not positive definite in float32.
+    ``gram`` holds the co-occurrences G = XᵀX, shape (m, m), and stays as it is; ``regularisation`` is λ > 0. DataError
+    if G + λI is not positive definite in float32.
     """
     from scipy.linalg.lapack import spotrf, spotri
 
@@ -83,20 +76,11 @@ def solve(gram: Matrix, regularisation: float) -> Matrix:
 
 
 def item_knn(log: InteractionLog, weighting: str, shrink: float, neighbours: int) -> csr_matrix:
-    """Each item's most similar items (Sarwar et al. 2001, doi:10.1145/371920.372071), itself among them.
+    """Each item's most similar items (Sarwar et al. 2001, doi:10.1145/371920.372071), itself among them, as its row.
 
     ``cosine`` and ``tfidf`` columns are divided by ``√(Σ x² + shrink · mean x²)``, so that items taken by one and the
     same person are not taken for twins; with a shrink of 0 they and ``bm25`` are `implicit`'s recommenders of these
-    names.
-
-    Args:
-        log: Whose pairs of user and item are counted, with their weights.
-        weighting: ``cosine``, ``tfidf`` or ``bm25``.
-        shrink: Interactions of average weight that are added to every column's length; not for ``bm25``.
-        neighbours: Entries per row.
-
-    Returns:
-        Shape (n_items, n_items), float32.
+    names. Interactions count with their weights. The result has shape (n_items, n_items), float32.
     """
     from implicit.nearest_neighbours import all_pairs_knn, bm25_weight, tfidf_weight
 

@@ -33,14 +33,8 @@ def followers(log: InteractionLog, window: int, decay: float) -> csr_matrix:
 def cooccurrence(log: InteractionLog, followed: csr_matrix, shrink: float, ordered: bool) -> csr_matrix:
     """``F_ij / √((n_i + shrink) (n_j + shrink))``, n being the items' counts: a shrunk cosine of what follows what.
 
-    Args:
-        log: Whose items are counted.
-        followed: Of :func:`followers` for the same log; apart from this function because settings share it.
-        shrink: Interactions added to every count, so that rare items do not win by one coincidence; > 0.
-        ordered: Whether only what came after i counts for i; otherwise F is ``followed + followedᵀ``.
-
-    Returns:
-        Shape (n_items, n_items), float32; row i holds the weights of all items after item i.
+    F is :func:`followers` of the same log, or ``F + Fᵀ`` where not only what came after i counts for i. The ``shrink``,
+    > 0, keeps rare items from winning by one coincidence. Shape (n_items, n_items), float32; row i is of item i.
     """
     counts = np.bincount(log.item, minlength=log.n_items)
     scale = diags_array((1 / np.sqrt(counts + shrink)).astype(np.float32))
@@ -55,11 +49,8 @@ class NextItem:
     ``Σ_t ‖e(t+1) − Wᵀ h_t‖² + λ‖W‖²``: the transition model of SLIST (Choi et al. 2021, arXiv 2103.16104). Where
     co-occurrence counts an item for all that often precedes it, the regression shares it among them.
 
-    Attributes:
-        columns: Rows of the m items with interactions, ascending; only they enter.
-        counts: Their interactions, shape (m,).
-        followed: How often one came after another, decayed, shape (m, m).
-        decay: d, weight lost per place.
+    Only the m items with interactions enter, at the ascending rows ``columns``: their ``counts`` (m,), and how often
+    one ``followed`` another, decayed (m, m).
     """
 
     columns: npt.NDArray[np.int64]
@@ -81,9 +72,8 @@ class NextItem:
     def weights(self, regularisation: float, damping: float) -> Matrix:
         """W, from items that were taken (rows) to the one that comes next (columns), shape (m, m).
 
-        Args:
-            regularisation: λ (1 − d²), in interactions.
-            damping: Columns are divided by ``(interactions + 20) ** damping``, which lifts rare items.
+        The regularisation is λ (1 − d²), in interactions. Columns are divided by ``(interactions + 20) ** damping``,
+        which lifts rare items.
         """
         from scipy.linalg import cho_factor, cho_solve
 

@@ -23,12 +23,7 @@ class Trend:
     can be had by anyone who counts once a night. In a log without times, whose interactions all bear the same one,
     everything always counts, once.
 
-    Attributes:
-        days: Day of each interaction since 1970, ascending, shape (n,).
-        items: Its item row, shape (n,).
-        n_items: Number of items.
-        half_life: In days; infinite where age does not count.
-        timeless: Whether the log has no times.
+    Interactions are on ascending ``days`` since 1970; the half-life is in days, infinite where age does not count.
     """
 
     days: npt.NDArray[np.int64]

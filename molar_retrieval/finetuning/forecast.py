@@ -86,9 +86,7 @@ def process_memory() -> int:
 
 
 def dry_run(workspace: Workspace, settings: MolarSettings, progress: Progress = SILENT) -> FinetuneForecast:
-    """Predict a run that fits a fusion head; writes nothing.
-
-    The workspace has a prepared catalogue, and interactions if there are any.
+    """Predict a run that fits a fusion head on a prepared catalogue, and interactions if there are any; writes nothing.
 
     Raises:
         DataError: If the encoder does not keep words and photos apart.

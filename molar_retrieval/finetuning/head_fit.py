@@ -24,17 +24,15 @@ _FEWEST = 3
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is chosen on withheld items; with it each map can be fitted on any items.
+    """What is chosen on withheld items, shares and penalties; with it each map can be fitted on any items.
 
     Attributes:
-        move: How far words are brought to what attributes say of them, 0 to 1.
-        attributes: Penalty of the map that says it.
-        seen: Penalty of the map from photo to words; None: words are not guessed.
-        shown: Penalty of the map from words to photo; None: photos are not guessed.
-        words: Share of the words beside the photo.
-        written: Share of the words as they are written, beside both.
-        taken: Share of what says who takes an item, beside all three.
-        behaviour: Penalty of the map that says it.
+        move: How far words are brought to what ``attributes`` say of them, 0 to 1.
+        seen: Of the map from photo to words; None: words are not guessed.
+        shown: Of the map from words to photo; None: photos are not guessed.
+        words: Beside the photo.
+        written: Of the words as they are written, beside both.
+        taken: Of what ``behaviour`` says of who takes an item, beside all three.
     """
 
     move: float = 0.0
@@ -90,7 +88,7 @@ class HeadFit:
         return head
 
     def fused(self, head: FusionHead, rows: Rows | slice = slice(None)) -> Array:
-        """Vectors of some items."""
+        """Vectors of some items by a head."""
         return head.fused(self.inputs.words[rows], self.inputs.photo[rows], self.inputs.written[rows])
 
     def gain(self, chosen: Chosen, reading: int) -> float:
@@ -134,10 +132,9 @@ def consumed_together(log: InteractionLog, among: Mask, factors: int) -> tuple[R
 
     The matrix ``D^-½ (XᵀX - diag) D^-½`` with X people × items and D its row sums is never made: only its products.
 
-    ``among`` says which items take part, shape (n_items,).
-
     Returns:
-        The items that share a taker with another one, shape (m,), and their factors, shape (m, at most ``factors``).
+        Those ``among`` the items that share a taker with another one, shape (m,), and their factors, shape (m, at most
+        ``factors``).
     """
     taken = binary(log)[:, np.flatnonzero(among)].astype(np.float64)
     own = np.asarray(taken.sum(axis=0)).ravel()

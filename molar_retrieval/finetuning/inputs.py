@@ -35,16 +35,13 @@ _KEPT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Views of n items, each part conditioned, rows of length 1 or 0.
+    """Views of n items, each part conditioned by ``head``, rows of length 1 or 0.
 
     Attributes:
-        head: What conditioned them.
-        words: What the encoder reads of each item, shape (n, w).
-        photo: What it sees, shape (n, p).
+        words: What the encoder reads of each item, shape (n, w); ``photo``, what it sees, is (n, p).
         written: Its words as they are written, shape (n, v).
-        described: Title and description alone, shape (n, w).
-        named: Attributes alone, shape (n, w).
-        half_named: About half of the attributes, drawn at random, shape (n, w).
+        described: Title and description alone, shape (n, w), as have ``named``, attributes alone, and ``half_named``,
+            about half of them, drawn at random.
         crossing: Title and description alone, and the photo in the space of words, both by the encoder itself, shape
             (n, width of its words) each.
         double: A number that items of the very same title and description share, shape (n,).
@@ -70,12 +67,8 @@ class Inputs:
 class TaskTexts:
     """What the tasks need beside the items' own vectors, by the same encoder, as it gives it: w numbers of words each.
 
-    Attributes:
-        described: Title and description alone, shape (n, w), zeros without.
-        double: A number that items of the very same title and description share, shape (n,).
-        phrases: Phrases of attributes (``colour: red``), shape (m, w).
-        holders: Which items have which, shape (n, m).
-        written: See :func:`molar_retrieval.encoders.lexical.counts`, of all that is said of an item.
+    They are those of :class:`Inputs`, with zeros where an item has no title or description, and phrases of attributes
+    (``colour: red``), shape (m, w), with which items are their holders, shape (n, m).
     """
 
     described: Array
@@ -86,11 +79,7 @@ class TaskTexts:
 
 
 def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, progress: Progress = SILENT) -> TaskTexts:
-    """Encode titles with descriptions, and attributes, by the encoder that made the vectors and is to be tuned.
-
-    Raises:
-        DataError: If the encoder does not keep words and photos apart.
-    """
+    """Encode titles with descriptions, and attributes, by the encoder that made the vectors; raises as parts_of."""
     block, _ = parts_of(content.blocks, str(content.info["name"]))
     own = slice(block.start, block.stop)
     texts, double = descriptions_of(catalogue)
@@ -113,11 +102,7 @@ def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, pro
 
 
 def parts_of(blocks: Sequence[VectorBlock], encoder: str) -> tuple[VectorBlock, VectorBlock]:
-    """Where words and photos are in an encoder's vectors.
-
-    Raises:
-        DataError: If they are not apart.
-    """
+    """Where words and photos are in an encoder's vectors; DataError if they are not apart."""
     if [block.name for block in blocks] != [WORDS, PHOTO]:
         raise DataError(
             f"the vectors by {encoder} do not keep words and photos apart, so no head can weigh them",

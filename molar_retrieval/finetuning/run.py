@@ -52,13 +52,8 @@ def finetune(
 ) -> FinetuneReport:
     """Fit a fusion head over the encoder that made the workspace's content vectors.
 
-    Only training interactions are read: what validates `molar align` is left out here as well.
-
-    Args:
-        workspace: With a prepared catalogue, content vectors by ``settings.embed``, and interactions if there are any.
-        settings: Of the embedding, the fine-tuning and the split.
-        folder: Where the fine-tuned encoder is to lie.
-        progress: Told of texts and tasks.
+    The fine-tuned encoder goes into ``folder``. Only training interactions are read, where there are any: what
+    validates `molar align` is left out here as well.
 
     Raises:
         DataError: If the encoder is fine-tuned already or does not keep words and photos apart, or the folder holds

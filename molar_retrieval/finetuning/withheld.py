@@ -26,12 +26,9 @@ _BLOCK = 256
 
 @dataclass(frozen=True, eq=False)
 class WithheldCases:
-    """Takings of withheld items, and what the same people had taken of the others before.
+    """Takings of withheld items, shape (cases,), and what the same people ``had`` of the others, (cases, n_items).
 
-    Attributes:
-        histories: How each reading weighs the items of each history, shape (cases, n_items) each.
-        had: Whether an item is in a history, shape (cases, n_items).
-        target: The item that came next, shape (cases,).
+    Of the same shape is how each reading weighs the items of each history.
     """
 
     histories: tuple[csr_matrix, ...]
@@ -79,13 +76,10 @@ class WithheldCases:
 
 
 def recall(asked: Array, answers: Array, rows: Rows, double: Rows) -> float:
-    """Share of queries that find their own item, or one that says the very same, among the first ten of all.
+    """Share of queries (q, D) that find their own item, or one that says the very same, among the first ten of all.
 
-    Args:
-        asked: Vectors of the queries, shape (q, D).
-        answers: Of all items, shape (n, D); zeros answer nothing.
-        rows: The item of each query, shape (q,).
-        double: See :class:`molar_retrieval.finetuning.inputs.Inputs`.
+    Items (n, D) of zeros answer nothing. ``rows`` are the queries' own items, shape (q,); items that say the same share
+    a number of ``double``, shape (n,).
     """
     found = 0
     there = answers.any(axis=1)
@@ -100,8 +94,5 @@ def recall(asked: Array, answers: Array, rows: Rows, double: Rows) -> float:
 
 
 def crossed(words: Array, photos: Array, rows: Rows, double: Rows) -> tuple[float, float]:
-    """Recall@10 of texts by photos, and of photos by texts, of the items at ``rows``; see :func:`recall`.
-
-    Both have shape (n, D).
-    """
+    """Recall@10 of texts (n, D) by photos (n, D), and of these by texts, of the items at ``rows``."""
     return recall(photos[rows], words, rows, double), recall(words[rows], photos, rows, double)

@@ -48,13 +48,10 @@ def load(
 ) -> State | None:
     """Fill weights and optimiser with what an earlier process left, and return its state; None: nothing of this run.
 
-    The state holds the run's fingerprint as ``run``.
-
-    Raises:
-        StaleArtefactError: If the file is unreadable.
+    The state holds the run's fingerprint as ``run``. StaleArtefactError if the file is unreadable.
     """
-    earlier, last = folder / _EARLIER, folder / LAST
-    state, tensors = _read(last if last.exists() else earlier, remedy)
+    last = folder / LAST
+    state, tensors = _read(last if last.exists() else folder / _EARLIER, remedy)
     if state is None or state["run"] != run:
         return None
     _fill(weights, tensors)

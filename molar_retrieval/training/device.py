@@ -9,11 +9,7 @@ from molar_retrieval.errors import SettingsError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that a setting names; ``auto`` takes a CUDA device where there is one, else the CPU.
-
-    Raises:
-        SettingsError: If the device does not exist here.
-    """
+    """The device that a setting names, SettingsError without it; ``auto``: CUDA where there is any, else the CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

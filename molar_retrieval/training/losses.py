@@ -19,22 +19,14 @@ def sampled_softmax(
     population: int,
     counts: Tensor | None = None,
 ) -> Tensor:
-    """Next-item cross-entropy against negatives shared by the batch.
+    """Mean next-item cross-entropy against negatives shared by the batch.
 
     The negatives are a uniform sample without replacement; their logits are raised by log(population / sample size),
     the correction of Jean et al. (arXiv 1412.2007), so that the sum estimates that over all items.
 
-    Args:
-        users: User vectors, shape (T, d).
-        positives: Vectors of the items that came next, shape (T, d).
-        negatives: Vectors of the sampled items, shape (N, d).
-        targets: Rows of the items that came next, shape (T,).
-        sampled: Rows of the sampled items, shape (N,).
-        population: From how many items the sample was drawn.
-        counts: Which of the positions count, shape (T,), the others being padding; None: all.
-
-    Returns:
-        The mean loss of those, a scalar; 0 where there are none.
+    User vectors and those of the items that came next have shape (T, d), those of the sampled items (N, d); ``targets``
+    (T,) and ``sampled`` (N,) are the rows of these items. Which positions count, (T,), None: all, says ``counts``; the
+    others are padding, and the loss is 0 where all are.
     """
     positive = (users * positives).sum(-1, dtype=torch.float32)
     shift = math.log(population / len(sampled))
@@ -88,17 +80,11 @@ def info_nce(left: Tensor, right: Tensor, temperature: float, blocked: Tensor | 
     """Two views of each item, or user, find each other among those of the step, both ways.
 
     ``-½ · mean_u [log softmax_j(l_u · r_j / τ)_u + log softmax_j(r_u · l_j / τ)_u]``; with one view from content and
-    one from interactions it is the user-level alignment of arXiv 2412.18176, section 3.4.
+    one from interactions it is the user-level alignment of arXiv 2412.18176, section 3.4. The mean loss of a single
+    one, which has nothing to be told from, is 0.
 
-    Args:
-        left: One view of each, shape (b, d), float32, rows of length 1.
-        right: The other, shape (b, d).
-        temperature: τ, divides the cosines.
-        blocked: Whether ``right[j]`` would be a right answer to ``left[i]`` as well and is no negative, shape (b, b),
-            False on the diagonal; None: none.
-
-    Returns:
-        The mean loss, a scalar; 0 for a single one, which has nothing to be told from.
+    Views have shape (b, d), float32, rows of length 1. Where ``blocked``, shape (b, b), False on the diagonal,
+    ``right[j]`` would be a right answer to ``left[i]`` as well and is no negative.
     """
     logits = left @ right.T / temperature
     if blocked is not None:
@@ -110,21 +96,13 @@ def info_nce(left: Tensor, right: Tensor, temperature: float, blocked: Tensor | 
 def next_item(
     users: Tensor, items: Tensor, target: Tensor, log_q: Tensor, blocked: Tensor, temperature: float
 ) -> Tensor:
-    """A history finds the item that comes next among all items of the step.
+    """Mean loss of histories that find the item that comes next among all items of the step.
 
-    These come as often as people take them, so the logarithm of that is taken from each logit (Yi et al. 2019,
-    doi:10.1145/3298689.3346996); else popular items would be pushed away for being in every step.
+    These come as often as people take them, so the logarithm of that, shape (m,), is taken from each logit (Yi et al.
+    2019, doi:10.1145/3298689.3346996); else popular items would be pushed away for being in every step.
 
-    Args:
-        users: Directions of the histories, shape (b, d), float32, rows of length 1.
-        items: The step's distinct items, shape (m, d), likewise.
-        target: Which of them came next, shape (b,).
-        log_q: Logarithm of each item's share of the interactions, shape (m,).
-        blocked: Items that are no negatives for a history, shape (b, m), False at its target.
-        temperature: Divides the cosines.
-
-    Returns:
-        The mean loss, a scalar.
+    Directions of histories (b, d) and of the step's distinct items (m, d) are float32, rows of length 1; ``target``
+    (b,) says which item came next, ``blocked`` (b, m) which are no negatives, False at the target.
     """
     logits = (users @ items.T / temperature - log_q).masked_fill(blocked, float("-inf"))
     return F.cross_entropy(logits, target)

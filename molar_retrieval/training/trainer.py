@@ -33,14 +33,11 @@ S = TypeVar("S", bound=RoundScore)
 
 @dataclass
 class TrainingState(Generic[S]):
-    """How far a run is.
+    """How far a run is: optimiser steps, a score per finished round, sums of losses since the last one, by name.
 
     Attributes:
         run: Fingerprint of data and settings; a checkpoint of another run is not continued.
         chunk: Examples in one forward pass, as far as memory allowed; None: all of a step.
-        step: Optimiser steps taken.
-        scores: One per finished round.
-        losses: Sums of losses since the last score, by name.
     """
 
     run: str
@@ -63,16 +60,9 @@ class TrainingState(Generic[S]):
 class Trainer(ABC, Generic[S]):
     """A run in memory; with one thread it is bit-equal when it is repeated, or killed and continued.
 
-    A round draws all that is random from its own number, or from those of its steps.
-
-    Args:
-        weights: What is trained, by name: the tensors themselves.
-        optimiser: Of these weights.
-        state: Of a new run.
-        rounds: How many at most.
-        patience: Rounds without a better score after which it stops.
-        remedy: What a user does about an unreadable checkpoint.
-        processes: Who trains; the first one judges and writes.
+    A round draws all that is random from its own number, or from those of its steps. The ``weights`` that are trained
+    are the tensors themselves, by name. After ``rounds``, or ``patience`` rounds without a better score, it stops. The
+    ``remedy`` is what a user does about an unreadable checkpoint. The first process judges and writes.
     """
 
     score_type: ClassVar[type]
@@ -117,13 +107,8 @@ class Trainer(ABC, Generic[S]):
     ) -> S | None:
         """Train until done, continuing what an earlier process left in ``folder``; the best weights stay in place.
 
-        ``on_score`` hears, in the first process, of each score once it is safe on disk, earlier ones included.
-
-        Returns:
-            The best score; None where nothing could be trained.
-
-        Raises:
-            StaleArtefactError: If the checkpoint is unreadable.
+        ``on_score`` hears, in the first process, of each score once it is safe on disk, earlier ones included. The best
+        one is returned, None where nothing could be trained. StaleArtefactError if the checkpoint is unreadable.
         """
         self.folder = folder
         found = checkpoint.load(folder, self.state.run, self.weights, self.optimiser, self._remedy)
