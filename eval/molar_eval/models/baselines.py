@@ -46,11 +46,7 @@ class RecentPopularity(Baseline):
     GRID = tuple({"half_life_days": days} for days in HALF_LIVES if np.isfinite(days))
 
     def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
-        """Check that the log has times.
-
-        Raises:
-            DataError: If all training interactions have the same time, as where the log has none.
-        """
+        """Check that the log has times: DataError if all training interactions have the same one."""
         log = task.training
         if log.timestamp.min() == log.timestamp.max():
             raise DataError("recent popularity needs times, and the log has none", "leave this model out of the suite")
@@ -193,12 +189,7 @@ def _train_bpr(
     from implicit.bpr import BayesianPersonalizedRanking
 
     model = BayesianPersonalizedRanking(
-        factors=factors,
-        learning_rate=learning_rate,
-        regularization=regularization,
-        iterations=iterations,
-        num_threads=1,
-        random_state=seed,
+        factors, learning_rate, regularization, iterations=iterations, num_threads=1, random_state=seed
     )
     with threadpool_limits(limits=1, user_api="blas"):
         model.fit(binary(log), show_progress=False)
@@ -215,15 +206,8 @@ def fold_in_bpr(inputs: InteractionLog, items: Matrix, bias: Matrix, known: Mask
 
         (Σ z_i z_iᵀ + n C + 4 n ridge I) u = Σ (2 - β_i) z_i - n E[β z].
 
-    Args:
-        inputs: Histories; repetitions and unknown items do not count.
-        items: Item factors, shape (n_items, d).
-        bias: Item biases, shape (n_items,).
-        known: Items with training interactions, shape (n_items,).
-        ridge: Penalty on the squared length, for each item of the history.
-
-    Returns:
-        Shape (n_histories, d); zero for a history without known items.
+    Repetitions and items without training interactions, which are not ``known``, do not count in a history. Shapes are
+    (n_items, d), of bias and known (n_items,), of the result (n_histories, d); it is zero without known items.
     """
     mean, base = items[known].mean(axis=0), bias[known].mean()
     z, beta = np.where(known[:, None], items - mean, 0), np.where(known, bias - base, 0)
@@ -239,20 +223,13 @@ def fold_in_bpr(inputs: InteractionLog, items: Matrix, bias: Matrix, known: Mask
 
 
 class EASE(Baseline):
-    """``history @ B``, where B predicts each item from all others by ridge regression with a zero diagonal.
-
-    Steck 2019 (arXiv 1905.03375).
-    """
+    """``history @ B``, B from ridge regression with a zero diagonal (Steck 2019, arXiv 1905.03375)."""
 
     name = "EASE"
     GRID = tuple({"regularisation": value} for value in (20, 50, 100, 200, 500, 1000, 2000))
 
     def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
-        """Count co-occurrences.
-
-        Raises:
-            DataError: If more than 20,000 items have training interactions.
-        """
+        """Count co-occurrences; DataError if more than 20,000 items have training interactions."""
         counts = linear.EASECounts.of(task.training)
 
         def score(weights: Scores, inputs: InteractionLog) -> Scores:
@@ -274,11 +251,7 @@ class ContentKNN(Baseline):
     GRID = content_knn.GRID
 
     def prepare(self, task: Task, seed: int) -> Callable[[Setting], Scoring]:
-        """Take the vectors.
-
-        Raises:
-            DataError: If the suite has no content.
-        """
+        """Take the vectors; DataError if the suite has no content."""
         vectors = self._vectors(task)
         return lambda setting: ContentNeighbours(vectors, setting["decay"], setting["last"]).scores
 

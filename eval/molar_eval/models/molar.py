@@ -32,10 +32,7 @@ class Molar:
     Attributes:
         base: The whole catalogue's workspace with its content vectors, which are made without any interaction.
         variants: Folder where content vectors with something taken away are kept.
-        options: Settings of embedding, factors and alignment.
-        name: As it stands in tables.
         kind: ``ours``, ``ablation``, or ``baseline``: one part of it alone.
-        variant: What is taken from the content vectors.
         tuning: Fine-tunes the content vectors for each split; None: they stay as they are.
         second_stage: Whether the re-ranker, where training found it useful, is asked. Training is the same either way.
     """
@@ -65,21 +62,12 @@ class Molar:
             content = content_workspace(self.base, self.variant, self.variants, self.options.embed, progress)
         else:
             content = self.tuning.workspace(task.training, seed, progress)
-        options = self.options.model_copy(
-            update={
-                "align": self.options.align.model_copy(update={"seed": seed}),
-                "cf": self.options.cf.model_copy(update={"seed": seed}),
-            }
-        )
-        name = fingerprint.of_json(
-            [
-                replace(self, second_stage=True).settings,
-                seed,
-                content["content"].require()[1].fingerprint,
-                of_making(*_FITTING),
-            ]
-        )[:16]
-        workspace = Workspace.for_catalogue(task.folder / f"molar-{name}", self.base.catalogue)
+        seeded = {part: getattr(self.options, part).model_copy(update={"seed": seed}) for part in ("align", "cf")}
+        options = self.options.model_copy(update=seeded)
+        made_from = content["content"].require()[1].fingerprint
+        shaping = replace(self, second_stage=True).settings
+        name = fingerprint.of_json([shaping, seed, made_from, of_making(*_FITTING)])
+        workspace = Workspace.for_catalogue(task.folder / f"molar-{name[:16]}", self.base.catalogue)
         for kind in ("catalogue", "content"):
             link(content, workspace, kind)
         inputs = {"catalogue": content["catalogue"].require()[1].fingerprint}

@@ -67,13 +67,9 @@ ABLATIONS = (*(variant for variant in VARIANTS if variant != "full"), *_WITHOUT,
 
 @dataclass(frozen=True)
 class Roster:
-    """Makes models by name.
+    """Makes models by name: of molar and its parts alone by ``options``, of molar (fast) and ablations by ``fast``.
 
-    Attributes:
-        base: The whole catalogue's workspace.
-        variants: Where content vectors with something taken away are kept.
-        options: Settings of molar and of its parts alone.
-        fast: Settings of molar (fast) and of the ablations.
+    ``base`` is the whole catalogue's workspace; below ``variants`` are content vectors with something taken away.
     """
 
     base: Workspace
@@ -129,11 +125,7 @@ class Roster:
 
 
 def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], source: str) -> MolarSettings:
-    """Settings with some keys changed, by section.
-
-    Raises:
-        SettingsError: On an unknown key or a wrong value.
-    """
+    """Settings with some keys changed, by section; SettingsError on an unknown key or a wrong value."""
     values = settings.model_dump()
     for section, pairs in changes.items():
         values.setdefault(section, {}).update(pairs)
@@ -141,22 +133,14 @@ def with_changes(settings: MolarSettings, changes: dict[str, dict[str, Any]], so
 
 
 def _by_score(model: Molar) -> Molar:
-    """The same training, its second stage not asked.
-
-    Raises:
-        SettingsError: If there is none to ask.
-    """
+    """The same training, its second stage not asked, if there is one."""
     if model.options.align.rerank is False:
         raise _takes_nothing(model.name)
     return replace(model, second_stage=False)
 
 
 def _without(settings: MolarSettings, name: str) -> MolarSettings:
-    """The settings with what an ablation takes away.
-
-    Raises:
-        SettingsError: If they do not have it.
-    """
+    """The settings without what an ablation takes away, if they have it."""
     if name in _CHANGED:
         changes = _CHANGED[name]
     else:

@@ -75,13 +75,8 @@ def cross_entropy(users: Tensor, items: Tensor, targets: Tensor, precision: torc
     """Next-item cross-entropy over all items, summed over the targets.
 
     The logits live only for a chunk of users at a time: their gradient is known as soon as they are, so it is taken at
-    once and nothing is computed twice.
-
-    Args:
-        users: User vectors, shape (T, d).
-        items: Vectors of all items, shape (n, d).
-        targets: Rows of the items that came next, shape (T,).
-        precision: Of the matrix products; sums of exponentials are in float32.
+    once and nothing is computed twice. User vectors are (T, d), those of all items (n, d), rows of targets (T,). The
+    ``precision`` is that of the matrix products; sums of exponentials are in float32.
     """
     result: Tensor = _CrossEntropy.apply(users, items, targets, precision)  # type: ignore[no-untyped-call]
     return result

@@ -43,14 +43,9 @@ _FITTING = ("molar_retrieval.finetuning.fit", "molar_retrieval.finetuning.inputs
 
 @dataclass(frozen=True)
 class Tuning:
-    """How content vectors are fine-tuned for a split.
+    """How content vectors, which the encoder of ``embed`` made for the ``base``, are fine-tuned for a split.
 
-    Attributes:
-        base: The whole catalogue's workspace with its content vectors.
-        root: Where encoded texts and fine-tuned vectors are kept.
-        embed: The encoder that made the vectors.
-        settings: Which tasks, and how.
-        reads: What of the items it reads.
+    Encoded texts and fine-tuned vectors are kept below ``root``.
     """
 
     base: Workspace
@@ -103,8 +98,7 @@ class Tuning:
 def found(head: FusionHead, inputs: Inputs) -> dict[str, list[float]]:
     """Recall@10 of texts by photos, and of photos by texts, of items that fitting did not see, among all items.
 
-    Returns:
-        By the encoder itself (``before``) and by the head (``after``); empty without such items.
+    They are found by the encoder itself (``before``) and by the head (``after``); empty without such items.
     """
     pairs = inputs.described.any(axis=1) & inputs.photo.any(axis=1)
     rows = np.flatnonzero(pairs & ~inputs.learn)

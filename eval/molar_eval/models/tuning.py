@@ -28,20 +28,14 @@ K = 10
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A fitted baseline.
-
-    Attributes:
-        scoring: Scores of all items.
-        scorable: Items that the model has something to say about, shape (n_items,); the others get ``-inf``.
-        facts: What was chosen, and the table of what was tried.
-    """
+    """A fitted baseline, which has something to say about the ``scorable`` items, shape (n_items,)."""
 
     scoring: Scoring
     scorable: Mask
     facts: Mapping[str, Any]
 
     def scores(self, inputs: InteractionLog) -> Scores:
-        """Scores of all items for each history, shape (n_histories, n_items)."""
+        """Scores of all items for each history, shape (n_histories, n_items); ``-inf`` where not scorable."""
         scores = self.scoring(inputs)
         scores[:, ~self.scorable] = -np.inf
         return scores
@@ -102,16 +96,8 @@ def tune(
 ) -> Fitted:
     """Fit each setting and keep the one with the highest validation NDCG@10, the first of equals.
 
-    Args:
-        grid: What to try, at least one setting.
-        fit: Fits one setting on the training interactions.
-        task: Names the validation cases, the candidates and whether seen items are hidden.
-        scorable: Items that the model can score, shape (n_items,).
-        progress: Told of each setting.
-
-    Returns:
-        The best, with facts ``chosen``, ``tried`` (setting, validation NDCG@10 and seconds of fit and validation,
-        in the order of the grid) and ``validation_cases``.
+    There is at least one. Facts of the best are ``chosen``, ``tried`` (setting, validation NDCG@10 and seconds of fit
+    and validation, in the order of the grid) and ``validation_cases``.
     """
     cases = sample(task.validation)
 

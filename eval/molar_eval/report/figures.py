@@ -123,10 +123,8 @@ def time(split: SplitResult) -> Markup | None:
     points = [Point(m.name, m.kind, max(m.fit_seconds, _SHORTEST), m.metrics[split.primary].mean) for m in models]
     if len(points) < 2:
         return None
-    name = words.metric(split.primary)
-    return plots.scatter(
-        points, title=f"{name} against training time", x_title="training time", y_title=name, seconds=True
-    )
+    name, x_title = words.metric(split.primary), "training time"
+    return plots.scatter(points, title=f"{name} against {x_title}", x_title=x_title, y_title=name, seconds=True)
 
 
 def coverage(split: SplitResult) -> Markup | None:

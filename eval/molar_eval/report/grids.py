@@ -13,13 +13,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell.
-
-    Attributes:
-        text: The main thing.
-        aside: What stands smaller beside it.
-        place: 1 for the best of its column, 2 for the second, 0 otherwise.
-    """
+    """What stands in a cell, the ``aside`` smaller; best of its column is place 1, second 2, all others have 0."""
 
     text: str
     aside: str = ""
@@ -38,25 +32,19 @@ class Grid:
     @property
     def left(self) -> list[bool]:
         """Whether each column begins at its left: words, and numbers with something beside them."""
-        return [any(_wordy(row[at]) for row in self.rows) for at in range(len(self.columns))]
-
-
-def _wordy(cell: Cell) -> bool:
-    return bool(cell.aside) or cell.text[:1].isalpha()
+        cells = [[row[at] for row in self.rows] for at in range(len(self.columns))]
+        return [any(bool(cell.aside) or cell.text[:1].isalpha() for cell in column) for column in cells]
 
 
 def of_table(table: Table) -> Grid:
     """A table of numbers, the higher the better."""
-    columns = [_column([_number(row[at]) for row in table.rows]) for at in range(len(table.columns))]
+    numbers = [[None if isinstance(value, str) else value for value in row] for row in table.rows]
+    columns = [_column([row[at] for row in numbers]) for at in range(len(table.columns))]
     rows = [
         [Cell(value) if isinstance(value, str) else columns[at][line] for at, value in enumerate(row)]
         for line, row in enumerate(table.rows)
     ]
     return Grid(table.title, table.columns, rows, table.note)
-
-
-def _number(value: str | float | None) -> float | None:
-    return None if isinstance(value, str) else value
 
 
 def _column(values: Sequence[float | None], asides: Sequence[str] = ()) -> list[Cell]:
@@ -189,15 +177,10 @@ def index(split: SplitResult) -> Grid:
 def trade_off(split: SplitResult) -> Grid:
     """Quality and variety of the lists under several weights of diversity."""
     names = list(split.trade_off[0].metrics) if split.trade_off else []
-    rows = [
-        [
-            Cell(f"{point.weight:g}"),
-            *(Cell(words.fraction(point.metrics[name])) for name in names),
-            Cell(words.fraction(point.diversity)),
-            Cell(words.fraction(point.coverage)),
-        ]
-        for point in split.trade_off
-    ]
+    rows = []
+    for point in split.trade_off:
+        values = [*(point.metrics[name] for name in names), point.diversity, point.coverage]
+        rows.append([Cell(f"{point.weight:g}"), *(Cell(words.fraction(value)) for value in values)])
     columns = ["diversity", *map(words.metric, names), "unlikeness in a list", "share of the catalogue shown"]
     return Grid("What diversity costs", columns, rows)
 

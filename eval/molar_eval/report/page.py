@@ -19,13 +19,7 @@ class View(NamedTuple):
 
 
 def render(report: Report, examples: ReportExamples | None, pictures: Pictures) -> str:
-    """The page: plain words at the top, everything else below; the same input gives the same page.
-
-    Args:
-        report: What is shown.
-        examples: A few users; None leaves them out.
-        pictures: Where the photos of the examples come from.
-    """
+    """The page: plain words at the top, everything else below; the same input gives the same page."""
     examples, report = shown_examples(examples, report), shown(report)
     splits = enumerate(report.splits, start=1)
     return render_page(

@@ -75,14 +75,9 @@ def _rule(scale: Scale, value: float, height: float, name: str) -> Markup:
 
 
 def scatter(points: Sequence[Point], *, title: str, x_title: str, y_title: str, seconds: bool = False) -> Markup:
-    """Models in a plane, each with its name.
+    """Models in a plane, each with its name, the first ones' placed first.
 
-    Args:
-        points: The models; the first get their names placed first.
-        title: What the picture shows, for those who cannot see it.
-        x_title: What lies along x.
-        y_title: What lies along y.
-        seconds: Whether x is a time, on a logarithmic scale.
+    The title is for those who cannot see the picture; ``seconds`` says that x is a time, on a logarithmic scale.
     """
     across = [point.x for point in points]
     if seconds:

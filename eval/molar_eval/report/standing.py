@@ -9,16 +9,7 @@ _REFERENCES = ("molar (fast)", "molar")
 
 @dataclass(frozen=True)
 class Weakness:
-    """A part of the cases in which ours is below a baseline.
-
-    Attributes:
-        dimension: What the cases are parted by.
-        value: Which part.
-        users: How many users it has.
-        ours: Our metric there.
-        baseline: The best baseline there.
-        theirs: Its metric.
-    """
+    """A part of the cases, one value of a dimension, in which our metric is below that of the best baseline there."""
 
     dimension: str
     value: str

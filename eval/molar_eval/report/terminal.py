@@ -15,13 +15,9 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class TerminalTable:
-    """A table as the command's console prints it, and what is said below it.
+    """A table as the command's console prints it, and, in ``lines``, what is said below it.
 
-    Attributes:
-        title: Stands above.
-        columns: Those that begin with ``>`` are aligned to the right.
-        rows: Of the table.
-        lines: Caption and verdict.
+    Columns that begin with ``>`` are aligned to the right.
     """
 
     title: str

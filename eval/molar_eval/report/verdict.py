@@ -27,9 +27,9 @@ class Hits:
     """Hits of a few models out of a round number.
 
     Attributes:
-        metric: What counts them: the hit rate, or recall where that is all there is.
+        metric: The hit rate, or recall where that is all there is.
         out_of: 100, or more where hits are rare or the models close.
-        whom: What is counted: users, cases, or items.
+        whom: Users, cases, or items.
         shares: The first is the one that sentences are about.
     """
 
@@ -65,11 +65,7 @@ def count_hits(
 ) -> Hits | None:
     """Hits of ours, of the best baseline, and of the one that finds least; None without a metric that counts them.
 
-    Args:
-        split: Whose hits.
-        ours: Our best model.
-        baseline: The best baseline.
-        apart: Whether the numbers of the two are to be told apart, even where that takes large ones.
+    ``apart`` has the numbers of the first two be told apart, even where that takes large ones.
     """
     names = {name for model in split.models for name in model.metrics}
     wanted = [f"{base}@{words.cutoff(split.primary) or 10}" for base in _HITS]
@@ -99,19 +95,12 @@ def _tells(means: Sequence[float], out_of: int, apart: bool) -> bool:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The plain words of one split.
+    """The plain words of one split, on our best model and the best baseline; None: none was tested.
 
     Attributes:
-        ours: Our best model; None where none was tested.
-        baseline: The best baseline; None where none was tested.
         difference: Ours minus the baseline's by the primary metric; None where it was not tested.
-        outcome: What follows from it.
-        headline: One line.
-        sentences: What lies behind it.
         hits: What the metric means for a hundred users; None without a metric that counts hits.
-        weak: Where ours is worse, clear cases first.
-        parts: In how many parts that was looked for.
-        costs: What ours costs.
+        weak: Where ours is worse, clear cases first; looked for in so many ``parts``.
     """
 
     ours: ModelResult | None

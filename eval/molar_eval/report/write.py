@@ -18,13 +18,9 @@ PAGE = "report.html"
 
 
 def write_report(folder: Path, report: Report, examples: ReportExamples | None, catalogue: Path) -> None:
-    """Write the three files, each of them whole or not at all; the folder is made.
+    """Write the three files, each of them whole or not at all, in place of those of an earlier report.
 
-    Args:
-        folder: Where they go; files of an earlier report are replaced.
-        report: The numbers.
-        examples: Users with what the models showed them; None: no examples, and an earlier file of them goes.
-        catalogue: Folder whose photos the examples show.
+    The folder is made. Without examples an earlier file of them goes; ``catalogue`` has the photos that they show.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if examples is None:
