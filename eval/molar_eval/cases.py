@@ -127,7 +127,7 @@ class Cases:
             rows = rows[keep]
         weight = self.history.weight
         return InteractionLog(
-            users=_numbers(len(length)),
+            users=IdMap([str(number) for number in range(len(length))]),
             items=self.history.items,
             offsets=offsets,
             item=self.history.item[rows],
@@ -135,7 +135,3 @@ class Cases:
             weight=None if weight is None else weight[rows],
             asked_at=self.times(chosen),
         )
-
-
-def _numbers(count: int) -> IdMap:
-    return IdMap([str(number) for number in range(count)])

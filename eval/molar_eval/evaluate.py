@@ -229,10 +229,9 @@ class Evaluator:
         return found
 
     def _candidates(self) -> Mask:
-        candidates = np.ones(self.log.n_items, bool)
         if self.suite.candidates == "log":
-            candidates[:] = np.bincount(self.log.item, minlength=self.log.n_items) > 0
-        return candidates
+            return np.bincount(self.log.item, minlength=self.log.n_items) > 0
+        return np.ones(self.log.n_items, bool)
 
     def _test(
         self,
@@ -247,8 +246,7 @@ class Evaluator:
         cases = split.tests[test]
         name = f"{split.name}, {test}" + ("" if seen == "hide" else ", seen items shown")
         context = ListContext.of(runner.task.training, runner.task.candidates, seen, self.content, self._categories())
-        readable = cases.readable
-        marked = labels(cases, runner.task.training, self.catalogue, self.suite.columns, readable)
+        marked = labels(cases, runner.task.training, self.catalogue, self.suite.columns, cases.readable)
         on = SplitTest(name, split.fingerprint, test, cases, context, marked, self.suite)
         scored = []
         for model in models:

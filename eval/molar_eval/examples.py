@@ -47,19 +47,17 @@ def examples(
     for case in chosen:
         targets = {int(row) for row in cases.targets[cases.offsets[case] : cases.offsets[case + 1]]}
         history = cases.seen(slice(case, case + 1)).item[-_HISTORY:]
-        lists = {
-            name: [item(int(row), targets) for row in found.items[case, :_LIST] if row >= 0]
-            for name, found in ranked.items()
-        }
-        result.append(
-            ExampleUser(
-                split=split,
-                user_id=cases.history.users.id(int(cases.user[case])),
-                history=[item(int(row), set()) for row in history],
-                targets=[item(row, targets) for row in sorted(targets)],
-                lists=lists,
-            )
+        example = ExampleUser(
+            split=split,
+            user_id=cases.history.users.id(int(cases.user[case])),
+            history=[item(int(row), set()) for row in history],
+            targets=[item(row, targets) for row in sorted(targets)],
+            lists={
+                name: [item(int(row), targets) for row in found.items[case, :_LIST] if row >= 0]
+                for name, found in ranked.items()
+            },
         )
+        result.append(example)
     return result
 
 

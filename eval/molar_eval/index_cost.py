@@ -28,7 +28,6 @@ from molar_retrieval import columns
 from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import IndexSettings
-from molar_retrieval.index import Index
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.query import Query
@@ -62,18 +61,12 @@ def index_costs(
     generation's trend is of. Up to 1,000 cases are drawn with a fixed seed; lists have ``k`` items.
     """
     cases = replace(cases.drawn(QUERIES, "index queries"), readable=None)
-    histories = _now(cases.inputs())
+    histories = replace(cases.inputs(), asked_at=None)
     users = scorer.model.users(histories, np.arange(len(cases)), progress)
     items = scorer.model.items(open_log(scorer.workspace))
     queries = _Queries(cases, [np.unique(histories.history(c)).tolist() for c in range(len(cases))], k, cutoffs)
-    return [
-        *_served(scorer, queries, histories, users, items, settings, progress),
-        *_variations(queries, users.dense, items),
-    ]
-
-
-def _now(log: InteractionLog) -> InteractionLog:
-    return replace(log, asked_at=None)
+    costs = _served(scorer, queries, histories, users, items, settings, progress)
+    return costs + _variations(queries, users.dense, items)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +88,7 @@ class _Queries:
         return answers, float(np.median(milliseconds))
 
     def cost(
-        self,
-        name: str,
-        settings: Mapping[str, Any],
-        exact: Lists,
-        rows: Sequence[Sequence[int]],
-        milliseconds: float,
+        self, name: str, settings: Mapping[str, Any], exact: Lists, rows: Sequence[Sequence[int]], milliseconds: float
     ) -> IndexCost:
         """Compare the item rows that an index answered with the exact lists, shape (C, k)."""
         found = np.full(exact.shape, -1, np.int32)
@@ -134,7 +122,7 @@ def _served(
     everything: Mask = np.ones(queries.cases.history.n_items, bool)
 
     def scores(log: InteractionLog) -> Scores:
-        return scorer.scores(_now(log))
+        return scorer.scores(replace(log, asked_at=None))
 
     exact = rank(queries.cases, scores, k=queries.k, candidates=everything, finish=scorer.finish).items
     dense, query = users.dense.tolist(), Query(k=queries.k)
@@ -144,23 +132,23 @@ def _served(
     ]
     with _published(scorer.workspace, settings, progress) as recommender:
         answers, milliseconds = queries.timed(lambda case: next(recommender.ranker.rank([requests[case]])).places)
-        index = recommender.generation.index if settings.url else None
-        dense_answers = None if index is None else queries.timed(_topping(index, dense, queries))
+        top, hidden = recommender.generation.index.top, queries.hidden
+        nearest = (
+            queries.timed(lambda case: top(columns.ALIGNED, dense[case], queries.k, exclude=hidden[case]))
+            if settings.url
+            else None
+        )
     rows = [[place.row for place in answer] for answer in answers]
     shown = settings.model_dump(include={"m", "ef_construct", "ef"} | (_OF_A_SERVER if settings.url else set()))
     backend = "server" if settings.url else settings.backend
     costs = [queries.cost(f"{backend}, as served", shown, exact, rows, milliseconds)]
-    if dense_answers is not None:
-        found, milliseconds = dense_answers
-        nearest = [[row for row, _ in answer] for answer in found]
+    if nearest is not None:
+        answers, milliseconds = nearest
+        rows = [[row for row, _ in answer] for answer in answers]
         known = _exact_known(queries, users.dense, items)
         shown = {**shown, "vectors": "aligned", "items": "known"}
-        costs.append(queries.cost("server, aligned vectors alone", shown, known, nearest, milliseconds))
+        costs.append(queries.cost("server, aligned vectors alone", shown, known, rows, milliseconds))
     return costs
-
-
-def _topping(index: Index, users: Sequence[Sequence[float]], queries: _Queries) -> Callable[[int], Sequence[Any]]:
-    return lambda case: index.top(columns.ALIGNED, users[case], queries.k, exclude=queries.hidden[case])
 
 
 def _exact_known(queries: _Queries, users: Scores, items: ItemVectors) -> Lists:

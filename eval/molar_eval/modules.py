@@ -64,13 +64,8 @@ def _imports(name: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    named = {name for full in found for name in _with_packages(full)}
+    named = {".".join(words[: n + 1]) for words in (full.split(".") for full in found) for n in range(len(words))}
     return frozenset(module for module in named if module.split(".")[0] in _OURS and _path(module) is not None)
-
-
-def _with_packages(name: str) -> list[str]:
-    words = name.split(".")
-    return [".".join(words[: n + 1]) for n in range(len(words))]
 
 
 @cache

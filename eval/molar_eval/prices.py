@@ -23,9 +23,8 @@ def item_prices(catalogue: Catalogue, item_column: str) -> Prices | None:
     """
     table = pq.read_table(catalogue.version / ITEMS_FILE)
     for name in PRICE:
-        if name in table.column_names and pa.types.is_floating(table[name].type) | pa.types.is_integer(
-            table[name].type
-        ):
+        kind = table.schema.field(name).type if name in table.column_names else pa.null()
+        if pa.types.is_floating(kind) or pa.types.is_integer(kind):
             prices: Prices = np.nan_to_num(table[name].cast(pa.float64()).to_numpy())
             return prices
     path = find_file(catalogue.folder, "interactions")

@@ -85,18 +85,19 @@ def rank(
                 "return one row per history and one column per item",
             )
         if finish is not None:
-            table = finish(table, _allowed(cases, block, candidates, seen), inputs)
+            table = finish(table, allowed(cases, block, candidates, seen), inputs)
         return lambda first, stop: table[:, first:stop]
 
     return _ranked(cases, panels, (height, max(1, n_items)), k, candidates, seen, progress)
 
 
-def _allowed(cases: Cases, block: slice, candidates: Mask, seen: Seen) -> Mask:
-    allowed = np.repeat(candidates[None], block.stop - block.start, axis=0)
+def allowed(cases: Cases, block: slice, candidates: Mask, seen: Seen) -> Mask:
+    """Which items may be shown in each case of a block, shape (cases, n_items)."""
+    mask = np.repeat(candidates[None], block.stop - block.start, axis=0)
     if seen == "hide":
         had = cases.seen(block)
-        allowed[had.user, had.item] = False
-    return allowed
+        mask[had.user, had.item] = False
+    return mask
 
 
 def rank_vectors(
@@ -182,13 +183,7 @@ class _RankingBlock:
     """
 
     def __init__(
-        self,
-        cases: Cases,
-        block: slice,
-        candidates: Mask,
-        hide: bool,
-        items: npt.NDArray[np.int32],
-        scores: Scores,
+        self, cases: Cases, block: slice, candidates: Mask, hide: bool, items: npt.NDArray[np.int32], scores: Scores
     ) -> None:
         self._items, self._scores = items, scores
         self._others = None if candidates.all() else ~candidates

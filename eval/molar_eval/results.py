@@ -115,10 +115,8 @@ def compared(
         difference = (by_name[name].values - by_name[baseline].values)[:, columns]
         p_values = paired_permutation(difference, test.cases.user, resamples=5 * test.suite.resamples)
         intervals = clustered_intervals(difference, test.cases.user, resamples=test.suite.resamples)
-        found += [
-            (name, metric, baseline, interval, float(single))
-            for metric, interval, single in zip(test.compared, intervals, p_values, strict=True)
-        ]
+        each = zip(test.compared, intervals, p_values.tolist(), strict=True)
+        found += [(name, metric, baseline, interval, p) for metric, interval, p in each]
     corrected = holm(np.array([p for *_, p in found]))
     result: dict[str, dict[str, list[Comparison]]] = {name: {} for name in by_name}
     for (name, metric, baseline, interval, p), p_holm in zip(found, corrected, strict=True):

@@ -56,9 +56,8 @@ class Labels:
 
     def array(self) -> pa.Array:
         """As an Arrow dictionary array of strings, null where the dimension does not apply."""
-        return pa.DictionaryArray.from_arrays(
-            pa.array(self.codes, pa.int32(), mask=self.codes < 0), pa.array(self.names, pa.string())
-        )
+        codes = pa.array(self.codes, pa.int32(), mask=self.codes < 0)
+        return pa.DictionaryArray.from_arrays(codes, pa.array(self.names, pa.string()))
 
     @classmethod
     def of_strings(cls, dimension: str, names: tuple[str, ...], values: pa.Array) -> Self:

@@ -9,6 +9,7 @@ from molar_eval.cases import Cases, Mask, Scores
 from molar_eval.metrics.per_list import diversity, listed_accuracy
 from molar_eval.metrics.whole_run import coverage
 from molar_eval.models.molar import MolarScorer
+from molar_eval.ranking import allowed
 from molar_eval.report.schema import DiversityPoint
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.compose import Composition, compose
@@ -32,12 +33,10 @@ def trade_off(
         block = slice(begin, min(begin + _BATCH, len(drawn)))
         inputs = drawn.inputs(block)
         users = scorer.model.users(inputs, np.arange(inputs.n_users))
-        allowed = np.repeat(candidates[None], inputs.n_users, axis=0)
-        had = drawn.seen(block)
-        allowed[had.user, had.item] = False
-        scores = scorer.model.lifted(scorer.model.scores_of(users, inputs), allowed)
-        scores = scorer.model.reranked(scores, allowed, users, inputs)
-        for user, found in enumerate(scorer.model.candidates(scores, allowed, users, inputs)):
+        shown = allowed(drawn, block, candidates, "hide")
+        scores = scorer.model.lifted(scorer.model.scores_of(users, inputs), shown)
+        scores = scorer.model.reranked(scores, shown, users, inputs)
+        for user, found in enumerate(scorer.model.candidates(scores, shown, users, inputs)):
             for number, weight in enumerate(WEIGHTS):
                 choices = compose(scores[user, found.rows], k, Composition(weight), content[found.rows])
                 chosen = found.rows[[choice.candidate for choice in choices]]

@@ -88,9 +88,8 @@ class TrialRunner:
         return model.fit(self.task, seed, progress)
 
     def _name(self, model: Model, seed: int) -> str:
-        task = self.task
+        task, kind = self.task, type(model)
         content = b"" if task.content is None else np.ascontiguousarray(task.content).tobytes()
-        kind = type(model)
         key = [
             _FORMAT,
             f"{kind.__module__}.{kind.__qualname__}",
@@ -112,12 +111,8 @@ def _write(folder: Path, model: Model, trial: Trial) -> None:
     for number, ranked in enumerate(trial.ranked.values()):
         tensors = {"items": ranked.items, "scores": ranked.scores, "ranks": ranked.ranks}
         save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, partial / f"test-{number}.safetensors")
-    record = {
-        "model": model.name,
-        "facts": dict(trial.facts),
-        "fit_seconds": trial.fit_seconds,
-        "score_seconds": dict(trial.score_seconds),
-    }
+    record: dict[str, Any] = {"model": model.name, "facts": dict(trial.facts)}
+    record |= {"fit_seconds": trial.fit_seconds, "score_seconds": dict(trial.score_seconds)}
     write_atomically(partial / _RECORD, json.dumps(record, indent=1, ensure_ascii=False))
     partial.rename(folder)
 

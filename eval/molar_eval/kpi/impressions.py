@@ -127,9 +127,9 @@ class _Column:
             return micros // 1_000_000
         numbers = self._finite()
         if self.name == PROPENSITY:
-            hint = "above 0 and at most 1 (a percentage: divide by 100)"
-            hint = f"write the probability with which this item was shown, {hint}"
-            self._refuse(~((numbers > 0) & (numbers <= 1)), "{} is no propensity", hint)
+            hint = "write the probability with which this item was shown, above 0 and at most 1"
+            wrong = ~((numbers > 0) & (numbers <= 1))
+            self._refuse(wrong, "{} is no propensity", f"{hint} (a percentage: divide by 100)")
         return numbers
 
     def _finite(self) -> npt.NDArray[np.float64]:

@@ -44,14 +44,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_eval.kpi.impressions import Impressions
-from molar_eval.kpi.weights import (
-    MEAN_LEVEL,
-    WeightFacts,
-    clipped,
-    importance_weights,
-    weight_facts,
-    weight_warnings,
-)
+from molar_eval.kpi.weights import MEAN_LEVEL, WeightFacts, clipped, importance_weights, weight_facts, weight_warnings
 from molar_eval.statistics.bootstrap import ConfidenceInterval, clustered_ratio, sums_by, user_groups
 from molar_retrieval.rng import generator
 

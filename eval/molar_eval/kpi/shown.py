@@ -69,9 +69,8 @@ def evaluate_shown(
     scorer = Molar(workspace, workspace.root / "evaluation" / "content", settings).fit(task, 0, progress)
     cases, known = _contexts(shown, history)
     lists = np.empty((len(known), k), np.int32)
-    lists[known] = rank(
-        cases, scorer.scores, k=k, candidates=task.candidates, finish=scorer.finish, progress=progress
-    ).items
+    ranked = rank(cases, scorer.scores, k=k, candidates=task.candidates, finish=scorer.finish, progress=progress)
+    lists[known] = ranked.items
     lists[~known] = np.argsort(-np.bincount(task.training.item, minlength=history.n_items), kind="stable")[:k]
     policy, items = uniform_policy(lists), shown.item_rows(history.items)
     return ShownResult(

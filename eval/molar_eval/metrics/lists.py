@@ -73,9 +73,8 @@ def list_metrics(
     for k in cutoffs:
         items = ranked.items[:, :k]
         each[f"novelty@{k}"] = novelty(items, context.popularity, context.n_users)
-        each[f"serendipity@{k}"] = serendipity(
-            cases, ranked.ranks, k, context.popularity, context.candidates, context.seen
-        )
+        taste = context.popularity, context.candidates, context.seen
+        each[f"serendipity@{k}"] = serendipity(cases, ranked.ranks, k, *taste)
         if context.content is not None:
             each[f"diversity@{k}"] = diversity(items, context.content)
         if context.categories is not None:

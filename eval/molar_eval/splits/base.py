@@ -76,7 +76,7 @@ class Split:
             "training": pa.array(self.fitted),
         }
         pq.write_table(pa.table(history), folder / "history.parquet", compression="zstd")
-        for test, cases in {"validation": self.validation, **{f"test-{n}": c for n, c in self.tests.items()}}.items():
+        for test, cases in [("validation", self.validation), *((f"test-{n}", c) for n, c in self.tests.items())]:
             pq.write_table(_table(cases), folder / f"{test.replace(' ', '-')}.parquet", compression="zstd")
         readable = self.validation.readable
         hidden = np.zeros(0, np.int64) if readable is None else np.flatnonzero(~readable)

@@ -54,11 +54,7 @@ def cold_items(
         "interactions before a warm case, median": float(np.median(place(log)[rows[last]])) if len(last) else 0.0,
     }
     final = (log.offsets[1:] - 1)[counts >= LEAST]
-    tests = {
-        "cold": cold,
-        "warm": tested,
-        "overall": final[first[final] & (warm_before[final] > 0)],
-    }
+    tests = {"cold": cold, "warm": tested, "overall": final[first[final] & (warm_before[final] > 0)]}
     return Split(
         name="cold items",
         settings={"share": share, "seed": seed, "ties": ties},
@@ -110,12 +106,8 @@ def cold_users(
     rows = rng.generator(seed, "cold users").permutation(rows)
     tested, chosen = round(share * len(rows)), round(validation * len(rows))
     test, validated = np.sort(rows[:tested]), np.sort(rows[tested : tested + chosen])
-    hidden = np.zeros(log.n_users, bool)
-    hidden[log.user[test]] = True
-    partly = np.zeros(log.n_users, bool)
-    partly[log.user[validated]] = True
-    user = log.user
-    training = ~hidden[user] & ~(partly[user] & (nth >= shown))
+    hidden, partly = np.isin(log.user, log.user[test]), np.isin(log.user, log.user[validated])
+    training = ~hidden & ~(partly & (nth >= shown))
     return Split(
         name="cold users",
         settings={"shown": shown, "share": share, "validation": validation, "seed": seed, "ties": ties},

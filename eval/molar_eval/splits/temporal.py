@@ -51,10 +51,8 @@ def temporal(
 
 def _first(log: InteractionLog, answers: Mask, begin: int, end: int | None) -> tuple[Rows, int]:
     """Each user's first answer in [begin, end), and how many users had nothing before it."""
-    inside = (log.timestamp >= begin) & answers
-    if end is not None:
-        inside &= log.timestamp < end
-    rows = np.flatnonzero(inside)
+    inside = (log.timestamp >= begin) & (end is None or log.timestamp < end)
+    rows = np.flatnonzero(inside & answers)
     rows = rows[np.unique(log.user[rows], return_index=True)[1]]
     before = place(log)[rows] > 0
     return rows[before].astype(np.int64), int((~before).sum())

@@ -58,7 +58,7 @@ def sign_flip(
     observed = np.abs(total) if alternative == "two-sided" else -total
     reached = observed - _ROUNDING * np.abs(sums).sum(axis=0)
     hits = np.zeros(sums.shape[1])
-    for flips in _every_flip(len(sums)) if exact else _random_flips(len(sums), resamples, seed):
+    for flips in [_every_flip(len(sums))] if exact else _random_flips(len(sums), resamples, seed):
         flipped = 2 * (flips @ sums) - total
         hits += ((np.abs(flipped) if alternative == "two-sided" else flipped) >= reached).sum(axis=0)
     if exact:
@@ -70,8 +70,8 @@ def sign_flip(
     return np.where(hits == 0, np.minimum(p, bound), p)
 
 
-def _every_flip(clusters: int) -> Iterator[Floats]:
-    yield (np.arange(2**clusters)[:, None] >> np.arange(clusters) & 1).astype(np.float64)
+def _every_flip(clusters: int) -> Floats:
+    return (np.arange(2**clusters)[:, None] >> np.arange(clusters) & 1).astype(np.float64)
 
 
 def _random_flips(clusters: int, resamples: int, seed: int) -> Iterator[Floats]:

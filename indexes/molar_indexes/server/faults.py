@@ -115,11 +115,7 @@ def fault_of(server: ServerConfig, error: Exception) -> ServerError:
 _START = "start it, or correct its address: [index] url, --index"
 _ANOTHER = "check that the address is that of Qdrant's API, and its version against qdrant-client's: `molar doctor`"
 _LOG = "look at its log, then try again"
-_STATUS = {
-    grpc.StatusCode.UNAUTHENTICATED: 401,
-    grpc.StatusCode.PERMISSION_DENIED: 403,
-    grpc.StatusCode.INTERNAL: 500,
-}
+_STATUS = {grpc.StatusCode.UNAUTHENTICATED: 401, grpc.StatusCode.PERMISSION_DENIED: 403, grpc.StatusCode.INTERNAL: 500}
 """The status of REST that one of gRPC stands for."""
 
 
@@ -131,11 +127,9 @@ def _called(server: ServerConfig, error: Any) -> ServerError:
         return ServerError(what, _START, again=True)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return _late(server)
-    return (
-        _limited(server, None)
-        if code == grpc.StatusCode.RESOURCE_EXHAUSTED
-        else _refused(server, said, _STATUS.get(code))
-    )
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return _limited(server, None)
+    return _refused(server, said, _STATUS.get(code))
 
 
 def _late(server: ServerConfig) -> ServerError:

@@ -1,10 +1,7 @@
 """An index that is a collection on a Qdrant server.
 
-What needs care:
-
-* Points have UUIDs; rows are payload, by which items are hidden, fetched and told apart.
-* Equal scores come in no particular order, so ties are settled here.
-* The collection is asked by its own name: an alias may be switched between two questions.
+Points have UUIDs; rows are payload, by which items are hidden, fetched and told apart. The collection is asked by its
+own name: an alias may be switched between two questions.
 """
 
 from collections.abc import Sequence

@@ -97,9 +97,8 @@ def searched(spec: IndexSpec) -> set[str]:
 
 def graphs(spec: IndexSpec) -> dict[str, models.VectorParamsDiff]:
     """The change of a collection that has its graphs built."""
-    return {
-        name: models.VectorParamsDiff(hnsw_config=models.HnswConfigDiff(m=spec.m)) for name in sorted(searched(spec))
-    }
+    built = models.VectorParamsDiff(hnsw_config=models.HnswConfigDiff(m=spec.m))
+    return dict.fromkeys(sorted(searched(spec)), built)
 
 
 def payload_indexes(spec: IndexSpec) -> dict[str, models.PayloadSchemaType]:

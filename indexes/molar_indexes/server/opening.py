@@ -1,7 +1,4 @@
-"""Opening the generation that is live on a server: its items there, everything else from the workspace.
-
-The server says which generation is live, so that a new alignment in the workspace changes nothing before it is pushed.
-"""
+"""Opening the generation that a server calls live: its items there, everything else from the workspace."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -70,9 +67,7 @@ def served(connection: Connection, workspace: Workspace, name: str | None = None
             "run `molar index push`, or `molar index rollback` to one that both have",
         ) from error
     try:
-        refuse_other(
-            server, found.name, found.metadata, CollectionMetadata.of(generation, found.metadata.layout, "items")
-        )
+        _refuse_other(connection, found, generation, "items")
         people = _people(connection, generation, notes)
     except BaseException:
         generation.close()
@@ -85,7 +80,7 @@ def _people(connection: Connection, generation: Generation, notes: list[str]) ->
     if server.users == "local":
         return generation.users
     found = _chosen(connection, server.people, generation.name)
-    refuse_other(server, found.name, found.metadata, CollectionMetadata.of(generation, found.metadata.layout, "users"))
+    _refuse_other(connection, found, generation, "users")
     generation.users.close()
     users = ServerUsers(connection, found.name, found.metadata.count)
     if server.fallback == "none":
@@ -93,13 +88,17 @@ def _people(connection: Connection, generation: Generation, notes: list[str]) ->
     return FallingUsers(users, lambda: open_own_users(generation.folder), notes.append)
 
 
+def _refuse_other(connection: Connection, found: PublishedCollection, generation: Generation, holds: str) -> None:
+    own = CollectionMetadata.of(generation, found.metadata.layout, holds)
+    refuse_other(connection.server, found.name, found.metadata, own)
+
+
 def _chosen(connection: Connection, alias: str, name: str | None) -> PublishedCollection:
     """What is live under an alias; or the collection of a generation, the newest of several."""
     now = live(connection, alias)
     if name is None or now.metadata.generation == name:
         return now
-    every = published(connection, alias)
-    fitting = [one for one in every if one.metadata.whole and one.metadata.generation == name]
+    fitting = [p for p in published(connection, alias) if p.metadata.whole and p.metadata.generation == name]
     if not fitting:
         raise MissingArtefactError(
             f"{connection.server.name} has no whole collection of generation {name} under {alias!r}",

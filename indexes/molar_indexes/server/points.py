@@ -1,7 +1,6 @@
 """Items as points of a collection, and back.
 
-A server prints a 32-bit number with as few digits as tell it from other 32-bit numbers, so every number that it sends
-becomes one of 32 bits again here: only then it is the one that was stored.
+A server prints a 32-bit number with as few digits as tell it from others, so only as 32 bits it is what was stored.
 """
 
 import json
@@ -70,9 +69,6 @@ def size(point: models.PointStruct) -> int:
     found = _AROUND + len(json.dumps(point.payload))
     named: Any = point.vector
     for name, vector in named.items():
-        found += len(name) + 40
-        if isinstance(vector, models.SparseVector):
-            found += (_NUMBER + _INDEX) * len(vector.indices)
-        else:
-            found += _NUMBER * len(vector)
+        sparse = isinstance(vector, models.SparseVector)
+        found += len(name) + 40 + ((_NUMBER + _INDEX) * len(vector.indices) if sparse else _NUMBER * len(vector))
     return found

@@ -1,7 +1,7 @@
 """The collections of one shop on a server: which there are, which is live; rolling back and removing.
 
-A collection is named after the alias, its generation and its layout. The alias names what is live; it is switched in
-one request, from the collection that was seen there to a whole one. Items and users are switched together.
+A collection is named after the alias, its generation and its layout. Aliases name what is live, items and users; they
+are switched in one request, from the collections that were seen there to whole ones.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,6 @@ from molar_indexes.server.connect import Connection
 from molar_indexes.server.faults import ServerError
 from molar_indexes.server.metadata import CollectionMetadata
 from molar_retrieval.errors import MissingArtefactError
-
-_UNSOUND = "red"
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,8 @@ def live(connection: Connection, alias: str) -> PublishedCollection:
     """
     name, server = target(connection, alias), connection.server
     if name is None:
-        raise MissingArtefactError(
-            f"{server.name} has nothing live under the name {alias!r}", "run `molar index push` first"
-        )
+        what = f"{server.name} has nothing live under the name {alias!r}"
+        raise MissingArtefactError(what, "run `molar index push` first")
     found = _described(connection, name, name)
     if found is None:
         raise ServerError(
@@ -124,14 +121,17 @@ def rollback(connection: Connection, generation: str | None = None) -> Published
     server = connection.server
     now = live(connection, server.collection)
     known = [one for one in published(connection, server.collection) if one.metadata.whole]
-    chosen = _chosen(known, now, generation)
-    if chosen is None:
+    if generation is None:
+        found = [one for one in known if one.metadata.age < now.metadata.age]
+    else:
+        found = [one for one in known if one.metadata.generation == generation and one.name != now.name]
+    if not found:
         wanted = f"before {now.metadata.generation}" if generation is None else repr(generation)
-        raise MissingArtefactError(
-            f"{server.name} has no whole generation {wanted}", "run `molar index list` to see which there are"
-        )
+        hint = "run `molar index list` to see which there are"
+        raise MissingArtefactError(f"{server.name} has no whole generation {wanted}", hint)
+    chosen = found[-1]
     points = connection.ask(connection.client.count, chosen.name, exact=True).count
-    if chosen.status == _UNSOUND or points != chosen.metadata.count:
+    if chosen.status == "red" or points != chosen.metadata.count:
         raise ServerError(
             f"the collection {chosen.name!r} is {chosen.status} and has {points:,} points instead of"
             f" {chosen.metadata.count:,}",
@@ -151,16 +151,6 @@ def rollback(connection: Connection, generation: str | None = None) -> Published
     return chosen
 
 
-def _chosen(
-    known: Sequence[PublishedCollection], now: PublishedCollection, generation: str | None
-) -> PublishedCollection | None:
-    others = [one for one in known if one.name != now.name]
-    if generation is not None:
-        return next((one for one in reversed(others) if one.metadata.generation == generation), None)
-    older = [one for one in others if one.metadata.age < now.metadata.age]
-    return older[-1] if older else None
-
-
 def prune(connection: Connection, keep: int) -> list[str]:
     """Remove older collections but for the ``keep`` newest whole ones, and what failed pushes left of such generations.
 
@@ -172,9 +162,9 @@ def prune(connection: Connection, keep: int) -> list[str]:
         now = next((one for one in every if one.live), None)
         if now is None:
             continue
-        older = [o for o in every if not o.live and o.metadata.age < now.metadata.age]
+        older = [one for one in every if not one.live and one.metadata.age < now.metadata.age]
         whole = [one.name for one in older if one.metadata.whole]
-        kept = set(whole[-keep:] if keep else [])
+        kept = whole[-keep:] if keep else []
         chosen += [one.name for one in older if one.name not in kept]
     return _removed(connection, chosen)
 

@@ -33,7 +33,6 @@ from molar_retrieval.workspace import Workspace
 
 REQUEST_SECONDS = 60.0
 """A batch may take so long to be stored, a collection to be made."""
-_LOCK = "push"
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -107,11 +106,7 @@ def push(
     if server is None:
         raise ValueError("the settings name no server")
     server = server.patient(REQUEST_SECONDS)
-    with (
-        workspace.lock(_LOCK),
-        open_generation(workspace, generation) as opened,
-        connected(server) as connection,
-    ):
+    with workspace.lock("push"), open_generation(workspace, generation) as opened, connected(server) as connection:
         return publish(connection, opened, settings, replace=replace, progress=progress)
 
 
@@ -232,8 +227,7 @@ class _Push:
             try:
                 ask(client.create_collection, one.name, **one.create(one.metadata.as_metadata()))
             except ServerError:  # it may be there although the answer got lost, or another push made it
-                there = ask(client.collection_exists, one.name)
-                if not there:
+                if not (there := ask(client.collection_exists, one.name)):
                     raise
         found = look(self.connection, one.name, None)
         if found is None:
@@ -243,7 +237,7 @@ class _Push:
             )
         refuse_other(self.connection.server, one.name, found.metadata, one.metadata)
         for path, kind in one.indexes.items():
-            self._insist(self.connection.client.create_payload_index, one.name, path, field_schema=kind, wait=True)
+            self._insist(client.create_payload_index, one.name, path, field_schema=kind, wait=True)
         return there
 
     def _insist(self, request: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:

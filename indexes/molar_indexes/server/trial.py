@@ -30,6 +30,5 @@ def on_trial(workspace: Workspace, settings: IndexSettings, progress: Progress =
         push(workspace, own, progress=progress)
         yield open_served(workspace, server)
     finally:
-        patient = server.patient(REQUEST_SECONDS)
-        with connected(patient) as connection:
+        with connected(server.patient(REQUEST_SECONDS)) as connection:
             remove(connection)

@@ -1,7 +1,6 @@
 """Sending points to a collection: blocks of rows, bounded batches, several at once; what is there already is left out.
 
-A batch that fails is tried again, see :mod:`molar_indexes.server.faults`. Points have ids of their own, so a batch that
-was applied although its answer got lost does no harm when it comes again.
+A batch that fails is tried again. Points have ids, so one that was applied though its answer got lost does no harm.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,10 +44,14 @@ def upload(
     """
     progress.start(task, count)
 
+    def present(first: int, last: int) -> int:
+        rows, count = between_rows(first, last), connection.client.count
+        return connection.insist(progress.note, count, collection, count_filter=rows, exact=True).count
+
     def missing() -> Iterator[Sequence[models.PointStruct]]:
         for first in range(0, count, BLOCK):
             last = min(first + BLOCK, count)
-            if resumed and _present(connection, collection, first, last, progress) == last - first:
+            if resumed and present(first, last) == last - first:
                 progress.advance(last - first)
             else:
                 yield from batches(read(first, last))
@@ -67,8 +70,7 @@ def upload(
             if len(running) >= _AHEAD * at_once:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 sent += _told(done, progress)
-        done, running = wait(running)
-        sent += _told(done, progress)
+        sent += _told(wait(running).done, progress)
     finally:
         stop.set()  # where one batch failed, or somebody interrupts, the others wait no longer
         pool.shutdown(cancel_futures=True)
@@ -80,11 +82,6 @@ def _told(done: set[Future[int]], progress: Progress) -> int:
     sent = sum(future.result() for future in done)
     progress.advance(sent)
     return sent
-
-
-def _present(connection: Connection, collection: str, first: int, last: int, progress: Progress) -> int:
-    rows, count = between_rows(first, last), connection.client.count
-    return connection.insist(progress.note, count, collection, count_filter=rows, exact=True).count
 
 
 def batches(points: Sequence[models.PointStruct], most: int = BATCH_BYTES) -> Iterator[list[models.PointStruct]]:
