@@ -58,10 +58,7 @@ class Shop(Making, Serving, Asking):
 
 
 def open_shop(
-    catalogue: str | Path,
-    *,
-    workspace: str | Path | None = None,
-    settings_file: str | Path | None = None,
+    catalogue: str | Path, *, workspace: str | Path | None = None, settings_file: str | Path | None = None
 ) -> Shop:
     """A shop by the folder of its catalogue.
 

@@ -21,9 +21,9 @@ WorkspaceOption = Annotated[
         envvar="MOLAR_WORKSPACE",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+JsonOption = Annotated[bool, option("One JSON document on standard output, nothing else there.", "--json")]
+QuietOption = Annotated[bool, option("No progress and no notes.", "--quiet", "-q")]
+DebugOption = Annotated[bool, option("Show tracebacks.", "--debug")]
 SettingsOption = Annotated[
     Path | None, option("Settings instead of molar.toml beside the workspace.", "--settings", metavar="FILE")
 ]
@@ -59,9 +59,9 @@ IndexFallbackOption = Annotated[
     Literal["none", "local"] | None, option("What answers where the server does not: nothing, or the workspace.")
 ]
 TrustOption = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Let a model run code of its own: that of its folder or hub page.")
+    bool, option("Let a model run code of its own: that of its folder or hub page.", "--trust-remote-code")
 ]
-NoRulesOption = Annotated[bool, typer.Option("--no-rules", help="Leave the shop's rules aside.")]
+NoRulesOption = Annotated[bool, option("Leave the shop's rules aside.", "--no-rules")]
 RevisionOption = Annotated[str | None, option("Commit or tag of a hub model.")]
 DeviceOption = Annotated[str | None, option("cpu, cuda, cuda:1, mps.")]
 OfflineOption = Annotated[bool | None, option("Never ask a model hub.", "--offline")]

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 def check(
     run: Session,
     catalog: CatalogueArgument,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Embed what has no vectors yet, to compare photos with words.")
-    ] = False,
+    deep: Annotated[bool, option("Embed what has no vectors yet, to compare photos with words.", "--deep")] = False,
     photos: Annotated[
         bool, typer.Option("--photos/--no-photos", help="Decode photos, or look at paths and headers only.")
     ] = True,
@@ -27,7 +25,7 @@ def check(
     ] = True,
     page: Annotated[Path | None, option("The HTML page; default: check.html in the workspace.", metavar="FILE")] = None,
     fix_list: Annotated[Path | None, option("Write a Parquet file with a row for each fault.", metavar="FILE")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on errors and warnings too.")] = False,
+    strict: Annotated[bool, option("Exit 1 on errors and warnings too.", "--strict")] = False,
     trust_remote_code: TrustOption = False,
     settings: SettingsOption = None,
 ) -> None:

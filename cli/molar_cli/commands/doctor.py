@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from molar_cli.options import option
 from molar_cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ _MARKS = {"fine": "", "warning": "!", "broken": "✗"}
 @command()
 def doctor(
     run: Session,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Read every byte of the workspace, import and try the libraries.")
-    ] = False,
+    deep: Annotated[bool, option("Read every byte of the workspace, import and try the libraries.", "--deep")] = False,
 ) -> None:
     """Say what this installation, machine and workspace are like, and what is wrong with them.
 

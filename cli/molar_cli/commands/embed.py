@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from molar_cli import options
 from molar_cli.options import option
 from molar_cli.session import Session, command
@@ -29,7 +27,7 @@ def embed(
     vectors: Annotated[
         Path | None, option("Vectors made elsewhere: Parquet with item_id and vector.", metavar="FILE")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Predict time and disk, write nothing.")] = False,
+    dry_run: Annotated[bool, option("Predict time and disk, write nothing.", "--dry-run")] = False,
     settings: options.SettingsOption = None,
 ) -> None:
     """Turn each item's photo and words into a vector; only new and changed items are encoded.

@@ -29,9 +29,7 @@ def evaluate(
     ] = None,
     where: ConditionOption = None,
     suite: Annotated[str, typer.Option(help="quick, paper, temporal, cold, or a TOML file.")] = "quick",
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Write the made-up shop beside the workspace and use it.")
-    ] = False,
+    demo: Annotated[bool, option("Write the made-up shop beside the workspace and use it.", "--demo")] = False,
     seeds: Annotated[int | None, option("Seeds of models that depend on one.")] = None,
     model: Annotated[list[str] | None, option("Only this model; may be repeated.")] = None,
     column: Annotated[list[str] | None, option("Item or user column to report by; may be repeated.", "--slice")] = None,
@@ -42,8 +40,7 @@ def evaluate(
         Path | None, option("Folder of a former run; exit 5 if a metric fell significantly.", metavar="RUN")
     ] = None,
     impressions: Annotated[
-        Path | None,
-        option("Value the lists on a log of what was shown, with propensities, instead.", metavar="FILE"),
+        Path | None, option("Value the lists on a log of what was shown, with propensities, instead.", metavar="FILE")
     ] = None,
     clip: Annotated[float | None, option("Largest weight with --impressions.")] = None,
     out: Annotated[

@@ -38,9 +38,7 @@ def finetune(
     trust_remote_code: options.TrustOption = False,
     seed: Annotated[int | None, option("Of what is drawn at random.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--restart", help="Go on from an earlier run, or forget it.")] = True,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Predict parameters, memory and time, write nothing.")
-    ] = False,
+    dry_run: Annotated[bool, option("Predict parameters, memory and time, write nothing.", "--dry-run")] = False,
     settings: options.SettingsOption = None,
 ) -> None:
     """Let an encoder learn from the shop which photos, words and attributes go together, and who takes what.

@@ -25,10 +25,8 @@ def import_(
         option("Photos, called by item id; default: DIR/images.", "--images", "--posters", metavar="FOLDER"),
     ] = None,
     level: Annotated[str | None, option("hm only: an item is a product (default) or an article.")] = None,
-    drop_unused: Annotated[
-        bool, typer.Option("--drop-unused", help="Leave out items without any interaction.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier import.")] = False,
+    drop_unused: Annotated[bool, option("Leave out items without any interaction.", "--drop-unused")] = False,
+    overwrite: Annotated[bool, option("Replace an earlier import.", "--overwrite")] = False,
 ) -> None:
     """Turn published data, in their official layout, into a catalogue that `molar embed` reads.
 

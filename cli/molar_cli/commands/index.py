@@ -57,9 +57,7 @@ def _described(one: "PublishedCollection") -> dict[str, object]:
 def verify(
     run: Session,
     generation: GenerationArgument = None,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Read every byte, vector and user, and what it was made from.")
-    ] = False,
+    deep: Annotated[bool, option("Read every byte, vector and user, and what it was made from.", "--deep")] = False,
     index: IndexOption = None,
 ) -> None:
     """Check that a generation is whole and belongs to the workspace's artefacts; with a server, as it answers there.
@@ -108,11 +106,10 @@ def push(
     run: Session,
     generation: GenerationArgument = None,
     to: Annotated[
-        str | None,
-        typer.Option("--to", "--index", metavar="URL", help="The server; default: index.url of molar.toml."),
+        str | None, option("The server; default: index.url of molar.toml.", "--to", "--index", metavar="URL")
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of what is live even if it has none of these items.")
+        bool, option("Take the place of what is live even if it has none of these items.", "--replace")
     ] = False,
     settings: SettingsOption = None,
 ) -> None:
@@ -177,9 +174,7 @@ def size(
         return
     run.console.table(PER_ITEM, per_item(forecast.footprint), title="bytes per item")
     run.console.table(
-        TOTALS,
-        totals(forecast.footprint, forecast.items),
-        title=f"\none copy, {SLACK:g} times the sum of the above",
+        TOTALS, totals(forecast.footprint, forecast.items), title=f"\none copy, {SLACK:g} times the sum of the above"
     )
 
 

@@ -40,7 +40,7 @@ def query(
     rerank: options.RerankOption = True,
     rules: options.RulesOption = None,
     no_rules: options.NoRulesOption = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Say why each item is there.")] = False,
+    explain: Annotated[bool, option("Say why each item is there.", "--explain")] = False,
     language: Annotated[
         str, typer.Option("--lang", metavar="CODE", help="Language of the reasons: en, ja, or one of reasons.toml.")
     ] = "en",

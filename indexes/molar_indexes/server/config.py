@@ -35,12 +35,7 @@ class ServerConfig:
             return None
         key()
         return cls(
-            settings.url,
-            settings.collection,
-            settings.grpc_port,
-            settings.timeout,
-            settings.fallback,
-            settings.users,
+            settings.url, settings.collection, settings.grpc_port, settings.timeout, settings.fallback, settings.users
         )
 
     @property
