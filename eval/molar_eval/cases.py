@@ -20,7 +20,7 @@ Seen = Literal["hide", "show"]
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """Moments at which a model is asked what comes next; the input of a case is the beginning of a user's history.
+    """C moments at which a model is asked what comes next; the input of a case is the beginning of a user's history.
 
     Attributes:
         history: Everything the users did, the answers included; never given to a model as it is.
@@ -28,8 +28,7 @@ class Cases:
         length: How many of the user's first interactions lie before the case, shape (C,).
         offsets: Borders between the cases' targets, shape (C + 1,).
         targets: Item rows that would have been right, shape (T,), each once per case.
-        readable: Items that a model may read in an input, shape (n_items,); None: all. A hidden item still counts as
-            seen.
+        readable: Items that a model may read in an input, shape (n_items,); None: all. A hidden one counts as seen.
     """
 
     history: InteractionLog

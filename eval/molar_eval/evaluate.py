@@ -99,11 +99,8 @@ class Evaluation:
 class Evaluator:
     """Runs one suite on a workspace's catalogue with prepared interactions and content vectors.
 
-    Attributes:
-        folder: Of this run; None: a new one in the workspace.
-        command: What the user typed, for the report.
-        memory: Bytes for scores in ranking.
-        tell: Told of each finished model.
+    ``folder`` is that of this run, None: a new one in the workspace; ``command`` what the user typed, for the report;
+    ``memory`` bytes for scores in ranking. ``tell`` is told of each finished model.
     """
 
     workspace: Workspace

@@ -29,15 +29,10 @@ AGAIN = "make the former run again on the present data and suite: `molar evaluat
 
 @dataclass(frozen=True)
 class Fall:
-    """A metric that is significantly lower than in the former run.
+    """A metric that is significantly lower than in the former run, over all cases or in a slice: a dimension's value.
 
-    Attributes:
-        dimension: Dimension of the slice; None: all cases.
-        value: Value of the slice; None: all cases.
-        before: Mean of the former run, averaged over seeds.
-        now: Mean of the present run.
-        users: Number of users compared.
-        p: One-sided p-value, corrected over the whole gate.
+    ``before`` and ``now`` are means over so many users, averaged over seeds; ``p`` is one-sided, corrected over the
+    gate.
     """
 
     split: str

@@ -33,11 +33,9 @@ _TILE_ROWS, _TILE_COLUMNS, _MOST_ROWS = 256, 16384, 1024
 class Ranked:
     """What a model recommends in each case, and where it puts the targets.
 
-    Attributes:
-        items: Item rows of each list, best first, ties by item row, -1 where the list is shorter, shape (C, k).
-        scores: Their scores, -inf where the list is shorter, shape (C, k).
-        ranks: 1-based place of each target among all candidates that are not hidden, ties broken against it, shape
-            (T,); 0, a miss, where the model cannot score the target, or it is hidden or no candidate.
+    Lists of ``items`` are item rows, best first, ties by item row, -1 where one is shorter, shape (C, k), with their
+    ``scores``, -inf there. ``ranks`` are the 1-based places of the T targets among all candidates that are not hidden,
+    ties broken against them; 0, a miss, where the model cannot score a target, or it is hidden or no candidate.
     """
 
     items: npt.NDArray[np.int32]
@@ -58,19 +56,13 @@ def rank(
 ) -> Ranked:
     """Rank all candidates by a model that scores histories, see ``Scorer.scores`` and ``Scorer.finish``.
 
-    Args:
-        cases: C cases with T targets.
-        scores: Scores of all items for each history, shape (n_histories, n_items).
-        k: Length of the lists.
-        candidates: Whether an item may be recommended, shape (n_items,).
-        seen: Whether items that the user had before the case are hidden.
-        finish: What the model does to scores once it is known which items may be shown.
-        memory: Bytes for the scores: a block of b cases takes 12 · b · n_items; one case at a time at the least.
-        progress: Is told of each case.
+    Scores have shape (n_histories, n_items); ``candidates`` says which items may be recommended; with ``seen`` =
+    ``hide`` those that the user had before the case may not. ``memory`` are bytes for the scores: a block of b cases
+    takes 12 · b · n_items; one case at a time at the least.
 
     Raises:
         DataError: If scores have the wrong shape or are not numbers.
-        SettingsError: If ``k`` is less than 1.
+        SettingsError: If ``k``, the length of the lists, is less than 1.
     """
     n_items = cases.history.n_items
     height = max(1, min(_MOST_ROWS, memory // (4 * _TABLES * max(1, n_items))))

@@ -38,14 +38,8 @@ _KEYS = ("case", "user", "target")
 class CaseScores:
     """What one model with one seed scored on the cases of one split, in n rows.
 
-    Attributes:
-        fingerprint: Of the split: two files with the same one score the same cases.
-        case: Number of each row's case, shape (n,).
-        user: Ids of the users, Arrow strings, n of them.
-        target: Ids of the items, Arrow strings with nulls, n of them.
-        metrics: Names, such as ``ndcg@10``.
-        values: Shape (n, len(metrics)).
-        slices: Labels of the rows, one per dimension.
+    Files with the same ``fingerprint``, the split's, score the same cases. ``case`` has a number for each row, ``user``
+    and ``target`` ids as Arrow strings; ``values`` have shape (n, metrics), ``metrics`` names such as ``ndcg@10``.
     """
 
     split: str

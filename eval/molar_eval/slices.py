@@ -93,15 +93,8 @@ def labels(
 ) -> list[Labels]:
     """One label per case and dimension; dimensions of items apply to cases with one target only.
 
-    Args:
-        cases: The cases.
-        training: What models were fitted on.
-        catalogue: The items.
-        columns: Item or user columns asked for.
-        readable: Items that inputs may have, shape (n_items,); None: all.
-
-    Raises:
-        SettingsError: If neither the items nor the users have such a column.
+    ``columns`` are item or user columns asked for: :class:`SettingsError` where there is no such one; ``readable`` are
+    the items that inputs may have, shape (n_items,), None: all.
     """
     target = cases.single_target
     found = [by_popularity(target, np.bincount(training.item, minlength=training.n_items))]

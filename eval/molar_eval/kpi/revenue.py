@@ -38,11 +38,9 @@ Floats = npt.NDArray[np.float64]
 class Purchases:
     """What users took after the cut, T items in C cases, and where a model had ranked it.
 
-    Attributes:
-        user: The user of each case, any integers, shape (C,). A user may have several cases.
-        offsets: Borders between the cases' items, shape (C + 1,). A case may have none.
-        rank: Rank of each item in its case's list, from 1, ties counted against the model; 0: not listed. Shape (T,).
-        value: What each item brought: price × quantity, or 1 to count events. Not negative, shape (T,).
+    A case is of a ``user``, shape (C,), who may have several; ``offsets`` are the borders between the cases' items,
+    shape (C + 1,). ``rank`` is the place of each item in its case's list, from 1, ties counted against the model, 0:
+    not listed, shape (T,); ``value`` what it brought, not negative: price × quantity, or 1 to count events.
     """
 
     user: npt.NDArray[np.integer]

@@ -18,15 +18,10 @@ from molar_retrieval.interactions.log import InteractionLog
 
 @dataclass(frozen=True, eq=False)
 class ListContext:
-    """What lists are judged by.
+    """What lists are judged by; without content no diversity is told, without categories no calibration.
 
-    Attributes:
-        popularity: Number of users with each item in their training history, shape (n_items,).
-        n_users: Number of users with a training history.
-        candidates: Whether an item may be recommended, shape (n_items,).
-        seen: Whether items that a user had are hidden.
-        content: Content vectors, rows of length 1 or 0, shape (n_items, f); None: no diversity.
-        categories: Each item's categories; None: no calibration.
+    ``popularity`` is the number of users with each item in their training history, ``n_users`` that of users with one.
+    ``content`` has rows of length 1 or 0, shape (n_items, f).
     """
 
     popularity: npt.NDArray[np.int64]

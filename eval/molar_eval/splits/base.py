@@ -24,14 +24,9 @@ DAY = 86_400
 class Split:
     """One way of holding interactions back.
 
-    Attributes:
-        settings: All that shaped it.
-        history: All interactions, in the order that the split goes by.
-        fitted: Which of them everything is fitted on, shape (n,).
-        validation: Cases that choose settings; their targets are not fitted on.
-        tests: Cases to be looked at once, by name; the first is the one that counts.
-        warning: Why results may flatter.
-        facts: Counts and cuts worth knowing.
+    ``history`` has all interactions in the order that the split goes by, ``fitted`` says on which of them everything is
+    fitted, shape (n,). Targets of ``validation``, which chooses settings, are not fitted on. ``tests`` are looked at
+    once; the first is the one that counts. ``warning`` says why results may flatter.
     """
 
     name: str

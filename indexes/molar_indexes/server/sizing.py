@@ -29,14 +29,10 @@ _POSTING, _ENTRY = 12, 8
 
 @dataclass(frozen=True)
 class ItemFootprint:
-    """What an item of a generation holds, on average.
+    """What an item of a generation holds, on average: ``payload`` bytes as JSON, and graphs of ``m`` edges per node.
 
-    Attributes:
-        dims: Numbers that are stored of each dense vector.
-        share: How many of the items have it, 0 to 1.
-        sparse: Numbers of each sparse vector.
-        payload: Bytes of the payload as JSON.
-        m: Edges per node of the graphs.
+    By vector: numbers that are stored of a dense one, the share of the items that have it (0 to 1), numbers of a sparse
+    one.
     """
 
     dims: Mapping[str, int]
