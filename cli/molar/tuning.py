@@ -29,7 +29,15 @@ def finetune(
     only helps another one of the same launch.
     """
     if not by_gradient(workspace, settings):
-        return _head(workspace, settings, target, progress, where, restart=restart)
+        from molar_retrieval.embedding import embed
+        from molar_retrieval.finetuning.run import finetune as fit_head
+        from molar_retrieval.finetuning.run import unchanged
+
+        _prepare(workspace, progress, where)
+        if not restart and (report := unchanged(workspace, settings, target)) is not None:
+            return report
+        embed(workspace, settings.embed, progress=progress)
+        return fit_head(workspace, settings, target, progress)
     from molar_retrieval.finetuning.lora.run import finetune as train
     from molar_retrieval.training.processes import Processes
 
@@ -69,27 +77,6 @@ def score_line(score: "AdapterScore") -> str:
     losses = ", ".join(f"{name} {loss:.3f}" for name, loss in score.losses.items())
     found = ", ".join(f"{name} {value:.4f}" for name, value in score.scores.items())
     return f"step {score.step:>5}  withheld items: {found}" + (f"  losses: {losses}" if losses else "")
-
-
-def _head(
-    workspace: "Workspace",
-    settings: "MolarSettings",
-    target: Path,
-    progress: "Progress",
-    where: str | None,
-    *,
-    restart: bool,
-) -> "FinetuneReport":
-    """A head; nothing where it is there."""
-    from molar_retrieval.embedding import embed
-    from molar_retrieval.finetuning.run import finetune as tune
-    from molar_retrieval.finetuning.run import unchanged
-
-    _prepare(workspace, progress, where)
-    if not restart and (report := unchanged(workspace, settings, target)) is not None:
-        return report
-    embed(workspace, settings.embed, progress=progress)
-    return tune(workspace, settings, target, progress)
 
 
 def _prepare(workspace: "Workspace", progress: "Progress", where: str | None) -> None:

@@ -30,18 +30,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo)
-app.command("import")(import_)
-app.command()(check)
-app.command()(embed)
-app.command()(finetune)
-app.command()(cf)
-app.command()(align)
-app.command()(query)
-app.command()(recommend)
-app.command()(evaluate)
+for body in (demo, import_, check, embed, finetune, cf, align, query, recommend, evaluate, doctor):
+    app.command(body.__name__.rstrip("_"))(body)
 app.add_typer(index, name="index")
-app.command()(doctor)
 
 
 def _version(wanted: bool) -> None:

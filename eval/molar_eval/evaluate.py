@@ -300,7 +300,7 @@ class Evaluator:
         if ours is None or not self.suite.index or runner.task.seen != "hide":
             return [], []
         assert isinstance(ours, Molar)
-        scorer = runner.scorer(ours, 0, self.progress)
+        scorer = ours.fit(runner.task, 0, self.progress)  # what it keeps on disk is not made twice
         assert isinstance(scorer, MolarScorer)
         cases, k, told = next(iter(runner.split.tests.values())), self.suite.k, self.progress
         cost = index_costs(scorer, cases, self.settings.index, k=k, cutoffs=self.suite.cutoffs, progress=told)

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from molar_eval.cases import Cases, Mask, Scores
 from molar_eval.metrics.per_list import diversity, listed_accuracy
@@ -43,17 +42,15 @@ def trade_off(
                 lists[number, begin + user, : len(chosen)] = chosen
             progress.advance(1)
     progress.finish()
-    return [_point(weight, own, drawn, candidates, content, k) for weight, own in zip(WEIGHTS, lists, strict=True)]
-
-
-def _point(
-    weight: float, lists: npt.NDArray[np.int32], cases: Cases, candidates: Mask, content: Scores, k: int
-) -> DiversityPoint:
-    figures = listed_accuracy(lists, cases, (k,))
-    return DiversityPoint(
-        weight=weight,
-        cases=len(cases),
-        metrics={name: figures[name] for name in (f"ndcg@{k}", f"recall@{k}")},
-        diversity=float(np.nanmean(diversity(lists, content))),
-        coverage=coverage(lists, candidates),
-    )
+    points = []
+    for weight, own in zip(WEIGHTS, lists, strict=True):
+        figures = listed_accuracy(own, drawn, (k,))
+        point = DiversityPoint(
+            weight=weight,
+            cases=len(drawn),
+            metrics={name: figures[name] for name in (f"ndcg@{k}", f"recall@{k}")},
+            diversity=float(np.nanmean(diversity(own, content))),
+            coverage=coverage(own, candidates),
+        )
+        points.append(point)
+    return points

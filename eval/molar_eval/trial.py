@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from molar_eval.models.base import Model, Scorer, Task
+from molar_eval.models.base import Model, Task
 from molar_eval.modules import of_making
 from molar_eval.ranking import Ranked, rank
 from molar_eval.splits import Split
@@ -82,10 +82,6 @@ class TrialRunner:
         trial = Trial(seed, facts, facts.pop("fit_seconds", fit_seconds), seconds, ranked, cached=False)
         _write(folder, model, trial)
         return trial
-
-    def scorer(self, model: Model, seed: int, progress: Progress = SILENT) -> Scorer:
-        """The fitted model itself; what it keeps on disk is not made twice."""
-        return model.fit(self.task, seed, progress)
 
     def _name(self, model: Model, seed: int) -> str:
         task, kind = self.task, type(model)

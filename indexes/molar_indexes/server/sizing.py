@@ -109,11 +109,10 @@ def graph_bytes(m: int) -> float:
 
 def size_of(footprint: ItemFootprint, items: int, quantisation: Quantisation) -> CollectionSize:
     """The size of a collection of so many items."""
-    with_graph = {name: share for name, share in footprint.share.items() if name != columns.CF}
+    dims, with_graph = footprint.dims, {name: share for name, share in footprint.share.items() if name != columns.CF}
     return CollectionSize(
-        vectors=items * sum(4 * footprint.dims[name] * share for name, share in footprint.share.items()),
-        short=items
-        * sum(short_bytes(footprint.dims[name], quantisation) * share for name, share in with_graph.items()),
+        vectors=items * sum(4 * dims[name] * share for name, share in footprint.share.items()),
+        short=items * sum(short_bytes(dims[name], quantisation) * share for name, share in with_graph.items()),
         graphs=items * graph_bytes(footprint.m) * sum(with_graph.values()),
         sparse=items * (_POSTING + _ENTRY) * sum(footprint.sparse.values()),
         payload=items * footprint.payload,
@@ -136,16 +135,10 @@ def per_item(footprint: ItemFootprint) -> list[list[str]]:
 
 def totals(footprint: ItemFootprint, counts: tuple[int, ...] = ITEMS) -> list[list[str]]:
     """Rows of a table: items, quantisation, disk, memory, memory with vectors on disk; with slack, one copy."""
-    return [
-        [
-            f"{count:,}",
-            quantisation,
-            *(
-                f"{SLACK * amount / 1e9:,.1f} GB"
-                for amount in (size.disk, size.memory(on_disk=False), size.memory(on_disk=True))
-            ),
-        ]
-        for count in counts
-        for quantisation in QUANTISATIONS
-        for size in [size_of(footprint, count, quantisation)]
-    ]
+    rows = []
+    for count in counts:
+        for quantisation in QUANTISATIONS:
+            size = size_of(footprint, count, quantisation)
+            amounts = size.disk, size.memory(on_disk=False), size.memory(on_disk=True)
+            rows.append([f"{count:,}", quantisation, *(f"{SLACK * amount / 1e9:,.1f} GB" for amount in amounts)])
+    return rows
