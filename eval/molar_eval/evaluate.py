@@ -18,7 +18,7 @@ from molar_eval.index_cost import index_costs
 from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
 from molar_eval.metrics.lists import ListContext
 from molar_eval.models.base import Model, Task
-from molar_eval.models.molar import Molar, MolarScorer
+from molar_eval.models.molar import Molar
 from molar_eval.models.roster import BY_SCORE, FAST, OURS, PARTS, Roster, with_changes
 from molar_eval.modules import LIBRARIES, RESULTS, commit, of_modules
 from molar_eval.prices import item_prices
@@ -296,12 +296,10 @@ class Evaluator:
         return np.concatenate([[0], np.cumsum([len(row) for row in values])]), np.array(flat, np.int64)
 
     def _served(self, runner: TrialRunner, models: Sequence[Model]) -> tuple[list[IndexCost], list[DiversityPoint]]:
-        ours = next((model for model in models if model.name == OURS), None)
+        ours = next((model for model in models if isinstance(model, Molar) and model.name == OURS), None)
         if ours is None or not self.suite.index or runner.task.seen != "hide":
             return [], []
-        assert isinstance(ours, Molar)
         scorer = ours.fit(runner.task, 0, self.progress)  # what it keeps on disk is not made twice
-        assert isinstance(scorer, MolarScorer)
         cases, k, told = next(iter(runner.split.tests.values())), self.suite.k, self.progress
         cost = index_costs(scorer, cases, self.settings.index, k=k, cutoffs=self.suite.cutoffs, progress=told)
         cutoff = int(self.suite.primary.partition("@")[2])

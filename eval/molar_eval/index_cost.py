@@ -28,6 +28,7 @@ from molar_retrieval import columns
 from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import IndexSettings
+from molar_retrieval.index import Index
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.query import Query
@@ -132,12 +133,8 @@ def _served(
     ]
     with _published(scorer.workspace, settings, progress) as recommender:
         answers, milliseconds = queries.timed(lambda case: next(recommender.ranker.rank([requests[case]])).places)
-        top, hidden = recommender.generation.index.top, queries.hidden
-        nearest = (
-            queries.timed(lambda case: top(columns.ALIGNED, dense[case], queries.k, exclude=hidden[case]))
-            if settings.url
-            else None
-        )
+        index = recommender.generation.index if settings.url else None
+        nearest = None if index is None else queries.timed(_topping(index, dense, queries))
     rows = [[place.row for place in answer] for answer in answers]
     shown = settings.model_dump(include={"m", "ef_construct", "ef"} | (_OF_A_SERVER if settings.url else set()))
     backend = "server" if settings.url else settings.backend
@@ -149,6 +146,10 @@ def _served(
         shown = {**shown, "vectors": "aligned", "items": "known"}
         costs.append(queries.cost("server, aligned vectors alone", shown, known, rows, milliseconds))
     return costs
+
+
+def _topping(index: Index, users: Sequence[Sequence[float]], queries: _Queries) -> Callable[[int], Sequence[Any]]:
+    return lambda case: index.top(columns.ALIGNED, users[case], queries.k, exclude=queries.hidden[case])
 
 
 def _exact_known(queries: _Queries, users: Scores, items: ItemVectors) -> Lists:

@@ -1,7 +1,7 @@
 """`molar query`. By user id this path imports neither torch nor transformers, and qdrant_client only for a server."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -80,25 +80,19 @@ def query(
         rules=rules, index=index, index_fallback=index_fallback, trust_remote_code=trust_remote_code
     )
     _kept.append(recommender)
-    excluded, among, ruled = names(exclude) or (), names(only), not no_rules
+    among: dict[str, Any] = {"where": where, "exclude": names(exclude) or (), "only": names(only)}
+    among["rules"] = not no_rules
+    shape: dict[str, Any] = {"seen": seen, "diversity": diversity, "calibrate": calibrate, "rerank": rerank}
+    shape |= {"explain": explain, "language": language}
     if searching:
         shown = "show" if user is None else seen  # nobody has seen anything
-        answer = recommender.search(
-            text, image, k, similar=similar, user_id=user, seen=shown, where=where, exclude=excluded, only=among,
-            rules=ruled,
-        )  # fmt: skip
+        answer = recommender.search(text, image, k, similar=similar, user_id=user, seen=shown, **among)
     elif similar is not None:
-        answer = recommender.similar(similar, k, where=where, exclude=excluded, only=among, rules=ruled)
+        answer = recommender.similar(similar, k, **among)
     elif user is not None:
-        answer = recommender.query(
-            user, k, where=where, exclude=excluded, only=among, rules=ruled, seen=seen, diversity=diversity,
-            calibrate=calibrate, rerank=rerank, explain=explain, language=language, fallback=fallback,
-        )  # fmt: skip
+        answer = recommender.query(user, k, **among, **shape, fallback=fallback)
     else:
-        answer = recommender.session(
-            names(items) or [], k, where=where, exclude=excluded, only=among, rules=ruled, seen=seen,
-            diversity=diversity, calibrate=calibrate, rerank=rerank, explain=explain, language=language,
-        )  # fmt: skip
+        answer = recommender.session(names(items) or [], k, **among, **shape)
     print_answer(run, answer)
 
 
