@@ -6,13 +6,7 @@ from typing import Any
 
 NONE = "–"
 ALPHA = 0.05
-_NAMES = {
-    "ndcg": "NDCG",
-    "mrr": "MRR",
-    "map": "MAP",
-    "diversity": "Intra-list diversity",
-    "gini": "Gini index",
-}
+_NAMES = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "diversity": "Intra-list diversity", "gini": "Gini index"}
 
 
 def metric(name: str) -> str:

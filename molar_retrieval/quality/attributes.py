@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -53,10 +54,7 @@ def _words(name: str, column: pa.Array, catalogue: Catalogue, items: Items) -> I
     owners = np.asarray(pc.list_parent_indices(column)) if several else np.arange(len(column))
     counted = pc.value_counts(values.drop_null())
     filled, rows = len(column) - column.null_count, len(column)
-
-    def about(kind: str, detail: str) -> Finding:
-        return fault(kind, detail, file=items.file, column=name)
-
+    about = partial(fault, file=items.file, column=name)
     if rows >= _ENOUGH and filled <= (1 - EMPTY) * rows:
         yield about("attribute.empty", f"{filled:,} of {rows:,} items have a value")
     elif rows >= _ENOUGH and len(counted) == 1:
@@ -74,23 +72,16 @@ def _words(name: str, column: pa.Array, catalogue: Catalogue, items: Items) -> I
 
 def slips_of(counts: dict[str, int]) -> dict[str, tuple[str, str, float]]:
     """Of each wrong value of a column (counted by items): the kind of fault, what is seen, and how bad it is."""
-    found: dict[str, tuple[str, str, float]] = {}
-    if _are_numbers(counts):
-        wrong = [value for value in counts if not _NUMBER.fullmatch(value.strip())]
+    wrong, total = [value for value in counts if not _NUMBER.fullmatch(value.strip())], sum(counts.values())
+    numbers = total - sum(counts[value] for value in wrong)
+    if total >= _ENOUGH and PARSED * total <= numbers < total:
         return {value: ("attribute.wrong_type", f"{_short(value)} among numbers", 0.0) for value in wrong}
-    for value in counts:
-        if value.strip().casefold() in _NOTHING:
-            found[value] = ("attribute.filler", _short(value), 0.0)
+    fillers = [value for value in counts if value.strip().casefold() in _NOTHING]
+    found = {value: ("attribute.filler", _short(value), 0.0) for value in fillers}
     for value, better in _variants({v: n for v, n in counts.items() if v not in found}).items():
         detail = f"{_short(value)} ({counts[value]:,}) beside {_short(better)} ({counts[better]:,})"
         found[value] = ("attribute.spelling", detail, float(counts[better]))
     return found
-
-
-def _are_numbers(counts: dict[str, int]) -> bool:
-    total = sum(counts.values())
-    numbers = sum(n for value, n in counts.items() if _NUMBER.fullmatch(value.strip()))
-    return total >= _ENOUGH and PARSED * total <= numbers < total
 
 
 def _variants(counts: dict[str, int]) -> dict[str, str]:
@@ -115,7 +106,6 @@ def _variants(counts: dict[str, int]) -> dict[str, str]:
 
 
 def _typing_slips(best: dict[str, str], counts: dict[str, int]) -> Iterator[tuple[str, str]]:
-    """Pairs of folded values of which the first is a slip of the second."""
     keys = [key for key in best if _LETTERS <= len(key) <= _LONGEST and not any(c.isdigit() for c in key)]
     common = sorted((k for k in keys if counts[best[k]] >= RARE), key=lambda k: -counts[best[k]])[:_COMMON]
     near: dict[str, list[int]] = {}
@@ -145,9 +135,7 @@ def _one_slip(left: str, right: str) -> bool:
             return left[wrong[0]] == right[wrong[1]] and left[wrong[1]] == right[wrong[0]]
         return len(wrong) == 1
     short, long = sorted((left, right), key=len)
-    if long == short + "s":
-        return False
-    return any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
+    return long != short + "s" and any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
 
 
 def _folded(value: str) -> str:

@@ -191,8 +191,7 @@ class _CatalogueCheck:
             if agreement is not None:
                 self.found.take(mismatch.check_pairs(agreement, items))
         if agreement is None:
-            few = f"photos were not compared with words: fewer than {mismatch.FEWEST} items have both"
-            self.left_out.append(few)
+            self.left_out.append(f"photos were not compared with words: fewer than {mismatch.FEWEST} items have both")
             return None
         if not agreement.useful:
             self.left_out.append(

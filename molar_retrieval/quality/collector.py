@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -17,22 +16,9 @@ from molar_retrieval.quality.findings import FaultKind, Finding, Severity, fault
 
 EXAMPLES = 40  # How many findings of a kind a report may show
 LIMIT = 1_000  # How many findings of a kind are made where a pass over many rows may find millions
-SCHEMA = pa.schema(
-    [
-        ("kind", pa.string()),
-        ("severity", pa.string()),
-        ("item_id", pa.string()),
-        ("user_id", pa.string()),
-        ("file", pa.string()),
-        ("row", pa.int64()),
-        ("column", pa.string()),
-        ("detail", pa.string()),
-        ("others", pa.list_(pa.string())),
-        ("amount", pa.float64()),
-        ("remedy", pa.string()),
-    ]
-)
-"""The columns of a fix list."""
+_COLUMNS = ("kind", "severity", "item_id", "user_id", "file", "row", "column", "detail", "others", "amount", "remedy")
+_TYPES = {"row": pa.int64(), "others": pa.list_(pa.string()), "amount": pa.float64()}
+SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _COLUMNS])  # of a fix list
 _FLUSH = 16_384
 _ORDER = tuple(Severity)
 
@@ -61,9 +47,7 @@ class Collector:
             self._writer = pq.ParquetWriter(self._path, SCHEMA, compression="zstd")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._writer is not None:
             self._flush()
             self._writer.close()

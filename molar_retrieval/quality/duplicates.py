@@ -57,9 +57,8 @@ def close_pairs(bits: Bits, most: int, seed: int = 0, *, versions: int = 1) -> t
         for number in range(bands.shape[1]):
             for left, right in _neighbours(bands[:, number], dealt):
                 if versions > 1:
-                    strangers = (left // versions != right // versions) & (
-                        (left % versions == 0) | (right % versions == 0)
-                    )
+                    first = (left % versions == 0) | (right % versions == 0)
+                    strangers = first & (left // versions != right // versions)
                     left, right = left[strangers], right[strangers]
                 near = differences(bits, left, right) <= most
                 low, high = np.minimum(left[near], right[near]), np.maximum(left[near], right[near])

@@ -1,7 +1,6 @@
-"""The items of a catalogue as a check sees them, and what was set aside when it was prepared.
+"""The items of a catalogue as a check sees them, and what was set aside at preparation.
 
-A prepared catalogue holds clean texts; which row of the file an item is, and what was wrong with its texts, can only be
-seen in the file.
+Which row of the file an item is, and what was wrong with its texts, can only be seen in the file.
 """
 
 from collections.abc import Iterator
@@ -84,10 +83,6 @@ class Items:
         """Which items have a photo that is there."""
         return np.array([photo is not None for photo in self.photos], bool)
 
-    def id(self, row: int) -> str:
-        """The id of a row."""
-        return self.ids.id(row)
-
     def finding(
         self,
         kind: str,
@@ -100,9 +95,9 @@ class Items:
         others: tuple[str, ...] = (),
     ) -> Finding:
         """A finding about the item of a row; with ``photo`` it is about the column of photos."""
+        where = {"item_id": self.ids.id(row), "file": self.file, "row": int(self.numbers[row]) or None}
         column = self.photo_column if photo else column
-        where = {"item_id": self.id(row), "file": self.file, "row": int(self.numbers[row]) or None, "column": column}
-        return fault(kind, detail, **where, others=others, amount=amount)
+        return fault(kind, detail, **where, column=column, others=others, amount=amount)
 
 
 def read_items(catalogue: Catalogue, spec: CatalogueSpec, folder: Path) -> Items:

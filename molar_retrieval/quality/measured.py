@@ -1,7 +1,6 @@
 """Measurements of all photos of a catalogue, made in several processes and kept in the workspace by content.
 
-A photo whose path, size and time are known is not even read; one whose bytes are known is read and hashed, but not
-decoded. So a second run after a fix takes as long as what was changed.
+A photo whose path, size and time are known is not even read; one whose bytes are known is hashed, but not decoded.
 """
 
 import hashlib

@@ -91,9 +91,7 @@ def agreement(images: Floats, texts: Floats, seed: int = 0) -> Agreement | None:
     random = rng.generator(seed, "agreement")
     fold = random.permutation(len(rows)) % _FOLDS
     sums = [_sums(images, texts, rows[fold == number]) for number in range(_FOLDS)]
-    whole = sums[0]
-    for part in sums[1:]:
-        whole = _plus(whole, part, 1)
+    whole = [sum(parts) for parts in zip(*sums, strict=True)]
     best: tuple[float, Any] = (-np.inf, None)
     for ridge in _RIDGES:
         fit, beats, chance = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
@@ -101,7 +99,8 @@ def agreement(images: Floats, texts: Floats, seed: int = 0) -> Agreement | None:
         own = np.zeros_like(predicted)
         for number in range(_FOLDS):
             mine = np.flatnonzero(fold == number)
-            x, y, weights = _solved(_plus(whole, sums[number], -1), ridge)
+            others = tuple(of_all - held_out for of_all, held_out in zip(whole, sums[number], strict=True))
+            x, y, weights = _solved(others, ridge)
             for start in range(0, len(mine), _CHUNK):
                 some = mine[start : start + _CHUNK]
                 predicted[some] = unit((unit(images[rows[some]]) - x) @ weights)
@@ -121,7 +120,7 @@ def check_pairs(found: Agreement, items: Items) -> Iterator[Finding]:
     for left, right, gain in swapped(found):
         exchanged |= {left, right}
         for own, other in ((left, right), (right, left)):
-            name = items.id(int(found.rows[other]))
+            name = items.ids.id(int(found.rows[other]))
             detail = f"its photo fits the words of {name} and the other way round"
             yield items.finding("pair.swapped", int(found.rows[own]), detail, gain, others=(name,), photo=True)
     for place in np.flatnonzero(found.fit < found.limit):
@@ -175,10 +174,6 @@ def _sums(images: Floats, texts: Floats, rows: Rows) -> Sums:
         xx += a.T @ a
         xy += a.T @ b
     return len(rows), x, y, xx, xy
-
-
-def _plus(sums: Sums, others: Sums, sign: int) -> Sums:
-    return tuple(own + sign * other for own, other in zip(sums, others, strict=True))
 
 
 def _solved(sums: Sums, ridge: float) -> tuple[Floats, Floats, Floats]:

@@ -11,7 +11,7 @@ from molar_retrieval.pages.pictures import Pictures
 from molar_retrieval.pages.svg import Scale, tag, tick_label
 from molar_retrieval.quality.findings import Finding, Severity
 from molar_retrieval.quality.histogram import Histogram
-from molar_retrieval.quality.report import CheckReport, Found
+from molar_retrieval.quality.report import CheckReport, Excerpt, Found
 from molar_retrieval.quality.terminal import TITLES, pair_lines
 from molar_retrieval.workspace import write_atomically
 
@@ -19,6 +19,7 @@ PICTURES = 8  # Offenders of a kind that are shown with their photo
 ROWS = 40  # Findings of a kind in the table
 WIDTH, HEIGHT = 420, 170  # Of a histogram, in pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 4, 8, 18, 34
+_UNKNOWN = Excerpt(None, None, None)
 
 
 class Offender(NamedTuple):
@@ -77,12 +78,11 @@ def _offenders(found: Found, report: CheckReport, pictures: Pictures) -> list[Of
     for finding in found.examples:
         if finding.item_id is None or finding.item_id in shown or len(shown) >= PICTURES:
             continue
-        excerpt = report.excerpts.get(finding.item_id)
-        photo = excerpt.photo if excerpt is not None else None
-        title = (excerpt.title if excerpt is not None else None) or finding.item_id
-        other = report.excerpts.get(finding.others[0]) if finding.others else None
-        beside = pictures.uri(other.photo) if other is not None and photo is not None else None
-        shown[finding.item_id] = Offender(finding.item_id, title, pictures.uri(photo), finding.detail, beside)
+        own = report.excerpts.get(finding.item_id, _UNKNOWN)
+        other = report.excerpts.get(finding.others[0], _UNKNOWN) if finding.others else _UNKNOWN
+        title, photo = own.title or finding.item_id, pictures.uri(own.photo)
+        beside = None if own.photo is None else pictures.uri(other.photo)
+        shown[finding.item_id] = Offender(finding.item_id, title, photo, finding.detail, beside)
     return list(shown.values()) if any(item.uri for item in shown.values()) else []
 
 

@@ -88,8 +88,6 @@ class _SeenColumn:
 
 
 class _PersonalSearch:
-    """One file of a catalogue."""
-
     def __init__(self, source: TableSource, stem: str, spec: CatalogueSpec, found: Collector) -> None:
         self._source, self._stem, self._spec, self._found = source, stem, spec, found
         self._file = source.path.name
@@ -171,7 +169,8 @@ class _PersonalSearch:
             self._whole(rule.kind, name, seen.as_named, seen.values, words)
         for pattern in self._patterns:
             kind, rows = pattern.kind, seen.rows[pattern.kind]
-            if not rows or (named and rule is not None and rule.kind == kind) or (kind == CARD and _by_chance(seen)):
+            by_chance = kind == CARD and rows < CHANCE * seen.long_numbers
+            if not rows or by_chance or (named and rule is not None and rule.kind == kind):
                 continue
             kept = seen.kept[kind]
             if self._stem == "items":
@@ -189,26 +188,17 @@ class _PersonalSearch:
                 self._rows(told, name, rows, kept)
 
     def _whole(self, kind: str, column: str, rows: int, values: int, words: str) -> None:
-        share = rows / values
-        facts = {"values": rows, "share": share}
         where = {"file": self._file, "column": column}
-        self._found.add(kind, f"the column {column!r}: {words}", **where, amount=share, facts=facts)
+        facts = {"values": rows, "share": rows / values}
+        self._found.add(kind, f"the column {column!r}: {words}", **where, amount=facts["share"], facts=facts)
 
     def _rows(self, kind: str, column: str, rows: int, kept: list[tuple[int, str | None, PersonalHit]]) -> None:
         secret = self._id is None or column == self._id or bool(self._seen.get(self._id, _SeenColumn()).rows)
 
         def finding(i: int) -> Finding:
             number, own, hit = kept[min(i, len(kept) - 1)]
-            shown = None if secret else own
-            return fault(
-                kind,
-                f"{column}: {hit.shown}",
-                item_id=shown if self._stem == "items" else None,
-                user_id=None if self._stem == "items" else shown,
-                file=self._file,
-                row=number,
-                column=column,
-            )
+            about = {"item_id" if self._stem == "items" else "user_id": None if secret else own}
+            return fault(kind, f"{column}: {hit.shown}", **about, file=self._file, row=number, column=column)
 
         self._found.each(kind, range(len(kept)), finding)
         self._found.counts[kind] += rows - len(kept)
@@ -225,11 +215,6 @@ def _rule(name: str, stem: str) -> _NameRule | None:
         if candidates & set(rule.names.split()):
             return rule
     return _RULES[0] if words[-1:] == ["name"] and (person or len(words) == 1) else None
-
-
-def _by_chance(seen: _SeenColumn) -> bool:
-    """Whether so few long numbers have the check digit of a card that it is there by chance."""
-    return seen.rows[CARD] < CHANCE * seen.long_numbers
 
 
 def _matching(texts: pa.Array, expression: str) -> npt.NDArray[np.int64]:

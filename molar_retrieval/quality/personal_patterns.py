@@ -1,7 +1,6 @@
 """How personal data look: addresses, telephone, card and account numbers; and how to show them masked.
 
-Each pattern is made to be right rather than to find all: article numbers, barcodes, prices, dates and versions of
-products are full of digits.
+Patterns are made to be right rather than to find all: numbers, prices, dates and versions of products abound.
 """
 
 import re

@@ -91,8 +91,7 @@ def _fits(path: str | None, name: str) -> bool:
 
 def is_blank(records: Measured) -> Mask:
     """Which photos show nothing."""
-    blank: Mask = records["detail"] <= BLANK
-    return blank
+    return np.asarray(records["detail"] <= BLANK)
 
 
 def usable_photos(items: Items, records: Measured) -> Mask:
@@ -121,8 +120,7 @@ def check_shared(items: Items, records: Measured, features: npt.NDArray[np.float
 
 def readable(items: Items, records: Measured) -> Mask:
     """Which items have a photo that can be read."""
-    good: Mask = items.has_photo & (records["state"] == PhotoState.GOOD)
-    return good
+    return np.asarray(items.has_photo & (records["state"] == PhotoState.GOOD))
 
 
 def _groups(items: Items, records: Measured) -> list[Rows]:
@@ -136,9 +134,8 @@ def _is_placeholder(items: Items, rows: Rows) -> bool:
 
 
 def _near(items: Items, records: Measured, rows: Rows, features: npt.NDArray[np.float32] | None) -> Iterator[Finding]:
-    left, right, bits = near_photos(
-        records["bits"][rows], records["colours"][rows], None if features is None else features[rows]
-    )
+    seen = None if features is None else features[rows]
+    left, right, bits = near_photos(records["bits"][rows], records["colours"][rows], seen)
     closest = np.full(len(rows), 256, np.int64)
     np.minimum.at(closest, left, bits)
     np.minimum.at(closest, right, bits)
@@ -151,4 +148,4 @@ def _near(items: Items, records: Measured, rows: Rows, features: npt.NDArray[np.
 
 
 def _named(items: Items, rows: Rows, own: int) -> tuple[str, ...]:
-    return tuple(items.id(int(row)) for row in rows[: _NAMED + 1] if row != own)[:_NAMED]
+    return tuple(items.ids.id(int(row)) for row in rows[: _NAMED + 1] if row != own)[:_NAMED]

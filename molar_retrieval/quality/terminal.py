@@ -14,10 +14,7 @@ _LONGEST = 96
 
 def verdict(report: CheckReport) -> str:
     """One line: whether it can be used, and how much is wrong."""
-    words = ", ".join(
-        plural(report.count(severity), name)
-        for severity, name in ((Severity.ERROR, "error"), (Severity.WARNING, "warning"), (Severity.NOTE, "note"))
-    )
+    words = ", ".join(plural(report.count(severity), str(severity)) for severity in Severity)
     if not report.usable:
         return f"{report.catalogue} cannot be used: {'; '.join(report.unusable)} ({words})"
     return f"{report.catalogue} can be used: {plural(report.items, 'item')}; {words}"

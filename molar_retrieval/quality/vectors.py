@@ -64,13 +64,8 @@ def _usable(store: ArtefactStore, catalogue: Catalogue) -> PairVectors | None:
         found = ContentVectors.open(live[0])
     except StaleArtefactError:
         return None
-    if len(found.ids) != len(catalogue):
-        return None
-    texts, images, seen = (
-        found.block("content_text"),
-        found.block("content_image"),
-        image_block(found.info, found.blocks),
-    )
-    if texts is None or images is None or seen is None:
+    texts, images = found.block("content_text"), found.block("content_image")
+    seen = image_block(found.info, found.blocks)
+    if len(found.ids) != len(catalogue) or texts is None or images is None or seen is None:
         return None
     return PairVectors(texts, images, found.vectors[:, seen.start : seen.stop], str(found.info["name"]))

@@ -118,7 +118,6 @@ def _older(connection: "Connection") -> Iterator[Entry]:
 
 
 def _drift(there: "PublishedCollection", root: Path) -> Entry:
-    """How what is live on the server stands to the workspace."""
     from molar_indexes.generations import open_generation
     from molar_indexes.server.metadata import CollectionMetadata
 

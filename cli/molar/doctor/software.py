@@ -11,6 +11,7 @@ from pathlib import Path
 
 from molar.doctor.health import Entry, Fault, broken, entry
 from molar_retrieval import __version__
+from molar_retrieval.versions import library_versions
 
 DISTRIBUTION = "molar-retrieval"
 _MOST = 5
@@ -92,10 +93,7 @@ def conflicts(distribution: str) -> Iterator[str]:
 
 
 def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    return library_versions(name).get(name)
 
 
 def _allows(bounds: str, version: str) -> bool:

@@ -75,7 +75,6 @@ def _pointer(workspace: Workspace) -> str | None:
 
 
 def _folder(workspace: Workspace) -> Path | None:
-    """The catalogue's folder; None where the workspace does not tell."""
     try:
         return workspace.catalogue
     except MolarError:

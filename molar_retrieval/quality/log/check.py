@@ -70,8 +70,6 @@ def check_log(
 
 
 class _LogCheck:
-    """One log that has been read."""
-
     def __init__(self, file: str, items: IdMap, read: ReadLog, found: Collector, *, part: bool) -> None:
         self._file, self._items, self._read, self._found, self._part = file, items, read, found, part
         self._log = read.log
@@ -135,7 +133,6 @@ class _LogCheck:
         return fault(kind, detail, item_id=item_id, user_id=user_id, file=self._file, row=int(log.number[i]))
 
     def _distinct(self, log: LogRows) -> LogRows:
-        """A block without its exact repetitions, which are reported."""
         repeated = log.repeated()
         if not len(repeated):
             return log

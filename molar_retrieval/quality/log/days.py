@@ -72,13 +72,11 @@ def bursts(calendar: Calendar, file: str, found: Collector) -> None:
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Ranges of neighbours that are true."""
     borders = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    yield from zip(borders[::2].tolist(), borders[1::2].tolist(), strict=True)
+    return zip(borders[::2].tolist(), borders[1::2].tolist(), strict=True)
 
 
 def _expected(users: npt.NDArray[np.int64], start: int, end: int) -> float:
-    """How many users a range of days would have had."""
     days = np.concatenate([np.arange(max(0, start - AROUND), start), np.arange(end, min(len(users), end + AROUND))])
     total = 0.0
     for weekday in range(7):

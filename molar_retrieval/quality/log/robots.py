@@ -6,7 +6,7 @@ import numpy.typing as npt
 from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.findings import Finding, fault
 from molar_retrieval.quality.log.moments import SECOND
-from molar_retrieval.quality.log.rows import UserBlock
+from molar_retrieval.quality.log.rows import Ints, UserBlock
 
 HOUR = 3_600
 RATE = 100  # Interactions within an hour below which no user is too fast
@@ -19,8 +19,6 @@ CLOCKWORK_JITTER = 0.05  # give or take this part of it
 SLEEPLESS_HOURS = 36  # So long nobody stays awake,
 SLEEPLESS_PAUSE = 3  # that is, pauses for so many hours or more,
 SLEEPLESS_ROWS = 100  # with at least so many interactions
-
-Ints = npt.NDArray[np.int64]
 
 
 class Robots:

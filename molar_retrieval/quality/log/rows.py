@@ -40,9 +40,7 @@ class LogRows:
 
     def chosen(self, rows: Any) -> "LogRows":
         """Some rows, by index, slice or mask."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        taken: dict[str, Any] = {name: values[rows] for name, values in columns.items() if values is not None}
-        return LogRows(**taken)
+        return LogRows(**{name: values[rows] for name, values in vars(self).items() if values is not None})
 
     def repeated(self) -> Ints:
         """Which rows of an ordered log repeat an earlier one exactly: same user, item, time and event."""

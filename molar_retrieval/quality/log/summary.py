@@ -1,6 +1,7 @@
 """What a log is like."""
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -90,11 +91,11 @@ class LogSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        plain["order"] = {**vars(self.order), "words": self.order.words}
-        plain["split_outlook"] = [asdict(split) for split in self.split_outlook]
-        plain["histograms"] = [histogram.to_dict() for histogram in self.histograms]
-        return plain
+        return vars(self) | {
+            "order": {**vars(self.order), "words": self.order.words},
+            "split_outlook": [asdict(split) for split in self.split_outlook],
+            "histograms": [histogram.to_dict() for histogram in self.histograms],
+        }
 
     def lines(self) -> list[str]:
         """For people, a sentence each."""
@@ -148,7 +149,7 @@ def summarise(
         repeats=tally.again / max(int(users.sum()), 1),
         repeats_at_once=tally.again_at_once / steps,
         order=order,
-        split_outlook=_outlook(tally),
+        split_outlook=tuple(_outlook(tally)),
         histograms=_histograms(tally),
     )
 
@@ -172,11 +173,11 @@ def _histograms(tally: Tally) -> tuple[Histogram, ...]:
     return tuple(Histogram.of(name, title, values, "interactions", log=log) for name, title, values, log in counted)
 
 
-def _outlook(tally: Tally) -> tuple[SplitOutlook, ...]:
+def _outlook(tally: Tally) -> Iterator[SplitOutlook]:
     """Splits at up to ten dates; every day but the first where there are no more."""
     calendar = tally.calendar
     if calendar is None or not calendar.interactions.any():
-        return ()
+        return
     before = np.concatenate([[0], np.cumsum(calendar.interactions)])
     total, days = int(before[-1]), len(calendar.interactions)
     tried = np.arange(1, days) if days <= len(SHARES) else np.searchsorted(before, np.array(SHARES) * total)
@@ -185,24 +186,20 @@ def _outlook(tally: Tally) -> tuple[SplitOutlook, ...]:
     order = np.argsort(tally.items_first[taken])
     items_first = tally.items_first[taken][order]
     after = np.append(np.cumsum(tally.items[taken][order][::-1])[::-1], 0)  # interactions of this and all later items
-    found = []
     for day in np.unique(tried[(tried > 0) & (tried < days)]).tolist():
         moment = (calendar.first + day) * DAY
         gone, came = np.searchsorted(users_last, moment), np.searchsorted(users_first, moment)
         warm, test = int(np.searchsorted(items_first, moment)), total - int(before[day])
         if test:
-            found.append(
-                SplitOutlook(
-                    date=calendar.day(day),
-                    train=int(before[day]),
-                    test=test,
-                    users=int(came - gone),
-                    new_users=int(len(users_first) - came),
-                    cold_items=len(items_first) - warm,
-                    cold_share=min(int(after[warm]) / test, 1.0),
-                )
+            yield SplitOutlook(
+                date=calendar.day(day),
+                train=int(before[day]),
+                test=test,
+                users=int(came - gone),
+                new_users=int(len(users_first) - came),
+                cold_items=len(items_first) - warm,
+                cold_share=min(int(after[warm]) / test, 1.0),
             )
-    return tuple(found)
 
 
 def tell_shares(summary: LogSummary, file: str, found: Collector) -> None:

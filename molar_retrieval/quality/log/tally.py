@@ -5,9 +5,8 @@ import numpy.typing as npt
 
 from molar_retrieval.quality.log.days import Calendar
 from molar_retrieval.quality.log.moments import DAY
-from molar_retrieval.quality.log.rows import UserBlock
+from molar_retrieval.quality.log.rows import Ints, UserBlock
 
-Ints = npt.NDArray[np.int64]
 _NEVER = np.iinfo(np.int64).max
 
 
