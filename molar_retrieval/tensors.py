@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,12 @@ import numpy.typing as npt
 TYPES = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "|u1"}  # NumPy's name of each safetensors type
 _KINDS = {name[1:]: kind for kind, name in TYPES.items()}
 _ALIGNMENT = 64
+T = TypeVar("T")
+
+
+def under(tensors: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """The tensors whose names begin so, by what follows."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 class TensorsWriter:

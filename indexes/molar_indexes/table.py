@@ -18,7 +18,7 @@ from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import Origins
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.reranker import Reranker
-from molar_retrieval.tensors import TensorsWriter, mapped
+from molar_retrieval.tensors import TensorsWriter, mapped, under
 
 if TYPE_CHECKING:
     from molar_indexes.query_maps import QueryMaps
@@ -181,19 +181,15 @@ def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping
     """
     try:
         tensors = mapped(path)
-        origins = Origins.of(described.get("origins", {}), _own(tensors, _MAP))
+        origins = Origins.of(described.get("origins", {}), under(tensors, _MAP))
         reranker = described.get("reranker")
-        second = None if reranker is None else Reranker.of(reranker, _own(tensors, _RERANK))
+        second = None if reranker is None else Reranker.of(reranker, under(tensors, _RERANK))
         ids = tensors["ids.bytes"], tensors["ids.ends"]
         asked = described.get("queries")
-        queries = None if asked is None else (asked, _own(tensors, _QUERY))
+        queries = None if asked is None else (asked, under(tensors, _QUERY))
         items = ItemStore.from_tensors(tensors, parts, sparse_parts)
         return OpenItemStore(items, origins, second, ids, queries)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StaleArtefactError(
             f"the item store {path} cannot be opened: {error}", "run `molar align` to publish a new generation"
         ) from error
-
-
-def _own(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
-    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}

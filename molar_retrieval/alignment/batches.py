@@ -85,11 +85,15 @@ def plan(lengths: Rows, tokens: int, random: np.random.Generator | None = None) 
     return batches
 
 
+def padded_rows(start: Rows, length: Rows, width: int) -> tuple[Rows, npt.NDArray[np.bool_]]:
+    """Rows of a log for histories of unequal length, each (B, width); where not valid, the last row again."""
+    place = np.arange(width)[None, :]
+    return start[:, None] + np.minimum(place, length[:, None] - 1), place < length[:, None]
+
+
 def collate(log: InteractionLog, start: Rows, length: Rows, device: torch.device | str = "cpu") -> History:
     """The rows ``start … start + length`` of each history as one padded batch."""
-    place = np.arange(padded(int(length.max())))[None, :]
-    valid = place < length[:, None]
-    rows = start[:, None] + np.minimum(place, length[:, None] - 1)
+    rows, valid = padded_rows(start, length, padded(int(length.max())))
     items = np.where(valid, log.item[rows], 0).astype(np.int64)
     gaps = time_gaps(torch.from_numpy(log.timestamp[rows].astype(np.int64)))
     return History(torch.from_numpy(items), gaps, torch.from_numpy(length.astype(np.int64))).to(device)

@@ -50,10 +50,7 @@ class Conditioner:
     @property
     def output_blocks(self) -> tuple[VectorBlock, ...]:
         """How the conditioned dimensions divide by source."""
-        ends = np.cumsum([m.shape[1] for m in self.maps]).tolist()
-        return tuple(
-            VectorBlock(b.name, end - m.shape[1], end) for b, m, end in zip(self.blocks, self.maps, ends, strict=True)
-        )
+        return VectorBlock.side_by_side((b.name, m.shape[1]) for b, m in zip(self.blocks, self.maps, strict=True))
 
     def __call__(self, vectors: Matrix, attributes: csr_matrix | None = None) -> Matrix:
         """Condition content vectors: (n, dim of the encoder) → (n, :attr:`dim`), rows of length 1 or 0.

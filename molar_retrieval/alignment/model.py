@@ -82,12 +82,12 @@ class AlignedModel:
         if self.content_knn is not None and self._counts(NEIGHBOURS):
             widths[NEIGHBOURS] = self.content_knn.dim
         widths[TREND] = 1
-        return _blocks(widths)
+        return VectorBlock.side_by_side(widths.items())
 
     @cached_property
     def sparse_parts(self) -> tuple[VectorBlock, ...]:
         """The ranges of the sparse vector whose products are parts of the score."""
-        return _blocks({one.name: len(self.known) for one in self._weighted})
+        return VectorBlock.side_by_side((one.name, len(self.known)) for one in self._weighted)
 
     @property
     def _weighted(self) -> list[ItemItemWeights]:
@@ -236,11 +236,6 @@ class AlignedModel:
 
 def _side_by_side(matrices: Sequence[csr_matrix], height: int) -> csr_matrix:
     return csr_matrix(hstack(matrices)) if matrices else csr_matrix((height, 0), dtype=np.float32)
-
-
-def _blocks(widths: Mapping[str, int]) -> tuple[VectorBlock, ...]:
-    ends = np.cumsum(list(widths.values())).tolist()
-    return tuple(VectorBlock(name, end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True))
 
 
 def session_log(rows: Sequence[int], n_items: int) -> InteractionLog:

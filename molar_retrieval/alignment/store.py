@@ -17,6 +17,7 @@ from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.ranking.reranker import Reranker
+from molar_retrieval.tensors import under
 from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.workspace import Manifest
 
@@ -84,20 +85,16 @@ def open_model(folder: Path) -> AlignedModel:
             for name in predicted
         },
         slots=facts["slots"],
-        reranker=None if reranker is None else Reranker.of(reranker, _under(tensors, "rerank.")),
+        reranker=None if reranker is None else Reranker.of(reranker, under(tensors, "rerank.")),
         cf=tensors.get("cf"),
         numbers=tensors.get("numbers"),
         precision=pick_precision(settings.precision, pick_device("cpu")),
     )
 
 
-def _under(tensors: Tensors, prefix: str) -> Tensors:
-    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
-
-
 def _network(tensors: Tensors, settings: AlignSettings) -> PostAlignment:
     factors = tensors.get(_NETWORK + "project_factors.weight", np.zeros((0, 0))).shape[1]
     features = torch.from_numpy(tensors["features"])
     network = PostAlignment(tower_shapes(settings), len(tensors["known"]), features, factors)
-    network.load_state_dict({name: torch.from_numpy(array) for name, array in _under(tensors, _NETWORK).items()})
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in under(tensors, _NETWORK).items()})
     return network.eval()

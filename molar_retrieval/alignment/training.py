@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from molar_retrieval import rng
-from molar_retrieval.alignment.batches import Windows, collate, plan, training_batches, training_windows
+from molar_retrieval.alignment.batches import Windows, collate, padded_rows, plan, training_batches, training_windows
 from molar_retrieval.alignment.components import Dense, ScoreComponent, ranked
 from molar_retrieval.alignment.network import START_SCALE, History, ItemEmbedding, PostAlignment, tower_shapes
 from molar_retrieval.alignment.validation import Ranks, ValidationCases, ndcg, recall, sample, withheld_items
@@ -209,9 +209,7 @@ class TowerTrainer(Trainer[EpochScore]):
     def _loss(self, windows: Windows, random: np.random.Generator) -> Tensor:
         network, log = self.network, self.data.log
         history = collate(log, windows.start, windows.length - 1, self.device)
-        place = np.arange(history.items.shape[1])[None, :]
-        valid = place < (windows.length - 1)[:, None]
-        rows = windows.start[:, None] + 1 + np.minimum(place, windows.length[:, None] - 2)
+        rows, valid = padded_rows(windows.start + 1, windows.length - 1, history.items.shape[1])
         targets = self._to_device(log.item[rows].reshape(-1))
         counts = torch.from_numpy(valid.reshape(-1)).to(self.device)
         with autocast(self.device, self.precision):

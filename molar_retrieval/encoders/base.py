@@ -68,6 +68,15 @@ class VectorBlock:
     start: int
     stop: int
 
+    @classmethod
+    def side_by_side(cls, widths: Iterable[tuple[str, int]]) -> tuple["VectorBlock", ...]:
+        """The blocks of a vector that begins with the first, by name and number of dimensions."""
+        found: list[VectorBlock] = []
+        for name, width in widths:
+            begin = found[-1].stop if found else 0
+            found.append(cls(name, begin, begin + width))
+        return tuple(found)
+
 
 @runtime_checkable
 class Encoder(Protocol):

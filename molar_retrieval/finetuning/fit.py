@@ -132,11 +132,7 @@ class _Course:
 
     def scores(self, chosen: Chosen) -> Mapping[Name, float]:
         """How well withheld items are found, by task."""
-        return {
-            "behaviour": self.gain(chosen),
-            "attributes": self.named(chosen),
-            "image_text": self.pictured(chosen),
-        }
+        return {"behaviour": self.gain(chosen), "attributes": self.named(chosen), "image_text": self.pictured(chosen)}
 
     def gain(self, chosen: Chosen, reading: int | None = None) -> float:
         own = self.reading if reading is None else reading

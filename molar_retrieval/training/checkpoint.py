@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.tensors import under
 
 LAST = "checkpoint.safetensors"
 BEST = "best.safetensors"
@@ -51,12 +52,11 @@ def load(
     The state holds the run's fingerprint as ``run``. StaleArtefactError if the file is unreadable.
     """
     last = folder / LAST
-    state, tensors = _read(last if last.exists() else folder / _EARLIER, remedy)
-    if state is None or state["run"] != run:
+    state, tensors = _filled(last if last.exists() else folder / _EARLIER, run, weights, remedy)
+    if state is None:
         return None
-    _fill(weights, tensors)
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _under(tensors, _OPTIMISER).items():
+    for name, tensor in under(tensors, _OPTIMISER).items():
         index, _, key = name.partition(".")
         moments.setdefault(int(index), {})[key] = tensor
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
@@ -65,21 +65,17 @@ def load(
 
 def load_best(folder: Path, run: str, weights: Mapping[str, Tensor], remedy: str) -> State | None:
     """Fill the weights with the best of the run, and return the state at that time; see :func:`load`."""
-    state, tensors = _read(folder / BEST, remedy)
+    return _filled(folder / BEST, run, weights, remedy)[0]
+
+
+def _filled(path: Path, run: str, weights: Mapping[str, Tensor], remedy: str) -> tuple[State | None, dict[str, Tensor]]:
+    state, tensors = _read(path, remedy)
     if state is None or state["run"] != run:
-        return None
-    _fill(weights, tensors)
-    return state
-
-
-def _fill(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+        return None, {}
     with torch.no_grad():
-        for name, tensor in _under(tensors, _WEIGHTS).items():
+        for name, tensor in under(tensors, _WEIGHTS).items():
             weights[name].copy_(tensor)
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return state, tensors
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], state: State) -> None:

@@ -5,7 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molar_retrieval.alignment.batches import collate, latest_windows, padded, plan, training_batches, training_windows
+from molar_retrieval.alignment.batches import (
+    collate,
+    latest_windows,
+    padded,
+    padded_rows,
+    plan,
+    training_batches,
+    training_windows,
+)
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
 
@@ -68,3 +76,9 @@ def test_batches_have_few_shapes():
     assert len({length for _, length in shapes}) <= 15
     assert len(shapes) <= 2 * 15 + 1
     assert [padded(n) for n in (1, 8, 9, 64, 65, 200)] == [8, 8, 16, 64, 80, 200]
+
+
+def test_padded_rows_repeat_the_last_one():
+    rows, valid = padded_rows(np.array([3, 10]), np.array([1, 3]), 3)
+    assert rows.tolist() == [[3, 3, 3], [10, 11, 12]]
+    assert valid.tolist() == [[True, False, False], [True, True, True]]

@@ -21,7 +21,6 @@ from molar_eval.models.sasrec import (
     _Vocabulary,
     encode,
     like_lengths,
-    padded,
 )
 from molar_eval.models.sasrec_network import SASRecNetwork, cross_entropy
 from molar_retrieval.errors import DataError
@@ -114,12 +113,6 @@ def test_batches_hold_each_window_once_and_like_lengths_together():
     assert all(high <= low for (_, high), (low, _) in pairwise(spans))
     other = like_lengths(lengths, 8, np.random.default_rng(2))
     assert {tuple(sorted(batch)) for batch in batches} != {tuple(sorted(batch)) for batch in other}
-
-
-def test_padding():
-    rows, valid = padded(np.array([3, 10]), np.array([1, 3]))
-    assert rows.tolist() == [[3, 3, 3], [10, 11, 12]]
-    assert valid.tolist() == [[True, False, False], [True, True, True]]
 
 
 def test_vocabulary_numbers_known_items_without_gaps():

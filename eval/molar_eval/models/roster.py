@@ -58,10 +58,7 @@ _TUNED: dict[str, dict[str, bool]] = {
 }
 """Encoders fine-tuned for each split, the tasks and parts that each does without; ``molar`` or ``content kNN`` reads
 them."""
-_ALONE: dict[str, tuple[Reads, Variant]] = {
-    "words alone": ("words", "no image"),
-    "photos alone": ("photos", "no text"),
-}
+_ALONE: dict[str, tuple[Reads, Variant]] = {"words alone": ("words", "no image"), "photos alone": ("photos", "no text")}
 ABLATIONS = (*(variant for variant in VARIANTS if variant != "full"), *_WITHOUT, *_CHANGED, _NO_SECOND_STAGE)
 
 

@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from molar_eval.cases import Mask, Rows, Scores
+from molar_eval.cases import Rows, Scores
 from molar_eval.models.base import Kind, Task
 from molar_eval.models.sasrec_network import SASRecNetwork, cross_entropy
 from molar_eval.models.tuning import Fitted, Scoring, Setting, sample, tune, validation_ndcg
 from molar_eval.modules import of_making
 from molar_retrieval import fingerprint, rng
-from molar_retrieval.alignment.batches import latest_windows
+from molar_retrieval.alignment.batches import latest_windows, padded_rows
 from molar_retrieval.config import Settings
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import known_items
@@ -90,14 +90,8 @@ class SASRecTrainer(Trainer[SASRecEpoch]):
         self.windows = latest_windows(log, np.flatnonzero(np.diff(log.offsets) >= 2), settings.history + 1)
         with torch.random.fork_rng():
             torch.manual_seed(rng.derive_seed(seed, "sasrec", "weights"))
-            self.network = SASRecNetwork(
-                log.n_items,
-                settings.history,
-                dim=settings.dim,
-                blocks=settings.blocks,
-                heads=settings.heads,
-                dropout=settings.dropout,
-            ).to(self.device)
+            sizes = settings.model_dump(include={"dim", "blocks", "heads", "dropout"})
+            self.network = SASRecNetwork(log.n_items, settings.history, **sizes).to(self.device)
         super().__init__(
             self.network.state_dict(),
             torch.optim.AdamW(self.network.parameters(), lr=settings.learning_rate, weight_decay=0.0, fused=True),
@@ -130,20 +124,14 @@ class SASRecTrainer(Trainer[SASRecEpoch]):
 
     def _loss(self, start: Rows, length: Rows, random: np.random.Generator) -> Tensor:
         """Cross-entropy, summed over the targets of the histories that begin at ``start``."""
-        rows, valid = padded(start, length)
+        rows, valid = padded_rows(start, length, int(length.max()))
         users = self.network(self._tensor(self.log.item[rows]))[torch.from_numpy(valid).to(self.device)]
         targets, items = self._tensor(self.log.item[rows[valid] + 1]), self.network.items.weight
         if self.log.n_items <= FULL_SOFTMAX_ITEMS:
             return cross_entropy(users, items, targets, self.precision)
         sampled = self._tensor(random.choice(self.log.n_items, self.settings.negatives, replace=False))
-        mean = sampled_softmax(
-            users.to(self.precision),
-            F.embedding(targets, items).to(self.precision),
-            items[sampled],
-            targets,
-            sampled,
-            self.log.n_items,
-        )
+        users, next_ones = (vectors.to(self.precision) for vectors in (users, F.embedding(targets, items)))
+        mean = sampled_softmax(users, next_ones, items[sampled], targets, sampled, self.log.n_items)
         return mean * len(targets)
 
     def _tensor(self, rows: npt.NDArray[np.integer]) -> Tensor:
@@ -157,12 +145,6 @@ def like_lengths(lengths: Rows, size: int, random: np.random.Generator) -> list[
     return [batches[number] for number in random.permutation(len(batches))]
 
 
-def padded(start: Rows, length: Rows) -> tuple[Rows, Mask]:
-    """Rows of a log for histories of unequal length, each (B, L); where not valid, the last row again."""
-    place = np.arange(int(length.max()))[None, :]
-    return start[:, None] + np.minimum(place, length[:, None] - 1), place < length[:, None]
-
-
 @torch.no_grad()
 def encode(network: SASRecNetwork, log: InteractionLog, history: int, batch: int) -> npt.NDArray[np.float32]:
     """User vectors, shape (n_histories, dim), from the last ``history`` items of each; zero for an empty history."""
@@ -172,7 +154,7 @@ def encode(network: SASRecNetwork, log: InteractionLog, history: int, batch: int
     order = np.argsort(windows.length, kind="stable")
     for begin in range(0, len(order), batch):
         chosen = order[begin : begin + batch]
-        rows, _ = padded(windows.start[chosen], windows.length[chosen])
+        rows, _ = padded_rows(windows.start[chosen], windows.length[chosen], int(windows.length[chosen].max()))
         users = network(torch.from_numpy(log.item[rows].astype(np.int64)).to(device))
         last = torch.from_numpy(windows.length[chosen] - 1).to(device)
         result[windows.user[chosen]] = users[torch.arange(len(chosen), device=device), last].float().cpu().numpy()

@@ -88,11 +88,7 @@ class Baseline(ABC):
 
 
 def tune(
-    grid: Sequence[Setting],
-    fit: Callable[[Setting], Scoring],
-    task: Task,
-    scorable: Mask,
-    progress: Progress = SILENT,
+    grid: Sequence[Setting], fit: Callable[[Setting], Scoring], task: Task, scorable: Mask, progress: Progress = SILENT
 ) -> Fitted:
     """Fit each setting and keep the one with the highest validation NDCG@10, the first of equals.
 

@@ -81,9 +81,7 @@ def _changed(content: ContentVectors, variant: Variant) -> tuple[Vectors, tuple[
         return unit(rng.generator(_SEED, variant).standard_normal(vectors.shape, np.float32)), content.blocks
     kept = [b for b in content.blocks if b.name != _BLOCK[variant]]
     vectors = np.concatenate([vectors[:, b.start : b.stop] for b in kept], axis=1)
-    ends = np.cumsum([b.stop - b.start for b in kept]).tolist()
-    blocks = tuple(VectorBlock(b.name, end - (b.stop - b.start), end) for b, end in zip(kept, ends, strict=True))
-    return unit(vectors), blocks
+    return unit(vectors), VectorBlock.side_by_side((b.name, b.stop - b.start) for b in kept)
 
 
 def _shuffle(count: int) -> npt.NDArray[np.int64]:

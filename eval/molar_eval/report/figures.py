@@ -1,5 +1,6 @@
 """What the page draws: rows over one axis, each with its numbers as text; and models in planes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -119,23 +120,29 @@ def ablations(split: SplitResult) -> Figure | None:
 
 def time(split: SplitResult) -> Markup | None:
     """Quality against training time."""
-    models = _compared(split)
-    points = [Point(m.name, m.kind, max(m.fit_seconds, _SHORTEST), m.metrics[split.primary].mean) for m in models]
-    if len(points) < 2:
-        return None
-    name, x_title = words.metric(split.primary), "training time"
-    return plots.scatter(points, title=f"{name} against {x_title}", x_title=x_title, y_title=name, seconds=True)
+    found = [(model, max(model.fit_seconds, _SHORTEST)) for model in _compared(split)]
+    return _against(split, found, "training time", "training time", seconds=True)
 
 
 def coverage(split: SplitResult) -> Markup | None:
     """Quality against the share of the catalogue that the lists reach."""
     found = [(m, next((v for k, v in m.lists.items() if "coverage" in k), None)) for m in _compared(split)]
-    points = [Point(m.name, m.kind, v, m.metrics[split.primary].mean) for m, v in found if v is not None]
+    return _against(split, found, "catalogue coverage", "share of the catalogue in any list")
+
+
+def _against(
+    split: SplitResult,
+    found: Sequence[tuple[ModelResult, float | None]],
+    what: str,
+    x_title: str,
+    *,
+    seconds: bool = False,
+) -> Markup | None:
+    points = [Point(m.name, m.kind, x, m.metrics[split.primary].mean) for m, x in found if x is not None]
     if len(points) < 2:
         return None
     name = words.metric(split.primary)
-    x_title = "share of the catalogue in any list"
-    return plots.scatter(points, title=f"{name} against catalogue coverage", x_title=x_title, y_title=name)
+    return plots.scatter(points, title=f"{name} against {what}", x_title=x_title, y_title=name, seconds=seconds)
 
 
 def _compared(split: SplitResult) -> list[ModelResult]:

@@ -17,15 +17,10 @@ _HEAD = "lm_head.weight"
 def with_answers(
     features: Mapping[str, Any], answers: Sequence[Sequence[int]], pad: int
 ) -> tuple[dict[str, Any], Tensor]:
-    """Append an answer to each input, which ends where the model would begin to write.
+    """Append an answer to each of b inputs, as sentence-transformers makes them, where the model would begin to write.
 
-    Args:
-        features: Of b inputs, as sentence-transformers makes them.
-        answers: Tokens of each answer.
-        pad: The token that fills rows up, on the right.
-
-    Returns:
-        The features, and the labels, shape (b, longest): the answers' tokens, -100 everywhere else.
+    The token ``pad`` fills rows up on the right. Beside the features are labels, shape (b, longest): the answers'
+    tokens, -100 everywhere else.
     """
     mask = features["attention_mask"].bool()
 
@@ -59,9 +54,7 @@ def surprise(hidden: Tensor, labels: Tensor, head: Tensor) -> Tensor:
 def language_head(model: Any, folder: Path) -> Tensor | None:
     """From hidden states to tokens, shape (vocabulary, d), which sentence-transformers leaves out; None: there is none.
 
-    Args:
-        model: The transformers model without its head.
-        folder: With its weights.
+    The folder has the weights of the transformers model, which is without its head.
     """
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:

@@ -34,12 +34,9 @@ _LACKS = {
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Two views of items that must find each other.
+    """Two views of items that must find each other; see :func:`molar_retrieval.training.losses.info_nce`.
 
-    Attributes:
-        left: Places of photos or attributes among the step's entries, shape (b,).
-        right: Places of titles and descriptions, shape (b,).
-        blocked: See :func:`molar_retrieval.training.losses.info_nce`, shape (b, b).
+    Both are places among the step's entries: photos or attributes to the left, titles and descriptions to the right.
     """
 
     left: Rows
@@ -74,7 +71,6 @@ class Drawn:
         number: Of the step, and of the process.
         rows: By task: items, or interactions.
         histories: By interaction: items before it, latest first, and its own.
-        images: Photos of all items that need one.
     """
 
     number: tuple[int, int]
@@ -85,13 +81,9 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one step sees; an input that several tasks need goes through the model once.
+    """What one step sees; an input that several tasks need is one of the entries, and goes through the model once.
 
-    Attributes:
-        entries: Distinct inputs.
-        pairs: By task.
-        histories: Of the behaviour task.
-        answers: By task: the place of an input, and what the model ought to write after it.
+    Answers are, by task, the place of an input, and what the model ought to write after it.
     """
 
     entries: list[Entry]
@@ -118,14 +110,7 @@ class _Entries:
 
 
 class ExampleSampler:
-    """Draws the examples of each task that can be done.
-
-    Args:
-        data: What there is.
-        photos: Opens photos.
-        tasks: Which tasks, and the seed.
-        lora: Sizes.
-        sees: Whether the encoder looks at photos.
+    """Draws the examples of each task that can be done, by an encoder that ``sees`` photos or not.
 
     Attributes:
         left_out: By task: why it takes no part, or None.
@@ -218,7 +203,6 @@ class ExampleSampler:
         return Pairs(left, right, blocked), words
 
     def _histories(self, positions: Rows) -> dict[int, tuple[list[int], int]]:
-        """Items before each interaction, latest first, and its own."""
         log = self.data.log
         if log is None:
             return {}
@@ -257,7 +241,6 @@ class ExampleSampler:
         return Histories(weights, places, next_ones, self._log_q[items], blocked)
 
     def _why_not(self, name: Name, tasks: FinetuneSettings) -> str | None:
-        """Why a task cannot take part, or None."""
         if not getattr(tasks, name):
             return "it is switched off"
         if name == "image_text" and not self.sees:

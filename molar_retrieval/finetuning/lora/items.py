@@ -28,15 +28,13 @@ class TrainingItems:
     """The items of a catalogue, and who took what.
 
     Attributes:
-        folder: To which photos are relative.
         texts: What `molar embed` gives the encoder to read of each item.
-        photos: Paths.
+        photos: Paths, relative to the folder.
         described: Title and description of each item.
         double: A number that items of the very same title and description share, shape (n,).
         phrases: Attributes of each item: ``colour: red``.
         withheld: Items that only judge, shape (w,).
-        whole: Training interactions; None where there are none.
-        log: The same without withheld items.
+        whole: Training interactions, if there are any; ``log`` has them without withheld items.
         broken: Photos that could not be opened so far, and why.
     """
 

@@ -28,16 +28,12 @@ Features = dict[str, Any]
 class Learner:
     """A sentence-transformers model whose adapter, and nothing else, is trained.
 
-    Args:
-        encoder: As `molar embed` runs it.
-        adapted: The same transformers model, through peft.
-        head: From hidden states to tokens, shape (vocabulary, d); None: it cannot write.
+    The encoder, as `molar embed` runs it, and what peft adapted are the same transformers model. The head leads from
+    hidden states to tokens, shape (vocabulary, d); without one it cannot write.
     """
 
     def __init__(self, encoder: SentenceEncoder, adapted: PeftModel, head: Tensor | None) -> None:
-        self.encoder = encoder
-        self.adapted = adapted
-        self.head = head
+        self.encoder, self.adapted, self.head = encoder, adapted, head
         self._model = encoder.model
 
     @property
@@ -135,8 +131,7 @@ def load(settings: EmbedSettings, lora: LoraSettings, seed: int, cache: Path | N
 def targets(model: Any, name: str, *, vision: bool) -> str:
     """An expression for the names of the linear layers that get an adapter: those of the language model, or all.
 
-    Raises:
-        BackendError: If the model does not say which part of it is the language model.
+    BackendError if the model does not say which part of it is the language model.
     """
     decoder = model if vision or not hasattr(model.config, "vision_config") else model.get_decoder()
     place = next(place for place, module in model.named_modules() if module is decoder)

@@ -21,8 +21,7 @@ class Objective:
     def gradients(self, made: Step, step: int, chunk: int) -> dict[str, float]:
         """Fill the gradients of a step, whose number decides its dropout, with ``chunk`` items in one forward pass.
 
-        Returns:
-            The losses by task; those of writing end in ``words``.
+        Losses are returned by task; those of writing end in ``words``.
         """
         for parameter in self.learner.trained().values():
             parameter.grad = None
@@ -89,13 +88,8 @@ def cached_backward(chunks: int, encode: Callable[[int], Tensor], loss_of: Calla
     """Add the gradients of ``loss_of`` (all vectors) to the parameters, with one chunk's graph in memory at a time.
 
     GradCache (Gao et al. 2021, arXiv 2101.06983): the vectors are made without a graph first; then the loss says how it
-    depends on them, and each chunk is made again to carry that further. One chunk is made once.
-
-    Args:
-        chunks: How many.
-        encode: The vectors of one chunk, shape (c, d); called twice with the same number it must give the same, dropout
-            included.
-        loss_of: A scalar from all vectors, shape (n, d).
+    depends on them, and each chunk is made again to carry that further: ``encode`` must give the same vectors, shape
+    (c, d), for the same number, dropout included. One chunk is made once.
     """
     if chunks == 1:
         loss_of(encode(0)).backward()  # type: ignore[no-untyped-call]

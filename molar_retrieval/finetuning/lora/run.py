@@ -47,20 +47,9 @@ def finetune(
 ) -> FinetuneReport | None:
     """Train an adapter of a language model by the three tasks, and write the encoder.
 
-    Only training interactions are read: what validates `molar align` is left out here as well. An interrupted run
-    writes the best it has, and goes on when it is called again.
-
-    Args:
-        workspace: With a prepared catalogue, and interactions if there are any.
-        settings: Of the encoder, the tasks, the training and the split.
-        folder: Where the encoder is to lie.
-        progress: Told of the steps.
-        restart: Forget what an interrupted run left.
-        processes: Who trains; all call this with the same arguments.
-        on_score: Told of each validation.
-
-    Returns:
-        The report, in the first process.
+    Only training interactions, if there are any, are read: what validates `molar align` is left out here as well. An
+    interrupted run writes the best it has, and goes on when it is called again, unless it is to ``restart``. All
+    processes call this with the same arguments; the first gets the report.
 
     Raises:
         DataError: If no task can be done, or the folder holds something else.
@@ -100,9 +89,7 @@ def finetune(
 def prepared(workspace: Workspace, settings: MolarSettings, processes: Processes = ALONE) -> Iterator[AdapterTrainer]:
     """A run before its first step: data read, model loaded; threads that open photos end with the block.
 
-    Raises:
-        DataError: If no task can be done.
-        StaleArtefactError: If the log is not of the catalogue.
+    DataError if no task can be done, StaleArtefactError if the log is not of the catalogue.
     """
     own = pin(workspace, "catalogue", optional=("interactions",), work=_WORK)
     inputs = pin_named(workspace, processes.agreed(own.names), _WORK)
@@ -165,10 +152,7 @@ def write(folder: Path, learner: Learner, account: Mapping[str, Any], text: str,
     """Write the encoder that `molar embed` takes, its account and model card; merging ends the learner's life as one.
 
     ``merged`` writes the whole model with the adapter merged, and the adapter in a folder of its own; else that alone.
-    An encoder that the folder held before stays until this one is complete.
-
-    Raises:
-        DataError: If the folder holds something else.
+    An encoder that the folder held before stays until this one is complete; DataError if it holds something else.
     """
     made = tuned_folder.partial(folder)
     place = made / _ADAPTER if merged else made

@@ -30,12 +30,9 @@ _WARM_UP = 0.1
 
 @dataclass(frozen=True)
 class AdapterScore:
-    """What the steps up to one brought.
+    """How well withheld items are found after some steps, and mean losses since the score before, both by task.
 
-    Attributes:
-        step: How many steps were taken.
-        scores: How well withheld items are found, by task.
-        losses: Mean losses since the score before, by task; those of writing end in ``words``.
+    Losses of writing end in ``words``.
     """
 
     step: int
@@ -88,8 +85,7 @@ class AdapterTrainer(Trainer[AdapterScore]):
     ) -> AdapterScore | None:
         """See :meth:`Trainer.train`; where it is interrupted the best so far stays in place, and ``done`` is False.
 
-        Raises:
-            KeyboardInterrupt: If it is interrupted before there is anything to keep.
+        Interrupted before there is anything to keep it raises the KeyboardInterrupt.
         """
         progress = progress if self.processes.first else SILENT
         try:
@@ -136,11 +132,7 @@ class AdapterTrainer(Trainer[AdapterScore]):
         return self.state.chunk
 
     def step(self, progress: Progress = SILENT) -> dict[str, float]:
-        """Take one step; the losses by task.
-
-        Raises:
-            BackendError: If memory is short even for one item at a time, or a loss is no number.
-        """
+        """Take one step; BackendError if memory is short even for one item at a time, or a loss is no number."""
         made = self._examples(self.state.step)
         self.learner.training(True)
         losses = self._within_memory(lambda: self.objective.gradients(made, self.state.step, self._chunk), progress)

@@ -9,7 +9,7 @@ from molar_retrieval.finetuning.lora.examples import ExampleSampler
 from molar_retrieval.finetuning.lora.items import Photos, Rows
 from molar_retrieval.finetuning.lora.learner import Learner, frozen_vectors
 from molar_retrieval.finetuning.report import Name
-from molar_retrieval.finetuning.withheld import Array, recall
+from molar_retrieval.finetuning.withheld import Array, crossed, recall
 
 _BLOCK = 64
 """Photos that are open at the same time."""
@@ -43,8 +43,7 @@ class AdapterValidation:
             places, double = np.arange(len(rows)), data.double[rows]
             if name == "image_text":
                 seen = self._vectors(learner, rows, None, chunk)
-                there, back = recall(seen, described, places, double), recall(described, seen, places, double)
-                found[name] = (there + back) / 2
+                found[name] = float(np.mean(crossed(described, seen, places, double)))
             else:
                 named = self._vectors(learner, rows, ["; ".join(data.phrases[row]) for row in rows], chunk)
                 found[name] = recall(named, described, places, double)
@@ -63,10 +62,8 @@ class AdapterValidation:
             some = rows[begin : begin + _BLOCK].tolist()
             images = self._photos.open(some) if photos or texts is None else {}
             words = [None] * len(some) if texts is None else texts[begin : begin + _BLOCK]
-            entries = [
-                learner.encoder.entry(EncoderInput(text, images.get(row)))
-                for row, text in zip(some, words, strict=True)
-            ]
+            inputs = [EncoderInput(text, images.get(row)) for row, text in zip(some, words, strict=True)]
+            entries = [learner.encoder.entry(one) for one in inputs]
             there = [n for n, entry in enumerate(entries) if entry]
             made = frozen_vectors(learner, [entries[n] for n in there], chunk)
             found[[begin + n for n in there]] = made.numpy()
