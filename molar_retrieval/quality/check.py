@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.compute as pc
 
 from molar_retrieval.catalog.catalogue import Catalogue
-from molar_retrieval.catalog.prepare import KIND as CATALOGUE
 from molar_retrieval.catalog.prepare import condition_of, prepare_catalogue
 from molar_retrieval.catalog.read import BATCH, TEXT
 from molar_retrieval.catalog.resolve import read_spec
@@ -132,8 +131,8 @@ class _CatalogueCheck:
             self.unusable.append(error.message)
             self.found.add("catalogue.unusable", f"{error.message}; {error.hint}")
             return None
-        self.workspace.take(CATALOGUE, self.workspace[CATALOGUE].require())
-        return Catalogue(*self.workspace[CATALOGUE].require()), spec
+        self.workspace.take("catalogue", self.workspace["catalogue"].require())
+        return Catalogue(*self.workspace["catalogue"].require()), spec
 
     def _checked(self, catalogue: Catalogue, spec: CatalogueSpec) -> dict[str, Any]:
         """Take all findings; what else a report holds of a catalogue that can be read."""

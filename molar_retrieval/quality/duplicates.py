@@ -42,12 +42,8 @@ def equal_groups(hashes: npt.NDArray[np.uint64]) -> list[Rows]:
 def close_pairs(bits: Bits, most: int, seed: int = 0, *, versions: int = 1) -> tuple[Rows, Rows, npt.NDArray[np.int64]]:
     """Pairs of rows whose bits differ little: two arrays of rows, the first below the second, and the differences.
 
-    Args:
-        bits: Packed, shape (n, 32).
-        most: Bits that may differ.
-        seed: Of the order in which bits are dealt to bands.
-        versions: So many rows follow one another that are versions of one thing, the first as it is; they are not
-            compared with each other, nor are two of which none is the first.
+    Bits are packed, shape (n, 32), and ``most`` of them may differ. As many rows as there are ``versions`` follow one
+    another that show one thing, the first as it is; these are not compared, nor are two of which none is a first.
     """
     found = [np.zeros(0, np.int64)]
     random = rng.generator(seed, "bands")
@@ -111,13 +107,9 @@ def near_photos(
 ) -> tuple[Rows, Rows, npt.NDArray[np.int64]]:
     """Pairs of photos that show nearly the same picture: recompressed, resized, brightened, cut a little closer.
 
-    Args:
-        bits: Perceptual hashes of each photo and of its middles, shape (n, 4, 32).
-        colours: Of its fields, shape (n, 48).
-        vectors: What an encoder says a photo looks like, unit rows of shape (n, dim); finds what was cut much closer.
-
-    Returns:
-        Two arrays of rows, the first below the second, and in how many bits of 256 they differ at best.
+    ``bits`` are hashes of each photo and of its middles, shape (n, 4, 32), ``colours`` of its fields, shape (n, 48);
+    unit ``vectors`` of an encoder, shape (n, dim), find what was cut much closer. Returns two arrays of rows, the first
+    below the second, and in how many bits of 256 they differ at best.
     """
     crops = bits.shape[1]
     left, right, _ = close_pairs(bits.reshape(-1, BITS // 8), CLOSE, versions=crops)
@@ -145,8 +137,7 @@ def _closest(bits: Bits, left: Rows, right: Rows) -> npt.NDArray[np.int64]:
     flat, crops = bits.reshape(-1, bits.shape[2]), bits.shape[1]
     versions = [(0, 0), *((0, n) for n in range(1, crops)), *((n, 0) for n in range(1, crops))]
     found = [differences(flat, left * crops + mine, right * crops + other) for mine, other in versions]
-    least: npt.NDArray[np.int64] = np.min(found, axis=0)
-    return least
+    return np.asarray(np.min(found, axis=0))
 
 
 def near_groups(left: Rows, right: Rows, n: int) -> list[Rows]:

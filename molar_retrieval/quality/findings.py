@@ -46,13 +46,8 @@ class Finding:
     """One fault.
 
     Attributes:
-        kind: What kind it is.
         detail: What was seen, in a few words.
-        item_id: The item, if it is about one.
-        user_id: The user, if it is about one.
-        file: The file in the catalogue's folder that holds it.
-        row: Of that file, from 1, the header not counted.
-        column: In that file.
+        file: The file in the catalogue's folder that holds it; ``row``, from 1, the header not counted; ``column``.
         others: Items or users that share the fault, such as an item's duplicates.
         amount: How bad: a distance, a share, a count; within a kind the largest come first.
         facts: Numbers that a report may want, by name.

@@ -54,15 +54,10 @@ class ItemTexts:
 
 @dataclass(frozen=True)
 class Items:
-    """What findings about items need; some 200 bytes of memory for each.
+    """What findings about items need, in the order of the prepared catalogue; some 200 bytes of memory for each.
 
-    Attributes:
-        ids: In the order of the prepared catalogue.
-        file: Name of the file that holds them.
-        numbers: Row of each in that file, from 1; 0 where it is not known.
-        photos: Path of each photo in the catalogue's folder, or None.
-        titles: Hash of each title (uint64), 0 where there is none.
-        bad_photo: Items whose photo was rejected before it was looked at.
+    ``numbers`` are rows of ``file``, from 1, or 0 where not known; ``photos`` are paths in the catalogue's folder;
+    ``titles`` are hashes (uint64), 0 for none; ``bad_photo``: the photo was rejected before it was looked at.
     """
 
     ids: IdMap
@@ -186,5 +181,4 @@ def _strings(batch: pa.RecordBatch, column: str | None, mask: pa.Array, n: int) 
     array = batch[column].filter(mask)
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
         array = pc.binary_join(array.cast(pa.list_(pa.string())), ", ")
-    texts: list[str | None] = as_written(array).to_pylist()
-    return texts
+    return list(as_written(array).to_pylist())

@@ -97,11 +97,9 @@ def measured(
     *,
     processes: int | None = None,
 ) -> Measured:
-    """Measure the photos of items, by ``processes`` (None: as many as there are cores); paths in ``folder`` may repeat.
+    """Measure the photos of items by ``processes`` (None: as many as there are cores); paths may repeat.
 
-    Returns:
-        A record of :data:`~molar_retrieval.quality.measure.MEASURED` for each item; its ``state`` is ``MISSING`` where
-        there is no photo or no such file.
+    Returns a record of ``MEASURED`` for each item; its state is ``MISSING`` where there is no photo or no such file.
     """
     known = Known.read(workspace)
     stamps = np.fromiter((_stamp(folder, photo) for photo in photos), np.uint64, len(photos))

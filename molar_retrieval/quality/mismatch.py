@@ -40,15 +40,11 @@ _CHANCE = 0.75  # a fit below is one that a random pair might have
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well photos and words go together.
+    """How well photos and words go together, of the items in ``rows`` that have both.
 
-    Attributes:
-        rows: Of the items that have both.
-        fit: Of each, in standard deviations of how other items' words fit its photo.
-        beats: How often own words fit better than another item's, 0.5 … 1.
-        limit: Fits below are pointed out; minus infinity: none.
-        wrong: Share of those that is expected to be wrong.
-        strangers: Share of all pairs that is expected to be wrong.
+    ``fit`` is in standard deviations of how other items' words fit the photo; ``beats``: how often own words fit better
+    than another item's, 0.5 … 1. Fits below ``limit`` are pointed out (minus infinity: none), of which a share
+    ``wrong`` is expected to be wrong, and a share ``strangers`` of all pairs.
     """
 
     rows: Rows
@@ -80,10 +76,7 @@ class Agreement:
 def agreement(images: Floats, texts: Floats, seed: int = 0) -> Agreement | None:
     """Judge the pairs of a catalogue; None where fewer than 100 items have photo and words.
 
-    Args:
-        images: What each photo looks like and means, shape (n_items, d); zeros where there is none.
-        texts: What the words say, shape (n_items, e); zeros where there are none.
-        seed: Of the folds.
+    Vectors of photos and of words have shapes (n_items, d) and (n_items, e), and zeros where there is none.
     """
     rows = np.flatnonzero(_filled(images) & _filled(texts))
     if len(rows) < FEWEST:

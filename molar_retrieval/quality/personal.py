@@ -67,15 +67,10 @@ def check_personal(folder: Path, spec: CatalogueSpec, found: Collector, progress
 
 @dataclass
 class _SeenColumn:
-    """What was seen in one column.
+    """What was seen in one column: numbers of values, and of ``rows`` by kind of personal data; ``kept`` are examples.
 
-    Attributes:
-        long_numbers: Numbers that could be of a card but for the check digit.
-        as_named: Values such as the column's name promises.
-        rows: Values with personal data, by the name of their kind.
-        kept: Some of them: row, id of the row, and what was found.
-        often: How many values have each thing that was found.
-        settled: Whether the column is known to hold nothing else, and is not read on.
+    ``long_numbers`` could be of a card but for the check digit; ``as_named`` look as the column's name says; ``often``
+    counts each thing that was found; a ``settled`` column is known to hold nothing else, and is not read on.
     """
 
     values: int = 0

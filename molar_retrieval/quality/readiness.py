@@ -18,14 +18,10 @@ SEQUENCES = 500  # Users with five interactions that a sequence model needs
 
 @dataclass(frozen=True)
 class Content:
-    """What the items bring along, in numbers of items.
+    """What the items bring along: numbers of items, and the mean of a text's characters.
 
-    Attributes:
-        photos: With a photo that can be used: readable, not blank, no placeholder, not only writing.
-        texts: With a text.
-        both: With both.
-        nothing: With neither: nothing can be embedded of them.
-        characters: Of an item's text, on average.
+    ``photos`` can be used: readable, not blank, no placeholder, not only writing; of ``nothing``, nothing can be
+    embedded.
     """
 
     items: int
@@ -38,13 +34,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Readiness:
-    """What can be expected.
-
-    Attributes:
-        verdicts: ``collaborative`` and ``sequence``: ``enough``, ``thin``, ``no`` or ``none`` (no log).
-        sentences: For people, one thing each.
-        embedding: What embedding takes here, if that was found out.
-    """
+    """What can be expected; a verdict is ``enough``, ``thin``, ``no`` or ``none``: there is no log."""
 
     content: Content
     verdicts: Mapping[str, str]

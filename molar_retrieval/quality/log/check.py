@@ -38,18 +38,9 @@ def check_log(
 ) -> LogSummary | None:
     """Check the interactions file of a catalogue, and its users file; 20 bytes of memory for each interaction.
 
-    Args:
-        folder: The catalogue.
-        spec: What its columns mean.
-        items: Ids of its usable items.
-        found: Takes the findings; a log that cannot be read is one of them.
-        progress: Hears of rows read.
-        now: The present time in seconds; None: the clock's.
-        seed: Of what is drawn at random.
-        part: Whether the items are a part of the catalogue: interactions with others are no fault.
-
-    Returns:
-        What the log is like; None: there is none, or nothing of it can be used.
+    A log that cannot be read is a finding. ``now`` is in seconds, None: the clock's; with ``part``, the items are a
+    part of the catalogue, and interactions with others are no fault. None: there is no log, or nothing of it can be
+    used.
     """
     summary = None
     try:

@@ -30,15 +30,11 @@ CERTAIN = 0.01  # The largest probability of the share under shuffled order at w
 
 @dataclass(frozen=True)
 class OrderTest:
-    """What came of it.
+    """What came of it; ``sequential`` is None where there are too few comparisons to tell.
 
-    Attributes:
-        sequential: Whether order matters; None: there are too few comparisons to tell.
-        share: Of the decided comparisons, those for the true next item.
-        shuffled: The same in shuffled histories, the mean of some shuffles.
-        error: Standard error of ``share``, users being independent of each other.
-        p: Probability of such a share if order meant nothing, one-sided.
-        decided: How many comparisons one of the two won.
+    ``share``: of the decided comparisons, those for the true next item, with its standard ``error``, users being
+    independent of each other; ``shuffled``: its mean over shuffled histories; ``p``: the one-sided probability of such
+    a share if order meant nothing.
     """
 
     sequential: bool | None

@@ -40,14 +40,10 @@ class BrokenRows(Rejects):
 
 @dataclass(frozen=True)
 class ReadLog:
-    """What was read.
+    """What was read: the usable ``log`` in the order of the file, those with unknown items among them.
 
-    Attributes:
-        log: Usable rows in the order of the file, and those with unknown items.
-        users: User ids by number.
-        unknown: Ids of the items that the catalogue lacks; the first has the number of items in the catalogue.
-        rows: Rows of the file.
-        times: How the times were read; None: there are none.
+    ``users`` are ids by number; the first of the ``unknown`` items, which the catalogue lacks, has the number of items
+    in the catalogue; ``rows`` are those of the file; ``times`` tells how times were read, None: there are none.
     """
 
     log: LogRows

@@ -66,10 +66,8 @@ class LogRows:
 class UserBlock:
     """The interactions of some users, in order.
 
-    Attributes:
-        who: The users that have any, by number.
-        starts: Where each of these begins, and the end: shape (users + 1,).
-        user: Of each interaction, its user's place in ``who``.
+    ``who`` are the users that have any; ``starts`` where each of these begins, and the end: shape (users + 1,);
+    ``user`` is each interaction's place in ``who``.
     """
 
     log: LogRows
@@ -93,8 +91,7 @@ class UserBlock:
     @property
     def steps(self) -> npt.NDArray[np.bool_]:
         """For each interaction but the first of the block, whether its user has the one before, too."""
-        same: npt.NDArray[np.bool_] = self.user[1:] == self.user[:-1]
-        return same
+        return np.asarray(self.user[1:] == self.user[:-1])
 
 
 def blocks(log: LogRows, offsets: Ints, size: int = BLOCK) -> Iterator[LogRows]:
@@ -123,8 +120,7 @@ def _counting_sort(user: npt.NDArray[np.int32], users: int) -> npt.NDArray[np.in
 
     n = len(user)
     cells = (np.ones(n, np.int8), (user, np.arange(n, dtype=np.int32)))
-    order: npt.NDArray[np.int32] = sparse.coo_array(cells, shape=(users, n)).tocsr().indices
-    return order
+    return np.asarray(sparse.coo_array(cells, shape=(users, n)).tocsr().indices)
 
 
 def _by_position(log: LogRows, position: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:

@@ -23,12 +23,8 @@ _RESOLUTIONS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "second
 class SplitOutlook:
     """A split: interactions before midnight (UTC) of a date are trained on, those after it are the test.
 
-    Attributes:
-        date: The first day of the test, as in ``2024-05-01``.
-        users: Users with interactions both before and after, who can be tested on.
-        new_users: Users who come only after.
-        cold_items: Items that come only after.
-        cold_share: Share of the test's interactions that are with these.
+    ``users`` have interactions both before and after, and can be tested on; new users and cold items come only after;
+    ``cold_share`` of the test's interactions are with these items.
     """
 
     date: str
