@@ -124,7 +124,6 @@ _COLOURS = ("#3b6ea5", "#d08a2e", "#5b9a68", "#a3527f", "#7a6bb0", "#8c8c8c", "#
 
 
 def _html(answer: Answer) -> str:
-    """The answer as an HTML table, without scripts and without anything from elsewhere."""
     names = list(dict.fromkeys(name for item in answer.items for name in item.parts))
     colours = {name: _COLOURS[n % len(_COLOURS)] for n, name in enumerate(names)}
     widest = max((sum(map(abs, item.parts.values())) for item in answer.items), default=1.0) or 1.0
@@ -157,7 +156,6 @@ def _row(item: Recommendation, colours: dict[str, str], widest: float, photo: Pa
 
 
 def _picture(photo: Path | None) -> str:
-    """A small copy inside of the page; nothing where the photo cannot be read."""
     if photo is None:
         return ""
     from molar_retrieval.pages.pictures import photo_uri

@@ -37,21 +37,13 @@ _OF_A_BATCH = 4
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Ranked items, best first.
+    """Ranked items, best first."""
 
-    Attributes:
-        rows: Item rows, shape (C,).
-        parts: Addends of their scores by the store's parts, shape (C, P).
-        lift: What is added to a cold item's, 0 for others, shape (C,).
-        cold: Whether an item had no training interactions, shape (C,).
-        moved: What a second stage adds, shape (C,).
-    """
-
-    rows: npt.NDArray[np.int64]
-    parts: Array
-    lift: Array
-    cold: npt.NDArray[np.bool_]
-    moved: Array
+    rows: npt.NDArray[np.int64]  # of items, shape (C,)
+    parts: Array  # addends of their scores by the store's parts, shape (C, P)
+    lift: Array  # what is added to a cold item's, 0 for others, shape (C,)
+    cold: npt.NDArray[np.bool_]  # had no training interactions, shape (C,)
+    moved: Array  # what a second stage adds, shape (C,)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,11 +59,7 @@ class Candidates:
         return Candidates(*(getattr(self, field.name)[places] for field in fields(self)))
 
     def reranked(self, moved: Array) -> "Candidates":
-        """The same in the order of a second stage; those behind the first ones go down with the least of these.
-
-        Args:
-            moved: What it adds to the first ones.
-        """
+        """In the order of a second stage, which adds ``moved`` to the first ones; see :func:`descent` for the rest."""
         down = np.full(len(self) - len(moved), -descent(self.scores, moved))
         every = np.concatenate([moved, down])
         return replace(self, moved=every).take(np.argsort(-(self.scores + every), kind="stable"))
@@ -80,9 +68,7 @@ class Candidates:
 def descent(scores: Array, moved: Array) -> float:
     """By how much the rest goes down behind first places that a second stage moves: as much as the least of these did.
 
-    Args:
-        scores: Best first, at least as many as are moved.
-        moved: What it adds to the first ones, at least one.
+    ``scores`` are best first; ``moved`` is for the first ones, at least one.
     """
     return max(0.0, float(scores[len(moved) - 1] - (scores[: len(moved)] + moved).min()))
 
@@ -100,19 +86,10 @@ def products(store: ItemStore, requests: Sequence[RankingRequest]) -> list[Array
 def find(
     index: Index, store: ItemStore, slots: int, request: RankingRequest, size: int, dense: Array | None = None
 ) -> Candidates:
-    """The best items for a user, cold ones in their places.
+    """At most ``size`` best items for a user, cold ones in their places: ``slots`` of the first ten.
 
-    Args:
-        index: Where items are searched.
-        store: Of the same items.
-        slots: How many of the first ten places cold items get.
-        request: Has a user. So many places as it asks for are exactly those of a full scan, as far as the index itself
-            is exact.
-        size: How many candidates; at least as many. Those behind the first ones are the best that the lists showed.
-        dense: The user's :func:`products`; None: the index is searched.
-
-    Returns:
-        At most ``size``.
+    So many places as the request asks for are exactly those of a full scan, as far as the index itself is exact; those
+    behind are the best that the lists showed. Without ``dense``, the user's :func:`products`, the index is searched.
     """
     assert request.user is not None
     wanted, sums = max(request.query.k, TOP), store.sums(request.user.sparse)
@@ -140,8 +117,6 @@ def scored(store: ItemStore, vector: Vector, sums: Sums, rows: npt.NDArray[np.in
 
 
 class _Scan:
-    """The best items by their sums, all of which are known."""
-
     def __init__(self, store: ItemStore, request: RankingRequest, sums: Sums, dense: Array) -> None:
         assert request.user is not None
         self._store, self._vector, self._sums = store, request.user.vector, sums

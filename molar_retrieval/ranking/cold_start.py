@@ -21,32 +21,20 @@ TOP = 10
 
 
 class _Head(NamedTuple):
-    """How some lists begin, one number for each.
+    """How some lists begin, one number for each."""
 
-    Attributes:
-        before: Known items that stand before the first cold one.
-        first: Cold items whose scores are spread between the known ones around them; 0: none, the best cold item
-            comes behind the known ones before it, level with the last of them.
-        level: The score of that last one.
-        gap: From there to the next known item; 0 where none is spread.
-    """
-
-    before: Rows
-    first: Rows
-    level: Array
-    gap: Array
+    before: Rows  # known items that stand before the first cold one
+    first: Rows  # cold items spread between the known ones around them; 0: the best is level with the last before it
+    level: Array  # the score of that last one
+    gap: Array  # from there to the next known item; 0 where none is spread
 
 
 def _head(known: Array, cold: Rows, slots: int) -> _Head:
-    """The rule for cold items: they get the last ``slots`` of the first ten places.
+    """The rule for cold items: they get the last ``slots`` (0 to 10) of the first ten places.
 
     Of fewer cold items than slots all are in the first ten, of fewer known items all stand before them, and known items
-    keep at least one of ten places.
-
-    Args:
-        known: The best scores of known items of U users, best first, at most ten, then minus infinity; shape (U, K).
-        cold: How many cold items there are, shape (U,).
-        slots: 0 to 10.
+    keep at least one of ten places. ``known`` are the best scores of U users, best first, at most ten, then minus
+    infinity, shape (U, K); ``cold`` says how many cold items there are, shape (U,).
     """
     each, count = np.arange(len(known)), np.isfinite(known).sum(axis=1)
     first = np.minimum(cold, min(slots, TOP - 1))
@@ -60,15 +48,9 @@ def _head(known: Array, cold: Rows, slots: int) -> _Head:
 def merge(known: Array, cold: Array, slots: int) -> tuple[Rows, Array]:
     """Merge two ranked lists: the cold items that have a place are spread between the known ones around them.
 
-    All further ones are lifted by as much as the last of them. Without known items nothing is lifted.
-
-    Args:
-        known: Scores of known items, best first; at least the first ten, or all.
-        cold: Scores of cold items, likewise.
-        slots: How many of the first ten places cold items get, 0 to 10.
-
-    Returns:
-        The order of both, cold items numbered after the known ones, and what is added to the score of each as numbered.
+    All further ones are lifted by as much as the last of them. Without known items nothing is lifted. Scores are best
+    first, at least the first ten of each kind or all. Returns the order of both, cold items numbered after the known
+    ones, and what is added to the score of each as numbered.
     """
     known, cold = np.asarray(known, np.float64), np.asarray(cold, np.float64)
     count, first, before, lifted = len(known), 0, min(TOP, len(known)), cold.copy()
@@ -89,13 +71,9 @@ def merge(known: Array, cold: Array, slots: int) -> tuple[Rows, Array]:
 
 
 def lifted(scores: Array, cold: Mask, allowed: Mask, slots: int) -> Array:
-    """Scores of all items in which cold ones have their places, see :func:`merge`, for many users.
+    """Scores, shape (users, n_items), with cold items in their places as in :func:`merge`; they are overwritten.
 
-    Args:
-        scores: Shape (users, n_items); overwritten.
-        cold: Whether an item is cold, shape (n_items,).
-        allowed: Whether it may be recommended to a user, shape (users, n_items).
-        slots: How many of the first ten places cold items get, 0 to 10.
+    ``allowed``, of the same shape, are the items that may be recommended to a user.
     """
     new = np.flatnonzero(cold)
     if not len(new):
@@ -126,18 +104,11 @@ def _best(scores: Array, count: int) -> tuple[Array, Rows]:
 
 
 def kept(scores: Array, moved: Array, cold: Mask) -> Array:
-    """What a second stage adds where cold items keep their places.
+    """What a second stage adds where cold items keep their places, shape (C,).
 
     A cold item comes between the known items that stand around its place afterwards; those before the first known item
-    and behind the last one go with it.
-
-    Args:
-        scores: Of a merged list, best first, shape (C,).
-        moved: What the second stage adds to each known item, best first, shape (K,).
-        cold: Which of the list are cold, shape (C,), C - K of them.
-
-    Returns:
-        Shape (C,).
+    and behind the last one go with it. ``scores`` are of a merged list, best first, shape (C,); ``moved`` is added to
+    its known items, best first, shape (K,), which are those that are not ``cold``, shape (C,).
     """
     places = np.flatnonzero(~cold)
     added: Array = np.zeros(len(scores))

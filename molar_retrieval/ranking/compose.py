@@ -23,13 +23,9 @@ _SMOOTHING = 0.01
 
 @dataclass(frozen=True)
 class Cap:
-    """At most so many items of a value.
+    """At most ``most`` items of the list share one of the ``values`` of a candidate, of which it may have none.
 
-    Attributes:
-        name: As an answer tells it.
-        values: Gives the values of a candidate; of none it may have any number. It is asked only about candidates that
-            would be chosen, as to know the values may take time.
-        most: How many items of the list may share a value.
+    Values are asked only for candidates that would be chosen, as to know them may take time.
     """
 
     name: str
@@ -39,13 +35,7 @@ class Cap:
 
 @dataclass(frozen=True, eq=False)
 class Quota:
-    """At least so many items of a kind.
-
-    Attributes:
-        name: As an answer tells it.
-        fulfils: Whether a candidate is of the kind, shape (C,).
-        least: How many of the list are.
-    """
+    """At least ``least`` items of the list are among the candidates that ``fulfils`` marks, shape (C,)."""
 
     name: str
     fulfils: Mask
@@ -54,37 +44,25 @@ class Quota:
 
 @dataclass(frozen=True, eq=False)
 class Mix:
-    """How much of the history each value makes up, and which candidates have it.
+    """How much of the history each value makes up, and which candidates have it."""
 
-    Attributes:
-        target: Shares in the history, shape (V,), adding up to 1.
-        members: Each candidate's own shares, shape (C, V), rows adding up to 1 or, of values the history does not
-            know, less.
-    """
-
-    target: Floats
-    members: Floats
+    target: Floats  # shares in the history, shape (V,), adding up to 1
+    members: Floats  # each candidate's own, shape (C, V); rows add up to 1, or less if the history lacks a value
 
 
 @dataclass(frozen=True)
 class Composition:
     """What the list has to look like.
 
-    Attributes:
-        diversity: Weight of unlikeness, 0 to 1.
-        calibration: Weight of the history's mix, 0 to 1; needs ``mix``.
-        mix: What calibration aims at.
-        caps: All of them hold.
-        quotas: Each is met if the candidates and the caps allow.
-        pins: Candidate, and what an answer tells of it, by place from 0; pinned items count for caps and quotas from
-            the start, and ignore them.
+    Pins are a candidate, and what an answer tells of it, by place from 0; these count for caps and quotas from the
+    start, and ignore them.
     """
 
-    diversity: float = 0.0
-    calibration: float = 0.0
+    diversity: float = 0.0  # weight of unlikeness, 0 to 1
+    calibration: float = 0.0  # weight of the history's mix, 0 to 1; needs ``mix``
     mix: Mix | None = None
-    caps: Sequence[Cap] = ()
-    quotas: Sequence[Quota] = ()
+    caps: Sequence[Cap] = ()  # all of them hold
+    quotas: Sequence[Quota] = ()  # each is met if the candidates and the caps allow
     pins: Mapping[int, tuple[int, str]] = field(default_factory=dict)
 
     @property
@@ -95,11 +73,9 @@ class Composition:
 
 @dataclass(frozen=True)
 class Choice:
-    """What stands at one place.
+    """The number of the candidate at one place, and the causes that put it before candidates of higher relevance.
 
-    Attributes:
-        candidate: Its number.
-        causes: Names of what put it before candidates of higher relevance: rules, ``diversity`` or ``calibration``.
+    Causes are names of rules, ``diversity`` or ``calibration``.
     """
 
     candidate: int
@@ -107,16 +83,9 @@ class Choice:
 
 
 def compose(relevance: Floats, k: int, composition: Composition, vectors: Floats | None = None) -> list[Choice]:
-    """Choose the list.
+    """Choose at most ``k`` of C candidates; fewer where the candidates run out or the caps leave none.
 
-    Args:
-        relevance: Scores of C candidates, best first, shape (C,).
-        k: How many places there are.
-        composition: What the list has to look like.
-        vectors: What the candidates look like, rows of length 1 or 0, shape (C, f); diversity needs it.
-
-    Returns:
-        At most ``k`` choices; fewer where the candidates run out or the caps leave none.
+    Relevance is best first, shape (C,); diversity needs ``vectors`` of length 1 or 0, shape (C, f).
     """
     count = len(relevance)
     if composition.trivial:
@@ -130,8 +99,6 @@ def compose(relevance: Floats, k: int, composition: Composition, vectors: Floats
 
 
 class _State:
-    """What is chosen so far."""
-
     def __init__(self, relevance: Floats, k: int, composition: Composition, vectors: Floats | None) -> None:
         if composition.diversity and vectors is None:
             raise ValueError("diversity needs the candidates' vectors")

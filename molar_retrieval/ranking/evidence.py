@@ -26,12 +26,7 @@ _MOST = 3
 
 @dataclass(frozen=True)
 class ContentKNNWeights:
-    """How content neighbours read a history.
-
-    Attributes:
-        decay: Weight lost per place from its end.
-        last: How many of the latest items count.
-    """
+    """How content neighbours read a history: weight lost per place from its end, and how many of the latest count."""
 
     decay: float
     last: int
@@ -41,14 +36,11 @@ class ContentKNNWeights:
 class Origins:
     """What a generation knows of how its vectors came about.
 
-    Attributes:
-        blocks: Span of each source (image, text, attributes) within the content vectors.
-        maps: From content vectors to the dense blocks of parts that are linear in them, by part, shape (f, width).
-        content_knn: Of content neighbours, or None.
-        ordinary: Attribute values that most items have, by field: nothing worth telling.
+    ``maps`` lead from content vectors to the dense blocks of parts that are linear in them, by part, shape (f, width);
+    ``ordinary`` are attribute values that most items have, by field: nothing worth telling.
     """
 
-    blocks: Spans = field(default_factory=dict)
+    blocks: Spans = field(default_factory=dict)  # of each source (image, text, attributes) within the content vectors
     maps: Mapping[str, Array] = field(default_factory=dict)
     content_knn: ContentKNNWeights | None = None
     ordinary: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -73,18 +65,11 @@ class Origins:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why one item was recommended.
+    """Why one item was recommended: items of the history with how much of its score they carry, and content sources."""
 
-    Attributes:
-        together: Items of the history that people had with it, by how much of the score they carry; at least five
-            people had both.
-        alike: Items of the history that it looks like, likewise.
-        sources: Of the content parts' score, how much comes from each source.
-    """
-
-    together: Sequence[tuple[int, float]]
-    alike: Sequence[tuple[int, float]]
-    sources: Mapping[str, float]
+    together: Sequence[tuple[int, float]]  # had with it by at least five people
+    alike: Sequence[tuple[int, float]]  # it looks like these
+    sources: Mapping[str, float]  # of the content parts' score, by source
 
     @property
     def history(self) -> list[tuple[int, float]]:
@@ -103,16 +88,7 @@ def gather(
     history: Rows,
     rows: Rows,
 ) -> list[Evidence]:
-    """Evidence for each of some recommended items.
-
-    Args:
-        table: All items.
-        origins: Of the same generation.
-        vector: The user's dense vector.
-        sparse: The sparse one beside it.
-        history: Item rows, oldest first.
-        rows: Recommended items, each once.
-    """
+    """Evidence for each of the recommended ``rows``, which are distinct; the history is oldest first."""
     chosen = np.asarray(rows, np.int64)
     together = _together(table, sparse, chosen)
     alike = _alike(table, origins, vector, np.asarray(history, np.int64), chosen)
@@ -146,7 +122,6 @@ def _alike(
 
 
 def _sources(table: ItemStore, origins: Origins, vector: Sequence[float], rows: Array) -> list[dict[str, float]]:
-    """The score of the content parts by source."""
     found = np.zeros((len(rows), len(origins.blocks)))
     features = np.asarray(table.content[rows], np.float32)
     for part, matrix in origins.maps.items():

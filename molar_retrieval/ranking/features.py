@@ -25,12 +25,7 @@ _TOGETHER = 32
 
 
 def names(table: ItemStore, numbers: Sequence[str]) -> tuple[str, ...]:
-    """Names of the features, in the order of :func:`features`.
-
-    Args:
-        table: Its parts and spaces.
-        numbers: Names of the table's numbers.
-    """
+    """Names of the features, in the order of :func:`features`; ``numbers`` names the table's numbers."""
     spaces = [name for name, _ in _spaces(table, np.zeros(0, np.int64))]
     return (
         "place",
@@ -42,15 +37,9 @@ def names(table: ItemStore, numbers: Sequence[str]) -> tuple[str, ...]:
 
 
 def features(table: ItemStore, lists: Sequence[Candidates], histories: Sequence[Rows]) -> npt.NDArray[np.float32]:
-    """Features of the candidates of some lists, one list after the other.
+    """Features of the candidates of some lists, one list after the other, shape (sum of the lists' lengths, F).
 
-    Args:
-        table: Of all items.
-        lists: Candidates that are known items, best first; none is empty.
-        histories: Item rows of each list's user, oldest first.
-
-    Returns:
-        Shape (sum of the lists' lengths, F).
+    Candidates are known items, best first, none of the lists is empty; histories are item rows, oldest first.
     """
     sizes = np.array([len(found) for found in lists])
     starts = np.cumsum(sizes) - sizes
@@ -93,16 +82,8 @@ def moves(
 ) -> list[npt.NDArray[np.floating]]:
     """What the second stage adds to each candidate of some lists, some lists at a time.
 
-    Known items change places among themselves, cold items keep theirs.
-
-    Args:
-        table: Of all items.
-        reranker: The second stage.
-        lists: Candidates, best first.
-        histories: Item rows of each list's user, oldest first.
-
-    Returns:
-        Of each list, as long as it is.
+    Candidates are best first, histories oldest first. Known items change places among themselves, cold items keep
+    theirs.
     """
     known = [one.take(np.flatnonzero(~one.cold)) for one in lists]
     moved = [np.zeros(0)] * len(lists)

@@ -23,29 +23,17 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class ItemStore:
-    """All items as ranking sees them.
+    """All n items as ranking sees them."""
 
-    Attributes:
-        dense: The vectors ``aligned`` of known items, ``newcomers`` of cold ones, shape (n, d).
-        known: Whether an item had training interactions, shape (n,).
-        cold: Whether it had none, shape (n,); a row that no item has is neither.
-        sparse: The sparse vectors beside them.
-        content: What items look like, rows of length 1 or 0, shape (n, f).
-        cf: ALS factors, shape (n, c).
-        numbers: Numeric attributes in standard deviations from their mean, shape (n, m).
-        parts: Span of each addend of a score within the dense vectors.
-        sparse_parts: The same within the sparse ones.
-    """
-
-    dense: Matrix
-    known: npt.NDArray[np.bool_]
-    cold: npt.NDArray[np.bool_]
-    sparse: SparseItemIndex
-    content: Matrix
-    cf: Matrix
-    numbers: Matrix
-    parts: Spans
-    sparse_parts: Spans
+    dense: Matrix  # ``aligned`` of known items, ``newcomers`` of cold ones, shape (n, d)
+    known: npt.NDArray[np.bool_]  # had training interactions, shape (n,)
+    cold: npt.NDArray[np.bool_]  # had none, shape (n,); a row that no item has is neither
+    sparse: SparseItemIndex  # the sparse vectors beside the dense ones
+    content: Matrix  # what items look like, rows of length 1 or 0, shape (n, f)
+    cf: Matrix  # ALS factors, shape (n, c)
+    numbers: Matrix  # numeric attributes in standard deviations from their mean, shape (n, m)
+    parts: Spans  # of each addend of a score within the dense vectors
+    sparse_parts: Spans  # the same within the sparse ones
 
     def __len__(self) -> int:
         return len(self.dense)
@@ -56,13 +44,7 @@ class ItemStore:
         return (*self.parts, *self.sparse_parts)
 
     def split(self, vector: Vector, sparse: SparseVector, rows: Rows) -> Array:
-        """The addends of the scores of some items for one user, shape (len(rows), P), in the order of :attr:`names`.
-
-        Args:
-            vector: The user's dense vector.
-            sparse: The sparse one beside it.
-            rows: Of items.
-        """
+        """The addends of the scores of some items for one user, shape (len(rows), P), in the order of :attr:`names`."""
         return self.addends(vector, self.sums(sparse), rows)
 
     def sums(self, sparse: SparseVector) -> Sums:

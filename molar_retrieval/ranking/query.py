@@ -98,11 +98,7 @@ def honest(ask: Callable[P, Answered]) -> Callable[P, Answered]:
 
 
 def check_subjects(*, optional: bool = False, **subjects: Any) -> None:
-    """Refuse what cannot be asked about, before anything is done for it.
-
-    Args:
-        optional: Whether each may be None.
-        subjects: Users, items, texts and photos by the name of the argument.
+    """Refuse what cannot be asked about, before anything is done for it; with ``optional`` it may be None.
 
     Raises:
         RequestError: If one is of another type than it should be, or beyond its bound.

@@ -33,14 +33,7 @@ _MOST_PRODUCTS = 1 << 24
 
 
 class Ranker:
-    """Ranks the items of an index.
-
-    Args:
-        index: Finds candidates.
-        store: Of the same items.
-        slots: How many of the first ten places cold items get.
-        reranker: The second stage, or None.
-    """
+    """Ranks the items of an index and a store, which are the same; cold ones get ``slots`` of the first ten places."""
 
     def __init__(self, index: Index, store: ItemStore, slots: int, reranker: Reranker | None = None) -> None:
         self.index = index
@@ -51,13 +44,7 @@ class Ranker:
         self._named: dict[str, int | None] = {}
 
     def rank(self, requests: Sequence[RankingRequest]) -> Iterator[Listing]:
-        """The list of each request.
-
-        Dense products are taken for many users at once, and the second stage is asked about many lists at once.
-
-        Args:
-            requests: With a user each.
-        """
+        """The list of each request, which has a user; many at once take dense products and ask the second stage."""
         size = max(1, _MOST_PRODUCTS // max(1, len(self.store)))
         for begin in range(0, len(requests), size):
             yield from self._ranked(requests[begin : begin + size])
@@ -94,7 +81,6 @@ class Ranker:
         return find(self.index, self.store, self.slots, request, size, dense)
 
     def _reranked(self, requests: Sequence[RankingRequest], found: Sequence[Candidates]) -> list[Candidates]:
-        """The candidates as the second stage orders them, where it is asked for."""
         changed = list(found)
         some = [n for n, (own, one) in enumerate(zip(requests, found, strict=True)) if len(one) and own.query.rerank]
         if self.reranker is None or not some:

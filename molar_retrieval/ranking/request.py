@@ -42,23 +42,14 @@ class UserQuery(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class RankingRequest:
-    """A query, resolved: rows instead of ids, a condition that is read, the rules that hold, the user's vectors.
-
-    Attributes:
-        query: As it was asked.
-        user: For whom; None: for nobody, as in searches.
-        where: Condition on items, that of rules included, or None.
-        hidden: Rows that must not come.
-        rules: Those that hold, or None.
-        now: From when the age of what is fresh counts; None: from the moment of the answer.
-    """
+    """A query, resolved: rows instead of ids, a condition that is read, the rules that hold, the user's vectors."""
 
     query: Query
-    user: UserQuery | None = None
-    where: Expression | None = None
-    hidden: frozenset[int] = frozenset()
+    user: UserQuery | None = None  # None: for nobody, as in searches
+    where: Expression | None = None  # that of rules included
+    hidden: frozenset[int] = frozenset()  # rows that must not come
     rules: "AppliedRules | None" = None
-    now: datetime | None = None
+    now: datetime | None = None  # from when ages count; None: from the moment of the answer
 
     @property
     def weighing(self) -> "tuple[ActiveRule, ...]":
@@ -88,31 +79,18 @@ class RankingRequest:
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """One place of a list.
-
-    Attributes:
-        row: The item's row.
-        score: Sum of ``parts``.
-        parts: Addends of the score, by name.
-        by_score: Its place among the candidates by score alone, from 1.
-        causes: Names of the rules, ``diversity`` or ``calibration`` that put it before higher scores.
-    """
+    """One place of a list."""
 
     row: int
     score: float
-    parts: Mapping[str, float]
-    by_score: int
-    causes: tuple[str, ...] = ()
+    parts: Mapping[str, float]  # addends of the score, by name
+    by_score: int  # its place among the candidates by score alone, from 1
+    causes: tuple[str, ...] = ()  # rules, ``diversity`` or ``calibration`` that put it before higher scores
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """A list and what could not be done.
-
-    Attributes:
-        places: Best first.
-        notes: A sentence for each rule that could not be kept.
-    """
+    """A list, best first, and a sentence for each rule that could not be kept."""
 
     places: Sequence[Placed]
     notes: Sequence[str] = field(default_factory=list)

@@ -22,39 +22,22 @@ _ARRAYS = ("mean", "deviation", "hidden", "bias", "out", "skip", "scale")
 
 @dataclass(frozen=True, eq=False)
 class Reranker:
-    """E networks over F features, H hidden units each.
+    """E networks over F features, H hidden units each."""
 
-    Attributes:
-        names: Of the features.
-        numbers: Mean and standard deviation of each number that is among the features, by field.
-        mean: Of each feature, shape (F,).
-        deviation: Likewise.
-        hidden: Weights, shape (E, F, H).
-        bias: Shape (E, H).
-        out: Weights, shape (E, H).
-        skip: Of the linear map, shape (E, F).
-        scale: Logits per unit of score, shape (E,).
-    """
-
-    names: tuple[str, ...]
-    numbers: Mapping[str, tuple[float, float]]
-    mean: Array
-    deviation: Array
-    hidden: Array
-    bias: Array
-    out: Array
-    skip: Array
-    scale: Array
+    names: tuple[str, ...]  # of the features
+    numbers: Mapping[str, tuple[float, float]]  # mean and deviation of each number among the features, by field
+    mean: Array  # of each feature, shape (F,)
+    deviation: Array  # shape (F,)
+    hidden: Array  # weights, shape (E, F, H)
+    bias: Array  # shape (E, H)
+    out: Array  # weights, shape (E, H)
+    skip: Array  # of the linear map, shape (E, F)
+    scale: Array  # logits per unit of score, shape (E,)
 
     def __call__(self, features: Array, sizes: Sequence[int]) -> Array:
-        """What is added to the score of each candidate; 0 is the mean of the first ten of its list.
+        """What is added to the score of each candidate, shape (C,); 0 is the mean of the first ten of its list.
 
-        Args:
-            features: Of the candidates of some lists, best first, one list after the other, shape (C, F).
-            sizes: How long each list is; none is empty.
-
-        Returns:
-            Shape (C,).
+        Features are of some lists, best first, one after the other, shape (C, F); sizes are their lengths, none is 0.
         """
         given = standardised(features, self.mean, self.deviation)
         side_by_side = self.hidden.swapaxes(0, 1).reshape(features.shape[1], -1)

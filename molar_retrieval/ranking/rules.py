@@ -129,9 +129,7 @@ class _RulesFile(Settings):
 class ActiveRule:
     """A rule that holds for one list, with its condition on items.
 
-    Attributes:
-        rule: As written.
-        condition: Of ``require``, ``ban``, ``boost``, ``bury`` and ``at_least``; None for others and for named items.
+    That is the one of ``require``, ``ban``, ``boost``, ``bury`` and ``at_least``; None for others and for named items.
     """
 
     rule: Rule
@@ -140,22 +138,13 @@ class ActiveRule:
 
 @dataclass(frozen=True)
 class AppliedRules:
-    """What a shop's rules come to for somebody.
+    """What a shop's rules come to for somebody."""
 
-    Attributes:
-        where: What ``require`` and ``ban`` demand of items, or None.
-        banned: Items that ``ban`` names.
-        words: Conditions on items that must not come either, of more words than a search should read every time.
-        weighing: Rules that read what candidates are: ``boost``, ``bury``, ``fresh``, ``at_least``.
-        caps: ``at_most``, of each field the strictest.
-        pins: ``pin``.
-    """
-
-    where: Expression | None = None
-    banned: frozenset[str] = frozenset()
-    words: tuple[OneOf, ...] = ()
-    weighing: tuple[ActiveRule, ...] = ()
-    caps: tuple[ActiveRule, ...] = ()
+    where: Expression | None = None  # what ``require`` and ``ban`` demand of items
+    banned: frozenset[str] = frozenset()  # ids that ``ban`` names
+    words: tuple[OneOf, ...] = ()  # bans of more words than a search should read every time
+    weighing: tuple[ActiveRule, ...] = ()  # read what candidates are: ``boost``, ``bury``, ``fresh``, ``at_least``
+    caps: tuple[ActiveRule, ...] = ()  # ``at_most``, of each field the strictest
     pins: tuple[ActiveRule, ...] = ()
 
     @property
@@ -165,13 +154,7 @@ class AppliedRules:
 
 
 class Rules:
-    """The rules of a shop, checked against its catalogue.
-
-    Args:
-        rules: In the order of the file.
-        items: Fields of the items with their kinds.
-        users: Fields of the users with their kinds.
-        source: The file, for messages.
+    """The rules of a shop, checked against its catalogue: the fields of items and of users with their kinds.
 
     Raises:
         SettingsError: If a condition is not understood, a field is unknown, or rules contradict each other.
@@ -195,11 +178,7 @@ class Rules:
 
     @classmethod
     def load(cls, path: Path, items: Mapping[str, str], users: Mapping[str, str]) -> Self:
-        """Read a file.
-
-        Raises:
-            SettingsError: If it cannot be read or is wrong; the message names the rule.
-        """
+        """Read a file; a SettingsError names the rule that is wrong."""
         try:
             values = read_toml(path)
         except OSError as error:
@@ -233,7 +212,6 @@ class Rules:
         )
 
     def _check_cost(self) -> None:
-        """Refuse what would cost every answer too much."""
         if len(self._segments) > bounds.SEGMENTS:
             raise SettingsError(
                 f"{self._source}: the rules are for {len(self._segments):,} different parts of the users, more than"
@@ -333,7 +311,6 @@ def _names(ban: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def _check_sizes(tables: Sequence[Mapping[str, Any]], source: str) -> None:
-    """Refuse more rules than are read, before they are."""
     named = sum(len(names) for t in tables for names in (t.get("ban"), t.get("pin")) if isinstance(names, list))
     weighing = sum(any(action in table for action in _WEIGHING) for table in tables)
     for count, what, most in (

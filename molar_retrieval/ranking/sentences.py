@@ -36,14 +36,10 @@ _LONG = 40
 
 
 class Speaker:
-    """Says why, in one language.
-
-    Args:
-        templates: By name; those of ``reasons/en.toml``.
-        source: Where they are from, for messages.
+    """Says why, in one language, by templates named as those of ``reasons/en.toml``; ``source`` is for messages.
 
     Raises:
-        SettingsError: If one is missing, unknown, or has another gap than the English one.
+        SettingsError: If a template is missing, unknown, or has another gap than the English one.
     """
 
     def __init__(self, templates: Mapping[str, str], source: str) -> None:
@@ -58,11 +54,7 @@ class Speaker:
 
     @classmethod
     def of(cls, language: str, overrides: Path | None = None) -> Self:
-        """The templates of a language, with those of a file in their place.
-
-        Raises:
-            SettingsError: If the language is unknown or the file is wrong.
-        """
+        """The templates of a language, with those of a file in their place; SettingsError if one cannot be had."""
         given: dict[str, Any] = {}
         if overrides is not None and overrides.exists():
             try:
@@ -89,14 +81,10 @@ class Speaker:
         shared: Sequence[str],
         causes: Sequence[str] = (),
     ) -> str:
-        """The reason for one item.
+        """The reason for one item by its evidence, the addends of its score and what it shares with the items named.
 
-        Args:
-            evidence: Of the item.
-            parts: Addends of its score.
-            titles: Of the items of the history that the evidence names, by row.
-            shared: Attributes that it has in common with them.
-            causes: What moved it, as in :class:`molar_retrieval.ranking.request.Placed`.
+        ``titles`` are of the items of the history that the evidence names, by row; causes are those of
+        :class:`molar_retrieval.ranking.request.Placed`.
         """
         told = [self._templates["newcomer"]] if "newcomer" in parts else []
         told.append(self._main(evidence, parts, titles))
@@ -132,13 +120,7 @@ def languages() -> list[str]:
 def traits(
     payload: Mapping[str, Any], fields: Sequence[str], ordinary: Mapping[str, Sequence[str]]
 ) -> dict[tuple[str, str], None]:
-    """An item's attribute values with their fields, in the order of these.
-
-    Args:
-        payload: The item's.
-        fields: That are told.
-        ordinary: Values that are not worth telling, by field.
-    """
+    """An item's values of some fields, in their order, without the ``ordinary`` ones that are not worth telling."""
     found: dict[tuple[str, str], None] = {}
     for name in fields:
         value = payload.get(name)

@@ -55,14 +55,11 @@ def composition(
     pins: Mapping[int, tuple[int, str]],
     store: Store,
 ) -> Composition:
-    """What the list has to look like.
+    """What the list has to look like by a request's rules, diversity and calibration.
 
-    Args:
-        request: Its rules, diversity and calibration.
-        rows: Candidates, best first.
-        items: The same with their attributes; empty where :func:`reads_all` says that they are not needed.
-        pins: Candidate and rule by place.
-        store: Asked about single items.
+    ``rows`` are the candidates, best first, and ``items`` the same with their attributes, or empty where
+    :func:`reads_all` says that they are not needed; ``pins`` are candidate and rule by place; the store is asked about
+    single items.
     """
     query, caps, quotas, mix = request.query, [], [], None
     for active in request.caps:

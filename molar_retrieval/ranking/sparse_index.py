@@ -20,15 +20,10 @@ _FEW = 8
 
 
 class Sums(NamedTuple):
-    """Sparse dot products of the items that have any with one user.
+    """Sparse dot products of the items that have any with one user."""
 
-    Attributes:
-        rows: The items, ascending, shape (m,).
-        parts: Their products, one row for each part of the score, shape (P, m).
-    """
-
-    rows: Rows
-    parts: Array
+    rows: Rows  # of the items, ascending, shape (m,)
+    parts: Array  # one row for each part of the score, shape (P, m)
 
     def of(self, rows: Rows) -> Array:
         """The products of some items, 0 for those that have none, shape (P, len(rows))."""
@@ -40,48 +35,28 @@ class Sums(NamedTuple):
 
 
 class Products(NamedTuple):
-    """Addends of the sparse dot products of some items with one user, by dimension, ascending.
-
-    Attributes:
-        dimensions: Of each addend.
-        places: Of the item among those asked for.
-        values: The addends.
-        support: How many people had both.
-    """
+    """Addends of the sparse dot products of some items with one user, by dimension, ascending."""
 
     dimensions: Rows
-    places: Array
+    places: Array  # of the item among those asked for
     values: Array
-    support: Array
+    support: Array  # how many people had both
 
 
 @dataclass(frozen=True, eq=False)
 class SparseItemIndex:
-    """The sparse vectors of all items, by dimension: which items have a number there.
+    """The sparse vectors of all items, by dimension: which items have a number there."""
 
-    Attributes:
-        starts: Where each dimension begins, and at last the end, shape (width + 1,).
-        items: Item rows, shape (entries,).
-        values: Numbers, shape (entries,).
-        support: How many people had both the item and the one that the dimension stands for, shape (entries,).
-    """
-
-    starts: Array
-    items: Array
-    values: Array
-    support: Array
+    starts: Array  # of each dimension, and at last the end, shape (width + 1,)
+    items: Array  # rows, shape (entries,)
+    values: Array  # shape (entries,)
+    support: Array  # how many people had the item and the one of the dimension, shape (entries,)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     def sums(self, sparse: SparseVector, spans: Iterable[tuple[int, int]], count: int) -> Sums:
-        """The products of all items with a user, apart for some spans of dimensions.
-
-        Args:
-            sparse: The user's; dimensions that no item has count nothing.
-            spans: Begin and end of each.
-            count: How many items there are.
-        """
+        """The products of all ``count`` items with a user, apart for some spans of dimensions; others add nothing."""
         dimensions, readings = self._known(sparse)
         begins, ends = self.starts[dimensions], self.starts[dimensions + 1]
         sizes = ends - begins
@@ -103,13 +78,7 @@ class SparseItemIndex:
         return Sums(rows.astype(np.int64), found)
 
     def products(self, sparse: SparseVector, rows: Rows, count: int) -> Products:
-        """The addends of the products of some items, each of which is named once, with a user.
-
-        Args:
-            sparse: The user's.
-            rows: The items.
-            count: How many there are in all.
-        """
+        """The addends of the products of some of ``count`` items, each of which is named once, with a user."""
         dimensions, readings = self._known(sparse)
         begins, ends = self.starts[dimensions], self.starts[dimensions + 1]
         place = np.full(count, -1, np.int32)
