@@ -48,10 +48,8 @@ def with_newcomers(
     ``auto`` starts from parity, the newcomers' share of the catalogue, and takes places away while what ships would
     rank the validation cases worse than its best part alone; if none are left to take, other weights are tried.
 
-    The weights of ``model`` are not looked at; ``fusion`` says how the parts rank the validation cases.
-
-    Returns:
-        What ships, how it ranks the validation cases, and the fusion whose weights it has.
+    The weights of ``model`` are not looked at; ``fusion`` says how the parts rank the validation cases. Returned are
+    what ships, how it ranks these cases, and the fusion whose weights it has.
     """
     weights, predictors = _learned(model, data, settings.seed)
     model = replace(model, newcomer_weights=weights, predictors=predictors)

@@ -83,10 +83,11 @@ def fit(
     real = np.isfinite(lists.scores)
     mean, deviation = lists.features[real].mean(axis=0), lists.features[real].std(axis=0) + 1e-6
     given = standardised(lists.features, mean, deviation)
-    scale = _best_scale(lists.scores[use], lists.target[use])
+    own_scores, target = lists.scores[use], lists.target[use]
+    scale = float(max(_SCALES, key=lambda one: _log_likelihood(one * own_scores, target).mean()))
     fold = rng.generator(settings.seed, "re-ranking folds").permutation(users.max() + 1)[users] % _FOLDS
     networks, judged = [], np.array(lists.scores)
-    before = _log_likelihood(scale * lists.scores[use], lists.target[use])
+    before = _log_likelihood(scale * own_scores, target)
     with threads(settings.threads), torch.random.fork_rng():
         for number in range(_FOLDS):
             torch.manual_seed(rng.derive_seed(settings.seed, "re-ranking", number))
@@ -102,7 +103,7 @@ def fit(
     stacked = (np.stack([tensor.detach().numpy() for tensor in one]) for one in zip(*weights, strict=True))
     standards = mean.astype(np.float32), deviation.astype(np.float32)
     reranker = Reranker(names, dict(numbers), *standards, *stacked)
-    return reranker, lists.ranks(judged), _log_likelihood(judged[use], lists.target[use]) - before
+    return reranker, lists.ranks(judged), _log_likelihood(judged[use], target) - before
 
 
 def learned(
@@ -187,11 +188,6 @@ def _train(network: _Network, scores: Array, features: Array, target: Array) -> 
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-
-
-def _best_scale(scores: Array, target: Array) -> float:
-    """Logits per unit of score under which the targets are likeliest."""
-    return float(_SCALES[int(np.argmax([_log_likelihood(scale * scores, target).mean() for scale in _SCALES]))])
 
 
 def _log_likelihood(logits: Array, target: Array) -> Array:

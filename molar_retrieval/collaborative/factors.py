@@ -67,10 +67,8 @@ def factorise(
 ) -> CFReport:
     """Fit ALS on the training interactions and publish the factors as the workspace's ``cf``.
 
-    Raises:
-        MissingArtefactError: If the interactions are not prepared.
-        DataError: If there are no training interactions.
-        StaleArtefactError: If the interactions are not of the workspace's catalogue, or others were prepared meanwhile.
+    MissingArtefactError if the interactions are not prepared, DataError if there are none to train on,
+    StaleArtefactError if they are not of the workspace's catalogue, or others were prepared meanwhile.
     """
     read = pin(workspace, "catalogue", "interactions", work=_WORK)
     chosen = {"cf": settings.model_dump(), "split": splitting.model_dump()}

@@ -122,10 +122,15 @@ def _time(encoder: Encoder, catalogue: Catalogue, rows: Rows, batch_size: int) -
     return perf_counter() - started
 
 
+def process_memory() -> int:
+    """Highest memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def _forecast(
     items: int, pending: int, dim: int | None, load: float = 0.0, seconds: float = 0.0, sampled: int = 0
 ) -> EmbedForecast:
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    memory = process_memory()
     notes = [
         f"memory: {size(memory)} with the sample; it does not grow with the catalogue except for some "
         f"{_BOOKKEEPING_BYTES} bytes per item ({size(items * _BOOKKEEPING_BYTES)})"

@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.histories import decayed
 from molar_retrieval.interactions.log import InteractionLog
 
@@ -17,6 +18,7 @@ GRID = tuple(
 """Ways to read a history, from its last item alone to all of it."""
 DIM = 256
 """Principal axes of the content features that are kept; fewer lose what tells variants of a product apart."""
+_NEGLIGIBLE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +55,15 @@ def reading(log: InteractionLog, features: Matrix, decay: float, last: int) -> M
     Of the ``last`` interactions that count, each loses ``decay``, in (0, 1], per place from the end. Features and
     result have shapes (n_items, f) and (n_users, f), rows of length 1, or 0 without content.
     """
-    return _unit(decayed(log, decay, last) @ features, 0)
+    return unit(decayed(log, decay, last) @ features)
 
 
 def compressed(features: Matrix) -> Matrix:
     """Features along their leading principal axes, at most 256, rows of length 1 or 0 again."""
-    return _unit(features @ principal(features) if features.shape[1] > DIM else features, 1e-6)
+    rows = features @ principal(features) if features.shape[1] > DIM else features
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    found: Matrix = np.divide(rows, length, out=np.zeros_like(rows), where=length > _NEGLIGIBLE)
+    return found
 
 
 def principal(features: Matrix) -> Matrix:
@@ -70,9 +75,3 @@ def principal(features: Matrix) -> Matrix:
     sign = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(DIM)])  # it is arbitrary
     found: Matrix = (leading * sign).astype(np.float32)
     return found
-
-
-def _unit(rows: Matrix, least: float) -> Matrix:
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Matrix = np.divide(rows, length, out=np.zeros_like(rows), where=length > least)
-    return unit

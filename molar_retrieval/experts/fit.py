@@ -78,11 +78,8 @@ def fit_experts(
 
     ``judge`` gives the validation NDCG@10 of a way to score; a constant without cases, and the first setting stays.
     Item-item weights are judged with as few entries per item, ``count``, as will be kept: by what ships. Content
-    neighbours need conditioned content of all items, shape (n_items, f).
-
-    Returns:
-        The experts in the order of ``names``; and by name what was ``chosen`` and ``tried``, with a ``note`` where
-        something was left out.
+    neighbours need conditioned content of all items, shape (n_items, f). The experts come in the order of ``names``,
+    and with them, by name, what was ``chosen`` and ``tried``, with a ``note`` where something was left out.
     """
     grids: dict[str, Callable[[], _Grid]] = {
         SEQUENCE: lambda: _sequences(log, count),

@@ -1,7 +1,5 @@
 """`molar finetune --dry-run`: what is trained, and what it takes on this device."""
 
-import resource
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from time import perf_counter
@@ -13,6 +11,7 @@ from molar_retrieval import rng
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding import dry_run as embed_forecast
+from molar_retrieval.embedding.forecast import process_memory
 from molar_retrieval.encoders import registry, runtime
 from molar_retrieval.encoders.base import Encoder
 from molar_retrieval.encoders.lexical import PLACES
@@ -80,17 +79,10 @@ class FinetuneForecast:
         return [*first, *lines, *self.notes]
 
 
-def process_memory() -> int:
-    """Highest memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def dry_run(workspace: Workspace, settings: MolarSettings, progress: Progress = SILENT) -> FinetuneForecast:
     """Predict a run that fits a fusion head on a prepared catalogue, and interactions if there are any; writes nothing.
 
-    Raises:
-        DataError: If the encoder does not keep words and photos apart.
-        BackendError: If it is not available.
+    DataError if the encoder does not keep words and photos apart, BackendError if it is not available.
     """
     embedding = embed_forecast(workspace, settings.embed, progress=progress)
     encoder = registry.load(settings.embed)

@@ -131,10 +131,7 @@ def consumed_together(log: InteractionLog, among: Mask, factors: int) -> tuple[R
     """The leading factors of how often two different items were taken by the same people, per taking of either.
 
     The matrix ``D^-½ (XᵀX - diag) D^-½`` with X people × items and D its row sums is never made: only its products.
-
-    Returns:
-        Those ``among`` the items that share a taker with another one, shape (m,), and their factors, shape (m, at most
-        ``factors``).
+    The m items ``among`` them that share a taker with another one come with (m, at most ``factors``) factors.
     """
     taken = binary(log)[:, np.flatnonzero(among)].astype(np.float64)
     own = np.asarray(taken.sum(axis=0)).ravel()

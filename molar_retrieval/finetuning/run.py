@@ -1,12 +1,10 @@
 """`molar finetune`: from a catalogue, its vectors and its log to a folder that `molar embed --model` takes."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from molar_retrieval import fingerprint
 from molar_retrieval.catalog import Catalogue
@@ -52,8 +50,8 @@ def finetune(
 ) -> FinetuneReport:
     """Fit a fusion head over the encoder that made the workspace's content vectors.
 
-    The fine-tuned encoder goes into ``folder``. Only training interactions are read, where there are any: what
-    validates `molar align` is left out here as well.
+    It goes into ``folder``. Only training interactions are read, where there are any: what validates `molar align` is
+    left out here as well.
 
     Raises:
         DataError: If the encoder is fine-tuned already or does not keep words and photos apart, or the folder holds
@@ -99,8 +97,4 @@ def finetune(
 
 def words_by(encoder: Encoder) -> Words:
     """Encodes texts alone."""
-
-    def encode(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        return encoder.encode([EncoderInput(text=text) for text in texts])
-
-    return encode
+    return lambda texts: encoder.encode([EncoderInput(text=text) for text in texts])

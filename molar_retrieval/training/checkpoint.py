@@ -27,10 +27,9 @@ State = dict[str, Any]
 def save(
     folder: Path, weights: Mapping[str, Tensor], optimiser: torch.optim.Optimizer, state: State, *, best: bool
 ) -> None:
-    """Write where a run is.
+    """Write where a run is, in a JSON-able state; the best weights so far go apart, and first.
 
-    The best weights so far go apart, and first: killed in between, the run repeats its last steps and writes the same
-    again. The state is JSON-able.
+    Killed in between, the run repeats its last steps and writes the same again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     named = {_WEIGHTS + name: tensor for name, tensor in weights.items()}

@@ -77,18 +77,16 @@ class Roster:
     def models(self, names: Sequence[str]) -> list[Model]:
         """The models of these names, in their order.
 
-        Raises:
-            SettingsError: On an unknown name, or an ablation of something that the fast settings do not have.
+        SettingsError on an unknown name, or an ablation of something that the fast settings do not have.
         """
-        return [self._model(name) for name in names]
-
-    def _model(self, name: str) -> Model:
-        makers = self._makers()
-        if name in makers:
-            return makers[name]()
-        close = nearest(name, makers, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(makers)}"
-        raise SettingsError(f"there is no model {name!r}", hint)
+        makers, models = self._makers(), []
+        for name in names:
+            if name not in makers:
+                close = nearest(name, makers, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(makers)}"
+                raise SettingsError(f"there is no model {name!r}", hint)
+            models.append(makers[name]())
+        return models
 
     def _makers(self) -> dict[str, Callable[[], Model]]:
         """What makes each model, by name."""

@@ -177,11 +177,7 @@ class SASRec:
         self.settings: Mapping[str, Any] = {"grid": self.grid}
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> Fitted:
-        """Train on ``task.training``; ``task.validation`` chooses the epoch and the settings.
-
-        Raises:
-            DataError: If nobody has two training interactions.
-        """
+        """Train; validation chooses the epoch and the settings. DataError if nobody has two training interactions."""
         if not (np.diff(task.training.offsets) >= 2).any():
             raise DataError("SASRec: nobody has two training interactions", "check the split, or give more data")
         vocabulary = _Vocabulary(task.training)

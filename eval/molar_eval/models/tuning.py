@@ -50,10 +50,7 @@ class Baseline(ABC):
 
     An item without training interactions cannot be scored by a collaborative model: the number that its arithmetic
     gives (a count or a factor of zero) says nothing about the item, so the item is a miss. A model that reads content
-    overrides :meth:`scorable`.
-
-    Args:
-        grid: Settings to try instead of the model's own; of equals the first wins.
+    overrides :meth:`scorable`. A grid may be given instead of the model's own; of equals the first wins.
     """
 
     name: str
@@ -66,11 +63,7 @@ class Baseline(ABC):
         self.settings: Mapping[str, Any] = {"grid": self.grid}
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> Fitted:
-        """Fit every setting on ``task.training`` and keep the one that ranks ``task.validation`` best.
-
-        Raises:
-            DataError: If the data lack what the model needs.
-        """
+        """Keep the setting that ranks validation best; DataError if the data lack what the model needs."""
         if not len(task.training):
             raise DataError(f"{self.name}: there are no training interactions", "check the split, or give more data")
         progress.start(self.name, len(self.grid))

@@ -24,13 +24,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Hits:
-    """Hits of a few models out of a round number.
+    """Hits of a few models out of a round number: 100, or more where hits are rare or the models close.
 
-    Attributes:
-        metric: The hit rate, or recall where that is all there is.
-        out_of: 100, or more where hits are rare or the models close.
-        whom: Users, cases, or items.
-        shares: The first is the one that sentences are about.
+    The metric is the hit rate of users or cases, or recall of items where that is all there is. Sentences are about the
+    model of the first share.
     """
 
     metric: str

@@ -32,12 +32,7 @@ def write_report(folder: Path, report: Report, examples: ReportExamples | None, 
 
 
 def read_report(path: Path) -> Report:
-    """Read a ``report.json``.
-
-    Raises:
-        MissingArtefactError: If there is none.
-        DataError: If it is something else, or of another format.
-    """
+    """Read a report; MissingArtefactError if there is none, DataError if it is another thing, or of another format."""
     if not path.is_file():
         raise MissingArtefactError(f"there is no report {path}", "run `molar evaluate` first")
     try:

@@ -48,12 +48,7 @@ class Pairs:
 class Histories:
     """Histories that must find the next item; see :func:`molar_retrieval.training.losses.next_item`.
 
-    Attributes:
-        weights: How much each entry counts in each history, shape (b, entries).
-        items: Places of the items to choose from, shape (m,).
-        target: Which of these came next, shape (b,).
-        log_q: Logarithm of each one's share of the interactions, shape (m,).
-        blocked: Those that are no negatives, shape (b, m).
+    ``weights``, shape (b, entries), say how much each entry counts in each history; ``items`` are places of entries.
     """
 
     weights: npt.NDArray[np.float32]
@@ -65,12 +60,9 @@ class Histories:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """What a step is made of.
+    """What a step, known by its number and that of the process, is made of: rows of items or interactions by task.
 
-    Attributes:
-        number: Of the step, and of the process.
-        rows: By task: items, or interactions.
-        histories: By interaction: items before it, latest first, and its own.
+    A history, by its interaction, is the items before it, latest first, and its own.
     """
 
     number: tuple[int, int]

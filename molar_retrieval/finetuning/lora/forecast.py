@@ -6,7 +6,8 @@ from time import perf_counter
 import torch
 
 from molar_retrieval.config import MolarSettings
-from molar_retrieval.finetuning.forecast import FinetuneForecast, process_memory
+from molar_retrieval.embedding.forecast import process_memory
+from molar_retrieval.finetuning.forecast import FinetuneForecast
 from molar_retrieval.finetuning.lora.examples import Step
 from molar_retrieval.finetuning.lora.learner import frozen_vectors
 from molar_retrieval.finetuning.lora.run import prepared
@@ -20,10 +21,8 @@ _FEW = 2
 def dry_run(workspace: Workspace, settings: MolarSettings) -> FinetuneForecast:
     """Predict a run from one small step of all its tasks and from vectors without gradients.
 
-    Raises:
-        DataError: If no task can be done.
-        SettingsError: If the settings do not fit the model.
-        BackendError: If the model is not available, or memory is too short.
+    DataError if no task can be done, SettingsError if the settings do not fit the model, BackendError if it is not
+    available, or memory is too short.
     """
     began = perf_counter()
     with prepared(workspace, settings) as trainer:

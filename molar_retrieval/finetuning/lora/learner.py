@@ -87,13 +87,10 @@ class Learner:
 
 
 def load(settings: EmbedSettings, lora: LoraSettings, seed: int, cache: Path | None = None) -> Learner:
-    """Load an encoder and put an adapter on it that does nothing yet.
+    """Load an encoder and put an adapter on it that does nothing yet; for ``cache`` see :func:`registry.describe`.
 
-    ``cache`` is that of :func:`molar_retrieval.encoders.registry.describe`.
-
-    Raises:
-        SettingsError: If the precision is not fit for training, or the encoder is an adapter itself.
-        BackendError: If the model is not available, or its language model cannot be told from its vision tower.
+    SettingsError if the precision is not fit for training, or the encoder is an adapter itself, BackendError if the
+    model is not available, or its language model cannot be told from its vision tower.
     """
     checkpoint = locate(settings, cache)
     if checkpoint.kind == "adapter":
