@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from molar_retrieval import fingerprint
 from molar_retrieval.errors import SettingsError, suggestion
+from molar_retrieval.presets import PRESETS, Preset
 from molar_retrieval.redaction import redacted
 from molar_retrieval.toml import read_toml
 
@@ -153,15 +154,6 @@ class CFSettings(Settings):
 
 Tower = Literal["collaborative", "content"]
 Expert = Literal["sequence", "linear", "neighbours", "trend"]
-Preset = Literal["instant", "fast", "default", "best"]
-
-PRESETS: dict[Preset, dict[str, Any]] = {
-    "instant": {"towers": (), "rerank": False},
-    "fast": {"towers": ("collaborative",), "epochs": 5},
-    "default": {},
-    "best": {"dim": 256, "dropout": 0.3, "epochs": 14},
-}
-"""What a preset sets; a key that is given as well wins."""
 
 
 class AlignSettings(Settings):

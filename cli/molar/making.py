@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from molar_eval.kpi.shown import ShownResult
     from molar_retrieval.alignment.training import EpochScore
     from molar_retrieval.collaborative.factors import CFReport
-    from molar_retrieval.config import MolarSettings, Preset
+    from molar_retrieval.config import MolarSettings
     from molar_retrieval.embedding import EmbedForecast, EmbedReport
     from molar_retrieval.finetuning.forecast import FinetuneForecast
     from molar_retrieval.finetuning.lora.training import AdapterScore
     from molar_retrieval.finetuning.report import FinetuneReport
+    from molar_retrieval.presets import Preset
     from molar_retrieval.quality.report import CheckReport
     from molar_retrieval.workspace import Workspace
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from molar_retrieval.config import PRESETS, AlignSettings, IndexSettings, MolarSettings, validated, with_preset
+from molar_retrieval.config import AlignSettings, IndexSettings, MolarSettings, validated, with_preset
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.presets import PRESETS
 
 
 def load(tmp_path, toml="", environ=None, **flags):

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pyarrow.parquet as pq
@@ -118,3 +120,11 @@ def test_a_leaderboard_is_a_table_of_the_report():
     assert {row["model"] for row in board} == {model.name for model in evaluation.report.splits[0].models}
     with pytest.raises(RequestError, match="no split"):
         evaluation.leaderboard("nothing")
+
+
+def test_the_front_door_and_the_commands_open_without_the_settings():
+    code = (
+        "import sys, molar, molar_cli.app; "
+        "assert not {'molar_retrieval.config', 'torch', 'qdrant_client'} & set(sys.modules); molar.Settings()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,7 +6,7 @@ import typer
 
 from molar_cli.options import ConditionOption, IndexOption, SettingsOption, TrustOption, option
 from molar_cli.session import Session, command
-from molar_retrieval.config import Preset
+from molar_retrieval.presets import Preset
 
 if TYPE_CHECKING:
     from molar.aligning import Aligned

@@ -1,0 +1,12 @@
+"""How long an alignment may take, by name; apart from the settings, as a query need not import what checks these."""
+
+from typing import Any, Literal
+
+Preset = Literal["instant", "fast", "default", "best"]
+PRESETS: dict[Preset, dict[str, Any]] = {
+    "instant": {"towers": (), "rerank": False},
+    "fast": {"towers": ("collaborative",), "epochs": 5},
+    "default": {},
+    "best": {"dim": 256, "dropout": 0.3, "epochs": 14},
+}
+"""What a preset sets; a key that is given as well wins."""
