@@ -28,19 +28,7 @@ def told(
     user_id: str | None = None,
     reasons: "Sequence[Explained]" = (),
 ) -> Answer:
-    """A list as it is told.
-
-    Args:
-        generation: That answers.
-        photos: Of its items.
-        request: What was asked for.
-        basis: What ranked the items.
-        listing: The list.
-        stored: The item of each place.
-        seconds: Of each stage.
-        user_id: Whom it is for.
-        reasons: Of each place; empty where they are not asked for.
-    """
+    """A list as it is told; ``stored`` has the item of each place, ``reasons`` one for each if they are asked for."""
     items: list[Recommendation] = []
     for placed, item, why in zip_longest(listing.places, stored, reasons):
         items.append(
@@ -89,7 +77,6 @@ def popular(generation: Generation, request: RankingRequest) -> tuple[Listing, l
 
 
 def _shortfall(generation: Generation, request: RankingRequest, basis: str, count: int) -> str | None:
-    """Why there are fewer items than were asked for; None where there are not."""
     query = request.query
     if count >= query.k:
         return None

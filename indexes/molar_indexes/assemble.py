@@ -153,7 +153,6 @@ def _users(model: AlignedModel, log: InteractionLog, segments: Segments, progres
 
 
 def _popular(log: InteractionLog) -> list[tuple[int, int]]:
-    """The most popular items and how many interactions each has, most popular first."""
     counts = np.bincount(log.item, minlength=log.n_items)
     order = np.argsort(-counts, kind="stable")[:_POPULAR]
     return [(int(row), int(counts[row])) for row in order if counts[row]]

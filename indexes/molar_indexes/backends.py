@@ -1,7 +1,6 @@
-"""The table of index backends: a new one is a line here and a module beside this one.
+"""The table of index backends: a new one is a line here and a module beside this one, imported when it is asked for.
 
-A backend's module has ``build(folder, spec, items, progress)`` and ``open_folder(folder, spec)``, and imports
-the libraries that it needs at its top; it is imported when it is asked for.
+It has ``build(folder, spec, items, progress)`` and ``open_folder(folder, spec)``.
 """
 
 from collections.abc import Iterable
@@ -17,12 +16,7 @@ from molar_retrieval.progress import SILENT, Progress
 
 @dataclass(frozen=True)
 class Backend:
-    """One kind of index.
-
-    Attributes:
-        module: Where it lives.
-        install: The command that installs what it needs.
-    """
+    """The module of one kind of index, and the command that installs what it needs."""
 
     module: str
     install: str
@@ -42,12 +36,7 @@ class _Module(Protocol):
 
 
 def open_index(folder: Path, backend: str, spec: IndexSpec) -> Index:
-    """Open an index for reading.
-
-    Args:
-        folder: What :func:`build_index` was given.
-        backend: A key of :data:`BACKENDS`.
-        spec: What the index was built with.
+    """Open what :func:`build_index` built in ``folder``, for reading.
 
     Raises:
         SettingsError: If there is no such backend.
@@ -60,14 +49,7 @@ def open_index(folder: Path, backend: str, spec: IndexSpec) -> Index:
 def build_index(
     folder: Path, backend: str, spec: IndexSpec, items: Iterable[IndexItem], progress: Progress = SILENT
 ) -> None:
-    """Build an index in ``folder``, which must not hold one yet, in bounded memory.
-
-    Args:
-        folder: Made where it does not exist.
-        backend: A key of :data:`BACKENDS`.
-        spec: What the index holds.
-        items: In ascending order of rows.
-        progress: Told about every batch.
+    """Build an index in ``folder``, which must not hold one yet, in bounded memory; rows of the items ascend.
 
     Raises:
         SettingsError: If there is no such backend.

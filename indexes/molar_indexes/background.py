@@ -70,13 +70,7 @@ def spans(parts: Iterable[VectorBlock]) -> dict[str, tuple[int, int]]:
 def query_maps(
     model: AlignedModel, content: ContentVectors, embedded: Manifest
 ) -> tuple[QueryMaps, npt.NDArray[np.float32] | None]:
-    """How a text or a photo is brought into the items' spaces, and the vectors by which photos are searched for.
-
-    Args:
-        model: Whose conditioner made the items' content.
-        content: The encoder's vectors.
-        embedded: Their manifest.
-    """
+    """How a text or a photo is brought into the items' spaces, and the vectors by which photos are searched for."""
     block, features, maps = image_block(content.info, content.blocks), None, None
     if block is not None:
         maps = conditioning.fit(content.vectors, [block], _IMAGE)

@@ -25,12 +25,7 @@ _COMPARED = 20_000
 
 
 class Constraints:
-    """Resolves queries for one generation.
-
-    Args:
-        generation: Has the items.
-        rules: A file of rules, see :mod:`molar_retrieval.ranking.rules`; None: no rules.
-    """
+    """Resolves queries for one generation, with the rules of a file or none."""
 
     def __init__(self, generation: Generation, rules: Path | None) -> None:
         self._generation, self._file = generation, rules
@@ -42,22 +37,14 @@ class Constraints:
         return {columns.ITEM_ID: "keyword", **self._generation.index.spec.fields}
 
     def check_field(self, name: str) -> None:
-        """Refuse what is no field.
-
-        Raises:
-            RequestError: With the nearest one.
-        """
+        """Refuse what is no field; a RequestError names the nearest one."""
         if name not in self.fields:
             hint = suggestion(name, self.fields, f"known are {', '.join(sorted(self.fields))}")
             raise RequestError(f"the catalogue has no field {shown(name)}", hint)
 
     @cached_property
     def rules(self) -> "Rules | None":
-        """The shop's rules.
-
-        Raises:
-            SettingsError: If the file is wrong.
-        """
+        """The shop's rules; SettingsError if the file is wrong."""
         if self._file is None:
             return None
         from molar_retrieval.ranking.rules import Rules
@@ -86,11 +73,7 @@ class Constraints:
         return RankingRequest(query, where=where, hidden=_known(self._generation, query.exclude), now=now)
 
     def for_user(self, request: RankingRequest, user: UserRecord | None) -> RankingRequest:
-        """For one user, or for nobody: with the rules that hold, and without seen items unless they may come back.
-
-        Raises:
-            SettingsError: If the rules are wrong.
-        """
+        """For one user, or for nobody: with the rules that hold, and without seen items unless they may come back."""
         if user is None:
             return self._ruled(request, {})
         ruled = self._ruled(request, user.attributes)
@@ -106,11 +89,7 @@ class Constraints:
         return replace(request.hiding(self._banned(found.banned, found.words)), where=where, rules=found)
 
     def rows(self, item_ids: Sequence[str]) -> list[int]:
-        """Rows of items that must be there.
-
-        Raises:
-            RequestError: If one is not.
-        """
+        """Rows of items; RequestError if one is unknown."""
         rows = self._generation.index.rows(item_ids)
         for item_id, row in zip(item_ids, rows, strict=True):
             if row is None:
@@ -131,7 +110,6 @@ def no_history(user_id: str) -> RequestError:
 
 
 def _rows_of(generation: Generation, banned: frozenset[str], words: tuple[OneOf, ...]) -> frozenset[int]:
-    """The rows of banned items, and of those that have banned words."""
     rows, index = set(_known(generation, banned)), generation.index
     for name in {columns.ALIGNED, columns.COLD_START} & index.spec.dims.keys():  # every item has one of them
         nothing = [0.0] * index.spec.dims[name]

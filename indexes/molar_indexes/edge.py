@@ -82,12 +82,7 @@ def _share(target: Path) -> None:
 
 @contextmanager
 def _named(target: Path) -> Iterator[None]:
-    """Say in molar's words what goes wrong in the engine, which may panic, and a panic is no Exception.
-
-    Raises:
-        DiskError: If the disk is full.
-        BackendError: Else.
-    """
+    """Say in molar's words what goes wrong in the engine, which may panic, and a panic is no Exception."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
@@ -126,7 +121,6 @@ def _insert(target: Path, spec: IndexSpec, items: Iterable[IndexItem], progress:
 
 
 def _bytes(item: IndexItem) -> int:
-    """About what an item takes on disk."""
     numbers = sum(map(len, item.vectors.values())) + 2 * sum(len(vector.indices) for vector in item.sparse.values())
     return 4 * numbers + 2 * len(repr(item.payload)) + _OF_ITEM
 

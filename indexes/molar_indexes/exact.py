@@ -23,11 +23,7 @@ _TYPES = {"values": "<f4", "indices": "<i4", "slots": "<i8"}
 
 
 def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: Progress) -> None:
-    """Write the vectors (one safetensors file) and the payloads (JSON lines) into ``folder``.
-
-    Raises:
-        DataError: If an item does not fit the spec.
-    """
+    """Write vectors (safetensors) and payloads (JSON lines) into ``folder``; DataError if an item does not fit."""
     folder.mkdir(parents=True, exist_ok=True)
     progress.start("index", None)
     with TensorsWriter(folder / _VECTORS) as tensors, (folder / _ITEMS).open("w", encoding="utf-8") as lines:

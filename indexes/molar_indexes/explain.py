@@ -18,12 +18,10 @@ _COMPARED = 2
 
 @dataclass(frozen=True)
 class Explained:
-    """Why one item is in a list.
+    """Why one item is in a list, in words and as JSON-able evidence.
 
-    Attributes:
-        sentence: In words.
-        evidence: ``history``: items that carried it, with their amounts of the score; ``shared``: attributes in common
-            with them; ``content``: the content parts' score by source; JSON-able.
+    The evidence has ``history``, items that carried it with their amounts of the score, ``shared``, attributes in
+    common with them, and ``content``, the content parts' score by source.
     """
 
     sentence: str

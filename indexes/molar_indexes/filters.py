@@ -34,27 +34,16 @@ def quoted(field: str, prefix: str = "") -> str:
 
 @dataclass(frozen=True)
 class FilterConstructors:
-    """How one client makes conditions; all but the first and the last take the name of a field.
+    """How one client makes conditions; all but the first and the last take the name of a field."""
 
-    Attributes:
-        filter: Takes lists ``must``, ``should`` and ``must_not``; without any of them it is always true.
-        equals: A text, a boolean or a 64-bit integer.
-        among: One of some texts.
-        within: A range of numbers with bounds ``gt``, ``gte``, ``lt``, ``lte``.
-        contains: A part of a text.
-        empty: No value.
-        rows: One of some rows.
-        largest: Bounds beyond this number are cut to it.
-    """
-
-    filter: Callable[..., Any]
-    equals: Callable[[str, str | bool | int], Any]
-    among: Callable[[str, list[str]], Any]
-    within: Callable[[str, Mapping[str, float]], Any]
-    contains: Callable[[str, str], Any]
-    empty: Callable[[str], Any]
-    rows: Callable[[set[int]], Any]
-    largest: float
+    filter: Callable[..., Any]  # of lists ``must``, ``should`` and ``must_not``; always true without any
+    equals: Callable[[str, str | bool | int], Any]  # a text, a boolean or a 64-bit integer
+    among: Callable[[str, list[str]], Any]  # one of some texts
+    within: Callable[[str, Mapping[str, float]], Any]  # a range of numbers with bounds ``gt``, ``gte``, ``lt``, ``lte``
+    contains: Callable[[str, str], Any]  # a part of a text
+    empty: Callable[[str], Any]  # no value
+    rows: Callable[[set[int]], Any]  # one of some rows
+    largest: float  # bounds beyond this number are cut to it
 
     def to_filter(self, where: Expression | None, exclude: Iterable[int]) -> Any:
         """The filter for a condition and rows to leave out; None where there is nothing to filter."""

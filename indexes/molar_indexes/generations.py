@@ -51,34 +51,19 @@ _MOST_POPULAR = 1000
 
 @dataclass(frozen=True)
 class Generation:
-    """An open generation; a context manager.
-
-    Attributes:
-        folder: Where it lies.
-        manifest: What it was made from.
-        backend: The kind of its index.
-        index: Its items.
-        users: Its users.
-        popular: Item rows and their counts in the training log, most popular first.
-        parts: Span of each addend of a score within the vectors ``aligned`` and ``newcomers``.
-        sparse_parts: The same within the sparse vector ``partners``.
-        cold_items: How many items have no training interactions.
-        slots: How many of the first ten places of an answer they get.
-        notes: What whoever gets an answer should know about where it comes from.
-        held: Keeps the folder from being pruned.
-    """
+    """An open generation; a context manager."""
 
     folder: Path
     manifest: Manifest
     backend: str
     index: Index
     users: Users
-    popular: Sequence[tuple[int, int]]
-    parts: Spans
-    sparse_parts: Spans = field(default_factory=dict)
-    cold_items: int = 0
-    slots: int = 0
-    notes: Sequence[str] = ()
+    popular: Sequence[tuple[int, int]]  # item rows and their counts in the training log, most popular first
+    parts: Spans  # of each addend of a score within the vectors ``aligned`` and ``newcomers``
+    sparse_parts: Spans = field(default_factory=dict)  # the same within the vector ``partners``
+    cold_items: int = 0  # items without training interactions
+    slots: int = 0  # of the first ten places of an answer they get so many
+    notes: Sequence[str] = ()  # what whoever gets an answer should know about where it comes from
     held: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
     @property
@@ -88,11 +73,7 @@ class Generation:
 
     @cached_property
     def table(self) -> "OpenItemStore":
-        """What ranking reads of the items; importing it takes NumPy.
-
-        Raises:
-            StaleArtefactError: If it is missing or damaged.
-        """
+        """What ranking reads of the items; importing it takes NumPy. StaleArtefactError if it is missing or damaged."""
         from molar_indexes.table import open_table
 
         return open_table(self.folder / _TABLE, self.parts, self.sparse_parts, self.manifest.facts)
@@ -161,12 +142,7 @@ def open_own_users(folder: Path) -> UserStore:
 def open_generation(
     workspace: Workspace, name: str | None = None, *, indexed: OpenIndex = open_own_index
 ) -> Generation:
-    """Open the live generation, or the one called ``name``.
-
-    Args:
-        workspace: Where it is.
-        name: Its name.
-        indexed: Opens its index; its own, unless said.
+    """Open the live generation, or the one called ``name``; ``indexed`` opens its index.
 
     Raises:
         MissingArtefactError: If there is none.
@@ -250,29 +226,28 @@ def publish(
     confirm: Callable[[], None] = lambda: None,
     progress: Progress = SILENT,
 ) -> Generation:
-    """Build a generation, prove it and make it the live one; readers see the old one until it is complete.
+    """Build a generation, prove it, make it the live one and open it; readers see the old one until it is complete.
+
+    The workspace's ``generations`` are locked meanwhile.
 
     Args:
-        workspace: Where it goes; its ``generations`` are locked meanwhile.
+        workspace: Where it goes.
         backend: The kind of index.
         spec: What the index holds; it has a vector ``aligned``.
         items: In ascending order of rows 0, 1, …
         users: Each id once.
         popular: Item rows with their counts, most popular first; the first 1000 are kept.
         inputs: Fingerprints of what it was made from, by kind.
-        parts: Span of each addend of a score within the vectors ``aligned`` and ``newcomers``.
-        sparse_parts: The same within the sparse vector ``partners``.
-        slots: How many of the first ten places of an answer cold items get.
+        parts: See :class:`Generation`, as for the next two.
+        sparse_parts: Likewise.
+        slots: Likewise.
         extras: What the table of the items holds beside their vectors.
         encoder: The alignment by which sessions are read; None: they cannot be.
-        settings: The settings that shaped it.
+        settings: Those that shaped it.
         facts: More that is worth knowing.
         keep: How many older generations stay.
         confirm: Called before it becomes the live one; raises if its inputs are not what they were.
         progress: Told about every batch.
-
-    Returns:
-        The generation, open.
 
     Raises:
         DataError: If the items or users do not fit, or another process is publishing.

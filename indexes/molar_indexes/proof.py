@@ -28,10 +28,7 @@ _NOTHING = 1e-30
 class Proof:
     """Watches items and users pass, keeps a few of each (reservoir sampling) and asks for them afterwards.
 
-    Attributes:
-        items: How many items passed.
-        rows: One more than the highest row that passed.
-        cold_items: How many of the items had no training interactions.
+    ``rows`` is one more than the highest row that passed.
     """
 
     def __init__(self, spec: IndexSpec) -> None:
@@ -67,13 +64,9 @@ class Proof:
             kept[place] = new
 
     def check(self, index_folder: Path, users_file: Path, backend: str, progress: Progress) -> dict[str, Any]:
-        """Open both, read the sample back and search with it.
+        """Open both, read the sample back and search with it; BackendError if something else comes back.
 
-        Returns:
-            Facts for the manifest: the spec with the candidate lists that searches need, and what graphs find.
-
-        Raises:
-            BackendError: If something else comes back.
+        The facts for the manifest are the spec with the candidate lists that searches need, and what graphs find.
         """
         progress.start("proof", None)
         index = open_index(index_folder, backend, self._spec)

@@ -19,10 +19,7 @@ Found = list[tuple[int, float]]
 class QdrantIndex(ABC):
     """Searches of an index; see :class:`molar_retrieval.index.Index`.
 
-    Args:
-        spec: What it holds.
-        count: How many items.
-        graph: Names of the vectors that have a graph, which may run dry before all that fits is found.
+    Those of the vectors named by ``graph`` use one, which may run dry before all that fits is found.
     """
 
     constructors: ClassVar[FilterConstructors]
@@ -59,13 +56,7 @@ class QdrantIndex(ABC):
         exclude: Iterable[int] = (),
         where: Expression | None = None,
     ) -> Found:
-        """Rows and scores of the best; see :class:`molar_retrieval.index.Index`.
-
-        Where the vector has a graph, it may miss one of them.
-
-        Raises:
-            BackendError: If the engine does not answer.
-        """
+        """Rows and scores of the best, of which a graph may miss some; BackendError if the engine does not answer."""
         values = checked_query(self._spec, name, query, k)
         condition = self.constructors.to_filter(where, exclude)
         if isinstance(values, SparseVector):
@@ -100,14 +91,9 @@ class QdrantIndex(ABC):
 
 
 def by_row(nearest: Callable[[int], Found], k: int, count: int) -> Found:
-    """The ``k`` best, equal scores by row, of a search that gives these in any order.
+    """The ``k`` best of ``count`` items, equal scores by row, of a search for so many that gives these in any order.
 
     Where equal scores straddle the k-th place it is widened until the last of them is in sight.
-
-    Args:
-        nearest: Finds so many.
-        k: How many are wanted.
-        count: How many items there are.
     """
     limit = min(k, count) + 1
     found = nearest(limit)

@@ -17,19 +17,12 @@ _CONTENT, _IMAGE = "content", "look"
 
 @dataclass(frozen=True, eq=False)
 class QueryMaps:
-    """What a generation keeps to answer texts and photos.
+    """What a generation keeps to answer texts and photos."""
 
-    Attributes:
-        embed: Settings of the encoder that made the items' vectors, as data.
-        encoder: What it said about itself.
-        content: From its vectors to those of the name ``content``.
-        image: From its vectors to image features; None where it sees no photos.
-    """
-
-    embed: Mapping[str, Any]
-    encoder: Mapping[str, Any]
-    content: Conditioner
-    image: Conditioner | None
+    embed: Mapping[str, Any]  # settings of the encoder that made the items' vectors
+    encoder: Mapping[str, Any]  # what it said about itself
+    content: Conditioner  # from its vectors to those of the name ``content``
+    image: Conditioner | None  # from its vectors to image features; None where it sees no photos
 
     @property
     def _maps(self) -> dict[str, Conditioner]:

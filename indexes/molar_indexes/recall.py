@@ -32,17 +32,11 @@ Queries = Mapping[str, Sequence[Vector | SparseVector]]
 
 @dataclass(frozen=True)
 class Reach:
-    """How a vector that has a graph is searched.
+    """How a vector that has a graph is searched."""
 
-    Attributes:
-        found: Share of the best ten, 0 to 1.
-        ef: Candidate list; :data:`molar_retrieval.index.SCAN`: everything is scanned.
-        milliseconds: That a search takes, the median.
-    """
-
-    found: float
-    ef: int
-    milliseconds: float
+    found: float  # share of the best ten, 0 to 1
+    ef: int  # candidate list; :data:`molar_retrieval.index.SCAN`: everything is scanned
+    milliseconds: float  # that a search takes, the median
 
 
 def sample(index: Index, users: Users) -> Queries:
@@ -72,11 +66,8 @@ def scanning(index: Index) -> Index:
 def widened(index: Index, truth: Index, queries: Queries, tell: Callable[[str], None]) -> dict[str, Reach]:
     """How each vector with a graph has to be searched so that :data:`LEAST` is reached; scanning always is enough.
 
-    Args:
-        index: To be searched.
-        truth: Finds exactly what is best.
-        queries: See :func:`sample`.
-        tell: Told of every vector for which the settings were not enough.
+    ``truth`` finds exactly what is best; queries are those of :func:`sample`; ``tell`` is told of every vector for
+    which the settings were not enough.
     """
     chosen = {}
     for name in sorted(index.graphs):

@@ -83,8 +83,6 @@ class RecommendReport:
 
 @dataclass(frozen=True)
 class _ListsJob:
-    """What every shard is made by."""
-
     workspace: Path
     generation: str
     rules: Path | None
@@ -119,30 +117,12 @@ def recommend(
     server: ServerConfig | None = None,
     progress: Progress = SILENT,
 ) -> RecommendReport:
-    """Write the lists of many users.
+    """Write the lists of many users; their options are those of :meth:`Recommender.query`, but ``k`` is at most 10,000.
 
     The file has the columns ``user_id``, ``rank``, ``item_id``, ``score``, ``parts`` (a struct of the score's addends)
-    and ``rule``; users come in the order of the store or as they are named, ranks ascend.
-
-    Args:
-        workspace: With a live generation.
-        target: The Parquet file, overwritten if it is there.
-        k: Items per user, at most 10,000; where the catalogue has fewer, these.
-        users: Whose lists; None: all.
-        segment: Only people whose attributes fulfil this condition; None: all.
-        where: See :meth:`Recommender.query`, as for all that follows up to ``rerank``.
-        exclude: Items that must not come.
-        only: Items that may come; None: all.
-        rules: Whether the shop's rules hold.
-        seen: Whether items of the history may come back.
-        diversity: Weight of unlikeness among the items, 0 to 1.
-        calibrate: A field whose mix in the history the list should have.
-        calibration: How much that counts, 0 to 1.
-        rerank: Whether the second stage moves what it can.
-        rules_file: The rules of :meth:`Recommender.open`.
-        processes: How many work at once.
-        server: See :meth:`Recommender.open`.
-        progress: Told of users.
+    and ``rule``; users come in the order of the store or as they are named, ranks ascend. ``target`` is overwritten;
+    ``segment`` is a condition on people's attributes; ``rules_file`` and ``server`` are those of
+    :meth:`Recommender.open`.
 
     Raises:
         MissingArtefactError: If there is no generation.
@@ -368,7 +348,6 @@ def _schema(recommender: Recommender) -> pa.Schema:
 
 
 def _join(job: _ListsJob, target: Path, schema: pa.Schema, total: int) -> RecommendReport:
-    """All shards as one file."""
     partial, users, rows, short = job.folder / "joined.tmp", 0, 0, 0
     with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
         for shard in _shards(total):

@@ -321,11 +321,7 @@ class Recommender:
         return self._told(request, "search", Listing(places), stored, seconds, user_id)
 
     def rank_many(self, users: Sequence[UserRecord], query: Query) -> Iterator[Listing]:
-        """The lists of several users, the same as :meth:`query` gives each of them, in less time.
-
-        Args:
-            users: With a history each.
-            query: Reasons are left out.
+        """The lists of several users with a history, as :meth:`query` gives each of them without reasons, in less time.
 
         Raises:
             RequestError: If the condition is not understood.

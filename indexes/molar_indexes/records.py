@@ -17,21 +17,13 @@ BATCH = 1000
 
 
 def check_stored(spec: IndexSpec, names: Iterable[str]) -> None:
-    """Refuse names of vectors to return that the index has neither as dense nor as sparse ones.
-
-    Raises:
-        RequestError: Naming the vectors that exist.
-    """
+    """Refuse names of vectors that are neither dense nor sparse ones of the index; a RequestError names these."""
     for name in names:
         check_name(name, [*spec.dims, *spec.sparse])
 
 
 def check_name(name: str, known: Sequence[str]) -> None:
-    """Refuse a vector name that is not among the ``known`` ones.
-
-    Raises:
-        RequestError: Naming the vectors that exist.
-    """
+    """Refuse a vector name that is not among the ``known`` ones, which the RequestError names."""
     if name not in known:
         otherwise = f"it has {', '.join(known) or 'none of this kind'}"
         raise RequestError(f"the index has no vector {name!r}", suggestion(name, known, otherwise))
@@ -79,12 +71,9 @@ def _plain(numbers: Any) -> list[Any]:
 
 
 def clean_payload(item_id: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The payload as JSON-able values.
+    """The payload as JSON-able values; DataError on one that is no string, number, boolean or list of these.
 
     Missing ones (None, NaN and the infinities) are dropped; numbers with a fraction keep 15 digits.
-
-    Raises:
-        DataError: On a value that is no string, number, boolean or list of these.
     """
     cleaned: dict[str, Any] = {}
     for field, value in payload.items():
@@ -116,10 +105,8 @@ def _scalar(item_id: str, field: str, value: Any) -> str | int | float | bool | 
 def batches(spec: IndexSpec, items: Iterable[IndexItem], size: int = BATCH) -> Iterator[list[IndexItem]]:
     """The items in bounded batches, checked: rows ascend, vectors are float32 lists of the right length.
 
-    Sparse vectors lose their zeros, and are left out where they have nothing else.
-
-    Raises:
-        DataError: Naming the item that does not fit the spec.
+    Sparse vectors lose their zeros, and are left out where they have nothing else. A DataError names an item that does
+    not fit the spec.
     """
     previous = -1
     stream = iter(items)

@@ -37,11 +37,9 @@ _BORDER = 0.12
 
 
 class Searcher:
-    """Turns texts and photos into queries to one generation.
+    """Turns texts and photos into queries to one generation; threads may share it once it has encoded something.
 
-    Args:
-        generation: With vectors to search; safe to share between threads once it has encoded something.
-        trust_remote_code: Let the encoder run code that it brings; the generation has no say in it.
+    With ``trust_remote_code`` the encoder may run code that it brings; the generation has no say in it.
     """
 
     def __init__(self, generation: Generation, *, trust_remote_code: bool = False) -> None:
@@ -51,12 +49,7 @@ class Searcher:
         self._light: LightMiniLM | None = None
 
     def text(self, text: str) -> Queries:
-        """What a text asks for.
-
-        Raises:
-            RequestError: If it is empty.
-            StaleArtefactError: If the encoder that made the items' vectors is not to be had.
-        """
+        """What a text asks for; RequestError if it has no words, StaleArtefactError if the items' encoder is gone."""
         if not words.words(text):
             raise RequestError("there are no words in the text", "say what to look for")
         vector = self._maps.content(self._encoded_text(text)[None])[0]
@@ -89,14 +82,9 @@ class Searcher:
         return (self.text(text) if text is not None else {}) | (self.photo(photo) if photo is not None else {})
 
     def find(self, queries: Queries, request: RankingRequest) -> list[Placed]:
-        """The best items for some queries at once.
+        """At most as many of the best items as are asked for, best first, for queries by the name of a vector.
 
-        Args:
-            queries: By the name of a vector.
-            request: Which items may come, and how many. What suits its user comes first among equals.
-
-        Returns:
-            At most as many as are asked for, best first.
+        What suits the request's user comes first among equals.
         """
         k = request.query.k
         top = partial(self._generation.index.top, exclude=request.hidden, where=request.where)
@@ -170,12 +158,7 @@ class Searcher:
         return self._encoder
 
     def _check(self) -> Any:
-        """Settings of the encoder, which is that of the items.
-
-        Raises:
-            SettingsError: If the generation's account of them is damaged.
-            BackendError: If it brings code of its own, and this run does not trust it.
-        """
+        """Settings of the encoder, which is that of the items and trusted where it brings code of its own."""
         from molar_retrieval.config import EmbedSettings, validated
         from molar_retrieval.encoders import registry, trust
 

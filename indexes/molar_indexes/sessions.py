@@ -17,20 +17,14 @@ if TYPE_CHECKING:
 class SessionReader:
     """Encodes sessions for one generation; the first one loads the encoder.
 
-    Args:
-        workspace: Has the alignment of a generation that was published before generations carried their own.
-        generation: Whose sessions are read.
+    A generation published before they carried their own alignment is read with that of the workspace.
     """
 
     def __init__(self, workspace: Workspace, generation: Generation) -> None:
         self._workspace, self._generation = workspace, generation
 
     def __call__(self, rows: Sequence[int]) -> UserRecord:
-        """Who looked at these items, oldest first.
-
-        Raises:
-            StaleArtefactError: If the generation carries no alignment and the workspace has another one by now.
-        """
+        """Who looked at these items, oldest first; StaleArtefactError if no alignment belongs to the generation."""
         import numpy as np
 
         from molar_indexes.sparse import sparse_rows

@@ -15,11 +15,7 @@ _LARGEST_DIMENSION = (1 << 31) - 1
 
 
 def clean_sparse(owner: str, vector: SparseVector) -> SparseVector:
-    """A sparse vector to store, as lists of integers and float32 numbers, without zeros.
-
-    Args:
-        owner: Whose it is, for the message.
-        vector: Dimensions ascend.
+    """A sparse vector to store, as lists of integers and float32 numbers, without zeros; ``owner`` is for the message.
 
     Raises:
         DataError: On dimensions that do not ascend, or a number that is not finite.

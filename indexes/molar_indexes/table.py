@@ -32,19 +32,15 @@ _COPIED = (columns.CONTENT, columns.CF)
 class Extras:
     """What a table holds beside the items' own vectors.
 
-    Attributes:
-        origins: How the vectors came about, for reasons.
-        support: How many people had both items of each partner weight, by dimension, then by item; None: nobody knows.
-        numbers: Numeric attributes, shape (n, m), or None.
-        reranker: The second stage, or None.
-        queries: How texts and photos are brought into the items' spaces, or None.
+    ``support`` says how many people had both items of each partner weight, by dimension, then by item; None: nobody
+    knows.
     """
 
-    origins: Origins = field(default_factory=Origins)
+    origins: Origins = field(default_factory=Origins)  # how the vectors came about, for reasons
     support: npt.NDArray[np.integer] | None = None
-    numbers: npt.NDArray[np.float32] | None = None
+    numbers: npt.NDArray[np.float32] | None = None  # numeric attributes, shape (n, m)
     reranker: Reranker | None = None
-    queries: "QueryMaps | None" = None
+    queries: "QueryMaps | None" = None  # how texts and photos are brought into the items' spaces
 
     def described(self) -> dict[str, Any]:
         """All that is no array, as facts of a manifest."""
@@ -53,11 +49,7 @@ class Extras:
         return {"origins": self.origins.described(), "reranker": reranker, "queries": queries}
 
     def tensors(self, items: int, entries: int) -> dict[str, npt.NDArray[Any]]:
-        """The arrays by name, for so many items and partner weights.
-
-        Raises:
-            ValueError: If they are of other numbers.
-        """
+        """The arrays by name, for so many items and partner weights; ValueError if they are of other numbers."""
         support = np.zeros(entries, np.int32) if self.support is None else self.support.astype(np.int32)
         numbers = np.zeros((items, 0), np.float32) if self.numbers is None else self.numbers
         if len(support) != entries or len(numbers) != items:
@@ -73,19 +65,12 @@ class Extras:
 
 @dataclass(frozen=True, eq=False)
 class OpenItemStore:
-    """A table, and what it holds beside.
-
-    Attributes:
-        items: The table.
-        origins: How the vectors came about.
-        reranker: The second stage, or None.
-        ids: The items' ids, one after the other, and the end of each, with a 0 before.
-    """
+    """A table, and what it holds beside."""
 
     items: ItemStore
     origins: Origins
     reranker: Reranker | None
-    ids: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+    ids: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]  # joined, and the end of each, with a 0 before
     _asked: tuple[Mapping[str, Any], Mapping[str, npt.NDArray[Any]]] | None
 
     @cached_property
@@ -146,8 +131,6 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
 
 
 class _Sparse:
-    """Sparse vectors of items, on their way to being sorted by dimension."""
-
     def __init__(self) -> None:
         self._items, self._dimensions, self._values = array("i"), array("i"), array("f")
 
@@ -168,13 +151,7 @@ class _Sparse:
 
 
 def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping[str, Any]) -> OpenItemStore:
-    """Open what :func:`written` left.
-
-    Args:
-        path: The file.
-        parts: See :class:`molar_retrieval.ranking.item_store.ItemStore`.
-        sparse_parts: Likewise.
-        described: See :meth:`Extras.described`.
+    """Open what :func:`written` left, with the spans of :class:`ItemStore` and what :meth:`Extras.described` told.
 
     Raises:
         StaleArtefactError: If the file is missing or damaged.

@@ -41,21 +41,13 @@ CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 
 @dataclass(frozen=True, slots=True)
 class UserRecord:
-    """One user.
-
-    Attributes:
-        user_id: The id, as stored.
-        vector: The aligned vector (float32; ``array('f')`` when read).
-        history: Item rows in the order of time, repeats included (int32; ``array('i')`` when read).
-        sparse: The sparse vector beside it (int32 and float32; arrays when read).
-        attributes: By which rules may choose people.
-    """
+    """One user; what is read from a file is in arrays of Python."""
 
     user_id: str
-    vector: Sequence[float]
-    history: "Sequence[int] | npt.NDArray[np.int32]"
-    sparse: SparseVector = NOTHING
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    vector: Sequence[float]  # aligned, float32
+    history: "Sequence[int] | npt.NDArray[np.int32]"  # item rows in the order of time, repeats included, int32
+    sparse: SparseVector = NOTHING  # beside the vector, int32 and float32
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # by which rules may choose people
 
 
 def write_users(
@@ -66,20 +58,10 @@ def write_users(
     items: int,
     progress: Progress = SILENT,
 ) -> int:
-    """Write all users into a new file, batch by batch.
-
-    Args:
-        path: The file; it must not exist.
-        users: Each id once.
-        dim: Length of every vector.
-        items: Rows of a history are below this.
-        progress: Told about every batch.
-
-    Returns:
-        How many users were written.
+    """Write all users, each id once, into a new file, batch by batch; returns how many they are.
 
     Raises:
-        DataError: If an id occurs twice, a vector does not fit or a history names an unknown row.
+        DataError: If an id occurs twice, a vector is not of length ``dim`` or a history names a row beyond ``items``.
     """
     connection = sqlite3.connect(path, isolation_level=None)
     count = 0
@@ -119,7 +101,6 @@ def _twice(connection: sqlite3.Connection, ids: list[str], before: int) -> str |
 
 
 def _row(user: UserRecord, dim: int, items: int) -> tuple[str | bytes | None, ...]:
-    """A row of the table, checked."""
     import numpy as np
 
     vector, history = np.asarray(user.vector, dtype="<f4"), np.asarray(user.history, dtype=np.int64)
@@ -160,10 +141,7 @@ class Users(Protocol):
 
 
 class UserStore(Users):
-    """Users by id, read-only; safe to share between threads.
-
-    Args:
-        path: What :func:`write_users` wrote.
+    """Users by id, read-only, of a file that :func:`write_users` wrote; safe to share between threads.
 
     Raises:
         StaleArtefactError: If the file is missing, damaged or of another format.

@@ -18,11 +18,7 @@ _BATCH = 1000
 
 
 def bytes_changed(workspace: Workspace, name: str | None = None) -> list[str]:
-    """What is wrong with the files of a generation, all of them read, before the engine opens any.
-
-    Args:
-        workspace: Where it is.
-        name: Its name; None: the live one.
+    """What is wrong with the files of a generation, by default the live one; all are read, the engine opens none.
 
     Raises:
         MissingArtefactError: If there is none.
@@ -38,12 +34,9 @@ def verify(
 ) -> list[str]:
     """Everything that is wrong with a generation, as sentences; empty where nothing is.
 
-    Args:
-        generation: The open generation.
-        workspace: Whose live artefacts it should have been made from; None: not asked.
-        deep: Read every byte, vector and user instead of a sample, and every byte of the artefacts that it was made
-            from, as far as they are live still.
-        read: Its own bytes were read by :func:`bytes_changed` just now.
+    ``deep`` reads every byte, vector and user instead of a sample, and every byte of the artefacts that it was made
+    from, as far as they are live in the ``workspace``, if there is one. ``read`` says that :func:`bytes_changed` just
+    read its own bytes.
     """
     problems = inventory.check(generation.folder, digests=deep and not read)
     if not problems:

@@ -46,30 +46,21 @@ _BATCH = 4096
 class Variation:
     """Settings to compare with.
 
-    Attributes:
-        graph: Search an HNSW graph; False: scan.
-        m: Edges per node.
-        ef_construct: Candidate list while building.
-        ef: Candidate list while searching.
-        quantisation: ``scalar``: 8 bits a number, a quarter of the memory; ``binary``: one bit. Twice the candidates
-            are then scored again by the whole vectors.
+    ``scalar`` quantisation takes 8 bits a number, ``binary`` one; twice the candidates are then scored again by the
+    whole vectors.
     """
 
-    graph: bool = True
-    m: int = 32
-    ef_construct: int = 256
-    ef: int = 512
+    graph: bool = True  # search an HNSW graph; False: scan
+    m: int = 32  # edges per node
+    ef_construct: int = 256  # candidate list while building
+    ef: int = 512  # candidate list while searching
     quantisation: Quantisation = "none"
 
 
 class WhatIf:
-    """An index of the rows of a matrix; a context manager.
+    """An index, in an empty folder, of the rows of a matrix of shape (n, d) by dot products; a context manager.
 
-    Args:
-        folder: Empty, for its files.
-        vectors: Shape (n, d); scores are dot products.
-        variation: Settings.
-        lengthen: Bring the vectors to one length, see :mod:`molar_indexes.equal_lengths`.
+    With ``lengthen`` vectors are brought to one length, see :mod:`molar_indexes.equal_lengths`.
     """
 
     def __init__(
