@@ -52,11 +52,6 @@ def percent(share: float, decimals: int = 0) -> str:
     return f"{share * 100:.{decimals}f}\N{NO-BREAK SPACE}%".replace("-", "−")
 
 
-def half(low: float, high: float) -> str:
-    """Half the width of an interval."""
-    return f"±{(high - low) / 2:.4f}"
-
-
 def p_value(p: float) -> str:
     """A probability as papers write it."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"

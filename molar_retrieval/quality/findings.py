@@ -12,12 +12,9 @@ from typing import Any
 class Severity(StrEnum):
     """How much a fault matters."""
 
-    ERROR = "error"
-    """The item, row or data set cannot be used as it is."""
-    WARNING = "warning"
-    """It can be used, and results will be worse for it."""
-    NOTE = "note"
-    """Worth knowing; may be as it should."""
+    ERROR = "error"  # The item, row or data set cannot be used as it is
+    WARNING = "warning"  # It can be used, and results will be worse for it
+    NOTE = "note"  # Worth knowing; may be as it should
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from molar_retrieval.catalog.decoders import looked_at
 
 RULES = 2  # Number of the rules by which photos are measured; a change of them makes kept measurements stale
 BITS = 256  # Length of a perceptual hash
-CROPS = (0.0, 0.02, 0.04, 0.06)
-"""What is cut off at each side before a photo is hashed: one cut closer equals another one's middle."""
+CROPS = (0.0, 0.02, 0.04, 0.06)  # Cut off at each side before hashing: one cut closer equals another one's middle
 GRID = 4  # A photo's colours are kept as the means of a grid of 4 by 4 fields
 
 MEASURED: np.dtype[Any] = np.dtype(

@@ -24,8 +24,7 @@ from molar_retrieval.quality.personal_patterns import ADDRESS, CARD, PATTERNS, P
 WHOLE_COLUMN = 0.2  # From this share of its values on, a column is reported once, not row by row
 BY_NAME = 0.6  # Share of the values of a column that must look as its name says
 PUBLIC = 5  # An e-mail address or number that so many rows of the items file have is the shop's or a maker's
-CHANCE = 0.3
-"""Where fewer of the numbers that could be of a card have the check digit, none is one: one in ten has it by chance."""
+CHANCE = 0.3  # Where fewer numbers that could be of a card have the check digit, none is: one in ten has it by chance
 _BATCH = 65_536
 _KEPT = 10_000
 _REMEMBERED = 100_000

@@ -15,8 +15,7 @@ TINY = 64  # Pixels of the shorter side below which a photo counts as tiny; enco
 LARGE_PIXELS = 40_000_000  # Pixels from which a photo counts as needlessly large …
 LARGE_BYTES = 20 << 20  # … or bytes
 ASPECT = 4.0  # How many times the longer side may be as long as the shorter one
-BLANK = 3.5
-"""Largest steps in brightness (0 … 255) up to which a photo counts as blank; white goods on white have larger ones."""
+BLANK = 3.5  # Largest steps in brightness (0 … 255) of a blank photo; white goods on white have larger ones
 WRITING = 0.6  # How much a photo must look like writing to count as nothing else (0 … 1)
 SHARED = 5  # So many items with one photo, most of them with titles of their own, share a placeholder
 _OWN_TITLES = 0.5

@@ -60,9 +60,10 @@ def readiness(content: Content, log: "LogSummary | None", embedding: EmbedForeca
             "--similar`, `--text`, `--image`), but nobody gets recommendations of their own."
         )
     else:
-        verdicts = {"collaborative": _collaborative(log), "sequence": _sequence(log)}
+        told = {"collaborative": _collaborative(log), "sequence": _sequence(log)}
+        verdicts = {name: verdict for name, (verdict, _) in told.items()}
         share = log.cold_items / max(content.items, 1)
-        said += [_of_collaborative(log, verdicts["collaborative"]), _of_sequence(log, verdicts["sequence"])]
+        said += [sentence for _, sentence in told.values()]
         said.append(f"{log.cold_items:,} items ({share:.0%}) have no interaction and depend on content alone.")
     if embedding is not None and embedding.to_encode:
         said.append(
@@ -74,17 +75,29 @@ def readiness(content: Content, log: "LogSummary | None", embedding: EmbedForeca
     return Readiness(content, verdicts, tuple(said), embedding)
 
 
-def _collaborative(log: "LogSummary") -> str:
+def _collaborative(log: "LogSummary") -> tuple[str, str]:
+    """The verdict, and what it is for people."""
+    users = f"{log.users_with_two:,} users with two interactions or more"
     if log.users_with_two < FEW_USERS:
-        return "no"
-    enough = log.users_with_two >= ENOUGH_USERS and log.items_with_five >= ITEMS_KNOWN * max(log.items, 1)
-    return "enough" if enough else "thin"
+        rest = "Recommendations will rest on content and on what sells."
+        return "no", f"The log is too small for collaborative filtering: {users}. {rest}"
+    users += f", {log.items_with_five:,} items with five or more."
+    if log.users_with_two >= ENOUGH_USERS and log.items_with_five >= ITEMS_KNOWN * max(log.items, 1):
+        return "enough", f"The log is enough for collaborative filtering: {users}"
+    said = f"The log is thin for collaborative filtering: {users} Expect content to carry much of the score."
+    return "thin", said
 
 
-def _sequence(log: "LogSummary") -> str:
-    if log.users_with_five < FEW_USERS or log.order.sequential is False:
-        return "no"
-    return "enough" if log.users_with_five >= SEQUENCES and log.order.sequential else "thin"
+def _sequence(log: "LogSummary") -> tuple[str, str]:
+    users = f"{log.users_with_five:,} users with five interactions or more"
+    if log.users_with_five < FEW_USERS:
+        return "no", f"A sequence model has little to learn: only {log.users_with_five:,} users have five interactions."
+    if log.order.sequential is False:
+        why = "the order of the interactions tells nothing beyond their counts."
+        return "no", f"A sequence model has little to learn: {why}"
+    if log.users_with_five >= SEQUENCES and log.order.sequential:
+        return "enough", f"A sequence model has something to learn: {users}, and their order tells something."
+    return "thin", f"A sequence model may help a little: {users}."
 
 
 def _of_content(content: Content) -> str:
@@ -101,25 +114,3 @@ def _of_content(content: Content) -> str:
         if count:
             parts.append(what.format(count))
     return "; ".join(parts) + "."
-
-
-def _of_collaborative(log: "LogSummary", verdict: str) -> str:
-    users, items = f"{log.users_with_two:,} users with two interactions or more", f"{log.items_with_five:,} items"
-    return {
-        "enough": f"The log is enough for collaborative filtering: {users}, {items} with five or more.",
-        "thin": f"The log is thin for collaborative filtering: {users}, {items} with five or more. Expect content to "
-        "carry much of the score.",
-        "no": f"The log is too small for collaborative filtering: {users}. Recommendations will rest on content and on "
-        "what sells.",
-    }[verdict]
-
-
-def _of_sequence(log: "LogSummary", verdict: str) -> str:
-    users = f"{log.users_with_five:,} users with five interactions or more"
-    if verdict == "enough":
-        return f"A sequence model has something to learn: {users}, and their order tells something."
-    if verdict == "thin":
-        return f"A sequence model may help a little: {users}."
-    few = f"only {log.users_with_five:,} users have five interactions."
-    why = few if log.users_with_five < FEW_USERS else "the order of the interactions tells nothing beyond their counts."
-    return f"A sequence model has little to learn: {why}"

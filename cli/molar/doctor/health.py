@@ -17,10 +17,8 @@ class HealthState(StrEnum):
     """How something is."""
 
     FINE = "fine"
-    WARNING = "warning"
-    """It works, but worse than it could, or it will not for long."""
-    BROKEN = "broken"
-    """Something does not work."""
+    WARNING = "warning"  # It works, but worse than it could, or it will not for long
+    BROKEN = "broken"  # Something does not work
 
 
 class Fault(NamedTuple):

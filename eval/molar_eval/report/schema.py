@@ -9,8 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from molar_retrieval.pages import words
-
 FORMAT = 1
 Figure = Annotated[float, AfterValidator(lambda value: float(f"{value:.6g}"))]
 """A number with six significant digits: more are noise, and twice the size of the file."""
@@ -34,7 +32,7 @@ class Estimate(Record):
     @property
     def half(self) -> str:
         """Half the width of the interval, as reports write it."""
-        return words.half(self.low, self.high)
+        return f"±{(self.high - self.low) / 2:.4f}"
 
 
 class Comparison(Record):

@@ -10,8 +10,7 @@ from molar_retrieval.quality.log.rows import Ints, UserBlock
 
 HOUR = 3_600
 RATE = 100  # Interactions within an hour below which no user is too fast
-SPREADS = 4.0
-"""Too fast is who is so many times as far above the median user as the busiest tenth, on a logarithmic scale."""
+SPREADS = 4.0  # Who is too fast is so many times as far above the median user as the busiest tenth (logarithms)
 CLOCKWORK_PAUSE = 20  # Pauses of fewer seconds are left to the rate
 CLOCKWORK_ROWS = 50  # Pauses that must follow one another for them to be like clockwork,
 CLOCKWORK_SHARE = 0.5  # the share of them that must be as long as the one before,

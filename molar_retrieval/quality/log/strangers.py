@@ -16,8 +16,7 @@ from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.findings import Finding, fault
 from molar_retrieval.quality.log.read import BrokenRows, ReadLog
 
-SPELLED_ALIKE = 0.5
-"""From which share of the unknown ids on, a way of writing that makes them known is named as the cause."""
+SPELLED_ALIKE = 0.5  # Share of the unknown ids that a way of writing must make known to be named as the cause
 _SAMPLE = 10_000
 _BATCH = 65_536
 
