@@ -22,10 +22,8 @@ from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
 from molar_retrieval.workspace import Manifest
 
 _BATCH = 4096
-_IMAGE = 256
-"""Dimensions by which photos are searched for."""
-_BLOCK = 512
-"""Items whose company is counted at a time."""
+_IMAGE = 256  # dimensions by which photos are searched for
+_BLOCK = 512  # items whose company is counted at a time
 
 
 def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:

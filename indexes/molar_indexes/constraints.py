@@ -18,10 +18,8 @@ from molar_retrieval.ranking.request import RankingRequest
 if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import Rules
 
-_REMEMBERED = 64
-"""Sets of banned items whose rows are kept."""
-_COMPARED = 20_000
-"""Known ids with which a mistaken one is compared: a tenth of a second."""
+_REMEMBERED = 64  # sets of banned items whose rows are kept
+_COMPARED = 20_000  # known ids with which a mistaken one is compared: a tenth of a second
 
 
 class Constraints:

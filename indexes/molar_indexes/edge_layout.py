@@ -32,8 +32,7 @@ from molar_indexes.records import ITEM_ID
 from molar_retrieval import columns
 from molar_retrieval.index import IndexSpec
 
-SHARD = "shard"
-"""The shard's place in an index folder."""
+SHARD = "shard"  # the shard's place in an index folder
 
 FULL_SCAN_KB = 16_384
 """Vectors of up to this size together are scanned, exactly, in a millisecond or two; larger ones get a graph."""

@@ -21,8 +21,7 @@ from pathlib import Path
 from molar_retrieval.errors import DiskError
 
 _PREFIX = "molar-view-"
-_ABANDONED = 3600
-"""Seconds after which a view is that of a process which was killed while it opened a shard."""
+_ABANDONED = 3600  # seconds after which a view is that of a process which was killed while it opened a shard
 _LINKED = {"matrix.dat", "inverted_index.dat", "id_tracker.mappings"}
 _LINKED_KIND = ".bin"
 """What the engine opens for reading only, by name or by the end of it; all else may be opened for writing."""
@@ -33,8 +32,7 @@ _LARGE = 32 << 20
 _MEMORY = Path("/dev/shm")
 _BLOCK = 1 << 16
 _NOTHING = bytes(_BLOCK)
-_SPARE = 8 << 20
-"""Bytes that a view leaves free."""
+_SPARE = 8 << 20  # bytes that a view leaves free
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 

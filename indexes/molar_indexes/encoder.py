@@ -4,8 +4,7 @@ import shutil
 from pathlib import Path
 
 _FOLDER = "encoder"
-_FILES = ("manifest.json", "model.safetensors")
-"""What :func:`molar_retrieval.alignment.store.open_model` reads."""
+_FILES = ("manifest.json", "model.safetensors")  # what :func:`molar_retrieval.alignment.store.open_model` reads
 
 
 def carry(alignment: Path, generation: Path) -> None:

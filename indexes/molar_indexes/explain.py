@@ -12,8 +12,7 @@ from molar_retrieval.ranking.ranker import Ranker
 from molar_retrieval.ranking.request import Placed, RankingRequest
 from molar_retrieval.ranking.sentences import Speaker, traits
 
-_COMPARED = 2
-"""So many items of the history are named, and their attributes compared."""
+_COMPARED = 2  # so many items of the history are named, and their attributes compared
 
 
 @dataclass(frozen=True)

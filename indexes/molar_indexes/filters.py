@@ -11,10 +11,8 @@ from typing import Any
 
 from molar_retrieval.expressions import And, Between, Contains, Equals, Exists, Expression, Not, OneOf, Or, Scalar
 
-_EXACT = 1 << 53
-"""Integers up to here are exact as float64."""
-_INT64 = 1 << 63
-"""Integers below this fit a stored one."""
+_EXACT = 1 << 53  # integers up to here are exact as float64
+_INT64 = 1 << 63  # integers below this fit a stored one
 
 
 def key_of(field: str) -> str:

@@ -21,8 +21,7 @@ from molar_retrieval.progress import Progress
 
 _T = TypeVar("_T")
 _SAMPLE = 32
-_NOTHING = 1e-30
-"""Products of 32-bit numbers smaller than this may be lost."""
+_NOTHING = 1e-30  # products of 32-bit numbers smaller than this may be lost
 
 
 class Proof:

@@ -12,8 +12,7 @@ from molar_indexes.records import checked_query
 from molar_retrieval.expressions import Expression
 from molar_retrieval.index import SCAN, IndexSpec, SparseVector, Vector
 
-Found = list[tuple[int, float]]
-"""Rows and scores, best first."""
+Found = list[tuple[int, float]]  # rows and scores, best first
 
 
 class QdrantIndex(ABC):
@@ -22,8 +21,7 @@ class QdrantIndex(ABC):
     Those of the vectors named by ``graph`` use one, which may run dry before all that fits is found.
     """
 
-    constructors: ClassVar[FilterConstructors]
-    """Of the engine's client."""
+    constructors: ClassVar[FilterConstructors]  # of the engine's client
 
     def __init__(self, spec: IndexSpec, count: int, graph: Collection[str]) -> None:
         self._spec, self._count, self._graph = spec, count, graph

@@ -11,8 +11,7 @@ from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.encoders.base import VectorBlock
 
 Array = npt.NDArray[Any]
-_CONTENT, _IMAGE = "content", "look"
-"""Names of the two maps in a generation."""
+_CONTENT, _IMAGE = "content", "look"  # names of the two maps in a generation
 
 
 @dataclass(frozen=True, eq=False)

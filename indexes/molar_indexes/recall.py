@@ -19,10 +19,8 @@ from molar_retrieval.index import SCAN, Index, IndexSpec, SparseVector, Vector
 LEAST = 0.95
 """Share of the best ten that a graph finds, on average, at least. Catalogues of real shops are at .98 to 1; measured
 there, lists of graphs at .96 have an NDCG@10 .0004 below those of a scan, at .94 .0011 (docs/results.md)."""
-WORSE = 0.05
-"""By so much less than :data:`LEAST` later measurements may find: other items and users are asked for."""
-BEST = 10
-"""So many of the best are looked for."""
+WORSE = 0.05  # by so much less than :data:`LEAST` later measurements may find: other items and users are asked for
+BEST = 10  # so many of the best are looked for
 TOLERANCE = 1e-4
 """Scores that differ by less, relative to their size, are equal: they are sums in 32 bits, in any order."""
 _SAMPLE = 32
@@ -110,11 +108,7 @@ def _bar(truth: Index, name: str, query: Vector | SparseVector) -> tuple[int, fl
 
 
 def _measured(
-    index: Index,
-    name: str,
-    queries: Sequence[Vector | SparseVector],
-    bars: Sequence[tuple[int, float]],
-    ef: int,
+    index: Index, name: str, queries: Sequence[Vector | SparseVector], bars: Sequence[tuple[int, float]], ef: int
 ) -> Reach:
     found, wanted, seconds = 0, 0, []
     for query, (count, least) in zip(queries, bars, strict=True):

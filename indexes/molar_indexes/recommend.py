@@ -45,13 +45,10 @@ from molar_retrieval.workers import Workers
 from molar_retrieval.workspace import write_atomically
 
 _SHARD = 500
-_ROWS = 100_000
-"""Recommended items that are held at a time."""
+_ROWS = 100_000  # recommended items that are held at a time
 _REQUEST = "request.json"
-_RESUMED = timedelta(days=1)
-"""Work that was begun longer ago is begun anew: its moment is no longer now."""
-_OF_LINE = 80
-"""Bytes of a line of the lists, which are on disk twice when they are joined."""
+_RESUMED = timedelta(days=1)  # work that was begun longer ago is begun anew: its moment is no longer now
+_OF_LINE = 80  # bytes of a line of the lists, which are on disk twice when they are joined
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from molar_indexes.sparse import FLOAT32_MAX, clean_sparse, sparse_problem
 from molar_retrieval.errors import DataError, RequestError, suggestion
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, Vector
 
-ITEM_ID = "item_id"
-"""The payload key that holds the id inside an index; filters may use it like any other field."""
+ITEM_ID = "item_id"  # the payload key that holds the id inside an index; filters may use it like any other field
 
 BATCH = 1000
 

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from molar_indexes.query_maps import QueryMaps
 
 _MAP, _RERANK, _QUERY = "map.", "rerank.", "query."
-_COPIED = (columns.CONTENT, columns.CF)
-"""Vectors of the index that the table has under the same name."""
+_COPIED = (columns.CONTENT, columns.CF)  # vectors of the index that the table has under the same name
 
 
 @dataclass(frozen=True, eq=False)

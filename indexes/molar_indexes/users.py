@@ -50,14 +50,7 @@ class UserRecord:
     attributes: Mapping[str, Any] = field(default_factory=dict)  # by which rules may choose people
 
 
-def write_users(
-    path: Path,
-    users: Iterable[UserRecord],
-    *,
-    dim: int,
-    items: int,
-    progress: Progress = SILENT,
-) -> int:
+def write_users(path: Path, users: Iterable[UserRecord], *, dim: int, items: int, progress: Progress = SILENT) -> int:
     """Write all users, each id once, into a new file, batch by batch; returns how many they are.
 
     Raises:

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
     from molar_retrieval.frame import Frame
 
-Spans = Mapping[str, tuple[int, int]]
-"""First and one past the last dimension of each part of a score, by its name."""
+Spans = Mapping[str, tuple[int, int]]  # first and one past the last dimension of each part of a score, by its name
 
 
 @dataclass(frozen=True, slots=True)

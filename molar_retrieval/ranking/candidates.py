@@ -26,13 +26,11 @@ Array = npt.NDArray[Any]
 DEPTH = 200
 """How much of each list is read at first: enough to settle ten of 3,883 items in one round even where the lists have
 nothing to do with each other."""
-_AHEAD = 2
-"""Of each list so many times the candidates are read: that finds 99 of 100 of the best sums."""
+_AHEAD = 2  # of each list so many times the candidates are read: that finds 99 of 100 of the best sums
 _GROWTH = 4
 MOST_SCANNED = 1 << 22
 """Numbers in the items' dense vectors up to which one product with all of them costs less than a search."""
-_OF_A_BATCH = 4
-"""So many times more for a batch of users, whose products are taken at once."""
+_OF_A_BATCH = 4  # so many times more for a batch of users, whose products are taken at once
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
-TOP = 10
-"""Length of the top of a list that known and cold items share; both are to be searched at least so far."""
+TOP = 10  # length of the top of a list that known and cold items share; both are to be searched at least so far
 
 
 class _Head(NamedTuple):

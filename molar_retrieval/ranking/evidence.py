@@ -18,8 +18,7 @@ from molar_retrieval.ranking.item_store import ItemStore
 
 Array = npt.NDArray[Any]
 Rows = Sequence[int] | npt.NDArray[np.integer]
-ANONYMITY = 5
-"""Fewest people who must have had both items before one is said to go with the other."""
+ANONYMITY = 5  # fewest people who must have had both items before one is said to go with the other
 NEIGHBOURS = "neighbours"
 _MOST = 3
 
@@ -81,12 +80,7 @@ class Evidence:
 
 
 def gather(
-    table: ItemStore,
-    origins: Origins,
-    vector: Sequence[float],
-    sparse: SparseVector,
-    history: Rows,
-    rows: Rows,
+    table: ItemStore, origins: Origins, vector: Sequence[float], sparse: SparseVector, history: Rows, rows: Rows
 ) -> list[Evidence]:
     """Evidence for each of the recommended ``rows``, which are distinct; the history is oldest first."""
     chosen = np.asarray(rows, np.int64)

@@ -17,8 +17,7 @@ from molar_retrieval.ranking.reranker import Reranker
 
 Array = npt.NDArray[Any]
 Rows = Sequence[int] | npt.NDArray[np.integer]
-_RECENT = 10
-"""Last items of a history that a candidate is likened to."""
+_RECENT = 10  # last items of a history that a candidate is likened to
 COLLABORATIVE = "collaborative"
 _TOGETHER = 32
 """Lists that the second stage is asked about at once: as many as leave their features in the processor's cache."""

@@ -66,8 +66,7 @@ class Query:
                 check(name, value)
         if self.calibrate is None and self.calibration != Query.calibration:
             raise RequestError(
-                f"calibration = {self.calibration} has nothing to weigh",
-                "name a field with calibrate, or leave it out",
+                f"calibration = {self.calibration} has nothing to weigh", "name a field with calibrate, or leave it out"
             )
         if not self.explain and self.language != Query.language:
             raise RequestError(

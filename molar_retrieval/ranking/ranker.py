@@ -21,15 +21,11 @@ if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import ActiveRule
 
 Array = npt.NDArray[Any]
-_PER_PLACE = 20
-"""Candidates for each place of a long list."""
+_PER_PLACE = 20  # candidates for each place of a long list
 _GROWTH = 4
-_TOLD = 100
-"""Items of a rule of which is told that they cannot be pinned; so many are enough to see that it is wrong."""
-_REMEMBERED = 16_384
-"""Items whose attributes are kept in memory at most."""
-_MOST_PRODUCTS = 1 << 24
-"""Products of items with users that are held at a time."""
+_TOLD = 100  # items of a rule of which is told that they cannot be pinned; so many are enough to see that it is wrong
+_REMEMBERED = 16_384  # items whose attributes are kept in memory at most
+_MOST_PRODUCTS = 1 << 24  # products of items with users that are held at a time
 
 
 class Ranker:

@@ -16,12 +16,9 @@ if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import ActiveRule, AppliedRules
 
 Rows: TypeAlias = "Sequence[int] | npt.NDArray[np.integer]"
-RERANK = "re-rank"
-"""The addend of a score that the second stage makes."""
-RULES = "rules"
-"""The addend of a score that boosting, burying and freshness make."""
-LIFT = "newcomer"
-"""The addend of a score that places an item without interactions."""
+RERANK = "re-rank"  # the addend of a score that the second stage makes
+RULES = "rules"  # the addend of a score that boosting, burying and freshness make
+LIFT = "newcomer"  # the addend of a score that places an item without interactions
 
 
 class UserQuery(Protocol):

@@ -12,10 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-CANDIDATES = 200
-"""So many candidates are re-ranked."""
-_LIMIT = 5.0
-"""Features are cut at so many standard deviations."""
+CANDIDATES = 200  # so many candidates are re-ranked
+_LIMIT = 5.0  # features are cut at so many standard deviations
 _FIRST = 10
 _ARRAYS = ("mean", "deviation", "hidden", "bias", "out", "skip", "scale")
 

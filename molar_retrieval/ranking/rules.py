@@ -55,12 +55,9 @@ from molar_retrieval.toml import read_toml
 FILE_NAME = "rules.toml"
 _ACTIONS = ("require", "ban", "boost", "bury", "fresh", "at_most", "at_least", "pin")
 _WEIGHING = ("boost", "bury", "fresh", "at_least")
-_FEW = 100
-"""Banned words of one field that a search may read every time; the items that have more are looked up once."""
-_LONGEST = 200
-"""Characters of a title: answers repeat it with each item."""
-_REMEMBERED = 64
-"""Sets of rules that hold together, of which is kept what they come to."""
+_FEW = 100  # banned words of one field that a search may read every time; the items that have more are looked up once
+_LONGEST = 200  # characters of a title: answers repeat it with each item
+_REMEMBERED = 64  # sets of rules that hold together, of which is kept what they come to
 
 
 class Rule(Settings):
@@ -161,11 +158,7 @@ class Rules:
     """
 
     def __init__(
-        self,
-        rules: Sequence[Rule],
-        items: Mapping[str, str],
-        users: Mapping[str, str],
-        source: str = FILE_NAME,
+        self, rules: Sequence[Rule], items: Mapping[str, str], users: Mapping[str, str], source: str = FILE_NAME
     ) -> None:
         self._source = source
         self._users = users

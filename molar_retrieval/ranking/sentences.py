@@ -27,12 +27,10 @@ _FIELDS = {"quote": {""}, "shared": {"values"}, "rule": {"rule"}, **{name: {"ite
 """Gaps of the templates that have any."""
 _TEMPLATE = {"image": "photo", "text": "text", "attributes": "attributes"}
 """What is said of a source that is named alone."""
-_CLEAR = 0.6
-"""Share of the content score from which a source is named alone."""
+_CLEAR = 0.6  # share of the content score from which a source is named alone
 _NAMED = 2
 _SHARED = 3
-_LONG = 40
-"""Longer values are texts, not attributes."""
+_LONG = 40  # longer values are texts, not attributes
 
 
 class Speaker:

@@ -15,13 +15,10 @@ if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import ActiveRule
 
 Array = npt.NDArray[Any]
-Store = Callable[[Rows], Sequence[StoredItem]]
-"""Gives what the index holds of some items."""
-_RECENT = 200
-"""So many of the last items of a history say what mix of attributes a user likes."""
+Store = Callable[[Rows], Sequence[StoredItem]]  # gives what the index holds of some items
+_RECENT = 200  # so many of the last items of a history say what mix of attributes a user likes
 _DAY = 86_400
-_AHEAD = 16
-"""Items whose attributes are fetched together where they are looked at one by one."""
+_AHEAD = 16  # items whose attributes are fetched together where they are looked at one by one
 
 
 def reads_all(request: RankingRequest) -> bool:
@@ -49,11 +46,7 @@ def boosts(
 
 
 def composition(
-    request: RankingRequest,
-    rows: Array,
-    items: Sequence[StoredItem],
-    pins: Mapping[int, tuple[int, str]],
-    store: Store,
+    request: RankingRequest, rows: Array, items: Sequence[StoredItem], pins: Mapping[int, tuple[int, str]], store: Store
 ) -> Composition:
     """What the list has to look like by a request's rules, diversity and calibration.
 
