@@ -19,7 +19,8 @@ from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.reranking import learned
 from molar_retrieval.alignment.store import described, save
 from molar_retrieval.alignment.training import EpochScore, TrainingData, sized, tower_parts, train
-from molar_retrieval.alignment.validation import Ranks, ValidationCases, means, ranks
+from molar_retrieval.alignment.validation import ValidationCases, means, ranks
+from molar_retrieval.arrays import Ranks
 from molar_retrieval.catalog import Catalogue, is_current
 from molar_retrieval.catalog.features import hashed_attributes, numeric_attributes
 from molar_retrieval.collaborative.factors import factorise, held_out, open_factors

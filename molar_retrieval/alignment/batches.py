@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from molar_retrieval.alignment.network import History, time_gaps
+from molar_retrieval.arrays import Mask, Rows
 from molar_retrieval.interactions.log import InteractionLog
 
-Rows = npt.NDArray[np.int64]
 _SHORT = 64
 
 
@@ -21,7 +20,7 @@ class Windows:
     start: Rows
     length: Rows
     user: Rows
-    last: npt.NDArray[np.bool_]
+    last: Mask
 
     def __len__(self) -> int:
         return len(self.start)
@@ -85,7 +84,7 @@ def plan(lengths: Rows, tokens: int, random: np.random.Generator | None = None) 
     return batches
 
 
-def padded_rows(start: Rows, length: Rows, width: int) -> tuple[Rows, npt.NDArray[np.bool_]]:
+def padded_rows(start: Rows, length: Rows, width: int) -> tuple[Rows, Mask]:
     """Rows of a log for histories of unequal length, each (B, width); where not valid, the last row again."""
     place = np.arange(width)[None, :]
     return start[:, None] + np.minimum(place, length[:, None] - 1), place < length[:, None]

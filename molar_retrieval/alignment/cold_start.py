@@ -22,14 +22,13 @@ from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.fusion import Fusion, fuse
 from molar_retrieval.alignment.model import NEIGHBOURS, TREND, AlignedModel
 from molar_retrieval.alignment.training import TrainingData
-from molar_retrieval.alignment.validation import Ranks, ValidationCases, drawn, ndcg, ranks, withheld_items
+from molar_retrieval.alignment.validation import ValidationCases, drawn, ndcg, ranks, withheld_items
 from molar_retrieval.alignment.vectors import Predictor, item_sides
+from molar_retrieval.arrays import Mask, Matrix, Ranks
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
 
-Matrix = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 _ENOUGH = 300
 """Validation cases from which the weights of newcomers can be told."""
 _MOST_CASES = 4000
@@ -161,6 +160,6 @@ def among(cases: ValidationCases, items: Mask) -> ValidationCases:
     return ValidationCases(log, np.arange(len(cases)), place[cases.targets], np.ones(count, bool), cases.times)
 
 
-def parity(newcomer: npt.NDArray[np.bool_], most: int = 3) -> int:
+def parity(newcomer: Mask, most: int = 3) -> int:
     """How many of ten places newcomers would have if their chances were those of known items, ``most`` at the most."""
     return min(most, round(10 * float(newcomer.mean()))) if len(newcomer) else 0

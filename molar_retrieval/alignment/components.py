@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.alignment.validation import Matrix, Ranks, Rows, ValidationCases, rank_block
+from molar_retrieval.alignment.validation import ValidationCases, rank_block
+from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.experts.trend import Trend
 
 Weights = npt.NDArray[np.float64]
@@ -65,7 +66,7 @@ class ScoredBlock:
     """Some cases: scores (P, cases, n_items), what the ranking leaves out (cases, n_items), target rows (cases,)."""
 
     scores: Matrix
-    hidden: npt.NDArray[np.bool_]
+    hidden: Mask
     targets: Rows
 
     def sum(self, weights: Weights) -> Matrix:

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from molar_retrieval.arrays import Matrix
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.fusion import unit
 
-Matrix = npt.NDArray[np.float32]
 Moments = npt.NDArray[np.float64]
 ATTRIBUTES = "attributes"
 _CHUNK = 8192

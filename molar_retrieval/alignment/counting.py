@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from molar_retrieval import rng
 from molar_retrieval.alignment.components import Counted, Dense, Momentary, ScoreComponent
 from molar_retrieval.alignment.validation import ValidationCases, ndcg, ranks, sample
+from molar_retrieval.arrays import Matrix
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.fit import NAMES, Scoring, fit_experts
@@ -17,7 +15,6 @@ from molar_retrieval.experts.trend import Trend
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 
-Matrix = npt.NDArray[np.float32]
 _JUDGED = 2000
 """Validation cases that choose an expert's settings; the weights are chosen on all."""
 

@@ -18,7 +18,8 @@ from scipy.optimize import minimize
 from molar_retrieval import rng
 from molar_retrieval.alignment.components import ScoreComponent, Weights, ranked
 from molar_retrieval.alignment.score_cache import ScoreCache
-from molar_retrieval.alignment.validation import Ranks, ValidationCases, drawn, ndcg
+from molar_retrieval.alignment.validation import ValidationCases, drawn, ndcg
+from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 
 FIT_CASES = 2000
 _STEADY = 1000
@@ -97,9 +98,7 @@ def logit(cache: ScoreCache, random: np.random.Generator) -> Weights:
     return fit_logit(tables, targets) if any(map(len, targets)) else np.zeros(cache.parts)
 
 
-def fit_logit(
-    tables: Sequence[npt.NDArray[np.float32]], targets: Sequence[npt.NDArray[np.int64]]
-) -> npt.NDArray[np.float64]:
+def fit_logit(tables: Sequence[Matrix], targets: Sequence[Rows]) -> npt.NDArray[np.float64]:
     """Non-negative weights (P,) under which the targets are likeliest (McFadden 1974), with a slight ridge.
 
     A block of cases has scores (cases, alternatives, P), NaN where an alternative is not to be had, and what was taken
@@ -134,7 +133,7 @@ def fit_logit(
     return weights
 
 
-def _centred(table: npt.NDArray[np.float32], missing: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+def _centred(table: Matrix, missing: Mask) -> Matrix:
     """Scores about their mean over the alternatives of a case, which changes no likelihood; 0 where missing."""
     table = np.where(missing[:, :, None], np.float32(0), table)
     mean = table.sum(axis=1, dtype=np.float64) / (~missing).sum(axis=1)[:, None]

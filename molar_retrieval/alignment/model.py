@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_matrix, hstack
 
 from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.alignment.network import ContentMap, PostAlignment
 from molar_retrieval.alignment.vectors import ItemVectors, Predictor, UserVectors, encode_users, item_sides
+from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.content_knn import ContentNeighbours, principal
 from molar_retrieval.experts.item_item import ItemItemWeights
@@ -27,7 +27,6 @@ from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
 from molar_retrieval.ranking.sparse_index import SparseItemIndex
 
-Matrix = npt.NDArray[np.float32]
 NEIGHBOURS, TREND = "neighbours", "trend"
 
 
@@ -57,7 +56,7 @@ class AlignedModel:
     network: PostAlignment
     conditioner: Conditioner
     features: Matrix
-    known: npt.NDArray[np.bool_]
+    known: Mask
     item_item: tuple[ItemItemWeights, ...]
     content_knn: ContentNeighbours | None
     half_life: float | None
@@ -96,15 +95,13 @@ class AlignedModel:
     def _counts(self, name: str) -> bool:
         return bool(self.weights.get(name) or self.newcomer_weights.get(name))
 
-    def users(self, log: InteractionLog, rows: npt.NDArray[np.int64], progress: Progress = SILENT) -> UserVectors:
+    def users(self, log: InteractionLog, rows: Rows, progress: Progress = SILENT) -> UserVectors:
         """Vectors of the users at ``rows`` after all of their history in ``log``."""
         blocks, chosen = self.users_by_part(log, rows, progress), log.of_users(rows)
         dense = np.concatenate([blocks[block.name] for block in self.dense_parts], axis=1)
         return UserVectors(dense, _side_by_side([one.read(chosen) for one in self._weighted], len(rows)))
 
-    def users_by_part(
-        self, log: InteractionLog, rows: npt.NDArray[np.int64], progress: Progress = SILENT
-    ) -> dict[str, Matrix]:
+    def users_by_part(self, log: InteractionLog, rows: Rows, progress: Progress = SILENT) -> dict[str, Matrix]:
         """The dense blocks of users' vectors by part, whether the part has a weight or not."""
         blocks = encode_users(self.network, log, rows, precision=self.precision, progress=progress)
         if self.content_knn is not None:
@@ -189,7 +186,7 @@ class AlignedModel:
         )
 
     def candidates(
-        self, scores: Matrix, allowed: npt.NDArray[np.bool_], users: UserVectors, log: InteractionLog
+        self, scores: Matrix, allowed: Mask, users: UserVectors, log: InteractionLog
     ) -> Iterator[Candidates]:
         """What the second stage is given of each history in ``log``, whose vectors are ``users``.
 
@@ -209,9 +206,7 @@ class AlignedModel:
             lift = scores[user, rows] - parts.sum(axis=1)
             yield Candidates(rows, parts, lift, ~self.known[rows], np.zeros(len(rows)))
 
-    def reranked(
-        self, scores: Matrix, allowed: npt.NDArray[np.bool_], users: UserVectors, log: InteractionLog
-    ) -> Matrix:
+    def reranked(self, scores: Matrix, allowed: Mask, users: UserVectors, log: InteractionLog) -> Matrix:
         """The scores, overwritten: the first candidates moved by the second stage, all others behind them.
 
         They stay as they are without a second stage; arguments as of :meth:`candidates`.
@@ -229,7 +224,7 @@ class AlignedModel:
             scores[user, one.rows] = own + moved
         return scores
 
-    def lifted(self, scores: Matrix, allowed: npt.NDArray[np.bool_]) -> Matrix:
+    def lifted(self, scores: Matrix, allowed: Mask) -> Matrix:
         """The scores, overwritten: newcomers have their places, as in a query; both have shape (n_users, n_items)."""
         return lifted(scores, ~self.known, allowed, self.slots)
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.special import logsumexp
 from torch import nn
@@ -19,13 +18,13 @@ from torch.nn import functional as F
 
 from molar_retrieval import rng
 from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.validation import Ranks, ValidationCases, ndcg, rank_block, sample
+from molar_retrieval.alignment.validation import ValidationCases, ndcg, rank_block, sample
+from molar_retrieval.arrays import Array, Ranks
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.ranking.features import features, names
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker, standardised
 from molar_retrieval.training.device import threads
 
-Array = npt.NDArray[Any]
 FEWEST = 200
 """Cases with their target among the candidates from which a re-ranker is trained."""
 _MOST_CASES = 6000

@@ -8,7 +8,8 @@ from typing import Self
 import numpy as np
 
 from molar_retrieval.alignment.components import ScoreComponent, ScoredBlock, Weights, scored
-from molar_retrieval.alignment.validation import Matrix, Ranks, Rows, ValidationCases, drawn, gains, ndcg, rank_block
+from molar_retrieval.alignment.validation import ValidationCases, drawn, gains, ndcg, rank_block
+from molar_retrieval.arrays import Matrix, Ranks, Rows
 
 MOST_CASES = 10_000
 _MOST_SCORES = 150_000_000

@@ -15,8 +15,9 @@ from molar_retrieval import rng
 from molar_retrieval.alignment.batches import Windows, collate, padded_rows, plan, training_batches, training_windows
 from molar_retrieval.alignment.components import Dense, ScoreComponent, ranked
 from molar_retrieval.alignment.network import START_SCALE, History, ItemEmbedding, PostAlignment, tower_shapes
-from molar_retrieval.alignment.validation import Ranks, ValidationCases, ndcg, recall, sample, withheld_items
+from molar_retrieval.alignment.validation import ValidationCases, ndcg, recall, sample, withheld_items
 from molar_retrieval.alignment.vectors import encode_users, item_sides
+from molar_retrieval.arrays import Mask, Matrix, Ranks
 from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.experts.histories import known_items
@@ -61,11 +62,11 @@ class TrainingData:
 
     log: InteractionLog
     cases: ValidationCases
-    features: npt.NDArray[np.float32]
+    features: Matrix
     factors: ALSFactors
 
     @property
-    def warm(self) -> npt.NDArray[np.bool_]:
+    def warm(self) -> Mask:
         """Whether an item has training interactions, shape (n_items,)."""
         return known_items(self.log)
 
@@ -267,7 +268,7 @@ def build_network(data: TrainingData, settings: AlignSettings) -> PostAlignment:
     return network
 
 
-def _principal(factors: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.float32]:
+def _principal(factors: Matrix, dim: int) -> Matrix:
     """The factors in at most ``dim`` principal directions, scaled as the random start is."""
     if factors.shape[1] > dim:
         _, axes = np.linalg.eigh(factors.T @ factors)

@@ -7,12 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
+from molar_retrieval.arrays import Mask, Matrix, Ranks, Rows
 from molar_retrieval.interactions.holdout import Holdout
 from molar_retrieval.interactions.log import InteractionLog
 
-Matrix = npt.NDArray[np.float32]
-Ranks = npt.NDArray[np.int64]
-Rows = npt.NDArray[np.int64]
 SCORES_PER_BLOCK = 4_000_000
 WITHHELD = 0.1
 """Share of the known items that plays newcomers."""
@@ -27,9 +25,9 @@ class ValidationCases:
     """
 
     log: InteractionLog
-    users: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.int64]
-    candidates: npt.NDArray[np.bool_]
+    users: Rows
+    targets: Rows
+    candidates: Mask
     times: npt.NDArray[np.int64]
 
     @classmethod
@@ -54,7 +52,7 @@ class ValidationCases:
         height = max(1, SCORES_PER_BLOCK // max(1, len(self.candidates)))
         return [slice(begin, min(begin + height, len(self))) for begin in range(0, len(self), height)]
 
-    def hidden(self, cases: slice) -> npt.NDArray[np.bool_]:
+    def hidden(self, cases: slice) -> Mask:
         """Items that the ranking leaves out: what users had, and no candidates; shape (cases, n_items)."""
         had = self.log.of_users(self.users[cases])
         hidden = np.repeat(~self.candidates[None, :], had.n_users, axis=0)
@@ -72,7 +70,7 @@ def ranks(cases: ValidationCases, scores: Callable[[slice], Matrix]) -> Ranks:
     return np.concatenate([np.zeros(0, np.int64), *found])
 
 
-def rank_block(scores: Matrix, hidden: npt.NDArray[np.bool_], targets: npt.NDArray[np.int64]) -> Ranks:
+def rank_block(scores: Matrix, hidden: Mask, targets: Rows) -> Ranks:
     """Ranks within scores (cases, n_items), which are overwritten where hidden."""
     rows = np.arange(len(targets))
     own = scores[rows, targets][:, None]
@@ -107,7 +105,7 @@ def sample(cases: ValidationCases, most: int, random: np.random.Generator) -> Va
     return cases.select(drawn(len(cases), most, random))
 
 
-def withheld_items(known: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.bool_]:
+def withheld_items(known: Mask, seed: int) -> Mask:
     """A random tenth of the known items, shape (n_items,)."""
     return known & (rng.generator(seed, "withheld items").random(len(known)) < WITHHELD)
 

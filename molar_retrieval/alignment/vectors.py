@@ -3,17 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.alignment.batches import Rows, collate, latest_windows, plan
+from molar_retrieval.alignment.batches import collate, latest_windows, plan
 from molar_retrieval.alignment.network import PostAlignment
+from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.training.device import autocast
 
-Matrix = npt.NDArray[np.float32]
 _TOKENS = 12_800
 
 
@@ -35,7 +34,7 @@ class ItemVectors:
 
     dense: Matrix
     sparse: csr_matrix
-    newcomer: npt.NDArray[np.bool_]
+    newcomer: Mask
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def encode_users(
 
 
 @torch.inference_mode()
-def item_sides(network: PostAlignment, warm: npt.NDArray[np.bool_]) -> dict[str, Matrix]:
+def item_sides(network: PostAlignment, warm: Mask) -> dict[str, Matrix]:
     """The item vectors that user vectors are multiplied with, by tower, shape (n_items, dim), float32.
 
     A softmax fixes logits only up to a constant per user. Item tables are therefore shifted by the mean of the warm

@@ -7,20 +7,19 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
+from molar_retrieval.arrays import Matrix
 from molar_retrieval.config import CFSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.log import InteractionLog, to_csr
 from molar_retrieval.progress import SILENT, Progress
-
-Factors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class ALSFactors:
     """What ALS learned: shape (n, factors) each; zero for a user or an item without interactions."""
 
-    users: Factors
-    items: Factors
+    users: Matrix
+    items: Matrix
 
 
 def fit(log: InteractionLog, settings: CFSettings, progress: Progress = SILENT) -> ALSFactors:
@@ -47,7 +46,7 @@ def fit(log: InteractionLog, settings: CFSettings, progress: Progress = SILENT) 
 
 def _fitted(
     matrix: csr_matrix, settings: CFSettings, numbers: type[np.floating], progress: Progress
-) -> tuple[Factors, Factors] | None:
+) -> tuple[Matrix, Matrix] | None:
     """Factors of users and items; None where they do not stay finite."""
     from implicit.als import AlternatingLeastSquares
     from implicit.recommender_base import ModelFitError
@@ -66,7 +65,7 @@ def _fitted(
     return (users, items) if np.isfinite(users).all() and np.isfinite(items).all() else None
 
 
-def _masked(factors: npt.NDArray[np.floating], matrix: csr_matrix) -> Factors:
+def _masked(factors: npt.NDArray[np.floating], matrix: csr_matrix) -> Matrix:
     """The factors, zero where there is no interaction; ALS leaves noise there."""
     result = np.array(factors, np.float32)
     result[np.diff(matrix.indptr) == 0] = 0

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
+from molar_retrieval.arrays import Matrix
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.histories import decayed
 from molar_retrieval.interactions.log import InteractionLog
 
-Matrix = npt.NDArray[np.float32]
 GRID = tuple(
     {"last": last, "decay": decay}
     for last, decay in ((1, 1.0), (3, 0.7), (5, 0.8), (10, 0.8), (10, 1.0), (30, 0.9), (100, 0.97), (300, 1.0))

@@ -6,9 +6,9 @@ from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
 from molar_retrieval.experts.histories import countable, known_items, reach
@@ -20,7 +20,6 @@ from molar_retrieval.progress import SILENT, Progress
 
 Setting = Mapping[str, Any]
 T = TypeVar("T")
-Matrix = npt.NDArray[np.float32]
 Scoring = Callable[[InteractionLog], Matrix]
 """Scores of all items for histories, shape (n_histories, n_items)."""
 Expert = ItemItemWeights | ContentNeighbours | Trend
@@ -173,7 +172,7 @@ def _too_many(model: str, log: InteractionLog) -> str | None:
     return None
 
 
-def _spread(weights: csr_matrix, rows: npt.NDArray[np.int64], n_items: int) -> csr_matrix:
+def _spread(weights: csr_matrix, rows: Rows, n_items: int) -> csr_matrix:
     """A matrix over some items, given by their ascending rows, as one over all of them."""
     lengths = np.zeros(n_items, np.int64)
     lengths[rows] = np.diff(weights.indptr)

@@ -1,9 +1,9 @@
 """Histories as sparse matrices, the form in which experts read them."""
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from molar_retrieval.arrays import Mask
 from molar_retrieval.interactions.log import InteractionLog
 
 _NEGLIGIBLE = 1e-6
@@ -13,7 +13,7 @@ PAIRS = 100_000_000_000
 """Pairs of interactions of one user that are counted in all, some minutes of work."""
 
 
-def known_items(log: InteractionLog) -> npt.NDArray[np.bool_]:
+def known_items(log: InteractionLog) -> Mask:
     """Whether an item occurs in the log, shape (n_items,)."""
     known = np.zeros(log.n_items, bool)
     known[log.item] = True

@@ -3,16 +3,15 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags_array
 
+from molar_retrieval.arrays import Array, Matrix
 from molar_retrieval.experts.histories import binary, decayed
 from molar_retrieval.interactions.log import InteractionLog
 
-Array = npt.NDArray[Any]
 _BLOCK = 256
 """Columns of a dense matrix that are copied at a time, as reading one alone would touch all of its memory."""
 
@@ -37,9 +36,9 @@ class ItemItemWeights:
             return csr_matrix(diags_array(1 / np.sqrt(np.maximum(np.diff(taken.indptr), 1)).astype(np.float32)) @ taken)
         return decayed(log, self.memory, self.last)
 
-    def scores(self, log: InteractionLog) -> npt.NDArray[np.float32]:
+    def scores(self, log: InteractionLog) -> Matrix:
         """Scores of all items for each history, shape (n_users, n_items)."""
-        result: npt.NDArray[np.float32] = (self.read(log) @ self.weights).toarray()
+        result: Matrix = (self.read(log) @ self.weights).toarray()
         return result
 
     def to_tensors(self, prefix: str) -> dict[str, Array]:
@@ -61,7 +60,7 @@ class ItemItemWeights:
         return cls(name, weights, float(memory[0]), int(memory[1])) if len(memory) else cls(name, weights)
 
 
-def strongest(weights: csr_matrix | npt.NDArray[np.float32], count: int) -> csr_matrix:
+def strongest(weights: csr_matrix | Matrix, count: int) -> csr_matrix:
     """Of every column the ``count`` weights furthest from zero, of equally far ones those of the first rows, float32.
 
     Negative weights say what speaks against an item; without them a linear model ranks worse.
@@ -75,7 +74,7 @@ def strongest(weights: csr_matrix | npt.NDArray[np.float32], count: int) -> csr_
     return csr_matrix(by_column.T)
 
 
-def _stored(weights: csr_matrix | npt.NDArray[np.float32]) -> Iterator[tuple[Array, Array]]:
+def _stored(weights: csr_matrix | Matrix) -> Iterator[tuple[Array, Array]]:
     """Rows, ascending, and values of each column's weights but for zeros."""
     if isinstance(weights, np.ndarray):
         for begin in range(0, weights.shape[1], _BLOCK):

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags_array
 
+from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import binary, known_items
 from molar_retrieval.interactions.log import InteractionLog, to_csr
 
-Matrix = npt.NDArray[np.float32]
 MAX_ITEMS = 20_000
 """Most items of EASE: time grows with the cube of their number, memory with the square (two matrices, 1.6 GB each)."""
 ITEMS_PER_USER = 50
@@ -29,7 +28,7 @@ class EASECounts:
     many users two of them were taken.
     """
 
-    columns: npt.NDArray[np.int64]
+    columns: Rows
     gram: Matrix
 
     @classmethod

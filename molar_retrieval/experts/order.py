@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix, diags_array
 
+from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
 
-Matrix = npt.NDArray[np.float32]
 _PRIOR = 20
 
 
@@ -53,7 +53,7 @@ class NextItem:
     one ``followed`` another, decayed (m, m).
     """
 
-    columns: npt.NDArray[np.int64]
+    columns: Rows
     counts: npt.NDArray[np.int64]
     followed: Matrix
     decay: float

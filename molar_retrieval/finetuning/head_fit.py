@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from molar_retrieval import rng
+from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.config import FinetuneSettings
 from molar_retrieval.encoders.head import FusionHead
 from molar_retrieval.encoders.lexical import Lexical
@@ -15,9 +16,6 @@ from molar_retrieval.finetuning.inputs import Inputs
 from molar_retrieval.finetuning.withheld import MOST, WithheldCases, crossed, recall
 from molar_retrieval.interactions import InteractionLog
 
-Array = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
-Rows = npt.NDArray[np.int64]
 _FEWEST = 3
 """Items below which there is nothing to factorise."""
 
@@ -54,8 +52,8 @@ class HeadFit:
         described, named, half, seen = (np.asarray(view.any(axis=1), bool) for view in views)
         self.pairs = {"image_text": described & seen, "attributes": described & named, "half": described & half}
         self.cases = WithheldCases.of(log, withheld, settings.seed)
-        self._factors: tuple[Rows, Array] | None = None
-        self._last: tuple[Chosen, Array] | None = None
+        self._factors: tuple[Rows, Matrix] | None = None
+        self._last: tuple[Chosen, Matrix] | None = None
 
     def head(self, chosen: Chosen) -> FusionHead:
         """The head fitted on all items to learn from but the withheld ones."""
@@ -87,7 +85,7 @@ class HeadFit:
             head = replace(head, taken=taken, usual=usual - centre @ taken, shares=shares)
         return head
 
-    def fused(self, head: FusionHead, rows: Rows | slice = slice(None)) -> Array:
+    def fused(self, head: FusionHead, rows: Rows | slice = slice(None)) -> Matrix:
         """Vectors of some items by a head."""
         return head.fused(self.inputs.words[rows], self.inputs.photo[rows], self.inputs.written[rows])
 
@@ -114,20 +112,20 @@ class HeadFit:
         return np.flatnonzero(self.pairs[name] & self.withheld)[:MOST]
 
 
-def views(head: FusionHead, inputs: Inputs) -> tuple[Array, Array]:
+def views(head: FusionHead, inputs: Inputs) -> tuple[Matrix, Matrix]:
     """Vectors of titles and descriptions alone, and of photos alone, shape (n, head.dim) each."""
     written = np.zeros_like(inputs.written)
     words = head.fused(inputs.described, np.zeros_like(inputs.photo), written)
     return words, head.fused(np.zeros_like(inputs.words), inputs.photo, written)
 
 
-def ridge(given: Array, wanted: Array, penalty: float) -> Array:
+def ridge(given: Matrix, wanted: Matrix, penalty: float) -> Matrix:
     """The linear map from rows to rows with the least squares and a penalty on its size, shape (d, e)."""
     left = given.T @ given + np.float32(penalty) * np.eye(given.shape[1], dtype=np.float32)
     return np.asarray(np.linalg.solve(left, given.T @ wanted), np.float32)
 
 
-def consumed_together(log: InteractionLog, among: Mask, factors: int) -> tuple[Rows, Array]:
+def consumed_together(log: InteractionLog, among: Mask, factors: int) -> tuple[Rows, Matrix]:
     """The leading factors of how often two different items were taken by the same people, per taking of either.
 
     The matrix ``D^-½ (XᵀX - diag) D^-½`` with X people × items and D its row sums is never made: only its products.

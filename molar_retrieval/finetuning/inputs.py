@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
 from molar_retrieval.alignment import conditioning
+from molar_retrieval.arrays import Mask, Matrix
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.template import label
 from molar_retrieval.columns import DESCRIPTION, TITLE
@@ -23,8 +24,7 @@ from molar_retrieval.encoders.lexical import Lexical, counts
 from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
 
-Array = npt.NDArray[np.float32]
-Words = Callable[[Sequence[str]], Array]
+Words = Callable[[Sequence[str]], Matrix]
 """Encodes texts: the encoder's vectors, shape (n, dim)."""
 WORDS, PHOTO = "content_text", "content_image"
 _BATCH = 65_536
@@ -49,15 +49,15 @@ class Inputs:
     """
 
     head: FusionHead
-    words: Array
-    photo: Array
-    written: Array
-    described: Array
-    named: Array
-    half_named: Array
-    crossing: tuple[Array, Array]
+    words: Matrix
+    photo: Matrix
+    written: Matrix
+    described: Matrix
+    named: Matrix
+    half_named: Matrix
+    crossing: tuple[Matrix, Matrix]
     double: npt.NDArray[np.int64]
-    learn: npt.NDArray[np.bool_]
+    learn: Mask
 
     def __len__(self) -> int:
         return len(self.words)
@@ -71,9 +71,9 @@ class TaskTexts:
     (``colour: red``), shape (m, w), with which items are their holders, shape (n, m).
     """
 
-    described: Array
+    described: Matrix
     double: npt.NDArray[np.int64]
-    phrases: Array
+    phrases: Matrix
     holders: csr_matrix
     written: csr_matrix
 
@@ -87,7 +87,7 @@ def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, pro
     has = [row for row, text in enumerate(texts) if text is not None]
     progress.start("texts", len(has) + len(phrases))
 
-    def words(some: Sequence[str]) -> Array:
+    def words(some: Sequence[str]) -> Matrix:
         found = [np.zeros((0, own.stop - own.start), np.float32)]
         for begin in range(0, len(some), _ENCODED):
             found.append(encode(some[begin : begin + _ENCODED])[:, own])
@@ -111,9 +111,7 @@ def parts_of(blocks: Sequence[VectorBlock], encoder: str) -> tuple[VectorBlock, 
     return blocks[0], blocks[1]
 
 
-def inputs_of(
-    content: ContentVectors, texts: TaskTexts, learn: npt.NDArray[np.bool_], keep: int, seed: int = 0
-) -> Inputs:
+def inputs_of(content: ContentVectors, texts: TaskTexts, learn: Mask, keep: int, seed: int = 0) -> Inputs:
     """Condition all views by items that may be learned from, shape (n,); ``keep`` dimensions of a block at most."""
     head = _conditions(content, texts, learn, keep)
     parts = [head.conditioned(content.vectors[at : at + _BATCH]) for at in range(0, len(content.vectors), _BATCH)]
@@ -130,7 +128,7 @@ def inputs_of(
     return Inputs(head, words, photo, written, described, named, half_named, crossing, texts.double, learn)
 
 
-def _conditions(content: ContentVectors, texts: TaskTexts, learn: npt.NDArray[np.bool_], keep: int) -> FusionHead:
+def _conditions(content: ContentVectors, texts: TaskTexts, learn: Mask, keep: int) -> FusionHead:
     rows = np.flatnonzero(learn)
     rows = rows[:: max(1, -(-len(rows) // _MOST_FITTED))]
     means, maps = [], []

@@ -10,12 +10,11 @@ from scipy.sparse import csr_matrix
 
 from molar_retrieval import rng
 from molar_retrieval.alignment.validation import drawn, gains, rank_block
+from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.experts.histories import decayed
 from molar_retrieval.interactions import InteractionLog
 
-Array = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 TOP = 10
 MOST = 2500
 """Queries and cases that are asked at most."""
@@ -42,7 +41,7 @@ class WithheldCases:
     def of(
         cls,
         log: InteractionLog | None,
-        withheld: npt.NDArray[np.bool_],
+        withheld: Mask,
         seed: int,
         readings: Sequence[tuple[int, float]] = READINGS,
         most: int = MOST,
@@ -65,7 +64,7 @@ class WithheldCases:
         target = np.searchsorted(items, self.target)
         return type(self)(tuple(read[:, items] for read in self.histories), self.had[:, items], target)
 
-    def gains(self, vectors: Array, reading: int) -> npt.NDArray[np.float64]:
+    def gains(self, vectors: Matrix, reading: int) -> npt.NDArray[np.float64]:
         """NDCG@10 of each case among all items, by the cosine with the mean of its history, shape (cases,)."""
         ranks = [np.zeros(0, np.int64)]
         for begin in range(0, len(self), _BLOCK):
@@ -75,7 +74,7 @@ class WithheldCases:
         return gains(np.concatenate(ranks), TOP)
 
 
-def recall(asked: Array, answers: Array, rows: Rows, double: Rows) -> float:
+def recall(asked: Matrix, answers: Matrix, rows: Rows, double: Rows) -> float:
     """Share of queries (q, D) that find their own item, or one that says the very same, among the first ten of all.
 
     Items (n, D) of zeros answer nothing. ``rows`` are the queries' own items, shape (q,); items that say the same share
@@ -93,6 +92,6 @@ def recall(asked: Array, answers: Array, rows: Rows, double: Rows) -> float:
     return found / max(1, len(rows))
 
 
-def crossed(words: Array, photos: Array, rows: Rows, double: Rows) -> tuple[float, float]:
+def crossed(words: Matrix, photos: Matrix, rows: Rows, double: Rows) -> tuple[float, float]:
     """Recall@10 of texts (n, D) by photos (n, D), and of these by texts, of the items at ``rows``."""
     return recall(photos[rows], words, rows, double), recall(words[rows], photos, rows, double)

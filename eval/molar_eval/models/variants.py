@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_retrieval import columns, fingerprint, rng
+from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.catalog.catalogue import ITEMS_FILE, Catalogue
 from molar_retrieval.catalog.values import join_present
 from molar_retrieval.config import EmbedSettings
@@ -33,7 +33,6 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 _TEXT = "text"
 _BLOCK = {"no image": "content_image", "no text": "content_text"}
 _SEED = 0
-Vectors = npt.NDArray[np.float32]
 
 
 def content_workspace(
@@ -73,7 +72,7 @@ def link(base: Workspace, workspace: Workspace, kind: str) -> None:
     workspace[kind].switch(version.name)
 
 
-def _changed(content: ContentVectors, variant: Variant) -> tuple[Vectors, tuple[VectorBlock, ...]]:
+def _changed(content: ContentVectors, variant: Variant) -> tuple[Matrix, tuple[VectorBlock, ...]]:
     vectors = np.asarray(content.vectors, np.float32)
     if variant == "shuffled content":
         return vectors[_shuffle(len(vectors))], content.blocks
@@ -84,7 +83,7 @@ def _changed(content: ContentVectors, variant: Variant) -> tuple[Vectors, tuple[
     return unit(vectors), VectorBlock.side_by_side((b.name, b.stop - b.start) for b in kept)
 
 
-def _shuffle(count: int) -> npt.NDArray[np.int64]:
+def _shuffle(count: int) -> Rows:
     return rng.generator(_SEED, "shuffled content").permutation(count)
 
 
@@ -92,7 +91,7 @@ def write_content(
     base: Workspace,
     workspace: Workspace,
     variant: str,
-    vectors: Vectors,
+    vectors: Matrix,
     blocks: tuple[VectorBlock, ...],
     encoder: Mapping[str, Any] | None = None,
 ) -> None:

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
+from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.config import FinetuneSettings, LoraSettings
 from molar_retrieval.encoders.base import EncoderInput
-from molar_retrieval.finetuning.lora.items import Images, Photos, Rows, TrainingItems
+from molar_retrieval.finetuning.lora.items import Images, Photos, TrainingItems
 from molar_retrieval.finetuning.lora.learner import Entry
 from molar_retrieval.finetuning.report import NAMES, Name
 from molar_retrieval.finetuning.withheld import WithheldCases
 
-Mask = npt.NDArray[np.bool_]
 Reader = Callable[[EncoderInput], Entry]
 """What the encoder gets to read and see of an item."""
 DECAY = 0.8
@@ -51,7 +51,7 @@ class Histories:
     ``weights``, shape (b, entries), say how much each entry counts in each history; ``items`` are places of entries.
     """
 
-    weights: npt.NDArray[np.float32]
+    weights: Matrix
     items: Rows
     target: Rows
     log_q: npt.NDArray[np.float32]

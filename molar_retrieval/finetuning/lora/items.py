@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from molar_retrieval import rng
+from molar_retrieval.arrays import Rows
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.embedding.catalogue import texts_and_photos
 from molar_retrieval.embedding.reader import decode
 from molar_retrieval.finetuning.inputs import descriptions_of, phrases_of
 from molar_retrieval.interactions import InteractionLog
 
-Rows = npt.NDArray[np.int64]
 Images = dict[int, Image.Image | None]
 """Photos by the item's row; None where it has none that can be opened."""
 

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.encoders.base import EncoderInput
 from molar_retrieval.finetuning.lora.examples import ExampleSampler
-from molar_retrieval.finetuning.lora.items import Photos, Rows
+from molar_retrieval.finetuning.lora.items import Photos
 from molar_retrieval.finetuning.lora.learner import Learner, frozen_vectors
 from molar_retrieval.finetuning.report import Name
-from molar_retrieval.finetuning.withheld import Array, crossed, recall
+from molar_retrieval.finetuning.withheld import crossed, recall
 
 _BLOCK = 64
 """Photos that are open at the same time."""
@@ -55,7 +56,7 @@ class AdapterValidation:
 
     def _vectors(
         self, learner: Learner, rows: Rows, texts: Sequence[str | None] | None, chunk: int, *, photos: bool = False
-    ) -> Array:
+    ) -> Matrix:
         """Vectors of texts, of photos, or of both; zeros where there is nothing to see, shape (n, dim)."""
         found = np.zeros((len(rows), learner.encoder.dim), np.float32)
         for begin in range(0, len(rows), _BLOCK):
