@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval.catalog.decoding import MAX_BYTES
-from molar_retrieval.quality.duplicates import equal_groups, near_groups, near_photos
+from molar_retrieval.quality.duplicates import Rows, equal_groups, near_groups, near_photos
 from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.items import Items
 from molar_retrieval.quality.measure import FORMATS, Measured, PhotoState
@@ -34,7 +34,6 @@ _ENDINGS = {
 }
 
 Mask = npt.NDArray[np.bool_]
-Rows = npt.NDArray[np.int64]
 
 
 def check_photos(items: Items, records: Measured) -> Iterator[Finding]:

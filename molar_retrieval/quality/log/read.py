@@ -40,7 +40,7 @@ class BrokenRows(Rejects):
 
 @dataclass(frozen=True)
 class ReadLog:
-    """What was read: the usable ``log`` in the order of the file, those with unknown items among them.
+    """What was read: usable rows (``log``) in the order of the file, those with unknown items among them.
 
     ``users`` are ids by number; the first of the ``unknown`` items, which the catalogue lacks, has the number of items
     in the catalogue; ``rows`` are those of the file; ``times`` tells how times were read, None: there are none.

@@ -42,7 +42,7 @@ class LogSummary:
 
     Attributes:
         rows: Rows of the file.
-        interactions: Usable ones; ``users`` and ``items`` have one of them.
+        interactions: Usable ones; each of the ``users`` and ``items`` has one.
         known_share: Share of the rows, of those that can be read, whose item the catalogue has.
         duplicates: Exact repetitions.
         first: The first time, for people; None: the log has no dates.
