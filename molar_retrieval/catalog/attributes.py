@@ -14,16 +14,11 @@ from molar_retrieval.catalog import names
 from molar_retrieval.catalog.values import STRING_LIST, as_written, is_list, is_text, map_elements
 
 SAMPLE = 20_000
-LONG = 80
-"""Mean number of characters from which a text counts as a second description."""
-UNIQUE = 0.9
-"""Share of distinct values from which a column counts as an id or a second title …"""
-ENOUGH = 200
-"""… where it has at least so many values."""
-_COMPARED = 8
-"""Columns after which a column is named that its values are compared with."""
-_TOGETHER = 1_000_000
-"""Values that are searched for words at a time."""
+LONG = 80  # mean number of characters from which a text counts as a second description
+UNIQUE = 0.9  # share of distinct values from which a column counts as an id or a second title …
+ENOUGH = 200  # … where it has at least so many values
+_COMPARED = 8  # columns after which a column is named that its values are compared with
+_TOGETHER = 1_000_000  # values that are searched for words at a time
 _NO_WORDS = r"^[^\p{L}]*$|^\d{4}-\d{2}-\d{2}[T ]|^\d{1,2}[-/. ]\p{L}{3,9}[-/. ]\d{2,4}$"
 
 

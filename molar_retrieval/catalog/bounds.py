@@ -15,21 +15,16 @@ import pyarrow.parquet as pq
 
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Mask, Rows
-from molar_retrieval.catalog.values import is_list, is_string
+from molar_retrieval.catalog.values import decoded, is_list, is_string
 from molar_retrieval.errors import DataError
 
 MOST_COLUMNS = 10_000
-LONGEST_NAME = 1_000
-"""Characters of a column's name."""
+LONGEST_NAME = 1_000  # characters of a column's name
 MOST_ROWS = 2**31 - 1
-LONGEST_VALUE = 1 << 20
-"""Bytes of one value."""
-MOST_ELEMENTS = 10_000
-"""Elements of one list."""
-_ROWS_A_BYTE, _UNPACKED = 100, 1_000
-"""Rows a file may hold for each of its bytes, and bytes that one of them may unpack to …"""
-_FEW_ROWS, _FEW_BYTES = 1_000_000, 1 << 30
-"""… where there are more than these."""
+LONGEST_VALUE = 1 << 20  # bytes of one value
+MOST_ELEMENTS = 10_000  # elements of one list
+_ROWS_A_BYTE, _UNPACKED = 100, 1_000  # rows for each byte of a file, and bytes that one of them may unpack to …
+_FEW_ROWS, _FEW_BYTES = 1_000_000, 1 << 30  # … where there are more than these
 _LITTLE = 1 << 16
 _HINT = "write the file again, without what does not describe an item or an interaction"
 
@@ -145,7 +140,7 @@ def _not_unicode(array: pa.Array) -> Mask | None:
         array.validate(full=True)
     except pa.ArrowInvalid:
         values = array.view(pa.large_binary() if array.type != pa.string() else pa.binary())
-        return np.array([not _is_unicode(value) for value in values.to_pylist()], bool)
+        return np.array([value is not None and decoded(value) is None for value in values.to_pylist()], bool)
     return None
 
 
@@ -153,10 +148,3 @@ def _too_many(array: pa.Array) -> Mask | None:
     if not is_list(array.type) or array.nbytes <= MOST_ELEMENTS // 8:
         return None
     return np.asarray(pc.fill_null(pc.greater(pc.list_value_length(array), MOST_ELEMENTS), False))
-
-
-def _is_unicode(value: bytes | None) -> bool:
-    try:
-        return value is None or bool(value.decode("utf-8") or True)
-    except UnicodeDecodeError:
-        return False

@@ -108,9 +108,7 @@ def _headers(paths: Sequence[str]) -> list[str | None]:
 def opened(path: str, pixels: int) -> Image.Image:
     """A photo: RGB, upright, transparency on white, first frame; reduced by a whole number to at most ``pixels``.
 
-    Raises:
-        decoding.RefusedError: If it cannot be used.
-        BackendError: If the program that opens photos cannot be started.
+    One that cannot be used is a decoding.RefusedError; a program that does not start is a BackendError.
     """
     try:
         answer, raw = _asked({"task": "open", "path": path, "pixels": pixels})

@@ -20,22 +20,15 @@ from typing import Any, BinaryIO
 
 from PIL import Image, ImageFile, ImageOps
 
-MAX_BYTES = 64 << 20
-"""Of a photo's file."""
+MAX_BYTES = 64 << 20  # of a photo's file
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 20_000
-MAX_ASPECT = 50
-"""How many times one side may be as long as the other."""
-LARGE_PIXELS = 24_000_000
-"""Photos with more pixels are opened one at a time, with more memory."""
-MEMORY, LARGE_MEMORY = 1 << 30, 3 << 30
-"""Bytes that this process may take."""
-SECONDS = 20
-"""Time of the processor for one photo."""
-PATIENCE = 120
-"""Seconds until a photo that does not get ready at all, as on a server that does not answer, is given up."""
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
-"""What Pillow decodes by itself: no PostScript."""
+MAX_ASPECT = 50  # how many times one side may be as long as the other
+LARGE_PIXELS = 24_000_000  # photos with more pixels are opened one at a time, with more memory
+MEMORY, LARGE_MEMORY = 1 << 30, 3 << 30  # bytes that this process may take
+SECONDS = 20  # time of the processor for one photo
+PATIENCE = 120  # seconds until a photo that does not get ready at all, as on a server that does not answer, is given up
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # what Pillow decodes: no PostScript
 
 READY = b"ready\n"
 TOO_COSTLY = f"it takes more memory than a photo may, {MEMORY >> 30} GiB, or {LARGE_MEMORY >> 30} GiB if it is large"

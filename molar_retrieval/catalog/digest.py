@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,12 @@ def _string_bytes(array: Any) -> memoryview:
 
 def file_stamps(folder: Path, names: Iterable[str]) -> dict[str, list[int] | None]:
     """Size and modification time (ns) of each named file in a folder; None for one that is not there."""
-    return {name: _stamp(folder / name) for name in names}
+    stamps: dict[str, list[int] | None] = dict.fromkeys(names)
+    for name in stamps:
+        with suppress(OSError):
+            found = (folder / name).stat()
+            stamps[name] = [found.st_size, found.st_mtime_ns]
+    return stamps
 
 
 def tree_stamp(folder: Path, roots: Iterable[str]) -> dict[str, Any]:
@@ -115,11 +121,3 @@ def _files(folder: Path, relative: str, deep: bool) -> Iterable[tuple[str, int, 
                 except OSError:  # a broken link
                     found = entry.stat(follow_symlinks=False)
                 yield f"{below}/{entry.name}", found.st_size, found.st_mtime_ns
-
-
-def _stamp(path: Path) -> list[int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]

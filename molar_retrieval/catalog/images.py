@@ -15,8 +15,7 @@ from molar_retrieval.catalog import decoders
 from molar_retrieval.catalog.decoding import RefusedError, refusal
 from molar_retrieval.errors import DataError
 
-ENOUGH_PIXELS = 1 << 22
-"""Larger photos are reduced to at most this many pixels: no encoder looks at more, and a batch fits in memory."""
+ENOUGH_PIXELS = 1 << 22  # larger photos are reduced: no encoder looks at more, and a batch fits in memory
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 FOLDER = "images"
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+:)?//|^(data|file|mailto):", re.IGNORECASE)
@@ -93,13 +92,10 @@ class PhotoFolder:
 
 
 def open_image(folder: Path, relative: str) -> Image.Image:
-    """Decode a photo: RGB, upright by its EXIF orientation, transparency on white, first frame.
+    """Decode a photo: RGB, upright by its EXIF orientation, transparency on white, first frame, at most 4 megapixels.
 
-    It is reduced where it has more than :data:`ENOUGH_PIXELS`.
-
-    Raises:
-        ImageError: For a URL, and a file that is missing, truncated, too large, outside of the folder, or no image.
-        BackendError: If the program that opens photos does not start.
+    An ImageError says that it is missing, truncated, too large, outside of the folder, no image, or a URL; a
+    BackendError, that the program that opens photos does not start.
     """
     path = PhotoFolder(folder).path(relative)
     try:

@@ -16,8 +16,7 @@ from molar_retrieval.catalog.values import is_string
 
 _BUFFER = 1 << 20
 _UNPACKED_AT_ONCE = 64 << 20
-_PACKED = 16 << 20
-"""Most bytes of a column in a row group of which a dictionary is kept: where strings differ, it holds all of them."""
+_PACKED = 16 << 20  # most bytes of a column in a row group of which a dictionary, perhaps of all strings, is kept
 
 
 class ParquetSource(TableSource):

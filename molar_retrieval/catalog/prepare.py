@@ -1,6 +1,7 @@
 """From a catalogue folder to the workspace's ``catalogue`` artefact."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,7 @@ from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
 
 KIND = "catalogue"
-RULES = 1
-"""Number of the rules by which a catalogue is read; a change of them makes every prepared catalogue stale."""
+RULES = 1  # number of the rules by which a catalogue is read; a change of them makes every prepared catalogue stale
 _ROW_GROUP = 131_072
 _LANGUAGE_SAMPLE = 2_000
 
@@ -58,12 +58,8 @@ def prepare_catalogue(
 ) -> Manifest:
     """Read, check and clean a catalogue into the workspace; nothing happens where its files have not changed.
 
-    Args:
-        folder: The catalogue: ``items.parquet``, ``.csv`` or ``.jsonl``, perhaps ``images/`` and ``catalog.toml``.
-        workspace: Where the result goes.
-        progress: Is told how far it is.
-        where: Condition on the items' attributes, see :mod:`molar_retrieval.filter_language`: only those that fulfil it
-            are taken, as if there were no others; None: all.
+    With ``where``, a condition on the items' attributes (see :mod:`molar_retrieval.filter_language`), only those that
+    fulfil it are taken, as if there were no others. The manifest's facts count items and rejects.
 
     Raises:
         DataError: If the catalogue is unusable as a whole, was written to meanwhile, or no item fulfils the condition.
@@ -102,9 +98,8 @@ def refuse_changed(folder: Path, before: Mapping[str, Any], after: Mapping[str, 
     stamps = [before["files"], after["files"]]
     changed = [name for name in sorted({*stamps[0], *stamps[1]}) if stamps[0].get(name) != stamps[1].get(name)]
     if changed:
-        raise DataError(
-            f"{' and '.join(changed)} of {folder} changed while it was read", "run again when the files are complete"
-        )
+        words = f"{' and '.join(changed)} of {folder} changed while it was read"
+        raise DataError(words, "run again when the files are complete")
 
 
 def empty_partial(store: ArtefactStore) -> Path:
@@ -170,7 +165,7 @@ class _Tally:
         self.content = TableDigest(schema)
         self.ids = TableDigest(pa.schema([schema.field(ITEM_ID)]))
         self.sample: list[str] = []
-        self.lengths: dict[str, list[int]] = {}
+        self.beyond = Counter[str]()  # characters of a column beyond those of keywords
 
     def add(self, batch: pa.RecordBatch) -> None:
         self.items += len(batch)
@@ -184,18 +179,11 @@ class _Tally:
         for field in batch.schema:
             if field.type == pa.string():
                 characters = pc.sum(pc.utf8_length(batch[field.name])).as_py() or 0
-                seen = self.lengths.setdefault(field.name, [0, 0])
-                seen[0] += characters
-                seen[1] += len(batch) - batch[field.name].null_count
-
-    def is_long(self, name: str) -> bool:
-        characters, values = self.lengths.get(name, [0, 0])
-        return characters > LONG * values
+                self.beyond[field.name] += characters - LONG * (len(batch) - batch[field.name].null_count)
 
 
 def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally, rejects: Rejects) -> dict[str, Any]:
     kinds = _kinds(spec, reader)
-    payload = list(kinds)
     return {
         "folder": str(folder.resolve()),
         "items": tally.items,
@@ -205,9 +193,9 @@ def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally,
         "with_text": tally.present[TEXT],
         **rejects.facts,
         "attributes": list(spec.items.attributes),
-        "payload": payload,
+        "payload": list(kinds),
         "renamed": {column: name for column, name in stored_names(spec).items() if column != name},
-        "fields": {name: kind for name, kind in kinds.items() if not tally.is_long(name)},
+        "fields": {name: kind for name, kind in kinds.items() if tally.beyond[name] <= 0},
         "language": spec.text.language or common_language(tally.sample),
         "content": tally.content.result(),
         "ids": tally.ids.result(),

@@ -113,17 +113,15 @@ class ItemReader:
             return pa.nulls(len(ids), pa.string())
         ids_here: list[str] = ids.to_pylist()
         names = rows.batch[column].to_pylist() if column else [self._folder.find(item_id) for item_id in ids_here]
-        named = [name if name is not None and name.strip() else None for name in names]
-        for name in filter(None, named):
+        places = [i for i, name in enumerate(names) if name is not None and name.strip()]
+        for name in (names[i] for i in places):
             top, slash, _ = name.replace("\\", "/").partition("/")
             self.roots.update({FOLDER, top if slash and top not in {"", ".", ".."} else ""})
-        vetted = iter(self._folder.vet_all(filter(None, named)))
-        found = [None if name is None else next(vetted) for name in named]
-        photos: list[str | None] = [None] * len(found)
-        for i, photo in enumerate(found):
+        photos: list[str | None] = [None] * len(names)
+        for i, photo in zip(places, self._folder.vet_all(names[i] for i in places), strict=True):
             if isinstance(photo, ImageError):
-                self._reject(rows.numbers[i], ids_here[i], "photo not usable", f"{named[i]!r}: {photo.reason}")
-            elif photo is not None:
+                self._reject(rows.numbers[i], ids_here[i], "photo not usable", f"{names[i]!r}: {photo.reason}")
+            else:
                 photos[i] = photo[0]
                 self.photos.update(f"{photo[0]}\0{photo[1]}\0".encode())
         return pa.array(photos, pa.string())
@@ -136,9 +134,8 @@ class ItemReader:
         bad = pc.fill_null(pc.invert(pc.is_finite(array)), False)
         if pc.any(bad, min_count=0).as_py():
             for i in np.flatnonzero(np.asarray(bad)):
-                self._reject(
-                    rows.numbers[i], ids[i].as_py(), "not a finite number, left empty", f"{column} is {array[i]}"
-                )
+                detail = f"{column} is {array[i]}"
+                self._reject(rows.numbers[i], ids[i].as_py(), "not a finite number, left empty", detail)
             array = pc.if_else(bad, pa.scalar(None, kind), array)
         return array
 

@@ -21,9 +21,7 @@ _ROLES = {ITEM_ID: names.ITEM_ID, TITLE: names.TITLE, DESCRIPTION: names.DESCRIP
 def read_spec(folder: Path) -> CatalogueSpec:
     """What the columns of the catalogue in ``folder`` mean: ``catalog.toml``, or the default where it is silent.
 
-    Raises:
-        DataError: If there is no usable items file, or ``catalog.toml`` names what is not there.
-        SettingsError: If ``catalog.toml`` has an unknown key.
+    A DataError says that there is no usable items file or a named column, a SettingsError that a key is unknown.
     """
     return resolve(CatalogueSettings.read(folder), items_source(folder))
 

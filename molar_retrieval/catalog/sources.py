@@ -27,9 +27,8 @@ def find_file(folder: Path, stem: str) -> Path | None:
     if found and not found[0].is_file():
         raise DataError(f"{found[0]} is not a file", f"write one {stem} file, not a folder of parts")
     if not found and others:
-        raise DataError(
-            f"{others[0]} has a format that is not read", f"save it as {stem}.parquet, {stem}.csv or {stem}.jsonl"
-        )
+        hint = f"save it as {stem}.parquet, {stem}.csv or {stem}.jsonl"
+        raise DataError(f"{others[0]} has a format that is not read", hint)
     return found[0] if found else None
 
 
@@ -57,10 +56,8 @@ def columns_by_role(
 ) -> dict[str, str]:
     """The column that fills each role: the one that the settings name, else the first with a well-known name.
 
-    Excluded columns fill a role only if they are named; roles that none fills are left out.
-
-    Raises:
-        DataError: If a named column is not there, or none fills a role that is needed.
+    Excluded columns fill a role only if they are named; roles that none fills are left out. A DataError says that a
+    named column is not there, or none fills a role that is needed.
     """
     columns, file = source.names, source.path.name
     named = {role: name for role in known if (name := getattr(settings, role)) is not None}
@@ -70,8 +67,6 @@ def columns_by_role(
     found = {role: named.get(role) or well_known(names, free) for role, names in known.items()}
     for role in needed:
         if found[role] is None:
-            raise DataError(
-                f"{file} has no {role} column; its columns are {', '.join(columns)}",
-                f'call it {role}, or name it in catalog.toml: [{section}] {role} = "…"',
-            )
+            hint = f'call it {role}, or name it in catalog.toml: [{section}] {role} = "…"'
+            raise DataError(f"{file} has no {role} column; its columns are {', '.join(columns)}", hint)
     return {role: name for role, name in found.items() if name is not None}

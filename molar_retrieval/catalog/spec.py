@@ -65,9 +65,7 @@ class CatalogueSettings(Settings):
     def read(cls, folder: Path) -> "CatalogueSettings":
         """Read ``folder/catalog.toml``; the defaults where there is no such file.
 
-        Raises:
-            DataError: If the file cannot be read, or is no TOML.
-            SettingsError: On an unknown key (naming the nearest) or a wrong value.
+        Raises DataError where it cannot be read or is no TOML, SettingsError on an unknown key or a wrong value.
         """
         path = folder / FILE_NAME
         try:

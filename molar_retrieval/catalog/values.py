@@ -104,7 +104,7 @@ def as_written(array: pa.Array) -> pa.Array:
     if pa.types.is_floating(kind):
         return _floats_as_written(array.cast(pa.float64()))
     if is_bytes(kind):
-        return pa.array([_decoded(v) for v in array.to_pylist()], pa.string())
+        return pa.array([decoded(v) for v in array.to_pylist()], pa.string())
     if pa.types.is_timestamp(kind):
         moment = array.cast(pa.timestamp(kind.unit)).cast(pa.string())  # without the zone: UTC
         return _within_calendar(pc.replace_substring_regex(moment, r"\.0+$", ""))
@@ -116,14 +116,14 @@ def shown(array: pa.Array, row: int) -> str:
     try:
         text = repr(array[row].as_py())
     except (ValueError, OverflowError):  # a moment that Python has no word for, or an unknown zone
-        text = f"{array[row : row + 1].view(pa.int64())[0].as_py()} as {array.type}" if _wide(array.type) else "?"
+        wide = pa.types.is_temporal(array.type) and array.type.bit_width == 64
+        text = f"{array[row : row + 1].view(pa.int64())[0].as_py()} as {array.type}" if wide else "?"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def doubles(array: pa.Array) -> pa.Array:
     """Numbers or truths as float64, the nearest ones to integers of more than 15 digits; null where missing."""
-    array = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
-    return array.cast(pa.float64(), safe=False)
+    return as_payload(array, pa.float64())
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -143,8 +143,6 @@ def as_payload(array: pa.Array, kind: pa.DataType) -> pa.Array:
         return map_elements(array, lambda flat: _without_empty(as_written(flat)))
     if kind == pa.string():
         return _without_empty(as_written(array))
-    if kind == pa.float64():
-        return doubles(array)
     return (array.dictionary_decode() if pa.types.is_dictionary(array.type) else array).cast(kind, safe=False)
 
 
@@ -217,11 +215,8 @@ def _within_calendar(written: pa.Array) -> pa.Array:
     return pc.if_else(pc.fill_null(beyond, False), pa.scalar(None, pa.string()), written)
 
 
-def _wide(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_temporal(kind) and kind.bit_width == 64)
-
-
-def _decoded(value: Any) -> str | None:
+def decoded(value: Any) -> str | None:
+    """Bytes as UTF-8; None for None, and for what is not."""
     try:
         return None if value is None else bytes(value).decode("utf-8")
     except UnicodeDecodeError:

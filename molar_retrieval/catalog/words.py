@@ -16,8 +16,7 @@ from scipy.sparse import csr_matrix
 
 DIMENSIONS = 1 << 30
 _SATURATION, _LENGTH = 1.2, 0.75
-_SCRIPTS = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-"""Thai, kana and Chinese characters: written without blanks between words."""
+_SCRIPTS = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # Thai, kana, Chinese: without blanks between words
 _WORD = re.compile(rf"[{_SCRIPTS}]+|[^\W_{_SCRIPTS}]+")
 _UNSPACED = re.compile(rf"[{_SCRIPTS}]")
 

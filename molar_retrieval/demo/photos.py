@@ -13,8 +13,7 @@ from molar_retrieval.demo.vocabulary import COLOURS, KIND_BY_NAME, WORDS, Patter
 _FINE = 2  # masks are drawn this many times larger, for smooth edges
 
 _PAINTS: dict[str, Pixels] = {name: np.array(rgb, dtype=np.float32) for name, rgb in WORDS["paints"].items()}
-SILHOUETTES = read_silhouettes()
-"""The pieces of each kind of thing, from back to front."""
+SILHOUETTES = read_silhouettes()  # the pieces of each kind of thing, from back to front
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,8 @@ Scores = npt.NDArray[np.float64]
 def plan_shop(seed: int = SEED, *, items: int = ITEMS, users: int = USERS) -> DemoShop:
     """Plan a shop; the same arguments give the same plan. Fewer than 40 items or 20 users are a SettingsError."""
     if items < FEWEST_ITEMS or users < FEWEST_USERS:
-        raise SettingsError(
-            f"a demo shop of {items} items and {users} users is too small",
-            f"ask for at least {FEWEST_ITEMS} items and {FEWEST_USERS} users",
-        )
+        hint = f"ask for at least {FEWEST_ITEMS} items and {FEWEST_USERS} users"
+        raise SettingsError(f"a demo shop of {items} items and {users} users is too small", hint)
     stock = _with_companions(_items(items, seeds.generator(seed, "demo", "items")), seed)
     return DemoShop(seed, stock, shopping(stock, users, seed))
 

@@ -8,15 +8,13 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from molar_retrieval.demo.vocabulary import Pattern
 
-SIZE = 224
-"""Width and height of a photo."""
+SIZE = 224  # width and height of a photo
 
 Pixels = npt.NDArray[np.float32]
 
 
 _AXIS = (np.arange(SIZE, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / SIZE) - np.float32(1)
-X, Y = np.meshgrid(_AXIS, _AXIS)
-"""Coordinates of each pixel, from -1 to 1; shape (SIZE, SIZE) each."""
+X, Y = np.meshgrid(_AXIS, _AXIS)  # coordinates of each pixel, from -1 to 1; shape (SIZE, SIZE) each
 
 CREAM: Pixels = np.array((250, 245, 234), dtype=np.float32)
 _WALLS = ((236, 231, 222), (222, 229, 233), (233, 226, 230), (226, 231, 222), (240, 236, 230), (214, 218, 224))
@@ -32,8 +30,7 @@ def surroundings(department: str, rng: np.random.Generator) -> Pixels:
     pen = ImageDraw.Draw(back)
     if department == "Home" or rng.random() < 0.3:
         horizon = SIZE * rng.uniform(0.66, 0.8)
-        floor = _FLOORS[rng.integers(len(_FLOORS))]
-        pen.rectangle((0, horizon, SIZE, SIZE), fill=floor)
+        pen.rectangle((0, horizon, SIZE, SIZE), fill=_FLOORS[rng.integers(len(_FLOORS))])
     for _ in range(rng.integers(1, 5)):
         _clutter(pen, rng)
     return np.array(back.filter(ImageFilter.GaussianBlur(rng.uniform(2.5, 5))), dtype=np.float32)

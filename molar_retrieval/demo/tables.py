@@ -1,7 +1,6 @@
-"""The demo shop as three tables, with the columns that a shop would have.
+"""The demo shop as three tables, with the columns that a shop would have; titles and descriptions from templates.
 
-Titles and descriptions are put together from templates. A description tells an item's story and material; neither it
-nor a title says a word about pattern or colour.
+A description tells an item's story and material; neither it nor a title says a word about pattern or colour.
 """
 
 from collections.abc import Sequence
@@ -50,10 +49,8 @@ def _description(item: ShopItem, words: dict[str, str], rng: np.random.Generator
     opener = _filled(_one(WORDS["openers"][item.department], rng), words)
     told = WORDS["stories"][item.story]
     first, second = (told[i] for i in rng.permutation(len(told))[:2])
-    middle = [
-        "" if item.material in opener else f"Material: {item.material}.",
-        _one(WORDS["care"][item.department], rng),
-    ]
+    material = "" if item.material in opener else f"Material: {item.material}."
+    middle = [material, _one(WORDS["care"][item.department], rng)]
     rng.shuffle(middle)
     sentences = [opener, first, *middle, second, _one(WORDS["closers"], rng)]
     if rng.random() < 0.4:

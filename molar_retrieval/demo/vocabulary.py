@@ -9,11 +9,8 @@ from typing import Any, Literal, get_args
 Pattern = Literal["plain", "stripes", "dots", "checks"]
 Story = Literal["fair_trade", "recycled", "lavender", "astronomy", "repair"]
 
-PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
-"""How a thing is printed or woven: visible in the photo and said nowhere."""
-
-STORIES: tuple[Story, ...] = get_args(Story)
-"""What is special about a thing: told in its description and visible nowhere."""
+PATTERNS: tuple[Pattern, ...] = get_args(Pattern)  # seen in the photo, said nowhere
+STORIES: tuple[Story, ...] = get_args(Story)  # told in the description, seen nowhere
 
 
 @dataclass(frozen=True)
@@ -34,10 +31,8 @@ def packaged(name: str) -> str:
     return (resources.files(__package__) / name).read_text("utf-8")
 
 
-WORDS: Mapping[str, Any] = tomllib.loads(packaged("shop.toml"))
-"""All of ``shop.toml``."""
+WORDS: Mapping[str, Any] = tomllib.loads(packaged("shop.toml"))  # all of ``shop.toml``
 
 KINDS: Sequence[ProductKind] = [ProductKind(**row) for row in WORDS["kinds"]]
 KIND_BY_NAME: Mapping[str, ProductKind] = {kind.name: kind for kind in KINDS}
-COLOURS: Mapping[str, Sequence[int]] = WORDS["colours"]
-"""Main colours in red, green and blue, 0 to 255."""
+COLOURS: Mapping[str, Sequence[int]] = WORDS["colours"]  # main colours in red, green and blue, 0 to 255

@@ -17,8 +17,7 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.progress import SILENT, Progress
 
 _README = packaged("README.template.txt")
-NOTICE = _README.partition("\n")[0]
-"""The sentence by which a folder is known as a demo shop."""
+NOTICE = _README.partition("\n")[0]  # the sentence by which a folder is known as a demo shop
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,7 @@ class DemoFacts:
     """What was written.
 
     Attributes:
-        folder: The catalogue's folder.
-        seed: Of the generator.
-        items: How many items there are.
-        users: How many users are registered.
         interactions: How many purchases there are.
-        without_photo: Items without a photo.
-        without_description: Items without a description.
         cold_items: Items that nobody has bought yet.
         without_history: Users who have not bought anything yet.
         example_user: A user with a history and distinct tastes.
@@ -58,12 +51,7 @@ def write_demo_shop(
 ) -> DemoFacts:
     """Write the made-up demo shop; the same arguments give the same bytes.
 
-    Args:
-        folder: A new or empty folder, or one with an earlier demo shop, which is replaced.
-        seed: Of everything random in it.
-        items: How many items, at least 40.
-        users: How many users, at least 20.
-        progress: Hears of each photo.
+    The folder is new or empty, else an earlier demo shop in it is replaced. There are 40 items and 20 users at least.
 
     Raises:
         DataError: If something else is in the folder.

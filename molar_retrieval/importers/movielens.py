@@ -32,11 +32,9 @@ def open_movielens(folder: Path, _: str = "") -> PublishedData:
     if colons and table:
         raise DataError(f"{folder} has ratings.dat and ratings.csv", "put each data set into a folder of its own")
     if not colons and not table:
-        raise DataError(
-            f"{folder} has neither ratings.dat nor ratings.csv",
-            "movielens is read from ratings.dat, movies.dat and users.dat (1M), or from ratings.csv and movies.csv "
-            "(latest, 20M, 25M, 32M)",
-        )
+        one, other = "ratings.dat, movies.dat and users.dat (1M)", "ratings.csv and movies.csv (latest, 20M, 25M, 32M)"
+        hint = f"movielens is read from {one}, or from {other}"
+        raise DataError(f"{folder} has neither ratings.dat nor ratings.csv", hint)
     return _with_colons(folder) if colons else _with_commas(folder)
 
 

@@ -28,10 +28,8 @@ def _find(folder: Path, table: str, unlike: str | None = None) -> PublishedTable
     files = sorted([*folder.glob("*.csv"), *folder.glob("*/*.csv")])
     found = [path for path in files if {*columns} <= (names := _header(path)) and unlike not in names]
     if not found:
-        raise DataError(
-            f"{folder} has no CSV file with the columns {','.join(columns)}",
-            "pixelrec is read from the CSV of interactions and the one of item information, in it or in subfolders",
-        )
+        hint = "pixelrec is read from the CSV of interactions and the one of item information, in it or in subfolders"
+        raise DataError(f"{folder} has no CSV file with the columns {','.join(columns)}", hint)
     if len(found) > 1:
         listed = " and ".join(str(path.relative_to(folder)) for path in found)
         raise DataError(f"{folder} has {listed}, which have the same columns", "keep the one that is meant")

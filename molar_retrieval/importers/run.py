@@ -50,16 +50,13 @@ FORMATS: Mapping[str, Callable[[Path, str], PublishedData]] = {
     "hm": open_hm,
 }
 """By name: from the folder, and what an item is, to the opened data set."""
-LEVELS = {"hm": HM_LEVELS}
-"""What an item may be, the default first, where there is a choice."""
+LEVELS = {"hm": HM_LEVELS}  # what an item may be, the default first, where there is a choice
 
 
 def open_published(name: str, folder: Path, level: str | None = None) -> PublishedData:
     """Open a published data set in its layout; ``level`` says what an item is, None the format's default.
 
-    Raises:
-        SettingsError: If there is no such format, or it has no such level.
-        DataError: If a file is missing, or is not what the format says.
+    A format or level that there is not is a SettingsError; a file that is missing or not as published, a DataError.
     """
     if name not in FORMATS:
         close = nearest(name, FORMATS, n=1)
@@ -77,13 +74,8 @@ class ImportReport:
     """What an import wrote, and what it could not use.
 
     Attributes:
-        folder: The catalogue.
-        format: The format that was read.
-        files: Names of the files that were read.
-        items: Items of the catalogue.
         used: Items with at least one interaction.
         users: Distinct users with at least one interaction.
-        interactions: Rows of the log.
         photos: Photos linked or copied.
         dropped: How many rows were left out, by reason; each is listed in ``rejects.parquet``.
         examples: One whole reason of each kind, with file and row.
@@ -138,17 +130,8 @@ def import_dataset(
     """Turn published data, in exactly their official layout, into a catalogue folder.
 
     Interactions with items that the items file does not have are left out and counted; items without interactions
-    stay unless ``drop_unused``. The folder appears complete or not at all.
-
-    Args:
-        format_: ``movielens``, ``amazon-2014``, ``amazon-2023``, ``pixelrec`` or ``hm``.
-        source: The folder with the published files.
-        target: The catalogue's folder: new, empty, or an earlier import that may be overwritten.
-        photos: The folder with the photos, where it is not the format's own.
-        level: For ``hm``: whether an item is a ``product`` (default) or an ``article``.
-        drop_unused: Leave out items without any interaction.
-        overwrite: Replace an earlier import.
-        progress: Is told how far it is.
+    stay unless ``drop_unused``. The folder, new, empty or to ``overwrite``, appears complete or not at all. ``photos``
+    is the folder with them, where it is not the format's own; for ``hm``, ``level`` is ``product`` or ``article``.
 
     Raises:
         DataError: If a file is missing or unusable as a whole, or the target holds something else.

@@ -45,10 +45,8 @@ def csv_table(path: Path, layout: Layout, format_: str) -> PublishedTable:
     source, columns = CsvSource(require_file(path, format_)), list(layout["columns"])
     missing = [name for name in columns if name not in source.names]
     if missing:
-        raise DataError(
-            f"{path} has no column {', '.join(missing)}; its columns are {', '.join(source.names)}",
-            f"take the file as {format_} publishes it, with its header line",
-        )
+        words = f"{path} has no column {', '.join(missing)}; its columns are {', '.join(source.names)}"
+        raise DataError(words, f"take the file as {format_} publishes it, with its header line")
 
     def rows(rejects: Rejects) -> Iterator[Rows]:
         for read in source.batches(columns, _BATCH, rejects, columns):

@@ -42,8 +42,7 @@ _KNOWN = {
 def log_columns(settings: InteractionSettings, source: TableSource, item_id: str) -> LogColumns:
     """Resolve the columns of a log, which may call items as the items file does (``item_id``).
 
-    Raises:
-        DataError: If there is no column for users or items, a named one is not there, or one holds what it cannot.
+    A DataError says which column is not there, or holds what it cannot.
     """
     known = {**_KNOWN, "item_id": (*_KNOWN["item_id"], item_id)}
     found = columns_by_role(settings, known, source, "interactions", ["user_id", "item_id"])

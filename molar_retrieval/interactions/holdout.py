@@ -8,8 +8,7 @@ import numpy.typing as npt
 from molar_retrieval import rng
 from molar_retrieval.interactions.log import InteractionLog
 
-LEAST = 3
-"""Fewest interactions of a user whose last one is held out: two remain, one to read and one to predict."""
+LEAST = 3  # fewest interactions of a user whose last one is held out: two remain, one to read and one to predict
 
 
 @dataclass(frozen=True, eq=False)

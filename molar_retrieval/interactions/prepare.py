@@ -34,10 +34,7 @@ def is_current(folder: Path, workspace: Workspace) -> bool:
 def prepare_interactions(folder: Path, workspace: Workspace, progress: Progress | None = None) -> Manifest:
     """Read, check and order a log into the workspace; nothing happens where its files have not changed.
 
-    Args:
-        folder: The catalogue with ``interactions.parquet``, ``.csv`` or ``.jsonl``, perhaps ``users.*``.
-        workspace: Where the result goes; its catalogue must be prepared.
-        progress: Is told how far it is.
+    The manifest's facts count interactions, users, duplicates and rejects.
 
     Raises:
         MissingArtefactError: If the workspace has no catalogue yet.
@@ -71,10 +68,8 @@ def prepare_interactions(folder: Path, workspace: Workspace, progress: Progress 
 def _write(folder: Path, catalogue: Catalogue, partial: Path, rejects: Rejects, progress: Progress) -> dict[str, Any]:
     path = find_file(folder, "interactions")
     if path is None:
-        raise DataError(
-            f"{folder} has no interactions file",
-            "put interactions.parquet, .csv or .jsonl with user_id, item_id and timestamp there",
-        )
+        hint = "put interactions.parquet, .csv or .jsonl with user_id, item_id and timestamp there"
+        raise DataError(f"{folder} has no interactions file", hint)
     settings, source = CatalogueSettings.read(folder), open_source(path)
     columns = log_columns(settings.interactions, source, catalogue.manifest.settings["items"]["item_id"])
     times = TimeParser(settings.interactions.time_unit, settings.interactions.time_format)

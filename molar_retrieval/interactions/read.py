@@ -21,23 +21,17 @@ from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.progress import Progress
 
 BATCH = 262_144
-LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9
-"""Factors of 32 bits hold what is between them, and sums of it."""
+LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9  # factors of 32 bits hold what is between them, and sums of it
 NOT_POSITIVE = "weight is not a positive number"
 WEIGHT_OUTSIDE = "weight is not between 1e-9 and 1e9"
 
 
 @dataclass(frozen=True)
 class RawLog:
-    """Interactions as arrays of one length, in the order of the file.
+    """Interactions as arrays of one length, in the order of the file; None for what the log does not have.
 
-    Attributes:
-        user: User rows (int32), in order of first appearance.
-        item: Rows of the catalogue (int32).
-        micros: Microseconds since 1970 (int64), or None for a log without times.
-        position: Order within one time (float64, NaN where missing), or None.
-        weight: float32, or None.
-        event: Codes of event kinds (int32), or None.
+    Users and items are row numbers, times are microseconds since 1970, positions (NaN where missing) are the order
+    within one time, and events are codes of their kinds.
     """
 
     user: npt.NDArray[np.int32]
@@ -172,14 +166,7 @@ class LogReader(LogBatches):
 
 
 class Codes:
-    """Strings → numbers in order of first appearance.
-
-    Args:
-        known: Strings that have the first numbers.
-
-    Attributes:
-        rows: The number of each string.
-    """
+    """Strings → numbers in order of first appearance, after the known ones; ``rows`` has the number of each."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         self.rows: dict[str, int] = {value: row for row, value in enumerate(known)}
@@ -231,9 +218,7 @@ def without_duplicates(log: RawLog) -> RawLog:
     A log without times has no repetitions in this sense: only its order tells its interactions apart.
     """
     repeated = repetitions(log)
-    keep = np.ones(len(log), bool)
-    keep[repeated] = False
-    return log.take(keep) if len(repeated) else log
+    return log.take(np.delete(np.arange(len(log)), repeated)) if len(repeated) else log
 
 
 def repetitions(log: RawLog) -> npt.NDArray[np.int64]:

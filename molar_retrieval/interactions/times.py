@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from molar_retrieval.catalog.rows import Mask
 from molar_retrieval.catalog.values import as_written, is_string
 from molar_retrieval.errors import DataError
 
 Micros = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 _PER_UNIT = {"d": 86_400_000_000, "s": 1_000_000, "ms": 1_000, "us": 1}
 _GUESS = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))  # 1e11 s is the year 5138, 1e11 ms the year 1973

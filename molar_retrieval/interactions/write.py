@@ -20,8 +20,7 @@ from molar_retrieval.workspace import Manifest, Workspace
 
 KIND = "interactions"
 VALIDATION_FILE = "validation.parquet"
-RULES = 1
-"""Number of the rules by which a log is read; a change of them makes every prepared log stale."""
+RULES = 1  # number of the rules by which a log is read; a change of them makes every prepared log stale
 _ROW_GROUP = 1 << 20
 
 
