@@ -5,19 +5,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from molar_retrieval.catalog.catalogue import Catalogue as Catalogue
-    from molar_retrieval.catalog.images import ImageError as ImageError
     from molar_retrieval.catalog.images import open_image as open_image
     from molar_retrieval.catalog.prepare import condition_of as condition_of
     from molar_retrieval.catalog.prepare import is_current as is_current
     from molar_retrieval.catalog.prepare import prepare_catalogue as prepare_catalogue
     from molar_retrieval.catalog.resolve import read_spec as read_spec
-    from molar_retrieval.catalog.spec import CatalogueSpec as CatalogueSpec
 else:
     # Loaded on demand: a command that only opens a catalogue needs neither Pillow nor the readers.
     _HOMES = {
         "Catalogue": "catalogue",
-        "CatalogueSpec": "spec",
-        "ImageError": "images",
         "is_current": "prepare",
         "open_image": "images",
         "condition_of": "prepare",

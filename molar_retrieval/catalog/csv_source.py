@@ -15,7 +15,7 @@ import pyarrow.csv as pa_csv
 from molar_retrieval.catalog.bounds import LONGEST_NAME, MOST_COLUMNS, check_names
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
-from molar_retrieval.catalog.table_source import TableSource
+from molar_retrieval.catalog.table_source import Kinds, TableSource
 from molar_retrieval.errors import DataError
 
 _BLOCK = 8 << 20
@@ -61,9 +61,7 @@ class CsvSource(TableSource):
                     possible[name] = [k for k, fits in matched.items() if pc.all(fits, min_count=0).as_py()]
         return pa.schema([(n, possible[n][0] if n in seen and possible[n] else pa.string()) for n in self._names])
 
-    def _read(
-        self, kinds: dict[str, pa.DataType], size: int, rejects: Rejects | None, as_written: Collection[str]
-    ) -> Iterator[Rows]:
+    def _read(self, kinds: Kinds, size: int, rejects: Rejects | None, as_written: Collection[str]) -> Iterator[Rows]:
         columns = list(kinds)
         skipped: list[int] = []
         good = 0

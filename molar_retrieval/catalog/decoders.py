@@ -77,8 +77,8 @@ class _Decoder:
                     return answer, pixels
         except BrokenPipeError:
             pass
-        slow = self._process.wait() in _TIMES
-        raise _DiedError(decoding.TOO_SLOW if slow else f"opening it failed: it is damaged, or {_COSTLY}", slow)
+        slow, costly = self._process.wait() in _TIMES, decoding.TOO_COSTLY.removeprefix("it ")
+        raise _DiedError(decoding.TOO_SLOW if slow else f"opening it failed: it is damaged, or {costly}", slow)
 
     def end(self) -> None:
         self._process.kill()
@@ -86,9 +86,6 @@ class _Decoder:
         for stream in (self._requests, self._answers):
             with suppress(OSError):  # what was not sent any more
                 stream.close()
-
-
-_COSTLY = decoding.TOO_COSTLY.removeprefix("it ")
 
 
 def headers(paths: Sequence[str]) -> list[str | None]:

@@ -10,10 +10,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from molar_retrieval.catalog.bounds import LONGEST_NAME, MOST_COLUMNS, check_names
+from molar_retrieval.catalog.bounds import check_names
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
-from molar_retrieval.catalog.table_source import TableSource
+from molar_retrieval.catalog.table_source import Kinds, TableSource
 from molar_retrieval.catalog.values import STRING_LIST
 from molar_retrieval.errors import DataError
 
@@ -46,7 +46,7 @@ class JsonlSource(TableSource):
         found: dict[str, None] = {}
         for _, row in islice(self._rows(None), _PEEK):
             found |= dict.fromkeys(row)
-            self._check(found)
+            check_names(self.path, found)
         return list(found)
 
     @cached_property
@@ -58,16 +58,10 @@ class JsonlSource(TableSource):
             for key, value in row.items():
                 kinds.setdefault(key, set()).add(_kind(value))
             if len(kinds) > before:
-                self._check(kinds)
+                check_names(self.path, kinds)
         return pa.schema([(key, _unified(found)) for key, found in kinds.items()])
 
-    def _check(self, names: Collection[str]) -> None:
-        if len(names) > MOST_COLUMNS or any(len(name) > LONGEST_NAME for name in names):
-            check_names(self.path, names)
-
-    def _read(
-        self, kinds: dict[str, pa.DataType], size: int, rejects: Rejects | None, as_written: Collection[str]
-    ) -> Iterator[Rows]:
+    def _read(self, kinds: Kinds, size: int, rejects: Rejects | None, as_written: Collection[str]) -> Iterator[Rows]:
         rows = self._rows(rejects)
         while chunk := list(islice(rows, min(size, _MOST_ROWS))):
             arrays = [_array([row.get(name) for _, row in chunk], kind) for name, kind in kinds.items()]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from molar_retrieval.catalog.bounds import check_names, check_parquet, check_unpacked, largest_chunks, unpacked_bytes
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
-from molar_retrieval.catalog.table_source import TableSource
+from molar_retrieval.catalog.table_source import Kinds, TableSource
 from molar_retrieval.catalog.values import as_written as written
 from molar_retrieval.catalog.values import is_string
 
@@ -50,9 +50,7 @@ class ParquetSource(TableSource):
         """Names and types."""
         return self._schema
 
-    def _read(
-        self, kinds: dict[str, pa.DataType], size: int, rejects: Rejects | None, as_written: Collection[str]
-    ) -> Iterator[Rows]:
+    def _read(self, kinds: Kinds, size: int, rejects: Rejects | None, as_written: Collection[str]) -> Iterator[Rows]:
         start, done = 1, 0
         # Repeated strings come once each, and are unpacked when it is known to what.
         packed = [name for name in kinds if name in self._packed]

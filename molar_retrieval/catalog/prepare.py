@@ -18,9 +18,8 @@ from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
 from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.resolve import items_source, resolve
 from molar_retrieval.catalog.sources import find_file
-from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings, CatalogueSpec
+from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.catalog.table_file import TableFile
-from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import join_present, kind_of
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.errors import DataError
@@ -77,9 +76,10 @@ def prepare_catalogue(
         spec = resolve(CatalogueSettings.read(folder), source)
         partial = empty_partial(store)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
-            facts, reader_roots = _write(source, spec, folder, where, partial, rejects, progress)
+            reader = ItemReader(source, spec, folder, rejects)
+            facts = _write(reader, folder, where, partial, progress)
         refuse_changed(folder, before, _sources(folder))
-        facts["sources"] = {**before, "photos": tree_stamp(folder, reader_roots)}
+        facts["sources"] = {**before, "photos": tree_stamp(folder, reader.roots)}
         shaping = spec.model_dump(mode="json", include={"items", "text"})
         chosen = [] if where is None else [where]
         name = fingerprint.of_json([RULES, shaping, facts["content"], facts["photos"], *chosen])
@@ -121,20 +121,10 @@ def publish(workspace: Workspace, kind: str, partial: Path, manifest: Manifest) 
     return Manifest.read(store.publish(partial.rename(named), manifest))
 
 
-def _write(
-    source: TableSource,
-    spec: CatalogueSpec,
-    folder: Path,
-    where: str | None,
-    partial: Path,
-    rejects: Rejects,
-    progress: Progress,
-) -> tuple[dict[str, Any], set[str]]:
-    reader = ItemReader(source, spec, folder, rejects)
-    tally = _Tally(reader.schema)
-    fields = _kinds(spec, reader)
+def _write(reader: ItemReader, folder: Path, where: str | None, partial: Path, progress: Progress) -> dict[str, Any]:
+    tally, fields = _Tally(reader.schema), _kinds(reader)
     condition = None if where is None else parse(where, {ITEM_ID: "keyword", **fields})
-    progress.start("reading the catalogue", source.total)
+    progress.start("reading the catalogue", reader.source.total)
     done = others = 0
     with TableFile(partial / ITEMS_FILE, reader.schema, _ROW_GROUP) as file:
         for batch in reader:
@@ -152,8 +142,9 @@ def _write(
         raise DataError(f"none of {others:,} items fulfils {where!r}", "choose by another condition")
     if not tally.items:
         remedy = "correct the file, or name its columns in catalog.toml"
-        raise rejects.unusable(source.path, reader.rows, nothing="put at least one item into it", remedy=remedy)
-    return _facts(spec, folder, reader, tally, rejects), reader.roots
+        nothing = "put at least one item into it"
+        raise reader.rejects.unusable(reader.source.path, reader.rows, nothing=nothing, remedy=remedy)
+    return _facts(reader, folder, tally)
 
 
 class _Tally:
@@ -182,8 +173,8 @@ class _Tally:
                 self.beyond[field.name] += characters - LONG * (len(batch) - batch[field.name].null_count)
 
 
-def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally, rejects: Rejects) -> dict[str, Any]:
-    kinds = _kinds(spec, reader)
+def _facts(reader: ItemReader, folder: Path, tally: _Tally) -> dict[str, Any]:
+    spec, kinds = reader.spec, _kinds(reader)
     return {
         "folder": str(folder.resolve()),
         "items": tally.items,
@@ -191,7 +182,7 @@ def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally,
         "with_description": tally.present[DESCRIPTION],
         "with_image": tally.present[IMAGE],
         "with_text": tally.present[TEXT],
-        **rejects.facts,
+        **reader.rejects.facts,
         "attributes": list(spec.items.attributes),
         "payload": list(kinds),
         "renamed": {column: name for column, name in stored_names(spec).items() if column != name},
@@ -203,9 +194,8 @@ def _facts(spec: CatalogueSpec, folder: Path, reader: ItemReader, tally: _Tally,
     }
 
 
-def _kinds(spec: CatalogueSpec, reader: ItemReader) -> dict[str, str]:
-    names = stored_names(spec).values()
-    return {name: kind_of(reader.schema.field(name).type) for name in names}
+def _kinds(reader: ItemReader) -> dict[str, str]:
+    return {name: kind_of(reader.schema.field(name).type) for name in stored_names(reader.spec).values()}
 
 
 def _sources(folder: Path, roots: Iterable[str] | None = None) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class ItemReader:
         self.rows = 0
         self.roots: set[str] = set()
         self.photos = hashlib.blake2b(digest_size=16)
-        self._source, self._spec, self._rejects = source, spec, rejects
+        self.source, self.spec, self.rejects = source, spec, rejects
         self._template = Template.parse(spec.text.template)
         self._stored = stored_names(spec)
         self._folder = PhotoFolder(folder)
@@ -71,17 +71,17 @@ class ItemReader:
             self.roots.add(FOLDER)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        items, file = self._spec.items, self._source.path.name
+        items, file = self.spec.items, self.source.path.name
         columns = _present(items.item_id, *self._phrase_columns, items.image, *items.attributes, *items.payload)
         written = _present(items.item_id, items.image)
         listed = set(items.lists) & set(columns)
-        for rows in self._source.batches(columns, BATCH, self._rejects, written):
+        for rows in self.source.batches(columns, BATCH, self.rejects, written):
             self.rows = max(self.rows, int(rows.numbers[-1]) if len(rows) else 0)
             split = rows.with_columns({name: split_lists(rows.batch[name], items.separator) for name in listed})
-            yield self._clean(with_new_ids(split, items.item_id, self._seen, self._rejects, file))
+            yield self._clean(with_new_ids(split, items.item_id, self._seen, self.rejects, file))
 
     def _clean(self, rows: Rows) -> pa.RecordBatch:
-        items, n = self._spec.items, len(rows)
+        items, n = self.spec.items, len(rows)
         ids = rows.batch[items.item_id]
         nothing = pa.nulls(n, pa.string())
         phrases = {name: as_phrase(rows.batch[name]) for name in self._phrase_columns}
@@ -95,7 +95,7 @@ class ItemReader:
 
     @cached_property
     def _phrase_columns(self) -> list[str]:
-        items, fields = self._spec.items, self._template.fields
+        items, fields = self.spec.items, self._template.fields
         named = [field_column(name, items) for name in fields if name != ATTRIBUTES]
         attributes = items.attributes if ATTRIBUTES in fields else ()
         return _present(items.title, items.description, *attributes, *named)
@@ -103,24 +103,24 @@ class ItemReader:
     def _render(self, phrases: dict[str, pa.Array], texts: dict[str, pa.Array], n: int) -> pa.Array:
         fields = {name: texts[name] if name in texts else phrases.get(name) for name in self._template.fields}
         if ATTRIBUTES in fields:
-            listed = [name for name in self._spec.items.attributes if name not in fields]
+            listed = [name for name in self.spec.items.attributes if name not in fields]
             fields[ATTRIBUTES] = attribute_phrase({name: phrases[name] for name in listed}, n)
         return self._template.render(fields, n)
 
     def _images(self, rows: Rows, ids: pa.Array) -> pa.Array:
-        column = self._spec.items.image
+        column = self.spec.items.image
         if column is None and not self._search:
             return pa.nulls(len(ids), pa.string())
         ids_here: list[str] = ids.to_pylist()
         names = rows.batch[column].to_pylist() if column else [self._folder.find(item_id) for item_id in ids_here]
-        places = [i for i, name in enumerate(names) if name is not None and name.strip()]
-        for name in (names[i] for i in places):
+        named = {i: name for i, name in enumerate(names) if name is not None and name.strip()}
+        for name in named.values():
             top, slash, _ = name.replace("\\", "/").partition("/")
             self.roots.update({FOLDER, top if slash and top not in {"", ".", ".."} else ""})
         photos: list[str | None] = [None] * len(names)
-        for i, photo in zip(places, self._folder.vet_all(names[i] for i in places), strict=True):
+        for i, photo in zip(named, self._folder.vet_all(named.values()), strict=True):
             if isinstance(photo, ImageError):
-                self._reject(rows.numbers[i], ids_here[i], "photo not usable", f"{names[i]!r}: {photo.reason}")
+                self._reject(rows.numbers[i], ids_here[i], "photo not usable", f"{named[i]!r}: {photo.reason}")
             else:
                 photos[i] = photo[0]
                 self.photos.update(f"{photo[0]}\0{photo[1]}\0".encode())
@@ -140,7 +140,7 @@ class ItemReader:
         return array
 
     def _reject(self, number: np.int64, item_id: str | None, kind: str, detail: str = "") -> None:
-        self._rejects.add(self._source.path.name, int(number), item_id, kind, detail)
+        self.rejects.add(self.source.path.name, int(number), item_id, kind, detail)
 
 
 def _present(*columns: str | None) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -66,9 +65,7 @@ class Rejects(TableFile):
         kind, n = self.counts.most_common(1)[0]
         return DataError(f"{path}: none of its {rows:,} rows is usable; {n:,} × {kind} ({self.first[kind]})", remedy)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if error is None:
             self._take()
         super().__exit__(kind, error, trace)

@@ -1,7 +1,6 @@
 """Writing a Parquet file piece by piece."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
@@ -37,9 +36,7 @@ class TableFile:
             self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._writer is not None:
             if error is None:
                 self._flush()

@@ -14,6 +14,8 @@ from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.errors import DataError
 
+Kinds = dict[str, pa.DataType]
+
 
 class TableSource(ABC):
     """A file of rows; a DataError if it cannot be read at all."""
@@ -52,9 +54,7 @@ class TableSource(ABC):
             raise self._unreadable(error) from error
 
     @abstractmethod
-    def _read(
-        self, kinds: dict[str, pa.DataType], size: int, rejects: Rejects | None, as_written: Collection[str]
-    ) -> Iterator[Rows]:
+    def _read(self, kinds: Kinds, size: int, rejects: Rejects | None, as_written: Collection[str]) -> Iterator[Rows]:
         """See :meth:`batches`; ``kinds`` has the wanted columns with their types."""
 
     def _fitting(self, rows: Rows, rejects: Rejects | None) -> Rows:

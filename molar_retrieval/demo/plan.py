@@ -43,6 +43,7 @@ _LONGEST = 60
 
 T = TypeVar("T")
 Scores = npt.NDArray[np.float64]
+Traits = dict[str, npt.NDArray[Any]]
 
 
 def plan_shop(seed: int = SEED, *, items: int = ITEMS, users: int = USERS) -> DemoShop:
@@ -143,7 +144,7 @@ def _users(n: int, rng: np.random.Generator) -> list[Shopper]:
     return users
 
 
-def _traits(items: tuple[ShopItem, ...]) -> dict[str, npt.NDArray[Any]]:
+def _traits(items: tuple[ShopItem, ...]) -> Traits:
     """The items' features as arrays, for scoring all items at once."""
     names = ("pattern", "story", "colour", "kind", "department")
     traits = {name: np.array([getattr(item, name) for item in items]) for name in names}
@@ -153,11 +154,7 @@ def _traits(items: tuple[ShopItem, ...]) -> dict[str, npt.NDArray[Any]]:
 
 
 def _walk(
-    items: tuple[ShopItem, ...],
-    traits: dict[str, npt.NDArray[Any]],
-    user: Shopper,
-    length: int,
-    rng: np.random.Generator,
+    items: tuple[ShopItem, ...], traits: Traits, user: Shopper, length: int, rng: np.random.Generator
 ) -> tuple[Purchase, ...]:
     """A user's purchases: sessions weeks apart, in each of them one thing leading to the next."""
     # Logarithm of each item's chance with the user, up to a constant.

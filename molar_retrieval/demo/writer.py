@@ -60,11 +60,8 @@ def write_demo_shop(
     shop = plan_shop(seed, items=items, users=users)
     _clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("README.txt", _README.format(seed=seed)),  # first: it marks the folder as ours
-        ("catalog.toml", packaged("catalog.template.toml")),
-    ):
-        (folder / name).write_text(text, "utf-8", newline="\n")
+    (folder / "README.txt").write_text(_README.format(seed=seed), "utf-8", newline="\n")  # first: it marks it as ours
+    (folder / "catalog.toml").write_text(packaged("catalog.template.toml"), "utf-8", newline="\n")
     _write_photos(shop, folder, progress)
     pq.write_table(items_table(shop), folder / "items.parquet")
     pq.write_table(interactions_table(shop), folder / "interactions.parquet")

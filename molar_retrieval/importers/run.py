@@ -15,22 +15,12 @@ from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.spec import FILE_NAME as TOML_FILE
 from molar_retrieval.errors import DataError, SettingsError, nearest
 from molar_retrieval.ids import IdMap
+from molar_retrieval.importers import write
 from molar_retrieval.importers.amazon import open_amazon
 from molar_retrieval.importers.hm import HM_LEVELS, open_hm
 from molar_retrieval.importers.movielens import open_movielens
 from molar_retrieval.importers.pixelrec import open_pixelrec
 from molar_retrieval.importers.published import PublishedData
-from molar_retrieval.importers.write import (
-    LOG_FILE,
-    REPORT_FILE,
-    USERS_FILE,
-    keep_items,
-    link_photos,
-    new_folder,
-    write_interactions,
-    write_items,
-    write_users,
-)
 from molar_retrieval.progress import SILENT, Progress
 
 _TOML = """\
@@ -140,17 +130,17 @@ def import_dataset(
     if not source.is_dir():
         raise DataError(f"there is no folder {source}", f"name the folder with the files of {format_} as published")
     published = open_published(format_, source, level)
-    with new_folder(target, overwrite=overwrite) as partial:
+    with write.new_folder(target, overwrite=overwrite) as partial:
         with Rejects(partial / REJECTS_FILE) as rejects:
-            items = write_items(published.items, partial / ITEMS_FILE, rejects, progress)
-            log = write_interactions(published, items, partial / LOG_FILE, rejects, progress)
+            items = write.write_items(published.items, partial / ITEMS_FILE, rejects, progress)
+            log = write.write_interactions(published, items, partial / write.LOG_FILE, rejects, progress)
             if published.users is not None:
-                write_users(published.users, partial / USERS_FILE, rejects, progress)
+                write.write_users(published.users, partial / write.USERS_FILE, rejects, progress)
         kept = items
         if drop_unused:
-            keep_items(partial / ITEMS_FILE, log.used)
+            write.keep_items(partial / ITEMS_FILE, log.used)
             kept = IdMap(items.array.filter(pa.array(log.used)))
-        n_photos = link_photos(published, kept, photos, partial, progress)
+        n_photos = write.link_photos(published, kept, photos, partial, progress)
         language = "" if not published.language else f'\n[text]\nlanguage = "{published.language}"\n'
         attributes = json.dumps(list(published.attributes))
         toml = _TOML.format(format=format_, attributes=attributes, language=language)
@@ -170,5 +160,5 @@ def import_dataset(
             notes=tuple(published.notes),
         )
         told = {name: value for name, value in report.to_dict().items() if name != "folder"}  # folders move
-        (partial / REPORT_FILE).write_text(json.dumps(told, ensure_ascii=False, indent=2) + "\n", "utf-8")
+        (partial / write.REPORT_FILE).write_text(json.dumps(told, ensure_ascii=False, indent=2) + "\n", "utf-8")
     return report

@@ -112,13 +112,9 @@ def write_interactions(
             count += len(rows)
             written += len(batch)
     if not written:
-        raise rejects.unusable(
-            published.log.path,
-            count,
-            nothing="check that it is the file as published",
-            remedy="check that the items file and the log are of one and the same data set, as published",
-            before=before,
-        )
+        nothing = "check that it is the file as published"
+        remedy = "check that the items file and the log are of one and the same data set, as published"
+        raise rejects.unusable(published.log.path, count, nothing=nothing, remedy=remedy, before=before)
     return ImportedLog(written, len(users), used)
 
 
