@@ -68,9 +68,6 @@ class Catalogue:
         return language
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
-        """Read some columns of all items in order, in bounded memory; only the last batch has less than ``size`` rows.
-
-        Columns are ``item_id``, ``title``, ``description``, ``image``, ``text`` and payload fields.
-        """
+        """Read some columns of all items, in order and in bounded memory; only the last batch is smaller than asked."""
         with pq.ParquetFile(self.version / ITEMS_FILE) as file:
             yield from file.iter_batches(size, columns=list(columns), use_threads=False)

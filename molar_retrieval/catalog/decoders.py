@@ -103,10 +103,7 @@ def _headers(paths: Sequence[str]) -> list[str | None]:
 
 
 def opened(path: str, pixels: int) -> Image.Image:
-    """A photo: RGB, upright, transparency on white, first frame; reduced by a whole number to at most ``pixels``.
-
-    One that cannot be used is a decoding.RefusedError; a program that does not start is a BackendError.
-    """
+    """A photo: RGB, upright, transparency on white, first frame, at most ``pixels``; else a decoding.RefusedError."""
     try:
         answer, raw = _asked({"task": "open", "path": path, "pixels": pixels})
     except _DiedError as died:
@@ -165,10 +162,8 @@ def _answered(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], byt
 
 
 def _no_decoder(why: str) -> BackendError:
-    return BackendError(
-        f"the program that opens photos does not start: {why}",
-        f"see whether {sys.executable or 'this Python'} can start others and import PIL",
-    )
+    hint = f"see whether {sys.executable or 'this Python'} can start others and import PIL"
+    return BackendError(f"the program that opens photos does not start: {why}", hint)
 
 
 @atexit.register

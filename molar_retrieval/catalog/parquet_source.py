@@ -34,9 +34,7 @@ class ParquetSource(TableSource):
                 check_names(path, self._schema.names)
                 check_parquet(path, file.metadata)
                 strings = {field.name for field in self._schema if is_string(field.type)}
-                self._packed = {
-                    name for name, size in largest_chunks(file.metadata).items() if size <= _PACKED
-                } & strings
+                self._packed = {n for n, size in largest_chunks(file.metadata).items() if size <= _PACKED} & strings
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
 

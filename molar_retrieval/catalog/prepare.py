@@ -91,10 +91,7 @@ def prepare_catalogue(
 
 
 def refuse_changed(folder: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Refuse files whose stamps changed while they were read: it may be half of the one and half of the other.
-
-    The DataError names them.
-    """
+    """Refuse, naming them, files that were written to while they were read: half of the one, half of the other."""
     stamps = [before["files"], after["files"]]
     changed = [name for name in sorted({*stamps[0], *stamps[1]}) if stamps[0].get(name) != stamps[1].get(name)]
     if changed:

@@ -47,20 +47,13 @@ def item_schema(spec: CatalogueSpec, source: TableSource) -> pa.Schema:
 
 
 class ItemReader:
-    """Reads, checks and cleans the items of one catalogue; iterate over it once.
-
-    Attributes:
-        schema: Columns of the batches it yields.
-        rows: Rows of the file read so far.
-        roots: Top-level folders in which photos were looked for.
-        photos: Digest of path and size of the photos accepted.
-    """
+    """Reads, checks and cleans the items of one catalogue; iterate over it once."""
 
     def __init__(self, source: TableSource, spec: CatalogueSpec, folder: Path, rejects: Rejects) -> None:
-        self.schema = item_schema(spec, source)
-        self.rows = 0
-        self.roots: set[str] = set()
-        self.photos = hashlib.blake2b(digest_size=16)
+        self.schema = item_schema(spec, source)  # of the batches
+        self.rows = 0  # of the file, read so far
+        self.roots: set[str] = set()  # top-level folders in which photos were looked for
+        self.photos = hashlib.blake2b(digest_size=16)  # of path and size of those accepted
         self.source, self.spec, self.rejects = source, spec, rejects
         self._template = Template.parse(spec.text.template)
         self._stored = stored_names(spec)

@@ -18,15 +18,12 @@ _FLUSH = 65_536
 
 
 class Rejects(TableFile):
-    """Collects rejected rows into a Parquet file, in bounded memory; unless this is entered, they are only counted.
-
-    ``counts`` has their number by kind, ``first`` a whole reason of each kind, for messages.
-    """
+    """Collects rejected rows into a Parquet file, in bounded memory; unless this is entered, they are only counted."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, SCHEMA)
-        self.counts: Counter[str] = Counter()
-        self.first: dict[str, str] = {}
+        self.counts: Counter[str] = Counter()  # by kind
+        self.first: dict[str, str] = {}  # a whole reason of each kind, for messages
         self._added: list[dict[str, Any]] = []
 
     def add(self, file: str, row: int, item_id: str | None, kind: str, detail: str = "") -> None:
@@ -56,10 +53,7 @@ class Rejects(TableFile):
         return {"rejects": self.total, "rejects_by_kind": dict(self.counts.most_common())}
 
     def unusable(self, path: Path, rows: int, *, nothing: str, remedy: str, before: int = 0) -> DataError:
-        """The error for a file of which no row is usable; ``before`` is how many rejects other files had.
-
-        The remedy is ``nothing`` where it has no rows, ``remedy`` where all of them were rejected.
-        """
+        """The error for a file of which no row is usable; ``before`` is how many rejects other files had."""
         if self.total == before:
             return DataError(f"{path} has no rows", nothing)
         kind, n = self.counts.most_common(1)[0]

@@ -19,10 +19,7 @@ _ROLES = {ITEM_ID: names.ITEM_ID, TITLE: names.TITLE, DESCRIPTION: names.DESCRIP
 
 
 def read_spec(folder: Path) -> CatalogueSpec:
-    """What the columns of the catalogue in ``folder`` mean: ``catalog.toml``, or the default where it is silent.
-
-    A DataError says that there is no usable items file or a named column, a SettingsError that a key is unknown.
-    """
+    """What the columns of the catalogue in ``folder`` mean: ``catalog.toml``, or the default where it is silent."""
     return resolve(CatalogueSettings.read(folder), items_source(folder))
 
 

@@ -31,13 +31,11 @@ class Rows:
 
 
 class RowChecks:
-    """Which of some rows are good so far; a bad one counts for the first thing that is wrong with it.
-
-    ``failed`` has the bad ones, ascending, with what is wrong with them and the column that shows it.
-    """
+    """Which of some rows are good so far; a bad one counts for the first thing that is wrong with it."""
 
     def __init__(self, count: int) -> None:
         self.good: Mask = np.ones(count, bool)
+        # The others, ascending, with what is wrong with them and the column that shows it.
         self.failed: list[tuple[npt.NDArray[np.int64], str, str | None]] = []
 
     def __call__(self, fine: Mask, kind: str, column: str | None = None) -> None:

@@ -63,10 +63,7 @@ class CatalogueSettings(Settings):
 
     @classmethod
     def read(cls, folder: Path) -> "CatalogueSettings":
-        """Read ``folder/catalog.toml``; the defaults where there is no such file.
-
-        Raises DataError where it cannot be read or is no TOML, SettingsError on an unknown key or a wrong value.
-        """
+        """Read ``folder/catalog.toml``, or the defaults; a DataError if it is no TOML, else a SettingsError."""
         path = folder / FILE_NAME
         try:
             values: Mapping[str, Any] = read_toml(path)
@@ -80,10 +77,7 @@ class CatalogueSettings(Settings):
 
 
 class ItemColumns(Settings):
-    """Columns of the items file by meaning, resolved against the file; ``attributes`` and ``payload`` are in order.
-
-    Without ``image``, ``images/<item_id>.jpg`` and its like are looked for.
-    """
+    """Columns of the items file by meaning; without ``image``, ``images/<item_id>.jpg`` and its like are looked for."""
 
     item_id: str
     title: str | None = None
@@ -96,13 +90,10 @@ class ItemColumns(Settings):
 
 
 class CatalogueSpec(Settings):
-    """What the columns of a catalogue mean, ready for use; ``interactions`` are resolved when the log is read.
-
-    ``left_out`` says why each payload column that is no attribute is none.
-    """
+    """What the columns of a catalogue mean; ``left_out`` says why each payload column that is no attribute is none."""
 
     items: ItemColumns
     text: TextSettings = TextSettings()
-    interactions: InteractionSettings = InteractionSettings()
+    interactions: InteractionSettings = InteractionSettings()  # resolved when the log is read
     users: UserSettings = UserSettings()
     left_out: dict[str, str] = Field(default_factory=dict)

@@ -1,7 +1,4 @@
-"""A file of rows, read a piece at a time: what Parquet, CSV and JSON lines have in common.
-
-Record batches come with row numbers (1 is the first row of data): rows that cannot be read leave no gap.
-"""
+"""A file of rows, numbered from 1 and read a piece at a time: what Parquet, CSV and JSON lines have in common."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence

@@ -52,11 +52,8 @@ def attribute_phrase(columns: Mapping[str, pa.Array], n: int) -> pa.Array:
     """``genres: Drama, Comedy; directors: Jane Doe`` from columns of ``n`` phrases in order; null where all are."""
     if not columns:
         return pa.nulls(n, pa.string())
-    told = [
-        pc.binary_join_element_wise(f"{label(name)}: ", phrase, "", null_handling="emit_null")
-        for name, phrase in columns.items()
-    ]
-    return join_present(told, "; ")
+    named = ((f"{label(name)}: ", phrase) for name, phrase in columns.items())
+    return join_present([pc.binary_join_element_wise(*pair, "", null_handling="emit_null") for pair in named], "; ")
 
 
 def label(column: str) -> str:

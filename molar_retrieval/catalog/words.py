@@ -45,10 +45,7 @@ def query(text: str) -> tuple[list[int], list[float]]:
 
 
 def counted(texts: Iterable[str | None], dimensions: int = DIMENSIONS) -> csr_matrix:
-    """How often every text (None: it has none) uses words of each dimension, shape (n_texts, dimensions), float32.
-
-    Where there are fewer dimensions, words share them.
-    """
+    """How often every text, or None, uses the words of each dimension, shape (n_texts, dimensions), float32."""
     places, ends = array("i"), array("q", [0])
     for text in texts:
         places.extend(dimension(word) % dimensions for word in words(text or ""))

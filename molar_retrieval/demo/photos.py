@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from molar_retrieval.demo.scenery import CREAM, SIZE, Pixels, X, Y, develop, fabric, surroundings
-from molar_retrieval.demo.silhouettes import Piece, Points, read_silhouettes
+from molar_retrieval.demo.silhouettes import Piece, read_silhouettes
 from molar_retrieval.demo.vocabulary import COLOURS, KIND_BY_NAME, WORDS, Pattern
 
 _FINE = 2  # masks are drawn this many times larger, for smooth edges
@@ -78,12 +78,8 @@ def _posed(pieces: list[Piece], rng: np.random.Generator) -> list[Piece]:
     flip = np.array((rng.choice((-1.0, 1.0)), 1.0))
     turn = np.array(((np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))))
     shift = rng.uniform(-0.06, 0.06, 2)
-
-    def place(points: Points) -> Points:
-        placed: Points = (points * flip) @ turn * scale + shift
-        return placed
-
-    return [Piece(place(piece.points), piece.paint, piece.width * scale, piece.volume) for piece in pieces]
+    placed = ((piece, (piece.points * flip) @ turn * scale + shift) for piece in pieces)
+    return [Piece(points, piece.paint, piece.width * scale, piece.volume) for piece, points in placed]
 
 
 def _cast_shadow(canvas: Pixels, stencils: list[_Stencil], rng: np.random.Generator) -> None:

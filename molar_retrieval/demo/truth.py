@@ -1,7 +1,4 @@
-"""The truth behind the demo shop: every item's hidden features, every user's tastes and what they bought.
-
-Tests compare with it. It is never written to the catalogue's folder.
-"""
+"""The truth behind the demo shop, for tests: it is never written to the catalogue's folder."""
 
 from dataclasses import dataclass
 
@@ -51,10 +48,7 @@ class Purchase:
 
 @dataclass(frozen=True)
 class Shopper:
-    """A user with tastes: the pattern and the story that they fall for, or None, a colour and kinds that they like.
-
-    Purchases are in their order; somebody who has only registered has none.
-    """
+    """A user with the pattern and story that they fall for, or None, liked colour and kinds, and ordered purchases."""
 
     user_id: str
     pattern: Pattern | None
@@ -74,6 +68,5 @@ class DemoShop:
 
     def matches(self, user: Shopper) -> npt.NDArray[np.bool_]:
         """Which items have all that the user falls for, shape (n_items,), bool."""
-        return np.array(
-            [user.pattern in (None, item.pattern) and user.story in (None, item.story) for item in self.items]
-        )
+        fits = [user.pattern in (None, item.pattern) and user.story in (None, item.story) for item in self.items]
+        return np.array(fits)

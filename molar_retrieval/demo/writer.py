@@ -51,11 +51,8 @@ def write_demo_shop(
 ) -> DemoFacts:
     """Write the made-up demo shop; the same arguments give the same bytes.
 
-    The folder is new or empty, else an earlier demo shop in it is replaced. There are 40 items and 20 users at least.
-
-    Raises:
-        DataError: If something else is in the folder.
-        SettingsError: If there are too few items or users.
+    The folder is new or empty, or has an earlier demo shop, which is replaced; all else in it is a DataError. Fewer
+    than 40 items or 20 users are a SettingsError.
     """
     shop = plan_shop(seed, items=items, users=users)
     _clear(folder)
@@ -109,7 +106,5 @@ def _facts(shop: DemoShop, folder: Path) -> DemoFacts:
 
 def _example(users: Sequence[Shopper]) -> Shopper:
     """Somebody with both tastes and a history of middling length; else whoever bought most."""
-    for user in users:
-        if user.pattern and user.story and 8 <= len(user.purchases) <= 14:
-            return user
-    return max(users, key=lambda user: len(user.purchases))
+    fitting = (user for user in users if user.pattern and user.story and 8 <= len(user.purchases) <= 14)
+    return next(fitting, max(users, key=lambda user: len(user.purchases)))

@@ -66,14 +66,9 @@ class _Products:
 
 
 def open_hm(folder: Path, level: str) -> PublishedData:
-    """Open a folder with the files as Kaggle has them; an item is a ``product`` or an ``article``.
-
-    A DataError says that a file is missing, or lacks a column.
-    """
-    articles, log, users = (
-        csv_table(folder / f"{name}.csv", LAYOUTS["hm"][name], "hm")
-        for name in ("articles", "transactions_train", "customers")
-    )
+    """Open the files as Kaggle has them, a DataError if one is unfit; an item is a ``product`` or an ``article``."""
+    names = ("articles", "transactions_train", "customers")
+    articles, log, users = (csv_table(folder / f"{name}.csv", LAYOUTS["hm"][name], "hm") for name in names)
     about, products = described("hm"), _Products(articles)
     if level == "article":
         items, log = articles.then(_named_items), log.then(_named_items)

@@ -10,10 +10,8 @@ from typing import Any
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
 
-LAYOUTS: Mapping[str, Mapping[str, Any]] = tomllib.loads(
-    (resources.files(__package__) / "layouts.toml").read_text("utf-8")
-)
-"""All of ``layouts.toml``, by format."""
+_FILE = (resources.files(__package__) / "layouts.toml").read_text("utf-8")
+LAYOUTS: Mapping[str, Mapping[str, Any]] = tomllib.loads(_FILE)  # by format
 
 
 def described(format_: str) -> dict[str, Any]:
@@ -24,10 +22,7 @@ def described(format_: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A file of rows, read from beginning to end in bounded memory: batches of one schema with the file's row numbers.
-
-    Rows that are not readable as rows go to the rejects.
-    """
+    """A file read in bounded memory as batches of one schema, with row numbers; unreadable rows go to rejects."""
 
     path: Path
     rows: Callable[[Rejects], Iterator[Rows]]

@@ -44,10 +44,7 @@ LEVELS = {"hm": HM_LEVELS}  # what an item may be, the default first, where ther
 
 
 def open_published(name: str, folder: Path, level: str | None = None) -> PublishedData:
-    """Open a published data set in its layout; ``level`` says what an item is, None the format's default.
-
-    A format or level that there is not is a SettingsError; a file that is missing or not as published, a DataError.
-    """
+    """Open a published data set in its layout; an unknown format or level is a SettingsError, bad files a DataError."""
     if name not in FORMATS:
         close = nearest(name, FORMATS, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
@@ -121,11 +118,8 @@ def import_dataset(
 
     Interactions with items that the items file does not have are left out and counted; items without interactions
     stay unless ``drop_unused``. The folder, new, empty or to ``overwrite``, appears complete or not at all. ``photos``
-    is the folder with them, where it is not the format's own; for ``hm``, ``level`` is ``product`` or ``article``.
-
-    Raises:
-        DataError: If a file is missing or unusable as a whole, or the target holds something else.
-        SettingsError: If there is no such format or level.
+    is the folder with them, where it is not the format's own; for ``hm``, ``level`` is ``product`` or ``article``. An
+    unusable file or target is a DataError, an unknown format or level a SettingsError.
     """
     if not source.is_dir():
         raise DataError(f"there is no folder {source}", f"name the folder with the files of {format_} as published")

@@ -38,10 +38,7 @@ def require_file(path: Path, format_: str) -> Path:
 
 
 def csv_table(path: Path, layout: Layout, format_: str) -> PublishedTable:
-    """A CSV file of known columns; a value is a string as it is written (007 stays 007), null where empty.
-
-    A DataError says that the file is missing, or lacks a column of the layout.
-    """
+    """A CSV file of known columns, else a DataError; a value is a string as it is written (007 stays 007) or null."""
     source, columns = CsvSource(require_file(path, format_)), list(layout["columns"])
     missing = [name for name in columns if name not in source.names]
     if missing:
@@ -101,10 +98,7 @@ def object_table(path: Path, parse: Parse, columns: ObjectColumns, size: int) ->
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers from 1, in bounded memory; ``.gz`` is unpacked on the way.
-
-    A file that cannot be read to its end is a DataError.
-    """
+    """The lines that are not blank, numbered from 1, in bounded memory, also of ``.gz``; else a DataError."""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -115,10 +109,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def parse_loose(line: bytes) -> Any:
-    """The value of a line that is JSON or a Python literal, as in the Amazon files of 2014; nothing is evaluated.
-
-    A line that is neither is a ValueError.
-    """
+    """The value of a line of JSON or a Python literal (Amazon, 2014), else a ValueError; nothing is evaluated."""
     try:
         return json.loads(line)
     except ValueError:

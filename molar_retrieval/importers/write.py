@@ -87,10 +87,7 @@ class ImportedLog:
 def write_interactions(
     published: PublishedData, items: IdMap, path: Path, rejects: Rejects, progress: Progress
 ) -> ImportedLog:
-    """Write the interactions with known items, in the order of the file; a DataError if no row is usable.
-
-    Memory holds the ids of the items and users, and one batch.
-    """
+    """Write the interactions with known items, in order, a batch at a time; a DataError if no row is usable."""
     name, before, times = published.log.path.name, rejects.total, TimeParser(published.time_unit)
     used, users, count, written = np.zeros(len(items), bool), set[str](), 0, 0
     with TableFile(path) as file:

@@ -40,10 +40,7 @@ _KNOWN = {
 
 
 def log_columns(settings: InteractionSettings, source: TableSource, item_id: str) -> LogColumns:
-    """Resolve the columns of a log, which may call items as the items file does (``item_id``).
-
-    A DataError says which column is not there, or holds what it cannot.
-    """
+    """Resolve the columns of a log, where ``item_id`` may name the items; a DataError if one is missing or unfit."""
     known = {**_KNOWN, "item_id": (*_KNOWN["item_id"], item_id)}
     found = columns_by_role(settings, known, source, "interactions", ["user_id", "item_id"])
     for role, name in found.items():

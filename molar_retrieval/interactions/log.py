@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -67,19 +67,16 @@ class InteractionLog:
     def select(self, keep: npt.NDArray[np.bool_]) -> "InteractionLog":
         """The interactions of a mask, shape (n,); users and items keep their rows, a user may be left with nothing."""
         before = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
-        return replace(
-            self,
-            offsets=before[self.offsets],
-            item=self.item[keep],
-            timestamp=self.timestamp[keep],
-            weight=None if self.weight is None else self.weight[keep],
-        )
+        return self._at(keep, offsets=before[self.offsets])
+
+    def _at(self, rows: npt.NDArray[Any], **others: Any) -> "InteractionLog":
+        weight = None if self.weight is None else self.weight[rows]
+        return replace(self, item=self.item[rows], timestamp=self.timestamp[rows], weight=weight, **others)
 
     def of_users(self, rows: npt.NDArray[np.integer]) -> "InteractionLog":
         """The histories of the users at ``rows``, in that order, perhaps repeated; numbered anew, without their ids."""
-        return self._ranges(
-            self.offsets[rows], np.diff(self.offsets)[rows], None if self.asked_at is None else self.asked_at[rows]
-        )
+        asked_at = None if self.asked_at is None else self.asked_at[rows]
+        return self._ranges(self.offsets[rows], np.diff(self.offsets)[rows], asked_at)
 
     def before(self, rows: npt.NDArray[np.integer]) -> "InteractionLog":
         """What the users of the interactions at ``rows`` had before them: one history each, asked at its time."""
@@ -91,15 +88,8 @@ class InteractionLog:
     ) -> "InteractionLog":
         offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
         places = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, length)
-        return replace(
-            self,
-            users=IdMap([str(number) for number in range(len(start))]),
-            offsets=offsets,
-            item=self.item[places],
-            timestamp=self.timestamp[places],
-            weight=None if self.weight is None else self.weight[places],
-            asked_at=asked_at,
-        )
+        users = IdMap([str(number) for number in range(len(start))])
+        return self._at(places, users=users, offsets=offsets, asked_at=asked_at)
 
     def without_last(self, user_rows: npt.NDArray[np.integer]) -> "InteractionLog":
         """The log without the last interaction of some users, each of whom must have one."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,7 @@ class TimeParser:
             _check_format(form)
 
     def parse(self, array: pa.Array) -> tuple[Micros, Mask]:
-        """The times of a batch in microseconds since 1970 (0 where there is none), and which of its values are times.
-
-        A DataError says that values of this type cannot be times.
-        """
+        """Microseconds since 1970, 0 where there is no time, and which are times; a DataError if the type has none."""
         types, kind = pa.types, array.type
         if types.is_dictionary(kind):
             return self.parse(array.dictionary_decode())
@@ -52,9 +50,8 @@ class TimeParser:
             return self._from_arrow(array)
         if self._form is not None and (is_string(kind) or types.is_integer(kind)):
             self.read_as = form = self._form
-            return _over_distinct(
-                as_written(array), lambda texts: _value_by_value(texts, lambda text: datetime.strptime(text, form))
-            )
+            read = partial(_value_by_value, read=lambda text: datetime.strptime(text, form))
+            return _over_distinct(as_written(array), read)
         if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
             return self._from_numbers(array)
         if is_string(kind):

@@ -1,7 +1,4 @@
-"""The one place through which user ids pass into stored artefacts and when a user is looked up.
-
-Today a user's key is the id itself; pseudonyms can be switched on here.
-"""
+"""Where user ids become keys for storage and look-up: the ids themselves today; pseudonyms can be switched on here."""
 
 from typing import TYPE_CHECKING
 
