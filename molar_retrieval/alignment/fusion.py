@@ -32,18 +32,13 @@ _FLAT = 1e-6
 
 @dataclass(frozen=True)
 class Fusion:
-    """Weights of the parts, and the ranks of the targets, shape (C,), under them and by each part ``alone``.
-
-    Attributes:
-        shares: By part: how far its scores spread, times its weight, against all of them; the shares add up to 1.
-        fallback: What to take if this does not hold where it is to be used; None for the best part alone.
-    """
+    """Weights of the parts, and the ranks of the targets, shape (C,), under them and by each part ``alone``."""
 
     weights: Mapping[str, float]
-    shares: Mapping[str, float]
+    shares: Mapping[str, float]  # how far a part's scores spread, times its weight, against all; they add up to 1
     ranks: Ranks
     alone: Mapping[str, Ranks]
-    fallback: "Fusion | None" = None
+    fallback: "Fusion | None" = None  # if this does not hold where it is to be used; None for the best part alone
 
 
 def fuse(cases: ValidationCases, parts: Mapping[str, ScoreComponent], seed: int = 0) -> Fusion:

@@ -38,37 +38,24 @@ class AlignedModel:
     joins its side of each tower, its own content and its popularity, each times the weight of that part. A user's
     sparse vector holds the history once per counting expert, an item's its partners. The sum of both dot products is
     the score; ranges of dimensions are its parts.
-
-    Attributes:
-        network: Trained, in evaluation mode; without towers where only counting was asked for.
-        features: Conditioned content vectors of all items, shape (n_items, f), rows of length 1 or 0.
-        known: Whether an item has training interactions, shape (n_items,).
-        content_knn: None: they are left out.
-        half_life: Of the trend, in days; None: it is left out.
-        weights: Of each part of the score of a known item; ``newcomer_weights`` are those of all other items.
-        predictors: What guesses a newcomer's block from its content, by part.
-        slots: How many of the first ten places newcomers get.
-        trend: Popularity over time; None: not needed so far, see :meth:`seeing`.
-        cf: ALS factors of all items, which the re-ranker reads, shape (n_items, c).
-        numbers: Their numeric attributes, likewise, shape (n_items, m).
     """
 
-    network: PostAlignment
+    network: PostAlignment  # in evaluation mode; without towers where only counting was asked for
     conditioner: Conditioner
-    features: Matrix
-    known: Mask
+    features: Matrix  # conditioned content vectors of all items, shape (n_items, f), rows of length 1 or 0
+    known: Mask  # whether an item has training interactions, shape (n_items,)
     item_item: tuple[ItemItemWeights, ...]
-    content_knn: ContentNeighbours | None
-    half_life: float | None
+    content_knn: ContentNeighbours | None  # None: they are left out
+    half_life: float | None  # of the trend, in days; None: it is left out
     precision: str
-    weights: Mapping[str, float] = field(default_factory=dict)
-    newcomer_weights: Mapping[str, float] = field(default_factory=dict)
-    predictors: Mapping[str, Predictor] = field(default_factory=dict)
-    slots: int = 0
-    trend: Trend | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)  # of each part of the score of a known item
+    newcomer_weights: Mapping[str, float] = field(default_factory=dict)  # of that of any other item
+    predictors: Mapping[str, Predictor] = field(default_factory=dict)  # of newcomers' blocks from content, by part
+    slots: int = 0  # how many of the first ten places newcomers get
+    trend: Trend | None = None  # None: not needed so far, see seeing
     reranker: Reranker | None = None
-    cf: Matrix | None = None
-    numbers: Matrix | None = None
+    cf: Matrix | None = None  # ALS factors of all items, which the re-ranker reads, shape (n_items, c)
+    numbers: Matrix | None = None  # their numeric attributes, likewise, shape (n_items, m)
 
     def seeing(self, log: InteractionLog) -> Self:
         """The model with the popularity of all items over the time of ``log``."""

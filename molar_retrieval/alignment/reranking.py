@@ -41,21 +41,14 @@ _SCALES = np.geomspace(0.2, 20, 24)
 
 @dataclass(frozen=True, eq=False)
 class Lists:
-    """Candidates of N validation cases, and their features, shape (N, C, F).
+    """Candidates of N validation cases."""
 
-    Attributes:
-        scores: Best first, -inf where a list is shorter, shape (N, C).
-        rank: What rank each has in the list that newcomers have places in, shape (N, C).
-        target: Which candidate is what came next, or -1, shape (N,).
-        beyond: The rank of what came next where it is no candidate, shape (N,).
-    """
-
-    scores: Array
-    rank: Ranks
-    features: Array
-    target: Array
-    beyond: Ranks
-    user: Array
+    scores: Array  # best first, -inf where a list is shorter, shape (N, C)
+    rank: Ranks  # in the list that newcomers have places in, shape (N, C)
+    features: Array  # shape (N, C, F)
+    target: Array  # which candidate is what came next, or -1, shape (N,)
+    beyond: Ranks  # of what came next where it is no candidate, shape (N,)
+    user: Array  # shape (N,)
 
     def ranks(self, scores: Array) -> Ranks:
         """Ranks of the targets under other scores of the same candidates, ties against them."""

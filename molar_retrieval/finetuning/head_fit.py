@@ -22,25 +22,16 @@ _FEWEST = 3
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is chosen on withheld items, shares and penalties; with it each map can be fitted on any items.
+    """What is chosen on withheld items; with it each map can be fitted on any items."""
 
-    Attributes:
-        move: How far words are brought to what ``attributes`` say of them, 0 to 1.
-        seen: Of the map from photo to words; None: words are not guessed.
-        shown: Of the map from words to photo; None: photos are not guessed.
-        words: Beside the photo.
-        written: Of the words as they are written, beside both.
-        taken: Of what ``behaviour`` says of who takes an item, beside all three.
-    """
-
-    move: float = 0.0
-    attributes: float = 1.0
-    seen: float | None = None
-    shown: float | None = None
-    words: float = 0.5
-    written: float = 0.0
-    taken: float = 0.0
-    behaviour: float = 1.0
+    move: float = 0.0  # how far words are brought to what attributes say of them, 0 to 1
+    attributes: float = 1.0  # penalty of the map that says it
+    seen: float | None = None  # penalty of the map from photo to words; None: words are not guessed
+    shown: float | None = None  # penalty of the map from words to photo; None: photos are not guessed
+    words: float = 0.5  # share of the words beside the photo
+    written: float = 0.0  # share of the words as they are written, beside both
+    taken: float = 0.0  # share of what says who takes an item, beside all three
+    behaviour: float = 1.0  # penalty of the map that says it
 
 
 class HeadFit:

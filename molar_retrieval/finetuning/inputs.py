@@ -37,27 +37,19 @@ _KEPT = 0.5
 class Inputs:
     """Views of n items, each part conditioned by ``head``, rows of length 1 or 0.
 
-    Attributes:
-        words: What the encoder reads of each item, shape (n, w); ``photo``, what it sees, is (n, p).
-        written: Its words as they are written, shape (n, v).
-        described: Title and description alone, shape (n, w), as have ``named``, attributes alone, and ``half_named``,
-            about half of them, drawn at random.
-        crossing: Title and description alone, and the photo in the space of words, both by the encoder itself, shape
-            (n, width of its words) each.
-        double: A number that items of the very same title and description share, shape (n,).
-        learn: Which items may be learned from, shape (n,).
+    ``crossing`` holds title and description alone, and the photo in the space of words, both by the encoder itself.
     """
 
     head: FusionHead
-    words: Matrix
-    photo: Matrix
-    written: Matrix
-    described: Matrix
-    named: Matrix
-    half_named: Matrix
-    crossing: tuple[Matrix, Matrix]
-    double: npt.NDArray[np.int64]
-    learn: Mask
+    words: Matrix  # what the encoder reads of each item, shape (n, w)
+    photo: Matrix  # what it sees, shape (n, p)
+    written: Matrix  # its words as they are written, shape (n, v)
+    described: Matrix  # title and description alone, shape (n, w)
+    named: Matrix  # attributes alone, shape (n, w)
+    half_named: Matrix  # about half of the attributes, drawn at random, shape (n, w)
+    crossing: tuple[Matrix, Matrix]  # shape (n, width of the encoder's words) each
+    double: npt.NDArray[np.int64]  # a number that items of the very same title and description share, shape (n,)
+    learn: Mask  # which items may be learned from, shape (n,)
 
     def __len__(self) -> int:
         return len(self.words)
@@ -65,17 +57,13 @@ class Inputs:
 
 @dataclass(frozen=True, eq=False)
 class TaskTexts:
-    """What the tasks need beside the items' own vectors, by the same encoder, as it gives it: w numbers of words each.
+    """What the tasks need beside the items' own vectors, by the same encoder, as it gives it: w numbers of words."""
 
-    They are those of :class:`Inputs`, with zeros where an item has no title or description, and phrases of attributes
-    (``colour: red``), shape (m, w), with which items are their holders, shape (n, m).
-    """
-
-    described: Matrix
-    double: npt.NDArray[np.int64]
-    phrases: Matrix
-    holders: csr_matrix
-    written: csr_matrix
+    described: Matrix  # title and description alone, shape (n, w), zeros without
+    double: npt.NDArray[np.int64]  # as in Inputs
+    phrases: Matrix  # of attributes (colour: red), shape (m, w)
+    holders: csr_matrix  # which items have which of them, shape (n, m)
+    written: csr_matrix  # counts of words, of all that is said of an item
 
 
 def read_texts(catalogue: Catalogue, content: ContentVectors, encode: Words, progress: Progress = SILENT) -> TaskTexts:

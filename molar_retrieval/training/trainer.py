@@ -33,18 +33,13 @@ S = TypeVar("S", bound=RoundScore)
 
 @dataclass
 class TrainingState(Generic[S]):
-    """How far a run is: optimiser steps, a score per finished round, sums of losses since the last one, by name.
+    """How far a run is."""
 
-    Attributes:
-        run: Fingerprint of data and settings; a checkpoint of another run is not continued.
-        chunk: Examples in one forward pass, as far as memory allowed; None: all of a step.
-    """
-
-    run: str
-    chunk: int | None = None
-    step: int = 0
-    scores: list[S] = field(default_factory=list)
-    losses: dict[str, float] = field(default_factory=dict)
+    run: str  # fingerprint of data and settings; a checkpoint of another run is not continued
+    chunk: int | None = None  # examples in one forward pass, as far as memory allowed; None: all of a step
+    step: int = 0  # optimiser steps taken
+    scores: list[S] = field(default_factory=list)  # one per finished round
+    losses: dict[str, float] = field(default_factory=dict)  # sums since the last score, by name
 
     @property
     def best(self) -> S | None:

@@ -29,21 +29,17 @@ _FITTING = ("molar_retrieval.alignment.align", "molar_retrieval.interactions.wri
 class Molar:
     """Content, factors, post-alignment; or that with something switched off.
 
-    Attributes:
-        base: The whole catalogue's workspace with its content vectors, which are made without any interaction.
-        variants: Folder where content vectors with something taken away are kept.
-        kind: ``ours``, ``ablation``, or ``baseline``: one part of it alone.
-        tuning: Fine-tunes the content vectors for each split; None: they stay as they are.
-        second_stage: Whether the re-ranker, where training found it useful, is asked. Training is the same either way.
+    The workspace of the whole catalogue, ``base``, has content vectors, which are made without any interaction. The
+    re-ranker, where training found it useful, is the second stage; training is the same without.
     """
 
     base: Workspace
-    variants: Path
+    variants: Path  # where content vectors with something taken away are kept
     options: MolarSettings
     name: str = "molar"
-    kind: Kind = "ours"
+    kind: Kind = "ours"  # baseline: one part of it alone
     variant: Variant = "full"
-    tuning: Tuning | None = None
+    tuning: Tuning | None = None  # fine-tunes the content vectors for each split; None: they stay as they are
     second_stage: bool = True
     stochastic: bool = field(default=True, init=False)
 

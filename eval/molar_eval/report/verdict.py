@@ -92,23 +92,17 @@ def _tells(means: Sequence[float], out_of: int, apart: bool) -> bool:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The plain words of one split, on our best model and the best baseline; None: none was tested.
-
-    Attributes:
-        difference: Ours minus the baseline's by the primary metric; None where it was not tested.
-        hits: What the metric means for a hundred users; None without a metric that counts hits.
-        weak: Where ours is worse, clear cases first; looked for in so many ``parts``.
-    """
+    """The plain words of one split, on our best model and the best baseline; None: none was tested."""
 
     ours: ModelResult | None
     baseline: ModelResult | None
-    difference: Comparison | None
+    difference: Comparison | None  # ours minus the baseline's by the primary metric; None where it was not tested
     outcome: Outcome
     headline: str
-    sentences: list[str]
-    hits: Hits | None
-    weak: list[Weakness]
-    parts: int
+    sentences: list[str]  # what lies behind the headline
+    hits: Hits | None  # None without a metric that counts them
+    weak: list[Weakness]  # where ours is worse, clear cases first
+    parts: int  # in how many parts that was looked for
     costs: list[str]
 
 

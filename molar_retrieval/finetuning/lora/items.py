@@ -24,29 +24,18 @@ Images = dict[int, Image.Image | None]
 
 @dataclass(eq=False)
 class TrainingItems:
-    """The items of a catalogue, and who took what.
-
-    Attributes:
-        texts: What `molar embed` gives the encoder to read of each item.
-        photos: Paths, relative to the folder.
-        described: Title and description of each item.
-        double: A number that items of the very same title and description share, shape (n,).
-        phrases: Attributes of each item: ``colour: red``.
-        withheld: Items that only judge, shape (w,).
-        whole: Training interactions, if there are any; ``log`` has them without withheld items.
-        broken: Photos that could not be opened so far, and why.
-    """
+    """The items of a catalogue, and who took what."""
 
     folder: Path
-    texts: list[str | None]
-    photos: list[str | None]
-    described: list[str | None]
-    double: Rows
-    phrases: list[list[str]]
-    withheld: Rows
-    whole: InteractionLog | None
-    log: InteractionLog | None
-    broken: dict[int, str] = field(default_factory=dict)
+    texts: list[str | None]  # what `molar embed` gives the encoder to read of each item
+    photos: list[str | None]  # paths, relative to the folder
+    described: list[str | None]  # title and description of each item
+    double: Rows  # a number that items of the very same title and description share, shape (n,)
+    phrases: list[list[str]]  # attributes of each item: "colour: red"
+    withheld: Rows  # items that only judge, shape (w,)
+    whole: InteractionLog | None  # training interactions; None where there are none
+    log: InteractionLog | None  # the same without withheld items
+    broken: dict[int, str] = field(default_factory=dict)  # photos that could not be opened so far, and why
 
     def __len__(self) -> int:
         return len(self.texts)
