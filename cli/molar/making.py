@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from molar_retrieval.quality.report import CheckReport
     from molar_retrieval.workspace import Workspace
 
-
 CHECK_PAGE = "check.html"
 
 
