@@ -1,7 +1,6 @@
 """From the workspace's artefacts to a published generation."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +55,10 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
 
 def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progress: Progress) -> Generation:
     inputs = {kind: read[kind].require()[1].fingerprint for kind in _READ}
-    segments = _segments(workspace, settings)
+    segments = Segments({}, {}, "")
+    if settings.segments:
+        users = CatalogueSettings.read(workspace.catalogue).users
+        segments = read_segments(workspace.catalogue, users, settings.segments)
     chosen = settings.of_generation() | ({"people": segments.digest} if segments.digest else {})
     live = workspace["generations"].manifest
     present = None if live is None else (dict(live.inputs), dict(live.settings), live.facts.get("format"))
@@ -99,12 +101,6 @@ def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progre
     )
 
 
-def _segments(workspace: Workspace, settings: IndexSettings) -> Segments:
-    if not settings.segments:
-        return Segments({}, {}, "")
-    return read_segments(workspace.catalogue, CatalogueSettings.read(workspace.catalogue).users, settings.segments)
-
-
 def _spec(settings: IndexSettings, catalogue: Catalogue, vectors: ItemVectors, others: dict[str, Matrix]) -> IndexSpec:
     aligned = [columns.ALIGNED, columns.COLD_START] if vectors.newcomer.any() else [columns.ALIGNED]
     return IndexSpec(
@@ -131,11 +127,8 @@ def _items(
         own |= {name: matrix[row].tolist() for name, matrix in others.items() if matrix[row].any()}
         named = {columns.ITEM_WEIGHTS: partners, columns.WORDS: own_words}
         sparse = {name: vector for name, vector in named.items() if len(vector.indices)}
-        yield IndexItem(row, item_id, own, _payload(record), sparse)
-
-
-def _payload(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if value is not None and value != []}
+        payload = {name: value for name, value in record.items() if value is not None and value != []}
+        yield IndexItem(row, item_id, own, payload, sparse)
 
 
 def _users(model: AlignedModel, log: InteractionLog, segments: Segments, progress: Progress) -> Iterator[UserRecord]:

@@ -14,16 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qdrant_edge import (
-    EdgeShard,
-    FloatIndexParams,
-    IntegerIndexParams,
-    KeywordIndexParams,
-    Memory,
-    Point,
-    SparseVector,
-    UpdateOperation,
-)
+import qdrant_edge as engine
 
 from molar_indexes import equal_lengths
 from molar_indexes.edge_layout import SHARD, config, path, to_payload
@@ -38,10 +29,10 @@ _EMPTY, _OF_FIELD, _OF_ITEM = 64 << 20, 2 << 20, 256
 """Bytes that an index takes before it has items, where a disk knows no holes; for each field more; and an item for
 itself."""
 _FIELD_INDEXES = {
-    "keyword": KeywordIndexParams,
-    "integer": IntegerIndexParams,
-    "float": FloatIndexParams,
-    "bool": KeywordIndexParams,  # of the shadow words
+    "keyword": engine.KeywordIndexParams,
+    "integer": engine.IntegerIndexParams,
+    "float": engine.FloatIndexParams,
+    "bool": engine.KeywordIndexParams,  # of the shadow words
 }
 
 
@@ -62,7 +53,7 @@ def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: P
     reserve(target, 2 * size, "the index takes another")
     # Only now it is known which vectors deserve a graph.
     with _named(target):
-        shard = EdgeShard.load(str(target), config(spec, count))
+        shard = engine.EdgeShard.load(str(target), config(spec, count))
         try:
             shard.optimize()
             shard.flush()
@@ -97,19 +88,19 @@ def _insert(target: Path, spec: IndexSpec, items: Iterable[IndexItem], progress:
     """Create the shard with its payload indexes and insert the items; returns how many they are, and their bytes."""
     count = size = 0
     with _named(target):
-        shard = EdgeShard.create(str(target), config(spec, count))
+        shard = engine.EdgeShard.create(str(target), config(spec, count))
     try:
         for field, kind in {ITEM_ID: "keyword", **spec.fields}.items():
-            schema = _FIELD_INDEXES[kind](memory=Memory.Cold)
+            schema = _FIELD_INDEXES[kind](memory=engine.Memory.Cold)
             with _named(target):
-                shard.update(UpdateOperation.create_field_index(path(field, kind), schema))
+                shard.update(engine.UpdateOperation.create_field_index(path(field, kind), schema))
         progress.start("index", None)
         for batch in batches(spec, items):
             own = sum(map(_bytes, batch))
             require(target, 2 * own, "the next items of the index take")
             points = [_point(spec, item) for item in batch]
             with _named(target):
-                shard.update(UpdateOperation.upsert_points(points))
+                shard.update(engine.UpdateOperation.upsert_points(points))
             progress.advance(len(points))
             count, size = count + len(points), size + own
         with _named(target):
@@ -125,12 +116,10 @@ def _bytes(item: IndexItem) -> int:
     return 4 * numbers + 2 * len(repr(item.payload)) + _OF_ITEM
 
 
-def _point(spec: IndexSpec, item: IndexItem) -> Point:
+def _point(spec: IndexSpec, item: IndexItem) -> engine.Point:
     dense = {name: equal_lengths.stored(spec, name, vector) for name, vector in item.vectors.items()}
-    sparse = {name: SparseVector(list(v.indices), list(v.values)) for name, v in item.sparse.items()}
-    return Point(item.row, {**dense, **sparse}, to_payload(item.item_id, item.payload))
+    sparse = {name: engine.SparseVector(list(v.indices), list(v.values)) for name, v in item.sparse.items()}
+    return engine.Point(item.row, {**dense, **sparse}, to_payload(item.item_id, item.payload))
 
 
-def open_folder(folder: Path, spec: IndexSpec) -> EdgeIndex:
-    """Open the shard that :func:`build` left in ``folder``."""
-    return EdgeIndex(folder, spec)
+open_folder = EdgeIndex  # opens what :func:`build` left in a folder

@@ -8,23 +8,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any
 
-from qdrant_edge import (
-    Distance,
-    EdgeConfig,
-    EdgeOptimizersConfig,
-    EdgeSparseVectorParams,
-    EdgeVectorParams,
-    FieldCondition,
-    Filter,
-    HasIdCondition,
-    HnswIndexConfig,
-    IsEmptyCondition,
-    MatchAny,
-    MatchSubstring,
-    MatchValue,
-    Memory,
-    RangeFloat,
-)
+import qdrant_edge as engine
 
 from molar_indexes import equal_lengths
 from molar_indexes.filters import FilterConstructors, field_of, key_of, quoted
@@ -33,14 +17,11 @@ from molar_retrieval import columns
 from molar_retrieval.index import IndexSpec
 
 SHARD = "shard"  # the shard's place in an index folder
-
 FULL_SCAN_KB = 16_384
 """Vectors of up to this size together are scanned, exactly, in a millisecond or two; larger ones get a graph."""
-
 _SPARSE_SCAN = 32
 """So many items are scored one by one (17 µs each); the engine's own limit of 5,000 costs 27 ms where the inverted
 index takes 0.7 ms."""
-
 _SHADOW = "%bool:"
 
 
@@ -70,10 +51,10 @@ def from_payload(stored: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return item_id, fields
 
 
-def _equals(field: str, value: str | bool | int) -> FieldCondition:
+def _equals(field: str, value: str | bool | int) -> engine.FieldCondition:
     if isinstance(value, bool):
-        return FieldCondition(path(field, "bool"), match=MatchValue(_word(value)))
-    return FieldCondition(path(field), match=MatchValue(value))
+        return engine.FieldCondition(path(field, "bool"), match=engine.MatchValue(_word(value)))
+    return engine.FieldCondition(path(field), match=engine.MatchValue(value))
 
 
 def _word(value: bool) -> str:
@@ -81,13 +62,13 @@ def _word(value: bool) -> str:
 
 
 EMBEDDED = FilterConstructors(
-    filter=Filter,
+    filter=engine.Filter,
     equals=_equals,
-    among=lambda field, words: FieldCondition(path(field), match=MatchAny(words)),
-    within=lambda field, bounds: FieldCondition(path(field), range=RangeFloat(**bounds)),
-    contains=lambda field, part: FieldCondition(path(field), match=MatchSubstring(part)),
-    empty=lambda field: IsEmptyCondition(path(field)),
-    rows=lambda rows: HasIdCondition(set(rows)),
+    among=lambda field, words: engine.FieldCondition(path(field), match=engine.MatchAny(words)),
+    within=lambda field, bounds: engine.FieldCondition(path(field), range=engine.RangeFloat(**bounds)),
+    contains=lambda field, part: engine.FieldCondition(path(field), match=engine.MatchSubstring(part)),
+    empty=lambda field: engine.IsEmptyCondition(path(field)),
+    rows=lambda rows: engine.HasIdCondition(set(rows)),
     largest=inf,
 )
 """Conditions of the embedded engine."""
@@ -99,39 +80,37 @@ def graphs(spec: IndexSpec, count: int) -> set[str]:
     return {name for name, dim in searched.items() if count * dim * 4 > FULL_SCAN_KB * 1024}
 
 
-def config(spec: IndexSpec, count: int) -> EdgeConfig:
+def config(spec: IndexSpec, count: int) -> engine.EdgeConfig:
     """The shard's configuration for ``count`` items.
 
     The graph has no links of its own for values of the payload: they take several times as long to build as all else,
-    and a filtered search finds as much without them.
-
-    Cold memory is mapped and read on demand, so that a process that asks once stays small. A graph is built whatever
-    ``full_scan_threshold`` says, unless it is to have no edges.
+    and a filtered search finds as much without them. Cold memory is mapped and read on demand, so that a process that
+    asks once stays small. A graph is built whatever ``full_scan_threshold`` says, unless it is to have no edges.
     """
-    with_graph = graphs(spec, count)
+    with_graph, cold = graphs(spec, count), engine.Memory.Cold
 
-    def hnsw(m: int) -> HnswIndexConfig:
-        return HnswIndexConfig(
-            m=m, payload_m=0, ef_construct=spec.ef_construct, full_scan_threshold=FULL_SCAN_KB, memory=Memory.Cold
+    def hnsw(m: int) -> engine.HnswIndexConfig:
+        return engine.HnswIndexConfig(
+            m=m, payload_m=0, ef_construct=spec.ef_construct, full_scan_threshold=FULL_SCAN_KB, memory=cold
         )
 
-    return EdgeConfig(
+    return engine.EdgeConfig(
         vectors={
-            name: EdgeVectorParams(
+            name: engine.EdgeVectorParams(
                 size=size,
-                distance=Distance.Dot,
+                distance=engine.Distance.Dot,
                 hnsw_config=hnsw(spec.m if name in with_graph else 0),
-                memory=Memory.Cold,
+                memory=cold,
             )
             for name, size in equal_lengths.dims(spec).items()
         },
         sparse_vectors={
-            name: EdgeSparseVectorParams(full_scan_threshold=_SPARSE_SCAN, memory=Memory.Cold) for name in spec.sparse
+            name: engine.EdgeSparseVectorParams(full_scan_threshold=_SPARSE_SCAN, memory=cold) for name in spec.sparse
         },
         hnsw_config=hnsw(spec.m),
         # From 1 kB on everything moves into one immutable segment.
-        optimizers=EdgeOptimizersConfig(indexing_threshold=1, default_segment_number=1),
-        payload_memory=Memory.Cold,
+        optimizers=engine.EdgeOptimizersConfig(indexing_threshold=1, default_segment_number=1),
+        payload_memory=cold,
         max_search_threads=1,
         wal_enabled=False,
     )

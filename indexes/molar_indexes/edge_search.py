@@ -1,22 +1,11 @@
 """Searching a shard of the embedded Qdrant engine; :mod:`molar_indexes.edge` says what needs care."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from qdrant_edge import (
-    AcornSearchParams,
-    EdgeShard,
-    FieldCondition,
-    Filter,
-    HasVectorCondition,
-    MatchAny,
-    Query,
-    ScrollRequest,
-    SearchParams,
-    SearchRequest,
-)
-from qdrant_edge import SparseVector as EdgeSparse
+import qdrant_edge as engine
 
 from molar_indexes import equal_lengths
 from molar_indexes.edge_layout import EMBEDDED, SHARD, from_payload, graphs, path
@@ -35,7 +24,7 @@ class EdgeIndex(QdrantIndex):
     def __init__(self, folder: Path, spec: IndexSpec) -> None:
         try:
             with view(folder / SHARD) as readable:
-                self._shard = EdgeShard.load(str(readable))
+                self._shard = engine.EdgeShard.load(str(readable))
             count: int = self._shard.info().points_count
         except DiskError:
             raise
@@ -60,34 +49,31 @@ class EdgeIndex(QdrantIndex):
         found: dict[str, int] = {}
         for begin in range(0, len(item_ids), BATCH):
             wanted = list(set(item_ids[begin : begin + BATCH]))
-            condition = Filter(must=[FieldCondition(path(ITEM_ID), match=MatchAny(wanted))])
-            request = ScrollRequest(limit=len(wanted), filter=condition, with_payload=[path(ITEM_ID)])
+            condition = engine.Filter(must=[engine.FieldCondition(path(ITEM_ID), match=engine.MatchAny(wanted))])
+            request = engine.ScrollRequest(limit=len(wanted), filter=condition, with_payload=[path(ITEM_ID)])
             records: list[Any] = self._shard.scroll(request)[0]
             found |= {record.payload[ITEM_ID]: record.id for record in records}
         return [found.get(item_id) for item_id in item_ids]
 
     def close(self) -> None:
         """Release files; the index cannot be used afterwards."""
-        try:
+        with suppress(Exception):  # closing flushes into the view, which is gone; there is nothing to lose
             self._shard.close()
-        except Exception:
-            # Closing flushes into the view, which is gone; there is nothing to lose.
-            return
 
-    def _sparse(self, vector: SparseVector) -> EdgeSparse:
-        return EdgeSparse(list(vector.indices), list(vector.values))
+    def _sparse(self, vector: SparseVector) -> engine.SparseVector:
+        return engine.SparseVector(list(vector.indices), list(vector.values))
 
     def _search(self, name: str, asked: Any, limit: int, condition: Any, candidates: int) -> Found:
         params = None
         if name in self._graph:
-            params = SearchParams(
+            params = engine.SearchParams(
                 hnsw_ef=candidates or None,
                 exact=candidates == SCAN,
                 # Looks past what the condition leaves out, where that is more than four items in ten.
-                acorn=AcornSearchParams(enable=True, max_selectivity=0.6) if condition is not None else None,
+                acorn=engine.AcornSearchParams(enable=True, max_selectivity=0.6) if condition is not None else None,
             )
-        nearest = Query.Nearest(asked, using=name)
-        request = SearchRequest(query=nearest, limit=limit, filter=condition, params=params)
+        nearest = engine.Query.Nearest(asked, using=name)
+        request = engine.SearchRequest(query=nearest, limit=limit, filter=condition, params=params)
         try:
             points: list[Any] = self._shard.search(request)
         except Exception as error:
@@ -95,8 +81,8 @@ class EdgeIndex(QdrantIndex):
         return [(point.id, point.score) for point in points]
 
     def _first(self, name: str, k: int, condition: Any) -> Found:
-        must: list[Any] = [HasVectorCondition(name), *([condition] if condition else [])]
-        request = ScrollRequest(limit=k, filter=Filter(must=must), with_payload=False)
+        must: list[Any] = [engine.HasVectorCondition(name), *([condition] if condition else [])]
+        request = engine.ScrollRequest(limit=k, filter=engine.Filter(must=must), with_payload=False)
         records: list[Any] = self._shard.scroll(request)[0]
         return [(record.id, 0.0) for record in records]
 
@@ -108,7 +94,7 @@ def _stored(spec: IndexSpec, record: Any) -> StoredItem:
     dense: dict[str, Vector] = {}
     sparse: dict[str, SparseVector] = {}
     for name, vector in record.vector.items():
-        if isinstance(vector, EdgeSparse):
+        if isinstance(vector, engine.SparseVector):
             sparse[name] = SparseVector(vector.indices, vector.values)
         else:
             dense[name] = equal_lengths.given(spec, name, vector)

@@ -1,11 +1,9 @@
 """Reading a shard without writing to it: the engine is given a private view, for as long as it opens the files.
 
-The engine, even where it is only asked, opens many files for writing: it renames its JSON files onto themselves, cuts
-files to the length that they have and maps them writable. So what it opens for writing is copied, and what it only
-reads is linked: a folder with a link to every large file, and copies of the others, small and full of holes, in memory
-where there is room. All files are open or mapped once the shard is loaded, so then the view goes.
-
-A published shard is thereby never touched: it may lie on read-only media, belong to somebody else, or fill a disk.
+The engine, even where it is only asked, renames its JSON files onto themselves, cuts files to the length that they
+have and maps them writable. So what it opens for writing is copied, and what it only reads is linked, in memory where
+there is room. A published shard is thereby never touched: it may lie on read-only media, belong to somebody else, or
+fill a disk.
 """
 
 import errno

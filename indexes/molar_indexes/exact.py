@@ -53,11 +53,6 @@ def _append(tensors: TensorsWriter, kind: str, name: str, numbers: Sequence[floa
     tensors.append(f"{kind}/{name}", np.asarray(numbers, _TYPES[kind]))
 
 
-def open_folder(folder: Path, spec: IndexSpec) -> "ExactIndex":
-    """Open what :func:`build` left in ``folder``."""
-    return ExactIndex(folder, spec)
-
-
 class ExactIndex:
     """An index that scans everything; see :class:`molar_retrieval.index.Index`.
 
@@ -176,3 +171,6 @@ class ExactIndex:
             else:
                 dense[name] = self._vectors[name][start].tolist()
         return StoredItem(row, item_id, payload, dense, sparse)
+
+
+open_folder = ExactIndex  # opens what :func:`build` left in a folder

@@ -6,7 +6,6 @@ from typing import Any
 
 from molar_indexes.table import OpenItemStore
 from molar_retrieval import columns
-from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.evidence import gather
 from molar_retrieval.ranking.ranker import Ranker
 from molar_retrieval.ranking.request import Placed, RankingRequest
@@ -38,7 +37,7 @@ def explain(
     had, shown = dict(zip(named, ranker.stored(named), strict=True)), ranker.stored(rows)
     kinds = ranker.index.spec.fields
     fields = [name for name, kind in kinds.items() if kind == "keyword" and name != columns.TITLE]
-    titles = {row: _title(item) for row, item in had.items()}
+    titles = {row: str(item.payload.get(columns.TITLE) or item.item_id) for row, item in had.items()}
     known = {row: traits(item.payload, fields, table.origins.ordinary) for row, item in had.items()}
     explained = []
     for placed, item, evidence in zip(places, shown, found, strict=True):
@@ -50,7 +49,3 @@ def explain(
         items = [{"item_id": had[row].item_id, "title": titles[row], "amount": amount} for row, amount in history]
         explained.append(Explained(sentence, {"history": items, "shared": shared, "content": dict(evidence.sources)}))
     return explained
-
-
-def _title(item: StoredItem) -> str:
-    return str(item.payload.get(columns.TITLE) or item.item_id)

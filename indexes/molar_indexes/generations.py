@@ -228,26 +228,12 @@ def publish(
 ) -> Generation:
     """Build a generation, prove it, make it the live one and open it; readers see the old one until it is complete.
 
-    The workspace's ``generations`` are locked meanwhile.
-
-    Args:
-        workspace: Where it goes.
-        backend: The kind of index.
-        spec: What the index holds; it has a vector ``aligned``.
-        items: In ascending order of rows 0, 1, …
-        users: Each id once.
-        popular: Item rows with their counts, most popular first; the first 1000 are kept.
-        inputs: Fingerprints of what it was made from, by kind.
-        parts: See :class:`Generation`, as for the next two.
-        sparse_parts: Likewise.
-        slots: Likewise.
-        extras: What the table of the items holds beside their vectors.
-        encoder: The alignment by which sessions are read; None: they cannot be.
-        settings: Those that shaped it.
-        facts: More that is worth knowing.
-        keep: How many older generations stay.
-        confirm: Called before it becomes the live one; raises if its inputs are not what they were.
-        progress: Told about every batch.
+    The workspace's ``generations`` are locked meanwhile. ``spec`` has a vector ``aligned``; items come in ascending
+    order of rows 0, 1, …, each user once. ``popular`` are item rows with their counts, most popular first, of which
+    1000 are kept; ``parts``, ``sparse_parts`` and ``slots`` are those of :class:`Generation`, ``inputs`` fingerprints
+    by kind of what it was made from; ``extras`` is what the table holds beside the items' vectors, and ``encoder`` the
+    alignment by which sessions are read, without which they cannot be. So many older generations as ``keep`` says
+    stay. ``confirm`` is called before it becomes the live one, and raises if its inputs are not what they were.
 
     Raises:
         DataError: If the items or users do not fit, or another process is publishing.
@@ -262,7 +248,8 @@ def publish(
         for left in store.partials():
             shutil.rmtree(left, ignore_errors=True)
         settings = dict(settings or {})
-        folder = store.partial(_new_name(dict(inputs), settings))
+        digest = fingerprint.of_json([dict(inputs), settings, time.time_ns()])[:8]
+        folder = store.partial(f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{digest}")
         try:
             if encoder is not None:
                 carry(encoder, folder)
@@ -286,11 +273,6 @@ def publish(
             shutil.rmtree(folder, ignore_errors=True)
             raise
     return _open(final)
-
-
-def _new_name(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return f"{stamp}-{fingerprint.of_json([inputs, settings, time.time_ns()])[:8]}"
 
 
 def _by_age(store: ArtefactStore) -> list[Path]:

@@ -31,14 +31,10 @@ class Proof:
     """
 
     def __init__(self, spec: IndexSpec) -> None:
-        self._spec = spec
-        self._random = random.Random(0)
+        self._spec, self._random = spec, random.Random(0)
         self._items: list[IndexItem] = []
         self._users: list[UserRecord] = []
-        self._user_count = 0
-        self.items = 0
-        self.rows = 0
-        self.cold_items = 0
+        self.items = self.rows = self.cold_items = self._user_count = 0
 
     def watch(self, items: Iterable[IndexItem]) -> Iterator[IndexItem]:
         """The same items, one by one."""

@@ -1,10 +1,9 @@
 """How much of what is best a graph finds, and what is done where that is too little.
 
-That an index holds what was put in is proved exactly, see :mod:`molar_indexes.proof`. What it finds is another matter:
-a graph saves time and misses some of the best. How many depends on the vectors; of vectors without any structure it may
-miss a third. So each graph is measured once, on vectors of items and of users, against a scan. Where it finds too
-little its candidate list is doubled, as long as that is quicker than scanning, and scanning is what is left. What was
-chosen is kept in :attr:`molar_retrieval.index.IndexSpec.efs`.
+A graph saves time and misses some of the best; of vectors without any structure it may miss a third. So each is
+measured once, on vectors of items and of users, against a scan. Where it finds too little its candidate list is
+doubled, as long as that is quicker than scanning, and scanning is what is left. What was chosen is kept in
+:attr:`molar_retrieval.index.IndexSpec.efs`.
 """
 
 import time

@@ -332,16 +332,8 @@ def _table(recommender: Recommender, users: Sequence[UserRecord], lists: Sequenc
 
 def _schema(recommender: Recommender) -> pa.Schema:
     names = [*recommender.ranker.store.names, LIFT, RERANK, RULES]
-    return pa.schema(
-        {
-            "user_id": pa.string(),
-            "rank": pa.int32(),
-            "item_id": pa.string(),
-            "score": pa.float32(),
-            "parts": pa.struct([(name, pa.float32()) for name in names]),
-            "rule": pa.string(),
-        }
-    )
+    first = {"user_id": pa.string(), "rank": pa.int32(), "item_id": pa.string(), "score": pa.float32()}
+    return pa.schema({**first, "parts": pa.struct([(name, pa.float32()) for name in names]), "rule": pa.string()})
 
 
 def _join(job: _ListsJob, target: Path, schema: pa.Schema, total: int) -> RecommendReport:

@@ -1,9 +1,6 @@
 """The recommender: a workspace's live generation, ready to answer. `molar query` is this and a table.
 
-A question becomes a :class:`~molar_retrieval.ranking.query.Query`, resolved to a
-:class:`~molar_retrieval.ranking.request.RankingRequest`, ranked to a list, and told as an
-:class:`~molar_retrieval.ranking.answer.Answer`. Asking by user id, for similar items or for popular ones imports no
-torch; only a session of new items needs the user encoder.
+Asking by user id, for similar items or for popular ones imports no torch; only a session needs the user encoder.
 """
 
 import time
@@ -11,7 +8,6 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from molar_indexes.answers import POPULARITY, popular, told
@@ -57,8 +53,7 @@ class Recommender:
     def __init__(
         self, workspace: Workspace, generation: Generation, rules: Path | None = None, *, trust: bool = False
     ) -> None:
-        self.workspace = workspace
-        self.generation = generation
+        self.workspace, self.generation = workspace, generation
         self.now: datetime | None = None
         self._constraints = Constraints(generation, rules)
         self._reader = SessionReader(workspace, generation)
@@ -106,9 +101,7 @@ class Recommender:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

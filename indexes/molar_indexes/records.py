@@ -11,7 +11,6 @@ from molar_retrieval.errors import DataError, RequestError, suggestion
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, Vector
 
 ITEM_ID = "item_id"  # the payload key that holds the id inside an index; filters may use it like any other field
-
 BATCH = 1000
 
 

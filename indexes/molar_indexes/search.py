@@ -43,8 +43,7 @@ class Searcher:
     """
 
     def __init__(self, generation: Generation, *, trust_remote_code: bool = False) -> None:
-        self._generation = generation
-        self._trust = trust_remote_code
+        self._generation, self._trust = generation, trust_remote_code
         self._encoder: Encoder | None = None
         self._light: LightMiniLM | None = None
 

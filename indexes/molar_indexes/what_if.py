@@ -10,23 +10,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from qdrant_edge import (
-    BinaryQuantizationConfig,
-    Distance,
-    EdgeConfig,
-    EdgeOptimizersConfig,
-    EdgeShard,
-    EdgeVectorParams,
-    HnswIndexConfig,
-    Point,
-    QuantizationSearchParams,
-    Query,
-    ScalarQuantizationConfig,
-    ScalarType,
-    SearchParams,
-    SearchRequest,
-    UpdateOperation,
-)
+import qdrant_edge as engine
 
 from molar_indexes import equal_lengths
 from molar_indexes.edge_layout import EMBEDDED
@@ -35,8 +19,8 @@ from molar_retrieval.index import IndexSpec
 Quantisation = Literal["none", "scalar", "binary"]
 _QUANTISATION: dict[Quantisation, Any] = {
     "none": None,
-    "scalar": ScalarQuantizationConfig(ScalarType.Int8),
-    "binary": BinaryQuantizationConfig(),
+    "scalar": engine.ScalarQuantizationConfig(engine.ScalarType.Int8),
+    "binary": engine.BinaryQuantizationConfig(),
 }
 _NAME = "vector"
 _BATCH = 4096
@@ -69,12 +53,12 @@ class WhatIf:
         self._variation = variation
         lengths = {_NAME: equal_lengths.longest(vectors)} if lengthen else {}
         self._spec = IndexSpec({_NAME: vectors.shape[1]}, lengths=lengths)
-        self._shard = EdgeShard.create(str(folder), _config(equal_lengths.dims(self._spec)[_NAME], variation))
+        self._shard = engine.EdgeShard.create(str(folder), _config(equal_lengths.dims(self._spec)[_NAME], variation))
         for begin in range(0, len(vectors), _BATCH):
             rows = range(begin, min(begin + _BATCH, len(vectors)))
             own = [equal_lengths.stored(self._spec, _NAME, vectors[row].tolist()) for row in rows]
-            points = [Point(row, {_NAME: vector}, {}) for row, vector in zip(rows, own, strict=True)]
-            self._shard.update(UpdateOperation.upsert_points(points))
+            points = [engine.Point(row, {_NAME: vector}, {}) for row, vector in zip(rows, own, strict=True)]
+            self._shard.update(engine.UpdateOperation.upsert_points(points))
         self._shard.optimize()
 
     def __enter__(self) -> Self:
@@ -86,32 +70,34 @@ class WhatIf:
     def search(self, query: Sequence[float], k: int, exclude: Sequence[int] = ()) -> list[int]:
         """Rows of the ``k`` best, without those to exclude."""
         quantised = self._variation.quantisation != "none"
-        request = SearchRequest(
-            query=Query.Nearest(equal_lengths.asked(self._spec, _NAME, query), using=_NAME),
+        request = engine.SearchRequest(
+            query=engine.Query.Nearest(equal_lengths.asked(self._spec, _NAME, query), using=_NAME),
             limit=k,
             filter=EMBEDDED.to_filter(None, exclude),
-            params=SearchParams(
+            params=engine.SearchParams(
                 hnsw_ef=max(self._variation.ef, k),
-                quantization=QuantizationSearchParams(rescore=True, oversampling=2.0) if quantised else None,
+                quantization=engine.QuantizationSearchParams(rescore=True, oversampling=2.0) if quantised else None,
             ),
         )
         found: list[Any] = self._shard.search(request)
         return [point.id for point in found]
 
 
-def _config(dim: int, variation: Variation) -> EdgeConfig:
-    hnsw = HnswIndexConfig(
+def _config(dim: int, variation: Variation) -> engine.EdgeConfig:
+    hnsw = engine.HnswIndexConfig(
         m=variation.m if variation.graph else 0,
         ef_construct=variation.ef_construct,
         full_scan_threshold=1,
         max_indexing_threads=1,
     )
     quantisation = _QUANTISATION[variation.quantisation]
-    vector = EdgeVectorParams(size=dim, distance=Distance.Dot, hnsw_config=hnsw, quantization_config=quantisation)
-    return EdgeConfig(
+    vector = engine.EdgeVectorParams(
+        size=dim, distance=engine.Distance.Dot, hnsw_config=hnsw, quantization_config=quantisation
+    )
+    return engine.EdgeConfig(
         vectors={_NAME: vector},
         hnsw_config=hnsw,
-        optimizers=EdgeOptimizersConfig(indexing_threshold=1, default_segment_number=1),
+        optimizers=engine.EdgeOptimizersConfig(indexing_threshold=1, default_segment_number=1),
         max_search_threads=1,
         wal_enabled=False,
     )

@@ -89,21 +89,15 @@ class Answer:
         from molar_retrieval.frame import Frame
 
         names = list(dict.fromkeys(name for item in self.items for name in item.parts))
+        kinds = {"rank": "int32", "item_id": "string", "title": "string", "score": "double"}
         rows = [
-            {
-                "rank": item.rank,
-                "item_id": item.item_id,
-                "title": item.title,
-                "score": item.score,
-                **{f"part.{name}": item.parts.get(name, 0.0) for name in names},
-                "rule": item.rule,
-                "reasons": list(item.reasons),
-            }
+            {name: getattr(item, name) for name in kinds}
+            | {f"part.{name}": item.parts.get(name, 0.0) for name in names}
+            | {"rule": item.rule, "reasons": list(item.reasons)}
             for item in self.items
         ]
-        kinds = {"rank": "int32", "item_id": "string", "title": "string", "score": "double"}
-        kinds |= dict.fromkeys((f"part.{name}" for name in names), "double")
-        return Frame.of(rows, {**kinds, "rule": "string", "reasons": "list<string>"})
+        parts = dict.fromkeys((f"part.{name}" for name in names), "double")
+        return Frame.of(rows, {**kinds, **parts, "rule": "string", "reasons": "list<string>"})
 
     def to_pandas(self) -> "pd.DataFrame":
         """The table of :meth:`to_frame` as a pandas data frame; pandas must be installed."""

@@ -142,8 +142,6 @@ class _Scan:
 
 
 class _Search:
-    """The best items by what an index finds."""
-
     def __init__(self, index: Index, store: ItemStore, request: RankingRequest, sums: Sums) -> None:
         assert request.user is not None
         self._store, self._user, self._sums, self._count = store, request.user, sums, len(index)

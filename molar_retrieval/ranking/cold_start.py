@@ -2,10 +2,7 @@
 
 An item without interactions is scored by its content alone, which ranks it among its like only. Cold items therefore
 get a fixed share of the first ten places, the last of them. These are theirs: a second stage, which learns from what
-known items were taken, moves known items among their own places only.
-
-The rule is written once, in :func:`_head`, for many users at a time. :func:`merge` applies it to two ranked lists,
-:func:`lifted` to the scores of all items.
+known items were taken, moves known items among their own places only. The rule itself is :func:`_head`.
 """
 
 from typing import Any, NamedTuple

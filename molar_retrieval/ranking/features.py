@@ -1,7 +1,7 @@
 """What the re-ranker reads of each candidate: what a dot product cannot see.
 
-All features are plain numbers of one candidate among the others of a list: the addends of its score and its place by
-each of them, its likeness to the last items in three spaces, and how far its numbers (price, year) are from the usual.
+All are numbers of one candidate among the others of a list: addends of its score and its place by each of them,
+likeness to the last items in three spaces, and how far its numbers (price, year) are from the usual.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
 """What ranking reads of every item: arrays that a generation keeps on disk and maps into memory.
 
-The index finds candidates; what is to be known of a few hundred of them is read here, as a row of a mapped array costs
-microseconds and a stored vector that comes back through a database client a hundred times as much.
+A row of them costs microseconds, a stored vector that comes back through a database client a hundred times as much.
 """
 
 from collections.abc import Mapping, Sequence

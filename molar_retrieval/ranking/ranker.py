@@ -32,10 +32,7 @@ class Ranker:
     """Ranks the items of an index and a store, which are the same; cold ones get ``slots`` of the first ten places."""
 
     def __init__(self, index: Index, store: ItemStore, slots: int, reranker: Reranker | None = None) -> None:
-        self.index = index
-        self.store = store
-        self.slots = slots
-        self.reranker = reranker
+        self.index, self.store, self.slots, self.reranker = index, store, slots, reranker
         self._stored: dict[int, StoredItem] = {}
         self._named: dict[str, int | None] = {}
 
@@ -58,7 +55,10 @@ class Ranker:
     def _ranked(self, requests: Sequence[RankingRequest]) -> Iterator[Listing]:
         dense = products(self.store, requests)
         plain = [number for number, request in enumerate(requests) if not request.shaped]
-        found = [self._found(requests[number], self._depth(requests[number]), dense[number]) for number in plain]
+        found = []
+        for number in plain:
+            least = CANDIDATES if requests[number].query.rerank and self.reranker is not None else 0
+            found.append(self._found(requests[number], max(requests[number].query.k, least), dense[number]))
         lists = dict(zip(plain, self._reranked([requests[number] for number in plain], found), strict=True))
         for number, request in enumerate(requests):
             if number in lists:
@@ -67,11 +67,6 @@ class Ranker:
                 yield Listing([self._placed(own, place, place) for place in places])
             else:
                 yield self._shaped(request, dense[number])
-
-    def _depth(self, request: RankingRequest) -> int:
-        """How many candidates a list is chosen from that nothing else shapes."""
-        k = request.query.k
-        return max(k, CANDIDATES) if request.query.rerank and self.reranker is not None else k
 
     def _found(self, request: RankingRequest, size: int, dense: Array | None = None) -> Candidates:
         return find(self.index, self.store, self.slots, request, size, dense)

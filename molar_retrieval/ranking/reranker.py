@@ -1,7 +1,6 @@
-"""The second stage: a few small networks that move candidates by what their scores alone do not tell.
+"""The second stage: a few small networks, each one hidden layer beside a linear map, whose mean moves candidates.
 
-Each is one hidden layer beside a linear map, and what they add to a score is the mean of what each would. They are
-trained in :mod:`molar_retrieval.alignment.reranking`; here they are applied, in NumPy.
+They are trained in :mod:`molar_retrieval.alignment.reranking`; here they are applied, in NumPy.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,36 +1,7 @@
-"""``rules.toml``: what a merchandiser wants of every list.
+"""``rules.toml``: what a merchandiser wants of every list; docs/ranking.md shows each kind of rule.
 
-    [[rule]]
-    name = "in stock"
-    require = "stock > 0"
-
-    [[rule]]
-    ban = ["1234", "5678"]          # or a condition: ban = "brand = Acme"
-
-    [[rule]]
-    boost = "season = summer"       # bury = "…" is the opposite
-    by = 0.5                        # spreads of the scores of a person's candidates
-    for = "country = JP"            # whose lists; a condition on the columns of users.*
-
-    [[rule]]
-    fresh = "released"              # a date, as 2026-03-31, or a year
-    half_life_days = 30
-    by = 1.0                        # for an item of today
-
-    [[rule]]
-    at_most = 2
-    per = "brand"
-
-    [[rule]]
-    at_least = 1
-    of = "year >= 2020"
-
-    [[rule]]
-    pin = ["42"]
-    at = 1                          # the first place; the others follow it
-
-Every rule is one table with exactly one of these actions. Whatever a rule cannot do is told in the answer; seen items
-stay hidden, and the list keeps its length where the catalogue allows.
+Every rule is one table with exactly one action. Whatever a rule cannot do is told in the answer; seen items stay
+hidden, and the list keeps its length where the catalogue allows.
 
 Rules are read once. What they come to is worked out once for all people for whom the same ones hold: named items are
 one set, bans of words of one field one look-up, equal conditions one. What every answer still pays for is bounded in
@@ -61,7 +32,7 @@ _REMEMBERED = 64  # sets of rules that hold together, of which is kept what they
 
 
 class Rule(Settings):
-    """One ``[[rule]]``; see the module."""
+    """One ``[[rule]]``; ``by`` counts in spreads of the scores of a person's candidates, ``at`` from 1."""
 
     name: str | None = None
     segment: str | None = Field(None, alias="for")

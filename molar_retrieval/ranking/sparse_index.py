@@ -1,7 +1,7 @@
 """The sparse vectors of all items, by dimension, and what they say to one user.
 
-A user's sparse vector names some dimensions; the items that have a number there lie one after the other. Thus the
-products with all items cost as much as there are such numbers, however many items there are.
+The items that have a number in a dimension lie one after the other, so that the products with all items cost as much as
+there are such numbers in the dimensions of a user, however many items there are.
 """
 
 from collections.abc import Iterable
@@ -57,8 +57,7 @@ class SparseItemIndex:
 
     def sums(self, sparse: SparseVector, spans: Iterable[tuple[int, int]], count: int) -> Sums:
         """The products of all ``count`` items with a user, apart for some spans of dimensions; others add nothing."""
-        dimensions, readings = self._known(sparse)
-        begins, ends = self.starts[dimensions], self.starts[dimensions + 1]
+        dimensions, readings, begins, ends = self._known(sparse)
         sizes = ends - begins
         items = _read(self.items, begins, ends)
         values = _read(self.values, begins, ends) * np.repeat(readings, sizes)
@@ -79,8 +78,7 @@ class SparseItemIndex:
 
     def products(self, sparse: SparseVector, rows: Rows, count: int) -> Products:
         """The addends of the products of some of ``count`` items, each of which is named once, with a user."""
-        dimensions, readings = self._known(sparse)
-        begins, ends = self.starts[dimensions], self.starts[dimensions + 1]
+        dimensions, readings, begins, ends = self._known(sparse)
         place = np.full(count, -1, np.int32)
         place[rows] = np.arange(len(rows), dtype=np.int32)
         places = place[_read(self.items, begins, ends)]
@@ -91,10 +89,11 @@ class SparseItemIndex:
         values = readings[owner] * self.values[entries]
         return Products(dimensions[owner], places[wanted], values, self.support[entries])
 
-    def _known(self, sparse: SparseVector) -> tuple[Rows, Array]:
-        dimensions, readings = np.asarray(sparse.indices, np.int64), np.asarray(sparse.values, np.float64)
-        known = int(np.searchsorted(dimensions, len(self)))
-        return dimensions[:known], readings[:known]
+    def _known(self, sparse: SparseVector) -> tuple[Rows, Array, Rows, Rows]:
+        dimensions = np.asarray(sparse.indices, np.int64)
+        dimensions = dimensions[: np.searchsorted(dimensions, len(self))]
+        readings = np.asarray(sparse.values, np.float64)[: len(dimensions)]
+        return dimensions, readings, self.starts[dimensions], self.starts[dimensions + 1]
 
 
 def _read(entries: Array, begins: Rows, ends: Rows) -> Array:
