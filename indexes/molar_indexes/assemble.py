@@ -132,9 +132,8 @@ def _items(
 
 
 def _users(model: AlignedModel, log: InteractionLog, segments: Segments, progress: Progress) -> Iterator[UserRecord]:
-    known = dict(
-        zip(user_keys(pa.array(list(segments.of), pa.string())).to_pylist(), segments.of.values(), strict=True)
-    )
+    keys = user_keys(pa.array(list(segments.of), pa.string())).to_pylist()
+    known = dict(zip(keys, segments.of.values(), strict=True))
     progress.start("user vectors", log.n_users)
     for begin in range(0, log.n_users, _BATCH):
         rows = np.arange(begin, min(begin + _BATCH, log.n_users))

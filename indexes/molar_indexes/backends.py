@@ -36,13 +36,7 @@ class _Module(Protocol):
 
 
 def open_index(folder: Path, backend: str, spec: IndexSpec) -> Index:
-    """Open what :func:`build_index` built in ``folder``, for reading.
-
-    Raises:
-        SettingsError: If there is no such backend.
-        BackendError: If a library that it needs is missing.
-        StaleArtefactError: If the files are damaged.
-    """
+    """Open what :func:`build_index` built, for reading; StaleArtefactError if damaged, else the errors of that."""
     return _module(backend).open_folder(folder, spec)
 
 

@@ -53,8 +53,7 @@ class Constraints:
         """A query resolved, for nobody yet and without rules.
 
         Raises:
-            RequestError: If the condition is not understood, ``only`` names an unknown item or ``calibrate`` an unknown
-                field.
+            RequestError: If the condition, an item of ``only`` or the field of ``calibrate`` is not known.
         """
         where = query.where
         if where is not None and not isinstance(where, str):

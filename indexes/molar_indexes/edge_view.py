@@ -121,11 +121,8 @@ def _sweep(place: Path) -> None:
     with suppress(OSError):
         for left in place.glob(f"{_PREFIX}*"):
             facts = left.lstat()
-            if (
-                stat.S_ISDIR(facts.st_mode)
-                and facts.st_uid == os.getuid()
-                and time.time() - facts.st_mtime > _ABANDONED
-            ):
+            old = time.time() - facts.st_mtime > _ABANDONED
+            if old and stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid():
                 shutil.rmtree(left, ignore_errors=True)
 
 

@@ -144,9 +144,7 @@ def open_generation(
 ) -> Generation:
     """Open the live generation, or the one called ``name``; ``indexed`` opens its index.
 
-    Raises:
-        MissingArtefactError: If there is none.
-        StaleArtefactError: If it is damaged.
+    MissingArtefactError if there is none, StaleArtefactError if it is damaged.
     """
     store = workspace[KIND]
     while True:

@@ -3,9 +3,8 @@
 Users are taken in shards of a few hundred, each of which a process writes as a file of its own. A run that was killed
 goes on with the shards that are missing; at last they are joined, and only then the result appears.
 
-All lists of a file are made from the same: the unfinished work lies in a folder named by everything that shapes a list,
-with the rules as they were and the moment from which freshness counts. Work of another request is thrown away, as is
-work that was begun more than a day ago::
+Unfinished work lies in a folder named by everything that shapes a list, with the rules as they were and the moment from
+which freshness counts. Work of another request is thrown away, as is work that was begun more than a day ago::
 
     tonight.parquet.partial/5c0e…/request.json     when it was begun
     tonight.parquet.partial/5c0e…/rules.toml       the rules, if there are any

@@ -316,12 +316,10 @@ class Recommender:
     def rank_many(self, users: Sequence[UserRecord], query: Query) -> Iterator[Listing]:
         """The lists of several users with a history, as :meth:`query` gives each of them without reasons, in less time.
 
-        Raises:
-            RequestError: If the condition is not understood.
-            SettingsError: If the rules are wrong.
+        A wrong condition or rule is a RequestError or SettingsError before any work.
         """
         request = self._constraints.request(query, self.now)
-        self._constraints.for_user(request, None)  # what is wrong comes up before any work
+        self._constraints.for_user(request, None)
         return self.ranker.rank([self._constraints.for_user(request, user) for user in users])
 
     @cached_property

@@ -141,8 +141,7 @@ class UserStore(Users):
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
+        self._path, self._lock = path, threading.Lock()
         try:
             # as_uri escapes '#', '?', '%' and blanks, which would end or change the path.
             uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"

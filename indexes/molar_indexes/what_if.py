@@ -84,12 +84,8 @@ class WhatIf:
 
 
 def _config(dim: int, variation: Variation) -> engine.EdgeConfig:
-    hnsw = engine.HnswIndexConfig(
-        m=variation.m if variation.graph else 0,
-        ef_construct=variation.ef_construct,
-        full_scan_threshold=1,
-        max_indexing_threads=1,
-    )
+    m, ef = variation.m if variation.graph else 0, variation.ef_construct
+    hnsw = engine.HnswIndexConfig(m=m, ef_construct=ef, full_scan_threshold=1, max_indexing_threads=1)
     quantisation = _QUANTISATION[variation.quantisation]
     vector = engine.EdgeVectorParams(
         size=dim, distance=engine.Distance.Dot, hnsw_config=hnsw, quantization_config=quantisation

@@ -76,11 +76,7 @@ class Query:
 
 
 def honest(ask: Callable[P, Answered]) -> Callable[P, Answered]:
-    """A kind of question that refuses the options of others by name, where Python would only call them unexpected.
-
-    Raises:
-        RequestError: When it is asked with an option that changes nothing in its answer.
-    """
+    """A kind of question that refuses, by a RequestError, options of others that change nothing in its answer."""
     known, others = signature(ask).parameters, {field.name for field in fields(Query)} | {"fallback"}
 
     @wraps(ask)
@@ -97,11 +93,7 @@ def honest(ask: Callable[P, Answered]) -> Callable[P, Answered]:
 
 
 def check_subjects(*, optional: bool = False, **subjects: Any) -> None:
-    """Refuse what cannot be asked about, before anything is done for it; with ``optional`` it may be None.
-
-    Raises:
-        RequestError: If one is of another type than it should be, or beyond its bound.
-    """
+    """Refuse, by a RequestError, subjects of a wrong type or beyond their bound; with ``optional`` they may be None."""
     for name, value in subjects.items():
         if value is not None or not optional:
             _SUBJECTS[name](name, value)

@@ -2,12 +2,8 @@
 
 Templates are TOML; ``reasons.toml`` beside the workspace replaces some of them, or adds languages::
 
-    [en]
-    together = "Often bought with {items}."
-
     [de]
     together = "Oft zusammen mit {items} gekauft."
-    …
 """
 
 import string
