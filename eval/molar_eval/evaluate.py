@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from molar_eval import leaks
 from molar_eval.cases import Cases, Mask, Rows, Seen
 from molar_eval.examples import choose, examples
+from molar_eval.gate import Fall, gate
 from molar_eval.index_cost import index_costs
 from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
 from molar_eval.metrics.lists import ListContext
@@ -93,6 +94,18 @@ class Evaluation:
             known = ", ".join(repr(one.name) for one in self.report.splits)
             raise RequestError(f"the report has no split {split!r}", f"it has {known}")
         return Frame.of(rows, LEADERBOARD)
+
+    def falls_since(self, before: str | Path) -> list[Fall]:
+        """Metrics that fell significantly since another run, the least probable first; what a gate in CI asks.
+
+        Args:
+            before: Folder of the other run.
+
+        Raises:
+            MissingArtefactError: If a run has no scores, or lacks a split or model that the other has.
+            StaleArtefactError: If the runs scored different cases or metrics.
+        """
+        return gate(self.folder, Path(before))
 
 
 @dataclass

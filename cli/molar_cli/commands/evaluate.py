@@ -134,9 +134,7 @@ def _print_value(run: Session, result: "ShownResult", impressions: Path) -> None
 
 
 def _gate(run: Session, result: "Evaluation", before: Path) -> None:
-    from molar_eval.gate import gate
-
-    falls = gate(result.folder, before)
+    falls = result.falls_since(before)
     if not falls:
         run.console.note(f"gate: no metric fell significantly against {before}")
         return
