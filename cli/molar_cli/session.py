@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import Parameter, Signature, signature
@@ -48,6 +48,12 @@ class Session:
         from molar.shop import Shop
 
         return Shop(catalogue, self.root, settings, self.console.progress)
+
+    def document(self, result: Mapping[str, Any]) -> bool:
+        """Write the result for programs, if one asks, and say whether."""
+        if self.console.as_json:
+            self.console.document(result)
+        return self.console.as_json
 
 
 def command(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -10,6 +10,7 @@ from molar_retrieval import rng
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import InteractionLog
 
+Integers = npt.NDArray[np.integer]
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float32]
@@ -43,22 +44,11 @@ class Cases:
 
     @classmethod
     def single(
-        cls,
-        history: InteractionLog,
-        user: npt.NDArray[np.integer],
-        length: npt.NDArray[np.integer],
-        target: npt.NDArray[np.integer],
-        readable: Mask | None = None,
+        cls, history: InteractionLog, user: Integers, length: Integers, target: Integers, readable: Mask | None = None
     ) -> Self:
         """Cases with one target each, shapes (C,)."""
-        return cls(
-            history,
-            user.astype(np.int64),
-            length.astype(np.int64),
-            np.arange(len(user) + 1, dtype=np.int64),
-            target.astype(np.int32),
-            readable,
-        )
+        rows, offsets = user.astype(np.int64), np.arange(len(user) + 1, dtype=np.int64)
+        return cls(history, rows, length.astype(np.int64), offsets, target.astype(np.int32), readable)
 
     @property
     def case_of_target(self) -> Rows:

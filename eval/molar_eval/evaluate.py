@@ -217,11 +217,9 @@ class Evaluator:
         runner = TrialRunner(split, task, self.suite.k, self.root / "trials", self.memory)
         trials = {model.name: found for model in models if (found := self._trials(runner, model, seen))}
         ran = [model for model in models if model.name in trials]
-        served = self._served(runner, ran)
-        return [
-            self._test(runner, test, ran, trials, *(([], []) if number else served))
-            for number, test in enumerate(split.tests)
-        ]
+        cost, curve = self._served(runner, ran)
+        first, *others = (self._test(runner, test, ran, trials) for test in split.tests)
+        return [first.model_copy(update={"index": cost, "trade_off": curve}), *others]
 
     def _trials(self, runner: TrialRunner, model: Model, seen: Seen) -> list[Trial]:
         found = []
@@ -244,13 +242,7 @@ class Evaluator:
         return np.ones(self.log.n_items, bool)
 
     def _test(
-        self,
-        runner: TrialRunner,
-        test: str,
-        models: Sequence[Model],
-        trials: Mapping[str, Sequence[Trial]],
-        cost: list[IndexCost],
-        curve: list[DiversityPoint],
+        self, runner: TrialRunner, test: str, models: Sequence[Model], trials: Mapping[str, Sequence[Trial]]
     ) -> SplitResult:
         split, seen = runner.split, runner.task.seen
         cases = split.tests[test]
@@ -281,8 +273,6 @@ class Evaluator:
             primary=self.suite.primary,
             against=against,
             models=[model_result(on, one, versus[one.model.name]) for one in scored],
-            index=cost,
-            trade_off=curve,
         )
 
     def _with_kpi(self, split: Split, test: SplitTest, scored: ModelScores) -> ModelScores:

@@ -58,8 +58,7 @@ def print_aligned(run: Session, done: "Aligned | None") -> None:
     """Print what was trained and published; nothing in a process that only helped another one."""
     if done is None:
         return
-    if run.console.as_json:
-        run.console.document(done.to_dict())
+    if run.document(done.to_dict()):
         return
     report, pushed = done.report, done.pushed
     facts = report.facts

@@ -23,8 +23,7 @@ def cf(
     report = run.shop(settings=settings).factorise(
         factors=factors, regularization=regularization, iterations=iterations
     )
-    if run.console.as_json:
-        run.console.document(report.to_dict())
+    if run.document(report.to_dict()):
         return
     done = "up to date" if report.up_to_date else "done"
     facts = report.facts

@@ -50,9 +50,7 @@ def check(
         trust_remote_code=trust_remote_code,
     )
     written = page or run.root / CHECK_PAGE
-    if run.console.as_json:
-        run.console.document({**report.to_dict(), "page": str(written), "fix_list": fix_list and str(fix_list)})
-    else:
+    if not run.document({**report.to_dict(), "page": str(written), "fix_list": fix_list and str(fix_list)}):
         _print(run, report, written, fix_list)
     serious = report.count(Severity.ERROR) + report.count(Severity.WARNING)
     if not report.usable or (strict and serious):

@@ -29,9 +29,7 @@ def doctor(
     Example: [bold]molar doctor --deep --json[/]
     """
     health = run.shop().doctor(deep=deep)
-    if run.console.as_json:
-        run.console.document(health.to_dict())
-    else:
+    if not run.document(health.to_dict()):
         _print(run.console, health)
     if health.broken:
         raise typer.Exit(1)

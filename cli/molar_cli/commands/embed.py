@@ -50,8 +50,7 @@ def print_embedded(run: Session, outcome: "EmbedForecast | EmbedReport") -> None
     """Print what was encoded, or what encoding would take."""
     from molar_retrieval.embedding import EmbedReport
 
-    if run.console.as_json:
-        run.console.document(outcome.to_dict())
+    if run.document(outcome.to_dict()):
         return
     run.console.line(*outcome.lines())
     if isinstance(outcome, EmbedReport):

@@ -104,8 +104,7 @@ def _shown(arguments: list[str]) -> list[str]:
 def _print(run: Session, result: "Evaluation") -> None:
     from molar_eval.report.terminal import terminal_tables
 
-    if run.console.as_json:
-        run.console.document({**result.report.model_dump(mode="json"), "folder": str(result.folder)})
+    if run.document({**result.report.model_dump(mode="json"), "folder": str(result.folder)}):
         return
     for table in terminal_tables(result.report):
         run.console.table(table.columns, table.rows, title=table.title)
@@ -114,8 +113,7 @@ def _print(run: Session, result: "Evaluation") -> None:
 
 
 def _print_value(run: Session, result: "ShownResult", impressions: Path) -> None:
-    if run.console.as_json:
-        run.console.document(result.to_dict())
+    if run.document(result.to_dict()):
         return
     rows = [
         (v.estimator, f"{v.mean:.4g}", "–" if v.low is None else f"{v.low:.4g} … {v.high:.4g}", f"{v.rows:,}")

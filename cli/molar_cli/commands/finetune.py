@@ -68,8 +68,7 @@ def finetune(
 
 
 def _print_forecast(run: Session, forecast: "FinetuneForecast") -> None:
-    if run.console.as_json:
-        run.console.document(forecast.to_dict())
+    if run.document(forecast.to_dict()):
         return
     run.console.line(*forecast.lines())
     _print_left_out(run, forecast.left_out)
@@ -82,8 +81,7 @@ def _print_left_out(run: Session, left_out: "Mapping[Name, str]") -> None:
 
 
 def _print(run: Session, report: "FinetuneReport") -> None:
-    if run.console.as_json:
-        run.console.document(report.to_dict())
+    if run.document(report.to_dict()):
         return
     from molar_retrieval.finetuning.report import MEASURES, TASKS
 

@@ -47,8 +47,7 @@ def import_(
         display=run.console.progress,
     )
     run.console.note(*report.notes)
-    if run.console.as_json:
-        run.console.document(report.to_dict())
+    if run.document(report.to_dict()):
         return
     run.console.line(*report.lines())
     run.console.note(f"next: molar embed {to}")

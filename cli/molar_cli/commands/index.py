@@ -27,9 +27,8 @@ def list_(run: Session, index: IndexOption = None) -> None:
     shop = run.shop()
     found, server = shop.generations(), shop.server(index)
     there = [_described(one) for one in shop.collections(index=index)]
-    if run.console.as_json:
-        served = {} if server is None else {"server": {"url": server.url, "collections": there}}
-        run.console.document({"generations": [g.to_dict() for g in found], **served})
+    served = {} if server is None else {"server": {"url": server.url, "collections": there}}
+    if run.document({"generations": [g.to_dict() for g in found], **served}):
         return
     rows = [("→" if g.live else "", g.name, g.backend, f"{g.items:,}", f"{g.users:,}", g.created) for g in found]
     run.console.table(["", "generation", "backend", ">items", ">users", "made"], rows)
@@ -65,9 +64,8 @@ def verify(
     Example: [bold]molar index verify --deep[/]
     """
     found = run.shop().verify(generation, deep=deep, index=index)
-    if run.console.as_json:
-        run.console.document({"generation": found.generation, "problems": list(found.problems)})
-    elif not found.problems:
+    told = run.document({"generation": found.generation, "problems": list(found.problems)})
+    if not told and not found.problems:
         run.console.line(f"generation {found.generation} is whole{f', at {found.url} as well' if found.url else ''}")
     if found.problems:
         raise StaleArtefactError(
@@ -88,9 +86,8 @@ def rollback(
     Example: [bold]molar index rollback[/]
     """
     live = run.shop().rollback(generation, index=index)
-    if run.console.as_json:
-        served = {} if live.collection is None else {"collection": live.collection}
-        run.console.document({"generation": live.generation, **served})
+    served = {} if live.collection is None else {"collection": live.collection}
+    if run.document({"generation": live.generation, **served}):
         return
     if live.collection is None:
         run.console.line(f"live: generation {live.generation}")
@@ -120,8 +117,7 @@ def push(
     Example: [bold]molar index push --to http://localhost:6333[/]
     """
     report = run.shop(settings=settings).push(generation, to=to, replace=replace)
-    if run.console.as_json:
-        run.console.document(report.to_dict())
+    if run.document(report.to_dict()):
         return
     people = "users stay in the workspace" if report.users is None else f"{report.users:,} users"
     run.console.line(f"generation {report.generation}: {report.items:,} items, {people}")
@@ -147,8 +143,7 @@ def prune(
     Example: [bold]molar index prune --keep 1[/]
     """
     removed = run.shop().prune(keep, index=index)
-    if run.console.as_json:
-        run.console.document({"removed": removed})
+    if run.document({"removed": removed}):
         return
     run.console.line(*([f"removed {name}" for name in removed] or ["nothing to remove"]))
 
@@ -169,8 +164,7 @@ def size(
     from molar_indexes.server.sizing import PER_ITEM, SLACK, TOTALS, per_item, totals
 
     forecast = run.shop().size(_counts(items), generation=generation)
-    if run.console.as_json:
-        run.console.document(forecast.to_dict())
+    if run.document(forecast.to_dict()):
         return
     run.console.table(PER_ITEM, per_item(forecast.footprint), title="bytes per item")
     run.console.table(

@@ -98,8 +98,7 @@ def query(
 
 def print_answer(run: Session, answer: "Answer") -> None:
     """Print a list, with reasons where there are some."""
-    if run.console.as_json:
-        run.console.document(answer.to_dict())
+    if run.document(answer.to_dict()):
         return
     columns = [">#", "item", "title", ">score"]
     rows = [[i.rank, i.item_id, i.title or "", f"{i.score:.3f}"] for i in answer.items]

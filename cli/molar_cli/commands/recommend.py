@@ -65,8 +65,7 @@ def recommend(
         index=index,
         index_fallback=index_fallback,
     )
-    if run.console.as_json:
-        run.console.document(report.to_dict())
+    if run.document(report.to_dict()):
         return
     run.console.line(f"{report.rows:,} recommendations for {report.users:,} users: {report.path}")
     run.console.note(*report.notes)

@@ -1,8 +1,5 @@
 """What training has never met: a share of the catalogue, or people after their first few interactions."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from molar_eval.cases import Cases, Rows
@@ -39,10 +36,17 @@ def cold_items(
     last = (np.cumsum(counts) - 1)[counts >= LEAST]
     validation, tested = (chosen[first[chosen]] for chosen in (rows[last - 1], rows[last]))
     if not removed:
-        ends = np.full(log.n_users, len(log))
+        ends = np.full(log.n_users, len(log))  # a user's training ends before this row
         ends[log.user[rows[last]]] = rows[last - 1]
-        settings = {"share": share, "seed": seed, "ties": ties, "removed": False}
-        return _none_removed(log, settings, ends, validation, tested)
+        return Split(
+            name="cold items, none removed",
+            settings={"share": share, "seed": seed, "ties": ties, "removed": False},
+            history=log,
+            fitted=np.arange(len(log)) < ends[log.user],
+            validation=single_cases(log, validation),
+            tests={"warm": single_cases(log, tested)},
+            warning="training sees what others did after a case happened",
+        )
     training = is_warm.copy()
     training[rows[last]] = training[rows[last - 1]] = False
     warm_before = np.cumsum(is_warm) - is_warm
@@ -64,21 +68,6 @@ def cold_items(
         tests={name: single_cases(log, chosen, warm) for name, chosen in tests.items()},
         warning="training sees what others did after a case happened; only the removed items are unknown to it",
         facts=facts,
-    )
-
-
-def _none_removed(
-    log: InteractionLog, settings: Mapping[str, Any], ends: Rows, validation: Rows, tested: Rows
-) -> Split:
-    """The same cases for models that know all items; a user's training ends before the row in ``ends``."""
-    return Split(
-        name="cold items, none removed",
-        settings=settings,
-        history=log,
-        fitted=np.arange(len(log)) < ends[log.user],
-        validation=single_cases(log, validation),
-        tests={"warm": single_cases(log, tested)},
-        warning="training sees what others did after a case happened",
     )
 
 
@@ -108,17 +97,17 @@ def cold_users(
     test, validated = np.sort(rows[:tested]), np.sort(rows[tested : tested + chosen])
     hidden, partly = np.isin(log.user, log.user[test]), np.isin(log.user, log.user[validated])
     training = ~hidden & ~(partly & (nth >= shown))
+
+    def cases(rows: Rows) -> Cases:
+        return Cases.single(log, log.user[rows], np.full(len(rows), shown), log.item[rows])
+
     return Split(
         name="cold users",
         settings={"shown": shown, "share": share, "validation": validation, "seed": seed, "ties": ties},
         history=log,
         fitted=training,
-        validation=_cases(log, validated, shown),
-        tests={"next": _cases(log, test, shown)},
+        validation=cases(validated),
+        tests={"next": cases(test)},
         warning="training sees what others did after a case happened; only the users are unknown to it",
         facts={"users with a case": len(rows)},
     )
-
-
-def _cases(log: InteractionLog, rows: Rows, shown: int) -> Cases:
-    return Cases.single(log, log.user[rows], np.full(len(rows), shown), log.item[rows])

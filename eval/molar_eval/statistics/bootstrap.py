@@ -17,6 +17,9 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.rng import generator
 
 Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.floating]
+Clusters = npt.NDArray[np.generic]
+"""The user of each case, by any values that can be compared."""
 _BLOCK = 1 << 20
 """Most weights (resamples × clusters) that are held at a time."""
 MOST_UNITS = 20_000
@@ -39,12 +42,7 @@ class ConfidenceInterval:
 
 
 def clustered_intervals(
-    values: npt.NDArray[np.floating],
-    clusters: npt.NDArray[np.generic],
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    values: Numbers, clusters: Clusters, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> list[ConfidenceInterval]:
     """The means of several metrics over the same cases, values of shape (n, m), all from the same resamples.
 
@@ -64,22 +62,16 @@ def clustered_intervals(
 
 
 def clustered_ratio(
-    numerator: npt.NDArray[np.floating],
-    denominator: npt.NDArray[np.floating],
-    clusters: npt.NDArray[np.generic],
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    top: Numbers, bottom: Numbers, clusters: Clusters, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> ConfidenceInterval:
-    """``sum(numerator) / sum(denominator)`` with its interval: revenue per visit, self-normalised importance weights.
+    """``sum(top) / sum(bottom)`` with its interval: revenue per visit, self-normalised importance weights.
 
     Both have shape (n,); resamples with a zero denominator are left out. Raises :class:`DataError` if there are no
     cases, a value is not finite, or the denominator is negative or zero in all.
     """
-    top, bottom = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
-    (found,) = _intervals(top[:, None], bottom, clusters, level, resamples, seed)
-    return ConfidenceInterval(found.mean, max(found.low, 0.0) if (top >= 0).all() else found.low, found.high)
+    tops, bottoms = np.asarray(top, np.float64), np.asarray(bottom, np.float64)
+    (found,) = _intervals(tops[:, None], bottoms, clusters, level, resamples, seed)
+    return ConfidenceInterval(found.mean, max(found.low, 0.0) if (tops >= 0).all() else found.low, found.high)
 
 
 def user_groups(n_users: int, seed: int) -> npt.NDArray[np.int64]:
@@ -91,18 +83,18 @@ def user_groups(n_users: int, seed: int) -> npt.NDArray[np.int64]:
     return users if n_users <= MOST_UNITS else generator(seed, "kpi", "groups").permutation(users) % MOST_UNITS
 
 
-def cluster_sums(values: npt.NDArray[np.floating], codes: npt.NDArray[np.integer], n_clusters: int) -> Floats:
+def cluster_sums(values: Numbers, codes: npt.NDArray[np.integer], n_clusters: int) -> Floats:
     """Sums per cluster: shape (n_clusters, m), from values (n, m) and the cluster number of each case."""
     return np.stack([sums_by(codes, column, n_clusters) for column in values.T], axis=1)
 
 
-def sums_by(codes: npt.NDArray[np.integer], values: npt.NDArray[np.floating], size: int) -> Floats:
+def sums_by(codes: npt.NDArray[np.integer], values: Numbers, size: int) -> Floats:
     """The sum of ``values`` (n,) for each of the ``size`` codes (n,)."""
     return np.bincount(codes, values, minlength=size).astype(np.float64)
 
 
 def _intervals(
-    top: Floats, bottom: Floats, clusters: npt.NDArray[np.generic], level: float, resamples: int, seed: int
+    top: Floats, bottom: Floats, clusters: Clusters, level: float, resamples: int, seed: int
 ) -> list[ConfidenceInterval]:
     """Bootstrap-t for the ratio of each column of ``top`` (n, m) to ``bottom`` (n,)."""
     if not len(top):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from molar_eval.statistics.bootstrap import Floats, cluster_sums
+from molar_eval.statistics.bootstrap import Clusters, Floats, Numbers, cluster_sums
 from molar_retrieval.rng import generator
 
 Alternative = Literal["two-sided", "less"]
@@ -25,8 +25,8 @@ _RADEMACHER = 1 / (4 * float(ndtr(-np.sqrt(2))))
 
 
 def paired_permutation(
-    differences: npt.NDArray[np.floating],
-    clusters: npt.NDArray[np.generic],
+    differences: Numbers,
+    clusters: Clusters,
     *,
     alternative: Alternative = "two-sided",
     resamples: int = 10_000,
