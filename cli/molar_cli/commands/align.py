@@ -39,18 +39,9 @@ def align(
     Example, on two GPUs: [bold]accelerate launch --multi_gpu --num_processes 2 $(which molar) align[/]
     """
     done = run.shop(settings=settings).align(
-        preset=preset,
-        epochs=epochs,
-        dim=dim,
-        align_weight=align_weight,
-        threads=threads,
-        device=device,
-        seed=seed,
-        resume=resume,
-        where=where,
-        index=index,
-        trust_remote_code=trust_remote_code,
-    )
+        preset=preset, epochs=epochs, dim=dim, align_weight=align_weight, threads=threads, device=device, seed=seed,
+        resume=resume, where=where, index=index, trust_remote_code=trust_remote_code,
+    )  # fmt: skip
     print_aligned(run, done)
 
 

@@ -42,12 +42,7 @@ def check(
     from molar_retrieval.quality.findings import Severity
 
     report = run.shop(catalog, settings).check(
-        deep=deep,
-        photos=photos,
-        forecast=forecast,
-        fix_list=fix_list,
-        page=page,
-        trust_remote_code=trust_remote_code,
+        deep=deep, photos=photos, forecast=forecast, fix_list=fix_list, page=page, trust_remote_code=trust_remote_code
     )
     written = page or run.root / CHECK_PAGE
     if not run.document({**report.to_dict(), "page": str(written), "fix_list": fix_list and str(fix_list)}):

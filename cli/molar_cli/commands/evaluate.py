@@ -76,21 +76,10 @@ def evaluate(
         _print_value(run, shop.value_shown(impressions, clip=clip, where=where), impressions)
         return
     result = shop.evaluate(
-        suite,
-        models=model or (),
-        slices=column or (),
-        seeds=seeds,
-        category=category,
-        ties=ties,
-        seen=seen,
-        where=where,
-        out=out,
-        memory=memory,
-        index=index,
-        trust_remote_code=trust_remote_code,
-        command="molar " + " ".join(_shown(sys.argv[1:])),
-        tell=run.console.note,
-    )
+        suite, models=model or (), slices=column or (), seeds=seeds, category=category, ties=ties, seen=seen,
+        where=where, out=out, memory=memory, index=index, trust_remote_code=trust_remote_code,
+        command="molar " + " ".join(_shown(sys.argv[1:])), tell=run.console.note,
+    )  # fmt: skip
     _print(run, result)
     if gate is not None:
         _gate(run, result, gate)

@@ -37,15 +37,9 @@ def import_(
     from molar import import_dataset
 
     report = import_dataset(
-        format,
-        dir,
-        to,
-        photos=photos,
-        level=level,
-        drop_unused=drop_unused,
-        overwrite=overwrite,
+        format, dir, to, photos=photos, level=level, drop_unused=drop_unused, overwrite=overwrite,
         display=run.console.progress,
-    )
+    )  # fmt: skip
     run.console.note(*report.notes)
     if run.document(report.to_dict()):
         return

@@ -48,23 +48,11 @@ def recommend(
     if rules is not None and no_rules:
         raise SettingsError("--rules names rules, and --no-rules leaves them aside", "leave one out")
     report = run.shop().recommend(
-        out,
-        k,
-        users=None if users is None else _lines(users),
-        segment=segment,
-        where=where,
-        exclude=names(exclude) or (),
-        only=names(only),
-        rules=not no_rules,
-        seen=seen,
-        diversity=diversity,
-        calibrate=calibrate,
-        rerank=rerank,
-        processes=processes,
-        rules_file=rules,
-        index=index,
+        out, k, users=None if users is None else _lines(users), segment=segment, where=where,
+        exclude=names(exclude) or (), only=names(only), rules=not no_rules, seen=seen, diversity=diversity,
+        calibrate=calibrate, rerank=rerank, processes=processes, rules_file=rules, index=index,
         index_fallback=index_fallback,
-    )
+    )  # fmt: skip
     if run.document(report.to_dict()):
         return
     run.console.line(f"{report.rows:,} recommendations for {report.users:,} users: {report.path}")

@@ -140,7 +140,7 @@ def publish(
         url=connection.server.url,
         alias=items.alias,
         collection=items.name,
-        before=before[items.alias],
+        before=live,
         generation=generation.name,
         items=items.metadata.count,
         users=uploads[1].metadata.count if len(uploads) > 1 else None,
