@@ -18,7 +18,7 @@ from molar_retrieval.interactions.people import check_users
 from molar_retrieval.interactions.read import LogReader, ordered, without_duplicates
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.interactions.users import user_keys
-from molar_retrieval.interactions.write import KIND, RULES, log_facts, log_fingerprint, write_tables
+from molar_retrieval.interactions.write import KIND, READING, log_facts, log_fingerprint, write_tables
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
@@ -106,7 +106,7 @@ def _sources(folder: Path, workspace: Workspace) -> dict[str, Any]:
     paths = [path for stem in ("interactions", "users") if (path := find_file(folder, stem)) is not None]
     catalogue = workspace["catalogue"].manifest
     return {
-        "rules": RULES,
+        "rules": READING,
         "files": file_stamps(folder, [FILE_NAME, *(path.name for path in paths)]),
         "items": None if catalogue is None else catalogue.facts["ids"],
     }

@@ -1,5 +1,6 @@
 """From the interactions file to arrays: ids become row numbers as the batches arrive, bad rows are set aside."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -22,6 +23,7 @@ from molar_retrieval.progress import Progress
 
 BATCH = 262_144
 LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9  # factors of 32 bits hold what is between them, and sums of it
+CLOCKS_DIFFER = 86_400  # seconds that a time may lie ahead of the clock: zones differ by less than a day
 NOT_POSITIVE = "weight is not a positive number"
 WEIGHT_OUTSIDE = "weight is not between 1e-9 and 1e9"
 
@@ -75,6 +77,9 @@ class LogBatches(ABC):
         columns = self._columns
         # The values of CSV are read as written, which spares a pass over the file to find out their types.
         written = columns.all() if self._source.untyped else [columns.user_id, columns.item_id]
+        if (when := columns.timestamp) is not None:
+            again = [when] if self._source.untyped else []
+            self._times.look_through(lambda: (r.batch[when] for r in self._source.batches([when], BATCH, None, again)))
         for rows in self._source.batches(columns.all(), BATCH, self._rejects, written):
             checks = RowChecks(len(rows))
             values = self._values(rows, checks)
@@ -123,7 +128,8 @@ class LogBatches(ABC):
 class LogReader(LogBatches):
     """Reads one interactions file into arrays, bad rows set aside.
 
-    Of items ``chosen`` from a catalogue, interactions with ``others`` are counted and left out, not rejected.
+    Times more than a day ahead of the clock are bad: a user's last item is what training validates on. Of items
+    ``chosen`` from a catalogue, interactions with ``others`` are counted and left out, not rejected.
     """
 
     def __init__(
@@ -138,6 +144,7 @@ class LogReader(LogBatches):
     ) -> None:
         super().__init__(source, columns, times, rejects)
         self.others = 0
+        self._latest = int(time.time() + CLOCKS_DIFFER) * 1_000_000
         self._known, self._chosen = items, chosen
 
     def read(self, progress: Progress) -> tuple[RawLog, pa.Array]:
@@ -150,6 +157,12 @@ class LogReader(LogBatches):
         if not batches:
             joined["user"] = joined["item"] = np.zeros(0, np.int32)
         return RawLog(**joined), pa.array(self._users.rows, pa.string())
+
+    def _values(self, rows: Rows, check: RowChecks) -> dict[str, npt.NDArray[Any]]:
+        values = super()._values(rows, check)
+        if "micros" in values:
+            check(values["micros"] <= self._latest, "time is in the future", self._columns.timestamp)
+        return values
 
     def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32]:
         encoded = ids.dictionary_encode()

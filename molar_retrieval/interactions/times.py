@@ -1,7 +1,7 @@
 """Times of a log, in whatever form, as microseconds since 1970 in UTC."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -22,22 +22,43 @@ _GUESS = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))  # 1e11 s is the year 5138, 1
 _LAST = 253_402_300_799 * 1_000_000  # the year 9999
 _NUMBER = r"^[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME = r"(?P<clock>[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,6})?)?)(?: ?Uhr)?"
+_ZONE = r"(?: ?(?P<zone>Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2}))?"
+_CLOCK = rf"(?:,?[ T]+{_TIME}{_ZONE})?$"
+_YEAR_FIRST = r"^(?P<year>[0-9]{4})[-/.](?P<month>[0-9]{1,2})[-/.](?P<day>[0-9]{1,2})" + _CLOCK
+_DAY_FIRST = r"^(?P<day>[0-9]{1,2})\. ?(?P<month>[0-9]{1,2})\. ?(?P<year>[0-9]{4})" + _CLOCK
+_YEAR_LAST = r"[0-9]{1,2})[/-](?P<year>[0-9]{4})" + _CLOCK
+_ORDERS = {
+    "day/month": r"^(?P<day>[0-9]{1,2})[/-](?P<month>" + _YEAR_LAST,
+    "month/day": r"^(?P<month>[0-9]{1,2})[/-](?P<day>" + _YEAR_LAST,
+}
+_FORMATS = {"day/month": "%d/%m/%Y", "month/day": "%m/%d/%Y"}
 
 
 class TimeParser:
     """Reads the times of one log, batch by batch; ``read_as`` says for people how, None before the first one.
 
     Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970; which, the median of the first batch
-    tells unless the unit is given. Strings are numbers, ISO 8601, or of the given ``strptime`` format; a DataError if
-    it is none. A time without a zone is taken as UTC.
+    tells unless the unit is given. Strings are numbers, ISO 8601, dates as people write them, or of the given
+    ``strptime`` format; a DataError if it is none. A time without a zone is taken as UTC, a date without a time as
+    its midnight.
+
+    31.12.2025 has its day first. Of 31/12/2025 and 31-12-2025 the whole column must tell whether the day or the month
+    comes first: that of :meth:`look_through`, else the first batch with such times. A DataError if it does not.
     """
 
     def __init__(self, unit: str = "auto", form: str | None = None) -> None:
         self.read_as: str | None = None
         self._unit = None if unit == "auto" else unit
         self._form = form
+        self._order: str | None = None
+        self._column: Callable[[], Iterable[pa.Array]] | None = None
         if form is not None:
             _check_format(form)
+
+    def look_through(self, column: Callable[[], Iterable[pa.Array]]) -> None:
+        """Where the whole column is to be had, in pieces; it is read only if the order of its dates must be found."""
+        self._column = column
 
     def parse(self, array: pa.Array) -> tuple[Micros, Mask]:
         """Microseconds since 1970, 0 where there is no time, and which are times; a DataError if the type has none."""
@@ -85,10 +106,27 @@ class TimeParser:
             micros[numeric], valid[numeric] = self._from_numbers(_as_numbers(array.filter(pa.array(numeric))))
         if not numeric.all():
             others = array.filter(pa.array(~numeric))
-            micros[~numeric], valid[~numeric] = _from_iso(others)
-            if valid[~numeric].any():
-                self.read_as = "ISO 8601"
+            micros[~numeric], valid[~numeric] = self._from_words(others)
         return micros, valid
+
+    def _from_words(self, array: pa.Array) -> tuple[Micros, Mask]:
+        found = _by_arrow(array)
+        if found is None:
+            if self._order is None and _matches(array, _ORDERS["day/month"]).any():
+                self._order = _order_of([array] if self._column is None else self._column())
+            ways = [("ISO 8601", _YEAR_FIRST), ("day.month.year", _DAY_FIRST)]
+            ways += [] if self._order is None else [(f"{self._order}/year", _ORDERS[self._order])]
+            for name, pattern in ways:
+                dates = _matches(array, pattern)
+                if dates.any():
+                    array = pc.replace_with_mask(
+                        array, pa.array(dates), _as_iso(array.filter(pa.array(dates)), pattern)
+                    )
+                    self.read_as = name
+            found = _by_arrow(array) or _value_by_value(array, datetime.fromisoformat)
+        if found[1].any() and self.read_as is None:
+            self.read_as = "ISO 8601"
+        return found
 
 
 def _check_format(form: str) -> None:
@@ -119,14 +157,59 @@ def _as_numbers(array: pa.Array) -> pa.Array:
         return bare.cast(pa.float64())
 
 
-def _from_iso(array: pa.Array) -> tuple[Micros, Mask]:
+def _by_arrow(array: pa.Array) -> tuple[Micros, Mask] | None:
+    """Strings as Arrow reads ISO 8601, all with a zone or none; None where one of them is something else."""
     for zone in (None, "UTC"):
         try:
             micros = array.cast(pa.timestamp("us", zone)).cast(pa.int64())
         except pa.ArrowInvalid:
             continue
         return np.asarray(micros.fill_null(0)), np.asarray(pc.is_valid(micros))
-    return _value_by_value(array, datetime.fromisoformat)
+    return None
+
+
+def _matches(array: pa.Array, pattern: str) -> Mask:
+    return np.asarray(pc.fill_null(pc.match_substring_regex(array, pattern), False))
+
+
+def _order_of(column: Iterable[pa.Array]) -> str:
+    """Which of day and month comes first in 31/12/2025, by all such times of a column; a DataError if none tells."""
+    possible = dict.fromkeys(_ORDERS, "")  # with a time that only this order can read
+    example = ""
+    for piece in column:
+        array = pc.unique(pc.utf8_trim_whitespace(as_written(piece)).drop_null())
+        array = array.filter(pa.array(_matches(array, _ORDERS["day/month"])))
+        if not len(array):
+            continue
+        example = example or array[0].as_py()
+        parts = pc.extract_regex(array, _ORDERS["day/month"])
+        first, second = (np.asarray(pc.struct_field(parts, name).cast(pa.int64())) for name in ("day", "month"))
+        for order, large, small in (("day/month", first, second), ("month/day", second, first)):
+            telling = np.flatnonzero((large > 12) & (large <= 31) & (small >= 1) & (small <= 12))
+            if len(telling) and not possible[order]:
+                possible[order] = array[int(telling[0])].as_py()
+    told = [order for order, time in possible.items() if time]
+    hint = " or ".join(f'time_format = "{form}"' for form in _FORMATS.values())
+    hint = f"say which in catalog.toml: [interactions] {hint}, with %H:%M where there is a time"
+    if len(told) > 1:
+        words = " and ".join(repr(time) for time in possible.values())
+        raise DataError(f"the times have the day first and the month first: {words}", hint)
+    if not told:
+        raise DataError(f"no time tells whether the day or the month comes first, as in {example!r}", hint)
+    return told[0]
+
+
+def _as_iso(array: pa.Array, pattern: str) -> pa.Array:
+    """Dates of one way of writing in ISO 8601; whether there is such a day is not looked at."""
+    parts = pc.extract_regex(array, pattern)
+    part = {name: pc.struct_field(parts, name) for name in ("year", "month", "day", "clock", "zone")}
+    two = {name: pc.utf8_lpad(part[name], 2, "0") for name in ("month", "day")}
+    clock = pc.if_else(pc.equal(part["clock"], ""), "00:00", part["clock"])
+    clock = pc.replace_substring_regex(pc.replace_substring(clock, ",", "."), "^([0-9]:)", r"0\1")
+    zone = pc.replace_substring_regex(part["zone"], "^(UTC|GMT)$", "Z")
+    zone = pc.replace_substring_regex(zone, "^([+-][0-9]{2})([0-9]{2})$", r"\1:\2")
+    date = pc.binary_join_element_wise(part["year"], two["month"], two["day"], "-")
+    return pc.binary_join_element_wise(date, "T", clock, zone, "")
 
 
 def _value_by_value(array: pa.Array, read: Callable[[str], datetime]) -> tuple[Micros, Mask]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -371,3 +372,19 @@ def test_a_log_that_brings_its_validation_cases_is_validated_on_them(folder, wor
     none = np.zeros(0, np.int32)
     write_log(workspace, Holdout(log, none, none, none.astype(np.int64)), {})
     assert len(held_out(workspace, SplitSettings())) == 0, "no cases are no cases, not the default ones"
+
+
+def test_a_spreadsheet_in_another_countrys_writing(folder, workspace):
+    lines = ["user_id;item_id;timestamp", "u;b;03/04/2020", "u;a;01/04/2020 14:05", "u;c;31/12/2020"]
+    (folder / "interactions.csv").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
+    manifest = prepare_interactions(folder, workspace)
+    assert _histories(workspace) == {"u": "abc"}
+    assert manifest.settings["times"] == "day/month/year"
+
+
+def test_times_in_the_future_are_set_aside_but_for_a_day_between_clocks(folder, workspace):
+    now = int(time.time())
+    _write(folder, [("u", "a", now - 60), ("u", "b", now + 80_000), ("u", "c", now + 90_000)])
+    prepare_interactions(folder, workspace)
+    assert _histories(workspace) == {"u": "ab"}
+    assert _rejects(workspace) == [("interactions.parquet", 3, "c", f"time is in the future: {now + 90_000}")]

@@ -110,3 +110,53 @@ def test_nothing(array):
 def test_other_types_are_refused(array):
     with pytest.raises(DataError, match="the time column holds"):
         TimeParser().parse(array)
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("27.02.2019 13:05:06", "day.month.year"),
+        ("27.2.2019, 13:05:06 Uhr", "day.month.year"),
+        ("27.02.2019 14:05:06 +0100", "day.month.year"),
+        ("27/02/2019 13:05:06", "day/month/year"),
+        ("27-02-2019 13:05:06", "day/month/year"),
+        ("02/27/2019 13:05:06", "month/day/year"),
+        ("2019/02/27 13:05:06", "ISO 8601"),
+        ("2019-2-27 13:05:06.000 UTC", "ISO 8601"),
+        ("2019-02-27 14:05:06 +01:00", "ISO 8601"),
+    ],
+)
+def test_times_as_people_write_them(written, read_as):
+    assert _seconds(pa.array([written, None, "2019-02-31", "soon"])) == ([SECONDS, None, None, None], read_as)
+
+
+def test_a_date_without_a_time_is_its_midnight():
+    midnight = SECONDS - SECONDS % 86_400
+    assert _seconds(pa.array(["27.02.2019"]))[0] == [midnight]
+    assert _seconds(pa.array(["27/2/2019", "1/2/2019"]))[0] == [midnight, midnight - 26 * 86_400]
+    assert _seconds(pa.array(["2019-02-27", "27.02.2019 00:00"]))[0] == [midnight, midnight]
+
+
+def test_the_whole_column_tells_which_of_day_and_month_is_first():
+    column = [pa.array(["03/04/2019", None]), pa.array(["31/04/2018", "25/12/2018"])]
+    parser = TimeParser()
+    parser.look_through(lambda: column)
+    micros, _ = parser.parse(column[0])
+    assert datetime.datetime.fromtimestamp(micros[0] / 1e6, datetime.UTC).strftime("%d %B") == "03 April"
+    _, valid = parser.parse(column[1])
+    assert valid.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("times", "word"),
+    [
+        (["03/04/2019", "31.12.2018"], "no time tells whether the day or the month comes first, as in '03/04/2019'"),
+        (["25/12/2018", "12/24/2018"], "the day first and the month first: '25/12/2018' and '12/24/2018'"),
+    ],
+)
+def test_dates_that_mean_two_days_are_refused_with_the_setting(times, word):
+    with pytest.raises(DataError) as error:
+        TimeParser().parse(pa.array(times))
+    assert word in error.value.message
+    assert '[interactions] time_format = "%d/%m/%Y"' in error.value.hint
+    assert _seconds(pa.array(times), form="%d/%m/%Y")[1] == "%d/%m/%Y"
