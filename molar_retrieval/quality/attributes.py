@@ -37,8 +37,8 @@ def check_attributes(catalogue: Catalogue, items: Items, progress: Progress) -> 
     """What is wrong with the columns beside title, description and photo, one after the other."""
     columns = {name: kind for name, kind in catalogue.fields.items() if kind in _KINDS}
     progress.start("reading attributes", len(columns))
-    for name, kind in columns.items():
-        parts = [batch[name] for batch in catalogue.batches([name], _BATCH)]
+    for name, parts in catalogue.columns(columns, _BATCH):
+        kind = columns[name]
         if parts and kind in ("keyword", "bool"):
             yield from _words(name, pa.chunked_array(parts).combine_chunks(), catalogue, items)
         elif parts and not is_list(parts[0].type):
