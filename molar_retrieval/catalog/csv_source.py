@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from molar_retrieval.catalog.bounds import LONGEST_NAME, MOST_COLUMNS, check_names
+from molar_retrieval.catalog.numbers import WRITTEN, as_doubles, currencies, doubtful
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.table_source import Kinds, TableSource
@@ -32,8 +33,9 @@ _PATTERNS = {
 class CsvSource(TableSource):
     """A CSV file with a header; of comma, semicolon, tab and bar the one that it has most of is the delimiter.
 
-    An empty field is a missing value. Rows with too many or too few fields are rejected. The size of a batch follows
-    from the block that the parser reads.
+    Numbers are those of programs, or all of a column have decimal commas, thousands signs or one currency; what may be
+    read in two ways stays as it is written. An empty field is a missing value. Rows with too many or too few fields
+    are rejected. The size of a batch follows from the block that the parser reads.
     """
 
     form = "CSV"
@@ -42,6 +44,7 @@ class CsvSource(TableSource):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._names, self._delimiter = _read_header(path)
+        self._decimals: dict[str, str] = {}  # of columns that are not written as programs write numbers
 
     @property
     def names(self) -> list[str]:
@@ -51,15 +54,25 @@ class CsvSource(TableSource):
     @cached_property
     def schema(self) -> pa.Schema:
         """Names and types: what fits all values of a column; the file is read once for it."""
-        possible = {name: list(_PATTERNS) for name in self._names}
-        seen: set[str] = set()
+        columns = {name: _Column() for name in self._names}
         for rows in self.batches(self._names, 0, as_written=self._names):
             for name, array in zip(self._names, rows.batch.columns, strict=True):
-                if array.null_count < len(array):
-                    seen.add(name)
-                    matched = {k: pc.match_substring_regex(array, _PATTERNS[k]) for k in possible[name]}
-                    possible[name] = [k for k, fits in matched.items() if pc.all(fits, min_count=0).as_py()]
-        return pa.schema([(n, possible[n][0] if n in seen and possible[n] else pa.string()) for n in self._names])
+                columns[name].see(array)
+        points = _PATTERNS if self.decimal != "," else {k: p for k, p in _PATTERNS.items() if k != pa.float64()}
+        plain = {name: next((k for k in points if column.fits(k)), None) for name, column in columns.items()}
+        comma = any(plain[name] is None and column.decimals == {","} for name, column in columns.items())
+        for name, column in columns.items():
+            decimals = column.decimals & {self.decimal or ".", self.decimal or ","}
+            if plain[name] == pa.float64() and comma and "," in decimals and self.decimal is None:
+                self.doubtful[name] = "other columns have decimal commas"  # 1.299 may be a thousand
+            elif plain[name] is None and decimals:
+                reason = doubtful(decimals, column.money, separated=column.separated)
+                if reason is None:
+                    self._decimals[name] = min(decimals, key=".,".index)
+                else:
+                    self.doubtful[name] = reason
+        numbers = {name: pa.float64() for name in self._decimals} | dict.fromkeys(self.doubtful, pa.string())
+        return pa.schema([(name, numbers.get(name) or plain[name] or pa.string()) for name in self._names])
 
     def _read(self, kinds: Kinds, size: int, rejects: Rejects | None, as_written: Collection[str]) -> Iterator[Rows]:
         columns = list(kinds)
@@ -71,7 +84,8 @@ class CsvSource(TableSource):
                 good += len(batch)
                 strings = pa.RecordBatch.from_arrays([bytes_.view(pa.string()) for bytes_ in batch.columns], columns)
                 rows = self._fitting(Rows(numbers, strings), rejects)
-                arrays = [_typed(array, kinds[name]) for name, array in zip(columns, rows.batch.columns, strict=True)]
+                found = zip(columns, rows.batch.columns, strict=True)
+                arrays = [_typed(array, kinds[name], self._decimals.get(name)) for name, array in found]
                 yield Rows(rows.numbers, pa.RecordBatch.from_arrays(arrays, columns))
         except pa.ArrowException as error:
             if "straddling" in str(error):
@@ -131,9 +145,41 @@ def _row_numbers(good: int, n: int, skipped: Sequence[int]) -> npt.NDArray[np.in
     return numbers + np.searchsorted(gaps, numbers, side="right")
 
 
-def _typed(array: pa.Array, kind: pa.DataType) -> pa.Array:
+class _Column:
+    """What the values of a column seen so far can be; nothing where there are none."""
+
+    def __init__(self) -> None:
+        self._possible: list[Any] = [*_PATTERNS, *WRITTEN]
+        self._seen = self.separated = False
+        self.money: set[str] = set()
+
+    def see(self, array: pa.Array) -> None:
+        """Look at some more values."""
+        if array.null_count == len(array) or (self._seen and not self._possible):
+            return
+        self._seen = True
+        patterns = {**_PATTERNS, **WRITTEN}
+        matched = {k: pc.match_substring_regex(array, patterns[k]) for k in self._possible}
+        self._possible = [k for k, fits in matched.items() if pc.all(fits, min_count=0).as_py()]
+        if self.decimals:
+            self.separated |= bool(pc.any(pc.match_substring_regex(array, "[.,]")).as_py())
+            self.money |= currencies(array)
+
+    def fits(self, kind: pa.DataType) -> bool:
+        """Whether all values are of this kind."""
+        return self._seen and kind in self._possible
+
+    @property
+    def decimals(self) -> set[str]:
+        """Signs that all values may have before their decimals."""
+        return {sign for sign in WRITTEN if self._seen and sign in self._possible}
+
+
+def _typed(array: pa.Array, kind: pa.DataType, decimal: str | None) -> pa.Array:
     if kind == pa.string():
         return array
+    if decimal is not None:
+        return as_doubles(array, decimal)
     if kind == pa.bool_():
         return pc.equal(pc.utf8_lower(array), "true")
     return pc.utf8_ltrim(array, "+").cast(kind)

@@ -31,7 +31,8 @@ from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
 
 KIND = "catalogue"
-RULES = 1  # number of the rules by which a catalogue is read; a change of them makes every prepared catalogue stale
+RULES = 1  # number of the rules by which a catalogue is kept; a change of them makes every prepared catalogue stale
+_READING = 2  # number of the rules by which values are read; after a change every catalogue is read anew, once
 _ROW_GROUP = 131_072
 _LANGUAGE_SAMPLE = 2_000
 
@@ -72,8 +73,9 @@ def prepare_catalogue(
         if current is not None and condition_of(workspace) == where and is_current(folder, workspace):
             return current
         before = _sources(folder)
-        source = items_source(folder)
-        spec = resolve(CatalogueSettings.read(folder), source)
+        asked = CatalogueSettings.read(folder)
+        source = items_source(folder, asked)
+        spec = resolve(asked, source)
         partial = empty_partial(store)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
             reader = ItemReader(source, spec, folder, rejects)
@@ -198,7 +200,7 @@ def _kinds(reader: ItemReader) -> dict[str, str]:
 def _sources(folder: Path, roots: Iterable[str] | None = None) -> dict[str, Any]:
     path = find_file(folder, "items")
     names = [FILE_NAME, *([path.name] if path else [])]
-    stamps: dict[str, Any] = {"rules": RULES, "files": file_stamps(folder, names)}
+    stamps: dict[str, Any] = {"rules": _READING, "files": file_stamps(folder, names)}
     if roots is not None:
         stamps["photos"] = tree_stamp(folder, roots)
     return stamps

@@ -68,6 +68,7 @@ class ItemReader:
         columns = _present(items.item_id, *self._phrase_columns, items.image, *items.attributes, *items.payload)
         written = _present(items.item_id, items.image)
         listed = set(items.lists) & set(columns)
+        written += listed if self.source.untyped else []  # 38,39 are two sizes where the settings say so
         for rows in self.source.batches(columns, BATCH, self.rejects, written):
             self.rows = max(self.rows, int(rows.numbers[-1]) if len(rows) else 0)
             split = rows.with_columns({name: split_lists(rows.batch[name], items.separator) for name in listed})

@@ -1,6 +1,6 @@
 """From ``catalog.toml`` and the columns that are there to a :class:`CatalogueSpec`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,15 +20,18 @@ _ROLES = {ITEM_ID: names.ITEM_ID, TITLE: names.TITLE, DESCRIPTION: names.DESCRIP
 
 def read_spec(folder: Path) -> CatalogueSpec:
     """What the columns of the catalogue in ``folder`` mean: ``catalog.toml``, or the default where it is silent."""
-    return resolve(CatalogueSettings.read(folder), items_source(folder))
+    settings = CatalogueSettings.read(folder)
+    return resolve(settings, items_source(folder, settings))
 
 
-def items_source(folder: Path) -> TableSource:
-    """The items file of a catalogue; a DataError if there is none, or it cannot be read."""
+def items_source(folder: Path, settings: CatalogueSettings | None = None) -> TableSource:
+    """The items file of a catalogue, its numbers by the settings; a DataError if there is none, or it is unreadable."""
     path = find_file(folder, "items")
     if path is None:
         raise DataError(f"{folder} has no items file", "put items.parquet, items.csv or items.jsonl there")
-    return open_source(path)
+    source = open_source(path)
+    source.decimal = None if settings is None else settings.items.decimal
+    return source
 
 
 def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
@@ -61,7 +64,12 @@ def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
     )
     _check_template(settings.text.template, items, source)
     return CatalogueSpec(
-        items=items, text=settings.text, interactions=settings.interactions, users=settings.users, left_out=left_out
+        items=items,
+        text=settings.text,
+        interactions=settings.interactions,
+        users=settings.users,
+        left_out=left_out,
+        doubtful={name: reason for name, reason in source.doubtful.items() if name in usable},
     )
 
 
@@ -82,7 +90,7 @@ def field_column(name: str, items: ItemColumns) -> str | None:
 def _default_attributes(
     source: TableSource, usable: Sequence[str], roles: dict[str, str], asked: ItemSettings
 ) -> dict[str, str | None]:
-    sample = _sample(source, usable)
+    sample = _sample(source, usable, set(asked.lists) if source.untyped else set())
     for name in set(asked.lists) & set(usable):
         position = sample.schema.get_field_index(name)
         sample = sample.set_column(position, name, split_lists(sample[name], asked.separator))
@@ -90,9 +98,9 @@ def _default_attributes(
     return choose_attributes(sample, usable, texts)
 
 
-def _sample(source: TableSource, columns: Sequence[str]) -> pa.RecordBatch:
+def _sample(source: TableSource, columns: Sequence[str], written: Collection[str]) -> pa.RecordBatch:
     batches, n = [], 0
-    for rows in source.batches(columns, SAMPLE) if columns else ():
+    for rows in source.batches(columns, SAMPLE, as_written=written) if columns else ():
         batches.append(rows.batch)
         n += len(rows)
         if n >= SAMPLE:

@@ -25,6 +25,7 @@ class ItemSettings(Settings):
     exclude: tuple[str, ...] = Field((), description="columns that are not kept for filters and display")
     lists: tuple[str, ...] = Field((), description="text columns that hold several values in one string")
     separator: str = Field("|", min_length=1, description="what stands between these values")
+    decimal: Literal[".", ","] | None = Field(None, description="decimal sign of a CSV file; default: by column")
 
 
 class InteractionSettings(Settings):
@@ -90,10 +91,14 @@ class ItemColumns(Settings):
 
 
 class CatalogueSpec(Settings):
-    """What the columns of a catalogue mean; ``left_out`` says why each payload column that is no attribute is none."""
+    """What the columns of a catalogue mean; ``left_out`` says why each payload column that is no attribute is none.
+
+    ``doubtful`` has the columns of numbers that can be read in two ways, and why; they are kept as words.
+    """
 
     items: ItemColumns
     text: TextSettings = TextSettings()
     interactions: InteractionSettings = InteractionSettings()  # resolved when the log is read
     users: UserSettings = UserSettings()
     left_out: dict[str, str] = Field(default_factory=dict)
+    doubtful: dict[str, str] = Field(default_factory=dict)

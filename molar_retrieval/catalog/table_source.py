@@ -25,6 +25,10 @@ class TableSource(ABC):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.decimal: str | None = None
+        """The decimal sign of numbers in text; None: the column must tell."""
+        self.doubtful: dict[str, str] = {}
+        """Columns of numbers that can be read in two ways, with the reason; they are words. Filled by the schema."""
 
     @property
     @abstractmethod

@@ -131,6 +131,9 @@ class _CatalogueCheck:
             self.unusable.append(error.message)
             self.found.add("catalogue.unusable", f"{error.message}; {error.hint}")
             return None
+        for column, reason in spec.doubtful.items():
+            words = f'numbers kept as words: {reason}; say it in catalog.toml: [items] decimal = "," or "."'
+            self.found.add("attribute.wrong_type", words, column=column)
         self.workspace.take("catalogue", self.workspace["catalogue"].require())
         return Catalogue(*self.workspace["catalogue"].require()), spec
 

@@ -73,3 +73,17 @@ def test_errors_name_the_remedy(molar, shop, tmp_path, arguments, code, told):
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert named[0] == shop or not (tmp_path / ".molar").exists()
+
+
+def test_prices_that_can_be_read_in_two_ways_are_a_finding_until_the_setting_tells(molar, tmp_path):
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "items.csv").write_text("id;title;price\na;Stuhl;1,299\nb;Tisch;2,450\n")
+    done = molar("check", folder, "--no-forecast", "--json", cwd=tmp_path)
+    (finding,) = [kind for kind in json.loads(done.stdout)["found"] if kind["kind"] == "attribute.wrong_type"]
+    (example,) = finding["examples"]
+    assert example["column"] == "price"
+    assert '[items] decimal = ","' in example["detail"]
+    (folder / "catalog.toml").write_text('[items]\ndecimal = ","')
+    done = molar("check", folder, "--no-forecast", "--json", cwd=tmp_path)
+    assert "attribute.wrong_type" not in [kind["kind"] for kind in json.loads(done.stdout)["found"]]

@@ -351,3 +351,13 @@ def test_progress_hears_of_every_row_and_the_summary(folder, workspace):
     prepare_catalogue(folder, workspace, listener)
     assert listener.rows == listener.total == 3
     assert listener.notes == ["2 items, 0 with a photo, 0 described; 1 rejects (1 × missing id)"]
+
+
+def test_a_spreadsheet_has_prices_to_filter_by_and_lists_stay_lists(folder, workspace):
+    lines = ["id;title;price;sizes", "a;Stuhl;€ 1.299,00;38,39", "b;Tisch;€ 12,50;40,41"]
+    (folder / "items.csv").write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
+    (folder / "catalog.toml").write_text('[items]\nlists = ["sizes"]\nseparator = ","')
+    prepare_catalogue(folder, workspace, where="price > 1000")
+    assert _rows(workspace, "item_id", "price", "sizes") == [
+        {"item_id": "a", "price": 1299.0, "sizes": ["38", "39"]},
+    ]

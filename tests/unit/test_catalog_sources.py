@@ -223,3 +223,61 @@ def test_rejects_are_flushed_and_counted(tmp_path, monkeypatch):
     assert rejects.total == 7
     assert rejects.counts == {"missing id": 4, "duplicate id": 3}
     assert rejects.first["duplicate id"] == "items.csv, row 2: duplicate id: d"
+
+
+@pytest.mark.parametrize(
+    ("written", "numbers"),
+    [
+        (["1.299,00", "12,5", "7"], [1299.0, 12.5, 7.0]),
+        (["1,299.00", "12.5", "1,299,000"], [1299.0, 12.5, 1299000.0]),
+        (["€ 12,50", "-3,00 EUR", "1.299 Euro"], [12.5, -3.0, 1299.0]),
+        (["12.50 EUR", "12 EUR"], [12.5, 12.0]),
+        (["$1,299", "$0.99"], [1299.0, 0.99]),
+        (["1'299.00 CHF", "CHF 5"], [1299.0, 5.0]),
+        (["1\u00a0299,00 €", "5,00 €"], [1299.0, 5.0]),
+        (["¥1,299", "980円"], [1299.0, 980.0]),
+        (["0,250", "+1,125"], [0.25, 1.125]),
+    ],
+)
+def test_csv_numbers_as_people_write_them(tmp_path, written, numbers):
+    path = _csv(tmp_path, "\ufeffid;price\r\n" + "".join(f"a;{value}\r\n" for value in [*written, ""]))
+    assert open_source(path).schema.field("price").type == pa.float64()
+    assert [row["price"] for _, row in _read(path)[0]] == [*numbers, None]
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        (["1,299", "2,450"], "point or comma"),
+        (["1.299 EUR"], "point or comma"),
+        (["12,50 EUR", "12,50 USD"], "several currencies (EUR, USD)"),
+    ],
+)
+def test_csv_numbers_that_mean_two_things_stay_words(tmp_path, written, reason):
+    path = _csv(tmp_path, "id;price\n" + "".join(f"a;{value}\n" for value in written))
+    source = open_source(path)
+    assert source.schema.field("price").type == pa.string()
+    assert reason in source.doubtful["price"]
+    assert [row["price"] for _, row in _read(path)[0]] == written
+
+
+def test_csv_codes_and_words_are_no_numbers(tmp_path):
+    path = _csv(tmp_path, "a;b;c;d\n007,5;12,50;1,2,3;EUR\n1,5;soon;1,2;5 XYZ\n")
+    source = open_source(path)
+    assert [field.type for field in source.schema] == [pa.string()] * 4
+    assert source.doubtful == {}
+
+
+def test_the_setting_tells_a_decimal_sign(tmp_path):
+    path = _csv(tmp_path, "id;price\na;1.299\nb;2\n")
+    for decimal, value in ((None, 1.299), (".", 1.299), (",", 1299.0)):
+        source = open_source(path)
+        source.decimal = decimal
+        source.schema  # noqa: B018
+        assert next(source.batches(["price"], 10)).batch["price"].to_pylist() == [value, 2.0]
+
+
+def test_points_beside_decimal_commas_are_not_taken_for_decimals(tmp_path):
+    source = open_source(_csv(tmp_path, "price;weight\n1.299;0,5\n2.450;12,5\n"))
+    assert source.schema.field("price").type == pa.string()
+    assert source.doubtful == {"price": "other columns have decimal commas"}

@@ -1,0 +1,53 @@
+"""Numbers as people write them in tables: 1.299,00 and 1,299.00, with a currency before or behind."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_CURRENCIES = {
+    "EUR": ("€", "Euro"),
+    "USD": ("$",),
+    "GBP": ("£",),
+    "JPY": ("¥", "￥", "円"),
+    "CHF": (),
+    "PLN": ("zł",),
+    "CZK": ("Kč",),
+    "SEK": (),
+    "NOK": (),
+    "DKK": (),
+    "AUD": (),
+    "CAD": (),
+}
+_WORDS = {word: code for code, words in _CURRENCIES.items() for word in (code, *words)}
+_MONEY = "(?:" + "|".join(word.replace("$", r"\$") for word in _WORDS) + ")"
+_BLANK = r"[ \x{A0}\x{202F}]?"
+_FORM = (
+    rf"^(?:{_MONEY}{_BLANK})?[+-]?(?:0|[1-9][0-9]{{0,14}}|[1-9][0-9]{{0,2}}(?:%s[0-9]{{3}}){{1,4}})(?:%s[0-9]+)?"
+    rf"(?:{_BLANK}{_MONEY})?$"
+)
+WRITTEN = {".": _FORM % ("[,’']", r"\."), ",": _FORM % (r"[.\x{A0}\x{202F}]", ",")}
+"""Patterns of numbers by their decimal sign; a leading zero (007) makes a code of one."""
+
+
+def currencies(array: pa.Array) -> set[str]:
+    """The codes of the currencies that some numbers stand with."""
+    bare = pc.replace_substring_regex(array.drop_null(), r"[0-9.,’'+\- \x{A0}\x{202F}]", "")
+    return {_WORDS[word] for word in pc.unique(bare).to_pylist() if word in _WORDS}
+
+
+def doubtful(decimals: set[str], found: set[str], *, separated: bool) -> str | None:
+    """Why numbers that could have one of these decimal signs cannot be told; None where they can.
+
+    ``found`` are their currencies; ``separated`` says whether any has a point or a comma.
+    """
+    if len(found) > 1:
+        return f"several currencies ({', '.join(sorted(found))})"
+    if len(decimals) > 1 and separated and found != {"JPY"}:  # yen have no decimals
+        return "point or comma may be the decimal sign"
+    return None
+
+
+def as_doubles(array: pa.Array, decimal: str) -> pa.Array:
+    """Numbers of the pattern of a decimal sign as float64."""
+    kept = "+-" + decimal
+    bare = pc.replace_substring_regex(array, rf"[^0-9{kept.replace('-', '')}\-]", "")
+    return pc.utf8_ltrim(pc.replace_substring(bare, ",", "."), "+").cast(pa.float64())
