@@ -25,6 +25,12 @@ class ShopBase:
     settings_file: Path | None = None
     display: Display | None = None
 
+    def __post_init__(self) -> None:
+        if self.catalogue is not None and self.catalogue.is_file():
+            from molar_retrieval.catalog.sources import folder_of
+
+            object.__setattr__(self, "catalogue", folder_of(self.catalogue))
+
     @property
     def settings(self) -> "MolarSettings":
         """The settings of ``molar.toml`` and the environment."""

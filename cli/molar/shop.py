@@ -14,7 +14,7 @@ class Shop(Making, Serving, Asking):
     """A catalogue and its workspace.
 
     Args:
-        catalogue: The folder with items, photos and log; None: that of the workspace.
+        catalogue: The folder with items, photos and log, or its items file; None: that of the workspace.
         workspace: The folder with all that molar makes of it.
         settings_file: Settings; None: ``molar.toml`` beside the workspace, if there is one.
         display: Makes the progress display of a long step; None: the one that suits a terminal or a notebook.
@@ -63,16 +63,17 @@ def open_shop(
     """A shop by the folder of its catalogue.
 
     Args:
-        catalogue: Folder with ``items.parquet`` (or ``.csv``, ``.jsonl``), photos and log.
+        catalogue: Folder with ``items.parquet`` (or ``.csv``, ``.jsonl``), photos and log; or that items file.
         workspace: Where all that molar makes goes; None: ``.molar`` beside the catalogue.
         settings_file: Settings; None: ``molar.toml`` beside the workspace, if there is one.
 
     Raises:
-        DataError: If there are no items.
+        DataError: If there are no items, or another file is named.
     """
     from molar_retrieval.catalog.resolve import items_source
+    from molar_retrieval.catalog.sources import folder_of
 
-    folder = Path(catalogue)
+    folder = folder_of(Path(catalogue))
     items_source(folder)
     place = folder.resolve().parent / DEFAULT_NAME if workspace is None else Path(workspace)
     return Shop(folder, place, None if settings_file is None else Path(settings_file))

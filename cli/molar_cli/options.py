@@ -28,7 +28,8 @@ SettingsOption = Annotated[
     Path | None, option("Settings instead of molar.toml beside the workspace.", "--settings", metavar="FILE")
 ]
 CatalogueArgument = Annotated[
-    Path, typer.Argument(help="Folder with items.parquet, .csv or .jsonl and images/.", show_default=False)
+    Path,
+    typer.Argument(help="Folder with items.parquet, .csv or .jsonl and images/; or that file.", show_default=False),
 ]
 KOption = Annotated[int, typer.Option("-k", help="How many items, at most 1,000.")]
 ListedOption = Annotated[int, typer.Option("-k", help="How many items for each, at most 10,000.")]

@@ -32,6 +32,18 @@ def find_file(folder: Path, stem: str) -> Path | None:
     return found[0] if found else None
 
 
+def folder_of(path: Path) -> Path:
+    """The folder of a catalogue that was named itself or by its items file; a DataError for another file."""
+    if not path.is_file():
+        return path
+    if path.name.partition(".")[0] != "items":
+        raise DataError(
+            f"{path} is a file with another name than items, and a catalogue is a folder",
+            f"rename it to items{path.suffix}, or name the folder with the items file",
+        )
+    return path.parent
+
+
 def open_source(path: Path) -> TableSource:
     """The reader for a file, by its extension; a DataError if the file cannot be read at all."""
     return _READERS[path.suffix](path)

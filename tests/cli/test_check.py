@@ -87,3 +87,15 @@ def test_prices_that_can_be_read_in_two_ways_are_a_finding_until_the_setting_tel
     (folder / "catalog.toml").write_text('[items]\ndecimal = ","')
     done = molar("check", folder, "--no-forecast", "--json", cwd=tmp_path)
     assert "attribute.wrong_type" not in [kind["kind"] for kind in json.loads(done.stdout)["found"]]
+
+
+def test_the_items_file_stands_for_its_folder_and_no_other_file_does(molar, shop, tmp_path):
+    (items,) = shop.glob("items.*")
+    done = molar("check", items, "--no-forecast", "--no-photos", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("shop can be used: 60 items")
+    (log,) = shop.glob("interactions.*")
+    done = molar("check", log, cwd=tmp_path)
+    assert done.returncode != 0
+    assert f"{log} is a file with another name than items" in done.stderr
+    assert f"rename it to items{log.suffix}" in done.stderr

@@ -82,6 +82,19 @@ def test_a_folder_is_opened_where_it_holds_a_catalogue(trained, tmp_path):
         molar.open(tmp_path)
 
 
+def test_the_items_file_stands_for_its_folder(trained, monkeypatch):
+    (items,) = trained.shop.glob("items.*")
+    shop = molar.open(items)
+    assert (shop.catalogue, shop.workspace) == (trained.shop, trained.workspace)
+    assert molar.Shop(items, trained.workspace).catalogue == trained.shop
+    monkeypatch.chdir(trained.shop)
+    assert molar.open(items.name).workspace == trained.workspace
+    (log,) = trained.shop.glob("interactions.*")
+    with pytest.raises(DataError, match="another name than items") as error:
+        molar.open(log)
+    assert error.value.hint == f"rename it to items{log.suffix}, or name the folder with the items file"
+
+
 def test_what_was_not_made_yet_is_named(tmp_path, trained):
     with pytest.raises(MissingArtefactError, match="no workspace"):
         molar.Shop(trained.shop, tmp_path / ".molar").query("u")
