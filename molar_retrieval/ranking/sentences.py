@@ -4,6 +4,8 @@ Templates are TOML; ``reasons.toml`` beside the workspace replaces some of them,
 
     [de]
     together = "Oft zusammen mit {items} gekauft."
+
+What it leaves out is said as molar says it in that language, else in English.
 """
 
 import string
@@ -48,7 +50,11 @@ class Speaker:
 
     @classmethod
     def of(cls, language: str, overrides: Path | None = None) -> Self:
-        """The templates of a language, with those of a file in their place; SettingsError if one cannot be had."""
+        """The templates of a language, with those of a file in their place; English ones where neither has one.
+
+        Raises:
+            SettingsError: If the language is unknown, or the file has a mistake.
+        """
         given: dict[str, Any] = {}
         if overrides is not None and overrides.exists():
             try:
@@ -65,7 +71,7 @@ class Speaker:
                 f"known are {', '.join(dict.fromkeys(known))}; {FILE_NAME} adds others",
             )
         source = f"{overrides}: [{language}]" if own else f"reasons in {language}"
-        return cls({**_packaged(language), **own}, source)
+        return cls({**_packaged("en"), **_packaged(language), **own}, source)
 
     def say(
         self,

@@ -6,7 +6,7 @@ import pytest
 
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.ranking.evidence import Evidence
-from molar_retrieval.ranking.sentences import Speaker, languages, traits
+from molar_retrieval.ranking.sentences import Speaker, _packaged, languages, traits
 
 TITLES = {1: "Fargo", 2: "Heat", 3: "Alien"}
 TOGETHER = Evidence([(1, 2.0), (2, 1.0), (3, 0.5)], [(3, 0.1)], {"image": 1.0})
@@ -62,7 +62,11 @@ def test_what_else_is_said() -> None:
 
 
 def test_every_language_says_everything() -> None:
-    assert languages() == ["en", "ja"]
+    assert languages() == ["de", "en", "ja"]
+    german = "Auch andere, die „Fargo“ und „Heat“ hatten, haben sich dafür entschieden. Gemeinsam: Crime."
+    assert say(TOGETHER, "de", shared=["Crime"]) == german
+    for language in languages():
+        assert set(_packaged(language)) == set(_packaged("en"))
     assert say(TOGETHER, "ja") == "「Fargo」と「Heat」を選んだほかの方も選んでいます。"
 
 
@@ -73,9 +77,21 @@ def test_a_file_replaces_templates_and_adds_languages(tmp_path: Path) -> None:
     spoken = Speaker.of("en", path).say(TOGETHER, {}, TITLES, [])
     assert spoken == "With “Fargo” + “Heat”!"
     assert "選んで" in Speaker.of("ja", path).say(TOGETHER, {}, TITLES, [])
-    path.write_text("[de]\ntogether = 'Zu {items}'\n", "utf-8")
-    with pytest.raises(SettingsError, match="'quote' is missing"):
-        Speaker.of("de", path)
+
+
+def test_sentences_that_a_file_leaves_out_are_those_of_its_language_or_english(tmp_path: Path) -> None:
+    path = tmp_path / "reasons.toml"
+    path.write_text("[de]\ntogether = 'Zu {items}'\n[fr]\ntogether = 'Avec {items}'\njoint = ' et '\n", "utf-8")
+    german, french = (Speaker.of(language, path) for language in ("de", "fr"))
+    assert german.say(TOGETHER, {}, TITLES, []) == "Zu „Fargo“ und „Heat“"
+    assert german.say(Evidence([], [], {}), {"trend": 1.0}, TITLES, []) == "Zurzeit besonders gefragt."
+    assert french.say(TOGETHER, {}, TITLES, []) == "Avec “Fargo” et “Heat”"
+    assert french.say(Evidence([], [], {}), {"trend": 1.0}, TITLES, []) == "It is in demand right now."
+
+
+def test_a_language_made_in_code_says_everything() -> None:
+    with pytest.raises(SettingsError, match="'joint' is missing"):
+        Speaker({"quote": "{}"}, "mine")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +103,7 @@ def test_a_file_replaces_templates_and_adds_languages(tmp_path: Path) -> None:
         ("[en]\ntogether = '{items'", "en", "cannot be read"),
         ("[en]\ntogether = 3", "en", "cannot be read"),
         ("en = 3", "en", "no table"),
-        ("", "fr", "known are en, ja"),
+        ("", "fr", "known are de, en, ja"),
         ("[en", "en", "not valid TOML"),
     ],
 )

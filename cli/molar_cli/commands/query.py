@@ -42,7 +42,7 @@ def query(
     no_rules: options.NoRulesOption = False,
     explain: Annotated[bool, option("Say why each item is there.", "--explain")] = False,
     language: Annotated[
-        str, typer.Option("--lang", metavar="CODE", help="Language of the reasons: en, ja, or one of reasons.toml.")
+        str, typer.Option("--lang", metavar="CODE", help="Language of the reasons: de, en, ja, or one of reasons.toml.")
     ] = "en",
     fallback: Annotated[Literal["none", "popular"], typer.Option(help="What people without history get.")] = "none",
     index: options.IndexOption = None,
