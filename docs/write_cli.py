@@ -8,7 +8,13 @@ from typing import Any
 import typer
 
 TARGET = Path(__file__).with_name("cli.md")
-HEAD = "# Command line\n\nWritten by `make docs` from the commands themselves.\n"
+HEAD = """# Command line
+
+Written by `make docs` from the commands themselves.
+
+With `--json` a failure is a document on standard output, `{"error": …, "hint": …, "code": n}` with the exit code,
+unless the result stands there already (`check`, `index verify`, `evaluate --gate`); standard error has it for people.
+"""
 
 
 def render() -> str:

@@ -3,7 +3,7 @@
 import os
 import sys
 from contextlib import suppress
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -19,6 +19,7 @@ from molar_cli.commands.import_ import import_
 from molar_cli.commands.index import app as index
 from molar_cli.commands.query import query
 from molar_cli.commands.recommend import recommend
+from molar_cli.console import Console
 from molar_retrieval import __version__
 from molar_retrieval.native import limit_spinning
 
@@ -33,6 +34,9 @@ app = typer.Typer(
 for body in (demo, import_, check, embed, finetune, cf, align, query, recommend, evaluate, doctor):
     app.command(body.__name__.rstrip("_"))(body)
 app.add_typer(index, name="index")
+
+_UsageError: Any = typer.BadParameter.__mro__[1]
+"""What typer raises for every command line that it does not understand; where it lies depends on typer's version."""
 
 
 def _version(wanted: bool) -> None:
@@ -55,7 +59,24 @@ def main() -> None:
     limit_spinning()
     if sys.argv[1:2] == ["query"]:
         _answer_and_leave()
-    app()
+    _run()
+
+
+def _run() -> None:
+    """Run the app; with ``--json``, a command line that is not understood is a document as well."""
+    if "--json" not in sys.argv:
+        app()
+        return
+    try:
+        code = app(standalone_mode=False)
+    except _UsageError as error:
+        from typer.rich_utils import rich_format_error
+
+        rich_format_error(error)
+        asked = "molar" if error.ctx is None else error.ctx.command_path
+        code = error.exit_code
+        Console(as_json=True).failure(error.format_message(), f"see {asked} --help", code)
+    sys.exit(code)
 
 
 def _answer_and_leave() -> NoReturn:
@@ -66,7 +87,7 @@ def _answer_and_leave() -> NoReturn:
     """
     code: object = 1
     try:
-        app()
+        _run()
     except SystemExit as end:
         code = end.code
     with suppress(BrokenPipeError):

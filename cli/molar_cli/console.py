@@ -41,11 +41,13 @@ class Console:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self._told = False
         self._out = RichConsole(highlight=False)
         self._err = RichConsole(stderr=True, highlight=False)
 
     def document(self, value: Mapping[str, Any]) -> None:
         """Write the result for programs."""
+        self._told = True
         sys.stdout.write(visible(json.dumps(value, ensure_ascii=False, indent=2), keep="\n") + "\n")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
@@ -74,6 +76,11 @@ class Console:
         """Say what is wrong with what, and what to do."""
         self._err.print("[bold red]error:[/] " + _said(message), soft_wrap=True)
         self._err.print("[bold]remedy:[/] " + _said(hint), soft_wrap=True)
+
+    def failure(self, message: str, hint: str, code: int) -> None:
+        """Write for programs what is wrong, what to do and the exit code, unless the result is already written."""
+        if self.as_json and not self._told:
+            self.document({"error": redacted(message), "hint": redacted(hint), "code": code})
 
     def traceback(self) -> None:
         """Show the exception being handled, and those that led to it."""

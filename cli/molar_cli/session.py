@@ -83,7 +83,10 @@ def command(*without: str) -> Callable[[Callable[..., None]], Callable[..., None
 def session(
     workspace: Path | None = None, *, json: bool = False, quiet: bool = False, debug: bool = False
 ) -> Iterator[Session]:
-    """Run a command's body; errors become two lines and an exit code, 130 when interrupted, 143 when terminated."""
+    """Run a command's body; errors become two lines and an exit code, 130 when interrupted, 143 when terminated.
+
+    With ``json`` they are the document on standard output as well, unless the result stands there already.
+    """
     console = Console(as_json=json, quiet=quiet)
     console.listen()
     try:
@@ -94,8 +97,11 @@ def session(
     except KeyboardInterrupt as error:
         ended = isinstance(error, Terminated)
         said = "terminated" if ended else "interrupted"
-        console.note(f"{said}; what was finished is kept, run the same command again to continue")
-        raise typer.Exit(TERMINATED if ended else INTERRUPTED) from error
+        kept = "what was finished is kept, run the same command again to continue"
+        code = TERMINATED if ended else INTERRUPTED
+        console.note(f"{said}; {kept}")
+        console.failure(said, kept, code)
+        raise typer.Exit(code) from error
     except BrokenPipeError as error:
         raise typer.Exit(0) from error
     except (typer.Exit, typer.Abort):
@@ -105,6 +111,7 @@ def session(
             console.traceback()
         message, hint, code = _explained(error)
         console.error(message, hint)
+        console.failure(message, hint, code)
         raise typer.Exit(code) from error
 
 

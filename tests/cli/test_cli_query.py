@@ -56,6 +56,15 @@ def test_errors_are_two_lines_with_their_exit_code(molar, trained, arguments, co
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(("arguments", "code"), [(["--user", "u99999"], 1), (["--seen", "maybe"], 2)])
+def test_with_json_an_error_is_the_document(molar, trained, arguments, code):
+    done = molar("query", *arguments, "--json", "--workspace", trained.workspace)
+    failed = json.loads(done.stdout)
+    assert (done.returncode, failed["code"]) == (code, code)
+    assert arguments[1] in failed["error"]
+    assert failed["hint"]
+
+
 def test_a_missing_workspace_names_the_command(molar, tmp_path):
     done = molar("query", "--user", "1", "--workspace", tmp_path / "nowhere")
     assert done.returncode == 3

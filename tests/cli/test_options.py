@@ -1,12 +1,14 @@
 """Options: those that every command has, and those that a call cannot honour."""
 
+import json
+
 import pytest
 import typer
 from copies import copy_workspace
 from typer.testing import CliRunner
 
 import molar
-from molar_cli.app import app
+from molar_cli.app import _run, app
 from molar_retrieval.errors import SettingsError
 
 EVERYWHERE = {"--workspace", "--json", "--quiet", "--debug"}
@@ -25,6 +27,48 @@ def test_every_command_has_the_same_options_beside_its_own():
     assert len(found) == 17
     lacking = {name: EVERYWHERE - options for name, options in found.items() if EVERYWHERE - options}
     assert lacking == {"demo": {"--workspace", "--json"}, "import": {"--workspace"}}
+
+
+WITH_JSON = {name: options for name, options in commands(typer.main.get_command(app)) if "--json" in options}
+ALONE = {"query": ["--user", "u1"], "embed": ["catalog"], "check": ["catalog"], "finetune": ["catalog"]}
+ALONE |= {"import": ["movielens", "nowhere", "--to", "there"]}
+
+
+@pytest.mark.parametrize("name", WITH_JSON)
+def test_a_failure_of_every_command_is_a_document(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [*name.split(), *ALONE.get(name, []), "--json"])
+    if name == "doctor":  # it tells of what is missing, and does not fail of it
+        assert "error" not in json.loads(done.stdout)
+        return
+    assert done.exit_code != 0
+    failed = json.loads(done.stdout)
+    assert set(failed) == {"error", "hint", "code"}
+    assert failed["code"] == done.exit_code
+    assert failed["error"] in done.stderr
+    assert failed["hint"] in done.stderr
+
+
+@pytest.mark.parametrize("name", WITH_JSON)
+def test_a_command_line_that_is_not_understood_is_a_document_as_well(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["molar", *name.split(), "--no-such-option", "--json"])
+    with pytest.raises(SystemExit) as end:
+        _run()
+    assert end.value.code == 2
+    told = capsys.readouterr()
+    failed = json.loads(told.out)
+    assert "--no-such-option" in failed["error"]
+    assert failed["hint"].endswith(f"{name} --help")
+    assert failed["code"] == 2
+    assert "--no-such-option" in told.err
+
+
+def test_without_json_standard_output_stays_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["query", "--user", "u1"])
+    assert done.exit_code != 0
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize(
