@@ -11,10 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from molar_retrieval.catalog.numbers import WRITTEN, as_doubles, decimal_commas
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Mask, RowChecks, Rows
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import as_written, doubles, is_string
+from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import LogColumns
 from molar_retrieval.interactions.log import InteractionLog
@@ -24,6 +26,7 @@ from molar_retrieval.progress import Progress
 BATCH = 262_144
 LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9  # factors of 32 bits hold what is between them, and sums of it
 CLOCKS_DIFFER = 86_400  # seconds that a time may lie ahead of the clock: zones differ by less than a day
+_THOUSANDS = r"^[1-9][0-9]{0,2}(\.[0-9]{3})+$"
 NOT_POSITIVE = "weight is not a positive number"
 WEIGHT_OUTSIDE = "weight is not between 1e-9 and 1e9"
 
@@ -71,6 +74,7 @@ class LogBatches(ABC):
         self.rows = 0
         self._source, self._columns, self._times, self._rejects = source, columns, times, rejects
         self._users, self._events = Codes(), Codes()
+        self._commas = self._thousands = False  # what the weights so far have
 
     def batches(self, progress: Progress) -> Iterator[tuple[Rows, dict[str, npt.NDArray[Any]]]]:
         """The usable rows, and their values by the names of :class:`RawLog` but for columns that there are not."""
@@ -118,11 +122,28 @@ class LogBatches(ABC):
             values["position"], valid = as_floats(batch[columns.position])
             check(valid, "position is not a number", columns.position)
         if columns.weight is not None:
-            found, valid = as_floats(batch[columns.weight])
+            found, valid = as_floats(self._weights(batch[columns.weight]))
             values["weight"] = found = np.where(np.isnan(found), 1.0, found)
             check(valid & (found > 0), NOT_POSITIVE, columns.weight)
             check((found >= LEAST_WEIGHT) & (found <= MOST_WEIGHT), WEIGHT_OUTSIDE, columns.weight)
         return values
+
+    def _weights(self, array: pa.Array) -> pa.Array:
+        """Weights of CSV with decimal commas as numbers; a DataError if 1.250 came before one, which may be 1250."""
+        if not self._source.untyped:
+            return array
+        written = pc.utf8_trim_whitespace(array)
+        if not self._commas and decimal_commas(written):
+            if self._thousands:
+                words = f"{self._source.path.name}: the weights have decimal commas, and before them points"
+                raise DataError(words, "write all of them with a decimal point")
+            self._commas = True
+        if not self._commas:
+            self._thousands |= bool(pc.any(pc.match_substring_regex(written, _THOUSANDS), min_count=0).as_py())
+            return array
+        fits = pc.match_substring_regex(written, WRITTEN[","])
+        numbers = as_doubles(pc.if_else(fits, written, pa.scalar("0")), ",")
+        return pc.if_else(fits, numbers, pa.scalar(np.nan))
 
 
 class LogReader(LogBatches):

@@ -388,3 +388,23 @@ def test_times_in_the_future_are_set_aside_but_for_a_day_between_clocks(folder, 
     prepare_interactions(folder, workspace)
     assert _histories(workspace) == {"u": "ab"}
     assert _rejects(workspace) == [("interactions.parquet", 3, "c", f"time is in the future: {now + 90_000}")]
+
+
+def test_weights_may_have_decimal_commas(folder, workspace):
+    lines = ["user_id;item_id;timestamp;weight", "u;a;1;12,50", "u;b;2;1.299,00", "u;c;3;", "u;d;4;viel", "u;e;5;1.250"]
+    (folder / "interactions.csv").write_text("\n".join(lines))
+    prepare_interactions(folder, workspace)
+    assert _open(workspace).weight.tolist() == [12.5, 1299.0, 1.0, 1250.0]
+    assert _rejects(workspace) == [("interactions.csv", 4, "d", "weight is not a positive number: 'viel'")]
+
+
+def test_weights_that_can_be_read_in_two_ways_are_not_guessed(folder, workspace, monkeypatch):
+    (folder / "interactions.csv").write_text("user_id;item_id;timestamp;weight\nu;a;1;1,250\nu;b;2;1.5\n")
+    prepare_interactions(folder, workspace)
+    assert _rejects(workspace) == [("interactions.csv", 1, "a", "weight is not a positive number: '1,250'")]
+    monkeypatch.setattr("molar_retrieval.catalog.csv_source._BLOCK", 64)
+    rows = [f"u;a;{i};1.250" for i in range(20)]
+    text = "\n".join(["user_id;item_id;timestamp;weight", *rows, "u;b;99;0,5"])
+    (folder / "interactions.csv").write_text(text)
+    with pytest.raises(DataError, match="decimal commas, and before them points"):
+        prepare_interactions(folder, workspace)
