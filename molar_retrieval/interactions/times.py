@@ -44,14 +44,15 @@ class TimeParser:
     its midnight.
 
     31.12.2025 has its day first. Of 31/12/2025 and 31-12-2025 the whole column must tell whether the day or the month
-    comes first: that of :meth:`look_through`, else the first batch with such times. A DataError if it does not.
+    comes first: that of :meth:`look_through`, else the first batch with such times. If it does not, they are no times
+    where most are written in another way, and else a DataError.
     """
 
     def __init__(self, unit: str = "auto", form: str | None = None) -> None:
         self.read_as: str | None = None
         self._unit = None if unit == "auto" else unit
         self._form = form
-        self._order: str | None = None
+        self._order: str | None = None  # empty: not to be told, and such times are bad ones
         self._column: Callable[[], Iterable[pa.Array]] | None = None
         if form is not None:
             _check_format(form)
@@ -115,7 +116,7 @@ class TimeParser:
             if self._order is None and _matches(array, _ORDERS["day/month"]).any():
                 self._order = _order_of([array] if self._column is None else self._column())
             ways = [("ISO 8601", _YEAR_FIRST), ("day.month.year", _DAY_FIRST)]
-            ways += [] if self._order is None else [(f"{self._order}/year", _ORDERS[self._order])]
+            ways += [(f"{self._order}/year", _ORDERS[self._order])] if self._order else []
             for name, pattern in ways:
                 dates = _matches(array, pattern)
                 if dates.any():
@@ -173,14 +174,20 @@ def _matches(array: pa.Array, pattern: str) -> Mask:
 
 
 def _order_of(column: Iterable[pa.Array]) -> str:
-    """Which of day and month comes first in 31/12/2025, by all such times of a column; a DataError if none tells."""
+    """Which of day and month comes first in 31/12/2025, by all such times of a column.
+
+    A DataError if they do not tell; empty if they are not even half of the column.
+    """
     possible = dict.fromkeys(_ORDERS, "")  # with a time that only this order can read
-    example = ""
+    example, rows, such = "", 0, 0
     for piece in column:
-        array = pc.unique(pc.utf8_trim_whitespace(as_written(piece)).drop_null())
+        array = pc.utf8_trim_whitespace(as_written(piece)).drop_null()
+        rows += len(array)
         array = array.filter(pa.array(_matches(array, _ORDERS["day/month"])))
+        such += len(array)
         if not len(array):
             continue
+        array = pc.unique(array)
         example = example or array[0].as_py()
         parts = pc.extract_regex(array, _ORDERS["day/month"])
         first, second = (np.asarray(pc.struct_field(parts, name).cast(pa.int64())) for name in ("day", "month"))
@@ -189,14 +196,16 @@ def _order_of(column: Iterable[pa.Array]) -> str:
             if len(telling) and not possible[order]:
                 possible[order] = array[int(telling[0])].as_py()
     told = [order for order, time in possible.items() if time]
+    if len(told) == 1:
+        return told[0]
+    if 2 * such < rows:
+        return ""
     hint = " or ".join(f'time_format = "{form}"' for form in _FORMATS.values())
     hint = f"say which in catalog.toml: [interactions] {hint}, with %H:%M where there is a time"
-    if len(told) > 1:
+    if told:
         words = " and ".join(repr(time) for time in possible.values())
         raise DataError(f"the times have the day first and the month first: {words}", hint)
-    if not told:
-        raise DataError(f"no time tells whether the day or the month comes first, as in {example!r}", hint)
-    return told[0]
+    raise DataError(f"no time tells whether the day or the month comes first, as in {example!r}", hint)
 
 
 def _as_iso(array: pa.Array, pattern: str) -> pa.Array:

@@ -160,3 +160,7 @@ def test_dates_that_mean_two_days_are_refused_with_the_setting(times, word):
     assert word in error.value.message
     assert '[interactions] time_format = "%d/%m/%Y"' in error.value.hint
     assert _seconds(pa.array(times), form="%d/%m/%Y")[1] == "%d/%m/%Y"
+
+
+def test_a_few_unclear_dates_are_bad_times_and_stop_nothing():
+    assert _seconds(pa.array(["2019-02-27", "2019-02-27 13:05:06", "03/04/2019"]))[0][1:] == [SECONDS, None]
