@@ -38,6 +38,7 @@ class InteractionSettings(Settings):
     weight: str | None = Field(None, description="how much an interaction counts, a positive number")
     event: str | None = Field(None, description="the kind of event; two kinds at one time are no duplicates")
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = Field("auto", description="unit of times that are numbers")
+    time_zone: str | None = Field(None, description="zone of times that name none: Europe/Berlin; default: UTC")
     time_format: str | None = Field(None, description="strptime format of times that are not ISO 8601")
 
 

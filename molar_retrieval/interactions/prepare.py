@@ -72,7 +72,8 @@ def _write(folder: Path, catalogue: Catalogue, partial: Path, rejects: Rejects, 
         raise DataError(f"{folder} has no interactions file", hint)
     settings, source = CatalogueSettings.read(folder), open_source(path)
     columns = log_columns(settings.interactions, source, catalogue.manifest.settings["items"]["item_id"])
-    times = TimeParser(settings.interactions.time_unit, settings.interactions.time_format)
+    asked = settings.interactions
+    times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
     where = catalogue.manifest.settings.get("where")
     reader = LogReader(source, columns, catalogue.ids, times, rejects, chosen=where is not None)
     progress.start("reading the interactions", source.total)

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import numpy.typing as npt
@@ -38,22 +39,23 @@ _FORMATS = {"day/month": "%d/%m/%Y", "month/day": "%m/%d/%Y"}
 class TimeParser:
     """Reads the times of one log, batch by batch; ``read_as`` says for people how, None before the first one.
 
-    Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970; which, the median of the first batch
+       Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970; which, the median of the first batch
     tells unless the unit is given. Strings are numbers, ISO 8601, dates as people write them, or of the given
-    ``strptime`` format; a DataError if it is none. A time without a zone is taken as UTC, a date without a time as
-    its midnight.
+    ``strptime`` format; a DataError if it is none. A time that names no zone is in ``zone``, by default UTC, and a date
+    without a time is its midnight; of an hour that the clock has twice it is the first.
 
     31.12.2025 has its day first. Of 31/12/2025 and 31-12-2025 the whole column must tell whether the day or the month
     comes first: that of :meth:`look_through`, else the first batch with such times. If it does not, they are no times
     where most are written in another way, and else a DataError.
     """
 
-    def __init__(self, unit: str = "auto", form: str | None = None) -> None:
+    def __init__(self, unit: str = "auto", form: str | None = None, zone: str | None = None) -> None:
         self.read_as: str | None = None
         self._unit = None if unit == "auto" else unit
         self._form = form
         self._order: str | None = None  # empty: not to be told, and such times are bad ones
         self._column: Callable[[], Iterable[pa.Array]] | None = None
+        self._zone = UTC if zone is None else _zone(zone)
         if form is not None:
             _check_format(form)
 
@@ -72,7 +74,7 @@ class TimeParser:
             return self._from_arrow(array)
         if self._form is not None and (is_string(kind) or types.is_integer(kind)):
             self.read_as = form = self._form
-            read = partial(_value_by_value, read=lambda text: datetime.strptime(text, form))
+            read = partial(_value_by_value, read=lambda text: datetime.strptime(text, form), zone=self._zone)
             return _over_distinct(as_written(array), read)
         if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
             return self._from_numbers(array)
@@ -85,7 +87,9 @@ class TimeParser:
         days = pa.types.is_date32(array.type)
         unit = "d" if days else "ms" if pa.types.is_date64(array.type) else array.type.unit
         integers = (array.cast(pa.int32()) if days else array).cast(pa.int64())
-        return _in_micros(np.asarray(integers.fill_null(0)), np.asarray(pc.is_valid(array)), unit)
+        micros, valid = _in_micros(np.asarray(integers.fill_null(0)), np.asarray(pc.is_valid(array)), unit)
+        local = pa.types.is_date(array.type) or array.type.tz is None
+        return (_from_local(micros, valid, self._zone) if local else micros), valid
 
     def _from_numbers(self, array: pa.Array) -> tuple[Micros, Mask]:
         whole = pa.types.is_integer(array.type) and not pa.types.is_uint64(array.type)
@@ -111,7 +115,7 @@ class TimeParser:
         return micros, valid
 
     def _from_words(self, array: pa.Array) -> tuple[Micros, Mask]:
-        found = _by_arrow(array)
+        found = _by_arrow(array, self._zone)
         if found is None:
             if self._order is None and _matches(array, _ORDERS["day/month"]).any():
                 self._order = _order_of([array] if self._column is None else self._column())
@@ -124,10 +128,18 @@ class TimeParser:
                         array, pa.array(dates), _as_iso(array.filter(pa.array(dates)), pattern)
                     )
                     self.read_as = name
-            found = _by_arrow(array) or _value_by_value(array, datetime.fromisoformat)
+            found = _by_arrow(array, self._zone) or _value_by_value(array, datetime.fromisoformat, self._zone)
         if found[1].any() and self.read_as is None:
             self.read_as = "ISO 8601"
         return found
+
+
+def _zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        words = f"catalog.toml: interactions.time_zone = {name[:100]!r} is no known time zone"
+        raise DataError(words, "write one such as Europe/Berlin or Asia/Tokyo") from error
 
 
 def _check_format(form: str) -> None:
@@ -158,15 +170,25 @@ def _as_numbers(array: pa.Array) -> pa.Array:
         return bare.cast(pa.float64())
 
 
-def _by_arrow(array: pa.Array) -> tuple[Micros, Mask] | None:
+def _by_arrow(array: pa.Array, local: tzinfo) -> tuple[Micros, Mask] | None:
     """Strings as Arrow reads ISO 8601, all with a zone or none; None where one of them is something else."""
     for zone in (None, "UTC"):
         try:
-            micros = array.cast(pa.timestamp("us", zone)).cast(pa.int64())
+            found = array.cast(pa.timestamp("us", zone)).cast(pa.int64())
         except pa.ArrowInvalid:
             continue
-        return np.asarray(micros.fill_null(0)), np.asarray(pc.is_valid(micros))
+        micros, valid = np.asarray(found.fill_null(0)), np.asarray(pc.is_valid(found))
+        return (micros if zone else _from_local(micros, valid, local)), valid
     return None
+
+
+def _from_local(micros: Micros, valid: Mask, zone: tzinfo) -> Micros:
+    """Times on the clock of a zone as those of UTC, 0 where there is none."""
+    if zone is UTC:
+        return micros
+    clock = pa.array(micros).cast(pa.timestamp("us"))
+    there = pc.assume_timezone(clock, str(zone), ambiguous="earliest", nonexistent="earliest")
+    return np.where(valid, np.asarray(there.cast(pa.int64())), 0)
 
 
 def _matches(array: pa.Array, pattern: str) -> Mask:
@@ -221,12 +243,12 @@ def _as_iso(array: pa.Array, pattern: str) -> pa.Array:
     return pc.binary_join_element_wise(date, "T", clock, zone, "")
 
 
-def _value_by_value(array: pa.Array, read: Callable[[str], datetime]) -> tuple[Micros, Mask]:
+def _value_by_value(array: pa.Array, read: Callable[[str], datetime], zone: tzinfo) -> tuple[Micros, Mask]:
     micros, valid = np.zeros(len(array), np.int64), np.zeros(len(array), bool)
     for i, text in enumerate(array.to_pylist()):
         try:
             moment = read(text)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
             micros[i], valid[i] = (moment - _EPOCH) // timedelta(microseconds=1), True
         except (TypeError, ValueError, OverflowError):
             continue

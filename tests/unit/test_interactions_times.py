@@ -164,3 +164,26 @@ def test_dates_that_mean_two_days_are_refused_with_the_setting(times, word):
 
 def test_a_few_unclear_dates_are_bad_times_and_stop_nothing():
     assert _seconds(pa.array(["2019-02-27", "2019-02-27 13:05:06", "03/04/2019"]))[0][1:] == [SECONDS, None]
+
+
+@pytest.mark.parametrize(
+    ("array", "options"),
+    [
+        (pa.array(["2019-07-27 15:05:06", None]), {}),
+        (pa.array(["27.07.2019 15:05:06", "soon"]), {}),
+        (pa.array(["2019-07-27T15:05:06", "soon"]), {}),
+        (pa.array(["27/07/19 15:05:06", None]), {"form": "%d/%m/%y %H:%M:%S"}),
+        (pa.array([datetime.datetime(2019, 7, 27, 15, 5, 6), None]), {}),
+        (pa.array(["2019-07-27T13:05:06Z", None]), {}),
+        (pa.array(["27.07.2019 22:05:06 +0900", "soon"]), {}),
+        (pa.array([datetime.datetime(2019, 7, 27, 13, 5, 6, tzinfo=datetime.UTC), None]), {}),
+    ],
+)
+def test_times_without_a_zone_are_those_of_the_setting(array, options):
+    summer = int(datetime.datetime(2019, 7, 27, 13, 5, 6, tzinfo=datetime.UTC).timestamp())
+    assert _seconds(array, zone="Europe/Berlin", **options)[0] == [summer, None]
+
+
+def test_an_unknown_zone_is_refused():
+    with pytest.raises(DataError, match=r"interactions\.time_zone = 'Europe/Belrin' is no known time zone"):
+        TimeParser(zone="Europe/Belrin")

@@ -48,7 +48,8 @@ def check_log(
         if path is not None:
             source = open_source(path)
             columns = log_columns(spec.interactions, source, spec.items.item_id)
-            times = TimeParser(spec.interactions.time_unit, spec.interactions.time_format)
+            asked = spec.interactions
+            times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
             progress.start("reading the log", source.total)
             read = RawReader(source, columns, items, times, found).read(progress)
             progress.finish()
