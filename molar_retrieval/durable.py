@@ -15,7 +15,7 @@ def sync_tree(folder: Path) -> None:
 
     below = [path for path in folder.rglob("*") if not path.is_symlink()]
     with ThreadPoolExecutor(8) as pool:  # a file system with a journal then writes it once for several of them
-        list(pool.map(_sync, [path for path in below if path.is_file()]))
+        list(pool.map(sync_file, [path for path in below if path.is_file()]))
         list(pool.map(sync_folder, [path for path in below if path.is_dir()]))
     sync_folder(folder)
 
@@ -23,7 +23,7 @@ def sync_tree(folder: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk: what was renamed in it before is so after a loss of power."""
     try:
-        _sync(folder)
+        sync_file(folder)
     except OSError as error:
         if error.errno not in _NO_FOLDERS:
             raise
@@ -40,7 +40,8 @@ def write_atomically(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Wait until a file is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from molar.asking import Asking
+from molar.events import Events
 from molar.making import Making
 from molar.serving import Serving
 from molar_retrieval.workspace import DEFAULT_NAME
@@ -19,6 +20,11 @@ class Shop(Making, Serving, Asking):
         settings_file: Settings; None: ``molar.toml`` beside the workspace, if there is one.
         display: Makes the progress display of a long step; None: the one that suits a terminal or a notebook.
     """
+
+    @property
+    def events(self) -> Events:
+        """What people and the catalogue did: the event log of the workspace."""
+        return Events(self)
 
     @classmethod
     def from_tables(

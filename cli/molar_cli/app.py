@@ -14,6 +14,7 @@ from molar_cli.commands.demo import demo
 from molar_cli.commands.doctor import doctor
 from molar_cli.commands.embed import embed
 from molar_cli.commands.evaluate import evaluate
+from molar_cli.commands.events import app as events
 from molar_cli.commands.finetune import finetune
 from molar_cli.commands.import_ import import_
 from molar_cli.commands.index import app as index
@@ -34,6 +35,7 @@ app = typer.Typer(
 for body in (demo, import_, check, embed, finetune, cf, align, query, recommend, evaluate, doctor):
     app.command(body.__name__.rstrip("_"))(body)
 app.add_typer(index, name="index")
+app.add_typer(events, name="events")
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
 """What typer raises for every command line that it does not understand; where it lies depends on typer's version."""

@@ -68,16 +68,25 @@ class JsonlSource(TableSource):
             numbers = np.array([number for number, _ in chunk], np.int64)
             yield self._fitting(Rows(numbers, pa.RecordBatch.from_arrays(arrays, list(kinds))), rejects)
 
+    def records(self, size: int, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each row with its number, as it is written: objects within objects as well."""
+        return self._rows(rejects)
+
     def _rows(self, rejects: Rejects | None) -> Iterator[tuple[int, dict[str, Any]]]:
         with self.path.open("rb") as file:
-            first = 1
-            while lines := _lines(file):
-                for number, row in enumerate(_parse_together(lines) or map(_parse, lines), first):
-                    if isinstance(row, dict):
-                        yield number, row
-                    elif row and rejects is not None:
-                        rejects.add(self.path.name, number, None, row)
-                first += len(lines)
+            yield from objects(file, self.path.name, rejects)
+
+
+def objects(file: BinaryIO, name: str, rejects: Rejects | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of an open file or a pipe of JSON lines with their row numbers; ``name`` is what rejects call it."""
+    first = 1
+    while lines := _lines(file):
+        for number, row in enumerate(_parse_together(lines) or map(_parse, lines), first):
+            if isinstance(row, dict):
+                yield number, row
+            elif row and rejects is not None:
+                rejects.add(name, number, None, row)
+        first += len(lines)
 
 
 def _lines(file: BinaryIO) -> list[bytes]:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -53,6 +54,12 @@ class TableSource(ABC):
             yield from self._read(kinds, size, rejects, as_written)
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
+
+    def records(self, size: int, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each row with its number, as an object by column name; nested ones where the format has them."""
+        names = self.names
+        for rows in self.batches(names, size, rejects, names if self.untyped else ()):
+            yield from zip(rows.numbers.tolist(), rows.batch.to_pylist(), strict=True)
 
     @abstractmethod
     def _read(self, kinds: Kinds, size: int, rejects: Rejects | None, as_written: Collection[str]) -> Iterator[Rows]:

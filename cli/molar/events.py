@@ -1,0 +1,109 @@
+"""The event log of a shop: appended to, looked at, sealed, written out."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from molar.base import ShopBase
+from molar_retrieval.errors import DataError
+
+if TYPE_CHECKING:
+    from molar_retrieval.catalog.rejects import Rejects
+    from molar_retrieval.events.log import Appended, Compacted, EventLog
+    from molar_retrieval.frame import Frame
+
+_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Events:
+    """What people and the catalogue did, appended and never changed; the lines of the log are one for each item."""
+
+    shop: ShopBase
+
+    def append(self, source: str | Path | BinaryIO | Iterable[Mapping[str, Any]]) -> "Appended":
+        """Append events; when it returns, those accepted survive a kill and a loss of power.
+
+        An event that is there already, by its id, is counted as repeated; one that cannot be taken is named with its
+        row, its field and the remedy, and keeps no other one out.
+
+        Args:
+            source: A JSONL, CSV or Parquet file; an open file or pipe of JSON lines; dictionaries; or a pandas, polars
+                or pyarrow table.
+
+        Raises:
+            DataError: If the source cannot be read at all, or the log cannot be written.
+            MissingArtefactError: If there is no workspace and no catalogue to make one for.
+        """
+        from molar_retrieval.events.log import Appended, EventLog
+        from molar_retrieval.events.source import Refused
+
+        report = Appended()
+        rows = _rows(source, Refused(report))
+        place = nullcontext(self.shop.opened()) if self.shop.catalogue is None else self.shop.bound()
+        with place as workspace, closing(EventLog(workspace)) as log:
+            return log.append(rows, report)
+
+    def tail(self, n: int = 10) -> "Frame":
+        """The last ``n`` lines that arrived, at most 10,000, the newest last.
+
+        Raises:
+            MissingArtefactError: If nothing was appended yet.
+        """
+        from molar_retrieval.frame import Frame
+
+        with self._log() as log:
+            return Frame(log.tail(n))
+
+    def table(self) -> "Frame":
+        """All lines by user, then time, then arrival; users first, then sessions, then changes of items."""
+        from molar_retrieval.frame import Frame
+
+        with self._log() as log:
+            return Frame(log.table())
+
+    def compact(self, keep_days: int | None = None) -> "Compacted":
+        """Seal the days before today (UTC) as Parquet, one file each; may be killed anywhere.
+
+        Args:
+            keep_days: Days before today that are kept; older ones are removed. None: all are kept.
+
+        Raises:
+            DataError: If another process compacts this log.
+        """
+        with self._log() as log:
+            return log.compact(keep_days)
+
+    def export(self, path: str | Path) -> int:
+        """Write all lines, ordered as :meth:`table`, as .parquet, .csv or .jsonl; how many there are."""
+        with self._log() as log:
+            return log.export(Path(path))
+
+    @contextmanager
+    def _log(self) -> "Iterator[EventLog]":
+        from molar_retrieval.events.log import EventLog
+
+        with closing(EventLog.existing(self.shop.opened())) as log:
+            yield log
+
+
+def _rows(source: Any, refused: "Rejects") -> Iterable[tuple[int, Mapping[str, Any]]]:
+    from molar_retrieval.catalog.jsonl_source import objects
+    from molar_retrieval.catalog.sources import FORMATS, open_source
+
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.suffix not in FORMATS or not path.is_file():
+            raise DataError(f"{path} is no table of events", f"name a file ending in {', '.join(FORMATS)}, or -")
+        return open_source(path).records(_ROWS, refused)
+    if hasattr(source, "read"):
+        return objects(source, "standard input", refused)
+    if hasattr(source, "__arrow_c_stream__"):
+        from molar.tables import as_table
+
+        source = as_table(source, "events").to_pylist()
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        raise DataError(f"a {type(source).__name__} is no source of events", "bring a list of dictionaries, or a file")
+    return enumerate(source, 1)

@@ -1,0 +1,92 @@
+"""`molar events append|tail|compact|export`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from molar_cli.options import option
+from molar_cli.session import Session, command
+
+app = typer.Typer(help="What people and the catalogue did: append, look at, seal, write out.", no_args_is_help=True)
+_SHOWN = 10
+
+
+@app.command()
+@command()
+def append(
+    run: Session,
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE|-", help="JSONL, CSV or Parquet; -: JSON lines from a pipe.", show_default=False),
+    ],
+) -> None:
+    """Append events; what is acknowledged survives a kill and a loss of power, what comes again is only counted.
+
+    Exit code 1 where every event was refused.
+
+    Example: [bold]molar events append orders.csv[/]
+
+    Example: [bold]tail -n 1000 shop.jsonl | molar events append -[/]
+    """
+    report = run.shop().events.append(sys.stdin.buffer if file == "-" else Path(file))
+    if not run.document(report.to_dict()):
+        run.console.line(f"{report.accepted:,} accepted, {report.repeated:,} repeated, {report.refused:,} refused")
+        named = report.refusals[:_SHOWN]
+        run.console.note(*(f"row {one.row}, {one.field}: {one.problem}; {one.remedy}" for one in named))
+        if report.refused > len(named):
+            run.console.note(f"… and {report.refused - len(named):,} more; --json names the first 1,000")
+    if report.refused and not report.accepted + report.repeated:
+        raise typer.Exit(1)
+
+
+@app.command()
+@command()
+def tail(run: Session, n: Annotated[int, typer.Option("-n", help="How many, at most 10,000.")] = 10) -> None:
+    """Show the last events that arrived, the newest last.
+
+    Example: [bold]molar events tail -n 20[/]
+    """
+    from molar_retrieval.events.export import document
+
+    lines = [document(row) for row in run.shop().events.tail(n).to_pylist()]
+    if run.document({"events": lines}):
+        return
+    columns = ("timestamp", "event", "user_id", "session_id", "item_id", "quantity", "value")
+    run.console.table(columns, [[str(line.get(name, "")) for name in columns] for line in lines])
+
+
+@app.command()
+@command()
+def compact(
+    run: Session,
+    keep_days: Annotated[
+        int | None, option("Remove what is older than so many days; default: nothing.", metavar="DAYS")
+    ] = None,
+) -> None:
+    """Seal the days before today (UTC) as Parquet files, one a day; it may be killed anywhere.
+
+    Example: [bold]molar events compact --keep-days 730[/]
+    """
+    done = run.shop().events.compact(keep_days)
+    if run.document(done.to_dict()):
+        return
+    run.console.line(f"{done.sealed_lines:,} lines sealed in {done.sealed_files:,} files")
+    if keep_days is not None:
+        run.console.line(f"{done.removed_lines:,} lines older than {keep_days:,} days removed")
+
+
+@app.command()
+@command()
+def export(
+    run: Session,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .parquet, .csv or .jsonl.", show_default=False)],
+) -> None:
+    """Write all events, by user and time; what is written can be appended again.
+
+    Example: [bold]molar events export events.parquet[/]
+    """
+    lines = run.shop().events.export(file)
+    if not run.document({"lines": lines, "file": str(file)}):
+        run.console.line(f"{lines:,} lines written to {file}")

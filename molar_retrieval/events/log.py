@@ -1,0 +1,352 @@
+"""The event log in ``.molar/events``: SQLite for what comes in, Parquet by day for what is sealed.
+
+An append returns when its events are on the disk (WAL, ``synchronous=FULL``); threads that append at the same time
+share one commit. The id of a line, ``(event_id, line)``, is kept in a table of its own, so that an event that comes
+again is known after its day was sealed. Sealed files count from when the database names them, in the transaction that
+removes their rows from it: a reader of one transaction finds each line once.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import date, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from molar_retrieval import bounds
+from molar_retrieval.disk import fault
+from molar_retrieval.durable import sync_file, sync_folder
+from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
+from molar_retrieval.events.event import FIELDS, SCHEMA, FieldError, Line, lines_of
+from molar_retrieval.workspace import Workspace
+
+KIND = "events"
+FORMAT = 1
+_FILE, _SEALED = "log.sqlite", "sealed"
+_COMMIT = 5_000  # events of one transaction
+_WAIT = 60.0  # seconds that a writer waits for another process
+_DAY = 86_400_000_000  # microseconds
+_COLUMNS = ", ".join(FIELDS)
+_TABLES = f"""
+CREATE TABLE IF NOT EXISTS ids (event_id TEXT, line INTEGER, day INTEGER, PRIMARY KEY (event_id, line)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events ({_COLUMNS}, seq INTEGER PRIMARY KEY AUTOINCREMENT);
+CREATE TABLE IF NOT EXISTS sealed (file TEXT PRIMARY KEY, day INTEGER, lines INTEGER, last INTEGER);
+"""
+_INSERT = f"INSERT INTO events ({_COLUMNS}) VALUES ({', '.join('?' * len(FIELDS))})"
+_DAY_OF = f"timestamp / {_DAY} - (timestamp < 0 AND timestamp % {_DAY} <> 0)"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An event that was not taken: where it stood, which of its fields is wrong, what to do."""
+
+    row: int
+    field: str
+    problem: str
+    remedy: str
+
+
+@dataclass
+class Appended:
+    """What became of the events of one source.
+
+    Attributes:
+        accepted: Events that are new, and on the disk now.
+        repeated: Events that were there already.
+        refused: Events that were not taken.
+        refusals: The first 1,000 of these, by row.
+    """
+
+    accepted: int = 0
+    repeated: int = 0
+    refused: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def refuse(self, row: int, name: str, problem: str, remedy: str) -> None:
+        """Count an event that is not taken, and name it."""
+        self.refused += 1
+        if len(self.refusals) < bounds.REFUSALS:
+            self.refusals.append(Refusal(row, name, problem, remedy))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What a compaction did: lines sealed in files of a day each, lines and days beyond the retention removed."""
+
+    sealed_lines: int
+    sealed_files: int
+    removed_lines: int
+    removed_files: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return asdict(self)
+
+
+@dataclass
+class _Waiting:
+    """Events on their way into a commit; then how many of them were new, or why it failed."""
+
+    events: list[list[Line]]
+    new: int | None = None
+    error: BaseException | None = None
+
+
+class EventLog:
+    """The log of a workspace; threads may share it, and several processes append to one log.
+
+    Raises:
+        DataError: If the file is damaged or cannot be written.
+        StaleArtefactError: If another version of molar wrote it.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.folder = workspace.root / KIND
+        self._queue: list[_Waiting] = []
+        self._gate, self._writing = threading.Lock(), threading.RLock()
+        path = self.folder / _FILE
+        (self.folder / _SEALED).mkdir(parents=True, exist_ok=True)
+        with self._faults():
+            self._connection = sqlite3.connect(path, _WAIT, isolation_level=None, check_same_thread=False)
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            known = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            if known not in (0, FORMAT):
+                words = f"{path} has format {known}, this version of molar reads {FORMAT}"
+                raise StaleArtefactError(words, "use the version of molar that wrote it, or export it with that one")
+            if not known:
+                self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
+        sync_folder(self.folder)
+        sync_folder(workspace.root)
+
+    @classmethod
+    def existing(cls, workspace: Workspace) -> "EventLog":
+        """The log of a workspace that has one; a MissingArtefactError where nothing was appended yet."""
+        if not (workspace.root / KIND / _FILE).exists():
+            raise MissingArtefactError(f"{workspace.root} has no events yet", "run `molar events append FILE` first")
+        return cls(workspace)
+
+    def close(self) -> None:
+        """Close the file; what was appended is on the disk already."""
+        self._connection.close()
+
+    def append(self, rows: Iterable[tuple[int, Mapping[str, Any]]], report: Appended | None = None) -> Appended:
+        """Append events; when it returns, they survive a kill and a loss of power.
+
+        An event that is there already, by its id, is only counted, however late it comes and in whatever order. One
+        that cannot be taken is named, and the others are not touched by it.
+
+        Args:
+            rows: Row numbers and events, see :func:`molar_retrieval.events.event.lines_of`.
+            report: Counts on in this one; None: in a new one.
+        """
+        report = Appended() if report is None else report
+        source = iter(rows)
+        while chunk := list(islice(source, _COMMIT)):
+            now, events = time.time_ns() // 1000, []
+            for number, row in chunk:
+                try:
+                    events.append(lines_of(row, now))
+                except FieldError as error:
+                    report.refuse(number, error.field, error.message, error.hint)
+            new = self._durable(events)
+            report.accepted += new
+            report.repeated += len(events) - new
+        return report
+
+    def _durable(self, events: list[list[Line]]) -> int:
+        """Commit events, together with those that other threads bring meanwhile; how many of them are new."""
+        if not events:
+            return 0
+        own = _Waiting(events)
+        with self._gate:
+            self._queue.append(own)
+        with self._writing:
+            if own.new is None and own.error is None:
+                self._commit()
+        if own.error is not None:
+            raise own.error
+        return own.new or 0
+
+    def _commit(self) -> None:
+        with self._gate:
+            group, self._queue = self._queue, []
+        try:
+            with self._transaction() as connection:
+                found = [sum(_insert(connection, lines) for lines in one.events) for one in group]
+        except BaseException as error:
+            for one in group:
+                one.error = error
+            return
+        for one, new in zip(group, found, strict=True):
+            one.new = new
+
+    def table(self) -> pa.Table:
+        """All lines in the order (user, time, arrival): users first, then sessions without one, then items' changes."""
+        table = self._whole()
+        without = pc.is_null(table["user_id"])
+        who = pc.coalesce(table["user_id"], table["session_id"])
+        keys = pa.table([without, who, table["timestamp"], table["seq"]], ["without", "who", "time", "seq"])
+        order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names])
+        return table.take(order)
+
+    def tail(self, n: int = 10) -> pa.Table:
+        """The last ``n`` lines that arrived, the newest last."""
+        bounds.whole("n", n, bounds.TAIL)
+        with self._snapshot() as connection:
+            tables = [_fetched(connection, f"ORDER BY seq DESC LIMIT {n}")]
+            for file, last in connection.execute("SELECT file, last FROM sealed ORDER BY last DESC").fetchall():
+                newest = sorted((seq for table in tables for seq in table["seq"].to_pylist()), reverse=True)
+                if len(newest) >= n and newest[n - 1] > last:
+                    break
+                tables.append(self._sealed(file))
+        table = pa.concat_tables(tables).sort_by("seq")
+        return table.slice(max(0, len(table) - n))
+
+    def compact(self, keep_days: int | None = None, *, today: int | None = None) -> Compacted:
+        """Seal all days before today (UTC) in Parquet, a file for each, and remove those beyond the retention.
+
+        A file is on the disk before its lines leave the database; killed anywhere, nothing is lost or there twice.
+
+        Args:
+            keep_days: Days before today that are kept; older ones go, with the ids of their events. None: all.
+            today: Days since 1970; None: by the clock.
+
+        Raises:
+            DataError: If another process compacts this log.
+        """
+        if keep_days is not None:
+            bounds.whole("keep_days", keep_days, bounds.KEPT_DAYS)
+        today = int(time.time() // 86_400) if today is None else today
+        with self.workspace.lock(KIND):
+            self._sweep()
+            gone, files = (0, 0) if keep_days is None else self._forget(today - keep_days)
+            query = f"SELECT DISTINCT {_DAY_OF} FROM events WHERE timestamp < ? ORDER BY 1"
+            with self._snapshot() as connection:
+                days = [day for (day,) in connection.execute(query, [today * _DAY])]
+            lines = sum(map(self._seal, days))
+            self._sweep()
+        return Compacted(lines, len(days), gone, files)
+
+    def export(self, path: Path) -> int:
+        """Write all lines, in the order of :meth:`table`, as .parquet, .csv or .jsonl; how many.
+
+        What is written can be appended again, here or elsewhere; ``seq`` is given anew.
+        """
+        from molar_retrieval.events.export import write
+
+        table = self.table()
+        write(table, path)
+        return len(table)
+
+    def _seal(self, day: int) -> int:
+        span = [day * _DAY, (day + 1) * _DAY]
+        with self._snapshot() as connection:
+            table = _fetched(connection, "WHERE timestamp >= ? AND timestamp < ? ORDER BY seq", span)
+        last = table["seq"][-1].as_py()
+        name = f"{date(1970, 1, 1) + timedelta(days=day)}.{last}.parquet"
+        path = self.folder / _SEALED / name
+        pq.write_table(table, path, compression="zstd")
+        sync_file(path)
+        sync_folder(path.parent)
+        with self._transaction() as connection:
+            connection.execute("INSERT INTO sealed VALUES (?, ?, ?, ?)", [name, day, len(table), last])
+            where = "timestamp >= ? AND timestamp < ? AND seq <= ?"
+            connection.execute(f"DELETE FROM events WHERE {where}", [*span, last])
+        return len(table)
+
+    def _forget(self, first: int) -> tuple[int, int]:
+        """Remove the days before ``first``: lines and files."""
+        with self._transaction() as connection:
+            found = connection.execute("SELECT lines FROM sealed WHERE day < ?", [first]).fetchall()
+            connection.execute("DELETE FROM sealed WHERE day < ?", [first])
+            open_ = connection.execute("DELETE FROM events WHERE timestamp < ?", [first * _DAY]).rowcount
+            connection.execute("DELETE FROM ids WHERE day < ?", [first])
+        return sum(lines for (lines,) in found) + open_, len(found)
+
+    def _sweep(self) -> None:
+        """Remove files that the database does not name: of a compaction that was killed, or beyond the retention."""
+        with self._snapshot() as connection:
+            named = {file for (file,) in connection.execute("SELECT file FROM sealed")}
+        for path in (self.folder / _SEALED).iterdir():
+            if path.name not in named:
+                path.unlink()
+
+    def _whole(self) -> pa.Table:
+        with self._snapshot() as connection:
+            names = connection.execute("SELECT file FROM sealed ORDER BY last").fetchall()
+            return pa.concat_tables([*(self._sealed(name) for (name,) in names), _fetched(connection, "ORDER BY seq")])
+
+    def _sealed(self, name: str) -> pa.Table:
+        path = self.folder / _SEALED / name
+        try:
+            with pq.ParquetFile(path) as file:
+                return file.read().cast(SCHEMA)
+        except FileNotFoundError as error:
+            raise DataError(f"{path} is missing", "ask again; if it stays, bring it back from a backup") from error
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path} is damaged: {error}", "bring it back from a backup") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """A writer's transaction, rolled back on an error; one at a time."""
+        with self._writing, self._faults():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A reader's transaction, which sees one state of the log and keeps no writer waiting."""
+        with self._faults(), closing(sqlite3.connect(self.folder / _FILE, _WAIT, isolation_level=None)) as connection:
+            connection.execute("BEGIN")
+            yield connection
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            path = self.folder / _FILE
+            if "locked" in str(error):
+                words = "wait until it is done, then run again"
+                raise DataError(f"another process has been writing {path} for {_WAIT:.0f} s", words) from error
+            raise fault(error) or DataError(f"{path}: {error}", "bring the file back from a backup") from error
+
+
+def _insert(connection: sqlite3.Connection, lines: list[Line]) -> bool:
+    """Insert an event, unless the id of its first line is known; whether it is new."""
+    taken = False
+    for line in lines:
+        key = [line[0], line[1], line[6] // _DAY]
+        if connection.execute("INSERT OR IGNORE INTO ids VALUES (?, ?, ?)", key).rowcount:
+            connection.execute(_INSERT, line)
+            taken = True
+        elif not taken:
+            return False
+    return taken
+
+
+def _fetched(connection: sqlite3.Connection, condition: str, values: Iterable[int] = ()) -> pa.Table:
+    rows = connection.execute(f"SELECT {_COLUMNS}, seq FROM events {condition}", list(values)).fetchall()
+    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
+    arrays = [pa.array(column, kind.type) for column, kind in zip(columns, SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
