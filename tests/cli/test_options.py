@@ -32,6 +32,7 @@ def test_every_command_has_the_same_options_beside_its_own():
 WITH_JSON = {name: options for name, options in commands(typer.main.get_command(app)) if "--json" in options}
 ALONE = {"query": ["--user", "u1"], "embed": ["catalog"], "check": ["catalog"], "finetune": ["catalog"]}
 ALONE |= {"import": ["movielens", "nowhere", "--to", "there"]}
+ALONE |= {"events append": ["events.csv"], "events export": ["events.csv"]}
 
 
 @pytest.mark.parametrize("name", WITH_JSON)
