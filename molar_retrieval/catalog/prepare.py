@@ -32,7 +32,7 @@ from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
 
 KIND = "catalogue"
 RULES = 1  # number of the rules by which a catalogue is kept; a change of them makes every prepared catalogue stale
-_READING = 2  # number of the rules by which values are read; after a change every catalogue is read anew, once
+_CSV_RULES = 2  # number of the rules by which values of CSV are read; after a change such a catalogue is read anew
 _ROW_GROUP = 131_072
 _LANGUAGE_SAMPLE = 2_000
 
@@ -200,7 +200,8 @@ def _kinds(reader: ItemReader) -> dict[str, str]:
 def _sources(folder: Path, roots: Iterable[str] | None = None) -> dict[str, Any]:
     path = find_file(folder, "items")
     names = [FILE_NAME, *([path.name] if path else [])]
-    stamps: dict[str, Any] = {"rules": _READING, "files": file_stamps(folder, names)}
+    rules = _CSV_RULES if path is not None and path.suffix == ".csv" else RULES
+    stamps: dict[str, Any] = {"rules": rules, "files": file_stamps(folder, names)}
     if roots is not None:
         stamps["photos"] = tree_stamp(folder, roots)
     return stamps
