@@ -54,7 +54,7 @@ class CsvSource(TableSource):
     @cached_property
     def schema(self) -> pa.Schema:
         """Names and types: what fits all values of a column; the file is read once for it."""
-        columns = {name: _Column() for name in self._names}
+        columns = {name: _WrittenColumn() for name in self._names}
         for rows in self.batches(self._names, 0, as_written=self._names):
             for name, array in zip(self._names, rows.batch.columns, strict=True):
                 columns[name].see(array)
@@ -145,7 +145,7 @@ def _row_numbers(good: int, n: int, skipped: Sequence[int]) -> npt.NDArray[np.in
     return numbers + np.searchsorted(gaps, numbers, side="right")
 
 
-class _Column:
+class _WrittenColumn:
     """What the values of a column seen so far can be; nothing where there are none."""
 
     def __init__(self) -> None:
