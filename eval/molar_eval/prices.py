@@ -1,7 +1,5 @@
 """What an item costs: a price column of the catalogue, or the mean price in the log."""
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -10,7 +8,8 @@ import pyarrow.parquet as pq
 
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
-from molar_retrieval.catalog.sources import find_file, open_source
+from molar_retrieval.catalog.sources import find_table
+from molar_retrieval.catalog.table_source import TableSource
 
 Prices = npt.NDArray[np.float64]
 PRICE = ("price", "unit_price", "median_price", "mean_price")
@@ -27,12 +26,11 @@ def item_prices(catalogue: Catalogue, item_column: str) -> Prices | None:
         if pa.types.is_floating(kind) or pa.types.is_integer(kind):
             prices: Prices = np.nan_to_num(table[name].cast(pa.float64()).to_numpy())
             return prices
-    path = find_file(catalogue.folder, "interactions")
-    return None if path is None else _of_log(path, catalogue, item_column)
+    source = find_table(catalogue.folder, "interactions")
+    return None if source is None else _of_log(source, catalogue, item_column)
 
 
-def _of_log(path: Path, catalogue: Catalogue, item_column: str) -> Prices | None:
-    source = open_source(path)
+def _of_log(source: TableSource, catalogue: Catalogue, item_column: str) -> Prices | None:
     name = next((name for name in PRICE if name in source.names), None)
     if name is None:
         return None

@@ -19,7 +19,7 @@ from molar_eval.cases import Cases, Mask
 from molar_retrieval import columns as names
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
-from molar_retrieval.catalog.sources import find_file, open_source
+from molar_retrieval.catalog.sources import find_table
 from molar_retrieval.catalog.spec import CatalogueSettings
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import as_written, is_list
@@ -122,8 +122,7 @@ def _read(cases: Cases, readable: Mask | None) -> npt.NDArray[np.int64]:
 def _column(name: str, cases: Cases, target: Rows, items: pa.Table, catalogue: Catalogue) -> Labels:
     if name in items.column_names:
         return by_column(name, items[name].combine_chunks(), target)
-    path = find_file(catalogue.folder, "users")
-    source = None if path is None else open_source(path)
+    source = find_table(catalogue.folder, "users")
     if source is None or name not in source.names:
         known = [*items.column_names, *(source.names if source else [])]
         close = nearest(name, known, n=1)

@@ -41,9 +41,10 @@ class CsvSource(TableSource):
     form = "CSV"
     untyped = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, encoding: str = "utf-8") -> None:
         super().__init__(path)
-        self._names, self._delimiter = _read_header(path)
+        self._encoding = encoding
+        self._names, self.delimiter = _read_header(path, encoding)
         self._decimals: dict[str, str] = {}  # of columns that are not written as programs write numbers
 
     @property
@@ -87,6 +88,8 @@ class CsvSource(TableSource):
                 found = zip(columns, rows.batch.columns, strict=True)
                 arrays = [_typed(array, kinds[name], self._decimals.get(name)) for name, array in found]
                 yield Rows(rows.numbers, pa.RecordBatch.from_arrays(arrays, columns))
+        except UnicodeDecodeError as error:
+            raise self._unreadable(error, "name its encoding in catalog.toml, or save it as UTF-8") from error
         except pa.ArrowException as error:
             if "straddling" in str(error):
                 words = f"{self.path}: after row {good + len(skipped):,} comes one of more than {_BLOCK:,} bytes"
@@ -105,9 +108,9 @@ class CsvSource(TableSource):
         return pa_csv.open_csv(
             self.path,
             # Without threads the parser knows the number of a bad row.
-            read_options=pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK),
+            read_options=pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK, encoding=self._encoding),
             parse_options=pa_csv.ParseOptions(
-                delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=skip
+                delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=skip
             ),
             convert_options=pa_csv.ConvertOptions(
                 include_columns=columns,
@@ -119,9 +122,10 @@ class CsvSource(TableSource):
         )
 
 
-def _read_header(path: Path) -> tuple[list[str], str]:
+def _read_header(path: Path, encoding: str) -> tuple[list[str], str]:
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        marked, errors = ("utf-8-sig", "surrogateescape") if encoding == "utf-8" else (encoding, "strict")
+        with path.open(encoding=marked, errors=errors, newline="") as file:
             line = file.readline(_LONGEST_HEADER)
             if len(line) == _LONGEST_HEADER:
                 words = f"{path} is not a readable CSV file: its first line has {_LONGEST_HEADER:,} characters and more"
@@ -130,8 +134,9 @@ def _read_header(path: Path) -> tuple[list[str], str]:
             delimiter = max(_DELIMITERS, key=line.count)
             names = next(csv.reader(file, delimiter=delimiter), [])
         "".join(names).encode("utf-8")
-    except (OSError, UnicodeEncodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a readable CSV file: {error}", "save it as UTF-8 with a header line") from error
+    except (OSError, UnicodeError, csv.Error) as error:
+        hint = "save it as UTF-8 with a header line, or say its encoding in catalog.toml: `molar init` finds it out"
+        raise DataError(f"{path} is not a readable CSV file: {error}", hint) from error
     if not any(name.strip() for name in names):
         raise DataError(f"{path} is empty", "write a header line with the column names and a line for each row")
     check_names(path, names)

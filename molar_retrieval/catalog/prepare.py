@@ -17,7 +17,7 @@ from molar_retrieval.catalog.digest import TableDigest, file_stamps, tree_stamp
 from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
 from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.resolve import items_source, resolve
-from molar_retrieval.catalog.sources import find_file
+from molar_retrieval.catalog.sources import find_file, reader_of
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.catalog.values import join_present, kind_of
@@ -199,8 +199,8 @@ def _kinds(reader: ItemReader) -> dict[str, str]:
 
 def _sources(folder: Path, roots: Iterable[str] | None = None) -> dict[str, Any]:
     path = find_file(folder, "items")
-    names = [FILE_NAME, *([path.name] if path else [])]
-    rules = _CSV_RULES if path is not None and path.suffix == ".csv" else RULES
+    names = [FILE_NAME, *([str(path.relative_to(folder))] if path else [])]
+    rules = _CSV_RULES if path is not None and reader_of(path).untyped else RULES
     stamps: dict[str, Any] = {"rules": rules, "files": file_stamps(folder, names)}
     if roots is not None:
         stamps["photos"] = tree_stamp(folder, roots)

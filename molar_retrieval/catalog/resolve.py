@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from molar_retrieval.catalog import names
 from molar_retrieval.catalog.attributes import SAMPLE, choose_attributes
-from molar_retrieval.catalog.sources import columns_by_role, find_file, open_source, require_column
+from molar_retrieval.catalog.sources import columns_by_role, find_table, require_column
 from molar_retrieval.catalog.spec import CatalogueSettings, CatalogueSpec, ItemColumns, ItemSettings
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.template import ATTRIBUTES, Template
@@ -26,11 +26,10 @@ def read_spec(folder: Path) -> CatalogueSpec:
 
 def items_source(folder: Path, settings: CatalogueSettings | None = None) -> TableSource:
     """The items file of a catalogue, its numbers by the settings; a DataError if there is none, or it is unreadable."""
-    path = find_file(folder, "items")
-    if path is None:
-        raise DataError(f"{folder} has no items file", "put items.parquet, items.csv or items.jsonl there")
-    source = open_source(path)
-    source.decimal = None if settings is None else settings.items.decimal
+    source = find_table(folder, "items", settings)
+    if source is None:
+        hint = "put items.parquet, items.csv or items.jsonl there, or let `molar init` map files of other names"
+        raise DataError(f"{folder} has no items file", hint)
     return source
 
 

@@ -1,10 +1,11 @@
 """What the columns of a catalogue mean: ``catalog.toml`` beside the data, or a sensible default."""
 
+import codecs
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from molar_retrieval.catalog.template import DEFAULT
 from molar_retrieval.config import Settings, validated
@@ -14,8 +15,24 @@ from molar_retrieval.toml import read_toml
 FILE_NAME = "catalog.toml"
 
 
-class ItemSettings(Settings):
-    """``[items]``: columns of the items file; what is not named goes by its well-known name."""
+class FileSettings(Settings):
+    """What every table of a catalogue may say of its file."""
+
+    file: str | None = Field(None, min_length=1, description="path below this folder; default: by name")
+    encoding: str = Field("utf-8", description="encoding of a CSV file, as Python calls it: cp1252, cp932, utf-16")
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str) -> str:
+        try:
+            "a".encode(encoding)
+            return codecs.lookup(encoding).name
+        except (LookupError, ValueError) as error:
+            raise ValueError(f"{encoding[:40]!r} is no encoding of text; write utf-8, cp1252 or cp932") from error
+
+
+class ItemSettings(FileSettings):
+    """``[items]``: the items file and its columns; what is not named goes by its well-known name."""
 
     item_id: str | None = Field(None, description="the id")
     title: str | None = Field(None, description="the title")
@@ -28,8 +45,8 @@ class ItemSettings(Settings):
     decimal: Literal[".", ","] | None = Field(None, description="decimal sign of a CSV file; default: by column")
 
 
-class InteractionSettings(Settings):
-    """``[interactions]``: columns of the log; what is not named goes by its well-known name."""
+class InteractionSettings(FileSettings):
+    """``[interactions]``: the log and its columns; what is not named goes by its well-known name."""
 
     user_id: str | None = Field(None, description="who")
     item_id: str | None = Field(None, description="what")
@@ -42,8 +59,8 @@ class InteractionSettings(Settings):
     time_format: str | None = Field(None, description="strptime format of times that are not ISO 8601")
 
 
-class UserSettings(Settings):
-    """``[users]``: columns of the users file."""
+class UserSettings(FileSettings):
+    """``[users]``: the users file and its columns."""
 
     user_id: str | None = Field(None, description="the id")
 

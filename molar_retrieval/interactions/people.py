@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from molar_retrieval import fingerprint
 from molar_retrieval.catalog.rejects import Rejects, with_new_ids
-from molar_retrieval.catalog.sources import find_file, open_source, require_column
+from molar_retrieval.catalog.sources import find_table, require_column
 from molar_retrieval.catalog.spec import UserSettings
 from molar_retrieval.catalog.values import as_payload, kind_of, payload_type
 from molar_retrieval.errors import DataError
@@ -24,15 +24,14 @@ def check_users(folder: Path, settings: UserSettings, in_log: pa.Array, rejects:
     Counted are its users, how many of them the log does not have, and how many of the log's are not in the file. A
     DataError says that it cannot be read, or has no id column.
     """
-    path = find_file(folder, "users")
-    if path is None:
+    source = find_table(folder, "users")
+    if source is None:
         return None
-    source = open_source(path)
     column = user_column(settings, source)
     seen: dict[str, None] = {}
     kinds = ("missing user id", "duplicate user id")
     for rows in source.batches([column], _BATCH, rejects, [column]):
-        with_new_ids(rows, column, seen, rejects, path.name, kinds, items=False)
+        with_new_ids(rows, column, seen, rejects, source.path.name, kinds, items=False)
     known = seen.keys() & set(in_log.to_pylist())
     return {"users": len(seen), "without_interactions": len(seen) - len(known), "missing": len(in_log) - len(known)}
 
@@ -48,10 +47,10 @@ class Segments:
 
 def read_segments(folder: Path, settings: UserSettings, columns: Sequence[str]) -> Segments:
     """Some columns of the users file, else a DataError; of an id that comes twice the first row counts."""
-    path = find_file(folder, "users")
-    if path is None:
+    source = find_table(folder, "users")
+    if source is None:
         raise DataError(f"{folder} has no users file", f"put users.parquet or .csv with {', '.join(columns)} there")
-    source = open_source(path)
+    path = source.path
     column = user_column(settings, source)
     types: dict[str, pa.DataType] = {}
     found: dict[str, dict[str, Any]] = {}

@@ -9,7 +9,7 @@ from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.digest import file_stamps
 from molar_retrieval.catalog.prepare import empty_partial, publish, refuse_changed
 from molar_retrieval.catalog.rejects import Rejects, in_words
-from molar_retrieval.catalog.sources import find_file, open_source
+from molar_retrieval.catalog.sources import find_file, find_table
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
@@ -66,11 +66,12 @@ def prepare_interactions(folder: Path, workspace: Workspace, progress: Progress 
 
 
 def _write(folder: Path, catalogue: Catalogue, partial: Path, rejects: Rejects, progress: Progress) -> dict[str, Any]:
-    path = find_file(folder, "interactions")
-    if path is None:
+    settings = CatalogueSettings.read(folder)
+    source = find_table(folder, "interactions", settings)
+    if source is None:
         hint = "put interactions.parquet, .csv or .jsonl with user_id, item_id and timestamp there"
         raise DataError(f"{folder} has no interactions file", hint)
-    settings, source = CatalogueSettings.read(folder), open_source(path)
+    path = source.path
     columns = log_columns(settings.interactions, source, catalogue.manifest.settings["items"]["item_id"])
     asked = settings.interactions
     times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
@@ -104,10 +105,11 @@ def _summary(facts: dict[str, Any]) -> str:
 
 
 def _sources(folder: Path, workspace: Workspace) -> dict[str, Any]:
-    paths = [path for stem in ("interactions", "users") if (path := find_file(folder, stem)) is not None]
+    log, users = find_file(folder, "interactions"), find_file(folder, "users")
+    names = [str(path.relative_to(folder)) for path in (log, users) if path is not None]
     catalogue = workspace["catalogue"].manifest
     return {
         "rules": READING,
-        "files": file_stamps(folder, [FILE_NAME, *(path.name for path in paths)]),
+        "files": file_stamps(folder, [FILE_NAME, *names]),
         "items": None if catalogue is None else catalogue.facts["ids"],
     }

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.catalog import names
-from molar_retrieval.catalog.sources import find_file, open_source
+from molar_retrieval.catalog.sources import Stem, find_table
 from molar_retrieval.catalog.spec import CatalogueSpec
 from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.catalog.values import as_phrase, as_written, is_list, is_word, payload_type
@@ -55,11 +55,12 @@ _RULES = (
 
 def check_personal(folder: Path, spec: CatalogueSpec, found: Collector, progress: Progress = SILENT) -> None:
     """Look for personal data in all files of a catalogue; ``found`` takes the findings with masked values."""
-    for stem in ("items", "users", "interactions"):
+    stems: tuple[Stem, ...] = ("items", "users", "interactions")
+    for stem in stems:
         try:
-            path = find_file(folder, stem)
-            if path is not None:
-                _PersonalSearch(open_source(path), stem, spec, found).check(progress)
+            source = find_table(folder, stem)
+            if source is not None:
+                _PersonalSearch(source, stem, spec, found).check(progress)
         except DataError:
             continue  # what is wrong with the file itself is for others to say
 
@@ -96,7 +97,7 @@ class _PersonalSearch:
         columns = self._columns + [name for name in (self._id,) if name and name not in self._columns]
         if not self._columns:
             return
-        text = self._source.path.suffix == ".csv"
+        text = self._source.untyped
         progress.start(f"looking for personal data in {self._file}", self._source.total)
         for rows in self._source.batches(columns, _BATCH, None, columns if text else ()):
             ids = None if self._id is None else as_written(rows.batch[self._id])

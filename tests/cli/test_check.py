@@ -97,5 +97,5 @@ def test_the_items_file_stands_for_its_folder_and_no_other_file_does(molar, shop
     (log,) = shop.glob("interactions.*")
     done = molar("check", log, cwd=tmp_path)
     assert done.returncode != 0
-    assert f"{log} is a file with another name than items" in done.stderr
-    assert f"rename it to items{log.suffix}" in done.stderr
+    assert f"{log} is a file that no catalog.toml names" in done.stderr
+    assert f"name the folder: {shop}" in done.stderr

@@ -258,7 +258,7 @@ def test_nothing_happens_where_nothing_changed(folder, workspace, monkeypatch):
     assert not is_current(folder, workspace)
     first = prepare_interactions(folder, workspace)
     assert is_current(folder, workspace)
-    monkeypatch.setattr("molar_retrieval.interactions.prepare.open_source", None)
+    monkeypatch.setattr("molar_retrieval.interactions.prepare.find_table", None)
     assert prepare_interactions(folder, workspace) == first
 
 
@@ -302,7 +302,7 @@ def test_a_title_that_changes_leaves_the_log_as_it_is(folder, workspace, monkeyp
     first = prepare_interactions(folder, workspace)
     pq.write_table(pa.table({"item_id": list("abcde"), "title": ["new"] * 5}), folder / "items.parquet")
     catalogue = prepare_catalogue(folder, workspace)
-    monkeypatch.setattr("molar_retrieval.interactions.prepare.open_source", None)
+    monkeypatch.setattr("molar_retrieval.interactions.prepare.find_table", None)
     second = prepare_interactions(folder, workspace)
     assert second.fingerprint == first.fingerprint
     assert workspace["interactions"].require()[1].inputs == {"catalogue": catalogue.fingerprint}

@@ -90,9 +90,9 @@ def test_the_items_file_stands_for_its_folder(trained, monkeypatch):
     monkeypatch.chdir(trained.shop)
     assert molar.open(items.name).workspace == trained.workspace
     (log,) = trained.shop.glob("interactions.*")
-    with pytest.raises(DataError, match="another name than items") as error:
+    with pytest.raises(DataError, match=r"a file that no catalog.toml names") as error:
         molar.open(log)
-    assert error.value.hint == f"rename it to items{log.suffix}, or name the folder with the items file"
+    assert error.value.hint == f"name the folder: {trained.shop}"
 
 
 def test_what_was_not_made_yet_is_named(tmp_path, trained):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from molar_retrieval.catalog.sources import find_file, open_source
+from molar_retrieval.catalog.sources import find_table
 from molar_retrieval.catalog.spec import CatalogueSpec
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
@@ -44,16 +44,15 @@ def check_log(
     """
     summary = None
     try:
-        path = find_file(folder, "interactions")
-        if path is not None:
-            source = open_source(path)
+        source = find_table(folder, "interactions")
+        if source is not None:
             columns = log_columns(spec.interactions, source, spec.items.item_id)
             asked = spec.interactions
             times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
             progress.start("reading the log", source.total)
             read = RawReader(source, columns, items, times, found).read(progress)
             progress.finish()
-            checked = _LogCheck(path.name, items, read, found, part=part)
+            checked = _LogCheck(source.path.name, items, read, found, part=part)
             summary = checked(time.time() if now is None else now, seed)
             check_users_file(folder, spec.users, read.users, found)
     except DataError as error:

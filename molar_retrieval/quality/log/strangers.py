@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from molar_retrieval.catalog.sources import find_file, open_source
+from molar_retrieval.catalog.sources import find_table
 from molar_retrieval.catalog.spec import UserSettings
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import user_column
@@ -72,10 +72,10 @@ def check_users_file(folder: Path, settings: UserSettings, in_log: list[str], fo
     Raises:
         DataError: If there is a users file that cannot be read.
     """
-    path = find_file(folder, "users")
-    if path is None:
+    source = find_table(folder, "users")
+    if source is None:
         return
-    source = open_source(path)
+    path = source.path
     column = user_column(settings, source)
     parts = list(source.batches([column], _BATCH, BrokenRows(found), [column]))
     ids = pa.chunked_array([part.batch[column] for part in parts], pa.string()).combine_chunks()
