@@ -17,7 +17,8 @@ KINDS = (
     *("purchase", "add_to_cart", "view", "click", "impression", "remove_from_cart", "return", "rating", "search"),
     *("item_upsert", "item_withdraw"),
 )
-_OF_ITEMS = {"item_upsert", "item_withdraw"}
+OF_ITEMS = ("item_upsert", "item_withdraw")
+"""Kinds that say something of an item, and nothing of a person."""
 _GA4 = {
     "view_item_list": "impression",
     "select_item": "click",
@@ -26,19 +27,22 @@ _GA4 = {
     "view_search_results": "search",
 }
 _TYPES = {
-    pa.string(): "event_id event user_id session_id item_id list_id request_id arm data",
+    pa.string(): "event_id event user_id session_id item_id list_id request_id transaction_id arm data",
     pa.int64(): "line position seq",
     pa.float64(): "quantity value propensity",
-    pa.timestamp("us", "UTC"): "timestamp",
+    pa.timestamp("us", "UTC"): "timestamp received",
 }
 FIELDS = (
     *("event_id", "line", "event", "user_id", "session_id", "item_id", "timestamp", "quantity", "value"),
-    *("list_id", "request_id", "position", "propensity", "arm", "data"),
+    *("list_id", "request_id", "position", "propensity", "arm", "data", "transaction_id"),
 )
 SCHEMA = pa.schema(
-    [(name, next(t for t, names in _TYPES.items() if name in names.split())) for name in (*FIELDS, "seq")]
+    [(name, next(t for t, names in _TYPES.items() if name in names.split())) for name in (*FIELDS, "received", "seq")]
 )
-"""The log as a table; ``seq`` numbers its lines in the order of their arrival, and is never used twice."""
+"""The log as a table; ``seq`` numbers its lines in the order of their arrival, and is never used twice.
+
+``received`` is when a line arrived; it is missing in lines that older versions of molar took.
+"""
 _ALIASES = {
     "event_id": "message_id insert_id",
     "event": "event_name event_type kind action name",
@@ -53,6 +57,7 @@ _ALIASES = {
     "position": "index rank",
     "arm": "experiment_arm",
     "search_term": "query",
+    "transaction_id": "order_id",
 }
 
 
@@ -63,7 +68,7 @@ def _folded(name: str) -> str:
 
 _FIELD_OF = {
     _folded(alias): (rank, name)
-    for name in (*FIELDS, "price", "items", "search_term", "transaction_id")
+    for name in (*FIELDS, "price", "items", "search_term", "sent_at")
     for rank, alias in enumerate([name, *_ALIASES.get(name, "").split()])
 }
 _FIRST = -62_135_596_800 * 1_000_000  # the year 1
@@ -88,7 +93,8 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
     Args:
         row: The event by our names or GA4's, whatever their case; what is in ``params`` or ``ecommerce`` counts as
             well. Names that are not known are left out.
-        now: Microseconds since 1970; what is more than a day later is refused.
+        now: Microseconds since 1970; what is more than a day later is refused. By ``sent_at``, what the sender's clock
+            said then, a clock that is wrong by a day at most is set right.
 
     Raises:
         FieldError: What is wrong with which field, and what to do.
@@ -104,12 +110,15 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
         if "transaction_id" not in event:
             words = "give event_id, the same whenever the event is sent again, or a transaction_id"
             raise FieldError("event_id", "the event has no id", words)
-        event["event_id"] = f"{kind}:{event['transaction_id']}"
+        alone = f":{event['item_id']}" if "item_id" in event and "items" not in found else ""
+        event["event_id"] = f"{kind}:{event['transaction_id']}{alone}"
     if "timestamp" not in event:
         raise FieldError("timestamp", "the event has no time", "give timestamp as ISO 8601 or as seconds since 1970")
+    if "sent_at" in event and abs(behind := now - event["sent_at"]) <= bounds.CLOCK_OFF * 1_000_000:
+        event["timestamp"] += behind
     if event["timestamp"] > now + bounds.EVENT_AHEAD * 1_000_000:
         raise FieldError("timestamp", "the event is in the future", "correct the time, its unit or its zone")
-    if kind not in _OF_ITEMS and "user_id" not in event and "session_id" not in event:
+    if kind not in OF_ITEMS and "user_id" not in event and "session_id" not in event:
         raise FieldError("user_id", "the event says not who did it", "give user_id, session_id or both")
     if "search_term" in event and "data" not in event:
         event["data"] = json.dumps({"search_term": event["search_term"]}, ensure_ascii=False)
@@ -154,7 +163,8 @@ def _parts(items: Any) -> list[dict[str, Any]]:
 
 def _line(event: dict[str, Any], line: int) -> Line:
     kind = event["event"]
-    if event.get("item_id") is None and kind != "search":
+    whole = kind == "return" and "transaction_id" in event
+    if event.get("item_id") is None and kind != "search" and not whole:
         raise FieldError("item_id", f"the {kind} has no item", "give item_id, or items with an item_id each")
     if event.get("value") is None and "price" in event:
         event["value"] = event["price"] * event.get("quantity", 1.0)
@@ -247,6 +257,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "event": _kind,
     "line": _number(0, 2**31, whole=True),
     "timestamp": _moment,
+    "sent_at": _moment,
     "quantity": _number(0, 1e9),
     "value": _number(-1e15, 1e15),
     "price": _number(0, 1e15),

@@ -1,6 +1,7 @@
 """Events as a file for other programs, which can be appended again."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,6 +43,6 @@ def _write_jsonl(table: pa.Table, path: Path) -> None:
 
 
 def document(row: dict[str, object]) -> dict[str, object]:
-    """A line of the log for JSON, without what is missing; the time is ISO 8601."""
+    """A line of the log for JSON, without what is missing; times are ISO 8601."""
     known = {name: value for name, value in row.items() if value is not None}
-    return known | {"timestamp": row["timestamp"].isoformat()}  # type: ignore[attr-defined]
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in known.items()}

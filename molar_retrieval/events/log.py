@@ -25,23 +25,15 @@ from molar_retrieval import bounds
 from molar_retrieval.disk import fault
 from molar_retrieval.durable import sync_file, sync_folder
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
-from molar_retrieval.events.event import FIELDS, SCHEMA, FieldError, Line, lines_of
+from molar_retrieval.events.event import SCHEMA, FieldError, Line, lines_of
+from molar_retrieval.events.tables import COLUMNS, DAY, FORMAT, OF_ITEM, bring_up, insert
 from molar_retrieval.workspace import Workspace
 
 KIND = "events"
-FORMAT = 1
 _FILE, _SEALED = "log.sqlite", "sealed"
 _COMMIT = 5_000  # events of one transaction
 _WAIT = 60.0  # seconds that a writer waits for another process
-_DAY = 86_400_000_000  # microseconds
-_COLUMNS = ", ".join(FIELDS)
-_TABLES = f"""
-CREATE TABLE IF NOT EXISTS ids (event_id TEXT, line INTEGER, day INTEGER, PRIMARY KEY (event_id, line)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS events ({_COLUMNS}, seq INTEGER PRIMARY KEY AUTOINCREMENT);
-CREATE TABLE IF NOT EXISTS sealed (file TEXT PRIMARY KEY, day INTEGER, lines INTEGER, last INTEGER);
-"""
-_INSERT = f"INSERT INTO events ({_COLUMNS}) VALUES ({', '.join('?' * len(FIELDS))})"
-_DAY_OF = f"timestamp / {_DAY} - (timestamp < 0 AND timestamp % {_DAY} <> 0)"
+_DAY_OF = f"timestamp / {DAY} - (timestamp < 0 AND timestamp % {DAY} <> 0)"
 
 
 @dataclass(frozen=True)
@@ -124,11 +116,11 @@ class EventLog:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             known = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if known not in (0, FORMAT):
+            if known not in (0, 1, FORMAT):
                 words = f"{path} has format {known}, this version of molar reads {FORMAT}"
                 raise StaleArtefactError(words, "use the version of molar that wrote it, or export it with that one")
-            if not known:
-                self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
+            if known != FORMAT:
+                bring_up(self._connection)
         sync_folder(self.folder)
         sync_folder(workspace.root)
 
@@ -186,7 +178,8 @@ class EventLog:
             group, self._queue = self._queue, []
         try:
             with self._transaction() as connection:
-                found = [sum(_insert(connection, lines) for lines in one.events) for one in group]
+                now = time.time_ns() // 1000
+                found = [sum(insert(connection, lines, now) for lines in one.events) for one in group]
         except BaseException as error:
             for one in group:
                 one.error = error
@@ -234,9 +227,9 @@ class EventLog:
         with self.workspace.lock(KIND):
             self._sweep()
             gone, files = (0, 0) if keep_days is None else self._forget(today - keep_days)
-            query = f"SELECT DISTINCT {_DAY_OF} FROM events WHERE timestamp < ? ORDER BY 1"
+            query = f"SELECT DISTINCT {_DAY_OF} FROM events WHERE timestamp < ? AND NOT {OF_ITEM} ORDER BY 1"
             with self._snapshot() as connection:
-                days = [day for (day,) in connection.execute(query, [today * _DAY])]
+                days = [day for (day,) in connection.execute(query, [today * DAY])]
             lines = sum(map(self._seal, days))
             self._sweep()
         return Compacted(lines, len(days), gone, files)
@@ -253,9 +246,10 @@ class EventLog:
         return len(table)
 
     def _seal(self, day: int) -> int:
-        span = [day * _DAY, (day + 1) * _DAY]
+        span = [day * DAY, (day + 1) * DAY]
         with self._snapshot() as connection:
-            table = _fetched(connection, "WHERE timestamp >= ? AND timestamp < ? ORDER BY seq", span)
+            where = f"timestamp >= ? AND timestamp < ? AND NOT {OF_ITEM}"
+            table = _fetched(connection, f"WHERE {where} ORDER BY seq", span)
         last = table["seq"][-1].as_py()
         name = f"{date(1970, 1, 1) + timedelta(days=day)}.{last}.parquet"
         path = self.folder / _SEALED / name
@@ -264,17 +258,21 @@ class EventLog:
         sync_folder(path.parent)
         with self._transaction() as connection:
             connection.execute("INSERT INTO sealed VALUES (?, ?, ?, ?)", [name, day, len(table), last])
-            where = "timestamp >= ? AND timestamp < ? AND seq <= ?"
-            connection.execute(f"DELETE FROM events WHERE {where}", [*span, last])
+            connection.execute(f"DELETE FROM events WHERE {where} AND seq <= ?", [*span, last])
         return len(table)
 
     def _forget(self, first: int) -> tuple[int, int]:
-        """Remove the days before ``first``: lines and files."""
+        """Remove the days before ``first``, but for changes of items: lines and files."""
         with self._transaction() as connection:
             found = connection.execute("SELECT lines FROM sealed WHERE day < ?", [first]).fetchall()
             connection.execute("DELETE FROM sealed WHERE day < ?", [first])
-            open_ = connection.execute("DELETE FROM events WHERE timestamp < ?", [first * _DAY]).rowcount
-            connection.execute("DELETE FROM ids WHERE day < ?", [first])
+            where = f"timestamp < ? AND NOT {OF_ITEM}"
+            open_ = connection.execute(f"DELETE FROM events WHERE {where}", [first * DAY]).rowcount
+            kept = f"SELECT event_id FROM events WHERE {OF_ITEM}"
+            connection.execute(f"DELETE FROM ids WHERE day < ? AND event_id NOT IN ({kept})", [first])
+            if found or open_:
+                connection.execute("DELETE FROM removed")
+                connection.execute("INSERT INTO removed VALUES (?)", [first])
         return sum(lines for (lines,) in found) + open_, len(found)
 
     def _sweep(self) -> None:
@@ -294,7 +292,7 @@ class EventLog:
         path = self.folder / _SEALED / name
         try:
             with pq.ParquetFile(path) as file:
-                return file.read().cast(SCHEMA)
+                return completed(file.read())
         except FileNotFoundError as error:
             raise DataError(f"{path} is missing", "ask again; if it stays, bring it back from a backup") from error
         except (pa.ArrowException, OSError) as error:
@@ -332,21 +330,14 @@ class EventLog:
             raise fault(error) or DataError(f"{path}: {error}", "bring the file back from a backup") from error
 
 
-def _insert(connection: sqlite3.Connection, lines: list[Line]) -> bool:
-    """Insert an event, unless the id of its first line is known; whether it is new."""
-    taken = False
-    for line in lines:
-        key = [line[0], line[1], line[6] // _DAY]
-        if connection.execute("INSERT OR IGNORE INTO ids VALUES (?, ?, ?)", key).rowcount:
-            connection.execute(_INSERT, line)
-            taken = True
-        elif not taken:
-            return False
-    return taken
+def completed(table: pa.Table) -> pa.Table:
+    """A sealed file as :data:`SCHEMA`: older ones lack columns."""
+    columns = [table[f.name] if f.name in table.column_names else pa.nulls(len(table), f.type) for f in SCHEMA]
+    return pa.table(columns, SCHEMA.names).cast(SCHEMA)
 
 
 def _fetched(connection: sqlite3.Connection, condition: str, values: Iterable[int] = ()) -> pa.Table:
-    rows = connection.execute(f"SELECT {_COLUMNS}, seq FROM events {condition}", list(values)).fetchall()
+    rows = connection.execute(f"SELECT {COLUMNS}, seq FROM events {condition}", list(values)).fetchall()
     columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
     arrays = [pa.array(column, kind.type) for column, kind in zip(columns, SCHEMA, strict=True)]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)

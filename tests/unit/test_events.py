@@ -256,7 +256,8 @@ def test_an_export_can_be_appended_elsewhere(shop, workspace, tmp_path, ending):
     other = molar.Shop(tmp_path / "shop", tmp_path / "other")
     report = other.events.append(tmp_path / f"out.{ending}")
     assert (report.accepted, report.refusals) == (5, [])
-    assert other.events.table().table.drop_columns("seq").equals(shop.events.table().table.drop_columns("seq"))
+    there, here = (each.events.table().table.drop_columns(["seq", "received"]) for each in (other, shop))
+    assert there.equals(here)
 
 
 def test_export_refuses_what_it_cannot_write(shop, tmp_path):
@@ -312,3 +313,71 @@ def test_a_sealed_file_that_is_damaged_or_gone_is_named(log):
     path.unlink()
     with pytest.raises(DataError, match="missing"):
         log.table()
+
+
+def purchase(number, item="i", *, order="T-1", **more):
+    return {**view(number, **more), "event": "purchase", "transaction_id": order, "item_id": item}
+
+
+def test_a_purchase_is_known_by_its_transaction_whatever_its_event_is_called(log):
+    both = {**purchase(1), "items": ["i", "j", "j"]}
+    assert log.append([(1, both)]).accepted == 1
+    again = [purchase(2), purchase(3, "k"), purchase(4, user="other"), purchase(5, order="T-2")]
+    report = log.append(enumerate(again))
+    assert (report.accepted, report.repeated) == (3, 1)
+    log.compact()
+    assert log.append([(1, purchase(6, "j")), (2, {**both, "event_id": "e7"}), (3, both)]).repeated == 3
+    assert sorted(log.table()["item_id"].to_pylist()) == ["i", "i", "i", "j", "j", "k"]
+
+
+def test_rows_of_an_order_need_no_ids_of_their_own(log):
+    rows = [{key: value for key, value in purchase(0, item).items() if key != "event_id"} for item in "ijk"]
+    assert log.append(enumerate(rows)).accepted == 3
+    assert log.append(enumerate(rows)).repeated == 3
+
+
+def test_a_return_of_a_whole_order_names_no_item():
+    row = {**VIEW, "event": "refund", "item_id": None, "transaction_id": "T-1"}
+    (line,) = fields(row)
+    assert (line["event"], line["item"], line["transaction"]) == ("return", None, "T-1")
+    with pytest.raises(FieldError, match="no item"):
+        fields({**VIEW, "event": "refund", "item_id": None})
+
+
+def test_the_clock_of_a_sender_is_set_right():
+    wrong = NOW + 3_600_000_000
+    (line,) = fields({**VIEW, "timestamp": wrong - 5_000_000, "sent_at": wrong})
+    assert line["time"] == NOW - 5_000_000
+    (line,) = fields({**VIEW, "sent_at": "2020-01-01"})  # an archive
+    assert line["time"] == NOW
+    with pytest.raises(FieldError, match="sent_at"):
+        fields({**VIEW, "sent_at": "now"})
+
+
+def test_changes_of_items_stay_in_the_database(log):
+    change = {**view(1), "event": "item_upsert", "data": {"price": 3}}
+    log.append([(1, change), (2, view(2))])
+    assert log.compact().sealed_lines == 1
+    assert log.compact(1).removed_lines == 1
+    assert ids(log.table()) == ["e1"]
+    assert log.append([(1, change), (2, view(2))]).accepted == 1
+
+
+def test_a_log_of_the_first_format_is_read(log, workspace):
+    log.append([(1, view(1)), (2, view(2, at=NOON.replace(day=3)))])
+    log.close()
+    path = workspace.root / "events" / "log.sqlite"
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "DROP INDEX item_changes; DROP TABLE removed; ALTER TABLE events DROP COLUMN received;"
+        "ALTER TABLE events DROP COLUMN transaction_id; PRAGMA user_version = 1;"
+    )
+    connection.close()
+    log = EventLog(workspace)
+    log.compact()
+    (old, _) = sorted((log.folder / "sealed").iterdir())
+    pq.write_table(pq.read_table(old).drop_columns(["received", "transaction_id"]), old)
+    log.append([(1, view(3))])
+    assert ids(log.table()) == ["e1", "e3", "e2"]
+    assert log.table()["received"].null_count == 2
+    log.close()

@@ -1,0 +1,64 @@
+"""The tables of the event log's database, and what of an event goes into them."""
+
+import sqlite3
+
+from molar_retrieval.events.event import FIELDS, OF_ITEMS, Line
+
+FORMAT = 2
+DAY = 86_400_000_000  # microseconds
+COLUMNS = ", ".join((*FIELDS, "received"))
+OF_ITEM = f"event IN {OF_ITEMS}"
+"""Which lines change items. They stay in the database, where an index finds them; no retention removes an item."""
+_TABLES = f"""
+CREATE TABLE IF NOT EXISTS ids (event_id TEXT, line INTEGER, day INTEGER, PRIMARY KEY (event_id, line)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events ({COLUMNS}, seq INTEGER PRIMARY KEY AUTOINCREMENT);
+CREATE TABLE IF NOT EXISTS sealed (file TEXT PRIMARY KEY, day INTEGER, lines INTEGER, last INTEGER);
+CREATE TABLE IF NOT EXISTS removed (before INTEGER);
+CREATE INDEX IF NOT EXISTS item_changes ON events (seq) WHERE {OF_ITEM};
+"""
+_INSERT = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join('?' * (len(FIELDS) + 1))})"
+_TIME, _KIND, _TRANSACTION = (FIELDS.index(name) for name in ("timestamp", "event", "transaction_id"))
+
+
+def bring_up(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new log, or add to those of an older one what they lack."""
+    connection.execute("BEGIN IMMEDIATE")
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+        connection.execute("ALTER TABLE events ADD COLUMN transaction_id")
+        connection.execute("ALTER TABLE events ADD COLUMN received INTEGER")
+    for statement in _TABLES.split(";"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    connection.execute("COMMIT")
+
+
+def insert(connection: sqlite3.Connection, lines: list[Line], received: int) -> bool:
+    """Insert an event, unless the id of its first line is known; whether it is new.
+
+    Of a purchase, items that another event of the same transaction and person brought are left out.
+    """
+    keys = {key: line for line in lines if (key := _bought(line)) is not None}
+    bought = {key for key, line in keys.items() if not _remember(connection, key, 0, line)}
+    taken = False
+    for line in lines:
+        if _remember(connection, line[0], line[1], line):
+            if _bought(line) not in bought:
+                connection.execute(_INSERT, [*line, received])
+                taken = True
+        elif not taken:
+            return False
+    return taken
+
+
+def _remember(connection: sqlite3.Connection, key: str, number: int, line: Line) -> bool:
+    """Whether an id is new; it is known from now on, until its day is removed."""
+    day = line[_TIME] // DAY
+    return bool(connection.execute("INSERT OR IGNORE INTO ids VALUES (?, ?, ?)", [key, number, day]).rowcount)
+
+
+def _bought(line: Line) -> str | None:
+    """What a line of a purchase is known by beside its event; no id has its first character."""
+    if line[_KIND] != "purchase" or line[_TRANSACTION] is None:
+        return None
+    event = dict(zip(FIELDS, line, strict=True))
+    return "\0".join(["", event["transaction_id"], event["user_id"] or event["session_id"], event["item_id"]])
