@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from molar_indexes.generations import Generation
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
-from molar_retrieval.errors import RequestError, nearest, shown, suggestion
+from molar_retrieval.errors import RequestError, SettingsError, nearest, shown, suggestion
 from molar_retrieval.expressions import OneOf, both, check
+from molar_retrieval.marks import mark_of
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.ranking.request import RankingRequest
 
@@ -27,6 +28,7 @@ class Constraints:
 
     def __init__(self, generation: Generation, rules: Path | None) -> None:
         self._generation, self._file = generation, rules
+        self.notes: tuple[str, ...] = ()  # what whoever gets an answer should know
         self._banned = lru_cache(maxsize=_REMEMBERED)(partial(_rows_of, generation))
 
     @property
@@ -49,6 +51,11 @@ class Constraints:
 
         return Rules.load(self._file, self.fields, self._generation.manifest.facts.get("segments", {}))
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the rules were read and are right, or there are none."""
+        return self._file is None or "rules" in vars(self)
+
     def request(self, query: Query, now: datetime | None = None) -> RankingRequest:
         """A query resolved, for nobody yet and without rules.
 
@@ -67,7 +74,8 @@ class Constraints:
             where = both(where, OneOf(columns.ITEM_ID, tuple(query.only)))
         if query.calibrate is not None:
             self.check_field(query.calibrate)
-        return RankingRequest(query, where=where, hidden=_known(self._generation, query.exclude), now=now)
+        hidden = _known(self._generation, query.exclude)
+        return RankingRequest(query, where=where, hidden=hidden, now=now, notes=self.notes)
 
     def for_user(self, request: RankingRequest, user: UserRecord | None) -> RankingRequest:
         """For one user, or for nobody: with the rules that hold, and without seen items unless they may come back."""
@@ -78,9 +86,8 @@ class Constraints:
         return replace(ruled, user=user, hidden=ruled.hidden.union(seen))
 
     def _ruled(self, request: RankingRequest, attributes: Mapping[str, Any]) -> RankingRequest:
-        if self._file is None or not request.query.rules:
+        if not request.query.rules or self.rules is None:
             return request
-        assert self.rules is not None
         found = self.rules.for_user(attributes)
         where = request.where if found.where is None else both(request.where, found.where)
         return replace(request.hiding(self._banned(found.banned, found.words)), where=where, rules=found)
@@ -96,6 +103,47 @@ class Constraints:
     def _nearest(self, item_id: str) -> str:
         close = nearest(item_id, _like(item_id, self._generation.table.item_ids()))
         return f"did you mean {', '.join(map(shown, close))}?" if close else "name an item of the catalogue"
+
+
+class RuledConstraints:
+    """The constraints of one generation by the rules as their file has them now; threads may share it.
+
+    The file is read when it is first needed, and again when it has changed. A mistake in the first one is a
+    SettingsError of every answer that heeds rules; later ones are told in notes, and the rules of before hold on.
+    ``needed`` says that the file has to be there; otherwise there are no rules without it.
+    """
+
+    def __init__(self, generation: Generation, rules: Path | None, *, needed: bool) -> None:
+        self._generation, self._file, self._needed = generation, rules, needed
+        self._mark = None if rules is None else mark_of(rules)
+        self._present = self._read()
+
+    def now(self) -> Constraints:
+        """Those of one answer, from its beginning to its end."""
+        if self._file is not None and (mark := mark_of(self._file)) != self._mark:
+            self._mark = mark
+            self._present = self._anew(self._present)
+        return self._present
+
+    def succeed(self, former: "RuledConstraints") -> None:
+        """Heed the rules that were heeded for another generation; SettingsError if they cannot be read."""
+        if former._present.is_read:
+            _ = self._present.rules
+
+    def _read(self) -> Constraints:
+        there = self._needed or self._mark is not None
+        return Constraints(self._generation, self._file if there else None)
+
+    def _anew(self, former: Constraints) -> Constraints:
+        fresh = self._read()
+        if not former.is_read:
+            return fresh
+        try:
+            _ = fresh.rules
+        except SettingsError as error:
+            former.notes = (f"the rules of before hold, as those of now cannot be read: {error.message}",)
+            return former
+        return fresh
 
 
 def no_history(user_id: str) -> RequestError:

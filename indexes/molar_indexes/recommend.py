@@ -138,7 +138,7 @@ def recommend(
         calibration=calibration, rerank=rerank, longest=bounds.LISTED,
     )  # fmt: skip
     ruled = _rules(workspace, rules_file, query)
-    with Recommender.open(workspace, rules=rules_file, server=server) as recommender:
+    with Recommender.open(workspace, rules=rules_file, follow=False, server=server) as recommender:
         notes = tuple(recommender.generation.notes)
         recommender.rank_many([], query)  # what is wrong with the options comes up before any work
         name, count = recommender.generation.name, len(recommender.generation.users)

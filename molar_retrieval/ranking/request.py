@@ -47,6 +47,7 @@ class RankingRequest:
     hidden: frozenset[int] = frozenset()  # rows that must not come
     rules: "AppliedRules | None" = None
     now: datetime | None = None  # from when ages count; None: from the moment of the answer
+    notes: tuple[str, ...] = ()  # what whoever gets the answer should know, in sentences
 
     @property
     def weighing(self) -> "tuple[ActiveRule, ...]":
@@ -72,6 +73,10 @@ class RankingRequest:
     def hiding(self, rows: Collection[int]) -> Self:
         """The same without some more rows."""
         return replace(self, hidden=self.hidden.union(rows))
+
+    def noting(self, *notes: str) -> Self:
+        """The same with some more notes."""
+        return replace(self, notes=(*self.notes, *notes))
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,7 +56,7 @@ def read(root: Path, user: str, stop: Callable[[], bool], stay: int) -> tuple[in
     rounds, known, errors = 0, {}, []
     while not stop():
         try:
-            with Recommender.open(root) as recommender:
+            with Recommender.open(root, follow=False) as recommender:
                 for _ in range(stay):
                     answers = ask(recommender, user)
                     if known.setdefault(recommender.generation.name, answers) != answers:

@@ -195,7 +195,7 @@ def test_a_session_asks_with_both_vectors_of_the_encoder(
     def users(log: object, rows: object) -> UserVectors:
         return UserVectors(shop.users[4:5], csr_matrix(shop.reads[4:5]))
 
-    monkeypatch.setitem(vars(recommender._reader), "_model", SimpleNamespace(users=users))
+    monkeypatch.setitem(vars(recommender._following.present._reader), "_model", SimpleNamespace(users=users))
     session = recommender.session([f"i{row}" for row in shop.histories[4]], 20)
     query = recommender.query("u4", 20)
     assert json.dumps(session.to_dict()["items"]) == json.dumps(query.to_dict()["items"])
