@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from itertools import islice
@@ -22,17 +22,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval import bounds
-from molar_retrieval.disk import fault
 from molar_retrieval.durable import sync_file, sync_folder
-from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
+from molar_retrieval.errors import MissingArtefactError
 from molar_retrieval.events.event import SCHEMA, FieldError, Line, lines_of
-from molar_retrieval.events.tables import COLUMNS, DAY, FORMAT, OF_ITEM, bring_up, insert
+from molar_retrieval.events.snapshot import WAIT, faults, has_log, snapshot
+from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, bring_up, insert
 from molar_retrieval.workspace import Workspace
 
-KIND = "events"
-_FILE, _SEALED = "log.sqlite", "sealed"
 _COMMIT = 5_000  # events of one transaction
-_WAIT = 60.0  # seconds that a writer waits for another process
 _DAY_OF = f"timestamp / {DAY} - (timestamp < 0 AND timestamp % {DAY} <> 0)"
 
 
@@ -109,25 +106,20 @@ class EventLog:
         self.folder = workspace.root / KIND
         self._queue: list[_Waiting] = []
         self._gate, self._writing = threading.Lock(), threading.RLock()
-        path = self.folder / _FILE
-        (self.folder / _SEALED).mkdir(parents=True, exist_ok=True)
-        with self._faults():
-            self._connection = sqlite3.connect(path, _WAIT, isolation_level=None, check_same_thread=False)
+        path = self.folder / FILE
+        (self.folder / SEALED).mkdir(parents=True, exist_ok=True)
+        with faults(self.folder):
+            self._connection = sqlite3.connect(path, WAIT, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
-            known = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if known not in (0, 1, FORMAT):
-                words = f"{path} has format {known}, this version of molar reads {FORMAT}"
-                raise StaleArtefactError(words, "use the version of molar that wrote it, or export it with that one")
-            if known != FORMAT:
-                bring_up(self._connection)
+            bring_up(self._connection, path)
         sync_folder(self.folder)
         sync_folder(workspace.root)
 
     @classmethod
     def existing(cls, workspace: Workspace) -> "EventLog":
         """The log of a workspace that has one; a MissingArtefactError where nothing was appended yet."""
-        if not (workspace.root / KIND / _FILE).exists():
+        if not has_log(workspace):
             raise MissingArtefactError(f"{workspace.root} has no events yet", "run `molar events append FILE` first")
         return cls(workspace)
 
@@ -189,7 +181,8 @@ class EventLog:
 
     def table(self) -> pa.Table:
         """All lines in the order (user, time, arrival): users first, then sessions without one, then items' changes."""
-        table = self._whole()
+        with snapshot(self.workspace) as state:
+            table = pa.concat_tables([SCHEMA.empty_table(), *state.tables()])
         without = pc.is_null(table["user_id"])
         who = pc.coalesce(table["user_id"], table["session_id"])
         keys = pa.table([without, who, table["timestamp"], table["seq"]], ["without", "who", "time", "seq"])
@@ -199,15 +192,8 @@ class EventLog:
     def tail(self, n: int = 10) -> pa.Table:
         """The last ``n`` lines that arrived, the newest last."""
         bounds.whole("n", n, bounds.TAIL)
-        with self._snapshot() as connection:
-            tables = [_fetched(connection, f"ORDER BY seq DESC LIMIT {n}")]
-            for file, last in connection.execute("SELECT file, last FROM sealed ORDER BY last DESC").fetchall():
-                newest = sorted((seq for table in tables for seq in table["seq"].to_pylist()), reverse=True)
-                if len(newest) >= n and newest[n - 1] > last:
-                    break
-                tables.append(self._sealed(file))
-        table = pa.concat_tables(tables).sort_by("seq")
-        return table.slice(max(0, len(table) - n))
+        with snapshot(self.workspace) as state:
+            return state.newest(n)
 
     def compact(self, keep_days: int | None = None, *, today: int | None = None) -> Compacted:
         """Seal all days before today (UTC) in Parquet, a file for each, and remove those beyond the retention.
@@ -228,8 +214,7 @@ class EventLog:
             self._sweep()
             gone, files = (0, 0) if keep_days is None else self._forget(today - keep_days)
             query = f"SELECT DISTINCT {_DAY_OF} FROM events WHERE timestamp < ? AND NOT {OF_ITEM} ORDER BY 1"
-            with self._snapshot() as connection:
-                days = [day for (day,) in connection.execute(query, [today * DAY])]
+            days = [day for (day,) in self._asked(query, today * DAY)]
             lines = sum(map(self._seal, days))
             self._sweep()
         return Compacted(lines, len(days), gone, files)
@@ -247,12 +232,12 @@ class EventLog:
 
     def _seal(self, day: int) -> int:
         span = [day * DAY, (day + 1) * DAY]
-        with self._snapshot() as connection:
-            where = f"timestamp >= ? AND timestamp < ? AND NOT {OF_ITEM}"
-            table = _fetched(connection, f"WHERE {where} ORDER BY seq", span)
+        where = f"timestamp >= ? AND timestamp < ? AND NOT {OF_ITEM}"
+        with snapshot(self.workspace) as state:
+            table = pa.concat_tables(state.of_database(SCHEMA.names, f"WHERE {where} ORDER BY seq", span))
         last = table["seq"][-1].as_py()
         name = f"{date(1970, 1, 1) + timedelta(days=day)}.{last}.parquet"
-        path = self.folder / _SEALED / name
+        path = self.folder / SEALED / name
         pq.write_table(table, path, compression="zstd")
         sync_file(path)
         sync_folder(path.parent)
@@ -277,31 +262,19 @@ class EventLog:
 
     def _sweep(self) -> None:
         """Remove files that the database does not name: of a compaction that was killed, or beyond the retention."""
-        with self._snapshot() as connection:
-            named = {file for (file,) in connection.execute("SELECT file FROM sealed")}
-        for path in (self.folder / _SEALED).iterdir():
+        named = {file for (file,) in self._asked("SELECT file FROM sealed")}
+        for path in (self.folder / SEALED).iterdir():
             if path.name not in named:
                 path.unlink()
 
-    def _whole(self) -> pa.Table:
-        with self._snapshot() as connection:
-            names = connection.execute("SELECT file FROM sealed ORDER BY last").fetchall()
-            return pa.concat_tables([*(self._sealed(name) for (name,) in names), _fetched(connection, "ORDER BY seq")])
-
-    def _sealed(self, name: str) -> pa.Table:
-        path = self.folder / _SEALED / name
-        try:
-            with pq.ParquetFile(path) as file:
-                return completed(file.read())
-        except FileNotFoundError as error:
-            raise DataError(f"{path} is missing", "ask again; if it stays, bring it back from a backup") from error
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path} is damaged: {error}", "bring it back from a backup") from error
+    def _asked(self, query: str, *values: int) -> list[tuple[Any, ...]]:
+        with self._writing, faults(self.folder):
+            return self._connection.execute(query, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A writer's transaction, rolled back on an error; one at a time."""
-        with self._writing, self._faults():
+        with self._writing, faults(self.folder):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -310,34 +283,3 @@ class EventLog:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[sqlite3.Connection]:
-        """A reader's transaction, which sees one state of the log and keeps no writer waiting."""
-        with self._faults(), closing(sqlite3.connect(self.folder / _FILE, _WAIT, isolation_level=None)) as connection:
-            connection.execute("BEGIN")
-            yield connection
-
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            path = self.folder / _FILE
-            if "locked" in str(error):
-                words = "wait until it is done, then run again"
-                raise DataError(f"another process has been writing {path} for {_WAIT:.0f} s", words) from error
-            raise fault(error) or DataError(f"{path}: {error}", "bring the file back from a backup") from error
-
-
-def completed(table: pa.Table) -> pa.Table:
-    """A sealed file as :data:`SCHEMA`: older ones lack columns."""
-    columns = [table[f.name] if f.name in table.column_names else pa.nulls(len(table), f.type) for f in SCHEMA]
-    return pa.table(columns, SCHEMA.names).cast(SCHEMA)
-
-
-def _fetched(connection: sqlite3.Connection, condition: str, values: Iterable[int] = ()) -> pa.Table:
-    rows = connection.execute(f"SELECT {COLUMNS}, seq FROM events {condition}", list(values)).fetchall()
-    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
-    arrays = [pa.array(column, kind.type) for column, kind in zip(columns, SCHEMA, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)

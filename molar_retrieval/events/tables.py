@@ -1,9 +1,12 @@
 """The tables of the event log's database, and what of an event goes into them."""
 
 import sqlite3
+from pathlib import Path
 
+from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.events.event import FIELDS, OF_ITEMS, Line
 
+KIND, FILE, SEALED = "events", "log.sqlite", "sealed"
 FORMAT = 2
 DAY = 86_400_000_000  # microseconds
 COLUMNS = ", ".join((*FIELDS, "received"))
@@ -20,8 +23,18 @@ _INSERT = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join('?' * (len(FIELDS)
 _TIME, _KIND, _TRANSACTION = (FIELDS.index(name) for name in ("timestamp", "event", "transaction_id"))
 
 
-def bring_up(connection: sqlite3.Connection) -> None:
-    """Make the tables of a new log, or add to those of an older one what they lack."""
+def bring_up(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables of a new log, or add to those of an older one what they lack.
+
+    Raises:
+        StaleArtefactError: If a later version of molar wrote the log at ``path``.
+    """
+    known = connection.execute("PRAGMA user_version").fetchone()[0]
+    if known not in range(FORMAT + 1):
+        words = f"{path} has format {known}, this version of molar reads {FORMAT}"
+        raise StaleArtefactError(words, "use the version of molar that wrote it, or export it with that one")
+    if known == FORMAT:
+        return
     connection.execute("BEGIN IMMEDIATE")
     if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
         connection.execute("ALTER TABLE events ADD COLUMN transaction_id")

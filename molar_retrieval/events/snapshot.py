@@ -1,0 +1,139 @@
+"""One state of the event log, read piece by piece, whatever is appended or sealed meanwhile."""
+
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from molar_retrieval.disk import fault
+from molar_retrieval.errors import DataError
+from molar_retrieval.events.event import SCHEMA
+from molar_retrieval.events.tables import FILE, KIND, OF_ITEM, SEALED, bring_up
+from molar_retrieval.workspace import Workspace
+
+WAIT = 60.0  # seconds that one waits for another process
+_AT_ONCE = 65_536
+
+
+class Snapshot:
+    """The state of a log that a reader's transaction sees."""
+
+    def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
+        self._connection, self._folder = connection, folder
+
+    @property
+    def last(self) -> int:
+        """The number of the last line that ever came, 0 before the first one."""
+        return self._number("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+
+    @property
+    def last_of_items(self) -> int:
+        """The number of the last line that changes an item, 0 where there is none."""
+        return self._number(f"SELECT max(seq) FROM events WHERE {OF_ITEM}")
+
+    @property
+    def removed(self) -> int:
+        """Before which day, in days since 1970, lines were removed; 0 where none were."""
+        return self._number("SELECT max(before) FROM removed")
+
+    def has_since(self, seq: int, kinds: Collection[str]) -> bool:
+        """Whether a line of some kinds came after a number."""
+        marks = ", ".join("?" * len(kinds))
+        query = f"SELECT EXISTS (SELECT 1 FROM events WHERE seq > ? AND event IN ({marks}))"
+        return bool(self._number(query, seq, *kinds)) or any(
+            len(table) for table in self._of_files(["seq"], kinds, seq)
+        )
+
+    def changes_of_items(self) -> Iterator[dict[str, object]]:
+        """Lines that change items, in the order of their arrival."""
+        for table in self.of_database(SCHEMA.names, f"WHERE {OF_ITEM} ORDER BY seq"):
+            yield from table.to_pylist()
+
+    def tables(
+        self, columns: Sequence[str] = tuple(SCHEMA.names), kinds: Collection[str] | None = None, since: int = 0
+    ) -> Iterator[pa.Table]:
+        """Some columns of all lines after ``since``, or those of some kinds, in no order; tables of bounded size."""
+        yield from self._of_files(columns, kinds, since)
+        where, values = "WHERE seq > ?", [since, *(kinds or ())]
+        if kinds is not None:
+            where += f" AND event IN ({', '.join('?' * len(kinds))})"
+        yield from self.of_database(columns, where, values)
+
+    def newest(self, count: int) -> pa.Table:
+        """The last lines that arrived, the newest last."""
+        tables = list(self.of_database(SCHEMA.names, f"ORDER BY seq DESC LIMIT {count}"))
+        for file, last in self._connection.execute("SELECT file, last FROM sealed ORDER BY last DESC").fetchall():
+            newest = sorted((seq for table in tables for seq in table["seq"].to_pylist()), reverse=True)
+            if len(newest) >= count and newest[count - 1] > last:
+                break
+            tables += self._of_file(file, SCHEMA.names)
+        table = pa.concat_tables([SCHEMA.empty_table(), *tables]).sort_by("seq")
+        return table.slice(max(0, len(table) - count))
+
+    def _number(self, query: str, *values: object) -> int:
+        found = self._connection.execute(query, values).fetchone()
+        return 0 if found is None or found[0] is None else int(found[0])
+
+    def of_database(self, columns: Sequence[str], condition: str, values: Sequence[object] = ()) -> Iterator[pa.Table]:
+        """Some columns of the lines that are not sealed yet, by the rest of an SQL query."""
+        schema = pa.schema([SCHEMA.field(name) for name in columns])
+        cursor = self._connection.execute(f"SELECT {', '.join(columns)} FROM events {condition}", list(values))
+        while rows := cursor.fetchmany(_AT_ONCE):
+            together = zip(zip(*rows, strict=True), schema, strict=True)
+            yield pa.Table.from_arrays([pa.array(column, kind.type) for column, kind in together], schema=schema)
+
+    def _of_files(self, columns: Sequence[str], kinds: Collection[str] | None, since: int) -> Iterator[pa.Table]:
+        query = "SELECT file FROM sealed WHERE last > ? ORDER BY day, last"
+        for (name,) in self._connection.execute(query, [since]).fetchall():
+            for table in self._of_file(name, list(dict.fromkeys([*columns, "seq", "event"]))):
+                keep = pc.greater(table["seq"], since)
+                if kinds is not None:
+                    keep = pc.and_(keep, pc.is_in(table["event"], pa.array(kinds, pa.string())))
+                yield table.select(list(columns)).filter(keep)
+
+    def _of_file(self, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+        path = self._folder / SEALED / name
+        schema = pa.schema([SCHEMA.field(name) for name in columns])
+        try:
+            with pq.ParquetFile(path) as file:
+                there = [name for name in columns if name in file.schema_arrow.names]
+                for batch in file.iter_batches(_AT_ONCE, columns=there, use_threads=False):
+                    own = {name: batch[name] for name in there}
+                    arrays = [own.get(field.name, pa.nulls(len(batch), field.type)) for field in schema]
+                    yield pa.table(arrays, schema.names).cast(schema)
+        except FileNotFoundError as error:
+            raise DataError(f"{path} is missing", "ask again; if it stays, bring it back from a backup") from error
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path} is damaged: {error}", "bring it back from a backup") from error
+
+
+def has_log(workspace: Workspace) -> bool:
+    """Whether anything was appended in a workspace."""
+    return (workspace.root / KIND / FILE).exists()
+
+
+@contextmanager
+def snapshot(workspace: Workspace) -> Iterator[Snapshot]:
+    """The present state of the log of a workspace that has one."""
+    folder = workspace.root / KIND
+    with faults(folder), closing(sqlite3.connect(folder / FILE, WAIT, isolation_level=None)) as connection:
+        bring_up(connection, folder / FILE)
+        connection.execute("BEGIN")
+        yield Snapshot(connection, folder)
+
+
+@contextmanager
+def faults(folder: Path) -> Iterator[None]:
+    """Say of what goes wrong with the database which file it is, and what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        path = folder / FILE
+        if "locked" in str(error):
+            words = "wait until it is done, then run again"
+            raise DataError(f"another process has been writing {path} for {WAIT:.0f} s", words) from error
+        raise fault(error) or DataError(f"{path}: {error}", "bring the file back from a backup") from error
