@@ -90,6 +90,7 @@ def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progre
             numbers=model.numbers,
             reranker=model.reranker,
             queries=queries,
+            availability=catalogue.availability,
         ),
         encoder=alignment,
         inputs=inputs,

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from molar_indexes.sparse import clean_sparse
 from molar_retrieval import columns
+from molar_retrieval.availability import ALWAYS, Availability
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.answer import Spans
@@ -23,7 +24,7 @@ from molar_retrieval.tensors import TensorsWriter, mapped, under
 if TYPE_CHECKING:
     from molar_indexes.query_maps import QueryMaps
 
-_MAP, _RERANK, _QUERY = "map.", "rerank.", "query."
+_MAP, _RERANK, _QUERY, _SHOWN_FROM = "map.", "rerank.", "query.", "shown_from"
 _COPIED = (columns.CONTENT, columns.CF)  # vectors of the index that the table has under the same name
 
 
@@ -40,12 +41,14 @@ class Extras:
     numbers: npt.NDArray[np.float32] | None = None  # numeric attributes, shape (n, m)
     reranker: Reranker | None = None
     queries: "QueryMaps | None" = None  # how texts and photos are brought into the items' spaces
+    availability: Availability = field(default_factory=Availability)  # which fields say from when an item may be shown
 
     def described(self) -> dict[str, Any]:
         """All that is no array, as facts of a manifest."""
         reranker = None if self.reranker is None else self.reranker.described()
         queries = None if self.queries is None else self.queries.described()
-        return {"origins": self.origins.described(), "reranker": reranker, "queries": queries}
+        known = {"origins": self.origins.described(), "reranker": reranker, "queries": queries}
+        return known | {"availability": asdict(self.availability)}
 
     def tensors(self, items: int, entries: int) -> dict[str, npt.NDArray[Any]]:
         """The arrays by name, for so many items and partner weights; ValueError if they are of other numbers."""
@@ -70,6 +73,8 @@ class OpenItemStore:
     origins: Origins
     reranker: Reranker | None
     ids: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]  # joined, and the end of each, with a 0 before
+    shown_from: npt.NDArray[np.int64] | None  # of each item, in microseconds since 1970; None: all are always shown
+    availability: Availability
     _asked: tuple[Mapping[str, Any], Mapping[str, npt.NDArray[Any]]] | None
 
     @cached_property
@@ -101,7 +106,7 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
         ValueError: If the extras are of other numbers of items or partner weights.
     """
     dims = {"dense": spec.dims[columns.ALIGNED]} | {name: spec.dims.get(name, 0) for name in _COPIED}
-    count, entries, ids, ends = 0, _Sparse(), bytearray(), array("q", [0])
+    count, entries, ids, ends, shown_from = 0, _Sparse(), bytearray(), array("q", [0]), array("q")
     kinds = {"known": (columns.ALIGNED, bytearray()), "newcomer": (columns.COLD_START, bytearray())}
     with TensorsWriter(path) as tensors:
         for name, dim in dims.items():
@@ -115,6 +120,8 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
                 tensors.append(name, rows)
             if columns.ITEM_WEIGHTS in item.sparse:
                 entries.add(item.row, clean_sparse(f"item {item.item_id!r}", item.sparse[columns.ITEM_WEIGHTS]))
+            shown_from.extend([ALWAYS] * (item.row - count))
+            shown_from.append(extras.availability.shown_from(item.payload))
             ids += item.item_id.encode()
             ends.extend([ends[-1]] * (item.row - count))
             ends.append(len(ids))
@@ -125,6 +132,8 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
         arrays = entries.by_dimension()
         arrays |= {"ids.bytes": np.frombuffer(ids, np.uint8), "ids.ends": np.array(ends, np.int64)}
         arrays |= {name: np.frombuffer(marks, np.uint8) for name, (_, marks) in kinds.items()}
+        if any(shown_from):
+            arrays[_SHOWN_FROM] = np.array(shown_from, np.int64)
         for name, values in (arrays | extras.tensors(count, len(arrays["partners.items"]))).items():
             tensors.append(name, values)
 
@@ -164,7 +173,8 @@ def open_table(path: Path, parts: Spans, sparse_parts: Spans, described: Mapping
         asked = described.get("queries")
         queries = None if asked is None else (asked, under(tensors, _QUERY))
         items = ItemStore.from_tensors(tensors, parts, sparse_parts)
-        return OpenItemStore(items, origins, second, ids, queries)
+        availability = Availability(**described.get("availability", {}))
+        return OpenItemStore(items, origins, second, ids, tensors.get(_SHOWN_FROM), availability, queries)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StaleArtefactError(
             f"the item store {path} cannot be opened: {error}", "run `molar align` to publish a new generation"

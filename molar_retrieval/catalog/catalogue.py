@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from molar_retrieval.availability import Availability
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.ids import IdMap
 from molar_retrieval.workspace import Manifest
@@ -60,6 +61,11 @@ class Catalogue:
         renamed = self.manifest.facts.get("renamed", {})
         fields = (renamed.get(column, column) for column in self.attributes)
         return tuple(field for field in fields if field in self.payload)
+
+    @property
+    def availability(self) -> Availability:
+        """From when items may be shown, by the names of the payload."""
+        return Availability(**self.manifest.facts.get("availability", {}))
 
     @property
     def language(self) -> str | None:

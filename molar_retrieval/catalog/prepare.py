@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval import fingerprint
+from molar_retrieval.availability import ROLES
 from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.attributes import LONG
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
 from molar_retrieval.catalog.digest import TableDigest, file_stamps, tree_stamp
+from molar_retrieval.catalog.names import well_known
 from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
 from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.resolve import items_source, resolve
@@ -43,6 +45,8 @@ def is_current(folder: Path, workspace: Workspace) -> bool:
     if manifest is None:
         return False
     before = manifest.facts.get("sources", {})
+    if "availability" not in manifest.facts and any(well_known([role], manifest.facts["payload"]) for role in ROLES):
+        return False  # made before these columns had a meaning
     return bool(before == _sources(folder, before.get("photos", {}).get("roots", ())))
 
 
@@ -186,6 +190,7 @@ def _facts(reader: ItemReader, folder: Path, tally: _Tally) -> dict[str, Any]:
         "payload": list(kinds),
         "renamed": {column: name for column, name in stored_names(spec).items() if column != name},
         "fields": {name: kind for name, kind in kinds.items() if tally.beyond[name] <= 0},
+        "availability": {role: stored_names(spec)[column] for role, column in spec.availability.items()},
         "language": spec.text.language or common_language(tally.sample),
         "content": tally.content.result(),
         "ids": tally.ids.result(),

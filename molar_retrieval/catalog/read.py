@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from molar_retrieval.catalog.available import AvailabilityReader, type_of
 from molar_retrieval.catalog.images import FOLDER, ImageError, PhotoFolder
 from molar_retrieval.catalog.rejects import Rejects, with_new_ids
 from molar_retrieval.catalog.resolve import field_column
@@ -40,9 +41,11 @@ def stored_names(spec: CatalogueSpec) -> dict[str, str]:
 def item_schema(spec: CatalogueSpec, source: TableSource) -> pa.Schema:
     """The columns of ``items.parquet``: the five fixed ones, then the payload."""
     fields = [(name, pa.string()) for name in _RESERVED]
+    roles = {column: role for role, column in spec.availability.items()}
     for column, name in stored_names(spec).items():
-        listed = column in spec.items.lists
-        fields.append((name, STRING_LIST if listed else payload_type(source.schema.field(column).type)))
+        kind = source.schema.field(column).type
+        own = type_of(roles[column], kind) if column in roles else payload_type(kind)
+        fields.append((name, STRING_LIST if column in spec.items.lists else own))
     return pa.schema(fields)
 
 
@@ -58,6 +61,7 @@ class ItemReader:
         self._template = Template.parse(spec.text.template)
         self._stored = stored_names(spec)
         self._folder = PhotoFolder(folder)
+        self._available = AvailabilityReader(spec.availability, source, spec.interactions.time_zone)
         self._search = spec.items.image is None and (folder / FOLDER).is_dir()
         self._seen: dict[str, None] = {}
         if spec.items.image is None:
@@ -121,17 +125,27 @@ class ItemReader:
         return pa.array(photos, pa.string())
 
     def _payload(self, rows: Rows, ids: pa.Array, column: str) -> pa.Array:
-        kind = self.schema.field(self._stored[column]).type
-        array = as_payload(rows.batch[column], kind)
+        kind, given = self.schema.field(self._stored[column]).type, rows.batch[column]
+        if column in self._available:
+            array, bad = self._available.read(column, given)
+            self._reject_values(rows, ids, column, bad, given, "not understood, left empty")
+        else:
+            array = as_payload(given, kind)
         if kind != pa.float64():
             return array
         bad = pc.fill_null(pc.invert(pc.is_finite(array)), False)
-        if pc.any(bad, min_count=0).as_py():
-            for i in np.flatnonzero(np.asarray(bad)):
-                detail = f"{column} is {array[i]}"
-                self._reject(rows.numbers[i], ids[i].as_py(), "not a finite number, left empty", detail)
+        if self._reject_values(rows, ids, column, bad, array, "not a finite number, left empty"):
             array = pc.if_else(bad, pa.scalar(None, kind), array)
         return array
+
+    def _reject_values(
+        self, rows: Rows, ids: pa.Array, column: str, bad: pa.Array, values: pa.Array, kind: str
+    ) -> bool:
+        """Reject the values of a column that a mask names; whether there are any."""
+        found = np.flatnonzero(np.asarray(bad))
+        for i in found:
+            self._reject(rows.numbers[i], ids[i].as_py(), kind, f"{column} is {values[i]}")
+        return len(found) > 0
 
     def _reject(self, number: np.int64, item_id: str | None, kind: str, detail: str = "") -> None:
         self.rejects.add(self.source.path.name, int(number), item_id, kind, detail)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from molar_retrieval.availability import ROLES
 from molar_retrieval.catalog import names
 from molar_retrieval.catalog.attributes import SAMPLE, choose_attributes
+from molar_retrieval.catalog.available import columns_of
 from molar_retrieval.catalog.sources import columns_by_role, find_table, require_column
 from molar_retrieval.catalog.spec import CatalogueSettings, CatalogueSpec, ItemColumns, ItemSettings
 from molar_retrieval.catalog.table_source import TableSource
@@ -51,8 +53,16 @@ def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
             require_column(name, columns, file, f"items.{key}")
     if roles[ITEM_ID] in asked.lists:
         raise DataError(f"catalog.toml: items.lists names {roles[ITEM_ID]!r}, the id", "take it off the list")
+    named = {role: getattr(asked, role) for role in ROLES}
+    for role, column in named.items():
+        if column is not None:
+            require_column(column, columns, file, f"items.{role}")
+        if column in asked.lists:
+            raise DataError(f"catalog.toml: items.lists names {column!r}, the {role} column", "take it off the list")
+    when = columns_of(named, source, [name for name in usable if name not in asked.lists])
     if asked.attributes is None:
-        reasons = _default_attributes(source, usable, roles, asked)
+        reasons = _default_attributes(source, [name for name in usable if name not in when.values()], roles, asked)
+        left_out |= dict.fromkeys(when.values(), "it says from when the item may be shown")
         attributes = tuple(name for name, reason in reasons.items() if reason is None)
         left_out |= {name: reason for name, reason in reasons.items() if reason is not None}
     else:
@@ -69,6 +79,7 @@ def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
         users=settings.users,
         left_out=left_out,
         doubtful={name: reason for name, reason in source.doubtful.items() if name in usable},
+        availability=when,
     )
 
 

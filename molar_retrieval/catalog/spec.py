@@ -43,6 +43,9 @@ class ItemSettings(FileSettings):
     lists: tuple[str, ...] = Field((), description="text columns that hold several values in one string")
     separator: str = Field("|", min_length=1, description="what stands between these values")
     decimal: Literal[".", ","] | None = Field(None, description="decimal sign of a CSV file; default: by column")
+    active: str | None = Field(None, description="whether an item may be shown at all")
+    available_from: str | None = Field(None, description="from when it may be shown")
+    stock: str | None = Field(None, description="how many are left; at 0 it is not shown")
 
 
 class InteractionSettings(FileSettings):
@@ -112,6 +115,7 @@ class CatalogueSpec(Settings):
     """What the columns of a catalogue mean; ``left_out`` says why each payload column that is no attribute is none.
 
     ``doubtful`` has the columns of numbers that can be read in two ways, and why; they are kept as words.
+    ``availability`` has the columns that say from when an item may be shown, by role.
     """
 
     items: ItemColumns
@@ -120,3 +124,4 @@ class CatalogueSpec(Settings):
     users: UserSettings = UserSettings()
     left_out: dict[str, str] = Field(default_factory=dict)
     doubtful: dict[str, str] = Field(default_factory=dict)
+    availability: dict[str, str] = Field(default_factory=dict)
