@@ -71,7 +71,7 @@ class EmbedSettings(Settings):
 
     def trusting(self) -> "EmbedSettings":
         """The same for a run that may run code which a model brings; no file and no variable can say so."""
-        return _Trusting.model_validate(self.model_dump())
+        return _Trusting.model_validate(self.model_dump(exclude_unset=True))
 
     @property
     def trusts_code(self) -> bool:

@@ -129,8 +129,16 @@ class ArtefactStore:
         """Folders of unfinished work."""
         return sorted(self.root.glob(f"*{_PARTIAL}/"))
 
-    def publish(self, partial: Path, manifest: Manifest, *, keep: int = 0, scaffold: Collection[str] = ()) -> Path:
-        """Make the finished ``partial`` the live version and drop all but ``keep`` older ones.
+    def publish(
+        self,
+        partial: Path,
+        manifest: Manifest,
+        *,
+        keep: int = 0,
+        scaffold: Collection[str] = (),
+        spare: Collection[Path] = (),
+    ) -> Path:
+        """Make the finished ``partial`` the live version and drop all but ``keep`` older ones, see :meth:`prune`.
 
         Everything is on the disk before the pointer moves, and the pointer before anything old goes; ``scaffold``,
         files that only unfinished work needs, goes with it. The caller holds the lock.
@@ -144,7 +152,7 @@ class ArtefactStore:
         self.switch(final.name)
         for name in scaffold:
             (final / name).unlink(missing_ok=True)
-        self.prune(keep)
+        self.prune(keep, spare=spare)
         return final
 
     def _free(self, name: str) -> Path:
@@ -182,11 +190,12 @@ class ArtefactStore:
             )
         write_atomically(self.root / "current", name + "\n")
 
-    def prune(self, keep: int) -> None:
-        """Remove superseded versions beyond the ``keep`` newest, and unfinished work, unless somebody holds them."""
-        live = self.current
-        old = [f for f in self.versions() if f != live]
-        for folder in [*(old[:-keep] if keep else old), *self.partials(), *self.root.glob(f"*{_TRASH}/")]:
+    def prune(self, keep: int, *, spare: Collection[Path] = ()) -> None:
+        """Remove superseded versions beyond the ``keep`` newest, and unfinished work, but what is ``spare`` or held."""
+        stays = {self.current, *spare}
+        old = [f for f in self.versions() if f not in stays]
+        work = [f for f in self.partials() if f not in stays]
+        for folder in [*(old[:-keep] if keep else old), *work, *self.root.glob(f"*{_TRASH}/")]:
             with alone(folder) as free:
                 if free:
                     _discard(folder)

@@ -1,18 +1,20 @@
 """Where a shop lies: its catalogue, its workspace, its settings."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molar.choosing import settings_of
+from molar.choosing import FILE, settings_of
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
-    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.config import EmbedSettings, MolarSettings
     from molar_retrieval.progress import Progress
 
+_MODEL = "MOLAR_EMBED_MODEL"
 Display = Callable[[], AbstractContextManager["Progress"]]
 
 
@@ -69,6 +71,29 @@ class ShopBase:
     def progress(self) -> AbstractContextManager["Progress"]:
         """The display of a long step."""
         return shown_by(self.display)
+
+    def _encoding(self, *, untuned: bool = False, **said: Any) -> "MolarSettings":
+        """As :meth:`_settings`; an encoder that they leave open is that of the workspace's vectors.
+
+        ``untuned``: where a fine-tuned one made these, it is the encoder beneath.
+        """
+        from molar_retrieval.embedding import remembered
+
+        asked = self._settings(**said)
+        found = remembered.remembered(asked.embed, Workspace(self.workspace))
+        if untuned and "model" not in asked.embed.model_fields_set:
+            found = remembered.untuned(found)
+        return asked.model_copy(update={"embed": found})
+
+    def _encoder_named(self, chosen: "EmbedSettings", flag: str | None) -> str:
+        """What names another encoder than made the workspace's vectors, where no flag does; a sentence or nothing."""
+        from molar_retrieval.embedding.remembered import encoder_kept
+
+        former = encoder_kept(Workspace(self.workspace)).get("model")
+        if flag is not None or former in (None, chosen.model):
+            return ""
+        named = _MODEL if _MODEL in os.environ else self.settings_file or self.workspace.parent / FILE
+        return f"{named} names the encoder {chosen.model}; without that, {former} would stay"
 
     def _settings(self, *, trust: bool = False, index: str | None = None, **sections: Any) -> "MolarSettings":
         return settings_of(self.workspace, self.settings_file, trust=trust, index=index, **sections)

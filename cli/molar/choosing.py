@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from molar_retrieval.errors import SettingsError
+
 if TYPE_CHECKING:
     from molar_indexes.server.config import ServerConfig
     from molar_retrieval.config import MolarSettings
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 LOCAL = "local"
 """What an index is called to leave a server of the settings aside."""
 IndexFallback = Literal["none", "local"]
-_FILE, _VARIABLES = "molar.toml", "MOLAR_INDEX_"
+FILE, _VARIABLES = "molar.toml", "MOLAR_INDEX_"
 
 
 def settings_of(
@@ -46,9 +48,15 @@ def server_of(
 
     Where there are no settings, none are read, which takes half of the time of a query.
     """
-    written = (file or root.parent / _FILE).exists() or any(name.startswith(_VARIABLES) for name in os.environ)
+    written = (file or root.parent / FILE).exists() or any(name.startswith(_VARIABLES) for name in os.environ)
     if file is None and not written and index in (None, LOCAL):
         return None
     from molar_indexes.server.config import ServerConfig
 
     return ServerConfig.of(settings_of(root, file, index=index, index_fallback=index_fallback).index)
+
+
+def refuse(options: Mapping[str, Any], why: str, remedy: str) -> None:
+    """Refuse options of a call that would change nothing."""
+    if given := [name for name, value in options.items() if value is not None]:
+        raise SettingsError(f"{why}: {', '.join(given)} would change nothing", remedy)

@@ -1,12 +1,12 @@
 """What is made of a catalogue: a check, vectors, factors, a generation, an evaluation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
-from molar_retrieval.errors import SettingsError
+from molar.choosing import refuse
 
 if TYPE_CHECKING:
     from molar.aligning import Aligned
@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     from molar_eval.kpi.shown import ShownResult
     from molar_retrieval.alignment.training import EpochScore
     from molar_retrieval.collaborative.factors import CFReport
-    from molar_retrieval.config import MolarSettings
     from molar_retrieval.embedding import EmbedForecast, EmbedReport
     from molar_retrieval.finetuning.forecast import FinetuneForecast
     from molar_retrieval.finetuning.lora.training import AdapterScore
     from molar_retrieval.finetuning.report import FinetuneReport
     from molar_retrieval.presets import Preset
     from molar_retrieval.quality.report import CheckReport
-    from molar_retrieval.workspace import Workspace
 
 CHECK_PAGE = "check.html"
 
@@ -67,7 +65,7 @@ class Making(ShopBase):
         from molar_retrieval.quality.check import check as examine
         from molar_retrieval.quality.page import write_page
 
-        folder, chosen = self.folder(), self._settings(trust=trust_remote_code)
+        folder, chosen = self.folder(), self._encoding(trust=trust_remote_code)
         options = CheckOptions(photos, deep, forecast, None if fix_list is None else Path(fix_list))
         with self.bound() as place, self.progress() as progress:
             report = examine(folder, place, chosen, options, progress=progress)
@@ -106,9 +104,11 @@ class Making(ShopBase):
         flags = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size, "device": device}
         flags |= {"offline": offline}
         if vectors is not None:
-            _refuse(flags, "vectors made elsewhere are taken as they are", "leave out the vectors, or these")
-        chosen = self._settings(trust=trust_remote_code, embed=flags).embed
+            refuse(flags, "vectors made elsewhere are taken as they are", "leave out the vectors, or these")
+        chosen = self._encoding(trust=trust_remote_code, embed=flags).embed
         with self.bound() as place, self.progress() as progress:
+            if told := self._encoder_named(chosen, model):
+                progress.note(told)
             facts = prepare_catalogue(self.folder(), place, progress, where=where).facts
             done = embed(place, chosen, progress=progress, vectors=None if vectors is None else Path(vectors))
             return replace(done, catalogue=dict(facts))
@@ -141,8 +141,10 @@ class Making(ShopBase):
         from molar_retrieval.embedding import dry_run
 
         flags = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size, "device": device}
-        chosen = self._settings(trust=trust_remote_code, embed=flags | {"offline": offline}).embed
+        chosen = self._encoding(trust=trust_remote_code, embed=flags | {"offline": offline}).embed
         with self.bound(dry=True) as place, self.progress() as progress:
+            if told := self._encoder_named(chosen, model):
+                progress.note(told)
             facts = prepare_catalogue(self.folder(), place, progress, where=where).facts
             return replace(dry_run(place, chosen, progress=progress), catalogue=dict(facts))
 
@@ -185,14 +187,15 @@ class Making(ShopBase):
         Returns:
             What was done; None in a process that only helps another one of the same launch.
         """
-        from molar.tuning import finetune
+        from molar.tuning import finetune, heed_examples
 
         flags = {"image_text": image_text, "attributes": attributes, "behaviour": behaviour, "seed": seed}
         embed = {"model": model, "revision": revision, "device": device, "offline": offline}
-        chosen = self._settings(trust=trust_remote_code, embed=embed, finetune=flags, lora={"examples": examples})
+        said: dict[str, Any] = {"embed": embed, "finetune": flags, "lora": {"examples": examples}}
+        chosen = self._encoding(untuned=True, trust=trust_remote_code, **said)
         target = self.workspace / "finetuned" if output is None else Path(output)
         with self.bound() as place, self.progress() as progress:
-            _heeds_examples(place, chosen, examples)
+            heed_examples(place, chosen, examples)
             return finetune(place, chosen, target, progress, where=where, restart=not resume, on_score=on_score)
 
     def finetune_forecast(
@@ -225,13 +228,14 @@ class Making(ShopBase):
             where: See :meth:`finetune`.
             trust_remote_code: See :meth:`finetune`.
         """
-        from molar.tuning import forecast
+        from molar.tuning import forecast, heed_examples
 
         flags = {"image_text": image_text, "attributes": attributes, "behaviour": behaviour, "seed": seed}
         embed = {"model": model, "revision": revision, "device": device, "offline": offline}
-        chosen = self._settings(trust=trust_remote_code, embed=embed, finetune=flags, lora={"examples": examples})
+        said: dict[str, Any] = {"embed": embed, "finetune": flags, "lora": {"examples": examples}}
+        chosen = self._encoding(untuned=True, trust=trust_remote_code, **said)
         with self.bound(dry=True) as place, self.progress() as progress:
-            _heeds_examples(place, chosen, examples)
+            heed_examples(place, chosen, examples)
             return forecast(place, chosen, progress, where=where)
 
     def factorise(
@@ -294,10 +298,10 @@ class Making(ShopBase):
 
         flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
         flags |= {"threads": threads, "device": device, "seed": seed}
-        chosen = self._settings(trust=trust_remote_code, index=index, align=flags)
+        chosen = self._encoding(trust=trust_remote_code, index=index, align=flags)
         if not chosen.align.towers:
             trained = {"epochs": epochs, "dim": dim, "align_weight": align_weight}
-            _refuse(trained, "no tower is trained by these settings", "choose another preset, or leave them out")
+            refuse(trained, "no tower is trained by these settings", "choose another preset, or leave them out")
         with self.progress() as progress:
             return align(self.opened(), chosen, progress, restart=not resume, where=where, on_epoch=on_epoch)
 
@@ -349,7 +353,7 @@ class Making(ShopBase):
 
         keep_freed_memory()
         chosen = chosen_suite(suite, models=models, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
-        settings = self._settings(trust=trust_remote_code, index=index)
+        settings = self._encoding(trust=trust_remote_code, index=index)
         with self.bound() as place, self.progress() as progress:
             if self.catalogue is not None or where is not None:
                 prepared(place, settings, progress, where)
@@ -379,22 +383,8 @@ class Making(ShopBase):
         from molar.evaluating import prepared
         from molar_eval.kpi.shown import evaluate_shown
 
-        settings = self.settings
+        settings = self._encoding()
         with self.bound() as place, self.progress() as progress:
             if self.catalogue is not None or where is not None:
                 prepared(place, settings, progress, where)
             return evaluate_shown(place, settings, Path(impressions), clip=clip, progress=progress)
-
-
-def _refuse(options: Mapping[str, Any], why: str, remedy: str) -> None:
-    """Refuse options of a call that would change nothing."""
-    if given := [name for name, value in options.items() if value is not None]:
-        raise SettingsError(f"{why}: {', '.join(given)} would change nothing", remedy)
-
-
-def _heeds_examples(workspace: "Workspace", settings: "MolarSettings", examples: int | None) -> None:
-    from molar.tuning import by_gradient
-
-    if examples is not None and not by_gradient(workspace, settings):
-        why = f"the encoder {settings.embed.model!r} gets a head, which learns from all items"
-        _refuse({"examples": examples}, why, "leave it out, or name a language model")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from molar.base import ShopBase
-from molar.choosing import server_of
+from molar.choosing import refuse, server_of
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.workspace import Workspace
 
@@ -152,25 +152,36 @@ class Serving(ShopBase):
             return push(self.opened(), settings, generation=generation, replace=replace, progress=progress)
 
     def prune(self, keep: int | None = None, *, index: str | None = None) -> list[str]:
-        """Remove older collections from a server, and what failed pushes left there.
+        """Remove what only going back would need: vectors of former encoders here, older collections on a server.
+
+        With the collections goes what failed pushes left.
 
         Args:
-            keep: How many older ones stay; None: as the settings say.
+            keep: How many older collections stay; None: as the settings say.
             index: See :meth:`collections`.
 
         Returns:
-            The names of those that were removed.
+            What was removed: names of collections, and ``vectors by ENCODER``.
 
         Raises:
-            SettingsError: If no server is named.
+            SettingsError: If a number of collections is named, and no server.
         """
+        from molar_indexes.server.config import ServerConfig
+        from molar_retrieval.embedding.former import prune_former
+
         settings = self._settings(index=index).index
-        server = _server_of(settings, "molar index prune --index http://host:6333")
+        server = ServerConfig.of(settings)
+        if server is None:
+            refuse({"keep": keep}, "no server is named", "leave it out, or name one: index, or [index] url")
+        workspace = self.opened() if server is None else Workspace(self.workspace)
+        removed = [f"vectors by {one.encoder}" for one in prune_former(workspace)]
+        if server is None:
+            return removed
         from molar_indexes.server.connect import connected
         from molar_indexes.server.published import prune
 
         with connected(server.patient(_PATIENT)) as connection:
-            return prune(connection, settings.keep if keep is None else keep)
+            return removed + prune(connection, settings.keep if keep is None else keep)
 
     def size(self, items: Sequence[int] | None = None, *, generation: str | None = None) -> "SizeForecast":
         """What a catalogue like this one would take on a server.

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molar.choosing import refuse
+
 if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
     from molar_retrieval.finetuning.forecast import FinetuneForecast
@@ -70,6 +72,13 @@ def by_gradient(workspace: "Workspace", settings: "MolarSettings") -> bool:
     from molar_retrieval.encoders.adapter import FAMILIES
 
     return registry.describe(settings.embed, digests_of(workspace)).family in FAMILIES
+
+
+def heed_examples(workspace: "Workspace", settings: "MolarSettings", examples: int | None) -> None:
+    """Refuse a number of examples, by a SettingsError, where the encoder gets a head."""
+    if examples is not None and not by_gradient(workspace, settings):
+        why = f"the encoder {settings.embed.model!r} gets a head, which learns from all items"
+        refuse({"examples": examples}, why, "leave it out, or name a language model")
 
 
 def score_line(score: "AdapterScore") -> str:

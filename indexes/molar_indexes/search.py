@@ -159,12 +159,14 @@ class Searcher:
     def _check(self) -> Any:
         """Settings of the encoder, which is that of the items and trusted where it brings code of its own."""
         from molar_retrieval.config import EmbedSettings, validated
+        from molar_retrieval.embedding.remembered import of_folder
         from molar_retrieval.encoders import registry, trust
 
         maps = self._maps
         if not maps.embed or maps.encoder.get("family") == "external":
             raise RequestError("the items' vectors were made elsewhere", "search by --similar, or embed the items here")
-        kept = {key: value for key, value in maps.embed.items() if key != _NO_SETTING}
+        embed = of_folder(maps.embed, self._generation.folder.parents[1])
+        kept = {key: value for key, value in embed.items() if key != _NO_SETTING}
         settings = validated(EmbedSettings, {**kept, "device": "auto"}, "the generation's manifest")
         if self._trust:
             settings = settings.trusting()

@@ -20,7 +20,7 @@ from molar_retrieval.embedding.publish import Origin, check_disk, publish, stagi
 from molar_retrieval.embedding.report import Clock, EmbedReport
 from molar_retrieval.embedding.resolve import ItemFacts
 from molar_retrieval.encoders.base import EncoderInfo, VectorBlock
-from molar_retrieval.errors import DataError
+from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.pinned import Pinned
 from molar_retrieval.progress import Progress
@@ -52,6 +52,25 @@ def import_vectors(inputs: Pinned, file: Path, settings: EmbedSettings, progress
         origin = Origin(catalogue, info, blocks, settings, identity)
         report = publish(inputs, folder, items, origin, facts)
     return replace(report, seconds=clock.rounded(), notes=tuple(_notes(missing, unknown, file)))
+
+
+def as_brought(inputs: Pinned, settings: EmbedSettings) -> EmbedReport | None:
+    """What is live, where a file brought it for this catalogue and no encoder is named to take its place; else None.
+
+    A SettingsError says that the catalogue has changed since.
+    """
+    if "model" in settings.model_fields_set or (live := inputs[KIND].live) is None:
+        return None
+    folder, manifest = live
+    if manifest.settings["encoder"]["family"] != FAMILY:
+        return None
+    if manifest.inputs["catalogue"] != inputs["catalogue"].require()[1].fingerprint:
+        file = manifest.settings["encoder"]["name"]
+        raise SettingsError(
+            f"the catalogue has changed, and no encoder made this workspace's vectors: they came from {file}",
+            f"bring those of all items with --vectors {file}, or name an encoder, such as --model {settings.model}",
+        )
+    return EmbedReport.of(folder, manifest, up_to_date=True)
 
 
 def _info(file: Path) -> EncoderInfo:

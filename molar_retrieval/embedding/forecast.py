@@ -12,6 +12,7 @@ import numpy as np
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.catalogue import sees, texts_and_photos
+from molar_retrieval.embedding.external import as_brought
 from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.embedding.publish import disk_bytes
 from molar_retrieval.embedding.reader import load_photo
@@ -87,20 +88,23 @@ def dry_run(
     ``sample`` items are encoded to measure the rate; for the rest of what it takes and raises see there.
     """
     with pin(workspace, "catalogue", work="molar embed") as inputs:
+        if (report := as_brought(inputs, settings)) is not None:
+            return _forecast(report.items, 0, report.dim)
         run = EmbeddingRun(inputs, settings, planner, progress)
         count = len(run.catalogue)
         if (report := run.unchanged()) is not None:
             return _forecast(count, 0, report.dim)
         known, _, batches = run.planned()
         left = [rows for number, rows in enumerate(batches) if number not in known.own]
+        change = run.change(sum(map(len, left)))
         if not left:
-            return _forecast(count, 0, known.dim)
+            return _forecast(count, 0, known.dim, change=change)
         rows = np.concatenate(left)
         encoder, load = run.encoder, run.clock.seconds["load"]
         ordered = rows[np.argsort(run.scanned.lengths[rows], kind="stable")]  # by length of text
         chosen = ordered[np.unique(np.linspace(0, len(rows) - 1, min(sample, len(rows))).astype(np.int64))]
         seconds = _time(encoder, run.catalogue, chosen, settings.batch_size)
-        return _forecast(count, len(rows), encoder.dim, load, seconds, len(chosen))
+        return _forecast(count, len(rows), encoder.dim, load, seconds, len(chosen), change)
 
 
 def _time(encoder: Encoder, catalogue: Catalogue, rows: Rows, batch_size: int) -> float:
@@ -128,17 +132,24 @@ def process_memory() -> int:
 
 
 def _forecast(
-    items: int, pending: int, dim: int | None, load: float = 0.0, seconds: float = 0.0, sampled: int = 0
+    items: int,
+    pending: int,
+    dim: int | None,
+    load: float = 0.0,
+    seconds: float = 0.0,
+    sampled: int = 0,
+    change: str | None = None,
 ) -> EmbedForecast:
     memory = process_memory()
     notes = [
+        *([] if change is None else [change]),
         f"memory: {size(memory)} with the sample; it does not grow with the catalogue except for some "
-        f"{_BOOKKEEPING_BYTES} bytes per item ({size(items * _BOOKKEEPING_BYTES)})"
+        f"{_BOOKKEEPING_BYTES} bytes per item ({size(items * _BOOKKEEPING_BYTES)})",
     ]
     if pending:
-        notes.insert(0, f"from a sample of {sampled} items of all text lengths, encoded in {seconds:.2f} s; ± 30 %")
+        notes.insert(-1, f"from a sample of {sampled} items of all text lengths, encoded in {seconds:.2f} s; ± 30 %")
     else:
-        notes.insert(0, "nothing is to be encoded")
+        notes.insert(-1, "nothing is to be encoded")
     rate = sampled / seconds if seconds else 0.0
     return EmbedForecast(
         items=items,

@@ -1,4 +1,4 @@
-"""What an encoder has made so far: the live version, and the shards of runs that did not come to their end."""
+"""What an encoder has made so far: its newest version, and the shards of runs that did not come to their end."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from molar_retrieval import tensors
 from molar_retrieval.embedding.contents import ITEMS, TENSOR, VECTORS, damaged_rows
+from molar_retrieval.embedding.former import version_by
 from molar_retrieval.embedding.keys import FIELDS, Hashes, Rows, hashes, image_stamp
 from molar_retrieval.embedding.shards import read_shard, shard_folder, shard_paths
 from molar_retrieval.encoders.base import VectorBlock
@@ -39,15 +40,16 @@ class KnownVectors:
     def __init__(self, artefacts: ArtefactStore, encoder: str, work: str) -> None:
         self.blocks: tuple[VectorBlock, ...] = ()  # empty where there are no vectors
         self.dim: int | None = None  # None where there are no vectors
-        self.live = 0  # how many of the places are the live version's: the first ones
+        self.version: Path | None = None  # the live one where it is of this encoder, or one from before
+        self.published = 0  # how many of the places are the version's: the first ones
         self.own: dict[int, int] = {}  # place of the first row of each of the run's own batches, by number
         self.reasons: dict[int, str] = {}  # why a photo, or the whole row, was left out, by place
         self.records: npt.NDArray[Any] = np.zeros(0, _RECORD)  # one per place
         self.work = work  # see shards.work_name
         self._folder = shard_folder(artefacts, encoder)
-        self._files: list[tuple[Path, int]] = []  # the live version's vectors, shards, and their numbers of rows
-        if (version := artefacts.current) is not None:
-            self._add_version(version, encoder)
+        self._files: list[tuple[Path, int]] = []  # the version's vectors, shards, and their numbers of rows
+        if (version := version_by(artefacts, encoder)) is not None:
+            self._add_version(version)
         self.refresh()
         found = np.where(self.records["own"][:, None], 0, self.records["key"])
         self._keys, self._key_order = _sorted(found[:, 0])
@@ -89,11 +91,9 @@ class KnownVectors:
                 raise StaleArtefactError(f"{path} was damaged just now", "run `molar embed CATALOG` again")
             start += count
 
-    def _add_version(self, folder: Path, encoder: str) -> None:
+    def _add_version(self, folder: Path) -> None:
         try:
             manifest = Manifest.read(folder)
-            if manifest.settings["encoder"]["fingerprint"] != encoder:
-                return
             blocks = tuple(VectorBlock(**block) for block in manifest.settings["blocks"])
             reasons: dict[int, str] = {}
             records = [np.zeros(0, _RECORD)]
@@ -110,7 +110,7 @@ class KnownVectors:
             return  # damaged: nothing in it can be trusted, its items are encoded again
         self.reasons |= reasons
         self._add(folder / VECTORS, known, blocks)
-        self.live = count
+        self.version, self.published = folder, count
 
     def _add_shard(self, path: Path) -> None:
         records, blocks = [np.zeros(0, _RECORD)], self.blocks

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from molar_retrieval.config import EmbedSettings
 from molar_retrieval.disk import require
 from molar_retrieval.embedding.catalogue import lists
 from molar_retrieval.embedding.contents import ITEMS, KIND, TENSOR, VECTORS
+from molar_retrieval.embedding.former import spared
 from molar_retrieval.embedding.keys import FIELDS, Hashes, digest
 from molar_retrieval.embedding.known import KnownVectors
 from molar_retrieval.embedding.report import EmbedReport
@@ -114,17 +116,23 @@ def publish(inputs: Pinned, folder: Path, items: ItemFacts, origin: Origin, fact
         versions=library_versions(*_LIBRARIES),
     )
     inputs.confirm()
-    artefacts = inputs[KIND]
-    live = artefacts.current
-    if same := live is not None and live.name == name:
+    artefacts, live = inputs[KIND], inputs[KIND].live
+    stays = spared(artefacts, origin.encoder.fingerprint)
+    if live is not None and live[1].fingerprint == name:
         # New times of photos, so that they are not read again; what was damaged is mended.
         artefacts.describe(manifest, folder)
-        artefacts.prune(0)
-    else:
-        named = folder.with_name(f"{name}{folder.suffix}")
-        shutil.rmtree(named, ignore_errors=True)
-        live = artefacts.publish(folder.rename(named), manifest)
-    return EmbedReport.of(live, origin.encoder.name, facts, up_to_date=same)
+        artefacts.prune(0, spare=stays)
+        return EmbedReport.of(live[0], manifest, up_to_date=True)
+    named = folder.with_name(f"{_free(artefacts, name)}{folder.suffix}")
+    shutil.rmtree(named, ignore_errors=True)
+    place = artefacts.publish(folder.rename(named), manifest, spare=stays)
+    return EmbedReport.of(place, manifest, up_to_date=False)
+
+
+def _free(artefacts: ArtefactStore, name: str) -> str:
+    """A name beside a version of the same from before, which stays until the new one is live."""
+    taken = {folder.name for folder in artefacts.versions()}
+    return next(one for n in count(1) if (one := name if n == 1 else f"{name}-{n}") not in taken)
 
 
 def _write_tables(folder: Path, items: ItemFacts, catalogue: Catalogue) -> int:

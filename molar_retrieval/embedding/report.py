@@ -8,6 +8,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
 
+from molar_retrieval.manifest import Manifest
+
 
 class Clock:
     """Adds up seconds by stage."""
@@ -55,6 +57,7 @@ class EmbedReport:
         items_per_second: Of the encoding loop; 0 where nothing was encoded.
         missing: Items of the catalogue that a file of vectors lacks.
         unknown: Vectors of a file whose item is not in the catalogue.
+        before: Name of the encoder that made the vectors before this run, where it was another one; its vectors stay.
         notes: What else is worth knowing, in sentences.
         catalogue: What is known of the prepared catalogue, see its manifest.
     """
@@ -74,14 +77,16 @@ class EmbedReport:
     items_per_second: float = 0.0
     missing: int = 0
     unknown: int = 0
+    before: str | None = None
     notes: tuple[str, ...] = ()
     catalogue: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, folder: Path, encoder: str, facts: Mapping[str, Any], *, up_to_date: bool) -> Self:
+    def of(cls, folder: Path, manifest: Manifest, *, up_to_date: bool) -> Self:
         """What a version's manifest tells of the run that made it."""
-        told = {name: facts[name] for name in _TOLD if name in facts}
-        return cls(folder=folder, fingerprint=folder.name, encoder=encoder, **told, up_to_date=up_to_date)
+        told = {name: manifest.facts[name] for name in _TOLD if name in manifest.facts}
+        encoder = manifest.settings["encoder"]["name"]
+        return cls(folder=folder, fingerprint=manifest.fingerprint, encoder=encoder, **told, up_to_date=up_to_date)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data."""
@@ -97,6 +102,8 @@ class EmbedReport:
         }
         if any(odd.values()):
             lines.append(", ".join(f"{n:,} {what}" for what, n in odd.items() if n))
+        if self.before is not None:
+            lines.append(f"the vectors by {self.before} stay here: --model {self.before} takes them again")
         if self.encoded:
             spent = {stage: self.seconds.get(stage, 0.0) for stage in ("load", "encode", "wait", "write", "read")}
             stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in spent.items())

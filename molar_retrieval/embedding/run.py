@@ -14,7 +14,7 @@ from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.batches import PendingTexts, batches_of
 from molar_retrieval.embedding.catalogue import sample_texts, scan
 from molar_retrieval.embedding.contents import KIND, damaged_rows
-from molar_retrieval.embedding.external import import_vectors
+from molar_retrieval.embedding.external import as_brought, import_vectors
 from molar_retrieval.embedding.keys import Rows
 from molar_retrieval.embedding.known import KnownVectors
 from molar_retrieval.embedding.pipeline import run
@@ -31,6 +31,8 @@ from molar_retrieval.errors import BackendError
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
+
+_SHOWN = 16
 
 
 def embed(
@@ -51,11 +53,14 @@ def embed(
         MissingArtefactError: If no catalogue was prepared.
         DataError: If the disk is too small, the file of vectors unusable, or another process at work.
         StaleArtefactError: If another catalogue was prepared meanwhile.
+        SettingsError: If a file brought the live vectors, the catalogue has changed, and no encoder is named.
         BackendError: If the encoder is not available.
     """
     with workspace.lock(KIND), pin(workspace, "catalogue", work="molar embed") as inputs:
         if vectors is not None:
             return import_vectors(inputs, vectors, settings, progress)
+        if (report := as_brought(inputs, settings)) is not None:
+            return report
         return EmbeddingRun(inputs, settings, planner, progress)()
 
 
@@ -71,6 +76,7 @@ class EmbeddingRun:
         self._planner = planner or partial(registry.plan, cache=digests_of(inputs))
         self._inputs, self._settings, self._progress = inputs, settings, progress
         self._artefacts = inputs[KIND]
+        self.live = self._artefacts.live
         self.clock = Clock()
         self.catalogue = Catalogue(*inputs["catalogue"].require())
         self.info = self._planner(settings).info
@@ -91,6 +97,8 @@ class EmbeddingRun:
         with PendingTexts(folder, len(self.catalogue)) as texts:
             known, items, batches = self.planned(texts)
             todo = {number: rows for number, rows in enumerate(batches) if number not in known.own}
+            if (change := self.change(sum(map(len, todo.values())))) is not None:
+                self._progress.note(change)
             encoded = np.zeros(len(self.catalogue), bool)
             if todo:
                 encoded[np.concatenate(list(todo.values()))] = True
@@ -103,7 +111,7 @@ class EmbeddingRun:
 
     def unchanged(self) -> EmbedReport | None:
         """The report of a run that finds everything as it was, or None."""
-        if (live := self._artefacts.live) is None:
+        if (live := self.live) is None:
             return None
         folder, facts = live[0], live[1].facts
         if facts.get("identity") != self.scanned.identity or facts.get("failed"):
@@ -115,9 +123,30 @@ class EmbeddingRun:
                 return None
         if len(damaged):
             return None
-        report = EmbedReport.of(folder, self.info.name, facts, up_to_date=True)
+        report = EmbedReport.of(folder, live[1], up_to_date=True)
         reused, notes = count - report.without_content, tuple(facts.get("notes", ()))
-        return replace(report, encoded=0, reused=reused, seconds=self.clock.rounded(), notes=notes)
+        seconds = self.clock.rounded()
+        return replace(report, encoder=self.info.name, encoded=0, reused=reused, seconds=seconds, notes=notes)
+
+    @property
+    def former(self) -> str | None:
+        """Name of the encoder of the live vectors, where it is another one than is asked for."""
+        made = None if self.live is None else self.live[1].settings["encoder"]
+        return None if made is None or made["fingerprint"] == self.info.fingerprint else str(made["name"])
+
+    def change(self, pending: int) -> str | None:
+        """What it means that another encoder than the live vectors' is asked for, or None where it is the same.
+
+        Args:
+            pending: How many items it has to encode.
+        """
+        if self.former is None:
+            return None
+        count, name = len(self.catalogue), self.info.name
+        made = f"all {count:,} items" if pending == count else f"{pending:,} of {count:,} items"
+        anew = f"encodes {made} anew" if pending else f"has made the vectors of all {count:,} items before"
+        other = name if name != self.former else f"another version of it ({self.info.revision[:_SHOWN]})"
+        return f"this workspace's vectors are made by {self.former}; {other} {anew}"
 
     def planned(self, texts: PendingTexts | None = None) -> tuple[KnownVectors, ItemFacts, list[Rows]]:
         """What is known already, what of each item, and the batches; those in ``known.own`` are done.
@@ -181,6 +210,7 @@ class EmbeddingRun:
         loop = sum(seconds.get(stage, 0.0) for stage in ("wait", "encode", "write"))
         return replace(
             report,
+            before=self.former,
             seconds=seconds,
             items_per_second=round(made / loop, 2) if made and loop else 0.0,
             notes=(*notes, *_trouble(report)),

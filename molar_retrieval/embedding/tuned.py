@@ -9,6 +9,7 @@ from molar_retrieval import columns, tensors
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.embedding.catalogue import TEXT, lists, scan
 from molar_retrieval.embedding.contents import TENSOR, VECTORS
+from molar_retrieval.embedding.former import version_by
 from molar_retrieval.embedding.keys import digest
 from molar_retrieval.embedding.known import KnownVectors
 from molar_retrieval.embedding.publish import check_disk
@@ -30,26 +31,26 @@ def move_vectors(
     head: FusionHead,
     progress: Progress,
 ) -> None:
-    """Bring the live vectors of the encoder beneath, as far as their items are as they were, to fine-tuned ones.
+    """Bring the vectors of the encoder beneath, as far as their items are as they were, to fine-tuned ones.
 
-    Nothing happens where the live vectors are of another encoder.
+    Nothing happens where there are none; nor where they are not live and the fine-tuned encoder has its own version.
     """
-    live = artefacts.live
-    if live is None or live[1].settings.get("encoder", {}).get("fingerprint") != beneath.fingerprint:
+    source = version_by(artefacts, beneath.fingerprint)
+    if source is None or (source != artefacts.current and version_by(artefacts, info.fingerprint) is not None):
         return
     scanned = scan(catalogue, beneath)
     check_disk(artefacts.root, len(catalogue), head.dim, len(catalogue))
     known = KnownVectors(artefacts, beneath.fingerprint, work=_SHARD)
-    if not known.live:
+    if known.version is None:
         return
     items = resolve(catalogue, scanned, beneath, known, progress)
     items.explain(known)
-    vectors = tensors.mapped(live[0] / VECTORS)[TENSOR]
+    vectors = tensors.mapped(known.version / VECTORS)[TENSOR]
     folder = shard_folder(artefacts, info.fingerprint)
     with ShardWriter(folder, head.output_blocks, head.dim, _SHARD) as shard:
         for number, (first, (texts, images)) in enumerate(lists(catalogue, TEXT, columns.IMAGE)):
             places = items.places[first : first + len(texts)]
-            there = np.flatnonzero((places >= 0) & (places < known.live)).tolist()
+            there = np.flatnonzero((places >= 0) & (places < known.published)).tolist()
             shown = [images[i] if scanned.has_image[first + i] else None for i in there]
             rows = [first + i for i in there]
             hashes = items.image_hashes[rows]

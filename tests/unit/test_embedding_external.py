@@ -5,12 +5,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from embedding_fakes import FakeEncoder, Shop, run
+from embedding_fakes import FakeEncoder, Shop, planned, run
 
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding import ContentVectors, EmbedReport, embed
 from molar_retrieval.encoders.base import VectorBlock
-from molar_retrieval.errors import DataError
+from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.workspace import Manifest
 
 DIM = 5
@@ -86,8 +86,22 @@ def test_other_file_is_another_version(shop: Shop) -> None:
 
 def test_encoding_afterwards_starts_from_nothing(shop: Shop) -> None:
     take(shop, write(shop, ids_of(shop), np.ones((12, DIM)).tolist()))
-    assert run(shop.workspace, FakeEncoder()).encoded == 12
+    named = EmbedSettings(model="builtin", batch_size=4)
+    assert embed(shop.workspace, named, planner=planned(FakeEncoder())).encoded == 12
     assert take(shop, shop.folder / "vectors.parquet").encoded == 0
+
+
+def test_vectors_of_a_file_stay_until_an_encoder_is_named(shop: Shop) -> None:
+    brought = take(shop, write(shop, ids_of(shop), np.ones((12, DIM)).tolist()))
+    kept = run(shop.workspace, FakeEncoder())
+    assert (kept.up_to_date, kept.fingerprint, kept.encoder) == (True, brought.fingerprint, "vectors.parquet")
+    shop.add("one more", with_image=False)
+    shop.prepare()
+    with pytest.raises(SettingsError, match=r"vectors\.parquet") as refused:
+        run(shop.workspace, FakeEncoder())
+    assert "--vectors vectors.parquet" in refused.value.hint
+    assert "--model builtin" in refused.value.hint
+    assert shop.version().name == brought.fingerprint
 
 
 def spoilt(row: int, value: Any) -> list[Any]:

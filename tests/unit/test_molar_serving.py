@@ -43,9 +43,10 @@ def test_a_server_is_pushed_to_listed_rolled_back_and_pruned(shop, trained):
 
 def test_without_a_server_nothing_is_pushed_or_pruned(shop):
     assert shop.collections() == []
-    for ask in (shop.push, shop.prune):
+    for ask in (shop.push, lambda: shop.prune(1)):
         with pytest.raises(SettingsError, match="no server is named"):
             ask()
+    assert shop.prune() == []
 
 
 def test_the_made_up_shop_does_not_take_the_place_of_something_else(tmp_path):

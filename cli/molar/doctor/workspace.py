@@ -26,6 +26,7 @@ def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
         return
     workspace = Workspace(root)
     yield _catalogue_folder(workspace)
+    yield from _former(workspace)
     for kind, maker in MAKERS.items():
         if kind != GENERATIONS:
             yield _artefact(workspace, kind, deep)
@@ -89,6 +90,17 @@ def _catalogue_folder(workspace: Workspace) -> Entry:
     problem = f"the catalogue {folder} is not there any more"
     gone = Fault(problem, "put it back, or make a workspace where it is now")
     return entry("folder", str(folder), not folder.is_dir() and gone)
+
+
+def _former(workspace: Workspace) -> Iterator[Entry]:
+    """What encoders made that the workspace had before."""
+    from molar_retrieval.embedding.former import former_vectors
+
+    for one in former_vectors(workspace):
+        back = f"`--model {one.encoder}` takes them again, `molar index prune` removes them"
+        value = f"{size(one.bytes)} by {one.encoder}: {back}"
+        data = {"encoder": one.encoder, "folder": one.folder.name, "bytes": one.bytes}
+        yield entry("content, former", value, data=data)
 
 
 def _artefact(workspace: Workspace, kind: str, deep: bool) -> Entry:

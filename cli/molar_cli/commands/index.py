@@ -138,9 +138,13 @@ def prune(
     ] = None,
     index: IndexOption = None,
 ) -> None:
-    """Remove older collections from a server, and what failed pushes left there.
+    """Remove what only going back would need: vectors of former encoders here, older collections on a server.
 
-    Example: [bold]molar index prune --keep 1[/]
+    With the collections goes what failed pushes left there.
+
+    Example: [bold]molar index prune[/]
+
+    Example: [bold]molar index prune --index http://localhost:6333 --keep 1[/]
     """
     removed = run.shop().prune(keep, index=index)
     if run.document({"removed": removed}):
