@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from molar_retrieval import fingerprint
 from molar_retrieval.errors import SettingsError, suggestion
+from molar_retrieval.events.kinds import DEFAULT as DEFAULT_WEIGHTS
 from molar_retrieval.presets import PRESETS, Preset
 from molar_retrieval.redaction import redacted
 from molar_retrieval.toml import read_toml
@@ -266,6 +267,26 @@ class IndexSettings(Settings):
         return value.rstrip("/")
 
 
+class EventSettings(Settings):
+    """``[events]``: which events make histories, and how long the log keeps them."""
+
+    weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
+        None,
+        description="how much each kind counts: purchase, rating, add_to_cart, click, view; what is not named, not at"
+        " all; None: validation chooses",
+    )
+    keep_days: int | None = Field(None, ge=1, le=36_500, description="days before today that the log keeps; None: all")
+
+    @field_validator("weights")
+    @classmethod
+    def _kinds(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        if value is not None and (wrong := [kind for kind in value if kind not in DEFAULT_WEIGHTS]):
+            raise ValueError(f"{wrong[0]} makes no history; kinds that do are {', '.join(DEFAULT_WEIGHTS)}")
+        if value is not None and not any(value.values()):
+            raise ValueError("at least one kind must count")
+        return value
+
+
 class MolarSettings(Settings):
     """All of ``molar.toml``."""
 
@@ -276,6 +297,7 @@ class MolarSettings(Settings):
     cf: CFSettings = CFSettings()
     align: AlignSettings = AlignSettings()
     index: IndexSettings = IndexSettings()
+    events: EventSettings = EventSettings()
 
     @classmethod
     def load(

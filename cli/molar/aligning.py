@@ -51,7 +51,6 @@ def align(
     from molar_retrieval.alignment.align import help_to_align
     from molar_retrieval.catalog import prepare_catalogue
     from molar_retrieval.embedding import embed
-    from molar_retrieval.interactions import prepare_interactions
     from molar_retrieval.native import keep_freed_memory
     from molar_retrieval.training.processes import Processes
 
@@ -63,7 +62,7 @@ def align(
     if where is not None:
         prepare_catalogue(workspace.catalogue, workspace, progress, where=where)
         embed(workspace, settings.embed, progress=progress)
-    prepare_interactions(workspace.catalogue, workspace, progress)
+    prepare_log(workspace, settings, progress)
     report = train(
         workspace,
         settings,
@@ -81,6 +80,14 @@ def align(
 
         pushed = push(workspace, settings.index, generation=name, progress=progress)
     return Aligned(report, name, pushed)
+
+
+def prepare_log(workspace: "Workspace", settings: "MolarSettings", progress: "Progress") -> None:
+    """Bring the workspace's interactions to the present: the file and the events of kinds that count."""
+    from molar_retrieval.events.kinds import Kinds
+    from molar_retrieval.interactions import prepare_interactions
+
+    prepare_interactions(workspace.catalogue, workspace, progress, kinds=Kinds.of(settings.events.weights))
 
 
 def epoch_line(score: "EpochScore") -> str:

@@ -17,13 +17,13 @@ def prepared(workspace: "Workspace", settings: "MolarSettings", progress: "Progr
 
     ``where``: only items that fulfil this condition; None: those that the workspace has now.
     """
+    from molar.aligning import prepare_log
     from molar_retrieval.catalog import condition_of, prepare_catalogue
     from molar_retrieval.embedding import embed
-    from molar_retrieval.interactions import prepare_interactions
 
     condition = condition_of(workspace) if where is None else where
     prepare_catalogue(workspace.catalogue, workspace, progress, where=condition)
-    prepare_interactions(workspace.catalogue, workspace, progress)
+    prepare_log(workspace, settings, progress)
     embed(workspace, settings.embed, progress=progress)
 
 

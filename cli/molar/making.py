@@ -248,13 +248,13 @@ class Making(ShopBase):
             regularization: L2 penalty.
             iterations: ALS sweeps.
         """
+        from molar.aligning import prepare_log
         from molar_retrieval.collaborative.factors import factorise
-        from molar_retrieval.interactions import prepare_interactions
 
         flags = {"factors": factors, "regularization": regularization, "iterations": iterations}
         chosen, place = self._settings(cf=flags), self.opened()
         with self.progress() as progress:
-            prepare_interactions(place.catalogue, place, progress)
+            prepare_log(place, chosen, progress)
             return factorise(place, chosen.cf, chosen.split, progress)
 
     def align(

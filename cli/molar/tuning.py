@@ -35,7 +35,7 @@ def finetune(
         from molar_retrieval.finetuning.run import finetune as fit_head
         from molar_retrieval.finetuning.run import unchanged
 
-        _prepare(workspace, progress, where)
+        _prepare(workspace, settings, progress, where)
         if not restart and (report := unchanged(workspace, settings, target)) is not None:
             return report
         embed(workspace, settings.embed, progress=progress)
@@ -45,7 +45,7 @@ def finetune(
 
     processes = Processes.of_launcher()
     if processes.first:
-        _prepare(workspace, progress, where)
+        _prepare(workspace, settings, progress, where)
     processes.agreed(None)
     listener = on_score or (lambda score: progress.note(score_line(score)))
     return train(workspace, settings, target, progress, restart=restart, processes=processes, on_score=listener)
@@ -55,7 +55,7 @@ def forecast(
     workspace: "Workspace", settings: "MolarSettings", progress: "Progress", *, where: str | None = None
 ) -> "FinetuneForecast":
     """What fine-tuning would take."""
-    _prepare(workspace, progress, where)
+    _prepare(workspace, settings, progress, where)
     if by_gradient(workspace, settings):
         from molar_retrieval.finetuning.lora.forecast import dry_run as of_adapter
 
@@ -88,12 +88,14 @@ def score_line(score: "AdapterScore") -> str:
     return f"step {score.step:>5}  withheld items: {found}" + (f"  losses: {losses}" if losses else "")
 
 
-def _prepare(workspace: "Workspace", progress: "Progress", where: str | None) -> None:
+def _prepare(workspace: "Workspace", settings: "MolarSettings", progress: "Progress", where: str | None) -> None:
     from molar_retrieval.catalog import prepare_catalogue
-    from molar_retrieval.catalog.sources import find_file
+    from molar_retrieval.events.kinds import Kinds
     from molar_retrieval.interactions import prepare_interactions
+    from molar_retrieval.interactions.prepare import has_interactions
 
     catalogue = workspace.catalogue
     prepare_catalogue(catalogue, workspace, progress, where=where)
-    if find_file(catalogue, "interactions") is not None:
-        prepare_interactions(catalogue, workspace, progress)
+    kinds = Kinds.of(settings.events.weights)
+    if has_interactions(catalogue, workspace, kinds):
+        prepare_interactions(catalogue, workspace, progress, kinds=kinds)

@@ -26,6 +26,7 @@ _GA4 = {
     "refund": "return",
     "view_search_results": "search",
 }
+_USUAL = dict.fromkeys(("buy", "order", "transaction", "sale"), "purchase") | {"addtocart": "add_to_cart"}
 _TYPES = {
     pa.string(): "event_id event user_id session_id item_id list_id request_id transaction_id arm data",
     pa.int64(): "line position seq",
@@ -124,6 +125,13 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
         event["data"] = json.dumps({"search_term": event["search_term"]}, ensure_ascii=False)
     parts = _parts(found.get("items"))
     return [_line(event | part, line) for line, part in enumerate(parts, event.get("line", 0))]
+
+
+def kind_named(name: str) -> str | None:
+    """The kind that goes by a name, ours, GA4's or another usual one; None where none does."""
+    folded = re.sub(r"[\s-]+", "_", name.strip().lower())
+    kind = {**_GA4, **_USUAL}.get(folded, folded)
+    return kind if kind in KINDS else None
 
 
 def _known(row: Mapping[str, Any]) -> dict[str, Any]:

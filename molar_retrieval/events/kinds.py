@@ -1,6 +1,8 @@
 """Which kinds of events make a history, and how much each counts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 NEVER = ("impression", "search")
 """Kinds that make no history: what was shown is no choice, and a search is of no item."""
@@ -19,3 +21,29 @@ def matter(weights: Mapping[str, float]) -> tuple[str, ...]:
     """The kinds whose events change a history: those that count, and those that take one of them out."""
     taken = (kind for kind, other in TAKES_OUT.items() if weights.get(other, 0) > 0)
     return (*counted(weights), *taken)
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Weights of the kinds that count, who chose them, and what was tried on the way."""
+
+    weights: Mapping[str, float]
+    chosen_by: Literal["default", "settings", "validation"] = "default"
+    tried: Sequence[Mapping[str, Any]] = ()
+
+    @classmethod
+    def of(cls, asked: Mapping[str, float] | None) -> "Kinds":
+        """As the settings say, or by default."""
+        return cls(counted(DEFAULT)) if asked is None else cls(counted(asked), "settings")
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> "Kinds | None":
+        """Those of prepared interactions; None where these are of no events."""
+        told = facts.get("kinds")
+        return None if told is None else cls(told, facts["kinds_by"], facts.get("kinds_tried", ()))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As facts of a manifest."""
+        tried = {"kinds_tried": list(self.tried)} if self.tried else {}
+        return {"kinds": dict(self.weights), "kinds_by": self.chosen_by, **tried}

@@ -19,7 +19,7 @@ WAIT = 60.0  # seconds that one waits for another process
 _AT_ONCE = 65_536
 
 
-class Snapshot:
+class LogState:
     """The state of a log that a reader's transaction sees."""
 
     def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
@@ -117,13 +117,13 @@ def has_log(workspace: Workspace) -> bool:
 
 
 @contextmanager
-def snapshot(workspace: Workspace) -> Iterator[Snapshot]:
+def snapshot(workspace: Workspace) -> Iterator[LogState]:
     """The present state of the log of a workspace that has one."""
     folder = workspace.root / KIND
     with faults(folder), closing(sqlite3.connect(folder / FILE, WAIT, isolation_level=None)) as connection:
         bring_up(connection, folder / FILE)
         connection.execute("BEGIN")
-        yield Snapshot(connection, folder)
+        yield LogState(connection, folder)
 
 
 @contextmanager

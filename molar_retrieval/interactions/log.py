@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LOG_FILE = "interactions.parquet"
 USERS_FILE = "users.parquet"
-USER, ITEM = "user", "item"
+USER, ITEM, STRENGTH = "user", "item", "strength"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,8 @@ class InteractionLog:
         item: Item rows, shape (n,).
         timestamp: Seconds since 1970 in UTC, 0 where the log has no times, shape (n,).
         weight: How much each interaction counts, shape (n,), or None where all count the same.
+        strength: How strong the kind of each is, from 0 to 1: as much it counts where things are counted, and only what
+            has 1 (a purchase, not a view) is what lists are validated on; shape (n,), or None where all have 1.
         asked_at: When each user is asked about, in seconds, shape (n_users,); None: after the log's last interaction.
     """
 
@@ -40,6 +42,7 @@ class InteractionLog:
     item: npt.NDArray[np.int32]
     timestamp: npt.NDArray[np.int64]
     weight: npt.NDArray[np.float32] | None = None
+    strength: npt.NDArray[np.float32] | None = None
     asked_at: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
@@ -71,7 +74,9 @@ class InteractionLog:
 
     def _at(self, rows: npt.NDArray[Any], **others: Any) -> "InteractionLog":
         weight = None if self.weight is None else self.weight[rows]
-        return replace(self, item=self.item[rows], timestamp=self.timestamp[rows], weight=weight, **others)
+        strength = None if self.strength is None else self.strength[rows]
+        own = {"item": self.item[rows], "timestamp": self.timestamp[rows], "weight": weight, "strength": strength}
+        return replace(self, **own, **others)
 
     def of_users(self, rows: npt.NDArray[np.integer]) -> "InteractionLog":
         """The histories of the users at ``rows``, in that order, perhaps repeated; numbered anew, without their ids."""
@@ -113,6 +118,7 @@ class InteractionLog:
             item=item,
             timestamp=table[TIMESTAMP].to_numpy(),
             weight=table[WEIGHT].to_numpy() if WEIGHT in table.column_names else None,
+            strength=table[STRENGTH].to_numpy() if STRENGTH in table.column_names else None,
         )
 
 

@@ -1,8 +1,12 @@
-"""From the interactions file of a catalogue to the workspace's ``interactions`` artefact."""
+"""From a catalogue's interactions file and its events to the workspace's ``interactions`` artefact."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.catalogue import Catalogue
@@ -12,10 +16,13 @@ from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.sources import find_file, find_table
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.errors import DataError
+from molar_retrieval.events.kinds import Kinds, counted, matter
+from molar_retrieval.events.snapshot import LogState, has_log, snapshot
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import log_columns
+from molar_retrieval.interactions.events import EventCounts, with_events
 from molar_retrieval.interactions.people import check_users
-from molar_retrieval.interactions.read import LogReader, ordered, without_duplicates
+from molar_retrieval.interactions.read import LogReader, RawLog, ordered, without_duplicates
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.interactions.users import user_keys
 from molar_retrieval.interactions.write import KIND, READING, log_facts, log_fingerprint, write_tables
@@ -25,36 +32,44 @@ from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
 
-def is_current(folder: Path, workspace: Workspace) -> bool:
-    """Whether the workspace's log was made from the files as they are now, and for the items of its catalogue."""
+def is_current(folder: Path, workspace: Workspace, kinds: Kinds | None = None) -> bool:
+    """Whether the workspace's log was made from the files and events as they are now, for its catalogue's items."""
     manifest = workspace[KIND].manifest
-    return manifest is not None and manifest.facts.get("sources") == _sources(folder, workspace)
+    with _opened(workspace) as state:
+        return manifest is not None and _is_current(manifest, _sources(folder, workspace), state, kinds)
 
 
-def prepare_interactions(folder: Path, workspace: Workspace, progress: Progress | None = None) -> Manifest:
-    """Read, check and order a log into the workspace; nothing happens where its files have not changed.
+def prepare_interactions(
+    folder: Path, workspace: Workspace, progress: Progress | None = None, *, kinds: Kinds | None = None
+) -> Manifest:
+    """Read, check and order a log into the workspace: the interactions file and the events beside it.
 
-    The manifest's facts count interactions, users, duplicates and rejects.
+    Nothing happens where the files have not changed and no event came that counts. ``kinds`` says which events count,
+    and how much; None, or no choice of anybody: as validation chose last, else by default. The manifest's facts count
+    interactions, users, duplicates and rejects; of events they name the last one that is in (``events``), and the
+    ``kinds``.
 
     Raises:
         MissingArtefactError: If the workspace has no catalogue yet.
-        DataError: If the log is unusable as a whole, or was written to meanwhile.
+        DataError: If there is neither a file nor an event, the log is unusable as a whole, or was written to meanwhile.
         StaleArtefactError: If another catalogue was prepared meanwhile.
     """
     progress = progress or SILENT
     store = workspace[KIND]
-    with workspace.lock(KIND), pin(workspace, "catalogue", work="molar align") as read:
+    with workspace.lock(KIND), pin(workspace, "catalogue", work="molar align") as read, _opened(workspace) as state:
         version, catalogue = read["catalogue"].require()
         inputs = {"catalogue": catalogue.fingerprint}
-        current = store.manifest
-        if current is not None and is_current(folder, read):
+        current, sources = store.manifest, _sources(folder, read)
+        last = {} if state is None else {"events": state.last}
+        if current is not None and _is_current(current, sources, state, kinds):
             # Of another version of the catalogue the ids are the same, something else in it has changed.
-            return current if dict(current.inputs) == inputs else store.describe(replace(current, inputs=inputs))
-        sources = _sources(folder, read)
+            now = replace(current, inputs=inputs, facts={**current.facts, **last})
+            return current if now == current else store.describe(now)
+        chosen = _chosen(kinds, current)
         partial = empty_partial(store)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
-            facts = _write(folder, Catalogue(version, catalogue), partial, rejects, progress)
-        facts["sources"] = sources
+            facts = _write(folder, Catalogue(version, catalogue), partial, rejects, state, chosen, progress)
+        facts |= {"sources": sources, **last}
         name = log_fingerprint(catalogue, facts)
         settings = {"columns": facts.pop("columns"), "times": facts.pop("times")}
         versions = library_versions("pyarrow", "numpy")
@@ -65,12 +80,101 @@ def prepare_interactions(folder: Path, workspace: Workspace, progress: Progress 
         return publish(workspace, KIND, partial, manifest)
 
 
-def _write(folder: Path, catalogue: Catalogue, partial: Path, rejects: Rejects, progress: Progress) -> dict[str, Any]:
+def has_interactions(folder: Path, workspace: Workspace, kinds: Kinds) -> bool:
+    """Whether there is an interactions file, or an event of a kind that counts."""
+    if find_file(folder, "interactions") is not None:
+        return True
+    with _opened(workspace) as state:
+        return state is not None and state.has_since(0, counted(kinds.weights))
+
+
+@contextmanager
+def _opened(workspace: Workspace) -> Iterator[LogState | None]:
+    if not has_log(workspace):
+        yield None
+        return
+    with snapshot(workspace) as state:
+        yield state
+
+
+def _chosen(kinds: Kinds | None, manifest: Manifest | None) -> Kinds:
+    """The given kinds; where nobody has chosen them, those that validation chose for the former log."""
+    former = None if manifest is None else Kinds.of_facts(manifest.facts)
+    if former is not None and former.chosen_by == "validation" and (kinds is None or kinds.chosen_by == "default"):
+        return former
+    return kinds or Kinds.of(None)
+
+
+def _is_current(manifest: Manifest, sources: dict[str, Any], state: LogState | None, kinds: Kinds | None) -> bool:
+    facts = manifest.facts
+    if facts.get("sources") != sources:
+        return False
+    former, chosen = Kinds.of_facts(facts), _chosen(kinds, manifest)
+    if state is None or former is None:  # only what a log has now can be missing
+        return former is None and (state is None or not state.has_since(0, counted(chosen.weights)))
+    if chosen.facts != former.facts or state.removed != facts.get("removed_events", 0):
+        return False
+    return not state.has_since(facts["events"], matter(chosen.weights))
+
+
+def _write(
+    folder: Path,
+    catalogue: Catalogue,
+    partial: Path,
+    rejects: Rejects,
+    state: LogState | None,
+    kinds: Kinds,
+    progress: Progress,
+) -> dict[str, Any]:
     settings = CatalogueSettings.read(folder)
+    file = _read_file(folder, settings, catalogue, rejects, progress)
+    keys, zone = file.keys, settings.interactions.time_zone
+    joined = None
+    if state is not None:
+        names = keys.to_pylist()
+        joined = with_events(file.log, file.kinds, names, catalogue.ids, state, kinds.weights, zone)
+    if joined is not None and (len(joined.log) or file.log is not None):
+        log, keys = joined.log, pa.array(joined.users, pa.string())
+        file.facts |= {**kinds.facts, "of_events": asdict(joined.counts)}
+        file.facts |= {"removed_events": state.removed} if state is not None and state.removed else {}
+    elif file.log is None:
+        hint = "put interactions.parquet, .csv or .jsonl with user_id, item_id and timestamp there"
+        raise DataError(
+            f"{folder} has no interactions file, and there are no events of known items that count",
+            f"{hint}, or run `molar events append FILE`",
+        )
+    else:
+        log = file.log
+    final = log.grouped(IdMap(keys), catalogue.ids)
+    facts: dict[str, Any] = {"rows": file.rows, **log_facts(final), "duplicates": file.duplicates}
+    facts["users_file"] = check_users(folder, settings.users, file.user_ids, rejects)
+    facts |= {**rejects.facts, **file.facts}
+    write_tables(final, partial)
+    return facts
+
+
+@dataclass
+class _File:
+    """What the interactions file says; ``log`` is None where there is none."""
+
+    log: RawLog | None = None
+    user_ids: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
+    kinds: list[str] = field(default_factory=list)
+    rows: int = 0
+    duplicates: int = 0
+    facts: dict[str, Any] = field(default_factory=lambda: {"columns": {}, "times": None, "others": 0})
+
+    @property
+    def keys(self) -> pa.Array:
+        return user_keys(self.user_ids)
+
+
+def _read_file(
+    folder: Path, settings: CatalogueSettings, catalogue: Catalogue, rejects: Rejects, progress: Progress
+) -> _File:
     source = find_table(folder, "interactions", settings)
     if source is None:
-        hint = "put interactions.parquet, .csv or .jsonl with user_id, item_id and timestamp there"
-        raise DataError(f"{folder} has no interactions file", hint)
+        return _File()
     path = source.path
     columns = log_columns(settings.interactions, source, catalogue.manifest.settings["items"]["item_id"])
     asked = settings.interactions
@@ -86,17 +190,14 @@ def _write(folder: Path, catalogue: Catalogue, partial: Path, rejects: Rejects, 
         remedy = "check that the item ids are those of the items file, or name the columns in catalog.toml"
         raise rejects.unusable(path, reader.rows, nothing="put at least one interaction into it", remedy=remedy)
     log = without_duplicates(ordered(raw))
-    users = user_keys(user_ids)
-    final = log.grouped(IdMap(users), catalogue.ids)
-    facts: dict[str, Any] = {"rows": reader.rows, **log_facts(final), "duplicates": len(raw) - len(log)}
-    facts["users_file"] = check_users(folder, settings.users, user_ids, rejects)
-    facts |= {**rejects.facts, "columns": vars(columns), "times": times.read_as, "others": reader.others}
-    write_tables(final, partial)
-    return facts
+    facts = {"columns": vars(columns), "times": times.read_as, "others": reader.others}
+    return _File(log, user_ids, reader.kinds, reader.rows, len(raw) - len(log), facts)
 
 
 def _summary(facts: dict[str, Any]) -> str:
     words = f"{facts['interactions']:,} interactions of {facts['users']:,} users with {facts['items']:,} items"
+    if "of_events" in facts:
+        words += f"; {EventCounts(**facts['of_events']).in_words()}"
     if facts["others"]:
         words += f"; {facts['others']:,} with items that are not chosen"
     if facts["duplicates"]:

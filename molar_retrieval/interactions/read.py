@@ -36,7 +36,7 @@ class RawLog:
     """Interactions as arrays of one length, in the order of the file; None for what the log does not have.
 
     Users and items are row numbers, times are microseconds since 1970, positions (NaN where missing) are the order
-    within one time, and events are codes of their kinds.
+    within one time, and events are codes of their kinds. How strong a kind is, says :class:`InteractionLog`.
     """
 
     user: npt.NDArray[np.int32]
@@ -45,6 +45,7 @@ class RawLog:
     position: npt.NDArray[np.float64] | None
     weight: npt.NDArray[np.float32] | None
     event: npt.NDArray[np.int32] | None
+    strength: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -64,6 +65,7 @@ class RawLog:
             item=self.item,
             timestamp=np.zeros(len(self), np.int64) if self.micros is None else self.micros // 1_000_000,
             weight=self.weight,
+            strength=self.strength,
         )
 
 
@@ -167,6 +169,11 @@ class LogReader(LogBatches):
         self.others = 0
         self._latest = int(time.time() + CLOCKS_DIFFER) * 1_000_000
         self._known, self._chosen = items, chosen
+
+    @property
+    def kinds(self) -> list[str]:
+        """The names of the codes of events, so far."""
+        return list(self._events.rows)
 
     def read(self, progress: Progress) -> tuple[RawLog, pa.Array]:
         """All usable interactions, and the user ids in row order."""

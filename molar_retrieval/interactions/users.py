@@ -1,16 +1,39 @@
-"""Where user ids become keys for storage and look-up: the ids themselves today; pseudonyms can be switched on here."""
+"""Where user ids become keys for storage and look-up: the ids themselves today; pseudonyms can be switched on here.
+
+Who is known by a session alone has a key that no user id can have.
+"""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_USER, _SESSION = "@user:", "@session:"
+
 
 def user_key(user_id: str) -> str:
     """The key under which a user is stored."""
-    return user_id
+    return _USER + user_id if user_id.startswith((_USER, _SESSION)) else user_id
+
+
+def session_key(session_id: str) -> str:
+    """The key under which somebody is stored who is known by a session alone."""
+    return _SESSION + session_id
 
 
 def user_keys(user_ids: "pa.Array") -> "pa.Array":
     """The keys of many users, in their order."""
-    return user_ids
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    taken = pc.match_substring_regex(user_ids, f"^({_USER}|{_SESSION})")
+    if not pc.any(taken, min_count=0).as_py():
+        return user_ids
+    return pa.array([None if one is None else user_key(one) for one in user_ids.to_pylist()], pa.string())
+
+
+def person_keys(user_ids: "pa.Array", session_ids: "pa.Array") -> "pa.Array":
+    """The keys of people by user id or, where there is none, by session id."""
+    import pyarrow.compute as pc
+
+    return pc.coalesce(user_keys(user_ids), pc.binary_join_element_wise(_SESSION, session_ids, ""))

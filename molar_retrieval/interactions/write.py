@@ -14,7 +14,7 @@ from molar_retrieval.catalog.prepare import empty_partial, publish
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.columns import TIMESTAMP, USER_ID, WEIGHT
 from molar_retrieval.interactions.holdout import Holdout
-from molar_retrieval.interactions.log import ITEM, LOG_FILE, USER, USERS_FILE, InteractionLog
+from molar_retrieval.interactions.log import ITEM, LOG_FILE, STRENGTH, USER, USERS_FILE, InteractionLog
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
@@ -67,6 +67,8 @@ def write_tables(log: InteractionLog, folder: Path) -> None:
     arrays = {USER: log.user, ITEM: log.item, TIMESTAMP: log.timestamp}
     if log.weight is not None:
         arrays[WEIGHT] = log.weight
+    if log.strength is not None:
+        arrays[STRENGTH] = log.strength
     table = pa.table({name: pa.array(values) for name, values in arrays.items()})
     pq.write_table(table, folder / LOG_FILE, compression="zstd", row_group_size=_ROW_GROUP)
     pq.write_table(pa.table({USER_ID: log.users.array.cast(pa.string())}), folder / USERS_FILE, compression="zstd")
@@ -74,7 +76,7 @@ def write_tables(log: InteractionLog, folder: Path) -> None:
 
 def log_facts(log: InteractionLog) -> dict[str, Any]:
     """Counts, and a fingerprint of the content."""
-    arrays = [log.offsets, log.item, log.timestamp, log.weight]
+    arrays = [log.offsets, log.item, log.timestamp, log.weight, *([] if log.strength is None else [log.strength])]
     contents = [b"" if values is None else np.ascontiguousarray(values).tobytes() for values in arrays]
     return {
         "interactions": len(log),

@@ -1,0 +1,257 @@
+"""The events of a workspace's log as interactions, beside those of the file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from molar_retrieval.catalog.rows import Mask
+from molar_retrieval.events.event import KINDS, kind_named
+from molar_retrieval.events.kinds import TAKES_OUT, matter
+from molar_retrieval.events.snapshot import LogState
+from molar_retrieval.events.undoing import Deed, taken_back
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.read import Codes, RawLog, ordered
+from molar_retrieval.interactions.users import person_keys
+
+Ints = npt.NDArray[np.int64]
+_COLUMNS = ("event", "user_id", "session_id", "item_id", "timestamp", "transaction_id", "request_id", "seq")
+_DAY, _SECOND = 86_400_000_000, 1_000_000  # microseconds
+_MISSING, _UNKNOWN = -1, -2
+_PURCHASE, _RATING = KINDS.index("purchase"), KINDS.index("rating")
+_TAKERS = tuple(KINDS.index(kind) for kind in TAKES_OUT)
+
+
+@dataclass(frozen=True)
+class Happened:
+    """Interactions, and what takes some of them back, as arrays of one length; -1 stands for what is missing.
+
+    ``user``, ``order`` and ``request`` are numbers of names, ``kind`` is a place in ``KINDS``, below -1 a kind that
+    only the file knows, and ``seq`` is negative of what the file has, in its order.
+    """
+
+    user: Ints
+    item: Ints
+    micros: Ints
+    kind: Ints
+    order: Ints
+    request: Ints
+    seq: Ints
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def of_file(self) -> Mask:
+        """Which ones the file has."""
+        return self.seq < 0
+
+    def take(self, rows: Any) -> Self:
+        """Some rows, by index or mask, in the order given."""
+        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    @classmethod
+    def joined(cls, parts: Sequence["Happened"]) -> "Happened":
+        """One after the other."""
+        names = [f.name for f in fields(cls)]
+        nothing = np.zeros(0, np.int64)
+        return Happened(**{name: np.concatenate([nothing, *(getattr(p, name) for p in parts)]) for name in names})
+
+    @classmethod
+    def of_raw(cls, log: RawLog, kinds: Sequence[str]) -> "Happened":
+        """An ordered log of the file; ``kinds`` are the names of its events' codes."""
+        n = len(log)
+        kind = np.full(n, _PURCHASE)
+        if log.event is not None:
+            names = [kind_named(name) for name in kinds]
+            places = [_UNKNOWN - code if name is None else KINDS.index(name) for code, name in enumerate(names)]
+            kind = np.array(places, np.int64)[log.event]
+        missing = np.full(n, _MISSING)
+        micros = np.zeros(n, np.int64) if log.micros is None else log.micros
+        return cls(
+            log.user.astype(np.int64), log.item.astype(np.int64), micros, kind, missing, missing, np.arange(-n, 0)
+        )
+
+
+@dataclass
+class EventCounts:
+    """What became of the events that matter."""
+
+    counted: int = 0
+    of_unknown_items: int = 0
+    repeated: int = 0
+    in_file: int = 0
+    taken_back: int = 0
+
+    def in_words(self) -> str:
+        """The middle of a sentence."""
+        others = {name.replace("_", " "): n for name, n in asdict(self).items() if n and name != "counted"}
+        return ", ".join([f"{self.counted:,} events", *(f"{n:,} {name}" for name, n in others.items())])
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The file and the events as one ordered log, its users' keys, and what became of the events."""
+
+    log: RawLog
+    users: list[str]
+    counts: EventCounts
+
+
+def with_events(
+    file: RawLog | None,
+    kinds: Sequence[str],
+    keys: Sequence[str],
+    items: IdMap,
+    state: LogState,
+    weights: Mapping[str, float],
+    zone: str | None = None,
+) -> Joined | None:
+    """A log of a file and the events beside it; None where there is no event that matters.
+
+    Args:
+        file: The ordered log of the file without repetitions, or None; ``kinds`` names its events' codes.
+        kinds: See ``file``.
+        keys: The users' keys by row.
+        items: The catalogue's ids.
+        state: The event log.
+        weights: How much each kind of event counts; one that is missing does not.
+        zone: Where the days of a file begin that has no times of day, by default UTC.
+    """
+    people, orders, requests = Codes(keys), Codes(), Codes()
+    tables = state.tables(_COLUMNS, matter(weights))
+    events = Happened.joined([_numbered(table, items, people, orders, requests) for table in tables])
+    if not len(events):
+        return None
+    counts = EventCounts()
+    events = events.take(np.argsort(events.seq))
+    known = events.item != _UNKNOWN
+    counts.of_unknown_items = int((~known).sum())
+    events = events.take(known)
+    first = _firsts(events.user, events.item, events.micros, events.kind, events.order * _is_taker(events))
+    counts.repeated = int((first != np.arange(len(events))).sum())
+    events = events.take(first == np.arange(len(events)))
+    both = events
+    if file is not None:
+        both = Happened.joined([Happened.of_raw(file, kinds), events])
+        if file.micros is not None:
+            both = _once(both, zone, counts)
+    both = _without_taken_back(both, counts)
+    counts.counted = int((~both.of_file).sum())
+    return _joined(both, file, list(people.rows), len(keys), weights, counts)
+
+
+def _numbered(table: pa.Table, items: IdMap, people: Codes, orders: Codes, requests: Codes) -> Happened:
+    known = items.rows(table["item_id"]).astype(np.int64)
+    known[(known < 0) & np.asarray(pc.is_valid(table["item_id"]))] = _UNKNOWN
+    return Happened(
+        user=_codes(people, person_keys(table["user_id"], table["session_id"])),
+        item=known,
+        micros=table["timestamp"].cast(pa.int64()).to_numpy(),
+        kind=np.asarray(pc.index_in(table["event"], pa.array(KINDS)), np.int64),
+        order=_codes(orders, table["transaction_id"]),
+        request=_codes(requests, table["request_id"]),
+        seq=table["seq"].to_numpy(),
+    )
+
+
+def _codes(codes: Codes, names: pa.ChunkedArray) -> Ints:
+    there = np.asarray(pc.is_valid(names))
+    found = np.full(len(names), _MISSING)
+    found[there] = codes.encode(names.drop_null().combine_chunks())
+    return found
+
+
+def _is_taker(rows: Happened) -> Mask:
+    return np.isin(rows.kind, _TAKERS)
+
+
+def _firsts(*keys: Ints) -> Ints:
+    """The place of the first row that has the same keys, for each row."""
+    order = np.lexsort(keys)  # stable
+    new = np.ones(len(order), bool)
+    new[1:] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
+    found = np.empty(len(order), np.int64)
+    found[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
+    return found
+
+
+def _once(both: Happened, zone: str | None, counts: EventCounts) -> Happened:
+    """Without events that the file has: same user, item, kind and time, as exactly as the file says times."""
+    kind = np.where(both.kind == _RATING, _PURCHASE, both.kind)
+    first = _firsts(both.user, both.item, _rounded(both.micros, both.of_file, zone), kind)
+    again = np.flatnonzero(~both.of_file & both.of_file[first])
+    counts.in_file = len(again)
+    order, request = both.order.copy(), both.request.copy()
+    order[first[again]], request[first[again]] = order[again], request[again]
+    return replace(both, order=order, request=request).take(np.delete(np.arange(len(both)), again))
+
+
+def _rounded(micros: Ints, of_file: Mask, zone: str | None) -> Ints:
+    moments = pa.array(micros, pa.timestamp("us", zone or "UTC"))
+    days = np.asarray(pc.floor_temporal(moments, unit="day").cast(pa.int64()))
+    if (days[of_file] == micros[of_file]).all():
+        return days
+    return micros // _SECOND if not (micros[of_file] % _SECOND).any() else micros
+
+
+def _without_taken_back(both: Happened, counts: EventCounts) -> Happened:
+    takers = _is_taker(both)
+    if not takers.any():
+        return both
+    pair = both.user * (both.item.max() + 2) + both.item + 1
+    concerned = np.isin(pair, pair[takers]) | (np.isin(both.order, both.order[takers]) & (both.order != _MISSING))
+    rows = np.flatnonzero(concerned)
+    rows = rows[np.lexsort((both.seq[rows], both.micros[rows]))]
+    columns = [values[rows].tolist() for values in (both.kind, both.user, both.item, both.order, both.request)]
+    deeds = [Deed(_name(kind), user, *map(_or_none, ids)) for kind, user, *ids in zip(*columns, strict=True)]
+    gone = np.zeros(len(both), bool)
+    gone[rows[sorted(taken_back(deeds))]] = True
+    counts.taken_back = int(gone.sum())
+    return both.take(~gone & ~takers)
+
+
+def _name(kind: int) -> str:
+    return KINDS[kind] if kind >= 0 else ""
+
+
+def _or_none(number: int) -> int | None:
+    return None if number == _MISSING else number
+
+
+def _joined(
+    both: Happened,
+    file: RawLog | None,
+    people: list[str],
+    known: int,
+    weights: Mapping[str, float],
+    counts: EventCounts,
+) -> Joined:
+    own, of_file = np.array([weights.get(kind, 0.0) for kind in KINDS]), both.of_file
+    strength = np.where(of_file, own.max(), own[both.kind])
+    strength /= strength.max(initial=0.0) or 1.0
+    position, weight = None, strength.copy()
+    if file is not None:
+        rows = both.seq[of_file] + len(file)
+        position = np.full(len(both), np.nan)
+        position[of_file] = np.nan if file.position is None else file.position[rows]
+        weight[of_file] *= 1.0 if file.weight is None else file.weight[rows]
+    # Users of the file keep their order, those of the events follow as they came, wherever their events lie.
+    numbers, rows = np.unique(both.user[np.argsort(both.seq, kind="stable")], return_index=True)
+    who = numbers[np.lexsort((np.where(numbers < known, numbers, rows), numbers >= known))]
+    place = np.empty(len(people), np.int64)
+    place[who] = np.arange(len(who))
+    raw = RawLog(
+        user=place[both.user].astype(np.int32),
+        item=both.item.astype(np.int32),
+        micros=both.micros,
+        position=position,
+        weight=None if (weight == 1).all() else weight.astype(np.float32),
+        event=None,
+        strength=None if (strength == 1).all() else strength.astype(np.float32),
+    )
+    return Joined(ordered(raw), [people[number] for number in who.tolist()], counts)
