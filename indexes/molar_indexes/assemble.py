@@ -1,6 +1,8 @@
 """From the workspace's artefacts to a published generation."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +64,11 @@ def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progre
     chosen = settings.of_generation() | ({"people": segments.digest} if segments.digest else {})
     live = workspace["generations"].manifest
     present = None if live is None else (dict(live.inputs), dict(live.settings), live.facts.get("format"))
-    if present == (inputs, chosen, FORMAT):
+    events = _events(read)
+    if live is not None and present == (inputs, chosen, FORMAT):
+        if live.facts.get("events") != events:  # others came, and none of them counts
+            with workspace.lock("generations"):
+                workspace["generations"].describe(replace(live, facts={**live.facts, "events": events}))
         return open_generation(workspace)
     alignment = read["alignment"].require()[0]
     model = open_model(alignment)
@@ -95,11 +101,19 @@ def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progre
         encoder=alignment,
         inputs=inputs,
         settings=chosen,
-        facts={"segments": dict(segments.kinds)},
+        facts={"segments": dict(segments.kinds), "events": events},
         keep=settings.keep,
         confirm=read.confirm,
         progress=progress,
     )
+
+
+def _events(read: Pinned) -> dict[str, Any]:
+    """The last event that the catalogue and the interactions contain, by its number, and the kinds that count."""
+    facts = {kind: read[kind].require()[1].facts for kind in ("catalogue", "interactions")}
+    return {kind: own.get("events", 0) for kind, own in facts.items()} | {
+        "kinds": facts["interactions"].get("kinds", {})
+    }
 
 
 def _spec(settings: IndexSettings, catalogue: Catalogue, vectors: ItemVectors, others: dict[str, Matrix]) -> IndexSpec:

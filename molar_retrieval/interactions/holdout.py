@@ -36,15 +36,43 @@ def holdout_last(log: InteractionLog, max_users: int, seed: int) -> Holdout:
 
     A user qualifies with three interactions or more whose last item is new to them: a repeated one could not be
     found by a ranking that hides what was seen.
+
+    In a log of several kinds the last interaction of the strongest kind counts, and a case is asked when its user
+    first did anything with the item, as by viewing it: neither that nor what followed is seen by training.
     """
+    if log.strength is not None:
+        return _holdout_strongest(log, log.strength, max_users, seed)
     lengths = np.diff(log.offsets)
     rows = np.flatnonzero(lengths >= LEAST)
     last = np.full(log.n_users, -1, np.int32)
     last[rows] = log.item[log.offsets[rows + 1] - 1]
     user = log.user
     times_taken = np.bincount(user[log.item == last[user]], minlength=log.n_users)
-    rows = rows[times_taken[rows] == 1]
-    if len(rows) > max_users:
-        rows = np.sort(rng.generator(seed, "holdout").choice(rows, max_users, replace=False))
+    rows = _drawn(rows[times_taken[rows] == 1], max_users, seed)
     times = log.timestamp[log.offsets[rows + 1] - 1]
     return Holdout(log.without_last(rows), rows.astype(np.int32), last[rows], times)
+
+
+def _holdout_strongest(log: InteractionLog, strength: npt.NDArray[np.float32], max_users: int, seed: int) -> Holdout:
+    user, place = log.user, np.arange(len(log))
+    strongest = strength == 1
+    target = np.full(log.n_users, -1)
+    np.maximum.at(target, user[strongest], place[strongest])
+    item = np.where(target < 0, -1, log.item[target])
+    own = log.item == item[user]
+    taken = np.bincount(user[own & strongest], minlength=log.n_users)
+    first = np.full(log.n_users, len(log))
+    np.minimum.at(first, user[own], place[own])
+    rows = np.flatnonzero((taken == 1) & (first - log.offsets[:-1] >= LEAST - 1))
+    rows = _drawn(rows, max_users, seed)
+    end = log.offsets[1:].copy()
+    end[rows] = first[rows]
+    return Holdout(
+        log.select(place < end[user]), rows.astype(np.int32), item[rows].astype(np.int32), log.timestamp[first[rows]]
+    )
+
+
+def _drawn(rows: npt.NDArray[np.int64], most: int, seed: int) -> npt.NDArray[np.int64]:
+    if len(rows) <= most:
+        return rows
+    return np.sort(rng.generator(seed, "holdout").choice(rows, most, replace=False))

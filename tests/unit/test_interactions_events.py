@@ -9,7 +9,7 @@ from molar_retrieval.catalog import Catalogue, prepare_catalogue
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.kinds import DEFAULT, Kinds
 from molar_retrieval.events.log import EventLog
-from molar_retrieval.interactions import InteractionLog, is_current, prepare_interactions
+from molar_retrieval.interactions import InteractionLog, holdout_last, is_current, prepare_interactions
 from molar_retrieval.interactions.users import session_key, user_key
 from molar_retrieval.workspace import Workspace
 
@@ -252,3 +252,20 @@ def test_strength_follows_its_interactions(folder, workspace, add):
     log = opened(workspace)
     assert log.select(np.array([False, True, True, True])).strength.tolist() == pytest.approx([1, 0.1, 1])
     assert log.of_users(np.array([1])).strength.tolist() == [1]
+
+
+def test_validation_asks_for_purchases_before_their_item_was_looked_at(folder, workspace, add):
+    deeds = "view a, purchase b, view c, view d, purchase d, view e"
+    for time, deed in enumerate(deeds.split(", ")):
+        add(*deed.split()[:1], "u", deed.split()[1], time)
+        add(*deed.split()[:1], "once", deed.split()[1], time) if time > 2 else None  # too short before it
+    for time, deed in enumerate(["purchase a", "view b", "view c", "purchase a"]):
+        add(*deed.split()[:1], "again", deed.split()[1], time)
+    prepare_interactions(folder, workspace)
+    log = opened(workspace)
+    split = holdout_last(log, 9, 0)
+    (user,) = split.users
+    assert (log.users.id(user), log.items.ids(split.targets), split.times.tolist()) == ("u", ["d"], [START + 3])
+    assert "".join(log.items.ids(split.training.history(user))) == "abc"
+    assert len(split.training.strength) == len(split.training) == len(log) - 3
+    assert len(holdout_last(log, 0, 0)) == 0
