@@ -241,7 +241,8 @@ def _inputs(workspace: Pinned) -> dict[str, str]:
     version, catalogue = workspace["catalogue"].require()
     _, interactions = workspace["interactions"].require()
     _, content = workspace["content"].require()
-    if content.inputs.get("catalogue") != catalogue.fingerprint or not is_current(workspace.catalogue, workspace):
+    current = is_current(workspace.catalogue, workspace, events=False)  # changed prices are no reason not to train
+    if content.inputs.get("catalogue") != catalogue.fingerprint or not current:
         raise StaleArtefactError(
             "the catalogue has changed since its content vectors were made",
             f"run `molar embed {workspace.catalogue}` again",

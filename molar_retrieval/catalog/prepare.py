@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from molar_retrieval.availability import ROLES
 from molar_retrieval.catalog import rejects as side_file
 from molar_retrieval.catalog.attributes import LONG
 from molar_retrieval.catalog.catalogue import ITEMS_FILE
+from molar_retrieval.catalog.changes import changed_source
 from molar_retrieval.catalog.digest import TableDigest, file_stamps, tree_stamp
 from molar_retrieval.catalog.names import well_known
 from molar_retrieval.catalog.read import TEXT, ItemReader, stored_names
@@ -25,6 +27,7 @@ from molar_retrieval.catalog.table_file import TableFile
 from molar_retrieval.catalog.values import join_present, kind_of
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.errors import DataError
+from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.expressions import matches
 from molar_retrieval.filter_language import parse
 from molar_retrieval.languages import common_language
@@ -39,10 +42,20 @@ _ROW_GROUP = 131_072
 _LANGUAGE_SAMPLE = 2_000
 
 
-def is_current(folder: Path, workspace: Workspace) -> bool:
-    """Whether the workspace's catalogue was made from the files as they are now, told by size and time."""
+def is_current(folder: Path, workspace: Workspace, *, events: bool = True) -> bool:
+    """Whether the workspace's catalogue was made from the files as they are now, told by size and time.
+
+    With ``events`` the events that change items must be in it as well.
+    """
     manifest = workspace[KIND].manifest
     if manifest is None:
+        return False
+    with opened(workspace) as state:
+        return _is_current(folder, manifest, _last(state) if events else manifest.facts.get("last_change", 0))
+
+
+def _is_current(folder: Path, manifest: Manifest, last: int) -> bool:
+    if manifest.facts.get("last_change", 0) != last:
         return False
     before = manifest.facts.get("sources", {})
     if "availability" not in manifest.facts and any(well_known([role], manifest.facts["payload"]) for role in ROLES):
@@ -60,10 +73,14 @@ def condition_of(workspace: Workspace) -> str | None:
 def prepare_catalogue(
     folder: Path, workspace: Workspace, progress: Progress | None = None, *, where: str | None = None
 ) -> Manifest:
-    """Read, check and clean a catalogue into the workspace; nothing happens where its files have not changed.
+    """Read, check and clean a catalogue into the workspace: the items file and what events change in it.
+
+    Nothing happens where the files have not changed and no event that changes an item came. What came last counts, by
+    the file's modification time and the event's arrival; items that only events know follow those of the file.
 
     With ``where``, a condition on the items' attributes (see :mod:`molar_retrieval.filter_language`), only those that
-    fulfil it are taken, as if there were no others. The manifest's facts count items and rejects.
+    fulfil it are taken, as if there were no others. The manifest's facts count items and rejects, and name the last
+    event that is in (``events``).
 
     Raises:
         DataError: If the catalogue is unusable as a whole, was written to meanwhile, or no item fulfils the condition.
@@ -72,20 +89,25 @@ def prepare_catalogue(
     """
     progress = progress or SILENT
     store = workspace[KIND]
-    with workspace.lock(KIND):
+    with workspace.lock(KIND), opened(workspace) as state:
         current = store.manifest
-        if current is not None and condition_of(workspace) == where and is_current(folder, workspace):
-            return current
+        last = {} if state is None else {"events": state.last}
+        if current is not None and condition_of(workspace) == where and _is_current(folder, current, _last(state)):
+            now = replace(current, facts={**current.facts, **last})
+            return current if now == current else store.describe(now)
         before = _sources(folder)
         asked = CatalogueSettings.read(folder)
         source = items_source(folder, asked)
         spec = resolve(asked, source)
         partial = empty_partial(store)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
+            if change := _last(state):
+                source, spec = changed_source(source, spec, state.changes_of_items() if state else (), rejects)
+                last["last_change"] = change
             reader = ItemReader(source, spec, folder, rejects)
             facts = _write(reader, folder, where, partial, progress)
         refuse_changed(folder, before, _sources(folder))
-        facts["sources"] = {**before, "photos": tree_stamp(folder, reader.roots)}
+        facts |= {"sources": {**before, "photos": tree_stamp(folder, reader.roots)}, **last}
         shaping = spec.model_dump(mode="json", include={"items", "text"})
         chosen = [] if where is None else [where]
         name = fingerprint.of_json([RULES, shaping, facts["content"], facts["photos"], *chosen])
@@ -94,6 +116,11 @@ def prepare_catalogue(
         counts = {"items": "items", "with_image": "with a photo", "with_description": "described"}
         progress.note(", ".join(f"{facts[key]:,} {words}" for key, words in counts.items()) + in_words(facts))
         return publish(workspace, KIND, partial, manifest)
+
+
+def _last(state: LogState | None) -> int:
+    """The last event that changes an item, by its number; 0 where there is none."""
+    return 0 if state is None else state.last_of_items
 
 
 def refuse_changed(folder: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

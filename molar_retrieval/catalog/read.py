@@ -148,7 +148,7 @@ class ItemReader:
         return len(found) > 0
 
     def _reject(self, number: np.int64, item_id: str | None, kind: str, detail: str = "") -> None:
-        self.rejects.add(self.source.path.name, int(number), item_id, kind, detail)
+        self.rejects.add(*self.source.origin(int(number)), item_id, kind, detail)
 
 
 def _present(*columns: str | None) -> list[str]:

@@ -117,6 +117,16 @@ def has_log(workspace: Workspace) -> bool:
 
 
 @contextmanager
+def opened(workspace: Workspace) -> Iterator[LogState | None]:
+    """The present state of the log of a workspace; None where there is none."""
+    if not has_log(workspace):
+        yield None
+        return
+    with snapshot(workspace) as state:
+        yield state
+
+
+@contextmanager
 def snapshot(workspace: Workspace) -> Iterator[LogState]:
     """The present state of the log of a workspace that has one."""
     folder = workspace.root / KIND

@@ -1,7 +1,5 @@
 """From a catalogue's interactions file and its events to the workspace's ``interactions`` artefact."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from molar_retrieval.catalog.sources import find_file, find_table
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.kinds import Kinds, counted, matter
-from molar_retrieval.events.snapshot import LogState, has_log, snapshot
+from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import log_columns
 from molar_retrieval.interactions.events import EventCounts, with_events
@@ -35,7 +33,7 @@ from molar_retrieval.workspace import Manifest, Workspace
 def is_current(folder: Path, workspace: Workspace, kinds: Kinds | None = None) -> bool:
     """Whether the workspace's log was made from the files and events as they are now, for its catalogue's items."""
     manifest = workspace[KIND].manifest
-    with _opened(workspace) as state:
+    with opened(workspace) as state:
         return manifest is not None and _is_current(manifest, _sources(folder, workspace), state, kinds)
 
 
@@ -56,7 +54,7 @@ def prepare_interactions(
     """
     progress = progress or SILENT
     store = workspace[KIND]
-    with workspace.lock(KIND), pin(workspace, "catalogue", work="molar align") as read, _opened(workspace) as state:
+    with workspace.lock(KIND), pin(workspace, "catalogue", work="molar align") as read, opened(workspace) as state:
         version, catalogue = read["catalogue"].require()
         inputs = {"catalogue": catalogue.fingerprint}
         current, sources = store.manifest, _sources(folder, read)
@@ -84,17 +82,8 @@ def has_interactions(folder: Path, workspace: Workspace, kinds: Kinds) -> bool:
     """Whether there is an interactions file, or an event of a kind that counts."""
     if find_file(folder, "interactions") is not None:
         return True
-    with _opened(workspace) as state:
+    with opened(workspace) as state:
         return state is not None and state.has_since(0, counted(kinds.weights))
-
-
-@contextmanager
-def _opened(workspace: Workspace) -> Iterator[LogState | None]:
-    if not has_log(workspace):
-        yield None
-        return
-    with snapshot(workspace) as state:
-        yield state
 
 
 def _chosen(kinds: Kinds | None, manifest: Manifest | None) -> Kinds:
