@@ -44,7 +44,7 @@ class ChangedSource(TableSource):
         self.doubtful = source.doubtful
         self._source, self._items, self._item_id, self._kinds = source, items, item_id, kinds
         self._added: list[ChangedItem] = []
-        self._rows = 0
+        self._last = np.iinfo(np.int64).max  # row of the file, once it was read
 
     @property
     def names(self) -> list[str]:
@@ -59,9 +59,9 @@ class ChangedSource(TableSource):
 
     def origin(self, number: int) -> tuple[str, int]:
         """Where a row comes from: the file and its row, or the event."""
-        if number <= self._rows:
+        if number <= self._last:
             return super().origin(number)
-        added = self._added[number - self._rows - 1]
+        added = self._added[number - self._last - 1]
         return f"event {added.event}", added.seq
 
     def _read(self, kinds: Kinds, size: int, rejects: Rejects | None, as_written: Collection[str]) -> Iterator[Rows]:
@@ -79,7 +79,7 @@ class ChangedSource(TableSource):
             touched = set[str]().union(*values)
             columns = {name: _replaced(rows.batch, name, kind, values, touched) for name, kind in kinds.items()}
             yield Rows(rows.numbers, _batch(columns))
-        self._rows = max(self._rows, last)
+        self._last = last
         self._added = [one for item_id, one in self._items.items() if one.upserted and item_id not in seen]
         for item_id, one in self._items.items():
             if rejects is not None and not one.upserted and item_id not in seen:
@@ -87,7 +87,7 @@ class ChangedSource(TableSource):
         for begin in range(0, len(self._added), size):
             some = [one.all for one in self._added[begin : begin + size]]
             columns = {name: pa.array([_in(one, name, kind) for one in some], kind) for name, kind in kinds.items()}
-            yield Rows(np.arange(len(some), dtype=np.int64) + self._rows + begin + 1, _batch(columns))
+            yield Rows(np.arange(len(some), dtype=np.int64) + last + begin + 1, _batch(columns))
 
 
 def _batch(columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
