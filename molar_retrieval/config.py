@@ -304,6 +304,7 @@ class MolarSettings(Settings):
         cls,
         folder: Path,
         *,
+        name: str = FILE_NAME,
         environ: Mapping[str, str] = os.environ,
         flags: Mapping[str, Mapping[str, Any]] | None = None,
         file: Path | None = None,
@@ -312,6 +313,7 @@ class MolarSettings(Settings):
 
         Args:
             folder: Where ``molar.toml`` may lie: beside the workspace.
+            name: What it is called there.
             environ: Variables of the form ``MOLAR_SECTION_KEY``.
             flags: By section and key; None means that the flag was not given.
             file: A settings file named by the user; it must exist.
@@ -319,7 +321,7 @@ class MolarSettings(Settings):
         Raises:
             SettingsError: On an unknown key (naming the nearest one) or a wrong value.
         """
-        path = file or folder / FILE_NAME
+        path = file or folder / name
         if file is not None and not file.exists():
             raise SettingsError(f"there is no settings file {file}", "name an existing TOML file")
         values: dict[str, dict[str, Any]] = {}

@@ -15,7 +15,6 @@ Manifests are JSON, tables Parquet, arrays safetensors, users of a generation SQ
 """
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Collection, Iterator
@@ -25,18 +24,17 @@ from itertools import count
 from pathlib import Path
 from typing import Self
 
-from molar_retrieval import inventory
+from molar_retrieval import binding, inventory
+from molar_retrieval.binding import Binding
 from molar_retrieval.disk import require
 from molar_retrieval.durable import sync_folder, sync_tree
 from molar_retrieval.durable import write_atomically as write_atomically
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.locks import alone, lock_now
-from molar_retrieval.manifest import FORMAT, MANIFEST, age, number_of
 from molar_retrieval.manifest import MAKERS as MAKERS
+from molar_retrieval.manifest import MANIFEST, age, number_of
 from molar_retrieval.manifest import Manifest as Manifest
 
-DEFAULT_NAME = ".molar"
-_BINDING = "workspace.json"
 _LONGEST, _LONGEST_NAME = 440, 255
 """Bytes of a workspace's path: SQLite opens no path of more than 512, and files lie in folders below."""
 _PARTIAL = ".partial"
@@ -231,55 +229,26 @@ class Workspace:
     @property
     def catalogue(self) -> Path:
         """The catalogue's folder that this workspace serves; StaleArtefactError where that is not told."""
-        path = self.root / _BINDING
-        try:
-            record = json.loads(path.read_text("utf-8"))
-            known, folder = record["format"], Path(record["catalogue"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StaleArtefactError(
-                f"{path} is damaged: it does not say which catalogue this workspace serves",
-                "delete this file and run `molar embed CATALOG` again; nothing else is lost",
-            ) from error
-        if known != FORMAT:
-            raise StaleArtefactError(
-                f"{self.root} has format {known!r}, this version of molar reads {FORMAT}",
-                f"delete it, or name another one with --workspace DIR, and run `{MAKERS['catalogue']}`",
-            )
-        return folder
+        return Binding.read(self.root).now(self.root)
 
     @property
     def is_as_written(self) -> bool:
         """Whether ``workspace.json`` holds what was written into it, byte by byte."""
         try:
-            text = (self.root / _BINDING).read_text("utf-8")
-            record = {"format": FORMAT, "catalogue": str(self.catalogue)}
-        except (OSError, ValueError, RecursionError, StaleArtefactError):
+            return Binding.read(self.root).is_text((self.root / binding.NAME).read_text("utf-8"))
+        except (OSError, ValueError, StaleArtefactError):
             return False
-        return text.rstrip("\n") in (json.dumps(record, ensure_ascii=False), json.dumps(record))
 
     @classmethod
     def for_catalogue(cls, root: Path, catalogue: Path) -> Self:
         """Open the workspace at ``root``, or make one; a DataError if it serves another catalogue, or there is none."""
-        workspace = cls(checked(root))
-        catalogue = catalogue.resolve()
-        if (root / _BINDING).exists():
-            if (served := workspace.catalogue) != catalogue:
-                raise DataError(
-                    f"the workspace {root} serves the catalogue {served}, not {catalogue}",
-                    "name another workspace with --workspace DIR, or delete this one if the catalogue moved",
-                )
-            return workspace
-        if not catalogue.is_dir():
-            raise DataError(f"there is no folder {catalogue}", "correct the path of the catalogue")
-        root.mkdir(parents=True, exist_ok=True)
-        record = {"format": FORMAT, "catalogue": str(catalogue)}
-        write_atomically(root / _BINDING, json.dumps(record, ensure_ascii=False))
-        return workspace
+        binding.claim(checked(root), catalogue)
+        return cls(root)
 
     @classmethod
     def open(cls, root: Path) -> Self:
         """Open an existing workspace; MissingArtefactError where there is none."""
-        if not (root / _BINDING).exists():
+        if not binding.is_workspace(root):
             raise MissingArtefactError(
                 f"there is no workspace at {root}", "run `molar embed CATALOG` first, or name one with --workspace DIR"
             )
@@ -322,12 +291,3 @@ def checked(root: Path) -> Path:
             "name a folder nearer to the root with --workspace DIR",
         )
     return root
-
-
-def locate(start: Path, name: str = DEFAULT_NAME) -> Path:
-    """The workspace nearest to ``start``, searched upward as git does; ``start/.molar`` where there is none."""
-    start = start.resolve()
-    for folder in [start, *start.parents]:
-        if (folder / name / _BINDING).exists():
-            return folder / name
-    return start / name

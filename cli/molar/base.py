@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molar.choosing import FILE, settings_of
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.binding import claimed, file_beside
+from molar_retrieval.workspace import Workspace, checked
 
 if TYPE_CHECKING:
     from molar_retrieval.config import EmbedSettings, MolarSettings
@@ -48,7 +49,7 @@ class ShopBase:
 
     @contextmanager
     def bound(self, *, dry: bool = False) -> Iterator[Workspace]:
-        """The workspace of the catalogue, made where it does not exist.
+        """The workspace of the catalogue, made where it does not exist, and kept if what is done in it ends well.
 
         Args:
             dry: Whether it forgets what is written.
@@ -61,7 +62,11 @@ class ShopBase:
         folder = self.folder()
         items_source(folder)
         if not dry:
-            yield Workspace.for_catalogue(self.workspace, folder)
+            with claimed(checked(self.workspace), folder) as moved:
+                if moved:
+                    with self.progress() as progress:
+                        progress.note(moved)
+                yield Workspace(self.workspace)
             return
         from molar_retrieval.scratch import scratch_workspace
 
@@ -92,7 +97,7 @@ class ShopBase:
         former = encoder_kept(Workspace(self.workspace)).get("model")
         if flag is not None or former in (None, chosen.model):
             return ""
-        named = _MODEL if _MODEL in os.environ else self.settings_file or self.workspace.parent / FILE
+        named = _MODEL if _MODEL in os.environ else self.settings_file or file_beside(self.workspace, FILE)
         return f"{named} names the encoder {chosen.model}; without that, {former} would stay"
 
     def _settings(self, *, trust: bool = False, index: str | None = None, **sections: Any) -> "MolarSettings":

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from molar_retrieval.binding import file_beside
 from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def settings_of(
     from molar_retrieval.config import MolarSettings
 
     served = {**sections.pop("index", {}), "url": None if index == LOCAL else index, "fallback": index_fallback}
-    found = MolarSettings.load(root.parent, flags={**sections, "index": served}, file=file)
+    found = MolarSettings.load(
+        root.parent, name=file_beside(root, FILE).name, flags={**sections, "index": served}, file=file
+    )
     changed: dict[str, Any] = {"embed": found.embed.trusting()} if trust else {}
     if index == LOCAL:
         changed["index"] = found.index.model_copy(update={"url": None})
@@ -48,7 +51,7 @@ def server_of(
 
     Where there are no settings, none are read, which takes half of the time of a query.
     """
-    written = (file or root.parent / FILE).exists() or any(name.startswith(_VARIABLES) for name in os.environ)
+    written = (file or file_beside(root, FILE)).exists() or any(name.startswith(_VARIABLES) for name in os.environ)
     if file is None and not written and index in (None, LOCAL):
         return None
     from molar_indexes.server.config import ServerConfig

@@ -1,6 +1,7 @@
 """A shop: its catalogue, what molar has made of it, and everything that can be asked of it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,7 +9,8 @@ from molar.asking import Asking
 from molar.events import Events
 from molar.making import Making
 from molar.serving import Serving
-from molar_retrieval.workspace import DEFAULT_NAME
+from molar_retrieval.binding import DEFAULT_NAME, workspace_for
+from molar_retrieval.errors import SettingsError
 
 
 class Shop(Making, Serving, Asking):
@@ -25,6 +27,31 @@ class Shop(Making, Serving, Asking):
     def events(self) -> Events:
         """What people and the catalogue did: the event log of the workspace."""
         return Events(self)
+
+    def move(self, workspace: str | Path | None = None, *, catalogue: str | Path | None = None) -> Self:
+        """Move the workspace, or say where its catalogue is now; nothing in it is made anew.
+
+        Args:
+            workspace: Where it goes, a new folder; None: it stays where it is.
+            catalogue: Where its catalogue is now; None: where it was.
+
+        Returns:
+            The shop in its new place; this one is where nothing is any more.
+
+        Raises:
+            SettingsError: If neither is named.
+            DataError: If something is there already, there is no catalogue, or another process writes.
+            MissingArtefactError: If nothing was made yet.
+        """
+        from molar_retrieval.moving import move_catalogue, move_workspace
+
+        if workspace is None and catalogue is None:
+            raise SettingsError("nothing is to be moved", "name a new folder of the workspace, or its catalogue's")
+        place = self.opened()
+        folder = self.catalogue if catalogue is None else move_catalogue(place, Path(catalogue))
+        if workspace is not None:
+            place = move_workspace(place, Path(workspace))
+        return replace(self, catalogue=folder, workspace=place.root)
 
     @classmethod
     def from_tables(
@@ -70,7 +97,8 @@ def open_shop(
 
     Args:
         catalogue: Folder with ``items.parquet`` (or ``.csv``, ``.jsonl``), photos and log; or that items file.
-        workspace: Where all that molar makes goes; None: ``.molar`` beside the catalogue.
+        workspace: Where all that molar makes goes; None: ``.molar`` beside the catalogue, or ``.molar-NAME`` where
+            another catalogue has that.
         settings_file: Settings; None: ``molar.toml`` beside the workspace, if there is one.
 
     Raises:
@@ -81,5 +109,5 @@ def open_shop(
 
     folder = folder_of(Path(catalogue))
     items_source(folder)
-    place = folder.resolve().parent / DEFAULT_NAME if workspace is None else Path(workspace)
+    place = workspace_for(folder, folder.resolve().parent) if workspace is None else Path(workspace)
     return Shop(folder, place, None if settings_file is None else Path(settings_file))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from molar.base import Display, shown_by
 from molar.shop import Shop
+from molar_retrieval.binding import DEFAULT_NAME
 from molar_retrieval.errors import RequestError
-from molar_retrieval.workspace import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from molar_retrieval.demo import DemoFacts

@@ -20,6 +20,7 @@ from molar_cli.commands.import_ import import_
 from molar_cli.commands.index import app as index
 from molar_cli.commands.query import query
 from molar_cli.commands.recommend import recommend
+from molar_cli.commands.workspace import app as workspace
 from molar_cli.console import Console
 from molar_retrieval import __version__
 from molar_retrieval.native import limit_spinning
@@ -36,6 +37,7 @@ for body in (demo, import_, check, embed, finetune, cf, align, query, recommend,
     app.command(body.__name__.rstrip("_"))(body)
 app.add_typer(index, name="index")
 app.add_typer(events, name="events")
+app.add_typer(workspace, name="workspace")
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
 """What typer raises for every command line that it does not understand; where it lies depends on typer's version."""

@@ -15,9 +15,10 @@ import typer
 
 from molar_cli.console import Console
 from molar_cli.options import DebugOption, JsonOption, QuietOption, WorkspaceOption
+from molar_retrieval.binding import DEFAULT_NAME, is_workspace, nearest_workspace, workspace_for
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import MolarError
-from molar_retrieval.workspace import checked, locate
+from molar_retrieval.workspace import Workspace, checked
 
 if TYPE_CHECKING:
     from molar.shop import Shop
@@ -68,7 +69,9 @@ def command(*without: str) -> Callable[[Callable[..., None]], Callable[..., None
         parameters = [*list(signature(body).parameters.values())[1:], *shared]
 
         def run_in_session(**said: Any) -> None:
-            with session(**{option.name: said.pop(option.name) for option in shared}) as run:
+            common = {option.name: said.pop(option.name) for option in shared}
+            catalogue = said.get("catalog") or said.get("catalogue")
+            with session(**common, catalogue=catalogue, found="workspace" not in without) as run:
                 body(run, **said)
 
         run_in_session.__name__, run_in_session.__doc__ = body.__name__, body.__doc__
@@ -81,17 +84,28 @@ def command(*without: str) -> Callable[[Callable[..., None]], Callable[..., None
 
 @contextmanager
 def session(
-    workspace: Path | None = None, *, json: bool = False, quiet: bool = False, debug: bool = False
+    workspace: Path | None = None,
+    *,
+    json: bool = False,
+    quiet: bool = False,
+    debug: bool = False,
+    catalogue: Path | None = None,
+    found: bool = True,
 ) -> Iterator[Session]:
     """Run a command's body; errors become two lines and an exit code, 130 when interrupted, 143 when terminated.
 
-    With ``json`` they are the document on standard output as well, unless the result stands there already.
+    With ``json`` they are the document on standard output as well, unless the result stands there already. Without a
+    ``workspace`` it is the catalogue's, or the nearest one, unless none is to be ``found``.
     """
     console = Console(as_json=json, quiet=quiet)
     console.listen()
     try:
         "\n".join(sys.argv).encode()  # words that are no text would break engines
-        root = checked(workspace).resolve() if workspace is not None else locate(Path.cwd())
+        root = Path.cwd() / DEFAULT_NAME
+        if workspace is not None:
+            root = checked(workspace).resolve()
+        elif found:
+            root = _found(catalogue, console)
         with _terminable():
             yield Session(checked(root), console)
     except KeyboardInterrupt as error:
@@ -113,6 +127,21 @@ def session(
         console.error(message, hint)
         console.failure(message, hint, code)
         raise typer.Exit(code) from error
+
+
+def _found(catalogue: Path | None, console: Console) -> Path:
+    """The workspace of a catalogue, or the nearest one; which it is, is told where it is not plain."""
+    here = Path.cwd()
+    if catalogue is None:
+        root = nearest_workspace(here)
+    else:
+        folder = catalogue.parent if catalogue.is_file() else catalogue
+        root = workspace_for(folder, here)
+    if root.parent != here and is_workspace(root):
+        console.note(f"workspace: {root}, of the shop {Workspace(root).catalogue}")
+    elif root.name != DEFAULT_NAME:
+        console.note(f"workspace: {root.name}, as another shop of this folder has {DEFAULT_NAME}")
+    return root
 
 
 def _explained(error: Exception) -> tuple[str, str, int]:

@@ -180,11 +180,12 @@ class Answerer:
 
     def _reasons(self, request: RankingRequest, listing: Listing) -> "Sequence[Explained]":
         from molar_indexes.explain import explain
+        from molar_retrieval.binding import file_beside
         from molar_retrieval.ranking.sentences import FILE_NAME, Speaker
 
         language = request.query.language
         if language not in self._speakers:
-            self._speakers[language] = Speaker.of(language, self.workspace.root.parent / FILE_NAME)
+            self._speakers[language] = Speaker.of(language, file_beside(self.workspace.root, FILE_NAME))
         return explain(self.generation.table, self.ranker, request, listing.places, self._speakers[language])
 
     def _told(

@@ -31,6 +31,7 @@ from molar_indexes.recommender import RULES_FILE, Recommender
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.users import UserRecord
 from molar_retrieval import __version__, bounds, fingerprint
+from molar_retrieval.binding import file_beside
 from molar_retrieval.disk import require
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.expressions import Expression, matches
@@ -196,7 +197,7 @@ def _rules(workspace: Path, rules: Path | None, query: Query) -> bytes | None:
     """The rules that hold, as they are now; None where there are none."""
     if not query.rules:
         return None
-    file = workspace.parent / RULES_FILE if rules is None else rules
+    file = file_beside(workspace, RULES_FILE) if rules is None else rules
     try:
         with file.open("rb") as opened:
             return opened.read(bounds.TOML + 1)

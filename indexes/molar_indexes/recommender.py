@@ -14,6 +14,7 @@ from molar_indexes.following import Following, Source
 from molar_indexes.generations import KIND, Generation, open_generation
 from molar_indexes.users import UserRecord
 from molar_retrieval import bounds
+from molar_retrieval.binding import file_beside
 from molar_retrieval.errors import RequestError
 from molar_retrieval.expressions import Expression
 from molar_retrieval.marks import mark_of
@@ -92,7 +93,7 @@ class Recommender:
         for path in (workspace, rules or RULES_FILE):
             bounds.path("the path", path)
         place = Workspace.open(Path(workspace))
-        file = Path(rules) if rules is not None else place.root.parent / RULES_FILE
+        file = Path(rules) if rules is not None else file_beside(place.root, RULES_FILE)
 
         def answerer() -> Answerer:
             if server is None:

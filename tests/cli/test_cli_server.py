@@ -110,7 +110,7 @@ def test_a_dead_server_says_so_in_time_and_falls_back_only_when_told(
     ("arguments", "code", "said"),
     [
         (["index", "push"], 2, "no server is named"),
-        (["index", "prune"], 2, "no server is named"),
+        (["index", "prune", "--keep", "1"], 2, "no server is named"),
         (["index", "push", "--to", "db:6333"], 2, "http://host:6333"),
         (["index", "push", "--to", "http://me:hidden@db:6333"], 2, "QDRANT_API_KEY"),
         (["index", "push", "--to", "http://127.0.0.1:1"], 4, "nothing answers at http://127.0.0.1:1"),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from molar.doctor.health import Entry, Fault, broken, entry
+from molar_retrieval.binding import file_beside
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.encoders.hub import cache_root, offline_by_environment
 from molar_retrieval.errors import MolarError
@@ -52,9 +53,9 @@ def _folder(name: str, folder: Path, deep: bool, *, measured: bool = True) -> En
 
 
 def _settings(root: Path) -> Entry:
-    path = root.parent / FILE_NAME
+    path = file_beside(root, FILE_NAME)
     try:
-        settings = MolarSettings.load(root.parent)
+        settings = MolarSettings.load(root.parent, name=path.name)
     except MolarError as error:
         # The message may quote a value, also one of the environment; where it is wrong must do.
         wrong = error.message.partition(" = ")[0]

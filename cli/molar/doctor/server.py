@@ -11,7 +11,8 @@ from urllib.request import Request, urlopen
 
 from molar.doctor.health import Entry, Fault, HealthState, broken, entry
 from molar_indexes.server.config import KEY, ServerConfig, go_together
-from molar_retrieval.config import MolarSettings
+from molar_retrieval.binding import file_beside
+from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import MolarError
 from molar_retrieval.workspace import Workspace
 
@@ -33,7 +34,7 @@ _PUSH_OR_BACK = f"{_PUSH}, or `molar index rollback`"
 def server(root: Path) -> Iterator[Entry]:
     """Look at the server that the settings name, if they name one; the workspace may not exist."""
     try:
-        settings = MolarSettings.load(root.parent)
+        settings = MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name)
     except MolarError:
         return  # said by the section on places
     try:

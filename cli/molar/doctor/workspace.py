@@ -88,7 +88,7 @@ def _catalogue_folder(workspace: Workspace) -> Entry:
         remedy = "delete the workspace and run `molar embed CATALOG`"
         return entry("folder", "unknown", broken("workspace.json is damaged", remedy))
     problem = f"the catalogue {folder} is not there any more"
-    gone = Fault(problem, "put it back, or make a workspace where it is now")
+    gone = Fault(problem, "put it back, or run `molar workspace move --catalog DIR` where it is now")
     return entry("folder", str(folder), not folder.is_dir() and gone)
 
 

@@ -1,0 +1,179 @@
+"""A workspace and its catalogue: bound for good by success, found again after moves, and never another shop's."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import molar
+from molar_retrieval.binding import Binding, claim, claimed, file_beside, nearest_workspace, workspace_for
+from molar_retrieval.catalog import prepare_catalogue
+from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.workspace import Workspace
+
+
+def catalogue(folder: Path, title: str = "a thing") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "items.csv").write_text(f"item_id,title\n1,{title}\n")
+    return folder
+
+
+def made(root: Path, folder: Path) -> Workspace:
+    """A workspace with a prepared catalogue."""
+    with claimed(root, folder):
+        workspace = Workspace(root)
+        prepare_catalogue(folder, workspace)
+    return workspace
+
+
+def fail(is_right: bool, why: str) -> None:
+    assert is_right
+    raise ValueError(why)
+
+
+def test_a_first_command_that_fails_leaves_nothing_bound(tmp_path: Path) -> None:
+    wrong, right = catalogue(tmp_path / "wrong"), catalogue(tmp_path / "right")
+    root = tmp_path / ".molar"
+    with pytest.raises(ValueError, match="no model"), claimed(root, wrong):
+        fail(Workspace.open(root).catalogue == wrong, "no model")
+    assert not root.exists()
+    made(root, right)
+    assert Workspace.open(root).catalogue == right
+    assert not Binding.read(root).provisional
+    with pytest.raises(DataError, match="serves the catalogue"), claimed(root, wrong):
+        pass
+    with pytest.raises(ValueError, match="later"), claimed(root, right):
+        fail(True, "later")
+    assert Workspace.open(root).catalogue == right
+
+
+def test_a_command_that_is_interrupted_goes_on_and_may_be_replaced_when_nobody_is_at_work(tmp_path: Path) -> None:
+    one, two = catalogue(tmp_path / "one"), catalogue(tmp_path / "two")
+    root = tmp_path / ".molar"
+    with pytest.raises(KeyboardInterrupt), claimed(root, one):
+        raise KeyboardInterrupt
+    assert Binding.read(root).provisional
+    assert nearest_workspace(tmp_path) == root
+    with claimed(root, one):
+        with pytest.raises(DataError, match="serves the catalogue"), claimed(root, two):
+            pass
+        (root / "content").mkdir()
+        (root / "content" / "current").write_text("x")
+    assert Workspace(root).catalogue == one
+    assert not Binding.read(root).provisional
+
+
+def test_a_command_that_leaves_nothing_binds_nothing(tmp_path: Path) -> None:
+    one, two = catalogue(tmp_path / "one"), catalogue(tmp_path / "two")
+    with claimed(tmp_path / ".molar", one):
+        pass
+    assert not (tmp_path / ".molar" / "workspace.json").exists()
+    made(tmp_path / ".molar", two)
+
+
+def test_events_are_of_the_catalogue_for_which_they_were_taken(tmp_path: Path) -> None:
+    one, two = catalogue(tmp_path / "one"), catalogue(tmp_path / "two")
+    (tmp_path / ".molar" / "events").mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / ".molar", one):
+        raise KeyboardInterrupt
+    with pytest.raises(DataError, match="serves"), claimed(tmp_path / ".molar", two):
+        pass
+
+
+def test_each_catalogue_of_a_folder_has_a_workspace_of_its_own(tmp_path: Path) -> None:
+    one, two, three = (catalogue(tmp_path / name) for name in ("one", "two", "three"))
+    other_two = catalogue(tmp_path / "elsewhere" / "two")
+    assert workspace_for(one, tmp_path) == tmp_path / ".molar"
+    made(tmp_path / ".molar", one)
+    assert workspace_for(one, tmp_path / "one") == tmp_path / ".molar"
+    assert nearest_workspace(tmp_path / "one") == tmp_path / ".molar"
+    second = workspace_for(two, tmp_path)
+    assert second == tmp_path / ".molar-two"
+    made(second, two)
+    assert workspace_for(two, tmp_path) == second
+    assert workspace_for(other_two, tmp_path) == tmp_path / ".molar-two-2"
+    assert workspace_for(three, tmp_path / "elsewhere") == tmp_path / "elsewhere" / ".molar"
+    with pytest.raises(DataError, match=r"2 shops .* \.molar \(.*one\) and \.molar-two \(.*two\)") as several:
+        nearest_workspace(tmp_path / "three")
+    assert "--workspace ../.molar-two" in several.value.hint
+    assert molar.open(two).workspace == second
+    assert file_beside(second, "rules.toml") == tmp_path / "rules-two.toml"
+    assert file_beside(tmp_path / ".molar", "rules.toml") == tmp_path / "rules.toml"
+    (tmp_path / "molar.toml").write_text('[embed]\nmodel = "one/only"\n')
+    (tmp_path / "molar-two.toml").write_text('[embed]\nmodel = "two/only"\n')
+    assert molar.open(one).settings.embed.model == "one/only"
+    assert molar.open(two).settings.embed.model == "two/only"
+
+
+def test_workspace_and_catalogue_moved_together_know_each_other(tmp_path: Path) -> None:
+    made(tmp_path / "then" / ".molar", catalogue(tmp_path / "then" / "shop"))
+    (tmp_path / "then").rename(tmp_path / "now")
+    workspace = Workspace.open(tmp_path / "now" / ".molar")
+    assert workspace.catalogue == tmp_path / "now" / "shop"
+    assert claim(workspace.root, tmp_path / "now" / "shop") == (
+        f"the catalogue of {workspace.root} is now at {tmp_path / 'now' / 'shop'}"
+    )
+    assert claim(workspace.root, tmp_path / "now" / "shop") == ""
+
+
+def test_a_copy_of_both_is_a_shop_of_its_own(tmp_path: Path) -> None:
+    made(tmp_path / "one" / ".molar", catalogue(tmp_path / "one" / "shop"))
+    shutil.copytree(tmp_path / "one", tmp_path / "two", copy_function=shutil.copyfile)
+    assert Workspace.open(tmp_path / "two" / ".molar").catalogue == tmp_path / "two" / "shop"
+    assert workspace_for(tmp_path / "two" / "shop", tmp_path / "two") == tmp_path / "two" / ".molar"
+
+
+def test_a_workspace_beside_another_shop_still_serves_its_own(tmp_path: Path) -> None:
+    first = catalogue(tmp_path / "one" / "shop", "a thing of the first")
+    catalogue(tmp_path / "two" / "shop", "of the second")
+    made(tmp_path / "one" / ".molar", first)
+    (tmp_path / "one" / ".molar").rename(tmp_path / "two" / ".molar")
+    assert Workspace.open(tmp_path / "two" / ".molar").catalogue == first
+
+
+def test_a_catalogue_that_moved_is_known_by_its_files(tmp_path: Path) -> None:
+    root = tmp_path / ".molar"
+    folder = catalogue(tmp_path / "shop")
+    made(root, folder)
+    folder.rename(tmp_path / "store")
+    assert workspace_for(tmp_path / "store", tmp_path) == root
+    assert "moved: from" in claim(root, tmp_path / "store")
+    (tmp_path / "store").rename(tmp_path / "again")
+    (tmp_path / "again" / "items.csv").write_text("item_id,title\n1,another\n")
+    with pytest.raises(DataError, match="which is gone") as gone:
+        claim(root, tmp_path / "again")
+    assert f"molar workspace move --catalog {tmp_path / 'again'}" in gone.value.hint
+    shop = molar.Shop(None, root).move(catalogue=tmp_path / "again")
+    assert shop.folder() == tmp_path / "again"
+    assert Workspace.open(root).catalogue == tmp_path / "again"
+
+
+def test_a_workspace_moves_and_a_moved_one_is_whole(tmp_path: Path) -> None:
+    made(tmp_path / ".molar", catalogue(tmp_path / "shop"))
+    shop = molar.open(tmp_path / "shop")
+    with pytest.raises(DataError, match="is there already"):
+        shop.move(tmp_path / "shop")
+    with pytest.raises(DataError, match="in the workspace itself"):
+        shop.move(tmp_path / ".molar" / "inner")
+    with pytest.raises(SettingsError, match="nothing is to be moved"):
+        shop.move()
+    moved = shop.move(tmp_path / "disk" / "ws")
+    assert not (tmp_path / ".molar").exists()
+    assert moved.workspace == tmp_path / "disk" / "ws"
+    assert moved.opened()["catalogue"].manifest is not None
+    assert moved.opened().catalogue == tmp_path / "shop"
+    assert moved.opened().is_as_written
+    with Workspace(moved.workspace).lock("content"), pytest.raises(DataError, match="another process"):
+        moved.move(tmp_path / "later")
+
+
+def test_a_workspace_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    folder = catalogue(tmp_path / "shop")
+    root = tmp_path / ".molar"
+    root.mkdir()
+    (root / "workspace.json").write_text(json.dumps({"format": 1, "catalogue": str(folder)}))
+    assert Workspace.open(root).catalogue == folder
+    assert Workspace.open(root).is_as_written
+    assert claim(root, folder) == ""
+    assert json.loads((root / "workspace.json").read_text())["beside"] == "../shop"
