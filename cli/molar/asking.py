@@ -178,10 +178,10 @@ class Asking(ShopBase):
         index: str | None = None,
         index_fallback: IndexFallback | None = None,
     ) -> "RecommendReport":
-        """Write the lists of all users, or of some, to a Parquet file; a run that was killed goes on where it was.
+        """Write the lists of all users, or of some, to a file; a run that was killed goes on where it was.
 
         Args:
-            out: The file.
+            out: The file, ``.parquet``, ``.csv`` or ``.jsonl``.
             k: How many items for each.
             users: Whose lists; None: all.
             segment: Only people whose attributes fulfil this condition.

@@ -54,7 +54,7 @@ class Making(ShopBase):
             deep: Embed what has no vectors yet, to compare photos with words.
             photos: Decode photos; else only their paths and headers are looked at.
             forecast: Measure what embedding takes here, by a few items.
-            fix_list: A Parquet file with a row for each fault.
+            fix_list: A .parquet, .csv or .jsonl file with a row for each fault.
             page: The HTML page; None: ``check.html`` in the workspace.
             trust_remote_code: Let the encoder run code that it brings.
 

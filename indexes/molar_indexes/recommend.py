@@ -41,6 +41,7 @@ from molar_retrieval.native import keep_freed_memory
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.query import Query, Seen
 from molar_retrieval.ranking.request import LIFT, RERANK, RULES, Listing
+from molar_retrieval.table_writer import TableWriter, ending_of
 from molar_retrieval.workers import Workers
 from molar_retrieval.workspace import write_atomically
 
@@ -116,10 +117,10 @@ def recommend(
 ) -> RecommendReport:
     """Write the lists of many users; their options are those of :meth:`Recommender.query`, but ``k`` is at most 10,000.
 
-    The file has the columns ``user_id``, ``rank``, ``item_id``, ``score``, ``parts`` (a struct of the score's addends)
-    and ``rule``; users come in the order of the store or as they are named, ranks ascend. ``target`` is overwritten;
-    ``segment`` is a condition on people's attributes; ``rules_file`` and ``server`` are those of
-    :meth:`Recommender.open`.
+    The file, .parquet, .csv or .jsonl, has the columns ``user_id``, ``rank``, ``item_id``, ``score``, ``parts`` (a
+    struct of the addends, in CSV columns ``parts.NAME``) and ``rule``; users come in the order of the store or as they
+    are named, ranks ascend. ``target`` is overwritten; ``segment`` is a condition on people's attributes;
+    ``rules_file`` and ``server`` are those of :meth:`Recommender.open`.
 
     Raises:
         MissingArtefactError: If there is no generation.
@@ -129,6 +130,7 @@ def recommend(
         BackendError: If the server does not answer.
     """
     bounds.path("the file to write", target)
+    ending = ending_of(target)
     bounds.whole("processes", processes, bounds.PROCESSES)
     if users is not None:
         bounds.ids("users", users, bounds.USERS)
@@ -158,7 +160,7 @@ def recommend(
         own = replace(query, rules=pinned is not None, longest=bounds.LISTED)  # none that turn up meanwhile
         job = _ListsJob(workspace, name, pinned, folder, own, condition, asked, now)
         notes = _made(job, whose, total, processes, progress, notes)
-        report = _join(job, target, schema, total)
+        report = _join(job, target, schema, total, ending)
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):
             folder.parent.rmdir()
@@ -336,15 +338,15 @@ def _schema(recommender: Recommender) -> pa.Schema:
     return pa.schema({**first, "parts": pa.struct([(name, pa.float32()) for name in names]), "rule": pa.string()})
 
 
-def _join(job: _ListsJob, target: Path, schema: pa.Schema, total: int) -> RecommendReport:
+def _join(job: _ListsJob, target: Path, schema: pa.Schema, total: int, ending: str) -> RecommendReport:
     partial, users, rows, short = job.folder / "joined.tmp", 0, 0, 0
-    with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    with TableWriter(partial, schema, ending) as writer:
         for shard in _shards(total):
             with pq.ParquetFile(job.path(shard)) as file:
                 for table in map(file.read_row_group, range(file.num_row_groups)):  # a user is in one of them
                     counts = table.group_by("user_id").aggregate([("rank", "count")])
                     users, rows = users + len(counts), rows + len(table)
                     short += sum(count < job.query.k for count in counts["rank_count"].to_pylist())
-                    writer.write_table(table)
+                    writer.write(table)
     partial.replace(target)
     return RecommendReport(target, job.generation, users, total - users, rows, short)

@@ -50,7 +50,7 @@ class CheckOptions:
         photos: Decode photos; without, only their paths and headers are looked at.
         deep: Embed what has no vectors yet, so that photos can be compared with words.
         forecast: Find out what embedding takes here, by a few items through the encoder.
-        fix_list: A Parquet file with a row for each finding, or None.
+        fix_list: A .parquet, .csv or .jsonl file with a row for each finding, or None.
         processes: For photos; None: as many as there are cores.
     """
 

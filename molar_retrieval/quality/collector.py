@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from molar_retrieval.quality.findings import FaultKind, Finding, Severity, fault, fault_kinds
+from molar_retrieval.table_writer import TableWriter, ending_of
 
 EXAMPLES = 40  # How many findings of a kind a report may show
 LIMIT = 1_000  # How many findings of a kind are made where a pass over many rows may find millions
@@ -24,8 +24,9 @@ _ORDER = tuple(Severity)
 
 
 class Collector:
-    """Collects findings in bounded memory, and writes each into ``fix_list`` (Parquet), if given; a context manager.
+    """Collects findings in bounded memory; a context manager.
 
+    Each is written into ``fix_list``, a .parquet, .csv or .jsonl file, if given.
     ``examples`` of a kind are kept, and no more than ``limit`` are made by :meth:`add` and :meth:`each`, however many
     there are; ``counts`` has the number of each kind.
     """
@@ -38,19 +39,20 @@ class Collector:
         self._examples, self._limit = examples, limit
         self._number = count()
         self._path = fix_list
-        self._writer: pq.ParquetWriter | None = None
+        self._ending = "" if fix_list is None else ending_of(fix_list)
+        self._writer: TableWriter | None = None
         self._rows: list[Finding] = []
 
     def __enter__(self) -> Self:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._path, SCHEMA, compression="zstd")
+            self._writer = TableWriter(self._path, SCHEMA, self._ending)
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._writer is not None:
             self._flush()
-            self._writer.close()
+            self._writer.__exit__(*error)
 
     def take(self, findings: Iterable[Finding]) -> None:
         """Take findings of any kinds, all of them."""
@@ -100,7 +102,7 @@ class Collector:
     def _flush(self) -> None:
         if self._rows and self._writer is not None:
             rows = [_row(finding) for finding in self._rows]
-            self._writer.write_batch(pa.RecordBatch.from_pylist(rows, SCHEMA))
+            self._writer.write(pa.RecordBatch.from_pylist(rows, SCHEMA))
             self._rows = []
 
 

@@ -24,7 +24,9 @@ def check(
         bool, typer.Option("--forecast/--no-forecast", help="Measure what embedding takes here, by a few items.")
     ] = True,
     page: Annotated[Path | None, option("The HTML page; default: check.html in the workspace.", metavar="FILE")] = None,
-    fix_list: Annotated[Path | None, option("Write a Parquet file with a row for each fault.", metavar="FILE")] = None,
+    fix_list: Annotated[
+        Path | None, option("Write a row for each fault: .parquet, .csv or .jsonl.", metavar="FILE")
+    ] = None,
     strict: Annotated[bool, option("Exit 1 on errors and warnings too.", "--strict")] = False,
     trust_remote_code: TrustOption = False,
     settings: SettingsOption = None,

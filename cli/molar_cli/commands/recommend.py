@@ -18,9 +18,9 @@ _LARGEST = 256 << 20
 @command()
 def recommend(
     run: Session,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The Parquet file.")] = Path(
-        "recommendations.parquet"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The file: .parquet, .csv or .jsonl.")
+    ] = Path("recommendations.parquet"),
     k: options.ListedOption = 10,
     users: Annotated[Path | None, option("Only these users, one id per line; default: all.", metavar="FILE")] = None,
     segment: Annotated[
@@ -39,7 +39,7 @@ def recommend(
     index: options.IndexOption = None,
     index_fallback: options.IndexFallbackOption = None,
 ) -> None:
-    """Write the lists of all users to a Parquet file, the same that `molar query` gives each of them.
+    """Write the lists of all users to a file, the same that `molar query` gives each of them.
 
     A run that was killed goes on where it was.
 

@@ -1,0 +1,95 @@
+"""Tables for other programs, as the ending of their file says: Parquet, CSV or JSON lines."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from molar_retrieval.errors import RequestError
+
+LIST_SEPARATOR = "|"
+"""What stands between the elements of a list in CSV; parts of a struct are columns of their own, ``parts.NAME``."""
+_AT_ONCE = 10_000
+
+
+def ending_of(path: Path) -> str:
+    """How the file is written, as its ending says, Parquet without one; a RequestError names those that are known."""
+    ending = path.suffix.lower() or ".parquet"
+    if ending not in _SINKS:
+        raise RequestError(f"{path} has no known ending", f"name a file ending in {', '.join(_SINKS)}")
+    return ending
+
+
+class TableWriter:
+    """Writes tables of one schema one after the other, as the ending says; a context manager."""
+
+    def __init__(self, path: Path, schema: pa.Schema, ending: str) -> None:
+        self._sink = _SINKS[ending](path, schema)
+        self._schema = schema
+
+    def write(self, table: pa.Table | pa.RecordBatch) -> None:
+        """Append rows."""
+        if isinstance(table, pa.RecordBatch):
+            table = pa.Table.from_batches([table], self._schema)
+        self._sink.write(table)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sink.close()
+
+
+class _Sink(Protocol):
+    def write(self, table: pa.Table) -> None: ...
+    def close(self) -> None: ...
+
+
+class _Parquet:
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self.write, self.close = self._writer.write_table, self._writer.close
+
+
+class _CSV:
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = pa_csv.CSVWriter(path, _flat(schema.empty_table()).schema)
+        self.close = self._writer.close
+
+    def write(self, table: pa.Table) -> None:
+        self._writer.write_table(_flat(table))
+
+
+class _JSONLines:
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._file = path.open("w", encoding="utf-8")
+        self.close = self._file.close
+
+    def write(self, table: pa.Table) -> None:
+        for batch in table.to_batches(_AT_ONCE):
+            for row in batch.to_pylist():
+                self._file.write(json.dumps(document(row), ensure_ascii=False) + "\n")
+
+
+_SINKS: dict[str, Callable[[Path, pa.Schema], _Sink]] = {".parquet": _Parquet, ".csv": _CSV, ".jsonl": _JSONLines}
+
+
+def document(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for JSON, without what is missing; times are ISO 8601."""
+    known = {name: value for name, value in row.items() if value is not None}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in known.items()}
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """A table of columns that CSV has."""
+    flat = table.flatten()
+    for number, field in enumerate(flat.schema):
+        if pa.types.is_list(field.type):
+            joined = [None if row is None else LIST_SEPARATOR.join(map(str, row)) for row in flat[number].to_pylist()]
+            flat = flat.set_column(number, field.name, pa.array(joined, pa.string()))
+    return flat

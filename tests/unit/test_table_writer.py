@@ -1,0 +1,80 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+
+from molar_indexes.recommend import recommend
+from molar_retrieval.errors import RequestError
+from molar_retrieval.quality.collector import Collector
+from molar_retrieval.table_writer import TableWriter, ending_of
+
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "parts": pa.struct([("a", pa.float64()), ("b", pa.float64())]),
+        "others": pa.list_(pa.string()),
+        "at": pa.timestamp("us", "UTC"),
+    }
+)
+ROWS = [
+    {
+        "id": 'one, "quoted"\n',
+        "parts": {"a": 0.5, "b": None},
+        "others": ["x", "y"],
+        "at": datetime(2026, 1, 2, tzinfo=UTC),
+    },
+    {"id": "zwei", "parts": {"a": 1.0, "b": -2.0}, "others": [], "at": None},
+]
+
+
+def written(path: Path) -> Path:
+    with TableWriter(path, SCHEMA, ending_of(path)) as writer:
+        for row in ROWS:
+            writer.write(pa.Table.from_pylist([row], SCHEMA))
+    return path
+
+
+def test_each_ending_is_what_it_says(tmp_path: Path) -> None:
+    assert pq.read_table(written(tmp_path / "out.parquet")).to_pylist() == ROWS
+    assert pq.read_table(written(tmp_path / "plain")).to_pylist() == ROWS
+    options = pa_csv.ParseOptions(newlines_in_values=True)
+    found = pa_csv.read_csv(written(tmp_path / "out.CSV"), parse_options=options)
+    assert found.column_names == ["id", "parts.a", "parts.b", "others", "at"]
+    assert found["id"].to_pylist() == ['one, "quoted"\n', "zwei"]
+    assert found["parts.b"].to_pylist() == [None, -2.0]
+    assert found["others"].to_pylist() == ["x|y", ""]
+    lines = [json.loads(line) for line in written(tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    assert lines[0]["at"] == "2026-01-02T00:00:00+00:00"
+    assert "at" not in lines[1]
+    assert lines[1]["parts"] == {"a": 1.0, "b": -2.0}
+    with pytest.raises(RequestError, match="no known ending") as unknown:
+        ending_of(tmp_path / "out.xlsx")
+    assert unknown.value.hint == "name a file ending in .parquet, .csv, .jsonl"
+
+
+def test_lists_of_everybody_are_the_same_in_each(trained, tmp_path: Path) -> None:
+    for ending in ("parquet", "csv", "jsonl"):
+        recommend(trained.workspace, tmp_path / f"lists.{ending}", 3, users=[trained.user])
+    whole = pq.read_table(tmp_path / "lists.parquet").to_pylist()
+    flat = pa_csv.read_csv(tmp_path / "lists.csv").to_pylist()
+    lines = [json.loads(line) for line in (tmp_path / "lists.jsonl").read_text().splitlines()]
+    for other in (flat, lines):
+        assert [(row["user_id"], row["rank"], row["item_id"]) for row in other] == [
+            (row["user_id"], row["rank"], row["item_id"]) for row in whole
+        ]
+    assert flat[0]["parts.trend"] == pytest.approx(whole[0]["parts"]["trend"])
+    with pytest.raises(RequestError, match="no known ending"):
+        recommend(trained.workspace, tmp_path / "lists.xlsx", 3)
+
+
+def test_a_fix_list_is_what_its_ending_says(tmp_path: Path) -> None:
+    with Collector(tmp_path / "issues.csv") as found:
+        found.add("catalogue.unusable", "it cannot be read", others=("a", "b"))
+    (row,) = pa_csv.read_csv(tmp_path / "issues.csv").to_pylist()
+    assert (row["kind"], row["detail"], row["others"]) == ("catalogue.unusable", "it cannot be read", "a|b")
+    with pytest.raises(RequestError, match="ending"):
+        Collector(tmp_path / "issues.xls")
