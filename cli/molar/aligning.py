@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from molar_retrieval.alignment.align import AlignReport
     from molar_retrieval.alignment.training import EpochScore
     from molar_retrieval.config import MolarSettings
+    from molar_retrieval.interactions.prepare import Choice
     from molar_retrieval.progress import Progress
     from molar_retrieval.workspace import Workspace
 
@@ -62,7 +64,7 @@ def align(
     if where is not None:
         prepare_catalogue(workspace.catalogue, workspace, progress, where=where)
         embed(workspace, settings.embed, progress=progress)
-    prepare_log(workspace, settings, progress)
+    prepare_log(workspace, settings, progress, choose=True)
     report = train(
         workspace,
         settings,
@@ -82,12 +84,23 @@ def align(
     return Aligned(report, name, pushed)
 
 
-def prepare_log(workspace: "Workspace", settings: "MolarSettings", progress: "Progress") -> None:
-    """Bring the workspace's interactions to the present: the file and the events of kinds that count."""
+def prepare_log(
+    workspace: "Workspace", settings: "MolarSettings", progress: "Progress", *, choose: bool = False
+) -> None:
+    """Bring the workspace's interactions to the present: the file and the events of kinds that count.
+
+    With ``choose``, validation chooses these kinds where the settings leave it to that, and events came since.
+    """
     from molar_retrieval.events.kinds import Kinds
     from molar_retrieval.interactions import prepare_interactions
 
-    prepare_interactions(workspace.catalogue, workspace, progress, kinds=Kinds.of(settings.events.weights))
+    choice: Choice | None = None
+    if choose:
+        from molar_retrieval.alignment.kinds import choose_kinds
+
+        choice = partial(choose_kinds, settings=settings.align, split=settings.split, progress=progress)
+    kinds = Kinds.of(settings.events.weights)
+    prepare_interactions(workspace.catalogue, workspace, progress, kinds=kinds, choose=choice)
 
 
 def epoch_line(score: "EpochScore") -> str:

@@ -25,11 +25,15 @@ def matter(weights: Mapping[str, float]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Kinds:
-    """Weights of the kinds that count, who chose them, and what was tried on the way."""
+    """Weights of the kinds that count, who chose them, and what was tried on the way.
+
+    ``at`` is the last event, by its number, that a choice by validation has seen; None: none was asked for.
+    """
 
     weights: Mapping[str, float]
     chosen_by: Literal["default", "settings", "validation"] = "default"
     tried: Sequence[Mapping[str, Any]] = ()
+    at: int | None = None
 
     @classmethod
     def of(cls, asked: Mapping[str, float] | None) -> "Kinds":
@@ -40,10 +44,17 @@ class Kinds:
     def of_facts(cls, facts: Mapping[str, Any]) -> "Kinds | None":
         """Those of prepared interactions; None where these are of no events."""
         told = facts.get("kinds")
-        return None if told is None else cls(told, facts["kinds_by"], facts.get("kinds_tried", ()))
+        return (
+            None if told is None else cls(told, facts["kinds_by"], facts.get("kinds_tried", ()), facts.get("kinds_at"))
+        )
 
     @property
     def facts(self) -> dict[str, Any]:
         """As facts of a manifest."""
-        tried = {"kinds_tried": list(self.tried)} if self.tried else {}
-        return {"kinds": dict(self.weights), "kinds_by": self.chosen_by, **tried}
+        tried = {"kinds_tried": [dict(one) for one in self.tried]} if self.tried else {}
+        at = {} if self.at is None else {"kinds_at": self.at}
+        return {"kinds": dict(self.weights), "kinds_by": self.chosen_by, **tried, **at}
+
+    def equals(self, other: "Kinds") -> bool:
+        """Whether the same counts as much, by the same choice."""
+        return (dict(self.weights), self.chosen_by) == (dict(other.weights), other.chosen_by)

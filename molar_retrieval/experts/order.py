@@ -17,7 +17,7 @@ _PRIOR = 20
 def followers(log: InteractionLog, window: int, decay: float) -> csr_matrix:
     """How often item j came after item i, ``decay ** (distance - 1)`` each time, shape (n_items, n_items), float32.
 
-    Distances are counted in places, up to ``window``.
+    Distances are counted in places, up to ``window``. An interaction of a weaker kind is that much of one.
     """
     shape = (log.n_items, log.n_items)
     user = log.user
@@ -26,8 +26,15 @@ def followers(log: InteractionLog, window: int, decay: float) -> csr_matrix:
         same = user[distance:] == user[:-distance]
         pairs = log.item[:-distance][same], log.item[distance:][same]
         values = np.full(len(pairs[0]), decay ** (distance - 1), np.float32)
+        if log.strength is not None:
+            values *= log.strength[:-distance][same] * log.strength[distance:][same]
         total = total + csr_matrix((values, pairs), shape=shape)
     return total
+
+
+def _counts(log: InteractionLog) -> npt.NDArray[np.number]:
+    """Each item's interactions, as its pairs with itself: by the square of their strength."""
+    return np.bincount(log.item, None if log.strength is None else log.strength**2, minlength=log.n_items)
 
 
 def cooccurrence(log: InteractionLog, followed: csr_matrix, shrink: float, ordered: bool) -> csr_matrix:
@@ -36,7 +43,7 @@ def cooccurrence(log: InteractionLog, followed: csr_matrix, shrink: float, order
     F is :func:`followers` of the same log, or ``F + Fᵀ`` where not only what came after i counts for i. The ``shrink``,
     > 0, keeps rare items from winning by one coincidence. Shape (n_items, n_items), float32; row i is of item i.
     """
-    counts = np.bincount(log.item, minlength=log.n_items)
+    counts = _counts(log)
     scale = diags_array((1 / np.sqrt(counts + shrink)).astype(np.float32))
     return csr_matrix(scale @ (followed if ordered else followed + followed.T) @ scale)
 
@@ -54,7 +61,7 @@ class NextItem:
     """
 
     columns: Rows
-    counts: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.number]
     followed: Matrix
     decay: float
 
@@ -66,7 +73,7 @@ class NextItem:
         inverted, which is made of the same counts, is surely positive definite only then.
         """
         columns = np.flatnonzero(known_items(log))
-        counts = np.bincount(log.item, minlength=log.n_items)[columns]
+        counts = _counts(log)[columns]
         return cls(columns, counts, followed[columns][:, columns].toarray(), decay)
 
     def weights(self, regularisation: float, damping: float) -> Matrix:

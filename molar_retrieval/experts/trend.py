@@ -24,6 +24,7 @@ class Trend:
     everything always counts, once.
 
     Interactions are on ascending ``days`` since 1970; the half-life is in days, infinite where age does not count.
+    Each counts as much as its kind is strong, ``amount``; None: 1.
     """
 
     days: npt.NDArray[np.int64]
@@ -31,6 +32,7 @@ class Trend:
     n_items: int
     half_life: float
     timeless: bool
+    amount: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def fit(cls, log: InteractionLog, half_life_days: float) -> Self:
@@ -38,13 +40,14 @@ class Trend:
         days = log.timestamp // DAY
         order = np.argsort(days, kind="stable")
         timeless = not len(log) or bool(log.timestamp.min() == log.timestamp.max())
-        return cls(days[order], log.item[order], log.n_items, half_life_days, timeless)
+        amount = None if log.strength is None else log.strength[order]
+        return cls(days[order], log.item[order], log.n_items, half_life_days, timeless, amount)
 
     def log_scores(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Log of popularity plus 0.05, shape (T, n_items), at ``times`` in seconds since 1970 (UTC), shape (T,)."""
         asked, which = np.unique(times // DAY, return_inverse=True)
         if self.timeless:
-            counts = np.bincount(self.items, minlength=self.n_items)
+            counts = np.bincount(self.items, self.amount, minlength=self.n_items)
             return np.repeat(_logarithm(counts)[None], len(times), axis=0)
         rows = np.empty((len(asked), self.n_items), np.float32)
         demand = np.zeros(self.n_items)
@@ -53,8 +56,9 @@ class Trend:
             if number:
                 demand *= np.exp2(-(day - asked[number - 1]) / self.half_life)
             new = slice(borders[number], borders[number + 1])
-            age = day - self.days[new]
-            demand += np.bincount(self.items[new], np.exp2(-age / self.half_life), minlength=self.n_items)
+            fresh = np.exp2(-(day - self.days[new]) / self.half_life)
+            fresh = fresh if self.amount is None else fresh * self.amount[new]
+            demand += np.bincount(self.items[new], fresh, minlength=self.n_items)
             rows[number] = _logarithm(demand)
         return rows[which]
 

@@ -95,11 +95,51 @@ class EventCounts:
 
 @dataclass(frozen=True)
 class Joined:
-    """The file and the events as one ordered log, its users' keys, and what became of the events."""
+    """What happened by file and events, once and without what was taken back, and what became of the events.
 
-    log: RawLog
-    users: list[str]
+    ``people`` are keys by number, those of the file first.
+    """
+
+    happened: Happened
+    file: RawLog | None
+    people: list[str]
+    of_file: int
     counts: EventCounts
+
+    def kinds(self, weights: Mapping[str, float]) -> list[str]:
+        """The kinds of a weighting that occur; the file's interactions are purchases unless it says otherwise."""
+        there = set(np.unique(self.happened.kind).tolist())
+        return [kind for kind in weights if KINDS.index(kind) in there]
+
+    def log(self, weights: Mapping[str, float]) -> tuple[RawLog, list[str]]:
+        """The ordered log of the kinds that have a weight, and its users' keys by row; ``event`` is the kind."""
+        own = np.array([weights.get(kind, 0.0) for kind in KINDS])
+        both = self.happened
+        both = both.take(both.of_file | (own[both.kind] > 0))
+        of_file = both.of_file
+        strength = np.where(of_file, own.max(), own[both.kind])
+        strength /= strength.max(initial=0.0) or 1.0
+        position, weight = None, strength.copy()
+        if self.file is not None:
+            rows = both.seq[of_file] + len(self.file)
+            position = np.full(len(both), np.nan)
+            position[of_file] = np.nan if self.file.position is None else self.file.position[rows]
+            weight[of_file] *= 1.0 if self.file.weight is None else self.file.weight[rows]
+        # Users of the file keep their order, those of the events follow as they came, wherever their events lie.
+        numbers, first = np.unique(both.user[np.argsort(both.seq, kind="stable")], return_index=True)
+        who = numbers[np.lexsort((np.where(numbers < self.of_file, numbers, first), numbers >= self.of_file))]
+        place = np.empty(len(self.people), np.int64)
+        place[who] = np.arange(len(who))
+        raw = RawLog(
+            user=place[both.user].astype(np.int32),
+            item=both.item.astype(np.int32),
+            micros=both.micros,
+            position=position,
+            weight=None if (weight == 1).all() else weight.astype(np.float32),
+            event=both.kind.astype(np.int32),
+            strength=None if (strength == 1).all() else strength.astype(np.float32),
+        )
+        return ordered(raw), [self.people[number] for number in who.tolist()]
 
 
 def with_events(
@@ -111,7 +151,7 @@ def with_events(
     weights: Mapping[str, float],
     zone: str | None = None,
 ) -> Joined | None:
-    """A log of a file and the events beside it; None where there is no event that matters.
+    """What a file and the events beside it say; None where there is no event that matters.
 
     Args:
         file: The ordered log of the file without repetitions, or None; ``kinds`` names its events' codes.
@@ -119,7 +159,7 @@ def with_events(
         keys: The users' keys by row.
         items: The catalogue's ids.
         state: The event log.
-        weights: How much each kind of event counts; one that is missing does not.
+        weights: Kinds of events that are read, by what each counts.
         zone: Where the days of a file begin that has no times of day, by default UTC.
     """
     people, orders, requests = Codes(keys), Codes(), Codes()
@@ -142,7 +182,7 @@ def with_events(
             both = _once(both, zone, counts)
     both = _without_taken_back(both, counts)
     counts.counted = int((~both.of_file).sum())
-    return _joined(both, file, list(people.rows), len(keys), weights, counts)
+    return Joined(both, file, list(people.rows), len(keys), counts)
 
 
 def _numbered(table: pa.Table, items: IdMap, people: Codes, orders: Codes, requests: Codes) -> Happened:
@@ -221,37 +261,3 @@ def _name(kind: int) -> str:
 
 def _or_none(number: int) -> int | None:
     return None if number == _MISSING else number
-
-
-def _joined(
-    both: Happened,
-    file: RawLog | None,
-    people: list[str],
-    known: int,
-    weights: Mapping[str, float],
-    counts: EventCounts,
-) -> Joined:
-    own, of_file = np.array([weights.get(kind, 0.0) for kind in KINDS]), both.of_file
-    strength = np.where(of_file, own.max(), own[both.kind])
-    strength /= strength.max(initial=0.0) or 1.0
-    position, weight = None, strength.copy()
-    if file is not None:
-        rows = both.seq[of_file] + len(file)
-        position = np.full(len(both), np.nan)
-        position[of_file] = np.nan if file.position is None else file.position[rows]
-        weight[of_file] *= 1.0 if file.weight is None else file.weight[rows]
-    # Users of the file keep their order, those of the events follow as they came, wherever their events lie.
-    numbers, rows = np.unique(both.user[np.argsort(both.seq, kind="stable")], return_index=True)
-    who = numbers[np.lexsort((np.where(numbers < known, numbers, rows), numbers >= known))]
-    place = np.empty(len(people), np.int64)
-    place[who] = np.arange(len(who))
-    raw = RawLog(
-        user=place[both.user].astype(np.int32),
-        item=both.item.astype(np.int32),
-        micros=both.micros,
-        position=position,
-        weight=None if (weight == 1).all() else weight.astype(np.float32),
-        event=None,
-        strength=None if (strength == 1).all() else strength.astype(np.float32),
-    )
-    return Joined(ordered(raw), [people[number] for number in who.tolist()], counts)

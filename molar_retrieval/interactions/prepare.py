@@ -1,9 +1,12 @@
 """From a catalogue's interactions file and its events to the workspace's ``interactions`` artefact."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from molar_retrieval.catalog import rejects as side_file
@@ -14,11 +17,12 @@ from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.sources import find_file, find_table
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.kinds import Kinds, counted, matter
+from molar_retrieval.events.kinds import DEFAULT, Kinds, counted, matter
 from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import log_columns
-from molar_retrieval.interactions.events import EventCounts, with_events
+from molar_retrieval.interactions.events import EventCounts, Joined, with_events
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.interactions.people import check_users
 from molar_retrieval.interactions.read import LogReader, RawLog, ordered, without_duplicates
 from molar_retrieval.interactions.times import TimeParser
@@ -29,6 +33,10 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
+Choice = Callable[[InteractionLog, npt.NDArray[np.int32], Sequence[str]], Kinds | None]
+"""Chooses which kinds count: from a log of all of them, what each interaction is (a place in ``KINDS``), and the kinds
+that occur; None: as they count now."""
+
 
 def is_current(folder: Path, workspace: Workspace, kinds: Kinds | None = None) -> bool:
     """Whether the workspace's log was made from the files and events as they are now, for its catalogue's items."""
@@ -38,14 +46,19 @@ def is_current(folder: Path, workspace: Workspace, kinds: Kinds | None = None) -
 
 
 def prepare_interactions(
-    folder: Path, workspace: Workspace, progress: Progress | None = None, *, kinds: Kinds | None = None
+    folder: Path,
+    workspace: Workspace,
+    progress: Progress | None = None,
+    *,
+    kinds: Kinds | None = None,
+    choose: Choice | None = None,
 ) -> Manifest:
     """Read, check and order a log into the workspace: the interactions file and the events beside it.
 
     Nothing happens where the files have not changed and no event came that counts. ``kinds`` says which events count,
-    and how much; None, or no choice of anybody: as validation chose last, else by default. The manifest's facts count
-    interactions, users, duplicates and rejects; of events they name the last one that is in (``events``), and the
-    ``kinds``.
+    and how much; None, or no choice of anybody: as ``choose`` says where events came since it was asked last, else as
+    it said then, else by default. The manifest's facts count interactions, users, duplicates and rejects; of events
+    they name the last one that is in (``events``), and the ``kinds``.
 
     Raises:
         MissingArtefactError: If the workspace has no catalogue yet.
@@ -59,14 +72,16 @@ def prepare_interactions(
         inputs = {"catalogue": catalogue.fingerprint}
         current, sources = store.manifest, _sources(folder, read)
         last = {} if state is None else {"events": state.last}
-        if current is not None and _is_current(current, sources, state, kinds):
+        free = kinds is None or kinds.chosen_by == "default"
+        choose = choose if free and state is not None and _may_choose(current, state) else None
+        if choose is None and current is not None and _is_current(current, sources, state, kinds):
             # Of another version of the catalogue the ids are the same, something else in it has changed.
             now = replace(current, inputs=inputs, facts={**current.facts, **last})
             return current if now == current else store.describe(now)
         chosen = _chosen(kinds, current)
         partial = empty_partial(store)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
-            facts = _write(folder, Catalogue(version, catalogue), partial, rejects, state, chosen, progress)
+            facts = _write(folder, Catalogue(version, catalogue), partial, rejects, state, chosen, choose, progress)
         facts |= {"sources": sources, **last}
         name = log_fingerprint(catalogue, facts)
         settings = {"columns": facts.pop("columns"), "times": facts.pop("times")}
@@ -101,7 +116,7 @@ def _is_current(manifest: Manifest, sources: dict[str, Any], state: LogState | N
     former, chosen = Kinds.of_facts(facts), _chosen(kinds, manifest)
     if state is None or former is None:  # only what a log has now can be missing
         return former is None and (state is None or not state.has_since(0, counted(chosen.weights)))
-    if chosen.facts != former.facts or state.removed != facts.get("removed_events", 0):
+    if not chosen.equals(former) or state.removed != facts.get("removed_events", 0):
         return False
     return not state.has_since(facts["events"], matter(chosen.weights))
 
@@ -113,6 +128,7 @@ def _write(
     rejects: Rejects,
     state: LogState | None,
     kinds: Kinds,
+    choose: Choice | None,
     progress: Progress,
 ) -> dict[str, Any]:
     settings = CatalogueSettings.read(folder)
@@ -120,12 +136,15 @@ def _write(
     keys, zone = file.keys, settings.interactions.time_zone
     joined = None
     if state is not None:
-        names = keys.to_pylist()
-        joined = with_events(file.log, file.kinds, names, catalogue.ids, state, kinds.weights, zone)
-    if joined is not None and (len(joined.log) or file.log is not None):
-        log, keys = joined.log, pa.array(joined.users, pa.string())
+        names, every = keys.to_pylist(), {**DEFAULT, **kinds.weights} if choose else kinds.weights
+        joined = with_events(file.log, file.kinds, names, catalogue.ids, state, every, zone)
+    if joined is not None and state is not None and (len(joined.happened) or file.log is not None):
+        if choose is not None:
+            kinds = replace(_choice(joined, catalogue.ids, choose) or kinds, at=state.last)
+        log, names = joined.log(kinds.weights)
+        keys = pa.array(names, pa.string())
         file.facts |= {**kinds.facts, "of_events": asdict(joined.counts)}
-        file.facts |= {"removed_events": state.removed} if state is not None and state.removed else {}
+        file.facts |= {"removed_events": state.removed} if state.removed else {}
     elif file.log is None:
         hint = "put interactions.parquet, .csv or .jsonl with user_id, item_id and timestamp there"
         raise DataError(
@@ -140,6 +159,20 @@ def _write(
     facts |= {**rejects.facts, **file.facts}
     write_tables(final, partial)
     return facts
+
+
+def _may_choose(manifest: Manifest | None, state: LogState) -> bool:
+    """Whether events came since it was chosen last which kinds count."""
+    former = None if manifest is None else Kinds.of_facts(manifest.facts)
+    return state.has_since((former and former.at) or 0, tuple(DEFAULT))
+
+
+def _choice(joined: Joined, items: IdMap, choose: Choice) -> Kinds | None:
+    there = joined.kinds(DEFAULT)
+    if len(there) < 2:
+        return None
+    raw, names = joined.log(DEFAULT)
+    return None if raw.event is None else choose(raw.grouped(IdMap(names), items), raw.event, there)
 
 
 @dataclass
