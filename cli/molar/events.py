@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from molar.base import ShopBase
-from molar_retrieval.errors import DataError
+from molar_retrieval.errors import DataError, RequestError
 
 if TYPE_CHECKING:
     from molar_retrieval.catalog.rejects import Rejects
     from molar_retrieval.events.log import Appended, Compacted, EventLog
+    from molar_retrieval.events.snapshot import Person
     from molar_retrieval.frame import Frame
 
 _ROWS = 10_000
@@ -57,29 +58,48 @@ class Events:
         with self._log() as log:
             return Frame(log.tail(n))
 
-    def table(self) -> "Frame":
-        """All lines by user, then time, then arrival; users first, then sessions, then changes of items."""
+    def table(self, *, user_id: str | None = None, session_id: str | None = None, since: int = 0) -> "Frame":
+        """Lines by user, then time, then arrival; users first, then sessions, then changes of items.
+
+        Args:
+            user_id: Only those of this user.
+            session_id: Only those of this session.
+            since: Only those that arrived after the one with this ``seq``.
+        """
         from molar_retrieval.frame import Frame
 
         with self._log() as log:
-            return Frame(log.table())
+            return Frame(log.table(since, _person(user_id, session_id)))
 
     def compact(self, keep_days: int | None = None) -> "Compacted":
         """Seal the days before today (UTC) as Parquet, one file each; may be killed anywhere.
 
         Args:
-            keep_days: Days before today that are kept; older ones are removed. None: all are kept.
+            keep_days: Days before today that are kept; older ones are removed. None: as the settings say,
+                ``[events] keep_days``; where they say nothing, all are kept.
 
         Raises:
             DataError: If another process compacts this log.
         """
+        kept = self.shop.settings.events.keep_days if keep_days is None else keep_days
         with self._log() as log:
-            return log.compact(keep_days)
+            return log.compact(kept)
 
-    def export(self, path: str | Path) -> int:
-        """Write all lines, ordered as :meth:`table`, as .parquet, .csv or .jsonl; how many there are."""
+    def export(
+        self, path: str | Path, *, user_id: str | None = None, session_id: str | None = None, since: int = 0
+    ) -> int:
+        """Write the lines of :meth:`table` as .parquet, .csv or .jsonl; how many there are.
+
+        They are in the order of time, then arrival, and one day of them is in memory at a time.
+
+        Args:
+            path: The file; what is written can be appended again.
+            user_id: See :meth:`table`.
+            session_id: See :meth:`table`.
+            since: See :meth:`table`.
+        """
         with self._log() as log:
-            return log.export(Path(path))
+            return log.export(Path(path), since, _person(user_id, session_id))
 
     @contextmanager
     def _log(self) -> "Iterator[EventLog]":
@@ -87,6 +107,14 @@ class Events:
 
         with closing(EventLog.existing(self.shop.opened())) as log:
             yield log
+
+
+def _person(user_id: str | None, session_id: str | None) -> "Person | None":
+    if user_id is not None and session_id is not None:
+        raise RequestError("both user_id and session_id are given", "name one of them")
+    if user_id is not None:
+        return "user_id", user_id
+    return None if session_id is None else ("session_id", session_id)
 
 
 def _rows(source: Any, refused: "Rejects") -> Iterable[tuple[int, Mapping[str, Any]]]:

@@ -1,5 +1,6 @@
 """Events as a file for other programs, which can be appended again."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,12 +8,18 @@ import pyarrow as pa
 from molar_retrieval import bounds
 from molar_retrieval.durable import sync_file, sync_folder
 from molar_retrieval.errors import DataError
+from molar_retrieval.events.event import SCHEMA
 from molar_retrieval.locks import lock_beside
 from molar_retrieval.table_writer import TableWriter, ending_of
 
 
-def write(table: pa.Table, path: Path) -> None:
-    """Write .parquet, .csv or .jsonl under another name, then rename; a RequestError or DataError where it cannot."""
+def write(tables: Iterable[pa.Table], path: Path) -> int:
+    """Write .parquet, .csv or .jsonl under another name, then rename; how many lines.
+
+    Raises:
+        RequestError: If the ending is none of these.
+        DataError: If the path is a folder.
+    """
     bounds.path("the file of the export", path)
     ending = ending_of(path)
     if path.is_dir():
@@ -20,10 +27,14 @@ def write(table: pa.Table, path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     with lock_beside(path):
         try:
-            with TableWriter(partial, table.schema, ending) as writer:
-                writer.write(table)
+            lines = 0
+            with TableWriter(partial, SCHEMA, ending) as writer:
+                for table in tables:
+                    writer.write(table)
+                    lines += len(table)
             sync_file(partial)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
         sync_folder(path.parent)
+    return lines

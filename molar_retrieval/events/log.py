@@ -25,7 +25,7 @@ from molar_retrieval import bounds
 from molar_retrieval.durable import sync_file, sync_folder
 from molar_retrieval.errors import MissingArtefactError
 from molar_retrieval.events.event import SCHEMA, FieldError, Line, lines_of
-from molar_retrieval.events.snapshot import WAIT, faults, has_log, snapshot
+from molar_retrieval.events.snapshot import WAIT, Person, faults, has_log, snapshot
 from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, bring_up, insert
 from molar_retrieval.workspace import Workspace
 
@@ -179,10 +179,13 @@ class EventLog:
         for one, new in zip(group, found, strict=True):
             one.new = new
 
-    def table(self) -> pa.Table:
-        """All lines in the order (user, time, arrival): users first, then sessions without one, then items' changes."""
+    def table(self, since: int = 0, of: Person | None = None) -> pa.Table:
+        """All lines by (user, time, arrival): users first, then sessions without one, then items' changes.
+
+        With ``since`` only those after a number, with ``of`` only those of one person.
+        """
         with snapshot(self.workspace) as state:
-            table = pa.concat_tables([SCHEMA.empty_table(), *state.tables()])
+            table = pa.concat_tables([SCHEMA.empty_table(), *state.tables(since=since, of=of)])
         without = pc.is_null(table["user_id"])
         who = pc.coalesce(table["user_id"], table["session_id"])
         keys = pa.table([without, who, table["timestamp"], table["seq"]], ["without", "who", "time", "seq"])
@@ -219,16 +222,15 @@ class EventLog:
             self._sweep()
         return Compacted(lines, len(days), gone, files)
 
-    def export(self, path: Path) -> int:
-        """Write all lines, in the order of :meth:`table`, as .parquet, .csv or .jsonl; how many.
+    def export(self, path: Path, since: int = 0, of: Person | None = None) -> int:
+        """Write the lines of :meth:`table`, by time, then arrival, as .parquet, .csv or .jsonl; how many.
 
-        What is written can be appended again, here or elsewhere; ``seq`` is given anew.
+        One day is in memory at a time. What is written can be appended again, here or elsewhere; ``seq`` is given anew.
         """
         from molar_retrieval.events.export import write
 
-        table = self.table()
-        write(table, path)
-        return len(table)
+        with snapshot(self.workspace) as state:
+            return write(state.in_time(since, of), path)
 
     def _seal(self, day: int) -> int:
         span = [day * DAY, (day + 1) * DAY]

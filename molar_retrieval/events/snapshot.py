@@ -1,10 +1,14 @@
 """One state of the event log, read piece by piece, whatever is appended or sealed meanwhile."""
 
+import heapq
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -12,11 +16,13 @@ import pyarrow.parquet as pq
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.event import SCHEMA
-from molar_retrieval.events.tables import FILE, KIND, OF_ITEM, SEALED, bring_up
+from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, bring_up
 from molar_retrieval.workspace import Workspace
 
 WAIT = 60.0  # seconds that one waits for another process
 _AT_ONCE = 65_536
+Person = tuple[str, str]
+"""``user_id`` or ``session_id``, and which."""
 
 
 class LogState:
@@ -54,14 +60,30 @@ class LogState:
             yield from table.to_pylist()
 
     def tables(
-        self, columns: Sequence[str] = tuple(SCHEMA.names), kinds: Collection[str] | None = None, since: int = 0
+        self,
+        columns: Sequence[str] = tuple(SCHEMA.names),
+        kinds: Collection[str] | None = None,
+        since: int = 0,
+        of: Person | None = None,
     ) -> Iterator[pa.Table]:
-        """Some columns of all lines after ``since``, or those of some kinds, in no order; tables of bounded size."""
-        yield from self._of_files(columns, kinds, since)
-        where, values = "WHERE seq > ?", [since, *(kinds or ())]
-        if kinds is not None:
-            where += f" AND event IN ({', '.join('?' * len(kinds))})"
-        yield from self.of_database(columns, where, values)
+        """Some columns of lines in no order, in tables of bounded size.
+
+        All of them, or those after ``since``, of some kinds or of one person.
+        """
+        yield from self._of_files(columns, kinds, since, of)
+        yield from self.of_database(columns, *_condition(kinds, since, of))
+
+    def in_time(self, since: int = 0, of: Person | None = None) -> Iterator[pa.Table]:
+        """All lines, or those after ``since`` or of one person, by time, then arrival; a table for each day."""
+        condition, values = _condition(None, since, of)
+        stream = self.of_database(SCHEMA.names, f"{condition} ORDER BY timestamp, seq", values)
+        names = self._connection.execute("SELECT day, file FROM sealed WHERE last > ? ORDER BY day", [since]).fetchall()
+        files = ((day, table) for day, name in names for table in self._of_file(name, SCHEMA.names, None, since, of))
+        days = heapq.merge(files, _by_day(stream), key=itemgetter(0))
+        for _, tables in groupby(days, key=itemgetter(0)):
+            whole = pa.concat_tables(table for _, table in tables)
+            if len(whole):
+                yield whole.sort_by([("timestamp", "ascending"), ("seq", "ascending")])
 
     def newest(self, count: int) -> pa.Table:
         """The last lines that arrived, the newest last."""
@@ -86,29 +108,63 @@ class LogState:
             together = zip(zip(*rows, strict=True), schema, strict=True)
             yield pa.Table.from_arrays([pa.array(column, kind.type) for column, kind in together], schema=schema)
 
-    def _of_files(self, columns: Sequence[str], kinds: Collection[str] | None, since: int) -> Iterator[pa.Table]:
+    def _of_files(
+        self, columns: Sequence[str], kinds: Collection[str] | None, since: int, of: Person | None = None
+    ) -> Iterator[pa.Table]:
         query = "SELECT file FROM sealed WHERE last > ? ORDER BY day, last"
         for (name,) in self._connection.execute(query, [since]).fetchall():
-            for table in self._of_file(name, list(dict.fromkeys([*columns, "seq", "event"]))):
-                keep = pc.greater(table["seq"], since)
-                if kinds is not None:
-                    keep = pc.and_(keep, pc.is_in(table["event"], pa.array(kinds, pa.string())))
-                yield table.select(list(columns)).filter(keep)
+            yield from self._of_file(name, columns, kinds, since, of)
 
-    def _of_file(self, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    def _of_file(
+        self,
+        name: str,
+        columns: Sequence[str],
+        kinds: Collection[str] | None = None,
+        since: int = 0,
+        of: Person | None = None,
+    ) -> Iterator[pa.Table]:
         path = self._folder / SEALED / name
-        schema = pa.schema([SCHEMA.field(name) for name in columns])
+        reading = list(dict.fromkeys([*columns, "seq", *([] if kinds is None else ["event"]), *(of or ())[:1]]))
+        schema = pa.schema([SCHEMA.field(name) for name in reading])
         try:
             with pq.ParquetFile(path) as file:
-                there = [name for name in columns if name in file.schema_arrow.names]
+                if of is not None and not _has(file, of):
+                    return
+                there = [name for name in reading if name in file.schema_arrow.names]
                 for batch in file.iter_batches(_AT_ONCE, columns=there, use_threads=False):
                     own = {name: batch[name] for name in there}
                     arrays = [own.get(field.name, pa.nulls(len(batch), field.type)) for field in schema]
-                    yield pa.table(arrays, schema.names).cast(schema)
+                    table = pa.table(arrays, schema.names).cast(schema)
+                    keep = pc.greater(table["seq"], since)
+                    keep = keep if kinds is None else pc.and_(keep, pc.is_in(table["event"], pa.array(kinds)))
+                    keep = keep if of is None else pc.and_(keep, pc.equal(table[of[0]], of[1]))
+                    yield table.select(list(columns)).filter(keep)
         except FileNotFoundError as error:
             raise DataError(f"{path} is missing", "ask again; if it stays, bring it back from a backup") from error
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} is damaged: {error}", "bring it back from a backup") from error
+
+
+def _condition(kinds: Collection[str] | None, since: int, of: Person | None) -> tuple[str, list[object]]:
+    where, values = "WHERE seq > ?", [since, *(kinds or ())]
+    if kinds is not None:
+        where += f" AND event IN ({', '.join('?' * len(kinds))})"
+    return (where, values) if of is None else (f"{where} AND {of[0]} = ?", [*values, of[1]])
+
+
+def _has(file: pq.ParquetFile, of: Person) -> bool:
+    """Whether a sealed file has a line of somebody, by one of its columns."""
+    names = file.read(columns=[of[0]], use_threads=False)[of[0]]
+    return bool(pc.any(pc.equal(names, of[1]), min_count=0).as_py())
+
+
+def _by_day(tables: Iterable[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
+    """Tables in the order of time, cut where a day ends."""
+    for table in tables:
+        days = table["timestamp"].cast(pa.int64()).to_numpy() // DAY
+        borders = [0, *(np.flatnonzero(days[1:] != days[:-1]) + 1).tolist(), len(table)]
+        for begin, end in pairwise(borders):
+            yield int(days[begin]), table.slice(begin, end - begin)
 
 
 def has_log(workspace: Workspace) -> bool:

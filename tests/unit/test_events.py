@@ -381,3 +381,28 @@ def test_a_log_of_the_first_format_is_read(log, workspace):
     assert ids(log.table()) == ["e1", "e3", "e2"]
     assert log.table()["received"].null_count == 2
     log.close()
+
+
+def test_an_export_is_in_the_order_of_time_wherever_its_days_lie(shop, log, tmp_path):
+    days = [datetime(2026, 1, n, tzinfo=UTC) for n in (3, 1, 2, 1)]
+    log.append([(n, view(n, at=day, user="uvuw"[n])) for n, day in enumerate(days)])
+    log.compact()
+    log.append([(9, view(9, at=NOON, user="v")), (8, view(8, at=days[1].replace(hour=5), user=None, session_id="s"))])
+    assert shop.events.export(tmp_path / "all.parquet") == 6
+    assert ids(pq.read_table(tmp_path / "all.parquet")) == ["e1", "e3", "e8", "e2", "e9", "e0"]
+    log.compact()
+    shop.events.export(tmp_path / "again.parquet")
+    assert pq.read_table(tmp_path / "again.parquet").equals(pq.read_table(tmp_path / "all.parquet"))
+    assert shop.events.export(tmp_path / "v.csv", user_id="v", since=2) == 1
+    assert ids(shop.events.table(user_id="v").table) == ["e1", "e9"]
+    assert ids(shop.events.table(session_id="s").table) == ["e8"]
+    assert ids(shop.events.table(since=4).table) == ["e9", "e8"]
+    with pytest.raises(RequestError, match="both"):
+        shop.events.table(user_id="v", session_id="s")
+
+
+def test_the_settings_say_how_long_events_are_kept(shop, log):
+    log.append([(1, view(1))])
+    (shop.workspace.parent / "molar.toml").write_text("[events]\nkeep_days = 2\n", "utf-8")
+    assert shop.events.compact().removed_lines == 1
+    assert len(log.table()) == 0

@@ -62,7 +62,8 @@ def tail(run: Session, n: Annotated[int, typer.Option("-n", help="How many, at m
 def compact(
     run: Session,
     keep_days: Annotated[
-        int | None, option("Remove what is older than so many days; default: nothing.", metavar="DAYS")
+        int | None,
+        option("Remove what is older than so many days; default: as molar.toml says, else nothing.", metavar="DAYS"),
     ] = None,
 ) -> None:
     """Seal the days before today (UTC) as Parquet files, one a day; it may be killed anywhere.
@@ -73,8 +74,8 @@ def compact(
     if run.document(done.to_dict()):
         return
     run.console.line(f"{done.sealed_lines:,} lines sealed in {done.sealed_files:,} files")
-    if keep_days is not None:
-        run.console.line(f"{done.removed_lines:,} lines older than {keep_days:,} days removed")
+    if done.removed_lines or keep_days is not None:
+        run.console.line(f"{done.removed_lines:,} lines removed, which were older than is kept")
 
 
 @app.command()
@@ -82,11 +83,16 @@ def compact(
 def export(
     run: Session,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .parquet, .csv or .jsonl.", show_default=False)],
+    user: Annotated[str | None, option("Only events of this user.", metavar="USER")] = None,
+    session: Annotated[str | None, option("Only events of this session.", metavar="SESSION")] = None,
+    since: Annotated[int, option("Only what arrived after the event of this seq.", metavar="SEQ")] = 0,
 ) -> None:
-    """Write all events, by user and time; what is written can be appended again.
+    """Write events by time, one day of them in memory at a time; what is written can be appended again.
 
     Example: [bold]molar events export events.parquet[/]
+
+    Example: [bold]molar events export anna.csv --user anna[/]
     """
-    lines = run.shop().events.export(file)
+    lines = run.shop().events.export(file, user_id=user, session_id=session, since=since)
     if not run.document({"lines": lines, "file": str(file)}):
         run.console.line(f"{lines:,} lines written to {file}")
