@@ -8,8 +8,6 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import pyarrow as pa
-
 from molar_retrieval import bounds
 from molar_retrieval.errors import RequestError, shown, suggestion
 
@@ -27,23 +25,10 @@ _GA4 = {
     "view_search_results": "search",
 }
 _USUAL = dict.fromkeys(("buy", "order", "transaction", "sale"), "purchase") | {"addtocart": "add_to_cart"}
-_TYPES = {
-    pa.string(): "event_id event user_id session_id item_id list_id request_id transaction_id arm data",
-    pa.int64(): "line position seq",
-    pa.float64(): "quantity value propensity",
-    pa.timestamp("us", "UTC"): "timestamp received",
-}
 FIELDS = (
     *("event_id", "line", "event", "user_id", "session_id", "item_id", "timestamp", "quantity", "value"),
     *("list_id", "request_id", "position", "propensity", "arm", "data", "transaction_id"),
 )
-SCHEMA = pa.schema(
-    [(name, next(t for t, names in _TYPES.items() if name in names.split())) for name in (*FIELDS, "received", "seq")]
-)
-"""The log as a table; ``seq`` numbers its lines in the order of their arrival, and is never used twice.
-
-``received`` is when a line arrived; it is missing in lines that older versions of molar took.
-"""
 _ALIASES = {
     "event_id": "message_id insert_id",
     "event": "event_name event_type kind action name",

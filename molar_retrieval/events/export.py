@@ -8,7 +8,7 @@ import pyarrow as pa
 from molar_retrieval import bounds
 from molar_retrieval.durable import sync_file, sync_folder
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.event import SCHEMA
+from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.locks import lock_beside
 from molar_retrieval.table_writer import TableWriter, ending_of
 

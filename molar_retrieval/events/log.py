@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from itertools import islice
@@ -23,11 +23,12 @@ import pyarrow.parquet as pq
 
 from molar_retrieval import bounds
 from molar_retrieval.durable import sync_file, sync_folder
-from molar_retrieval.errors import MissingArtefactError
-from molar_retrieval.events.event import SCHEMA, FieldError, Line, lines_of
+from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
+from molar_retrieval.events.event import FieldError, Line, lines_of
+from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import WAIT, Person, faults, has_log, snapshot
 from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, bring_up, insert
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import Manifest, Workspace
 
 _COMMIT = 5_000  # events of one transaction
 _DAY_OF = f"timestamp / {DAY} - (timestamp < 0 AND timestamp % {DAY} <> 0)"
@@ -52,12 +53,14 @@ class Appended:
         repeated: Events that were there already.
         refused: Events that were not taken.
         refusals: The first 1,000 of these, by row.
+        seq: The number of the last line of the log; those of the accepted events are at most that.
     """
 
     accepted: int = 0
     repeated: int = 0
     refused: int = 0
     refusals: list[Refusal] = field(default_factory=list)
+    seq: int = 0
 
     def refuse(self, row: int, name: str, problem: str, remedy: str) -> None:
         """Count an event that is not taken, and name it."""
@@ -90,6 +93,7 @@ class _Waiting:
 
     events: list[list[Line]]
     new: int | None = None
+    last: int = 0
     error: BaseException | None = None
 
 
@@ -146,15 +150,16 @@ class EventLog:
                     events.append(lines_of(row, now))
                 except FieldError as error:
                     report.refuse(number, error.field, error.message, error.hint)
-            new = self._durable(events)
+            new, report.seq = self._durable(events)
             report.accepted += new
             report.repeated += len(events) - new
         return report
 
-    def _durable(self, events: list[list[Line]]) -> int:
-        """Commit events, together with those that other threads bring meanwhile; how many of them are new."""
-        if not events:
-            return 0
+    def _durable(self, events: list[list[Line]]) -> tuple[int, int]:
+        """Commit events, together with those that other threads bring meanwhile.
+
+        How many of them are new, and the last line then.
+        """
         own = _Waiting(events)
         with self._gate:
             self._queue.append(own)
@@ -163,7 +168,7 @@ class EventLog:
                 self._commit()
         if own.error is not None:
             raise own.error
-        return own.new or 0
+        return own.new or 0, own.last
 
     def _commit(self) -> None:
         with self._gate:
@@ -172,12 +177,13 @@ class EventLog:
             with self._transaction() as connection:
                 now = time.time_ns() // 1000
                 found = [sum(insert(connection, lines, now) for lines in one.events) for one in group]
+                last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
         except BaseException as error:
             for one in group:
                 one.error = error
             return
         for one, new in zip(group, found, strict=True):
-            one.new = new
+            one.new, one.last = new, 0 if last is None else int(last[0])
 
     def table(self, since: int = 0, of: Person | None = None) -> pa.Table:
         """All lines by (user, time, arrival): users first, then sessions without one, then items' changes.
@@ -202,6 +208,7 @@ class EventLog:
         """Seal all days before today (UTC) in Parquet, a file for each, and remove those beyond the retention.
 
         A file is on the disk before its lines leave the database; killed anywhere, nothing is lost or there twice.
+        What a generation does not contain yet stays in the database, where answers find it.
 
         Args:
             keep_days: Days before today that are kept; older ones go, with the ids of their events. None: all.
@@ -216,9 +223,11 @@ class EventLog:
         with self.workspace.lock(KIND):
             self._sweep()
             gone, files = (0, 0) if keep_days is None else self._forget(today - keep_days)
-            query = f"SELECT DISTINCT {_DAY_OF} FROM events WHERE timestamp < ? AND NOT {OF_ITEM} ORDER BY 1"
-            days = [day for (day,) in self._asked(query, today * DAY)]
-            lines = sum(map(self._seal, days))
+            until = _contained(self.workspace)
+            where = f"timestamp < ? AND seq <= ? AND NOT {OF_ITEM}"
+            query = f"SELECT DISTINCT {_DAY_OF} FROM events WHERE {where} ORDER BY 1"
+            days = [day for (day,) in self._asked(query, today * DAY, until)]
+            lines = sum(self._seal(day, until) for day in days)
             self._sweep()
         return Compacted(lines, len(days), gone, files)
 
@@ -232,9 +241,9 @@ class EventLog:
         with snapshot(self.workspace) as state:
             return write(state.in_time(since, of), path)
 
-    def _seal(self, day: int) -> int:
-        span = [day * DAY, (day + 1) * DAY]
-        where = f"timestamp >= ? AND timestamp < ? AND NOT {OF_ITEM}"
+    def _seal(self, day: int, until: int) -> int:
+        span = [day * DAY, (day + 1) * DAY, until]
+        where = f"timestamp >= ? AND timestamp < ? AND seq <= ? AND NOT {OF_ITEM}"
         with snapshot(self.workspace) as state:
             table = pa.concat_tables(state.of_database(SCHEMA.names, f"WHERE {where} ORDER BY seq", span))
         last = table["seq"][-1].as_py()
@@ -285,3 +294,12 @@ class EventLog:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+def _contained(workspace: Workspace) -> int:
+    """The last line that each generation contains, as any may be rolled back to; the largest number without any."""
+    least = 2**63 - 1
+    for folder in workspace["generations"].versions():
+        with suppress(StaleArtefactError):
+            least = min(least, Manifest.read(folder).facts.get("events", {}).get("interactions", 0))
+    return least

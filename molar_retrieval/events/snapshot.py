@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.event import SCHEMA
+from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, bring_up
 from molar_retrieval.workspace import Workspace
 

@@ -7,7 +7,7 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.events.event import FIELDS, OF_ITEMS, Line
 
 KIND, FILE, SEALED = "events", "log.sqlite", "sealed"
-FORMAT = 2
+FORMAT = 3
 DAY = 86_400_000_000  # microseconds
 COLUMNS = ", ".join((*FIELDS, "received"))
 OF_ITEM = f"event IN {OF_ITEMS}"
@@ -18,6 +18,8 @@ CREATE TABLE IF NOT EXISTS events ({COLUMNS}, seq INTEGER PRIMARY KEY AUTOINCREM
 CREATE TABLE IF NOT EXISTS sealed (file TEXT PRIMARY KEY, day INTEGER, lines INTEGER, last INTEGER);
 CREATE TABLE IF NOT EXISTS removed (before INTEGER);
 CREATE INDEX IF NOT EXISTS item_changes ON events (seq) WHERE {OF_ITEM};
+CREATE INDEX IF NOT EXISTS of_user ON events (user_id, seq) WHERE user_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS of_session ON events (session_id, seq) WHERE user_id IS NULL;
 """
 _INSERT = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join('?' * (len(FIELDS) + 1))})"
 _TIME, _KIND, _TRANSACTION = (FIELDS.index(name) for name in ("timestamp", "event", "transaction_id"))

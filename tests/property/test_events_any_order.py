@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molar_retrieval.events.event import lines_of
-from molar_retrieval.events.log import EventLog, _insert
+from molar_retrieval.events.log import EventLog
+from molar_retrieval.events.tables import insert
 from molar_retrieval.workspace import Workspace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -29,7 +30,7 @@ class Killed(BaseException):
 
 
 NUMBERS = st.lists(st.integers(0, N - 1), max_size=N)
-STEP = st.tuples(st.sampled_from(["append", "compact", "_insert", "sync_file", "sync_folder", "_write"]), NUMBERS)
+STEP = st.tuples(st.sampled_from(["append", "compact", "insert", "sync_file", "sync_folder", "_write"]), NUMBERS)
 """What is done with which events; a name of a function is where the process ends while it does both."""
 
 
@@ -47,7 +48,7 @@ def play(workspace: Workspace, what: str, numbers: list[int]) -> None:
         elif what == "_write":  # after the event with the highest number, in the middle of a transaction
             with log._transaction() as connection:
                 for n in numbers:
-                    _insert(connection, lines_of(event(n), 2**60))
+                    insert(connection, lines_of(event(n), 2**60), 0)
                 raise Killed
         else:
             with mock.patch(f"molar_retrieval.events.log.{what}", end):
