@@ -135,7 +135,11 @@ class Evaluator:
         self.inputs = pin(self.workspace, "catalogue", "content", "interactions", work="molar evaluate")
         self.workspace = self.inputs
         self.catalogue = Catalogue(*self.workspace["catalogue"].require())
-        self.log = open_log(self.workspace)
+        whole = open_log(self.workspace)
+        self.log = whole.strongest
+        if self.log is not whole:
+            weaker = len(whole) - len(self.log)
+            self.notes.append(f"{weaker:,} interactions of weaker kinds than the strongest are left out")
         content = ContentVectors.open(self.workspace["content"].require()[0])
         dims, ready = self.settings.align.content_dims, content.conditioned
         self.content = conditioning.fit(content.vectors, content.blocks, dims, ready=ready)(content.vectors)

@@ -72,6 +72,11 @@ class InteractionLog:
         before = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
         return self._at(keep, offsets=before[self.offsets])
 
+    @property
+    def strongest(self) -> "InteractionLog":
+        """The log of its strongest kind alone, as of purchases without views."""
+        return self if self.strength is None else replace(self.select(self.strength == 1), strength=None)
+
     def _at(self, rows: npt.NDArray[Any], **others: Any) -> "InteractionLog":
         weight = None if self.weight is None else self.weight[rows]
         strength = None if self.strength is None else self.strength[rows]

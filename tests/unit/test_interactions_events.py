@@ -252,6 +252,7 @@ def test_strength_follows_its_interactions(folder, workspace, add):
     log = opened(workspace)
     assert log.select(np.array([False, True, True, True])).strength.tolist() == pytest.approx([1, 0.1, 1])
     assert log.of_users(np.array([1])).strength.tolist() == [1]
+    assert (log.strongest.item.tolist(), log.strongest.strength) == ([1, 3], None)
 
 
 def test_validation_asks_for_purchases_before_their_item_was_looked_at(folder, workspace, add):
