@@ -11,6 +11,7 @@ shop.query("u1", k=10, where="price < 40", explain=True)
 
 from typing import TYPE_CHECKING, Any
 
+from molar.initial import Initial, init
 from molar.shop import Shop
 from molar.shop import open_shop as open
 from molar.sources import demo, import_dataset
@@ -21,7 +22,18 @@ from molar_retrieval.frame import Frame
 if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings as Settings
 
-__all__ = ["Frame", "MolarError", "Settings", "Shop", "__version__", "demo", "import_dataset", "open"]
+__all__ = [
+    "Frame",
+    "Initial",
+    "MolarError",
+    "Settings",
+    "Shop",
+    "__version__",
+    "demo",
+    "import_dataset",
+    "init",
+    "open",
+]
 
 
 def __getattr__(name: str) -> Any:

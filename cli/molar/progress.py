@@ -26,14 +26,21 @@ class TerminalProgress:
     """
 
     def __init__(self, console: "Console", *, shown: bool = True, note: Callable[[str], None] | None = None) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         self._shown = console.is_terminal and shown
         self._note = note or (lambda text: console.print(text, style="dim", markup=False, soft_wrap=True))
         self._bar = Progress(
+            SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[done]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True),
             console=console,
@@ -54,16 +61,17 @@ class TerminalProgress:
         """A task begins."""
         self.finish()
         if self._shown:
-            self._task = self._bar.add_task(task, total=total, rate="")
+            self._task = self._bar.add_task(task, total=total, done="", rate="")
 
     def advance(self, n: int = 1) -> None:
         """More units are done."""
         if self._task is None:
             return
         self._bar.advance(self._task, n)
-        speed = self._bar.tasks[-1].speed if self._bar.tasks else None
-        if speed:
-            self._bar.update(self._task, rate=f"{speed:,.0f}/s")
+        task = self._bar.tasks[-1]
+        of = "" if task.total is None else f" of {task.total:,.0f}"
+        rate = f"{task.speed:,.0f}/s" if task.speed else ""
+        self._bar.update(self._task, done=f"{task.completed:,.0f}{of}", rate=rate)
 
     def note(self, message: str) -> None:
         """Something worth telling."""

@@ -18,6 +18,7 @@ from molar_cli.commands.events import app as events
 from molar_cli.commands.finetune import finetune
 from molar_cli.commands.import_ import import_
 from molar_cli.commands.index import app as index
+from molar_cli.commands.init import init
 from molar_cli.commands.query import query
 from molar_cli.commands.recommend import recommend
 from molar_cli.commands.workspace import app as workspace
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for body in (demo, import_, check, embed, finetune, cf, align, query, recommend, evaluate, doctor):
+for body in (demo, init, import_, check, embed, finetune, cf, align, query, recommend, evaluate, doctor):
     app.command(body.__name__.rstrip("_"))(body)
 app.add_typer(index, name="index")
 app.add_typer(events, name="events")

@@ -9,12 +9,14 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from molar_retrieval.redaction import redacted
 
@@ -24,15 +26,43 @@ if TYPE_CHECKING:
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line separators, what turns the direction of writing, and halves of characters."""
 
+_WIDEST = 20  # cells that a column of a table keeps for a word, however little room there is
+
 
 def visible(text: str, *, keep: str = "") -> str:
     r"""A text whose control characters, but for those to ``keep``, can be seen: an escape becomes ``\u001b``."""
     return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)
 
 
+def wrapped(text: str, width: int) -> str:
+    """Lines broken between words, never within one; what follows is indented as the line, and two more.
+
+    ``width`` is in cells of a terminal; a word that is longer stands on a line of its own.
+    """
+    lines = []
+    for line in text.split("\n"):
+        if cell_len(line) <= width:
+            lines.append(line)
+            continue
+        start = line[: len(line) - len(line.lstrip())]
+        current = start
+        for word in line.split():
+            fits = cell_len(current) + cell_len(word) + (current.strip() != "") <= width
+            if current.strip() and not fits:
+                lines.append(current)
+                current = start + "  "
+            current += f" {word}" if current.strip() else word
+        lines.append(current)
+    return "\n".join(lines)
+
+
 def _said(text: str) -> str:
-    """What a person may read of a message, as rich takes it."""
-    return escape(visible(redacted(text), keep="\n"))
+    """What a person may read of a message."""
+    return visible(redacted(text), keep="\n")
+
+
+def _words(cells: Iterable[object]) -> Iterator[str]:
+    return (word for cell in cells for word in str(cell).split())
 
 
 class Console:
@@ -42,8 +72,17 @@ class Console:
         self.as_json = as_json
         self.quiet = quiet
         self._told = False
+        self._noted: set[str] = set()
         self._out = RichConsole(highlight=False)
         self._err = RichConsole(stderr=True, highlight=False)
+
+    @staticmethod
+    def _print(console: RichConsole, text: str, *, style: str = "", label: str = "", of_label: str = "") -> None:
+        """A text behind its label; on a terminal no word is broken, elsewhere, where programs read it, no line."""
+        whole = f"{label} {text}" if label else text
+        shown = Text(wrapped(whole, console.width) if console.is_terminal else whole, style=style)
+        shown.stylize(of_label, 0, len(label))
+        console.print(shown, soft_wrap=True)
 
     def document(self, value: Mapping[str, Any]) -> None:
         """Write the result for programs."""
@@ -55,9 +94,15 @@ class Console:
         if title:
             self.line(title)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for column in columns:
+        for place, column in enumerate(columns):
             right = column.startswith(">")
-            table.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold", no_wrap=right)
+            table.add_column(
+                column.lstrip(">"),
+                justify="right" if right else "left",
+                overflow="fold",
+                no_wrap=right,
+                min_width=min(_WIDEST, max(map(cell_len, [column, *_words(row[place] for row in rows)]))),
+            )
         for row in rows:
             table.add_row(*(escape(visible(str(cell))) for cell in row))
         self._out.print(table)
@@ -65,17 +110,19 @@ class Console:
     def line(self, *lines: str) -> None:
         """Write lines of the result for people."""
         for text in lines:
-            self._out.print(escape(visible(text, keep="\n")), soft_wrap=True)
+            self._print(self._out, visible(text, keep="\n"))
 
     def note(self, *notes: str) -> None:
-        """Tell what is happening, unless the user wants quiet."""
-        for text in () if self.quiet else notes:
-            self._err.print(_said(text), style="dim", soft_wrap=True)
+        """Tell what is happening, each thing once, unless the user wants quiet."""
+        for text in () if self.quiet else dict.fromkeys(notes):
+            if text not in self._noted:
+                self._noted.add(text)
+                self._print(self._err, _said(text), style="dim")
 
     def error(self, message: str, hint: str) -> None:
         """Say what is wrong with what, and what to do."""
-        self._err.print("[bold red]error:[/] " + _said(message), soft_wrap=True)
-        self._err.print("[bold]remedy:[/] " + _said(hint), soft_wrap=True)
+        self._print(self._err, _said(message), label="error:", of_label="bold red")
+        self._print(self._err, _said(hint), label="remedy:", of_label="bold")
 
     def failure(self, message: str, hint: str, code: int) -> None:
         """Write for programs what is wrong, what to do and the exit code, unless the result is already written."""
@@ -84,7 +131,7 @@ class Console:
 
     def traceback(self) -> None:
         """Show the exception being handled, and those that led to it."""
-        self._err.print(_said(traceback.format_exc()), soft_wrap=True)
+        self._err.print(Text(_said(traceback.format_exc())), soft_wrap=True)
 
     def listen(self) -> None:
         """Show what libraries log, where nothing else does."""
@@ -104,4 +151,4 @@ class _Logged(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record, quiet or not."""
-        self._console._err.print(_said(self.format(record)), soft_wrap=True)
+        self._console._err.print(Text(_said(self.format(record))), soft_wrap=True)

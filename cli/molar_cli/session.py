@@ -135,8 +135,9 @@ def _found(catalogue: Path | None, console: Console) -> Path:
     if catalogue is None:
         root = nearest_workspace(here)
     else:
-        folder = catalogue.parent if catalogue.is_file() else catalogue
-        root = workspace_for(folder, here)
+        from molar_retrieval.catalog.sources import folder_of
+
+        root = workspace_for(folder_of(catalogue), here)
     if root.parent != here and is_workspace(root):
         console.note(f"workspace: {root}, of the shop {Workspace(root).catalogue}")
     elif root.name != DEFAULT_NAME:

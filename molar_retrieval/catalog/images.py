@@ -32,11 +32,12 @@ class ImageError(DataError):
 class PhotoFolder:
     """The photos of the catalogue in a folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, images: str = FOLDER) -> None:
         self.root = os.path.realpath(root)
+        self._images = images
 
     def vet_all(self, names: Iterable[str]) -> "list[tuple[str, int] | ImageError]":
-        """Check photos by paths, relative to the folder or to ``images/`` in it, and headers; none is decoded.
+        """Check photos by paths, relative to the folder or to that of images in it, and headers; none is decoded.
 
         Of each there is the path relative to the folder with the file's size in bytes, or the reason against it.
         """
@@ -52,7 +53,7 @@ class PhotoFolder:
     def _place(self, named: str) -> "tuple[str, int] | ImageError":
         try:
             relative = _normalised(named)
-            for path in (relative, f"{FOLDER}/{relative}"):
+            for path in (relative, f"{self._images}/{relative}"):
                 if (size := self._size(path, named)) is not None:
                     return path, size
         except ImageError as error:
@@ -60,11 +61,11 @@ class PhotoFolder:
         return ImageError("there is no such file", named)
 
     def find(self, item_id: str) -> str | None:
-        """``images/<item_id>`` with one of the usual extensions, or None where there is no such file."""
+        """The item's id with one of the usual extensions in the folder of images; None where there is no such file."""
         if "\0" in item_id:
             return None
         for extension in EXTENSIONS:
-            relative = f"{FOLDER}/{item_id}{extension}"
+            relative = f"{self._images}/{item_id}{extension}"
             if ".." not in relative.split("/") and os.path.exists(f"{self.root}/{relative}"):  # noqa: PTH110
                 return relative
         return None

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_retrieval.catalog.available import AvailabilityReader, type_of
-from molar_retrieval.catalog.images import FOLDER, ImageError, PhotoFolder
+from molar_retrieval.catalog.images import ImageError, PhotoFolder
 from molar_retrieval.catalog.rejects import Rejects, with_new_ids
 from molar_retrieval.catalog.resolve import field_column
 from molar_retrieval.catalog.rows import Rows
@@ -60,14 +60,25 @@ class ItemReader:
         self.source, self.spec, self.rejects = source, spec, rejects
         self._template = Template.parse(spec.text.template)
         self._stored = stored_names(spec)
-        self._folder = PhotoFolder(folder)
+        self._folder = PhotoFolder(folder, spec.images)
         self._available = AvailabilityReader(spec.availability, source, spec.interactions.time_zone)
-        self._search = spec.items.image is None and (folder / FOLDER).is_dir()
+        self._search = spec.items.image is None and (folder / spec.images).is_dir()
+        self._top = spec.images.partition("/")[0]
         self._seen: dict[str, None] = {}
         if spec.items.image is None:
-            self.roots.add(FOLDER)
+            self.roots.add(self._top)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return map(self._clean, self._rows())
+
+    def head(self, count: int) -> pa.RecordBatch:
+        """The first items, without a look at the photos of the others."""
+        rows = next(self._rows(), None)
+        if rows is None:
+            return self.schema.empty_table().to_batches()[0]
+        return self._clean(Rows(rows.numbers[:count], rows.batch.slice(0, count)))
+
+    def _rows(self) -> Iterator[Rows]:
         items, file = self.spec.items, self.source.path.name
         columns = _present(items.item_id, *self._phrase_columns, items.image, *items.attributes, *items.payload)
         written = _present(items.item_id, items.image)
@@ -76,7 +87,7 @@ class ItemReader:
         for rows in self.source.batches(columns, BATCH, self.rejects, written):
             self.rows = max(self.rows, int(rows.numbers[-1]) if len(rows) else 0)
             split = rows.with_columns({name: split_lists(rows.batch[name], items.separator) for name in listed})
-            yield self._clean(with_new_ids(split, items.item_id, self._seen, self.rejects, file))
+            yield with_new_ids(split, items.item_id, self._seen, self.rejects, file)
 
     def _clean(self, rows: Rows) -> pa.RecordBatch:
         items, n = self.spec.items, len(rows)
@@ -114,7 +125,7 @@ class ItemReader:
         named = {i: name for i, name in enumerate(names) if name is not None and name.strip()}
         for name in named.values():
             top, slash, _ = name.replace("\\", "/").partition("/")
-            self.roots.update({FOLDER, top if slash and top not in {"", ".", ".."} else ""})
+            self.roots.update({self._top, top if slash and top not in {"", ".", ".."} else ""})
         photos: list[str | None] = [None] * len(names)
         for i, photo in zip(named, self._folder.vet_all(named.values()), strict=True):
             if isinstance(photo, ImageError):

@@ -74,6 +74,7 @@ def resolve(settings: CatalogueSettings, source: TableSource) -> CatalogueSpec:
     _check_template(settings.text.template, items, source)
     return CatalogueSpec(
         items=items,
+        images=asked.images,
         text=settings.text,
         interactions=settings.interactions,
         users=settings.users,

@@ -136,17 +136,18 @@ def columns_by_role(
 ) -> dict[str, str]:
     """The column that fills each role: the one that the settings name, else the first with a well-known name.
 
-    Excluded columns fill a role only if they are named; roles that none fills are left out. A DataError says that a
-    named column is not there, or none fills a role that is needed.
+    An empty name says that there is none. Excluded columns fill a role only if they are named; roles that none fills
+    are left out. A DataError says that a named column is not there, or none fills a role that is needed.
     """
     columns, file = source.names, source.path.name
     named = {role: name for role in known if (name := getattr(settings, role)) is not None}
     for role, name in named.items():
-        require_column(name, columns, file, f"{section}.{role}")
+        if name or role in needed:
+            require_column(name, columns, file, f"{section}.{role}")
     free = [name for name in columns if name not in {*named.values(), *exclude}]
-    found = {role: named.get(role) or well_known(names, free) for role, names in known.items()}
+    found = {role: named[role] if role in named else well_known(names, free) for role, names in known.items()}
     for role in needed:
         if found[role] is None:
             hint = f'call it {role}, or name it in catalog.toml: [{section}] {role} = "…"'
             raise DataError(f"{file} has no {role} column; its columns are {', '.join(columns)}", hint)
-    return {role: name for role, name in found.items() if name is not None}
+    return {role: name for role, name in found.items() if name}

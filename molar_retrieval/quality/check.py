@@ -19,6 +19,9 @@ from molar_retrieval.catalog.spec import CatalogueSpec
 from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.embedding.forecast import EmbedForecast
+from molar_retrieval.embedding.run import digests_of
+from molar_retrieval.encoders import registry
+from molar_retrieval.encoders.base import language_note
 from molar_retrieval.encoders.fusion import unit
 from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.pinned import Pinned, pin
@@ -139,6 +142,7 @@ class _CatalogueCheck:
 
     def _checked(self, catalogue: Catalogue, spec: CatalogueSpec) -> dict[str, Any]:
         """Take all findings; what else a report holds of a catalogue that can be read."""
+        self._language(catalogue)
         items = read_items(catalogue, spec, self.folder)
         with self._stage("texts"):
             texts = TextCheck(items, catalogue.language)
@@ -166,6 +170,19 @@ class _CatalogueCheck:
             "log_lines": () if log is None else tuple(log.lines()),
             "pairs": pairs,
         }
+
+    def _language(self, catalogue: Catalogue) -> None:
+        """Say first where the encoder does not know the language of the texts; a model is not hashed for that alone."""
+        asked = self.settings.embed
+        if asked.model not in registry.NAMED and not self.options.forecast:
+            return
+        try:
+            info = registry.describe(asked, digests_of(self.workspace))
+        except MolarError:
+            return  # the forecast says so
+        if (note := language_note(info, catalogue.language, self.folder)) is not None:
+            self.progress.note(note)
+            self.found.add("catalogue.language", note)
 
     def _photos(self, items: Items) -> Measured:
         if not self.options.photos:

@@ -24,14 +24,14 @@ def commands(command, path=()):
 
 def test_every_command_has_the_same_options_beside_its_own():
     found = dict(commands(typer.main.get_command(app)))
-    assert len(found) == 22
+    assert len(found) == 23
     lacking = {name: EVERYWHERE - options for name, options in found.items() if EVERYWHERE - options}
-    assert lacking == {"demo": {"--workspace", "--json"}, "import": {"--workspace"}}
+    assert lacking == {"demo": {"--workspace", "--json"}, "import": {"--workspace"}, "init": {"--workspace"}}
 
 
 WITH_JSON = {name: options for name, options in commands(typer.main.get_command(app)) if "--json" in options}
 ALONE = {"query": ["--user", "u1"], "embed": ["catalog"], "check": ["catalog"], "finetune": ["catalog"]}
-ALONE |= {"import": ["movielens", "nowhere", "--to", "there"]}
+ALONE |= {"import": ["movielens", "nowhere", "--to", "there"], "init": ["none.csv"]}
 ALONE |= {"events append": ["events.csv"], "events export": ["events.csv"]}
 
 

@@ -2,7 +2,9 @@
 
 import pytest
 
-from molar_retrieval.encoders.base import EncoderInfo, language_note
+from molar_retrieval.encoders.base import EncoderInfo
+from molar_retrieval.encoders.base import language_note as note_on
+from molar_retrieval.languages import common_language
 
 TEXTS = {
     "en": ["A cotton shirt with long sleeves for the summer", "Trousers made of wool, and a belt is included"],
@@ -15,6 +17,10 @@ TEXTS = {
     "ko": ["여름용 긴팔 면 셔츠, 가볍고 시원합니다", "벨트가 포함된 울 바지 세트입니다"],
     "pl": ["Koszula z bawełny z długimi rękawami na lato", "Spodnie z wełny oraz pasek w zestawie do nich"],
 }
+
+
+def language_note(encoder, texts):
+    return note_on(encoder, common_language(texts))
 
 
 def info(*languages):
@@ -67,6 +73,14 @@ def test_titles_alone_speak_against_an_encoder_of_another_language():
     titles = ["Tričko krátký rukáv", "Dámské kalhoty široké", "Pánská košile bílá"] * 30
     assert "Czech" in language_note(info("en"), titles)
     assert language_note(info("cs"), titles) is None
+
+
+def test_the_note_names_the_command_and_the_language_that_catalog_toml_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    note = note_on(info("en"), "de-AT", tmp_path / "my shop")
+    assert note.startswith("the catalogue is German, and the encoder 'builtin' understands English only: ")
+    assert note.endswith("molar embed 'my shop' --model builtin-multilingual")
+    assert note_on(info("en"), "en-GB") is None
 
 
 @pytest.mark.realdata

@@ -86,7 +86,9 @@ def query(
     shape |= {"explain": explain, "language": language}
     if searching:
         shown = "show" if user is None else seen  # nobody has seen anything
-        answer = recommender.search(text, image, k, similar=similar, user_id=user, seen=shown, **among)
+        with run.console.progress() as progress:
+            progress.start("loading the encoder", None)  # which takes longer than all the rest
+            answer = recommender.search(text, image, k, similar=similar, user_id=user, seen=shown, **among)
     elif similar is not None:
         answer = recommender.similar(similar, k, **among)
     elif user is not None:

@@ -1,0 +1,139 @@
+"""From somebody's own tables to a shop: what they mean is proposed, shown and written down."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from molar.base import Display
+from molar.shop import Shop
+from molar_retrieval.binding import workspace_for
+
+if TYPE_CHECKING:
+    from molar_retrieval.catalog.sources import Stem
+    from molar_retrieval.proposal import Proposal, Question
+    from molar_retrieval.proposal.preview import Preview
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Tables that have become a shop.
+
+    Attributes:
+        shop: With a catalogue; nothing is made of it yet.
+        proposal: What the tables mean, and what of them is not understood.
+        preview: Their first rows as molar reads them.
+        text: ``catalog.toml``.
+        written: Where it lies; None after a dry run.
+        encoder_note: What to do where the encoder does not know the language of the texts.
+    """
+
+    shop: Shop
+    proposal: "Proposal"
+    preview: "Preview"
+    text: str
+    written: Path | None
+    encoder_note: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        found = self.proposal
+        return {
+            "catalogue": str(found.folder),
+            "written": None if self.written is None else str(self.written),
+            "settings": {section: dict(values) for section, values in found.sections.items()},
+            "tables": [
+                {
+                    "kind": table.stem,
+                    "file": str(table.path),
+                    "form": table.form,
+                    "rows": table.rows,
+                    "all_rows": table.whole,
+                    "columns": {one.role: {"column": one.column, "because": one.why} for one in table.meanings},
+                    "not_used": list(table.unused) if table.stem != "items" else [],
+                }
+                for table in found.tables
+            ],
+            "language": found.language,
+            "in_vectors": list(self.preview.attributes),
+            "kept": self.preview.kept,
+            "items": self.preview.items,
+            "interactions": self.preview.interactions,
+            "not_understood": [*found.findings, *self.doubts()],
+            "encoder": self.encoder_note,
+        }
+
+    def doubts(self) -> list[str]:
+        """Numbers that can be read in two ways, in words."""
+        words = "can be read in two ways and is kept as words: --decimal tells"
+        return [f"{name!r} {words} ({reason})" for name, reason in self.preview.doubtful.items()]
+
+
+def init(
+    *files: str | Path,
+    items: str | Path | None = None,
+    interactions: str | Path | None = None,
+    users: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    decimal: Literal[".", ","] | None = None,
+    time_format: str | None = None,
+    time_zone: str | None = None,
+    language: str | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    workspace: str | Path | None = None,
+    ask: "Callable[[Question], str] | None" = None,
+    display: Display | None = None,
+) -> Initial:
+    """Find out what tables mean, and write it into ``catalog.toml``; no table is renamed, moved or changed.
+
+    Args:
+        *files: The items, the purchases and, where there are some, the users, in any order, as CSV, JSONL or Parquet;
+            or the folder with them.
+        items: The table of the items, where they do not tell.
+        interactions: The table of the purchases, views …, where they do not tell.
+        users: The table of the users, where they do not tell.
+        columns: What a column is called, by ``item_id``, ``title``, ``interactions.item_id`` …; empty: there is none.
+        decimal: The decimal sign of the items' numbers.
+        time_format: The ``strptime`` format of the purchases' times.
+        time_zone: The zone of times that name none: ``Europe/Berlin``.
+        language: Of the texts, as in BCP 47.
+        overwrite: Replace a ``catalog.toml`` that says something else.
+        dry_run: Write nothing.
+        workspace: Where all that molar makes goes; None: as :func:`molar.open`.
+        ask: Answers what neither tables nor arguments tell; None: that is an error.
+        display: Makes the progress display of a long step; None: the one that suits a terminal or a notebook.
+
+    Raises:
+        DataError: If a table cannot be read, or lacks what it needs.
+        SettingsError: If something has to be said, does not fit the tables, or ``catalog.toml`` says something else.
+    """
+    from molar_retrieval.proposal import Said, propose
+    from molar_retrieval.proposal.preview import preview
+    from molar_retrieval.proposal.questions import refuse
+    from molar_retrieval.proposal.written import text_of, write
+
+    said = Said(columns or {}, decimal, time_format, time_zone, language)
+    given = {"items": items, "interactions": interactions, "users": users}
+    named: dict[Stem, Path] = {stem: Path(path) for stem, path in given.items() if path is not None}  # type: ignore[misc]
+    found = propose(_paths(files), named, said, refuse if ask is None else ask)
+    first = preview(found)
+    written = None if dry_run else write(found, overwrite=overwrite)
+    place = workspace_for(found.folder, found.folder.resolve().parent) if workspace is None else Path(workspace)
+    shop = Shop(found.folder, place, display=display)
+    return Initial(shop, found, first, text_of(found), written, _encoder_note(shop, found.language))
+
+
+def _paths(files: Sequence[str | Path]) -> list[Path]:
+    return [Path(path) for path in files]
+
+
+def _encoder_note(shop: Shop, language: str | None) -> str | None:
+    from molar_retrieval.encoders.base import language_note
+    from molar_retrieval.encoders.registry import describe
+    from molar_retrieval.errors import MolarError
+
+    try:
+        return language_note(describe(shop._encoding().embed), language, shop.folder())
+    except MolarError:  # an encoder that is not there is for `molar embed` to say
+        return None

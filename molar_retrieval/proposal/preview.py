@@ -1,0 +1,115 @@
+"""The first rows of somebody's tables as molar reads them, by the readers that prepare a catalogue and a log."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from molar_retrieval.catalog.read import ItemReader
+from molar_retrieval.catalog.rejects import Rejects
+from molar_retrieval.catalog.resolve import items_source, resolve
+from molar_retrieval.catalog.sources import find_table
+from molar_retrieval.catalog.table_source import TableSource
+from molar_retrieval.catalog.values import as_written
+from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.columns import log_columns
+from molar_retrieval.interactions.read import LogReader
+from molar_retrieval.interactions.times import TimeParser
+from molar_retrieval.progress import SILENT
+from molar_retrieval.proposal.propose import Proposal
+
+ROWS = 10
+_BATCH = 65_536
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Rows as they are read, by the names of columns; times as written and in UTC, weights as numbers.
+
+    ``attributes`` enter the vectors, ``kept`` are columns for filters and display, each with its kind; ``doubtful``
+    columns have numbers that can be read in two ways, with the reason, and are kept as words.
+    """
+
+    items: list[dict[str, Any]]
+    interactions: list[dict[str, Any]]
+    attributes: tuple[str, ...]
+    kept: dict[str, str]
+    doubtful: dict[str, str]
+
+
+def preview(proposal: Proposal) -> Preview:
+    """Read the first rows; a DataError where the tables cannot be read as proposed."""
+    folder, settings = proposal.folder, proposal.settings
+    source = items_source(folder, settings)
+    spec = resolve(settings, source)
+    reader = ItemReader(source, spec, folder, Rejects(Path()))
+    head = reader.head(ROWS)
+    columns = [name for name in head.schema.names if name != "text"]
+    items = head.select(columns).to_pylist()
+    kinds = {field.name: _kind(field.type) for field in head.schema if field.name not in _FIXED}
+    kept = {name: kind for name, kind in kinds.items() if name not in spec.items.attributes}
+    rows = _log_rows(proposal, spec.items.item_id, spec.items.title)
+    return Preview(items, rows, spec.items.attributes, kept, dict(spec.doubtful))
+
+
+_FIXED = (ITEM_ID, TITLE, DESCRIPTION, IMAGE, "text")
+
+
+def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return "several words"
+    numbers = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return "numbers" if numbers else "yes or no" if pa.types.is_boolean(kind) else "words"
+
+
+def _log_rows(proposal: Proposal, item_id: str, title: str | None) -> list[dict[str, Any]]:
+    settings, folder = proposal.settings, proposal.folder
+    source = find_table(folder, "interactions", settings)
+    if source is None:
+        return []
+    asked = settings.interactions
+    columns = log_columns(asked, source, item_id)
+    items = items_source(folder, settings)
+    ids = IdMap(pc.unique(pa.chunked_array(_column(items, item_id), pa.string()).drop_null()))
+    times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
+    reader = LogReader(source, columns, ids, times, Rejects(Path()))
+    shown: list[dict[str, Any]] = []
+    for rows, values in reader.batches(SILENT):
+        users, taken = rows.batch[columns.user_id].to_pylist(), rows.batch[columns.item_id].to_pylist()
+        for place in range(min(len(users), ROWS - len(shown))):
+            row: dict[str, Any] = {"row": int(rows.numbers[place]), "user_id": users[place], "item_id": taken[place]}
+            if columns.timestamp is not None:
+                row["written"] = as_written(rows.batch[columns.timestamp].slice(place, 1))[0].as_py()
+                row["time"] = datetime.fromtimestamp(int(values["micros"][place]) / 1e6, UTC).isoformat()
+            if columns.weight is not None:
+                row["weight"] = float(values["weight"][place])
+            if columns.event is not None:
+                row["event"] = as_written(rows.batch[columns.event].slice(place, 1))[0].as_py()
+            shown.append(row)
+        if len(shown) >= ROWS:
+            break
+    titles = _titles(items, item_id, title, {row["item_id"] for row in shown})
+    return [{**row, "title": titles.get(row["item_id"])} for row in shown]
+
+
+def _column(source: TableSource, name: str) -> list[pa.Array]:
+    return [rows.batch[name] for rows in source.batches([name], _BATCH, None, [name])]
+
+
+def _titles(source: TableSource, item_id: str, title: str | None, wanted: set[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if title is None or not wanted:
+        return found
+    for rows in source.batches([item_id, title], _BATCH, None, [item_id]):
+        ids = rows.batch[item_id]
+        places = np.flatnonzero(np.asarray(pc.is_in(ids, pa.array(sorted(wanted), pa.string()))))
+        names = as_written(rows.batch[title].take(pa.array(places)))
+        found = dict(zip(ids.take(pa.array(places)).to_pylist(), names.to_pylist(), strict=True)) | found
+        if len(found) == len(wanted):
+            break
+    return found

@@ -1,0 +1,306 @@
+"""From somebody's tables to what `catalog.toml` says of them, and what is not understood of them."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from molar_retrieval import availability
+from molar_retrieval.catalog.sources import FORMATS, Stem
+from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
+from molar_retrieval.config import validated
+from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.proposal import columns, manners
+from molar_retrieval.proposal.columns import Candidate
+from molar_retrieval.proposal.files import STEMS, assigned, tables_of
+from molar_retrieval.proposal.moments import LEAST
+from molar_retrieval.proposal.questions import NONE, ROLES, Ask, Question, Said, refuse
+from molar_retrieval.proposal.tables import SampledColumn, SampledTable, sampled
+
+_ASKED, _LOOKED_AT = 8, 2_000  # columns to choose from; values of one
+_KINDS = 50  # of events at most; a column of more is none
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A column, what it is read as (a role), and by what that was seen."""
+
+    column: str
+    role: str
+    why: str
+
+
+@dataclass(frozen=True)
+class ReadTable:
+    """One table as it is read: ``rows`` were looked at, and are all where it is ``whole``."""
+
+    stem: Stem
+    path: Path
+    form: str
+    rows: int
+    whole: bool
+    meanings: tuple[Meaning, ...]
+    unused: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What the tables mean.
+
+    Attributes:
+        folder: Where ``catalog.toml`` goes: the lowest folder with all tables below it.
+        sections: What it says, by section and key.
+        tables: Each table as it is read.
+        findings: What is not understood, or not as it may be meant.
+        language: Of the texts; None where they do not say one.
+        settings: The sections as reading takes them.
+    """
+
+    folder: Path
+    sections: Mapping[str, Mapping[str, Any]]
+    tables: tuple[ReadTable, ...]
+    findings: tuple[str, ...]
+    language: str | None
+    settings: CatalogueSettings
+
+
+def propose(files: Sequence[Path], named: Mapping[Stem, Path], said: Said, ask: Ask = refuse) -> Proposal:
+    """Read some tables and say what they mean.
+
+    Args:
+        files: One to three tables in any order, or a folder with them; those of ``named`` may be among them.
+        named: Tables of which somebody said which they are.
+        said: What else was said.
+        ask: Answers what they do not tell; default: a SettingsError that names the option.
+
+    Raises:
+        DataError: If a table cannot be read, or has not what it needs.
+        SettingsError: If what was said does not fit the tables, or something has to be said.
+    """
+    paths = tables_of([*files, *(path for path in named.values() if path not in files)])
+    folder = _folder_of(paths)
+    tables = assigned([sampled(path) for path in paths], named, ask)
+    return _Reading(folder, tables, said, ask)()
+
+
+def _folder_of(paths: Sequence[Path]) -> Path:
+    """The lowest folder above all files; a SettingsError where there is none but the root."""
+    common = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    if len(common.parts) < 2:
+        listed = " and ".join(str(path) for path in paths)
+        hint = "put the tables, or links to them, into one folder or into folders of one"
+        raise SettingsError(f"{listed} lie below no folder of their own, where {FILE_NAME} could stand", hint)
+    nearest = next((parent for parent in paths[0].parents if parent.absolute() == common), None)
+    return common if nearest is None else nearest
+
+
+class _Reading:
+    """The reading of all tables, one after the other."""
+
+    def __init__(self, folder: Path, tables: Mapping[Stem, SampledTable], said: Said, ask: Ask) -> None:
+        self._folder, self._tables, self._said, self._ask = folder, tables, said, ask
+        self._meant: dict[Stem, dict[str, Candidate]] = {stem: {} for stem in tables}
+        self._more: dict[Stem, dict[str, Any]] = {stem: {} for stem in tables}  # settings that name no column
+        self.findings: list[str] = []
+
+    def __call__(self) -> Proposal:
+        """Read them."""
+        self._join()
+        items = self._tables["items"]
+        for role in ("title", "description"):
+            self._choose("items", role, columns.texts(items, role, self._taken("items")))
+        for role in availability.ROLES:
+            fits = partial(_says, role)
+            self._choose("items", role, columns.named(items, role, self._taken("items"), fits))
+        language, by_names = self._language()
+        self._photos()
+        self._numbers(language)
+        if "interactions" in self._tables:
+            self._log(language)
+        if "users" in self._tables:
+            who = self._meant.get("interactions", {}).get("user_id")
+            in_log = None if who is None else self._tables["interactions"][who.name]
+            self._choose("users", "user_id", columns.key_of(self._tables["users"], in_log), needed=True)
+        sections = self._sections()
+        if by_names or self._said.language is not None:
+            sections["text"] = {"language": language}
+        settings = validated(CatalogueSettings, sections, "the proposal")
+        tables = tuple(self._read(stem) for stem in STEMS if stem in self._tables)
+        return Proposal(self._folder, sections, tables, tuple(self.findings), language, settings)
+
+    def _taken(self, stem: Stem) -> list[str]:
+        return [one.name for one in self._meant[stem].values()]
+
+    def _join(self) -> None:
+        """The ids of the items in both tables."""
+        items, log = self._tables["items"], self._tables.get("interactions")
+        if log is None:
+            self._choose("items", "item_id", columns.item_ids(items), needed=True)
+            return
+        pairs = columns.item_pairs(items, log)
+        own = self._named("items", "item_id")
+        theirs = self._named("interactions", "item_id")
+        pairs = [p for p in pairs if own in (None, p[0].name) and theirs in (None, p[1].name)]
+        if not pairs and own is not None and theirs is not None:
+            pairs = [(Candidate(own, 0, "as you said", True), Candidate(theirs, 0, "as you said", True))]
+        references = list({pair[1].name: pair[1] for pair in reversed(pairs)}.values())[::-1]
+        keys = list({pair[0].name: pair[0] for pair in reversed(pairs)}.values())[::-1]
+        self._choose("items", "item_id", keys, needed=True)
+        key = self._meant["items"]["item_id"].name
+        fitting = [pair[1] for pair in pairs if pair[0].name == key]
+        self._choose("interactions", "item_id", fitting or references, needed=True)
+        self._tell_join(items, log)
+
+    def _tell_join(self, items: SampledTable, log: SampledTable) -> None:
+        key, reference = (self._meant[stem]["item_id"].name for stem in ("items", "interactions"))
+        within = columns.contained(log[reference], items[key])
+        if within < 0.8 and items.whole:
+            words = f"only {within:.0%} of the items in {reference!r} of {log.path.name} are in {key!r} of"
+            self.findings.append(f"{words} {items.path.name}: purchases of the others are left out")
+
+    def _log(self, language: str | None) -> None:
+        stem: Stem = "interactions"
+        log = self._tables[stem]
+        found = columns.user_ids(log, self._taken("interactions"), self._tables.get("users"))
+        self._choose("interactions", "user_id", found, needed=True)
+        self._choose("interactions", "timestamp", columns.moments(log, self._taken("interactions")))
+        when = self._meant["interactions"].get("timestamp")
+        if when is None:
+            self.findings.append(f"{log.path.name} has no times that can be read: its rows count as in their order")
+        else:
+            self._times(log, when.name, language)
+        kinds = columns.named(log, "event", self._taken(stem), lambda c: len(c.distinct) <= _KINDS and c.words > 0.5)
+        self._choose(stem, "event", kinds)
+        lines = columns.named(log, "position", self._taken(stem), lambda column: column.lowest() is not None)
+        self._choose(stem, "position", lines)
+        counts = columns.named(log, "quantity", self._taken(stem), lambda column: column.lowest() is not None)
+        returned = [one for one in counts if (log[one.name].lowest() or 0) <= 0]
+        self._choose(stem, "weight", returned)
+        if (weight := self._meant[stem].get("weight")) is not None and weight in returned:
+            words = f"{weight.name!r} has values of 0 or less, as returns have: these rows are left out"
+            self.findings.append(f"{words}, and the others weigh as they say")
+
+    def _times(self, log: SampledTable, name: str, language: str | None) -> None:
+        column, file = log[name], log.path.name
+        form = manners.time_format_of(column, file, self._said.time_format, self._ask)
+        zone = manners.time_zone_of(column, language, self._said.time_zone)
+        self._more["interactions"] |= {"time_format": form, "time_zone": zone}
+        times = column.times
+        if times is not None and times.share < 1:
+            self.findings.append(
+                f"{1 - times.share:.1%} of the times in {name!r} cannot be read: these rows are left out"
+            )
+        if times is not None and times.clock and not times.zone and zone is None and times.personal:
+            self.findings.append(
+                f"the times in {name!r} name no zone and are taken for UTC: --time-zone says another one"
+            )
+
+    def _language(self) -> tuple[str | None, bool]:
+        items = self._tables["items"]
+        texts = [one.name for role, one in self._meant["items"].items() if role in ("title", "description")]
+        names = [name for table in self._tables.values() for name in table.names]
+        if self._said.language is not None:
+            return self._said.language, False
+        return manners.language_of(items, texts, names)
+
+    def _photos(self) -> None:
+        items = self._tables["items"]
+        found = columns.photos(items, self._taken("items"))
+        self._choose("items", "image", found)
+        chosen = self._meant["items"].get("image")
+        if chosen is not None and items[chosen.name].addresses >= 0.5:
+            del self._meant["items"]["image"]
+            self._more["items"]["image"] = NONE
+            hint = "download them into images/, each called by its item's id"
+            self.findings.append(f"the photos in {chosen.name!r} are web addresses, which molar does not fetch: {hint}")
+            chosen = None
+        by_id = chosen is None
+        column = items[self._meant["items"]["item_id"].name if chosen is None else chosen.name]
+        place, share = manners.photo_folder(self._folder, column, ids=by_id)
+        if place not in (None, "images"):
+            self._more["items"]["images"] = place
+        if chosen is not None and share < 0.9:
+            self.findings.append(
+                f"{1 - share:.0%} of the photos in {chosen.name!r} are not there: these items have words alone"
+            )
+
+    def _numbers(self, language: str | None) -> None:
+        items = self._tables["items"]
+        decimal = manners.decimal_of(items, language, self._said.decimal, self._ask)
+        lists = manners.lists_of(items, self._taken("items"))
+        self._more["items"] |= {"decimal": decimal, "lists": lists or None}
+        for column in items.columns:
+            if 0.5 <= column.numbers < 1 and column.name not in self._taken("items"):
+                odd = next((v for v in column.distinct.to_pylist() if not any(c.isdigit() for c in v)), None)
+                if odd is not None and items.source.untyped:
+                    self.findings.append(
+                        f"{column.name!r} has words such as {odd!r} among its numbers: all of it is words"
+                    )
+
+    def _named(self, stem: Stem, role: str) -> str | None:
+        table = self._tables[stem]
+        return self._said.column(stem, role, table.names, table.path.name)
+
+    def _choose(self, stem: Stem, role: str, found: list[Candidate], *, needed: bool = False) -> None:
+        """Take what was said, else the best candidate; where one is needed and none is clear, ask."""
+        table, named = self._tables[stem], self._named(stem, role)
+        if named is not None:
+            if named == NONE and needed:
+                raise SettingsError(
+                    f"{table.path.name} cannot do without {role}", f"name its column: --column {role}=…"
+                )
+            if named == NONE:
+                self._more[stem][role] = NONE
+            else:
+                self._meant[stem][role] = Candidate(named, 1.0, "as you said", True)
+            return
+        if needed and not columns.clear(found):
+            found = [self._asked(table, stem, role, found)]
+        if found:
+            self._meant[stem][role] = found[0]
+
+    def _asked(self, table: SampledTable, stem: Stem, role: str, found: list[Candidate]) -> Candidate:
+        names = [one.name for one in found] or [name for name in table.names if name not in self._taken(stem)]
+        if not names:
+            raise DataError(f"{table.path.name} has no column left for {role}", "name a file with such a column")
+        few = {name: ", ".join(map(str, table[name].distinct[:3].to_pylist())) for name in names[:_ASKED]}
+        what = {"item_id": "says which item it is", "user_id": "says who it was"}[role]
+        text = f"Which column of {table.path.name} {what} ({role})?"
+        chosen = self._ask(Question(text, few, f"--column {stem}.{role}='{{}}'"))
+        return Candidate(chosen, 1.0, "as you said", True)
+
+    def _sections(self) -> dict[str, dict[str, Any]]:
+        sections: dict[str, dict[str, Any]] = {}
+        for stem in STEMS:
+            if (table := self._tables.get(stem)) is None:
+                continue
+            relative = table.path.absolute().relative_to(self._folder.absolute()).as_posix()
+            said: dict[str, Any] = {"file": None if relative in {f"{stem}{form}" for form in FORMATS} else relative}
+            said["encoding"] = None if table.encoding == "utf-8" else table.encoding
+            said |= {role: self._meant[stem][role].name for role in ROLES[stem] if role in self._meant[stem]}
+            said |= self._more[stem]
+            sections[stem] = {key: value for key, value in said.items() if value is not None}
+        return sections
+
+    def _read(self, stem: Stem) -> ReadTable:
+        table, meant = self._tables[stem], self._meant[stem]
+        form = [table.source.form]
+        if table.source.untyped:
+            form += [
+                table.encoding,
+                {";": "semicolons", ",": "commas", "\t": "tabs", "|": "bars"}[table.delimiter or ","],
+            ]
+        meanings = tuple(Meaning(one.name, role, one.why) for role, one in meant.items())
+        taken = self._taken(stem)
+        unused = tuple(name for name in table.names if name not in taken)
+        return ReadTable(stem, table.path, ", ".join(form), table.rows, table.whole, meanings, unused)
+
+
+def _says(role: str, column: SampledColumn) -> bool:
+    """Whether a column's values say of items that they are in stock, active, or available from a moment on."""
+    if role == availability.AVAILABLE_FROM:
+        return column.times is not None and not column.times.formats
+    values = column.distinct.slice(0, _LOOKED_AT).to_pylist()
+    return sum(availability.understood(role, value) is not None for value in values) >= LEAST * len(values)

@@ -1,0 +1,63 @@
+"""`molar init` on tables of a German and a Japanese shop, and all that follows, unchanged."""
+
+import json
+
+import own_tables
+import pytest
+from settings_for_tests import SMALL_ALIGNMENT
+
+SHOPS = {"de": (own_tables.german, "Hemd", "German"), "ja": (own_tables.japanese, "シャツ", "Japanese")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", SHOPS)
+def test_from_two_tables_to_recommendations(molar, tmp_path, language):
+    make, word, name = SHOPS[language]
+    make(tmp_path)
+    files = sorted(path.name for path in tmp_path.glob("*.csv"))
+    lines = [f"{key} = {json.dumps(value)}" for key, value in SMALL_ALIGNMENT.items()]
+    (tmp_path / "molar.toml").write_text("\n".join(["[align]", *lines]), "utf-8")
+
+    done = molar("init", *files, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"the catalogue is {name}, and the encoder 'builtin' understands English only" in done.stdout
+    assert "molar embed . --model builtin-multilingual" in done.stdout
+    assert done.stdout.rstrip().endswith("next: molar check .")
+    assert word in done.stdout
+
+    done = molar("check", ".", "--json", "--no-forecast", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert "catalogue.language" in {found["kind"] for found in report["found"]}
+    assert not [found for found in report["found"] if found["severity"] == "error"]
+
+    done = molar("embed", files[0], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first = done.stderr.splitlines()
+    assert sum(line.startswith(f"the catalogue is {name}") for line in first) == 1
+    assert molar("align", cwd=tmp_path).returncode == 0
+    user = report_user(molar, files, tmp_path)
+    done = molar("query", "--user", user, "-k", "3", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["items"]) == 3
+
+
+def report_user(molar, files, folder):
+    shown = json.loads(molar("init", *files, "--json", cwd=folder).stdout)
+    return shown["interactions"][0]["user_id"]
+
+
+def test_failures_name_the_option(molar, tmp_path):
+    (tmp_path / "a.csv").write_text("sku,name\n1,Chair\n2,Table\n")
+    done = molar("init", "a.csv", "--column", "sku", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--column item_id=SKU" in done.stderr
+    done = molar("init", "a.csv", "none.csv", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["error"].startswith("there is no file none.csv")
+
+
+def test_a_dry_run_shows_what_would_be_written(molar, tmp_path):
+    (tmp_path / "a.csv").write_text("sku,name\n1,Chair\n2,Table\n")
+    done = molar("init", "a.csv", "--dry-run", cwd=tmp_path)
+    assert 'item_id = "sku"' in done.stdout
+    assert not (tmp_path / "catalog.toml").exists()
