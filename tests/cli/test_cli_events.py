@@ -1,6 +1,7 @@
 """`molar events` as people run it."""
 
 import json
+from datetime import datetime
 
 from molar_retrieval.workspace import Workspace
 
@@ -22,6 +23,7 @@ def test_events_are_appended_shown_sealed_and_written(molar, tmp_path):
     assert (found.returncode, json.loads(found.stdout)["refusals"][0]["field"]) == (1, "event")
     found = molar("events", "tail", "-n", 5, *where, "--json")
     (line,) = json.loads(found.stdout)["events"]
+    assert datetime.fromisoformat(line.pop("received")).tzinfo
     assert line == {**row, "line": 0, "seq": 1, "timestamp": "2026-01-02T12:00:00+00:00"}
     assert "2026-01-02T12:00:00" in molar("events", "tail", *where).stdout
     assert molar("events", "compact", *where).stdout == "1 lines sealed in 1 files\n"

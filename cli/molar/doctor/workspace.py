@@ -7,6 +7,7 @@ from typing import Any
 from molar.doctor.health import Entry, Fault, broken, entry
 from molar.doctor.places import folder_size
 from molar_retrieval import inventory
+from molar_retrieval.binding import Binding
 from molar_retrieval.errors import MissingArtefactError, MolarError
 from molar_retrieval.pages.words import size
 from molar_retrieval.workspace import MAKERS, Manifest, Workspace
@@ -89,7 +90,12 @@ def _catalogue_folder(workspace: Workspace) -> Entry:
         return entry("folder", "unknown", broken("workspace.json is damaged", remedy))
     problem = f"the catalogue {folder} is not there any more"
     gone = Fault(problem, "put it back, or run `molar workspace move --catalog DIR` where it is now")
-    return entry("folder", str(folder), not folder.is_dir() and gone)
+    written = Binding.read(workspace.root).catalogue
+    other = Fault(
+        f"workspace.json says that the catalogue was at {written}, it is found at {folder}",
+        f"run `molar workspace move --catalog {folder}` if it was moved there",
+    )
+    return entry("folder", str(folder), not folder.is_dir() and gone, written != folder and other)
 
 
 def _former(workspace: Workspace) -> Iterator[Entry]:
