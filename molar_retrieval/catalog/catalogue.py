@@ -70,7 +70,7 @@ class Catalogue:
     @property
     def language(self) -> str | None:
         """The language of the texts: as ``catalog.toml`` says, else guessed, else None."""
-        language: str | None = self.manifest.facts["language"]
+        language: str | None = self.manifest.facts.get("language")
         return language
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
