@@ -101,7 +101,7 @@ class Proof:
         if len(users) != self._user_count:
             yield f"{len(users)} users instead of {self._user_count}"
         for user in self._users:
-            found = users.get(user.user_id)
+            found = users.keyed(user.user_id)
             if found is None or list(found.history) != [int(row) for row in user.history]:
                 yield f"user {user.user_id!r} is missing or has another history"
             elif list(found.vector) != _float32(user.vector):

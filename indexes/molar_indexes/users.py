@@ -120,6 +120,10 @@ class Users(Protocol):
 
     def get(self, user_id: str) -> UserRecord | None:
         """The user with this id, or None."""
+        return self.keyed(user_key(user_id))
+
+    def keyed(self, key: str) -> UserRecord | None:
+        """Who is stored under a key of :mod:`molar_retrieval.interactions.users`, or None."""
 
     def between(self, first: int, last: int) -> list[UserRecord]:
         """The users from one number up to another, counted from 0 in their order."""
@@ -168,9 +172,9 @@ class UserStore(Users):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def get(self, user_id: str) -> UserRecord | None:
-        """The user with this id, or None."""
-        found = self._rows(f"SELECT {_COLUMNS} FROM users WHERE user_id = ?", user_key(user_id))
+    def keyed(self, key: str) -> UserRecord | None:
+        """Who is stored under a key, or None."""
+        found = self._rows(f"SELECT {_COLUMNS} FROM users WHERE user_id = ?", key)
         return _record(found[0]) if found else None
 
     def between(self, first: int, last: int) -> list[UserRecord]:

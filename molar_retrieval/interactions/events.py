@@ -117,6 +117,7 @@ class Joined:
         both = self.happened
         both = both.take(both.of_file | (own[both.kind] > 0))
         of_file = both.of_file
+        self.counts.counted = int((~of_file).sum())
         strength = np.where(of_file, own.max(), own[both.kind])
         strength /= strength.max(initial=0.0) or 1.0
         position, weight = None, strength.copy()
@@ -181,7 +182,6 @@ def with_events(
         if file.micros is not None:
             both = _once(both, zone, counts)
     both = _without_taken_back(both, counts)
-    counts.counted = int((~both.of_file).sum())
     return Joined(both, file, list(people.rows), len(keys), counts)
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from molar_indexes.users import UserRecord, UserStore, write_users
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.index import SparseVector
+from molar_retrieval.interactions.users import session_key, user_key
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
@@ -174,3 +175,12 @@ def test_reading_imports_nothing_heavy(tmp_path: Path) -> None:
         assert not heavy, heavy
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+
+
+def test_somebody_known_by_a_session_is_found_by_key_alone(tmp_path: Path) -> None:
+    path, session = tmp_path / "users.sqlite", session_key("s")
+    write_users(path, some([session, user_key(session)]), dim=2, items=9)
+    with UserStore(path) as store:
+        assert [store.keyed(key).user_id for key in (session, user_key(session))] == [session, user_key(session)]  # type: ignore[union-attr]
+        assert store.get(session).user_id == user_key(session)  # type: ignore[union-attr]
+        assert store.get("s") is None

@@ -90,9 +90,9 @@ class FallingUsers(_Falling[Users], Users):
     def __len__(self) -> int:
         return len(self._asked)
 
-    def get(self, user_id: str) -> UserRecord | None:
-        """The user with this id, or None."""
-        return self._ask(lambda users: users.get(user_id))
+    def keyed(self, key: str) -> UserRecord | None:
+        """Who is stored under a key, or None."""
+        return self._ask(lambda users: users.keyed(key))
 
     def between(self, first: int, last: int) -> list[UserRecord]:
         """The users from one number up to another."""

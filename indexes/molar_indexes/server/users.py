@@ -14,7 +14,6 @@ from molar_indexes.server.points import split, vectors
 from molar_indexes.users import UserRecord, Users
 from molar_retrieval import columns
 from molar_retrieval.index import IndexSpec, SparseVector
-from molar_retrieval.interactions.users import user_key
 from molar_retrieval.point_ids import point_id
 from molar_retrieval.ranking.answer import NOTHING
 
@@ -65,9 +64,9 @@ class ServerUsers(Users):
     def __len__(self) -> int:
         return self._count
 
-    def get(self, user_id: str) -> UserRecord | None:
-        """The user with this id, or None."""
-        point = point_id(user_key(user_id))
+    def keyed(self, key: str) -> UserRecord | None:
+        """Who is stored under a key, or None."""
+        point = point_id(key)
         found = self._ask(self._client.retrieve, self._collection, [point], with_payload=True, with_vectors=True)
         return _record(found[0]) if found else None
 
