@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from molar_indexes.generations import Generation
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
+from molar_retrieval.availability import moment
 from molar_retrieval.errors import RequestError, SettingsError, nearest, shown, suggestion
 from molar_retrieval.expressions import OneOf, both, check
 from molar_retrieval.marks import mark_of
@@ -57,7 +58,7 @@ class Constraints:
         return self._file is None or "rules" in vars(self)
 
     def request(self, query: Query, now: datetime | None = None) -> RankingRequest:
-        """A query resolved, for nobody yet and without rules.
+        """A query resolved, for nobody yet and without rules; what is not for sale at ``now`` is hidden.
 
         Raises:
             RequestError: If the condition, an item of ``only`` or the field of ``calibrate`` is not known.
@@ -74,7 +75,7 @@ class Constraints:
             where = both(where, OneOf(columns.ITEM_ID, tuple(query.only)))
         if query.calibrate is not None:
             self.check_field(query.calibrate)
-        hidden = _known(self._generation, query.exclude)
+        hidden = _known(self._generation, query.exclude) | self._generation.table.unavailable(moment(now))
         return RankingRequest(query, where=where, hidden=hidden, now=now, notes=self.notes)
 
     def for_user(self, request: RankingRequest, user: UserRecord | None) -> RankingRequest:

@@ -1,9 +1,9 @@
 """The item store of a generation: written while items pass on their way into the index, read through a memory map."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,29 @@ class OpenItemStore:
     shown_from: npt.NDArray[np.int64] | None  # of each item, in microseconds since 1970; None: all are always shown
     availability: Availability
     _asked: tuple[Mapping[str, Any], Mapping[str, npt.NDArray[Any]]] | None
+
+    def unavailable(self, moment: int) -> frozenset[int]:
+        """Rows of the items that may not be shown at a moment, in microseconds since 1970."""
+        if self.shown_from is None:
+            return frozenset()
+        return self._shown_after(int(np.searchsorted(self._moments, moment, side="right")))
+
+    @cached_property
+    def _moments(self) -> npt.NDArray[np.int64]:
+        """When something changes about what may be shown, ascending."""
+        return np.unique(self.shown_from if self.shown_from is not None else np.zeros(0, np.int64))
+
+    @cached_property
+    def _shown_after(self) -> Callable[[int], frozenset[int]]:
+        """The rows that are shown from the moment with this number, or a later one; the last answer is kept."""
+        shown_from = self.shown_from if self.shown_from is not None else np.zeros(0, np.int64)
+
+        @lru_cache(maxsize=1)
+        def rows(number: int) -> frozenset[int]:
+            later = self._moments[number:]
+            return frozenset(np.flatnonzero(shown_from >= later[0]).tolist() if len(later) else ())
+
+        return rows
 
     @cached_property
     def queries(self) -> "QueryMaps | None":

@@ -53,9 +53,9 @@ def _fitted(
 
     progress.start("ALS", settings.iterations)
     chosen = settings.model_dump(include={"factors", "regularization", "alpha", "iterations"})
-    model = AlternatingLeastSquares(dtype=numbers, random_state=settings.seed, **chosen)
     try:
-        with threadpool_limits(limits=1, user_api="blas"):
+        with threadpool_limits(limits=1, user_api="blas"):  # where the model is made, too, as it looks and warns
+            model = AlternatingLeastSquares(dtype=numbers, random_state=settings.seed, **chosen)
             model.fit(matrix, show_progress=False, callback=lambda *_: progress.advance())
     except ModelFitError:
         return None

@@ -158,7 +158,7 @@ class Ranker:
             if row is None:
                 notes.append(f"{title}: the catalogue has no item {item_id!r}")
             elif row in request.hidden:
-                notes.append(f"{title}: the item {item_id!r} is hidden: seen, or excluded")
+                notes.append(f"{title}: the item {item_id!r} is hidden: seen, excluded, or not for sale")
             elif request.where is not None and not self.stored([row])[0].fulfils(request.where):
                 notes.append(f"{title}: the filter or another rule leaves out the item {item_id!r}")
             else:
