@@ -211,9 +211,11 @@ def _read_file(
     if not len(raw):
         remedy = "check that the item ids are those of the items file, or name the columns in catalog.toml"
         raise rejects.unusable(path, reader.rows, nothing="put at least one interaction into it", remedy=remedy)
-    log = without_duplicates(ordered(raw))
+    count, log = len(raw), ordered(raw)
+    del raw
+    log = without_duplicates(log)
     facts = {"columns": vars(columns), "times": times.read_as, "others": reader.others}
-    return _File(log, user_ids, reader.kinds, reader.rows, len(raw) - len(log), facts)
+    return _File(log, user_ids, reader.kinds, reader.rows, count - len(log), facts)
 
 
 def _summary(facts: dict[str, Any]) -> str:

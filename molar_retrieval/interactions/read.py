@@ -100,6 +100,7 @@ class LogBatches(ABC):
             yield good, values
             self.rows += len(rows)
             progress.advance(len(rows))
+            pa.default_memory_pool().release_unused()  # the allocator keeps what a batch leaves
 
     @abstractmethod
     def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32] | None:
@@ -180,7 +181,7 @@ class LogReader(LogBatches):
         batches = [values for _, values in self.batches(progress)]
         joined: dict[str, Any] = {}
         for field in fields(RawLog):
-            arrays = [values[field.name] for values in batches if field.name in values]
+            arrays = [values.pop(field.name) for values in batches if field.name in values]
             joined[field.name] = np.concatenate(arrays) if arrays else None
         if not batches:
             joined["user"] = joined["item"] = np.zeros(0, np.int32)

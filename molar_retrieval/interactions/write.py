@@ -1,6 +1,7 @@
 """Writing a log as the workspace's ``interactions`` artefact."""
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,13 @@ def write_tables(log: InteractionLog, folder: Path) -> None:
 def log_facts(log: InteractionLog) -> dict[str, Any]:
     """Counts, and a fingerprint of the content."""
     arrays = [log.offsets, log.item, log.timestamp, log.weight, *([] if log.strength is None else [log.strength])]
-    contents = [b"" if values is None else np.ascontiguousarray(values).tobytes() for values in arrays]
+    contents = (b"" if values is None else np.ascontiguousarray(values).tobytes() for values in arrays)
+    keys = (key.encode() for key in log.users.array.to_pylist())
     return {
         "interactions": len(log),
         "users": log.n_users,
         "items": int(np.count_nonzero(np.bincount(log.item))),
-        "content": fingerprint.of_bytes([*contents, *(key.encode() for key in log.users.array.to_pylist())]),
+        "content": fingerprint.of_bytes(chain(contents, keys)),
     }
 
 
