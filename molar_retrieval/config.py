@@ -1,19 +1,17 @@
 """Settings of every step: ``molar.toml``, then the environment (``MOLAR_ALIGN_EPOCHS=3``), then flags."""
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from molar_retrieval import fingerprint
-from molar_retrieval.errors import SettingsError, suggestion
+from molar_retrieval.errors import SettingsError
 from molar_retrieval.events.kinds import DEFAULT as DEFAULT_WEIGHTS
 from molar_retrieval.presets import PRESETS, Preset
-from molar_retrieval.redaction import redacted
+from molar_retrieval.settings import LISTED, Settings, validated
 from molar_retrieval.toml import read_toml
 
 FILE_NAME = "molar.toml"
@@ -21,37 +19,6 @@ _ENVIRONMENT = "MOLAR_"
 _NOT_SETTINGS = {"MOLAR_DATA", "MOLAR_WORKSPACE"}
 _WIDEST = 65_536  # numbers of a vector: no index takes more
 _LARGEST_BATCH = 65_536
-_LARGEST = 2**63 - 1
-_SHOWN = 80
-_ELSEWHERE = {"embed.trust_remote_code": "remove it: trust comes from the command line alone: --trust-remote-code"}
-"""What settings cannot say, and where it is said."""
-
-
-def _split(value: Any) -> Any:
-    """Names from an environment variable: ``country,age``."""
-    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
-
-
-_Listed = BeforeValidator(_split)
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, strict about keys; numbers are finite, and words no books."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=65_536, hide_input_in_errors=True
-    )
-
-    @field_validator("*", mode="after")
-    @classmethod
-    def _of_a_machine(cls, value: Any) -> Any:
-        if isinstance(value, int) and abs(value) > _LARGEST:
-            raise ValueError("the number is too large")
-        return value
-
-    def fingerprint(self) -> str:
-        """Changes with every value."""
-        return fingerprint.of_json(self.model_dump(mode="json"))
 
 
 class EmbedSettings(Settings):
@@ -163,10 +130,10 @@ class AlignSettings(Settings):
     preset: Preset = Field(
         "default", description="how much time training may take: instant (counting only, seconds), fast, default, best"
     )
-    towers: Annotated[tuple[Tower, ...], _Listed] = Field(
+    towers: Annotated[tuple[Tower, ...], LISTED] = Field(
         ("collaborative", "content"), description="sequence models that are trained"
     )
-    experts: Annotated[tuple[Expert, ...], _Listed] = Field(
+    experts: Annotated[tuple[Expert, ...], LISTED] = Field(
         ("sequence", "linear", "neighbours", "trend"), description="models that only count, summed with the towers"
     )
     newcomers: Annotated[float, Field(ge=0, le=0.9)] | Literal["auto"] = Field(
@@ -227,7 +194,7 @@ class IndexSettings(Settings):
 
     backend: Literal["edge", "exact"] = "edge"
     keep: int = Field(2, ge=0, le=10_000, description="older generations that stay for a rollback")
-    segments: Annotated[tuple[str, ...], _Listed] = Field(
+    segments: Annotated[tuple[str, ...], LISTED] = Field(
         (),
         max_length=100,
         description="columns of users.* by which rules and `molar recommend` may choose people; no others are kept",
@@ -344,47 +311,6 @@ def with_preset(settings: MolarSettings, name: Preset) -> MolarSettings:
     """The settings with another preset of ``[align]``; of its other keys only device, threads and seed stay."""
     kept = settings.align.model_dump(include={"device", "threads", "seed", "precision"})
     return settings.model_copy(update={"align": AlignSettings(preset=name, **kept)})
-
-
-SettingsT = TypeVar("SettingsT", bound=Settings)
-
-
-def validated(model: type[SettingsT], values: Mapping[str, Any], source: str) -> SettingsT:
-    """Settings from plain values; a SettingsError names the first wrong key, its nearest relative and the source."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part != "constrained-float")
-        if first["type"] == "extra_forbidden":
-            hint = suggestion(str(first["loc"][-1]), _keys(model, first["loc"][:-1]), "remove it")
-            raise SettingsError(f"{source}: unknown key {key!r}", _ELSEWHERE.get(key, hint)) from error
-        raise SettingsError(
-            f"{source}: {key} = {_brief(first['input'])}: {first['msg'].removeprefix('Value error, ')}",
-            _remedy(first["input"], first.get("ctx", {})),
-        ) from error
-
-
-def _brief(value: Any) -> str:
-    try:
-        shown = redacted(repr(value))
-    except ValueError:  # an integer of too many digits
-        return "…"
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
-
-
-def _remedy(value: Any, context: Mapping[str, Any]) -> str:
-    """The allowed word nearest to a wrong one, where words are allowed."""
-    words = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-    return suggestion(value if isinstance(value, str) else "", words, "correct the value")
-
-
-def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    for part in path:
-        nested = model.model_fields[str(part)].annotation
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            model = nested
-    return list(model.model_fields)
 
 
 def _merge_environment(values: dict[str, Any], environ: Mapping[str, str]) -> None:

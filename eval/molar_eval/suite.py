@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import Field
 
 from molar_eval.cases import Seen
-from molar_retrieval.config import Settings, validated
 from molar_retrieval.errors import SettingsError, nearest
+from molar_retrieval.settings import Settings, validated
 from molar_retrieval.toml import read_toml
 
 FOLDER = Path(__file__).with_name("suites")

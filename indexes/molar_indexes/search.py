@@ -158,9 +158,10 @@ class Searcher:
 
     def _check(self) -> Any:
         """Settings of the encoder, which is that of the items and trusted where it brings code of its own."""
-        from molar_retrieval.config import EmbedSettings, validated
+        from molar_retrieval.config import EmbedSettings
         from molar_retrieval.embedding.remembered import of_folder
         from molar_retrieval.encoders import registry, trust
+        from molar_retrieval.settings import validated
 
         maps = self._maps
         if not maps.embed or maps.encoder.get("family") == "external":

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from molar_retrieval.catalog.template import DEFAULT
-from molar_retrieval.config import Settings, validated
 from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.settings import Settings, validated
 from molar_retrieval.toml import read_toml
 
 FILE_NAME = "catalog.toml"

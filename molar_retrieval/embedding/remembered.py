@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from molar_retrieval.config import EmbedSettings, validated
+from molar_retrieval.config import EmbedSettings
 from molar_retrieval.embedding.contents import KIND
 from molar_retrieval.embedding.external import FAMILY as EXTERNAL
 from molar_retrieval.encoders import fused, registry, tuned_folder
 from molar_retrieval.manifest import MANIFEST
+from molar_retrieval.settings import validated
 from molar_retrieval.workspace import Manifest, Workspace
 
 _SHAPING = ("revision", "dim", "dtype", "prompt", "max_text_tokens", "image_pixels")

@@ -10,7 +10,6 @@ from typing import Any
 from molar_retrieval import availability
 from molar_retrieval.catalog.sources import FORMATS, Stem
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
-from molar_retrieval.config import validated
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.proposal import columns, manners
 from molar_retrieval.proposal.columns import Candidate
@@ -18,6 +17,7 @@ from molar_retrieval.proposal.files import STEMS, assigned, tables_of
 from molar_retrieval.proposal.moments import LEAST
 from molar_retrieval.proposal.questions import NONE, ROLES, Ask, Question, Said, refuse
 from molar_retrieval.proposal.tables import SampledColumn, SampledTable, sampled
+from molar_retrieval.settings import validated
 
 _ASKED, _LOOKED_AT = 8, 2_000  # columns to choose from; values of one
 _KINDS = 50  # of events at most; a column of more is none

@@ -17,10 +17,10 @@ from typing import Any, Self, TypeGuard
 from pydantic import Field, model_validator
 
 from molar_retrieval import bounds
-from molar_retrieval.config import Settings, validated
 from molar_retrieval.errors import RequestError, SettingsError, shown, suggestion
 from molar_retrieval.expressions import And, Equals, Expression, Not, OneOf, matches, terms
 from molar_retrieval.filter_language import parse
+from molar_retrieval.settings import Settings, validated
 from molar_retrieval.toml import read_toml
 
 FILE_NAME = "rules.toml"

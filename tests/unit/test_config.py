@@ -2,9 +2,10 @@
 
 import pytest
 
-from molar_retrieval.config import AlignSettings, IndexSettings, MolarSettings, validated, with_preset
+from molar_retrieval.config import AlignSettings, IndexSettings, MolarSettings, with_preset
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.presets import PRESETS
+from molar_retrieval.settings import validated
 
 
 def load(tmp_path, toml="", environ=None, **flags):

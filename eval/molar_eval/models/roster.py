@@ -11,9 +11,10 @@ from molar_eval.models.baselines import ContentKNN, baselines
 from molar_eval.models.molar import Molar
 from molar_eval.models.tuned import PartContentKNN, Reads, TunedContentKNN, Tuning
 from molar_eval.models.variants import VARIANTS, Variant
-from molar_retrieval.config import AlignSettings, FinetuneSettings, MolarSettings, validated, with_preset
+from molar_retrieval.config import AlignSettings, FinetuneSettings, MolarSettings, with_preset
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.presets import Preset
+from molar_retrieval.settings import validated
 from molar_retrieval.workspace import Workspace
 
 OURS, FAST = "molar", "molar (fast)"
