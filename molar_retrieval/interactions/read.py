@@ -20,12 +20,11 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import LogColumns
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.interactions.times import TimeParser
+from molar_retrieval.interactions.times import EARLIEST, TimeParser, impossible, written
 from molar_retrieval.progress import Progress
 
 BATCH = 262_144
 LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9  # factors of 32 bits hold what is between them, and sums of it
-CLOCKS_DIFFER = 86_400  # seconds that a time may lie ahead of the clock: zones differ by less than a day
 _THOUSANDS = r"^[1-9][0-9]{0,2}(\.[0-9]{3})+$"
 NOT_POSITIVE = "weight is not a positive number"
 WEIGHT_OUTSIDE = "weight is not between 1e-9 and 1e9"
@@ -77,6 +76,7 @@ class LogBatches(ABC):
         self._source, self._columns, self._times, self._rejects = source, columns, times, rejects
         self._users, self._events = Codes(), Codes()
         self._commas = self._thousands = False  # what the weights so far have
+        self._timed = self._early = 0  # times so far, and those before 1990
 
     def batches(self, progress: Progress) -> Iterator[tuple[Rows, dict[str, npt.NDArray[Any]]]]:
         """The usable rows, and their values by the names of :class:`RawLog` but for columns that there are not."""
@@ -102,6 +102,11 @@ class LogBatches(ABC):
             progress.advance(len(rows))
             pa.default_memory_pool().release_unused()  # the allocator keeps what a batch leaves
 
+    @property
+    def dates(self) -> bool:
+        """Whether most of the times lie where dates do; else they are counters or of another unit."""
+        return self._early * 2 <= self._timed
+
     @abstractmethod
     def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32] | None:
         """Item rows, where they are checked as well; else None."""
@@ -121,6 +126,8 @@ class LogBatches(ABC):
             values["micros"], valid = self._times.parse(batch[columns.timestamp])
             check(np.asarray(pc.is_valid(batch[columns.timestamp])), "missing time")
             check(valid, "unparsable time", columns.timestamp)
+            self._timed += int(valid.sum())
+            self._early += int((valid & (values["micros"] < EARLIEST)).sum())
         if columns.position is not None:
             values["position"], valid = as_floats(batch[columns.position])
             check(valid, "position is not a number", columns.position)
@@ -152,7 +159,8 @@ class LogBatches(ABC):
 class LogReader(LogBatches):
     """Reads one interactions file into arrays, bad rows set aside.
 
-    Times more than a day ahead of the clock are bad: a user's last item is what training validates on. Of items
+    Dates before 1990 and those more than a day ahead of the clock are bad: a user's last item is what training
+    validates on. Where most times are before 1990, they are no dates, and each of them only tells the order. Of items
     ``chosen`` from a catalogue, interactions with ``others`` are counted and left out, not rejected.
     """
 
@@ -168,7 +176,7 @@ class LogReader(LogBatches):
     ) -> None:
         super().__init__(source, columns, times, rejects)
         self.others = 0
-        self._latest = int(time.time() + CLOCKS_DIFFER) * 1_000_000
+        self._now = time.time()
         self._known, self._chosen = items, chosen
 
     @property
@@ -178,20 +186,37 @@ class LogReader(LogBatches):
 
     def read(self, progress: Progress) -> tuple[RawLog, pa.Array]:
         """All usable interactions, and the user ids in row order."""
-        batches = [values for _, values in self.batches(progress)]
+        batches, wrong = [], [np.zeros(0, np.int64)]
+        for rows, values in self.batches(progress):
+            if "micros" in values:
+                wrong.append(rows.numbers[self._impossible(values["micros"])])
+            batches.append(values)
         joined: dict[str, Any] = {}
         for field in fields(RawLog):
             arrays = [values.pop(field.name) for values in batches if field.name in values]
             joined[field.name] = np.concatenate(arrays) if arrays else None
         if not batches:
             joined["user"] = joined["item"] = np.zeros(0, np.int32)
-        return RawLog(**joined), pa.array(self._users.rows, pa.string())
+        log, users = RawLog(**joined), pa.array(self._users.rows, pa.string())
+        numbers = np.concatenate(wrong)
+        return self._possible(log, users, numbers) if len(numbers) and self.dates else (log, users)
 
-    def _values(self, rows: Rows, check: RowChecks) -> dict[str, npt.NDArray[Any]]:
-        values = super()._values(rows, check)
-        if "micros" in values:
-            check(values["micros"] <= self._latest, "time is in the future", self._columns.timestamp)
-        return values
+    def _possible(self, log: RawLog, users: pa.Array, numbers: npt.NDArray[np.int64]) -> tuple[RawLog, pa.Array]:
+        """Without interactions at times that cannot be, in the rows of these numbers, and users that have no others."""
+        assert log.micros is not None
+        bad = np.flatnonzero(self._impossible(log.micros))
+        reasons = impossible(log.micros[bad], self._now)
+        for n, (place, number) in enumerate(zip(bad.tolist(), numbers.tolist(), strict=True)):
+            reason = next(reason for reason, mask in reasons.items() if mask[n])
+            item_id = self._known.id(int(log.item[place]))
+            self._rejects.add(self._source.path.name, number, item_id, reason, written(int(log.micros[place])))
+        log = log.take(np.delete(np.arange(len(log)), bad))
+        left = np.bincount(log.user, minlength=len(users)) > 0
+        renumbered = (np.cumsum(left) - 1).astype(np.int32)
+        return replace(log, user=renumbered[log.user]), users.filter(pa.array(left))
+
+    def _impossible(self, micros: npt.NDArray[np.int64]) -> Mask:
+        return np.logical_or.reduce(list(impossible(micros, self._now).values()))
 
     def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32]:
         encoded = ids.dictionary_encode()

@@ -18,6 +18,11 @@ from molar_retrieval.errors import DataError
 
 Micros = npt.NDArray[np.int64]
 
+EARLIEST = 631_152_000 * 1_000_000
+"""The year 1990: no shop logged interactions before; a time before it is a default or a mistake."""
+EARLY, LATE = "time is before 1990", "time is in the future"
+AHEAD = 86_400 * 1_000_000
+"""How far a time may lie ahead of the clock: zones differ by less than a day."""
 _PER_UNIT = {"d": 86_400_000_000, "s": 1_000_000, "ms": 1_000, "us": 1}
 _GUESS = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))  # 1e11 s is the year 5138, 1e11 ms the year 1973
 _LAST = 253_402_300_799 * 1_000_000  # the year 9999
@@ -35,6 +40,20 @@ _ORDERS = {
     "month/day": r"^(?P<month>[0-9]{1,2})[/-](?P<day>" + _YEAR_LAST,
 }
 _FORMATS = {"day/month": "%d/%m/%Y", "month/day": "%m/%d/%Y"}
+
+
+def impossible(micros: Micros, now: float) -> dict[str, Mask]:
+    """Which times no interaction can have, by what is wrong with them; ``now`` is in seconds."""
+    return {EARLY: micros < EARLIEST, LATE: micros > int(now * 1e6) + AHEAD}
+
+
+def written(micros: int) -> str:
+    """A time for people, in UTC: the day where it is midnight, else with the second."""
+    try:
+        when = datetime.fromtimestamp(micros // 1_000_000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{micros // 1_000_000} s"
+    return when.strftime("%Y-%m-%d" if micros % _PER_UNIT["d"] == 0 else "%Y-%m-%d %H:%M:%S")
 
 
 class TimeParser:

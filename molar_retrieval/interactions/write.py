@@ -22,7 +22,7 @@ from molar_retrieval.workspace import Manifest, Workspace
 KIND = "interactions"
 VALIDATION_FILE = "validation.parquet"
 RULES = 1  # number of the rules by which a log is kept; a change of them makes every prepared log stale
-READING = 2  # number of the rules by which values are read; after a change every log is read anew, once
+READING = 3  # number of the rules by which values are read; after a change every log is read anew, once
 _ROW_GROUP = 1 << 20
 
 

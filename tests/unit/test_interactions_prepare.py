@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -387,7 +388,18 @@ def test_times_in_the_future_are_set_aside_but_for_a_day_between_clocks(folder, 
     _write(folder, [("u", "a", now - 60), ("u", "b", now + 80_000), ("u", "c", now + 90_000)])
     prepare_interactions(folder, workspace)
     assert _histories(workspace) == {"u": "ab"}
-    assert _rejects(workspace) == [("interactions.parquet", 3, "c", f"time is in the future: {now + 90_000}")]
+    late = f"{datetime.fromtimestamp(now + 90_000, UTC):%Y-%m-%d %H:%M:%S}"
+    assert _rejects(workspace) == [("interactions.parquet", 3, "c", f"time is in the future: {late}")]
+
+
+def test_dates_before_1990_are_set_aside_and_counters_are_not(folder, workspace):
+    _write(folder, [("u", "a", 1_700_000_000), ("w", "b", 1_700_000), ("v", "c", 1_700_000_005)])
+    assert prepare_interactions(folder, workspace).facts["rejects_by_kind"] == {"time is before 1990": 1}
+    assert _histories(workspace) == {"u": "a", "v": "c"}
+    assert _rejects(workspace) == [("interactions.parquet", 2, "b", "time is before 1990: 1970-01-20 16:13:20")]
+    _write(folder, [("u", "a", 2), ("u", "b", 1), ("v", "c", 1_700_000_005)])
+    assert prepare_interactions(folder, workspace).facts["rejects"] == 0
+    assert _histories(workspace) == {"u": "ba", "v": "c"}
 
 
 def test_weights_may_have_decimal_commas(folder, workspace):

@@ -10,7 +10,7 @@ from molar_retrieval.catalog.spec import CatalogueSpec
 from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import log_columns
-from molar_retrieval.interactions.times import TimeParser
+from molar_retrieval.interactions.times import TimeParser, written
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.findings import Finding, fault
@@ -105,9 +105,9 @@ class _LogCheck:
         if log.micros is None and len(log):
             self._found.add("log.no_times", "no column of times", file=self._file, amount=1.0)
         if log.micros is not None and len(log):
-            dates = moments.are_dates(log.micros)
+            dates = self._read.dates
             if dates:
-                good &= moments.impossible(log.micros, now, self._found, self._about_row)
+                good = moments.report_impossible(log.micros, good, now, self._found, self._about_row)
                 stuck = moments.stuck(log.micros[good], self._file, self._found)
             else:
                 words = f"most lie before 1990 when read as {self._read.times}"
@@ -129,7 +129,7 @@ class _LogCheck:
             return log
 
         def finding(i: int) -> Finding:
-            when = "" if log.micros is None else f" at {moments.written(int(log.micros[i]))}"
+            when = "" if log.micros is None else f" at {written(int(log.micros[i]))}"
             return self._about_row("log.duplicate", f"the same user, item and event{when} as a row before", i, log)
 
         self._found.each("log.duplicate", repeated, finding)

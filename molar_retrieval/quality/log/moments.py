@@ -1,52 +1,35 @@
 """Times that cannot be: in the future, at zero, one and the same for very many interactions."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
+from molar_retrieval.interactions.times import EARLY, LATE, impossible, written
 from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.log.rows import BLOCK
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
-EARLIEST = int(datetime(1990, 1, 1, tzinfo=UTC).timestamp()) * SECOND
-"""No shop has logged interactions before; a time before it is a default or a mistake."""
-GRACE = DAY  # How far a time may lie ahead of the clock: zones differ by less than a day
 STUCK = 20  # A moment is suspicious that has so many times the interactions of the busiest hundredth of moments,
 STUCK_ROWS = 50  # at least so many interactions,
 STUCK_SHARE = 0.001  # and this share of the log
 _SAMPLE = 200_000
+_KINDS = {EARLY: "log.zero_time", LATE: "log.future_time"}
 
 Micros = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Row = Callable[[str, str, int], Finding]  # Makes a finding of a kind, with a detail, about a row of the log
 
 
-def written(micros: int) -> str:
-    """A time for people, in UTC: the day where it is midnight, else with the second."""
-    try:
-        when = datetime.fromtimestamp(micros // SECOND, UTC)
-    except (OverflowError, ValueError, OSError):
-        return f"{micros // SECOND} s"
-    return when.strftime("%Y-%m-%d" if micros % DAY == 0 else "%Y-%m-%d %H:%M:%S")
-
-
-def are_dates(micros: Micros) -> bool:
-    """Whether most times lie where dates do; else they are counters or of another unit."""
-    early = sum(int((micros[i : i + BLOCK] < EARLIEST).sum()) for i in range(0, len(micros), BLOCK))
-    return early * 2 <= len(micros)
-
-
-def impossible(micros: Micros, now: float, found: Collector, row: Row) -> Mask:
-    """Report times at zero and later than ``now`` (seconds); returns the mask of those that can be."""
-    latest = int(now * SECOND) + GRACE
-    fine = np.ones(len(micros), bool)
-    for kind, wrong in (("log.zero_time", micros < EARLIEST), ("log.future_time", micros > latest)):
-        found.each(kind, np.flatnonzero(wrong), lambda i, kind=kind: row(kind, written(int(micros[i])), i))  # type: ignore[misc]
+def report_impossible(micros: Micros, asked: Mask, now: float, found: Collector, row: Row) -> Mask:
+    """Report times before 1990 and later than ``now`` (seconds) in the rows asked for; which of these are left."""
+    fine = asked.copy()
+    for reason, wrong in impossible(micros, now).items():
+        kind = _KINDS[reason]
+        found.each(kind, np.flatnonzero(asked & wrong), lambda i, kind=kind: row(kind, written(int(micros[i])), i))  # type: ignore[misc]
         fine &= ~wrong
     return fine
 

@@ -43,7 +43,8 @@ class ReadLog:
     """What was read: usable rows (``log``) in the order of the file, those with unknown items among them.
 
     ``users`` are ids by number; the first of the ``unknown`` items, which the catalogue lacks, has the number of items
-    in the catalogue; ``rows`` are those of the file; ``times`` tells how times were read, None: there are none.
+    in the catalogue; ``rows`` are those of the file; ``times`` tells how times were read, None: there are none;
+    ``dates`` whether most of them lie where dates do.
     """
 
     log: LogRows
@@ -51,6 +52,7 @@ class ReadLog:
     unknown: list[str]
     rows: int
     times: str | None
+    dates: bool
 
 
 _KINDS = {
@@ -88,7 +90,8 @@ class RawReader(LogBatches):
         none: dict[str, Any] = {name: np.zeros(0, np.int32) for name in ("user", "item", "number")}
         log = LogRows(**(none | {name: np.concatenate(parts.pop(name)) for name in list(parts)}))
         count = self.rows + self._found.counts[BROKEN_ROW]
-        return ReadLog(log, list(self._users.rows), list(self._codes.rows)[self._known :], count, self._times.read_as)
+        unknown = list(self._codes.rows)[self._known :]
+        return ReadLog(log, list(self._users.rows), unknown, count, self._times.read_as, self.dates)
 
     def _items(self, ids: pa.Array, checks: RowChecks) -> None:
         return None

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from molar_retrieval.interactions.times import written
 from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.histogram import Histogram
-from molar_retrieval.quality.log.moments import DAY, written
+from molar_retrieval.quality.log.moments import DAY
 from molar_retrieval.quality.log.order import OrderTest
 from molar_retrieval.quality.log.tally import Tally
 
