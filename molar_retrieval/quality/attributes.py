@@ -34,8 +34,12 @@ _NOTHING = {"null", "none", "nan", "n/a", "na", "nil", "-", "--", "?", "unknown"
 
 
 def check_attributes(catalogue: Catalogue, items: Items, progress: Progress) -> Iterator[Finding]:
-    """What is wrong with the columns beside title, description and photo, one after the other."""
-    columns = {name: kind for name, kind in catalogue.fields.items() if kind in _KINDS}
+    """What is wrong with the columns beside title, description and photo, one after the other.
+
+    Not with those that say from when an item may be shown: that all are active and a few are sold out is as it should.
+    """
+    told = catalogue.availability.roles
+    columns = {name: kind for name, kind in catalogue.fields.items() if kind in _KINDS and name not in told}
     progress.start("reading attributes", len(columns))
     for name, parts in catalogue.columns(columns, _BATCH):
         kind = columns[name]

@@ -205,3 +205,14 @@ def test_a_file_without_ids_is_a_finding(tmp_path):
     report, rows = look(tmp_path / "shop", tmp_path / ".molar")
     assert not report.usable
     assert [row["kind"] for row in rows] == ["catalogue.unusable"]
+
+
+def test_sold_out_or_all_active_is_no_fault(tmp_path):
+    rows = [f"{n},thing {n:03d},{n * 7 % 90 + 10 if n % 60 else 0},yes,2026-01-01,{n % 40 + 1.5}" for n in range(200)]
+    (tmp_path / "shop").mkdir()
+    text = "\n".join(["item_id,title,stock,active,available_from,price", *rows, "900,thing 900,5,yes,2026-01-01,9e9"])
+    (tmp_path / "shop" / "items.csv").write_text(text)
+    _, found = look(tmp_path / "shop", tmp_path / ".molar")
+    assert [(row["column"], row["item_id"]) for row in found if row["kind"].startswith("attribute.")] == [
+        ("price", "900")
+    ]
