@@ -243,6 +243,12 @@ class EventSettings(Settings):
         " all; None: validation chooses",
     )
     keep_days: int | None = Field(None, ge=1, le=36_500, description="days before today that the log keeps; None: all")
+    late_days: float | None = Field(
+        None,
+        gt=0,
+        le=36_500,
+        description="days after its time that an event is still taken; None: however late it comes",
+    )
 
     @field_validator("weights")
     @classmethod

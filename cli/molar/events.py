@@ -28,7 +28,8 @@ class Events:
         """Append events; when it returns, those accepted survive a kill and a loss of power.
 
         An event that is there already, by its id, is counted as repeated; one that cannot be taken is named with its
-        row, its field and the remedy, and keeps no other one out.
+        row, its field and the remedy, and keeps no other one out. With ``[events] late_days`` in the settings, what
+        somebody did longer ago is not taken.
 
         Args:
             source: A JSONL, CSV or Parquet file; an open file or pipe of JSON lines; dictionaries; or a pandas, polars
@@ -45,7 +46,7 @@ class Events:
         rows = _rows(source, Refused(report))
         place = nullcontext(self.shop.opened()) if self.shop.catalogue is None else self.shop.bound()
         with place as workspace, closing(EventLog(workspace)) as log:
-            return log.append(rows, report)
+            return log.append(rows, report, late_days=self.shop.settings.events.late_days)
 
     def tail(self, n: int = 10) -> "Frame":
         """The last ``n`` lines that arrived, at most 10,000, the newest last.

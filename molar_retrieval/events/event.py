@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -59,6 +59,7 @@ _FIELD_OF = {
 }
 _FIRST = -62_135_596_800 * 1_000_000  # the year 1
 _LONGEST_NAME = 40
+_DAY = 86_400 * 1_000_000
 _UNITS = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1))  # below 1e11 seconds (year 5138), then milliseconds …
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Line = tuple[Any, ...]
@@ -110,6 +111,12 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
         event["data"] = json.dumps({"search_term": event["search_term"]}, ensure_ascii=False)
     parts = _parts(found.get("items"))
     return [_line(event | part, line) for line, part in enumerate(parts, event.get("line", 0))]
+
+
+def days_late(lines: Sequence[Line], now: int) -> float:
+    """How many days after its time an event comes; 0 for changes of items, whose time may be when they were made."""
+    first = dict(zip(FIELDS, lines[0], strict=True))
+    return 0.0 if first["event"] in OF_ITEMS else (now - first["timestamp"]) / _DAY
 
 
 def kind_named(name: str) -> str | None:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from molar_retrieval import bounds
 from molar_retrieval.durable import sync_file, sync_folder
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
-from molar_retrieval.events.event import FieldError, Line, lines_of
+from molar_retrieval.events.event import FIELDS, FieldError, Line, days_late, lines_of
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import WAIT, Person, faults, has_log, snapshot
 from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, bring_up, insert
@@ -131,7 +131,13 @@ class EventLog:
         """Close the file; what was appended is on the disk already."""
         self._connection.close()
 
-    def append(self, rows: Iterable[tuple[int, Mapping[str, Any]]], report: Appended | None = None) -> Appended:
+    def append(
+        self,
+        rows: Iterable[tuple[int, Mapping[str, Any]]],
+        report: Appended | None = None,
+        *,
+        late_days: float | None = None,
+    ) -> Appended:
         """Append events; when it returns, they survive a kill and a loss of power.
 
         An event that is there already, by its id, is only counted, however late it comes and in whatever order. One
@@ -140,6 +146,8 @@ class EventLog:
         Args:
             rows: Row numbers and events, see :func:`molar_retrieval.events.event.lines_of`.
             report: Counts on in this one; None: in a new one.
+            late_days: Days after its time that what somebody did is still taken; what is there already is only counted,
+                as ever. None: however late it comes.
         """
         report = Appended() if report is None else report
         source = iter(rows)
@@ -147,13 +155,22 @@ class EventLog:
             now, events = time.time_ns() // 1000, []
             for number, row in chunk:
                 try:
-                    events.append(lines_of(row, now))
+                    events.append(self._in_time(lines_of(row, now), now, late_days))
                 except FieldError as error:
                     report.refuse(number, error.field, error.message, error.hint)
             new, report.seq = self._durable(events)
             report.accepted += new
             report.repeated += len(events) - new
         return report
+
+    def _in_time(self, lines: list[Line], now: int, late_days: float | None) -> list[Line]:
+        """The lines of an event; a FieldError if it comes too late and for the first time."""
+        if late_days is not None and (late := days_late(lines, now)) > late_days:
+            id_ = lines[0][FIELDS.index("event_id")]
+            if not self._asked("SELECT 1 FROM ids WHERE event_id = ?", id_):
+                words = f"send it within {late_days:g} days, or raise late_days in molar.toml, [events]"
+                raise FieldError("timestamp", f"the event comes {late:,.1f} days after its time", words)
+        return lines
 
     def _durable(self, events: list[list[Line]]) -> tuple[int, int]:
         """Commit events, together with those that other threads bring meanwhile.
@@ -278,7 +295,7 @@ class EventLog:
             if path.name not in named:
                 path.unlink()
 
-    def _asked(self, query: str, *values: int) -> list[tuple[Any, ...]]:
+    def _asked(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
         with self._writing, faults(self.folder):
             return self._connection.execute(query, values).fetchall()
 

@@ -4,7 +4,7 @@ import json
 import sqlite3
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -406,3 +406,17 @@ def test_the_settings_say_how_long_events_are_kept(shop, log):
     (shop.workspace.parent / "molar.toml").write_text("[events]\nkeep_days = 2\n", "utf-8")
     assert shop.events.compact().removed_lines == 1
     assert len(log.table()) == 0
+
+
+def test_what_comes_too_late_is_refused_where_the_settings_say_so(shop):
+    old = datetime.now(UTC) - timedelta(days=31)
+    late = [view(n, at=old, sent_at=old + timedelta(minutes=1)) for n in (1, 2)]
+    change = {"event_id": "c", "event": "item_upsert", "item_id": "i", "timestamp": old, "data": {"price": 2}}
+    assert shop.events.append(late[:1]).accepted == 1
+    (shop.workspace.parent / "molar.toml").write_text("[events]\nlate_days = 30\n", "utf-8")
+    fresh = view(3, at=datetime.now(UTC) - timedelta(days=29))
+    report = molar.Shop(None, shop.workspace).events.append([*late, fresh, change])
+    assert (report.accepted, report.repeated, report.refused) == (2, 1, 1)
+    (refusal,) = report.refusals
+    assert (refusal.row, refusal.field, refusal.problem) == (2, "timestamp", "the event comes 31.0 days after its time")
+    assert "late_days" in refusal.remedy
