@@ -216,7 +216,10 @@ class LogReader(LogBatches):
         return replace(log, user=renumbered[log.user]), users.filter(pa.array(left))
 
     def _impossible(self, micros: npt.NDArray[np.int64]) -> Mask:
-        return np.logical_or.reduce(list(impossible(micros, self._now).values()))
+        bad = np.zeros(len(micros), bool)
+        for wrong in impossible(micros, self._now).values():
+            bad |= wrong
+        return bad
 
     def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32]:
         encoded = ids.dictionary_encode()
