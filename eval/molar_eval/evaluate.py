@@ -18,9 +18,10 @@ from molar_eval.gate import Fall, gate
 from molar_eval.index_cost import index_costs
 from molar_eval.kpi.revenue import Purchases, estimate_kpis, target_values
 from molar_eval.metrics.lists import ListContext
-from molar_eval.models.base import Model, Task
+from molar_eval.models.base import Model, Task, Tested
 from molar_eval.models.molar import Molar
 from molar_eval.models.roster import BY_SCORE, FAST, OURS, PARTS, Roster, with_changes
+from molar_eval.models.walking import arms
 from molar_eval.modules import LIBRARIES, RESULTS, commit, of_modules
 from molar_eval.prices import item_prices
 from molar_eval.ranking import Ranked
@@ -39,11 +40,14 @@ from molar_eval.report.tables import paper_tables
 from molar_eval.results import ModelScores, SplitTest, compared, estimate, model_result, model_scores
 from molar_eval.scores import FOLDER, scores_path, write_scores
 from molar_eval.slices import labels
-from molar_eval.splits import Split, make_split
+from molar_eval.splits import PREQUENTIAL, Split, checked_options, make_split
 from molar_eval.splits.base import DAY
+from molar_eval.splits.prequential import prequential
 from molar_eval.suite import SplitPlan, Suite
 from molar_eval.trade_off import trade_off
 from molar_eval.trial import Trial, TrialRunner
+from molar_eval.walk import WalkRunner
+from molar_eval.walk_results import walk_result
 from molar_retrieval import columns
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.catalog import Catalogue
@@ -52,7 +56,7 @@ from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import MolarSettings, with_preset
 from molar_retrieval.disk import of_generation, require
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.errors import DataError, RequestError
+from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.frame import Frame
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
@@ -190,9 +194,29 @@ class Evaluator:
         return Evaluation(self.out, report, ReportExamples(catalogue=str(self.workspace.catalogue), users=self.users))
 
     def _plan(self, plan: SplitPlan) -> list[SplitResult]:
+        if plan.split == PREQUENTIAL:
+            return [self._walked(plan)]
         plan = self._fitting(plan)
         models = self.roster.models(plan.models or self.suite.models)
         return [result for seen in plan.seen for result in self._split(self._made_split(plan, seen), models, seen)]
+
+    def _walked(self, plan: SplitPlan) -> SplitResult:
+        """The arms of a walk through time, judged over the cases of all steps."""
+        if plan.seen != ("hide",):
+            raise SettingsError("a walk through time asks for what is new to people", "leave seen at hide")
+        walk = prequential(self.log, **checked_options(prequential, PREQUENTIAL, plan.options))
+        leaks.check(walk.split)
+        going = arms(plan.models or self.suite.models, self.settings)
+        runner = self._runner(walk.split, "hide")
+        place, candidates = self.root / "walks", runner.task.candidates
+        walking = WalkRunner(walk, self.workspace, self.settings, candidates, self.suite.k, place, self.memory)
+        trials = {}
+        for arm in going:
+            trials[arm.name] = found = walking.run(arm, self.progress)
+            self._tell_fitted(walk.split.name, arm.name, found.trial)
+        test = next(iter(walk.split.tests))
+        result = self._test(runner, test, going, {name: [found.trial] for name, found in trials.items()})
+        return result.model_copy(update={"walk": walk_result(walk, trials, self.suite)})
 
     def _made_split(self, plan: SplitPlan, seen: Seen) -> Split:
         """Where seen items are shown, taking one of them again is an answer too."""
@@ -209,6 +233,14 @@ class Evaluator:
         return plan
 
     def _split(self, split: Split, models: Sequence[Model], seen: Seen) -> list[SplitResult]:
+        runner = self._runner(split, seen)
+        trials = {model.name: found for model in models if (found := self._trials(runner, model, seen))}
+        ran = [model for model in models if model.name in trials]
+        cost, curve = self._served(runner, ran)
+        first, *others = (self._test(runner, test, ran, trials) for test in split.tests)
+        return [first.model_copy(update={"index": cost, "trade_off": curve}), *others]
+
+    def _runner(self, split: Split, seen: Seen) -> TrialRunner:
         name = split.save(self.root / "splits").name
         task = Task(
             training=split.training,
@@ -218,12 +250,7 @@ class Evaluator:
             seen=seen,
             folder=self.root / "models" / name,
         )
-        runner = TrialRunner(split, task, self.suite.k, self.root / "trials", self.memory)
-        trials = {model.name: found for model in models if (found := self._trials(runner, model, seen))}
-        ran = [model for model in models if model.name in trials]
-        cost, curve = self._served(runner, ran)
-        first, *others = (self._test(runner, test, ran, trials) for test in split.tests)
-        return [first.model_copy(update={"index": cost, "trade_off": curve}), *others]
+        return TrialRunner(split, task, self.suite.k, self.root / "trials", self.memory)
 
     def _trials(self, runner: TrialRunner, model: Model, seen: Seen) -> list[Trial]:
         found = []
@@ -234,11 +261,15 @@ class Evaluator:
                 self.note(f"{runner.split.name}: {model.name} was left out: {error.message}")
                 return []
             found.append(trial)
-            self.kept += trial.fit_seconds + sum(trial.score_seconds.values()) if trial.cached else 0.0
-            how = "kept from before" if trial.cached else f"fitted in {trial.fit_seconds:.0f} s"
-            self.tell(f"{runner.split.name}{'' if seen == 'hide' else ', seen items shown'}: {model.name}"
-                      f"{f', seed {seed}' if self.suite.seeds > 1 and model.stochastic else ''}: {how}")  # fmt: skip
+            several = self.suite.seeds > 1 and model.stochastic
+            where = runner.split.name + ("" if seen == "hide" else ", seen items shown")
+            self._tell_fitted(where, model.name + (f", seed {seed}" if several else ""), trial)
         return found
+
+    def _tell_fitted(self, where: str, name: str, trial: Trial) -> None:
+        self.kept += trial.fit_seconds + sum(trial.score_seconds.values()) if trial.cached else 0.0
+        how = "kept from before" if trial.cached else f"fitted in {trial.fit_seconds:.0f} s"
+        self.tell(f"{where}: {name}: {how}")
 
     def _candidates(self) -> Mask:
         if self.suite.candidates == "log":
@@ -246,7 +277,7 @@ class Evaluator:
         return np.ones(self.log.n_items, bool)
 
     def _test(
-        self, runner: TrialRunner, test: str, models: Sequence[Model], trials: Mapping[str, Sequence[Trial]]
+        self, runner: TrialRunner, test: str, models: Sequence[Tested], trials: Mapping[str, Sequence[Trial]]
     ) -> SplitResult:
         split, seen = runner.split, runner.task.seen
         cases = split.tests[test]

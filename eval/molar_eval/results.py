@@ -10,7 +10,7 @@ import pyarrow as pa
 from molar_eval.cases import Cases
 from molar_eval.metrics.accuracy import accuracy
 from molar_eval.metrics.lists import ListContext, list_metrics
-from molar_eval.models.base import Model
+from molar_eval.models.base import Tested
 from molar_eval.report.schema import CalibrationBin, Comparison, Estimate, ModelResult, SliceScore
 from molar_eval.scores import CaseScores
 from molar_eval.slices import Labels, slices_of
@@ -55,7 +55,7 @@ class SplitTest:
         """Where metrics stand among :attr:`metrics`."""
         return [self.metrics.index(name) for name in names]
 
-    def score(self, model: Model, trial: Trial) -> CaseScores:
+    def score(self, model: Tested, trial: Trial) -> CaseScores:
         """Every metric for every case."""
         per_case = accuracy(trial.ranked[self.key].ranks, self.cases.offsets, self.suite.cutoffs)
         target = self.cases.single_target
@@ -82,7 +82,7 @@ class ModelScores:
     ``kpi`` conversion and revenue.
     """
 
-    model: Model
+    model: Tested
     trials: Sequence[Trial]
     values: Values
     estimates: Mapping[str, Estimate]
@@ -94,7 +94,7 @@ def estimate(interval: ConfidenceInterval, sd: float | None = None) -> Estimate:
     return Estimate(mean=interval.mean, low=interval.low, high=interval.high, sd=sd)
 
 
-def model_scores(test: SplitTest, model: Model, trials: Sequence[Trial], scores: Sequence[CaseScores]) -> ModelScores:
+def model_scores(test: SplitTest, model: Tested, trials: Sequence[Trial], scores: Sequence[CaseScores]) -> ModelScores:
     """Means, intervals over users and, with several seeds, the spread over seeds."""
     values = averaged([one.values for one in scores])
     intervals = clustered_intervals(values, test.cases.user, resamples=test.suite.resamples)

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).with_name("suites")
 class SplitPlan(Settings):
     """One ``[[splits]]``."""
 
-    split: str = Field(description="leave-one-out, temporal, cold items, cold users or last day")
+    split: str = Field(description="leave-one-out, temporal, cold items, cold users, last day or prequential")
     options: dict[str, Any] = Field({}, description="arguments of the split, such as share or ties")
     seen: tuple[Seen, ...] = Field(("hide",), description="hide items that a user had, show them, or report both")
     models: tuple[str, ...] = Field((), description="models for this split; none: the suite's")
@@ -29,7 +29,9 @@ class Suite(Settings):
     name: str = ""
     description: str
     splits: tuple[SplitPlan, ...]
-    models: tuple[str, ...] = Field(description="molar, molar (fast), names of ablations and of baselines")
+    models: tuple[str, ...] = Field(
+        description="molar, molar (fast), names of ablations and of baselines; arms of a walk"
+    )
     cutoffs: tuple[int, ...] = Field((10, 20), min_length=1)
     primary: str = Field("ndcg@10", description="the metric that models are ordered and judged by")
     candidates: str = Field("catalogue", pattern="^(catalogue|log)$", description="what is ranked: all, or log items")

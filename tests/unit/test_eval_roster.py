@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from molar_eval.models.roster import ABLATIONS, BY_SCORE, FAST, OURS, PARTS, Roster, with_changes
+from molar_eval.models.walking import arms
+from molar_eval.splits import PREQUENTIAL
 from molar_eval.suite import load, names
 from molar_retrieval.config import MolarSettings, with_preset
 from molar_retrieval.errors import SettingsError
@@ -132,6 +134,9 @@ def test_every_suite_names_models_that_there_are(roster, name):
     suite = load(name)
     fast = with_changes(with_preset(SETTINGS, "fast"), suite.fast, name)
     known = Roster(roster.base, roster.variants, SETTINGS, fast)
+    if all(plan.split == PREQUENTIAL for plan in suite.splits):
+        assert [arm.name for arm in arms(suite.models, SETTINGS)] == list(suite.models)
+        return
     wanted = [suite.models, *(plan.models for plan in suite.splits)]
     models = [model for each in wanted for model in known.models(each)]
     assert any(model.name in (OURS, "content kNN (fine-tuned)") for model in models)

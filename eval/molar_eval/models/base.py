@@ -61,8 +61,8 @@ class Scorer(Protocol):
         """
 
 
-class Model(Protocol):
-    """A model under test."""
+class Tested(Protocol):
+    """What a report has a line for."""
 
     @property
     def name(self) -> str:
@@ -79,6 +79,10 @@ class Model(Protocol):
     @property
     def stochastic(self) -> bool:
         """Whether the seed matters."""
+
+
+class Model(Tested, Protocol):
+    """A model under test."""
 
     def fit(self, task: Task, seed: int, progress: Progress = SILENT) -> Scorer:
         """Fit on ``task.training``, choose settings on ``task.validation``.

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from molar_eval.report import figures, grids
+from molar_eval.report import figures, grids, walking
 from molar_eval.report.naming import shown, shown_examples
 from molar_eval.report.schema import Report, ReportExamples, SplitResult
 from molar_eval.report.verdict import Verdict, judge
@@ -29,6 +29,7 @@ def render(report: Report, examples: ReportExamples | None, pictures: Pictures) 
         views=[View(split, f"split-{number}", judge(split, report.made)) for number, split in splits],
         figures=figures,
         grids=grids,
+        walking=walking,
         tables=[grids.of_table(table) for table in report.tables],
         examples=examples.users if examples else [],
         titles={split.name: split.title for split in report.splits},

@@ -99,11 +99,12 @@ def scatter(points: Sequence[Point], *, title: str, x_title: str, y_title: str, 
     return _plane(title, x, ticks, y, x_title, y_title, [*marks, *names])
 
 
-def curves(lines: Sequence[Curve], *, title: str, x_title: str, y_title: str) -> Markup:
-    """Curves with a mark at each point."""
+def curves(lines: Sequence[Curve], *, title: str, x_title: str, y_title: str, floor: float = 0.0) -> Markup:
+    """Curves with a mark at each point; the y-axis begins at the ``floor``."""
     across = [px for line in lines for px, _ in line.points]
     x = Scale(min(across), max(across), LEFT + 8, WIDTH - RIGHT - 8)
-    y = Scale(0.0, svg.round_up([py for line in lines for _, py in line.points]), HEIGHT - BOTTOM, TOP)
+    highest = floor + svg.round_up([py - floor for line in lines for _, py in line.points])
+    y = Scale(floor, highest, HEIGHT - BOTTOM, TOP)
     parts = []
     for line in lines:
         places = [(x(px), y(py)) for px, py in line.points]

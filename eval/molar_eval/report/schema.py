@@ -107,6 +107,35 @@ class DiversityPoint(Record):
     coverage: float = Field(description="share of the catalogue in any list")
 
 
+class WalkStep(Record):
+    """One window of a walk through time."""
+
+    begin: str = Field(description="when it begins, ISO 8601, UTC")
+    cases: int = Field(description="cases in it")
+    learned: int = Field(description="interactions since the beginning of the step before, of the first training first")
+
+
+class WalkArm(Record):
+    """One way to go on, step by step."""
+
+    name: str = Field(description="the model's name")
+    values: list[Figure] = Field(description="the primary metric of each step's cases, mean")
+    seconds: list[Figure] = Field(description="wall time of learning at each step")
+    cpu_seconds: list[Figure] = Field(description="the same in processor time, over all threads")
+    kept: Estimate | None = Field(description="share of the reference's sum of the metric over all cases, same cases")
+    cost: Figure | None = Field(description="share of the reference's wall time of learning, all steps")
+    cpu_cost: Figure | None = Field(description="the same in processor time")
+
+
+class WalkResult(Record):
+    """A walk through time: every window is asked, then learned from."""
+
+    window: str = Field(description="day or week")
+    reference: str | None = Field(description="the arm that the others are compared to, None: it did not take part")
+    steps: list[WalkStep] = Field(description="in the order of time")
+    arms: list[WalkArm] = Field(description="in the order of the suite")
+
+
 class SplitResult(Record):
     """All models on one split."""
 
@@ -125,6 +154,7 @@ class SplitResult(Record):
     models: list[ModelResult] = Field(description="in any order")
     index: list[IndexCost] = Field(default_factory=list)
     trade_off: list[DiversityPoint] = Field(default_factory=list)
+    walk: WalkResult | None = Field(None, description="of a walk through time: its steps")
 
 
 class Table(Record):

@@ -6,6 +6,7 @@ from typing import Literal
 
 from molar_eval.report.schema import Comparison, Estimate, Made, ModelResult, SplitResult
 from molar_eval.report.standing import Weakness, best, compared, weaknesses
+from molar_eval.report.walking import sentences as of_walk
 from molar_retrieval.pages import words
 
 Outcome = Literal["ahead", "behind", "open", "untested", "alone"]
@@ -120,7 +121,7 @@ def judge(split: SplitResult, made: Made) -> Verdict:
         difference=difference,
         outcome=outcome,
         headline=_headline(outcome, ours, baseline, difference, split.primary),
-        sentences=[*sentences, *_by_metric(split, ours, baseline, difference)],
+        sentences=[*of_walk(split), *sentences, *_by_metric(split, ours, baseline, difference)],
         hits=hits,
         weak=weak,
         parts=parts,

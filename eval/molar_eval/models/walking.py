@@ -1,0 +1,153 @@
+"""Arms of a walk through time: the ways in which a shop may go on from one day to the next."""
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from molar_eval.cases import Scores
+from molar_eval.models.base import Kind, Scorer, Tested
+from molar_eval.models.molar import MolarScorer
+from molar_retrieval.alignment.align import align
+from molar_retrieval.alignment.store import open_model
+from molar_retrieval.config import MolarSettings
+from molar_retrieval.errors import SettingsError, nearest
+from molar_retrieval.experts.trend import DAY
+from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace import Workspace
+
+ANEW, UPDATED, AS_IT_WAS, ALL_AS_IT_WAS = "trained anew", "updated", "as it was", "all as it was"
+
+
+@dataclass(frozen=True, eq=False)
+class Stop:
+    """The beginning of a window, when an arm may learn from the past before it is asked about what follows.
+
+    Attributes:
+        workspace: The arm's own for this step, with catalogue, content vectors and the log of the past.
+        former: The one that it left at the step before; the first time that of the first training, which all share.
+        past: The interactions before the window.
+        start: Those that the first training saw.
+    """
+
+    workspace: Workspace
+    former: Workspace
+    past: InteractionLog
+    start: InteractionLog
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an arm's learning took at one step: wall time and processor time of all threads, in seconds."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+class Stopwatch:
+    """Measures the cost of a ``with`` block."""
+
+    def __enter__(self) -> "Stopwatch":
+        self._began = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        wall, cpu = self._began
+        self.cost = Cost(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+class Arm(Tested, Protocol):
+    """One way to go on."""
+
+    def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
+        """Learn from the past, and answer for the window. What the next step needs stays in the stop's workspace."""
+
+
+@dataclass(frozen=True)
+class _Walking:
+    """What the arms of molar share."""
+
+    options: MolarSettings
+    stochastic: bool = field(default=False, init=False)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that shapes the result but the data."""
+        return self.options.model_dump(mode="json", include={"split", "cf", "align"})
+
+
+@dataclass(frozen=True)
+class Anew(_Walking):
+    """All is trained again on all of the past, as by `molar align` every night."""
+
+    name: str = field(default=ANEW, init=False)
+    kind: Kind = field(default="baseline", init=False)
+
+    def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
+        """See :class:`Arm`."""
+        with Stopwatch() as watch:
+            report = align(stop.workspace, self.options, progress=progress)
+        return MolarScorer(open_model(report.folder).seeing(stop.past), stop.workspace, {}), watch.cost
+
+
+@dataclass(frozen=True)
+class AsItWas(_Walking):
+    """Nothing is trained again: weights, trend and newcomers are those of the first training.
+
+    With ``fresh`` histories people's vectors are made of all that they did, as live answers are; without, theirs too
+    stay as they were. Items that somebody had are hidden either way.
+    """
+
+    fresh: bool = True
+    kind: Kind = field(default="ablation", init=False)
+
+    @property
+    def name(self) -> str:
+        """As it stands in tables."""
+        return AS_IT_WAS if self.fresh else ALL_AS_IT_WAS
+
+    def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
+        """See :class:`Arm`."""
+        carry(stop.former, stop.workspace)
+        folder, _ = stop.workspace["alignment"].require()
+        model = open_model(folder).seeing(stop.start)
+        published = (int(stop.start.timestamp.max()) // DAY + 1) * DAY
+        return _Former(model, stop.workspace, {}, published, self.fresh), Cost()
+
+
+@dataclass
+class _Former(MolarScorer):
+    """A model that is asked later than it was published, by what was known of demand at that ``moment``, in seconds."""
+
+    moment: int = 0
+    fresh: bool = True
+
+    def scores(self, inputs: InteractionLog) -> Scores:
+        """See :class:`molar_eval.models.base.Scorer`."""
+        if not self.fresh:
+            inputs = inputs.select(inputs.timestamp < self.moment)
+        asked = np.full(inputs.n_users, self.moment, np.int64)
+        return super().scores(replace(inputs, asked_at=asked))
+
+
+def carry(former: Workspace, workspace: Workspace) -> None:
+    """Let a workspace begin with the alignment of a former one; the files are shared, as they never change."""
+    version, _ = former["alignment"].require()
+    shutil.copytree(version, workspace.root / "alignment" / version.name, copy_function=os.link)
+    workspace["alignment"].switch(version.name)
+
+
+def arms(names: Sequence[str], options: MolarSettings) -> list[Arm]:
+    """The arms of these names; a SettingsError names those that there are."""
+    known: dict[str, Arm] = {arm.name: arm for arm in (Anew(options), AsItWas(options), AsItWas(options, fresh=False))}
+    for name in names:
+        if name not in known:
+            close = nearest(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise SettingsError(f"a walk through time has no arm {name!r}", hint)
+    return [known[name] for name in names]

@@ -1,0 +1,165 @@
+"""Walking through time with an arm: at each step it learns from the past, then it is asked; every step is kept."""
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from molar_eval.cases import Mask
+from molar_eval.models.variants import link
+from molar_eval.models.walking import Arm, Cost, Stop
+from molar_eval.modules import of_making
+from molar_eval.ranking import Ranked, rank
+from molar_eval.splits.prequential import Walk
+from molar_eval.trial import Trial
+from molar_retrieval import fingerprint
+from molar_retrieval.alignment.align import align
+from molar_retrieval.config import MolarSettings
+from molar_retrieval.interactions import write_log
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.workspace import Workspace, write_atomically
+
+_CODE = ("molar_eval.models.walking", "molar_eval.walk")
+
+
+@dataclass(frozen=True, eq=False)
+class WalkTrial:
+    """An arm's whole walk: its lists and ranks in all cases, and what learning cost at each step."""
+
+    trial: Trial
+    costs: Sequence[Cost]
+
+
+@dataclass(frozen=True, eq=False)
+class WalkRunner:
+    """A walk made ready for arms, which start from one training that they share.
+
+    ``base`` has the catalogue and its content vectors, ``options`` are those of the first training, ``candidates`` says
+    which items may be recommended, shape (n_items,). Lists have length ``k``, ``memory`` are bytes for scores, below
+    ``root`` steps are kept.
+    """
+
+    walk: Walk
+    base: Workspace
+    options: MolarSettings
+    candidates: Mask
+    k: int
+    root: Path
+    memory: int
+
+    def run(self, arm: Arm, progress: Progress = SILENT) -> WalkTrial:
+        """Walk; steps that were walked before with the same data, settings, code and libraries are read.
+
+        A step that was killed begins again from what the one before left, so that its cost is that of a whole one.
+
+        Raises:
+            DataError: If nothing is left to train on.
+        """
+        first = self._started(progress)
+        folder = self.root / f"{arm.name.replace(' ', '-')}-{self._name(arm)[:16]}"
+        steps = [_read(folder, number) for number in range(len(self.walk.steps))]
+        cached = all(step is not None for step in steps)
+        former = first
+        for number, found in enumerate(steps):
+            place = folder / _named(number)
+            if found is None:
+                steps[number] = self._step(arm, number, place, former, progress)
+                if number:
+                    shutil.rmtree(folder / _named(number - 1), ignore_errors=True)
+            former = Workspace(place)
+        done = [step for step in steps if step is not None]
+        key = next(iter(self.walk.split.tests))
+        trial = Trial(
+            seed=0,
+            facts={},
+            fit_seconds=sum(step.cost.seconds for step in done),
+            score_seconds={key: sum(step.score_seconds for step in done)},
+            ranked={key: _joined([step.ranked for step in done])},
+            cached=cached,
+        )
+        return WalkTrial(trial, [step.cost for step in done])
+
+    def _step(self, arm: Arm, number: int, place: Path, former: Workspace, progress: Progress) -> "WalkedStep":
+        step = self.walk.steps[number]
+        past = self.walk.past(step.begin)
+        shutil.rmtree(place, ignore_errors=True)
+        stop = Stop(self._workspace(place, past), former, past, self.walk.past(self.walk.start))
+        scorer, cost = arm.advance(stop, progress)
+        began = time.perf_counter()
+        ranked = rank(
+            self.walk.cases_of(step),
+            scorer.scores,
+            k=self.k,
+            candidates=self.candidates,
+            finish=scorer.finish,
+            memory=self.memory,
+            progress=progress,
+        )
+        found = WalkedStep(ranked, cost, time.perf_counter() - began)
+        _write(place, found)
+        return found
+
+    def _started(self, progress: Progress) -> Workspace:
+        """The workspace of the first training."""
+        place = self.root / f"first-{self._name()[:16]}"
+        workspace = self._workspace(place, self.walk.past(self.walk.start))
+        align(workspace, self.options, progress=progress)
+        return workspace
+
+    def _workspace(self, place: Path, log: InteractionLog) -> Workspace:
+        workspace = Workspace.for_catalogue(place, self.base.catalogue)
+        for kind in ("catalogue", "content"):
+            link(self.base, workspace, kind)
+        write_log(workspace, log, {"catalogue": workspace["catalogue"].require()[1].fingerprint})
+        return workspace
+
+    def _name(self, arm: Arm | None = None) -> str:
+        content = self.base["content"].require()[1].fingerprint
+        key = [self.walk.split.fingerprint, self.walk.start, content, self.k, self.candidates.tobytes().hex()]
+        key += [self.options.model_dump(mode="json", include={"split", "cf", "align"}), of_making(*_CODE)]
+        return fingerprint.of_json([*key, *([] if arm is None else [arm.name, dict(arm.settings)])])
+
+
+@dataclass(frozen=True, eq=False)
+class WalkedStep:
+    """What came of one step."""
+
+    ranked: Ranked
+    cost: Cost
+    score_seconds: float
+
+
+def _named(number: int) -> str:
+    return f"step-{number:03d}"
+
+
+def _joined(parts: Sequence[Ranked]) -> Ranked:
+    return Ranked(
+        np.concatenate([part.items for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.ranks for part in parts]),
+    )
+
+
+def _write(place: Path, step: WalkedStep) -> None:
+    tensors = {"items": step.ranked.items, "scores": step.ranked.scores, "ranks": step.ranked.ranks}
+    save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, place.with_suffix(".safetensors"))
+    record = {**asdict(step.cost), "score_seconds": step.score_seconds}
+    write_atomically(place.with_suffix(".json"), json.dumps(record))
+
+
+def _read(folder: Path, number: int) -> WalkedStep | None:
+    """A step that was walked before; None where it was not, or not to its end."""
+    record = folder / f"{_named(number)}.json"
+    if not record.exists():
+        return None
+    facts = json.loads(record.read_text("utf-8"))
+    tensors = load_file(record.with_suffix(".safetensors"))
+    ranked = Ranked(tensors["items"], tensors["scores"], tensors["ranks"])
+    return WalkedStep(ranked, Cost(facts["seconds"], facts["cpu_seconds"]), facts["score_seconds"])
