@@ -162,7 +162,13 @@ def _items(made: Made, numbers: np.ndarray) -> Iterator[IndexItem]:
 def _users(made: Made) -> Iterator[UserRecord]:
     for number, (vector, history) in enumerate(zip(made.users, made.histories, strict=True)):
         had, times = np.unique(history, return_counts=True)
-        yield UserRecord(f"user-{number}", vector, history, SparseVector(had.tolist(), (0.1 * times).tolist()))
+        yield UserRecord(
+            f"user-{number}",
+            vector,
+            history,
+            SparseVector(had.tolist(), (0.1 * times).tolist()),
+            times=np.zeros(len(history), np.int64),
+        )
 
 
 def near(rows: Sequence[int], wanted: Sequence[int]) -> float:

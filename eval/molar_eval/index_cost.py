@@ -25,7 +25,8 @@ from molar_indexes.sparse import sparse_rows
 from molar_indexes.users import UserRecord
 from molar_indexes.what_if import Variation, WhatIf
 from molar_retrieval import columns
-from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
+from molar_retrieval.alignment.user_encoder import UserVectors
+from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.index import Index

@@ -45,7 +45,7 @@ def publish_generation(workspace: Workspace, settings: IndexSettings, progress: 
 
     Items with training interactions carry the vector ``aligned`` and their ``partners``, the others ``newcomers``; all
     carry ``content`` (conditioned, unit length), ``cf`` and their attributes. Users carry their vectors and their whole
-    history.
+    history with its times.
 
     Raises:
         MissingArtefactError: If a step before is missing.
@@ -155,7 +155,9 @@ def _users(model: AlignedModel, log: InteractionLog, segments: Segments, progres
         vectors = model.users(log, rows, progress)
         together = zip(log.users.ids(rows), rows, vectors.dense, sparse_rows(vectors.sparse), strict=True)
         for user_id, row, vector, sparse in together:
-            yield UserRecord(user_id, vector, log.history(int(row)), sparse, known.get(user_id, {}))
+            own = slice(log.offsets[row], log.offsets[row + 1])
+            attributes = known.get(user_id, {})
+            yield UserRecord(user_id, vector, log.item[own], sparse, attributes, log.timestamp[own])
     progress.finish()
 
 

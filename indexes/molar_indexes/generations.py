@@ -6,7 +6,7 @@ A generation is a version folder of ``workspace["generations"]``::
     20260313-101530-3f2a9c1b/files.json       sizes and digests
     20260313-101530-3f2a9c1b/index/           the backend's files
     20260313-101530-3f2a9c1b/table.safetensors   what ranking reads of the items
-    20260313-101530-3f2a9c1b/users.sqlite     vectors and history of each user
+    20260313-101530-3f2a9c1b/users.sqlite     vectors and history of each user, with its times
     20260313-101530-3f2a9c1b/popular.json     the most popular items with their counts
     20260313-101530-3f2a9c1b/encoder/         the alignment that reads sessions of new people
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from molar_indexes.table import Extras, OpenItemStore
 
 KIND = "generations"
-FORMAT = 5
+FORMAT = 6
 """Raised with every change of what a generation holds, so that nothing older is opened or passes for up to date."""
 _INDEX = "index"
 _TABLE = "table.safetensors"

@@ -104,6 +104,8 @@ class Proof:
             found = users.keyed(user.user_id)
             if found is None or list(found.history) != [int(row) for row in user.history]:
                 yield f"user {user.user_id!r} is missing or has another history"
+            elif list(found.times) != [int(time) for time in user.times]:
+                yield f"user {user.user_id!r} has other times"
             elif list(found.vector) != _float32(user.vector):
                 yield f"user {user.user_id!r} has another vector"
             elif _sparse({"": user.sparse}) != _sparse({"": found.sparse}):

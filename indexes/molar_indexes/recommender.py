@@ -197,7 +197,7 @@ class Recommender:
     ) -> Answer:
         """What somebody should see next who just looked at ``item_ids`` (oldest first).
 
-        The first call loads the user encoder, and with it torch.
+        It is read as if all of it were at one moment, by :mod:`molar_retrieval.alignment.user_encoder`.
 
         Args:
             item_ids: The session.

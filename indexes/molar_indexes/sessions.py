@@ -1,4 +1,4 @@
-"""Somebody of whom only a session is known: the user encoder reads it, which takes torch."""
+"""Somebody of whom only a history is known: the user encoder reads it."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,11 +11,11 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
-    from molar_retrieval.alignment.model import AlignedModel
+    from molar_retrieval.alignment.user_encoder import UserEncoder
 
 
 class SessionReader:
-    """Encodes sessions for one generation; the first one loads the encoder.
+    """Encodes sessions for one generation; the first one opens the encoder.
 
     A generation published before they carried their own alignment is read with that of the workspace.
     """
@@ -24,23 +24,22 @@ class SessionReader:
         self._workspace, self._generation = workspace, generation
 
     def __call__(self, rows: Sequence[int]) -> UserRecord:
-        """Who looked at these items, oldest first; StaleArtefactError if no alignment belongs to the generation."""
-        import numpy as np
+        """Who looked at these items, oldest first, at one moment.
 
-        from molar_indexes.sparse import sparse_rows
-        from molar_retrieval.alignment.model import session_log
-
-        vectors = self._model.users(session_log(rows, len(self._generation.index)), np.zeros(1, np.int64))
-        (sparse,) = sparse_rows(vectors.sparse)
-        return UserRecord("", vectors.dense[0].tolist(), rows, sparse)
+        StaleArtefactError if no alignment belongs to the generation, or it is damaged.
+        """
+        times = [0] * len(rows)
+        vector, sparse = self.encoder.encode(rows, times)
+        return UserRecord("", vector.tolist(), rows, sparse, times=times)
 
     @cached_property
-    def _model(self) -> "AlignedModel":
-        from molar_retrieval.alignment.store import open_model
+    def encoder(self) -> "UserEncoder":
+        """From histories to vectors of this generation."""
+        from molar_retrieval.alignment.user_encoder import UserEncoder  # brings NumPy
 
         own = carried(self._generation.folder)
         if own is not None:
-            return open_model(own)
+            return UserEncoder.open(own)
         folder, manifest = self._workspace["alignment"].require()
         wanted = self._generation.manifest.inputs["alignment"]
         if manifest.fingerprint != wanted:
@@ -49,4 +48,4 @@ class SessionReader:
                 f" the workspace now has {manifest.fingerprint[:16]}",
                 "run `molar align` to publish a generation that fits",
             )
-        return open_model(folder)
+        return UserEncoder.open(folder)

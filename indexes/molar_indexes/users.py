@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_FORMAT = 3
+_FORMAT = 4
 BATCH = 2000
-_COLUMNS = "user_id, vector, history, dimensions, numbers, attributes"
+_COLUMNS = "user_id, vector, history, times, dimensions, numbers, attributes"
 _SCHEMA = """
 CREATE TABLE users (
     row INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, vector BLOB NOT NULL, history BLOB NOT NULL,
-    dimensions BLOB NOT NULL, numbers BLOB NOT NULL, attributes TEXT
+    times BLOB NOT NULL, dimensions BLOB NOT NULL, numbers BLOB NOT NULL, attributes TEXT
 );
 CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
@@ -48,13 +48,15 @@ class UserRecord:
     history: "Sequence[int] | npt.NDArray[np.int32]"  # item rows in the order of time, repeats included, int32
     sparse: SparseVector = NOTHING  # beside the vector, int32 and float32
     attributes: Mapping[str, Any] = field(default_factory=dict)  # by which rules may choose people
+    times: "Sequence[int] | npt.NDArray[np.int64]" = ()  # of each item of the history, in seconds since 1970; or 0
 
 
 def write_users(path: Path, users: Iterable[UserRecord], *, dim: int, items: int, progress: Progress = SILENT) -> int:
     """Write all users, each id once, into a new file, batch by batch; returns how many they are.
 
     Raises:
-        DataError: If an id occurs twice, a vector is not of length ``dim`` or a history names a row beyond ``items``.
+        DataError: If an id occurs twice, a vector is not of length ``dim``, a history names a row beyond ``items`` or
+            its items do not have one time each, in their order.
     """
     connection = sqlite3.connect(path, isolation_level=None)
     count = 0
@@ -67,7 +69,7 @@ def write_users(path: Path, users: Iterable[UserRecord], *, dim: int, items: int
             rows = [_row(user, dim, items) for user in chunk]
             connection.execute("BEGIN")
             try:
-                connection.executemany(f"INSERT INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)
+                connection.executemany(f"INSERT INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             except sqlite3.IntegrityError as error:
                 twice = _twice(connection, [user.user_id for user in chunk], count)
                 raise DataError(f"the user {twice!r} occurs more than once", "make the user ids unique") from error
@@ -106,9 +108,15 @@ def _row(user: UserRecord, dim: int, items: int) -> tuple[str | bytes | None, ..
         raise DataError(
             f"the history of user {user.user_id!r} names an item row outside 0…{items - 1}", "run `molar align` again"
         )
+    times = np.asarray(user.times, dtype="<i8")
+    if times.shape != history.shape or (np.diff(times) < 0).any():
+        raise DataError(
+            f"user {user.user_id!r} has {len(history)} items and {len(times)} times, or they do not ascend",
+            "run `molar align` again",
+        )
     sparse = clean_sparse(f"user {user.user_id!r}", user.sparse)
     dimensions, numbers = np.asarray(sparse.indices, "<i4"), np.asarray(sparse.values, "<f4")
-    blobs = [array.tobytes() for array in (vector, history.astype("<i4"), dimensions, numbers)]
+    blobs = [array.tobytes() for array in (vector, history.astype("<i4"), times, dimensions, numbers)]
     return user.user_id, *blobs, json.dumps(user.attributes, ensure_ascii=False) if user.attributes else None
 
 
@@ -201,10 +209,10 @@ class UserStore(Users):
 
 
 def _record(row: Sequence[Any]) -> UserRecord:
-    user_id, vector, history, dimensions, numbers, attributes = row
+    user_id, vector, history, times, dimensions, numbers, attributes = row
     sparse = SparseVector(_array("i", dimensions), _array("f", numbers)) if dimensions else NOTHING
     known = json.loads(attributes) if attributes else {}
-    return UserRecord(user_id, _array("f", vector), _array("i", history), sparse, known)
+    return UserRecord(user_id, _array("f", vector), _array("i", history), sparse, known, _array("q", times))
 
 
 def _array(kind: str, blob: bytes) -> Any:

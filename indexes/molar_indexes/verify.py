@@ -1,7 +1,7 @@
 """`molar index verify`: is a generation whole, and does it belong to the workspace's artefacts?"""
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from math import isfinite
 
 from molar_indexes.generations import Generation
@@ -95,6 +95,8 @@ def _users(generation: Generation, deep: bool) -> Iterator[str]:
                 yield f"the sparse vector of user {user.user_id!r} is damaged"
             if len(user.history) and not 0 <= min(user.history) <= max(user.history) < items:
                 yield f"the history of user {user.user_id!r} names an unknown item"
+            if len(user.times) != len(user.history) or any(a > b for a, b in pairwise(user.times)):
+                yield f"the times of user {user.user_id!r} do not fit the history"
     if deep and count != len(generation.users):
         yield f"{count} users can be read, {len(generation.users)} should be there"
 

@@ -20,8 +20,9 @@ import numpy.typing as npt
 from molar_retrieval import rng
 from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.fusion import Fusion, fuse
-from molar_retrieval.alignment.model import NEIGHBOURS, TREND, AlignedModel
+from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.training import TrainingData
+from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND
 from molar_retrieval.alignment.validation import ValidationCases, drawn, ndcg, ranks, withheld_items
 from molar_retrieval.alignment.vectors import Predictor, item_sides
 from molar_retrieval.arrays import Mask, Matrix, Ranks

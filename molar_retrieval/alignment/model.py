@@ -10,13 +10,13 @@ from scipy.sparse import csr_matrix, hstack
 
 from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.alignment.network import ContentMap, PostAlignment
-from molar_retrieval.alignment.vectors import ItemVectors, Predictor, UserVectors, encode_users, item_sides
+from molar_retrieval.alignment.user_encoder import NEIGHBOURS, TREND, UserVectors
+from molar_retrieval.alignment.vectors import ItemVectors, Predictor, encode_users, item_sides
 from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.content_knn import ContentNeighbours, principal
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.ids import IdMap
 from molar_retrieval.index import SparseVector
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
@@ -26,8 +26,6 @@ from molar_retrieval.ranking.features import moves
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
 from molar_retrieval.ranking.sparse_index import SparseItemIndex
-
-NEIGHBOURS, TREND = "neighbours", "trend"
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,16 +216,3 @@ class AlignedModel:
 
 def _side_by_side(matrices: Sequence[csr_matrix], height: int) -> csr_matrix:
     return csr_matrix(hstack(matrices)) if matrices else csr_matrix((height, 0), dtype=np.float32)
-
-
-def session_log(rows: Sequence[int], n_items: int) -> InteractionLog:
-    """A log with one anonymous user who took ``rows`` in that order, all within one moment."""
-    items = np.asarray(rows, np.int32)
-    return InteractionLog(
-        users=IdMap(["session"]),
-        items=IdMap([str(row) for row in range(n_items)]),
-        offsets=np.array([0, len(items)], np.int64),
-        item=items,
-        timestamp=np.zeros(len(items), np.int64),
-        weight=None,
-    )

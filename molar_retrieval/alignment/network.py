@@ -44,9 +44,12 @@ class History(NamedTuple):
 
 
 def time_gaps(timestamps: Tensor) -> Tensor:
-    """Bucket of the time between positions i and j: two buckets an octave of seconds, shape (B, L) → (B, L, L)."""
-    gap = (timestamps[:, :, None] - timestamps[:, None, :]).to(torch.float32).clamp_(min=0)
-    return gap.log1p_().mul_(2 / 0.6931472).to(torch.int64).clamp_(max=TIME_BUCKETS - 1)
+    """Bucket of the time between positions i and j: two buckets an octave of seconds, shape (B, L) → (B, L, L).
+
+    By the exponent of the squared seconds, which is the same on every machine; a logarithm may round to the next one.
+    """
+    gap = (timestamps[:, :, None] - timestamps[:, None, :]).to(torch.float32).clamp_(min=0).add_(1).square_()
+    return (gap.view(torch.int32) >> 23).sub_(127).clamp_(max=TIME_BUCKETS - 1).to(torch.int64)
 
 
 @dataclass(frozen=True)

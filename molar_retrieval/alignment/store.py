@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from molar_retrieval.alignment.conditioning import Conditioner
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment, tower_shapes
+from molar_retrieval.alignment.user_encoder import FILE, NETWORK
 from molar_retrieval.alignment.vectors import Predictor
 from molar_retrieval.config import AlignSettings
 from molar_retrieval.encoders.base import VectorBlock
@@ -21,14 +22,12 @@ from molar_retrieval.tensors import under
 from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.workspace import Manifest
 
-FILE = "model.safetensors"
-_NETWORK = "network."
 Tensors = dict[str, npt.NDArray[Any]]
 
 
 def save(model: AlignedModel, folder: Path) -> None:
     """Write the model's arrays; what :func:`described` returns belongs into the manifest's facts."""
-    tensors: Tensors = {_NETWORK + n: t.detach().cpu().numpy() for n, t in model.network.state_dict().items()}
+    tensors: Tensors = {NETWORK + n: t.detach().cpu().numpy() for n, t in model.network.state_dict().items()}
     tensors |= {"features": model.features, "known": model.known}
     for number, (mean, matrix) in enumerate(zip(model.conditioner.means, model.conditioner.maps, strict=True)):
         tensors |= {f"mean.{number}": mean, f"map.{number}": matrix}
@@ -93,8 +92,8 @@ def open_model(folder: Path) -> AlignedModel:
 
 
 def _network(tensors: Tensors, settings: AlignSettings) -> PostAlignment:
-    factors = tensors.get(_NETWORK + "project_factors.weight", np.zeros((0, 0))).shape[1]
+    factors = tensors.get(NETWORK + "project_factors.weight", np.zeros((0, 0))).shape[1]
     features = torch.from_numpy(tensors["features"])
     network = PostAlignment(tower_shapes(settings), len(tensors["known"]), features, factors)
-    network.load_state_dict({name: torch.from_numpy(array) for name, array in under(tensors, _NETWORK).items()})
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in under(tensors, NETWORK).items()})
     return network.eval()

@@ -17,14 +17,6 @@ _TOKENS = 12_800
 
 
 @dataclass(frozen=True, eq=False)
-class UserVectors:
-    """Vectors of U users; the sparse ones say how much each item of a history counts, once per expert."""
-
-    dense: Matrix
-    sparse: csr_matrix
-
-
-@dataclass(frozen=True, eq=False)
 class ItemVectors:
     """Vectors of all items, dense (n_items, d) and sparse (n_items, s): each item's partners, weighted.
 

@@ -20,7 +20,7 @@ DIM = 128
 def published_share(workspace: Workspace, vectors: np.ndarray, spec: IndexSpec) -> tuple[float, str]:
     """Publish; the share of the best ten that is found for new queries, worked out here, and how it is searched."""
     items = (IndexItem(row, f"item {row}", {"aligned": vector.tolist()}, {}) for row, vector in enumerate(vectors))
-    people = (UserRecord(f"user {n}", vectors[n] + vectors[-n], [n]) for n in range(100))
+    people = (UserRecord(f"user {n}", vectors[n] + vectors[-n], [n], times=[0]) for n in range(100))
     with publish(workspace, backend="edge", spec=spec, items=items, users=people, popular=[], inputs={}) as generation:
         assert verify(generation, deep=True) == []
         shares = []

@@ -114,6 +114,13 @@ def test_a_query_by_user_imports_nothing_heavy(trained):
     assert not modules & {*HEAVY, "pyarrow", "scipy", "lark"}
 
 
+def test_a_query_by_session_imports_nothing_heavy(trained):
+    arguments = ["query", "--items", "SKU-0001,SKU-0002", "--json", "--workspace", str(trained.workspace)]
+    modules, done = modules_after(arguments)
+    assert json.loads(done.stdout)["items"]
+    assert not modules & {*HEAVY, "pyarrow", "scipy", "safetensors", "lark"}
+
+
 def test_a_filter_leaves_only_what_fulfils_it_and_a_mistake_is_pointed_at(molar, trained):
     done = molar("query", "--user", trained.user, "-k", 200, "--json", "--where", "category = Shoes",
                  "--workspace", trained.workspace)  # fmt: skip

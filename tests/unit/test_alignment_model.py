@@ -9,7 +9,6 @@ from alignment_tasks import EXPERTS, NEW, TOWERS, N, model_of, training_log
 from eval_model_tasks import log_of
 from scipy.special import log_softmax
 
-from molar_retrieval.alignment.model import session_log
 from molar_retrieval.alignment.vectors import encode_users, item_sides
 from molar_retrieval.experts.trend import DAY, Trend
 
@@ -222,14 +221,3 @@ def test_a_softmax_over_the_known_items_knows_no_shift_of_the_table(asked):
     raw = users @ model.network.items["collaborative"].weight.detach().numpy()[KNOWN].T
     got = model.scores(asked)[rows][:, KNOWN]
     np.testing.assert_allclose(log_softmax(got, axis=1), log_softmax(raw, axis=1), atol=1e-4)
-
-
-def test_a_session_is_a_user_with_that_history(asked):
-    model = model_of()
-    session = session_log([7, 7, 9, 20], N)
-    assert (session.n_users, session.n_items) == (1, N)
-    same = replace(log_of([[7, 7, 9, 20]], N), timestamp=np.full(4, 77))
-    one, other = model.users(session, np.array([0])), model.users(same, np.array([0]))
-    np.testing.assert_allclose(one.dense, other.dense, atol=1e-6)
-    assert (one.sparse != other.sparse).nnz == 0
-    assert model.users(session_log([], N), np.array([0])).sparse.nnz == 0

@@ -8,7 +8,8 @@ import torch
 from alignment_tasks import EXPERTS, TOWERS, N, model_of, settings_of, training_log
 from eval_model_tasks import log_of
 
-from molar_retrieval.alignment.store import FILE, described, open_model, save
+from molar_retrieval.alignment.store import described, open_model, save
+from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.workspace import Manifest
 
 KINDS = {

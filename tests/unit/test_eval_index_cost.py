@@ -13,7 +13,8 @@ from molar_eval.index_cost import index_costs
 from molar_eval.models.molar import MolarScorer
 from molar_indexes.server import trial as trials
 from molar_indexes.what_if import Variation
-from molar_retrieval.alignment.vectors import ItemVectors, UserVectors
+from molar_retrieval.alignment.user_encoder import UserVectors
+from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.ranking.request import Listing, Placed
 

@@ -47,7 +47,9 @@ def items(mark: int, n: int = N) -> Iterator[IndexItem]:
 def users(mark: int, n: int = N) -> Iterator[UserRecord]:
     for row in range(40):
         sparse = SparseVector([row, row + n], [1.0, 0.3])
-        yield UserRecord(f"user {row}", [1.0, 0.0, 0.0, float(mark)], [row % n, (row + mark) % n], sparse)
+        yield UserRecord(
+            f"user {row}", [1.0, 0.0, 0.0, float(mark)], [row % n, (row + mark) % n], sparse, {}, [row, 9_000_000_000]
+        )
 
 
 def release(workspace: Workspace, mark: int = 1, backend: str = "edge", **more: Any) -> Generation:
@@ -250,7 +252,7 @@ def test_a_failing_build_leaves_nothing_behind(workspace: Workspace) -> None:
     with pytest.raises(DataError, match="user 3"):
         release(workspace, 2, "exact", users=[*users(2), UserRecord("user 3", [0.0] * 4, [])])
     with pytest.raises(DataError, match="row"):
-        release(workspace, 2, "exact", users=[UserRecord("u", [0.0] * 4, [N])])
+        release(workspace, 2, "exact", users=[UserRecord("u", [0.0] * 4, [N], times=[0])])
     assert workspace["generations"].partials() == []
     with open_generation(workspace) as generation:
         assert ask(generation) == (1, 1)
@@ -274,13 +276,33 @@ def test_the_proof_notices_a_wrong_index(workspace: Workspace, monkeypatch: pyte
         assert ask(generation) == (1, 1)
 
 
+def test_the_proof_notices_wrong_times(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = user_store._row
+    monkeypatch.setattr(user_store, "_row", lambda *a: (*row(*a)[:3], bytes(16), *row(*a)[4:]))
+    with pytest.raises(BackendError, match="other times"):
+        release(workspace, 1, "exact")
+
+
+@pytest.mark.parametrize(("times", "right"), [([0, 0], True), ([3], False), ([4, 3], False), ([], False)])
+def test_times_that_do_not_fit_a_history_are_found(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, times: list[int], right: bool
+) -> None:
+    with release(workspace, 1, "exact") as generation:
+        between = generation.users.between
+        monkeypatch.setattr(
+            generation.users, "between", lambda *ends: [replace(user, times=times) for user in between(*ends)]
+        )
+        problems = [problem for problem in verify(generation) if "do not fit the history" in problem]
+        assert (problems == []) == right
+
+
 @pytest.mark.parametrize("what", ["items", "users", "scores"])
 def test_the_proof_notices_wrong_sparse_vectors(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     if what == "users":
         row, other = user_store._row, (array("i", [3]).tobytes(), array("f", [1]).tobytes())
-        monkeypatch.setattr(user_store, "_row", lambda *a: (*row(*a)[:3], *other, row(*a)[5]))
+        monkeypatch.setattr(user_store, "_row", lambda *a: (*row(*a)[:4], *other, row(*a)[6]))
     else:
         right = ExactIndex._stored if what == "items" else ExactIndex._sparse_scores
 
@@ -297,7 +319,7 @@ def test_the_proof_notices_wrong_sparse_vectors(
 def test_a_manifest_without_newcomers_and_partners_can_be_read(workspace: Workspace, backend: str) -> None:
     spec = IndexSpec({"aligned": 4, "content": 3})
     before = [IndexItem(i.row, i.item_id, {"aligned": [1.0] * 4}, i.payload) for i in items(1)]
-    people = [UserRecord(u.user_id, u.vector, u.history) for u in users(1)]
+    people = [UserRecord(u.user_id, u.vector, u.history, times=u.times) for u in users(1)]
     arguments = {"popular": [(3, 9)], "inputs": {}, "parts": {"content": (0, 4)}}
     generation = publish(workspace, backend=backend, spec=spec, items=before, users=people, **arguments)
     generation.close()

@@ -23,7 +23,8 @@ ids = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 def some(names: list[str]) -> list[UserRecord]:
     """Users of whom every third has no sparse vector."""
-    return [UserRecord(name, [float(n), 0.5], [n % 9, 3, n % 9], weights(n)) for n, name in enumerate(names)]
+    times = [0, 5, 9_000_000_000]
+    return [UserRecord(name, [float(n), 0.5], [n % 9, 3, n % 9], weights(n), {}, times) for n, name in enumerate(names)]
 
 
 def weights(n: int) -> SparseVector:
@@ -39,7 +40,8 @@ def test_every_id_comes_back(tmp_path_factory: pytest.TempPathFactory, names: li
         assert len(store) == len(names)
         for n, name in enumerate(names):
             found = store.get(name)
-            assert found == UserRecord(name, array("f", [n, 0.5]), array("i", [n % 9, 3, n % 9]), weights(n))
+            history, times = array("i", [n % 9, 3, n % 9]), array("q", [0, 5, 9_000_000_000])
+            assert found == UserRecord(name, array("f", [n, 0.5]), history, weights(n), {}, times)
         assert [r.user_id for batch in store.batches(7) for r in batch] == names
         assert store.get("no such user at all") is None
 
@@ -48,7 +50,8 @@ def test_numpy_goes_in_and_arrays_come_out(tmp_path: Path) -> None:
     vector = np.random.default_rng(0).normal(size=128).astype(np.float32)
     history = np.arange(3000, dtype=np.int32)
     at, numbers = np.array([0, 5, 6, 2**31 - 1]), np.array([0.1, 0.0, 3e-9, 7])
-    user = UserRecord("u", vector, history, SparseVector(at, numbers))  # type: ignore[arg-type]
+    times = 10**10 + np.arange(3000)
+    user = UserRecord("u", vector, history, SparseVector(at, numbers), {}, times)  # type: ignore[arg-type]
     write_users(tmp_path / "u", [user], dim=128, items=3000)
     with UserStore(tmp_path / "u") as store:
         found = store.get("u")
@@ -56,6 +59,7 @@ def test_numpy_goes_in_and_arrays_come_out(tmp_path: Path) -> None:
         assert isinstance(found.vector, array)
         assert found.vector.tolist() == vector.tolist()
         assert list(found.history) == history.tolist()
+        assert list(found.times) == times.tolist()
         assert list(found.sparse.indices) == [0, 6, 2**31 - 1]
         assert list(found.sparse.values) == numbers[[0, 2, 3]].astype(np.float32).tolist()
         assert store.dim == 128
@@ -85,9 +89,11 @@ def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (UserRecord("nan", [1.0, float("nan")], []), "'nan'"),
         (UserRecord("row", [1.0, 2.0], [9]), "'row'"),
         (UserRecord("negative", [1.0, 2.0], [0, -1]), "'negative'"),
-        (UserRecord("endless", [1.0, 2.0], [0], SparseVector([3], [float("inf")])), "'endless'"),
-        (UserRecord("order", [1.0, 2.0], [0], SparseVector([3, 2], [1.0, 1.0])), "'order'"),
-        (UserRecord("uneven", [1.0, 2.0], [0], SparseVector([3, 4], [1.0])), "'uneven'"),
+        (UserRecord("timeless", [1.0, 2.0], [0]), "1 items and 0 times"),
+        (UserRecord("younger", [1.0, 2.0], [0, 1], times=[7, 6]), "'younger'"),
+        (UserRecord("endless", [1.0, 2.0], [0], SparseVector([3], [float("inf")]), {}, [0]), "'endless'"),
+        (UserRecord("order", [1.0, 2.0], [0], SparseVector([3, 2], [1.0, 1.0]), {}, [0]), "'order'"),
+        (UserRecord("uneven", [1.0, 2.0], [0], SparseVector([3, 4], [1.0]), {}, [0]), "'uneven'"),
     ],
 )
 def test_users_that_do_not_fit_are_refused(tmp_path: Path, user: UserRecord, word: str) -> None:
@@ -99,7 +105,7 @@ def test_users_that_do_not_fit_are_refused(tmp_path: Path, user: UserRecord, wor
 def test_users_without_history(tmp_path: Path) -> None:
     write_users(tmp_path / "u", [UserRecord("new", [0.0, 0.0], [])], dim=2, items=9)
     with UserStore(tmp_path / "u") as store:
-        assert store.get("new") == UserRecord("new", array("f", [0, 0]), array("i"))
+        assert store.get("new") == UserRecord("new", array("f", [0, 0]), array("i"), times=array("q"))
 
 
 def test_an_id_is_looked_up_by_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +142,7 @@ def test_a_file_of_the_format_before_is_named(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 1")
     connection.close()
-    with pytest.raises(StaleArtefactError, match="format 1, not 3") as error:
+    with pytest.raises(StaleArtefactError, match="format 1, not 4") as error:
         UserStore(path)
     assert "molar align" in error.value.hint
 

@@ -58,7 +58,10 @@ def released(
     workspace: Workspace, vectors: np.ndarray, spec: IndexSpec, told: Notes | None = None, **more: Any
 ) -> Generation:
     items = (IndexItem(row, f"item {row}", {"aligned": vector.tolist()}, {}) for row, vector in enumerate(vectors))
-    people = (UserRecord(f"user {n}", vector.tolist(), [n]) for n, vector in enumerate(vectors[:40] + vectors[40:80]))
+    people = (
+        UserRecord(f"user {n}", vector.tolist(), [n], times=[0])
+        for n, vector in enumerate(vectors[:40] + vectors[40:80])
+    )
     return publish(
         workspace, backend="edge", spec=spec, items=items, users=people, popular=[], inputs={},
         progress=told or Notes(), **more,

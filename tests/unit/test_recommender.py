@@ -9,6 +9,8 @@ from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import MissingArtefactError, RequestError, StaleArtefactError, nearest
 from molar_retrieval.expressions import And, Equals, Not
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace import Manifest, Workspace
 
 
@@ -93,6 +95,21 @@ def test_a_session_is_the_user_with_that_history_at_one_moment(trained, recommen
     assert not set(ids) & {i.item_id for i in answer.items}
     assert answer.user_id is None
     assert [i.item_id for i in answer.items] != [i.item_id for i in recommender.session(ids[::-1], k=7).items]
+
+
+def test_a_session_has_the_vectors_of_the_model(trained, recommender, log, model):
+    items = log.history(log.users.row(trained.user))[-4:]
+    same = InteractionLog(IdMap(["s"]), log.items, np.array([0, 4]), items, np.full(4, 77))
+    user, read = model.users(same, np.zeros(1, np.int64)), recommender._following.present._reader(items.tolist())
+    np.testing.assert_allclose(read.vector, user.dense[0], atol=1e-4)
+    assert list(read.sparse.indices) == user.sparse.sorted_indices().indices.tolist()
+    assert (list(read.history), list(read.times)) == (items.tolist(), [0] * 4)
+
+
+def test_the_times_of_a_history_are_those_of_the_log(recommender, log):
+    for row in range(0, log.n_users, 17):
+        user = recommender.generation.users.get(log.users.id(row))
+        assert list(user.times) == log.timestamp[log.offsets[row] : log.offsets[row + 1]].tolist()
 
 
 def test_similar_items_are_ranked_by_cosine_and_leave_the_item_out(trained, recommender, log):

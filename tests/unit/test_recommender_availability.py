@@ -31,7 +31,7 @@ def recommender(tmp_path):
         backend="exact",
         spec=IndexSpec(dims={"aligned": 2, "content": 2}, fields=FIELDS),
         items=items,
-        users=[UserRecord("u", [1.0, 0.0], [0, 7])],
+        users=[UserRecord("u", [1.0, 0.0], [0, 7], times=[0, 0])],
         popular=[(row, 9 - row) for row in range(8)],
         inputs={},
         parts={"part": (0, 1), "trend": (1, 2)},

@@ -17,9 +17,8 @@ from molar_indexes.generations import publish
 from molar_indexes.recommender import Recommender
 from molar_indexes.sparse import sparse_rows
 from molar_indexes.users import UserRecord
-from molar_retrieval.alignment.vectors import UserVectors
 from molar_retrieval.expressions import Equals, Expression, matches
-from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking import candidates
 from molar_retrieval.ranking.features import names
 from molar_retrieval.ranking.query import Query
@@ -68,7 +67,8 @@ class Shop:
             items.append(IndexItem(row, f"i{row}", vectors, self.payload(row), sparse))
         people = []
         for user, sparse in enumerate(sparse_rows(csr_matrix(self.reads))):
-            people.append(UserRecord(f"u{user}", self.users[user].tolist(), self.histories[user], sparse))
+            history = self.histories[user]
+            people.append(UserRecord(f"u{user}", self.users[user].tolist(), history, sparse, {}, [0] * len(history)))
         publish(
             workspace, backend=backend, spec=IndexSpec(dims, {"colour": "keyword"}, sparse=("partners",)),
             items=items, users=people, popular=[(0, 3)], inputs={"alignment": "a"}, parts=PARTS,
@@ -192,10 +192,11 @@ def test_a_session_asks_with_both_vectors_of_the_encoder(
 ) -> None:
     recommender, _ = served
 
-    def users(log: object, rows: object) -> UserVectors:
-        return UserVectors(shop.users[4:5], csr_matrix(shop.reads[4:5]))
+    def encode(items: object, times: object) -> tuple[Any, SparseVector]:
+        (sparse,) = sparse_rows(csr_matrix(shop.reads[4:5]))
+        return shop.users[4], sparse
 
-    monkeypatch.setitem(vars(recommender._following.present._reader), "_model", SimpleNamespace(users=users))
+    monkeypatch.setitem(vars(recommender._following.present._reader), "encoder", SimpleNamespace(encode=encode))
     session = recommender.session([f"i{row}" for row in shop.histories[4]], 20)
     query = recommender.query("u4", 20)
     assert json.dumps(session.to_dict()["items"]) == json.dumps(query.to_dict()["items"])

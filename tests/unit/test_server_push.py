@@ -223,6 +223,7 @@ def test_users_go_to_the_server_only_where_that_is_wished(workspace: Workspace, 
             mine, theirs = own.users.get(user_id), served.users.get(user_id)
             assert list(mine.vector) == list(theirs.vector)
             assert list(mine.history) == list(theirs.history)
+            assert list(mine.times) == list(theirs.times) != []
             assert (list(mine.sparse.indices), list(mine.sparse.values)) == (
                 list(theirs.sparse.indices),
                 list(theirs.sparse.values),

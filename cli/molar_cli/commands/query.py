@@ -1,4 +1,4 @@
-"""`molar query`. By user id this path imports neither torch nor transformers, and qdrant_client only for a server."""
+"""`molar query`. By user id and session it imports neither torch nor transformers; qdrant_client only for a server."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal

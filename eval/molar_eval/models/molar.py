@@ -16,7 +16,7 @@ from molar_retrieval import fingerprint, rng
 from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
-from molar_retrieval.alignment.vectors import UserVectors
+from molar_retrieval.alignment.user_encoder import UserVectors
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.interactions import Holdout, InteractionLog, write_log
 from molar_retrieval.progress import SILENT, Progress

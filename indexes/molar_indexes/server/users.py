@@ -1,4 +1,4 @@
-"""Users of a generation in a collection of their own: vectors, history and attributes of each.
+"""Users of a generation in a collection of their own: vectors, history with its times and attributes of each.
 
 Nobody searches among them; they are asked for by id. Histories are item rows of the same generation.
 """
@@ -17,7 +17,7 @@ from molar_retrieval.index import IndexSpec, SparseVector
 from molar_retrieval.point_ids import point_id
 from molar_retrieval.ranking.answer import NOTHING
 
-_USER, _HISTORY, _ATTRIBUTES = "user_id", "history", "attributes"
+_USER, _HISTORY, _TIMES, _ATTRIBUTES = "user_id", "history", "times", "attributes"
 
 
 def collection(spec: IndexSpec, layout: Layout, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +48,7 @@ def _point(row: int, user: UserRecord) -> models.PointStruct:
         ROW: row,
         _USER: user.user_id,
         _HISTORY: [int(item) for item in user.history],
+        _TIMES: [int(time) for time in user.times],
         _ATTRIBUTES: dict(user.attributes),
     }
     named = vectors({columns.ALIGNED: user.vector}, sparse)
@@ -94,4 +95,5 @@ def _record(record: models.Record) -> UserRecord:
     payload = record.payload or {}
     dense, sparse = split(record)
     partners: SparseVector = sparse.get(columns.ITEM_WEIGHTS, NOTHING)
-    return UserRecord(payload[_USER], dense[columns.ALIGNED], payload[_HISTORY], partners, payload[_ATTRIBUTES])
+    history, times, attributes = payload[_HISTORY], payload[_TIMES], payload[_ATTRIBUTES]
+    return UserRecord(payload[_USER], dense[columns.ALIGNED], history, partners, attributes, times)
