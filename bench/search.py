@@ -2,9 +2,10 @@
 
 Each of some items is asked for by its title and product type, by its description, and by its own photo cropped by a
 tenth on every side, mirrored, or darkened; everything in the catalogue may come. Items with the very same text count
-as hits.
+as hits. And does it say when there is nothing? Asked are things that shops for clothes and the home do not have, for a
+note; and titles, types and other words for what is there, for none.
 
-    python bench/search.py path/to/workspace --type product_type
+    python bench/search.py path/to/workspace --type product_type --other-words knitwear,handbag
 """
 
 import argparse
@@ -22,6 +23,25 @@ from molar_retrieval.columns import DESCRIPTION, IMAGE, ITEM_ID, TITLE
 from molar_retrieval.workspace import Workspace
 
 Item = dict[str, Any]
+
+
+# Other things than those that calibrate, in molar_indexes/unrelated.toml.
+ABSENT = (
+    *(
+        "lawn sprinkler",
+        "electric guitar strings",
+        "kitchen sink",
+        "stapler",
+        "motor oil",
+        "chainsaw",
+        "smoke detector",
+    ),
+    *("fishing net", "protein powder", "drum kit", "telescope", "hamster cage", "roof tiles", "screwdriver", "toaster"),
+    *("vacuum cleaner", "paint roller", "USB cable", "cordless drill", "board game", "golf clubs", "trumpet", "router"),
+    *("fever thermometer", "tractor", "cement", "Russian novel", "potting soil", "air conditioner", "bird feeder"),
+    *("snow shovel", "crutches", "fire extinguisher", "blender", "memory card", "ironing board", "garden hose"),
+    *("contact lenses", "train ticket", "tomato seeds"),
+)
 
 
 def cropped(photo: Image.Image) -> Image.Image:
@@ -57,7 +77,13 @@ def found(
     return {"items": len(items), "R@1": first / len(items), "R@10": ten / len(items)}
 
 
-def main(workspace: Path, kind: str, texts: int, photos: int) -> dict[str, Any]:
+def noted(recommender: Recommender, texts: Sequence[str]) -> dict[str, float]:
+    """Share of some texts whose answer says that nothing here is like them."""
+    nothing = [bool(recommender.search(text).notes) for text in texts]
+    return {"texts": len(texts), "nothing like it": sum(nothing) / len(texts)}
+
+
+def main(workspace: Path, kind: str, texts: int, photos: int, others: Sequence[str]) -> dict[str, Any]:
     """All searches."""
     catalogue = Catalogue.open(Workspace.open(workspace)["catalogue"].require()[0])
     batches = catalogue.batches([ITEM_ID, TITLE, DESCRIPTION, IMAGE, kind], 4096)
@@ -78,7 +104,11 @@ def main(workspace: Path, kind: str, texts: int, photos: int) -> dict[str, Any]:
 
         results["title and type"] = found(lambda i: ids(text=f"{i[TITLE]} {i[kind]}"), titled, every, named)
         results["description"] = found(lambda i: ids(text=i[DESCRIPTION]), described, every, lambda i: i[DESCRIPTION])
-        for name, alter in ALTERED.items():
+        results["absent things"] = noted(recommender, ABSENT)
+        results["titles"] = noted(recommender, [item[TITLE] for item in titled])
+        results["types"] = noted(recommender, sorted({item[kind] for item in every if item[kind]}))
+        results["other words"] = noted(recommender, others)
+        for name, alter in ALTERED.items() if pictured else ():
 
             def ask(item: Item, alter: Callable[[Image.Image], Image.Image] = alter) -> list[str]:
                 with Image.open(catalogue.folder / item[IMAGE]) as photo:
@@ -94,5 +124,9 @@ if __name__ == "__main__":
     parser.add_argument("--type", default="product_type", help="the column that says what an item is")
     parser.add_argument("--texts", type=int, default=1000)
     parser.add_argument("--photos", type=int, default=300)
+    words = "knitwear,handbag,footwear,trainers,jumper,gown,shawl,headgear,clothes for summer,something for cold days"
+    parser.add_argument("--other-words", default=words, help="words for what is there that its texts need not have")
     given = parser.parse_args()
-    print(json.dumps(main(given.workspace, given.type, given.texts, given.photos), indent=2))
+    print(
+        json.dumps(main(given.workspace, given.type, given.texts, given.photos, given.other_words.split(",")), indent=2)
+    )

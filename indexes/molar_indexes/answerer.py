@@ -120,9 +120,15 @@ class Answerer:
             raise RequestError("nothing is asked for", "name words, a photo or an item")
         encoded = time.perf_counter()
         places = self._searcher.find(queries, request)
-        stored = self.ranker.stored([placed.row for placed in places])
+        rows = [placed.row for placed in places]
+        stored = self.ranker.stored(rows)
+        like, notes = (None, []) if text is None else self._searcher.similarities(text, queries, rows)
         seconds = {"encode": encoded - began, "search": time.perf_counter() - encoded}
-        return self._told(request, "search", Listing(places), stored, seconds, user_id)
+        answer = self._told(request, "search", Listing(places, notes), stored, seconds, user_id)
+        if like is None:
+            return answer
+        items = [replace(item, similarity=value) for item, value in zip(answer.items, like, strict=True)]
+        return replace(answer, items=items)
 
     def rank_many(self, users: Sequence[UserRecord], query: Query, now: datetime | None) -> Iterator[Listing]:
         """The lists of several users of the generation; what is wrong with the query comes up at once."""

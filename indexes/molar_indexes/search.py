@@ -2,9 +2,11 @@
 
 Words ask twice, by meaning (``content``) and as they are written (``words``, BM25); a photo by its image features. Each
 list's scores are divided by its best one and added up, so that a perfect match in one counts as much as in another.
+That is for the order alone: how like the words an item is, :meth:`Searcher.similarities` says.
 """
 
-from functools import partial
+from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_indexes.generations import Generation
+from molar_indexes.likeness import Likeness, measured
 from molar_indexes.query_maps import QueryMaps
 from molar_retrieval import columns
 from molar_retrieval.catalog import words
-from molar_retrieval.errors import BackendError, DataError, RequestError, StaleArtefactError
+from molar_retrieval.errors import BackendError, DataError, RequestError, StaleArtefactError, shown
 from molar_retrieval.index import SparseVector, Vector
 from molar_retrieval.ranking.request import Placed, RankingRequest, UserQuery
 
@@ -80,6 +83,25 @@ class Searcher:
         """What a text and a photo ask for together, see :meth:`text` and :meth:`photo`."""
         return (self.text(text) if text is not None else {}) | (self.photo(photo) if photo is not None else {})
 
+    def similarities(self, text: str, queries: Queries, rows: Sequence[int]) -> tuple[list[float] | None, list[str]]:
+        """How like the words the items of some rows are, from 0 to 1, and a note where none is.
+
+        An item that has every word of the text is; of others, :class:`molar_indexes.likeness.Likeness` says how much.
+        None where nothing can be said.
+        """
+        likeness = self._likeness
+        if likeness is None or columns.CONTENT not in queries or not len(rows):
+            return None, []
+        places = np.asarray(rows, np.int64)
+        cosines = self._products(columns.CONTENT, queries[columns.CONTENT], places)
+        written = self._having(words.query(text)[0], places)
+        if cosines.max() < likeness.notable and not written.any():
+            note = f"nothing here is clearly like {shown(text)}: these come nearest"
+        else:
+            note = ""
+        found = np.where(written, 1.0, [likeness.similarity(cosine) for cosine in cosines.tolist()])
+        return found.tolist(), [note] if note else []
+
     def find(self, queries: Queries, request: RankingRequest) -> list[Placed]:
         """At most as many of the best items as are asked for, best first, for queries by the name of a vector.
 
@@ -122,6 +144,24 @@ class Searcher:
             elif name in item.vectors:
                 found[place[item.row]] = float(np.dot(np.asarray(query), np.asarray(item.vectors[name])))
         return found
+
+    def _having(self, dimensions: list[int], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which items have all of the words."""
+        found = self._generation.index.fetch(rows.tolist(), vectors=[columns.WORDS])
+        having = {
+            item.row
+            for item in found
+            if columns.WORDS in item.sparse and set(dimensions) <= set(item.sparse[columns.WORDS].indices)
+        }
+        return np.isin(rows, list(having))
+
+    @cached_property
+    def _likeness(self) -> Likeness | None:
+        def encoded(text: str) -> npt.NDArray[np.float32]:
+            vector: npt.NDArray[np.float32] = self._maps.content(self._encoded_text(text)[None])[0]
+            return vector
+
+        return measured(self._generation.table.items.content, encoded)
 
     @property
     def _maps(self) -> QueryMaps:

@@ -29,6 +29,8 @@ class Recommendation:
         parts: Addends of the score, by name; the lift is ``newcomer``, and what rules add is ``rules``.
         rank_by_score: Its place without rules, diversity and calibration.
         rule: Names of the rules that put it where it stands, or ``diversity`` or ``calibration``; None: the score did.
+        similarity: Of a search by words, how like them the item is: 1 where it has all of them or is as near as its own
+            text, 0 where it is no nearer than words for anything come; else None.
         reasons: Why, in words; empty unless asked for.
         evidence: What they rest on, see :class:`molar_indexes.explain.Explained`; None unless asked for.
         payload: Its attributes.
@@ -41,6 +43,7 @@ class Recommendation:
     parts: Mapping[str, float]
     rank_by_score: int
     rule: str | None = None
+    similarity: float | None = None
     reasons: Sequence[str] = ()
     evidence: Mapping[str, Any] | None = None
     payload: Mapping[str, Any] = field(default_factory=dict)
@@ -85,7 +88,7 @@ class Answer:
         return result
 
     def to_frame(self) -> "Frame":
-        """One row per item: place, id, title, score, a column ``part.NAME`` for each addend, rule and reasons."""
+        """One row per item: place, id, title, score, ``part.NAME`` for each addend, rule, similarity and reasons."""
         from molar_retrieval.frame import Frame
 
         names = list(dict.fromkeys(name for item in self.items for name in item.parts))
@@ -93,11 +96,11 @@ class Answer:
         rows = [
             {name: getattr(item, name) for name in kinds}
             | {f"part.{name}": item.parts.get(name, 0.0) for name in names}
-            | {"rule": item.rule, "reasons": list(item.reasons)}
+            | {"rule": item.rule, "similarity": item.similarity, "reasons": list(item.reasons)}
             for item in self.items
         ]
         parts = dict.fromkeys((f"part.{name}" for name in names), "double")
-        return Frame.of(rows, {**kinds, **parts, "rule": "string", "reasons": "list<string>"})
+        return Frame.of(rows, {**kinds, **parts, "rule": "string", "similarity": "double", "reasons": "list<string>"})
 
     def to_pandas(self) -> "pd.DataFrame":
         """The table of :meth:`to_frame` as a pandas data frame; pandas must be installed."""

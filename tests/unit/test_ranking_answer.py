@@ -20,6 +20,7 @@ def test_an_answer_is_jsonable_without_payloads() -> None:
             "parts": {"trend": 1.0, "newcomer": 0.5},
             "rank_by_score": 3,
             "rule": "max 2 per brand",
+            "similarity": None,
             "reasons": [],
             "evidence": None,
         }

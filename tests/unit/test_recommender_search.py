@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from molar_indexes.likeness import Likeness
 from molar_indexes.recommender import Recommender
 from molar_indexes.search import Searcher
 from molar_retrieval.catalog import Catalogue
@@ -147,3 +148,39 @@ def test_which_dimensions_are_a_look() -> None:
     fused = image_block({"family": "qwen", "modalities": ["text", "image"]}, (VectorBlock("content", 0, 64),))
     assert fused is not None
     assert (fused.start, fused.stop) == (0, 64)
+
+
+def test_what_is_not_there_is_said(recommender: Recommender) -> None:
+    for absent in ("garden gnome", "motor oil", "fever thermometer"):
+        answer = recommender.search(absent, k=3)
+        assert any(f"nothing here is clearly like {absent!r}" in note for note in answer.notes)
+        assert max(item.similarity for item in answer.items if item.similarity is not None) < 0.2
+    there = [("footwear", 0.15), ("shoes", 1.0), ("red dress", 1.0)]
+    for words_, least in there:
+        answer = recommender.search(words_, k=3)
+        assert not answer.notes
+        assert answer.items[0].similarity is not None
+        assert answer.items[0].similarity >= least
+
+
+def test_only_words_have_a_similarity(recommender: Recommender, items: list[dict[str, Any]]) -> None:
+    answer = recommender.search(similar=items[0][ITEM_ID], k=3)
+    assert [item.similarity for item in answer.items] == [None] * 3
+
+
+def test_likeness_is_between_chance_and_own_words() -> None:
+    random = np.random.default_rng(0)
+    items = random.normal(size=(500, 32))
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+    asked = random.normal(size=(32, 32))
+    asked[:, 16:] = 0  # of no photo
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    few = Likeness.of(items, asked)
+    assert few is not None
+    assert few.chance < few.notable < few.own < 1
+    assert (few.similarity(few.chance), few.similarity(few.own), few.similarity(-1)) == (0.0, 1.0, 0.0)
+    there = np.concatenate([asked[:28], np.where(np.arange(32) < 16, items[:4], 0)])
+    some = Likeness.of(items, there)
+    assert some is not None
+    assert some.notable < few.notable + 0.1  # a few that are in stock change little
+    assert Likeness.of(np.zeros((3, 4)), np.eye(4)) is None

@@ -102,8 +102,9 @@ def print_answer(run: Session, answer: "Answer") -> None:
     """Print a list, with reasons where there are some."""
     if run.document(answer.to_dict()):
         return
-    columns = [">#", "item", "title", ">score"]
-    rows = [[i.rank, i.item_id, i.title or "", f"{i.score:.3f}"] for i in answer.items]
+    alike = any(i.similarity is not None for i in answer.items)  # of such a score only the order says something
+    columns = [">#", "item", "title", ">similarity" if alike else ">score"]
+    rows = [[i.rank, i.item_id, i.title or "", f"{i.similarity if alike else i.score:.3f}"] for i in answer.items]
     if any(i.reasons for i in answer.items):
         columns.append("why")
         rows = [[*row, " ".join(i.reasons)] for row, i in zip(rows, answer.items, strict=True)]
