@@ -76,14 +76,13 @@ class Answerer:
         return self._aligned(user_id, constraints.for_user(request, user), {"user": found - began})
 
     def session(self, item_ids: Sequence[str], query: Query, now: datetime | None) -> Answer:
-        """The list of somebody who looked at these items, oldest first."""
+        """The list of somebody who looked at these items, oldest first; a note tells of unknown ones."""
         began = time.perf_counter()
         constraints, request = self._asked(query, now)
-        if not item_ids:
-            raise RequestError("the session is empty", "name at least one item")
-        user = self._reader(constraints.rows(list(item_ids)))
+        rows, notes = constraints.session(list(item_ids))
+        user = self._reader(rows)
         encoded = time.perf_counter()
-        return self._aligned(None, constraints.for_user(request, user), {"encode": encoded - began})
+        return self._aligned(None, constraints.for_user(request, user).noting(*notes), {"encode": encoded - began})
 
     def similar(self, item_id: str, query: Query, now: datetime | None) -> Answer:
         """The items whose content is most like that of an item."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import Rules
 
 _REMEMBERED = 64  # sets of banned items whose rows are kept
+_NAMED = 3  # unknown items of a session that a note names
 _COMPARED = 20_000  # known ids with which a mistaken one is compared: a tenth of a second
 
 
@@ -100,6 +101,19 @@ class Constraints:
             if row is None:
                 raise RequestError(f"the item {shown(item_id)} is unknown", self._nearest(item_id))
         return [row for row in rows if row is not None]
+
+    def session(self, item_ids: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
+        """Rows of a session's known items, and what to say of the others; RequestError if there is no known one."""
+        if not item_ids:
+            raise RequestError("the session is empty", "name at least one item")
+        found = dict(zip(item_ids, self._generation.index.rows(item_ids), strict=True))
+        unknown = [item_id for item_id, row in found.items() if row is None]
+        if len(unknown) == len(found):
+            return self.rows(item_ids), ()
+        more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
+        named = ", ".join(map(shown, unknown[:_NAMED]))
+        notes = (f"of the session these items are left out, as they are unknown: {named}{more}",) if unknown else ()
+        return [row for item_id in item_ids if (row := found[item_id]) is not None], notes
 
     def _nearest(self, item_id: str) -> str:
         close = nearest(item_id, _like(item_id, self._generation.table.item_ids()))

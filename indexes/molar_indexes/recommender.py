@@ -197,7 +197,8 @@ class Recommender:
     ) -> Answer:
         """What somebody should see next who just looked at ``item_ids`` (oldest first).
 
-        It is read as if all of it were at one moment, by :mod:`molar_retrieval.alignment.user_encoder`.
+        It is read as if all of it were at one moment, by :mod:`molar_retrieval.alignment.user_encoder`. Unknown items
+        are left out, and named in the notes of the answer.
 
         Args:
             item_ids: The session.
@@ -215,7 +216,7 @@ class Recommender:
             language: Of the reasons.
 
         Raises:
-            RequestError: If no item is named, or one is unknown; if the condition is not understood; if something is
+            RequestError: If no item is named, or all are unknown; if the condition is not understood; if something is
                 beyond its bound.
             SettingsError: If the rules are wrong.
         """

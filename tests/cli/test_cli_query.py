@@ -121,6 +121,12 @@ def test_a_query_by_session_imports_nothing_heavy(trained):
     assert not modules & {*HEAVY, "pyarrow", "scipy", "safetensors", "lark"}
 
 
+def test_unknown_items_of_a_session_are_noted(molar, trained):
+    done = molar("query", "--items", "SKU-0001,gone", "--workspace", trained.workspace)
+    assert done.returncode == 0
+    assert "as they are unknown: 'gone'" in " ".join(done.stderr.split())
+
+
 def test_a_filter_leaves_only_what_fulfils_it_and_a_mistake_is_pointed_at(molar, trained):
     done = molar("query", "--user", trained.user, "-k", 200, "--json", "--where", "category = Shoes",
                  "--workspace", trained.workspace)  # fmt: skip

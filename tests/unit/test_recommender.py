@@ -106,6 +106,21 @@ def test_a_session_has_the_vectors_of_the_model(trained, recommender, log, model
     assert (list(read.history), list(read.times)) == (items.tolist(), [0] * 4)
 
 
+def test_unknown_items_of_a_session_are_left_out_with_a_note(recommender, log):
+    known = log.items.ids(np.array([3, 1, 3]))
+    right = recommender.session(known, k=4)
+    assert right.notes == []
+    one = recommender.session([known[0], "sold long ago", *known[1:]], k=4)
+    assert one.items == right.items
+    assert one.notes == ["of the session these items are left out, as they are unknown: 'sold long ago'"]
+    gone = [f"{number} {'x' * 2000}" for number in range(500)]
+    many = recommender.session([*gone, *gone, *known][-1000:], k=4)
+    assert many.items == right.items
+    (note,) = many.notes
+    assert note.endswith(" and 497 more")
+    assert len(note) < 400
+
+
 def test_the_times_of_a_history_are_those_of_the_log(recommender, log):
     for row in range(0, log.n_users, 17):
         user = recommender.generation.users.get(log.users.id(row))
@@ -141,7 +156,7 @@ def test_requests_that_cannot_be_answered_say_why(trained, recommender):
     with pytest.raises(RequestError, match="empty"):
         recommender.session([])
     with pytest.raises(RequestError, match="'no such item' is unknown"):
-        recommender.session(["no such item"])
+        recommender.session(["no such item", "nor this"])
     with pytest.raises(RequestError, match="unknown"):
         recommender.similar("no such item")
 
