@@ -189,6 +189,32 @@ class AlignSettings(Settings):
         return {**PRESETS[preset], **values} if isinstance(preset, str) and preset in PRESETS else values
 
 
+class NewcomerSettings(Settings):
+    """``[newcomers]``: how new items, and those with few interactions, are tried beside what is known to fit."""
+
+    explore: bool = Field(True, description="try them at all; false: answers are what validation chose, without draws")
+    places: int | None = Field(
+        None,
+        ge=0,
+        le=9,
+        description="how many of the first 10 places they get at least; None: one, or more where validation bears it",
+    )
+    evidence: float = Field(
+        5.0,
+        gt=0,
+        le=1e6,
+        description="interactions that tell as much of an item as its content does; its chance to be tried falls with"
+        " its own, to nothing at four times as many",
+    )
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description="of the draw, in spreads of their scores for a person: a small one tries the likeliest alone, a"
+        " large one all alike",
+    )
+
+
 class IndexSettings(Settings):
     """``[index]``: the vector index of a generation."""
 
@@ -269,6 +295,7 @@ class MolarSettings(Settings):
     split: SplitSettings = SplitSettings()
     cf: CFSettings = CFSettings()
     align: AlignSettings = AlignSettings()
+    newcomers: NewcomerSettings = NewcomerSettings()
     index: IndexSettings = IndexSettings()
     events: EventSettings = EventSettings()
 

@@ -23,16 +23,19 @@ class Aligned:
         report: Of the training.
         generation: Name of the live generation.
         pushed: What went to a server, or None.
+        exploration: How new items are tried, and what that costs, see :mod:`molar_retrieval.alignment.exploring`; None:
+            they are not.
     """
 
     report: "AlignReport"
     generation: str
     pushed: "PushReport | None"
+    exploration: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
         served = {} if self.pushed is None else {"pushed": self.pushed.to_dict()}
-        return {**self.report.to_dict(), "generation": self.generation, **served}
+        return {**self.report.to_dict(), "generation": self.generation, "exploration": self.exploration, **served}
 
 
 def align(
@@ -73,15 +76,15 @@ def align(
         progress=progress,
         on_epoch=on_epoch or (lambda score: progress.note(epoch_line(score))),
     )
-    generation = publish_generation(workspace, settings.index, progress)
-    name = generation.name
+    generation = publish_generation(workspace, settings.index, progress, newcomers=settings.newcomers)
+    name, exploration = generation.name, generation.manifest.facts["exploration"]
     generation.close()
     pushed = None
     if settings.index.url is not None:
         from molar_indexes.server.push import push
 
         pushed = push(workspace, settings.index, generation=name, progress=progress)
-    return Aligned(report, name, pushed)
+    return Aligned(report, name, pushed, exploration)
 
 
 def prepare_log(

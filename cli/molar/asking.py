@@ -69,6 +69,7 @@ class Asking(ShopBase):
         calibrate: str | None = None,
         calibration: float = 0.5,
         rerank: bool = True,
+        explore: bool = True,
         explain: bool = False,
         language: str = "en",
         fallback: Fallback = "none",
@@ -87,6 +88,7 @@ class Asking(ShopBase):
             calibrate: A field whose mix in the history the list should have.
             calibration: How much that counts, 0 to 1.
             rerank: Whether the second stage moves what it can.
+            explore: Whether new items are drawn for the places in which they are tried.
             explain: Whether to say why.
             language: Of the reasons.
             fallback: ``popular`` answers people without history.
@@ -94,8 +96,8 @@ class Asking(ShopBase):
         with self.recommender() as recommender:
             return recommender.query(
                 user_id, k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity,
-                calibrate=calibrate, calibration=calibration, rerank=rerank, explain=explain, language=language,
-                fallback=fallback,
+                calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore, explain=explain,
+                language=language, fallback=fallback,
             )  # fmt: skip
 
     @honest
@@ -173,6 +175,7 @@ class Asking(ShopBase):
         calibrate: str | None = None,
         calibration: float = 0.5,
         rerank: bool = True,
+        explore: bool = True,
         processes: int | None = None,
         rules_file: str | Path | None = None,
         index: str | None = None,
@@ -194,6 +197,7 @@ class Asking(ShopBase):
             calibrate: See :meth:`query`.
             calibration: See :meth:`query`.
             rerank: See :meth:`query`.
+            explore: See :meth:`query`.
             processes: How many work at once; None: one per core.
             rules_file: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
             index: See :meth:`server`.
@@ -210,7 +214,7 @@ class Asking(ShopBase):
             return recommend(
                 self.workspace, Path(out), k, users=users, segment=segment, where=where, exclude=exclude, only=only,
                 rules=rules, seen=seen, diversity=diversity, calibrate=calibrate, calibration=calibration,
-                rerank=rerank, rules_file=None if rules_file is None else Path(rules_file),
+                rerank=rerank, explore=explore, rules_file=None if rules_file is None else Path(rules_file),
                 processes=processes or min(bounds.PROCESSES, os.cpu_count() or 1),
                 server=self.server(index, index_fallback), progress=progress,
             )  # fmt: skip

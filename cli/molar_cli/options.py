@@ -44,6 +44,9 @@ DiversityOption = Annotated[
 ]
 CalibrateOption = Annotated[str | None, option("Mix this field's values as the history does.", metavar="FIELD")]
 RerankOption = Annotated[bool, typer.Option("--rerank/--no-rerank", help="Ask the second stage, if there is one.")]
+ExploreOption = Annotated[
+    bool, typer.Option("--explore/--no-explore", help="Try new items in the places that are theirs, by a draw.")
+]
 ConditionOption = Annotated[
     str | None, option("Only items that fulfil this: category = Shoes.", "--where", metavar="CONDITION")
 ]

@@ -141,7 +141,8 @@ class Answerer:
         from molar_retrieval.ranking.ranker import Ranker
 
         table = self.generation.table
-        return Ranker(self.generation.index, table.items, self.generation.slots, table.reranker)
+        own = self.generation
+        return Ranker(own.index, table.items, own.slots, table.reranker, own.exploration)
 
     def _asked(self, query: Query, now: datetime | None) -> tuple[Constraints, RankingRequest]:
         """The constraints of one answer, from beginning to end, and what they make of a query."""

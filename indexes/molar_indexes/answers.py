@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from molar_indexes.generations import Generation
 from molar_retrieval import columns
@@ -40,6 +41,7 @@ def told(
                 parts=placed.parts,
                 rank_by_score=placed.by_score,
                 rule=", ".join(placed.causes) or None,
+                propensity=placed.propensity,
                 reasons=() if why is None else (why.sentence,),
                 evidence=None if why is None else why.evidence,
                 payload=item.payload,
@@ -55,6 +57,7 @@ def told(
         shortfall=_shortfall(generation, request, basis, len(items)),
         notes=[*generation.notes, *listing.notes],
         timings_ms=milliseconds | {"total": round(sum(milliseconds.values()), 3)},
+        request_id=uuid4().hex,
         photo_of=photos,
     )
 

@@ -1,7 +1,7 @@
 """From the workspace's artefacts to a published generation."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,18 @@ from molar_indexes.sparse import sparse_rows
 from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
+from molar_retrieval.alignment.emerging import exploration
+from molar_retrieval.alignment.exploring import cost
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.store import open_model
+from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.read import TEXT
 from molar_retrieval.catalog.spec import CatalogueSettings
 from molar_retrieval.catalog.words import bm25
-from molar_retrieval.collaborative.factors import open_factors, open_log
-from molar_retrieval.config import IndexSettings
+from molar_retrieval.collaborative.factors import held_out, open_factors, open_log
+from molar_retrieval.config import IndexSettings, NewcomerSettings, SplitSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import InteractionLog
@@ -32,6 +35,8 @@ from molar_retrieval.interactions.people import Segments, read_segments
 from molar_retrieval.interactions.users import user_keys
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.ranking.item_store import Emerging
+from molar_retrieval.ranking.request import Exploration
 from molar_retrieval.workspace import Workspace
 
 Matrix = npt.NDArray[np.float32]
@@ -40,28 +45,38 @@ _POPULAR = 1000
 _READ = ("catalogue", "interactions", "content", "cf", "alignment")
 
 
-def publish_generation(workspace: Workspace, settings: IndexSettings, progress: Progress = SILENT) -> Generation:
+def publish_generation(
+    workspace: Workspace,
+    settings: IndexSettings,
+    progress: Progress = SILENT,
+    *,
+    newcomers: NewcomerSettings | None = None,
+) -> Generation:
     """Publish the workspace's alignment as a new live generation; the present one where it is that already.
 
-    Items with training interactions carry the vector ``aligned`` and their ``partners``, the others ``newcomers``; all
-    carry ``content`` (conditioned, unit length), ``cf`` and their attributes. Users carry their vectors and their whole
-    history with its times.
+    Items with training interactions carry the vector ``aligned`` and their ``partners``, those with few of them
+    ``emerging`` as well, the others ``newcomers``; all carry ``content`` (conditioned, unit length), ``cf`` and their
+    attributes. Users carry their vectors and their whole history with its times. New items are tried as ``newcomers``
+    says; None: as by default.
 
     Raises:
         MissingArtefactError: If a step before is missing.
         StaleArtefactError: If the artefacts do not belong together, or another version of one was published meanwhile.
     """
     with pin(workspace, *_READ, work="molar align") as read:
-        return _publish(workspace, read, settings, progress)
+        return _publish(workspace, read, settings, newcomers or NewcomerSettings(), progress)
 
 
-def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progress: Progress) -> Generation:
+def _publish(
+    workspace: Workspace, read: Pinned, settings: IndexSettings, newcomers: NewcomerSettings, progress: Progress
+) -> Generation:
     inputs = {kind: read[kind].require()[1].fingerprint for kind in _READ}
     segments = Segments({}, {}, "")
     if settings.segments:
         users = CatalogueSettings.read(workspace.catalogue).users
         segments = read_segments(workspace.catalogue, users, settings.segments)
     chosen = settings.of_generation() | ({"people": segments.digest} if segments.digest else {})
+    chosen |= {"newcomers": newcomers.model_dump()}
     live = workspace["generations"].manifest
     present = None if live is None else (dict(live.inputs), dict(live.settings), live.facts.get("format"))
     events = _events(read)
@@ -76,6 +91,8 @@ def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progre
     log = open_log(read)
     content, embedded = read["content"].require()
     vectors = model.items(log)
+    plan, emerging = exploration(model, vectors, log, newcomers) if newcomers.explore else (None, None)
+    told = None if plan is None else asdict(plan) | {"cost": _cost(read, model, plan, emerging)}
     others = {columns.CONTENT: model.features, columns.CF: open_factors(read["cf"].require()[0]).items}
     queries, image_features = query_maps(model, ContentVectors.open(content), embedded)
     others |= {} if image_features is None else {columns.IMAGE_FEATURES: image_features}
@@ -83,8 +100,8 @@ def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progre
     return publish(
         workspace,
         backend=settings.backend,
-        spec=_spec(settings, catalogue, vectors, others),
-        items=_items(catalogue, vectors, others, words),
+        spec=_spec(settings, catalogue, vectors, emerging, others),
+        items=_items(catalogue, vectors, emerging, others, words),
         users=_users(model, log, segments, progress),
         popular=_popular(log),
         parts=spans(model.dense_parts),
@@ -97,15 +114,23 @@ def _publish(workspace: Workspace, read: Pinned, settings: IndexSettings, progre
             reranker=model.reranker,
             queries=queries,
             availability=catalogue.availability,
+            emerging=emerging,
         ),
         encoder=alignment,
         inputs=inputs,
         settings=chosen,
-        facts={"segments": dict(segments.kinds), "events": events},
+        facts={"segments": dict(segments.kinds), "events": events, "exploration": told},
         keep=settings.keep,
         confirm=read.confirm,
         progress=progress,
     )
+
+
+def _cost(read: Pinned, model: AlignedModel, plan: Exploration, emerging: Emerging | None) -> dict[str, Any]:
+    """What the validation cases of the alignment say of trying new items."""
+    _, manifest = read["alignment"].require()
+    holdout = held_out(read, SplitSettings(**manifest.settings["split"]))
+    return cost(model.seeing(holdout.training), ValidationCases.of(holdout), plan, emerging)
 
 
 def _events(read: Pinned) -> dict[str, Any]:
@@ -116,29 +141,45 @@ def _events(read: Pinned) -> dict[str, Any]:
     }
 
 
-def _spec(settings: IndexSettings, catalogue: Catalogue, vectors: ItemVectors, others: dict[str, Matrix]) -> IndexSpec:
-    aligned = [columns.ALIGNED, columns.COLD_START] if vectors.newcomer.any() else [columns.ALIGNED]
+def _spec(
+    settings: IndexSettings,
+    catalogue: Catalogue,
+    vectors: ItemVectors,
+    emerging: Emerging | None,
+    others: dict[str, Matrix],
+) -> IndexSpec:
+    aligned = [columns.ALIGNED, *([columns.COLD_START] if vectors.newcomer.any() else [])]
+    lengths = dict.fromkeys(aligned, longest(vectors.dense))
+    if emerging is not None:
+        lengths[columns.EMERGING] = longest(emerging.dense)
     return IndexSpec(
-        dims=dict.fromkeys(aligned, vectors.dense.shape[1]) | {name: m.shape[1] for name, m in others.items()},
+        dims=dict.fromkeys(lengths, vectors.dense.shape[1]) | {name: m.shape[1] for name, m in others.items()},
         fields=catalogue.fields,
         m=settings.m,
         ef_construct=settings.ef_construct,
         ef=settings.ef,
         sparse=(columns.ITEM_WEIGHTS, columns.WORDS) if vectors.sparse.shape[1] else (columns.WORDS,),
-        lengths=dict.fromkeys(aligned, longest(vectors.dense)),
+        lengths=lengths,
     )
 
 
 def _items(
-    catalogue: Catalogue, vectors: ItemVectors, others: dict[str, Matrix], words: csr_matrix
+    catalogue: Catalogue,
+    vectors: ItemVectors,
+    emerging: Emerging | None,
+    others: dict[str, Matrix],
+    words: csr_matrix,
 ) -> Iterator[IndexItem]:
     """Every item; of the ``others`` a vector of zeros is left out, while it is a score in the first ones."""
     shown = [columns.ITEM_ID, columns.TITLE, *(f for f in catalogue.fields if f != columns.TITLE)]
     records = (record for batch in catalogue.batches(shown, _BATCH) for record in batch.to_pylist())
+    few = {} if emerging is None else dict(zip(emerging.rows.tolist(), emerging.dense, strict=True))
     sparse_ones = zip(sparse_rows(vectors.sparse), sparse_rows(words), strict=True)
     for row, (record, (partners, own_words)) in enumerate(zip(records, sparse_ones, strict=True)):
         item_id = record.pop(columns.ITEM_ID)
         own = {columns.COLD_START if vectors.newcomer[row] else columns.ALIGNED: vectors.dense[row].tolist()}
+        if row in few:
+            own[columns.EMERGING] = few[row].tolist()
         own |= {name: matrix[row].tolist() for name, matrix in others.items() if matrix[row].any()}
         named = {columns.ITEM_WEIGHTS: partners, columns.WORDS: own_words}
         sparse = {name: vector for name, vector in named.items() if len(vector.indices)}

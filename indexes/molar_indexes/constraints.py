@@ -15,7 +15,7 @@ from molar_retrieval.errors import RequestError, SettingsError, nearest, shown, 
 from molar_retrieval.expressions import OneOf, both, check
 from molar_retrieval.marks import mark_of
 from molar_retrieval.ranking.query import Query
-from molar_retrieval.ranking.request import RankingRequest
+from molar_retrieval.ranking.request import RankingRequest, draw_of
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import Rules
@@ -85,7 +85,9 @@ class Constraints:
             return self._ruled(request, {})
         ruled = self._ruled(request, user.attributes)
         seen = user.history if request.query.seen == "hide" else ()
-        return replace(ruled, user=user, hidden=ruled.hidden.union(seen))
+        exploring = request.query.explore and self._generation.exploration is not None
+        draw = draw_of(user.user_id, user.history, moment(request.now)) if exploring else None
+        return replace(ruled, user=user, hidden=ruled.hidden.union(seen), draw=draw)
 
     def _ruled(self, request: RankingRequest, attributes: Mapping[str, Any]) -> RankingRequest:
         if not request.query.rules or self.rules is None:

@@ -34,13 +34,14 @@ from molar_retrieval.index import Index, IndexItem, IndexSpec
 from molar_retrieval.locks import hold
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.answer import Spans
+from molar_retrieval.ranking.request import Exploration
 from molar_retrieval.workspace import ArtefactStore, Manifest, Workspace
 
 if TYPE_CHECKING:
     from molar_indexes.table import Extras, OpenItemStore
 
 KIND = "generations"
-FORMAT = 6
+FORMAT = 7
 """Raised with every change of what a generation holds, so that nothing older is opened or passes for up to date."""
 _INDEX = "index"
 _TABLE = "table.safetensors"
@@ -63,6 +64,7 @@ class Generation:
     sparse_parts: Spans = field(default_factory=dict)  # the same within the vector ``partners``
     cold_items: int = 0  # items without training interactions
     slots: int = 0  # of the first ten places of an answer they get so many
+    exploration: Exploration | None = None  # how new items are tried instead; None: they are not
     notes: Sequence[str] = ()  # what whoever gets an answer should know about where it comes from
     held: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
@@ -188,6 +190,8 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
             popular = [(row, count) for row, count in json.loads((folder / _POPULAR).read_text("utf-8"))]
             spans = _spans(facts["parts"]), _spans(facts.get("sparse_parts", {}))
             numbers = int(facts.get("newcomers", 0)), int(facts.get("slots", 0))
+            plan = facts.get("exploration")
+            exploration = None if plan is None else Exploration(int(plan["places"]), float(plan["scale"]))
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise StaleArtefactError(
                 f"the manifest of generation {folder.name} is damaged: {error!r}",
@@ -197,7 +201,8 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
         opened.callback(users.close)
         index = indexed(folder, facts["backend"], spec)
         opened.pop_all()
-        return Generation(folder, manifest, facts["backend"], index, users, popular, *spans, *numbers, held=held)
+        about = folder, manifest, facts["backend"], index, users, popular
+        return Generation(*about, *spans, *numbers, exploration, held=held)
 
 
 def _spans(facts: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:

@@ -45,7 +45,7 @@ def sample(index: Index, users: Users) -> Queries:
         for name in names
     }
     people = [user.vector for n in _spread(len(users)) for user in users.between(n, n + 1)]
-    for name in (columns.ALIGNED, columns.COLD_START):
+    for name in (columns.ALIGNED, columns.COLD_START, columns.EMERGING):
         if name in index.spec.dims:
             found[name] += people
     return {name: [one for one in asked if isinstance(one, SparseVector) or any(one)] for name, asked in found.items()}

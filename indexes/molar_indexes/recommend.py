@@ -110,6 +110,7 @@ def recommend(
     calibrate: str | None = None,
     calibration: float = 0.5,
     rerank: bool = True,
+    explore: bool = True,
     rules_file: Path | None = None,
     processes: int = 1,
     server: ServerConfig | None = None,
@@ -118,9 +119,9 @@ def recommend(
     """Write the lists of many users; their options are those of :meth:`Recommender.query`, but ``k`` is at most 10,000.
 
     The file, .parquet, .csv or .jsonl, has the columns ``user_id``, ``rank``, ``item_id``, ``score``, ``parts`` (a
-    struct of the addends, in CSV columns ``parts.NAME``) and ``rule``; users come in the order of the store or as they
-    are named, ranks ascend. ``target`` is overwritten; ``segment`` is a condition on people's attributes;
-    ``rules_file`` and ``server`` are those of :meth:`Recommender.open`.
+    struct of the addends, in CSV columns ``parts.NAME``), ``rule`` and ``propensity``; users come in the order of the
+    store or as they are named, ranks ascend. ``target`` is overwritten; ``segment`` is a condition on people's
+    attributes; ``rules_file`` and ``server`` are those of :meth:`Recommender.open`.
 
     Raises:
         MissingArtefactError: If there is no generation.
@@ -138,7 +139,7 @@ def recommend(
         raise DataError(f"{target} is a folder and cannot be written", "name a file")
     query = Query(
         k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity, calibrate=calibrate,
-        calibration=calibration, rerank=rerank, longest=bounds.LISTED,
+        calibration=calibration, rerank=rerank, explore=explore, longest=bounds.LISTED,
     )  # fmt: skip
     ruled = _rules(workspace, rules_file, query)
     with Recommender.open(workspace, rules=rules_file, follow=False, server=server) as recommender:
@@ -327,6 +328,7 @@ def _table(recommender: Recommender, users: Sequence[UserRecord], lists: Sequenc
             pa.array([placed.score for placed in places], pa.float32()),
             pa.StructArray.from_arrays(parts, names),
             pa.array([", ".join(placed.causes) or None for placed in places], pa.string()),
+            pa.array([placed.propensity for placed in places], pa.float64()),
         ],
         schema=schema,
     )
@@ -334,8 +336,9 @@ def _table(recommender: Recommender, users: Sequence[UserRecord], lists: Sequenc
 
 def _schema(recommender: Recommender) -> pa.Schema:
     names = [*recommender.ranker.store.names, LIFT, RERANK, RULES]
+    last = {"rule": pa.string(), "propensity": pa.float64()}
     first = {"user_id": pa.string(), "rank": pa.int32(), "item_id": pa.string(), "score": pa.float32()}
-    return pa.schema({**first, "parts": pa.struct([(name, pa.float32()) for name in names]), "rule": pa.string()})
+    return pa.schema({**first, "parts": pa.struct([(name, pa.float32()) for name in names]), **last})
 
 
 def _join(job: _ListsJob, target: Path, schema: pa.Schema, total: int, ending: str) -> RecommendReport:

@@ -142,6 +142,7 @@ class Recommender:
         calibrate: str | None = None,
         calibration: float = 0.5,
         rerank: bool = True,
+        explore: bool = True,
         explain: bool = False,
         language: str = "en",
         fallback: Fallback = "none",
@@ -160,6 +161,7 @@ class Recommender:
             calibrate: A field whose mix in the history the list should have.
             calibration: How much that counts, 0 to 1.
             rerank: Whether the second stage moves what it can.
+            explore: Whether new items are drawn for the places in which they are tried.
             explain: Whether to say why.
             language: Of the reasons.
             fallback: ``popular`` answers with the most popular items where there is no history.
@@ -171,7 +173,8 @@ class Recommender:
         """
         query = Query(
             k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity,
-            calibrate=calibrate, calibration=calibration, rerank=rerank, explain=explain, language=language,
+            calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore, explain=explain,
+            language=language,
         )  # fmt: skip
         check_subjects(user_id=user_id, fallback=fallback)
         with self._following.lent() as answerer:
@@ -192,6 +195,7 @@ class Recommender:
         calibrate: str | None = None,
         calibration: float = 0.5,
         rerank: bool = True,
+        explore: bool = True,
         explain: bool = False,
         language: str = "en",
     ) -> Answer:
@@ -212,6 +216,7 @@ class Recommender:
             calibrate: A field whose mix in the session the list should have.
             calibration: How much that counts, 0 to 1.
             rerank: Whether the second stage moves what it can.
+            explore: Whether new items are drawn for the places in which they are tried.
             explain: Whether to say why.
             language: Of the reasons.
 
@@ -222,7 +227,8 @@ class Recommender:
         """
         query = Query(
             k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity,
-            calibrate=calibrate, calibration=calibration, rerank=rerank, explain=explain, language=language,
+            calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore, explain=explain,
+            language=language,
         )  # fmt: skip
         check_subjects(items=item_ids)
         with self._following.lent() as answerer:

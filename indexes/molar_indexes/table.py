@@ -17,7 +17,7 @@ from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import Origins
-from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.item_store import Emerging, ItemStore
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.tensors import TensorsWriter, mapped, under
 
@@ -42,6 +42,7 @@ class Extras:
     reranker: Reranker | None = None
     queries: "QueryMaps | None" = None  # how texts and photos are brought into the items' spaces
     availability: Availability = field(default_factory=Availability)  # which fields say from when an item may be shown
+    emerging: Emerging | None = None  # items with few interactions, as they are ranked among newcomers
 
     def described(self) -> dict[str, Any]:
         """All that is no array, as facts of a manifest."""
@@ -60,6 +61,8 @@ class Extras:
         found |= {_MAP + part: matrix for part, matrix in self.origins.maps.items()}
         if self.reranker is not None:
             found |= {_RERANK + name: array for name, array in self.reranker.to_tensors().items()}
+        if self.emerging is not None:
+            found |= {"emerging.rows": self.emerging.rows, "emerging.dense": self.emerging.dense}
         if self.queries is not None:
             found |= {_QUERY + name: array for name, array in self.queries.to_tensors().items()}
         return found

@@ -189,7 +189,7 @@ class AlignedModel:
             parts = table.split(users.dense[user], sparse, rows)
             parts[:, trend] += demand[min(user, len(demand) - 1), rows]
             lift = scores[user, rows] - parts.sum(axis=1)
-            yield Candidates(rows, parts, lift, ~self.known[rows], np.zeros(len(rows)))
+            yield Candidates(rows, parts, lift, ~self.known[rows], np.zeros(len(rows)), np.ones(len(rows)))
 
     def reranked(self, scores: Matrix, allowed: Mask, users: UserVectors, log: InteractionLog) -> Matrix:
         """The scores, overwritten: the first candidates moved by the second stage, all others behind them.

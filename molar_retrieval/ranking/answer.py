@@ -28,6 +28,8 @@ class Recommendation:
             :mod:`molar_retrieval.ranking.cold_start`.
         parts: Addends of the score, by name; the lift is ``newcomer``, and what rules add is ``rules``.
         rank_by_score: Its place without rules, diversity and calibration.
+        propensity: The probability of its being among the first ten, or in a shorter list, see
+            :mod:`molar_retrieval.ranking.exploration`; None: nobody can tell.
         rule: Names of the rules that put it where it stands, or ``diversity`` or ``calibration``; None: the score did.
         similarity: Of a search by words, how like them the item is: 1 where it has all of them or is as near as its own
             text, 0 where it is no nearer than words for anything come; else None.
@@ -44,6 +46,7 @@ class Recommendation:
     rank_by_score: int
     rule: str | None = None
     similarity: float | None = None
+    propensity: float | None = 1.0
     reasons: Sequence[str] = ()
     evidence: Mapping[str, Any] | None = None
     payload: Mapping[str, Any] = field(default_factory=dict)
@@ -66,6 +69,7 @@ class Answer:
         shortfall: Why there are fewer than ``k``, or None.
         notes: What rules could not do, in sentences.
         timings_ms: Milliseconds of each stage.
+        request_id: Of this answer alone, for the events that come of it.
         photo_of: The photo of an item by its id, for a notebook.
     """
 
@@ -77,6 +81,7 @@ class Answer:
     shortfall: str | None
     notes: Sequence[str]
     timings_ms: Mapping[str, float]
+    request_id: str = ""
     photo_of: Callable[[str], Path | None] = field(default=_no_photo, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,7 +93,7 @@ class Answer:
         return result
 
     def to_frame(self) -> "Frame":
-        """One row per item: place, id, title, score, ``part.NAME`` for each addend, rule, similarity and reasons."""
+        """One row per item: place, id, title, score, a column ``part.NAME`` for each addend, and the rest of it."""
         from molar_retrieval.frame import Frame
 
         names = list(dict.fromkeys(name for item in self.items for name in item.parts))
@@ -96,11 +101,13 @@ class Answer:
         rows = [
             {name: getattr(item, name) for name in kinds}
             | {f"part.{name}": item.parts.get(name, 0.0) for name in names}
-            | {"rule": item.rule, "similarity": item.similarity, "reasons": list(item.reasons)}
+            | {"rule": item.rule, "similarity": item.similarity, "propensity": item.propensity}
+            | {"reasons": list(item.reasons)}
             for item in self.items
         ]
         parts = dict.fromkeys((f"part.{name}" for name in names), "double")
-        return Frame.of(rows, {**kinds, **parts, "rule": "string", "similarity": "double", "reasons": "list<string>"})
+        beside = {"rule": "string", "similarity": "double", "propensity": "double", "reasons": "list<string>"}
+        return Frame.of(rows, {**kinds, **parts, **beside})
 
     def to_pandas(self) -> "pd.DataFrame":
         """The table of :meth:`to_frame` as a pandas data frame; pandas must be installed."""

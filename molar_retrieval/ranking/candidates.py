@@ -42,6 +42,7 @@ class Candidates:
     lift: Array  # what is added to a cold item's, 0 for others, shape (C,)
     cold: npt.NDArray[np.bool_]  # had no training interactions, shape (C,)
     moved: Array  # what a second stage adds, shape (C,)
+    propensity: Array  # see :mod:`molar_retrieval.ranking.exploration`, nan where it is not told, shape (C,)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -89,16 +90,48 @@ def find(
     So many places as the request asks for are exactly those of a full scan, as far as the index itself is exact; those
     behind are the best that the lists showed. Without ``dense``, the user's :func:`products`, the index is searched.
     """
-    assert request.user is not None
-    wanted, sums = max(request.query.k, TOP), store.sums(request.user.sparse)
-    source = _Search(index, store, request, sums) if dense is None else _Scan(store, request, sums, dense)
+    wanted, source = max(request.query.k, TOP), _source(index, store, request, dense)
     known = source.known(wanted, max(size, wanted))
     if columns.COLD_START not in index.spec.dims:
         return known.take(slice(size))
     cold = source.cold(wanted if len(known) >= size else max(size, wanted))
     order, lift = merge(known.scores, cold.scores, slots)
     every = joined(known, cold)
-    return Candidates(every.rows, every.parts, lift, every.cold, every.moved).take(order[:size])
+    return replace(every, lift=lift).take(order[:size])
+
+
+def find_known(
+    index: Index, store: ItemStore, request: RankingRequest, k: int, size: int, dense: Array | None = None
+) -> Candidates:
+    """The best items that had interactions, ``k`` or ``size`` of them, the first ``k`` exact as with :func:`find`."""
+    return _source(index, store, request, dense).known(k, max(k, size))
+
+
+def find_new(
+    index: Index | None, store: ItemStore, request: RankingRequest, size: int, dense: Array | None = None
+) -> Candidates:
+    """At most ``size`` newcomers and emerging items, the best guesses first.
+
+    Their parts are those of :func:`find`; ``lift`` is what the guess differs by from their sum. There is no need of an
+    index where the user's ``dense`` products are known.
+    """
+    assert request.user is not None
+    found = _source(index, store, request, dense).guessed(size)
+    rows, guesses = (np.array([pair[n] for pair in found]) for n in (0, 1))
+    best = np.lexsort((rows, -guesses))[:size]
+    rows, guesses = rows[best].astype(np.int64), guesses[best]
+    parts = store.addends(request.user.vector, store.sums(request.user.sparse), rows)
+    lift, nothing = guesses - parts.sum(axis=1), np.zeros(len(rows))
+    return Candidates(rows, parts, lift, store.cold[rows], nothing, nothing + 1)
+
+
+def _source(index: Index | None, store: ItemStore, request: RankingRequest, dense: Array | None) -> "_Search | _Scan":
+    assert request.user is not None
+    sums = store.sums(request.user.sparse)
+    if dense is not None:
+        return _Scan(store, request, sums, dense)
+    assert index is not None
+    return _Search(index, store, request, sums)
 
 
 def joined(*found: Candidates) -> Candidates:
@@ -111,7 +144,7 @@ def scored(store: ItemStore, vector: Vector, sums: Sums, rows: npt.NDArray[np.in
     """Some rows, the best first, equal scores by row."""
     parts, nothing = store.addends(vector, sums, rows), np.zeros(len(rows))
     order = np.lexsort((rows, -parts.sum(axis=1)))
-    return Candidates(rows[order], parts[order], nothing, np.full(len(rows), cold), nothing)
+    return Candidates(rows[order], parts[order], nothing, np.full(len(rows), cold), nothing, nothing + 1)
 
 
 class _Scan:
@@ -132,6 +165,20 @@ class _Scan:
         """The best ``size`` of the others."""
         return self._best(self._store.cold, size, cold=True)
 
+    def guessed(self, size: int) -> list[tuple[int, float]]:
+        """The best newcomers and emerging items with their guesses, up to ``size`` of each."""
+        found: list[tuple[int, float]] = []
+        rows = np.flatnonzero(self._store.cold & self._shown)
+        kinds: list[tuple[Array, Array]] = [(rows, self._scores[rows])]
+        if (emerging := self._store.emerging) is not None:
+            shown = np.flatnonzero(self._shown[emerging.rows])
+            guesses = emerging.dense[shown] @ np.asarray(self._vector, np.float32)
+            kinds.append((emerging.rows[shown], guesses))
+        for rows, guesses in kinds:
+            best = np.lexsort((rows, -guesses))[:size]
+            found += zip(rows[best].tolist(), guesses[best].tolist(), strict=True)
+        return found
+
     def _best(self, among: Array, size: int, cold: bool) -> Candidates:
         rows = np.flatnonzero(among & self._shown)
         if len(rows) > size:
@@ -145,6 +192,7 @@ class _Search:
     def __init__(self, index: Index, store: ItemStore, request: RankingRequest, sums: Sums) -> None:
         assert request.user is not None
         self._store, self._user, self._sums, self._count = store, request.user, sums, len(index)
+        self._dims = index.spec.dims
         self._hidden, self._where = request.hidden, request.where
         self._top = partial(index.top, exclude=request.hidden, where=request.where)
 
@@ -165,6 +213,11 @@ class _Search:
         """The best ``size`` of the others."""
         found = self._top(columns.COLD_START, self._user.vector, size)
         return self._scored([row for row, _ in found], cold=True)
+
+    def guessed(self, size: int) -> list[tuple[int, float]]:
+        """The best newcomers and emerging items with their guesses, up to ``size`` of each."""
+        names = [name for name in (columns.COLD_START, columns.EMERGING) if name in self._dims]
+        return [found for name in names for found in self._top(name, self._user.vector, size)]
 
     def _by_sparse(self, depth: int) -> tuple[list[int], float]:
         """The best rows by their sparse products, and what those that are left out have at most."""

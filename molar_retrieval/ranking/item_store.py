@@ -21,6 +21,14 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
+class Emerging:
+    """Known items with few interactions, as they are ranked among newcomers: by rows, ascending, and vectors (E, d)."""
+
+    rows: Rows
+    dense: Matrix
+
+
+@dataclass(frozen=True, eq=False)
 class ItemStore:
     """All n items as ranking sees them."""
 
@@ -33,6 +41,7 @@ class ItemStore:
     numbers: Matrix  # numeric attributes in standard deviations from their mean, shape (n, m)
     parts: Spans  # of each addend of a score within the dense vectors
     sparse_parts: Spans  # the same within the sparse ones
+    emerging: Emerging | None = None  # None: there are none
 
     def __len__(self) -> int:
         return len(self.dense)
@@ -69,4 +78,6 @@ class ItemStore:
         sparse = SparseItemIndex(*(tensors[f"partners.{name}"] for name in ("starts", "items", "values", "support")))
         content, cf, numbers = (tensors[name] for name in ("content", "cf", "numbers"))
         known, cold = (tensors[name] > 0 for name in ("known", "newcomer"))
-        return cls(tensors["dense"], known, cold, sparse, content, cf, numbers, parts, sparse_parts)
+        rows = tensors.get("emerging.rows")
+        emerging = None if rows is None else Emerging(rows, tensors["emerging.dense"])
+        return cls(tensors["dense"], known, cold, sparse, content, cf, numbers, parts, sparse_parts, emerging)

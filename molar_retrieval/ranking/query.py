@@ -36,6 +36,7 @@ class Query:
         calibrate: A field whose mix in the history the list should have, or None.
         calibration: How much that counts, 0 to 1.
         rerank: Whether the second stage moves what it can, if it was published.
+        explore: Whether new items are drawn for the places in which they are tried.
         explain: Whether to say why.
         language: Of the reasons.
 
@@ -54,6 +55,7 @@ class Query:
     calibrate: str | None = None
     calibration: float = 0.5
     rerank: bool = True
+    explore: bool = True
     explain: bool = False
     language: str = "en"
     longest: InitVar[int] = bounds.K
@@ -136,6 +138,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "calibrate": _optional(_id),
     "calibration": bounds.share,
     "rerank": _flag,
+    "explore": _flag,
     "explain": _flag,
     "language": _id,
 }

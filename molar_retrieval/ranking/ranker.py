@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,11 +11,13 @@ import numpy.typing as npt
 from molar_retrieval.expressions import both
 from molar_retrieval.index import Index, StoredItem
 from molar_retrieval.ranking import shaping
-from molar_retrieval.ranking.candidates import Candidates, find, joined, products, scored
+from molar_retrieval.ranking.candidates import Candidates, find, find_known, find_new, joined, products, scored
+from molar_retrieval.ranking.cold_start import TOP
 from molar_retrieval.ranking.compose import compose
+from molar_retrieval.ranking.exploration import POOL, explored
 from molar_retrieval.ranking.features import moves
 from molar_retrieval.ranking.item_store import ItemStore
-from molar_retrieval.ranking.request import LIFT, RERANK, RULES, Listing, Placed, RankingRequest, Rows
+from molar_retrieval.ranking.request import LIFT, RERANK, RULES, Exploration, Listing, Placed, RankingRequest, Rows
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
 
 if TYPE_CHECKING:
@@ -29,10 +32,21 @@ _MOST_PRODUCTS = 1 << 24  # products of items with users that are held at a time
 
 
 class Ranker:
-    """Ranks the items of an index and a store, which are the same; cold ones get ``slots`` of the first ten places."""
+    """Ranks the items of an index and a store, which are the same; cold ones get ``slots`` of the first ten places.
 
-    def __init__(self, index: Index, store: ItemStore, slots: int, reranker: Reranker | None = None) -> None:
+    Requests that name a draw get the places of an ``exploration`` instead, if there is one.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        store: ItemStore,
+        slots: int,
+        reranker: Reranker | None = None,
+        exploration: Exploration | None = None,
+    ) -> None:
         self.index, self.store, self.slots, self.reranker = index, store, slots, reranker
+        self.exploration = exploration
         self._stored: dict[int, StoredItem] = {}
         self._named: dict[str, int | None] = {}
 
@@ -59,7 +73,11 @@ class Ranker:
         for number in plain:
             least = CANDIDATES if requests[number].query.rerank and self.reranker is not None else 0
             found.append(self._found(requests[number], max(requests[number].query.k, least), dense[number]))
-        lists = dict(zip(plain, self._reranked([requests[number] for number in plain], found), strict=True))
+        ordered = self._reranked([requests[number] for number in plain], found)
+        lists = {
+            n: self._explored(requests[n], own, requests[n].query.k, dense[n])
+            for n, own in zip(plain, ordered, strict=True)
+        }
         for number, request in enumerate(requests):
             if number in lists:
                 own = lists[number]
@@ -69,7 +87,22 @@ class Ranker:
                 yield self._shaped(request, dense[number])
 
     def _found(self, request: RankingRequest, size: int, dense: Array | None = None) -> Candidates:
-        return find(self.index, self.store, self.slots, request, size, dense)
+        """The candidates; without newcomers where these are to be drawn."""
+        if self._plan(request) is None:
+            return find(self.index, self.store, self.slots, request, size, dense)
+        first = max(request.query.k, TOP) + TOP  # what is drawn may be among them, and is taken out
+        return find_known(self.index, self.store, request, first, size, dense)
+
+    def _plan(self, request: RankingRequest) -> Exploration | None:
+        return None if request.draw is None or self.exploration is None else self.exploration
+
+    def _explored(self, request: RankingRequest, found: Candidates, size: int, dense: Array | None) -> Candidates:
+        """The candidates with new items, of which ``size`` may be needed, where the request names a draw."""
+        plan = self._plan(request)
+        if plan is None or request.draw is None:
+            return found
+        new = find_new(self.index, self.store, request, max(POOL, size), dense)
+        return explored(found, new, plan, request.draw, request.query.k)
 
     def _reranked(self, requests: Sequence[RankingRequest], found: Sequence[Candidates]) -> list[Candidates]:
         changed = list(found)
@@ -89,6 +122,7 @@ class Ranker:
         while True:
             found = self._found(request, size, dense)
             (ordered,) = self._reranked([request], [found])
+            ordered = self._explored(request, ordered, size, dense)
             listing = self._composed(request, ordered)
             if len(listing.places) == k or len(found) < size:
                 return listing
@@ -97,6 +131,8 @@ class Ranker:
     def _composed(self, request: RankingRequest, found: Candidates) -> Listing:
         k, rules = request.query.k, request.weighing
         found, pinned, notes = self._with_wanted(request, found)
+        if self._plan(request) is not None:  # what else is listed depends on what is drawn
+            found = replace(found, propensity=np.full(len(found), np.nan))
         payloads = shaping.reads_all(request)
         items = self.stored(found.rows) if payloads else []
         boosts = shaping.boosts(rules, items, found.scores, request.now)
@@ -128,7 +164,7 @@ class Ranker:
         notes: list[str] = []
         for active in request.weighing:
             if active.rule.action in ("boost", "at_least") and active.condition is not None:
-                wanted = replace(request, where=both(request.where, active.condition))
+                wanted = replace(request, where=both(request.where, active.condition), draw=None)
                 extra.append(self._found(wanted, max(k, CANDIDATES // 4)))
         for active in (pin for pin in request.pins if pin.rule.at <= k):
             free = [place for place in range(active.rule.at - 1, k) if place not in pinned]
@@ -181,4 +217,6 @@ class Ranker:
             parts[RERANK] = float(found.moved[number])
         if boost:
             parts[RULES] = float(boost)
-        return Placed(int(found.rows[number]), sum(parts.values()), parts, by_score + 1, tuple(causes))
+        chance = float(found.propensity[number])
+        told = None if isnan(chance) else chance
+        return Placed(int(found.rows[number]), sum(parts.values()), parts, by_score + 1, tuple(causes), told)

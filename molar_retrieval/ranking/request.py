@@ -1,6 +1,6 @@
 """What is asked of a ranking, and what it gives: a query resolved for one user, and the list."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Rows: TypeAlias = "Sequence[int] | npt.NDArray[np.integer]"
 RERANK = "re-rank"  # the addend of a score that the second stage makes
 RULES = "rules"  # the addend of a score that boosting, burying and freshness make
-LIFT = "newcomer"  # the addend of a score that places an item without interactions
+LIFT = "newcomer"  # the addend of a score that places an item without interactions, or one that is tried
+_DAY = 86_400_000_000  # microseconds
 
 
 class UserQuery(Protocol):
@@ -37,6 +38,24 @@ class UserQuery(Protocol):
         """Item rows, oldest first."""
 
 
+@dataclass(frozen=True)
+class Exploration:
+    """How new items are tried.
+
+    Attributes:
+        places: How many of the first ten places they get.
+        scale: What the draw divides guesses by, in the unit of scores.
+    """
+
+    places: int
+    scale: float
+
+
+def draw_of(person: str, history: Iterable[int], moment: int) -> str:
+    """The name of the draw for somebody on the day of a moment, in microseconds since 1970: another one every day."""
+    return f"{person or ','.join(map(str, history))} {moment // _DAY}"
+
+
 @dataclass(frozen=True, eq=False)
 class RankingRequest:
     """A query, resolved: rows instead of ids, a condition that is read, the rules that hold, the user's vectors."""
@@ -47,6 +66,7 @@ class RankingRequest:
     hidden: frozenset[int] = frozenset()  # rows that must not come
     rules: "AppliedRules | None" = None
     now: datetime | None = None  # from when ages count; None: from the moment of the answer
+    draw: str | None = None  # decides which new items are tried, the same ones again; None: none are
     notes: tuple[str, ...] = ()  # what whoever gets the answer should know, in sentences
 
     @property
@@ -88,6 +108,7 @@ class Placed:
     parts: Mapping[str, float]  # addends of the score, by name
     by_score: int  # its place among the candidates by score alone, from 1
     causes: tuple[str, ...] = ()  # rules, ``diversity`` or ``calibration`` that put it before higher scores
+    propensity: float | None = 1.0  # see :mod:`molar_retrieval.ranking.exploration`
 
 
 @dataclass(frozen=True, eq=False)

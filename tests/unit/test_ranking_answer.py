@@ -21,6 +21,7 @@ def test_an_answer_is_jsonable_without_payloads() -> None:
             "rank_by_score": 3,
             "rule": "max 2 per brand",
             "similarity": None,
+            "propensity": 1.0,
             "reasons": [],
             "evidence": None,
         }

@@ -40,7 +40,7 @@ def test_answers_are_the_exact_ranking_of_the_trained_model(recommender, log, mo
         allowed = np.ones((1, log.n_items), bool)
         allowed[0, log.history(row)] = False
         scores = np.where(allowed, model.lifted(scores, allowed), -np.inf)[0]
-        answer = recommender.query(log.users.id(row), k=10)
+        answer = recommender.query(log.users.id(row), k=10, explore=False)
         got = [item.item_id for item in answer.items]
         assert got == log.items.ids(np.argsort(-scores, kind="stable")[:10])
         assert np.allclose([i.score for i in answer.items], np.sort(scores)[::-1][:10], atol=1e-4)
@@ -48,7 +48,7 @@ def test_answers_are_the_exact_ranking_of_the_trained_model(recommender, log, mo
 
 def test_parts_add_up_and_are_those_of_the_model(trained, recommender, log, model):
     names = [part.name for part in (*model.dense_parts, *model.sparse_parts)]
-    answer = recommender.query(trained.user, k=trained.items)
+    answer = recommender.query(trained.user, k=trained.items, explore=False)
     for item in answer.items:
         known = model.known[log.items.row(item.item_id)]
         assert list(item.parts) == (names if known else [*names, "newcomer"])
@@ -61,7 +61,7 @@ def test_newcomers_come_back_without_partners(trained, recommender, log, model):
     newcomers = set(log.items.ids(np.flatnonzero(~model.known)))
     assert newcomers
     assert recommender.generation.cold_items == len(newcomers)
-    answer = recommender.query(trained.user, k=trained.items, seen="show")
+    answer = recommender.query(trained.user, k=trained.items, seen="show", explore=False)
     found = [i for i in answer.items if i.item_id in newcomers]
     assert len(found) == len(newcomers)
     assert all(i.parts[part.name] == 0 for i in found for part in model.sparse_parts)

@@ -1,6 +1,6 @@
 """`molar align`."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,8 @@ from molar_cli.session import Session, command
 from molar_retrieval.presets import Preset
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from molar.aligning import Aligned
 
 
@@ -70,8 +72,9 @@ def print_aligned(run: Session, done: "Aligned | None") -> None:
     run.console.line(f"alignment: {took}; {trained if facts['best_epoch'] else 'nothing trained, only counted'}")
     run.console.line(
         f"{facts['cold_items']:,} of {facts['items']:,} items have no training interactions and get"
-        f" {facts['slots']} of the first 10 places"
+        f" {facts['slots']} of the first 10 places by validation"
     )
+    run.console.line(_told(done.exploration))
     second = facts["rerank"]
     if "used" in second:
         verdict = "used" if second["used"] else "not borne out, left out"
@@ -82,6 +85,25 @@ def print_aligned(run: Session, done: "Aligned | None") -> None:
     run.console.line(f"published: generation {done.generation}")
     if pushed is not None:
         run.console.line(f"live at {pushed.url} as {pushed.alias}: collection {pushed.collection}")
+
+
+def _told(exploration: "Mapping[str, Any] | None") -> str:
+    """What is done for new items and those with few interactions, what it costs, and how to change it."""
+    if exploration is None:
+        return "new items are not tried beyond that: [newcomers] explore = true does so"
+    cost, places = exploration["cost"], exploration["places"]
+    if not places:
+        return (
+            "new items are not tried beyond that: [newcomers] places = 1 does so"
+            if cost["new"]
+            else "no item is so new that it would have to be tried"
+        )
+    (without, tried), (shown, more) = cost["ndcg"], cost["shown"]
+    return (
+        f"new items are tried: {places} of the first 10 places by a draw among {cost['new']:,} with no or few"
+        f" interactions; {more:,} of them are seen, without these places {shown:,}; NDCG@10 {tried:.4f}, without"
+        f" {without:.4f} (difference ± {cost['error']:.4f}); [newcomers] places changes it"
+    )
 
 
 _NAMES = {

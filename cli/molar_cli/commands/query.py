@@ -38,6 +38,7 @@ def query(
     diversity: options.DiversityOption = 0.0,
     calibrate: options.CalibrateOption = None,
     rerank: options.RerankOption = True,
+    explore: options.ExploreOption = True,
     rules: options.RulesOption = None,
     no_rules: options.NoRulesOption = False,
     explain: Annotated[bool, option("Say why each item is there.", "--explain")] = False,
@@ -65,11 +66,11 @@ def query(
             "name exactly one of --user, --items and --similar, or what to search for with --text and --image",
             "molar query --user 123, or molar query --text 'black dress'",
         )
-    shaping = explain or diversity or calibrate is not None or not rerank or language != "en"
+    shaping = explain or diversity or calibrate is not None or not (rerank and explore) or language != "en"
     if (searching or similar is not None) and shaping:
         raise SettingsError(
-            "--explain, --lang, --diversity, --calibrate and --no-rerank shape what --user or --items alone are"
-            " answered with",
+            "--explain, --lang, --diversity, --calibrate, --no-rerank and --no-explore shape what --user or --items"
+            " alone are answered with",
             "leave them out of a search",
         )
     if fallback != "none" and (searching or user is None):
@@ -83,7 +84,7 @@ def query(
     among: dict[str, Any] = {"where": where, "exclude": names(exclude) or (), "only": names(only)}
     among["rules"] = not no_rules
     shape: dict[str, Any] = {"seen": seen, "diversity": diversity, "calibrate": calibrate, "rerank": rerank}
-    shape |= {"explain": explain, "language": language}
+    shape |= {"explore": explore, "explain": explain, "language": language}
     if searching:
         shown = "show" if user is None else seen  # nobody has seen anything
         with run.console.progress() as progress:

@@ -33,6 +33,7 @@ def recommend(
     diversity: options.DiversityOption = 0.0,
     calibrate: options.CalibrateOption = None,
     rerank: options.RerankOption = True,
+    explore: options.ExploreOption = True,
     rules: options.RulesOption = None,
     no_rules: options.NoRulesOption = False,
     processes: Annotated[int | None, option("How many work at once; default: one per core.", min=1)] = None,
@@ -50,7 +51,7 @@ def recommend(
     report = run.shop().recommend(
         out, k, users=None if users is None else _lines(users), segment=segment, where=where,
         exclude=names(exclude) or (), only=names(only), rules=not no_rules, seen=seen, diversity=diversity,
-        calibrate=calibrate, rerank=rerank, processes=processes, rules_file=rules, index=index,
+        calibrate=calibrate, rerank=rerank, explore=explore, processes=processes, rules_file=rules, index=index,
         index_fallback=index_fallback,
     )  # fmt: skip
     if run.document(report.to_dict()):

@@ -1,0 +1,111 @@
+"""Places in which new items are tried: a draw decides who gets them, with probabilities that are told.
+
+Newcomers, which had no interactions, and emerging items, which had few, are ranked among themselves by what is guessed
+of them, and the last ``places`` of the first ten are theirs. Which of the best :data:`POOL` of them stand there is
+drawn one after the other with probabilities proportional to ``exp(guess / scale)``: the model of Plackett and Luce
+(Plackett 1975, doi:10.2307/2346567), by adding Gumbel noise to each guess and taking the best (Yellott 1977,
+doi:10.1016/0022-2496(77)90026-8). A guess contains the logarithm of a chance, which falls as an item's own evidence
+grows: see :mod:`molar_retrieval.alignment.emerging`. An emerging item that stands higher by its own score takes no part
+in the draw, and one that is not drawn stays where it is.
+
+The noise of an item follows from the draw's name and its row alone. The same answer comes again, by whatever way the
+items are searched, and an item that comes or goes changes nobody else's luck.
+
+A *propensity* is the probability that an item is among the first ten of the list, or in a shorter one, all else being
+equal: 1 of what no draw decides. It is not told of what stands behind the tenth place, nor where rules, diversity or
+calibration shape the list from candidates that were drawn.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval.ranking.candidates import Candidates, joined
+from molar_retrieval.ranking.cold_start import TOP, merge
+from molar_retrieval.ranking.request import Exploration
+from molar_retrieval.rng import derive_seed
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+POOL = 100
+"""New items that take part in a draw: those that are thought to fit best."""
+_STEP = 0.25
+"""Of the integral over the logarithm of time; the error of the trapezoidal rule is far below 1e-9."""
+_GOLDEN, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def explored(known: Candidates, new: Candidates, plan: Exploration, draw: str, k: int) -> Candidates:
+    """A list of ``k`` items with those that a draw by this name tries.
+
+    ``known`` are the items that had interactions, as they would stand without the others; ``new`` the newcomers and
+    emerging items, the best guess first, with the guess as their score: their ``lift`` is what it differs by from the
+    sum of their parts.
+    """
+    new = new.take(np.flatnonzero(~np.isin(new.rows, known.rows[: TOP - plan.places])))
+    if not plan.places or not len(new):
+        return known
+    guesses = new.scores
+    logits = guesses[:POOL] / plan.scale
+    keys = guesses.copy()
+    keys[:POOL] += plan.scale * gumbel(draw, new.rows[:POOL])
+    last = keys[:POOL].min(initial=np.inf)
+    keys[POOL:] = np.minimum(keys[POOL:] - max(0.0, guesses[POOL:].max(initial=-np.inf) - last), last)
+    order = np.argsort(-keys, kind="stable")
+    new, keys = new.take(order), keys[order]
+    first = min(plan.places, len(new))
+    known = known.take(np.flatnonzero(~np.isin(known.rows, new.rows[:first])))
+    # Of the others newcomers come later; emerging ones stand among the known items, or did not come that far.
+    stays = np.flatnonzero((np.arange(len(new)) < first) | new.cold)
+    new, keys, order = new.take(stays), keys[stays], order[stays]
+    merged, lift = merge(known.scores, keys, plan.places)
+    told = min(k, TOP) - min(TOP - first, len(known))
+    chances = np.full(len(new), np.nan)
+    if told > 0:
+        chances[:told] = inclusion(logits, told, order[:told])
+    new = replace(
+        new, lift=new.lift + (keys - new.scores) + lift[len(known) :], cold=np.ones(len(new), bool), propensity=chances
+    )
+    every = joined(known, new).take(merged)
+    return replace(every, propensity=np.where(np.arange(len(every)) < TOP, every.propensity, np.nan))
+
+
+def gumbel(draw: str, rows: npt.NDArray[np.integer]) -> Floats:
+    """Standard Gumbel noise of some items, which follows from the draw's name and their rows alone (SplitMix64)."""
+    with np.errstate(over="ignore"):
+        bits = np.uint64(derive_seed(0, "exploration", draw)) + (rows.astype(np.uint64) + np.uint64(1)) * _GOLDEN
+        bits = (bits ^ (bits >> np.uint64(30))) * _FIRST
+        bits = (bits ^ (bits >> np.uint64(27))) * _SECOND
+        bits ^= bits >> np.uint64(31)
+    uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    return -np.log(-np.log(uniform))
+
+
+def inclusion(logits: Floats, count: int, asked: npt.NDArray[np.integer]) -> Floats:
+    """The probability that items are among the first ``count`` of M that are drawn without replacement.
+
+    ``logits`` are of shape (M,), ``asked`` numbers of items, shape (A,), as the probabilities are.
+
+    Drawing by Plackett and Luce is a race: an item of weight w = exp(logit) arrives after a time that is exponential
+    with rate w, and is among the first if fewer than ``count`` others are there before it, whose number at a moment is
+    a sum of independent events. The integral over the time of its arrival is taken numerically.
+    """
+    weights = np.exp(np.maximum(logits - logits.max(), -30.0))
+    weights /= weights.sum()
+    if count >= len(weights):
+        return np.ones(len(asked))
+    if count == 1:
+        chances: Floats = weights[asked]
+        return chances
+    moments = np.exp(np.arange(np.log(1e-9), np.log(40 / weights.min()), _STEP))
+    here = -np.expm1(-weights[:, None] * moments)  # by each moment, shape (M, T)
+    arriving = weights[asked, None] * moments * (1 - here[asked]) * _STEP
+    there = np.zeros((count, len(asked), len(moments)))  # the probability that so many others are
+    there[0] = 1.0
+    for number, own in enumerate(here):
+        comes = np.where(asked[:, None] == number, 0.0, own)
+        there[1:] += (there[:-1] - there[1:]) * comes
+        there[0] *= 1 - comes
+    result: Floats = (arriving * there.sum(axis=0)).sum(axis=1)
+    return result

@@ -1,0 +1,138 @@
+"""New items tried in the answers of a trained shop: by every way of searching alike, with the shop's own settings."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from molar_indexes.assemble import publish_generation
+from molar_indexes.recommender import Recommender
+from molar_retrieval.config import IndexSettings, NewcomerSettings
+from molar_retrieval.expressions import Not, OneOf
+from molar_retrieval.ranking import candidates
+from molar_retrieval.ranking.query import Query
+from molar_retrieval.workspace import Workspace
+
+DAY = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SOME = NewcomerSettings(places=3, evidence=8)
+
+
+@pytest.fixture(scope="module", params=["exact", "edge"])
+def recommender(request, trained, tmp_path_factory):
+    with published(trained, tmp_path_factory.mktemp("exploring"), SOME, request.param) as opened:
+        opened.now = DAY
+        yield opened
+
+
+def published(trained, folder: Path, settings: NewcomerSettings, backend: str = "exact") -> Recommender:
+    workspace = Workspace.for_catalogue(folder / ".molar", trained.shop)
+    own = Workspace.open(trained.workspace)
+    for kind in ("catalogue", "interactions", "content", "cf", "alignment"):
+        (workspace.root / kind).symlink_to(own.root / kind)
+    publish_generation(workspace, IndexSettings(backend=backend), newcomers=settings).close()
+    return Recommender.open(workspace.root)
+
+
+def people(recommender: Recommender) -> list[str]:
+    users = recommender.generation.users
+    return [user.user_id for user in users.between(0, len(users)) if len(user.history)]
+
+
+def told(answer):
+    return [(item.item_id, item.propensity and round(item.propensity, 6)) for item in answer.items]
+
+
+def test_both_ways_of_searching_try_the_same_items(recommender, monkeypatch):
+    tried = 0
+    for user in people(recommender)[::9]:
+        monkeypatch.undo()
+        first = recommender.query(user, 10)
+        filtered = recommender.query(user, 10, where=Not(OneOf("item_id", ("nothing",))))
+        monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
+        searched = recommender.query(user, 10)
+        assert told(first) == told(searched) == told(filtered)
+        assert [i.score for i in searched.items] == pytest.approx([i.score for i in first.items], abs=1e-4)
+        tried += sum("newcomer" in item.parts for item in first.items)
+        assert [item.propensity for item in first.items[:7]] == [1.0] * 7
+        for item in first.items:
+            assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-4)
+    assert tried == 3 * len(people(recommender)[::9])
+
+
+def test_what_is_not_explored_is_what_validation_chose(recommender, trained):
+    with Recommender.open(trained.workspace) as plain:
+        for user in people(recommender)[::9]:
+            chosen, without = (one.query(user, 10, explore=False) for one in (plain, recommender))
+            assert told(chosen) == told(without)
+            assert {item.propensity for item in without.items} == {1.0}
+            known = [item.item_id for item in without.items if "newcomer" not in item.parts]
+            assert [item.item_id for item in recommender.query(user, 10).items][:7] == known[:7]
+
+
+def test_a_list_is_the_same_for_a_day_and_alone_or_among_many(recommender):
+    users = recommender.generation.users
+    some = [user for user in users.between(0, 40) if len(user.history)]
+    many = [[placed.row for placed in one.places] for one in recommender.rank_many(some, Query(k=10))]
+    for user, rows in zip(some, many, strict=True):
+        alone = recommender.query(user.user_id, 10)
+        assert [recommender.generation.table.item_id(row) for row in rows] == [item.item_id for item in alone.items]
+    recommender.now = datetime(2026, 3, 1, 23, tzinfo=UTC)
+    same = [told(recommender.query(user.user_id, 10)) for user in some]
+    recommender.now = datetime(2026, 3, 2, tzinfo=UTC)
+    later = [told(recommender.query(user.user_id, 10)) for user in some]
+    recommender.now = DAY
+    assert same == [told(recommender.query(user.user_id, 10)) for user in some]
+    assert sum(a != b for a, b in zip(same, later, strict=True)) > len(some) / 2
+
+
+def test_propensities_are_not_told_where_rules_shape_what_was_drawn(recommender):
+    (user, *_) = people(recommender)
+    assert {item.propensity for item in recommender.query(user, 10, diversity=0.3).items} == {None}
+    assert {item.propensity for item in recommender.query(user, 10, diversity=0.3, explore=False).items} == {1.0}
+    assert {item.propensity for item in recommender.query(user, 25).items[10:]} == {None}
+
+
+def test_every_new_item_has_its_chance_and_it_falls_with_its_sales(trained, tmp_path):
+    with published(trained, tmp_path, NewcomerSettings(places=2, evidence=8, temperature=1000)) as recommender:
+        some, shown = people(recommender), Counter[str]()
+        for day in range(1, 11):
+            recommender.now = datetime(2026, 4, day, tzinfo=UTC)
+            for user in some:
+                shown.update(item.item_id for item in recommender.query(user, 10).items if "newcomer" in item.parts)
+        table = recommender.generation.table
+        sold = np.zeros(trained.items, int)
+        for user in recommender.generation.users.between(0, len(recommender.generation.users)):
+            np.add.at(sold, np.asarray(user.history), 1)
+    lists = 10 * len(some)
+    tried = np.array([shown[table.item_id(row)] for row in range(trained.items)]) / lists
+    chance = np.clip(8 / (sold + 8) * (1 - sold / 32), 0, None)
+    assert (tried[chance == 0] == 0).all()
+    assert (tried[sold == 0] > 0).all()
+    assert tried.sum() == pytest.approx(2)
+    # Where all fit alike, exposure is in proportion to the chance; items that stand higher by themselves are not drawn.
+    fresh = tried[sold == 0].mean()
+    for low, high in ((4, 12), (12, 20), (20, 32)):
+        group = (sold >= low) & (sold < high)
+        assert tried[group].mean() < 1.4 * fresh * chance[group].mean()
+
+
+def test_settings_say_how_many_are_tried(trained, tmp_path):
+    for number, (settings, places) in enumerate([
+        (NewcomerSettings(explore=False), None),
+        (NewcomerSettings(places=0), None),
+        (NewcomerSettings(), 1),
+        (NewcomerSettings(places=4), 4),
+    ]):  # fmt: skip
+        (folder := tmp_path / str(number)).mkdir()
+        with published(trained, folder, settings) as recommender:
+            plan, slots = recommender.generation.exploration, recommender.generation.slots
+            assert (plan is None) == (not settings.explore)
+            wanted = slots if places is None else max(places, slots)
+            user = people(recommender)[0]
+            assert sum("newcomer" in item.parts for item in recommender.query(user, 10).items) == wanted
+            facts = recommender.generation.manifest.facts["exploration"]
+            if facts is not None:
+                assert facts["places"] == wanted
+                assert facts["cost"]["share"] == [0.0, pytest.approx(wanted / 10)] or facts["cost"]["share"][0] > 0
