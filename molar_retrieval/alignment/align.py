@@ -18,7 +18,7 @@ from molar_retrieval.alignment.fusion import Fusion, fuse
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.reranking import learned
 from molar_retrieval.alignment.store import described, save
-from molar_retrieval.alignment.training import EpochScore, TrainingData, sized, tower_parts, train
+from molar_retrieval.alignment.training import EpochScore, TrainingData, learned_until, sized, tower_parts, train
 from molar_retrieval.alignment.validation import ValidationCases, means, ranks
 from molar_retrieval.arrays import Ranks
 from molar_retrieval.catalog import Catalogue, is_current
@@ -192,6 +192,7 @@ def _train(
         "items": data.log.n_items,
         "cold_items": int((~data.warm).sum()),
         "training_interactions": len(data.log.item),
+        "learned_until": learned_until(data.log),
         "validation_cases": len(data.cases),
         "cold_cases": int((~data.warm[data.cases.targets]).sum()),
         "sizes": {"dim": settings.dim, "history": settings.history, "batch_tokens": settings.batch_tokens},

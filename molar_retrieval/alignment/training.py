@@ -71,6 +71,11 @@ class TrainingData:
         return known_items(self.log)
 
 
+def learned_until(log: InteractionLog) -> int | None:
+    """When the last training interaction was, in seconds; a later training reads what came after it as new."""
+    return int(log.timestamp.max()) if len(log) else None
+
+
 @dataclass(frozen=True)
 class EpochScore:
     """What one epoch, counted from 1, brought: validation included, by the towers' sum and by each tower alone.
@@ -91,26 +96,36 @@ class EpochScore:
         return self.ndcg
 
 
+@dataclass(frozen=True)
+class Onwards:
+    """Where training goes on from: a network that was trained before, and the windows of the log that it now reads."""
+
+    network: PostAlignment
+    windows: Windows
+
+
 def train(
     data: TrainingData,
     settings: AlignSettings,
     folder: Path,
     run: str,
     *,
+    onwards: Onwards | None = None,
     processes: Processes = ALONE,
     progress: Progress = SILENT,
     on_epoch: Callable[[EpochScore], None] = lambda _: None,
 ) -> tuple[PostAlignment, TrainingState[EpochScore]]:
     """Train until the validation score stops rising, continuing what an earlier process left in ``folder``.
 
-    All processes call this with the same arguments; ``run`` is the fingerprint of data and settings. ``on_epoch`` hears
-    of each epoch's score once it is safe on disk. The first process gets the network with the weights of the best
-    epoch, in evaluation mode, and the run's state.
+    It begins with a fresh network and reads the whole log, or goes ``onwards``. All processes call this with the same
+    arguments; ``run`` is the fingerprint of data and settings. ``on_epoch`` hears of each epoch's score once it is safe
+    on disk. The first process gets the network with the weights of the best epoch, in evaluation mode, and the run's
+    state.
     """
     if not settings.towers:
         return build_network(data, settings).eval(), TrainingState(run)
     with threads(settings.threads), torch.random.fork_rng():
-        trainer = TowerTrainer(data, settings, run, processes)
+        trainer = TowerTrainer(data, settings, run, processes, onwards)
         trainer.train(folder, progress, on_epoch)
         return trainer.network.eval(), trainer.state
 
@@ -120,6 +135,11 @@ def tower_parts(network: PostAlignment, data: TrainingData, precision: str) -> d
     users = encode_users(network, data.log, data.cases.users, precision=precision)
     items = item_sides(network, data.warm)
     return {name: Dense(users[name], items[name]) for name in users}
+
+
+def judged(data: TrainingData, settings: AlignSettings) -> TrainingData:
+    """The same with as many of the validation cases as an epoch is judged by."""
+    return replace(data, cases=sample(data.cases, _MOST_CASES, rng.generator(settings.seed, "judged")))
 
 
 def validate(network: PostAlignment, data: TrainingData, precision: str) -> dict[str, Ranks]:
@@ -137,19 +157,25 @@ class TowerTrainer(Trainer[EpochScore]):
 
     score_type = EpochScore
 
-    def __init__(self, data: TrainingData, settings: AlignSettings, run: str, processes: Processes = ALONE) -> None:
+    def __init__(
+        self,
+        data: TrainingData,
+        settings: AlignSettings,
+        run: str,
+        processes: Processes = ALONE,
+        onwards: Onwards | None = None,
+    ) -> None:
         self.data, self.settings = data, settings
-        few = sample(data.cases, _MOST_CASES, rng.generator(settings.seed, "judged"))
-        self.validation = replace(data, cases=few)
+        self.validation = judged(data, settings)
         given = processes.several and settings.device == "auto"
         self.device = processes.device if given else pick_device(settings.device)
         self.precision = pick_precision(settings.precision, self.device)
         torch.manual_seed(rng.derive_seed(settings.seed, "network"))
-        self.network = build_network(data, settings).to(self.device)
+        self.network = (build_network(data, settings) if onwards is None else onwards.network).to(self.device)
         self.user_factors = torch.from_numpy(data.factors.users)
         if settings.history is None or settings.batch_tokens is None:
             raise ValueError("the sizes are open; see sized")
-        self.windows = training_windows(data.log, settings.history)
+        self.windows = training_windows(data.log, settings.history) if onwards is None else onwards.windows
         self.batch_tokens = settings.batch_tokens
         steps = len(processes.share(plan(self.windows.length - 1, self.batch_tokens)))
         self.steps = steps * settings.epochs

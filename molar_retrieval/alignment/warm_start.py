@@ -1,0 +1,209 @@
+"""Towers trained on from where they are, over new interactions and a replayed sample of old ones.
+
+A network that only reads what is new forgets; replaying what it was trained on before keeps it (experience replay:
+Rolnick et al. 2019, arXiv 1811.11682; for recommenders Mi et al. 2020, arXiv 2007.12000). It takes two short passes at
+a low learning rate, a small part of a training's time. Validation, the last thing that people took, chooses the pass,
+and keeps the towers as they are where neither is better. The other parts and all weights stay; what guesses newcomers
+from their content is fitted anew, as it points into the towers' space.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molar_retrieval import fingerprint, rng
+from molar_retrieval.alignment.batches import Windows, training_windows
+from molar_retrieval.alignment.cold_start import guessed
+from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.network import PostAlignment
+from molar_retrieval.alignment.store import described, open_model, save
+from molar_retrieval.alignment.training import (
+    EpochScore,
+    Onwards,
+    TrainingData,
+    judged,
+    learned_until,
+    train,
+    validate,
+)
+from molar_retrieval.alignment.user_encoder import FILE, TREND
+from molar_retrieval.alignment.validation import ValidationCases, ndcg, withheld_items
+from molar_retrieval.alignment.vectors import Predictor, item_sides
+from molar_retrieval.arrays import Rows
+from molar_retrieval.collaborative.als import ALSFactors
+from molar_retrieval.collaborative.factors import held_out, open_log
+from molar_retrieval.config import AlignSettings, SplitSettings
+from molar_retrieval.durable import link_or_copy
+from molar_retrieval.errors import SettingsError, StaleArtefactError
+from molar_retrieval.interactions import Holdout, InteractionLog
+from molar_retrieval.inventory import NAME as INVENTORY
+from molar_retrieval.manifest import MANIFEST
+from molar_retrieval.pinned import Pinned, pin
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.training import checkpoint
+from molar_retrieval.training.device import pick_device, pick_precision
+from molar_retrieval.versions import library_versions
+from molar_retrieval.workspace import Manifest, Workspace
+
+_VERSION = 1
+"""Raised with every change of what comes of the same inputs."""
+_WORK = "molar update"
+_EPOCHS = 2
+_RATE = 0.25
+"""Of the learning rate of the first training."""
+_REPLAYED = 4
+"""Old interactions for each new one …"""
+_LEAST_REPLAYED = 0.05
+"""… but at least this share of the log."""
+_READ = 0.12
+"""Interactions read in both passes, at most, as a share of those that the first training read in all of its own."""
+
+
+@dataclass(frozen=True)
+class WarmReport:
+    """What a warm start came to.
+
+    Attributes:
+        folder: The live ``alignment``: a new one where training on was better, else the one that was there.
+        better: Whether it was.
+        before: Validation NDCG@10 of the towers as they were.
+        after: Of the best pass.
+        new: New interactions that were read, in each pass.
+        replayed: Old ones.
+        seconds: What it took.
+    """
+
+    folder: Path
+    better: bool
+    before: float
+    after: float
+    new: int
+    replayed: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-able values."""
+        return asdict(self) | {"folder": str(self.folder)}
+
+
+def warm_start(
+    workspace: Workspace,
+    *,
+    threads: int | None = None,
+    progress: Progress = SILENT,
+    on_epoch: Callable[[EpochScore], None] = lambda _: None,
+) -> WarmReport:
+    """Train the towers of the live ``alignment`` on, and publish the result where validation finds it better.
+
+    Sizes and settings are those of its training. The alignment must be of the present log, as one that was just
+    derived is; a run that was killed goes on. ``threads`` are of the CPU, None: all.
+
+    Raises:
+        MissingArtefactError: If there is no alignment yet, or something it is made from is missing.
+        StaleArtefactError: If it is of another log, or what is read was made anew meanwhile.
+        SettingsError: If it has no towers.
+    """
+    with workspace.lock("alignment"), pin(workspace, "catalogue", "content", "interactions", work=_WORK) as read:
+        began = time.perf_counter()
+        folder, manifest = workspace["alignment"].require()
+        model, settings, log = open_model(folder), _settings(manifest, threads), open_log(read)
+        _check(read, manifest, model, log)
+        data = _data(model, held_out(read, SplitSettings(**manifest.settings["split"])))
+        most, since = _most(manifest, len(data.log)), manifest.facts.get("learned_until")
+        windows, new, replayed = _read(data.log, settings, since, most)
+        name = fingerprint.of_json(["warm", _VERSION, manifest.fingerprint, read.names, settings.seed])
+        partial = workspace["alignment"].partial(name[:16])
+        precision = pick_precision(settings.precision, pick_device(settings.device))
+        before = ndcg(validate(model.network, judged(data, settings), precision)["towers"])
+        onwards = Onwards(model.network, windows)
+        network, state = train(data, settings, partial, name, onwards=onwards, progress=progress, on_epoch=on_epoch)
+        after = state.best.ndcg if state.best else 0.0
+        found = WarmReport(folder, after > before, before, after, new, replayed, time.perf_counter() - began)
+        if not found.better:
+            shutil.rmtree(partial)
+            return found
+        shutil.copytree(folder, partial, copy_function=_linked, ignore=_written_anew, dirs_exist_ok=True)
+        trained = replace(model, network=network.cpu(), predictors=_predictors(model, network, log, settings.seed))
+        save(trained, partial)
+        account = {key: value for key, value in found.to_dict().items() if key != "folder"}
+        facts = {**manifest.facts, **described(trained), "learned_until": learned_until(data.log), "warm": account}
+        versions = library_versions("torch", "numpy", "implicit")
+        made = Manifest("alignment", name, dict(manifest.inputs), manifest.settings, facts, versions)
+        read.confirm()
+        return replace(found, folder=workspace["alignment"].publish(partial, made, scaffold=checkpoint.FILES))
+
+
+def _settings(manifest: Manifest, threads: int | None) -> AlignSettings:
+    """Those of the training, for fewer and smaller steps; what compares people to ALS factors is left out."""
+    settings = AlignSettings(**manifest.settings["align"])
+    changes = {"epochs": _EPOCHS, "patience": _EPOCHS, "learning_rate": settings.learning_rate * _RATE}
+    return settings.model_copy(update={**changes, "align_weight": 0.0, "threads": threads})
+
+
+def _check(read: Pinned, manifest: Manifest, model: AlignedModel, log: InteractionLog) -> None:
+    if not model.network.shapes:
+        raise SettingsError("the alignment has no towers to train on", "it counts, which needs no training")
+    now = read["interactions"].require()[1].fingerprint
+    if manifest.inputs.get("interactions") != now or len(model.known) != log.n_items:
+        raise StaleArtefactError("the alignment is not of the present catalogue and log", "run `molar align`")
+
+
+def _data(model: AlignedModel, holdout: Holdout) -> TrainingData:
+    log = holdout.training
+    width = 0 if "content" not in model.network.shapes else model.network.project_factors.in_features
+    factors = ALSFactors(np.zeros((log.n_users, width), np.float32), np.zeros((log.n_items, width), np.float32))
+    return TrainingData(log, ValidationCases.of(holdout), model.features, factors)
+
+
+def _most(manifest: Manifest, interactions: int) -> int:
+    """Interactions of one pass, at most."""
+    return int(_READ * len(manifest.facts["curve"]) * interactions / _EPOCHS)
+
+
+def _read(log: InteractionLog, settings: AlignSettings, since: int | None, most: int) -> tuple[Windows, int, int]:
+    """Windows with something newer than ``since``, in seconds, and some of the others; how much is in each.
+
+    Where more is new than may be read, some of it, drawn at random; ``since`` None: all is new.
+    """
+    if settings.history is None:
+        raise ValueError("the sizes are open")
+    windows = training_windows(log, settings.history)
+    size = windows.length - 1
+    fresh = np.ones(len(windows), bool)
+    if since is not None:
+        fresh = log.timestamp[windows.start + windows.length - 1] > since
+    random = rng.generator(settings.seed, "replayed")
+    new = _some(np.flatnonzero(fresh), size, most, random)
+    wanted = max(_REPLAYED * int(size[new].sum()), int(_LEAST_REPLAYED * len(log)))
+    old = _some(np.flatnonzero(~fresh), size, min(wanted, most - int(size[new].sum())), random)
+    return windows.select(np.sort(np.concatenate([new, old]))), int(size[new].sum()), int(size[old].sum())
+
+
+def _some(windows: Rows, size: Rows, most: int, random: np.random.Generator) -> Rows:
+    """So many of the windows, drawn at random, that their sizes come to ``most`` at the most."""
+    drawn = random.permutation(windows)
+    return drawn[np.cumsum(size[drawn]) <= most]
+
+
+def _predictors(model: AlignedModel, network: PostAlignment, log: InteractionLog, seed: int) -> dict[str, Predictor]:
+    """What guesses newcomers' blocks from their content, fitted to the towers as they are now."""
+    sides = item_sides(network, model.known)
+    counts = np.bincount(log.item, minlength=log.n_items)
+    sides[TREND] = np.log1p(counts).astype(np.float32)[:, None]
+    withheld = withheld_items(model.known, seed)
+    return {name: guessed(model.features, sides[name], counts, model.known, withheld)[1] for name in model.predictors}
+
+
+def _linked(source: str, target: str) -> None:
+    Path(target).unlink(missing_ok=True)  # of a run that was killed
+    link_or_copy(Path(source), Path(target))
+
+
+def _written_anew(_: str, names: list[str]) -> set[str]:
+    """What a new version writes itself."""
+    return {FILE, MANIFEST, INVENTORY} & set(names)
