@@ -1,0 +1,151 @@
+"""Drift: how well an alignment foretells what people take next, asked before it learns of it, against its first days.
+
+Every update first asks the alignment about what has come since the one before (prequential: Dawid 1984,
+doi:10.2307/2981683), and keeps how often which place was hit. What the first few hundred cases after training gave is
+the measure of the later ones. Validation is none: it asks for the last thing that each person took, with others' later
+behaviour known, and so is easier than the future.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval import rng
+from molar_retrieval.alignment.cold_start import model_ranks
+from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.validation import ValidationCases, gains, sample
+from molar_retrieval.arrays import Rows
+from molar_retrieval.interactions.log import InteractionLog
+
+_MOST_CASES = 2000
+_LEAST_CASES = 300
+"""Cases from which a share can be told: of the first days, and of the last ones."""
+_PLACES = 10
+_RESAMPLES = 2000
+_GAIN = np.append(gains(np.arange(1, _PLACES + 1)), 0.0)
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """What an alignment foretold of the interactions up to a moment, ``until`` in seconds since 1970.
+
+    ``hits`` are cases by the place of what was taken: first to tenth, and behind.
+    """
+
+    until: int
+    hits: tuple[int, ...]
+
+    @property
+    def cases(self) -> int:
+        """How many there were."""
+        return sum(self.hits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a manifest."""
+        return {"until": self.until, "hits": list(self.hits)}
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Self:
+        """Of what a manifest says."""
+        return cls(int(record["until"]), tuple(map(int, record["hits"])))
+
+
+@dataclass(frozen=True)
+class Level:
+    """A mean with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """NDCG@10 of what came first after training (``then``) and last (``now``), and by what share it fell."""
+
+    then: Level
+    now: Level
+    fall: Level
+
+    def exceeds(self, limit: float) -> bool:
+        """Whether the fall is larger than a share, and more than chance: its interval lies above zero."""
+        return self.fall.mean > limit and self.fall.low > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON-able values."""
+        return asdict(self)
+
+
+def foretell(model: AlignedModel, before: InteractionLog, now: InteractionLog, seed: int = 0) -> Foretold | None:
+    """Ask a model of the log ``before`` about what has come since, as the log ``now`` has it.
+
+    A case is the first thing that a person took, by the strongest kind of event, after all of the former log, and had
+    not had; person and item were known. Of more than 2,000 some are drawn. The logs may differ in users and items,
+    which are told by their ids. None where there is no case.
+    """
+    if not len(before) or not len(now):
+        return None
+    users, items = _places(now, before)
+    came = now.timestamp > before.timestamp.max()
+    rows = np.flatnonzero(came if now.strength is None else came & (now.strength == 1))
+    rows = rows[(users[now.user[rows]] >= 0) & (items[now.item[rows]] >= 0)]
+    user, item = users[now.user[rows]], items[now.item[rows]]
+    had = np.unique(before.user.astype(np.int64) * before.n_items + before.item)
+    new = ~np.isin(user * before.n_items + item, had) & (np.diff(before.offsets)[user] > 0)
+    user, item, time = user[new], item[new], now.timestamp[rows[new]]
+    asked, first = np.unique(user, return_index=True)
+    if not len(asked):
+        return None
+    everything = np.ones(before.n_items, bool)
+    cases = ValidationCases(before, asked, item[first], everything, time[first])
+    cases = sample(cases, _MOST_CASES, rng.generator(seed, "foretold"))
+    ranks = np.minimum(model_ranks(model.seeing(before), cases), _PLACES + 1)
+    hits = np.bincount(ranks, minlength=_PLACES + 2)[1:]
+    return Foretold(int(now.timestamp.max()), tuple(hits.tolist()))
+
+
+def drift(records: Sequence[Foretold], seed: int = 0) -> Drift | None:
+    """Compare the last cases with the first ones after training; None before there are 300 of either kind, apart."""
+    first = reference(records)
+    last = reference(records[::-1])
+    if len(first) + len(last) > len(records) or min(_cases(first), _cases(last)) < _LEAST_CASES:
+        return None
+    random = rng.generator(seed, "drift")
+    then, now = _resampled(first, random), _resampled(last, random)
+    if not then[0]:
+        return None
+    falls = 1 - now / np.where(then > 0, then, np.nan)
+    return Drift(_level(then), _level(now), _level(falls))
+
+
+def reference(records: Sequence[Foretold]) -> Sequence[Foretold]:
+    """The first records that have 300 cases together: what later ones are measured by; all where there are fewer."""
+    counts = np.cumsum([record.cases for record in records])
+    return records[: int(np.searchsorted(counts, _LEAST_CASES)) + 1]
+
+
+def _cases(records: Sequence[Foretold]) -> int:
+    return sum(record.cases for record in records)
+
+
+def _resampled(records: Sequence[Foretold], random: np.random.Generator) -> npt.NDArray[np.float64]:
+    """The mean gain of the cases, and of each of 2,000 draws of as many of them."""
+    hits = np.sum([record.hits for record in records], axis=0)
+    count = int(hits.sum())
+    drawn = np.vstack([hits, random.multinomial(count, hits / count, _RESAMPLES)])
+    means: npt.NDArray[np.float64] = drawn @ _GAIN / count
+    return means
+
+
+def _level(values: npt.NDArray[np.float64]) -> Level:
+    low, high = np.nanquantile(values[1:], [0.025, 0.975])
+    return Level(float(values[0]), float(low), float(high))
+
+
+def _places(now: InteractionLog, before: InteractionLog) -> tuple[Rows, Rows]:
+    """Where each user and item of one log is in another one, -1 where it is not."""
+    users = before.users.rows(now.users.array).astype(np.int64)
+    return users, before.items.rows(now.items.array).astype(np.int64)
