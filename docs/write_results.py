@@ -11,7 +11,7 @@ from typing import Any
 
 from molar_eval.modules import RESULTS as MODULES
 from molar_eval.modules import of_modules
-from molar_eval.report import grids
+from molar_eval.report import grids, walking
 from molar_eval.report.grids import Cell, Grid
 from molar_eval.report.naming import shown
 from molar_eval.report.schema import ModelResult, Report, SplitResult
@@ -78,11 +78,12 @@ def _weight(report: Report) -> tuple[int, int]:
 def _verdict(split: SplitResult, report: Report) -> str:
     verdict = judge(split, report.made)
     text = f"{_plain(_title(split))}: **{_plain(verdict.headline)}**"
+    kept = "".join(f" {_plain(sentence)}" for sentence in walking.sentences(split))
     if verdict.difference is None:
-        return f"{text}."
+        return f"{text}.{kept}"
     change, p = verdict.difference.difference, words.p_value(verdict.difference.p_holm)
     ends = f"95 % interval {words.signed(change.low)} to {words.signed(change.high)}"
-    return f"{text}: {words.metric(split.primary)} {words.signed(change.mean)} ({ends}, {_plain(p)})."
+    return f"{text}: {words.metric(split.primary)} {words.signed(change.mean)} ({ends}, {_plain(p)}).{kept}"
 
 
 def _title(split: SplitResult) -> str:

@@ -11,7 +11,13 @@ from molar_retrieval.versions import library_versions
 
 LIBRARIES = ("numpy", "scipy", "torch", "implicit", "qdrant-edge-py", "sentence-transformers", "transformers")
 """Those whose versions shape results."""
-RESULTS = ("molar_eval.models.roster", "molar_eval.results", "molar_eval.splits", "molar_eval.trial")
+RESULTS = (
+    "molar_eval.models.roster",
+    "molar_eval.results",
+    "molar_eval.splits",
+    "molar_eval.trial",
+    "molar_eval.walk_results",
+)
 """What the numbers of a report come from: models, splits, ranking, metrics and statistics; not how they are shown."""
 
 _OURS = ("molar_retrieval", "molar_indexes", "molar_eval")

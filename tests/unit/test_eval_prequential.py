@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import made_up_report as made_up
 import numpy as np
 import pytest
 from copies import copy_workspace
@@ -11,6 +12,8 @@ from test_eval_splits import log_of
 from molar_eval.evaluate import Evaluator
 from molar_eval.leaks import check
 from molar_eval.models.walking import arms
+from molar_eval.report import walking
+from molar_eval.report.schema import Estimate, WalkArm, WalkResult, WalkStep
 from molar_eval.report.write import read_report, write_report
 from molar_eval.splits.prequential import prequential
 from molar_eval.suite import Suite
@@ -226,3 +229,36 @@ def test_what_a_walk_does_not_know_is_told(workspace, suite, settings):
         run(splits=(plan.model_copy(update={"options": {"stride": 2}}),))
     with pytest.raises(SettingsError, match="new to people"):
         run(splits=(plan.model_copy(update={"seen": ("show",)}),))
+
+
+def walked_split(**arms):
+    """A split with a walk of two weeks: by name what is kept and the share of the time."""
+    steps = [WalkStep(begin="2020-01-06T00:00:00+00:00", cases=3, learned=5)] * 2
+    made = [
+        WalkArm(
+            name=name.replace("_", " "),
+            values=[0.1, 0.2],
+            seconds=[cost or 0.0] * 2,
+            cpu_seconds=[cost or 0.0] * 2,
+            kept=None if kept is None else Estimate(mean=kept, low=kept - 0.02, high=kept + 0.02),
+            cost=None if kept is None else cost,
+            cpu_cost=None if kept is None else cost,
+        )
+        for name, (kept, cost) in arms.items()
+    ]
+    walk = WalkResult(window="week", reference="trained anew", steps=steps, arms=made)
+    return made_up.split("prequential").model_copy(update={"walk": walk})
+
+
+def test_a_walk_in_words():
+    split = walked_split(updated=(0.99, 0.08), trained_anew=(None, 1.0), as_it_was=(0.9, 0.0))
+    learning, idle = walking.sentences(split)
+    assert learning.replace("\N{NO-BREAK SPACE}", " ") == (
+        "updated keeps 99.0 % (95 % interval over users 97.0 % to 101.0 %) of the NDCG@10 of trained anew"
+        " at 8.0 % of its time, over 2 weeks."
+    )
+    assert idle.startswith("Learning nothing, as it was keeps 90.0")
+    assert walking.sentences(made_up.split("temporal")) == []
+    assert [row[0].text for row in walking.overview(split).rows] == ["updated", "trained anew", "as it was"]
+    assert len(walking.steps(split, split.walk).rows) == 2
+    assert walking.kept(split, split.walk) is None, "two steps are too few to draw a share"

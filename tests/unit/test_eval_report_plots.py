@@ -98,3 +98,11 @@ def test_a_curve_goes_through_its_points():
 def test_tags_escape_text_and_attributes():
     drawn = str(svg.tag("text", '<&"', x=1.50001, class_='a"b'))
     assert drawn == '<text x="1.5" class="a&#34;b">&lt;&amp;&#34;</text>'
+
+
+def test_a_legend_that_is_too_long_for_a_row_takes_two():
+    lines = [Curve(f"a rather long name {n}", "ours", [(0, 0.1), (1, 0.3)]) for n in range(4)]
+    drawn = plots.curves(lines, title="t", x_title="x", y_title="", floor=0.05)
+    rows = [float(y) for y in re.findall(r'y="([\d.]+)" text-anchor="end" class="name ours"', drawn)]
+    assert len(rows) == 4
+    assert len(set(rows)) == 2

@@ -116,12 +116,16 @@ def curves(lines: Sequence[Curve], *, title: str, x_title: str, y_title: str, fl
 
 
 def _legend(lines: Sequence[Curve]) -> list[Markup]:
-    """Marks and names side by side above the plane, from the right."""
-    parts, right = [], float(WIDTH - RIGHT)
+    """Marks and names side by side above the plane, from the right, in two rows where one does not do."""
+    parts, right, y = [], float(WIDTH - RIGHT), 12
     for line in reversed(lines):
-        parts.append(tag("text", words.short(line.name), x=right, y=12, text_anchor="end", class_=f"name {line.kind}"))
-        right -= len(words.short(line.name)) * (LETTER + 0.6) + 14
-        parts.append(svg.mark(line.kind, right, 8))
+        name = words.short(line.name)
+        width = len(name) * (LETTER + 0.6) + 14
+        if right - width < LEFT:
+            right, y = float(WIDTH - RIGHT), y + 15
+        parts.append(tag("text", name, x=right, y=y, text_anchor="end", class_=f"name {line.kind}"))
+        right -= width
+        parts.append(svg.mark(line.kind, right, y - 4))
         right -= 18
     return parts
 

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from molar_eval.report import plots
 from molar_eval.report.grids import Cell, Grid
 from molar_eval.report.plots import Curve
-from molar_eval.report.schema import SplitResult, WalkArm, WalkResult
+from molar_eval.report.schema import Estimate, SplitResult, WalkArm, WalkResult
 from molar_retrieval.pages import words
 
 _SETTLED = 5
@@ -15,25 +15,31 @@ _SETTLED = 5
 
 
 def sentences(split: SplitResult) -> list[str]:
-    """What each arm keeps of the reference's quality, and at what cost."""
+    """What each arm keeps of the reference's quality, and at what cost; those that learn nothing together, last."""
     walk = split.walk
     if walk is None or walk.reference is None:
         return []
-    name = words.metric(split.primary)
-    return [
-        f"{arm.name} keeps {words.percent(arm.kept.mean, 1)} of the {name} of {walk.reference}"
-        f" (95 % interval over users {words.percent(arm.kept.low, 1)} to {words.percent(arm.kept.high, 1)})"
-        f" at {words.percent(arm.cost, 1)} of its time, over {words.plural(len(walk.steps), walk.window)}."
+    name, length = words.metric(split.primary), words.plural(len(walk.steps), walk.window)
+    told = [
+        f"{arm.name} keeps {_share(arm.kept)} of the {name} of {walk.reference} at {words.percent(arm.cost, 1)} of its"
+        f" time, over {length}."
         for arm in walk.arms
-        if arm.kept is not None and arm.cost is not None
+        if arm.kept is not None and arm.cost
     ]
+    idle = [f"{arm.name} keeps {_share(arm.kept)}" for arm in walk.arms if arm.kept is not None and not arm.cost]
+    return [*told, *([f"Learning nothing, {', '.join(idle)}."] if idle else [])]
+
+
+def _share(kept: Estimate) -> str:
+    ends = f"95 % interval over users {words.percent(kept.low, 1)} to {words.percent(kept.high, 1)}"
+    return f"{words.percent(kept.mean, 1)} ({ends})"
 
 
 def by_step(split: SplitResult, walk: WalkResult) -> Markup:
     """The metric of each step's cases, by arm."""
     lines = [Curve(arm.name, _kind(split, arm), list(enumerate(arm.values, start=1))) for arm in _drawn(walk)]
     name = words.metric(split.primary)
-    return plots.curves(lines, title=f"{name} by {walk.window}", x_title=f"{walk.window} of the walk", y_title=name)
+    return plots.curves(lines, title=f"{name} by {walk.window}", x_title=f"{walk.window} of the walk", y_title="")
 
 
 def kept(split: SplitResult, walk: WalkResult) -> Markup | None:
@@ -52,7 +58,7 @@ def kept(split: SplitResult, walk: WalkResult) -> Markup | None:
     least = min(share for line in lines for _, share in line.points)
     title = f"Share of the {words.metric(split.primary)} of {whole.name} that is kept, all steps so far"
     floor = max(0.0, int(least * 20) / 20 - 0.05)
-    return plots.curves(lines, title=title, x_title=f"{walk.window} of the walk", y_title="share kept", floor=floor)
+    return plots.curves(lines, title=title, x_title=f"{walk.window} of the walk", y_title="", floor=floor)
 
 
 def overview(split: SplitResult) -> Grid:
@@ -88,9 +94,10 @@ def steps(split: SplitResult, walk: WalkResult) -> Grid:
 
 
 def _drawn(walk: WalkResult) -> list[WalkArm]:
-    """At most three arms, or nothing could be told from the other: the reference and the first two of the others."""
+    """At most three arms, or none could be told from another: the reference, and the first that learns and does not."""
     others = [arm for arm in walk.arms if arm.name != walk.reference]
-    return [*(arm for arm in walk.arms if arm.name == walk.reference), *others[:2]]
+    chosen = [next((arm for arm in others if any(arm.seconds) is learns), None) for learns in (True, False)]
+    return [*(arm for arm in walk.arms if arm.name == walk.reference), *(arm for arm in chosen if arm is not None)]
 
 
 def _kind(split: SplitResult, arm: WalkArm) -> str:
