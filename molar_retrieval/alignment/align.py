@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from molar_retrieval import fingerprint
-from molar_retrieval.alignment import conditioning
+from molar_retrieval.alignment import conditioning, seen
 from molar_retrieval.alignment.cold_start import with_newcomers
 from molar_retrieval.alignment.components import Dense
 from molar_retrieval.alignment.counting import count
@@ -22,7 +22,7 @@ from molar_retrieval.alignment.training import EpochScore, TrainingData, learned
 from molar_retrieval.alignment.validation import ValidationCases, means, ranks
 from molar_retrieval.arrays import Ranks
 from molar_retrieval.catalog import Catalogue, is_current
-from molar_retrieval.catalog.features import hashed_attributes, numeric_attributes
+from molar_retrieval.catalog.features import attributes_digest, hashed_attributes, numeric_attributes
 from molar_retrieval.collaborative.factors import factorise, held_out, open_factors
 from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
 from molar_retrieval.disk import of_generation, require
@@ -37,7 +37,7 @@ from molar_retrieval.training.processes import ALONE, Processes
 from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
-_VERSION = 4
+_VERSION = 5
 """Raised with every change of what comes of the same inputs, so that nothing older passes for up to date."""
 _NO_EFFECT = {"threads", "device", "preset"}
 _WORK = "molar align"
@@ -104,7 +104,7 @@ def align(
         precision = pick_precision(settings.align.precision, pick_device(settings.align.device))
         run = fingerprint.of_json([inputs, shaping, chosen["split"], precision, _VERSION])
         store = workspace["alignment"]
-        if (live := store.live) is not None and live[1].fingerprint == run and not restart:
+        if (live := store.live) is not None and _trained_as(live[1], inputs) == run and not restart:
             processes.agreed(None)
             return _report(*live, True)
 
@@ -122,6 +122,7 @@ def align(
                 partial = store.partial(run[:16])
             job = processes.agreed(_TrainingJob(options, settings.split, partial, run, read.names))
             facts = _train(read, job, processes, progress, tell)
+            seen.keep(read, partial)
             versions = library_versions("torch", "numpy", "implicit")
             inputs |= {"catalogue": read["catalogue"].require()[1].fingerprint}
             manifest = Manifest("alignment", run, inputs, chosen, facts | {"precision": precision}, versions)
@@ -187,7 +188,9 @@ def _train(
     second, second_facts = learned(model, data.cases, standards, settings)
     model = replace(model, reranker=second)
     save(model, job.partial)
+    encoder = workspace["content"].require()[1].settings["encoder"]
     return {
+        "encoder": {name: encoder[name] for name in ("name", "fingerprint")},
         "users": data.log.n_users,
         "items": data.log.n_items,
         "cold_items": int((~data.warm).sum()),
@@ -248,9 +251,15 @@ def _inputs(workspace: Pinned) -> dict[str, str]:
             "the catalogue has changed since its content vectors were made",
             f"run `molar embed {workspace.catalogue}` again",
         )
-    hashed = hashed_attributes(Catalogue.open(version))
-    attributes = fingerprint.of_bytes(array.tobytes() for array in (hashed.indptr, hashed.indices, hashed.data))
+    attributes = attributes_digest(hashed_attributes(Catalogue.open(version)))
     return {"content": content.fingerprint, "attributes": attributes, "interactions": interactions.fingerprint}
+
+
+def _trained_as(manifest: Manifest, inputs: Mapping[str, str]) -> str:
+    """The run that an alignment is of: its own, or where nothing has come since then, that it was derived from."""
+    derived = manifest.facts.get("derived")
+    same = all(inputs[kind] == manifest.inputs.get(kind, inputs[kind]) for kind in inputs)
+    return str(derived["trained"]) if derived is not None and same else manifest.fingerprint
 
 
 def _report(folder: Path, manifest: Manifest, up_to_date: bool) -> AlignReport:

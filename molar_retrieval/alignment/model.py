@@ -54,6 +54,7 @@ class AlignedModel:
     reranker: Reranker | None = None
     cf: Matrix | None = None  # ALS factors of all items, which the re-ranker reads, shape (n_items, c)
     numbers: Matrix | None = None  # their numeric attributes, likewise, shape (n_items, m)
+    taste_axes: Matrix | None = None  # by which features became those of the content neighbours; None: these items' own
 
     def seeing(self, log: InteractionLog) -> Self:
         """The model with the popularity of all items over the time of ``log``."""
@@ -115,7 +116,7 @@ class AlignedModel:
         if isinstance(side, ContentMap):
             maps["content"] = side.project.weight.detach().float().cpu().numpy().T
         if self.content_knn is not None:
-            maps[NEIGHBOURS] = principal(self.features)
+            maps[NEIGHBOURS] = principal(self.features) if self.taste_axes is None else self.taste_axes
         return {name: matrix for name, matrix in maps.items() if self._counts(name)}
 
     def _block(self, name: str, side: Matrix) -> Matrix:

@@ -39,7 +39,8 @@ def save(model: AlignedModel, folder: Path) -> None:
         tensors["taste"] = model.content_knn.items
     if model.reranker is not None:
         tensors |= {f"rerank.{name}": array for name, array in model.reranker.to_tensors().items()}
-    tensors |= {n: t for n, t in (("cf", model.cf), ("numbers", model.numbers)) if t is not None}
+    others = {"cf": model.cf, "numbers": model.numbers, "taste_axes": model.taste_axes}
+    tensors |= {name: tensor for name, tensor in others.items() if tensor is not None}
     save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, folder / FILE)
 
 
@@ -87,6 +88,7 @@ def open_model(folder: Path) -> AlignedModel:
         reranker=None if reranker is None else Reranker.of(reranker, under(tensors, "rerank.")),
         cf=tensors.get("cf"),
         numbers=tensors.get("numbers"),
+        taste_axes=tensors.get("taste_axes"),
         precision=pick_precision(settings.precision, pick_device("cpu")),
     )
 

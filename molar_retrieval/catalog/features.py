@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_matrix
 
+from molar_retrieval import fingerprint
 from molar_retrieval.catalog.catalogue import Catalogue
 from molar_retrieval.catalog.values import as_written, doubles, is_list
 
@@ -41,6 +42,11 @@ def hashed_attributes(catalogue: Catalogue) -> csr_matrix:
         values.append((sign / length).astype(np.float32))
     coordinates = np.concatenate(rows), np.concatenate(places)
     return csr_matrix((np.concatenate(values), coordinates), shape=(len(catalogue), WIDTH))
+
+
+def attributes_digest(hashed: csr_matrix) -> str:
+    """The fingerprint of hashed attributes."""
+    return fingerprint.of_bytes(array.tobytes() for array in (hashed.indptr, hashed.indices, hashed.data))
 
 
 def numeric_attributes(catalogue: Catalogue) -> dict[str, npt.NDArray[np.float64]]:

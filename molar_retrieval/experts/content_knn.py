@@ -57,9 +57,9 @@ def reading(log: InteractionLog, features: Matrix, decay: float, last: int) -> M
     return unit(decayed(log, decay, last) @ features)
 
 
-def compressed(features: Matrix) -> Matrix:
-    """Features along their leading principal axes, at most 256, rows of length 1 or 0 again."""
-    rows = features @ principal(features) if features.shape[1] > DIM else features
+def compressed(features: Matrix, axes: Matrix | None = None) -> Matrix:
+    """Features along ``axes``, rows of length 1 or 0 again; None: their leading principal axes, at most 256."""
+    rows = features @ (principal(features) if axes is None else axes) if features.shape[1] > DIM else features
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     found: Matrix = np.divide(rows, length, out=np.zeros_like(rows), where=length > _NEGLIGIBLE)
     return found

@@ -26,6 +26,8 @@ Expert = ItemItemWeights | ContentNeighbours | Trend
 _Grid = tuple[Sequence[tuple[Setting, Callable[[], Expert]]], str | None]
 """Settings with what fits them, and what was left out, in words."""
 
+COOCCURRENCE, REGRESSION, EASE, ITEM_KNN = "co-occurrence", "regression", "EASE", "item-kNN"
+"""Models of the counting experts, by which a setting names them."""
 SEQUENCE, LINEAR, CONTENT, TREND = NAMES = ("sequence", "linear", "neighbours", "trend")
 COUNTS: tuple[Setting, ...] = (
     {"window": 10, "decay": 0.9, "shrink": 20, "memory": 0.8, "ordered": True},
@@ -122,21 +124,25 @@ def _sequences(log: InteractionLog, count: int) -> _Grid:
     """The regression where it can be had, with the counts that it does not know: of either order; else all counts."""
     followed = lru_cache(maxsize=1)(partial(followers, log))
 
-    def counted(setting: Setting) -> ItemItemWeights:
-        counts = followed(setting["window"], setting["decay"])
-        weights = cooccurrence(log, counts, setting["shrink"], setting["ordered"])
+    def fitted(setting: Setting) -> ItemItemWeights:
+        return sequence(log, followed(setting["window"], setting["decay"]), setting, count)
+
+    counts: list[Setting] = [{"model": COOCCURRENCE, **setting} for setting in COUNTS]
+    regressions: list[Setting] = [{"model": REGRESSION, **setting} for setting in REGRESSIONS]
+    note = too_many("the regression", log)
+    chosen = counts if note else [*regressions, counts[-1]]
+    return [(setting, partial(fitted, setting)) for setting in chosen], note
+
+
+def sequence(log: InteractionLog, followed: csr_matrix, setting: Setting, count: int) -> ItemItemWeights:
+    """What is taken after what, by :func:`followers` of the log with the setting's window and decay."""
+    if setting["model"] == COOCCURRENCE:
+        weights = cooccurrence(log, followed, setting["shrink"], setting["ordered"])
         return ItemItemWeights(SEQUENCE, strongest(weights, count), setting["memory"], reach(setting["memory"]))
-
-    def regressed(setting: Setting) -> ItemItemWeights:
-        decay = setting["decay"]
-        model = NextItem.of(log, followed(setting["window"], decay), decay)
-        weights = strongest(model.weights(setting["regularisation"], setting["damping"]), count)
-        return ItemItemWeights(SEQUENCE, _spread(weights, model.columns, log.n_items), decay, reach(decay))
-
-    counts = [({"model": "co-occurrence", **setting}, partial(counted, setting)) for setting in COUNTS]
-    regressions = [({"model": "regression", **setting}, partial(regressed, setting)) for setting in REGRESSIONS]
-    note = _too_many("the regression", log)
-    return (counts, note) if note else ([*regressions, counts[-1]], None)
+    decay = setting["decay"]
+    model = NextItem.of(log, followed, decay)
+    own = strongest(model.weights(setting["regularisation"], setting["damping"]), count)
+    return ItemItemWeights(SEQUENCE, _spread(own, model.columns, log.n_items), decay, reach(decay))
 
 
 def _linear(log: InteractionLog, count: int) -> _Grid:
@@ -144,22 +150,32 @@ def _linear(log: InteractionLog, count: int) -> _Grid:
     log = countable(log)
     gram = lru_cache(maxsize=1)(partial(linear.EASECounts.of, log))
 
-    def ease(setting: Setting) -> ItemItemWeights:
-        model = gram()
-        weights = strongest(model.weights(setting["regularisation"]), count)
-        return ItemItemWeights(LINEAR, _spread(weights, model.columns, log.n_items))
+    def fitted(setting: Setting) -> ItemItemWeights:
+        return ease(gram(), setting, count, log.n_items)
 
     def neighbours() -> ItemItemWeights:
-        return ItemItemWeights(LINEAR, strongest(linear.item_knn(log, **NEIGHBOURS), count))
+        return item_neighbours(log, NEIGHBOURS, count)
 
-    nearest: Setting = {"model": "item-kNN", **NEIGHBOURS}
-    if note := _too_many("EASE", log):
+    nearest: Setting = {"model": ITEM_KNN, **NEIGHBOURS}
+    if note := too_many(EASE, log):
         return [(nearest, neighbours)], note
-    settings: list[Setting] = [{"model": "EASE", "regularisation": value} for value in REGULARISATIONS]
-    return [*((setting, partial(ease, setting)) for setting in settings), (nearest, neighbours)], None
+    settings: list[Setting] = [{"model": EASE, "regularisation": value} for value in REGULARISATIONS]
+    return [*((setting, partial(fitted, setting)) for setting in settings), (nearest, neighbours)], None
 
 
-def _too_many(model: str, log: InteractionLog) -> str | None:
+def ease(counts: linear.EASECounts, setting: Setting, partners: int, n_items: int) -> ItemItemWeights:
+    """What goes together, by the regression that inverts a matrix."""
+    own = strongest(counts.weights(setting["regularisation"]), partners)
+    return ItemItemWeights(LINEAR, _spread(own, counts.columns, n_items))
+
+
+def item_neighbours(log: InteractionLog, setting: Setting, partners: int) -> ItemItemWeights:
+    """What goes together, by item neighbours."""
+    own = {name: setting[name] for name in NEIGHBOURS}
+    return ItemItemWeights(LINEAR, strongest(linear.item_knn(log, **own), partners))
+
+
+def too_many(model: str, log: InteractionLog) -> str | None:
     """What to say where a matrix of all items would have to be inverted, but is too large, or for too few users."""
     known, users = int(known_items(log).sum()), int(np.count_nonzero(np.diff(log.offsets)))
     if known > linear.MAX_ITEMS:

@@ -1,14 +1,14 @@
 """An expert in the form that an index can hold: each item's strongest weights, and how a history is read."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
 import numpy as np
 from scipy.sparse import csr_matrix, diags_array
 
-from molar_retrieval.arrays import Array, Matrix
+from molar_retrieval.arrays import Array, Matrix, Rows
 from molar_retrieval.experts.histories import binary, decayed
 from molar_retrieval.interactions.log import InteractionLog
 
@@ -36,6 +36,10 @@ class ItemItemWeights:
             return csr_matrix(diags_array(1 / np.sqrt(np.maximum(np.diff(taken.indptr), 1)).astype(np.float32)) @ taken)
         return decayed(log, self.memory, self.last)
 
+    def moved(self, rows: Rows, n_items: int) -> Self:
+        """The same over other items: row n is at ``rows[n]`` now, -1 where it is gone; new items have no weights."""
+        return replace(self, weights=moved(self.weights, rows, n_items))
+
     def scores(self, log: InteractionLog) -> Matrix:
         """Scores of all items for each history, shape (n_users, n_items)."""
         result: Matrix = (self.read(log) @ self.weights).toarray()
@@ -58,6 +62,14 @@ class ItemItemWeights:
         n_items = len(indptr) - 1
         weights = csr_matrix((data, indices, indptr), shape=(n_items, n_items))
         return cls(name, weights, float(memory[0]), int(memory[1])) if len(memory) else cls(name, weights)
+
+
+def moved(matrix: csr_matrix, rows: Rows, n_items: int) -> csr_matrix:
+    """A matrix of items by items whose row and column n are at ``rows[n]`` now, -1 where they are gone."""
+    entries = matrix.tocoo()
+    row, column = rows[entries.row], rows[entries.col]
+    here = (row >= 0) & (column >= 0)
+    return csr_matrix((entries.data[here], (row[here], column[here])), shape=(n_items, n_items))
 
 
 def strongest(weights: csr_matrix | Matrix, count: int) -> csr_matrix:

@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 from scipy.sparse import csr_matrix, diags_array
 
-from molar_retrieval.arrays import Matrix, Rows
+from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts.histories import binary, known_items
 from molar_retrieval.interactions.log import InteractionLog, to_csr
@@ -44,6 +44,19 @@ class EASECounts:
         gram = np.empty((len(columns), len(columns)), np.float32)
         for begin in range(0, len(columns), _BLOCK):  # as a sparse matrix it would take three times the memory
             gram[:, begin : begin + _BLOCK] = (taken.T @ taken[:, begin : begin + _BLOCK]).toarray()
+        return cls(columns, gram)
+
+    @classmethod
+    def of_sums(cls, together: csr_matrix, known: Mask) -> Self:
+        """From how many users took two items, shape (n_items, n_items), of which the upper triangle is read.
+
+        ``known`` says which items have interactions, shape (n_items,).
+        """
+        columns = np.flatnonzero(known)
+        gram: Matrix = together[columns][:, columns].astype(np.float32).toarray()
+        diagonal = np.diag(gram).copy()
+        gram += gram.T.copy()
+        np.fill_diagonal(gram, diagonal)
         return cls(columns, gram)
 
     def weights(self, regularisation: float) -> Matrix:

@@ -1,7 +1,7 @@
 """What is taken after what: co-occurrence with decay, which is counted, and a regression on the same counts."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,22 +12,29 @@ from molar_retrieval.experts.histories import known_items
 from molar_retrieval.interactions.log import InteractionLog
 
 _PRIOR = 20
+_UNIT = 2.0**30
+"""Parts of one that exact counts are rounded to."""
 
 
-def followers(log: InteractionLog, window: int, decay: float) -> csr_matrix:
+def followers(log: InteractionLog, window: int, decay: float, *, exact: bool = False) -> csr_matrix:
     """How often item j came after item i, ``decay ** (distance - 1)`` each time, shape (n_items, n_items), float32.
 
-    Distances are counted in places, up to ``window``. An interaction of a weaker kind is that much of one.
+    Distances are counted in places, up to ``window``. An interaction of a weaker kind is that much of one. Where it is
+    to be ``exact``, each addend is rounded to a multiple of 2⁻³⁰ and the sums are float64: then they are the same in
+    whatever order users are added and taken away again, up to eight million occurrences of a pair.
     """
     shape = (log.n_items, log.n_items)
+    number: type[np.floating[Any]] = np.float64 if exact else np.float32
     user = log.user
-    total = csr_matrix(shape, dtype=np.float32)
+    total = csr_matrix(shape, dtype=number)
     for distance in range(1, min(window, len(log) - 1) + 1):
         same = user[distance:] == user[:-distance]
         pairs = log.item[:-distance][same], log.item[distance:][same]
-        values = np.full(len(pairs[0]), decay ** (distance - 1), np.float32)
+        values = np.full(len(pairs[0]), decay ** (distance - 1), number)
         if log.strength is not None:
             values *= log.strength[:-distance][same] * log.strength[distance:][same]
+        if exact:
+            values = np.rint(values * _UNIT) / _UNIT
         total = total + csr_matrix((values, pairs), shape=shape)
     return total
 

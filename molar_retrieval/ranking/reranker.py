@@ -85,6 +85,7 @@ def describe(fields: Mapping[str, Array]) -> dict[str, tuple[float, float]]:
 
 
 def matrix(fields: Mapping[str, Array], described: Mapping[str, Sequence[float]], count: int) -> Array:
-    """The numbers of all items, shape (count, numbers)."""
-    columns = [standard(fields[name], *described[name]) for name in described]
+    """The numbers of all items, shape (count, numbers); of a field that is not there every item lacks its own."""
+    lacking = np.full(count, np.nan)
+    columns = [standard(fields.get(name, lacking), *described[name]) for name in described]
     return np.stack(columns, axis=1) if columns else np.zeros((count, 0), np.float32)

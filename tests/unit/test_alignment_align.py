@@ -124,7 +124,7 @@ def test_instant_counts_without_training(demo):
     assert (report.facts["best_epoch"], report.curve) == (0, [])
     assert not list(model.network.parameters())
     assert {p.name for p in model.item_item} == {"sequence", "linear"}
-    assert {f.name for f in report.folder.iterdir()} == {"files.json", "model.safetensors", "manifest.json"}
+    assert {f.name for f in report.folder.iterdir()} == {"files.json", "model.safetensors", "manifest.json", "seen"}
     assert report.scores["aligned"]["ndcg@10"] > report.scores["popularity"]["ndcg@10"]
     again = align(demo, settings)
     assert again.up_to_date
@@ -151,7 +151,7 @@ def test_towers_and_experts_together(demo):
     again = align(demo, settings)
     assert again.up_to_date
     assert again.curve == curve
-    assert {f.name for f in report.folder.iterdir()} == {"files.json", "model.safetensors", "manifest.json"}
+    assert {f.name for f in report.folder.iterdir()} == {"files.json", "model.safetensors", "manifest.json", "seen"}
 
 
 class Killed(BaseException):
@@ -200,7 +200,12 @@ def test_killed_after_the_last_epoch_nothing_is_trained_again(walked, monkeypatc
     assert walked["alignment"].current is None
     monkeypatch.setattr(TowerTrainer, "round", dead)
     report = align(walked, small(walked))
-    assert sorted(file.name for file in report.folder.iterdir()) == ["files.json", "manifest.json", "model.safetensors"]
+    assert sorted(file.name for file in report.folder.iterdir()) == [
+        "files.json",
+        "manifest.json",
+        "model.safetensors",
+        "seen",
+    ]
 
 
 def test_restarting_forgets_what_was_left(walked, monkeypatch):

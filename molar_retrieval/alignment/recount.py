@@ -1,0 +1,114 @@
+"""The counting experts of a trained alignment over the present log: with their settings, nothing is searched.
+
+Which interactions count: validation has chosen settings and weights without those that it held out, so an expert that
+ships may count all of them, as the served trend and the users' vectors do.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file, save_file
+
+from molar_retrieval.arrays import Rows
+from molar_retrieval.experts import linear
+from molar_retrieval.experts.fit import (
+    EASE,
+    LINEAR,
+    REGRESSION,
+    SEQUENCE,
+    Setting,
+    ease,
+    item_neighbours,
+    sequence,
+)
+from molar_retrieval.experts.histories import countable, known_items
+from molar_retrieval.experts.item_item import ItemItemWeights
+from molar_retrieval.experts.linear import EASECounts
+from molar_retrieval.experts.sums import PairSums, changed_users
+from molar_retrieval.interactions.log import InteractionLog
+
+_FILE = "sums.safetensors"
+_LARGEST = 4 << 30
+"""Bytes of sums that are kept; above, the log is counted anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recounted:
+    """Item-item experts over a log, what they were counted from, and whether by changes alone.
+
+    ``left`` names those that stay as they were, with the reason, because the log is too large for their model by now.
+    """
+
+    item_item: tuple[ItemItemWeights, ...]
+    sums: PairSums
+    changed: int | None  # users whose histories were counted; None: all of them
+    left: Mapping[str, str]
+
+
+def recount(
+    log: InteractionLog,
+    chosen: Mapping[str, Setting],
+    partners: int,
+    former: Sequence[ItemItemWeights],
+    base: tuple[PairSums, InteractionLog] | None,
+    rows: Rows,
+) -> Recounted:
+    """Count the experts with the settings ``chosen`` by name, keeping so many ``partners`` of each item.
+
+    ``base`` are sums and the log that they are of, of which only changes are counted; None: everything is. ``rows``
+    says where each item of that log, and of the ``former`` experts, is now, -1 where it is gone.
+    """
+    names = [one.name for one in former]
+    left = {name: note for name in names if (note := _too_many(chosen[name], log))}
+    sums, changed = _summed(log, {n: chosen[n] for n in names if n not in left}, base, rows)
+    item_item = []
+    for one in former:
+        setting = chosen[one.name]
+        if one.name in left:
+            item_item.append(one.moved(rows, log.n_items))
+        elif one.name == SEQUENCE and sums.followed is not None:
+            item_item.append(sequence(log, sums.followed, setting, partners))
+        elif sums.together is not None:
+            counts = EASECounts.of_sums(sums.together, known_items(log))
+            item_item.append(ease(counts, setting, partners, log.n_items))
+        else:
+            item_item.append(item_neighbours(countable(log), setting, partners))
+    return Recounted(tuple(item_item), sums, changed, left)
+
+
+def _too_many(setting: Setting, log: InteractionLog) -> str | None:
+    known = int(known_items(log).sum())
+    if setting["model"] not in (EASE, REGRESSION) or known <= linear.MAX_ITEMS:
+        return None
+    return f"{known:,} items have interactions, and {setting['model']} takes {linear.MAX_ITEMS:,}"
+
+
+def _summed(
+    log: InteractionLog, chosen: Mapping[str, Setting], base: tuple[PairSums, InteractionLog] | None, rows: Rows
+) -> tuple[PairSums, int | None]:
+    order: Mapping[str, Any] = chosen.get(SEQUENCE, {"window": 0, "decay": 0.0})
+    together = LINEAR in chosen and chosen[LINEAR]["model"] == EASE
+    window, decay = int(order["window"]), float(order["decay"])
+    if base is not None:
+        sums, before = base
+        asked = (window, decay, bool(window), together)
+        has = (sums.window, sums.decay, sums.followed is not None, sums.together is not None)
+        if asked == has and all(len(countable(one)) == len(one) for one in (before, log)):
+            old, new = changed_users(before, log, rows)
+            unchanged = sums.plus(before.of_users(old), -1)
+            return unchanged.moved(rows, log.n_items).plus(log.of_users(new)), len(new)
+    return PairSums.of(log, window=window, decay=decay, together=together), None
+
+
+def save_sums(sums: PairSums, version: Path) -> None:
+    """Keep the sums with the alignment, unless they are very large."""
+    if sums.size <= _LARGEST:
+        save_file(sums.to_tensors(), version / _FILE)
+
+
+def open_sums(version: Path) -> PairSums | None:
+    """The sums that an alignment was counted from, where they were kept."""
+    path = version / _FILE
+    return PairSums.of_tensors(load_file(path)) if path.exists() else None

@@ -1,0 +1,133 @@
+"""Counts of pairs of items as sums over users, to which some users' histories are added, or from which they are taken.
+
+The sums are exact (whole numbers, or multiples of 2⁻³⁰ in float64), so that after any number of changes they are those
+of a recount, and a pair that nobody has any more is gone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix, triu
+
+from molar_retrieval.arrays import Array, Rows
+from molar_retrieval.experts.histories import binary, countable
+from molar_retrieval.experts.item_item import moved
+from molar_retrieval.experts.order import followers
+from molar_retrieval.interactions.log import InteractionLog
+
+_ARRAYS = ("data", "indices", "indptr")
+_BLOCK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class PairSums:
+    """What the counting experts are made of, each of shape (n_items, n_items), or None where no expert asks for it.
+
+    ``followed`` is :func:`molar_retrieval.experts.order.followers` with a ``window`` and a ``decay``; ``together`` says
+    how many users took two items, in its upper triangle, as far as their histories are :func:`countable`.
+    """
+
+    window: int = 0
+    decay: float = 0.0
+    followed: csr_matrix | None = None
+    together: csr_matrix | None = None
+
+    @classmethod
+    def of(cls, log: InteractionLog, *, window: int = 0, decay: float = 0.0, together: bool = False) -> Self:
+        """Count; a window of 0: nobody asks what follows."""
+        followed = followers(log, window, decay, exact=True) if window else None
+        return cls(window, decay, followed, _together(countable(log)) if together else None)
+
+    def moved(self, rows: Rows, n_items: int) -> Self:
+        """The same over other items: row n is at ``rows[n]`` now, -1 where it is gone; shape (n_items,) before."""
+        followed = None if self.followed is None else moved(self.followed, rows, n_items)
+        together = None if self.together is None else _upper(moved(self.together, rows, n_items))
+        return replace(self, followed=followed, together=together)
+
+    def plus(self, log: InteractionLog, times: int = 1) -> Self:
+        """The sums with some users' histories; ``times`` -1: without them."""
+        followed = together = None
+        if self.followed is not None:
+            more = followers(log, self.window, self.decay, exact=True)
+            followed = _without_zeros(self.followed + times * more)
+        if self.together is not None:
+            together = _without_zeros(self.together + np.float32(times) * _together(log))
+        return replace(self, followed=followed, together=together)
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take."""
+        kept = [matrix for matrix in (self.followed, self.together) if matrix is not None]
+        return sum(getattr(matrix, name).nbytes for matrix in kept for name in _ARRAYS)
+
+    def to_tensors(self) -> dict[str, Array]:
+        """All of it as arrays by name."""
+        found: dict[str, Array] = {"order": np.array([self.window, self.decay], np.float64)}
+        for kind, matrix in (("followed", self.followed), ("together", self.together)):
+            if matrix is not None:
+                found |= {f"{kind}.{name}": getattr(matrix, name) for name in _ARRAYS}
+        return found
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Array]) -> Self:
+        """The inverse of :meth:`to_tensors`."""
+        window, decay = tensors["order"].tolist()
+        followed, together = (_read(tensors, kind) for kind in ("followed", "together"))
+        return cls(int(window), decay, followed, together)
+
+
+def _together(log: InteractionLog) -> csr_matrix:
+    taken = binary(log)
+    total = csr_matrix((log.n_items, log.n_items), dtype=np.float32)
+    for begin in range(0, log.n_users, _BLOCK):
+        own = taken[begin : begin + _BLOCK]
+        total = total + triu(own.T @ own, format="csr")
+    return csr_matrix(total, dtype=np.float32)
+
+
+def _upper(matrix: csr_matrix) -> csr_matrix:
+    """Of a symmetric matrix of which each pair stands in one triangle or the other, the upper triangle."""
+    return csr_matrix(triu(matrix) + triu(matrix.T, 1))
+
+
+def _without_zeros(matrix: csr_matrix) -> csr_matrix:
+    result = csr_matrix(matrix)
+    result.eliminate_zeros()
+    return result
+
+
+def _read(tensors: Mapping[str, Array], kind: str) -> csr_matrix | None:
+    if f"{kind}.indptr" not in tensors:
+        return None
+    data, indices, indptr = (tensors[f"{kind}.{name}"] for name in _ARRAYS)
+    return csr_matrix((data, indices, indptr), shape=(len(indptr) - 1,) * 2)
+
+
+def changed_users(before: InteractionLog, after: InteractionLog, rows: npt.NDArray[np.integer]) -> tuple[Rows, Rows]:
+    """Users whose histories differ between two logs: their rows in the one and in the other.
+
+    Who is in one of them only is named for that one. Item row n of ``before`` is ``rows[n]`` in ``after``, -1 where the
+    item is gone.
+    """
+    there = after.users.rows(before.users.array)
+    old, new = np.flatnonzero(there >= 0), there[there >= 0]
+    same = np.zeros(before.n_users, bool)
+    lengths = np.diff(before.offsets)[old] == np.diff(after.offsets)[new]
+    old, new = old[lengths], new[lengths]
+    left, right = before.of_users(old), after.of_users(new)
+    differs = (rows[left.item] != right.item) | (left.timestamp != right.timestamp)
+    if left.strength is not None or right.strength is not None:
+        differs |= _strength(left) != _strength(right)
+    behind = np.add.reduceat(np.append(differs, False), left.offsets[:-1]) * (np.diff(left.offsets) > 0)
+    same[old] = behind == 0
+    gone = np.flatnonzero(~same)
+    stays = np.zeros(after.n_users, bool)
+    stays[there[same]] = True
+    return gone, np.flatnonzero(~stays)
+
+
+def _strength(log: InteractionLog) -> npt.NDArray[np.float32]:
+    return np.ones(len(log), np.float32) if log.strength is None else log.strength
