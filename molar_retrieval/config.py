@@ -286,6 +286,14 @@ class EventSettings(Settings):
         return value
 
 
+class UpdateSettings(Settings):
+    """``[update]``: when `molar update` says that training is due."""
+
+    max_age_days: int | None = Field(
+        90, ge=1, le=36_500, description="days since training after which another one is due; None: never by age"
+    )
+
+
 class MolarSettings(Settings):
     """All of ``molar.toml``."""
 
@@ -298,6 +306,7 @@ class MolarSettings(Settings):
     newcomers: NewcomerSettings = NewcomerSettings()
     index: IndexSettings = IndexSettings()
     events: EventSettings = EventSettings()
+    update: UpdateSettings = UpdateSettings()
 
     @classmethod
     def load(

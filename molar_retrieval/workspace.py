@@ -255,10 +255,11 @@ class Workspace:
         return cls(checked(root))
 
     @contextmanager
-    def lock(self, kind: str) -> Iterator[None]:
+    def lock(self, kind: str, work: str | None = None) -> Iterator[None]:
         """Keep a second writer of the same kind of artefact out; released when the process ends.
 
-        A DataError says that there is one, that the file system has no locks, or that the disk is full.
+        A DataError says that there is one, and its ``work``, that the file system has no locks, or that the disk is
+        full.
         """
         folder = self.root / kind
         require(folder, 0, f"writing the {kind} takes")
@@ -276,7 +277,8 @@ class Workspace:
                 ) from error
             if not free:
                 raise DataError(
-                    f"another process is writing the {kind} of {self.root}", "wait until it is done, then run again"
+                    f"another process is {work or f'writing the {kind} of'} {self.root}",
+                    "wait until it is done, then run again",
                 )
             yield
 

@@ -1,7 +1,7 @@
 """Aligning: the log prepared, the network trained, a generation published, and pushed where a server is named."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +51,10 @@ def align(
 
     ``on_epoch`` is told of each epoch; None: a note of the progress.
     """
-    from molar_indexes.assemble import publish_generation
+    from molar_indexes.assemble import cost_of_exploring, publish_generation
     from molar_retrieval.alignment.align import align as train
     from molar_retrieval.alignment.align import help_to_align
+    from molar_retrieval.alignment.derive import derive
     from molar_retrieval.catalog import prepare_catalogue
     from molar_retrieval.embedding import embed
     from molar_retrieval.native import keep_freed_memory
@@ -76,7 +77,10 @@ def align(
         progress=progress,
         on_epoch=on_epoch or (lambda score: progress.note(epoch_line(score))),
     )
-    generation = publish_generation(workspace, settings.index, progress, newcomers=settings.newcomers)
+    cost = cost_of_exploring(workspace, settings.newcomers)
+    derived = derive(workspace, progress)  # what ships counts the interactions, too, that validation had held out
+    report = replace(report, folder=derived.folder, fingerprint=derived.fingerprint)
+    generation = publish_generation(workspace, settings.index, progress, newcomers=settings.newcomers, cost=cost)
     name, exploration = generation.name, generation.manifest.facts["exploration"]
     generation.close()
     pushed = None

@@ -9,11 +9,12 @@ from molar.asking import Asking
 from molar.events import Events
 from molar.making import Making
 from molar.serving import Serving
+from molar.updating import Updating
 from molar_retrieval.binding import DEFAULT_NAME, workspace_for
 from molar_retrieval.errors import SettingsError
 
 
-class Shop(Making, Serving, Asking):
+class Shop(Making, Updating, Serving, Asking):
     """A catalogue and its workspace.
 
     Args:

@@ -21,6 +21,7 @@ from molar_cli.commands.index import app as index
 from molar_cli.commands.init import init
 from molar_cli.commands.query import query
 from molar_cli.commands.recommend import recommend
+from molar_cli.commands.update import update
 from molar_cli.commands.workspace import app as workspace
 from molar_cli.console import Console
 from molar_retrieval import __version__
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for body in (demo, init, import_, check, embed, finetune, cf, align, query, recommend, evaluate, doctor):
+for body in (demo, init, import_, check, embed, finetune, cf, align, update, query, recommend, evaluate, doctor):
     app.command(body.__name__.rstrip("_"))(body)
 app.add_typer(index, name="index")
 app.add_typer(events, name="events")

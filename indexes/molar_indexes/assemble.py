@@ -10,8 +10,9 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from molar_indexes.background import origins, query_maps, spans, support
+from molar_indexes.current import READ, events_in, is_of, segments_of, shaping
 from molar_indexes.equal_lengths import longest
-from molar_indexes.generations import FORMAT, Generation, open_generation, publish
+from molar_indexes.generations import Generation, open_generation, publish
 from molar_indexes.sparse import sparse_rows
 from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
@@ -24,25 +25,22 @@ from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import ItemVectors
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.read import TEXT
-from molar_retrieval.catalog.spec import CatalogueSettings
 from molar_retrieval.catalog.words import bm25
-from molar_retrieval.collaborative.factors import held_out, open_factors, open_log
+from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.config import IndexSettings, NewcomerSettings, SplitSettings
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import InteractionLog
-from molar_retrieval.interactions.people import Segments, read_segments
+from molar_retrieval.interactions.people import Segments
 from molar_retrieval.interactions.users import user_keys
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.item_store import Emerging
-from molar_retrieval.ranking.request import Exploration
 from molar_retrieval.workspace import Workspace
 
 Matrix = npt.NDArray[np.float32]
 _BATCH = 4096
 _POPULAR = 1000
-_READ = ("catalogue", "interactions", "content", "cf", "alignment")
 
 
 def publish_generation(
@@ -51,36 +49,49 @@ def publish_generation(
     progress: Progress = SILENT,
     *,
     newcomers: NewcomerSettings | None = None,
+    cost: dict[str, Any] | None = None,
 ) -> Generation:
     """Publish the workspace's alignment as a new live generation; the present one where it is that already.
 
     Items with training interactions carry the vector ``aligned`` and their ``partners``, those with few of them
     ``emerging`` as well, the others ``newcomers``; all carry ``content`` (conditioned, unit length), ``cf`` and their
     attributes. Users carry their vectors and their whole history with its times. New items are tried as ``newcomers``
-    says; None: as by default.
+    says; None: as by default. What that costs is :func:`cost_of_exploring`; None: measured where training has just
+    been, and as the live generation says it where the alignment has counted the validation cases since.
 
     Raises:
         MissingArtefactError: If a step before is missing.
         StaleArtefactError: If the artefacts do not belong together, or another version of one was published meanwhile.
     """
-    with pin(workspace, *_READ, work="molar align") as read:
-        return _publish(workspace, read, settings, newcomers or NewcomerSettings(), progress)
+    with pin(workspace, *READ, work="molar align") as read:
+        return _publish(workspace, read, settings, newcomers or NewcomerSettings(), cost, progress)
+
+
+def cost_of_exploring(workspace: Workspace, newcomers: NewcomerSettings) -> dict[str, Any] | None:
+    """What trying new items costs by validation cases; None: an alignment that counts these, or nothing is tried."""
+    with pin(workspace, *READ, work="molar align") as read:
+        folder, manifest = read["alignment"].require()
+        if "derived" in manifest.facts or not newcomers.explore:
+            return None
+        model, log = open_model(folder), open_log(read)
+        plan, emerging = exploration(model, model.items(log), log, newcomers)
+        holdout = held_out(read, SplitSettings(**manifest.settings["split"]))
+        return cost(model.seeing(holdout.training), ValidationCases.of(holdout), plan, emerging)
 
 
 def _publish(
-    workspace: Workspace, read: Pinned, settings: IndexSettings, newcomers: NewcomerSettings, progress: Progress
+    workspace: Workspace,
+    read: Pinned,
+    settings: IndexSettings,
+    newcomers: NewcomerSettings,
+    costs: dict[str, Any] | None,
+    progress: Progress,
 ) -> Generation:
-    inputs = {kind: read[kind].require()[1].fingerprint for kind in _READ}
-    segments = Segments({}, {}, "")
-    if settings.segments:
-        users = CatalogueSettings.read(workspace.catalogue).users
-        segments = read_segments(workspace.catalogue, users, settings.segments)
-    chosen = settings.of_generation() | ({"people": segments.digest} if segments.digest else {})
-    chosen |= {"newcomers": newcomers.model_dump()}
+    inputs = {kind: read[kind].require()[1].fingerprint for kind in READ}
+    segments = segments_of(workspace, settings)
+    chosen, events = shaping(settings, newcomers, segments), events_in(read)
     live = workspace["generations"].manifest
-    present = None if live is None else (dict(live.inputs), dict(live.settings), live.facts.get("format"))
-    events = _events(read)
-    if live is not None and present == (inputs, chosen, FORMAT):
+    if live is not None and is_of(live, read, chosen):
         if live.facts.get("events") != events:  # others came, and none of them counts
             with workspace.lock("generations"):
                 workspace["generations"].describe(replace(live, facts={**live.facts, "events": events}))
@@ -92,8 +103,10 @@ def _publish(
     content, embedded = read["content"].require()
     vectors = model.items(log)
     plan, emerging = exploration(model, vectors, log, newcomers) if newcomers.explore else (None, None)
-    told = None if plan is None else asdict(plan) | {"cost": _cost(read, model, plan, emerging)}
-    others = {columns.CONTENT: model.features, columns.CF: open_factors(read["cf"].require()[0]).items}
+    former = {} if live is None else live.facts.get("exploration") or {}
+    costs = costs or cost_of_exploring(read, newcomers) or former.get("cost")
+    told = None if plan is None else asdict(plan) | {"cost": costs}
+    others = {columns.CONTENT: model.features} | ({} if model.cf is None else {columns.CF: model.cf})
     queries, image_features = query_maps(model, ContentVectors.open(content), embedded)
     others |= {} if image_features is None else {columns.IMAGE_FEATURES: image_features}
     words = bm25(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
@@ -124,21 +137,6 @@ def _publish(
         confirm=read.confirm,
         progress=progress,
     )
-
-
-def _cost(read: Pinned, model: AlignedModel, plan: Exploration, emerging: Emerging | None) -> dict[str, Any]:
-    """What the validation cases of the alignment say of trying new items."""
-    _, manifest = read["alignment"].require()
-    holdout = held_out(read, SplitSettings(**manifest.settings["split"]))
-    return cost(model.seeing(holdout.training), ValidationCases.of(holdout), plan, emerging)
-
-
-def _events(read: Pinned) -> dict[str, Any]:
-    """The last event that the catalogue and the interactions contain, by its number, and the kinds that count."""
-    facts = {kind: read[kind].require()[1].facts for kind in ("catalogue", "interactions")}
-    return {kind: own.get("events", 0) for kind, own in facts.items()} | {
-        "kinds": facts["interactions"].get("kinds", {})
-    }
 
 
 def _spec(

@@ -76,7 +76,7 @@ def derive(workspace: Workspace, progress: Progress = SILENT) -> DeriveReport:
             anew meanwhile.
     """
     with workspace.lock("alignment"), pin(workspace, "catalogue", "content", "interactions", work=_WORK) as read:
-        former = _Former(*workspace["alignment"].require())
+        former = _Base(*workspace["alignment"].require())
         inputs = _inputs(read)
         derived = former.manifest.facts.get("derived")
         if derived is not None and inputs == dict(former.manifest.inputs):
@@ -125,7 +125,7 @@ def _inputs(read: Workspace) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class _Former:
+class _Base:
     """The alignment from which another one is derived."""
 
     folder: Path

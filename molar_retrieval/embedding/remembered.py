@@ -14,6 +14,8 @@ from molar_retrieval.workspace import Manifest, Workspace
 
 _SHAPING = ("revision", "dim", "dtype", "prompt", "max_text_tokens", "image_pixels")
 """What of the settings shapes vectors, beside the model; each holds for one model."""
+SHAPING = ("model", *_SHAPING)
+"""What of the settings shapes vectors."""
 
 
 def remembered(settings: EmbedSettings, workspace: Workspace) -> EmbedSettings:
@@ -25,7 +27,7 @@ def remembered(settings: EmbedSettings, workspace: Workspace) -> EmbedSettings:
     settings = _with_whole_path(settings)
     if "model" in said and settings.model != kept.get("model"):
         return settings
-    own = {key: kept[key] for key in ("model", *_SHAPING) if key in kept and key not in said}
+    own = {key: kept[key] for key in SHAPING if key in kept and key not in said}
     return settings.model_copy(
         update=validated(EmbedSettings, own, "the vectors' manifest").model_dump(include=set(own))
     )

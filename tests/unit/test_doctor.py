@@ -334,13 +334,22 @@ def test_changed_photos_are_seen_by_a_deep_look(copied):
 
 
 def test_an_artefact_made_from_another(copied):
-    path = copied["cf"].current / "manifest.json"
+    path = copied["content"].current / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["fingerprint"] = "another"
     path.write_text(json.dumps(manifest))
     found = _entries(artefacts(copied.root, deep=False))
     assert found["alignment"].state is HealthState.WARNING
     assert "now it is another" in found["alignment"].problem
+
+
+def test_factors_are_those_of_the_last_training(copied):
+    path = copied["cf"].current / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "inputs": {"interactions": "former"}}))
+    entry = _entries(artefacts(copied.root, deep=False))["cf"]
+    assert entry.state is HealthState.FINE
+    assert entry.value.startswith("of the last training: ")
 
 
 def test_a_damaged_manifest_is_broken(copied):

@@ -1,6 +1,7 @@
 """The workspace: artefacts, fresh or stale, and generations, whole or damaged."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,19 @@ def _artefact(workspace: Workspace, kind: str, deep: bool) -> Entry:
     if deep and not kept:
         value += "; it has no digests, which the next version of it gets"
     problem = _stale(workspace, manifest.inputs)
+    if kind == "cf" and problem and _is_derived(workspace):
+        return entry(kind, f"of the last training: {value}", data=data)
     problem = f"the {kind} was made from {problem}" if problem else _files_changed(workspace, manifest, deep)
     fault = None if problem is None else Fault(problem, maker)
     return entry(kind, f"{'stale' if fault else 'fresh'}: {value}", fault, data={**data, "fresh": fault is None})
+
+
+def _is_derived(workspace: Workspace) -> bool:
+    """Whether the alignment has been brought to the present by updates, which need no factors."""
+    with suppress(MolarError):
+        alignment = workspace["alignment"].manifest
+        return alignment is not None and "derived" in alignment.facts
+    return False
 
 
 def _stale(workspace: Workspace, inputs: Mapping[str, str]) -> str | None:

@@ -1,0 +1,239 @@
+"""`molar update`: what has changed since the live generation was made is brought to the present, and no more."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from molar.base import ShopBase
+from molar.due import Due, due, with_kept_encoder
+
+if TYPE_CHECKING:
+    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.progress import Progress
+    from molar_retrieval.workspace import Workspace
+
+KIND = "update"
+_BUSY = "at work with `molar update` in"
+
+
+@dataclass(frozen=True)
+class UpdateStep:
+    """One step of an update.
+
+    Attributes:
+        name: ``catalogue``, ``vectors``, ``interactions``, ``alignment``, ``generation`` or ``server``.
+        outcome: What has changed, or was done, in words; empty: nothing.
+        seconds: What it took.
+    """
+
+    name: str
+    outcome: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What :meth:`molar.Shop.update` did, or with ``dry_run`` would do.
+
+    Attributes:
+        steps: In their order; those that found nothing to do have no outcome.
+        later: What is left for later, and the command.
+        generation: Name of the live generation.
+        up_to_date: Whether nothing had changed, so that the live generation stays.
+        seconds: Of the whole.
+        dry_run: Whether nothing was written.
+        facts: Numbers by step, for programs.
+    """
+
+    steps: tuple[UpdateStep, ...]
+    later: tuple[Due, ...]
+    generation: str
+    up_to_date: bool
+    seconds: float
+    dry_run: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        done = [step.outcome for step in self.steps if step.outcome and step.name in _TOLD]
+        words = "; ".join(done) or "nothing new in catalogue and log"
+        state = "up to date" if self.up_to_date else "to be updated" if self.dry_run else "updated"
+        return f"{state}: {words} ({self.seconds:.1f} s)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return {"summary": self.summary, **asdict(self)}
+
+
+_TOLD = ("catalogue", "vectors", "interactions")
+
+
+def update(
+    workspace: "Workspace", settings: "MolarSettings", progress: "Progress", *, named: str = "", dry_run: bool = False
+) -> UpdateReport:
+    """Bring the live generation to the present catalogue and log, without training.
+
+    ``named`` tells in words that settings name another encoder than made the vectors, which stays until it is asked
+    for. Of a ``dry_run``, ``workspace`` is one to try it in, see :func:`molar_retrieval.scratch.scratch_workspace`.
+    """
+    workspace["alignment"].require()
+    with workspace.lock(KIND, _BUSY):
+        with workspace.lock("alignment"):
+            pass  # training is at work otherwise, and would lose what it reads
+        return _Update(workspace, settings, progress, named, dry_run).run()
+
+
+class _Update:
+    def __init__(
+        self, place: "Workspace", settings: "MolarSettings", progress: "Progress", named: str, dry_run: bool
+    ) -> None:
+        self.place, self.settings, self.progress = place, settings, progress
+        self.named, self.dry_run = named, dry_run
+        self.steps: list[UpdateStep] = []
+        self.facts: dict[str, Any] = {}
+        self.later: list[Due] = []
+
+    def run(self) -> UpdateReport:
+        """All steps in their order; each one does nothing where nothing has changed."""
+        from molar_indexes.current import is_current
+
+        began = time.perf_counter()
+        before = self.place["generations"].manifest
+        self._step("catalogue", self._catalogue)
+        self._step("vectors", self._vectors)
+        self._step("interactions", self._interactions)
+        fresh = self._derived_of_the_present() and is_current(self.place, self.settings.index, self.settings.newcomers)
+        if not fresh and not self.dry_run:
+            self._step("alignment", self._alignment)
+            self._step("generation", self._generation)
+        alignment = self.place["alignment"].require()[1]
+        self.later += due(alignment, self.settings, self.named)
+        live = self.place["generations"].manifest
+        same = fresh or (live is not None and before is not None and live.fingerprint == before.fingerprint)
+        seconds = round(time.perf_counter() - began, 2)
+        name = "" if live is None else live.fingerprint
+        return UpdateReport(
+            tuple(self.steps),
+            tuple(dict.fromkeys(self.later)),
+            name,
+            fresh if self.dry_run else same,
+            seconds,
+            self.dry_run,
+            self.facts,
+        )
+
+    def _step(self, name: str, do: "Callable[[], str]") -> None:
+        began = time.perf_counter()
+        outcome = do()
+        self.steps.append(UpdateStep(name, outcome, round(time.perf_counter() - began, 2)))
+
+    def _catalogue(self) -> str:
+        from molar_retrieval.catalog.differences import differences, items_of
+        from molar_retrieval.catalog.prepare import condition_of, is_current, prepare_catalogue
+
+        folder = self.place.catalogue
+        if is_current(folder, self.place):
+            return ""
+        version, former = self.place["catalogue"].require()
+        before = items_of(version)
+        now = prepare_catalogue(folder, self.place, self.progress, where=condition_of(self.place))
+        if now.fingerprint == former.fingerprint:
+            return ""
+        found = differences(before, items_of(self.place["catalogue"].require()[0]))
+        self.facts["catalogue"] = asdict(found)
+        return found.in_words() or "photos or settings of the catalogue"
+
+    def _vectors(self) -> str:
+        from molar_retrieval.embedding import dry_run, embed
+        from molar_retrieval.pages.words import plural
+
+        made, catalogue = self.place["content"].require()[1], self.place["catalogue"].require()[1]
+        if made.inputs.get("catalogue") == catalogue.fingerprint and not made.facts.get("failed"):
+            return ""
+        kept = with_kept_encoder(self.settings.embed, self.place)
+        if self.dry_run:
+            pending = dry_run(self.place, kept, progress=self.progress).to_encode
+        else:
+            report = embed(self.place, kept, progress=self.progress)
+            pending = report.encoded
+            for note in report.notes:
+                self.progress.note(note)
+        self.facts["vectors"] = {"encoded": pending}
+        return f"{plural(pending, 'item')} encoded" if pending else ""
+
+    def _interactions(self) -> str:
+        from molar.aligning import prepare_log
+        from molar_retrieval.pages.words import plural
+
+        former = self.place["interactions"].require()[1]
+        prepare_log(self.place, self.settings, self.progress)
+        now = self.place["interactions"].require()[1]
+        if now.fingerprint == former.fingerprint:
+            return ""
+        counts = {name: now.facts[name] - former.facts[name] for name in ("interactions", "users")}
+        self.facts["interactions"] = counts
+        words = [f"{'+' * (count > 0)}{plural(count, name[:-1])}" for name, count in counts.items() if count]
+        return ", ".join(words) or "other interactions"
+
+    def _derived_of_the_present(self) -> bool:
+        alignment = self.place["alignment"].require()[1]
+        kinds = ("catalogue", "content", "interactions")
+        present = all(alignment.inputs.get(kind) == self.place[kind].require()[1].fingerprint for kind in kinds)
+        return present and "derived" in alignment.facts
+
+    def _alignment(self) -> str:
+        from molar_retrieval.alignment.derive import derive
+
+        report = derive(self.place, self.progress)
+        self.later += [Due(note, "molar align") for note in report.notes]
+        if report.up_to_date:
+            return ""
+        people = report.facts["changed_users"]
+        self.facts["alignment"] = dict(report.facts)
+        counted = "everything counted" if people is None else f"histories of {people:,} people counted"
+        return f"{counted}, without training"
+
+    def _generation(self) -> str:
+        from molar_indexes.assemble import publish_generation
+
+        generation = publish_generation(
+            self.place, self.settings.index, self.progress, newcomers=self.settings.newcomers
+        )
+        name = generation.name
+        generation.close()
+        if self.settings.index.url is not None:
+            from molar_indexes.server.push import push
+
+            push(self.place, self.settings.index, generation=name, progress=self.progress)
+            return f"{name}, live in the workspace and at {self.settings.index.url}"
+        return name
+
+
+class Updating(ShopBase):
+    """Keeps what is published in step with catalogue and log."""
+
+    def update(
+        self, *, dry_run: bool = False, index: str | None = None, trust_remote_code: bool = False
+    ) -> UpdateReport:
+        """Bring the live generation to the present catalogue and log by the least that is right; nothing is trained.
+
+        New and changed items are encoded, counting models count what histories have changed, users whose histories
+        changed get new vectors, and a generation is published. Where nothing has changed nothing happens, so it may run
+        as often as one likes, and be killed anywhere: the next one goes on.
+
+        Args:
+            dry_run: Only say what has changed and would be done.
+            index: Address of a Qdrant server to push to; ``local``: none; None: as the settings say.
+            trust_remote_code: Let the encoder run code that it brings.
+
+        Raises:
+            MissingArtefactError: If nothing was aligned yet.
+            StaleArtefactError: If the live alignment cannot be carried over, so that :meth:`align` is due.
+            DataError: If another update, or training, is at work.
+        """
+        chosen = self._encoding(trust=trust_remote_code, index=index)
+        named = self._encoder_named(chosen.embed, None)
+        with self.bound(dry=dry_run) as place, self.progress() as progress:
+            return update(place, chosen, progress, named=named, dry_run=dry_run)

@@ -1,0 +1,34 @@
+"""`molar update`."""
+
+from typing import Annotated
+
+import typer
+
+from molar_cli.options import IndexOption, SettingsOption, TrustOption
+from molar_cli.session import Session, command
+
+
+@command()
+def update(
+    run: Session,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what has changed and would be done.")] = False,
+    index: IndexOption = None,
+    trust_remote_code: TrustOption = False,
+    settings: SettingsOption = None,
+) -> None:
+    """Bring the live generation to the present catalogue and log: the least that is right, without training.
+
+    It may run every five minutes or every night, and be killed anywhere. It says what changed, what was done, how long
+    that took, and what is left for later.
+
+    Example: [bold]molar update[/]
+    """
+    report = run.shop(settings=settings).update(dry_run=dry_run, index=index, trust_remote_code=trust_remote_code)
+    if run.document(report.to_dict()):
+        return
+    run.console.line(report.summary)
+    for step in report.steps:
+        if step.outcome:
+            run.console.line(f"  {step.name}: {step.outcome} ({step.seconds:.1f} s)")
+    for due in report.later:
+        run.console.line(f"for later: {due.why}; run `{due.command}`")

@@ -1,0 +1,48 @@
+"""Whether the live generation is of the workspace's live artefacts, told by manifests alone: no model is opened."""
+
+from typing import Any
+
+from molar_indexes.generations import FORMAT, KIND
+from molar_retrieval.catalog.spec import CatalogueSettings
+from molar_retrieval.config import IndexSettings, NewcomerSettings
+from molar_retrieval.interactions.people import Segments, read_segments
+from molar_retrieval.workspace import Manifest, Workspace
+
+READ = ("catalogue", "interactions", "content", "alignment")
+"""Kinds of artefacts that a generation is made from."""
+
+
+def segments_of(workspace: Workspace, settings: IndexSettings) -> Segments:
+    """What the settings want to be kept of people."""
+    if not settings.segments:
+        return Segments({}, {}, "")
+    return read_segments(workspace.catalogue, CatalogueSettings.read(workspace.catalogue).users, settings.segments)
+
+
+def shaping(settings: IndexSettings, newcomers: NewcomerSettings, segments: Segments) -> dict[str, Any]:
+    """The settings of a generation, as its manifest has them."""
+    people = {"people": segments.digest} if segments.digest else {}
+    return settings.of_generation() | people | {"newcomers": newcomers.model_dump()}
+
+
+def events_in(read: Workspace) -> dict[str, Any]:
+    """The last event that the catalogue and the interactions contain, by its number, and the kinds that count."""
+    facts = {kind: read[kind].require()[1].facts for kind in ("catalogue", "interactions")}
+    return {kind: own.get("events", 0) for kind, own in facts.items()} | {
+        "kinds": facts["interactions"].get("kinds", {})
+    }
+
+
+def is_of(live: Manifest, read: Workspace, chosen: dict[str, Any]) -> bool:
+    """Whether a generation is made from the live artefacts with these settings."""
+    inputs = {kind: read[kind].require()[1].fingerprint for kind in READ}
+    return (dict(live.inputs), dict(live.settings), live.facts.get("format")) == (inputs, chosen, FORMAT)
+
+
+def is_current(workspace: Workspace, settings: IndexSettings, newcomers: NewcomerSettings) -> bool:
+    """Whether publishing would find everything done, but for what the generation says of events that do not count."""
+    live = workspace[KIND].manifest
+    if live is None or any(workspace[kind].manifest is None for kind in READ):
+        return False
+    chosen = shaping(settings, newcomers, segments_of(workspace, settings))
+    return is_of(live, workspace, chosen) and live.facts.get("events") == events_in(workspace)

@@ -1,0 +1,126 @@
+"""`molar update` does what is due and nothing else, and says so."""
+
+from datetime import datetime, timedelta
+
+import pandas as pd
+import pytest
+from updates import Days
+
+from molar.due import due
+from molar.updating import KIND
+from molar_indexes.generations import open_generation
+from molar_retrieval.config import AlignSettings, MolarSettings, UpdateSettings
+from molar_retrieval.errors import DataError, MissingArtefactError
+from molar_retrieval.workspace import Workspace
+
+
+@pytest.fixture
+def days(trained, tmp_path):
+    return Days(trained, tmp_path)
+
+
+def outcomes(report):
+    return {step.name: step.outcome for step in report.steps if step.outcome}
+
+
+def versions(days):
+    kinds = ("catalogue", "content", "interactions", "alignment", "generations")
+    return {kind: days.workspace[kind].pointer for kind in kinds}
+
+
+def answer(days, user):
+    return [(item.item_id, item.score) for item in days.shop.query(user, k=10).items]
+
+
+def test_nothing_new(days):
+    before = versions(days)
+    report = days.shop.update()
+    assert report.up_to_date
+    assert not outcomes(report)
+    assert not report.later
+    assert report.generation == before["generations"]
+    assert versions(days) == before
+    assert report.summary.startswith("up to date: nothing new in catalogue and log")
+
+
+def test_prices(days):
+    answers = {user: answer(days, user) for user in ("u0001", "u0002", "u0003")}
+    before = versions(days)
+    days.items(lambda table: table.assign(price=table["price"].where(table.index != 4, 1.25)))
+    tried = days.shop.update(dry_run=True)
+    assert tried.dry_run
+    assert not tried.up_to_date
+    assert versions(days) == before
+    report = days.shop.update()
+    assert outcomes(report)["catalogue"] == outcomes(tried)["catalogue"] == "another price of 1 item"
+    assert "vectors" not in outcomes(report)
+    assert report.facts["alignment"]["changed_users"] == 0
+    with open_generation(days.workspace) as generation:
+        assert generation.index.fetch([4])[0].payload["price"] == 1.25
+        assert generation.name == report.generation
+    for user, former in answers.items():
+        assert [item for item, _ in answer(days, user)] == [item for item, _ in former]
+    assert days.shop.update().up_to_date
+
+
+def test_a_day(days):
+    wanted = days.shop.query("u0001", k=1).items[0].item_id
+    days.items(lambda table: pd.concat([table, table.iloc[[5]].assign(item_id="new-1", title="Garden gnome")]))
+    days.buy(("u0001", wanted), ("u0002", "new-1"), ("newbody", wanted))
+    report = days.shop.update()
+    done = outcomes(report)
+    assert done["catalogue"] == "1 new item"
+    assert done["vectors"] == "1 item encoded"
+    assert done["interactions"] == "+3 interactions, +1 user"
+    assert done["alignment"] == "histories of 3 people counted, without training"
+    assert report.generation in done["generation"]
+    assert wanted not in dict(answer(days, "u0001"))
+    assert len(answer(days, "newbody")) == 10
+    assert len(days.shop.similar("new-1", k=3).items) == 3
+    assert {step["name"] for step in report.to_dict()["steps"]} == {*done}
+    assert days.shop.update().up_to_date
+
+
+def test_without_an_alignment(days, tmp_path):
+    fresh = Workspace.for_catalogue(tmp_path / "fresh", days.folder)
+    with pytest.raises(MissingArtefactError, match="no alignment"):
+        type(days.shop)(days.folder, fresh.root).update()
+
+
+@pytest.mark.parametrize("held", [KIND, "alignment"])
+def test_one_at_a_time(days, held):
+    before = versions(days)
+    days.buy(("u0001", "SKU-0001"))
+    with days.workspace.lock(held), pytest.raises(DataError, match="another process") as told:
+        days.shop.update()
+    assert "run again" in told.value.hint
+    assert versions(days) == before
+
+
+def test_another_encoder_in_the_settings_stays_for_later(days):
+    file = days.folder.parent / "molar.toml"
+    file.write_text(file.read_text() + '\n[embed]\nmodel = "builtin-multilingual"\n')
+    made = days.workspace["content"].require()[1].settings["encoder"]
+    days.items(lambda table: table.assign(title=table["title"].where(table.index != 4, "Garden gnome")))
+    report = days.shop.update()
+    assert outcomes(report)["vectors"] == "1 item encoded"
+    assert days.workspace["content"].require()[1].settings["encoder"] == made
+    assert ["names the encoder builtin-multilingual" in one.why for one in report.later] == [True]
+    assert report.later[0].command == "molar embed, then molar align"
+
+
+def test_what_is_due(days):
+    alignment = days.workspace["alignment"].require()[1]
+    trained = datetime.fromisoformat(alignment.facts["derived"]["trained_at"])
+    plain = MolarSettings()
+    assert not due(alignment, plain, now=trained)
+    old = due(alignment, plain, now=trained + timedelta(days=91))
+    assert [one.why for one in old] == ["the last training was 91 days ago, more than 90"]
+    never = plain.model_copy(update={"update": UpdateSettings(max_age_days=None)})
+    assert not due(alignment, never, now=trained + timedelta(days=900))
+    same = plain.model_copy(update={"align": AlignSettings(epochs=3, threads=2, history=None)})
+    assert not due(alignment, same, now=trained)
+    other = plain.model_copy(update={"align": AlignSettings(epochs=7, newcomers=0.2)})
+    assert [one.why for one in due(alignment, other, now=trained)] == [
+        "settings have changed since training: [align] newcomers is 0.2, it was auto, [align] epochs is 7, it was 3"
+    ]
