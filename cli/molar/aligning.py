@@ -51,7 +51,7 @@ def align(
 
     ``on_epoch`` is told of each epoch; None: a note of the progress.
     """
-    from molar_indexes.assemble import cost_of_exploring, publish_generation
+    from molar_indexes.assemble import publish_generation
     from molar_retrieval.alignment.align import align as train
     from molar_retrieval.alignment.align import help_to_align
     from molar_retrieval.alignment.derive import derive
@@ -77,10 +77,9 @@ def align(
         progress=progress,
         on_epoch=on_epoch or (lambda score: progress.note(epoch_line(score))),
     )
-    cost = cost_of_exploring(workspace, settings.newcomers)
     derived = derive(workspace, progress)  # what ships counts the interactions, too, that validation had held out
     report = replace(report, folder=derived.folder, fingerprint=derived.fingerprint)
-    generation = publish_generation(workspace, settings.index, progress, newcomers=settings.newcomers, cost=cost)
+    generation = publish_generation(workspace, settings.index, progress, newcomers=settings.newcomers)
     name, exploration = generation.name, generation.manifest.facts["exploration"]
     generation.close()
     pushed = None

@@ -17,6 +17,7 @@ from molar_indexes.sparse import sparse_rows
 from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
+from molar_retrieval.alignment import seen
 from molar_retrieval.alignment.emerging import exploration
 from molar_retrieval.alignment.exploring import cost
 from molar_retrieval.alignment.model import AlignedModel
@@ -36,7 +37,7 @@ from molar_retrieval.interactions.users import user_keys
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.item_store import Emerging
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.workspace import Manifest, Workspace
 
 Matrix = npt.NDArray[np.float32]
 _BATCH = 4096
@@ -49,43 +50,24 @@ def publish_generation(
     progress: Progress = SILENT,
     *,
     newcomers: NewcomerSettings | None = None,
-    cost: dict[str, Any] | None = None,
 ) -> Generation:
     """Publish the workspace's alignment as a new live generation; the present one where it is that already.
 
     Items with training interactions carry the vector ``aligned`` and their ``partners``, those with few of them
     ``emerging`` as well, the others ``newcomers``; all carry ``content`` (conditioned, unit length), ``cf`` and their
     attributes. Users carry their vectors and their whole history with its times. New items are tried as ``newcomers``
-    says; None: as by default. What that costs is :func:`cost_of_exploring`; None: measured where training has just
-    been, and as the live generation says it where the alignment has counted the validation cases since.
+    says; None: as by default.
 
     Raises:
         MissingArtefactError: If a step before is missing.
         StaleArtefactError: If the artefacts do not belong together, or another version of one was published meanwhile.
     """
     with pin(workspace, *READ, work="molar align") as read:
-        return _publish(workspace, read, settings, newcomers or NewcomerSettings(), cost, progress)
-
-
-def cost_of_exploring(workspace: Workspace, newcomers: NewcomerSettings) -> dict[str, Any] | None:
-    """What trying new items costs by validation cases; None: an alignment that counts these, or nothing is tried."""
-    with pin(workspace, *READ, work="molar align") as read:
-        folder, manifest = read["alignment"].require()
-        if "derived" in manifest.facts or not newcomers.explore:
-            return None
-        model, log = open_model(folder), open_log(read)
-        plan, emerging = exploration(model, model.items(log), log, newcomers)
-        holdout = held_out(read, SplitSettings(**manifest.settings["split"]))
-        return cost(model.seeing(holdout.training), ValidationCases.of(holdout), plan, emerging)
+        return _publish(workspace, read, settings, newcomers or NewcomerSettings(), progress)
 
 
 def _publish(
-    workspace: Workspace,
-    read: Pinned,
-    settings: IndexSettings,
-    newcomers: NewcomerSettings,
-    costs: dict[str, Any] | None,
-    progress: Progress,
+    workspace: Workspace, read: Pinned, settings: IndexSettings, newcomers: NewcomerSettings, progress: Progress
 ) -> Generation:
     inputs = {kind: read[kind].require()[1].fingerprint for kind in READ}
     segments = segments_of(workspace, settings)
@@ -103,9 +85,7 @@ def _publish(
     content, embedded = read["content"].require()
     vectors = model.items(log)
     plan, emerging = exploration(model, vectors, log, newcomers) if newcomers.explore else (None, None)
-    former = {} if live is None else live.facts.get("exploration") or {}
-    costs = costs or cost_of_exploring(read, newcomers) or former.get("cost")
-    told = None if plan is None else asdict(plan) | {"cost": costs}
+    told = None if plan is None else asdict(plan) | {"cost": _cost(read, newcomers) or _former_cost(live, newcomers)}
     others = {columns.CONTENT: model.features} | ({} if model.cf is None else {columns.CF: model.cf})
     queries, image_features = query_maps(model, ContentVectors.open(content), embedded)
     others |= {} if image_features is None else {columns.IMAGE_FEATURES: image_features}
@@ -137,6 +117,26 @@ def _publish(
         confirm=read.confirm,
         progress=progress,
     )
+
+
+def _cost(read: Pinned, newcomers: NewcomerSettings) -> dict[str, Any] | None:
+    """What validation says of trying new items, by the alignment that has not counted it; None: updates came since."""
+    folder, manifest = read["alignment"].require()
+    trained = seen.trained(folder)
+    if trained is None:
+        return None
+    model, log = open_model(trained), open_log(read)
+    plan, emerging = exploration(model, model.items(log), log, newcomers)
+    holdout = held_out(read, SplitSettings(**manifest.settings["split"]))
+    return cost(model.seeing(holdout.training), ValidationCases.of(holdout), plan, emerging)
+
+
+def _former_cost(live: Manifest | None, newcomers: NewcomerSettings) -> dict[str, Any] | None:
+    """What the live generation says of it, where it was made with the same settings."""
+    if live is None or live.settings.get("newcomers") != newcomers.model_dump():
+        return None
+    found: dict[str, Any] | None = (live.facts.get("exploration") or {}).get("cost")
+    return found
 
 
 def _spec(

@@ -97,6 +97,8 @@ def derive(workspace: Workspace, progress: Progress = SILENT) -> DeriveReport:
         save(model, partial)
         save_sums(counted.sums, partial)
         seen.keep(read, partial)
+        if derived is None and former.manifest.inputs.items() >= inputs.items():
+            seen.keep_trained(former.folder, partial)
         account = {**former.account, **came, "seconds": round(time.perf_counter() - began, 2)}
         facts = {**former.manifest.facts, **described(model), "derived": account}
         facts |= {"users": came["users"], "items": len(model.known), "cold_items": int((~model.known).sum())}

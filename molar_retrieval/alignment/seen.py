@@ -10,14 +10,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.durable import link_or_copy
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.log import LOG_FILE, USERS_FILE, InteractionLog
-from molar_retrieval.workspace import Workspace
+from molar_retrieval.manifest import MANIFEST
+from molar_retrieval.workspace import Manifest, Workspace
 
-_FOLDER, _ITEMS = "seen", "items.parquet"
+_FOLDER, _ITEMS, _TRAINED = "seen", "items.parquet", "trained"
 
 
 def keep(read: Workspace, version: Path) -> None:
@@ -39,3 +41,21 @@ def kept(version: Path) -> InteractionLog | None:
         return None
     items = IdMap(pq.read_table(own / _ITEMS, use_threads=False)[ITEM_ID])
     return InteractionLog.open(own, items)
+
+
+def keep_trained(former: Path, version: Path) -> None:
+    """Put an alignment as training left it into the folder of the first one that is derived from it."""
+    own = version / _TRAINED
+    own.mkdir()
+    for name in (MANIFEST, FILE):
+        link_or_copy(former / name, own / name)
+
+
+def trained(version: Path) -> Path | None:
+    """The alignment of the same data that validation has not been counted into: itself, or what is kept with it.
+
+    None: it was derived for other data than it was trained on.
+    """
+    if (version / _TRAINED).is_dir():
+        return version / _TRAINED
+    return None if "derived" in Manifest.read(version).facts else version

@@ -41,7 +41,7 @@ def people(recommender: Recommender) -> list[str]:
 
 
 def told(answer):
-    return [(item.item_id, item.propensity and round(item.propensity, 6)) for item in answer.items]
+    return [(item.item_id, item.propensity and round(item.propensity, 5)) for item in answer.items]
 
 
 def test_both_ways_of_searching_try_the_same_items(recommender, monkeypatch):

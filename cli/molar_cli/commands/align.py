@@ -92,7 +92,7 @@ def _told(exploration: "Mapping[str, Any] | None") -> str:
     if exploration is None:
         return "new items are not tried beyond that: [newcomers] explore = true does so"
     cost, places = exploration["cost"], exploration["places"]
-    if cost is None:  # a run was killed between training and publishing, and another one has published
+    if cost is None:  # updates have counted the validation cases since training
         return f"new items are tried: {places} of the first 10 places by a draw; [newcomers] places changes it"
     if not places:
         return (
