@@ -212,10 +212,14 @@ class Evaluator:
         walking = WalkRunner(walk, self.workspace, self.settings, candidates, self.suite.k, place, self.memory)
         trials = {}
         for arm in going:
-            trials[arm.name] = found = walking.run(arm, self.progress)
+            try:
+                trials[arm.name] = found = walking.run(arm, self.progress)
+            except DataError as error:
+                self.note(f"{walk.split.name}: {arm.name} was left out: {error.message}")
+                continue
             self._tell_fitted(walk.split.name, arm.name, found.trial)
-        test = next(iter(walk.split.tests))
-        result = self._test(runner, test, going, {name: [found.trial] for name, found in trials.items()})
+        test, ran = next(iter(walk.split.tests)), [arm for arm in going if arm.name in trials]
+        result = self._test(runner, test, ran, {name: [found.trial] for name, found in trials.items()})
         return result.model_copy(update={"walk": walk_result(walk, trials, self.suite)})
 
     def _made_split(self, plan: SplitPlan, seen: Seen) -> Split:

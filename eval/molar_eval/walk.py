@@ -19,6 +19,7 @@ from molar_eval.splits.prequential import Walk
 from molar_eval.trial import Trial
 from molar_retrieval import fingerprint
 from molar_retrieval.alignment.align import align
+from molar_retrieval.alignment.derive import derive
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.interactions import write_log
 from molar_retrieval.interactions.log import InteractionLog
@@ -110,6 +111,7 @@ class WalkRunner:
         place = self.root / f"first-{self._name()[:16]}"
         workspace = self._workspace(place, self.walk.past(self.walk.start))
         align(workspace, self.options, progress=progress)
+        derive(workspace, progress)
         return workspace
 
     def _workspace(self, place: Path, log: InteractionLog) -> Workspace:

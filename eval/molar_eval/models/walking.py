@@ -1,10 +1,10 @@
 """Arms of a walk through time: the ways in which a shop may go on from one day to the next."""
 
-import os
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,15 +13,19 @@ from molar_eval.cases import Scores
 from molar_eval.models.base import Kind, Scorer, Tested
 from molar_eval.models.molar import MolarScorer
 from molar_retrieval.alignment.align import align
+from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.store import open_model
+from molar_retrieval.alignment.warm_start import warm_start
 from molar_retrieval.config import MolarSettings
-from molar_retrieval.errors import SettingsError, nearest
+from molar_retrieval.durable import link_or_copy
+from molar_retrieval.errors import DataError, SettingsError, nearest
 from molar_retrieval.experts.trend import DAY
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
 
-ANEW, UPDATED, AS_IT_WAS, ALL_AS_IT_WAS = "trained anew", "updated", "as it was", "all as it was"
+ANEW, UPDATED, WARM_STARTED = "trained anew", "updated", "updated, warm start"
+AS_IT_WAS, ALL_AS_IT_WAS = "as it was", "all as it was"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +95,41 @@ class Anew(_Walking):
     def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
         """See :class:`Arm`."""
         with Stopwatch() as watch:
-            report = align(stop.workspace, self.options, progress=progress)
+            align(stop.workspace, self.options, progress=progress)
+            report = derive(stop.workspace, progress)  # as `molar align` does: what ships counts what validated, too
+        return MolarScorer(open_model(report.folder).seeing(stop.past), stop.workspace, {}), watch.cost
+
+
+@dataclass(frozen=True)
+class Updated(_Walking):
+    """The alignment of the step before is brought to the present log without training, as by `molar update`."""
+
+    name: str = field(default=UPDATED, init=False)
+    kind: Kind = field(default="ours", init=False)
+
+    def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
+        """See :class:`Arm`."""
+        carry(stop.former, stop.workspace)
+        with Stopwatch() as watch:
+            report = derive(stop.workspace, progress)
+        return MolarScorer(open_model(report.folder).seeing(stop.past), stop.workspace, {}), watch.cost
+
+
+@dataclass(frozen=True)
+class WarmStarted(_Walking):
+    """The same, and the towers are trained on from where they are, where validation finds that better."""
+
+    name: str = field(default=WARM_STARTED, init=False)
+    kind: Kind = field(default="ours", init=False)
+
+    def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
+        """See :class:`Arm`; DataError without towers."""
+        if not self.options.align.towers:
+            raise DataError("there are no towers to train on", "choose a preset that has some")
+        carry(stop.former, stop.workspace)
+        with Stopwatch() as watch:
+            derive(stop.workspace, progress)
+            report = warm_start(stop.workspace, threads=self.options.align.threads, progress=progress)
         return MolarScorer(open_model(report.folder).seeing(stop.past), stop.workspace, {}), watch.cost
 
 
@@ -138,13 +176,15 @@ class _Former(MolarScorer):
 def carry(former: Workspace, workspace: Workspace) -> None:
     """Let a workspace begin with the alignment of a former one; the files are shared, as they never change."""
     version, _ = former["alignment"].require()
-    shutil.copytree(version, workspace.root / "alignment" / version.name, copy_function=os.link)
+    place = workspace.root / "alignment" / version.name
+    shutil.copytree(version, place, copy_function=lambda source, target: link_or_copy(Path(source), Path(target)))
     workspace["alignment"].switch(version.name)
 
 
 def arms(names: Sequence[str], options: MolarSettings) -> list[Arm]:
     """The arms of these names; a SettingsError names those that there are."""
-    known: dict[str, Arm] = {arm.name: arm for arm in (Anew(options), AsItWas(options), AsItWas(options, fresh=False))}
+    every = (Anew(options), Updated(options), WarmStarted(options), AsItWas(options), AsItWas(options, fresh=False))
+    known: dict[str, Arm] = {arm.name: arm for arm in every}
     for name in names:
         if name not in known:
             close = nearest(name, known, n=1)
