@@ -19,7 +19,6 @@ from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.item_item import ItemItemWeights
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.tensors import under
-from molar_retrieval.training.device import pick_device, pick_precision
 from molar_retrieval.workspace import Manifest
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -60,7 +59,12 @@ def described(model: AlignedModel) -> dict[str, Any]:
 
 
 def open_model(folder: Path) -> AlignedModel:
-    """Read a model from an ``alignment`` artefact; it has seen no log yet, see :meth:`AlignedModel.seeing`."""
+    """Read a model from an ``alignment`` artefact; it has seen no log yet, see :meth:`AlignedModel.seeing`.
+
+    It makes the vectors of users in single precision, whatever it was trained in: as
+    :class:`~molar_retrieval.alignment.user_encoder.UserEncoder` does, so that what is published and what a process that
+    answers makes of the same history are the same.
+    """
     manifest, tensors = Manifest.read(folder), load_file(folder / FILE)
     facts, settings = manifest.facts, AlignSettings(**manifest.settings["align"])
     blocks = tuple(VectorBlock(*b) for b in facts["content_blocks"])
@@ -89,7 +93,7 @@ def open_model(folder: Path) -> AlignedModel:
         cf=tensors.get("cf"),
         numbers=tensors.get("numbers"),
         taste_axes=tensors.get("taste_axes"),
-        precision=pick_precision(settings.precision, pick_device("cpu")),
+        precision="float32",
     )
 
 

@@ -4,7 +4,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +11,17 @@ import torch
 from alignment_tasks import EXPERTS, TOWERS, N, model_of, settings_of
 from eval_model_tasks import log_of
 
+from molar_indexes.encoder import carried
+from molar_indexes.generations import open_generation
 from molar_retrieval.alignment.light_tower import LightTower
 from molar_retrieval.alignment.light_tower import time_gaps as light_gaps
 from molar_retrieval.alignment.network import TIME_BUCKETS, Tower, TowerShape, time_gaps
 from molar_retrieval.alignment.store import described, open_model, save
 from molar_retrieval.alignment.user_encoder import FILE, UserEncoder
+from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.manifest import Manifest
+from molar_retrieval.workspace import Workspace
 
 KINDS = {
     "everything": (TOWERS, EXPERTS),
@@ -176,12 +179,17 @@ def test_a_history_of_200_takes_milliseconds():
 
 
 def test_a_published_alignment_is_read_alike(trained):
-    from molar_retrieval.collaborative.factors import open_log
-    from molar_retrieval.workspace import Workspace
-
     workspace = Workspace.open(trained.workspace)
     folder, log = workspace["alignment"].require()[0], open_log(workspace)
-    model, rows = replace(open_model(folder), precision="float32"), np.arange(log.n_users)
+    model, rows = open_model(folder), np.arange(log.n_users)
     right, found = model.users(log, rows), UserEncoder.open(folder).users(log, rows)
     np.testing.assert_allclose(found.dense, right.dense, atol=1e-4)
     assert (abs(found.sparse - right.sparse) > 1e-6).nnz == 0
+
+
+def test_stored_users_have_the_vectors_that_a_process_that_answers_makes(trained):
+    with open_generation(Workspace.open(trained.workspace)) as generation:
+        encoder = UserEncoder.open(carried(generation.folder))
+        for user in generation.users.between(0, 20):
+            dense, _ = encoder.encode(user.history, user.times)
+            np.testing.assert_allclose(dense, user.vector, atol=1e-4)
