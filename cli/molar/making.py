@@ -376,7 +376,7 @@ class Making(ShopBase):
         """Value the lists on a log of what was shown, with propensities (off-policy evaluation).
 
         Args:
-            impressions: The file, see docs/kpi.md.
+            impressions: The file, see docs/kpi.md; ``events``: the event log.
             clip: Largest weight; None: as they are.
             where: Only items that fulfil this condition.
         """
@@ -387,4 +387,5 @@ class Making(ShopBase):
         with self.bound() as place, self.progress() as progress:
             if self.catalogue is not None or where is not None:
                 prepared(place, settings, progress, where)
-            return evaluate_shown(place, settings, Path(impressions), clip=clip, progress=progress)
+            path = None if str(impressions) == "events" else Path(impressions)
+            return evaluate_shown(place, settings, path, clip=clip, progress=progress)

@@ -6,7 +6,9 @@ the posterior mean of a normal prior, the guess from its content, and of what wa
 
     n / (n + evidence) · learned  +  evidence / (n + evidence) · guess
 
-Its chance against a newcomer's falls as the share of the guess does, to nothing at four times the evidence:
+but for its popularity, for which that of known items on average is taken: few sales of a new item say how long it has
+been there, and the guess from content was fitted on them, too. Its chance against a newcomer's falls as the share of
+the guess does, to nothing at four times the evidence:
 
     evidence / (n + evidence) · (1 − n / (4 · evidence))
 
@@ -41,7 +43,7 @@ def exploration(
     counts = np.bincount(log.item, minlength=log.n_items)
     rows = np.flatnonzero(model.known & (counts < _LAST * settings.evidence))
     prior = settings.evidence / (counts[rows] + settings.evidence)
-    dense = believed(model, counts, rows, prior)
+    dense = believed(model, rows, prior)
     scale = settings.temperature * _spread(model, log, np.concatenate([items.dense[items.newcomer], dense]))
     dense[:, -1] += scale * np.log(prior * (1 - counts[rows] / (_LAST * settings.evidence)))
     least = 1 if settings.places is None else settings.places
@@ -49,20 +51,17 @@ def exploration(
     return Exploration(places, float(scale)), Emerging(rows, dense) if len(rows) else None
 
 
-def believed(
-    model: AlignedModel, counts: npt.NDArray[np.integer], rows: Rows, prior: npt.NDArray[np.floating]
-) -> Matrix:
-    """Vectors of known items among newcomers, shape (len(rows), d): guesses by their weights of ``prior``, and learned.
-
-    ``counts`` are of the interactions of all items, ``prior`` of shape (len(rows),).
-    """
-    sides = {**item_sides(model.network, model.known), TREND: np.log1p(counts).astype(np.float32)[:, None]}
+def believed(model: AlignedModel, rows: Rows, prior: npt.NDArray[np.floating]) -> Matrix:
+    """Vectors of E known items among newcomers, shape (E, d); ``prior`` is the share of the guess in each, (E,)."""
+    popularity = model.predictors.get(TREND)
+    usual = np.full((len(model.known), 1), 0 if popularity is None else popularity.mean, np.float32)
+    sides = {**item_sides(model.network, model.known), TREND: usual}
     if model.content_knn is not None:
         sides[NEIGHBOURS] = model.content_knn.items
     blocks, guess = [], prior.astype(np.float32)[:, None]
     for part in model.dense_parts:
         block, predictor = sides[part.name][rows], model.predictors.get(part.name)
-        if predictor is not None:
+        if predictor is not None and part.name != TREND:
             block = guess * predictor(model.features[rows]) + (1 - guess) * block
         blocks.append(block * np.float32(model.newcomer_weights.get(part.name, 0.0)))
     return np.concatenate(blocks, axis=1)

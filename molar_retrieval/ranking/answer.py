@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molar_retrieval import bounds
 from molar_retrieval.index import SparseVector
 
 if TYPE_CHECKING:
@@ -91,6 +93,26 @@ class Answer:
         for item in result["items"]:
             del item["payload"]
         return result
+
+    def impression(self, *, session_id: str | None = None, at: datetime | None = None) -> dict[str, Any]:
+        """The event that says that this list was shown, for the event log; what comes of it has its ``request_id``.
+
+        Args:
+            session_id: Who saw it, where no user is named.
+            at: When; None: now.
+        """
+        return {
+            "event_id": f"impression:{self.request_id}",
+            "event": "impression",
+            "user_id": self.user_id,
+            "session_id": session_id,
+            "timestamp": (at or datetime.now(UTC)).isoformat(),
+            "request_id": self.request_id,
+            "items": [
+                {"item_id": item.item_id, "position": item.rank, "propensity": item.propensity}
+                for item in self.items[: bounds.EVENT_ITEMS]
+            ],
+        }
 
     def to_frame(self) -> "Frame":
         """One row per item: place, id, title, score, a column ``part.NAME`` for each addend, and the rest of it."""

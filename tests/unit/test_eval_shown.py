@@ -1,5 +1,7 @@
 """Molar valued on a log of impressions."""
 
+from contextlib import closing
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +13,7 @@ from molar_eval.kpi.shown import evaluate_shown
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import DataError
+from molar_retrieval.events.log import EventLog
 from molar_retrieval.workspace import Workspace
 
 
@@ -68,3 +71,27 @@ def test_impressions_before_all_interactions_leave_nothing_to_fit_on(workspace, 
     path = write(tmp_path / "shown.parquet", workspace, timestamp=np.full(600, 1))
     with pytest.raises(DataError, match="before the first impression"):
         evaluate_shown(workspace, settings, path)
+
+
+def test_impressions_of_the_event_log_are_valued_by_whole_lists(workspace, settings):
+    log, random = open_log(workspace), np.random.default_rng(1)
+    start, events = int(np.quantile(log.timestamp, 0.7)), []
+    for number in range(60):
+        user = log.users.id(number % 50)
+        rows = random.choice(log.n_items, 3 + number % 3, replace=False).tolist()
+        items = [{"item_id": log.items.id(row), "position": n, "propensity": 0.04} for n, row in enumerate(rows, 1)]
+        event = {"event": "impression", "user_id": user, "timestamp": start + number, "request_id": f"r{number}"}
+        events.append({"event_id": f"shown {number}", **event, "items": items})
+        event |= {"event": "click", "item_id": log.items.id(rows[0]), "timestamp": start + number + 5}
+        events.append({"event_id": f"click {number}", **event})
+    with closing(EventLog(workspace)) as log_of_events:
+        assert not log_of_events.append(list(enumerate(events, 1))).refused
+    result = evaluate_shown(workspace, settings, None)
+    assert (result.contexts, result.k, result.left_out) == (60, 5, 0)
+    values = {value.estimator: value for value in result.evaluation.values}
+    assert values["logged"].mean == pytest.approx(60 / (3 * 20 + 4 * 20 + 5 * 20))
+    assert values["logged"].rows == 240
+    assert values["ips"].rows > 0, "as many of molar's first items as a request had are compared with it"
+    weights = result.evaluation.weights
+    assert weights.mean.low < 1.1, "as many are expected as were shown"
+    assert weights.mean.high > 0.7

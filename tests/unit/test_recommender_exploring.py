@@ -5,8 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import molar
 from molar_indexes.assemble import publish_generation
 from molar_indexes.recommender import Recommender
 from molar_retrieval.config import IndexSettings, NewcomerSettings
@@ -41,7 +44,7 @@ def people(recommender: Recommender) -> list[str]:
 
 
 def told(answer):
-    return [(item.item_id, item.propensity and round(item.propensity, 5)) for item in answer.items]
+    return [(item.item_id, item.propensity and round(item.propensity, 4)) for item in answer.items]
 
 
 def test_both_ways_of_searching_try_the_same_items(recommender, monkeypatch):
@@ -136,3 +139,32 @@ def test_settings_say_how_many_are_tried(trained, tmp_path):
             if facts is not None:
                 assert facts["places"] == wanted
                 assert facts["cost"]["share"] == [0.0, pytest.approx(wanted / 10)] or facts["cost"]["share"][0] > 0
+
+
+@pytest.mark.slow
+def test_a_small_shop_shows_what_never_sold_and_what_sold_three_times(tmp_path):
+    made = molar.demo(tmp_path / "small", items=80, users=100)
+    path = made.facts.folder / "interactions.parquet"
+    log = pq.read_table(path)
+    items = np.array(log["item_id"].to_pylist())
+    names, counts = np.unique(items, return_counts=True)
+    few, none = (names[np.argsort(-counts)][start:20:2] for start in (0, 1))
+    keep = ~np.isin(items, none)
+    for name in few:
+        keep[np.flatnonzero(items == name)[3:]] = False
+    pq.write_table(log.filter(pa.array(keep)), path)
+    made.shop.embed()
+    made.shop.align(preset="instant")
+    seen, tried = Counter[str](), 0
+    with Recommender.open(made.shop.workspace) as recommender:
+        some = people(recommender)
+        for day in range(1, 8):
+            recommender.now = datetime(2026, 5, day, tzinfo=UTC)
+            for user in some:
+                answer = recommender.query(user, 10)
+                seen.update(item.item_id for item in answer.items)
+                tried += any("newcomer" in item.parts for item in answer.items)
+    assert tried == 7 * len(some)
+    for group in (none, few):
+        assert np.mean([seen[name] > 0 for name in group]) >= 0.8
+    assert 0.2 < sum(seen[name] for name in few) / sum(seen[name] for name in none) < 1.5

@@ -40,7 +40,8 @@ def evaluate(
         Path | None, option("Folder of a former run; exit 5 if a metric fell significantly.", metavar="RUN")
     ] = None,
     impressions: Annotated[
-        Path | None, option("Value the lists on a log of what was shown, with propensities, instead.", metavar="FILE")
+        Path | None,
+        option("Value the lists on what was shown, with propensities: a file, or `events`.", metavar="FILE"),
     ] = None,
     clip: Annotated[float | None, option("Largest weight with --impressions.")] = None,
     out: Annotated[
@@ -108,13 +109,15 @@ def _print_value(run: Session, result: "ShownResult", impressions: Path) -> None
         (v.estimator, f"{v.mean:.4g}", "–" if v.low is None else f"{v.low:.4g} … {v.high:.4g}", f"{v.rows:,}")
         for v in result.evaluation.values
     ]
-    title = "reward per request if molar's first item had been shown; "
-    title += f"{result.contexts:,} requests in {impressions.name}"
+    of_events = str(impressions) == "events"
+    what = "place if molar's lists" if of_events else "request if molar's first item"
+    title = f"reward per {what} had been shown; {result.contexts:,} requests in {impressions.name}"
     run.console.table(["estimator", ">reward", ">95 % interval", ">rows used"], rows, title=title)
     weights = result.evaluation.weights
     run.console.line(
         f"effective rows {weights.effective_rows:,.0f}; requests without a history {result.without_history:.1%};"
         f" choices that the log never shows {result.never_shown:.1%}",
+        *([f"requests without propensities, left out: {result.left_out:,}"] if result.left_out else []),
         *(f"caution: {warning}" for warning in result.evaluation.warnings),
         "what the estimators assume: docs/kpi.md",
     )

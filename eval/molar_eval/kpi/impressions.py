@@ -42,7 +42,7 @@ IDS = (CONTEXT_ID, USER_ID, ITEM_ID)
 REQUIRED = (*IDS, PROPENSITY, REWARD)
 OPTIONAL = (POSITION, TIMESTAMP)
 Rows = npt.NDArray[np.int64]
-_ROW = "row of the file"
+ROW = "row of the file"
 _BATCH = 262_144
 
 
@@ -98,11 +98,11 @@ def read_impressions(path: Path) -> Impressions:
     for rows in source.batches(columns, _BATCH, unreadable, written):
         _refuse_unreadable(unreadable)
         checked = {n: _Column(path.name, n, rows.numbers, rows.batch[n]).checked(parser) for n in columns}
-        blocks.append(checked | {_ROW: rows.numbers})
+        blocks.append(checked | {ROW: rows.numbers})
     _refuse_unreadable(unreadable)
     if not blocks:
         raise DataError(f"{path.name} has no rows", "log what is shown first")
-    return _assembled(path.name, blocks)
+    return assembled(path.name, blocks)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,8 @@ def _refuse_unreadable(rejects: Rejects) -> None:
         raise DataError(next(iter(rejects.first.values())), "correct the row, or leave it out knowingly")
 
 
-def _assembled(file: str, blocks: Sequence[Mapping[str, Any]]) -> Impressions:
+def assembled(file: str, blocks: Sequence[Mapping[str, Any]]) -> Impressions:
+    """Impressions of checked columns by name, in blocks; ``ROW`` numbers the rows for messages about ``file``."""
     maps, codes = {}, {}
     for name in IDS:
         encoded = pa.chunked_array([block[name] for block in blocks]).combine_chunks().dictionary_encode()
@@ -197,8 +198,8 @@ def _assembled(file: str, blocks: Sequence[Mapping[str, Any]]) -> Impressions:
         reward=numbers[REWARD],
         timestamp=numbers.get(TIMESTAMP),
     )
-    _refuse_two_users(file, impressions, numbers[_ROW])
-    _refuse_repeats(file, impressions, numbers.get(POSITION), numbers[_ROW])
+    _refuse_two_users(file, impressions, numbers[ROW])
+    _refuse_repeats(file, impressions, numbers.get(POSITION), numbers[ROW])
     return impressions
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_eval.cases import Cases
+from molar_eval.kpi.impression_events import logged_impressions
 from molar_eval.kpi.impressions import Impressions, read_impressions
 from molar_eval.kpi.off_policy import PolicyEvaluation, evaluate_policy
 from molar_eval.kpi.target_policy import uniform_policy
@@ -25,7 +26,7 @@ from molar_retrieval.workspace import Workspace
 
 @dataclass(frozen=True)
 class ShownResult:
-    """Estimates for a policy that draws evenly from molar's first k.
+    """Estimates for molar's lists on a log of what was shown.
 
     Attributes:
         k: Length of the lists.
@@ -33,6 +34,7 @@ class ShownResult:
         without_history: Share of the contexts whose user had no history: they get the most popular items.
         never_shown: Share of the policy's choices that the log never shows; no log can value them.
         evaluation: The estimates and their diagnostics.
+        left_out: Requests of the event log that lack propensities.
     """
 
     k: int
@@ -40,6 +42,7 @@ class ShownResult:
     without_history: float
     never_shown: float
     evaluation: PolicyEvaluation
+    left_out: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -49,7 +52,7 @@ class ShownResult:
 def evaluate_shown(
     workspace: Workspace,
     settings: MolarSettings,
-    path: Path,
+    path: Path | None,
     *,
     k: int = 1,
     clip: float | None = None,
@@ -57,10 +60,13 @@ def evaluate_shown(
 ) -> ShownResult:
     """Fit molar on the interactions before the first impression and value its lists off-policy.
 
-    The policy shows one of the first ``k``, each as often; ``clip`` is the largest weight. Raises :class:`DataError` if
-    the file is wrong, has no times, or nothing was logged before it.
+    The policy shows one of the first ``k``, each as often. Without a ``path`` the event log tells what was shown, and
+    the policy shows as many of molar's first as the request had items. ``clip`` is the largest weight. Raises
+    :class:`DataError` if the log is wrong, has no times, or nothing was logged before it.
     """
-    shown = read_impressions(path)
+    shown, left_out = logged_impressions(workspace) if path is None else (read_impressions(path), 0)
+    length = np.full(len(shown.contexts), k) if path is not None else np.bincount(shown.context)
+    k = int(length.max())
     if shown.timestamp is None:
         raise DataError(f"{path} has no times", "add the column timestamp: a model must be fitted on what lies before")
     workspace = pin(workspace, "catalogue", "content", "interactions", work="molar evaluate")
@@ -73,12 +79,18 @@ def evaluate_shown(
     lists[known] = ranked.items
     lists[~known] = np.argsort(-np.bincount(task.training.item, minlength=history.n_items), kind="stable")[:k]
     policy, items = uniform_policy(lists), shown.item_rows(history.items)
+    if path is None:
+        there = np.where(np.arange(k) < length[:, None], lists, -1)[shown.context]
+        target = ((there == items[:, None]) & (items >= 0)[:, None]).any(axis=1).astype(np.float64)
+    else:
+        target = policy.of(shown.context, items)
     return ShownResult(
         k=k,
         contexts=len(known),
         without_history=float(1 - known.mean()),
         never_shown=policy.share_never_shown(items),
-        evaluation=evaluate_policy(shown, policy.of(shown.context, items), clip=clip),
+        evaluation=evaluate_policy(shown, target, clip=clip),
+        left_out=left_out,
     )
 
 

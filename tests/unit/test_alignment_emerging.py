@@ -1,0 +1,117 @@
+"""Items with few interactions among newcomers: what is believed of them, and how their chance falls."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from alignment_tasks import NEW, N, model_of, training_log
+
+from molar_retrieval.alignment.emerging import believed, exploration
+from molar_retrieval.alignment.exploring import cost
+from molar_retrieval.alignment.validation import ValidationCases
+from molar_retrieval.alignment.vectors import item_sides
+from molar_retrieval.config import NewcomerSettings
+from molar_retrieval.ranking.exploration import inclusion
+from molar_retrieval.ranking.request import Exploration
+
+
+def sold(log, item, count):
+    """The log with so many interactions of an item, the same one again and again where there are not as many."""
+    others = np.flatnonzero(log.item != item)
+    own = np.flatnonzero(log.item == item)
+    rows = np.sort(np.concatenate([others, np.resize(own, count)]))
+    counts = np.bincount(log.user[rows], minlength=log.n_users)
+    return replace(
+        log, item=log.item[rows], timestamp=log.timestamp[rows], offsets=np.concatenate([[0], np.cumsum(counts)])
+    )
+
+
+@pytest.fixture(scope="module")
+def log():
+    return training_log()
+
+
+@pytest.fixture(scope="module")
+def model(log):
+    return model_of().seeing(log)
+
+
+def test_belief_goes_from_the_guess_to_what_was_learned(model):
+    rows = np.setdiff1d(np.arange(N), NEW)[:5]
+    guess, learned = (believed(model, rows, np.full(5, share)) for share in (1.0, 0.0))
+    half = believed(model, rows, np.full(5, 0.5))
+    assert half == pytest.approx((guess + learned) / 2, abs=1e-5)
+    sides = item_sides(model.network, model.known)
+    for part in model.dense_parts:
+        span, weight = slice(part.start, part.stop), np.float32(model.newcomer_weights.get(part.name, 0.0))
+        if part.name == "trend":
+            assert learned[:, span] == pytest.approx(weight * model.predictors["trend"].mean[0], abs=1e-5)
+            assert guess[:, span] == pytest.approx(learned[:, span]), "few sales say how long it has been there"
+        elif part.name == "collaborative":
+            assert learned[:, span] == pytest.approx(weight * sides["collaborative"][rows], abs=1e-5)
+        else:
+            assert learned[:, span] == pytest.approx(guess[:, span])
+
+
+def test_exposure_falls_with_sales_without_a_cliff(model, log):
+    """The same item among the same others, of which it has 0 to 30 sales: the probability that it is drawn."""
+    item = int(np.bincount(log.item).argmax())
+    people = model.users(log, np.arange(log.n_users)).dense
+    chances = {}
+    for count in (0, 1, 2, 3, 5, 10, 15, 19, 20, 30):
+        present = log if count == 0 else sold(log, item, count)
+        own = replace(model, known=model.known & (np.arange(N) != item)) if count == 0 else model
+        plan, emerging = exploration(own, own.items(present), present, NewcomerSettings(evidence=5))
+        new = np.flatnonzero(~own.known)
+        rows = np.concatenate([new, emerging.rows])
+        vectors = np.concatenate([own.items(present).dense[new], emerging.dense])
+        place = np.flatnonzero(rows == item)
+        logits = people @ vectors.T / plan.scale
+        drawn = [inclusion(one.astype(float), 1, place).sum() for one in logits]
+        chances[count] = float(np.mean(drawn))
+    assert all(chances[count] == 0 for count in (20, 30))
+    steps = [chances[count] for count in (0, 1, 2, 3, 5, 10, 15, 19)]
+    assert all(later < former for former, later in pairwise(steps)), chances
+    assert chances[1] > 0.5 * chances[0], "one sale does not take its places away"
+    assert chances[3] > 0.25 * chances[0]
+    assert chances[19] < 0.05 * chances[0], "before the last one it is as good as gone"
+
+
+def test_what_training_did_not_know_keeps_its_whole_chance(model, log):
+    plain, _ = exploration(model, model.items(log), log, NewcomerSettings())
+    present = replace(log, item=np.where(log.item == log.item[0], np.int32(NEW[0]), log.item))
+    again, emerging = exploration(model, model.items(present), present, NewcomerSettings())
+    assert NEW[0] not in emerging.rows
+    assert again.places == plain.places == 2
+
+
+@pytest.mark.parametrize(("settings", "places"), [({}, 2), ({"places": 1}, 2), ({"places": 5}, 5), ({"places": 0}, 2)])
+def test_places_are_at_least_what_validation_chose(model, log, settings, places):
+    plan, _ = exploration(model, model.items(log), log, NewcomerSettings(**settings))
+    assert plan.places == places
+    unborne = exploration(replace(model, slots=0), model.items(log), log, NewcomerSettings(**settings))[0]
+    assert unborne.places == settings.get("places", 1)
+
+
+def test_where_everything_is_known_well_nothing_is_tried(model, log):
+    everything = replace(model, known=np.ones(N, bool))
+    many = replace(log, item=np.resize(np.arange(N, dtype=np.int32), len(log.item)))
+    plan, emerging = exploration(everything, everything.items(many), many, NewcomerSettings(evidence=0.01))
+    assert plan.places == 0
+    assert emerging is None
+
+
+def test_the_cost_is_that_of_lists_without_places(model, log):
+    times = np.full(20, log.timestamp.max())
+    cases = ValidationCases(log, np.arange(20), np.resize(NEW, 20), np.ones(N, bool), times)
+    plan, emerging = exploration(model, model.items(log), log, NewcomerSettings(places=9, temperature=100))
+    found = cost(model, cases, plan, emerging)
+    assert found["ndcg"][0] == 0, "without places nobody finds a newcomer"
+    assert found["ndcg"][1] > 0
+    assert (found["cases"], found["new_cases"]) == (20, 20)
+    assert found["share"][0] < found["share"][1]
+    assert found["shown"][0] < found["shown"][1] <= found["new"]
+    nothing = cost(model, cases, Exploration(0, 1.0), emerging)
+    assert nothing["ndcg"][0] == nothing["ndcg"][1]
+    assert nothing["error"] == 0
