@@ -292,6 +292,13 @@ class UpdateSettings(Settings):
     max_age_days: int | None = Field(
         90, ge=1, le=36_500, description="days since training after which another one is due; None: never by age"
     )
+    drift: float | None = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="share by which new interactions are foretold worse than just after training, from which the towers"
+        " are trained on; None: never",
+    )
 
 
 class MolarSettings(Settings):

@@ -17,6 +17,7 @@ import torch
 
 from molar_retrieval import fingerprint
 from molar_retrieval.alignment import seen
+from molar_retrieval.alignment.drift import Foretold, foretell, remembered
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
 from molar_retrieval.alignment.recount import Recounted, open_sums, recount, save_sums
@@ -88,7 +89,9 @@ def derive(workspace: Workspace, progress: Progress = SILENT) -> DeriveReport:
             words = f"the alignment cannot be brought to the present data: {reason or 'an earlier molar made it'}"
             raise StaleArtefactError(words, "run `molar align`, which trains it anew")
         progress.start("counting what has changed", None)
-        model, counted, came = former.now(read, before)
+        trained = open_model(former.folder)
+        foretold = former.foretold(trained, before, open_log(read))
+        model, counted, came = former.now(trained, read, before)
         progress.finish()
         name = fingerprint.of_json(["derived", _VERSION, former.manifest.fingerprint, inputs])
         store = workspace["alignment"]
@@ -99,7 +102,7 @@ def derive(workspace: Workspace, progress: Progress = SILENT) -> DeriveReport:
         seen.keep(read, partial)
         if derived is None and former.manifest.inputs.items() >= inputs.items():
             seen.keep_trained(former.folder, partial)
-        account = {**former.account, **came, "seconds": round(time.perf_counter() - began, 2)}
+        account = {**former.account, **came, "foretold": foretold, "seconds": round(time.perf_counter() - began, 2)}
         facts = {**former.manifest.facts, **described(model), "derived": account}
         facts |= {"users": came["users"], "items": len(model.known), "cold_items": int((~model.known).sum())}
         libraries = library_versions("torch", "numpy", "implicit")
@@ -141,11 +144,18 @@ class _Base:
             return {"trained": self.manifest.fingerprint, "trained_at": self.manifest.created, "updates": 1}
         return {name: derived[name] for name in ("trained", "trained_at")} | {"updates": derived["updates"] + 1}
 
-    def now(self, read: Workspace, before: InteractionLog) -> tuple[AlignedModel, Recounted, dict[str, Any]]:
-        """The model of the present data, how its experts were counted, and what came since ``before``, its log."""
+    def foretold(self, model: AlignedModel, before: InteractionLog, log: InteractionLog) -> list[dict[str, Any]]:
+        """How well the alignments since training foretold what came after each; the ``model`` of this one is asked."""
+        derived = self.manifest.facts.get("derived", {})
+        records = [Foretold.of(record) for record in derived.get("foretold", [])]
+        return [one.to_dict() for one in remembered(records, foretell(model, before, log))]
+
+    def now(
+        self, model: AlignedModel, read: Workspace, before: InteractionLog
+    ) -> tuple[AlignedModel, Recounted, dict[str, Any]]:
+        """The model brought to the present data, how its experts were counted, what came since ``before``, its log."""
         log, catalogue = open_log(read), Catalogue.open(read["catalogue"].require()[0])
         moved_to = catalogue.ids.rows(before.items.array).astype(np.int64)
-        model = open_model(self.folder)
         chosen = {name: one["chosen"] for name, one in self.manifest.facts["experts"].items()}
         sums = open_sums(self.folder)
         base = None if sums is None else (sums, before)

@@ -20,11 +20,13 @@ from molar_retrieval.alignment.validation import ValidationCases, gains, sample
 from molar_retrieval.arrays import Rows
 from molar_retrieval.interactions.log import InteractionLog
 
-_MOST_CASES = 2000
+_MOST_CASES = 1000
 _LEAST_CASES = 300
 """Cases from which a share can be told: of the first days, and of the last ones."""
 _PLACES = 10
 _RESAMPLES = 2000
+_SMALL = 50
+"""Cases below which a record takes in the next one."""
 _GAIN = np.append(gains(np.arange(1, _PLACES + 1)), 0.0)
 
 
@@ -42,6 +44,10 @@ class Foretold:
     def cases(self) -> int:
         """How many there were."""
         return sum(self.hits)
+
+    def with_later(self, other: "Foretold") -> "Foretold":
+        """Both as one."""
+        return Foretold(other.until, tuple(a + b for a, b in zip(self.hits, other.hits, strict=True)))
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in a manifest."""
@@ -83,7 +89,7 @@ def foretell(model: AlignedModel, before: InteractionLog, now: InteractionLog, s
     """Ask a model of the log ``before`` about what has come since, as the log ``now`` has it.
 
     A case is the first thing that a person took, by the strongest kind of event, after all of the former log, and had
-    not had; person and item were known. Of more than 2,000 some are drawn. The logs may differ in users and items,
+    not had; person and item were known. Of more than 1,000 some are drawn. The logs may differ in users and items,
     which are told by their ids. None where there is no case.
     """
     if not len(before) or not len(now):
@@ -119,6 +125,18 @@ def drift(records: Sequence[Foretold], seed: int = 0) -> Drift | None:
         return None
     falls = 1 - now / np.where(then > 0, then, np.nan)
     return Drift(_level(then), _level(now), _level(falls))
+
+
+def remembered(records: Sequence[Foretold], new: Foretold | None = None) -> list[Foretold]:
+    """What is worth keeping of the records and a ``new`` one: the first and the last 300 cases, in few records."""
+    kept = list(records)
+    if new is not None and kept and kept[-1].cases < _SMALL:
+        kept[-1] = kept[-1].with_later(new)
+    elif new is not None:
+        kept.append(new)
+    first = reference(kept)
+    rest = kept[len(first) :]
+    return [*first, *reference(rest[::-1])[::-1]]
 
 
 def reference(records: Sequence[Foretold]) -> Sequence[Foretold]:

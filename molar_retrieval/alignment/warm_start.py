@@ -19,6 +19,7 @@ import numpy as np
 from molar_retrieval import fingerprint, rng
 from molar_retrieval.alignment.batches import Windows, training_windows
 from molar_retrieval.alignment.cold_start import guessed
+from molar_retrieval.alignment.drift import Foretold, reference
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.network import PostAlignment
 from molar_retrieval.alignment.store import described, open_model, save
@@ -124,18 +125,28 @@ def warm_start(
         network, state = train(data, settings, partial, name, onwards=onwards, progress=progress, on_epoch=on_epoch)
         after = state.best.ndcg if state.best else 0.0
         found = WarmReport(folder, after > before, before, after, new, replayed, time.perf_counter() - began)
+        account = _account(manifest, found)
         if not found.better:
             shutil.rmtree(partial)
+            workspace["alignment"].describe(replace(manifest, facts={**manifest.facts, **account}))
             return found
         shutil.copytree(folder, partial, copy_function=_linked, ignore=_written_anew, dirs_exist_ok=True)
         trained = replace(model, network=network.cpu(), predictors=_predictors(model, network, log, settings.seed))
         save(trained, partial)
-        account = {key: value for key, value in found.to_dict().items() if key != "folder"}
-        facts = {**manifest.facts, **described(trained), "learned_until": learned_until(data.log), "warm": account}
+        facts = {**manifest.facts, **described(trained), "learned_until": learned_until(data.log), **account}
         versions = library_versions("torch", "numpy", "implicit")
         made = Manifest("alignment", name, dict(manifest.inputs), manifest.settings, facts, versions)
         read.confirm()
         return replace(found, folder=workspace["alignment"].publish(partial, made, scaffold=checkpoint.FILES))
+
+
+def _account(manifest: Manifest, found: WarmReport) -> dict[str, Any]:
+    """What the manifest says of it. What was foretold since the first days after training is counted from here on."""
+    facts = {"warm": {key: value for key, value in found.to_dict().items() if key != "folder"}}
+    if (derived := manifest.facts.get("derived")) is not None:
+        first = reference([Foretold.of(record) for record in derived.get("foretold", [])])
+        facts["derived"] = {**derived, "foretold": [record.to_dict() for record in first]}
+    return facts
 
 
 def _settings(manifest: Manifest, threads: int | None) -> AlignSettings:

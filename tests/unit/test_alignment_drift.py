@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from molar_retrieval.alignment.drift import Foretold, drift, foretell, reference
+from molar_retrieval.alignment.drift import Foretold, drift, foretell, reference, remembered
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.validation import ndcg
 from molar_retrieval.collaborative.factors import open_log
@@ -103,3 +103,19 @@ def test_few_cases_tell_nothing_yet():
     assert drift([hits(1, cases=150)] * 4) is not None
     assert len(reference([hits(1, cases=150)] * 4)) == 2
     assert drift([hits(cases=300), hits(cases=300)]) is None, "where nothing was ever hit nothing can fall"
+
+
+def test_what_is_kept_of_many_records_tells_the_same():
+    random = np.random.default_rng(0)
+    records = [Foretold(n, tuple(random.multinomial(20, [0.05] * 10 + [0.5]).tolist())) for n in range(200)]
+    kept: list[Foretold] = []
+    for record in records:
+        kept = remembered(kept, record)
+    assert len(kept) <= 14
+    assert kept[-1].until == 199
+    assert sum(record.cases for record in kept) < 900
+    found = drift(kept)
+    first = np.sum([record.hits for record in records[:15]], axis=0)
+    assert reference(kept)[-1].until == 14
+    assert found.then.mean == pytest.approx(ndcg(np.repeat(np.arange(1, 12), first)))
+    assert remembered(kept) == kept

@@ -38,6 +38,7 @@ def weaken(workspace):
 def more(monkeypatch):
     """A warm start that may read as much as a training."""
     monkeypatch.setattr(module, "_READ", 2.0)
+    monkeypatch.setattr(module, "_LEAST_REPLAYED", 1.0)
     monkeypatch.setattr(module, "_RATE", 1.0)
 
 
@@ -60,13 +61,21 @@ def test_towers_go_on_and_the_rest_stays(workspace, more):
 
 def test_where_it_would_be_worse_nothing_changes(workspace, monkeypatch):
     before = workspace["alignment"].require()
-    files = {path: path.read_bytes() for path in before[0].rglob("*") if path.is_file()}
+
+    def files():
+        told = ("manifest.json", "files.json")
+        return {p: p.read_bytes() for p in before[0].rglob("*") if p.is_file() and p.name not in told}
+
+    kept = files()
     monkeypatch.setattr(module, "_RATE", 500.0)
     found = warm_start(workspace, threads=1)
     assert not found.better
     assert found.after <= found.before
     assert workspace["alignment"].require()[0] == found.folder == before[0]
-    assert {path: path.read_bytes() for path in before[0].rglob("*") if path.is_file()} == files
+    assert files() == kept
+    told = workspace["alignment"].require()[1]
+    assert told.fingerprint == before[1].fingerprint
+    assert told.facts["warm"]["better"] is False
     assert workspace["alignment"].partials() == []
 
 

@@ -6,9 +6,12 @@ import pandas as pd
 import pytest
 from updates import Days
 
+import molar
 from molar.due import due
 from molar.updating import KIND
 from molar_indexes.generations import open_generation
+from molar_retrieval.alignment import drift as drifting
+from molar_retrieval.alignment.drift import Drift, Level
 from molar_retrieval.config import AlignSettings, MolarSettings, UpdateSettings
 from molar_retrieval.errors import DataError, MissingArtefactError
 from molar_retrieval.workspace import Workspace
@@ -124,3 +127,39 @@ def test_what_is_due(days):
     assert [one.why for one in due(alignment, other, now=trained)] == [
         "settings have changed since training: [align] newcomers is 0.2, it was auto, [align] epochs is 7, it was 3"
     ]
+
+
+def fallen(share):
+    """A drift by this share."""
+    level = Level(0.2, 0.15, 0.25)
+    return Drift(level, level, Level(share, share - 0.05, share + 0.05))
+
+
+def test_what_came_is_foretold_before_it_is_learned(days):
+    wanted = [days.shop.query(user, k=1).items[0].item_id for user in ("u0001", "u0002")]
+    days.buy(("u0001", wanted[0]), ("u0002", wanted[1]), ("newbody", wanted[0]))
+    days.shop.update()
+    (record,) = days.workspace["alignment"].require()[1].facts["derived"]["foretold"]
+    assert sum(record["hits"]) == 2, "nothing is foretold for a newcomer"
+    assert sum(record["hits"][:2]) == 2
+    days.items(lambda table: table.assign(price=1.0))
+    assert "drift" not in days.shop.update().facts, "two cases tell nothing"
+    assert days.workspace["alignment"].require()[1].facts["derived"]["foretold"] == [record]
+
+
+@pytest.mark.parametrize(("share", "limit", "onwards"), [(0.3, "0.2", True), (0.1, "0.2", False), (0.3, "0.4", False)])
+def test_where_people_drift_the_towers_are_trained_on(days, monkeypatch, share, limit, onwards):
+    monkeypatch.setattr(drifting, "drift", lambda records: fallen(share))
+    monkeypatch.setenv("MOLAR_UPDATE_DRIFT", limit)
+    days.shop = molar.Shop(days.folder, days.shop.workspace)
+    days.buy(("u0001", days.shop.query("u0001", k=1).items[0].item_id))
+    report = days.shop.update()
+    assert report.facts["drift"]["fall"]["mean"] == share
+    assert ("towers" in outcomes(report)) == onwards
+    manifest = days.workspace["alignment"].require()[1]
+    assert ("warm" in manifest.facts) == onwards
+    if onwards:
+        assert "30%" in outcomes(report)["towers"]
+        told = [later.why for later in report.later]
+        assert any("drifted" in why for why in told) == (not manifest.facts["warm"]["better"])
+    assert days.shop.query("u0001", k=3).items
