@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from molar_indexes.background import origins, query_maps, spans, support
 from molar_indexes.current import READ, events_in, is_of, segments_of, shaping
 from molar_indexes.equal_lengths import longest
+from molar_indexes.former_users import FormerUsers
 from molar_indexes.generations import Generation, open_generation, publish
 from molar_indexes.sparse import sparse_rows
 from molar_indexes.table import Extras
@@ -90,12 +91,13 @@ def _publish(
     queries, image_features = query_maps(model, ContentVectors.open(content), embedded)
     others |= {} if image_features is None else {columns.IMAGE_FEATURES: image_features}
     words = bm25(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
+    former = FormerUsers.of(workspace, model, catalogue.ids)
     return publish(
         workspace,
         backend=settings.backend,
         spec=_spec(settings, catalogue, vectors, emerging, others),
         items=_items(catalogue, vectors, emerging, others, words),
-        users=_users(model, log, segments, progress),
+        users=_users(model, log, segments, former, progress),
         popular=_popular(log),
         parts=spans(model.dense_parts),
         sparse_parts=spans(model.sparse_parts),
@@ -185,19 +187,31 @@ def _items(
         yield IndexItem(row, item_id, own, payload, sparse)
 
 
-def _users(model: AlignedModel, log: InteractionLog, segments: Segments, progress: Progress) -> Iterator[UserRecord]:
+def _users(
+    model: AlignedModel,
+    log: InteractionLog,
+    segments: Segments,
+    former: FormerUsers | None,
+    progress: Progress,
+) -> Iterator[UserRecord]:
+    """Everybody; whose vector the live generation has, and nothing has changed of it, keeps it."""
     keys = user_keys(pa.array(list(segments.of), pa.string())).to_pylist()
     known = dict(zip(keys, segments.of.values(), strict=True))
     progress.start("user vectors", log.n_users)
     for begin in range(0, log.n_users, _BATCH):
         rows = np.arange(begin, min(begin + _BATCH, log.n_users))
-        vectors = model.users(log, rows, progress)
-        together = zip(log.users.ids(rows), rows, vectors.dense, sparse_rows(vectors.sparse), strict=True)
-        for user_id, row, vector, sparse in together:
+        ids = log.users.ids(rows)
+        kept: dict[int, Any] = {} if former is None else former.vectors(log, rows, ids)
+        fresh = rows[[row not in kept for row in rows.tolist()]]
+        progress.advance(len(kept))
+        kept |= dict(zip(fresh.tolist(), model.dense_users(log, fresh, progress), strict=True))
+        for user_id, row, sparse in zip(ids, rows.tolist(), sparse_rows(model.sparse_users(log, rows)), strict=True):
             own = slice(log.offsets[row], log.offsets[row + 1])
             attributes = known.get(user_id, {})
-            yield UserRecord(user_id, vector, log.item[own], sparse, attributes, log.timestamp[own])
+            yield UserRecord(user_id, kept[row], log.item[own], sparse, attributes, log.timestamp[own])
     progress.finish()
+    if former is not None:
+        former.close()
 
 
 def _popular(log: InteractionLog) -> list[tuple[int, int]]:

@@ -24,9 +24,13 @@ def clean_sparse(owner: str, vector: SparseVector) -> SparseVector:
 
     with np.errstate(over="ignore"):
         indices, values = np.asarray(vector.indices, np.int64), np.asarray(vector.values, np.float32)
-    if problem := sparse_problem(indices.tolist(), values.tolist()):
+    ascending = len(indices) == len(values) and bool((np.diff(indices) > 0).all())
+    within = not len(indices) or 0 <= indices[0] <= indices[-1] <= _LARGEST_DIMENSION
+    if not (ascending and within and np.isfinite(values).all()):
+        problem = sparse_problem(indices.tolist(), values.tolist())
         raise DataError(f"{owner}: the sparse vector {problem}", "run `molar align` again")
-    return SparseVector(indices[values != 0].tolist(), values[values != 0].tolist())
+    kept = values != 0
+    return SparseVector(indices[kept].tolist(), values[kept].tolist())
 
 
 def sparse_problem(indices: Sequence[int], values: Sequence[float]) -> str | None:

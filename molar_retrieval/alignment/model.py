@@ -83,9 +83,17 @@ class AlignedModel:
 
     def users(self, log: InteractionLog, rows: Rows, progress: Progress = SILENT) -> UserVectors:
         """Vectors of the users at ``rows`` after all of their history in ``log``."""
-        blocks, chosen = self.users_by_part(log, rows, progress), log.of_users(rows)
-        dense = np.concatenate([blocks[block.name] for block in self.dense_parts], axis=1)
-        return UserVectors(dense, _side_by_side([one.read(chosen) for one in self._weighted], len(rows)))
+        return UserVectors(self.dense_users(log, rows, progress), self.sparse_users(log, rows))
+
+    def dense_users(self, log: InteractionLog, rows: Rows, progress: Progress = SILENT) -> Matrix:
+        """The dense vectors alone."""
+        blocks = self.users_by_part(log, rows, progress)
+        return np.concatenate([blocks[block.name] for block in self.dense_parts], axis=1)
+
+    def sparse_users(self, log: InteractionLog, rows: Rows) -> csr_matrix:
+        """The sparse vectors alone."""
+        chosen = log.of_users(rows)
+        return _side_by_side([one.read(chosen) for one in self._weighted], len(rows))
 
     def users_by_part(self, log: InteractionLog, rows: Rows, progress: Progress = SILENT) -> dict[str, Matrix]:
         """The dense blocks of users' vectors by part, whether the part has a weight or not."""

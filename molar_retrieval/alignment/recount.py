@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from molar_retrieval.arrays import Rows
@@ -60,6 +61,10 @@ def recount(
     ``base`` are sums and the log that they are of, of which only changes are counted; None: everything is. ``rows``
     says where each item of that log, and of the ``former`` experts, is now, -1 where it is gone.
     """
+    if base is not None and len(rows) == log.n_items and (rows == np.arange(log.n_items)).all():
+        old, new = changed_users(base[1], log, rows)
+        if not len(old) and not len(new):
+            return Recounted(tuple(former), base[0], 0, {})
     names = [one.name for one in former]
     left = {name: note for name in names if (note := _too_many(chosen[name], log))}
     sums, changed = _summed(log, {n: chosen[n] for n in names if n not in left}, base, rows)

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import pytest
 from updates import Days
@@ -9,9 +10,13 @@ from updates import Days
 import molar
 from molar.due import due
 from molar.updating import KIND
+from molar_indexes.encoder import carried
 from molar_indexes.generations import open_generation
 from molar_retrieval.alignment import drift as drifting
 from molar_retrieval.alignment.drift import Drift, Level
+from molar_retrieval.alignment.store import open_model
+from molar_retrieval.alignment.vectors import encode_users
+from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import AlignSettings, MolarSettings, UpdateSettings
 from molar_retrieval.errors import DataError, MissingArtefactError
 from molar_retrieval.workspace import Workspace
@@ -163,3 +168,30 @@ def test_where_people_drift_the_towers_are_trained_on(days, monkeypatch, share, 
         told = [later.why for later in report.later]
         assert any("drifted" in why for why in told) == (not manifest.facts["warm"]["better"])
     assert days.shop.query("u0001", k=3).items
+
+
+def test_users_of_whom_nothing_has_changed_keep_their_vectors(days, monkeypatch):
+    encoded = []
+    file = days.folder.parent / "molar.toml"
+    file.write_text(file.read_text() + "\n[newcomers]\nexplore = false\n")
+
+    def watched(network, log, rows, **more):
+        encoded.extend(log.users.ids(rows))
+        return encode_users(network, log, rows, **more)
+
+    monkeypatch.setattr("molar_retrieval.alignment.model.encode_users", watched)
+    taken = days.shop.query("u0003", k=3).items[0].item_id
+    days.buy(("u0001", taken), ("u0002", taken))
+    days.items(lambda table: table[::-1])
+    days.shop.update()
+    assert {"u0001", "u0002"} <= set(encoded)
+    with open_generation(days.workspace) as generation:
+        model = open_model(carried(generation.folder))
+        log = open_log(days.workspace)
+        assert len(encoded) < log.n_users / 2
+        whole = model.users(log, np.arange(log.n_users))
+        for row, vector in enumerate(whole.dense):
+            record = generation.users.keyed(log.users.id(row))
+            assert np.allclose(record.vector, vector, atol=1e-4)
+            assert np.array_equal(record.history, log.history(row))
+            assert np.array_equal(record.sparse.indices, np.sort(whole.sparse[row].indices))
