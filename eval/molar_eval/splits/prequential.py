@@ -60,8 +60,8 @@ def prequential(log: InteractionLog, *, steps: int = 30, window: Window = "auto"
 
     A case is what one user took in one window and had not had before it: all these items are its targets, what the user
     did before the window its input. Users without anything before their window cannot be asked and are counted in the
-    facts. The steps are the last windows with at least ``least`` cases, all in the later half of the interactions;
-    others are learned from but not asked. ``auto`` takes days where there are enough of them, else weeks.
+    facts. The steps are the last windows with at least ``least`` cases, all behind the first third of the
+    interactions; others are learned from but not asked. ``auto`` takes days where there are enough of them, else weeks.
 
     Raises:
         SettingsError: If an argument means nothing.
@@ -80,7 +80,7 @@ def prequential(log: InteractionLog, *, steps: int = 30, window: Window = "auto"
         found = max(found, len(chosen))
     what = "days or weeks" if window == "auto" else f"{window}s"
     raise DataError(
-        f"{steps} {what} with at least {least} cases are due in the later half of the log, it has {found}",
+        f"{steps} {what} with at least {least} cases are due behind the first third of the log, it has {found}",
         "bring a longer log, or lower steps or least in a suite of your own",
     )
 
@@ -108,11 +108,11 @@ class _Windows:
         return (number * self.days - (0 if self.days == 1 else _MONDAY)) * DAY
 
     def enough(self, least: int) -> Rows:
-        """Numbers of the windows with as many cases, ascending, of which the one before is in the later half too."""
+        """Numbers of the windows with as many cases, ascending, of which the one before is late enough too."""
         pairs = np.unique(np.stack([self.number[self.answers], self.log.user[self.answers]]), axis=1)
         numbers, counts = np.unique(pairs[0], return_counts=True)
-        half = np.median(self.log.timestamp) if len(self.log) else 0
-        later = np.array([self.begin(int(number) - 1) >= half for number in numbers], bool)
+        third = np.quantile(self.log.timestamp, 1 / 3) if len(self.log) else 0
+        later = np.array([self.begin(int(number) - 1) >= third for number in numbers], bool)
         found: Rows = numbers[(counts >= least) & later]
         return found
 
