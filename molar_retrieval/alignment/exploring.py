@@ -14,7 +14,7 @@ from molar_retrieval.alignment.validation import ValidationCases, gains, sample
 from molar_retrieval.arrays import Mask, Matrix, Rows
 from molar_retrieval.index import SparseVector, Vector
 from molar_retrieval.interactions.log import InteractionLog
-from molar_retrieval.ranking.candidates import Candidates, find_new
+from molar_retrieval.ranking.candidates import Candidates, source_of
 from molar_retrieval.ranking.cold_start import TOP
 from molar_retrieval.ranking.exploration import POOL, explored
 from molar_retrieval.ranking.features import moves
@@ -78,7 +78,7 @@ def _lists(
             span = slice(sparse.indptr[user], sparse.indptr[user + 1])
             asker = _Asker(users.dense[user], SparseVector(sparse.indices[span], sparse.data[span]), log.history(user))
             request = RankingRequest(Query(), asker, hidden=frozenset(np.flatnonzero(hidden[user]).tolist()))
-            new = find_new(None, table, request, POOL, dense[user])
+            new = source_of(None, table, request, dense[user]).new(POOL)
             tried = explored(known, new, plan, f"case {block.start + user}", TOP)
             yield known.rows[:TOP], tried.rows[:TOP]
 

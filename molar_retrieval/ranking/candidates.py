@@ -6,6 +6,7 @@ lists are read as far as it takes to prove the first places of the sum (the thre
 2001, doi:10.1145/375551.375567), in blocks that grow, as a search engine starts anew for a longer one.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -90,7 +91,7 @@ def find(
     So many places as the request asks for are exactly those of a full scan, as far as the index itself is exact; those
     behind are the best that the lists showed. Without ``dense``, the user's :func:`products`, the index is searched.
     """
-    wanted, source = max(request.query.k, TOP), _source(index, store, request, dense)
+    wanted, source = max(request.query.k, TOP), source_of(index, store, request, dense)
     known = source.known(wanted, max(size, wanted))
     if columns.COLD_START not in index.spec.dims:
         return known.take(slice(size))
@@ -100,38 +101,14 @@ def find(
     return replace(every, lift=lift).take(order[:size])
 
 
-def find_known(
-    index: Index, store: ItemStore, request: RankingRequest, k: int, size: int, dense: Array | None = None
-) -> Candidates:
-    """The best items that had interactions, ``k`` or ``size`` of them, the first ``k`` exact as with :func:`find`."""
-    return _source(index, store, request, dense).known(k, max(k, size))
-
-
-def find_new(
-    index: Index | None, store: ItemStore, request: RankingRequest, size: int, dense: Array | None = None
-) -> Candidates:
-    """At most ``size`` newcomers and emerging items, the best guesses first.
-
-    Their parts are those of :func:`find`; ``lift`` is what the guess differs by from their sum. There is no need of an
-    index where the user's ``dense`` products are known.
-    """
-    assert request.user is not None
-    found = _source(index, store, request, dense).guessed(size)
-    rows, guesses = (np.array([pair[n] for pair in found]) for n in (0, 1))
-    best = np.lexsort((rows, -guesses))[:size]
-    rows, guesses = rows[best].astype(np.int64), guesses[best]
-    parts = store.addends(request.user.vector, store.sums(request.user.sparse), rows)
-    lift, nothing = guesses - parts.sum(axis=1), np.zeros(len(rows))
-    return Candidates(rows, parts, lift, store.cold[rows], nothing, nothing + 1)
-
-
-def _source(index: Index | None, store: ItemStore, request: RankingRequest, dense: Array | None) -> "_Search | _Scan":
-    assert request.user is not None
-    sums = store.sums(request.user.sparse)
+def source_of(
+    index: Index | None, store: ItemStore, request: RankingRequest, dense: Array | None = None
+) -> "CandidateSource":
+    """Where the candidates of a request come from: the user's ``dense`` products, or the index where there are none."""
     if dense is not None:
-        return _Scan(store, request, sums, dense)
+        return _Scan(store, request, dense)
     assert index is not None
-    return _Search(index, store, request, sums)
+    return _Search(index, store, request)
 
 
 def joined(*found: Candidates) -> Candidates:
@@ -147,32 +124,63 @@ def scored(store: ItemStore, vector: Vector, sums: Sums, rows: npt.NDArray[np.in
     return Candidates(rows[order], parts[order], nothing, np.full(len(rows), cold), nothing, nothing + 1)
 
 
-class _Scan:
-    def __init__(self, store: ItemStore, request: RankingRequest, sums: Sums, dense: Array) -> None:
+class CandidateSource(ABC):
+    """Where the candidates of one request come from; a user's sparse products are taken once."""
+
+    def __init__(self, store: ItemStore, request: RankingRequest) -> None:
         assert request.user is not None
-        self._store, self._vector, self._sums = store, request.user.vector, sums
+        self._store, self._user, self._sums = store, request.user, store.sums(request.user.sparse)
+
+    @abstractmethod
+    def known(self, k: int, size: int) -> Candidates:
+        """Good ``size`` items that had training interactions; the first ``k`` of them are exactly the best."""
+
+    @abstractmethod
+    def cold(self, size: int) -> Candidates:
+        """The best ``size`` of the others."""
+
+    @abstractmethod
+    def _guessed(self, size: int) -> list[tuple[int, float]]:
+        """The best newcomers and emerging items with their guesses, up to ``size`` of each."""
+
+    def new(self, size: int) -> Candidates:
+        """At most ``size`` newcomers and emerging items, the best guesses first.
+
+        Their parts are those that they have elsewhere; ``lift`` is what the guess differs by from their sum.
+        """
+        found = self._guessed(size)
+        rows, guesses = np.array([row for row, _ in found], np.int64), np.array([guess for _, guess in found])
+        best = np.lexsort((rows, -guesses))[:size]
+        rows, guesses, nothing = rows[best], guesses[best], np.zeros(len(best))
+        parts = self._store.addends(self._user.vector, self._sums, rows)
+        return Candidates(rows, parts, guesses - parts.sum(axis=1), self._store.cold[rows], nothing, nothing + 1)
+
+    def _scored(self, rows: npt.NDArray[np.int64], cold: bool) -> Candidates:
+        return scored(self._store, self._user.vector, self._sums, rows, cold)
+
+
+class _Scan(CandidateSource):
+    def __init__(self, store: ItemStore, request: RankingRequest, dense: Array) -> None:
+        super().__init__(store, request)
         rows = np.fromiter(request.hidden, np.int64, len(request.hidden))
         self._shown = np.ones(len(store), bool)
         self._shown[rows[rows < len(store)]] = False
         self._scores = dense.astype(np.float64)
-        self._scores[sums.rows] += sums.parts.sum(axis=0)
+        self._scores[self._sums.rows] += self._sums.parts.sum(axis=0)
 
     def known(self, k: int, size: int) -> Candidates:
-        """The best ``size`` items that had training interactions; the first ``k`` of them are exactly the best."""
         return self._best(self._store.known, size, cold=False)
 
     def cold(self, size: int) -> Candidates:
-        """The best ``size`` of the others."""
         return self._best(self._store.cold, size, cold=True)
 
-    def guessed(self, size: int) -> list[tuple[int, float]]:
-        """The best newcomers and emerging items with their guesses, up to ``size`` of each."""
+    def _guessed(self, size: int) -> list[tuple[int, float]]:
         found: list[tuple[int, float]] = []
         rows = np.flatnonzero(self._store.cold & self._shown)
         kinds: list[tuple[Array, Array]] = [(rows, self._scores[rows])]
         if (emerging := self._store.emerging) is not None:
             shown = np.flatnonzero(self._shown[emerging.rows])
-            guesses = emerging.dense[shown] @ np.asarray(self._vector, np.float32)
+            guesses = emerging.dense[shown] @ np.asarray(self._user.vector, np.float32)
             kinds.append((emerging.rows[shown], guesses))
         for rows, guesses in kinds:
             best = np.lexsort((rows, -guesses))[:size]
@@ -185,37 +193,33 @@ class _Scan:
             scores = self._scores[rows]
             least = np.partition(scores, len(rows) - size)[len(rows) - size]
             rows = rows[scores >= least]  # of equal ones the lowest rows come, as from an index
-        return scored(self._store, self._vector, self._sums, rows, cold).take(slice(size))
+        return self._scored(rows, cold).take(slice(size))
 
 
-class _Search:
-    def __init__(self, index: Index, store: ItemStore, request: RankingRequest, sums: Sums) -> None:
-        assert request.user is not None
-        self._store, self._user, self._sums, self._count = store, request.user, sums, len(index)
-        self._dims = index.spec.dims
+class _Search(CandidateSource):
+    def __init__(self, index: Index, store: ItemStore, request: RankingRequest) -> None:
+        super().__init__(store, request)
+        self._count, self._dims = len(index), index.spec.dims
         self._hidden, self._where = request.hidden, request.where
         self._top = partial(index.top, exclude=request.hidden, where=request.where)
 
     def known(self, k: int, size: int) -> Candidates:
-        """Good ``size`` items that had training interactions; the first ``k`` of them are the best."""
         depth = max(DEPTH, _AHEAD * size)
         while True:
             depth = min(depth, self._count + 1)
             dense = self._top(columns.ALIGNED, self._user.vector, depth)
             beside, most = self._by_sparse(depth)
             bound = dense[-1][1] + max(most, 0.0) if len(dense) == depth else -inf
-            best = self._scored({row for row, _ in dense}.union(beside), cold=False)
+            best = self._of({row for row, _ in dense}.union(beside), cold=False)
             if bound == -inf or (len(best) >= k and best.scores[k - 1] > bound):
                 return best.take(slice(size))
             depth *= _GROWTH
 
     def cold(self, size: int) -> Candidates:
-        """The best ``size`` of the others."""
         found = self._top(columns.COLD_START, self._user.vector, size)
-        return self._scored([row for row, _ in found], cold=True)
+        return self._of([row for row, _ in found], cold=True)
 
-    def guessed(self, size: int) -> list[tuple[int, float]]:
-        """The best newcomers and emerging items with their guesses, up to ``size`` of each."""
+    def _guessed(self, size: int) -> list[tuple[int, float]]:
         names = [name for name in (columns.COLD_START, columns.EMERGING) if name in self._dims]
         return [found for name in names for found in self._top(name, self._user.vector, size)]
 
@@ -235,5 +239,5 @@ class _Search:
         places = np.argpartition(-totals, depth - 1)[:depth]
         return rows[places].tolist(), float(totals[places[-1]])
 
-    def _scored(self, rows: Iterable[int], cold: bool) -> Candidates:
-        return scored(self._store, self._user.vector, self._sums, np.fromiter(rows, np.int64), cold)
+    def _of(self, rows: Iterable[int], cold: bool) -> Candidates:
+        return self._scored(np.fromiter(rows, np.int64), cold)

@@ -43,7 +43,8 @@ def explored(known: Candidates, new: Candidates, plan: Exploration, draw: str, k
     emerging items, the best guess first, with the guess as their score: their ``lift`` is what it differs by from the
     sum of their parts.
     """
-    new = new.take(np.flatnonzero(~np.isin(new.rows, known.rows[: TOP - plan.places])))
+    certain = known.rows[: TOP - plan.places]
+    new = new.take(np.flatnonzero(~(new.rows[:, None] == certain).any(axis=1)))
     if not plan.places or not len(new):
         return known
     guesses = new.scores
@@ -55,7 +56,7 @@ def explored(known: Candidates, new: Candidates, plan: Exploration, draw: str, k
     order = np.argsort(-keys, kind="stable")
     new, keys = new.take(order), keys[order]
     first = min(plan.places, len(new))
-    known = known.take(np.flatnonzero(~np.isin(known.rows, new.rows[:first])))
+    known = known.take(np.flatnonzero(~(known.rows[:, None] == new.rows[:first]).any(axis=1)))
     # Of the others newcomers come later; emerging ones stand among the known items, or did not come that far.
     stays = np.flatnonzero((np.arange(len(new)) < first) | new.cold)
     new, keys, order = new.take(stays), keys[stays], order[stays]

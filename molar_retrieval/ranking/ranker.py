@@ -11,7 +11,7 @@ import numpy.typing as npt
 from molar_retrieval.expressions import both
 from molar_retrieval.index import Index, StoredItem
 from molar_retrieval.ranking import shaping
-from molar_retrieval.ranking.candidates import Candidates, find, find_known, find_new, joined, products, scored
+from molar_retrieval.ranking.candidates import Candidates, CandidateSource, find, joined, products, scored, source_of
 from molar_retrieval.ranking.cold_start import TOP
 from molar_retrieval.ranking.compose import compose
 from molar_retrieval.ranking.exploration import POOL, explored
@@ -69,13 +69,14 @@ class Ranker:
     def _ranked(self, requests: Sequence[RankingRequest]) -> Iterator[Listing]:
         dense = products(self.store, requests)
         plain = [number for number, request in enumerate(requests) if not request.shaped]
-        found = []
+        found, sources = [], {number: self._source(requests[number], dense[number]) for number in plain}
         for number in plain:
             least = CANDIDATES if requests[number].query.rerank and self.reranker is not None else 0
-            found.append(self._found(requests[number], max(requests[number].query.k, least), dense[number]))
+            size = max(requests[number].query.k, least)
+            found.append(self._found(requests[number], size, dense[number], sources[number]))
         ordered = self._reranked([requests[number] for number in plain], found)
         lists = {
-            n: self._explored(requests[n], own, requests[n].query.k, dense[n])
+            n: self._explored(requests[n], own, requests[n].query.k, sources[n])
             for n, own in zip(plain, ordered, strict=True)
         }
         for number, request in enumerate(requests):
@@ -86,23 +87,28 @@ class Ranker:
             else:
                 yield self._shaped(request, dense[number])
 
-    def _found(self, request: RankingRequest, size: int, dense: Array | None = None) -> Candidates:
-        """The candidates; without newcomers where these are to be drawn."""
-        if self._plan(request) is None:
+    def _found(
+        self, request: RankingRequest, size: int, dense: Array | None = None, source: CandidateSource | None = None
+    ) -> Candidates:
+        """The candidates; known items alone where new ones are to be drawn from a source."""
+        if source is None:
             return find(self.index, self.store, self.slots, request, size, dense)
         first = max(request.query.k, TOP) + TOP  # what is drawn may be among them, and is taken out
-        return find_known(self.index, self.store, request, first, size, dense)
+        return source.known(first, max(first, size))
 
-    def _plan(self, request: RankingRequest) -> Exploration | None:
-        return None if request.draw is None or self.exploration is None else self.exploration
+    def _source(self, request: RankingRequest, dense: Array | None) -> CandidateSource | None:
+        """Of a request that names a draw; None: nothing is drawn."""
+        if request.draw is None or self.exploration is None:
+            return None
+        return source_of(self.index, self.store, request, dense)
 
-    def _explored(self, request: RankingRequest, found: Candidates, size: int, dense: Array | None) -> Candidates:
-        """The candidates with new items, of which ``size`` may be needed, where the request names a draw."""
-        plan = self._plan(request)
-        if plan is None or request.draw is None:
+    def _explored(
+        self, request: RankingRequest, found: Candidates, size: int, source: CandidateSource | None
+    ) -> Candidates:
+        """The candidates with new items, of which ``size`` may be needed, where there is a source of these."""
+        if source is None or self.exploration is None or request.draw is None:
             return found
-        new = find_new(self.index, self.store, request, max(POOL, size), dense)
-        return explored(found, new, plan, request.draw, request.query.k)
+        return explored(found, source.new(max(POOL, size)), self.exploration, request.draw, request.query.k)
 
     def _reranked(self, requests: Sequence[RankingRequest], found: Sequence[Candidates]) -> list[Candidates]:
         changed = list(found)
@@ -118,11 +124,11 @@ class Ranker:
     def _shaped(self, request: RankingRequest, dense: Array | None) -> Listing:
         """The list that rules, diversity or calibration shape, from more and more candidates until it is full."""
         k = request.query.k
-        size = max(CANDIDATES, _PER_PLACE * k)
+        size, source = max(CANDIDATES, _PER_PLACE * k), self._source(request, dense)
         while True:
-            found = self._found(request, size, dense)
+            found = self._found(request, size, dense, source)
             (ordered,) = self._reranked([request], [found])
-            ordered = self._explored(request, ordered, size, dense)
+            ordered = self._explored(request, ordered, size, source)
             listing = self._composed(request, ordered)
             if len(listing.places) == k or len(found) < size:
                 return listing
@@ -131,7 +137,7 @@ class Ranker:
     def _composed(self, request: RankingRequest, found: Candidates) -> Listing:
         k, rules = request.query.k, request.weighing
         found, pinned, notes = self._with_wanted(request, found)
-        if self._plan(request) is not None:  # what else is listed depends on what is drawn
+        if request.draw is not None and self.exploration is not None:  # what else is listed depends on what is drawn
             found = replace(found, propensity=np.full(len(found), np.nan))
         payloads = shaping.reads_all(request)
         items = self.stored(found.rows) if payloads else []
