@@ -108,6 +108,16 @@ def matches(expression: Expression, payload: Mapping[str, Any]) -> bool:
             return any(_within(v, expression) for v in _values(payload.get(field)))
 
 
+def fields_of(expression: Expression) -> frozenset[str]:
+    """The fields that an expression reads."""
+    match expression:
+        case And(operands) | Or(operands):
+            return frozenset().union(*map(fields_of, operands))
+        case Not(operand):
+            return fields_of(operand)
+    return frozenset((expression.field,))
+
+
 def both(left: Expression | None, right: Expression) -> Expression:
     """Two conditions at once; the first one may be missing."""
     return right if left is None else And((left, right))

@@ -57,9 +57,10 @@ class Asking(ShopBase):
 
     def query(
         self,
-        user_id: str,
+        user_id: str | None = None,
         k: int = 10,
         *,
+        session_id: str | None = None,
         where: "Expression | str | None" = None,
         exclude: Collection[str] = (),
         only: Collection[str] | None = None,
@@ -74,11 +75,12 @@ class Asking(ShopBase):
         language: str = "en",
         fallback: Fallback = "none",
     ) -> "Answer":
-        """What a user should see next.
+        """What somebody should see next, by all that they did up to now.
 
         Args:
             user_id: The user.
             k: How many items.
+            session_id: Instead of a user, somebody of whom the event log knows a session alone.
             where: Condition on the items' attributes: ``category in (Shoes, Vases) and price < 40``.
             exclude: Items that must not come.
             only: Items that may come; None: all.
@@ -95,9 +97,9 @@ class Asking(ShopBase):
         """
         with self.recommender() as recommender:
             return recommender.query(
-                user_id, k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, diversity=diversity,
-                calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore, explain=explain,
-                language=language, fallback=fallback,
+                user_id, k, session_id=session_id, where=where, exclude=exclude, only=only, rules=rules, seen=seen,
+                diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore,
+                explain=explain, language=language, fallback=fallback,
             )  # fmt: skip
 
     @honest

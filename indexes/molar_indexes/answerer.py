@@ -1,22 +1,25 @@
-"""Answers from one generation, whatever is live meanwhile: what a recommender lends to each question."""
+"""Answers from one generation and the events since, whatever is live meanwhile: what is lent to each question."""
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from molar_indexes.answers import POPULARITY, popular, told
 from molar_indexes.constraints import Constraints, RuledConstraints, no_history
 from molar_indexes.generations import Generation
+from molar_indexes.live_items import LiveItems
+from molar_indexes.overlay import Overlay, OverlayState
 from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
 from molar_retrieval.catalog.photos_of import photos_of
 from molar_retrieval.errors import RequestError
-from molar_retrieval.index import SparseVector, StoredItem, Vector
+from molar_retrieval.index import Index, SparseVector, StoredItem, Vector
+from molar_retrieval.interactions.users import session_key, user_key
 from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.query import Fallback, Query
 from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
@@ -29,6 +32,28 @@ if TYPE_CHECKING:
     from molar_indexes.search import Searcher
     from molar_retrieval.ranking.ranker import Ranker
     from molar_retrieval.ranking.sentences import Speaker
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """A question, and what it is answered from, from beginning to end."""
+
+    constraints: Constraints
+    state: OverlayState
+    request: RankingRequest  # for nobody yet
+
+    @property
+    def index(self) -> Index:
+        """The items as they are."""
+        return self.state.items.index
+
+    def noting(self, notes: Iterable[str]) -> Self:
+        """The same with some more notes for the answer."""
+        return replace(self, request=self.request.noting(*notes))
+
+    def of(self, user: UserRecord | None) -> RankingRequest:
+        """The request for somebody, or for nobody."""
+        return self.constraints.for_user(self.request, self.state.items, user)
 
 
 class Answerer:
@@ -48,6 +73,8 @@ class Answerer:
         self.refused: str | None = None
         self._ruled = RuledConstraints(generation, rules, needed=rules_needed)
         self._reader = SessionReader(workspace, generation)
+        self._overlay = Overlay(workspace, generation, self._reader)
+        self._ranking: tuple[LiveItems, Ranker] | None = None
         self._speakers: dict[str, Speaker] = {}
         self._trust = trust
         self._photos = photos_of(workspace)
@@ -60,41 +87,46 @@ class Answerer:
         self._ruled.succeed(former._ruled)
 
     def close(self) -> None:
-        """Release the generation's files."""
+        """Release the generation's files, and the event log."""
+        self._overlay.close()
         self.generation.close()
 
-    def query(self, user_id: str, query: Query, fallback: Fallback, now: datetime | None) -> Answer:
-        """The list of somebody known."""
+    def query(
+        self, user_id: str | None, session_id: str | None, query: Query, fallback: Fallback, now: datetime | None
+    ) -> Answer:
+        """The list of somebody known, by user id or else by session id."""
         began = time.perf_counter()
-        constraints, request = self._asked(query, now)
-        user = self._user(user_id, required=fallback == "none")
-        if user is None:
-            request = constraints.for_user(request, None)
-            listing, stored = popular(self.generation, request)
-            return self._told(request, POPULARITY, listing, stored, {"search": time.perf_counter() - began}, user_id)
-        found = time.perf_counter()
-        return self._aligned(user_id, constraints.for_user(request, user), {"user": found - began})
+        asked = self._asked(query, now)
+        asked, user = self._person(asked, user_id, session_id)
+        if user is not None:
+            return self._aligned(user_id, asked, user, {"user": time.perf_counter() - began})
+        if fallback == "none":
+            raise no_history(user_id, session_id)
+        request = asked.of(None)
+        listing, stored = popular(self.generation, asked.index, request)
+        seconds = {"search": time.perf_counter() - began}
+        return self._told(asked, request, POPULARITY, listing, stored, seconds, user_id)
 
     def session(self, item_ids: Sequence[str], query: Query, now: datetime | None) -> Answer:
         """The list of somebody who looked at these items, oldest first; a note tells of unknown ones."""
         began = time.perf_counter()
-        constraints, request = self._asked(query, now)
-        rows, notes = constraints.session(list(item_ids))
+        asked = self._asked(query, now)
+        rows, notes = asked.constraints.session(list(item_ids))
         user = self._reader(rows)
         encoded = time.perf_counter()
-        return self._aligned(None, constraints.for_user(request, user).noting(*notes), {"encode": encoded - began})
+        return self._aligned(None, asked.noting(notes), user, {"encode": encoded - began})
 
     def similar(self, item_id: str, query: Query, now: datetime | None) -> Answer:
         """The items whose content is most like that of an item."""
         began = time.perf_counter()
-        constraints, request = self._asked(query, now)
-        row, vector = self._content_of(constraints, item_id)
-        request = constraints.for_user(request, None).hiding([row])
-        best = self.generation.index.top(columns.CONTENT, vector, query.k, exclude=request.hidden, where=request.where)
+        asked = self._asked(query, now)
+        row, vector = self._content_of(asked.constraints, item_id)
+        request = asked.of(None).hiding([row])
+        best = asked.index.top(columns.CONTENT, vector, query.k, exclude=request.hidden, where=request.where)
         places = [Placed(row, score, {"content": score}, rank) for rank, (row, score) in enumerate(best, 1)]
-        stored = self.generation.index.fetch([row for row, _ in best])
+        stored = asked.index.fetch([row for row, _ in best])
         seconds = {"search": time.perf_counter() - began}
-        return self._told(request, columns.CONTENT, Listing(places), stored, seconds)
+        return self._told(asked, request, columns.CONTENT, Listing(places), stored, seconds)
 
     def search(
         self,
@@ -107,23 +139,28 @@ class Answerer:
     ) -> Answer:
         """The items that words, a photo or another item ask for, or several of them together."""
         began = time.perf_counter()
-        constraints, request = self._asked(query, now)
-        request = constraints.for_user(request, None if user_id is None else self._user(user_id))
+        asked = self._asked(query, now)
+        user = None
+        if user_id is not None:
+            asked, user = self._person(asked, user_id)
+            if user is None:
+                raise no_history(user_id)
+        request = asked.of(user)
         queries: dict[str, Vector | SparseVector] = {}
         if similar is not None:
-            row, vector = self._content_of(constraints, similar)
+            row, vector = self._content_of(asked.constraints, similar)
             queries[columns.CONTENT] = vector
             request = request.hiding([row])
         queries |= self._searcher.queries(text, image)
         if not queries:
             raise RequestError("nothing is asked for", "name words, a photo or an item")
         encoded = time.perf_counter()
-        places = self._searcher.find(queries, request)
+        places = self._searcher.find(queries, request, asked.index)
         rows = [placed.row for placed in places]
-        stored = self.ranker.stored(rows)
+        stored = self._ranker(asked.state.items).stored(rows)
         like, notes = (None, []) if text is None else self._searcher.similarities(text, queries, rows)
         seconds = {"encode": encoded - began, "search": time.perf_counter() - encoded}
-        answer = self._told(request, "search", Listing(places, notes), stored, seconds, user_id)
+        answer = self._told(asked, request, "search", Listing(places, notes), stored, seconds, user_id)
         if like is None:
             return answer
         items = [replace(item, similarity=value) for item, value in zip(answer.items, like, strict=True)]
@@ -131,33 +168,40 @@ class Answerer:
 
     def rank_many(self, users: Sequence[UserRecord], query: Query, now: datetime | None) -> Iterator[Listing]:
         """The lists of several users of the generation; what is wrong with the query comes up at once."""
-        constraints, request = self._asked(query, now)
-        constraints.for_user(request, None)
-        return self.ranker.rank([constraints.for_user(request, user) for user in users])
+        asked = self._asked(query, now)
+        asked.of(None)
+        return self._ranker(asked.state.items).rank([asked.of(user) for user in users])
 
-    @cached_property
+    @property
     def ranker(self) -> "Ranker":
-        """What ranks the generation's items."""
+        """What ranks the generation's items as they are now."""
+        return self._ranker(self._overlay.now().items)
+
+    def _ranker(self, items: LiveItems) -> "Ranker":
+        """What ranks the items of a state; that of the last one is kept."""
         from molar_retrieval.ranking.ranker import Ranker
 
-        table = self.generation.table
-        own = self.generation
-        return Ranker(own.index, table.items, own.slots, table.reranker, own.exploration)
+        known = self._ranking
+        if known is None or known[0] is not items:
+            own, table = self.generation, self.generation.table
+            known = items, Ranker(items.index, table.items, own.slots, table.reranker, own.exploration)
+            self._ranking = known
+        return known[1]
 
-    def _asked(self, query: Query, now: datetime | None) -> tuple[Constraints, RankingRequest]:
-        """The constraints of one answer, from beginning to end, and what they make of a query."""
-        constraints = self._ruled.now()
-        request = constraints.request(query, now)
-        return constraints, request if self.refused is None else request.noting(self.refused)
+    def _asked(self, query: Query, now: datetime | None) -> _Question:
+        """A question with all that it is answered from."""
+        constraints, state = self._ruled.now(), self._overlay.now()
+        request = constraints.request(query, state.items, now).noting(*state.notes)
+        return _Question(constraints, state, request if self.refused is None else request.noting(self.refused))
 
-    def _user(self, user_id: str, *, required: bool = True) -> UserRecord | None:
-        """Somebody with a history."""
-        user = self.generation.users.get(user_id)
-        if user is not None and len(user.history):
-            return user
-        if required:
-            raise no_history(user_id)
-        return None
+    def _person(
+        self, asked: _Question, user_id: str | None, session_id: str | None = None
+    ) -> tuple[_Question, UserRecord | None]:
+        """Somebody with all that they did, None where that is nothing; and the question with what is to be noted."""
+        key = session_key(session_id or "") if user_id is None else user_key(user_id)
+        user, notes = self._overlay.person(asked.state, key)
+        known = user is not None and len(user.history) > 0
+        return asked.noting(notes), user if known else None
 
     def _content_of(self, constraints: Constraints, item_id: str) -> tuple[int, Vector]:
         row = constraints.rows([item_id])[0]
@@ -172,19 +216,20 @@ class Answerer:
 
         return Searcher(self.generation, trust_remote_code=self._trust)
 
-    def _aligned(self, user_id: str | None, request: RankingRequest, seconds: dict[str, float]) -> Answer:
+    def _aligned(self, user_id: str | None, asked: _Question, user: UserRecord, seconds: dict[str, float]) -> Answer:
         began = time.perf_counter()
-        (listing,) = self.ranker.rank([request])
-        stored = self.ranker.stored([placed.row for placed in listing.places])
+        request, ranker = asked.of(user), self._ranker(asked.state.items)
+        (listing,) = ranker.rank([request])
+        stored = ranker.stored([placed.row for placed in listing.places])
         ranked = time.perf_counter()
         seconds = seconds | {"search": ranked - began}
         reasons: Sequence[Explained] = ()
         if request.query.explain:
-            reasons = self._reasons(request, listing)
+            reasons = self._reasons(request, ranker, listing)
             seconds["explain"] = time.perf_counter() - ranked
-        return self._told(request, columns.ALIGNED, listing, stored, seconds, user_id, reasons)
+        return self._told(asked, request, columns.ALIGNED, listing, stored, seconds, user_id, reasons)
 
-    def _reasons(self, request: RankingRequest, listing: Listing) -> "Sequence[Explained]":
+    def _reasons(self, request: RankingRequest, ranker: "Ranker", listing: Listing) -> "Sequence[Explained]":
         from molar_indexes.explain import explain
         from molar_retrieval.binding import file_beside
         from molar_retrieval.ranking.sentences import FILE_NAME, Speaker
@@ -192,10 +237,11 @@ class Answerer:
         language = request.query.language
         if language not in self._speakers:
             self._speakers[language] = Speaker.of(language, file_beside(self.workspace.root, FILE_NAME))
-        return explain(self.generation.table, self.ranker, request, listing.places, self._speakers[language])
+        return explain(self.generation.table, ranker, request, listing.places, self._speakers[language])
 
     def _told(
         self,
+        asked: _Question,
         request: RankingRequest,
         basis: str,
         listing: Listing,
@@ -205,4 +251,5 @@ class Answerer:
         reasons: "Sequence[Explained]" = (),
     ) -> Answer:
         noted = replace(listing, notes=[*request.notes, *listing.notes])
-        return told(self.generation, self._photos, request, basis, noted, stored, seconds, user_id, reasons)
+        answer = told(self.generation, self._photos, request, basis, noted, stored, seconds, user_id, reasons)
+        return replace(answer, events=asked.state.last)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from molar_indexes.generations import Generation
 from molar_retrieval import columns
-from molar_retrieval.index import StoredItem
+from molar_retrieval.index import Index, StoredItem
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
 
@@ -62,12 +62,12 @@ def told(
     )
 
 
-def popular(generation: Generation, request: RankingRequest) -> tuple[Listing, list[StoredItem]]:
-    """The most popular items that may come, for people without history, and what is stored of them."""
+def popular(generation: Generation, index: Index, request: RankingRequest) -> tuple[Listing, list[StoredItem]]:
+    """The most popular items that may come, for people without history, and what ``index`` stores of them."""
     counts, where, query = dict(generation.popular), request.where, request.query
     stored = [
         item
-        for item in generation.index.fetch(list(counts))
+        for item in index.fetch(list(counts))
         if item.row not in request.hidden and (where is None or item.fulfils(where))
     ][: query.k]
     places = []

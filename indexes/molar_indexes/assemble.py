@@ -114,7 +114,12 @@ def _publish(
         encoder=alignment,
         inputs=inputs,
         settings=chosen,
-        facts={"segments": dict(segments.kinds), "events": events, "exploration": told},
+        facts={
+            "segments": dict(segments.kinds),
+            "events": events,
+            "payload": catalogue.described,
+            "exploration": told,
+        },
         keep=settings.keep,
         confirm=read.confirm,
         progress=progress,

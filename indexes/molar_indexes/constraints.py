@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molar_indexes.generations import Generation
+from molar_indexes.live_items import LiveItems
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
 from molar_retrieval.availability import moment
@@ -58,7 +59,7 @@ class Constraints:
         """Whether the rules were read and are right, or there are none."""
         return self._file is None or "rules" in vars(self)
 
-    def request(self, query: Query, now: datetime | None = None) -> RankingRequest:
+    def request(self, query: Query, items: LiveItems, now: datetime | None = None) -> RankingRequest:
         """A query resolved, for nobody yet and without rules; what is not for sale at ``now`` is hidden.
 
         Raises:
@@ -76,25 +77,31 @@ class Constraints:
             where = both(where, OneOf(columns.ITEM_ID, tuple(query.only)))
         if query.calibrate is not None:
             self.check_field(query.calibrate)
-        hidden = _known(self._generation, query.exclude) | self._generation.table.unavailable(moment(now))
+        present = moment(now)
+        hidden = items.unavailable(self._generation.table.unavailable(present), present)
+        hidden |= _known(self._generation, query.exclude)
         return RankingRequest(query, where=where, hidden=hidden, now=now, notes=self.notes)
 
-    def for_user(self, request: RankingRequest, user: UserRecord | None) -> RankingRequest:
+    def for_user(self, request: RankingRequest, items: LiveItems, user: UserRecord | None) -> RankingRequest:
         """For one user, or for nobody: with the rules that hold, and without seen items unless they may come back."""
         if user is None:
-            return self._ruled(request, {})
-        ruled = self._ruled(request, user.attributes)
+            return self._ruled(request, items, {})
+        ruled = self._ruled(request, items, user.attributes)
         seen = user.history if request.query.seen == "hide" else ()
         exploring = request.query.explore and self._generation.exploration is not None
         draw = draw_of(user.user_id, user.history, moment(request.now)) if exploring else None
         return replace(ruled, user=user, hidden=ruled.hidden.union(seen), draw=draw)
 
-    def _ruled(self, request: RankingRequest, attributes: Mapping[str, Any]) -> RankingRequest:
+    def _ruled(self, request: RankingRequest, items: LiveItems, attributes: Mapping[str, Any]) -> RankingRequest:
         if not request.query.rules or self.rules is None:
             return request
         found = self.rules.for_user(attributes)
         where = request.where if found.where is None else both(request.where, found.where)
-        return replace(request.hiding(self._banned(found.banned, found.words)), where=where, rules=found)
+        banned = self._banned(found.banned, found.words)
+        if any(map(items.index.concerns, found.words)):
+            by_words = [items.index.fulfilling(one, self._banned(frozenset(), (one,))) for one in found.words]
+            banned = self._banned(found.banned, ()).union(*by_words)
+        return replace(request.hiding(banned), where=where, rules=found)
 
     def rows(self, item_ids: Sequence[str]) -> list[int]:
         """Rows of items; RequestError if one is unknown."""
@@ -163,10 +170,11 @@ class RuledConstraints:
         return fresh
 
 
-def no_history(user_id: str) -> RequestError:
+def no_history(user_id: str | None, session_id: str | None = None) -> RequestError:
     """What is said of somebody unknown; no ids like this one, as they are other people's."""
+    who = f"session {shown(session_id)}" if user_id is None else f"user {shown(user_id)}"
     return RequestError(
-        f"no history is known of the user {shown(user_id)}",
+        f"no history is known of the {who}",
         "check the id; --fallback popular answers for people without history, --items for a session",
     )
 

@@ -26,11 +26,13 @@ def shaping(settings: IndexSettings, newcomers: NewcomerSettings, segments: Segm
 
 
 def events_in(read: Workspace) -> dict[str, Any]:
-    """The last event that the catalogue and the interactions contain, by its number, and the kinds that count."""
+    """The last event that the catalogue and the interactions contain, by its number, and the kinds that count.
+
+    ``days`` says whether the interactions file knows days alone.
+    """
     facts = {kind: read[kind].require()[1].facts for kind in ("catalogue", "interactions")}
-    return {kind: own.get("events", 0) for kind, own in facts.items()} | {
-        "kinds": facts["interactions"].get("kinds", {})
-    }
+    told = {"kinds": facts["interactions"].get("kinds", {}), "days": facts["interactions"].get("days", False)}
+    return {kind: own.get("events", 0) for kind, own in facts.items()} | told
 
 
 def is_of(live: Manifest, read: Workspace, chosen: dict[str, Any]) -> bool:

@@ -130,9 +130,10 @@ class Recommender:
 
     def query(
         self,
-        user_id: str,
+        user_id: str | None = None,
         k: int = 10,
         *,
+        session_id: str | None = None,
         where: Expression | str | None = None,
         exclude: Collection[str] = (),
         only: Collection[str] | None = None,
@@ -147,11 +148,14 @@ class Recommender:
         language: str = "en",
         fallback: Fallback = "none",
     ) -> Answer:
-        """What a known user should see next.
+        """What somebody should see next, by all that they did up to now.
+
+        That is their history in the generation and the events since, see docs/events.md.
 
         Args:
             user_id: The user.
             k: How many items.
+            session_id: Instead of a user, somebody of whom the event log knows a session alone.
             where: See :class:`~molar_retrieval.ranking.query.Query`, as for all that follows but the last.
             exclude: Items that must not come.
             only: Items that may come; None: all.
@@ -167,8 +171,9 @@ class Recommender:
             fallback: ``popular`` answers with the most popular items where there is no history.
 
         Raises:
-            RequestError: If no history is known of the user and there is no fallback; if the condition is not
-                understood or ``only`` names an unknown item; if something is beyond its bound.
+            RequestError: If no history is known of them and there is no fallback; if not exactly one of ``user_id`` and
+                ``session_id`` is given; if the condition is not understood or ``only`` names an unknown item; if
+                something is beyond its bound.
             SettingsError: If the rules are wrong.
         """
         query = Query(
@@ -176,9 +181,12 @@ class Recommender:
             calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore, explain=explain,
             language=language,
         )  # fmt: skip
-        check_subjects(user_id=user_id, fallback=fallback)
+        if (user_id is None) == (session_id is None):
+            raise RequestError("a list is for a user or for a session", "give user_id or session_id")
+        check_subjects(optional=True, user_id=user_id, session_id=session_id)
+        check_subjects(fallback=fallback)
         with self._following.lent() as answerer:
-            return answerer.query(user_id, query, fallback, self.now)
+            return answerer.query(user_id, session_id, query, fallback, self.now)
 
     @honest
     def session(

@@ -19,7 +19,7 @@ from molar_indexes.query_maps import QueryMaps
 from molar_retrieval import columns
 from molar_retrieval.catalog import words
 from molar_retrieval.errors import BackendError, DataError, RequestError, StaleArtefactError, shown
-from molar_retrieval.index import SparseVector, Vector
+from molar_retrieval.index import Index, SparseVector, Vector
 from molar_retrieval.ranking.request import Placed, RankingRequest, UserQuery
 
 if TYPE_CHECKING:
@@ -102,13 +102,13 @@ class Searcher:
         found = np.where(written, 1.0, [likeness.similarity(cosine) for cosine in cosines.tolist()])
         return found.tolist(), [note] if note else []
 
-    def find(self, queries: Queries, request: RankingRequest) -> list[Placed]:
+    def find(self, queries: Queries, request: RankingRequest, index: Index) -> list[Placed]:
         """At most as many of the best items as are asked for, best first, for queries by the name of a vector.
 
-        What suits the request's user comes first among equals.
+        What suits the request's user comes first among equals; ``index`` has the generation's items as they are now.
         """
         k = request.query.k
-        top = partial(self._generation.index.top, exclude=request.hidden, where=request.where)
+        top = partial(index.top, exclude=request.hidden, where=request.where)
         heads = {name: top(name, query, max(k, CANDIDATES)) for name, query in queries.items()}
         rows = np.array(sorted({row for head in heads.values() for row, _ in head}), np.int64)
         if not len(rows):

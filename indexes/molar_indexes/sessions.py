@@ -23,12 +23,12 @@ class SessionReader:
     def __init__(self, workspace: Workspace, generation: Generation) -> None:
         self._workspace, self._generation = workspace, generation
 
-    def __call__(self, rows: Sequence[int]) -> UserRecord:
-        """Who looked at these items, oldest first, at one moment.
+    def __call__(self, rows: Sequence[int], times: Sequence[int] | None = None) -> UserRecord:
+        """Who took these items, oldest first, at these seconds since 1970; None: at one moment.
 
         StaleArtefactError if no alignment belongs to the generation, or it is damaged.
         """
-        times = [0] * len(rows)
+        times = [0] * len(rows) if times is None else times
         vector, sparse = self.encoder.encode(rows, times)
         return UserRecord("", vector.tolist(), rows, sparse, times=times)
 

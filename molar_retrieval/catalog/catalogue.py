@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_retrieval.availability import Availability
-from molar_retrieval.columns import ITEM_ID
+from molar_retrieval.catalog.values import is_list
+from molar_retrieval.columns import ITEM_ID, TITLE
 from molar_retrieval.ids import IdMap
 from molar_retrieval.workspace import Manifest
 
@@ -66,6 +68,15 @@ class Catalogue:
     def availability(self) -> Availability:
         """From when items may be shown, by the names of the payload."""
         return Availability(**self.manifest.facts.get("availability", {}))
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What :class:`molar_retrieval.catalog.fields.PayloadFields` knows of the items file, as facts."""
+        items, renamed = self.manifest.settings["items"], dict(self.manifest.facts.get("renamed", {}))
+        written = {renamed.get(column, column) for column in items["lists"]}
+        stored = pq.read_schema(self.version / ITEMS_FILE)
+        lists = {f.name: items["separator"] if f.name in written else None for f in stored if is_list(f.type)}
+        return {"columns": renamed if items["title"] is None else {**renamed, items["title"]: TITLE}, "lists": lists}
 
     @property
     def language(self) -> str | None:

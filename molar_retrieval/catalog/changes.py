@@ -1,7 +1,6 @@
 """Changes of items by events, laid over the items file: what came last counts."""
 
 import json
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from molar_retrieval.availability import ACTIVE, AVAILABLE_FROM, ROLES, STOCK, understood
+from molar_retrieval.catalog.fields import fitted
 from molar_retrieval.catalog.rejects import Rejects
 from molar_retrieval.catalog.rows import Rows
 from molar_retrieval.catalog.spec import CatalogueSpec
@@ -229,15 +229,9 @@ def _one(value: Any, kind: pa.DataType) -> Any:
         raise TypeError("no single value")
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if is_string(kind) or pa.types.is_null(kind):
-        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        return fitted("keyword", value)
     if pa.types.is_boolean(kind):
-        told = understood(ACTIVE, value)
-        if told is None:
-            raise ValueError("no truth")
-        return bool(told)
+        return fitted("bool", value)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        number = float(value)
-        if isinstance(value, bool) or not math.isfinite(number):
-            raise ValueError("no number")
-        return int(value) if pa.types.is_integer(kind) and number.is_integer() else number
+        return fitted("integer" if pa.types.is_integer(kind) else "float", value)
     return pa.scalar(str(value)).cast(kind).as_py()

@@ -26,8 +26,8 @@ from molar_retrieval.durable import sync_file, sync_folder
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.events.event import FIELDS, FieldError, Line, days_late, lines_of
 from molar_retrieval.events.schema import SCHEMA
-from molar_retrieval.events.snapshot import WAIT, Person, faults, has_log, snapshot
-from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, bring_up, insert
+from molar_retrieval.events.snapshot import Person, snapshot
+from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, WAIT, bring_up, faults, has_log, insert
 from molar_retrieval.workspace import Manifest, Workspace
 
 _COMMIT = 5_000  # events of one transaction

@@ -13,13 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from molar_retrieval.disk import fault
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.schema import SCHEMA
-from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, bring_up
+from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, WAIT, bring_up, faults, has_log
 from molar_retrieval.workspace import Workspace
 
-WAIT = 60.0  # seconds that one waits for another process
 _AT_ONCE = 65_536
 Person = tuple[str, str]
 """``user_id`` or ``session_id``, and which."""
@@ -167,11 +165,6 @@ def _by_day(tables: Iterable[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
             yield int(days[begin]), table.slice(begin, end - begin)
 
 
-def has_log(workspace: Workspace) -> bool:
-    """Whether anything was appended in a workspace."""
-    return (workspace.root / KIND / FILE).exists()
-
-
 @contextmanager
 def opened(workspace: Workspace) -> Iterator[LogState | None]:
     """The present state of the log of a workspace; None where there is none."""
@@ -190,16 +183,3 @@ def snapshot(workspace: Workspace) -> Iterator[LogState]:
         bring_up(connection, folder / FILE)
         connection.execute("BEGIN")
         yield LogState(connection, folder)
-
-
-@contextmanager
-def faults(folder: Path) -> Iterator[None]:
-    """Say of what goes wrong with the database which file it is, and what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        path = folder / FILE
-        if "locked" in str(error):
-            words = "wait until it is done, then run again"
-            raise DataError(f"another process has been writing {path} for {WAIT:.0f} s", words) from error
-        raise fault(error) or DataError(f"{path}: {error}", "bring the file back from a backup") from error

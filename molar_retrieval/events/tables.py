@@ -1,14 +1,19 @@
 """The tables of the event log's database, and what of an event goes into them."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.disk import fault
+from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.events.event import FIELDS, OF_ITEMS, Line
+from molar_retrieval.workspace import Workspace
 
 KIND, FILE, SEALED = "events", "log.sqlite", "sealed"
 FORMAT = 3
 DAY = 86_400_000_000  # microseconds
+WAIT = 60.0  # seconds that one waits for another process
 COLUMNS = ", ".join((*FIELDS, "received"))
 OF_ITEM = f"event IN {OF_ITEMS}"
 """Which lines change items. They stay in the database, where an index finds them; no retention removes an item."""
@@ -77,3 +82,21 @@ def _bought(line: Line) -> str | None:
         return None
     event = dict(zip(FIELDS, line, strict=True))
     return "\0".join(["", event["transaction_id"], event["user_id"] or event["session_id"], event["item_id"]])
+
+
+def has_log(workspace: Workspace) -> bool:
+    """Whether anything was appended in a workspace."""
+    return (workspace.root / KIND / FILE).exists()
+
+
+@contextmanager
+def faults(folder: Path) -> Iterator[None]:
+    """Say of what goes wrong with the database which file it is, and what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        path = folder / FILE
+        if "locked" in str(error):
+            words = "wait until it is done, then run again"
+            raise DataError(f"another process has been writing {path} for {WAIT:.0f} s", words) from error
+        raise fault(error) or DataError(f"{path}: {error}", "bring the file back from a backup") from error

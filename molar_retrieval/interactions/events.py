@@ -231,11 +231,19 @@ def _once(both: Happened, zone: str | None, counts: EventCounts) -> Happened:
     return replace(both, order=order, request=request).take(np.delete(np.arange(len(both)), again))
 
 
-def _rounded(micros: Ints, of_file: Mask, zone: str | None) -> Ints:
+def are_days(micros: Ints, zone: str | None) -> bool:
+    """Whether a file writes days: all of its times are midnights of a zone, by default UTC."""
+    return bool((_midnights(micros, zone) == micros).all())
+
+
+def _midnights(micros: Ints, zone: str | None) -> Ints:
     moments = pa.array(micros, pa.timestamp("us", zone or "UTC"))
-    days = np.asarray(pc.floor_temporal(moments, unit="day").cast(pa.int64()))
-    if (days[of_file] == micros[of_file]).all():
-        return days
+    return np.asarray(pc.floor_temporal(moments, unit="day").cast(pa.int64()))
+
+
+def _rounded(micros: Ints, of_file: Mask, zone: str | None) -> Ints:
+    if are_days(micros[of_file], zone):
+        return _midnights(micros, zone)
     return micros // _SECOND if not (micros[of_file] % _SECOND).any() else micros
 
 

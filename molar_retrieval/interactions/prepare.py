@@ -21,7 +21,7 @@ from molar_retrieval.events.kinds import DEFAULT, Kinds, counted, matter
 from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import log_columns
-from molar_retrieval.interactions.events import EventCounts, Joined, with_events
+from molar_retrieval.interactions.events import EventCounts, Joined, are_days, with_events
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.interactions.people import check_users
 from molar_retrieval.interactions.read import LogReader, RawLog, ordered, without_duplicates
@@ -115,7 +115,7 @@ def _is_current(manifest: Manifest, sources: dict[str, Any], state: LogState | N
         return False
     former, chosen = Kinds.of_facts(facts), _chosen(kinds, manifest)
     if state is None or former is None:  # only what a log has now can be missing
-        return former is None and (state is None or not state.has_since(0, counted(chosen.weights)))
+        return former is None and (state is None or not state.has_since(0, matter(chosen.weights)))
     if not chosen.equals(former) or state.removed != facts.get("removed_events", 0):
         return False
     return not state.has_since(facts["events"], matter(chosen.weights))
@@ -215,6 +215,7 @@ def _read_file(
     del raw
     log = without_duplicates(log)
     facts = {"columns": vars(columns), "times": times.read_as, "others": reader.others}
+    facts["days"] = log.micros is not None and are_days(log.micros, asked.time_zone)
     return _File(log, user_ids, reader.kinds, reader.rows, count - len(log), facts)
 
 

@@ -21,6 +21,13 @@ def session_key(session_id: str) -> str:
     return _SESSION + session_id
 
 
+def of_key(key: str) -> tuple[str, str]:
+    """Whose key it is: ``user_id`` or ``session_id``, and which."""
+    if key.startswith(_SESSION):
+        return "session_id", key.removeprefix(_SESSION)
+    return "user_id", key.removeprefix(_USER)
+
+
 def user_keys(user_ids: "pa.Array") -> "pa.Array":
     """The keys of many users, in their order."""
     import pyarrow as pa

@@ -72,6 +72,7 @@ class Answer:
         notes: What rules could not do, in sentences.
         timings_ms: Milliseconds of each stage.
         request_id: Of this answer alone, for the events that come of it.
+        events: The last event that the answer knows, by its ``seq``; 0 where there are none.
         photo_of: The photo of an item by its id, for a notebook.
     """
 
@@ -84,6 +85,7 @@ class Answer:
     notes: Sequence[str]
     timings_ms: Mapping[str, float]
     request_id: str = ""
+    events: int = 0
     photo_of: Callable[[str], Path | None] = field(default=_no_photo, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:

@@ -145,6 +145,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
 """What is checked of each option."""
 _SUBJECTS: dict[str, Callable[[str, Any], None]] = {
     "user_id": _id,
+    "session_id": _id,
     "similar": _id,
     "items": partial(bounds.ids, most=bounds.SESSION),
     "text": partial(bounds.text, most=bounds.TEXT),

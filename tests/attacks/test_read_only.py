@@ -110,6 +110,7 @@ def answered(text: str) -> object:
         return text
     if isinstance(found, dict):
         found.pop("timings_ms", None)
+        found.pop("request_id", None)
     return found
 
 

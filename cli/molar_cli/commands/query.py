@@ -26,6 +26,7 @@ _kept: list[object] = []
 def query(
     run: Session,
     user: Annotated[str | None, option("A user of the log.", "--user", "-u", metavar="ID")] = None,
+    session: Annotated[str | None, option("A session of the event log.", metavar="ID")] = None,
     items: Annotated[str | None, option("An anonymous session, oldest item first.", metavar="ID,ID")] = None,
     similar: Annotated[str | None, option("Items whose content is like this one's.", metavar="ID")] = None,
     text: Annotated[str | None, option("Items that these words describe.", metavar="WORDS")] = None,
@@ -61,20 +62,22 @@ def query(
     Example: [bold]molar query --user 123 --where "genres in (Drama, 'Film-Noir') and not year < 1990"[/]
     """
     searching = text is not None or image is not None or (similar is not None and user is not None)
-    if sum(option is not None for option in (user, items, similar)) != 1 and not (searching and items is None):
+    subjects = sum(option is not None for option in (user, session, items, similar))
+    if subjects != 1 and not (searching and items is None and session is None):
         raise SettingsError(
-            "name exactly one of --user, --items and --similar, or what to search for with --text and --image",
+            "name exactly one of --user, --session, --items and --similar, or what to search for with --text and"
+            " --image",
             "molar query --user 123, or molar query --text 'black dress'",
         )
     shaping = explain or diversity or calibrate is not None or not (rerank and explore) or language != "en"
     if (searching or similar is not None) and shaping:
         raise SettingsError(
-            "--explain, --lang, --diversity, --calibrate, --no-rerank and --no-explore shape what --user or --items"
-            " alone are answered with",
+            "--explain, --lang, --diversity, --calibrate, --no-rerank and --no-explore shape what --user,"
+            " --session or --items alone are answered with",
             "leave them out of a search",
         )
-    if fallback != "none" and (searching or user is None):
-        raise SettingsError("--fallback answers a --user without history", "leave it out of a search or a session")
+    if fallback != "none" and (searching or (user is None and session is None)):
+        raise SettingsError("--fallback answers a --user or --session without history", "leave it out")
     if rules is not None and no_rules:
         raise SettingsError("--rules names rules, and --no-rules leaves them aside", "leave one out")
     recommender = run.shop().recommender(
@@ -92,8 +95,8 @@ def query(
             answer = recommender.search(text, image, k, similar=similar, user_id=user, seen=shown, **among)
     elif similar is not None:
         answer = recommender.similar(similar, k, **among)
-    elif user is not None:
-        answer = recommender.query(user, k, **among, **shape, fallback=fallback)
+    elif user is not None or session is not None:
+        answer = recommender.query(user, k, session_id=session, **among, **shape, fallback=fallback)
     else:
         answer = recommender.session(names(items) or [], k, **among, **shape)
     print_answer(run, answer)

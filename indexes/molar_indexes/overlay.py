@@ -1,0 +1,155 @@
+"""What events since a generation change in its answers: people's histories, and what is known of items.
+
+Before each answer somebody looks whether anything was committed to the event log, which costs microseconds. Of what
+came only changes of items are read, into a new state; answers under way keep the one that they began with. What
+somebody did is read when they are asked about, up to the last event of the answer's state, and their vectors are
+computed anew.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from molar_indexes.generations import Generation
+from molar_indexes.live_items import LiveIndex, LiveItems
+from molar_indexes.sessions import SessionReader
+from molar_indexes.users import UserRecord
+from molar_retrieval.availability import Availability
+from molar_retrieval.catalog.fields import PayloadFields
+from molar_retrieval.errors import MolarError
+from molar_retrieval.events.kinds import DEFAULT, TAKES_OUT, counted, matter
+from molar_retrieval.events.live import LiveLine, LiveLog
+from molar_retrieval.interactions.live import Happening, continued
+from molar_retrieval.interactions.users import of_key
+from molar_retrieval.workspace import Workspace
+
+_REMEMBERED = 2_000  # people whose vectors are kept
+
+
+@dataclass(frozen=True, eq=False)
+class OverlayState:
+    """A generation's items and the events since, at one moment.
+
+    Attributes:
+        items: The items as they are now.
+        last: The number of the last event that is known; 0 where there is none.
+        taken_back: By user or session id, returns of their orders that anybody sent.
+        notes: What whoever gets an answer should know, in sentences.
+    """
+
+    items: LiveItems
+    last: int = 0
+    taken_back: Mapping[str, tuple[LiveLine, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class LivePerson(NamedTuple):
+    """Somebody by all events of a state; ``record`` is None where no history is known, ``notes`` are for answers."""
+
+    record: UserRecord | None
+    notes: tuple[str, ...] = ()
+
+
+class Overlay:
+    """Follows the event log for one generation; threads may share it."""
+
+    def __init__(self, workspace: Workspace, generation: Generation, reader: SessionReader) -> None:
+        self._generation, self._reader, self._log = generation, reader, LiveLog(workspace)
+        facts = generation.manifest.facts
+        events = facts.get("events", {})
+        self._since, self._items_since = (int(events.get(kind, 0)) for kind in ("interactions", "catalogue"))
+        self._days = bool(events.get("days"))
+        self._kinds = matter(events.get("kinds") or counted(DEFAULT))
+        availability = Availability(**facts.get("availability", {}))
+        self._fields = PayloadFields.of(generation.spec.fields, facts.get("payload", {}), availability)
+        self._reading = threading.Lock()
+        self._mark: object = None
+        self._present = OverlayState(LiveItems(LiveIndex(generation.index), self._fields.availability))
+        self._known: dict[str, tuple[tuple[Sequence[LiveLine], Sequence[LiveLine]], LivePerson]] = {}
+
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
+    def now(self) -> OverlayState:
+        """The present state, which holds all that was acknowledged before."""
+        with self._reading:
+            try:
+                mark = self._log.mark
+                if mark != self._mark:
+                    self._present = self._read(self._present)
+                    self._mark = mark
+            except MolarError as error:
+                words = f"what happened since generation {self._generation.name} cannot be read: {error.message}"
+                return replace(self._present, notes=(words,))
+            return self._present
+
+    def person(self, state: OverlayState, key: str) -> LivePerson:
+        """Who has a key of :mod:`molar_retrieval.interactions.users`, by the generation and the events of a state."""
+        stored = self._generation.users.keyed(key)
+        own = self._log.of_person(key, self._since, state.last, self._kinds) if state.last > self._since else []
+        seen = {line.seq for line in own}
+        lines = own, [line for line in state.taken_back.get(of_key(key)[1], ()) if line.seq not in seen]
+        if not any(lines):
+            return LivePerson(stored)
+        known = self._known.pop(key, None)
+        if known is None or known[0] != lines:
+            known = lines, self._continued(stored, key, *lines)
+        self._known[key] = known  # the last one again
+        if len(self._known) > _REMEMBERED:
+            self._known.pop(next(iter(self._known)), None)
+        return known[1]
+
+    def _continued(
+        self, stored: UserRecord | None, key: str, own: Sequence[LiveLine], others: Sequence[LiveLine]
+    ) -> LivePerson:
+        name, before = of_key(key)[1], self._log.of_person(key, 0, self._since, self._kinds)
+        orders = {line.order for line in (*own, *others) if line.order is not None and line.kind in TAKES_OUT}
+        bought = {order: [item for who, item in self._log.bought(order) if who == name] for order in orders}
+        ids = {line.item_id for line in (*own, *others, *before) if line.item_id is not None}.union(*bought.values())
+        named = sorted(ids)
+        rows = {i: row for i, row in zip(named, self._generation.index.rows(named), strict=True) if row is not None}
+        former = [] if stored is None else [int(row) for row in stored.history]
+        history, times = continued(
+            former,
+            [] if stored is None else [int(time) for time in stored.times],
+            Happening.of(before, rows),
+            [*Happening.of(own, rows), *Happening.of(others, rows, own=False)],
+            {order: [rows[item] for item in items if item in rows] for order, items in bought.items()},
+            days=self._days,
+        )
+        notes = self._notes(own, rows)
+        if not history or history == former:
+            return LivePerson(stored if history else None, notes)
+        attributes = {} if stored is None else stored.attributes
+        return LivePerson(replace(self._reader(history, times), user_id=key, attributes=attributes), notes)
+
+    def _notes(self, lines: Sequence[LiveLine], rows: Mapping[str, int]) -> tuple[str, ...]:
+        count = sum(line.item_id is not None and line.item_id not in rows for line in lines)
+        if not count:
+            return ()
+        words = f"{count:,} of this person's events since generation {self._generation.name}"
+        return (f"{words} are left out: it does not have their items yet",)
+
+    def _read(self, former: OverlayState) -> OverlayState:
+        with self._log.at_once():
+            last = self._log.last
+            changes = self._log.changes_of_items(max(former.last, self._items_since))
+            returns = self._log.orders_taken_back(max(former.last, self._since))
+            bought = {line.order: {who for who, _ in self._log.bought(line.order)} for line in returns if line.order}
+        taken_back = dict(former.taken_back)
+        for line in returns:
+            for who in bought.get(line.order or "", ()):
+                taken_back[who] = (*taken_back.get(who, ()), line)
+        return OverlayState(self._changed(former.items, changes), last, taken_back)
+
+    def _changed(self, items: LiveItems, changes: Sequence[Mapping[str, Any]]) -> LiveItems:
+        ids = list(dict.fromkeys(change["item_id"] for change in changes))
+        rows = dict(zip(ids, self._generation.index.rows(ids), strict=True)) if ids else {}
+        fresh = []
+        for change in changes:
+            row, values = rows[change["item_id"]], self._fields.changed(change["event"], change["data"])
+            if row is not None and values:
+                fresh.append((row, values))
+        return items.with_changes(fresh) if fresh else items

@@ -1,0 +1,104 @@
+"""What an event that changes an item makes of its payload: as preparing the catalogue would, without the items file."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+from molar_retrieval.availability import ACTIVE, Availability, understood
+from molar_retrieval.columns import TITLE
+
+_KINDS_OF_ROLES = {"active": ("bool",), "available_from": ("keyword",), "stock": ("integer", "float")}
+
+
+@dataclass(frozen=True)
+class PayloadFields:
+    """The fields of a payload, and what events call them.
+
+    Attributes:
+        kinds: Of each field: ``keyword``, ``integer``, ``float`` or ``bool``.
+        columns: The field that a column of the items file fills, where its name is another one.
+        lists: Fields of several values, and what stands between these where the file writes them in one text.
+        availability: The fields that say from when an item may be shown.
+    """
+
+    kinds: Mapping[str, str]
+    columns: Mapping[str, str]
+    lists: Mapping[str, str | None]
+    availability: Availability
+
+    @classmethod
+    def of(cls, kinds: Mapping[str, str], facts: Mapping[str, Any], availability: Availability) -> Self:
+        """From the kinds of fields that can be filtered, and what a catalogue's :func:`facts_of` told."""
+        free = {role: _free(role, name, kinds) for name, role in availability.roles.items()}
+        columns, lists = facts.get("columns", {}), facts.get("lists", {})
+        return cls({TITLE: "keyword", **kinds}, columns, lists, replace(availability, **free))
+
+    @cached_property
+    def _named(self) -> dict[str, str]:
+        """The field by every name that an event may give it."""
+        roles = {role: name for name, role in self.availability.roles.items()}
+        own = {name: name for name in self.kinds if name not in self.columns.values()}
+        return {TITLE: TITLE, **roles, **own, **self.columns}
+
+    def changed(self, event: str, data: str | None) -> dict[str, Any]:
+        """The new values of fields by an event's kind and data, None for one that has no value any more.
+
+        What is no field of the payload, or no value of its field, is left out.
+        """
+        if event == "item_withdraw":
+            return {self.availability.active: False}
+        values: dict[str, Any] = {}
+        for name, value in json.loads(data or "{}").items():
+            field = self._named.get(name)
+            if field is None:
+                continue
+            try:
+                values[field] = self._fitted(field, value)
+            except (ValueError, TypeError, OverflowError):
+                continue
+        return values
+
+    def _fitted(self, field: str, value: Any) -> Any:
+        if value is None or value == "":
+            return None
+        role = self.availability.roles.get(field)
+        if role is not None and (value := understood(role, value)) is None:
+            raise ValueError(role)
+        kind = self.kinds.get(field, _KINDS_OF_ROLES[role][-1] if role else "keyword")
+        if field not in self.lists:
+            return _stored(fitted(kind, value))
+        if isinstance(value, str) and (separator := self.lists[field]) is not None:
+            value = [part.strip() for part in value.split(separator) if part.strip()]
+        return [_stored(fitted(kind, one)) for one in (value if isinstance(value, list) else [value])]
+
+
+def fitted(kind: str, value: Any) -> str | int | float | bool:
+    """A single value as a field of a kind has it; a ValueError or the like where it cannot."""
+    if isinstance(value, list | dict):
+        raise TypeError("no single value")
+    if kind == "keyword":
+        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if kind == "bool":
+        told = understood(ACTIVE, value)
+        if told is None:
+            raise ValueError("no truth")
+        return bool(told)
+    number = float(value)
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError("no number")
+    return int(value) if kind == "integer" and number.is_integer() else number
+
+
+def _stored(value: Any) -> Any:
+    """A value as an index keeps it: 15 digits, and words in a row."""
+    return float(f"{value:.15g}") if isinstance(value, float) else value
+
+
+def _free(role: str, name: str, kinds: Mapping[str, str]) -> str:
+    """The field of a role; by another name where one of another kind has it, which is of no column with the role."""
+    while kinds.get(name, _KINDS_OF_ROLES[role][0]) not in _KINDS_OF_ROLES[role]:
+        name += "_"
+    return name

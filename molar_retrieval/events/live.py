@@ -1,0 +1,142 @@
+"""The event log as answers read it: whether anything came, what it says of items, and what one person did.
+
+A look costs microseconds and reads nothing of the log; what one person did is found by an index. Nothing is written, so
+that the log may lie on read-only media, and no table library is imported, so that an answer need not wait for one.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from molar_retrieval.events.kinds import TAKES_OUT
+from molar_retrieval.events.tables import FILE, FORMAT, KIND, OF_ITEM, WAIT, bring_up, faults, has_log
+from molar_retrieval.interactions.users import of_key
+from molar_retrieval.workspace import Workspace
+
+_MOST = 10_000  # lines of one person that an answer reads: the latest ones
+
+
+class LiveLine(NamedTuple):
+    """What somebody did with an item, as the log has it; the time in microseconds since 1970."""
+
+    kind: str
+    item_id: str | None
+    micros: int
+    order: str | None
+    request: str | None
+    seq: int
+
+
+_LINE = "event, item_id, timestamp, transaction_id, request_id, seq"
+
+
+class LiveLog:
+    """A connection to the log of a workspace, which may not have one yet; threads may share it.
+
+    Methods raise a DataError or DiskError where the file cannot be read, a StaleArtefactError where a later version of
+    molar wrote it.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace, self._folder = workspace, workspace.root / KIND
+        self._lock = threading.RLock()
+        self._found: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._found is not None:
+                self._found.close()
+                self._found = None
+
+    @property
+    def mark(self) -> object:
+        """What changes whenever something is committed; None where there is no log yet."""
+        with self._lock:
+            if self._found is None and has_log(self._workspace):
+                with faults(self._folder):
+                    self._found = self._opened()
+            return None if self._found is None else self._rows("PRAGMA data_version")[0]
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is asked within is of one state of the log."""
+        with self._lock:
+            self._rows("BEGIN")
+            try:
+                yield
+            finally:
+                self._rows("COMMIT")
+
+    @property
+    def last(self) -> int:
+        """The number of the last line that ever came, 0 before the first one."""
+        return int(next(iter(self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'events'")), [0])[0])
+
+    def changes_of_items(self, since: int) -> list[dict[str, Any]]:
+        """Kind, item and data of the lines that change items and came after a number, in the order of their arrival."""
+        names = "event", "item_id", "data"
+        query = f"SELECT {', '.join(names)} FROM events WHERE seq > ? AND {OF_ITEM} ORDER BY seq"
+        return [dict(zip(names, row, strict=True)) for row in self._rows(query, since)]
+
+    def of_person(self, key: str, since: int, until: int, kinds: Collection[str]) -> list[LiveLine]:
+        """Lines of some kinds of who has a key, after one number and up to another, in the order of their arrival.
+
+        Keys are those of :mod:`molar_retrieval.interactions.users`. Of more than 10,000 lines the latest come.
+        """
+        column, name = of_key(key)
+        who = "user_id = ?" if column == "user_id" else "session_id = ? AND user_id IS NULL"
+        among = ", ".join("?" * len(kinds))
+        where = f"{who} AND seq > ? AND seq <= ? AND event IN ({among})"
+        query = f"SELECT {_LINE} FROM events WHERE {where} ORDER BY seq DESC LIMIT {_MOST}"
+        return [LiveLine(*row) for row in reversed(self._rows(query, name, since, until, *kinds))]
+
+    def orders_taken_back(self, since: int) -> list[LiveLine]:
+        """Returns and the like that name an order, whoever sent them, after a number."""
+        kinds = ", ".join(f"'{kind}'" for kind in TAKES_OUT)
+        where = f"seq > ? AND event IN ({kinds}) AND transaction_id IS NOT NULL"
+        return [LiveLine(*row) for row in self._rows(f"SELECT {_LINE} FROM events WHERE {where} ORDER BY seq", since)]
+
+    def bought(self, order: str) -> list[tuple[str, str]]:
+        """Who bought what in an order: user or session id, and item, in sealed days as well."""
+        query = "SELECT event_id FROM ids WHERE event_id > ? AND event_id < ?"
+        found = [key.split("\0") for (key,) in self._rows(query, f"\0{order}\0", f"\0{order}\1")]
+        return [(person, item_id) for _, _, person, item_id in found]
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._lock, faults(self._folder):
+            return [] if self._found is None else self._found.execute(query, values).fetchall()
+
+    def _opened(self) -> sqlite3.Connection | None:
+        """A connection for reading; None while somebody makes the log."""
+        path = self._folder / FILE
+        connection, known = self._connected("")
+        if known == FORMAT:
+            return connection
+        connection.close()
+        if not known:
+            return None
+        writing = sqlite3.connect(path, WAIT, isolation_level=None)
+        try:
+            bring_up(writing, path)
+        finally:
+            writing.close()
+        return self._connected("")[0]
+
+    def _connected(self, how: str) -> tuple[sqlite3.Connection, int]:
+        """A connection, and the format of the log."""
+        path = self._folder / FILE
+        uri = f"{path.absolute().as_uri()}?mode=ro{how}"
+        connection = sqlite3.connect(uri, WAIT, isolation_level=None, check_same_thread=False, uri=True)
+        try:
+            return connection, int(connection.execute("PRAGMA user_version").fetchone()[0])
+        except sqlite3.OperationalError:
+            connection.close()
+            journal = path.with_name(f"{FILE}-wal")
+            unfinished = journal.exists() and journal.stat().st_size
+            if how or unfinished or os.access(self._folder, os.W_OK):
+                raise
+        return self._connected("&immutable=1")  # where nobody writes there is nothing to coordinate

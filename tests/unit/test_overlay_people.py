@@ -1,0 +1,160 @@
+"""What somebody did since the generation changes their next answer, as a generation with the same events would."""
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+from copies import copy_workspace
+
+from molar_indexes.recommender import Recommender
+from molar_indexes.sparse import sparse_rows
+from molar_retrieval.alignment.store import open_model
+from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.errors import RequestError
+from molar_retrieval.events.kinds import Kinds
+from molar_retrieval.events.log import EventLog
+from molar_retrieval.interactions import prepare_interactions
+from molar_retrieval.interactions.users import session_key
+from molar_retrieval.workspace import Workspace
+
+NOW = 1_790_000_000
+
+
+@pytest.fixture
+def workspace(trained, tmp_path):
+    folder = tmp_path / ".molar"
+    copy_workspace(trained.workspace, folder)
+    return Workspace.open(folder)
+
+
+@pytest.fixture
+def add(workspace):
+    with closing(EventLog(workspace)) as log:
+        count = iter(range(1_000_000))
+
+        def append(kind, item, user=None, session=None, after=0, **more):
+            event = {"event_id": f"e{next(count)}", "event": kind, "item_id": item, "timestamp": NOW + after}
+            report = log.append([(1, event | {"user_id": user, "session_id": session} | more)])
+            assert report.accepted == 1, report
+            return report.seq
+
+        yield append
+
+
+@pytest.fixture
+def recommender(workspace):
+    with Recommender.open(workspace.root) as opened:
+        yield opened
+
+
+def ids(answer):
+    return [item.item_id for item in answer.items]
+
+
+def person(recommender, key):
+    overlay = recommender._following.present._overlay
+    return overlay.person(overlay.now(), key).record
+
+
+@pytest.mark.parametrize("kind", ["purchase", "view"])
+def test_what_somebody_did_is_hidden_and_moves_the_list(recommender, add, trained, kind):
+    before = recommender.query(trained.user, 5)
+    last = add(kind, ids(before)[0], trained.user)
+    after = recommender.query(trained.user, 5)
+    assert ids(before)[0] not in ids(after)
+    assert after.events == last
+    scores = {item.item_id: item.score for item in before.items}
+    assert any(item.score != scores.get(item.item_id) for item in after.items)
+    assert ids(recommender.query(trained.user, 100, seen="show")) != []
+    add("impression", ids(after)[0], trained.user)
+    add("search", None, trained.user)
+    assert ids(recommender.query(trained.user, 5)) == ids(after)
+
+
+def test_somebody_new_has_a_list_after_the_first_event(recommender, add, trained):
+    item = ids(recommender.query(trained.user))[0]
+    with pytest.raises(RequestError, match="no history"):
+        recommender.query("newcomer")
+    add("view", item, "newcomer")
+    answer = recommender.query("newcomer", 5)
+    assert (answer.basis, len(answer.items)) == ("aligned", 5)
+    assert item not in ids(answer)
+    assert ids(recommender.session([item], 5)) == ids(answer)
+    add("add_to_cart", item, session="tab 7")
+    assert ids(recommender.query(session_id="tab 7", k=5)) == ids(answer)
+    with pytest.raises(RequestError, match="known of the session"):
+        recommender.query(session_id="newcomer")
+    found = recommender.search(similar=item, user_id="newcomer", seen="hide", k=5)
+    assert item not in ids(found)
+
+
+def test_what_is_returned_comes_back(recommender, add, trained):
+    before = recommender.query(trained.user, 5)
+    item = ids(before)[0]
+    add("purchase", item, trained.user, transaction_id="T")
+    assert item not in ids(recommender.query(trained.user, 5))
+    add("return", item, session="the staff's", transaction_id="T", after=1)
+    assert ids(recommender.query(trained.user, 5)) == ids(before)
+    add("view", item, "somebody")
+    recommender.query("somebody")
+    add("purchase", item, "other")
+    add("return", item, "other", after=1)
+    with pytest.raises(RequestError, match="no history"):
+        recommender.query("other")
+
+
+def test_items_that_only_came_since_are_left_out_with_a_note(recommender, add, trained):
+    add("view", "of tomorrow", trained.user)
+    before = recommender.query(trained.user, 5)
+    assert "1 of this person's events" in before.notes[0]
+    add("view", "of tomorrow", "stranger")
+    answer = recommender.query("stranger", 5, fallback="popular")
+    assert answer.basis == "popularity"
+
+
+def test_histories_and_vectors_are_those_that_publishing_the_same_events_gives(recommender, add, workspace, trained):
+    """By the same model: everybody has the history and the vectors that the next generation would give them."""
+    users = [record.user_id for record in recommender.generation.users.between(0, 12)]
+    items, draw = recommender.generation.table.item_ids(), np.random.default_rng(0)
+    kinds = ["purchase", "view", "add_to_cart", "return", "rating"]
+    for number in range(80):
+        user = [*users, "new"][draw.integers(len(users) + 1)]
+        old = person(recommender, user)
+        known = [] if old is None else [items[row] for row in old.history]
+        item = known[draw.integers(len(known))] if known and draw.random() < 0.4 else items[draw.integers(len(items))]
+        add(kinds[draw.integers(len(kinds))], item, user, after=number, value=3)
+    add("view", items[3], session="alone")
+    keys = [*users, "new", session_key("alone")]
+    live = {key: person(recommender, key) for key in keys}
+    prepare_interactions(trained.shop, workspace, kinds=Kinds.of(None))
+    log = open_log(workspace)
+    model = open_model(recommender.generation.folder / "encoder")
+    for key in keys:
+        row = log.users.row(key)
+        assert (row is None) == (live[key] is None), key
+        if row is None:
+            continue
+        own = slice(log.offsets[row], log.offsets[row + 1])
+        assert list(live[key].history) == log.item[own].tolist(), key
+        assert list(live[key].times) == log.timestamp[own].tolist(), key
+        vectors = model.users(log, np.array([row]))
+        np.testing.assert_allclose(live[key].vector, vectors.dense[0], atol=1e-4)
+        (sparse,) = sparse_rows(vectors.sparse)
+        np.testing.assert_array_equal(live[key].sparse.indices, sparse.indices)
+        np.testing.assert_allclose(live[key].sparse.values, sparse.values, atol=1e-4)
+
+
+def test_only_who_did_something_costs_the_user_encoder(recommender, add, trained, monkeypatch):
+    read = []
+    encoder = type(recommender._following.present._reader)
+    former = encoder.__call__
+    monkeypatch.setattr(encoder, "__call__", lambda self, *rows: read.append(1) or former(self, *rows))
+    other = next(u.user_id for u in recommender.generation.users.between(0, 9) if u.user_id != trained.user)
+    recommender.query(trained.user)
+    add("view", ids(recommender.query(trained.user))[0], trained.user)
+    recommender.query(other)
+    assert not read
+    recommender.query(trained.user)
+    add("view", ids(recommender.query(other))[0], "somebody else")
+    recommender.query(trained.user)
+    assert len(read) == 1
