@@ -67,7 +67,8 @@ def _suite(reports: Mapping[str, Report], code: str | None) -> list[str]:
     lines += [f"Scores flatter: {_plain(text)}." for text in dict.fromkeys(s.warning for s in report.splits) if text]
     lines += [f"See as well {_link(other)}." for other in reports if other != link]
     verdicts = "".join(f"* {_verdict(split, report)}\n" for split in report.splits)
-    return [f"### {_plain(report.suite)}: {_link(link)}\n", " ".join(lines) + "\n", verdicts, table(_leaders(report))]
+    section = [f"### {_plain(report.suite)}: {_link(link)}\n", " ".join(lines) + "\n", verdicts]
+    return section if all(split.walk for split in report.splits) else [*section, table(_leaders(report))]
 
 
 def _weight(report: Report) -> tuple[int, int]:
