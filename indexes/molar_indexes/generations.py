@@ -29,6 +29,7 @@ from molar_indexes.backends import build_index, open_index
 from molar_indexes.encoder import carry
 from molar_indexes.users import UserRecord, Users, UserStore, write_users
 from molar_retrieval import columns, fingerprint, inventory
+from molar_retrieval.availability import ALWAYS
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import Index, IndexItem, IndexSpec
 from molar_retrieval.locks import hold
@@ -84,6 +85,11 @@ class Generation:
     def spec(self) -> IndexSpec:
         """What the index holds."""
         return self.index.spec
+
+    def always_shows(self, row: int) -> bool:
+        """Whether nothing that was known of the item at a row keeps it out at any time."""
+        shown_from = self.table.shown_from
+        return shown_from is None or bool(shown_from[row] == ALWAYS)
 
     def close(self) -> None:
         """Release the files."""

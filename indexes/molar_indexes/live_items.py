@@ -5,7 +5,7 @@ changed somewhere is put to it with the items that fulfil it only now added, and
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from threading import Lock
@@ -17,7 +17,7 @@ from molar_retrieval.expressions import Expression, OneOf, Or, fields_of
 from molar_retrieval.index import Index, IndexSpec, SparseVector, StoredItem, Vector
 
 _CONDITIONS = 64  # of which is remembered which items turned over
-_JOURNAL = 100_000  # changes after which that is found out anew
+_JOURNAL = 100_000  # changes beyond two of each item after which that is found out anew
 _AT_ONCE = 1_000
 
 
@@ -30,12 +30,11 @@ class Turned(NamedTuple):
 
 
 class _Shared:
-    """What the states of an index share: rows as they changed, items as published, answers to conditions."""
+    """What the states of an index share: rows as they changed, and answers to conditions."""
 
     def __init__(self) -> None:
         self.lock = Lock()
         self.journal: list[int] = []
-        self.stored: dict[int, StoredItem] = {}
         self.turned: dict[Expression, Turned] = {}
 
 
@@ -58,7 +57,7 @@ class LiveIndex(Index):
     def with_changes(self, changes: Iterable[tuple[int, Mapping[str, Any]]]) -> Self:
         """With some more, the last ones last."""
         values, shared = dict(self.values), self._shared
-        if len(shared.journal) > _JOURNAL:
+        if len(shared.journal) > _JOURNAL + 2 * len(values):
             shared = _Shared()
         fresh = list(changes)
         for row, new in fresh:
@@ -143,7 +142,7 @@ class LiveIndex(Index):
     def _turned(self, where: Expression, former: Turned, rows: Iterable[int]) -> Turned:
         """The same, from what was known before some rows changed."""
         out, into, concerned = set(former.out), dict(former.into), fields_of(where)
-        for item in self._stored([row for row in rows if concerned & self.values[row].keys()]):
+        for item in _in_parts(self.index, [row for row in rows if concerned & self.values[row].keys()]):
             before, now = item.fulfils(where), self._now(item).fulfils(where)
             out.discard(item.row)
             into.pop(item.row, None)
@@ -159,13 +158,11 @@ class LiveIndex(Index):
         payload = {name: value for name, value in {**item.payload, **new}.items() if value is not None}
         return replace(item, payload=payload)
 
-    def _stored(self, rows: Sequence[int]) -> list[StoredItem]:
-        """Items as they were published; those that changed are remembered."""
-        known = self._shared.stored
-        missing = [row for row in rows if row not in known]
-        for begin in range(0, len(missing), _AT_ONCE):
-            known.update((item.row, item) for item in self.index.fetch(missing[begin : begin + _AT_ONCE]))
-        return [known[row] for row in rows]
+
+def _in_parts(index: Index, rows: Sequence[int]) -> Iterator[StoredItem]:
+    """The items at some rows, some at a time."""
+    for begin in range(0, len(rows), _AT_ONCE):
+        yield from index.fetch(rows[begin : begin + _AT_ONCE])
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,18 +172,23 @@ class LiveItems:
     Attributes:
         index: The items with their payloads of now.
         availability: The fields that say from when an item may be shown.
+        always: Whether the generation alone shows the item at a row at any time.
         shown_from: By row, for items of which events say that anew, in microseconds since 1970.
     """
 
     index: LiveIndex
     availability: Availability
+    always: Callable[[int], bool]
     shown_from: Mapping[int, int] = field(default_factory=dict)
 
     def with_changes(self, changes: Sequence[tuple[int, Mapping[str, Any]]]) -> Self:
         """With some more, the last ones last."""
         index = self.index.with_changes(changes)
         rows = list(dict.fromkeys(row for row, new in changes if self.availability.roles.keys() & new.keys()))
-        shown = {item.row: self.availability.shown_from(item.payload) for item in index.fetch(rows)}
+        # What shows an item at any time needs nothing of its other fields.
+        known = {row: index.values[row] for row in rows if self.always(row)}
+        known |= {item.row: item.payload for item in _in_parts(index, [row for row in rows if row not in known])}
+        shown = {row: self.availability.shown_from(payload) for row, payload in known.items()}
         return replace(self, index=index, shown_from={**self.shown_from, **shown})
 
     def unavailable(self, published: frozenset[int], moment: int) -> frozenset[int]:

@@ -65,7 +65,8 @@ class Overlay:
         self._fields = PayloadFields.of(generation.spec.fields, facts.get("payload", {}), availability)
         self._reading = threading.Lock()
         self._mark: object = None
-        self._present = OverlayState(LiveItems(LiveIndex(generation.index), self._fields.availability))
+        items = LiveItems(LiveIndex(generation.index), self._fields.availability, generation.always_shows)
+        self._present = OverlayState(items)
         self._known: dict[str, tuple[tuple[Sequence[LiveLine], Sequence[LiveLine]], LivePerson]] = {}
 
     def close(self) -> None:

@@ -131,7 +131,7 @@ class LiveLog:
         path = self._folder / FILE
         uri = f"{path.absolute().as_uri()}?mode=ro{how}"
         connection = sqlite3.connect(uri, WAIT, isolation_level=None, check_same_thread=False, uri=True)
-        try:
+        try:  # what cannot be read is only told now
             return connection, int(connection.execute("PRAGMA user_version").fetchone()[0])
         except sqlite3.OperationalError:
             connection.close()

@@ -45,6 +45,8 @@ def test_the_workspace_is_found_upward(molar, trained):
         (["--user", "u0001", "-k", "0"], 1, "k = 0"),
         ([], 2, "exactly one"),
         (["--user", "a", "--items", "b"], 2, "exactly one"),
+        (["--user", "a", "--session", "b"], 2, "exactly one"),
+        (["--session", "nobody"], 1, "no history is known of the session"),
         (["--seen", "maybe", "--user", "a"], 2, "maybe"),
     ],
 )

@@ -1,10 +1,12 @@
 """What the events since a generation change in answers, at once."""
 
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,6 +18,7 @@ from molar_indexes.recommender import Recommender
 from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
 from molar_retrieval.errors import RequestError
+from molar_retrieval.events import live
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.expressions import And, Between, Equals, Not, OneOf, Or, matches
 from molar_retrieval.index import IndexItem, IndexSpec
@@ -297,3 +300,41 @@ def test_a_list_is_for_a_user_or_a_session(recommender):
             recommender.query(**whom)
     with pytest.raises(RequestError, match="known of the session 's'"):
         recommender.query(session_id="s")
+
+
+def test_where_nobody_can_write_the_log_is_read_as_it_is(workspace, change, monkeypatch):
+    """Without files beside it, which cannot be made there, a log opens all the same."""
+    release(workspace)
+    change("i0")
+    change.log.close()
+    folder = workspace.root / "events"
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert set(before) == {"log.sqlite", "sealed"}
+    former = sqlite3.connect
+
+    class Refused:
+        def execute(self, _):
+            raise sqlite3.OperationalError("unable to open database file")
+
+        def close(self):
+            pass
+
+    def connect(address, *arguments, **options):
+        return Refused() if str(address).endswith("log.sqlite?mode=ro") else former(address, *arguments, **options)
+
+    monkeypatch.setattr(live.sqlite3, "connect", connect)
+    monkeypatch.setattr(live.os, "access", lambda *_: False)
+    with Recommender.open(workspace.root) as recommender:
+        assert ids(recommender.query("u", 1)) == ["i1"]
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_log_of_an_older_format_is_brought_up(workspace, change):
+    release(workspace)
+    change("i0")
+    change.log.close()
+    with closing(sqlite3.connect(workspace.root / "events" / "log.sqlite")) as connection:
+        connection.execute("PRAGMA user_version = 2")
+        connection.execute("DROP INDEX of_user")
+    with Recommender.open(workspace.root) as recommender:
+        assert ids(recommender.query("u", 1)) == ["i1"]
