@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line separators, what turns the direction of writing, and halves of characters."""
 
+_GAP = 2  # cells between columns
 _WIDEST = 20  # cells that a column of a table keeps for a word, however little room there is
 
 
@@ -54,6 +55,17 @@ def wrapped(text: str, width: int) -> str:
             current += f" {word}" if current.strip() else word
         lines.append(current)
     return "\n".join(lines)
+
+
+def _fitted(whole: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Widths of columns that fit into the room if they can: the widest one gives way first, none below its least."""
+    widths = list(whole)
+    while sum(widths) > room:
+        wide = [n for n, width in enumerate(widths) if width > least[n]]
+        if not wide:
+            break
+        widths[max(wide, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _said(text: str) -> str:
@@ -93,18 +105,23 @@ class Console:
         """Write the result for people; columns whose name starts with ``>`` are aligned to the right."""
         if title:
             self.line(title)
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for place, column in enumerate(columns):
-            right = column.startswith(">")
-            table.add_column(
-                column.lstrip(">"),
-                justify="right" if right else "left",
-                overflow="fold",
-                no_wrap=right,
-                min_width=min(_WIDEST, max(map(cell_len, [column, *_words(row[place] for row in rows)]))),
-            )
-        for row in rows:
-            table.add_row(*(escape(visible(str(cell))) for cell in row))
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+        names, cells = (
+            [column.lstrip(">") for column in columns],
+            [[visible(str(cell)) for cell in row] for row in rows],
+        )
+        whole = [max(map(cell_len, [name, *(row[n] for row in cells)])) for n, name in enumerate(names)]
+        words = [
+            max(map(cell_len, [*name.split(), *_words(row[n] for row in cells)]), default=0)
+            for n, name in enumerate(names)
+        ]
+        right = [column.startswith(">") for column in columns]
+        least = [most if plain else min(_WIDEST, word) for most, word, plain in zip(whole, words, right, strict=True)]
+        room = self._out.width - _GAP * (len(columns) - 1)
+        for name, width, plain in zip(names, _fitted(whole, least, room), right, strict=True):
+            table.add_column(name, justify="right" if plain else "left", overflow="fold", no_wrap=plain, width=width)
+        for row in cells:
+            table.add_row(*map(escape, row))
         self._out.print(table)
 
     def line(self, *lines: str) -> None:

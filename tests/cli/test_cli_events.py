@@ -25,7 +25,7 @@ def test_events_are_appended_shown_sealed_and_written(molar, tmp_path):
     (line,) = json.loads(found.stdout)["events"]
     assert datetime.fromisoformat(line.pop("received")).tzinfo
     assert line == {**row, "line": 0, "seq": 1, "timestamp": "2026-01-02T12:00:00+00:00"}
-    assert "2026-01-02T12:00:00" in molar("events", "tail", *where).stdout
+    assert "2026-01-02 12:00:00  view   u    i" in molar("events", "tail", *where).stdout
     assert molar("events", "compact", *where).stdout == "1 lines sealed in 1 files\n"
     found = molar("events", "export", tmp_path / "out.csv", *where)
     assert (found.returncode, (tmp_path / "out.csv").read_text("utf-8").count("\n")) == (0, 2), found.stderr

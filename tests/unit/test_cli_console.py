@@ -69,3 +69,14 @@ def test_markup_of_data_is_shown_as_it_is(terminal):
     console.line("[bold]x[/] \\[y]")
     console.note("[red]z")
     assert written.getvalue().splitlines() == ["[bold]x[/] \\[y]", "[red]z"]
+
+
+def test_a_table_of_80_cells_breaks_no_word(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    row = ["2026-11-26 20:13:05", "impression", "customer-0000001", "SKU-0002", "12.0", "39.80"]
+    Console().table(["time (UTC)", "event", "who", "item", ">quantity", ">value"], [row])
+    Console().table(["", "generation", ""], [["→", "", ""]])
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert all(word in shown for cell in row for word in cell.split())
+    assert "quantity" in shown

@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from molar_cli.options import option
 from molar_cli.session import Session, command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 app = typer.Typer(help="What people and the catalogue did: append, look at, seal, write out.", no_args_is_help=True)
 _SHOWN = 10
@@ -53,8 +56,22 @@ def tail(run: Session, n: Annotated[int, typer.Option("-n", help="How many, at m
     lines = [document(row) for row in run.shop().events.tail(n).to_pylist()]
     if run.document({"events": lines}):
         return
-    columns = ("timestamp", "event", "user_id", "session_id", "item_id", "quantity", "value")
-    run.console.table(columns, [[str(line.get(name, "")) for name in columns] for line in lines])
+    rows = [
+        [
+            str(line["timestamp"])[:19].replace("T", " "),
+            line["event"],
+            _who(line),
+            *(str(line.get(name, "")) for name in ("item_id", "quantity", "value")),
+        ]
+        for line in lines
+    ]
+    run.console.table(("time (UTC)", "event", "who", "item", ">quantity", ">value"), rows)
+
+
+def _who(line: "Mapping[str, Any]") -> str:
+    """The user, else the session; nobody changes items."""
+    user, session = line.get("user_id"), line.get("session_id")
+    return str(user) if user is not None else "" if session is None else f"session {session}"
 
 
 @app.command()
