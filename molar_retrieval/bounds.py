@@ -24,6 +24,7 @@ EVENT_ITEMS = 200  # items of an event
 EVENT_DATA = 65_536  # bytes of what an event says beside its fields, as JSON
 EVENT_AHEAD = 86_400  # seconds that the clock of an event may be ahead
 CLOCK_OFF = 86_400  # seconds by which the clock of a sender is set right; what was sent longer ago is an archive
+DEMO_DAYS = 366  # days that the demo shop lives at once
 REFUSALS = 1_000  # refused events that are named one by one; the others are counted
 TAIL = 10_000  # events that `molar events tail` shows
 KEPT_DAYS = 36_500  # days for which events can be kept

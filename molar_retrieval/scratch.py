@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from molar_retrieval.events.tables import KIND as EVENTS
 from molar_retrieval.workspace import MAKERS, Workspace
 
 
@@ -19,6 +20,8 @@ def scratch_workspace(root: Path, catalogue: Path) -> Iterator[Workspace]:
         for kind in MAKERS:
             for inner in (root / kind).glob("*"):
                 _mirror(inner, place / kind / inner.name)
+        if (root / EVENTS).is_dir():
+            (place / EVENTS).symlink_to((root / EVENTS).resolve())  # to which nothing is appended here
         yield Workspace.for_catalogue(place, catalogue)
 
 

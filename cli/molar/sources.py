@@ -10,6 +10,7 @@ from molar_retrieval.binding import DEFAULT_NAME
 from molar_retrieval.errors import RequestError
 
 if TYPE_CHECKING:
+    from molar.days import DaysReport
     from molar_retrieval.demo import DemoFacts
     from molar_retrieval.importers import ImportReport
 
@@ -26,6 +27,28 @@ class Demo:
     shop: Shop
     facts: "DemoFacts"
 
+    def live(self, days: int = 14, *, seed: int = 7) -> "DaysReport":
+        """Let the shop, which must be aligned, live for some days after its log ends.
+
+        Made-up people ask, react to what they are shown by their hidden tastes, and buy; items arrive, leave, sell out
+        and change their prices. All of it is events, appended every five simulated minutes; every night is an
+        :meth:`molar.Shop.update`.
+
+        Args:
+            days: How many, at most 366.
+            seed: Another seed makes other days.
+
+        Returns:
+            What each day was like; ``write_page`` makes a page of it.
+
+        Raises:
+            RequestError: If there are no or too many days.
+            MissingArtefactError: If the shop was not aligned.
+        """
+        from molar.days import live_days
+
+        return live_days(self.shop, self.facts, days, seed)
+
 
 def demo(
     folder: str | Path = "molar-demo",
@@ -33,6 +56,7 @@ def demo(
     items: int = 400,
     users: int = 800,
     seed: int = 7,
+    arriving: bool = False,
     display: Display | None = None,
 ) -> Demo:
     """Write a small made-up shop, with photos, texts and a log of purchases.
@@ -42,6 +66,7 @@ def demo(
         items: How many.
         users: How many.
         seed: Another seed makes another shop.
+        arriving: Items that nobody has bought yet are left out: they arrive by events, see :meth:`Demo.live`.
         display: Makes the progress display of a long step; None: the one that suits a terminal or a notebook.
 
     Raises:
@@ -54,7 +79,7 @@ def demo(
     catalogue, workspace = root / "shop", root / DEFAULT_NAME
     if root.exists() and any(root.iterdir()) and not workspace.exists() and not catalogue.exists():
         raise RequestError(f"{root} is not empty and holds no demo", "name a new folder: molar demo FOLDER")
-    facts = write_demo_shop(catalogue, seed=seed, items=items, users=users)
+    facts = write_demo_shop(catalogue, seed=seed, items=items, users=users, arriving=arriving)
     return Demo(Shop(catalogue, workspace, display=display), facts)
 
 

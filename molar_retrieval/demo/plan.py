@@ -109,7 +109,7 @@ def shopping(items: tuple[ShopItem, ...], n: int, seed: int) -> tuple[Shopper, .
     once = set(order[newcomers : newcomers + max(1, round(SINGLES * n))].tolist())
     # Nobody buys more than a quarter of a small shop.
     longest = min(_LONGEST, len(items) // 4)
-    traits = _traits(items)
+    traits = traits_of(items)
     shoppers = []
     for row, user in enumerate(users):
         own = seeds.generator(seed, "demo", "user", row)
@@ -144,27 +144,32 @@ def _users(n: int, rng: np.random.Generator) -> list[Shopper]:
     return users
 
 
-def _traits(items: tuple[ShopItem, ...]) -> Traits:
-    """The items' features as arrays, for scoring all items at once."""
+def traits_of(items: tuple[ShopItem, ...], *, cold: bool = False) -> Traits:
+    """The items' features as arrays, for scoring all items at once; nobody wants the cold ones unless they are in."""
     names = ("pattern", "story", "colour", "kind", "department")
     traits = {name: np.array([getattr(item, name) for item in items]) for name in names}
     with np.errstate(divide="ignore"):
-        popularity = np.log(np.array([0 if item.cold else item.popularity for item in items]))
+        popularity = np.log(np.array([0 if item.cold and not cold else item.popularity for item in items]))
     return traits | {"popularity": popularity}
 
 
-def _walk(
-    items: tuple[ShopItem, ...], traits: Traits, user: Shopper, length: int, rng: np.random.Generator
-) -> tuple[Purchase, ...]:
-    """A user's purchases: sessions weeks apart, in each of them one thing leading to the next."""
-    # Logarithm of each item's chance with the user, up to a constant.
-    liking = (
+def liking(traits: Traits, user: Shopper) -> Scores:
+    """The logarithm of each item's chance with a user, up to a constant, shape (n_items,)."""
+    scores: Scores = (
         traits["popularity"]
         + _PATTERN * (traits["pattern"] == (user.pattern or ""))
         + _STORY * (traits["story"] == (user.story or ""))
         + _KIND * np.isin(traits["kind"], user.kinds)
         + _COLOUR * (traits["colour"] == user.colour)
     )
+    return scores
+
+
+def _walk(
+    items: tuple[ShopItem, ...], traits: Traits, user: Shopper, length: int, rng: np.random.Generator
+) -> tuple[Purchase, ...]:
+    """A user's purchases: sessions weeks apart, in each of them one thing leading to the next."""
+    likes = liking(traits, user)
     clock = OPENING + int(rng.uniform(0, 330 * _DAY))
     room = ""
     bought: list[Purchase] = []
@@ -176,7 +181,7 @@ def _walk(
             last = None
         else:
             clock += int(rng.integers(40, 1500))
-        scores = liking + _ROOM * (traits["department"] == room)
+        scores = likes + _ROOM * (traits["department"] == room)
         companions = () if last is None else items[last].companions
         bought.append(Purchase(_next(scores, companions, [purchase.item for purchase in bought], rng), clock))
     return tuple(bought)

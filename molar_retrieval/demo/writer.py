@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -47,9 +47,18 @@ class DemoFacts:
 
 
 def write_demo_shop(
-    folder: Path, *, seed: int = SEED, items: int = ITEMS, users: int = USERS, progress: Progress = SILENT
+    folder: Path,
+    *,
+    seed: int = SEED,
+    items: int = ITEMS,
+    users: int = USERS,
+    arriving: bool = False,
+    progress: Progress = SILENT,
 ) -> DemoFacts:
     """Write the made-up demo shop; the same arguments give the same bytes.
+
+    Items that nobody has bought yet are not in the items file where they are ``arriving``: they come by events, see
+    :mod:`molar_retrieval.demo.days`.
 
     The folder is new or empty, or has an earlier demo shop, which is replaced; all else in it is a DataError. Fewer
     than 40 items or 20 users are a SettingsError.
@@ -60,7 +69,8 @@ def write_demo_shop(
     (folder / "README.txt").write_text(_README.format(seed=seed), "utf-8", newline="\n")  # first: it marks it as ours
     (folder / "catalog.toml").write_text(packaged("catalog.template.toml"), "utf-8", newline="\n")
     _write_photos(shop, folder, progress)
-    pq.write_table(items_table(shop), folder / "items.parquet")
+    there = replace(shop, items=tuple(item for item in shop.items if not (arriving and item.cold)))
+    pq.write_table(items_table(there), folder / "items.parquet")
     pq.write_table(interactions_table(shop), folder / "interactions.parquet")
     pq.write_table(users_table(shop), folder / "users.parquet")
     return _facts(shop, folder)

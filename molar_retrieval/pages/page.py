@@ -21,6 +21,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "fraction": words.fraction,
     "metric": words.metric,
     "number": words.number,
+    "share": lambda value: words.NONE if value is None else words.percent(value, 1),
 }
 
 

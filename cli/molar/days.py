@@ -1,0 +1,235 @@
+"""Days in the life of the demo shop: people ask, react, and what they did is in the answers of the next day or sooner.
+
+Each simulated five minutes, what happened is appended to the event log; each night is `molar update`.
+"""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from molar.shop import Shop
+from molar_retrieval import bounds
+from molar_retrieval.demo.days import DAY, MINUTE, DailyLife, Visit
+from molar_retrieval.progress import SILENT
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from molar_indexes.recommender import Recommender
+    from molar_retrieval.demo import DemoFacts
+    from molar_retrieval.frame import Frame
+    from molar_retrieval.progress import Progress
+    from molar_retrieval.ranking.answer import Answer
+
+K = 10
+_EACH = 5 * MINUTE
+_KNOWN = 3  # purchases that make somebody's lists worth comparing
+_PANEL = 50  # people whose lists are compared from morning to morning
+
+
+@dataclass(frozen=True)
+class Day:
+    """What a day was like.
+
+    Attributes:
+        day: From 1.
+        visits: How many people came.
+        purchases: What they bought.
+        age: Hours from a purchase back to what an answer right after it knows, on average; None: nobody bought.
+        visible: Share of the purchases that the next answer for the same person knows of; None: nobody bought.
+        gone: Share of the shown places with something that could not be had any more.
+        churn: Places of ten that differ from the morning before, of people of whom nothing came; None on the first day.
+        arrived: Share of the shown places with items that arrived by an event.
+        arrived_items: Share of such items in what can be had.
+        ndcg: NDCG@10 of the morning's answers for those who come, by their hidden chances to buy each item.
+        update: Seconds of the update of the night before.
+    """
+
+    day: int
+    visits: int
+    purchases: int
+    age: float | None
+    visible: float | None
+    gone: float
+    churn: float | None
+    arrived: float
+    arrived_items: float
+    ndcg: float
+    update: float
+
+
+@dataclass(frozen=True)
+class DaysReport:
+    """Some days, one after the other.
+
+    Attributes:
+        days: What each was like.
+        exposure: By the days since an item arrived: places that it has a day, as a multiple of an item's share.
+    """
+
+    days: Sequence[Day]
+    exposure: Mapping[int, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {"days": [asdict(day) for day in self.days], "exposure": {str(k): v for k, v in self.exposure.items()}}
+
+    def to_frame(self) -> "Frame":
+        """One row per day."""
+        from molar_retrieval.frame import Frame
+
+        whole = ("day", "visits", "purchases")
+        kinds = {name: "int32" if name in whole else "double" for name in Day.__dataclass_fields__}
+        return Frame.of([asdict(day) for day in self.days], kinds)
+
+    def write_page(self, path: str | Path) -> Path:
+        """Write an HTML page with plots, which needs no other file; where it is."""
+        from molar.days_page import page
+
+        target = Path(path)
+        target.write_text(page(self), "utf-8")
+        return target
+
+
+def live_days(shop: Shop, facts: "DemoFacts", days: int, seed: int) -> DaysReport:
+    """Let a demo shop live, see :meth:`molar.sources.Demo.live`."""
+    from molar_retrieval.demo import plan_shop
+
+    bounds.whole("days", days, bounds.DEMO_DAYS)
+    plan = plan_shop(facts.seed, items=facts.items, users=facts.users)
+    last = max(purchase.timestamp for user in plan.users for purchase in user.purchases)
+    life = DailyLife(plan, (last // DAY + 1) * DAY, days, seed)
+    with shop.progress() as progress, shop.recommender() as recommender:
+        return _Run(replace(shop, display=_silent), life, recommender).through(days, progress)
+
+
+def _silent() -> "AbstractContextManager[Progress]":
+    return nullcontext(SILENT)
+
+
+class _Run:
+    def __init__(self, shop: Shop, life: DailyLife, recommender: "Recommender") -> None:
+        self._shop, self._life, self._recommender = shop, life, recommender
+        users = life.shop.users
+        self._panel = [row for row, user in enumerate(users) if len(user.purchases) >= _KNOWN][:_PANEL]
+        self._lists: dict[int, list[str]] = {}  # of this morning, of the panel
+        self._acted: set[int] = set()  # since this morning
+        self._places: Counter[int] = Counter()  # by the age of what arrived
+        self._due: dict[int, float] = defaultdict(float)  # places that as many other items would have had
+
+    def through(self, days: int, progress: "Progress") -> DaysReport:
+        """All days."""
+        progress.start("living through the days", days)
+        found = []
+        for day in range(days):
+            found.append(self._day(day))
+            progress.advance()
+        progress.finish()
+        exposure = {age: self._places[age] / due for age, due in sorted(self._due.items()) if due}
+        return DaysReport(found, exposure)
+
+    def _day(self, number: int) -> Day:
+        life = self._life
+        self._append(life.morning(number))
+        began = time.perf_counter()
+        self._shop.update()
+        update = time.perf_counter() - began
+        churn, visits = self._churn(), life.visits(number)
+        ndcg = [self._ndcg(visit.user) for visit in visits]
+        day = _Shown()
+        for together in _by_minutes(visits):
+            self._five_minutes(together, life.start + number * DAY, day)
+        self._count_ages(number, day)
+        known = [seen for _, seen in day.bought]
+        return Day(
+            day=number + 1,
+            visits=len(visits),
+            purchases=day.purchases,
+            age=_mean([0.0 if seen else hours for hours, seen in day.bought]),
+            visible=_mean(known),
+            gone=day.gone / max(len(day.places), 1),
+            churn=churn,
+            arrived=sum(item_id in life.arrived for item_id in day.places) / max(len(day.places), 1),
+            arrived_items=len(life.arrived) / int(life.available.sum()),
+            ndcg=_mean(ndcg) or 0.0,
+            update=update,
+        )
+
+    def _five_minutes(self, visits: Sequence[Visit], midnight: int, day: "_Shown") -> None:
+        """People come, what they do is appended, and those who bought something are asked about again."""
+        events: list[Mapping[str, Any]] = []
+        bought: list[tuple[Visit, str]] = []
+        for visit in visits:
+            answer = self._answer(visit.user)
+            shown = {item.item_id: item.propensity for item in answer.items}
+            day.places += shown
+            day.gone += sum(not self._life.available[self._life.rows[item_id]] for item_id in shown)
+            visited = self._life.visit(visit, shown, answer.request_id)
+            events += visited.events
+            bought += [(visit, item_id) for item_id in (*visited.of_list, *visited.besides)]
+            self._acted.add(visit.user)
+        self._append(events)
+        day.purchases += len(bought)
+        for visit, item_id in bought:
+            if self._life.available[self._life.rows[item_id]]:
+                day.bought.append(((visit.at - midnight) / 3_600, self._knows(visit.user, item_id)))
+
+    def _answer(self, user: int, **more: Any) -> "Answer":
+        return self._recommender.query(self._life.shop.users[user].user_id, fallback="popular", **{"k": K, **more})
+
+    def _knows(self, user: int, item_id: str) -> bool:
+        """Whether an answer of now knows that somebody has an item: it is hidden from them."""
+        answer = self._answer(user, k=1, only=[item_id])
+        return answer.basis != "popularity" and not answer.items
+
+    def _churn(self) -> float | None:
+        """Places of ten that changed since the morning before, of people of whom nothing came."""
+        former, self._lists = self._lists, {user: self._ids(user) for user in self._panel}
+        acted, self._acted = self._acted, set()
+        return _mean([len(set(self._lists[user]) - set(ids)) for user, ids in former.items() if user not in acted])
+
+    def _ids(self, user: int) -> list[str]:
+        return [item.item_id for item in self._answer(user, explore=False).items]
+
+    def _ndcg(self, user: int) -> float:
+        chances = self._life.chances(user)
+        weights = 1 / np.log2(np.arange(2, K + 2))
+        gains = chances[[self._life.rows[item_id] for item_id in self._ids(user)]]
+        return float(gains @ weights[: len(gains)] / (np.sort(chances)[::-1][:K] @ weights))
+
+    def _count_ages(self, number: int, day: "_Shown") -> None:
+        there = int(self._life.available.sum())
+        for item_id, arrived in self._life.arrived.items():
+            if self._life.available[self._life.rows[item_id]]:
+                self._due[number - arrived] += len(day.places) / there
+                self._places[number - arrived] += day.places.count(item_id)
+
+    def _append(self, events: Sequence[Mapping[str, Any]]) -> None:
+        if events and (report := self._shop.events.append(events)).refused:
+            raise AssertionError(f"an event of the demo was refused: {report.refusals[0]}")
+
+
+@dataclass
+class _Shown:
+    """What a day showed: the item of each place, how many of them could not be had, what was bought and known."""
+
+    places: list[str] = field(default_factory=list)
+    gone: int = 0
+    purchases: int = 0
+    bought: list[tuple[float, bool]] = field(default_factory=list)  # hours since midnight; known to the next answer
+
+
+def _by_minutes(visits: Sequence[Visit]) -> Iterator[list[Visit]]:
+    for _, together in groupby(visits, key=lambda visit: visit.at // _EACH):
+        yield list(together)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None

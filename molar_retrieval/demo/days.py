@@ -1,0 +1,183 @@
+"""Days in the demo shop: who comes, what they do with what they are shown, what changes in the shop.
+
+People look from the first place downwards, click what suits their hidden taste and buy some of it; half of them also
+buy something that they came for. Items arrive and leave, prices change, things sell out and are there again. All of it
+is events as a shop would send them; what answers, this module does not know.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from molar_retrieval import rng as seeds
+from molar_retrieval.demo.plan import dealt, liking, traits_of
+from molar_retrieval.demo.tables import items_table
+from molar_retrieval.demo.truth import DemoShop
+
+DAY, MINUTE = 86_400, 60
+_COMING = 0.08  # share of the people who come on a day
+_OPEN, _CLOSE = 8 * 3_600, 22 * 3_600
+_ON = 0.9  # how often somebody who looks at a place looks at the next one
+_CLICK = 0.5  # how often somebody clicks what they like as well as anything
+_WARMTH = 2.0  # the larger, the more is clicked that they like less
+_BUY = 0.4  # how often they buy what they clicked
+_OWN = 0.5  # how often they buy something that they came for
+_REPRICED, _LEAVING, _STOCKED = 0.03, 0.003, 0.05  # shares of the items on a day; the last ones sell out
+_BACK = 2  # days until what was sold out is there again
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Somebody comes: the row of the user in the plan, and when, in seconds since 1970."""
+
+    user: int
+    at: int
+
+
+@dataclass(frozen=True)
+class Visited:
+    """What came of a visit: events in their order, and the ids of what was bought, from the list and besides."""
+
+    events: Sequence[Event]
+    of_list: Sequence[str]
+    besides: Sequence[str]
+
+
+class DailyLife:
+    """The shop and its people from a midnight on; the same plan, days and seed give the same life for the same lists.
+
+    Attributes:
+        available: Which items can be had, shape (n_items,).
+        arrived: The day on which an item arrived, by its id, counted from 0; none for those that were always there.
+    """
+
+    def __init__(self, shop: DemoShop, start: int, days: int, seed: int) -> None:
+        self.shop, self.start, self._seed = shop, start, seed
+        self.available = np.array([not item.cold for item in shop.items])
+        self.arrived: dict[str, int] = {}
+        self.rows = {item.item_id: row for row, item in enumerate(shop.items)}
+        traits = traits_of(shop.items, cold=True)
+        self._liking = np.stack([liking(traits, user) for user in shop.users])
+        self._bought = [{purchase.item for purchase in user.purchases} for user in shop.users]
+        self._fields = {row["item_id"]: row for row in items_table(shop).to_pylist()}
+        self._left: dict[int, int] = {}  # pieces of what may sell out
+        self._returns: dict[int, int] = {}  # day on which what is sold out is there again
+        cold = [row for row, item in enumerate(shop.items) if item.cold]
+        places = dealt(range(max(1, days - 1)), len(cold), self._random("arrivals"))
+        self._arriving = {row: day for row, day in zip(cold, places, strict=True)}
+
+    def morning(self, day: int) -> list[Event]:
+        """What changes in the shop before it opens: arrivals, leaving items, prices, what is there again."""
+        random, told = self._random("morning", day), []
+        for row, arrives in self._arriving.items():
+            if arrives == day:
+                fields = {key: value for key, value in self._fields[self._id(row)].items() if value is not None}
+                told.append((row, "item_upsert", fields))
+                self.arrived[self._id(row)] = day
+                self.available[row] = True
+        for row in [row for row, back in self._returns.items() if back == day]:
+            del self._returns[row]
+            told.append((row, "item_upsert", {"stock": 20}))
+            self.available[row] = True
+        old = np.flatnonzero(self.available & [self._id(row) not in self.arrived for row in range(len(self.rows))])
+        for row in old[random.random(len(old)) < _LEAVING].tolist():
+            told.append((row, "item_withdraw", {}))
+            self.available[row] = False
+        for row in old[random.random(len(old)) < _REPRICED].tolist():
+            price = round(self._fields[self._id(row)]["price"] * float(random.uniform(0.7, 1.2)), 1)
+            told.append((row, "item_upsert", {"price": price}))
+        for row in old[random.random(len(old)) < _STOCKED].tolist():
+            self._left.setdefault(row, int(random.integers(1, 4)))
+        at = self.start + day * DAY + _OPEN - 30 * MINUTE
+        return [
+            self._event(f"m{day}-{n}", kind, at, item_id=self._id(row), **({"data": data} if data else {}))
+            for n, (row, kind, data) in enumerate(told)
+            if self.available[row] or kind == "item_withdraw"
+        ]
+
+    def visits(self, day: int) -> list[Visit]:
+        """Who comes on a day, in order."""
+        random = self._random("visits", day)
+        coming = np.flatnonzero(random.random(len(self.shop.users)) < _COMING)
+        times = random.integers(_OPEN, _CLOSE, len(coming)) + self.start + day * DAY
+        found = [Visit(int(user), int(at)) for user, at in zip(coming, times, strict=True)]
+        return sorted(found, key=lambda visit: visit.at)
+
+    def visit(self, visit: Visit, shown: Mapping[str, float | None], request_id: str) -> Visited:
+        """What somebody does with the list of an answer: item ids, the first one first, with their propensities."""
+        random = self._random("visit", visit.user, visit.at)
+        likes = self._liking[visit.user]
+        best = float(np.quantile(likes, 0.99))
+        name, at = f"v{visit.user}-{visit.at}", visit.at
+        user = {"user_id": self.shop.users[visit.user].user_id}
+        who = user | {"request_id": request_id}
+        places = [
+            {"item_id": item_id, "position": place, "propensity": chance}
+            for place, (item_id, chance) in enumerate(shown.items(), 1)
+        ]
+        events = [self._event(f"{name}-i", "impression", at, items=places, **who)] if places else []
+        of_list = []
+        for place, item_id in enumerate(shown, 1):
+            row = self.rows[item_id]
+            chance = _CLICK * min(1.0, float(np.exp((likes[row] - best) / _WARMTH)))
+            if random.random() < chance:
+                at += int(random.integers(5, 40))
+                events.append(self._event(f"{name}-c{place}", "click", at, item_id=item_id, position=place, **who))
+                if random.random() < _BUY and self._take(visit.user, row):
+                    at += int(random.integers(20, 90))
+                    events.append(self._purchase(f"{name}-p{place}", at, row, position=place, **who))
+                    of_list.append(item_id)
+            if random.random() > _ON:
+                break
+        besides = []
+        if random.random() < _OWN and (chances := self.chances(visit.user)).any():
+            row = int(random.choice(len(chances), p=chances))
+            if self._take(visit.user, row):
+                events.append(self._purchase(f"{name}-o", at + int(random.integers(60, 240)), row, **user))
+                besides.append(self._id(row))
+        events += self._sold_out(name, at + 5 * MINUTE)
+        return Visited(events, of_list, besides)
+
+    def chances(self, user: int) -> npt.NDArray[np.float64]:
+        """The hidden truth: how likely each item is what somebody buys next of their own accord, shape (n_items,)."""
+        scores = np.where(self.available, self._liking[user], -np.inf)
+        scores[list(self._bought[user])] = -np.inf
+        weights = np.exp(scores - scores.max()) if np.isfinite(scores).any() else np.zeros(len(scores))
+        chances: npt.NDArray[np.float64] = weights / max(weights.sum(), 1e-12)
+        return chances
+
+    def _take(self, user: int, row: int) -> bool:
+        """Whether an item is there to be bought; it is taken then."""
+        if not self.available[row] or row in self._bought[user]:
+            return False
+        self._bought[user].add(row)
+        if row in self._left:
+            self._left[row] -= 1
+        return True
+
+    def _sold_out(self, name: str, at: int) -> list[Event]:
+        gone = [row for row, left in self._left.items() if left <= 0]
+        for row in gone:
+            del self._left[row]
+            self.available[row] = False
+            self._returns[row] = (at - self.start) // DAY + _BACK
+        return [
+            self._event(f"{name}-s{row}", "item_upsert", at, item_id=self._id(row), data={"stock": 0}) for row in gone
+        ]
+
+    def _purchase(self, name: str, at: int, row: int, **more: Any) -> Event:
+        return self._event(name, "purchase", at, item_id=self._id(row), value=self.shop.items[row].price, **more)
+
+    def _event(self, name: str, kind: str, at: int, **more: Any) -> Event:
+        return {"event_id": name, "event": kind, "timestamp": datetime.fromtimestamp(at, UTC).isoformat(), **more}
+
+    def _id(self, row: int) -> str:
+        return self.shop.items[row].item_id
+
+    def _random(self, *what: object) -> np.random.Generator:
+        return seeds.generator(self._seed, "days", *what)
