@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from molar_retrieval.events.kinds import TAKES_OUT
 from molar_retrieval.events.tables import FILE, FORMAT, KIND, OF_ITEM, WAIT, bring_up, faults, has_log
 from molar_retrieval.interactions.users import of_key
+from molar_retrieval.marks import mark_of
 from molar_retrieval.workspace import Workspace
 
 _MOST = 10_000  # lines of one person that an answer reads: the latest ones
@@ -44,22 +45,25 @@ class LiveLog:
         self._workspace, self._folder = workspace, workspace.root / KIND
         self._lock = threading.RLock()
         self._found: sqlite3.Connection | None = None
+        self._frozen: object = None  # the state of the files, where the connection takes no notice of others
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             if self._found is not None:
                 self._found.close()
-                self._found = None
+            self._found = self._frozen = None
 
     @property
     def mark(self) -> object:
         """What changes whenever something is committed; None where there is no log yet."""
         with self._lock:
+            if self._frozen is not None and self._frozen != self._files():
+                self.close()
             if self._found is None and has_log(self._workspace):
                 with faults(self._folder):
                     self._found = self._opened()
-            return None if self._found is None else self._rows("PRAGMA data_version")[0]
+            return None if self._found is None else (self._rows("PRAGMA data_version")[0], self._frozen)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -139,4 +143,8 @@ class LiveLog:
             unfinished = journal.exists() and journal.stat().st_size
             if how or unfinished or os.access(self._folder, os.W_OK):
                 raise
-        return self._connected("&immutable=1")  # where nobody writes there is nothing to coordinate
+        self._frozen = self._files()  # somebody may write there all the same, from where it is not read-only
+        return self._connected("&immutable=1")
+
+    def _files(self) -> object:
+        return mark_of(self._folder / FILE), mark_of(self._folder / f"{FILE}-wal")

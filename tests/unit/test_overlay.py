@@ -326,7 +326,13 @@ def test_where_nobody_can_write_the_log_is_read_as_it_is(workspace, change, monk
     monkeypatch.setattr(live.os, "access", lambda *_: False)
     with Recommender.open(workspace.root) as recommender:
         assert ids(recommender.query("u", 1)) == ["i1"]
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+        assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+        monkeypatch.setattr(live.sqlite3, "connect", former)
+        with closing(EventLog(workspace)) as log:  # from where it can be written
+            another = Changes(log)
+            another.count = 1
+            another("i1")
+            assert ids(recommender.query("u", 1)) == ["i2"]
 
 
 def test_a_log_of_an_older_format_is_brought_up(workspace, change):
