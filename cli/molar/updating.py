@@ -110,6 +110,8 @@ class _Update:
             if (fall := self._fall()) is not None:
                 self._step("towers", lambda: self._towers(fall))
             self._step("generation", self._generation)
+        if self.settings.index.url is not None and not self.dry_run:
+            self._step("server", self._server)
         alignment = self.place["alignment"].require()[1]
         self.later += due(alignment, self.settings, self.named)
         live = self.place["generations"].manifest
@@ -230,12 +232,14 @@ class _Update:
         )
         name = generation.name
         generation.close()
-        if self.settings.index.url is not None:
-            from molar_indexes.server.push import push
-
-            push(self.place, self.settings.index, generation=name, progress=self.progress)
-            return f"{name}, live in the workspace and at {self.settings.index.url}"
         return name
+
+    def _server(self) -> str:
+        """Push what a killed run may have left as well: where it is there already, nothing is sent."""
+        from molar_indexes.server.push import push
+
+        report = push(self.place, self.settings.index, progress=self.progress)
+        return f"{report.sent:,} points sent to {report.url}" if report.sent else ""
 
 
 class Updating(ShopBase):

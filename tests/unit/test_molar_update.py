@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from qdrant_fake import fake_qdrant
 from updates import Days
 
 import molar
@@ -195,3 +196,11 @@ def test_users_of_whom_nothing_has_changed_keep_their_vectors(days, monkeypatch)
             assert np.allclose(record.vector, vector, atol=1e-4)
             assert np.array_equal(record.history, log.history(row))
             assert np.array_equal(record.sparse.indices, np.sort(whole.sparse[row].indices))
+
+
+def test_a_server_gets_what_it_has_not(days):
+    with fake_qdrant() as server:
+        first = days.shop.update(index=server.url)
+        assert first.up_to_date
+        assert "points sent to" in outcomes(first)["server"], "the generation was published without a server"
+        assert not outcomes(days.shop.update(index=server.url))
