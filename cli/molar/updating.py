@@ -11,7 +11,7 @@ from molar.due import Due, due, with_kept_encoder
 if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
     from molar_retrieval.progress import Progress
-    from molar_retrieval.workspace import Workspace
+    from molar_retrieval.workspace import Manifest, Workspace
 
 KIND = "update"
 _BUSY = "at work with `molar update` in"
@@ -179,7 +179,12 @@ class _Update:
         counts = {name: now.facts[name] - former.facts[name] for name in ("interactions", "users")}
         self.facts["interactions"] = counts
         words = [f"{'+' * (count > 0)}{plural(count, name[:-1])}" for name, count in counts.items() if count]
-        return ", ".join(words) or "other interactions"
+        same = self._items(former) == self._items(now)  # else the rows of items alone may be others
+        return ", ".join(words) or "other interactions" * same
+
+    @staticmethod
+    def _items(log: "Manifest") -> object:
+        return (log.facts.get("sources") or {}).get("items")
 
     def _derived_of_the_present(self) -> bool:
         alignment = self.place["alignment"].require()[1]
