@@ -54,6 +54,7 @@ def support(log: InteractionLog, partners: csr_matrix) -> npt.NDArray[np.int32]:
     support = np.zeros(len(items), np.int32)
     for begin in range(0, log.n_items, _BLOCK):
         both = (taken[:, begin : begin + _BLOCK].T @ taken).tocsr()
+        both.sort_indices()  # so that each pair is looked up by bisection
         own = np.flatnonzero((dimensions % log.n_items) // _BLOCK == begin // _BLOCK)
         rows = dimensions[own] % log.n_items - begin
         support[own] = np.asarray(both[rows, items[own]]).ravel()

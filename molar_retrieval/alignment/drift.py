@@ -92,10 +92,12 @@ def foretell(model: AlignedModel, before: InteractionLog, now: InteractionLog, s
     not had; person and item were known. Of more than 1,000 some are drawn. The logs may differ in users and items,
     which are told by their ids. None where there is no case.
     """
-    if not len(before) or not len(now):
+    if not len(before):
+        return None
+    came = now.timestamp > before.timestamp.max()
+    if not came.any():
         return None
     users, items = _places(now, before)
-    came = now.timestamp > before.timestamp.max()
     rows = np.flatnonzero(came if now.strength is None else came & (now.strength == 1))
     rows = rows[(users[now.user[rows]] >= 0) & (items[now.item[rows]] >= 0)]
     user, item = users[now.user[rows]], items[now.item[rows]]

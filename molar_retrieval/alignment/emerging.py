@@ -32,8 +32,8 @@ from molar_retrieval.ranking.request import Exploration
 
 _LAST = 4.0
 """An item with so many times the evidence is no longer tried."""
-_ASKED = 1000
-"""People whose scores tell the spread."""
+_ASKED = 200
+"""People whose scores tell the spread; it differs little between people."""
 
 
 def exploration(
