@@ -27,7 +27,7 @@ from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.workspace import MAKERS, Manifest, Workspace
 
-KINDS = ("catalogue", "interactions", "content", "cf", "alignment")
+KINDS = ("catalogue", "interactions", "content", "alignment")
 
 
 @pytest.fixture
