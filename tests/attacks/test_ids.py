@@ -349,7 +349,7 @@ def test_files_that_change_while_they_are_read(place, monkeypatch):
 
 
 def test_artefacts_of_different_catalogues(place, quiet, measured, tmp_path):
-    """Vectors, factors, a log and an alignment are never used with a catalogue that they were not made for."""
+    """Vectors, a log and an alignment are never used with a catalogue that they were not made for."""
     from molar_eval.evaluate import Evaluator
     from molar_eval.suite import load
     from molar_retrieval.finetuning.run import finetune
@@ -361,7 +361,6 @@ def test_artefacts_of_different_catalogues(place, quiet, measured, tmp_path):
         "catalogue": (open_log, held_with, factored, aligned_only, generation, evaluator(Evaluator, load)),
         "content": (aligned_only, generation, evaluator(Evaluator, load)),
         "interactions": (open_log, held_with, factored, generation, evaluator(Evaluator, load)),
-        "cf": (generation,),
         "alignment": (generation,),
     }
     refused = 0
