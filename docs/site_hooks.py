@@ -9,7 +9,7 @@ import nbformat
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), *(str(ROOT / name) for name in ("cli", "indexes", "eval"))]
+sys.path[:0] = [str(ROOT), *(str(ROOT / name) for name in ("cli", "indexes", "eval", "serving"))]
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.events.kinds import DEFAULT as DEFAULT_WEIGHTS
 from molar_retrieval.presets import PRESETS, Preset
+from molar_retrieval.serve_settings import ServeSettings
 from molar_retrieval.settings import LISTED, Settings, validated
 from molar_retrieval.toml import read_toml
 
@@ -314,6 +315,7 @@ class MolarSettings(Settings):
     index: IndexSettings = IndexSettings()
     events: EventSettings = EventSettings()
     update: UpdateSettings = UpdateSettings()
+    serve: ServeSettings = ServeSettings()
 
     @classmethod
     def load(

@@ -19,8 +19,10 @@ from molar_cli.commands.finetune import finetune
 from molar_cli.commands.import_ import import_
 from molar_cli.commands.index import app as index
 from molar_cli.commands.init import init
+from molar_cli.commands.keys import app as keys
 from molar_cli.commands.query import query
 from molar_cli.commands.recommend import recommend
+from molar_cli.commands.serve import serve
 from molar_cli.commands.update import update
 from molar_cli.commands.workspace import app as workspace
 from molar_cli.console import Console
@@ -35,10 +37,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for body in (demo, init, import_, check, embed, finetune, cf, align, update, query, recommend, evaluate, doctor):
+for body in (demo, init, import_, check, embed, finetune, cf, align, update, query, recommend, serve, evaluate, doctor):
     app.command(body.__name__.rstrip("_"))(body)
 app.add_typer(index, name="index")
 app.add_typer(events, name="events")
+app.add_typer(keys, name="keys")
 app.add_typer(workspace, name="workspace")
 
 _UsageError: Any = typer.BadParameter.__mro__[1]

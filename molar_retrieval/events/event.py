@@ -113,6 +113,11 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
     return [_line(event | part, line) for line, part in enumerate(parts, event.get("line", 0))]
 
 
+def field_of(name: str) -> str | None:
+    """The field that goes by a name, ours or an alias, whatever its case; None where none does."""
+    return _FIELD_OF.get(_folded(name), (0, None))[1] if len(name) <= _LONGEST_NAME else None
+
+
 def days_late(lines: Sequence[Line], now: int) -> float:
     """How many days after its time an event comes; 0 for changes of items, whose time may be when they were made."""
     first = dict(zip(FIELDS, lines[0], strict=True))

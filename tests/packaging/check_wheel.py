@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = {"molar", "molar_cli", "molar_eval", "molar_indexes", "molar_retrieval"}
+PACKAGES = {"molar", "molar_cli", "molar_eval", "molar_indexes", "molar_retrieval", "molar_serving"}
 
 
 def build(folder: Path) -> Path:

@@ -13,6 +13,7 @@ ROOTS = {
     "molar_indexes": ROOT / "indexes" / "molar_indexes",
     "molar_eval": ROOT / "eval" / "molar_eval",
     "molar": ROOT / "cli" / "molar",
+    "molar_serving": ROOT / "serving" / "molar_serving",
     "molar_cli": ROOT / "cli" / "molar_cli",
 }
 LONGEST = 400

@@ -1,0 +1,76 @@
+"""`molar keys add|list|revoke`."""
+
+from typing import Annotated
+
+import typer
+
+from molar_cli.options import option
+from molar_cli.session import Session, command
+
+app = typer.Typer(help="Who may ask `molar serve`: make, list and revoke keys.", no_args_is_help=True)
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="Who has it, as web-shop.", show_default=False)]
+
+
+@app.command()
+@command()
+def add(
+    run: Session,
+    name: _Name,
+    scopes: Annotated[
+        str, option("What it allows, with commas: answer, events, catalogue, rules, admin.", metavar="SCOPES")
+    ] = "answer,events",
+    origin: Annotated[
+        list[str] | None,
+        option("A page whose browsers may send it, as https://shop.example; may be given often.", metavar="ORIGIN"),
+    ] = None,
+    rate: Annotated[float | None, option("Most requests a second.", metavar="N")] = None,
+) -> None:
+    """Make a key and print it; only a hash of it is kept, so it is told this once.
+
+    Example: [bold]molar keys add backend --scopes answer,events,catalogue[/]
+
+    Example: [bold]molar keys add page --origin https://shop.example --rate 20[/]
+    """
+    from molar_serving.access import Keyring
+
+    chosen = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+    key = Keyring(run.shop().opened().root).add(name, chosen, origins=origin or (), rate=rate)
+    if not run.document({"name": name, "key": key}):
+        run.console.line(key)
+        run.console.note("keep it now: it is not shown again")
+
+
+@app.command("list")
+@command()
+def list_(run: Session) -> None:
+    """List the keys, without their secrets.
+
+    Example: [bold]molar keys list[/]
+    """
+    from molar_serving.access import Keyring
+
+    keys = Keyring(run.shop().opened().root).keys().values()
+    told = [
+        {"name": key.name, "scopes": key.scopes, "origins": key.origins, "rate": key.rate, "created": key.created}
+        for key in keys
+    ]
+    if not run.document({"keys": told}):
+        rows = [
+            [key.name, ", ".join(key.scopes), ", ".join(key.origins), "" if key.rate is None else f"{key.rate:g}"]
+            for key in keys
+        ]
+        run.console.table(("name", "scopes", "origins", ">per second"), rows)
+
+
+@app.command()
+@command()
+def revoke(run: Session, name: _Name) -> None:
+    """Revoke a key; the next request that brings it is refused.
+
+    Example: [bold]molar keys revoke page[/]
+    """
+    from molar_serving.access import Keyring
+
+    Keyring(run.shop().opened().root).revoke(name)
+    if not run.document({"revoked": name}):
+        run.console.line(f"{name} is revoked")

@@ -1,0 +1,31 @@
+"""`molar serve`."""
+
+from typing import Annotated
+
+from molar_cli.options import SettingsOption, option
+from molar_cli.session import Session, command
+
+
+@command()
+def serve(
+    run: Session,
+    host: Annotated[str | None, option("Address to listen on; default: 127.0.0.1.", metavar="HOST")] = None,
+    port: Annotated[int | None, option("Port; default: 8080, 0: any that is free.", metavar="PORT")] = None,
+    settings: SettingsOption = None,
+) -> None:
+    """Answer over HTTP: recommendations, searches and events, from the live generation and all that happened since.
+
+    Ctrl-C or SIGTERM ends it, once the answers under way are through. Without keys it answers this machine alone;
+    `molar keys add` makes one.
+
+    Example: [bold]molar serve[/]
+
+    Example: [bold]molar serve --host 0.0.0.0 --port 80[/]
+    """
+    from molar_serving.run import serve as listen
+
+    def listening(address: str) -> None:
+        if not run.document({"address": address, "workspace": str(run.root)}):
+            run.console.line(f"{address}, of the workspace {run.root}")
+
+    listen(run.shop(settings=settings), listening, host=host, port=port)

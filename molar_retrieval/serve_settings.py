@@ -1,0 +1,26 @@
+"""Settings of `molar serve`, the section ``[serve]`` of ``molar.toml``."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from molar_retrieval.settings import Settings
+
+
+class ServeSettings(Settings):
+    """``[serve]``: where it listens, how much it takes on, how long an answer may take."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; another than this machine's own needs keys")
+    port: int = Field(8080, ge=0, le=65535, description="0: any that is free")
+    workers: int = Field(1, ge=1, le=64, description="processes; they share generation and event log")
+    threads: int = Field(4, ge=1, le=64, description="answers that a process computes at once")
+    waiting: int = Field(64, ge=1, le=100_000, description="requests that wait for these; more are answered 503")
+    deadline: float = Field(
+        1.0, gt=0, le=60, description="seconds for a list, then the popular one; `Prefer: wait=50ms` says less"
+    )
+    answers: float = Field(
+        30, ge=0, le=1_000_000, description="minutes for which a list can be asked for again, and for its next page"
+    )
+    drain: float = Field(10, gt=0, le=600, description="seconds that answers under way have when it ends")
+    certificate: Path | None = Field(None, description="file of a TLS certificate; None: plain HTTP, as behind a proxy")
+    private_key: Path | None = Field(None, description="file of the certificate's key")

@@ -1,0 +1,177 @@
+"""Who may ask what: keys with scopes, kept as hashes in ``WORKSPACE/serving/keys.json``.
+
+Without any key everything is allowed, to this machine alone: the server then listens on a loopback address and answers
+requests that name one, so that no page in a browser reaches it by a name of its own.
+"""
+
+import hmac
+import json
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, get_args
+
+from starlette.requests import Request
+
+from molar_retrieval.durable import write_atomically
+from molar_retrieval.errors import DataError, RequestError, suggestion
+from molar_retrieval.marks import mark_of
+from molar_serving.endpoint import Scope
+from molar_serving.problems import ProblemError
+
+FOLDER, FILE = "serving", "keys.json"
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+BROWSER: tuple[Scope, ...] = ("answer", "events")
+"""What a key may allow that is told to browsers."""
+_PREFIX = "molar_"
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a key allows; the key itself is not known here.
+
+    Attributes:
+        name: Who has it.
+        scopes: What it allows.
+        digest: SHA-256 of the secret, as hexadecimal digits.
+        origins: Pages whose browsers may send it; empty: it is for servers.
+        rate: Requests a second that it may send, for all workers together; None: as many as come.
+        created: When it was made, ISO 8601.
+    """
+
+    name: str
+    scopes: tuple[Scope, ...]
+    digest: str = ""
+    origins: tuple[str, ...] = ()
+    rate: float | None = None
+    created: str = ""
+
+    @property
+    def of_browsers(self) -> bool:
+        """Whether it is told to browsers, and so allows little."""
+        return bool(self.origins)
+
+
+ANYBODY = Key("anybody", SCOPES)
+"""Who asks where there are no keys."""
+
+
+class Keyring:
+    """The keys of a workspace; read again when their file changes, so a revoked one ends with the next request."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.path = workspace / FOLDER / FILE
+        self._lock = threading.Lock()
+        self._mark: object = object()
+        self._keys: dict[str, Key] = {}
+
+    def keys(self) -> dict[str, Key]:
+        """All keys by name; a DataError if their file is damaged."""
+        mark = mark_of(self.path)
+        if mark != self._mark:
+            with self._lock:
+                self._keys, self._mark = self._read(), mark
+        return self._keys
+
+    def add(self, name: str, scopes: Sequence[str], *, origins: Sequence[str] = (), rate: float | None = None) -> str:
+        """Make a key, and return it: it is told this once.
+
+        Raises:
+            RequestError: If the name is taken or is none, or a scope is unknown or too much for browsers.
+        """
+        if not name or not name.replace("-", "").isalnum() or not name.isascii():
+            raise RequestError(f"{name!r} is no name of a key", "use letters, digits and -")
+        for scope in scopes:
+            if scope not in SCOPES:
+                raise RequestError(
+                    f"there is no scope {scope!r}", suggestion(scope, SCOPES, f"name some of {', '.join(SCOPES)}")
+                )
+            if origins and scope not in BROWSER:
+                raise RequestError(
+                    f"a key for browsers cannot have the scope {scope}", f"it can have {' and '.join(BROWSER)}"
+                )
+        keys = dict(self.keys())
+        if name in keys:
+            raise RequestError(f"there is a key {name} already", "revoke it first, or choose another name")
+        secret = secrets.token_urlsafe(32)
+        chosen = tuple(scope for scope in SCOPES if scope in scopes)
+        moment = datetime.now(UTC).isoformat(timespec="seconds")
+        keys[name] = Key(name, chosen, _digest(secret), tuple(origins), rate, moment)
+        self._write(keys)
+        return f"{_PREFIX}{name}_{secret}"
+
+    def revoke(self, name: str) -> None:
+        """Remove a key; a RequestError if there is none of this name."""
+        keys = dict(self.keys())
+        if keys.pop(name, None) is None:
+            raise RequestError(f"there is no key {name}", suggestion(name, keys, "`molar keys list` shows them"))
+        self._write(keys)
+
+    def admit(self, request: Request, scope: Scope | None) -> Key:
+        """Who sends a request, if they may; a :class:`ProblemError` if not."""
+        keys = self.keys()
+        if not keys:
+            if not is_loopback(request.url.hostname or ""):
+                raise ProblemError(
+                    403,
+                    "without keys only this machine is answered, by its own address",
+                    "make a key: `molar keys add`",
+                )
+            return ANYBODY
+        if scope is None:
+            return ANYBODY
+        key = self._sent(request, keys)
+        if scope not in key.scopes:
+            raise ProblemError(403, f"the key {key.name} has no scope {scope}", "use one that has")
+        return key
+
+    def _sent(self, request: Request, keys: dict[str, Key]) -> Key:
+        kind, _, sent = request.headers.get("authorization", "").partition(" ")
+        name, _, secret = sent.strip().removeprefix(_PREFIX).partition("_")
+        key = keys.get(name)
+        known = key.digest if key is not None else _digest("")
+        right = hmac.compare_digest(known, _digest(secret))  # as long for unknown names
+        if kind.lower() != "bearer" or key is None or not right:
+            raise ProblemError(
+                401, "there is no such key", "send Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"}
+            )
+        return key
+
+    def _read(self) -> dict[str, Key]:
+        try:
+            text = self.path.read_text("utf-8")
+        except FileNotFoundError:
+            return {}
+        try:
+            return {entry["name"]: _key(entry) for entry in json.loads(text)["keys"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.path} is damaged: {error}", "remove it and make the keys anew") from error
+
+    def _write(self, keys: dict[str, Key]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1) + "\n")
+        self.path.chmod(0o600)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host of an address or a header is this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _key(entry: dict[str, Any]) -> Key:
+    lists = {name: tuple(entry[name]) for name in ("scopes", "origins")}
+    return Key(**{**entry, **lists})
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()

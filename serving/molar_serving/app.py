@@ -1,0 +1,136 @@
+"""The application: every endpoint behind one gate, which admits, reads, answers and tells what went wrong."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from molar_retrieval.errors import MolarError
+from molar_serving import problems
+from molar_serving.deadlines import deadline_of
+from molar_serving.endpoint import Call, Endpoint
+from molar_serving.openapi import description
+from molar_serving.problems import ProblemError
+from molar_serving.service import Service
+from molar_serving.tables import ENDPOINTS
+
+_BODY_SECONDS = 10.0  # that a body may take to come
+_SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+_log = logging.getLogger("molar.serving")
+
+
+def application(service: Service) -> Starlette:
+    """The application of a service, which starts and ends with it."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await asyncio.to_thread(service.close)
+
+    page = msgspec.json.encode(description(ENDPOINTS))
+
+    async def openapi(request: Request) -> Response:
+        return Response(page, media_type="application/json", headers=_SECURITY)
+
+    routes = [Route(one.path, _gate(service, one), methods=[one.method]) for one in ENDPOINTS]
+    return Starlette(
+        routes=[*routes, Route("/openapi.json", openapi)],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _refused},
+    )
+
+
+def _gate(service: Service, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """What a request goes through on its way to an endpoint, and back."""
+    body = None if endpoint.body is None else msgspec.json.Decoder(endpoint.body)
+
+    async def answer(request: Request) -> Response:
+        request_id = uuid4().hex
+        try:
+            key = service.keys.admit(request, endpoint.scope)
+            call = Call(service, request, key, deadline=deadline_of(request, service.settings.serve.deadline))
+            if endpoint.query is not None:
+                call.query = _query(request, endpoint.query)
+            if body is not None or endpoint.media:
+                read = await asyncio.wait_for(_read(request, endpoint.most), _BODY_SECONDS)
+                call.body = read if body is None else _decoded(body, read, endpoint.body)
+            response = (await endpoint.answer(call)).response()
+        except (Exception, ClientDisconnect) as error:
+            response = problems.response(_problem(error, request_id), request_id)
+        response.headers.update({**_SECURITY, "X-Request-Id": request_id})
+        return response
+
+    return answer
+
+
+def _problem(error: BaseException, request_id: str) -> ProblemError:
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, MolarError):
+        return problems.of_error(error)
+    if isinstance(error, TimeoutError | ClientDisconnect):
+        return ProblemError(408, f"the body did not come within {_BODY_SECONDS:.0f} s", "send it in one go")
+    _log.error("request %s failed", request_id, exc_info=error)
+    return ProblemError(500, "something unexpected happened", "report it with the id of the request")
+
+
+def _query(request: Request, wanted: Any) -> Any:
+    try:
+        return msgspec.convert(dict(request.query_params), wanted, strict=False)
+    except msgspec.ValidationError as error:
+        raise problems.unreadable(error, wanted) from error
+
+
+def _decoded(decoder: "msgspec.json.Decoder[Any]", body: bytes, wanted: Any) -> Any:
+    try:
+        return decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise problems.unreadable(error, wanted) from error
+
+
+async def _read(request: Request, most: int) -> bytes:
+    """The body; a ProblemError as soon as it is longer than it may be."""
+    length = request.headers.get("content-length")
+    pieces, size = [], 0 if length is None else int(length)
+    if size <= most:
+        size = 0
+        async for piece in request.stream():
+            pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                break
+    if size > most:
+        raise ProblemError(
+            413, f"the body has more than {most:,} bytes", "send less at once", headers={"Connection": "close"}
+        )
+    return b"".join(pieces)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """What no endpoint was asked for."""
+    assert isinstance(error, HTTPException)
+    request_id = uuid4().hex
+    told = ProblemError(
+        error.status_code,
+        f"{request.method} {request.url.path[:200]} is not answered",
+        "/openapi.json tells what is",
+        headers=dict(error.headers or {}),
+    )
+    response = problems.response(told, request_id)
+    response.headers.update({**_SECURITY, "X-Request-Id": request_id})
+    return response

@@ -1,0 +1,69 @@
+"""Events from shop pages and backends: answered when they are on the disk."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from molar_retrieval import bounds
+from molar_retrieval.events.event import field_of
+from molar_serving.endpoint import Call, Endpoint, Reply
+from molar_serving.problems import ProblemError, unreadable
+from molar_serving.wire import EventsAnswer, RejectedEvent
+
+_LINES = "application/x-ndjson"
+_MOST = 1_000  # events of a request
+
+
+async def append(call: Call) -> Reply:
+    """Append one event, a batch, or JSON lines; each that cannot be taken is named, and keeps no other one out."""
+    rows = _rows(call)
+    if not 1 <= len(rows) <= _MOST:
+        raise ProblemError(422, f"{len(rows):,} events are sent", f"send 1 to {_MOST:,} in a request", field="events")
+    reply = await appended(call, rows)
+    taken = reply.accepted + reply.duplicates
+    return Reply(reply, 200 if taken else 400)
+
+
+async def appended(call: Call, rows: list[Mapping[str, Any]]) -> EventsAnswer:
+    """What became of events, which are of now where they do not say otherwise."""
+    now = datetime.now(UTC).isoformat()
+    timed = [row if not isinstance(row, Mapping) or _has_time(row) else {**row, "timestamp": now} for row in rows]
+    report = await call.service.appends.do(lambda: call.service.append(timed))
+    rejected = [
+        RejectedEvent(index=one.row, field=one.field, problem=one.problem, remedy=one.remedy) for one in report.refusals
+    ]
+    return EventsAnswer(accepted=report.accepted, duplicates=report.repeated, rejected=rejected, seq=report.seq)
+
+
+def _has_time(row: Mapping[str, Any]) -> bool:
+    return any(field_of(name) == "timestamp" for name in row)
+
+
+def _rows(call: Call) -> list[Any]:
+    kind = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        if kind == _LINES:
+            return [msgspec.json.decode(line) for line in call.body.splitlines() if line.strip()]
+        body = msgspec.json.decode(call.body)
+    except msgspec.DecodeError as error:
+        raise unreadable(error) from error
+    if isinstance(body, dict) and isinstance(body.get("events"), list) and "event" not in body:
+        return list(body["events"])
+    return body if isinstance(body, list) else [body]
+
+
+ENDPOINTS = (
+    Endpoint(
+        "POST",
+        "/v1/events",
+        "events",
+        "Say what people did: one event, a batch of up to 1,000, or JSON lines",
+        append,
+        reply=EventsAnswer,
+        media=("application/json", _LINES),
+        most=max(1 << 20, 16 * bounds.EVENT_DATA),
+        changes=True,
+    ),
+)

@@ -1,0 +1,115 @@
+"""What went wrong, as RFC 9457 tells it: a problem with its status, our remedy and the field that it concerns."""
+
+import re
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from molar_retrieval.errors import (
+    BackendError,
+    DiskError,
+    MissingArtefactError,
+    MolarError,
+    RequestError,
+    StaleArtefactError,
+    suggestion,
+)
+
+MEDIA_TYPE = "application/problem+json"
+_TITLES = {
+    400: "The request cannot be read",
+    401: "Who asks is not known",
+    403: "The key does not allow this",
+    404: "There is no such thing",
+    405: "This is not done here",
+    408: "The request took too long to come",
+    409: "This contradicts what is there",
+    410: "It is no longer there",
+    412: "It was changed meanwhile",
+    413: "The request is too large",
+    415: "The body is of a kind that is not read here",
+    422: "The request cannot be answered",
+    429: "Too many requests",
+    500: "Something is wrong here",
+    501: "This is not supported",
+    503: "Not available now",
+    507: "The disk is full",
+}
+
+
+class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A problem as it is sent.
+
+    Attributes:
+        type: What kind of problem it is, as a URI.
+        title: The same in words.
+        status: The HTTP status.
+        detail: What is wrong with what.
+        remedy: What to do.
+        field: The field of the body or the parameter that it concerns.
+        instance: The request, as in its header ``X-Request-Id``.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    remedy: str = ""
+    field: str | None = None
+    instance: str | None = None
+
+
+class ProblemError(Exception):
+    """A request that is not answered, and why; ``headers`` go with it."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        remedy: str = "",
+        *,
+        field: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.remedy, self.field = status, detail, remedy, field
+        self.headers = headers or {}
+
+
+def response(error: ProblemError, request_id: str) -> Response:
+    """The problem as an answer."""
+    told = Problem(
+        type=f"urn:molar:problem:{error.status}",
+        title=_TITLES.get(error.status, "The request is not answered"),
+        status=error.status,
+        detail=error.detail,
+        remedy=error.remedy,
+        field=error.field,
+        instance=request_id,
+    )
+    return Response(msgspec.json.encode(told), error.status, error.headers, MEDIA_TYPE)
+
+
+def of_error(error: MolarError) -> ProblemError:
+    """The problem that an error of the library is to somebody who asks over HTTP."""
+    if isinstance(error, DiskError):
+        return ProblemError(507, error.message, error.hint)
+    if isinstance(error, RequestError):
+        return ProblemError(422, error.message, error.hint)
+    if isinstance(error, MissingArtefactError | StaleArtefactError | BackendError):
+        return ProblemError(503, error.message, error.hint, headers={"Retry-After": "5"})
+    return ProblemError(500, error.message, error.hint)
+
+
+def unreadable(error: msgspec.DecodeError, wanted: Any = None) -> ProblemError:
+    """The problem of a body or of parameters that are not of the type ``wanted``."""
+    if not isinstance(error, msgspec.ValidationError):
+        return ProblemError(400, f"the body is no JSON: {error}", "send JSON, as UTF-8")
+    message, _, path = str(error).partition(" - at ")
+    field = path.strip("`").removeprefix("$").lstrip(".") or None
+    remedy = "correct it; /openapi.json tells what is taken"
+    if unknown := re.search(r"unknown field `(.*)`", message):
+        field = unknown[1] if field is None else f"{field}.{unknown[1]}"
+        remedy = suggestion(unknown[1], getattr(wanted, "__struct_fields__", ()), "leave it out")
+    return ProblemError(422, message, remedy, field=field)

@@ -1,0 +1,67 @@
+"""`molar serve`: what is checked before it listens, and the server itself."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+import uvicorn
+
+from molar.choosing import settings_of
+from molar.shop import Shop
+from molar_retrieval.errors import SettingsError
+from molar_retrieval.native import keep_freed_memory, limit_spinning
+from molar_serving.access import Keyring, is_loopback
+from molar_serving.app import application
+from molar_serving.service import Service
+
+
+def serve(shop: Shop, listening: Callable[[str], None], *, host: str | None = None, port: int | None = None) -> None:
+    """Answer until the process is told to end; ``listening`` is told the address.
+
+    Args:
+        shop: The shop; it may have no generation yet.
+        listening: Called once it listens.
+        host: Address to listen on; None: as the settings say.
+        port: The port; None: as the settings say.
+
+    Raises:
+        SettingsError: If it would listen to others without keys, or half of a certificate is named.
+        MissingArtefactError: If there is no workspace.
+    """
+    settings = settings_of(shop.workspace, shop.settings_file, serve={"host": host, "port": port}).serve
+    keys = Keyring(shop.opened().root).keys()
+    if not keys and not is_loopback(settings.host):
+        raise SettingsError(
+            f"{settings.host} is open to other machines, and there are no keys",
+            "make one: `molar keys add NAME`, or listen on 127.0.0.1",
+        )
+    if (settings.certificate is None) != (settings.private_key is None):
+        raise SettingsError("one of certificate and private_key is named alone", "name both in [serve], or none")
+    prepare()
+    config = uvicorn.Config(
+        application(Service(shop)),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.drain),
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.private_key,
+        h11_max_incomplete_event_size=65_536,
+    )
+    server = uvicorn.Server(config)
+    sock = config.bind_socket()
+    name, port = sock.getsockname()[:2]
+    scheme = "http" if settings.certificate is None else "https"
+    listening(f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}")
+    with suppress(KeyboardInterrupt):  # raised again by uvicorn once it has ended in order
+        server.run(sockets=[sock])
+
+
+def prepare() -> None:
+    """What a process does before it computes anything: small products need no second thread."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    limit_spinning()
+    keep_freed_memory()

@@ -1,0 +1,90 @@
+"""All that answers: the shop's recommender and event log, who may ask, and what threads do the work.
+
+The generation is opened in the background, and tried again where there is none, so that events are taken from the
+first moment and a shop may be published while its server waits.
+"""
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from molar.shop import Shop
+from molar_retrieval.errors import MissingArtefactError, MolarError
+from molar_serving.access import Keyring
+from molar_serving.working import Working
+
+if TYPE_CHECKING:
+    from molar_indexes.recommender import Recommender
+    from molar_retrieval.events.log import Appended, EventLog
+
+_AGAIN = 1.0  # seconds until a generation that is not there is looked for again
+_APPENDING = 32  # threads that append events; those that wait at once share a commit
+
+
+class Service:
+    """What one process serves from; open until :meth:`close`.
+
+    Attributes:
+        shop: The shop.
+        settings: All of its settings, read once.
+        keys: Who may ask.
+        answers: Threads that answer.
+        appends: Threads that append events.
+    """
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop, self.settings = shop, shop.settings
+        self.workspace = shop.opened()
+        self.keys = Keyring(self.workspace.root)
+        serve = self.settings.serve
+        self.answers = Working(serve.threads, serve.waiting)
+        self.appends = Working(_APPENDING, 10 * serve.waiting)
+        self._recommender: Recommender | None = None
+        self._log: EventLog | None = None
+        self._missing: MolarError = MissingArtefactError("the generation is being opened", "ask again in a second")
+        self._ended = threading.Event()
+        self._opening_log = threading.Lock()
+        self._opener = threading.Thread(target=self._open, name="open", daemon=True)
+
+    def start(self) -> None:
+        """Open what is live, in the background."""
+        self._opener.start()
+
+    def close(self) -> None:
+        """Let what is under way come to its end, then release all files."""
+        self._ended.set()
+        self._opener.join()
+        self.answers.close()
+        self.appends.close()
+        if self._recommender is not None:
+            self._recommender.close()
+        if self._log is not None:
+            self._log.close()
+
+    @property
+    def recommender(self) -> "Recommender":
+        """What answers; a MolarError says why nothing does."""
+        if self._recommender is None:
+            raise self._missing
+        return self._recommender
+
+    def append(self, rows: list[Mapping[str, Any]]) -> "Appended":
+        """Append events; when it returns, those accepted are on the disk. A MolarError where they cannot be."""
+        with self._opening_log:
+            if self._log is None:
+                from molar_retrieval.events.log import EventLog
+
+                self._log = EventLog(self.workspace)
+        return self._log.append(enumerate(rows), late_days=self.settings.events.late_days)
+
+    def _open(self) -> None:
+        while not self._ended.is_set():
+            try:
+                found = self.shop.recommender()
+                found.query("a first question", 1, fallback="popular")  # what is read once is read now
+            except MolarError as error:
+                self._missing = error
+                self._ended.wait(_AGAIN)
+            else:
+                self._recommender = found
+                return

@@ -1,0 +1,137 @@
+"""What goes over the wire: bodies, parameters and answers, as types that are checked on the way in."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from molar_retrieval import bounds
+
+Id = Annotated[str, Meta(min_length=1, max_length=bounds.ID)] | int
+Share = Annotated[float, Meta(ge=0, le=1)]
+Many = Annotated[int, Meta(ge=1, le=bounds.K)]
+_Ids = Annotated[list[Id], Meta(max_length=bounds.IDS)]
+
+
+class Strict(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Base of what comes in: what is not known is refused, by its name."""
+
+
+class Wishes(Strict):
+    """What a list should be like; see docs/python.md for each."""
+
+    k: Many = 10
+    where: Annotated[str, Meta(max_length=bounds.CONDITION)] | None = None
+    exclude: _Ids = []
+    only: _Ids | None = None
+    rules: bool = True
+    explain: bool = False
+    language: str = "en"
+    fields: Annotated[list[str], Meta(max_length=100)] = []
+    placement: Annotated[str, Meta(max_length=bounds.ID)] | None = None
+
+
+class RecommendationRequest(Wishes):
+    """A list for a user, for somebody anonymous, or for what somebody just looked at (``items``, oldest first)."""
+
+    user_id: Id | None = None
+    anonymous_id: Id | None = None
+    items: Annotated[list[Id], Meta(min_length=1, max_length=bounds.SESSION)] | None = None
+    seen: Literal["hide", "show"] = "hide"
+    diversity: Share = 0.0
+    calibrate: str | None = None
+    calibration: Share = 0.5
+    explore: bool = True
+    wait_for: Annotated[int, Meta(ge=0)] | None = None
+
+
+class RecommendationParameters(Strict):
+    """The same for a simple GET."""
+
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    k: Many = 10
+    where: str | None = None
+    explain: bool = False
+    language: str = "en"
+    placement: str | None = None
+    wait_for: Annotated[int, Meta(ge=0)] | None = None
+
+
+class AnsweredItem(Struct, kw_only=True):
+    """One item of a list.
+
+    Attributes:
+        item_id: The item.
+        rank: Its place, from 1.
+        title: Its title.
+        score: What put it there, the sum of ``parts``.
+        parts: Addends of the score, by name; not for browser keys.
+        rule: What else put it there: rules by name, ``diversity`` or ``calibration``.
+        reasons: Why, in words, if asked for.
+        propensity: The probability that it is among the first ten; null where nobody can tell.
+        similarity: Of a search by words, how like them it is, 0 to 1.
+        fields: The attributes that were asked for.
+    """
+
+    item_id: str
+    rank: int
+    title: str | None
+    score: float
+    parts: dict[str, float] | None = None
+    rule: str | None = None
+    reasons: list[str] = []
+    propensity: float | None = None
+    similarity: float | None = None
+    fields: dict[str, Any] = {}
+
+
+class ListAnswer(Struct, kw_only=True):
+    """A list of items.
+
+    Attributes:
+        recommendation_id: Of this answer alone: events that come of it bring it back.
+        generation: What answered.
+        basis: What ranked the items: ``aligned``, ``content``, ``search`` or ``popularity``.
+        known: Whether anything is known of who asks.
+        items: Best first.
+        notes: What somebody should know who looks after the shop.
+        shortfall: Why there are fewer items than asked for.
+        events: The last event that the answer knows, by its ``seq``.
+        milliseconds: Of each stage.
+    """
+
+    recommendation_id: str
+    generation: str
+    basis: str
+    known: bool
+    items: list[AnsweredItem]
+    notes: list[str]
+    shortfall: str | None
+    events: int
+    milliseconds: dict[str, float]
+
+
+class RejectedEvent(Struct, kw_only=True):
+    """An event that was not taken: its place in the batch from 0, the field, what is wrong and what to do."""
+
+    index: int
+    field: str
+    problem: str
+    remedy: str
+
+
+class EventsAnswer(Struct, kw_only=True):
+    """What became of events; those accepted are on the disk. ``seq`` is the last line of the log, for ``wait_for``."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[RejectedEvent]
+    seq: int
+
+
+class Alive(Struct, kw_only=True, omit_defaults=True):
+    """Whether it lives, or is ready, and if not why."""
+
+    status: Literal["ok", "unavailable"]
+    generation: str | None = None
+    reason: str | None = None

@@ -1,0 +1,83 @@
+"""Servers for tests: one in this process, and `molar serve` as a program."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from starlette.testclient import TestClient
+
+from molar.shop import Shop
+from molar_serving.app import application
+from molar_serving.service import Service
+
+_READY = 60.0
+
+
+@contextmanager
+def client_of(workspace: Path, settings: Path | None = None) -> Iterator[TestClient]:
+    """A client of a server in this process, once it answers."""
+    app = application(Service(Shop(None, workspace, settings)))
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        until_ready(client)
+        yield client
+
+
+def until_ready(client: httpx.Client) -> None:
+    """Wait until it answers."""
+    end = time.monotonic() + _READY
+    while client.get("/health/ready").status_code != 200:
+        assert time.monotonic() < end, "it never got ready"
+        time.sleep(0.02)
+
+
+class Program:
+    """`molar serve` in a process of its own."""
+
+    def __init__(self, workspace: Path, *options: str, **environment: str) -> None:
+        command = [sys.executable, "-c", "from molar_cli.app import main; main()", "serve", "--port", "0"]
+        self.process = subprocess.Popen(
+            [*command, "--workspace", str(workspace), *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        assert self.process.stdout is not None
+        self.address = self.process.stdout.readline().partition(",")[0]
+        if not self.address.startswith("http"):
+            raise AssertionError(f"it does not listen: {self.process.communicate(timeout=30)}")
+
+    def client(self, **more: object) -> httpx.Client:
+        """A client of it."""
+        return httpx.Client(base_url=self.address, timeout=30, **more)
+
+    def end(self, how: int = signal.SIGTERM, seconds: float = 30) -> int:
+        """End it by a signal; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(seconds)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+            for stream in (self.process.stdout, self.process.stderr):
+                if stream is not None:
+                    stream.close()
+
+
+@contextmanager
+def program(workspace: Path, *options: str, **environment: str) -> Iterator[Program]:
+    """`molar serve` as a program, once it answers; it ends with the context."""
+    found = Program(workspace, *options, **environment)
+    try:
+        with found.client() as client:
+            until_ready(client)
+        yield found
+    finally:
+        found.end()
