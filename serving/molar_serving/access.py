@@ -1,26 +1,31 @@
 """Who may ask what: keys with scopes, kept as hashes in ``WORKSPACE/serving/keys.json``.
 
 Without any key everything is allowed, to this machine alone: the server then listens on a loopback address and answers
-requests that name one, so that no page in a browser reaches it by a name of its own.
+requests that name one, so that no page in a browser reaches it by a name of its own (DNS rebinding), and none that a
+page from elsewhere sends (cross-site request forgery).
+
+Browsers say with a request which page sends it (``Origin``), and no script can change that. A key for browsers is good
+for its own pages alone; a key for servers is refused where a page sends it, because it is in the wrong place there.
 """
 
 import hmac
 import json
+import math
 import secrets
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, get_args
 
 from starlette.requests import Request
 
 from molar_retrieval.durable import write_atomically
-from molar_retrieval.errors import DataError, RequestError, suggestion
+from molar_retrieval.errors import DataError, RequestError, shown, suggestion
 from molar_retrieval.marks import mark_of
+from molar_serving import origins as pages
 from molar_serving.endpoint import Scope
 from molar_serving.problems import ProblemError
 
@@ -28,6 +33,8 @@ FOLDER, FILE = "serving", "keys.json"
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 BROWSER: tuple[Scope, ...] = ("answer", "events")
 """What a key may allow that is told to browsers."""
+BROWSER_RATE = 10.0
+"""Requests a second from one address by a key for browsers, where nothing else is said."""
 _PREFIX = "molar_"
 
 
@@ -40,7 +47,8 @@ class Key:
         scopes: What it allows.
         digest: SHA-256 of the secret, as hexadecimal digits.
         origins: Pages whose browsers may send it; empty: it is for servers.
-        rate: Requests a second that it may send, for all workers together; None: as many as come.
+        rate: Requests a second that it may send, for all workers together; of a key for browsers: from one address.
+            None: as many as come.
         created: When it was made, ISO 8601.
     """
 
@@ -81,11 +89,20 @@ class Keyring:
     def add(self, name: str, scopes: Sequence[str], *, origins: Sequence[str] = (), rate: float | None = None) -> str:
         """Make a key, and return it: it is told this once.
 
+        Args:
+            name: Who has it.
+            scopes: What it allows.
+            origins: Pages whose browsers may send it; none: it is for servers.
+            rate: Requests a second; None: as many as come, of a key for browsers :data:`BROWSER_RATE` an address.
+
         Raises:
-            RequestError: If the name is taken or is none, or a scope is unknown or too much for browsers.
+            RequestError: If the name is taken or is none, a scope is unknown or too much for browsers, or an origin or
+                a rate is none.
         """
         if not name or not name.replace("-", "").isalnum() or not name.isascii():
-            raise RequestError(f"{name!r} is no name of a key", "use letters, digits and -")
+            raise RequestError(f"{shown(name)} is no name of a key", "use letters, digits and -")
+        if rate is not None and not 0 < rate < math.inf:
+            raise RequestError(f"{rate} requests a second are no rate", "name more than 0")
         for scope in scopes:
             if scope not in SCOPES:
                 raise RequestError(
@@ -101,7 +118,9 @@ class Keyring:
         secret = secrets.token_urlsafe(32)
         chosen = tuple(scope for scope in SCOPES if scope in scopes)
         moment = datetime.now(UTC).isoformat(timespec="seconds")
-        keys[name] = Key(name, chosen, _digest(secret), tuple(origins), rate, moment)
+        allowed = tuple(dict.fromkeys(pages.origin(one) for one in origins))
+        rate = BROWSER_RATE if rate is None and allowed else rate
+        keys[name] = Key(name, chosen, _digest(secret), allowed, rate, moment)
         self._write(keys)
         return f"{_PREFIX}{name}_{secret}"
 
@@ -115,20 +134,31 @@ class Keyring:
     def admit(self, request: Request, scope: Scope | None) -> Key:
         """Who sends a request, if they may; a :class:`ProblemError` if not."""
         keys = self.keys()
+        page = request.headers.get("origin")
         if not keys:
-            if not is_loopback(request.url.hostname or ""):
-                raise ProblemError(
-                    403,
-                    "without keys only this machine is answered, by its own address",
-                    "make a key: `molar keys add`",
-                )
+            _of_this_machine(request, page)
             return ANYBODY
         if scope is None:
             return ANYBODY
         key = self._sent(request, keys)
+        if page is None and key.of_browsers:
+            raise ProblemError(403, f"the key {key.name} is for pages", "send the Origin, as browsers do with POST")
+        if page is not None and page not in key.origins:
+            remedy = (
+                "make one: `molar keys add NAME --origin ORIGIN`; a backend that asks for a page sends no Origin on"
+            )
+            raise ProblemError(403, f"the key {key.name} is not for pages of {shown(page)}", remedy)
         if scope not in key.scopes:
             raise ProblemError(403, f"the key {key.name} has no scope {scope}", "use one that has")
         return key
+
+    def welcomes(self, page: str) -> bool:
+        """Whether scripts of pages of an origin may read answers; whether they may ask is for :meth:`admit` to say."""
+        try:
+            keys = self.keys()
+        except DataError:
+            return False
+        return any(page in key.origins for key in keys.values()) if keys else pages.is_local(page)
 
     def _sent(self, request: Request, keys: dict[str, Key]) -> Key:
         kind, _, sent = request.headers.get("authorization", "").partition(" ")
@@ -158,14 +188,13 @@ class Keyring:
         self.path.chmod(0o600)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host of an address or a header is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+def _of_this_machine(request: Request, page: str | None) -> None:
+    """Refuse what comes by another name than this machine's own, or is sent by a page from elsewhere."""
+    remedy = "make a key: `molar keys add`"
+    if not pages.is_loopback(request.url.hostname or ""):
+        raise ProblemError(403, "without keys only this machine is answered, by its own address", remedy)
+    if page is not None and not pages.is_local(page):
+        raise ProblemError(403, "without keys no pages from elsewhere are answered", remedy)
 
 
 def _key(entry: dict[str, Any]) -> Key:

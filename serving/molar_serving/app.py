@@ -2,34 +2,32 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from molar_retrieval.errors import MolarError
 from molar_serving import problems
+from molar_serving.access import Key
+from molar_serving.browsers import Browsers
 from molar_serving.deadlines import deadline_of
 from molar_serving.endpoint import Call, Endpoint
 from molar_serving.openapi import description
 from molar_serving.problems import ProblemError
+from molar_serving.rate_limits import RateLimits
 from molar_serving.service import Service
 from molar_serving.tables import ENDPOINTS
 
 _BODY_SECONDS = 10.0  # that a body may take to come
-_SECURITY = {
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
 _log = logging.getLogger("molar.serving")
 
 
@@ -45,37 +43,46 @@ def application(service: Service) -> Starlette:
     page = msgspec.json.encode(description(ENDPOINTS))
 
     async def openapi(request: Request) -> Response:
-        return Response(page, media_type="application/json", headers=_SECURITY)
+        return Response(page, media_type="application/json")
 
-    routes = [Route(one.path, _gate(service, one), methods=[one.method]) for one in ENDPOINTS]
+    limits = RateLimits(service.settings.serve.workers)
+    routes = [Route(one.path, _gate(service, limits, one), methods=[one.method]) for one in ENDPOINTS]
     return Starlette(
         routes=[*routes, Route("/openapi.json", openapi)],
+        middleware=[Middleware(Browsers, service.keys)],
         lifespan=lifespan,
         exception_handlers={HTTPException: _refused},
     )
 
 
-def _gate(service: Service, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def _gate(service: Service, limits: RateLimits, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     """What a request goes through on its way to an endpoint, and back."""
     body = None if endpoint.body is None else msgspec.json.Decoder(endpoint.body)
 
     async def answer(request: Request) -> Response:
-        request_id = uuid4().hex
         try:
             key = service.keys.admit(request, endpoint.scope)
+            _keep_to_rate(limits, key, request)
             call = Call(service, request, key, deadline=deadline_of(request, service.settings.serve.deadline))
             if endpoint.query is not None:
                 call.query = _query(request, endpoint.query)
             if body is not None or endpoint.media:
                 read = await asyncio.wait_for(_read(request, endpoint.most), _BODY_SECONDS)
                 call.body = read if body is None else _decoded(body, read, endpoint.body)
-            response = (await endpoint.answer(call)).response()
+            return (await endpoint.answer(call)).response()
         except (Exception, ClientDisconnect) as error:
-            response = problems.response(_problem(error, request_id), request_id)
-        response.headers.update({**_SECURITY, "X-Request-Id": request_id})
-        return response
+            request_id = request.scope["request_id"]
+            return problems.response(_problem(error, request_id), request_id)
 
     return answer
+
+
+def _keep_to_rate(limits: RateLimits, key: Key, request: Request) -> None:
+    wait = limits.wait(key, request.client.host if request.client else "")
+    if wait:
+        seconds = math.ceil(wait)
+        detail = f"the key {key.name} asks more than {key.rate:g} times a second"
+        raise ProblemError(429, detail, f"ask again in {seconds} s", headers={"Retry-After": str(seconds)})
 
 
 def _problem(error: BaseException, request_id: str) -> ProblemError:
@@ -86,7 +93,7 @@ def _problem(error: BaseException, request_id: str) -> ProblemError:
     if isinstance(error, TimeoutError | ClientDisconnect):
         return ProblemError(408, f"the body did not come within {_BODY_SECONDS:.0f} s", "send it in one go")
     _log.error("request %s failed", request_id, exc_info=error)
-    return ProblemError(500, "something unexpected happened", "report it with the id of the request")
+    return problems.unexpected()
 
 
 def _query(request: Request, wanted: Any) -> Any:
@@ -124,13 +131,10 @@ async def _read(request: Request, most: int) -> bytes:
 async def _refused(request: Request, error: Exception) -> Response:
     """What no endpoint was asked for."""
     assert isinstance(error, HTTPException)
-    request_id = uuid4().hex
     told = ProblemError(
         error.status_code,
         f"{request.method} {request.url.path[:200]} is not answered",
         "/openapi.json tells what is",
         headers=dict(error.headers or {}),
     )
-    response = problems.response(told, request_id)
-    response.headers.update({**_SECURITY, "X-Request-Id": request_id})
-    return response
+    return problems.response(told, request.scope["request_id"])

@@ -1,5 +1,6 @@
 """What went wrong, as RFC 9457 tells it: a problem with its status, our remedy and the field that it concerns."""
 
+import logging
 import re
 from typing import Any
 
@@ -16,6 +17,7 @@ from molar_retrieval.errors import (
     suggestion,
 )
 
+_log = logging.getLogger("molar.serving")
 MEDIA_TYPE = "application/problem+json"
 _TITLES = {
     400: "The request cannot be read",
@@ -99,7 +101,13 @@ def of_error(error: MolarError) -> ProblemError:
         return ProblemError(422, error.message, error.hint)
     if isinstance(error, MissingArtefactError | StaleArtefactError | BackendError):
         return ProblemError(503, error.message, error.hint, headers={"Retry-After": "5"})
-    return ProblemError(500, error.message, error.hint)
+    _log.error("%s (%s)", error.message, error.hint)  # it is for who runs the server
+    return unexpected()
+
+
+def unexpected() -> ProblemError:
+    """The problem of what should not happen; what it was is in the server's log."""
+    return ProblemError(500, "something unexpected happened", "tell who runs the server the id of the request")
 
 
 def unreadable(error: msgspec.DecodeError, wanted: Any = None) -> ProblemError:

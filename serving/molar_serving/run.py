@@ -10,8 +10,9 @@ from molar.choosing import settings_of
 from molar.shop import Shop
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.native import keep_freed_memory, limit_spinning
-from molar_serving.access import Keyring, is_loopback
+from molar_serving.access import Keyring
 from molar_serving.app import application
+from molar_serving.origins import is_loopback
 from molar_serving.service import Service
 
 

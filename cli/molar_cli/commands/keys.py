@@ -23,7 +23,10 @@ def add(
         list[str] | None,
         option("A page whose browsers may send it, as https://shop.example; may be given often.", metavar="ORIGIN"),
     ] = None,
-    rate: Annotated[float | None, option("Most requests a second.", metavar="N")] = None,
+    rate: Annotated[
+        float | None,
+        option("Most requests a second; of a key with origins: from one address, by default 10.", metavar="N"),
+    ] = None,
 ) -> None:
     """Make a key and print it; only a hash of it is kept, so it is told this once.
 
