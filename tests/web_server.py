@@ -1,15 +1,17 @@
-"""Servers for tests: one in this process, and `molar serve` as a program."""
+"""Servers for tests: two in this process, with and without a socket, and `molar serve` as a program."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import uvicorn
 from starlette.testclient import TestClient
 
 from molar.shop import Shop
@@ -26,6 +28,25 @@ def client_of(workspace: Path, settings: Path | None = None) -> Iterator[TestCli
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         until_ready(client)
         yield client
+
+
+@contextmanager
+def address_of(workspace: Path, settings: Path | None = None) -> Iterator[str]:
+    """The address of a server in a thread of this process, once it answers: for clients that open sockets."""
+    app = application(Service(Shop(None, workspace, settings)))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))
+    sock = server.config.bind_socket()
+    sock.listen()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        with httpx.Client(base_url=address, timeout=30) as client:
+            until_ready(client)
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def until_ready(client: httpx.Client) -> None:

@@ -8,7 +8,6 @@ Browsers say with a request which page sends it (``Origin``), and no script can 
 for its own pages alone; a key for servers is refused where a page sends it, because it is in the wrong place there.
 """
 
-import hmac
 import json
 import math
 import secrets
@@ -16,7 +15,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,6 +24,7 @@ from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import DataError, RequestError, shown, suggestion
 from molar_retrieval.marks import mark_of
 from molar_serving import origins as pages
+from molar_serving.credentials import PREFIX, Credentials, digest, signing_token
 from molar_serving.endpoint import Scope
 from molar_serving.problems import ProblemError
 
@@ -35,7 +34,7 @@ BROWSER: tuple[Scope, ...] = ("answer", "events")
 """What a key may allow that is told to browsers."""
 BROWSER_RATE = 10.0
 """Requests a second from one address by a key for browsers, where nothing else is said."""
-_PREFIX = "molar_"
+_NOBODY_HAS = digest("")
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ class Key:
         rate: Requests a second that it may send, for all workers together; of a key for browsers: from one address.
             None: as many as come.
         created: When it was made, ISO 8601.
+        signing: What its requests can be signed with, in the clear, as checking a signature takes it; empty: nothing.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Key:
     origins: tuple[str, ...] = ()
     rate: float | None = None
     created: str = ""
+    signing: str = ""
 
     @property
     def of_browsers(self) -> bool:
@@ -86,7 +87,15 @@ class Keyring:
                 self._keys, self._mark = self._read(), mark
         return self._keys
 
-    def add(self, name: str, scopes: Sequence[str], *, origins: Sequence[str] = (), rate: float | None = None) -> str:
+    def add(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        origins: Sequence[str] = (),
+        rate: float | None = None,
+        signing: bool = False,
+    ) -> str:
         """Make a key, and return it: it is told this once.
 
         Args:
@@ -94,6 +103,8 @@ class Keyring:
             scopes: What it allows.
             origins: Pages whose browsers may send it; none: it is for servers.
             rate: Requests a second; None: as many as come, of a key for browsers :data:`BROWSER_RATE` an address.
+            signing: Whether clients that sign their requests can use it, by its
+                :func:`~molar_serving.credentials.signing_token`. That is kept in the clear, and opens nothing else.
 
         Raises:
             RequestError: If the name is taken or is none, a scope is unknown or too much for browsers, or an origin or
@@ -120,9 +131,11 @@ class Keyring:
         moment = datetime.now(UTC).isoformat(timespec="seconds")
         allowed = tuple(dict.fromkeys(pages.origin(one) for one in origins))
         rate = BROWSER_RATE if rate is None and allowed else rate
-        keys[name] = Key(name, chosen, _digest(secret), allowed, rate, moment)
+        key = f"{PREFIX}{name}_{secret}"
+        token = signing_token(key) if signing else ""
+        keys[name] = Key(name, chosen, digest(secret), allowed, rate, moment, token)
         self._write(keys)
-        return f"{_PREFIX}{name}_{secret}"
+        return key
 
     def revoke(self, name: str) -> None:
         """Remove a key; a RequestError if there is none of this name."""
@@ -131,8 +144,8 @@ class Keyring:
             raise RequestError(f"there is no key {name}", suggestion(name, keys, "`molar keys list` shows them"))
         self._write(keys)
 
-    def admit(self, request: Request, scope: Scope | None) -> Key:
-        """Who sends a request, if they may; a :class:`ProblemError` if not."""
+    def admit(self, request: Request, scope: Scope | None, credentials: Credentials, how: str) -> Key:
+        """Who sends a request, if they may; a :class:`ProblemError` if not, which tells ``how`` to send a key."""
         keys = self.keys()
         page = request.headers.get("origin")
         if not keys:
@@ -140,7 +153,10 @@ class Keyring:
             return ANYBODY
         if scope is None:
             return ANYBODY
-        key = self._sent(request, keys)
+        key = keys.get(credentials.name)
+        right = credentials.proves(key or Key("", (), _NOBODY_HAS))  # as long for unknown names
+        if key is None or not right:
+            raise ProblemError(401, "there is no such key", how, headers={"WWW-Authenticate": "Bearer"})
         if page is None and key.of_browsers:
             raise ProblemError(403, f"the key {key.name} is for pages", "send the Origin, as browsers do with POST")
         if page is not None and page not in key.origins:
@@ -159,18 +175,6 @@ class Keyring:
         except DataError:
             return False
         return any(page in key.origins for key in keys.values()) if keys else pages.is_local(page)
-
-    def _sent(self, request: Request, keys: dict[str, Key]) -> Key:
-        kind, _, sent = request.headers.get("authorization", "").partition(" ")
-        name, _, secret = sent.strip().removeprefix(_PREFIX).partition("_")
-        key = keys.get(name)
-        known = key.digest if key is not None else _digest("")
-        right = hmac.compare_digest(known, _digest(secret))  # as long for unknown names
-        if kind.lower() != "bearer" or key is None or not right:
-            raise ProblemError(
-                401, "there is no such key", "send Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"}
-            )
-        return key
 
     def _read(self) -> dict[str, Key]:
         try:
@@ -200,7 +204,3 @@ def _of_this_machine(request: Request, page: str | None) -> None:
 def _key(entry: dict[str, Any]) -> Key:
     lists = {name: tuple(entry[name]) for name in ("scopes", "origins")}
     return Key(**{**entry, **lists})
-
-
-def _digest(secret: str) -> str:
-    return sha256(secret.encode()).hexdigest()

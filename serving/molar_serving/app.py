@@ -25,7 +25,7 @@ from molar_serving.openapi import description
 from molar_serving.problems import ProblemError
 from molar_serving.rate_limits import RateLimits
 from molar_serving.service import Service
-from molar_serving.tables import ENDPOINTS
+from molar_serving.tables import DIALECTS, ENDPOINTS
 
 _BODY_SECONDS = 10.0  # that a body may take to come
 _log = logging.getLogger("molar.serving")
@@ -46,7 +46,7 @@ def application(service: Service) -> Starlette:
         return Response(page, media_type="application/json")
 
     limits = RateLimits(service.settings.serve.workers)
-    routes = [Route(one.path, _gate(service, limits, one), methods=[one.method]) for one in ENDPOINTS]
+    routes = [Route(one.path, _gate(service, limits, one), methods=[one.method]) for one in (*ENDPOINTS, *DIALECTS)]
     return Starlette(
         routes=[*routes, Route("/openapi.json", openapi)],
         middleware=[Middleware(Browsers, service.keys)],
@@ -61,18 +61,22 @@ def _gate(service: Service, limits: RateLimits, endpoint: Endpoint) -> Callable[
 
     async def answer(request: Request) -> Response:
         try:
-            key = service.keys.admit(request, endpoint.scope)
+            dialect, read = endpoint.dialect, None
+            if dialect.signs_body:
+                read = await asyncio.wait_for(_read(request, endpoint.most), _BODY_SECONDS)
+            key = service.keys.admit(request, endpoint.scope, dialect.credentials(request, read or b""), dialect.how)
             _keep_to_rate(limits, key, request)
             call = Call(service, request, key, deadline=deadline_of(request, service.settings.serve.deadline))
             if endpoint.query is not None:
                 call.query = _query(request, endpoint.query)
             if body is not None or endpoint.media:
-                read = await asyncio.wait_for(_read(request, endpoint.most), _BODY_SECONDS)
+                if read is None:
+                    read = await asyncio.wait_for(_read(request, endpoint.most), _BODY_SECONDS)
                 call.body = read if body is None else _decoded(body, read, endpoint.body)
             return (await endpoint.answer(call)).response()
         except (Exception, ClientDisconnect) as error:
             request_id = request.scope["request_id"]
-            return problems.response(_problem(error, request_id), request_id)
+            return endpoint.dialect.refusal(_problem(error, request_id), request_id)
 
     return answer
 

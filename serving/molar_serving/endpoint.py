@@ -11,6 +11,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from molar_serving.credentials import OURS, Dialect
+
 if TYPE_CHECKING:
     from molar_serving.access import Key
     from molar_serving.service import Service
@@ -78,6 +80,7 @@ class Endpoint:
         media: Kinds of bodies that are read where ``body`` is None; empty: there is none.
         most: Bytes of a body.
         changes: Whether it changes something, and so goes into the audit log.
+        dialect: How its clients say who they are, and are told what went wrong.
     """
 
     method: Method
@@ -91,6 +94,7 @@ class Endpoint:
     media: tuple[str, ...] = ()
     most: int = BODY
     changes: bool = False
+    dialect: Dialect = OURS
 
 
 def _plain(value: Any) -> Any:

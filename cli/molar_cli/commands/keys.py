@@ -27,6 +27,7 @@ def add(
         float | None,
         option("Most requests a second; of a key with origins: from one address, by default 10.", metavar="N"),
     ] = None,
+    signing: Annotated[bool, option("Also for clients that sign their requests.", "--signing")] = False,
 ) -> None:
     """Make a key and print it; only a hash of it is kept, so it is told this once.
 
@@ -35,11 +36,15 @@ def add(
     Example: [bold]molar keys add page --origin https://shop.example --rate 20[/]
     """
     from molar_serving.access import Keyring
+    from molar_serving.credentials import signing_token
 
     chosen = [scope.strip() for scope in scopes.split(",") if scope.strip()]
-    key = Keyring(run.shop().opened().root).add(name, chosen, origins=origin or (), rate=rate)
-    if not run.document({"name": name, "key": key}):
+    key = Keyring(run.shop().opened().root).add(name, chosen, origins=origin or (), rate=rate, signing=signing)
+    signed = {"signing_token": signing_token(key)} if signing else {}
+    if not run.document({"name": name, "key": key, **signed}):
         run.console.line(key)
+        for token in signed.values():
+            run.console.line(f"to sign with: {token}")
         run.console.note("keep it now: it is not shown again")
 
 

@@ -1,0 +1,129 @@
+"""What all dialects are translated to: lists, events and changes of items as ``/v1`` has them."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, get_args
+from uuid import uuid4
+
+import msgspec
+
+from molar_indexes.answers import POPULARITY
+from molar_retrieval.errors import RequestError
+from molar_serving.credentials import Dialect
+from molar_serving.endpoint import Call, Endpoint, Method, Reply
+from molar_serving.endpoints import events, recommendations
+from molar_serving.problems import ProblemError, unreadable
+from molar_serving.wire import EventsAnswer, ListAnswer, RecommendationRequest
+
+Row = Mapping[str, Any]
+
+
+async def listed(call: Call, **wishes: Any) -> ListAnswer:
+    """The list that fields of a :class:`~molar_serving.wire.RecommendationRequest` ask for; None is not asked for."""
+    given = {name: value for name, value in wishes.items() if value is not None}
+    try:
+        call.body = msgspec.convert(given, RecommendationRequest)
+    except msgspec.ValidationError as error:
+        raise unreadable(error, RecommendationRequest) from error
+    answer: ListAnswer = (await recommendations.recommend(call)).value
+    return answer
+
+
+async def popular(call: Call, **wishes: Any) -> ListAnswer:
+    """The list of somebody of whom nothing is known."""
+    return await listed(call, anonymous_id=f"nobody {uuid4().hex}", **wishes)
+
+
+async def similar(call: Call, item_id: str, k: int, where: str | None = None) -> ListAnswer:
+    """The items most like one; of an unknown one the popular ones, as no shop page fails by that."""
+    recommender = call.service.recommender
+    if await known_items(call, [item_id]):
+        answer = await call.service.answers.do(lambda: recommender.similar(item_id, k, where=where))
+        return recommendations.list_answer(call, answer)
+    return await popular(call, k=k, where=where)
+
+
+async def known_items(call: Call, item_ids: Sequence[str]) -> list[str]:
+    """Those of some items that the live generation has, in their order."""
+    recommender = call.service.recommender
+    rows = await call.service.answers.do(lambda: recommender.generation.index.rows(item_ids))
+    return [item_id for item_id, row in zip(item_ids, rows, strict=True) if row is not None]
+
+
+def is_known(answer: ListAnswer) -> bool:
+    """Whether something was known of who asked."""
+    return answer.basis != POPULARITY
+
+
+async def appended(call: Call, rows: Sequence[Row]) -> EventsAnswer:
+    """Append events; those without an id get one of their content, so that sent again they count once.
+
+    An event without a time is of now, and of the same content then counts once a minute.
+    """
+    return await events.appended(call, [row if row.get("event_id") else {**row, "event_id": _id(row)} for row in rows])
+
+
+async def appended_all(call: Call, rows: Sequence[Row]) -> EventsAnswer:
+    """Append events; where none was taken and one is wrong, a ProblemError says what is."""
+    if not rows:
+        return EventsAnswer(accepted=0, duplicates=0, rejected=[], seq=0)
+    told = await appended(call, rows)
+    if told.rejected and not told.accepted + told.duplicates:
+        first = told.rejected[0]
+        raise ProblemError(400, first.problem, first.remedy, field=first.field)
+    return told
+
+
+def _id(row: Row) -> str:
+    minute = None if row.get("timestamp") else datetime.now(UTC).strftime("%Y-%m-%dT%H:%M")
+    return sha256(msgspec.json.encode([row, minute], order="sorted")).hexdigest()[:32]
+
+
+def changed_item(item_id: Any, data: Row) -> Row:
+    """The event that an item has new values of some columns; written again it changes nothing."""
+    return {"event_id": uuid4().hex, "event": "item_upsert", "item_id": item_id, "data": data}
+
+
+def withdrawn_item(item_id: Any) -> Row:
+    """The event that an item is withdrawn."""
+    return {"event_id": uuid4().hex, "event": "item_withdraw", "item_id": item_id}
+
+
+def field_among(call: Call, *names: str) -> str:
+    """The first of some names that is a field of the live generation; else a RequestError that tells what is one."""
+    fields = call.service.recommender.generation.index.spec.fields
+    found = next((name for name in names if name in fields), None)
+    if found is None:
+        known = ", ".join(sorted(fields))
+        raise RequestError(f"the catalogue has no field {' or '.join(names)}", f"name one of the fields {known}")
+    return found
+
+
+def quoted(value: Any) -> str:
+    """A word as conditions have it."""
+    return '"' + str(value).replace('"', '""') + '"'
+
+
+def otherwise(
+    prefix: str, product: str, dialect: Dialect, remedies: Mapping[tuple[Method, str], str]
+) -> list[Endpoint]:
+    """Endpoints for all else under a path, which is not supported; ``remedies`` say what to do instead of some."""
+
+    def unsupported(remedy: str) -> Callable[[Call], Awaitable[Reply]]:
+        async def answer(call: Call) -> Reply:
+            asked = f"{call.request.method} {call.request.url.path.removeprefix(prefix)[:200]}"
+            raise ProblemError(501, f"{asked} of {product} is not supported", remedy)
+
+        return answer
+
+    named = [
+        Endpoint(method, prefix + path, None, "Not supported", unsupported(remedy), dialect=dialect)
+        for (method, path), remedy in remedies.items()
+    ]
+    remedy = "docs/compat.md tells what is; /openapi.json describes what molar has itself"
+    every = [
+        Endpoint(method, prefix + "/{rest:path}", None, "Not supported", unsupported(remedy), dialect=dialect)
+        for method in get_args(Method)
+    ]
+    return [*named, *every]
