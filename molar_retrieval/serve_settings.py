@@ -13,7 +13,7 @@ class ServeSettings(Settings):
     host: str = Field("127.0.0.1", description="address to listen on; another than this machine's own needs keys")
     port: int = Field(8080, ge=0, le=65535, description="0: any that is free")
     workers: int = Field(1, ge=1, le=64, description="processes; they share generation and event log")
-    threads: int = Field(4, ge=1, le=64, description="answers that a process computes at once")
+    threads: int = Field(2, ge=1, le=64, description="answers that a process computes at once; more of them are slower")
     waiting: int = Field(64, ge=1, le=100_000, description="requests that wait for these; more are answered 503")
     deadline: float = Field(
         1.0, gt=0, le=60, description="seconds for a list, then the popular one; `Prefer: wait=50ms` says less"

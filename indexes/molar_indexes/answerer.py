@@ -102,10 +102,12 @@ class Answerer:
             return self._aligned(user_id, asked, user, {"user": time.perf_counter() - began})
         if fallback == "none":
             raise no_history(user_id, session_id)
-        request = asked.of(None)
-        listing, stored = popular(self.generation, asked.index, request)
-        seconds = {"search": time.perf_counter() - began}
-        return self._told(asked, request, POPULARITY, listing, stored, seconds, user_id)
+        return self._popular(asked, began, user_id)
+
+    def popular(self, query: Query, now: datetime | None) -> Answer:
+        """The list of whom nothing is asked."""
+        began = time.perf_counter()
+        return self._popular(self._asked(query, now), began)
 
     def session(self, item_ids: Sequence[str], query: Query, now: datetime | None) -> Answer:
         """The list of somebody who looked at these items, oldest first; a note tells of unknown ones."""
@@ -202,6 +204,12 @@ class Answerer:
         user, notes = self._overlay.person(asked.state, key)
         known = user is not None and len(user.history) > 0
         return asked.noting(notes), user if known else None
+
+    def _popular(self, asked: _Question, began: float, user_id: str | None = None) -> Answer:
+        request = asked.of(None)
+        listing, stored = popular(self.generation, asked.index, request)
+        seconds = {"search": time.perf_counter() - began}
+        return self._told(asked, request, POPULARITY, listing, stored, seconds, user_id)
 
     def _content_of(self, constraints: Constraints, item_id: str) -> tuple[int, Vector]:
         row = constraints.rows([item_id])[0]

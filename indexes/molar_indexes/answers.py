@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from molar_indexes.explain import Explained
 
 POPULARITY = "popularity"
+_AT_ONCE = 50  # popular items that are looked at before more are
 
 
 def told(
@@ -65,11 +66,13 @@ def told(
 def popular(generation: Generation, index: Index, request: RankingRequest) -> tuple[Listing, list[StoredItem]]:
     """The most popular items that may come, for people without history, and what ``index`` stores of them."""
     counts, where, query = dict(generation.popular), request.where, request.query
-    stored = [
-        item
-        for item in index.fetch(list(counts))
-        if item.row not in request.hidden and (where is None or item.fulfils(where))
-    ][: query.k]
+    rows, stored = [row for row in counts if row not in request.hidden], list[StoredItem]()
+    for begin in range(0, len(rows), _AT_ONCE):
+        found = index.fetch(rows[begin : begin + _AT_ONCE])
+        stored += [item for item in found if where is None or item.fulfils(where)]
+        if len(stored) >= query.k:
+            break
+    del stored[query.k :]
     places = []
     for rank, item in enumerate(stored, 1):
         score = float(counts[item.row])

@@ -243,6 +243,34 @@ class Recommender:
             return answerer.session(item_ids, query, self.now)
 
     @honest
+    def popular(
+        self,
+        k: int = 10,
+        *,
+        where: Expression | str | None = None,
+        exclude: Collection[str] = (),
+        only: Collection[str] | None = None,
+        rules: bool = True,
+    ) -> Answer:
+        """The items that most people took, whoever asks; it costs a fraction of a list for somebody.
+
+        Args:
+            k: How many items; the generation knows the first 1,000.
+            where: See :meth:`query`, as for all that follows.
+            exclude: Items that must not come.
+            only: Items that may come; None: all.
+            rules: Whether the shop's rules hold, as for somebody of whom nothing is known.
+
+        Raises:
+            RequestError: If the condition is not understood or ``only`` names an unknown item; if something is beyond
+                its bound.
+            SettingsError: If the rules are wrong.
+        """
+        query = Query(k=k, where=where, exclude=exclude, only=only, rules=rules)
+        with self._following.lent() as answerer:
+            return answerer.popular(query, self.now)
+
+    @honest
     def similar(
         self,
         item_id: str,

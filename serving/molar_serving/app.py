@@ -20,6 +20,7 @@ from molar_serving import problems
 from molar_serving.access import Key
 from molar_serving.browsers import Browsers
 from molar_serving.deadlines import deadline_of
+from molar_serving.door import Door
 from molar_serving.endpoint import Call, Endpoint
 from molar_serving.openapi import description
 from molar_serving.problems import ProblemError
@@ -49,7 +50,10 @@ def application(service: Service) -> Starlette:
     routes = [Route(one.path, _gate(service, limits, one), methods=[one.method]) for one in (*ENDPOINTS, *DIALECTS)]
     return Starlette(
         routes=[*routes, Route("/openapi.json", openapi)],
-        middleware=[Middleware(Browsers, service.keys)],
+        middleware=[
+            Middleware(Browsers, service.keys),
+            Middleware(Door, answers=service.answers, endpoints=ENDPOINTS),
+        ],
         lifespan=lifespan,
         exception_handlers={HTTPException: _refused},
     )

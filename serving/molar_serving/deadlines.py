@@ -1,11 +1,23 @@
-"""By when there must be an answer: what the server allows, or less, by ``Prefer: wait=50ms`` (RFC 7240)."""
+"""By when there must be an answer, and what comes where the whole of it would be late.
+
+That is what the server allows, or less, by ``Prefer: wait=50ms`` (RFC 7240).
+"""
 
 import re
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
+from molar_serving.endpoint import Call
+from molar_serving.working import Effort, LateError
+
+if TYPE_CHECKING:
+    from molar_retrieval.ranking.answer import Answer
+
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6}(?:\.\d{1,6})?)(ms|s)?\"?\s*(?:$|[,;])", re.IGNORECASE)
+_SPARED = 3  # times what a popular list takes: left before the deadline to make one
 
 
 def deadline_of(request: Request, most: float) -> float:
@@ -17,3 +29,32 @@ def deadline_of(request: Request, most: float) -> float:
     if found := _WAIT.search(request.headers.get("prefer", "")):
         wanted = float(found[1]) / (1000 if (found[2] or "").lower() == "ms" else 1)
     return time.perf_counter() + min(wanted, most)
+
+
+async def list_in_time(
+    call: Call, listed: "Callable[[bool, bool], Answer]", popular: "Callable[[], Answer]", *, explain: bool
+) -> "tuple[Answer, list[str]]":
+    """A list by the deadline of a call, and what was left out for it, in sentences.
+
+    Args:
+        call: The call.
+        listed: Makes the list: with reasons or without, with the second stage or without.
+        popular: Makes the popular list, which comes where the other one would be late.
+        explain: Whether reasons are asked for.
+
+    Raises:
+        ProblemError: If more is asked than can be answered.
+    """
+    service, notes = call.service, list[str]()
+    effort = service.answers.effort
+    reasons, second_stage = explain and effort >= Effort.WITHOUT_REASONS, effort > Effort.FIRST_STAGE
+    if reasons < explain:
+        notes.append("the server is busy, so the reasons are left out")
+    if not second_stage and service.recommender.generation.table.reranker is not None:
+        notes.append("the server is busy, so the second stage is left out")
+    by = None if call.deadline is None else call.deadline - _SPARED * service.spare.seconds
+    try:
+        return await service.answers.do(lambda: listed(reasons, second_stage), by), notes
+    except LateError:
+        words = "a list of one's own would not be there in time, so these are the items that most people took"
+        return await service.spare.do(popular), [words]

@@ -79,17 +79,18 @@ class ProblemError(Exception):
         self.headers = headers or {}
 
 
+def problem(
+    status: int, detail: str, remedy: str = "", field: str | None = None, instance: str | None = None
+) -> Problem:
+    """A problem of a status."""
+    title = _TITLES.get(status, "The request is not answered")
+    kind = f"urn:molar:problem:{status}"
+    return Problem(type=kind, title=title, status=status, detail=detail, remedy=remedy, field=field, instance=instance)
+
+
 def response(error: ProblemError, request_id: str) -> Response:
     """The problem as an answer."""
-    told = Problem(
-        type=f"urn:molar:problem:{error.status}",
-        title=_TITLES.get(error.status, "The request is not answered"),
-        status=error.status,
-        detail=error.detail,
-        remedy=error.remedy,
-        field=error.field,
-        instance=request_id,
-    )
+    told = problem(error.status, error.detail, error.remedy, error.field, request_id)
     return Response(msgspec.json.encode(told), error.status, error.headers, MEDIA_TYPE)
 
 

@@ -1,6 +1,7 @@
 """`molar serve`: what is checked before it listens, and the server itself."""
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -53,6 +54,7 @@ def serve(shop: Shop, listening: Callable[[str], None], *, host: str | None = No
     )
     server = uvicorn.Server(config)
     sock = config.bind_socket()
+    sock.listen(config.backlog)  # who is told the address may ask at once
     name, port = sock.getsockname()[:2]
     scheme = "http" if settings.certificate is None else "https"
     listening(f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}")
@@ -64,5 +66,6 @@ def prepare() -> None:
     """What a process does before it computes anything: small products need no second thread."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    sys.setswitchinterval(0.001)  # what comes in need not wait 5 ms for the threads that compute
     limit_spinning()
     keep_freed_memory()

@@ -29,6 +29,7 @@ class Service:
         settings: All of its settings, read once.
         keys: Who may ask.
         answers: Threads that answer.
+        spare: A thread that makes the popular list where another one would be late.
         appends: Threads that append events.
     """
 
@@ -38,7 +39,8 @@ class Service:
         self.keys = Keyring(self.workspace.root)
         serve = self.settings.serve
         self.answers = Working(serve.threads, serve.waiting)
-        self.appends = Working(_APPENDING, 10 * serve.waiting)
+        self.spare = Working(1, serve.waiting)
+        self.appends = Working(_APPENDING, 10 * serve.waiting, patient=True)
         self._recommender: Recommender | None = None
         self._log: EventLog | None = None
         self._missing: MolarError = MissingArtefactError("the generation is being opened", "ask again in a second")
@@ -55,6 +57,7 @@ class Service:
         self._ended.set()
         self._opener.join()
         self.answers.close()
+        self.spare.close()
         self.appends.close()
         if self._recommender is not None:
             self._recommender.close()

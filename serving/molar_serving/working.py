@@ -1,51 +1,139 @@
-"""Answers are computed in threads, a bounded number of them: what comes beyond that is told to come later."""
+"""Answers are computed in threads, a bounded number of them; what comes beyond that is told to come later.
+
+A queue is welcome as long as it is a burst. The longer it is, or the longer it stands, the less goes into an answer.
+Where it stands all the same, more is asked than can be answered, and a queue would only make everybody late: then only
+those are taken whose turn comes next, and the others hear so at once, until nobody had to be refused for a second: the
+controlled delay of Nichols and Jacobson (ACM Queue 2012), as Maurer has it for servers ("Fail at Scale", ACM Queue
+2015).
+"""
 
 import asyncio
+import math
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
 from typing import TypeVar
 
 from molar_serving.problems import ProblemError
 
 Answered = TypeVar("Answered")
 _WEIGHT = 0.05  # of the last one, in the mean time of an answer
+_STANDING = 0.3  # seconds for which a queue may stand
+_REASONS, _SECOND_STAGE = 0.25, 0.5  # of what a queue may be: what is left out from there on
+_OVER = 1.0  # seconds without a refusal after which an overload is over
+
+
+TOO_MUCH = "more is asked than can be answered", "ask again later"
+"""What somebody is told who has to come later, and the remedy."""
+
+
+class Effort(IntEnum):
+    """How much goes into an answer."""
+
+    FULL = 2
+    WITHOUT_REASONS = 1
+    FIRST_STAGE = 0
+
+
+class LateError(ProblemError):
+    """There is no answer in time."""
 
 
 class Working:
-    """Threads that compute, and who waits for them.
+    """Threads that compute, and who waits for them; asked by one event loop.
+
+    Args:
+        threads: How many.
+        waiting: How many wait for them at most.
+        patient: Whether all of these may wait however long it takes, because what they bring must not be lost.
 
     Attributes:
         seconds: Mean time of an answer, the latest ones counting most.
+        refused: How many were told to come later.
+        late: How many had no answer in time.
     """
 
-    def __init__(self, threads: int, waiting: int) -> None:
-        self._threads, self._most = threads, threads + waiting
+    def __init__(self, threads: int, waiting: int, *, patient: bool = False) -> None:
+        self._threads, self._most, self._patient = threads, threads + waiting, patient
         self._pool = ThreadPoolExecutor(threads, "answer")
-        self._under_way = 0
+        self._counting = threading.Lock()
+        self.under_way = 0
+        self._empty = time.perf_counter()  # when nobody waited for the last time
+        self._refused_at = float("-inf")
         self.seconds = 0.002
+        self.refused = self.late = 0
+
+    @property
+    def queue(self) -> int:
+        """How many wait."""
+        return max(0, self.under_way - self._threads)
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether more is asked than can be answered."""
+        return not self._patient and time.perf_counter() - self._refused_at < _OVER
 
     @property
     def load(self) -> float:
         """How full it is: 0 where nobody waits, 1 where nobody else may."""
-        return max(0, self._under_way - self._threads) / (self._most - self._threads)
+        if self.overloaded:
+            return 1.0
+        share = self.queue / (self._most - self._threads)
+        stood = time.perf_counter() - self._empty if self.queue and not self._patient else 0
+        return min(1.0, max(share, stood / _STANDING))
+
+    @property
+    def effort(self) -> Effort:
+        """How much should go into the next answer."""
+        load = self.load
+        return Effort((load < _REASONS) + (load < _SECOND_STAGE))
 
     def wait(self) -> float:
         """Seconds that the next one will wait, about."""
-        return max(0, self._under_way - self._threads + 1) * self.seconds / self._threads
+        return max(0, self.under_way - self._threads + 1) * self.seconds / self._threads
 
-    async def do(self, work: Callable[[], Answered]) -> Answered:
-        """The outcome of a function, computed in a thread; a ProblemError where too many wait already."""
-        if self._under_way >= self._most:
-            raise ProblemError(
-                503, "more is asked than can be answered", "ask again later", headers={"Retry-After": "1"}
-            )
-        self._under_way += 1
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._pool, self._timed, work)
-        finally:
-            self._under_way -= 1
+    def full(self) -> bool:
+        """Whether the next one has to be told to come later, which counts as told."""
+        full = self.load >= 1 and self.queue >= (self._threads if self.overloaded else 1)
+        if full:
+            self.refused, self._refused_at = self.refused + 1, time.perf_counter()
+        return full
+
+    async def do(self, work: Callable[[], Answered], by: float | None = None) -> Answered:
+        """The outcome of a function, computed in a thread.
+
+        Args:
+            work: The function.
+            by: The moment on the clock of ``time.perf_counter`` at which the outcome is of no use any more; None:
+                there is none.
+
+        Raises:
+            LateError: If there is no outcome in time, which may be known at once.
+            ProblemError: If too many wait already.
+        """
+        if by is not None and time.perf_counter() + self.wait() >= by:
+            raise self._too_late()
+        if self.full():
+            raise ProblemError(503, *TOO_MUCH, headers={"Retry-After": str(max(1, math.ceil(self.wait())))})
+        with self._counting:
+            self.under_way += 1
+        future = self._pool.submit(self._timed, work)
+        future.add_done_callback(self._through)
+        outcome = asyncio.wrap_future(future)
+        if by is None:
+            return await outcome
+        await asyncio.wait((outcome,), timeout=by - time.perf_counter())
+        if not outcome.done():
+            future.cancel()  # unless it has begun, nobody computes it
+            outcome.cancel()  # and nobody wants it
+            raise self._too_late()
+        return outcome.result()
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _timed(self, work: Callable[[], Answered]) -> Answered:
         began = time.perf_counter()
@@ -54,6 +142,14 @@ class Working:
         finally:
             self.seconds += _WEIGHT * (time.perf_counter() - began - self.seconds)
 
-    def close(self) -> None:
-        """Wait for what is under way."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def _through(self, future: object) -> None:
+        with self._counting:
+            self.under_way -= 1
+        if self.under_way <= self._threads:
+            self._empty = time.perf_counter()
+
+    def _too_late(self) -> LateError:
+        self.late += 1
+        return LateError(
+            503, "there is no answer in time", "allow for more time, or ask later", headers={"Retry-After": "1"}
+        )

@@ -271,3 +271,15 @@ def test_an_unknown_item_of_many_is_compared_with_those_that_begin_like_it():
     assert all(name.startswith("shoe-000") for name in _like("shoe-000x1", ids))
     assert len(_like("zebra", ids)) == 20_000
     assert len(_like("", ids)) == 20_000
+
+
+def test_the_popular_list_heeds_conditions_and_what_is_left_out(recommender):
+    everybody = recommender.popular(60)
+    assert everybody.basis == "popularity"
+    assert [item.item_id for item in everybody.items] == [
+        item.item_id for item in recommender.query("nobody", 60, fallback="popular").items
+    ]
+    first = everybody.items[0]
+    some = recommender.popular(5, where="price < 40", exclude=[first.item_id])
+    wanted = [item.item_id for item in everybody.items if item.payload["price"] < 40 and item is not first]
+    assert [item.item_id for item in some.items] == wanted[:5]

@@ -3,10 +3,12 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from molar_indexes.answers import POPULARITY
 from molar_retrieval.ranking.answer import Answer, Recommendation
+from molar_serving.deadlines import list_in_time
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.wire import AnsweredItem, ListAnswer, RecommendationParameters, RecommendationRequest
 
@@ -16,12 +18,11 @@ _LOOK = 0.005  # seconds between two looks for events that an answer must know
 async def recommend(call: Call) -> Reply:
     """The list of somebody; who is not known gets the popular one, with a note."""
     asked: RecommendationRequest = call.body
-    answer = await call.service.answers.do(lambda: _list(call, asked))
-    while asked.wait_for is not None and answer.events < asked.wait_for and _in_time(call):
+    answer, notes = await _in_time(call, asked)
+    while asked.wait_for is not None and answer.events < asked.wait_for and _left(call):
         await asyncio.sleep(_LOOK)
-        answer = await call.service.answers.do(lambda: _list(call, asked))
-    notes = []
-    if answer.basis == POPULARITY:
+        answer, notes = await _in_time(call, asked)
+    if answer.basis == POPULARITY and not notes:
         notes = ["nothing is known of who asks, so these are the items that most people took"]
     if asked.wait_for is not None and answer.events < asked.wait_for:
         notes += [f"events up to {answer.events:,} are known, not yet up to {asked.wait_for:,}"]
@@ -66,11 +67,25 @@ def _item(item: Recommendation, fields: Sequence[str], parts: bool) -> AnsweredI
     )
 
 
-def _in_time(call: Call) -> bool:
+def _left(call: Call) -> bool:
     return call.deadline is None or time.perf_counter() + _LOOK < call.deadline
 
 
-def _list(call: Call, asked: RecommendationRequest) -> Answer:
+async def _in_time(call: Call, asked: RecommendationRequest) -> tuple[Answer, list[str]]:
+    return await list_in_time(call, partial(_list, call, asked), partial(_popular, call, asked), explain=asked.explain)
+
+
+def _popular(call: Call, asked: RecommendationRequest) -> Answer:
+    limits = _limits(asked)
+    return call.service.recommender.popular(asked.k, where=asked.where, rules=asked.rules, **limits)
+
+
+def _limits(asked: RecommendationRequest) -> dict[str, Any]:
+    only = None if asked.only is None else [str(item) for item in asked.only]
+    return {"exclude": [str(item) for item in asked.exclude], "only": only}
+
+
+def _list(call: Call, asked: RecommendationRequest, explain: bool, rerank: bool) -> Answer:
     options: dict[str, Any] = {
         name: getattr(asked, name)
         for name in (
@@ -81,12 +96,10 @@ def _list(call: Call, asked: RecommendationRequest) -> Answer:
             "calibrate",
             "calibration",
             "explore",
-            "explain",
             "language",
         )
     }
-    options["exclude"] = [str(item) for item in asked.exclude]
-    options["only"] = None if asked.only is None else [str(item) for item in asked.only]
+    options |= {"explain": explain, "rerank": rerank, **_limits(asked)}
     recommender = call.service.recommender
     if asked.items is not None:
         return recommender.session([str(item) for item in asked.items], asked.k, **options)

@@ -1,0 +1,154 @@
+"""Deadlines and overload: what is left out, in which order, who is told to come later, and how long the others wait."""
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+from web_load import ask, load
+from web_server import client_of
+
+from molar.shop import Shop
+from molar_serving.app import application
+from molar_serving.problems import ProblemError
+from molar_serving.service import Service
+from molar_serving.working import Effort, LateError, Working
+
+SECONDS = float(os.environ.get("MOLAR_TEST_OVERLOAD", "1.5"))
+"""How long each load lasts; 600 for ten minutes."""
+
+
+@pytest.fixture(scope="module")
+def client(trained):
+    with client_of(trained.workspace) as client:
+        yield client
+
+
+def test_a_list_that_would_be_late_is_the_popular_one_of_the_same_filter(client, trained):
+    body = {"user_id": trained.user, "k": 4, "where": "price < 40", "fields": ["price"]}
+    in_time = client.post("/v1/recommendations", json=body, headers={"prefer": "wait=5"}).json()
+    assert in_time["basis"] == "aligned"
+    told = client.post("/v1/recommendations", json=body, headers={"prefer": "wait=0ms"}).json()
+    assert told["basis"] == "popularity"
+    assert len(told["items"]) == 4
+    assert max(item["fields"]["price"] for item in told["items"]) < 40
+    (note,) = told["notes"]
+    assert "would not be there in time" in note
+    gone = [item["item_id"] for item in told["items"]]
+    more = {**body, "exclude": gone[:2]}
+    told = client.post("/v1/recommendations", json=more, headers={"prefer": "wait=0ms"}).json()
+    assert not {item["item_id"] for item in told["items"]} & set(gone[:2])
+
+
+class Blocked:
+    """Threads that are kept busy until they are let go."""
+
+    def __init__(self, threads: int, waiting: int, **more: bool) -> None:
+        self.working, self._go, self._tasks = Working(threads, waiting, **more), threading.Event(), []
+
+    async def add(self, count: int) -> None:
+        self._tasks += [asyncio.create_task(self.working.do(self._go.wait)) for _ in range(count)]
+        await asyncio.sleep(0)
+
+    async def release(self) -> list[bool]:
+        self._go.set()
+        return await asyncio.gather(*self._tasks)
+
+
+def test_first_the_reasons_go_then_the_second_stage_then_requests():
+    async def run() -> None:
+        blocked = Blocked(2, 16)
+        working = blocked.working
+        efforts = []
+        for _ in range(18):
+            efforts.append(working.effort)
+            await blocked.add(1)
+        assert efforts == sorted(efforts, reverse=True)
+        assert [efforts.count(one) for one in (Effort.FULL, Effort.WITHOUT_REASONS, Effort.FIRST_STAGE)] == [6, 4, 8]
+        with pytest.raises(ProblemError, match="more is asked") as refused:
+            await working.do(lambda: None)
+        assert (refused.value.status, working.refused) == (503, 1)
+        assert int(refused.value.headers["Retry-After"]) >= 1
+        assert working.overloaded
+        assert await blocked.release() == [True] * 18
+        assert await working.do(lambda: 7) == 7  # nobody waits: it is taken, with little effort as yet
+        assert working.effort is Effort.FIRST_STAGE
+        working.close()
+
+    asyncio.run(run())
+
+
+def test_a_queue_that_stands_is_an_overload_but_not_of_those_who_are_patient(monkeypatch):
+    monkeypatch.setattr("molar_serving.working._STANDING", 0.02)
+
+    async def run(patient: bool) -> list[str]:
+        blocked = Blocked(1, 16, patient=patient)
+        await blocked.add(3)
+        await asyncio.sleep(0.03)
+        told = []
+        try:
+            await asyncio.wait_for(blocked.working.do(lambda: None), 0.05)
+        except ProblemError as error:
+            told = [error.detail]
+        except TimeoutError:
+            told = ["it waits"]
+        await blocked.release()
+        blocked.working.close()
+        return told
+
+    assert asyncio.run(run(False)) == ["more is asked than can be answered"]
+    assert asyncio.run(run(True)) == ["it waits"]
+
+
+def test_who_cannot_be_answered_in_time_hears_it_in_time():
+    async def run() -> None:
+        blocked = Blocked(1, 16)
+        await blocked.add(1)
+        began, computed = time.perf_counter(), []
+        with pytest.raises(LateError):
+            await blocked.working.do(lambda: computed.append(1), began + 0.05)
+        assert 0.04 < time.perf_counter() - began < 1
+        blocked.working.seconds = 10.0  # now it is known beforehand
+        began = time.perf_counter()
+        with pytest.raises(LateError):
+            await blocked.working.do(lambda: computed.append(1), began + 5)
+        assert time.perf_counter() - began < 1
+        await blocked.release()
+        blocked.working.close()
+        assert computed == []
+        assert blocked.working.late == 2
+
+    asyncio.run(run())
+
+
+def test_ten_times_what_can_be_answered(trained, record_property):
+    """Those that are taken wait for one other at most; the others hear so at once, and nobody gets an error."""
+    service = Service(Shop(None, trained.workspace))
+    app = application(service)
+    body, queues = {"user_id": trained.user, "explain": True}, []
+
+    def watched(_: int) -> dict[str, object]:
+        queues.append(service.answers.queue)
+        return body
+
+    async def run() -> None:
+        async with app.router.lifespan_context(app):
+            while (await ask(app, "/v1/recommendations", body))[0] != 200:
+                await asyncio.sleep(0.02)
+            alone = await load(app, lambda _: body, 20, SECONDS)
+            capacity, began = 0, time.perf_counter()
+            while time.perf_counter() - began < 1:
+                capacity += (await ask(app, "/v1/recommendations", body))[0] == 200
+            await load(app, lambda _: body, 10 * capacity, 0.5)  # it takes a moment until an overload is known as one
+            loaded = await load(app, watched, 10 * capacity, SECONDS)
+        assert loaded.seconds.keys() == {200, 503}
+        assert loaded.count(503) > loaded.count(200) > 0
+        assert all(any("reasons are left out" in note for note in told["notes"]) for told in loaded.bodies)
+        ratio = loaded.quantile(0.99) / alone.quantile(0.99)
+        words = f"{loaded.count(200)} taken, {loaded.count(503)} not; p99 {1e3 * loaded.quantile(0.99):.1f} ms"
+        record_property("measured", f"{words}, {1e3 * alone.quantile(0.99):.1f} ms alone: {ratio:.1f} times")
+        assert max(queues) <= service.settings.serve.threads  # what a few seconds on a busy machine can tell
+        assert SECONDS < 60 or ratio <= 2
+
+    asyncio.run(run())
