@@ -24,3 +24,4 @@ class ServeSettings(Settings):
     drain: float = Field(10, gt=0, le=600, description="seconds that answers under way have when it ends")
     certificate: Path | None = Field(None, description="file of a TLS certificate; None: plain HTTP, as behind a proxy")
     private_key: Path | None = Field(None, description="file of the certificate's key")
+    access_log: bool = Field(False, description="every request in WORKSPACE/serving/access.jsonl, people by pseudonyms")

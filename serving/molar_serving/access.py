@@ -8,6 +8,7 @@ Browsers say with a request which page sends it (``Origin``), and no script can 
 for its own pages alone; a key for servers is refused where a page sends it, because it is in the wrong place there.
 """
 
+import getpass
 import json
 import math
 import secrets
@@ -24,11 +25,11 @@ from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import DataError, RequestError, shown, suggestion
 from molar_retrieval.marks import mark_of
 from molar_serving import origins as pages
+from molar_serving.audit import FOLDER, AuditLog
 from molar_serving.credentials import PREFIX, Credentials, digest, signing_token
 from molar_serving.endpoint import Scope
 from molar_serving.problems import ProblemError
 
-FOLDER, FILE = "serving", "keys.json"
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 BROWSER: tuple[Scope, ...] = ("answer", "events")
 """What a key may allow that is told to browsers."""
@@ -74,10 +75,12 @@ class Keyring:
     """The keys of a workspace; read again when their file changes, so a revoked one ends with the next request."""
 
     def __init__(self, workspace: Path) -> None:
-        self.path = workspace / FOLDER / FILE
+        self.path = workspace / FOLDER / "keys.json"
+        self._audit = AuditLog(workspace)
         self._lock = threading.Lock()
         self._mark: object = object()
         self._keys: dict[str, Key] = {}
+        self._asked = False  # whether there were keys: without the last one nobody is answered, until the next start
 
     def keys(self) -> dict[str, Key]:
         """All keys by name; a DataError if their file is damaged."""
@@ -85,6 +88,7 @@ class Keyring:
         if mark != self._mark:
             with self._lock:
                 self._keys, self._mark = self._read(), mark
+                self._asked = self._asked or bool(self._keys)
         return self._keys
 
     def add(
@@ -134,7 +138,7 @@ class Keyring:
         key = f"{PREFIX}{name}_{secret}"
         token = signing_token(key) if signing else ""
         keys[name] = Key(name, chosen, digest(secret), allowed, rate, moment, token)
-        self._write(keys)
+        self._write(keys, made=name, scopes=chosen, origins=allowed, rate=rate, signing=signing)
         return key
 
     def revoke(self, name: str) -> None:
@@ -142,13 +146,13 @@ class Keyring:
         keys = dict(self.keys())
         if keys.pop(name, None) is None:
             raise RequestError(f"there is no key {name}", suggestion(name, keys, "`molar keys list` shows them"))
-        self._write(keys)
+        self._write(keys, revoked=name)
 
     def admit(self, request: Request, scope: Scope | None, credentials: Credentials, how: str) -> Key:
         """Who sends a request, if they may; a :class:`ProblemError` if not, which tells ``how`` to send a key."""
         keys = self.keys()
         page = request.headers.get("origin")
-        if not keys:
+        if not keys and not self._asked:
             _of_this_machine(request, page)
             return ANYBODY
         if scope is None:
@@ -174,7 +178,7 @@ class Keyring:
             keys = self.keys()
         except DataError:
             return False
-        return any(page in key.origins for key in keys.values()) if keys else pages.is_local(page)
+        return any(page in key.origins for key in keys.values()) if self._asked else pages.is_local(page)
 
     def _read(self) -> dict[str, Key]:
         try:
@@ -186,8 +190,9 @@ class Keyring:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path} is damaged: {error}", "remove it and make the keys anew") from error
 
-    def _write(self, keys: dict[str, Key]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+    def _write(self, keys: dict[str, Key], **change: Any) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._audit.write(by=_user(), **change)
         write_atomically(self.path, json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1) + "\n")
         self.path.chmod(0o600)
 
@@ -199,6 +204,13 @@ def _of_this_machine(request: Request, page: str | None) -> None:
         raise ProblemError(403, "without keys only this machine is answered, by its own address", remedy)
     if page is not None and not pages.is_local(page):
         raise ProblemError(403, "without keys no pages from elsewhere are answered", remedy)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # as in a container whose user has no name
+        return "somebody without a name"
 
 
 def _key(entry: dict[str, Any]) -> Key:

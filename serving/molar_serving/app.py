@@ -18,6 +18,8 @@ from starlette.routing import Route
 from molar_retrieval.errors import MolarError
 from molar_serving import problems
 from molar_serving.access import Key
+from molar_serving.access_log import AccessLog
+from molar_serving.audit import AuditLog
 from molar_serving.browsers import Browsers
 from molar_serving.deadlines import deadline_of
 from molar_serving.door import Door
@@ -40,35 +42,44 @@ def application(service: Service) -> Starlette:
         service.start()
         yield
         await asyncio.to_thread(service.close)
+        audit.close()
 
     page = msgspec.json.encode(description(ENDPOINTS))
 
     async def openapi(request: Request) -> Response:
         return Response(page, media_type="application/json")
 
-    limits = RateLimits(service.settings.serve.workers)
-    routes = [Route(one.path, _gate(service, limits, one), methods=[one.method]) for one in (*ENDPOINTS, *DIALECTS)]
+    middleware = [Middleware(Browsers, service.keys), Middleware(Door, answers=service.answers, endpoints=ENDPOINTS)]
+    if service.settings.serve.access_log:
+        middleware.insert(0, Middleware(AccessLog, service.workspace.root))
+    audit, limits = AuditLog(service.workspace.root), RateLimits(service.settings.serve.workers)
+    routes = [
+        Route(one.path, _gate(service, limits, audit, one), methods=[one.method]) for one in (*ENDPOINTS, *DIALECTS)
+    ]
     return Starlette(
         routes=[*routes, Route("/openapi.json", openapi)],
-        middleware=[
-            Middleware(Browsers, service.keys),
-            Middleware(Door, answers=service.answers, endpoints=ENDPOINTS),
-        ],
+        middleware=middleware,
         lifespan=lifespan,
         exception_handlers={HTTPException: _refused},
     )
 
 
-def _gate(service: Service, limits: RateLimits, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def _gate(
+    service: Service, limits: RateLimits, audit: AuditLog, endpoint: Endpoint
+) -> Callable[[Request], Awaitable[Response]]:
     """What a request goes through on its way to an endpoint, and back."""
     body = None if endpoint.body is None else msgspec.json.Decoder(endpoint.body)
 
     async def answer(request: Request) -> Response:
+        key: Key | None = None
+        begun: Call | None = None
         try:
+            request.scope["endpoint_path"] = endpoint.path
             dialect, read = endpoint.dialect, None
             if dialect.signs_body:
                 read = await asyncio.wait_for(_read(request, endpoint.most), _BODY_SECONDS)
             key = service.keys.admit(request, endpoint.scope, dialect.credentials(request, read or b""), dialect.how)
+            request.scope["key_name"] = key.name
             _keep_to_rate(limits, key, request)
             call = Call(service, request, key, deadline=deadline_of(request, service.settings.serve.deadline))
             if endpoint.query is not None:
@@ -77,10 +88,18 @@ def _gate(service: Service, limits: RateLimits, endpoint: Endpoint) -> Callable[
                 if read is None:
                     read = await asyncio.wait_for(_read(request, endpoint.most), _BODY_SECONDS)
                 call.body = read if body is None else _decoded(body, read, endpoint.body)
-            return (await endpoint.answer(call)).response()
+            if endpoint.changes:
+                await audit.begin(call, endpoint)
+                begun = call
+            response = (await endpoint.answer(call)).response()
         except (Exception, ClientDisconnect) as error:
             request_id = request.scope["request_id"]
-            return endpoint.dialect.refusal(_problem(error, request_id), request_id)
+            response = endpoint.dialect.refusal(_problem(error, request_id), request_id)
+        if begun is not None:
+            audit.end(begun, endpoint, response.status_code)
+        elif endpoint.changes:
+            audit.refuse(None if key is None else key.name, endpoint, response.status_code)
+        return response
 
     return answer
 

@@ -33,6 +33,8 @@ class Call:
         body: The body as the endpoint's type, or its bytes where the endpoint names none.
         query: The parameters of the address as the endpoint's type, or None.
         deadline: By when there must be an answer, on the clock of ``time.perf_counter``; None: whenever.
+        audit: What the audit log is to tell of a change beside who asked for what: numbers, names of things. Ids of
+            people go into a list ``people``, of which it tells pseudonyms.
     """
 
     service: "Service"
@@ -41,6 +43,12 @@ class Call:
     body: Any = None
     query: Any = None
     deadline: float | None = None
+    audit: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def request_id(self) -> str:
+        """The id of the request, as in its answer's header ``X-Request-Id``."""
+        return str(self.request.scope["request_id"])
 
     @property
     def path(self) -> Mapping[str, str]:

@@ -37,6 +37,8 @@ def test_a_key_allows_its_scopes_until_it_is_revoked(workspace, trained):
         ring.revoke("shop")
         assert asked(key) == 401
         assert client.get("/health/live").status_code == 200
+        ring.revoke("other")
+        assert asked(None) == asked(other) == 401  # without the last key nobody is answered, not everybody
 
 
 def test_browsers_get_little(workspace, trained):

@@ -34,6 +34,7 @@ async def appended(call: Call, rows: list[Mapping[str, Any]]) -> EventsAnswer:
     rejected = [
         RejectedEvent(index=one.row, field=one.field, problem=one.problem, remedy=one.remedy) for one in report.refusals
     ]
+    call.audit |= {"accepted": report.accepted, "duplicates": report.repeated, "rejected": len(rejected)}
     return EventsAnswer(accepted=report.accepted, duplicates=report.repeated, rejected=rejected, seq=report.seq)
 
 

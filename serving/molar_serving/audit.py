@@ -1,0 +1,154 @@
+"""The audit log: who changed what, when, and how it ended, in ``WORKSPACE/serving/audit.jsonl``.
+
+A change has two lines with the id of its request: one before it is made, on the disk, and one with its status. What
+cannot be written down is not done: the log fails closed. A line without a second one is a change during which the
+process ended.
+
+Events are in a log of their own and come by the thousand, and whoever is refused can ask as often as they like; of
+both, the log counts requests by key, endpoint and status, and what these were about, in a line each ten seconds. These
+lines cannot push others out, and where one cannot be written the event log still is: here the log fails open, and says
+so.
+
+People appear under pseudonyms: HMAC-SHA256 of their id with a key of the workspace, 16 bytes of it.
+"""
+
+import asyncio
+import hmac
+import logging
+import os
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from molar_retrieval import disk
+from molar_retrieval.errors import MolarError
+from molar_serving.endpoint import Call, Endpoint
+from molar_serving.json_lines import JsonLines
+
+FOLDER = "serving"
+_EVERY = 10.0  # seconds that are counted together
+_NAMED = ("item", "generation", "name", "version", "rule")  # parts of paths that are no people
+_log = logging.getLogger("molar.serving")
+
+
+class Pseudonyms:
+    """Names for people that only who has the key of the workspace can connect with their ids."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.path = workspace / FOLDER / "pseudonyms.key"
+        self._key: bytes | None = None
+
+    def of(self, person: str) -> str:
+        """The pseudonym of an id; a MolarError where there is no key and none can be made."""
+        if self._key is None:
+            try:
+                self._key = self._read() or self._made()
+            except OSError as error:
+                told = f"{self.path} cannot be made: {error}"
+                raise disk.fault(error) or MolarError(told, "see to it") from error
+        return hmac.digest(self._key, person.encode("utf-8", "surrogatepass"), "sha256")[:16].hex()
+
+    def _read(self) -> bytes | None:
+        try:
+            return bytes.fromhex(self.path.read_text("ascii"))
+        except FileNotFoundError:
+            return None
+
+    def _made(self) -> bytes:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        file = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(file, "w", encoding="ascii") as text:
+            text.write(secrets.token_hex(32))
+            text.flush()
+            os.fsync(text.fileno())
+        try:
+            self.path.hardlink_to(own)  # fails where another process was first: its key is everybody's
+        except FileExistsError:
+            pass
+        finally:
+            own.unlink()
+        found = self._read()
+        assert found is not None
+        return found
+
+
+class AuditLog:
+    """The audit log of a workspace, for one process.
+
+    Args:
+        workspace: The workspace.
+    """
+
+    def __init__(self, workspace: Path) -> None:
+        self.lines = JsonLines(workspace / FOLDER / "audit.jsonl")
+        self.pseudonyms = Pseudonyms(workspace)
+        self._counts: dict[tuple[str | None, str, int], Counter[str]] = {}
+        self._since = ""
+
+    def write(self, **facts: Any) -> None:
+        """Write what is told, on the disk when this returns; a MolarError where it cannot be."""
+        self.lines.append({"time": _now(), **facts}, sync=True)
+
+    async def begin(self, call: Call, endpoint: Endpoint) -> None:
+        """Write down that a change is about to be made; a MolarError where it cannot be written."""
+        if endpoint.scope != "events":
+            await asyncio.to_thread(self.write, **self._facts(call, endpoint), state="begun")
+
+    def end(self, call: Call, endpoint: Endpoint, status: int) -> None:
+        """Write down how it ended."""
+        if endpoint.scope == "events":
+            self._count(call.key.name, endpoint, status, call.audit)
+            return
+        told = {name: value for name, value in call.audit.items() if name != "people"}
+        try:
+            people = {"people": self._people(call.audit["people"])} if "people" in call.audit else {}
+            self.lines.append({"time": _now(), **self._facts(call, endpoint), "status": status, **told, **people})
+        except MolarError as error:
+            _log.error("the audit log misses how request %s ended: status %d; %s", call.request_id, status, error)
+
+    def refuse(self, key: str | None, endpoint: Endpoint, status: int) -> None:
+        """Count a change that was not even begun."""
+        self._count(key, endpoint, status, {})
+
+    def flush(self) -> None:
+        """Write what was counted."""
+        counts, self._counts = self._counts, {}
+        for (key, endpoint, status), found in counts.items():
+            facts = {"time": _now(), "since": self._since, "key": key, "endpoint": endpoint, "status": status}
+            try:
+                self.lines.append({**facts, **found})
+            except MolarError as error:
+                _log.error("the audit log misses %s of %s, status %d: %s", dict(found), endpoint, status, error)
+
+    def close(self) -> None:
+        """Write what was counted, and close the file."""
+        self.flush()
+        self.lines.close()
+
+    def _count(self, key: str | None, endpoint: Endpoint, status: int, told: Mapping[str, Any]) -> None:
+        if not self._counts:
+            self._since = _now()
+            asyncio.get_running_loop().call_later(_EVERY, self.flush)
+        found = self._counts.setdefault((key, _named(endpoint), status), Counter())
+        found.update({"requests": 1, **{name: n for name, n in told.items() if isinstance(n, int)}})
+
+    def _facts(self, call: Call, endpoint: Endpoint) -> dict[str, Any]:
+        where = {
+            name: value if name.startswith(_NAMED) else self.pseudonyms.of(value) for name, value in call.path.items()
+        }
+        return {"request": call.request_id, "key": call.key.name, "endpoint": _named(endpoint), **where}
+
+    def _people(self, ids: Iterable[str]) -> list[str]:
+        return [self.pseudonyms.of(person) for person in ids]
+
+
+def _named(endpoint: Endpoint) -> str:
+    return f"{endpoint.method} {endpoint.path}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

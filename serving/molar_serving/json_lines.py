@@ -1,0 +1,90 @@
+"""Logs of JSON lines that several processes append to, and that never grow beyond what they may."""
+
+import errno
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from molar_retrieval import disk
+from molar_retrieval.errors import MolarError
+from molar_retrieval.locks import lock_now
+
+_MOST, _KEPT = 16 << 20, 8  # bytes of a file; older ones that stay
+
+
+class JsonLines:
+    """A log ``NAME.jsonl``, of which older files are ``NAME.1.jsonl`` (the latest of them) and so on.
+
+    A line goes to the file in one write, so lines of several processes do not mix. Nobody but who runs the server can
+    read it.
+
+    Args:
+        path: The file; its folder is made with the first line.
+        most: Bytes of a file, and a few lines of other processes that come meanwhile; then a new one begins.
+        kept: Older files that stay.
+    """
+
+    def __init__(self, path: Path, *, most: int = _MOST, kept: int = _KEPT) -> None:
+        self.path, self._most, self._kept = path, most, kept
+        self._lock = threading.Lock()
+        self._file: int | None = None
+        self._torn = False
+
+    def append(self, record: Mapping[str, Any], *, sync: bool = False) -> None:
+        """Append a line; with ``sync`` it is on the disk when this returns. A MolarError where it cannot be written."""
+        line = msgspec.json.encode(record) + b"\n"
+        with self._lock:
+            try:
+                self._write(line, sync)
+            except OSError as error:
+                raise disk.fault(error) or MolarError(f"{self.path} cannot be written: {error}", "see to it") from error
+
+    def close(self) -> None:
+        """Close the file; the next line opens it again."""
+        with self._lock:
+            self._let_go()
+
+    def _write(self, line: bytes, sync: bool) -> None:
+        file = self._opened()
+        facts = os.fstat(file)
+        if facts.st_nlink == 0 or facts.st_size + len(line) > self._most > len(line):
+            self._rotate(file)
+            self._let_go()
+            file = self._opened()
+        whole = b"\n" + line if self._torn else line
+        self._torn = True
+        if os.write(file, whole) < len(whole):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._torn = False
+        if sync:
+            os.fdatasync(file)
+
+    def _opened(self) -> int:
+        if self._file is None:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return self._file
+
+    def _let_go(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _rotate(self, file: int) -> None:
+        """Put the file behind the others, unless another process has done so, or does it now."""
+        if not lock_now(file):
+            return
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), self.path.stat()):
+                for number in range(self._kept - 1, 0, -1):
+                    with suppress(FileNotFoundError):
+                        self._older(number).replace(self._older(number + 1))
+                self.path.replace(self._older(1))
+
+    def _older(self, number: int) -> Path:
+        return self.path.with_suffix(f".{number}{self.path.suffix}")
