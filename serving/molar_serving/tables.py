@@ -1,9 +1,9 @@
 """Every endpoint there is."""
 
-from molar_serving.compat import gorse
+from molar_serving.compat import gorse, recombee
 from molar_serving.endpoint import Endpoint
 from molar_serving.endpoints import events, health, recommendations
 
 ENDPOINTS: tuple[Endpoint, ...] = (*recommendations.ENDPOINTS, *events.ENDPOINTS, *health.ENDPOINTS)
-DIALECTS: tuple[Endpoint, ...] = (*gorse.ENDPOINTS,)
+DIALECTS: tuple[Endpoint, ...] = (*gorse.ENDPOINTS, *recombee.ENDPOINTS)
 """What clients of other products ask, who have it described there; the first path that fits is taken."""

@@ -89,7 +89,7 @@ def test_items_are_written_hidden_and_shown_again(client, trained):
     [
         (lambda client: client.insert_feedback("nonsense", "u", "i", ""), 400, "nonsense"),
         (lambda client: client.insert_feedback("read", "u", "i", "yesterday"), 400, "ISO 8601"),
-        (lambda client: client.get_item("no-such-item"), 404, "not found"),
+        (lambda client: client.get_item("no-such-item"), 404, "no-such-item"),
         (lambda client: client.get_users(10), 501, "molar events export"),
         (lambda client: client.delete_feedback("u", "i"), 501, "return"),
         (lambda client: client.get_recommend("u", write_back_type="read", write_back_delay="10m"), 501, "leave it out"),

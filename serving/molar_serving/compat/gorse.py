@@ -7,15 +7,18 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from molar_retrieval.columns import TITLE
 from molar_retrieval.events.event import KINDS, kind_named
 from molar_serving.compat.translated import (
     Row,
     appended_all,
     changed_item,
     field_among,
+    item_now,
     known_items,
     listed,
     otherwise,
+    plainly,
     popular,
     quoted,
     similar,
@@ -39,7 +42,8 @@ def _credentials(request: Request, body: bytes) -> Credentials:
 
 
 def _refusal(problem: ProblemError, request_id: str) -> Response:
-    return PlainTextResponse(f"{problem}; {problem.remedy}", problem.status, problem.headers)
+    status, sentence = plainly(problem)
+    return PlainTextResponse(sentence, status, problem.headers)
 
 
 DIALECT = Dialect(_credentials, "send X-API-Key: KEY", _refusal)
@@ -100,7 +104,7 @@ async def recommend(call: Call) -> Reply:
 async def neighbours(call: Call) -> Reply:
     """The items most like one, whatever the name of the list."""
     page: GorsePage = call.query
-    return Reply(_scores(await similar(call, call.path["item"], _k(page), _where(call, page)), page))
+    return Reply(_scores(await similar(call, call.path["item"], k=_k(page), where=_where(call, page)), page))
 
 
 async def most_popular(call: Call) -> Reply:
@@ -138,21 +142,17 @@ async def delete_item(call: Call) -> Reply:
 
 async def get_item(call: Call) -> Reply:
     """An item as it is now: its fields are labels, its title is the comment."""
-    item_id, fields = call.path["item"], list(call.service.recommender.generation.index.spec.fields)
-    if not await known_items(call, [item_id]):
-        raise ProblemError(404, f"{item_id}: item not found", "the live generation does not have it")
-    itself: dict[str, Any] = {"items": [item_id], "only": [item_id], "seen": "show", "rules": False}
-    found = (await listed(call, k=1, fields=fields, **itself)).items
-    labels = found[0].fields if found else {}
+    found = await item_now(call, call.path["item"])
+    labels = {} if found is None else found.fields
     categories: Any = next((labels[name] for name in _CATEGORY if labels.get(name)), [])
     return Reply(
         {
-            "ItemId": item_id,
-            "IsHidden": not found,
+            "ItemId": call.path["item"],
+            "IsHidden": found is None,
             "Categories": categories if isinstance(categories, list) else [categories],
             "Timestamp": f"{_NO_TIME}T00:00:00Z",
             "Labels": labels,
-            "Comment": (found[0].title or "") if found else "",
+            "Comment": labels.get(TITLE) or "",
         }
     )
 

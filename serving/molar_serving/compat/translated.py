@@ -8,13 +8,13 @@ from uuid import uuid4
 
 import msgspec
 
-from molar_indexes.answers import POPULARITY
+from molar_retrieval.columns import TITLE
 from molar_retrieval.errors import RequestError
 from molar_serving.credentials import Dialect
 from molar_serving.endpoint import Call, Endpoint, Method, Reply
 from molar_serving.endpoints import events, recommendations
 from molar_serving.problems import ProblemError, unreadable
-from molar_serving.wire import EventsAnswer, ListAnswer, RecommendationRequest
+from molar_serving.wire import AnsweredItem, EventsAnswer, ListAnswer, RecommendationRequest
 
 Row = Mapping[str, Any]
 
@@ -35,13 +35,35 @@ async def popular(call: Call, **wishes: Any) -> ListAnswer:
     return await listed(call, anonymous_id=f"nobody {uuid4().hex}", **wishes)
 
 
-async def similar(call: Call, item_id: str, k: int, where: str | None = None) -> ListAnswer:
+async def similar(
+    call: Call,
+    item_id: str,
+    *,
+    k: int,
+    where: str | None = None,
+    exclude: Sequence[str] | None = None,
+    fields: Sequence[str] | None = None,
+    placement: str | None = None,
+) -> ListAnswer:
     """The items most like one; of an unknown one the popular ones, as no shop page fails by that."""
     recommender = call.service.recommender
-    if await known_items(call, [item_id]):
-        answer = await call.service.answers.do(lambda: recommender.similar(item_id, k, where=where))
-        return recommendations.list_answer(call, answer)
-    return await popular(call, k=k, where=where)
+    if not await known_items(call, [item_id]):
+        return await popular(call, k=k, where=where, exclude=exclude, fields=fields, placement=placement)
+    answer = await call.service.answers.do(lambda: recommender.similar(item_id, k, where=where, exclude=exclude or ()))
+    return recommendations.list_answer(call, answer, fields or ())
+
+
+async def item_now(call: Call, item_id: str) -> AnsweredItem | None:
+    """An item with all of its fields as they are now; None where it is not to be had.
+
+    Raises:
+        ProblemError: If the live generation does not know it.
+    """
+    if not await known_items(call, [item_id]):
+        raise ProblemError(404, f"there is no item {item_id[:200]}", "the live generation does not have it")
+    fields = [*named_fields(call), TITLE]
+    itself: dict[str, Any] = {"items": [item_id], "only": [item_id], "seen": "show", "rules": False}
+    return next(iter((await listed(call, k=1, fields=fields, **itself)).items), None)
 
 
 async def known_items(call: Call, item_ids: Sequence[str]) -> list[str]:
@@ -49,11 +71,6 @@ async def known_items(call: Call, item_ids: Sequence[str]) -> list[str]:
     recommender = call.service.recommender
     rows = await call.service.answers.do(lambda: recommender.generation.index.rows(item_ids))
     return [item_id for item_id, row in zip(item_ids, rows, strict=True) if row is not None]
-
-
-def is_known(answer: ListAnswer) -> bool:
-    """Whether something was known of who asked."""
-    return answer.basis != POPULARITY
 
 
 async def appended(call: Call, rows: Sequence[Row]) -> EventsAnswer:
@@ -90,19 +107,30 @@ def withdrawn_item(item_id: Any) -> Row:
     return {"event_id": uuid4().hex, "event": "item_withdraw", "item_id": item_id}
 
 
+def named_fields(call: Call) -> list[str]:
+    """The fields that conditions can name."""
+    return list(call.service.recommender.generation.index.spec.fields)
+
+
 def field_among(call: Call, *names: str) -> str:
     """The first of some names that is a field of the live generation; else a RequestError that tells what is one."""
-    fields = call.service.recommender.generation.index.spec.fields
-    found = next((name for name in names if name in fields), None)
+    known = named_fields(call)
+    found = next((name for name in names if name in known), None)
     if found is None:
-        known = ", ".join(sorted(fields))
-        raise RequestError(f"the catalogue has no field {' or '.join(names)}", f"name one of the fields {known}")
+        words = f"the catalogue has no field {' or '.join(names)}"
+        raise RequestError(words, f"name one of the fields {', '.join(sorted(known))}")
     return found
 
 
 def quoted(value: Any) -> str:
     """A word as conditions have it."""
     return '"' + str(value).replace('"', '""') + '"'
+
+
+def plainly(problem: ProblemError) -> tuple[int, str]:
+    """A problem as a status that old clients know, 400 for all that is wrong with a request, and a sentence."""
+    at = "" if problem.field is None else f"{problem.field}: "
+    return 400 if problem.status == 422 else problem.status, f"{at}{problem}; {problem.remedy}"
 
 
 def otherwise(

@@ -1,0 +1,188 @@
+"""Recombee's own client, told another address, database and token."""
+
+import hmac
+import time
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from copies import copy_workspace
+from recombee_api_client.api_client import RecombeeClient
+from recombee_api_client.api_requests import (
+    AddBookmark,
+    AddCartAddition,
+    AddDetailView,
+    AddItem,
+    AddItemProperty,
+    AddPurchase,
+    AddRating,
+    AddUser,
+    Batch,
+    DeleteItem,
+    DeletePurchase,
+    GetItemValues,
+    ListItems,
+    RecommendItemsToItem,
+    RecommendItemsToUser,
+    RecommendUsersToUser,
+    ResetDatabase,
+    SetItemValues,
+    SetViewPortion,
+)
+from recombee_api_client.exceptions import ResponseException
+from web_server import address_of
+
+from molar_indexes.recommender import Recommender
+from molar_serving.access import Keyring
+from molar_serving.credentials import signing_token
+
+
+@pytest.fixture(scope="module")
+def served(trained, tmp_path_factory):
+    workspace = copy_workspace(trained.workspace, tmp_path_factory.mktemp("recombee") / ".molar")
+    ring = Keyring(workspace)
+    keys = {"shop": ["answer", "events", "catalogue"], "feed": ["events"]}
+    tokens = {name: signing_token(ring.add(name, scopes, signing=True)) for name, scopes in keys.items()}
+    tokens["unsigned"] = signing_token(ring.add("unsigned", ["answer"]))
+    with address_of(workspace) as address:
+        yield address.removeprefix("http://"), tokens
+
+
+def client_for(served, name, token=None):
+    address, tokens = served
+    options = {"base_uri": f"{address}/compat/recombee"}
+    return RecombeeClient(name, token or tokens[name], protocol="http", options=options)
+
+
+@pytest.fixture(scope="module")
+def client(served):
+    return client_for(served, "shop")
+
+
+def ids(told):
+    return [one["id"] for one in told["recomms"]]
+
+
+def test_a_users_list_is_that_of_the_recommender(client, trained):
+    with Recommender.open(trained.workspace) as recommender:
+        wanted = recommender.query(trained.user, 6).items
+    told = client.send(RecommendItemsToUser(trained.user, 6, scenario="home", cascade_create=True))
+    assert ids(told) == [item.item_id for item in wanted]
+    assert told["recommId"]
+    assert len(ids(client.send(RecommendItemsToUser("somebody-new", 3)))) == 3
+
+
+def test_filters_and_properties(client, trained):
+    wishes = {"filter": "'price' < 40 and not 'category' in {\"Books\"}", "return_properties": True}
+    told = client.send(RecommendItemsToUser(trained.user, 5, included_properties=["price"], **wishes))
+    assert [one["values"].keys() for one in told["recomms"]] == [{"price"}] * 5
+    assert all(one["values"]["price"] < 40 for one in told["recomms"])
+    told = client.send(RecommendItemsToItem(ids(told)[0], trained.user, 4, **wishes))
+    assert all({"price", "title"} <= one["values"].keys() for one in told["recomms"])
+    assert len(ids(client.send(RecommendItemsToItem("no-such-item", trained.user, 4)))) == 4
+
+
+def test_interactions_count_in_the_next_list(client):
+    first = client.send(RecommendItemsToUser("visitor", 7))
+    moment = datetime.now(UTC) - timedelta(days=1)
+    shared = {"timestamp": moment, "recomm_id": first["recommId"], "cascade_create": True}
+    seen, bought, rated, put, marked, watched, shown = ids(first)
+    for request in (
+        AddDetailView("visitor", seen, **shared),
+        AddPurchase("visitor", bought, amount=2, price=9.5, **shared),
+        AddRating("visitor", rated, 0.5, **shared),
+        AddCartAddition("visitor", put, **shared),
+        AddBookmark("visitor", marked, **shared),
+        SetViewPortion("visitor", watched, 0.7, **shared),
+        AddDetailView("visitor", shown, auto_presented=True, **shared),
+    ):
+        assert client.send(request) == "ok"
+    left = ids(client.send(RecommendItemsToUser("visitor", 100)))
+    assert not {seen, bought, rated, put, marked, watched} & set(left)
+    assert shown in left
+    client.send(DeletePurchase("visitor", bought, timestamp=moment.timestamp()))
+    assert bought in ids(client.send(RecommendItemsToUser("visitor", 100)))
+
+
+def test_items_are_written(client, trained):
+    item = ids(client.send(RecommendItemsToUser(trained.user, 1)))[0]
+    assert client.send(AddItemProperty("price", "double")) == "ok"
+    assert client.send(AddItem(item)) == client.send(AddUser("visitor")) == "ok"
+    assert client.send(SetItemValues(item, {"price": 2.5}, cascade_create=True)) == "ok"
+    assert client.send(GetItemValues(item))["price"] == 2.5
+    assert client.send(DeleteItem(item)) == "ok"
+    assert item not in ids(client.send(RecommendItemsToUser(trained.user, 100)))
+    assert client.send(SetItemValues(item, {"active": True})) == "ok"
+
+
+def by_http(*requests, **more):
+    """A batch; the vendor's client sends it by https, whatever its protocol is."""
+    batch = Batch(requests, **more)
+    batch.ensure_https = False
+    return batch
+
+
+def test_a_batch_is_answered_in_order(client, trained):
+    item = ids(client.send(RecommendItemsToUser("batcher", 1)))[0]
+    told = client.send(
+        by_http(
+            AddPurchase("batcher", item),
+            AddPurchase("batcher", item, timestamp="yesterday"),
+            AddDetailView("batcher", "waits-for-the-catalogue"),
+            RecommendItemsToUser("batcher", 100),
+            RecommendUsersToUser("batcher", 5),
+            RecommendItemsToUser("batcher", 5, filter="'nothing' == 1"),
+        )
+    )
+    assert [one["code"] for one in told] == [200, 400, 200, 200, 501, 400]
+    assert "ISO 8601" in told[1]["json"]["message"]
+    assert item not in ids(told[3]["json"])
+    asked = RecommendItemsToUser(trained.user, 4)
+    one, other = client.send(by_http(asked, asked, distinct_recomms=True))
+    assert not set(ids(one["json"])) & set(ids(other["json"]))
+
+
+def test_a_key_of_a_batch_does_what_it_may_alone(served, trained):
+    feed = client_for(served, "feed")
+    told = feed.send(by_http(AddDetailView(trained.user, "SKU-0001"), RecommendItemsToUser(trained.user, 1)))
+    assert [one["code"] for one in told] == [200, 403]
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "words"),
+    [
+        (RecommendItemsToUser("u", 3, booster="if 'price' < 3 then 2 else 1"), 501, "rule"),
+        (RecommendItemsToUser("u", 3, filter="'price' < context_user[\"limit\"]"), 501, "ReQL"),
+        (RecommendItemsToUser("u", 3, logic="recombee:ultra"), 501, "personal"),
+        (RecommendItemsToUser("u", 3, rotation_rate=0.5), 501, "exclude"),
+        (RecommendItemsToUser("u", 0), 400, "k: "),
+        (RecommendUsersToUser("u", 3), 501, "compat.md"),
+        (AddItemProperty("no-such-column", "string"), 501, "items file"),
+        (GetItemValues("no-such-item"), 404, "no-such-item"),
+        (ListItems(), 501, "the shop's own"),
+        (ResetDatabase(), 501, "not supported"),
+        (AddRating("u", "i", "five"), 400, "rating"),
+    ],
+)
+def test_what_is_wrong_or_not_supported_is_said_in_a_sentence(client, request_, status, words):
+    with pytest.raises(ResponseException) as told:
+        client.send(request_)
+    assert (told.value.status_code, words in told.value.description) == (status, True), told.value.description
+
+
+def test_only_a_signature_of_now_by_the_token_is_accepted(served):
+    for name, token in (("shop", "wrong"), ("unsigned", None), ("nobody", "x")):
+        with pytest.raises(ResponseException, match="401"):
+            client_for(served, name, token).send(RecommendItemsToUser("u", 3))
+    address, tokens = served
+
+    def asked(seconds_ago, name="shop", more=""):
+        path = f"/{name}/recomms/users/u/items/?hmac_timestamp={int(time.time()) - seconds_ago}"
+        sign = hmac.new(tokens.get(name, "").encode(), path.encode(), "sha1").hexdigest()
+        return httpx.get(f"http://{address}/compat/recombee{path}&hmac_sign={sign}{more}").status_code
+
+    assert asked(0) == 200
+    assert asked(3_600) == asked(-3_600) == asked(0, more="&count=3") == 401
+    tokens["unsigned"] = ""
+    assert asked(0, "unsigned") == 401
+    assert httpx.get(f"http://{address}/compat/recombee/shop/recomms/users/u/items/").status_code == 401
