@@ -16,6 +16,7 @@ CONDITION = 4_096  # bytes of a condition in the filter language, as UTF-8
 TERMS = 200  # comparisons in a condition; each value of in (…) is one
 LEVELS = 50  # conditions within conditions
 TEXT = 4_096  # bytes of a text to search by
+PHOTO = 10 << 20  # bytes of a photo's file that is sent to search by
 ID = 2_048  # bytes of the id of an item or a user, or of the name of a field
 IDS = 10_000  # ids that one request excludes or is limited to
 SESSION = 1_000  # items of a session

@@ -112,6 +112,7 @@ class Asking(ShopBase):
         exclude: Collection[str] = (),
         only: Collection[str] | None = None,
         rules: bool = True,
+        fallback: Fallback = "none",
     ) -> "Answer":
         """The items whose content is most like that of an item.
 
@@ -122,9 +123,12 @@ class Asking(ShopBase):
             exclude: Items that must not come.
             only: Items that may come; None: all.
             rules: Whether the shop's rules hold.
+            fallback: ``popular`` answers where nothing is known of the item.
         """
         with self.recommender() as recommender:
-            return recommender.similar(item_id, k, where=where, exclude=exclude, only=only, rules=rules)
+            return recommender.similar(
+                item_id, k, where=where, exclude=exclude, only=only, rules=rules, fallback=fallback
+            )
 
     @honest
     def search(
@@ -134,12 +138,14 @@ class Asking(ShopBase):
         image: "str | Path | Image | None" = None,
         similar: str | None = None,
         user_id: str | None = None,
+        session_id: str | None = None,
         k: int = 10,
         seen: Seen = "show",
         where: "Expression | str | None" = None,
         exclude: Collection[str] = (),
         only: Collection[str] | None = None,
         rules: bool = True,
+        fallback: Fallback = "none",
     ) -> "Answer":
         """The items that words, a photo or another item ask for, or several of them together.
 
@@ -148,17 +154,20 @@ class Asking(ShopBase):
             image: A file or an image.
             similar: An item to be like.
             user_id: For whom; what suits them comes first among what fits as well.
+            session_id: Instead of a user, somebody of whom the event log knows a session alone.
             k: How many items.
-            seen: Whether items that this user has may come.
+            seen: Whether items that they have may come.
             where: Condition on the items' attributes: ``category in (Shoes, Vases) and price < 40``.
             exclude: Items that must not come.
             only: Items that may come; None: all.
             rules: Whether the shop's rules hold.
+            fallback: ``popular`` searches for nobody where nothing is known of them, and answers where nothing is left
+                to search by.
         """
         with self.recommender() as recommender:
             return recommender.search(
-                text, image, k, similar=similar, user_id=user_id, seen=seen, where=where, exclude=exclude, only=only,
-                rules=rules,
+                text, image, k, similar=similar, user_id=user_id, session_id=session_id, seen=seen, where=where,
+                exclude=exclude, only=only, rules=rules, fallback=fallback,
             )  # fmt: skip
 
     def recommend(

@@ -17,7 +17,7 @@ from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
 from molar_retrieval.catalog.photos_of import photos_of
-from molar_retrieval.errors import RequestError
+from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.index import Index, SparseVector, StoredItem, Vector
 from molar_retrieval.interactions.users import session_key, user_key
 from molar_retrieval.ranking.answer import Answer
@@ -96,7 +96,7 @@ class Answerer:
     ) -> Answer:
         """The list of somebody known, by user id or else by session id."""
         began = time.perf_counter()
-        asked = self._asked(query, now)
+        asked = self._asked(query, now, fallback)
         asked, user = self._person(asked, user_id, session_id)
         if user is not None:
             return self._aligned(user_id, asked, user, {"user": time.perf_counter() - began})
@@ -109,20 +109,25 @@ class Answerer:
         began = time.perf_counter()
         return self._popular(self._asked(query, now), began)
 
-    def session(self, item_ids: Sequence[str], query: Query, now: datetime | None) -> Answer:
+    def session(self, item_ids: Sequence[str], query: Query, fallback: Fallback, now: datetime | None) -> Answer:
         """The list of somebody who looked at these items, oldest first; a note tells of unknown ones."""
         began = time.perf_counter()
-        asked = self._asked(query, now)
-        rows, notes = asked.constraints.session(list(item_ids))
+        asked = self._asked(query, now, fallback)
+        rows, notes = asked.constraints.session(list(item_ids), fallback)
+        asked = asked.noting(notes)
+        if not rows:
+            return self._popular(asked, began)
         user = self._reader(rows)
         encoded = time.perf_counter()
-        return self._aligned(None, asked.noting(notes), user, {"encode": encoded - began})
+        return self._aligned(None, asked, user, {"encode": encoded - began})
 
-    def similar(self, item_id: str, query: Query, now: datetime | None) -> Answer:
+    def similar(self, item_id: str, query: Query, fallback: Fallback, now: datetime | None) -> Answer:
         """The items whose content is most like that of an item."""
         began = time.perf_counter()
-        asked = self._asked(query, now)
-        row, vector = self._content_of(asked.constraints, item_id)
+        asked, content = self._alike(self._asked(query, now, fallback), item_id, fallback)
+        if content is None:
+            return self._popular(asked, began)
+        row, vector = content
         request = asked.of(None).hiding([row])
         best = asked.index.top(columns.CONTENT, vector, query.k, exclude=request.hidden, where=request.where)
         places = [Placed(row, score, {"content": score}, rank) for rank, (row, score) in enumerate(best, 1)]
@@ -136,26 +141,32 @@ class Answerer:
         image: "str | Path | Image | None",
         similar: str | None,
         user_id: str | None,
+        session_id: str | None,
         query: Query,
+        fallback: Fallback,
         now: datetime | None,
     ) -> Answer:
         """The items that words, a photo or another item ask for, or several of them together."""
         began = time.perf_counter()
-        asked = self._asked(query, now)
-        user = None
-        if user_id is not None:
-            asked, user = self._person(asked, user_id)
-            if user is None:
-                raise no_history(user_id)
-        request = asked.of(user)
+        if text is None and image is None and similar is None:
+            raise RequestError("nothing is asked for", "name words, a photo or an item")
+        asked, user = self._asked(query, now, fallback), None
+        if user_id is not None or session_id is not None:
+            asked, user = self._person(asked, user_id, session_id)
+            if user is None and fallback == "none":
+                raise no_history(user_id, session_id)
         queries: dict[str, Vector | SparseVector] = {}
+        hidden = []
         if similar is not None:
-            row, vector = self._content_of(asked.constraints, similar)
-            queries[columns.CONTENT] = vector
-            request = request.hiding([row])
+            asked, content = self._alike(asked, similar, fallback)
+            if content is not None:
+                hidden, queries[columns.CONTENT] = [content[0]], content[1]
+        if text is not None and fallback != "none" and not self._searcher.has_words(text):
+            asked, text = asked.noting([f"there are no words in {shown(text)}"]), None
         queries |= self._searcher.queries(text, image)
         if not queries:
-            raise RequestError("nothing is asked for", "name words, a photo or an item")
+            return self._popular(asked, began, user_id)
+        request = asked.of(user).hiding(hidden)
         encoded = time.perf_counter()
         places = self._searcher.find(queries, request, asked.index)
         rows = [placed.row for placed in places]
@@ -190,10 +201,10 @@ class Answerer:
             self._ranking = known
         return known[1]
 
-    def _asked(self, query: Query, now: datetime | None) -> _Question:
+    def _asked(self, query: Query, now: datetime | None, fallback: Fallback = "none") -> _Question:
         """A question with all that it is answered from."""
         constraints, state = self._ruled.now(), self._overlay.now()
-        request = constraints.request(query, state.items, now).noting(*state.notes)
+        request = constraints.request(query, state.items, now, fallback).noting(*state.notes)
         return _Question(constraints, state, request if self.refused is None else request.noting(self.refused))
 
     def _person(
@@ -205,18 +216,27 @@ class Answerer:
         known = user is not None and len(user.history) > 0
         return asked.noting(notes), user if known else None
 
+    def _alike(self, asked: _Question, item_id: str, fallback: Fallback) -> tuple[_Question, tuple[int, Vector] | None]:
+        """An item's row and content; None, and a note in the question, where they are not to be had."""
+        row = self.generation.index.rows([item_id])[0]
+        if row is None:
+            if fallback == "none":
+                asked.constraints.rows([item_id])
+            return asked.noting([f"the item {shown(item_id)} is unknown"]), None
+        item = self.generation.index.fetch([row], vectors=[columns.CONTENT])[0]
+        if columns.CONTENT in item.vectors:
+            return asked, (row, item.vectors[columns.CONTENT])
+        missing = f"the item {shown(item_id)} has neither text nor photo"
+        if fallback == "none":
+            raise RequestError(missing, "name an item that has content")
+        return asked.noting([missing]), None
+
     def _popular(self, asked: _Question, began: float, user_id: str | None = None) -> Answer:
+        """What most people took, where nothing else answers."""
         request = asked.of(None)
         listing, stored = popular(self.generation, asked.index, request)
         seconds = {"search": time.perf_counter() - began}
         return self._told(asked, request, POPULARITY, listing, stored, seconds, user_id)
-
-    def _content_of(self, constraints: Constraints, item_id: str) -> tuple[int, Vector]:
-        row = constraints.rows([item_id])[0]
-        item = self.generation.index.fetch([row], vectors=[columns.CONTENT])[0]
-        if columns.CONTENT not in item.vectors:
-            raise RequestError(f"the item {item_id!r} has neither text nor photo", "name an item that has content")
-        return row, item.vectors[columns.CONTENT]
 
     @cached_property
     def _searcher(self) -> "Searcher":

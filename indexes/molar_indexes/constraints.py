@@ -1,6 +1,6 @@
 """From a query to a ranking request: conditions are read, ids looked up, and the shop's rules added."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, lru_cache, partial
@@ -15,7 +15,7 @@ from molar_retrieval.availability import moment
 from molar_retrieval.errors import RequestError, SettingsError, nearest, shown, suggestion
 from molar_retrieval.expressions import OneOf, both, check
 from molar_retrieval.marks import mark_of
-from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.query import Fallback, Query
 from molar_retrieval.ranking.request import RankingRequest, draw_of
 
 if TYPE_CHECKING:
@@ -59,12 +59,17 @@ class Constraints:
         """Whether the rules were read and are right, or there are none."""
         return self._file is None or "rules" in vars(self)
 
-    def request(self, query: Query, items: LiveItems, now: datetime | None = None) -> RankingRequest:
+    def request(
+        self, query: Query, items: LiveItems, now: datetime | None = None, fallback: Fallback = "none"
+    ) -> RankingRequest:
         """A query resolved, for nobody yet and without rules; what is not for sale at ``now`` is hidden.
+
+        With a ``fallback`` unknown items of ``only`` are told in a note.
 
         Raises:
             RequestError: If the condition, an item of ``only`` or the field of ``calibrate`` is not known.
         """
+        notes = self.notes
         where = query.where
         if where is not None and not isinstance(where, str):
             check(where)
@@ -73,14 +78,17 @@ class Constraints:
 
             where = parse(where, self.fields)
         if query.only is not None:
-            self.rows(list(query.only))
+            if fallback == "none":
+                self.rows(list(query.only))
+            else:
+                notes += self._left_out("only", self._unknown(query.only))
             where = both(where, OneOf(columns.ITEM_ID, tuple(query.only)))
         if query.calibrate is not None:
             self.check_field(query.calibrate)
         present = moment(now)
         hidden = items.unavailable(self._generation.table.unavailable(present), present)
         hidden |= _known(self._generation, query.exclude)
-        return RankingRequest(query, where=where, hidden=hidden, now=now, notes=self.notes)
+        return RankingRequest(query, where=where, hidden=hidden, now=now, notes=notes)
 
     def for_user(self, request: RankingRequest, items: LiveItems, user: UserRecord | None) -> RankingRequest:
         """For one user, or for nobody: with the rules that hold, and without seen items unless they may come back."""
@@ -111,18 +119,30 @@ class Constraints:
                 raise RequestError(f"the item {shown(item_id)} is unknown", self._nearest(item_id))
         return [row for row in rows if row is not None]
 
-    def session(self, item_ids: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
-        """Rows of a session's known items, and what to say of the others; RequestError if there is no known one."""
+    def session(self, item_ids: Sequence[str], fallback: Fallback = "none") -> tuple[list[int], tuple[str, ...]]:
+        """Rows of a session's known items, and what to say of the others.
+
+        RequestError if there is no known one, and no ``fallback``.
+        """
         if not item_ids:
             raise RequestError("the session is empty", "name at least one item")
         found = dict(zip(item_ids, self._generation.index.rows(item_ids), strict=True))
         unknown = [item_id for item_id, row in found.items() if row is None]
-        if len(unknown) == len(found):
+        if len(unknown) == len(found) and fallback == "none":
             return self.rows(item_ids), ()
+        rows = [row for item_id in item_ids if (row := found[item_id]) is not None]
+        return rows, self._left_out("the session", unknown)
+
+    def _unknown(self, item_ids: Iterable[str]) -> list[str]:
+        named = list(dict.fromkeys(item_ids))
+        return [one for one, row in zip(named, self._generation.index.rows(named), strict=True) if row is None]
+
+    def _left_out(self, among: str, unknown: Sequence[str]) -> tuple[str, ...]:
+        if not unknown:
+            return ()
         more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
         named = ", ".join(map(shown, unknown[:_NAMED]))
-        notes = (f"of the session these items are left out, as they are unknown: {named}{more}",) if unknown else ()
-        return [row for item_id in item_ids if (row := found[item_id]) is not None], notes
+        return (f"of {among} these items are left out, as they are unknown: {named}{more}",)
 
     def _nearest(self, item_id: str) -> str:
         close = nearest(item_id, _like(item_id, self._generation.table.item_ids()))

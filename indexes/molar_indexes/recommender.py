@@ -188,7 +188,6 @@ class Recommender:
         with self._following.lent() as answerer:
             return answerer.query(user_id, session_id, query, fallback, self.now)
 
-    @honest
     def session(
         self,
         item_ids: Sequence[str],
@@ -206,6 +205,7 @@ class Recommender:
         explore: bool = True,
         explain: bool = False,
         language: str = "en",
+        fallback: Fallback = "none",
     ) -> Answer:
         """What somebody should see next who just looked at ``item_ids`` (oldest first).
 
@@ -227,10 +227,11 @@ class Recommender:
             explore: Whether new items are drawn for the places in which they are tried.
             explain: Whether to say why.
             language: Of the reasons.
+            fallback: ``popular`` answers with the most popular items where all are unknown.
 
         Raises:
-            RequestError: If no item is named, or all are unknown; if the condition is not understood; if something is
-                beyond its bound.
+            RequestError: If no item is named, or all are unknown and there is no fallback; if the condition is not
+                understood; if something is beyond its bound.
             SettingsError: If the rules are wrong.
         """
         query = Query(
@@ -238,9 +239,9 @@ class Recommender:
             calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore, explain=explain,
             language=language,
         )  # fmt: skip
-        check_subjects(items=item_ids)
+        check_subjects(items=item_ids, fallback=fallback)
         with self._following.lent() as answerer:
-            return answerer.session(item_ids, query, self.now)
+            return answerer.session(item_ids, query, fallback, self.now)
 
     @honest
     def popular(
@@ -280,6 +281,7 @@ class Recommender:
         exclude: Collection[str] = (),
         only: Collection[str] | None = None,
         rules: bool = True,
+        fallback: Fallback = "none",
     ) -> Answer:
         """The items whose content is most like that of ``item_id``; scores are cosines.
 
@@ -290,15 +292,16 @@ class Recommender:
             exclude: Items that must not come.
             only: Items that may come; None: all.
             rules: Whether the shop's rules hold.
+            fallback: ``popular`` answers with the most popular items where nothing is known of the item.
 
         Raises:
-            RequestError: If the item is unknown or has no content vector; if the condition is not understood; if
-                something is beyond its bound.
+            RequestError: If the item is unknown or has no content vector, and there is no fallback; if the condition is
+                not understood; if something is beyond its bound.
         """
         query = Query(k=k, where=where, exclude=exclude, only=only, rules=rules)
-        check_subjects(similar=item_id)
+        check_subjects(similar=item_id, fallback=fallback)
         with self._following.lent() as answerer:
-            return answerer.similar(item_id, query, self.now)
+            return answerer.similar(item_id, query, fallback, self.now)
 
     @honest
     def search(
@@ -309,11 +312,13 @@ class Recommender:
         *,
         similar: str | None = None,
         user_id: str | None = None,
+        session_id: str | None = None,
         seen: Seen = "show",
         where: Expression | str | None = None,
         exclude: Collection[str] = (),
         only: Collection[str] | None = None,
         rules: bool = True,
+        fallback: Fallback = "none",
     ) -> Answer:
         """The items that some words, a photo or another item ask for, or several of them together.
 
@@ -325,24 +330,30 @@ class Recommender:
             k: How many items.
             similar: An item to be like.
             user_id: For whom; what suits them comes first among what fits as well.
-            seen: Whether items that this user has may come.
+            session_id: Instead of a user, somebody of whom the event log knows a session alone.
+            seen: Whether items that they have may come.
             where: See :meth:`query`, as for all that follows.
             exclude: Items that must not come.
             only: Items that may come; None: all.
             rules: Whether the shop's rules hold.
+            fallback: ``popular`` searches for nobody where nothing is known of them, and answers with the most popular
+                items where nothing is left to search by: the item is unknown, there are no words in the text.
 
         Raises:
-            RequestError: If nothing is asked for, the item or the user is unknown, the items cannot be searched like
-                this, the condition is not understood, or something is beyond its bound.
+            RequestError: If nothing is asked for, the item or the user is unknown and there is no fallback, the items
+                cannot be searched like this, the condition is not understood, or something is beyond its bound.
             DataError: If the file is no photo.
             StaleArtefactError: If the encoder that made the items' vectors is not to be had.
         """
         query = Query(k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen)
-        if seen == "hide" and user_id is None:
+        if user_id is not None and session_id is not None:
+            raise RequestError("a search is for a user or for a session", "give user_id or session_id")
+        if seen == "hide" and user_id is None and session_id is None:
             raise RequestError("seen = 'hide' concerns a user, and none is named", "name one with user_id")
-        check_subjects(optional=True, text=text, image=image, similar=similar, user_id=user_id)
+        check_subjects(optional=True, text=text, image=image, similar=similar, user_id=user_id, session_id=session_id)
+        check_subjects(fallback=fallback)
         with self._following.lent() as answerer:
-            return answerer.search(text, image, similar, user_id, query, self.now)
+            return answerer.search(text, image, similar, user_id, session_id, query, fallback, self.now)
 
     def rank_many(self, users: Sequence[UserRecord], query: Query) -> Iterator[Listing]:
         """The lists of several users with a history, as :meth:`query` gives each of them without reasons, in less time.

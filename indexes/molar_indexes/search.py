@@ -50,9 +50,14 @@ class Searcher:
         self._encoder: Encoder | None = None
         self._light: LightMiniLM | None = None
 
+    @staticmethod
+    def has_words(text: str) -> bool:
+        """Whether there is anything in a text to search by."""
+        return bool(words.words(text))
+
     def text(self, text: str) -> Queries:
         """What a text asks for; RequestError if it has no words, StaleArtefactError if the items' encoder is gone."""
-        if not words.words(text):
+        if not self.has_words(text):
             raise RequestError("there are no words in the text", "say what to look for")
         vector = self._maps.content(self._encoded_text(text)[None])[0]
         asked: dict[str, Vector | SparseVector] = {columns.WORDS: SparseVector(*words.query(text))}

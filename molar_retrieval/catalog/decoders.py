@@ -102,10 +102,14 @@ def _headers(paths: Sequence[str]) -> list[str | None]:
     return reasons
 
 
-def opened(path: str, pixels: int) -> Image.Image:
-    """A photo: RGB, upright, transparency on white, first frame, at most ``pixels``; else a decoding.RefusedError."""
+def opened(photo: str | bytes, pixels: int) -> Image.Image:
+    """A photo by its path or its file's content: RGB, upright, transparency on white, first frame, at most ``pixels``.
+
+    A decoding.RefusedError says why it is not used.
+    """
+    request: dict[str, Any] = {"task": "open", "pixels": pixels}
     try:
-        answer, raw = _asked({"task": "open", "path": path, "pixels": pixels})
+        answer, raw = _asked(request, photo) if isinstance(photo, bytes) else _asked(request | {"path": photo})
     except _DiedError as died:
         raise decoding.RefusedError(died.reason) from died
     if "reason" in answer:

@@ -118,7 +118,8 @@ def _answered(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], byt
         _start_clock()
         if task == "look":
             return _look(data, large=large)
-        image = _open(request["path"], request["pixels"], large=large)
+        file = _file(request["path"]) if "path" in request else io.BytesIO(data)
+        image = _open(file, request["pixels"], large=large)
         return {"size": image.size}, image.tobytes()
     except RefusedError as refused:
         return {"reason": str(refused)}, b""
@@ -187,9 +188,9 @@ def _opened(file: BinaryIO) -> Image.Image:
     return image
 
 
-def _open(path: str, pixels: int, *, large: bool) -> Image.Image:
+def _open(file: BinaryIO, pixels: int, *, large: bool) -> Image.Image:
     """A photo upright, RGB, transparency on white, first frame; reduced to at most so many pixels."""
-    with _file(path) as file, _opened(file) as image:
+    with file, _opened(file) as image:
         _not_large(image, large=large)
         try:
             image.load()

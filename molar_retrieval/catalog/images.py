@@ -113,6 +113,14 @@ def open_file(path: Path) -> Image.Image:
         raise ImageError(str(refused), str(path)) from refused
 
 
+def open_bytes(content: bytes) -> Image.Image:
+    """Decode the content of a photo's file, as :func:`open_image` does, with the same errors."""
+    try:
+        return decoders.opened(content, ENOUGH_PIXELS)
+    except RefusedError as refused:
+        raise ImageError(str(refused), f"{len(content):,} bytes") from refused
+
+
 def accepted(image: Image.Image) -> Image.Image:
     """A decoded photo of a caller's own; an ImageError if it is larger or longer than photos may be."""
     if reason := refusal(*image.size):

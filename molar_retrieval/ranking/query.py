@@ -79,15 +79,15 @@ class Query:
 
 def honest(ask: Callable[P, Answered]) -> Callable[P, Answered]:
     """A kind of question that refuses, by a RequestError, options of others that change nothing in its answer."""
-    known, others = signature(ask).parameters, {field.name for field in fields(Query)} | {"fallback"}
+    known, others = signature(ask).parameters, {field.name for field in fields(Query)}
 
     @wraps(ask)
     def asked(*arguments: P.args, **options: P.kwargs) -> Answered:
         for name in options:
             if name in others and name not in known:
-                takers = "`query` takes it" if name == "fallback" else "`query` and `session` take it"
                 raise RequestError(
-                    f"{name} changes nothing in the answer of `{ask.__name__}`", f"leave it out; {takers}"
+                    f"{name} changes nothing in the answer of `{ask.__name__}`",
+                    "leave it out; `query` and `session` take it",
                 )
         return ask(*arguments, **options)
 

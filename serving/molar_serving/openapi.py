@@ -21,7 +21,8 @@ def description(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     schema_of = dict(zip(order, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for one in endpoints:
-        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, schema_of, components)
+        path = re.sub(r":\w+}", "}", one.path)
+        paths.setdefault(path, {})[one.method.lower()] = _operation(one, schema_of, components)
     return {
         "openapi": "3.1.0",
         "info": {

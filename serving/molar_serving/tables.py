@@ -2,8 +2,13 @@
 
 from molar_serving.compat import gorse, recombee
 from molar_serving.endpoint import Endpoint
-from molar_serving.endpoints import events, health, recommendations
+from molar_serving.endpoints import events, health, recommendations, search
 
-ENDPOINTS: tuple[Endpoint, ...] = (*recommendations.ENDPOINTS, *events.ENDPOINTS, *health.ENDPOINTS)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *recommendations.ENDPOINTS,
+    *search.ENDPOINTS,
+    *events.ENDPOINTS,
+    *health.ENDPOINTS,
+)
 DIALECTS: tuple[Endpoint, ...] = (*gorse.ENDPOINTS, *recombee.ENDPOINTS)
 """What clients of other products ask, who have it described there; the first path that fits is taken."""

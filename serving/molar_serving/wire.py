@@ -9,6 +9,8 @@ from molar_retrieval import bounds
 Id = Annotated[str, Meta(min_length=1, max_length=bounds.ID)] | int
 Share = Annotated[float, Meta(ge=0, le=1)]
 Many = Annotated[int, Meta(ge=1, le=bounds.K)]
+_Condition = Annotated[str, Meta(max_length=bounds.CONDITION)]
+_Placement = Annotated[str, Meta(max_length=bounds.ID)]
 _Ids = Annotated[list[Id], Meta(max_length=bounds.IDS)]
 
 
@@ -16,18 +18,23 @@ class Strict(Struct, kw_only=True, forbid_unknown_fields=True):
     """Base of what comes in: what is not known is refused, by its name."""
 
 
-class Wishes(Strict):
-    """What a list should be like; see docs/python.md for each."""
+class Among(Strict):
+    """Which items may come, how many, and what is told of each; see docs/python.md."""
 
     k: Many = 10
-    where: Annotated[str, Meta(max_length=bounds.CONDITION)] | None = None
+    where: _Condition | None = None
     exclude: _Ids = []
     only: _Ids | None = None
     rules: bool = True
+    fields: Annotated[list[str], Meta(max_length=100)] = []
+    placement: _Placement | None = None
+
+
+class Wishes(Among):
+    """What else a list should be like; see docs/python.md for each."""
+
     explain: bool = False
     language: str = "en"
-    fields: Annotated[list[str], Meta(max_length=100)] = []
-    placement: Annotated[str, Meta(max_length=bounds.ID)] | None = None
 
 
 class RecommendationRequest(Wishes):
@@ -55,6 +62,38 @@ class RecommendationParameters(Strict):
     language: str = "en"
     placement: str | None = None
     wait_for: Annotated[int, Meta(ge=0)] | None = None
+
+
+class SearchRequest(Among):
+    """What words, a photo or another item ask for, or several of them; for somebody, if they are named.
+
+    ``image`` is the content of a photo's file, as base64; no photo is fetched from an address.
+    """
+
+    text: Annotated[str, Meta(max_length=bounds.TEXT)] | None = None
+    image: Annotated[bytes, Meta(max_length=bounds.PHOTO)] | None = None
+    similar: Id | None = None
+    user_id: Id | None = None
+    anonymous_id: Id | None = None
+    seen: Literal["hide", "show"] = "show"
+
+
+class SimpleParameters(Strict):
+    """What every list can be asked by its address; ``fields`` are names with commas between them."""
+
+    k: Many = 10
+    where: _Condition | None = None
+    rules: bool = True
+    fields: str = ""
+    placement: _Placement | None = None
+
+
+class SearchParameters(SimpleParameters):
+    """A search by words for a simple GET; of one by a photo, what is not in its body."""
+
+    text: str | None = None
+    user_id: str | None = None
+    anonymous_id: str | None = None
 
 
 class AnsweredItem(Struct, kw_only=True):
@@ -92,7 +131,7 @@ class ListAnswer(Struct, kw_only=True):
         recommendation_id: Of this answer alone: events that come of it bring it back.
         generation: What answered.
         basis: What ranked the items: ``aligned``, ``content``, ``search`` or ``popularity``.
-        known: Whether anything is known of who asks.
+        known: Whether anything is known of who asks; of a list like an item, whether the item is known.
         items: Best first.
         notes: What somebody should know who looks after the shop.
         shortfall: Why there are fewer items than asked for.

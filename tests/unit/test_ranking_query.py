@@ -20,10 +20,8 @@ OTHER_THAN_USUAL: dict[str, Any] = {
     "rerank": False,
     "explain": True,
     "language": "ja",
-    "fallback": "popular",
 }
 UNHEEDED = {
-    "session": ["fallback"],
     "similar": list(OTHER_THAN_USUAL),
     "search": [name for name in OTHER_THAN_USUAL if name != "seen"],
 }
@@ -41,11 +39,8 @@ def test_an_option_that_changes_nothing_is_refused(
     trained: Any, recommender: Recommender, call: str, option: str, door: bool
 ) -> None:
     asked: Any = molar.Shop(trained.shop, trained.workspace) if door else recommender
-    if not hasattr(asked, call):
-        pytest.skip("a shop has no sessions")
-    subject = ["SKU-0001"] if call == "session" else "SKU-0001"
     with pytest.raises(RequestError, match=f"{option} changes nothing in the answer of `{call}`") as error:
-        getattr(asked, call)(subject, **{option: OTHER_THAN_USUAL[option]})
+        getattr(asked, call)("SKU-0001", **{option: OTHER_THAN_USUAL[option]})
     assert "`query`" in error.value.hint
 
 

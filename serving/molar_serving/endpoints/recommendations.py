@@ -36,14 +36,24 @@ async def recommend_simply(call: Call) -> Reply:
     return await recommend(call)
 
 
-def list_answer(call: Call, answer: Answer, fields: Sequence[str] = (), notes: Sequence[str] = ()) -> ListAnswer:
-    """An answer as it goes over the wire; keys for browsers do not get the parts of scores."""
+def list_answer(
+    call: Call,
+    answer: Answer,
+    fields: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    *,
+    known: bool | None = None,
+) -> ListAnswer:
+    """An answer as it goes over the wire; keys for browsers do not get the parts of scores.
+
+    ``known`` None: as ``basis`` says.
+    """
     parts = not call.key.of_browsers
     return ListAnswer(
         recommendation_id=answer.request_id,
         generation=answer.generation,
         basis=answer.basis,
-        known=answer.basis != POPULARITY,
+        known=answer.basis != POPULARITY if known is None else known,
         items=[_item(item, fields, parts) for item in answer.items],
         notes=[*answer.notes, *notes],
         shortfall=answer.shortfall,
@@ -102,7 +112,7 @@ def _list(call: Call, asked: RecommendationRequest, explain: bool, rerank: bool)
     options |= {"explain": explain, "rerank": rerank, **_limits(asked)}
     recommender = call.service.recommender
     if asked.items is not None:
-        return recommender.session([str(item) for item in asked.items], asked.k, **options)
+        return recommender.session([str(item) for item in asked.items], asked.k, fallback="popular", **options)
     user_id = None if asked.user_id is None else str(asked.user_id)
     session_id = None if asked.anonymous_id is None or user_id is not None else str(asked.anonymous_id)
     return recommender.query(user_id, asked.k, session_id=session_id, fallback="popular", **options)
