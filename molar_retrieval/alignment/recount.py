@@ -16,6 +16,7 @@ from molar_retrieval.arrays import Rows
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.fit import (
     EASE,
+    ITEM_KNN,
     LINEAR,
     REGRESSION,
     SEQUENCE,
@@ -61,10 +62,8 @@ def recount(
     ``base`` are sums and the log that they are of, of which only changes are counted; None: everything is. ``rows``
     says where each item of that log, and of the ``former`` experts, is now, -1 where it is gone.
     """
-    if base is not None and len(rows) == log.n_items and (rows == np.arange(log.n_items)).all():
-        old, new = changed_users(base[1], log, rows)
-        if not len(old) and not len(new):
-            return Recounted(tuple(former), base[0], 0, {})
+    if base is not None and not any(map(len, changed_users(base[1], log, rows))):
+        return _moved(log, chosen, partners, former, base[0], rows)
     names = [one.name for one in former]
     left = {name: note for name in names if (note := _too_many(chosen[name], log))}
     sums, changed = _summed(log, {n: chosen[n] for n in names if n not in left}, base, rows)
@@ -81,6 +80,29 @@ def recount(
         else:
             item_item.append(item_neighbours(countable(log), setting, partners))
     return Recounted(tuple(item_item), sums, changed, left)
+
+
+def _moved(
+    log: InteractionLog,
+    chosen: Mapping[str, Setting],
+    partners: int,
+    former: Sequence[ItemItemWeights],
+    sums: PairSums,
+    rows: Rows,
+) -> Recounted:
+    """The experts where no history has changed: only items with interactions enter, and these are what they were.
+
+    Item neighbours are the exception, as they weigh a history by its share of all items.
+    """
+    if len(rows) == log.n_items and (rows == np.arange(log.n_items)).all():
+        return Recounted(tuple(former), sums, 0, {})
+    item_item = [
+        item_neighbours(countable(log), chosen[one.name], partners)
+        if chosen[one.name]["model"] == ITEM_KNN
+        else one.moved(rows, log.n_items)
+        for one in former
+    ]
+    return Recounted(tuple(item_item), sums.moved(rows, log.n_items), 0, {})
 
 
 def _too_many(setting: Setting, log: InteractionLog) -> str | None:

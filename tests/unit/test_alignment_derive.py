@@ -87,11 +87,22 @@ def test_another_day(days):
     assert model.features.shape[0] == len(now) == log.n_items
 
 
-def test_increments_give_what_a_recount_gives(days):
-    another_day(days)
+def arrivals(days):
+    """Items that nobody has taken come, one of them before all others."""
+
+    def changed(table):
+        first, last = (table.iloc[[5]].assign(item_id=name, title="Garden gnome") for name in ("new-1", "new-2"))
+        return pd.concat([first, table, last], ignore_index=True)
+
+    days.items(changed)
+
+
+@pytest.mark.parametrize(("change", "changed"), [(another_day, True), (arrivals, False)])
+def test_increments_give_what_a_recount_gives(days, change, changed):
+    change(days)
     days.prepare()
     shutil.copytree(days.workspace.root / "alignment", days.folder.parent / "kept", symlinks=True)
-    assert derive(days.workspace).facts["changed_users"] is not None
+    assert bool(derive(days.workspace).facts["changed_users"]) == changed
     folder, _, counted = live(days)
     sums = open_sums(folder)
     shutil.rmtree(days.workspace.root / "alignment")
