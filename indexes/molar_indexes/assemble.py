@@ -1,48 +1,15 @@
-"""From the workspace's artefacts to a published generation."""
+"""From the workspace's artefacts to a published generation: the live one, its items restated, or one made anew."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-from scipy.sparse import csr_matrix
-
-from molar_indexes.background import origins, query_maps, spans, support
 from molar_indexes.current import READ, events_in, is_of, segments_of, shaping
-from molar_indexes.equal_lengths import longest
-from molar_indexes.former_users import FormerUsers
-from molar_indexes.generations import Generation, open_generation, publish
-from molar_indexes.sparse import sparse_rows
-from molar_indexes.table import Extras
-from molar_indexes.users import UserRecord
-from molar_retrieval import columns
-from molar_retrieval.alignment import seen
-from molar_retrieval.alignment.emerging import exploration
-from molar_retrieval.alignment.exploring import cost
-from molar_retrieval.alignment.model import AlignedModel
-from molar_retrieval.alignment.store import open_model
-from molar_retrieval.alignment.validation import ValidationCases
-from molar_retrieval.alignment.vectors import ItemVectors
+from molar_indexes.generations import Generation, open_generation
+from molar_indexes.restated import Restated, materials
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.read import TEXT
-from molar_retrieval.catalog.words import bm25
-from molar_retrieval.collaborative.factors import held_out, open_log
-from molar_retrieval.config import IndexSettings, NewcomerSettings, SplitSettings
-from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.index import IndexItem, IndexSpec
-from molar_retrieval.interactions import InteractionLog
-from molar_retrieval.interactions.people import Segments
-from molar_retrieval.interactions.users import user_keys
+from molar_retrieval.config import IndexSettings, NewcomerSettings
 from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.progress import SILENT, Progress
-from molar_retrieval.ranking.item_store import Emerging
-from molar_retrieval.workspace import Manifest, Workspace
-
-Matrix = npt.NDArray[np.float32]
-_BATCH = 4096
-_POPULAR = 1000
+from molar_retrieval.workspace import Workspace
 
 
 def publish_generation(
@@ -57,7 +24,7 @@ def publish_generation(
     Items with training interactions carry the vector ``aligned`` and their ``partners``, those with few of them
     ``emerging`` as well, the others ``newcomers``; all carry ``content`` (conditioned, unit length), ``cf`` and their
     attributes. Users carry their vectors and their whole history with its times. New items are tried as ``newcomers``
-    says; None: as by default.
+    says; None: as by default. Where only attributes differ from the live generation, the rest is taken over from it.
 
     Raises:
         MissingArtefactError: If a step before is missing.
@@ -79,147 +46,15 @@ def _publish(
             with workspace.lock("generations"):
                 workspace["generations"].describe(replace(live, facts={**live.facts, "events": events}))
         return open_generation(workspace)
-    alignment = read["alignment"].require()[0]
-    model = open_model(alignment)
     catalogue = Catalogue(*read["catalogue"].require())
-    log = open_log(read)
-    content, embedded = read["content"].require()
-    vectors = model.items(log)
-    plan, emerging = exploration(model, vectors, log, newcomers) if newcomers.explore else (None, None)
-    told = None if plan is None else asdict(plan) | {"cost": _cost(read, newcomers) or _former_cost(live, newcomers)}
-    others = {columns.CONTENT: model.features} | ({} if model.cf is None else {columns.CF: model.cf})
-    queries, image_features = query_maps(model, ContentVectors.open(content), embedded)
-    others |= {} if image_features is None else {columns.IMAGE_FEATURES: image_features}
-    words = bm25(text for batch in catalogue.batches([TEXT], _BATCH) for text in batch[TEXT].to_pylist())
-    former = FormerUsers.of(workspace, model, catalogue.ids)
-    return publish(
-        workspace,
-        backend=settings.backend,
-        spec=_spec(settings, catalogue, vectors, emerging, others),
-        items=_items(catalogue, vectors, emerging, others, words),
-        users=_users(model, log, segments, former, progress),
-        popular=_popular(log),
-        parts=spans(model.dense_parts),
-        sparse_parts=spans(model.sparse_parts),
-        slots=model.slots,
-        extras=Extras(
-            origins=origins(model, catalogue),
-            support=support(log, vectors.sparse),
-            numbers=model.numbers,
-            reranker=model.reranker,
-            queries=queries,
-            availability=catalogue.availability,
-            emerging=emerging,
-        ),
-        encoder=alignment,
-        inputs=inputs,
-        settings=chosen,
-        facts={
-            "segments": dict(segments.kinds),
-            "events": events,
-            "payload": catalogue.described,
-            "exploration": told,
-        },
-        keep=settings.keep,
-        confirm=read.confirm,
-        progress=progress,
+    facts = {"segments": dict(segments.kinds), "events": events, "payload": catalogue.described}
+    facts |= {"made_of": materials(read)}
+    restated = Restated.of(workspace, read, chosen, facts)
+    if restated is not None:
+        with restated:
+            return restated.publish(workspace, read, settings, inputs=inputs, progress=progress)
+    from molar_indexes.anew import publish_anew  # brings torch
+
+    return publish_anew(
+        workspace, read, settings, newcomers, segments, inputs=inputs, chosen=chosen, facts=facts, progress=progress
     )
-
-
-def _cost(read: Pinned, newcomers: NewcomerSettings) -> dict[str, Any] | None:
-    """What validation says of trying new items, by the alignment that has not counted it; None: updates came since."""
-    folder, manifest = read["alignment"].require()
-    trained = seen.trained(folder)
-    if trained is None:
-        return None
-    model, log = open_model(trained), open_log(read)
-    plan, emerging = exploration(model, model.items(log), log, newcomers)
-    holdout = held_out(read, SplitSettings(**manifest.settings["split"]))
-    return cost(model.seeing(holdout.training), ValidationCases.of(holdout), plan, emerging)
-
-
-def _former_cost(live: Manifest | None, newcomers: NewcomerSettings) -> dict[str, Any] | None:
-    """What the live generation says of it, where it was made with the same settings."""
-    if live is None or live.settings.get("newcomers") != newcomers.model_dump():
-        return None
-    found: dict[str, Any] | None = (live.facts.get("exploration") or {}).get("cost")
-    return found
-
-
-def _spec(
-    settings: IndexSettings,
-    catalogue: Catalogue,
-    vectors: ItemVectors,
-    emerging: Emerging | None,
-    others: dict[str, Matrix],
-) -> IndexSpec:
-    aligned = [columns.ALIGNED, *([columns.COLD_START] if vectors.newcomer.any() else [])]
-    lengths = dict.fromkeys(aligned, longest(vectors.dense))
-    if emerging is not None:
-        lengths[columns.EMERGING] = longest(emerging.dense)
-    return IndexSpec(
-        dims=dict.fromkeys(lengths, vectors.dense.shape[1]) | {name: m.shape[1] for name, m in others.items()},
-        fields=catalogue.fields,
-        m=settings.m,
-        ef_construct=settings.ef_construct,
-        ef=settings.ef,
-        sparse=(columns.ITEM_WEIGHTS, columns.WORDS) if vectors.sparse.shape[1] else (columns.WORDS,),
-        lengths=lengths,
-    )
-
-
-def _items(
-    catalogue: Catalogue,
-    vectors: ItemVectors,
-    emerging: Emerging | None,
-    others: dict[str, Matrix],
-    words: csr_matrix,
-) -> Iterator[IndexItem]:
-    """Every item; of the ``others`` a vector of zeros is left out, while it is a score in the first ones."""
-    shown = [columns.ITEM_ID, columns.TITLE, *(f for f in catalogue.fields if f != columns.TITLE)]
-    records = (record for batch in catalogue.batches(shown, _BATCH) for record in batch.to_pylist())
-    few = {} if emerging is None else dict(zip(emerging.rows.tolist(), emerging.dense, strict=True))
-    sparse_ones = zip(sparse_rows(vectors.sparse), sparse_rows(words), strict=True)
-    for row, (record, (partners, own_words)) in enumerate(zip(records, sparse_ones, strict=True)):
-        item_id = record.pop(columns.ITEM_ID)
-        own = {columns.COLD_START if vectors.newcomer[row] else columns.ALIGNED: vectors.dense[row].tolist()}
-        if row in few:
-            own[columns.EMERGING] = few[row].tolist()
-        own |= {name: matrix[row].tolist() for name, matrix in others.items() if matrix[row].any()}
-        named = {columns.ITEM_WEIGHTS: partners, columns.WORDS: own_words}
-        sparse = {name: vector for name, vector in named.items() if len(vector.indices)}
-        payload = {name: value for name, value in record.items() if value is not None and value != []}
-        yield IndexItem(row, item_id, own, payload, sparse)
-
-
-def _users(
-    model: AlignedModel,
-    log: InteractionLog,
-    segments: Segments,
-    former: FormerUsers | None,
-    progress: Progress,
-) -> Iterator[UserRecord]:
-    """Everybody; whose vector the live generation has, and nothing has changed of it, keeps it."""
-    keys = user_keys(pa.array(list(segments.of), pa.string())).to_pylist()
-    known = dict(zip(keys, segments.of.values(), strict=True))
-    progress.start("user vectors", log.n_users)
-    for begin in range(0, log.n_users, _BATCH):
-        rows = np.arange(begin, min(begin + _BATCH, log.n_users))
-        ids = log.users.ids(rows)
-        kept: dict[int, Any] = {} if former is None else former.vectors(log, rows, ids)
-        fresh = rows[[row not in kept for row in rows.tolist()]]
-        progress.advance(len(kept))
-        kept |= dict(zip(fresh.tolist(), model.dense_users(log, fresh, progress), strict=True))
-        for user_id, row, sparse in zip(ids, rows.tolist(), sparse_rows(model.sparse_users(log, rows)), strict=True):
-            own = slice(log.offsets[row], log.offsets[row + 1])
-            attributes = known.get(user_id, {})
-            yield UserRecord(user_id, kept[row], log.item[own], sparse, attributes, log.timestamp[own])
-    progress.finish()
-    if former is not None:
-        former.close()
-
-
-def _popular(log: InteractionLog) -> list[tuple[int, int]]:
-    counts = np.bincount(log.item, minlength=log.n_items)
-    order = np.argsort(-counts, kind="stable")[:_POPULAR]
-    return [(int(row), int(counts[row])) for row in order if counts[row]]

@@ -1,16 +1,17 @@
 """The table of index backends: a new one is a line here and a module beside this one, imported when it is asked for.
 
-It has ``build(folder, spec, items, progress)`` and ``open_folder(folder, spec)``.
+It has ``build(folder, spec, items, progress)``, ``restate(former, folder, spec, items)`` and
+``open_folder(folder, spec)``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
 from molar_retrieval.errors import BackendError, SettingsError, suggestion
-from molar_retrieval.index import Index, IndexItem, IndexSpec
+from molar_retrieval.index import Index, IndexItem, IndexSpec, StoredItem
 from molar_retrieval.progress import SILENT, Progress
 
 
@@ -32,6 +33,7 @@ FIELD_KINDS = ("keyword", "integer", "float", "bool")
 
 class _Module(Protocol):
     def build(self, folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: Progress) -> None: ...
+    def restate(self, former: Path, folder: Path, spec: IndexSpec, items: Sequence[StoredItem]) -> None: ...
     def open_folder(self, folder: Path, spec: IndexSpec) -> Index: ...
 
 
@@ -56,6 +58,14 @@ def build_index(
                 f"the payload field {field!r} has the kind {kind!r}", f"kinds are {', '.join(FIELD_KINDS)}"
             )
     _module(backend).build(folder, spec, items, progress)
+
+
+def restate_index(former: Path, folder: Path, backend: str, spec: IndexSpec, items: Sequence[StoredItem]) -> None:
+    """Make the index of another folder again in ``folder``, with other payloads of some ``items``, which are cleaned.
+
+    The other one stays as it is. Errors are those of :func:`build_index`.
+    """
+    _module(backend).restate(former, folder, spec, items)
 
 
 def _module(name: str) -> _Module:

@@ -1,18 +1,16 @@
 """What a generation keeps beside the vectors, so that answers can be explained."""
 
-from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 from scipy.sparse import csc_matrix, csr_matrix
 
+from molar_indexes.attributes import ordinary
 from molar_indexes.query_maps import QueryMaps
 from molar_retrieval.alignment import conditioning
 from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.catalog import Catalogue
-from molar_retrieval.catalog.values import is_list
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.composite import image_block
@@ -21,7 +19,6 @@ from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
 from molar_retrieval.workspace import Manifest
 
-_BATCH = 4096
 _IMAGE = 256  # dimensions by which photos are searched for
 _BLOCK = 512  # items whose company is counted at a time
 
@@ -30,19 +27,7 @@ def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
     """How the vectors of a model came about."""
     taste = None if model.content_knn is None else ContentKNNWeights(model.content_knn.decay, model.content_knn.last)
     sources = {name.removeprefix("content_"): s for name, s in spans(model.conditioner.output_blocks).items()}
-    return Origins(sources, model.content_maps, taste, _ordinary(catalogue))
-
-
-def _ordinary(catalogue: Catalogue) -> dict[str, list[str]]:
-    """Values that most items have, by keyword field."""
-    fields = [name for name, kind in catalogue.fields.items() if kind == "keyword"]
-    counts: dict[str, Counter[str]] = {name: Counter() for name in fields}
-    for batch in catalogue.batches(fields, _BATCH) if fields else ():
-        for name, column in zip(fields, batch.columns, strict=True):
-            flat = pc.list_flatten(column) if is_list(column.type) else column
-            counts[name].update({entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(flat)})
-    most = len(catalogue) / 2
-    return {name: [value for value, count in found.items() if value and count > most] for name, found in counts.items()}
+    return Origins(sources, model.content_maps, taste, ordinary(catalogue))
 
 
 def support(log: InteractionLog, partners: csr_matrix) -> npt.NDArray[np.int32]:

@@ -10,7 +10,7 @@ What the beta needs care for:
 * A graph misses some of the best, so it is used only where scanning everything would take more than some milliseconds.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,10 +19,11 @@ import qdrant_edge as engine
 from molar_indexes import equal_lengths
 from molar_indexes.edge_layout import SHARD, config, path, to_payload
 from molar_indexes.edge_search import EdgeIndex
+from molar_indexes.edge_view import copied
 from molar_indexes.records import ITEM_ID, batches
 from molar_retrieval.disk import fault, require, reserve
 from molar_retrieval.errors import BackendError
-from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.index import IndexItem, IndexSpec, StoredItem
 from molar_retrieval.progress import Progress
 
 _EMPTY, _OF_FIELD, _OF_ITEM = 64 << 20, 2 << 20, 256
@@ -61,6 +62,32 @@ def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: P
             shard.close()
     _share(target)
     progress.finish()
+
+
+def restate(former: Path, folder: Path, spec: IndexSpec, items: Sequence[StoredItem]) -> None:
+    """The shard of another folder with other payloads of some items.
+
+    These move into the segment that takes new points, where everything is scanned: there should be few of them.
+
+    Raises:
+        DiskError: If the disk is too small.
+        BackendError: If the engine fails.
+    """
+    source, target = former / SHARD, folder / SHARD
+    target.mkdir(parents=True)
+    size = sum(512 * file.stat().st_blocks for file in source.rglob("*") if file.is_file())
+    reserve(target, size + _EMPTY + len(items) * _OF_ITEM, "the index takes another")
+    with _named(target):
+        copied(source, target)
+        shard = engine.EdgeShard.load(str(target))
+        try:
+            for item in items:
+                payload = to_payload(item.item_id, item.payload)
+                shard.update(engine.UpdateOperation.overwrite_payload([item.row], payload))
+            shard.flush()
+        finally:
+            shard.close()
+    _share(target)
 
 
 def _share(target: Path) -> None:

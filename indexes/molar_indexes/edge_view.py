@@ -50,6 +50,15 @@ def view(shard: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def copied(shard: Path, place: Path) -> None:
+    """Copy all files of a shard into a folder, without the holes that they have or could have; OSError if it fails."""
+    folders, files = _listing(shard)
+    for name in folders:
+        (place / name).mkdir()
+    for name in files:
+        _copy(shard / name, place / name)
+
+
 def _listing(shard: Path) -> tuple[list[str], list[str]]:
     """The names of a shard's folders, outer ones first, and of its files."""
     folders: list[str] = []

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molar_indexes.records import ITEM_ID, batches, check_stored, checked_query
+from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, StoredItem, Vector
@@ -36,7 +37,7 @@ def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: P
         slot = 0
         for batch in batches(spec, items):
             for item in batch:
-                lines.write(json.dumps([item.row, item.item_id, item.payload], ensure_ascii=False) + "\n")
+                lines.write(_line(item))
                 for name, vector in item.vectors.items():
                     tensors.append(f"vectors/{name}", np.asarray([vector], "<f4"))
                     _append(tensors, "slots", name, [slot])
@@ -47,6 +48,21 @@ def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: P
                 slot += 1
             progress.advance(len(batch))
     progress.finish()
+
+
+def restate(former: Path, folder: Path, spec: IndexSpec, items: Sequence[StoredItem]) -> None:
+    """The index of another folder with other payloads of some items; the vectors are shared where there are links."""
+    folder.mkdir(parents=True)
+    link_or_copy(former / _VECTORS, folder / _VECTORS)
+    anew = {item.row: item for item in items}
+    with (former / _ITEMS).open(encoding="utf-8") as before, (folder / _ITEMS).open("w", encoding="utf-8") as lines:
+        for line in before:
+            item = anew.get(json.loads(line)[0])
+            lines.write(line if item is None else _line(item))
+
+
+def _line(item: IndexItem | StoredItem) -> str:
+    return json.dumps([item.row, item.item_id, item.payload], ensure_ascii=False) + "\n"
 
 
 def _append(tensors: TensorsWriter, kind: str, name: str, numbers: Sequence[float]) -> None:

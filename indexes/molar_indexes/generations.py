@@ -44,10 +44,8 @@ if TYPE_CHECKING:
 KIND = "generations"
 FORMAT = 7
 """Raised with every change of what a generation holds, so that nothing older is opened or passes for up to date."""
-_INDEX = "index"
-_TABLE = "table.safetensors"
-_USERS = "users.sqlite"
-_POPULAR = "popular.json"
+INDEX, TABLE, USERS, POPULAR = "index", "table.safetensors", "users.sqlite", "popular.json"
+"""Names in a generation's folder."""
 _MOST_POPULAR = 1000
 
 
@@ -79,7 +77,7 @@ class Generation:
         """What ranking reads of the items; importing it takes NumPy. StaleArtefactError if it is missing or damaged."""
         from molar_indexes.table import open_table
 
-        return open_table(self.folder / _TABLE, self.parts, self.sparse_parts, self.manifest.facts)
+        return open_table(self.folder / TABLE, self.parts, self.sparse_parts, self.manifest.facts)
 
     @property
     def spec(self) -> IndexSpec:
@@ -139,12 +137,12 @@ OpenIndex = Callable[[Path, str, IndexSpec], Index]
 
 def open_own_index(folder: Path, backend: str, spec: IndexSpec) -> Index:
     """The index in a generation's folder."""
-    return open_index(folder / _INDEX, backend, spec)
+    return open_index(folder / INDEX, backend, spec)
 
 
 def open_own_users(folder: Path) -> UserStore:
     """The users in a generation's folder."""
-    return UserStore(folder / _USERS)
+    return UserStore(folder / USERS)
 
 
 def open_generation(
@@ -193,7 +191,7 @@ def _open(folder: Path, indexed: OpenIndex = open_own_index) -> Generation:
             )
         try:
             spec = IndexSpec(**{**facts["spec"], "sparse": tuple(facts["spec"].get("sparse", ()))})
-            popular = [(row, count) for row, count in json.loads((folder / _POPULAR).read_text("utf-8"))]
+            popular = [(row, count) for row, count in json.loads((folder / POPULAR).read_text("utf-8"))]
             spans = _spans(facts["parts"]), _spans(facts.get("sparse_parts", {}))
             numbers = int(facts.get("newcomers", 0)), int(facts.get("slots", 0))
             plan = facts.get("exploration")
@@ -250,6 +248,40 @@ def publish(
     """
     from molar_indexes.proof import Proof
     from molar_indexes.table import Extras, written
+
+    def built(folder: Path) -> dict[str, Any]:
+        if encoder is not None:
+            carry(encoder, folder)
+        proof, beside = Proof(spec), extras or Extras()
+        table = written(folder / TABLE, spec, proof.watch(items), beside)
+        build_index(folder / INDEX, backend, spec, table, progress)
+        people, dim = proof.watch_users(users), spec.dims[columns.ALIGNED]
+        count = write_users(folder / USERS, people, dim=dim, items=proof.rows, progress=progress)
+        counts = [[int(row), int(times)] for row, times in popular[:_MOST_POPULAR]]
+        (folder / POPULAR).write_text(json.dumps(counts), "utf-8")
+        known: dict[str, Any] = {"items": proof.items, "newcomers": proof.cold_items, "users": count}
+        known |= proof.check(folder / INDEX, folder / USERS, backend, progress)
+        known |= {"format": FORMAT, "backend": backend, "slots": slots, **beside.described()}
+        known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
+        return {**(facts or {}), **known}
+
+    return publish_made(workspace, built, inputs=inputs, settings=settings, keep=keep, confirm=confirm)
+
+
+def publish_made(
+    workspace: Workspace,
+    make: Callable[[Path], dict[str, Any]],
+    *,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any] | None = None,
+    keep: int = 2,
+    confirm: Callable[[], None] = lambda: None,
+) -> Generation:
+    """Publish what ``make`` fills an empty folder with; it returns the manifest's facts. Others as of :func:`publish`.
+
+    Raises:
+        DataError: If another process is publishing.
+    """
     from molar_retrieval.versions import library_versions
 
     with workspace.lock(KIND):
@@ -260,22 +292,10 @@ def publish(
         digest = fingerprint.of_json([dict(inputs), settings, time.time_ns()])[:8]
         folder = store.partial(f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{digest}")
         try:
-            if encoder is not None:
-                carry(encoder, folder)
-            proof, beside = Proof(spec), extras or Extras()
-            table = written(folder / _TABLE, spec, proof.watch(items), beside)
-            build_index(folder / _INDEX, backend, spec, table, progress)
-            people, dim = proof.watch_users(users), spec.dims[columns.ALIGNED]
-            count = write_users(folder / _USERS, people, dim=dim, items=proof.rows, progress=progress)
-            counts = [[int(row), int(times)] for row, times in popular[:_MOST_POPULAR]]
-            (folder / _POPULAR).write_text(json.dumps(counts), "utf-8")
-            known: dict[str, Any] = {"items": proof.items, "newcomers": proof.cold_items, "users": count}
-            known |= proof.check(folder / _INDEX, folder / _USERS, backend, progress)
-            known |= {"format": FORMAT, "backend": backend, "slots": slots, **beside.described()}
-            known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
+            facts = make(folder)
             name = folder.name.removesuffix(folder.suffix)
             libraries = library_versions("numpy", "qdrant-edge-py")
-            manifest = Manifest(KIND, name, dict(inputs), settings, {**(facts or {}), **known}, libraries)
+            manifest = Manifest(KIND, name, dict(inputs), settings, facts, libraries)
             confirm()
             final = store.publish(folder, manifest, keep=keep)
         except BaseException:

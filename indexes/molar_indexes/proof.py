@@ -4,10 +4,10 @@ Exact is what is stored, and what a scan finds; how much a graph finds is measur
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from molar_indexes.backends import open_index
 from molar_indexes.recall import BEST, TOLERANCE, sample, scanning, widened
@@ -35,6 +35,17 @@ class Proof:
         self._items: list[IndexItem] = []
         self._users: list[UserRecord] = []
         self.items = self.rows = self.cold_items = self._user_count = 0
+
+    @classmethod
+    def of(
+        cls, spec: IndexSpec, items: Sequence[IndexItem], rows: int, users: Sequence[UserRecord], count: int
+    ) -> Self:
+        """What has to come back of an index of so many ``rows``, each an item, and of a ``count`` of users."""
+        proof = cls(spec)
+        proof._items, proof._users = list(items), list(users)
+        proof.items = proof.rows = rows
+        proof._user_count = count
+        return proof
 
     def watch(self, items: Iterable[IndexItem]) -> Iterator[IndexItem]:
         """The same items, one by one."""

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from molar_indexes.sparse import clean_sparse
 from molar_retrieval import columns
+from molar_retrieval.arrays import Array
 from molar_retrieval.availability import ALWAYS, Availability
+from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
 from molar_retrieval.ranking.answer import Spans
@@ -161,6 +163,27 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
         if any(shown_from):
             arrays[_SHOWN_FROM] = np.array(shown_from, np.int64)
         for name, values in (arrays | extras.tensors(count, len(arrays["partners.items"]))).items():
+            tensors.append(name, values)
+
+
+def restated(path: Path, former: Path, numbers: Array | None, shown_from: Mapping[int, int]) -> None:
+    """The table of ``former`` in ``path``, with these numbers, shape (n, m), and, by row, other moments of some items.
+
+    Where both are what they were it is shared, as far as the file system has links.
+    """
+    before = mapped(former)
+    moments = np.array(before.get(_SHOWN_FROM, np.full(len(before["ids.ends"]) - 1, ALWAYS, np.int64)))
+    for row, moment in shown_from.items():
+        moments[row] = moment
+    anew = {"numbers": before["numbers"] if numbers is None else np.asarray(numbers)} | (
+        {_SHOWN_FROM: moments} if moments.any() else {}
+    )
+    kept = {name: values for name, values in before.items() if name not in ("numbers", _SHOWN_FROM)}
+    if (kept | anew).keys() == before.keys() and all(np.array_equal(before[name], anew[name]) for name in anew):
+        link_or_copy(former, path)
+        return
+    with TensorsWriter(path) as tensors:
+        for name, values in (kept | anew).items():
             tensors.append(name, values)
 
 

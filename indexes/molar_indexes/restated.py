@@ -1,0 +1,153 @@
+"""The live generation with other attributes of some items: price, stock, whatever neither encoder nor model reads.
+
+A generation says of what it is made (`materials`). Where the present artefacts are the same but for attributes, its
+index is copied and the changed payloads are written over, its users and its table are shared by links, and the result
+is the one that would be made anew.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any, Self
+
+from molar_indexes.attributes import ordinary, payloads
+from molar_indexes.backends import restate_index
+from molar_indexes.encoder import carry
+from molar_indexes.generations import INDEX, POPULAR, TABLE, USERS, Generation, open_generation, publish_made
+from molar_indexes.proof import Proof
+from molar_indexes.records import BATCH, clean_payload
+from molar_indexes.table import restated
+from molar_retrieval import fingerprint
+from molar_retrieval.alignment.user_encoder import FILE
+from molar_retrieval.arrays import Array
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.catalog.read import TEXT
+from molar_retrieval.config import IndexSettings
+from molar_retrieval.durable import link_or_copy
+from molar_retrieval.embedding.contents import VECTORS
+from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
+from molar_retrieval.index import IndexItem, StoredItem
+from molar_retrieval.pinned import Pinned
+from molar_retrieval.progress import Progress
+from molar_retrieval.tensors import mapped
+from molar_retrieval.workspace import Workspace
+
+_NUMBERS = "numbers"  # the one tensor of an alignment that is made of attributes
+_MODEL = ("weights", "newcomer_weights", "slots", "reranker", "content_blocks", "partners", "taste", "half_life")
+_MOST = 0.1
+"""Share of the items that are restated since their index was built; they are not in its graphs."""
+_SAMPLE = 32
+
+
+def materials(read: Workspace) -> dict[str, str]:
+    """Fingerprints of all that a generation is made of, but for settings and the attributes that a payload shows."""
+    catalogue = Catalogue(*read["catalogue"].require())
+    content, embedded = read["content"].require()
+    alignment, manifest = read["alignment"].require()
+    known, model = catalogue.manifest.facts, mapped(alignment / FILE)
+    texts = [text for batch in catalogue.batches([TEXT], BATCH) for text in batch[TEXT].to_pylist()]
+    arrays = [part for name in sorted(model) if name != _NUMBERS for part in (name.encode(), model[name].tobytes())]
+    said = {"settings": manifest.settings, **{name: manifest.facts[name] for name in _MODEL}}
+    return {
+        "items": fingerprint.of_json([known["ids"], catalogue.fields, known.get("availability")]),
+        "texts": fingerprint.of_json(texts),
+        "content": fingerprint.of_json([fingerprint.of_file(content / VECTORS), embedded.settings]),
+        "model": fingerprint.of_json([fingerprint.of_bytes(arrays), said]),
+        "interactions": read["interactions"].require()[1].fingerprint,
+    }
+
+
+@dataclass(frozen=True)
+class Restated:
+    """A generation, which is held, and the items that say something else now; a context manager.
+
+    ``facts`` are what the new manifest says otherwise.
+    """
+
+    former: Generation
+    catalogue: Catalogue
+    items: tuple[StoredItem, ...]
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls, workspace: Workspace, read: Workspace, chosen: Mapping[str, Any], facts: Mapping[str, Any]
+    ) -> Self | None:
+        """The live generation restated; None where there is none, or more has to be made anew."""
+        live = workspace["generations"].manifest
+        if live is None or live.facts.get("made_of") != facts["made_of"] or dict(live.settings) != dict(chosen):
+            return None
+        try:
+            former = open_generation(workspace)
+        except (MissingArtefactError, StaleArtefactError):  # of another molar, or damaged
+            return None
+        catalogue = Catalogue(*read["catalogue"].require())
+        items = tuple(_changed(former, catalogue))
+        count = former.manifest.facts.get("restated", 0) + len(items)
+        if former.manifest.facts.get("made_of") != facts["made_of"] or count > _MOST * len(catalogue):
+            former.close()
+            return None
+        told = {**facts, "restated": count}
+        told["origins"] = former.manifest.facts["origins"] | {"ordinary": ordinary(catalogue)}
+        return cls(former, catalogue, items, told)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.former.close()
+
+    def publish(
+        self,
+        workspace: Workspace,
+        read: Pinned,
+        settings: IndexSettings,
+        *,
+        inputs: Mapping[str, str],
+        progress: Progress,
+    ) -> Generation:
+        """Make it the live generation, and open it."""
+        alignment = read["alignment"].require()[0]
+        chosen = self.former.manifest.settings
+
+        def made(folder: Path) -> dict[str, Any]:
+            carry(alignment, folder)
+            proved = self._made(folder, mapped(alignment / FILE).get(_NUMBERS), progress)
+            self.former.close()  # so that it can be pruned
+            return {**self.former.manifest.facts, **self.facts, **proved}
+
+        return publish_made(workspace, made, inputs=inputs, settings=chosen, keep=settings.keep, confirm=read.confirm)
+
+    def _made(self, folder: Path, numbers: Array | None, progress: Progress) -> dict[str, Any]:
+        """Fill the folder, and prove that it gives back what it should."""
+        former, shown = self.former, self.catalogue.availability.shown_from
+        spec = replace(former.spec, efs={})
+        restate_index(former.folder / INDEX, folder / INDEX, former.backend, spec, self.items)
+        restated(folder / TABLE, former.folder / TABLE, numbers, {item.row: shown(item.payload) for item in self.items})
+        for name in (USERS, POPULAR):
+            link_or_copy(former.folder / name, folder / name)
+        items, users = list(self._sample()), former.users.between(0, _SAMPLE)
+        proof = Proof.of(spec, items, len(former.index), users, len(former.users))
+        return proof.check(folder / INDEX, folder / USERS, former.backend, progress)
+
+    def _sample(self) -> Iterator[IndexItem]:
+        """What has to come back: all items that say something else, and some others."""
+        anew, index = {item.row: item for item in self.items}, self.former.index
+        drawn = Random(0).sample(range(len(index)), min(_SAMPLE, len(index)))
+        for row in sorted({*drawn, *anew}):
+            (item,) = index.fetch([row], vectors=[*index.spec.dims, *index.spec.sparse])
+            payload = anew.get(row, item).payload
+            yield IndexItem(row, item.item_id, item.vectors, payload, item.sparse)
+
+
+def _changed(former: Generation, catalogue: Catalogue) -> Iterator[StoredItem]:
+    """The items whose payload is another one than is stored, as it is to be stored."""
+    said = payloads(catalogue)
+    for begin in range(0, len(catalogue), BATCH):
+        stored = former.index.fetch(range(begin, begin + BATCH))
+        for (item_id, payload), before in zip(islice(said, BATCH), stored, strict=True):
+            cleaned = clean_payload(item_id, payload)
+            if cleaned != before.payload:
+                yield StoredItem(before.row, item_id, cleaned)
