@@ -31,6 +31,17 @@ def lock_now(descriptor: int, *, shared: bool = False) -> bool:
     return True
 
 
+def unlock(descriptor: int) -> None:
+    """Release what :func:`lock_now` locked, while the file stays open; OSError where the file system has no locks."""
+    from portalocker import unlock as release
+    from portalocker.exceptions import LockException
+
+    try:
+        release(descriptor)
+    except LockException as error:
+        raise OSError(str(error)) from error
+
+
 @contextmanager
 def lock_beside(target: Path) -> Iterator[None]:
     """Keep a second writer of ``target`` out by a file beside it; a DataError where there is one, or none can write."""

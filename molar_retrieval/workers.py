@@ -38,11 +38,16 @@ class Workers(ProcessPoolExecutor):
         self.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin(work: bytes, by_main: bool) -> None:
+def end_with_parent(*, by_main: bool) -> None:
+    """Let this process end with the one that started it, by its main thread or by another, and not by Ctrl-C."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if by_main and sys.platform == "linux":  # at once, and in the middle of a library; counts from the parent's thread
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _begin(work: bytes, by_main: bool) -> None:
+    end_with_parent(by_main=by_main)
     begin, arguments = pickle.loads(work)
     begin(*arguments)
 

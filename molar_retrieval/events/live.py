@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from molar_retrieval.events.kinds import TAKES_OUT
@@ -123,11 +123,8 @@ class LiveLog:
         connection.close()
         if not known:
             return None
-        writing = sqlite3.connect(path, WAIT, isolation_level=None)
-        try:
+        with closing(sqlite3.connect(path, WAIT, isolation_level=None)) as writing:
             bring_up(writing, path)
-        finally:
-            writing.close()
         return self._connected("")[0]
 
     def _connected(self, how: str) -> tuple[sqlite3.Connection, int]:

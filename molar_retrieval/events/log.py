@@ -27,7 +27,19 @@ from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.events.event import FIELDS, FieldError, Line, days_late, lines_of
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import Person, snapshot
-from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, WAIT, bring_up, faults, has_log, insert
+from molar_retrieval.events.tables import (
+    DAY,
+    FILE,
+    KIND,
+    OF_ITEM,
+    SEALED,
+    WAIT,
+    Writing,
+    bring_up,
+    faults,
+    has_log,
+    insert,
+)
 from molar_retrieval.workspace import Manifest, Workspace
 
 _COMMIT = 5_000  # events of one transaction
@@ -112,9 +124,11 @@ class EventLog:
         self._gate, self._writing = threading.Lock(), threading.RLock()
         path = self.folder / FILE
         (self.folder / SEALED).mkdir(parents=True, exist_ok=True)
+        self._turns = Writing(self.folder)
         with faults(self.folder):
             self._connection = sqlite3.connect(path, WAIT, isolation_level=None, check_same_thread=False)
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            with self._turns.turn():
+                self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             bring_up(self._connection, path)
         sync_folder(self.folder)
@@ -130,6 +144,7 @@ class EventLog:
     def close(self) -> None:
         """Close the file; what was appended is on the disk already."""
         self._connection.close()
+        self._turns.close()
 
     def append(
         self,
@@ -302,7 +317,7 @@ class EventLog:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A writer's transaction, rolled back on an error; one at a time."""
-        with self._writing, faults(self.folder):
+        with self._writing, self._turns.turn(), faults(self.folder):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

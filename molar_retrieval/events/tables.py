@@ -1,19 +1,22 @@
 """The tables of the event log's database, and what of an event goes into them."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.events.event import FIELDS, OF_ITEMS, Line
+from molar_retrieval.locks import lock_now, unlock
 from molar_retrieval.workspace import Workspace
 
-KIND, FILE, SEALED = "events", "log.sqlite", "sealed"
+KIND, FILE, LOCK, SEALED = "events", "log.sqlite", "log.lock", "sealed"
 FORMAT = 3
 DAY = 86_400_000_000  # microseconds
 WAIT = 60.0  # seconds that one waits for another process
+_PAUSE, _LONGEST_PAUSE = 0.0005, 0.01  # seconds between two looks whether it is through
 COLUMNS = ", ".join((*FIELDS, "received"))
 OF_ITEM = f"event IN {OF_ITEMS}"
 """Which lines change items. They stay in the database, where an index finds them; no retention removes an item."""
@@ -42,14 +45,15 @@ def bring_up(connection: sqlite3.Connection, path: Path) -> None:
         raise StaleArtefactError(words, "use the version of molar that wrote it, or export it with that one")
     if known == FORMAT:
         return
-    connection.execute("BEGIN IMMEDIATE")
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
-        connection.execute("ALTER TABLE events ADD COLUMN transaction_id")
-        connection.execute("ALTER TABLE events ADD COLUMN received INTEGER")
-    for statement in _TABLES.split(";"):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {FORMAT}")
-    connection.execute("COMMIT")
+    with closing(Writing(path.parent)) as turns, turns.turn():
+        connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+            connection.execute("ALTER TABLE events ADD COLUMN transaction_id")
+            connection.execute("ALTER TABLE events ADD COLUMN received INTEGER")
+        for statement in _TABLES.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute("COMMIT")
 
 
 def insert(connection: sqlite3.Connection, lines: list[Line], received: int) -> bool:
@@ -89,6 +93,48 @@ def has_log(workspace: Workspace) -> bool:
     return (workspace.root / KIND / FILE).exists()
 
 
+class Writing:
+    """Whose turn it is to write the log of a folder, among processes; threads of one take turns before.
+
+    SQLite would sort writers out by itself, but for its versions before 3.51.3: there a connection that writes while
+    another one brings the journal into the database may damage the file (https://sqlite.org/wal.html#walresetbug). All
+    that writes does both in here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = (folder / LOCK).open("ab")
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for it; a DataError where somebody keeps it too long."""
+        with suppress(OSError):  # a file system without locks
+            self._wait()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                unlock(self._file.fileno())
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+    def _wait(self) -> None:
+        end, pause = time.monotonic() + WAIT, _PAUSE
+        while not lock_now(self._file.fileno()):
+            if time.monotonic() > end:
+                raise _busy(self._folder)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _busy(folder: Path) -> DataError:
+    return DataError(
+        f"another process has been writing {folder / FILE} for {WAIT:.0f} s", "wait until it is done, then run again"
+    )
+
+
 @contextmanager
 def faults(folder: Path) -> Iterator[None]:
     """Say of what goes wrong with the database which file it is, and what to do."""
@@ -97,6 +143,5 @@ def faults(folder: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         path = folder / FILE
         if "locked" in str(error):
-            words = "wait until it is done, then run again"
-            raise DataError(f"another process has been writing {path} for {WAIT:.0f} s", words) from error
+            raise _busy(folder) from error
         raise fault(error) or DataError(f"{path}: {error}", "bring the file back from a backup") from error

@@ -16,6 +16,7 @@ from molar_retrieval import bounds
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, StaleArtefactError
 from molar_retrieval.events.event import FIELDS, KINDS, FieldError, lines_of
 from molar_retrieval.events.log import EventLog
+from molar_retrieval.events.tables import Writing
 from molar_retrieval.workspace import Workspace
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -420,3 +421,34 @@ def test_what_comes_too_late_is_refused_where_the_settings_say_so(shop):
     (refusal,) = report.refusals
     assert (refusal.row, refusal.field, refusal.problem) == (2, "timestamp", "the event comes 31.0 days after its time")
     assert "late_days" in refusal.remedy
+
+
+def test_processes_take_turns_at_writing(log, workspace):
+    """Not SQLite's own locks do that: before 3.51.3 they could leave a damaged file behind."""
+    log.append([(1, view(1))])
+    other, done = EventLog(workspace), threading.Event()
+    turns = Writing(log.folder)  # as another process has one
+
+    def append() -> None:
+        other.append([(2, view(2))])
+        done.set()
+
+    with turns.turn():
+        thread = threading.Thread(target=append)
+        thread.start()
+        assert not done.wait(0.1)
+        assert len(log.table()) == 1  # readers do not wait
+    assert done.wait(10)
+    thread.join()
+    assert len(log.table()) == 2
+    turns.close()
+    other.close()
+
+
+def test_who_keeps_others_from_writing_is_told_of(log, monkeypatch):
+    monkeypatch.setattr("molar_retrieval.events.tables.WAIT", 0.05)
+    turns = Writing(log.folder)
+    with turns.turn(), pytest.raises(DataError, match="another process has been writing"):
+        log.append([(1, view(1))])
+    turns.close()
+    assert log.append([(1, view(1))]).accepted == 1

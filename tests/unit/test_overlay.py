@@ -309,7 +309,7 @@ def test_where_nobody_can_write_the_log_is_read_as_it_is(workspace, change, monk
     change.log.close()
     folder = workspace.root / "events"
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert set(before) == {"log.sqlite", "sealed"}
+    assert set(before) == {"log.lock", "log.sqlite", "sealed"}
     former = sqlite3.connect
 
     class Refused:

@@ -15,6 +15,8 @@ from molar_retrieval.versions import library_versions
 
 DISTRIBUTION = "molar-retrieval"
 _MOST = 5
+_SQLITE = (3, 51, 3)
+"""Before this version two writers of one file could damage it (https://sqlite.org/wal.html#walresetbug)."""
 
 
 def software(deep: bool) -> Iterator[Entry]:
@@ -42,7 +44,8 @@ def software(deep: bool) -> Iterator[Entry]:
     remedy = f'let pip choose: pip install --upgrade "{DISTRIBUTION}"'
     value = f"{len(found)} conflicts" if found else "go together"
     yield entry("versions", value, bool(found) and Fault(problem, remedy), data=found)
-    yield entry("sqlite", sqlite3.sqlite_version)
+    damaging = "" if sqlite3.sqlite_version_info >= _SQLITE else "; writers of the event log take turns by a lock"
+    yield entry("sqlite", f"{sqlite3.sqlite_version}{damaging}", data=sqlite3.sqlite_version)
     if deep:
         yield from map(_imported, ("torch", "transformers", "implicit", "qdrant_edge"))
 
