@@ -76,7 +76,7 @@ def _gate(
         try:
             request.scope["endpoint_path"] = endpoint.path
             dialect, read = endpoint.dialect, None
-            if dialect.signs_body:
+            if dialect.reads_body:
                 read = await asyncio.wait_for(_read(request, endpoint.most), _BODY_SECONDS)
             key = service.keys.admit(request, endpoint.scope, dialect.credentials(request, read or b""), dialect.how)
             request.scope["key_name"] = key.name

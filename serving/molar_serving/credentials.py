@@ -37,16 +37,16 @@ class Dialect:
     """What a kind of client sends and understands.
 
     Attributes:
-        credentials: Finds them in a request and, where ``signs_body``, its body.
+        credentials: Finds them in a request and, where ``reads_body``, its body.
         how: What to send, for those who have sent no key.
         refusal: A problem as these clients read one; the second argument is the id of the request.
-        signs_body: Whether a signature covers the body, which is then read before anybody is admitted.
+        reads_body: Whether it takes the body to find them, which is then read before anybody is admitted.
     """
 
     credentials: Callable[[Request, bytes], Credentials]
     how: str
     refusal: Callable[[ProblemError, str], Response]
-    signs_body: bool = False
+    reads_body: bool = False
 
 
 def of_key(sent: str) -> Credentials:

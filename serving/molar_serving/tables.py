@@ -1,6 +1,6 @@
 """Every endpoint there is."""
 
-from molar_serving.compat import gorse, recombee
+from molar_serving.compat import ga4, gorse, recombee, segment
 from molar_serving.endpoint import Endpoint
 from molar_serving.endpoints import events, health, recommendations, search
 
@@ -10,5 +10,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *events.ENDPOINTS,
     *health.ENDPOINTS,
 )
-DIALECTS: tuple[Endpoint, ...] = (*gorse.ENDPOINTS, *recombee.ENDPOINTS)
+DIALECTS: tuple[Endpoint, ...] = (
+    *gorse.ENDPOINTS,
+    *recombee.ENDPOINTS,
+    *ga4.ENDPOINTS,
+    *segment.ENDPOINTS,
+)
 """What clients of other products ask, who have it described there; the first path that fits is taken."""

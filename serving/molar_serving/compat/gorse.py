@@ -34,7 +34,6 @@ _LIKED = dict.fromkeys(("like", "star", "favorite", "favourite", "love", "thumbs
 _KINDS = {"read": "view", "watch": "view", "cart": "add_to_cart", "bookmark": "add_to_cart", **_LIKED}
 _NO_TIME = "0001-01-01"  # what Go writes where there is none
 _CATEGORY = ("categories", "category")
-_MOST = 1_000
 
 
 def _credentials(request: Request, body: bytes) -> Credentials:
@@ -182,8 +181,6 @@ async def _append(call: Call, done: list[GorseFeedback], recommendation_id: str 
 
 
 async def _appended(call: Call, rows: list[Row]) -> int:
-    if len(rows) > _MOST:
-        raise ProblemError(400, f"{len(rows):,} at once", f"send at most {_MOST:,}")
     told = await appended_all(call, rows)
     return told.accepted + told.duplicates
 

@@ -30,6 +30,7 @@ from molar_serving.compat.translated import (
     popular,
     similar,
     withdrawn_item,
+    without_nothing,
 )
 from molar_serving.credentials import Credentials, Dialect
 from molar_serving.endpoint import Call, Endpoint, Method, Reply, Scope, encode
@@ -137,7 +138,7 @@ async def _for_item(call: Call, path: Mapping[str, str], params: dict[str, Any])
 def _interaction(event: str) -> Handler:
     async def handle(call: Call, path: Mapping[str, str], params: dict[str, Any]) -> Written:
         done = _read(params, RecombeeInteraction)
-        row = {
+        row: Row = {
             "event": "impression" if done.auto_presented else event,
             "user_id": done.user_id,
             "item_id": done.item_id,
@@ -146,7 +147,7 @@ def _interaction(event: str) -> Handler:
             "value": done.rating if event == "rating" else done.price,
             "request_id": done.recomm_id,
         }
-        return Written({name: value for name, value in row.items() if value is not None})
+        return Written(without_nothing(row))
 
     return handle
 

@@ -17,6 +17,7 @@ from molar_serving.problems import ProblemError, unreadable
 from molar_serving.wire import AnsweredItem, EventsAnswer, ListAnswer, RecommendationRequest
 
 Row = Mapping[str, Any]
+_MOST = 1_000  # events of a request
 
 
 async def listed(call: Call, **wishes: Any) -> ListAnswer:
@@ -78,13 +79,15 @@ async def appended(call: Call, rows: Sequence[Row]) -> EventsAnswer:
 
     An event without a time is of now, and of the same content then counts once a minute.
     """
+    if not rows:
+        return EventsAnswer(accepted=0, duplicates=0, rejected=[], seq=0)
+    if len(rows) > _MOST:
+        raise ProblemError(413, f"{len(rows):,} events are sent", f"send at most {_MOST:,} in a request")
     return await events.appended(call, [row if row.get("event_id") else {**row, "event_id": _id(row)} for row in rows])
 
 
 async def appended_all(call: Call, rows: Sequence[Row]) -> EventsAnswer:
     """Append events; where none was taken and one is wrong, a ProblemError says what is."""
-    if not rows:
-        return EventsAnswer(accepted=0, duplicates=0, rejected=[], seq=0)
     told = await appended(call, rows)
     if told.rejected and not told.accepted + told.duplicates:
         first = told.rejected[0]
@@ -125,6 +128,16 @@ def field_among(call: Call, *names: str) -> str:
 def quoted(value: Any) -> str:
     """A word as conditions have it."""
     return '"' + str(value).replace('"', '""') + '"'
+
+
+def without_nothing(row: Row) -> Row:
+    """The fields that have a value."""
+    return {name: value for name, value in row.items() if value not in (None, "", [])}
+
+
+def renamed(given: Any, names: Mapping[str, str]) -> Any:
+    """The fields of an object that have a name among ours, by that; what is no object is left to the log to refuse."""
+    return {ours: given[name] for name, ours in names.items() if name in given} if isinstance(given, Mapping) else given
 
 
 def plainly(problem: ProblemError) -> tuple[int, str]:
