@@ -14,7 +14,9 @@ HIDDEN = "…"
 _ESCAPE = r"\\*"  # between the characters of a secret, where it was quoted, however often
 _LOGIN = re.compile(r"(?<=://)[^/\s'\"]*(?=@)")
 _QUERY = re.compile(r"(\b\w{1,32}://[^\s?#'\"]+[?#])[^\s'\"]+")
-_TOKEN = re.compile(r"\b(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[abp]-|AKIA|eyJ)[\w.-]{8,}")
+_TOKEN = re.compile(
+    r"\b(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[abp]-|AKIA|eyJ)[\w.-]{8,}|\bmolar_[A-Za-z0-9-]+_[\w-]{43}"
+)
 
 
 def redacted(text: str, environ: Mapping[str, str] = os.environ) -> str:

@@ -87,7 +87,7 @@ def _gate(
             if body is not None or endpoint.media:
                 if read is None:
                     read = await asyncio.wait_for(_read(request, endpoint.most), _BODY_SECONDS)
-                call.body = read if body is None else _decoded(body, read, endpoint.body)
+                call.body = read if body is None else problems.read_json(read, body.decode, endpoint.body)
             if endpoint.changes:
                 await audit.begin(call, endpoint)
                 begun = call
@@ -119,28 +119,28 @@ def _problem(error: BaseException, request_id: str) -> ProblemError:
         return problems.of_error(error)
     if isinstance(error, TimeoutError | ClientDisconnect):
         return ProblemError(408, f"the body did not come within {_BODY_SECONDS:.0f} s", "send it in one go")
+    if isinstance(error, RecursionError):
+        return ProblemError(400, "the body is nested too deeply", "send fewer levels")
     _log.error("request %s failed", request_id, exc_info=error)
     return problems.unexpected()
 
 
 def _query(request: Request, wanted: Any) -> Any:
+    given = request.query_params
+    if len(given.multi_items()) > len(given):
+        raise ProblemError(422, "a parameter is named twice", "name each once")
     try:
-        return msgspec.convert(dict(request.query_params), wanted, strict=False)
+        return msgspec.convert(dict(given), wanted, strict=False)
     except msgspec.ValidationError as error:
-        raise problems.unreadable(error, wanted) from error
-
-
-def _decoded(decoder: "msgspec.json.Decoder[Any]", body: bytes, wanted: Any) -> Any:
-    try:
-        return decoder.decode(body)
-    except msgspec.DecodeError as error:
         raise problems.unreadable(error, wanted) from error
 
 
 async def _read(request: Request, most: int) -> bytes:
     """The body; a ProblemError as soon as it is longer than it may be."""
-    length = request.headers.get("content-length")
-    pieces, size = [], 0 if length is None else int(length)
+    length = request.headers.get("content-length", "0")
+    if not (length.isascii() and length.isdecimal()):
+        raise ProblemError(400, "the Content-Length is no number", "send the number of bytes")
+    pieces, size = [], most + 1 if len(length) > 18 else int(length)
     if size <= most:
         size = 0
         async for piece in request.stream():
@@ -149,9 +149,7 @@ async def _read(request: Request, most: int) -> bytes:
             if size > most:
                 break
     if size > most:
-        raise ProblemError(
-            413, f"the body has more than {most:,} bytes", "send less at once", headers={"Connection": "close"}
-        )
+        raise ProblemError(413, f"the body has more than {most:,} bytes", "send less at once")
     return b"".join(pieces)
 
 

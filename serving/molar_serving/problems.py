@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,8 +17,10 @@ from molar_retrieval.errors import (
     StaleArtefactError,
     suggestion,
 )
+from molar_retrieval.redaction import redacted
 
 _log = logging.getLogger("molar.serving")
+_LONGEST = 1_000  # characters of a detail, a remedy, a field
 MEDIA_TYPE = "application/problem+json"
 _TITLES = {
     400: "The request cannot be read",
@@ -82,7 +85,9 @@ class ProblemError(Exception):
 def problem(
     status: int, detail: str, remedy: str = "", field: str | None = None, instance: str | None = None
 ) -> Problem:
-    """A problem of a status."""
+    """A problem of a status, without secrets, however long what it tells of is."""
+    detail, remedy = (redacted(text[:_LONGEST]) for text in (detail, remedy))
+    field = None if field is None else field[:_LONGEST]
     title = _TITLES.get(status, "The request is not answered")
     kind = f"urn:molar:problem:{status}"
     return Problem(type=kind, title=title, status=status, detail=detail, remedy=remedy, field=field, instance=instance)
@@ -111,7 +116,15 @@ def unexpected() -> ProblemError:
     return ProblemError(500, "something unexpected happened", "tell who runs the server the id of the request")
 
 
-def unreadable(error: msgspec.DecodeError, wanted: Any = None) -> ProblemError:
+def read_json(body: bytes, decode: Callable[[bytes], Any] = msgspec.json.decode, wanted: Any = None) -> Any:
+    """What a body holds; a :class:`ProblemError` where it is no JSON, or not of the type ``wanted``."""
+    try:
+        return decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise unreadable(error, wanted) from error
+
+
+def unreadable(error: Exception, wanted: Any = None) -> ProblemError:
     """The problem of a body or of parameters that are not of the type ``wanted``."""
     if not isinstance(error, msgspec.ValidationError):
         return ProblemError(400, f"the body is no JSON: {error}", "send JSON, as UTF-8")

@@ -13,6 +13,8 @@ from molar_retrieval.errors import SettingsError
 from molar_retrieval.native import keep_freed_memory, limit_spinning
 from molar_serving.access import Keyring
 from molar_serving.app import application
+from molar_serving.connections import BoundedProtocol, most_connections
+from molar_serving.logs import log_to_stderr
 from molar_serving.origins import is_loopback
 from molar_serving.service import Service
 
@@ -40,17 +42,20 @@ def serve(shop: Shop, listening: Callable[[str], None], *, host: str | None = No
     if (settings.certificate is None) != (settings.private_key is None):
         raise SettingsError("one of certificate and private_key is named alone", "name both in [serve], or none")
     prepare()
+    log_to_stderr()
     config = uvicorn.Config(
         application(Service(shop)),
         host=settings.host,
         port=settings.port,
-        log_level="warning",
+        http=BoundedProtocol,
+        ws="none",
+        log_config=None,
+        log_level="error",  # what clients send is no fault of the server
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(settings.drain),
         ssl_certfile=settings.certificate,
         ssl_keyfile=settings.private_key,
-        h11_max_incomplete_event_size=65_536,
     )
     server = uvicorn.Server(config)
     sock = config.bind_socket()
@@ -69,3 +74,4 @@ def prepare() -> None:
     sys.setswitchinterval(0.001)  # what comes in need not wait 5 ms for the threads that compute
     limit_spinning()
     keep_freed_memory()
+    most_connections()

@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from molar_retrieval import bounds
 from molar_retrieval.events.event import field_of
 from molar_serving.endpoint import Call, Endpoint, Reply
-from molar_serving.problems import ProblemError, unreadable
+from molar_serving.problems import ProblemError, read_json
 from molar_serving.wire import EventsAnswer, RejectedEvent
 
 _LINES = "application/x-ndjson"
@@ -44,12 +42,9 @@ def _has_time(row: Mapping[str, Any]) -> bool:
 
 def _rows(call: Call) -> list[Any]:
     kind = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    try:
-        if kind == _LINES:
-            return [msgspec.json.decode(line) for line in call.body.splitlines() if line.strip()]
-        body = msgspec.json.decode(call.body)
-    except msgspec.DecodeError as error:
-        raise unreadable(error) from error
+    if kind == _LINES:
+        return [read_json(line) for line in call.body.splitlines() if line.strip()]
+    body = read_json(call.body)
     if isinstance(body, dict) and isinstance(body.get("events"), list) and "event" not in body:
         return list(body["events"])
     return body if isinstance(body, list) else [body]
