@@ -21,6 +21,7 @@ ID = 2_048  # bytes of the id of an item or a user, or of the name of a field
 IDS = 10_000  # ids that one request excludes or is limited to
 SESSION = 1_000  # items of a session
 USERS = 10_000_000  # users that `molar recommend` is asked for by name
+COMPARED_PEOPLE = 2_000  # people whose lists are made twice to be compared
 EVENT_ITEMS = 200  # items of an event
 EVENT_DATA = 65_536  # bytes of what an event says beside its fields, as JSON
 EVENT_AHEAD = 86_400  # seconds that the clock of an event may be ahead

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
 from molar.choosing import refuse, server_of
@@ -10,6 +10,7 @@ from molar_retrieval.errors import SettingsError
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
+    from molar_indexes.comparison import ListComparison
     from molar_indexes.generations import GenerationInfo
     from molar_indexes.server.config import ServerConfig
     from molar_indexes.server.published import PublishedCollection
@@ -53,6 +54,25 @@ class Verification:
     generation: str
     problems: tuple[str, ...]
     url: str | None = None
+
+
+@dataclass(frozen=True)
+class GenerationDiff:
+    """What changes for people if one generation answers instead of another.
+
+    Attributes:
+        before: Name of the one.
+        after: Name of the other.
+        lists: How the lists of a sample of people differ.
+    """
+
+    before: str
+    after: str
+    lists: "ListComparison"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return {"before": self.before, "after": self.after, **self.lists.to_dict()}
 
 
 class Serving(ShopBase):
@@ -129,6 +149,30 @@ class Serving(ShopBase):
         name = live.metadata.generation
         kept = (Workspace(self.workspace)["generations"].root / name).exists()
         return LiveGeneration(name, server.url, server.collection, live.name, kept)
+
+    def diff(self, before: str | None = None, after: str | None = None, *, users: int = 500) -> GenerationDiff:
+        """What changes for people between two generations of the workspace, by the first ten items of a sample of them.
+
+        Both answer as they would now, with the events since and the shop's rules, but without drawing new items.
+
+        Args:
+            before: A generation's name; None: the live one, or the one before it where that is ``after``.
+            after: Another one's name; None: the live one.
+            users: Of how many people, at most 2,000; they are spread evenly over those that ``before`` knows.
+
+        Raises:
+            RequestError: If too many people are asked for.
+            MissingArtefactError: If there is no such generation.
+            StaleArtefactError: If one of them is damaged.
+        """
+        from molar_indexes.comparison import generations_compared
+        from molar_indexes.generations import generation_before
+
+        workspace = self.opened()
+        live = workspace["generations"].require()[0].name
+        after = after or live
+        before = before or (generation_before(workspace, live) if after == live else live)
+        return GenerationDiff(before, after, generations_compared(workspace.root, before, after, users))
 
     def push(self, generation: str | None = None, *, to: str | None = None, replace: bool = False) -> "PushReport":
         """Publish a generation on a Qdrant server: a new collection, proved before it goes live.

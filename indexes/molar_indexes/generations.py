@@ -30,6 +30,7 @@ from molar_indexes.encoder import carry
 from molar_indexes.users import UserRecord, Users, UserStore, write_users
 from molar_retrieval import columns, fingerprint, inventory
 from molar_retrieval.availability import ALWAYS
+from molar_retrieval.disk import size_on_disk
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import Index, IndexItem, IndexSpec
 from molar_retrieval.locks import hold
@@ -115,6 +116,9 @@ class GenerationInfo:
         created: When it was made, in UTC.
         problem: Why it cannot be used, or None.
         graphs: How the vectors that have a graph are searched, and what it finds: :class:`molar_indexes.recall.Reach`.
+        bytes: What its files take on the disk.
+        inputs: Fingerprints of the artefacts that it was made from, by kind.
+        events: The last event that it knows, by the kind of what it was made from; empty where there were none.
     """
 
     name: str
@@ -125,6 +129,9 @@ class GenerationInfo:
     created: str = ""
     problem: str | None = None
     graphs: Mapping[str, Any] = field(default_factory=dict)
+    bytes: int = 0
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    events: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as a JSON-able mapping."""
@@ -326,12 +333,25 @@ def list_generations(workspace: Workspace) -> list[GenerationInfo]:
         info = GenerationInfo(folder.name, folder == store.current)
         try:
             manifest = Manifest.read(folder)
-            known = {name: manifest.facts[name] for name in ("backend", "items", "users")}
-            info = replace(info, **known, created=manifest.created, graphs=manifest.facts.get("graphs", {}))
+            known: dict[str, Any] = {name: manifest.facts[name] for name in ("backend", "items", "users")}
+            known |= {name: manifest.facts.get(name, {}) for name in ("graphs", "events")}
+            known |= {"created": manifest.created, "inputs": dict(manifest.inputs)}
+            info = replace(info, **known, bytes=size_on_disk(folder))
         except (StaleArtefactError, KeyError) as error:
             info = replace(info, problem=str(error))
         found.append(info)
     return found
+
+
+def generation_before(workspace: Workspace, name: str) -> str:
+    """The generation that was made before another one; MissingArtefactError if there is none."""
+    known = [folder.name for folder in _by_age(workspace[KIND])]
+    older = known[: known.index(name)] if name in known else []
+    if not older:
+        raise MissingArtefactError(
+            f"there is no generation before {name}", "run `molar index list` to see which there are"
+        )
+    return older[-1]
 
 
 def rollback(workspace: Workspace, name: str | None = None) -> GenerationInfo:
@@ -343,15 +363,7 @@ def rollback(workspace: Workspace, name: str | None = None) -> GenerationInfo:
     """
     with workspace.lock(KIND):
         store = workspace[KIND]
-        if name is None:
-            live = store.require()[0]
-            known = _by_age(store)
-            older = known[: known.index(live)]
-            if not older:
-                raise MissingArtefactError(
-                    f"there is no generation before {live.name}", "run `molar index list` to see which there are"
-                )
-            name = older[-1].name
+        name = name or generation_before(workspace, store.require()[0].name)
         open_generation(workspace, name).close()
         store.switch(name)
     return next(line for line in list_generations(workspace) if line.name == name)

@@ -2,12 +2,14 @@
 
 from molar_serving.compat import ga4, gorse, recombee, segment
 from molar_serving.endpoint import Endpoint
-from molar_serving.endpoints import events, health, recommendations, search
+from molar_serving.endpoints import events, generations, health, recommendations, search, status
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *recommendations.ENDPOINTS,
     *search.ENDPOINTS,
     *events.ENDPOINTS,
+    *generations.ENDPOINTS,
+    *status.ENDPOINTS,
     *health.ENDPOINTS,
 )
 DIALECTS: tuple[Endpoint, ...] = (

@@ -216,6 +216,9 @@ def test_generations_are_listed_verified_and_rolled_back(molar, copy):
     assert len(first) == 1
     assert [g["live"] for g in both] == [False, True]
     assert molar("index", "verify", "--deep", "--workspace", copy).returncode == 0
+    told = molar("index", "diff", "--users", "20", "--workspace", copy)
+    assert told.stdout.splitlines()[0] == f"{both[0]['name']} → {both[1]['name']}: the first ten of 20 people"
+    assert molar("index", "diff", "nonsense", "--workspace", copy).returncode == 3
     assert molar("index", "rollback", "--workspace", copy).returncode == 0
     after = json.loads(molar("index", "list", "--workspace", copy, "--json").stdout)["generations"]
     assert [g["live"] for g in after] == [True, False]

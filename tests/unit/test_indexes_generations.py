@@ -101,9 +101,12 @@ def test_what_is_published_can_be_opened(workspace: Workspace, backend: str) -> 
         assert generation.manifest.facts["users"] == 40
         assert verify(generation, deep=True) == []
     (line,) = list_generations(workspace)
+    taken = line.bytes
+    assert 0 < taken <= sum(path.stat().st_size + 4096 for path in published.folder.rglob("*") if path.is_file())
     assert line.to_dict() == {
         "name": published.name, "live": True, "backend": backend, "items": N, "users": 40,
         "created": generation.manifest.created, "problem": None, "graphs": {},
+        "bytes": taken, "inputs": {"alignment": "a5"}, "events": {},
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`molar index list|verify|rollback|push|prune|size`."""
+"""`molar index list|verify|rollback|diff|push|prune|size`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,6 +95,38 @@ def rollback(
     run.console.line(f"live: {live.alias} at {live.url} names {live.collection}")
     if not live.kept_here:
         run.console.note(f"this workspace has no generation {live.generation}, and cannot ask for it")
+
+
+@app.command()
+@command()
+def diff(
+    run: Session,
+    before: Annotated[
+        str | None, typer.Argument(help="Default: the live one, or the one before it.", show_default=False)
+    ] = None,
+    after: GenerationArgument = None,
+    users: Annotated[int, option("Of how many people the lists are made.", min=1)] = 500,
+) -> None:
+    """Say what changes for people between two generations: whose first ten, which items gain and lose places.
+
+    Both answer as they would now, with all events and the rules, but without drawing new items.
+
+    Example: [bold]molar index diff[/]
+
+    Example: [bold]molar index diff 20261126-031512-3f2a9c1b --users 2000[/]
+    """
+    found = run.shop().diff(before, after, users=users)
+    if run.document(found.to_dict()):
+        return
+    lists = found.lists
+    run.console.line(f"{found.before} → {found.after}: the first ten of {lists.people:,} people")
+    run.console.line(
+        f"{lists.changed:,} lists differ; {lists.exchanged:.1%} of all places have an item that was not in the list"
+    )
+    for title, items in (("more people see", lists.gained), ("fewer people see", lists.lost)):
+        if items:
+            rows = [(one.item_id, one.title or "", f"{one.before:,}", f"{one.after:,}") for one in items]
+            run.console.table(["item", "title", ">before", ">after"], rows, title=f"\n{title}")
 
 
 @app.command()

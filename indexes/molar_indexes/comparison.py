@@ -1,0 +1,144 @@
+"""What changes for people between two ways to answer: whose lists, and which items gain and lose places.
+
+Two generations, or one by two sets of rules, are asked for the lists of a sample of people as these are now, by their
+history and the events since. New items are not drawn for the places in which they are tried, so that nothing differs by
+a draw.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from molar_indexes.recommender import Recommender
+from molar_indexes.users import Users
+from molar_retrieval import bounds
+from molar_retrieval.interactions.users import of_key
+from molar_retrieval.ranking.answer import Answer
+
+LENGTH = 10
+"""Places of the lists that are compared."""
+_TOLD = 20  # items that gain, items that lose, people who are shown
+
+
+@dataclass(frozen=True)
+class ExposureChange:
+    """An item that more or fewer people see: in how many of the lists it is, before and after."""
+
+    item_id: str
+    title: str | None
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class ChangedList:
+    """The ids of somebody's list, before and after; ``person`` is a user id, or of a ``session`` its id."""
+
+    person: str
+    session: bool
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ListComparison:
+    """Lists of the same people, before and after.
+
+    Attributes:
+        people: Whose lists were compared.
+        changed: Of these, people whose list differs in its items or their order.
+        exchanged: Share of places whose item is nowhere in the other list of the same person.
+        moved: Share of places that have another item than before.
+        gained: Items that more people see, those that gained most first; at most 20.
+        lost: Items that fewer people see, likewise.
+        examples: The people whose lists changed most; at most 20.
+    """
+
+    people: int
+    changed: int
+    exchanged: float
+    moved: float
+    gained: tuple[ExposureChange, ...]
+    lost: tuple[ExposureChange, ...]
+    examples: tuple[ChangedList, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+
+def sample(users: Users, people: int) -> list[str]:
+    """Keys of some users, spread evenly over all of them in their order; the same ones again.
+
+    RequestError if ``people`` is not from 1 to ``bounds.COMPARED_PEOPLE``.
+    """
+    bounds.whole("users", people, bounds.COMPARED_PEOPLE)
+    count = len(users)
+    places = [place * count // people for place in range(people)] if count > people else range(count)
+    return [users.between(place, place + 1)[0].user_id for place in places]
+
+
+def lists_of(recommender: Recommender, keys: Sequence[str]) -> dict[str, Answer]:
+    """The list of each of these people by key, without draws; popular items for who has no history."""
+    found = {}
+    for key in keys:
+        who, name = of_key(key)
+        found[key] = recommender.query(**{who: name}, k=LENGTH, explore=False, fallback="popular")  # type: ignore[arg-type]
+    return found
+
+
+def compared(before: Mapping[str, Answer], after: Mapping[str, Answer]) -> ListComparison:
+    """How lists of the same people differ; at least one person."""
+    exposure: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+    titles: dict[str, str | None] = {}
+    changes: list[tuple[int, ChangedList]] = []
+    exchanged = moved = places = changed = 0
+    for key, answers in ((key, (before[key], after[key])) for key in before):
+        for counts, answer in zip(exposure, answers, strict=True):
+            counts.update(item.item_id for item in answer.items)
+            titles |= {item.item_id: item.title for item in answer.items}
+        former, now = ([item.item_id for item in answer.items] for answer in answers)
+        places += (size := max(len(former), len(now)))
+        exchanged += (fresh := size - len(set(former) & set(now)))
+        moved += size - sum(a == b for a, b in zip(former, now, strict=False))
+        if former != now:
+            changed += 1
+            who, name = of_key(key)
+            changes.append((fresh, ChangedList(name, who == "session_id", tuple(former), tuple(now))))
+    gains = {item: exposure[1][item] - exposure[0][item] for item in titles}
+    return ListComparison(
+        people=len(before),
+        changed=changed,
+        exchanged=exchanged / max(places, 1),
+        moved=moved / max(places, 1),
+        gained=_most(gains, lambda gain: gain, exposure, titles),
+        lost=_most(gains, lambda gain: -gain, exposure, titles),
+        examples=tuple(one for _, one in sorted(changes, key=lambda pair: -pair[0])[:_TOLD]),
+    )
+
+
+def generations_compared(workspace: Path, before: str, after: str, people: int) -> ListComparison:
+    """What changes for a sample of the people of ``before`` if ``after`` answers instead, by the workspace's own index.
+
+    Raises:
+        RequestError: If too many people are asked for.
+        MissingArtefactError: If there is no such generation.
+        StaleArtefactError: If one of them is damaged.
+    """
+    with Recommender.open(workspace, before) as old, Recommender.open(workspace, after) as new:
+        old.now = new.now = datetime.now(UTC)
+        keys = sample(old.generation.users, people)
+        return compared(lists_of(old, keys), lists_of(new, keys))
+
+
+def _most(
+    gains: Mapping[str, int],
+    by: Callable[[int], int],
+    exposure: tuple[Counter[str], Counter[str]],
+    titles: Mapping[str, str | None],
+) -> tuple[ExposureChange, ...]:
+    order = sorted((item for item in gains if by(gains[item]) > 0), key=lambda item: (-by(gains[item]), item))
+    return tuple(ExposureChange(item, titles[item], exposure[0][item], exposure[1][item]) for item in order[:_TOLD])

@@ -1,0 +1,175 @@
+"""Generations: which there are, which is live, what another one would change, and going back."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from molar_retrieval.errors import DataError, DiskError, MissingArtefactError, StaleArtefactError
+from molar_serving.comparing import alone
+from molar_serving.endpoint import Call, Endpoint, Reply
+from molar_serving.problems import ProblemError
+from molar_serving.wire_generations import (
+    Activated,
+    ComparedList,
+    DiffAnswer,
+    DiffParameters,
+    Exposure,
+    GenerationsAnswer,
+    ListedCollection,
+    ListedGeneration,
+    ListsCompared,
+)
+
+if TYPE_CHECKING:
+    from molar.serving import LiveGeneration
+    from molar_indexes.comparison import ExposureChange, ListComparison
+    from molar_indexes.generations import GenerationInfo
+
+
+async def generations(call: Call) -> Reply:
+    """All generations, oldest first."""
+    return Reply(await asyncio.to_thread(_listed, call))
+
+
+async def activate(call: Call) -> Reply:
+    """Make a generation the live one; answers come from it from the next question on. The former one stays."""
+    name = call.path["generation"]
+    return Reply(await asyncio.to_thread(_switched, partial(call.service.shop.rollback, name), 404))
+
+
+async def rollback(call: Call) -> Reply:
+    """Make the generation before the live one live."""
+    return Reply(await asyncio.to_thread(_switched, call.service.shop.rollback, 409))
+
+
+async def diff(call: Call) -> Reply:
+    """What changes for a sample of people from one generation to another; a few seconds for 500 of them."""
+    asked: DiffParameters = call.query
+    began = time.perf_counter()
+    try:
+        found = await alone(lambda: call.service.shop.diff(asked.a, asked.b, users=asked.users))
+    except MissingArtefactError as error:
+        raise ProblemError(404, error.message, error.hint) from error
+    except StaleArtefactError as error:
+        raise ProblemError(409, error.message, error.hint) from error
+    seconds = round(time.perf_counter() - began, 3)
+    return Reply(DiffAnswer(a=found.before, b=found.after, lists=lists_compared(found.lists), seconds=seconds))
+
+
+def lists_compared(found: "ListComparison") -> ListsCompared:
+    """A comparison as it goes over the wire."""
+    examples = [
+        ComparedList(
+            user_id=None if one.session else one.person,
+            anonymous_id=one.person if one.session else None,
+            before=list(one.before),
+            after=list(one.after),
+        )
+        for one in found.examples
+    ]
+    return ListsCompared(
+        users=found.people,
+        changed=found.changed,
+        exchanged=round(found.exchanged, 4),
+        moved=round(found.moved, 4),
+        gained=[_exposure(one) for one in found.gained],
+        lost=[_exposure(one) for one in found.lost],
+        examples=examples,
+    )
+
+
+def _exposure(one: "ExposureChange") -> Exposure:
+    return Exposure(item_id=one.item_id, title=one.title, before=one.before, after=one.after)
+
+
+def _listed(call: Call) -> GenerationsAnswer:
+    shop = call.service.shop
+    found, served = shop.generations(), shop.server() is not None
+    there = [
+        ListedCollection(
+            collection=one.name,
+            generation=one.metadata.generation,
+            holds=one.metadata.holds,
+            points=one.points,
+            live=one.live,
+            whole=one.metadata.whole,
+        )
+        for one in shop.collections()
+    ]
+    live = {one.generation for one in there if one.live} if served else {one.name for one in found if one.live}
+    return GenerationsAnswer(
+        live=next(iter(sorted(live)), None),
+        generations=[_described(one, one.name in live) for one in found],
+        collections=there if served else None,
+    )
+
+
+def _described(one: "GenerationInfo", live: bool) -> ListedGeneration:
+    return ListedGeneration(
+        generation=one.name,
+        live=live,
+        made=one.created,
+        age=age(one.created),
+        items=one.items,
+        users=one.users,
+        bytes=one.bytes,
+        backend=one.backend,
+        inputs=dict(one.inputs),
+        events=int(one.events.get("interactions", 0)),
+        problem=one.problem,
+    )
+
+
+def age(made: str) -> float | None:
+    """Seconds since a moment, None where it cannot be read."""
+    try:
+        return round((datetime.now(UTC) - datetime.fromisoformat(made)).total_seconds(), 1)
+    except (ValueError, TypeError):
+        return None
+
+
+def _switched(switch: "Callable[[], LiveGeneration]", missing: int) -> Activated:
+    try:
+        live = switch()
+    except MissingArtefactError as error:
+        raise ProblemError(missing, error.message, error.hint) from error
+    except DiskError:
+        raise
+    except (StaleArtefactError, DataError) as error:  # it is damaged, or somebody publishes
+        raise ProblemError(409, error.message, error.hint) from error
+    return Activated(generation=live.generation, collection=live.collection, here=live.kept_here)
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/v1/generations", "admin", "Which generations there are", generations, reply=GenerationsAnswer),
+    Endpoint(
+        "GET",
+        "/v1/generations/diff",
+        "admin",
+        "What changes for people from one generation to another",
+        diff,
+        query=DiffParameters,
+        reply=DiffAnswer,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/generations/{generation}/activate",
+        "admin",
+        "Make a generation the live one",
+        activate,
+        reply=Activated,
+        changes=True,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/rollback",
+        "admin",
+        "Go back to the generation before the live one",
+        rollback,
+        reply=Activated,
+        changes=True,
+    ),
+)

@@ -1,0 +1,168 @@
+"""Generations over HTTP: listed, compared, made live, gone back from; what is going on."""
+
+import json
+import time
+
+import pytest
+from updates import Days
+from web_server import client_of
+
+from molar_indexes.comparison import compared, lists_of, sample
+from molar_indexes.recommender import Recommender
+from molar_serving.endpoints.status import shown_settings
+
+
+@pytest.fixture(scope="module")
+def days(trained, tmp_path_factory):
+    """A shop with two generations: three people bought what they had not, and prices fell."""
+    days = Days(trained, tmp_path_factory.mktemp("generations"))
+    with days.shop.recommender() as recommender:
+        users = [user.user_id for user in recommender.generation.users.between(0, 3)]
+        bought = [(user, recommender.query(user, 1).items[0].item_id) for user in users]
+    days.shop.events.append(
+        {"event_id": f"b{user}", "event": "purchase", "user_id": user, "item_id": item, "timestamp": time.time()}
+        for user, item in bought
+    )
+    days.shop.update()
+    return days
+
+
+@pytest.fixture(scope="module")
+def client(days):
+    with client_of(days.shop.workspace, days.folder.parent / "molar.toml") as client:
+        yield client
+
+
+@pytest.fixture
+def names(client):
+    """The older generation and the newer one, which is live before and after each test."""
+    told = client.get("/v1/generations").json()
+    names = [one["generation"] for one in told["generations"]]
+    assert told["live"] == names[-1]
+    yield names
+    assert client.post(f"/v1/generations/{names[-1]}/activate").status_code == 200
+
+
+def answering(client):
+    return client.post("/v1/recommendations", json={"anonymous_id": "nobody"}).json()["generation"]
+
+
+def test_generations_are_listed_with_what_they_are_made_from(client, days, names):
+    told = client.get("/v1/generations").json()
+    assert [one["live"] for one in told["generations"]] == [False, True]
+    for one in told["generations"]:
+        folder = days.shop.workspace / "generations" / one["generation"]
+        taken = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+        assert one["bytes"] == taken > 100_000
+        assert one["age"] >= 0
+        assert {"catalogue", "interactions", "alignment"} <= one["inputs"].keys()
+    assert [one["events"] for one in told["generations"]] == [0, 3]
+    assert told["collections"] is None
+
+
+def test_a_generation_goes_live_within_a_second_and_answers_the_next_question(client, names):
+    began = time.perf_counter()
+    told = client.post(f"/v1/generations/{names[0]}/activate")
+    assert time.perf_counter() - began < 1
+    assert told.json() == {"generation": names[0], "collection": None, "here": True}
+    assert answering(client) == names[0]
+    assert client.post(f"/v1/generations/{names[0]}/activate").status_code == 200
+    refused = client.post("/v1/rollback")
+    assert (refused.status_code, refused.json()["remedy"]) == (409, "run `molar index list` to see which there are")
+    client.post(f"/v1/generations/{names[1]}/activate")
+    assert answering(client) == names[1]
+    assert client.post("/v1/rollback").json()["generation"] == names[0]
+    assert answering(client) == names[0]
+
+
+def test_what_is_not_there_or_damaged_does_not_go_live(client, days, names):
+    missing = client.post("/v1/generations/nothing/activate")
+    assert missing.status_code == 404
+    assert names[0] in missing.json()["remedy"]
+    users = days.shop.workspace / "generations" / names[0] / "users.sqlite"
+    whole = users.read_bytes()
+    users.write_bytes(whole[:1000])
+    try:
+        assert client.post(f"/v1/generations/{names[0]}/activate").status_code == 409
+        assert client.get("/v1/generations/diff").status_code == 409
+    finally:
+        users.write_bytes(whole)
+    assert answering(client) == names[1]
+
+
+def test_a_diff_tells_whose_lists_change_and_which_items_gain(client, days, names):
+    told = client.get("/v1/generations/diff", params={"users": 60}).json()
+    assert [told["a"], told["b"]] == names
+    lists = told["lists"]
+    assert lists["users"] == 60
+    with (
+        Recommender.open(days.shop.workspace, names[0]) as old,
+        Recommender.open(days.shop.workspace, names[1]) as new,
+    ):
+        keys = sample(old.generation.users, 60)
+        before, after = ({key: [i.item_id for i in answer.items] for key, answer in lists_of(one, keys).items()}
+                         for one in (old, new))  # fmt: skip
+    assert lists["changed"] == sum(before[key] != after[key] for key in keys) > 0
+    gone = sum(len(set(before[key]) - set(after[key])) for key in keys)
+    assert lists["exchanged"] == pytest.approx(gone / 600, abs=1e-4)
+    for one in lists["gained"] + lists["lost"]:
+        assert one["before"] == sum(one["item_id"] in before[key] for key in keys)
+        assert one["after"] == sum(one["item_id"] in after[key] for key in keys)
+    assert all(one["after"] > one["before"] for one in lists["gained"])
+    assert all(one["after"] < one["before"] for one in lists["lost"])
+    for one in lists["examples"]:
+        assert (one["before"], one["after"]) == (before[one["user_id"]], after[one["user_id"]])
+    same = client.get("/v1/generations/diff", params={"a": names[1], "b": names[1], "users": 20}).json()["lists"]
+    assert (same["changed"], same["exchanged"], same["moved"], same["gained"]) == (0, 0, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [({"a": "nothing"}, 404), ({"users": 0}, 422), ({"users": 100_000}, 422), ({"c": 1}, 422)]
+)
+def test_a_diff_of_nothing_or_of_too_many_is_refused(client, query, status):
+    assert client.get("/v1/generations/diff", params=query).status_code == status
+
+
+def test_the_command_line_tells_the_same(client, days, names):
+    found = days.shop.diff(users=60)
+    lists = client.get("/v1/generations/diff", params={"users": 60}).json()["lists"]
+    assert [found.before, found.after] == names
+    assert (found.lists.changed, round(found.lists.moved, 4)) == (lists["changed"], lists["moved"])
+    assert json.loads(json.dumps(found.to_dict()))["people"] == 60
+    assert days.shop.diff(names[0]).after == names[1]
+    assert days.shop.diff(after=names[0], users=5).before == names[1]
+
+
+def test_a_comparison_counts_places_by_hand():
+    def answer(*ids):
+        class _Item:
+            def __init__(self, item_id):
+                self.item_id, self.title = item_id, item_id.upper()
+
+        return type("Answered", (), {"items": [_Item(one) for one in ids]})()
+
+    before = {"u": answer("a", "b", "c"), "@session:s": answer("a"), "v": answer("a", "b")}
+    after = {"u": answer("b", "a", "d"), "@session:s": answer("a", "d"), "v": answer("a", "b")}
+    found = compared(before, after)
+    assert (found.people, found.changed) == (3, 2)
+    assert found.exchanged == pytest.approx(2 / 7)
+    assert found.moved == pytest.approx(4 / 7)
+    assert [(one.item_id, one.before, one.after) for one in found.gained] == [("d", 0, 2)]
+    assert [(one.item_id, one.before, one.after, one.title) for one in found.lost] == [("c", 1, 0, "C")]
+    assert [(one.person, one.session) for one in found.examples] == [("u", False), ("s", True)]
+
+
+def test_the_status_tells_what_is_going_on_without_secrets(client, names):
+    told = client.get("/v1/status").json()
+    assert told["generation"] == names[1]
+    assert told["unavailable"] is None
+    assert told["events"] - told["events_since"] == 3
+    assert told["disk_free"] > 0
+    assert told["versions"]["numpy"]
+    assert told["settings"]["serve"]["port"] == 8080
+    assert isinstance(told["training"], list)
+
+
+def test_addresses_of_settings_are_told_without_logins():
+    told = shown_settings({"index": {"url": "https://somebody:word@host:6333/?key=abc", "ef": 10}, "l": ["s://a:b@c"]})
+    assert told == {"index": {"url": "https://…@host:6333/?…", "ef": 10}, "l": ["s://…@c"]}
