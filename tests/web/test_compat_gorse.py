@@ -72,6 +72,11 @@ def test_sessions_and_neighbours(client, trained):
     assert len(client.session_recommend([{**done[0], "ItemId": "no-such-item"}], n=4)) == 4
 
 
+def test_words_find_items(client):
+    item = client.get_item("SKU-0001")
+    assert item in client.search_items(item["Comment"], n=5)
+
+
 def test_items_are_written_hidden_and_shown_again(client, trained):
     item = client.get_recommend(trained.user, n=1)[0].id
     assert client.delete_item(item) == {"RowAffected": 1}
@@ -91,6 +96,7 @@ def test_items_are_written_hidden_and_shown_again(client, trained):
         (lambda client: client.insert_feedback("read", "u", "i", "yesterday"), 400, "ISO 8601"),
         (lambda client: client.get_item("no-such-item"), 404, "no-such-item"),
         (lambda client: client.get_users(10), 501, "molar events export"),
+        (lambda client: client.get_items(10), 501, "search by q"),
         (lambda client: client.delete_feedback("u", "i"), 501, "return"),
         (lambda client: client.get_recommend("u", write_back_type="read", write_back_delay="10m"), 501, "leave it out"),
         (lambda client: client.get_recommend("u", n=0), 400, "at least"),

@@ -26,6 +26,7 @@ from recombee_api_client.api_requests import (
     RecommendItemsToUser,
     RecommendUsersToUser,
     ResetDatabase,
+    SearchItems,
     SetItemValues,
     SetViewPortion,
 )
@@ -80,6 +81,13 @@ def test_filters_and_properties(client, trained):
     told = client.send(RecommendItemsToItem(ids(told)[0], trained.user, 4, **wishes))
     assert all({"price", "title"} <= one["values"].keys() for one in told["recomms"])
     assert len(ids(client.send(RecommendItemsToItem("no-such-item", trained.user, 4)))) == 4
+
+
+def test_words_find_items(client, trained):
+    title = client.send(GetItemValues("SKU-0001"))["title"]
+    for user in (trained.user, "somebody-new"):
+        found = client.send(SearchItems(user, title, 5, return_properties=True))["recomms"]
+        assert title in [one["values"]["title"] for one in found]
 
 
 def test_interactions_count_in_the_next_list(client):

@@ -8,30 +8,31 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from molar_retrieval.columns import TITLE
-from molar_retrieval.events.event import KINDS, kind_named
+from molar_retrieval.events.event import kind_named
 from molar_serving.compat.translated import (
     Row,
     appended_all,
     changed_item,
+    did,
     field_among,
     item_now,
-    known_items,
     listed,
+    named_fields,
     otherwise,
     plainly,
     popular,
     quoted,
+    searched,
     similar,
     withdrawn_item,
+    without_nothing,
 )
 from molar_serving.credentials import Credentials, Dialect, of_key
 from molar_serving.endpoint import Call, Endpoint, Method, Reply, Scope
 from molar_serving.problems import ProblemError
-from molar_serving.wire import ListAnswer
+from molar_serving.wire import AnsweredItem, ListAnswer
 
 _AT = "/compat/gorse/api"
-_LIKED = dict.fromkeys(("like", "star", "favorite", "favourite", "love", "thumbs_up", "upvote"), "rating")
-_KINDS = {"read": "view", "watch": "view", "cart": "add_to_cart", "bookmark": "add_to_cart", **_LIKED}
 _NO_TIME = "0001-01-01"  # what Go writes where there is none
 _CATEGORY = ("categories", "category")
 
@@ -81,6 +82,7 @@ class GorsePage(msgspec.Struct, rename="kebab"):
     n: int = 10
     offset: int = 0
     category: str = ""
+    q: str = ""
     user_id: str = ""
     write_back_type: str = ""
     write_back_delay: str = ""
@@ -107,8 +109,10 @@ async def neighbours(call: Call) -> Reply:
 
 
 async def most_popular(call: Call) -> Reply:
-    """The items that most people took, whatever the name of the list; without what ``user-id`` had."""
+    """The items that most people took, whatever the name of the list."""
     page: GorsePage = call.query
+    if page.user_id:
+        raise ProblemError(501, "user-id is not supported", "leave it out; /recommend/USER hides what somebody had")
     answer = await popular(call, k=_k(page), where=_where(call, page))
     return Reply(_scores(answer, page))
 
@@ -116,11 +120,8 @@ async def most_popular(call: Call) -> Reply:
 async def session(call: Call) -> Reply:
     """The list of somebody who did just this; the popular one where all of it is of unknown items."""
     page: GorsePage = call.query
-    done: list[GorseFeedback] = sorted(call.body, key=lambda one: one.timestamp)
-    items = await known_items(call, [one.item_id for one in done])
-    where = _where(call, page)
-    asked = listed(call, items=items, k=_k(page), where=where) if items else popular(call, k=_k(page), where=where)
-    return Reply(_scores(await asked, page))
+    items = [one.item_id for one in sorted(call.body, key=lambda one: one.timestamp)]
+    return Reply(_scores(await listed(call, items=items, k=_k(page), where=_where(call, page)), page))
 
 
 async def feedback(call: Call) -> Reply:
@@ -142,18 +143,29 @@ async def delete_item(call: Call) -> Reply:
 async def get_item(call: Call) -> Reply:
     """An item as it is now: its fields are labels, its title is the comment."""
     found = await item_now(call, call.path["item"])
-    labels = {} if found is None else found.fields
+    return Reply(_told(call.path["item"], found))
+
+
+async def find_items(call: Call) -> Reply:
+    """The items that the words ``q`` ask for."""
+    page: GorsePage = call.query
+    if not page.q:
+        raise ProblemError(501, "items are not listed", "search by q, or GET /item/ID; the catalogue is the shop's own")
+    answer = await searched(call, page.q, None, k=_k(page), fields=[*named_fields(call), TITLE])
+    return Reply({"Cursor": "", "Items": [_told(item.item_id, item) for item in answer.items]})
+
+
+def _told(item_id: str, item: AnsweredItem | None) -> dict[str, Any]:
+    labels = {} if item is None else item.fields
     categories: Any = next((labels[name] for name in _CATEGORY if labels.get(name)), [])
-    return Reply(
-        {
-            "ItemId": call.path["item"],
-            "IsHidden": found is None,
-            "Categories": categories if isinstance(categories, list) else [categories],
-            "Timestamp": f"{_NO_TIME}T00:00:00Z",
-            "Labels": labels,
-            "Comment": labels.get(TITLE) or "",
-        }
-    )
+    return {
+        "ItemId": item_id,
+        "IsHidden": item is None,
+        "Categories": categories if isinstance(categories, list) else [categories],
+        "Timestamp": f"{_NO_TIME}T00:00:00Z",
+        "Labels": labels,
+        "Comment": labels.get(TITLE) or "",
+    }
 
 
 async def put_users(call: Call) -> Reply:
@@ -186,18 +198,17 @@ async def _appended(call: Call, rows: list[Row]) -> int:
 
 
 def _event(one: GorseFeedback, recommendation_id: str | None) -> Row:
-    name = one.feedback_type
-    kind = _KINDS.get(name.lower()) or kind_named(name)
-    if kind is None:
-        raise ProblemError(
-            400, f"the feedback type {name!r} is not known", f"use one of {', '.join([*_KINDS, *KINDS[:8]])}"
-        )
-    found: dict[str, Any] = {"event": kind, "user_id": one.user_id, "item_id": one.item_id}
-    if kind == "rating":
-        found["value"] = one.value or (1.0 if name.lower() in _LIKED else 0.0)
-    if one.timestamp and not one.timestamp.startswith(_NO_TIME):
-        found["timestamp"] = one.timestamp
-    return found if recommendation_id is None else {**found, "request_id": recommendation_id}
+    rated = kind_named(one.feedback_type) == "rating"
+    timed = bool(one.timestamp) and not one.timestamp.startswith(_NO_TIME)
+    return without_nothing(
+        {
+            **did(one.feedback_type, one.value if one.value or rated else None),
+            "user_id": one.user_id,
+            "item_id": one.item_id,
+            "timestamp": one.timestamp if timed else None,
+            "request_id": recommendation_id,
+        }
+    )
 
 
 def _item(call: Call, one: GorseItem) -> Row:
@@ -226,7 +237,6 @@ _POPULAR = "Items that most people took"
 _NO_LISTING = "people and events are not listed: `molar events export` writes them"
 _UNSUPPORTED: dict[tuple[Method, str], str] = {
     ("GET", "/latest"): "ask /non-personalized/popular; new items get places in everybody's list by themselves",
-    ("GET", "/items"): "the catalogue is the shop's own; GET /item/ID is answered",
     ("GET", "/feedback"): _NO_LISTING,
     ("GET", "/users"): _NO_LISTING,
     ("GET", "/user/{id:path}"): _NO_LISTING,
@@ -247,6 +257,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _endpoint("POST", "/feedback", "events", "What people did", feedback, list[GorseFeedback]),
     _endpoint("PUT", "/feedback", "events", "What people did", feedback, list[GorseFeedback]),
     _endpoint("GET", "/item/{item}", "answer", "An item", get_item),
+    _endpoint("GET", "/items", "answer", "Items by words", find_items),
     _endpoint("POST", "/item", "catalogue", "Write an item", put_items, GorseItem),
     _endpoint("POST", "/items", "catalogue", "Write items", put_items, list[GorseItem]),
     _endpoint("PATCH", "/item/{item}", "catalogue", "Change an item", put_items, GorseItem),

@@ -3,55 +3,55 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 from uuid import uuid4
 
 import msgspec
 
+from molar_indexes.answers import POPULARITY
 from molar_retrieval.columns import TITLE
 from molar_retrieval.errors import RequestError
+from molar_retrieval.events.event import KINDS, OF_ITEMS, kind_named
+from molar_retrieval.ranking.answer import Answer
 from molar_serving.credentials import Dialect
 from molar_serving.endpoint import Call, Endpoint, Method, Reply
-from molar_serving.endpoints import events, recommendations
+from molar_serving.endpoints import events, recommendations, search
 from molar_serving.problems import ProblemError, unreadable
-from molar_serving.wire import AnsweredItem, EventsAnswer, ListAnswer, RecommendationRequest
+from molar_serving.wire import AnsweredItem, EventsAnswer, ListAnswer, RecommendationRequest, SearchRequest
+
+if TYPE_CHECKING:
+    from molar_indexes.recommender import Recommender
 
 Row = Mapping[str, Any]
+_LIKED = dict.fromkeys(("like", "star", "favorite", "favourite", "love", "thumbs_up", "upvote"), "rating")
+_ELSEWHERE = {"read": "view", "watch": "view", "cart": "add_to_cart", "bookmark": "add_to_cart", **_LIKED}
 _MOST = 1_000  # events of a request
 
 
 async def listed(call: Call, **wishes: Any) -> ListAnswer:
     """The list that fields of a :class:`~molar_serving.wire.RecommendationRequest` ask for; None is not asked for."""
-    given = {name: value for name, value in wishes.items() if value is not None}
-    try:
-        call.body = msgspec.convert(given, RecommendationRequest)
-    except msgspec.ValidationError as error:
-        raise unreadable(error, RecommendationRequest) from error
+    call.body = _converted(wishes, RecommendationRequest)
     answer: ListAnswer = (await recommendations.recommend(call)).value
     return answer
 
 
-async def popular(call: Call, **wishes: Any) -> ListAnswer:
-    """The list of somebody of whom nothing is known."""
-    return await listed(call, anonymous_id=f"nobody {uuid4().hex}", **wishes)
+async def popular(call: Call, k: int, **limits: Any) -> ListAnswer:
+    """The items that most people took; ``limits`` are ``where``, ``exclude``, ``fields``."""
+    return await _answered(call, lambda recommender, options: recommender.popular(k, **options), limits)
 
 
-async def similar(
-    call: Call,
-    item_id: str,
-    *,
-    k: int,
-    where: str | None = None,
-    exclude: Sequence[str] | None = None,
-    fields: Sequence[str] | None = None,
-    placement: str | None = None,
-) -> ListAnswer:
+async def similar(call: Call, item_id: str, k: int, **limits: Any) -> ListAnswer:
     """The items most like one; of an unknown one the popular ones, as no shop page fails by that."""
-    recommender = call.service.recommender
-    if not await known_items(call, [item_id]):
-        return await popular(call, k=k, where=where, exclude=exclude, fields=fields, placement=placement)
-    answer = await call.service.answers.do(lambda: recommender.similar(item_id, k, where=where, exclude=exclude or ()))
-    return recommendations.list_answer(call, answer, fields or ())
+    return await _answered(
+        call, lambda recommender, options: recommender.similar(item_id, k, fallback="popular", **options), limits
+    )
+
+
+async def searched(call: Call, text: str, user_id: str | None, k: int, **limits: Any) -> ListAnswer:
+    """What words ask for, for somebody or for anybody."""
+    call.body = _converted({"text": text, "user_id": user_id, "k": k, **limits}, SearchRequest)
+    answer: ListAnswer = (await search.search(call)).value
+    return answer
 
 
 async def item_now(call: Call, item_id: str) -> AnsweredItem | None:
@@ -60,18 +60,27 @@ async def item_now(call: Call, item_id: str) -> AnsweredItem | None:
     Raises:
         ProblemError: If the live generation does not know it.
     """
-    if not await known_items(call, [item_id]):
-        raise ProblemError(404, f"there is no item {item_id[:200]}", "the live generation does not have it")
-    fields = [*named_fields(call), TITLE]
-    itself: dict[str, Any] = {"items": [item_id], "only": [item_id], "seen": "show", "rules": False}
-    return next(iter((await listed(call, k=1, fields=fields, **itself)).items), None)
-
-
-async def known_items(call: Call, item_ids: Sequence[str]) -> list[str]:
-    """Those of some items that the live generation has, in their order."""
+    asked: dict[str, Any] = {"only": [item_id], "seen": "show", "rules": False, "explore": False}
     recommender = call.service.recommender
-    rows = await call.service.answers.do(lambda: recommender.generation.index.rows(item_ids))
-    return [item_id for item_id, row in zip(item_ids, rows, strict=True) if row is not None]
+    answer = await call.service.answers.do(lambda: recommender.session([item_id], 1, fallback="popular", **asked))
+    if answer.basis == POPULARITY:
+        raise ProblemError(404, f"there is no item {item_id[:200]}", "the live generation does not have it")
+    return next(iter(recommendations.list_answer(call, answer, [*named_fields(call), TITLE]).items), None)
+
+
+async def _answered(call: Call, answer: Callable[["Recommender", dict[str, Any]], Answer], limits: Row) -> ListAnswer:
+    options = {name: limits[name] for name in ("where", "exclude") if limits.get(name)}
+    recommender = call.service.recommender
+    found = await call.service.answers.do(lambda: answer(recommender, options))
+    return recommendations.list_answer(call, found, limits.get("fields") or ())
+
+
+def _converted(given: Row, wanted: Any) -> Any:
+    """Our type of a body; None is not asked for."""
+    try:
+        return msgspec.convert({name: value for name, value in given.items() if value is not None}, wanted)
+    except msgspec.ValidationError as error:
+        raise unreadable(error, wanted) from error
 
 
 async def appended(call: Call, rows: Sequence[Row]) -> EventsAnswer:
@@ -87,12 +96,24 @@ async def appended(call: Call, rows: Sequence[Row]) -> EventsAnswer:
 
 
 async def appended_all(call: Call, rows: Sequence[Row]) -> EventsAnswer:
-    """Append events; where none was taken and one is wrong, a ProblemError says what is."""
+    """Append events; a ProblemError tells of those that cannot be taken, which keep no other out."""
     told = await appended(call, rows)
-    if told.rejected and not told.accepted + told.duplicates:
-        first = told.rejected[0]
-        raise ProblemError(400, first.problem, first.remedy, field=first.field)
+    if told.rejected:
+        first, kept = told.rejected[0], told.accepted + told.duplicates
+        others = f"{len(told.rejected):,} of {len(rows):,} events are not taken, {kept:,} are kept; the first of them: "
+        sentence = first.problem if len(rows) == 1 else others + first.problem
+        raise ProblemError(400, sentence, first.remedy, field=first.field)
     return told
+
+
+def did(name: str, value: float | None) -> dict[str, Any]:
+    """Kind and value of an event by a shop's own name of it; a ProblemError where nobody can tell what it means."""
+    folded = name.strip().lower()
+    kind = _ELSEWHERE.get(folded) or kind_named(name)
+    if kind is None or kind in OF_ITEMS:
+        known = ", ".join([*(one for one in KINDS if one not in OF_ITEMS), *_ELSEWHERE])
+        raise ProblemError(400, f"what {name[:80]!r} means is not known", f"use one of {known}")
+    return {"event": kind, "value": 1.0 if folded in _LIKED and not value else value}
 
 
 def _id(row: Row) -> str:
