@@ -82,8 +82,9 @@ docs-site: $(READY)  ## the documents as a site in .work/site, with the referenc
 notebooks: $(READY)  ## run the notebooks of examples/ and write their outputs
 	$(BIN)/python tests/packaging/check_notebooks.py --write
 
-screenshot: $(READY)  ## write docs/answer.png, the picture of the README; needs Chromium
+screenshot: $(READY)  ## write docs/answer.png and docs/storefront.webp, the pictures of the documents; needs Chromium
 	$(BIN)/python docs/write_screenshot.py
+	$(BIN)/python docs/write_storefront.py
 
 clean:  ## remove the environment, caches and results
 	rm -rf $(VENV) .work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -34,8 +34,8 @@ _BODY_SECONDS = 10.0  # that a body may take to come
 _log = logging.getLogger("molar.serving")
 
 
-def application(service: Service) -> Starlette:
-    """The application of a service, which starts and ends with it."""
+def application(service: Service, pages: Sequence[Route] = ()) -> Starlette:
+    """The application of a service, which starts and ends with it; ``pages`` are answered beside its endpoints."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -57,7 +57,7 @@ def application(service: Service) -> Starlette:
         Route(one.path, _gate(service, limits, audit, one), methods=[one.method]) for one in (*ENDPOINTS, *DIALECTS)
     ]
     return Starlette(
-        routes=[*routes, Route("/openapi.json", openapi)],
+        routes=[*routes, Route("/openapi.json", openapi), *pages],
         middleware=middleware,
         lifespan=lifespan,
         exception_handlers={HTTPException: _refused},

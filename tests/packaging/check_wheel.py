@@ -23,10 +23,15 @@ def build(folder: Path) -> Path:
 
 def check_names(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        top = {name.split("/")[0] for name in archive.namelist()}
+        names = archive.namelist()
+    top = {name.split("/")[0] for name in names}
     packages = {name for name in top if not name.endswith(".dist-info")}
     if packages != PACKAGES:
         raise SystemExit(f"the wheel holds {sorted(packages)}, expected {sorted(PACKAGES)}")
+    page = Path("molar_serving/storefront/static")
+    here = {f"{page}/{file.name}" for file in (ROOT / "serving" / page).iterdir()}
+    if not here <= set(names):
+        raise SystemExit(f"the wheel lacks {sorted(here - set(names))}")
 
 
 def check_use(wheel: Path, folder: Path) -> None:

@@ -1,7 +1,9 @@
 """`molar demo`."""
 
+import os
 import shutil
 import sys
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,8 @@ from molar_cli.commands.embed import print_embedded
 from molar_cli.commands.query import print_answer
 from molar_cli.options import option
 from molar_cli.session import Session, command
+from molar_retrieval.binding import is_workspace
+from molar_retrieval.errors import SettingsError
 from molar_retrieval.pages import words
 
 if TYPE_CHECKING:
@@ -26,25 +30,43 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(help="Another seed makes another shop.")] = 7,
     days: Annotated[int | None, option("Let it live for so many days, and write days.html.", metavar="DAYS")] = None,
+    serve: Annotated[bool, option("Open it in the browser, with visitors.", "--serve")] = False,
+    minutes: Annotated[float, typer.Option(min=0, max=600, help="How long the visitors stay.")] = 10,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0: any that is free.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser where there is one.")] = True,
 ) -> None:
-    """Write a small made-up shop and run embed, align and query on it; let it live for some days.
+    """Write a small made-up shop and run embed, align and query on it; let it live for some days, or open it.
+
+    An open shop has a page for this machine's browser, where simulated visitors look, click and buy, and lists change
+    as they do. Ctrl-C closes it.
 
     Example: [bold]molar demo[/]
 
     Example: [bold]molar demo a-fortnight --days 14[/]
+
+    Example: [bold]molar demo --serve[/]
     """
     from molar import demo as write_demo
 
+    if serve and days is not None:
+        raise SettingsError("--days and --serve each let the shop live, in another way", "leave one out")
     made = write_demo(folder, seed=seed, arriving=days is not None, display=run.console.progress)
     shop, facts = made.shop, made.facts
     run.console.line(
         f"A made-up shop in {facts.folder}: {facts.items} items, {facts.users} users,"
         f" {facts.interactions:,} interactions."
     )
-    run.console.line(f"\n$ molar embed {facts.folder}")
-    print_embedded(run, shop.embed())
-    run.console.line("\n$ molar align")
-    print_aligned(run, shop.align())
+    if serve and is_workspace(shop.workspace) and shop.generations():
+        run.console.line("\n$ molar update")
+        run.console.line(shop.update().summary)
+    else:
+        run.console.line(f"\n$ molar embed {facts.folder}")
+        print_embedded(run, shop.embed())
+        run.console.line("\n$ molar align")
+        print_aligned(run, shop.align())
+    if serve:
+        _open(run, made, minutes, port, browser)
+        return
     run.console.line(f"\n$ molar query --user {facts.example_user} -k 5")
     print_answer(run, shop.query(facts.example_user, k=5))
     run.console.line(f"\n$ molar query --user {facts.new_user} -k 5 --fallback popular")
@@ -53,6 +75,25 @@ def demo(
         _live(run, made, days, folder)
     program = "molar" if shutil.which("molar") else sys.argv[0]
     run.console.line(f"\nTry it yourself: {program} query --user {facts.example_user} --workspace {shop.workspace}")
+
+
+def _open(run: Session, made: "Demo", minutes: float, port: int, browser: bool) -> None:
+    """Open the shop to the browser of this machine, until Ctrl-C."""
+    from molar_serving.storefront.opening import open_shop
+
+    def listening(address: str) -> None:
+        run.console.line(f"\nThe shop is open at {address}; visitors stay for {minutes:g} minutes, Ctrl-C closes it.")
+
+    def ready(address: str) -> None:
+        if browser and _has_screen():
+            webbrowser.open(address)
+
+    open_shop(made, listening, ready, minutes=minutes, port=port)
+
+
+def _has_screen() -> bool:
+    """Whether a browser can be seen; without a screen, one that runs in this terminal would be opened."""
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _live(run: Session, made: "Demo", days: int, folder: Path) -> None:

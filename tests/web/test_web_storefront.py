@@ -1,0 +1,219 @@
+"""The page of `molar demo --serve`: what it is made of, who visits, and that lists change as people act."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from browser import Browser, installed
+from copies import copy_workspace
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+from web_server import client_of, until_ready
+
+from molar.shop import Shop
+from molar_retrieval.demo import plan_shop
+from molar_retrieval.demo.days import DAY, DailyLife
+from molar_serving.app import application
+from molar_serving.service import Service
+from molar_serving.storefront.feed import Feed
+from molar_serving.storefront.pages import Storefront
+from molar_serving.storefront.visitors import PLACES, Visitors, cast
+
+OPEN = """
+import sys, molar
+from pathlib import Path
+from molar.sources import Demo
+from molar_retrieval.demo import DemoFacts
+from molar_serving.storefront.opening import open_shop
+folder, workspace, items, users = sys.argv[1:]
+facts = DemoFacts(Path(folder), 7, int(items), int(users), *[0] * 5, "", "")
+say = lambda address: print(address, flush=True)
+open_shop(Demo(molar.Shop(Path(folder), Path(workspace)), facts), say, lambda address: None, minutes=1)
+"""
+
+
+@pytest.fixture(scope="module")
+def plan(trained):
+    return plan_shop(7, items=trained.items, users=160)
+
+
+@pytest.fixture(scope="module")
+def feed():
+    return Feed()
+
+
+@pytest.fixture(scope="module")
+def people(plan):
+    return cast(plan)
+
+
+@pytest.fixture(scope="module")
+def client(trained, plan, people, feed, tmp_path_factory):
+    """A client of the demo shop, in this process."""
+    workspace = copy_workspace(trained.workspace, tmp_path_factory.mktemp("storefront") / ".molar")
+    page = Storefront(trained.shop, plan, people, feed, 2e9)
+    app = application(Service(Shop(None, workspace)), page.routes)
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        until_ready(client)
+        yield client
+
+
+def visitors_of(client, plan, people, feed, seed=7):
+    life = DailyLife(plan, int(time.time()) // DAY * DAY, 1, seed)
+    return Visitors(client, life, people, feed, seed=seed, pace=0)
+
+
+def test_the_page_comes_with_all_that_it_names_and_nothing_from_elsewhere(client):
+    page = client.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert "unsafe" not in policy
+    assert "style=" not in page.text
+    assert "<script>" not in page.text
+    named = set(re.findall(r'(?:src|href)="(/[^"]*)"', page.text))
+    kinds = {path: client.get(path).headers["content-type"].partition(";")[0] for path in named}
+    assert set(kinds.values()) == {"text/css", "text/javascript", "image/svg+xml", "application/json"}
+    for path in named - {"/openapi.json"}:
+        assert not re.findall(r"(?:https?:)?//(?!www\.w3\.org/2000/svg)[a-z]+\.", client.get(path).text)
+    program = client.get("/shop/shop.js").text
+    assert set(re.findall(r'\$\("([\w-]+)"\)', program)) <= set(re.findall(r'id="([\w-]+)"', page.text))
+
+
+def test_the_shop_has_its_items_with_photos_and_its_people(client, trained, plan):
+    shop = client.get("/shop/shop.json").json()
+    assert len(shop["items"]) == trained.items
+    assert shop["places"] == PLACES
+    photos = [item for item in shop["items"] if item["photo"]]
+    assert len(photos) == sum(item.has_photo for item in plan.items)
+    photo = client.get(f"/shop/photos/{photos[0]['item_id']}")
+    assert (photo.content[:3], photo.headers["content-type"]) == (b"\xff\xd8\xff", "image/jpeg")
+    assert all(person["likes"] for person in shop["people"])
+    assert {"user_id"} in [person["sent"].keys() for person in shop["people"]]
+    assert {"anonymous_id"} in [person["sent"].keys() for person in shop["people"]]
+
+
+@pytest.mark.parametrize("path", ["/shop/photos/..%2f..%2fitems.parquet", "/shop/nothing", "/shop/..%2fpages.py"])
+def test_nothing_else_is_read(client, path):
+    assert client.get(path).status_code == 404
+
+
+def test_the_page_is_for_this_machine_alone(client):
+    for path in ("/", "/shop/shop.json", "/shop/feed"):
+        told = client.get(path, headers={"host": "shop.example"})
+        assert (told.status_code, told.text) == (403, "this shop is for this machine alone")
+
+
+def test_molar_serve_has_no_page(trained, tmp_path):
+    with client_of(copy_workspace(trained.workspace, tmp_path / ".molar")) as client:
+        assert client.get("/").status_code == client.get("/shop/shop.json").status_code == 404
+
+
+def test_visitors_act_by_the_api_alone_and_see_their_lists_change(client, plan, people, feed):
+    visitors_of(client, plan, people, feed).run(60, 25)
+    happened = client.get("/shop/feed").json()["happened"]
+    assert [one["n"] for one in happened] == list(range(1, len(happened) + 1))
+    acted = [one for one in happened if one["event"] in ("click", "purchase")]
+    assert len(acted) > 5
+    assert sum(one["changed"] for one in acted) > 0
+    assert all(one["milliseconds"] > 0 for one in acted)
+    assert client.get("/shop/feed", params={"after": happened[-1]["n"]}).json()["happened"] == []
+    who = {person.name: person for person in people}
+    for one in [one for one in acted if one["event"] == "purchase"]:
+        told = client.post("/v1/recommendations", json={**who[one["who"]].sent, "k": 50}).json()
+        assert told["known"]
+        assert one["item_id"] not in [item["item_id"] for item in told["items"]]
+
+
+def test_the_same_seed_sends_the_same_people(client, plan, people):
+    names = []
+    for _ in range(2):
+        feed = Feed()
+        visitors_of(client, plan, people, feed, seed=3).run(60, 6)
+        names.append([one.who for one in feed.since(0) if one.event == "impression"])
+    assert names[0] == names[1]
+    assert len(set(names[0])) > 1
+
+
+def test_visitors_leave_by_themselves_or_when_they_are_told(client, plan, people, feed):
+    before = len(feed.since(0))
+    visitors_of(client, plan, people, feed).run(0, 1_000)
+    stopped = visitors_of(client, plan, people, feed)
+    stopped.stop()
+    stopped.run(60, 1_000)
+    assert len(feed.since(0)) == before
+    assert not stopped.until_ready()
+
+
+def test_people_of_the_smallest_shop():
+    people = cast(plan_shop(7, items=40, users=20))
+    assert len({person.name for person in people}) == len(people) >= 4
+
+
+@pytest.fixture(scope="module")
+def opened(trained, tmp_path_factory):
+    """The demo shop as a program, with its visitors, and its address."""
+    workspace = copy_workspace(trained.workspace, tmp_path_factory.mktemp("opened") / ".molar")
+    command = [sys.executable, "-c", OPEN, str(trained.shop), str(workspace), str(trained.items), "160"]
+    shop = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert shop.stdout is not None
+    yield shop, shop.stdout.readline().strip()
+    shop.kill()
+    shop.wait()
+    shop.stdout.close()
+
+
+@pytest.mark.skipif(installed() is None, reason="no Chromium")
+def test_in_a_browser_what_one_does_changes_the_list_at_once(opened):
+    _, address = opened
+    with Browser(390, 844, dark=True) as browser:
+        browser.go(address)
+        browser.wait(f"document.querySelectorAll('#list .card').length === {PLACES}")
+        first = browser.run("document.querySelector('#list .card').dataset.item")
+        for _ in range(60):  # by keyboard alone
+            browser.press("Tab")
+            if browser.run("document.activeElement.matches('#list .buy')"):
+                break
+        browser.press("Enter")
+        told = browser.wait("document.getElementById('took').textContent")
+        assert re.match(r"(\d of 8 places changed|same items) · \d+\sms from event to list", told)
+        ids = browser.run("[...document.querySelectorAll('#list .card')].map((one) => one.dataset.item)")
+        assert first not in ids
+        browser.wait("document.querySelector('#feed .photo') !== null")
+        browser.run("[...document.querySelectorAll('.person')].at(-1).click()")
+        browser.wait("document.getElementById('title').textContent.startsWith('For ')")
+        assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+        assert browser.complaints == []
+
+
+def test_the_program_ends_by_sigterm_with_its_visitors(opened):
+    shop, address = opened
+    with httpx.Client(base_url=address, trust_env=False) as client:
+        until_ready(client)
+        end = time.monotonic() + 30
+        while not client.get("/shop/feed").json()["happened"]:
+            assert time.monotonic() < end, "nobody comes"
+            time.sleep(0.1)
+    shop.send_signal(signal.SIGTERM)
+    assert shop.wait(20) in (0, -signal.SIGTERM)
+
+
+def test_what_the_command_refuses(tmp_path):
+    from molar_cli.app import app
+
+    done = CliRunner().invoke(app, ["demo", str(tmp_path / "demo"), "--serve", "--days", "3"])
+    assert done.exit_code == 2
+    assert not (tmp_path / "demo").exists()
+
+
+def test_every_file_of_the_page_is_in_the_package():
+    from importlib import resources
+
+    parts = Path(str(resources.files("molar_serving.storefront"))) / "static"
+    assert {file.name for file in parts.iterdir()} == {"shop.html", "shop.css", "shop.js", "shop.svg"}
