@@ -9,6 +9,7 @@ import http
 import resource
 from functools import cache
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -179,11 +180,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         if not self.transport.is_closing():
-            body = msgspec.json.encode(problem(status, *_PROBLEMS[status]))
+            request_id = uuid4().hex
+            body = msgspec.json.encode(problem(status, *_PROBLEMS[status], instance=request_id))
             head = (
                 f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
                 f"content-length: {len(body)}\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
-                "connection: close\r\n\r\n"
+                f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + body)
         self.transport.close()

@@ -12,15 +12,19 @@ from molar_serving.deadlines import list_in_time
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.wire import AnsweredItem, ListAnswer, RecommendationParameters, RecommendationRequest
 
-_LOOK = 0.005  # seconds between two looks for events that an answer must know
+_LOOK, _LONGER = 0.005, 1.5
+"""Seconds until a second look for events that an answer must know, and how much longer than that until each next one:
+they are there within milliseconds or may never come, and a look costs an answer."""
 
 
 async def recommend(call: Call) -> Reply:
     """The list of somebody; who is not known gets the popular one, with a note."""
     asked: RecommendationRequest = call.body
     answer, notes = await _in_time(call, asked)
-    while asked.wait_for is not None and answer.events < asked.wait_for and _left(call):
-        await asyncio.sleep(_LOOK)
+    look = _LOOK
+    while asked.wait_for is not None and answer.events < asked.wait_for and _left(call, look):
+        await asyncio.sleep(look)
+        look *= _LONGER
         answer, notes = await _in_time(call, asked)
     if answer.basis == POPULARITY and not notes:
         notes = ["nothing is known of who asks, so these are the items that most people took"]
@@ -77,8 +81,8 @@ def _item(item: Recommendation, fields: Sequence[str], parts: bool) -> AnsweredI
     )
 
 
-def _left(call: Call) -> bool:
-    return call.deadline is None or time.perf_counter() + _LOOK < call.deadline
+def _left(call: Call, seconds: float) -> bool:
+    return call.deadline is None or time.perf_counter() + seconds < call.deadline
 
 
 async def _in_time(call: Call, asked: RecommendationRequest) -> tuple[Answer, list[str]]:
