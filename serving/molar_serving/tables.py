@@ -1,6 +1,6 @@
 """Every endpoint there is."""
 
-from molar_serving.compat import ga4, gorse, recombee, segment
+from molar_serving.compat import ga4, gorse, personalize, recombee, segment
 from molar_serving.endpoint import Endpoint
 from molar_serving.endpoints import events, generations, health, recommendations, search, status
 
@@ -17,5 +17,6 @@ DIALECTS: tuple[Endpoint, ...] = (
     *recombee.ENDPOINTS,
     *ga4.ENDPOINTS,
     *segment.ENDPOINTS,
+    *personalize.ENDPOINTS,
 )
 """What clients of other products ask, who have it described there; the first path that fits is taken."""
