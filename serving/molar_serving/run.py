@@ -1,70 +1,114 @@
-"""`molar serve`: what is checked before it listens, and the server itself."""
+"""`molar serve`: what is checked before it listens, and the processes that answer."""
 
 import os
+import signal
+import socket
+import ssl
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-
-import uvicorn
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from molar.choosing import settings_of
 from molar.shop import Shop
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.native import keep_freed_memory, limit_spinning
+from molar_retrieval.serve_settings import ServeSettings
+from molar_retrieval.workers import end_with_parent
 from molar_serving.access import Keyring
-from molar_serving.app import application
-from molar_serving.connections import BoundedProtocol, most_connections
+from molar_serving.connections import most_connections
 from molar_serving.logs import log_to_stderr
 from molar_serving.origins import is_loopback
-from molar_serving.service import Service
+from molar_serving.server import CLOSING, answer
+from molar_serving.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from molar_retrieval.config import MolarSettings
+
+_BACKLOG = 2048  # connections that wait to be accepted
 
 
-def serve(shop: Shop, listening: Callable[[str], None], *, host: str | None = None, port: int | None = None) -> None:
+def serve(
+    shop: Shop,
+    listening: Callable[[str], None],
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    workers: int | None = None,
+) -> None:
     """Answer until the process is told to end; ``listening`` is told the address.
+
+    SIGTERM or Ctrl-C end it in order: answers under way have the setting ``drain`` to come to their end. A second one
+    ends it at once, with exit code 143 or 130.
 
     Args:
         shop: The shop; it may have no generation yet.
         listening: Called once it listens.
         host: Address to listen on; None: as the settings say.
         port: The port; None: as the settings say.
+        workers: Processes that answer; None: as the settings say.
 
     Raises:
-        SettingsError: If it would listen to others without keys, or half of a certificate is named.
+        SettingsError: If it would listen to others without keys, or cannot listen there, or the certificate is wrong.
         MissingArtefactError: If there is no workspace.
     """
-    settings = settings_of(shop.workspace, shop.settings_file, serve={"host": host, "port": port}).serve
+    said = {"host": host, "port": port, "workers": workers}
+    settings = settings_of(shop.workspace, shop.settings_file, serve=said)
+    wanted = settings.serve
     keys = Keyring(shop.opened().root).keys()
-    if not keys and not is_loopback(settings.host):
+    if not keys and not is_loopback(wanted.host):
         raise SettingsError(
-            f"{settings.host} is open to other machines, and there are no keys",
+            f"{wanted.host} is open to other machines, and there are no keys",
             "make one: `molar keys add NAME`, or listen on 127.0.0.1",
         )
-    if (settings.certificate is None) != (settings.private_key is None):
-        raise SettingsError("one of certificate and private_key is named alone", "name both in [serve], or none")
+    _check_certificate(wanted)
     prepare()
     log_to_stderr()
-    config = uvicorn.Config(
-        application(Service(shop)),
-        host=settings.host,
-        port=settings.port,
-        http=BoundedProtocol,
-        ws="none",
-        log_config=None,
-        log_level="error",  # what clients send is no fault of the server
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(settings.drain),
-        ssl_certfile=settings.certificate,
-        ssl_keyfile=settings.private_key,
-    )
-    server = uvicorn.Server(config)
-    sock = config.bind_socket()
-    sock.listen(config.backlog)  # who is told the address may ask at once
-    name, port = sock.getsockname()[:2]
-    scheme = "http" if settings.certificate is None else "https"
-    listening(f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}")
-    with suppress(KeyboardInterrupt):  # raised again by uvicorn once it has ended in order
-        server.run(sockets=[sock])
+    with _bound(wanted.host, wanted.port) as sock:
+        name, at = sock.getsockname()[:2]
+        scheme = "http" if wanted.certificate is None else "https"
+        address = f"{scheme}://{f'[{name}]' if ':' in name else name}:{at}"
+        if wanted.workers == 1:
+            listening(address)
+            answer(shop, settings, sock, (signal.SIGTERM, signal.SIGINT))
+            return
+        arguments = shop.workspace, shop.settings_file, settings
+        supervisor = Supervisor(wanted.workers, _work, arguments, sock, wanted.drain + CLOSING + 1)
+        listening(address)
+        supervisor.run()
+
+
+def _work(workspace: Path, settings_file: Path | None, settings: "MolarSettings", sock: socket.socket) -> None:
+    """One of several processes that answer."""
+    end_with_parent(by_main=True)
+    prepare()
+    log_to_stderr()
+    answer(Shop(None, workspace, settings_file), settings, sock, (signal.SIGTERM,))
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"{host}, port {port}, cannot be listened on: {error.strerror or error}",
+            "name another one with --host and --port; --port 0 takes any that is free",
+        ) from error
+
+
+def _check_certificate(wanted: ServeSettings) -> None:
+    if (wanted.certificate is None) != (wanted.private_key is None):
+        raise SettingsError("one of certificate and private_key is named alone", "name both in [serve], or none")
+    if wanted.certificate is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(wanted.certificate, wanted.private_key)
+    except OSError as error:  # what is wrong with its content is one, too
+        raise SettingsError(
+            f"the certificate {wanted.certificate} with its key cannot be used: {error}",
+            "name a certificate in PEM and its key, in [serve]",
+        ) from error
 
 
 def prepare() -> None:

@@ -15,6 +15,7 @@ from molar_serving.working import Working
 
 if TYPE_CHECKING:
     from molar_indexes.recommender import Recommender
+    from molar_retrieval.config import MolarSettings
     from molar_retrieval.events.log import Appended, EventLog
 
 _AGAIN = 1.0  # seconds until a generation that is not there is looked for again
@@ -23,6 +24,10 @@ _APPENDING = 32  # threads that append events; those that wait at once share a c
 
 class Service:
     """What one process serves from; open until :meth:`close`.
+
+    Args:
+        shop: The shop.
+        settings: Its settings, or others; None: as its files say.
 
     Attributes:
         shop: The shop.
@@ -33,8 +38,8 @@ class Service:
         appends: Threads that append events.
     """
 
-    def __init__(self, shop: Shop) -> None:
-        self.shop, self.settings = shop, shop.settings
+    def __init__(self, shop: Shop, settings: "MolarSettings | None" = None) -> None:
+        self.shop, self.settings = shop, shop.settings if settings is None else settings
         self.workspace = shop.opened()
         self.keys = Keyring(self.workspace.root)
         serve = self.settings.serve

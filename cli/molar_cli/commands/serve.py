@@ -11,6 +11,9 @@ def serve(
     run: Session,
     host: Annotated[str | None, option("Address to listen on; default: 127.0.0.1.", metavar="HOST")] = None,
     port: Annotated[int | None, option("Port; default: 8080, 0: any that is free.", metavar="PORT")] = None,
+    workers: Annotated[
+        int | None, option("Processes that answer; default: 1, about one for each core is best.", metavar="N")
+    ] = None,
     settings: SettingsOption = None,
 ) -> None:
     """Answer over HTTP: recommendations, searches and events, from the live generation and all that happened since.
@@ -20,7 +23,7 @@ def serve(
 
     Example: [bold]molar serve[/]
 
-    Example: [bold]molar serve --host 0.0.0.0 --port 80[/]
+    Example: [bold]molar serve --host 0.0.0.0 --port 80 --workers 4[/]
     """
     from molar_serving.run import serve as listen
 
@@ -28,4 +31,4 @@ def serve(
         if not run.document({"address": address, "workspace": str(run.root)}):
             run.console.line(f"{address}, of the workspace {run.root}")
 
-    listen(run.shop(settings=settings), listening, host=host, port=port)
+    listen(run.shop(settings=settings), listening, host=host, port=port, workers=workers)
