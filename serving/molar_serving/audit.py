@@ -95,12 +95,12 @@ class AuditLog:
 
     async def begin(self, call: Call, endpoint: Endpoint) -> None:
         """Write down that a change is about to be made; a MolarError where it cannot be written."""
-        if endpoint.scope != "events":
+        if not _counted(endpoint):
             await asyncio.to_thread(self.write, **self._facts(call, endpoint), state="begun")
 
     def end(self, call: Call, endpoint: Endpoint, status: int) -> None:
         """Write down how it ended."""
-        if endpoint.scope == "events":
+        if _counted(endpoint):
             self._count(call.key.name, endpoint, status, call.audit)
             return
         told = {name: value for name, value in call.audit.items() if name != "people"}
@@ -144,6 +144,10 @@ class AuditLog:
 
     def _people(self, ids: Iterable[str]) -> list[str]:
         return [self.pseudonyms.of(person) for person in ids]
+
+
+def _counted(endpoint: Endpoint) -> bool:
+    return endpoint.scope == "events" and not endpoint.mixed
 
 
 def _named(endpoint: Endpoint) -> str:

@@ -88,6 +88,7 @@ class Endpoint:
         media: Kinds of bodies that are read where ``body`` is None; empty: there is none.
         most: Bytes of a body.
         changes: Whether it changes something, and so goes into the audit log.
+        mixed: Whether it does whatever the key allows, and so goes into the audit log as what is no event does.
         dialect: How its clients say who they are, and are told what went wrong.
     """
 
@@ -102,6 +103,7 @@ class Endpoint:
     media: tuple[str, ...] = ()
     most: int = BODY
     changes: bool = False
+    mixed: bool = False
     dialect: Dialect = OURS
 
 

@@ -1,6 +1,7 @@
 """Recombee's own client, told another address, database and token."""
 
 import hmac
+import json
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -39,8 +40,12 @@ from molar_serving.credentials import signing_token
 
 
 @pytest.fixture(scope="module")
-def served(trained, tmp_path_factory):
-    workspace = copy_workspace(trained.workspace, tmp_path_factory.mktemp("recombee") / ".molar")
+def workspace(trained, tmp_path_factory):
+    return copy_workspace(trained.workspace, tmp_path_factory.mktemp("recombee") / ".molar")
+
+
+@pytest.fixture(scope="module")
+def served(workspace):
     ring = Keyring(workspace)
     keys = {"shop": ["answer", "events", "catalogue"], "feed": ["events"]}
     tokens = {name: signing_token(ring.add(name, scopes, signing=True)) for name, scopes in keys.items()}
@@ -86,8 +91,9 @@ def test_filters_and_properties(client, trained):
 def test_words_find_items(client, trained):
     title = client.send(GetItemValues("SKU-0001"))["title"]
     for user in (trained.user, "somebody-new"):
-        found = client.send(SearchItems(user, title, 5, return_properties=True))["recomms"]
-        assert title in [one["values"]["title"] for one in found]
+        asked = SearchItems(user, title, 5, return_properties=True)
+        asked.timeout = 60_000  # the first search reads the encoder
+        assert title in [one["values"]["title"] for one in client.send(asked)["recomms"]]
 
 
 def test_interactions_count_in_the_next_list(client):
@@ -150,6 +156,14 @@ def test_a_batch_is_answered_in_order(client, trained):
     assert not set(ids(one["json"])) & set(ids(other["json"]))
 
 
+def test_the_audit_log_names_items_that_a_batch_changed(served, client, workspace):
+    client.send(by_http(SetItemValues("SKU-0003", {"price": 4.5}), AddDetailView("batcher", "SKU-0003")))
+    lines = [json.loads(line) for line in (workspace / "serving" / "audit.jsonl").read_text().splitlines()]
+    begun, ended = [line for line in lines if line.get("endpoint", "").endswith("/batch/")][-2:]
+    assert (begun["state"], begun["request"]) == ("begun", ended["request"])
+    assert (ended["items"], ended["requests"], ended["status"]) == (["SKU-0003"], 2, 200)
+
+
 def test_a_key_of_a_batch_does_what_it_may_alone(served, trained):
     feed = client_for(served, "feed")
     told = feed.send(by_http(AddDetailView(trained.user, "SKU-0001"), RecommendItemsToUser(trained.user, 1)))
@@ -184,12 +198,12 @@ def test_only_a_signature_of_now_by_the_token_is_accepted(served):
             client_for(served, name, token).send(RecommendItemsToUser("u", 3))
     address, tokens = served
 
-    def asked(seconds_ago, name="shop", more=""):
-        path = f"/{name}/recomms/users/u/items/?hmac_timestamp={int(time.time()) - seconds_ago}"
+    def asked(seconds_ago, name="shop", more="", kind="hmac"):
+        path = f"/{name}/recomms/users/u/items/?{kind}_timestamp={int(time.time()) - seconds_ago}"
         sign = hmac.new(tokens.get(name, "").encode(), path.encode(), "sha1").hexdigest()
-        return httpx.get(f"http://{address}/compat/recombee{path}&hmac_sign={sign}{more}").status_code
+        return httpx.get(f"http://{address}/compat/recombee{path}&{kind}_sign={sign}{more}").status_code
 
-    assert asked(0) == 200
+    assert asked(0) == asked(0, kind="frontend") == 200
     assert asked(3_600) == asked(-3_600) == asked(0, more="&count=3") == 401
     tokens["unsigned"] = ""
     assert asked(0, "unsigned") == 401

@@ -91,6 +91,13 @@ def test_keys_on_the_command_line(workspace):
 
     made = json.loads(run("add", "backend", "--scopes", "answer, rules").stdout)
     assert made["key"].startswith("molar_backend_")
+    assert "signing_token" not in made
+    signed = json.loads(run("add", "signs", "--signing").stdout)
+    (kept,) = [key for key in json.loads((workspace / "serving" / "keys.json").read_text())["keys"] if key["signing"]]
+    assert (kept["name"], kept["signing"]) == ("signs", signed["signing_token"])
+    assert signed["key"].rpartition("_")[2] not in kept.values()
+    assert [key["signing"] for key in json.loads(run("list").stdout)["keys"]] == [False, True]
+    assert run("revoke", "signs").exit_code == 0
     assert json.loads(run("list").stdout)["keys"][0]["scopes"] == ["answer", "rules"]
     assert run("add", "backend").exit_code == 1
     assert run("revoke", "backend").exit_code == 0

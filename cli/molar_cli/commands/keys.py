@@ -58,16 +58,20 @@ def list_(run: Session) -> None:
     from molar_serving.access import Keyring
 
     keys = Keyring(run.shop().opened().root).keys().values()
-    told = [
-        {"name": key.name, "scopes": key.scopes, "origins": key.origins, "rate": key.rate, "created": key.created}
-        for key in keys
-    ]
+    names = ("name", "scopes", "origins", "rate", "created")
+    told = [{name: getattr(key, name) for name in names} | {"signing": bool(key.signing)} for key in keys]
     if not run.document({"keys": told}):
         rows = [
-            [key.name, ", ".join(key.scopes), ", ".join(key.origins), "" if key.rate is None else f"{key.rate:g}"]
+            [
+                key.name,
+                ", ".join(key.scopes),
+                ", ".join(key.origins),
+                "" if key.rate is None else f"{key.rate:g}",
+                "yes" if key.signing else "",
+            ]
             for key in keys
         ]
-        run.console.table(("name", "scopes", "origins", ">per second"), rows)
+        run.console.table(("name", "scopes", "origins", ">per second", "signs"), rows)
 
 
 @app.command()

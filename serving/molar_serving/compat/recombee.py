@@ -88,6 +88,7 @@ async def batch(call: Call) -> Reply:
         if isinstance(answer, dict) and "recomms" in answer:
             had += [one["id"] for one in answer["recomms"]]
     await _write(call, answers, waiting)
+    call.audit["requests"] = len(answers)
     return Reply([{"code": status, "json": answer} for status, answer in answers])
 
 
@@ -171,7 +172,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         for method, path, scope, handler in ROUTES
     ),
     Endpoint(
-        "POST", _AT + "/batch/", "events", "Several requests", batch, RecombeeBatch, changes=True, dialect=DIALECT
+        "POST",
+        _AT + "/batch/",
+        "events",
+        "Several requests",
+        batch,
+        RecombeeBatch,
+        changes=True,
+        mixed=True,
+        dialect=DIALECT,
     ),
     *otherwise(_AT, "Recombee", DIALECT, _UNSUPPORTED),
 )

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from molar_serving.compat.reql import condition
 from molar_serving.compat.translated import (
     Row,
     changed_item,
@@ -157,6 +156,8 @@ def _logic(wishes: RecombeeWishes) -> str:
 
 def _wanted(call: Call, wishes: RecombeeWishes) -> dict[str, Any]:
     """What is asked for, in our words; a ProblemError for what would silently be left undone."""
+    from molar_serving.compat.reql import condition  # brings a parser
+
     for name, given, remedy in (
         ("booster", wishes.booster, "boost by a rule for the placement: docs/ranking.md"),
         ("rotationRate", wishes.rotation_rate, "leave it out; hide items by `exclude` of /v1/recommendations"),

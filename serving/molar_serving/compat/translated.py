@@ -26,6 +26,7 @@ Row = Mapping[str, Any]
 _LIKED = dict.fromkeys(("like", "star", "favorite", "favourite", "love", "thumbs_up", "upvote"), "rating")
 _ELSEWHERE = {"read": "view", "watch": "view", "cart": "add_to_cart", "bookmark": "add_to_cart", **_LIKED}
 _MOST = 1_000  # events of a request
+_NAMED = 100  # changed items that the audit log names
 
 
 async def listed(call: Call, **wishes: Any) -> ListAnswer:
@@ -92,6 +93,9 @@ async def appended(call: Call, rows: Sequence[Row]) -> EventsAnswer:
         return EventsAnswer(accepted=0, duplicates=0, rejected=[], seq=0)
     if len(rows) > _MOST:
         raise ProblemError(413, f"{len(rows):,} events are sent", f"send at most {_MOST:,} in a request")
+    changed = [str(row["item_id"]) for row in rows if row["event"] in OF_ITEMS]
+    if changed:
+        call.audit["items"] = [*call.audit.get("items", []), *changed][:_NAMED]
     return await events.appended(call, [row if row.get("event_id") else {**row, "event_id": _id(row)} for row in rows])
 
 
