@@ -12,7 +12,7 @@ from molar_indexes.answers import POPULARITY, popular, told
 from molar_indexes.constraints import Constraints, RuledConstraints, no_history
 from molar_indexes.generations import Generation
 from molar_indexes.live_items import LiveItems
-from molar_indexes.overlay import Overlay, OverlayState
+from molar_indexes.overlay import LivePerson, Overlay, OverlayState
 from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
 from molar_retrieval import columns
@@ -184,6 +184,14 @@ class Answerer:
         asked = self._asked(query, now)
         asked.of(None)
         return self._ranker(asked.state.items).rank([asked.of(user) for user in users])
+
+    def present(self) -> tuple[Constraints, OverlayState]:
+        """Rules and items as the next answer has them."""
+        return self._ruled.now(), self._overlay.now()
+
+    def person(self, state: OverlayState, key: str) -> LivePerson:
+        """Who has a key of :mod:`molar_retrieval.interactions.users`, by all events of a state."""
+        return self._overlay.person(state, key)
 
     @property
     def ranker(self) -> "Ranker":

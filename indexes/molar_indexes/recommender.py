@@ -4,6 +4,7 @@ This module is the list of what may be asked, with explicit options; :mod:`molar
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -117,6 +118,10 @@ class Recommender:
     def close(self) -> None:
         """Answer nothing more, and release the generation's files once the answers under way are through."""
         self._following.close()
+
+    def answering(self) -> AbstractContextManager[Answerer]:
+        """What answers now, for :mod:`molar_indexes.standing`; it stays open until the context is left."""
+        return self._following.lent()
 
     @property
     def generation(self) -> Generation:

@@ -233,5 +233,6 @@ def _one(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_boolean(kind):
         return fitted("bool", value)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return fitted("integer" if pa.types.is_integer(kind) else "float", value)
+        number = fitted("integer" if pa.types.is_integer(kind) else "float", value)
+        return pa.scalar(number, kind).as_py() if isinstance(number, int) else number  # or it is too large
     return pa.scalar(str(value)).cast(kind).as_py()

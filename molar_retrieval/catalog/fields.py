@@ -43,6 +43,10 @@ class PayloadFields:
         own = {name: name for name in self.kinds if name not in self.columns.values()}
         return {TITLE: TITLE, **roles, **own, **self.columns}
 
+    def field(self, name: str) -> str | None:
+        """The field that an event means by a name; None where it means none."""
+        return self._named.get(name)
+
     def changed(self, event: str, data: str | None) -> dict[str, Any]:
         """The new values of fields by an event's kind and data, None for one that has no value any more.
 

@@ -86,6 +86,16 @@ class LiveLog:
         query = f"SELECT {', '.join(names)} FROM events WHERE seq > ? AND {OF_ITEM} ORDER BY seq"
         return [dict(zip(names, row, strict=True)) for row in self._rows(query, since)]
 
+    def changes_of_item(self, item_id: str) -> list[dict[str, Any]]:
+        """Kind, item and data of the lines that change one item, in the order of their arrival."""
+        names = "event", "item_id", "data"
+        query = f"SELECT {', '.join(names)} FROM events WHERE item_id = ? AND {OF_ITEM} ORDER BY seq"
+        return [dict(zip(names, row, strict=True)) for row in self._rows(query, item_id)]
+
+    def changed_items(self) -> set[str]:
+        """Ids of all items that events change or bring."""
+        return {item_id for (item_id,) in self._rows(f"SELECT DISTINCT item_id FROM events WHERE {OF_ITEM}")}
+
     def of_person(self, key: str, since: int, until: int, kinds: Collection[str]) -> list[LiveLine]:
         """Lines of some kinds of who has a key, after one number and up to another, in the order of their arrival.
 

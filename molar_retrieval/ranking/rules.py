@@ -17,6 +17,7 @@ from typing import Any, Self, TypeGuard
 from pydantic import Field, model_validator
 
 from molar_retrieval import bounds
+from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.errors import RequestError, SettingsError, shown, suggestion
 from molar_retrieval.expressions import And, Equals, Expression, Not, OneOf, matches, terms
 from molar_retrieval.filter_language import parse
@@ -156,6 +157,10 @@ class Rules:
         """What the rules come to that hold for somebody with these attributes."""
         return self._ruled(tuple(segment for segment in self._segments if matches(segment, attributes)))
 
+    def against(self, item: Mapping[str, Any]) -> list[Rule]:
+        """The rules that keep an item, by id and fields, out of all lists or of those of a part of the users."""
+        return [active.rule for _, active in self._active if _keeps_out(active, item)]
+
     def _joined(self, segments: tuple[Expression, ...]) -> AppliedRules:
         chosen = {None, *segments}
         active = [rule for segment, rule in self._active if segment in chosen]
@@ -226,6 +231,15 @@ class Rules:
             return self._known[key]
         except RequestError as error:
             raise SettingsError(f"{self._source}: rule {number} ({rule.title}): {error.message}", error.hint) from error
+
+
+def _keeps_out(active: ActiveRule, item: Mapping[str, Any]) -> bool:
+    rule, condition = active.rule, active.condition
+    if rule.action not in ("require", "ban"):
+        return False
+    return item[ITEM_ID] in _names(rule.ban) or (
+        condition is not None and matches(condition, item) == (rule.action == "ban")
+    )
 
 
 def _limiting(active: Sequence[ActiveRule]) -> list[Expression]:

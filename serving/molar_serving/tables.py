@@ -2,12 +2,13 @@
 
 from molar_serving.compat import ga4, gorse, personalize, recombee, segment
 from molar_serving.endpoint import Endpoint
-from molar_serving.endpoints import events, generations, health, recommendations, search, status
+from molar_serving.endpoints import events, generations, health, items, recommendations, search, status
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *recommendations.ENDPOINTS,
     *search.ENDPOINTS,
     *events.ENDPOINTS,
+    *items.ENDPOINTS,
     *generations.ENDPOINTS,
     *status.ENDPOINTS,
     *health.ENDPOINTS,

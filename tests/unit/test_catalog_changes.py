@@ -85,6 +85,14 @@ def test_values_change_in_place(folder, workspace, log):
     assert (facts["events"], facts["rejects"]) == (2, 0)
 
 
+def test_a_number_that_no_column_can_hold_is_left_out(folder, workspace, log):
+    change(log, 1, "1", price=2**70)
+    assert [row["price"] for row in items(folder, workspace)][1:] == [90, 15]
+    (reject,) = rejects(workspace)
+    assert reject[:2] == ("event c1", "1")
+    assert "value not usable" in reject[2]
+
+
 def test_new_items_follow_and_withdrawn_ones_stay(folder, workspace, log):
     change(log, 1, "9", name="Bench", price=40, stock=3)
     change(log, 2, "8", name="Stool")

@@ -40,6 +40,23 @@ def test_limits_join_conditions_and_names(tmp_path: Path) -> None:
     assert rules.for_user({}) is found
 
 
+def test_rules_say_which_items_they_keep_out(tmp_path: Path) -> None:
+    text = (
+        '[[rule]]\nrequire = "stock > 0"\n[[rule]]\nban = "brand = Acme"\nfor = "country = JP"\n'
+        '[[rule]]\nban = ["7"]\n[[rule]]\nboost = "stock > 9"\n[[rule]]\npin = ["8"]\n'
+    )
+    rules = load(tmp_path, text)
+
+    def against(**item: object) -> list[tuple[str, str | None]]:
+        return [(rule.title, rule.segment) for rule in rules.against(item)]
+
+    assert against(item_id="8", stock=3, brand="Own") == []
+    assert against(item_id="8", stock=0, brand="Acme") == [
+        ("require stock > 0", None), ("ban brand = Acme", "country = JP")
+    ]  # fmt: skip
+    assert against(item_id="7", brand="Own") == [("require stock > 0", None), ("ban 7", None)]
+
+
 def test_segments_choose_who_a_rule_is_for(tmp_path: Path) -> None:
     text = '[[rule]]\nboost = "brand = Own"\nfor = "country = JP"\n[[rule]]\nname = "all"\npin = ["1"]\n'
     rules = load(tmp_path, text)

@@ -1,0 +1,91 @@
+"""How an item stands: what is known of it now, and whether it can be in a list; if not, what keeps it out."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from molar_indexes.constraints import Constraints
+from molar_indexes.live_items import LiveItems
+from molar_indexes.recommender import Recommender
+from molar_retrieval import columns
+from molar_retrieval.availability import ALWAYS, iso, moment
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """What keeps an item out of lists.
+
+    Attributes:
+        kind: Withdrawn, sold out, not on sale yet, or a rule.
+        problem: In a sentence.
+        remedy: What to do where it should not be so.
+        segment: Of a rule, the part of the users that it is for; None: everybody.
+    """
+
+    kind: Literal["withdrawn", "sold_out", "not_yet", "rule"]
+    problem: str
+    remedy: str
+    segment: str | None = None
+
+
+@dataclass(frozen=True)
+class ItemStanding:
+    """An item of the live generation as it is now.
+
+    Attributes:
+        item_id: The item.
+        attributes: What is kept of it for filters and display, with the changes of events.
+        obstacles: What keeps it out; empty: it can be shown.
+        newcomer: Whether it has no interactions in the generation, so that it has newcomers' places.
+        generation: Which has it.
+        events: The last event that is known, by its number.
+    """
+
+    item_id: str
+    attributes: Mapping[str, Any]
+    obstacles: tuple[Obstacle, ...]
+    newcomer: bool
+    generation: str
+    events: int
+
+
+def standing_of(recommender: Recommender, item_id: str) -> ItemStanding | None:
+    """How an item stands in the next answer; None where the generation does not have it.
+
+    SettingsError if the rules are wrong.
+    """
+    with recommender.answering() as answerer:
+        constraints, state = answerer.present()
+        (row,) = answerer.generation.index.rows([item_id])
+        if row is None:
+            return None
+        vectors = [columns.ALIGNED]
+        (item,) = state.items.index.fetch([row], vectors=vectors)
+        return ItemStanding(
+            item_id,
+            dict(item.payload),
+            tuple(_obstacles(item_id, item.payload, state.items, constraints)),
+            columns.ALIGNED not in item.vectors,
+            answerer.generation.name,
+            state.last,
+        )
+
+
+def _obstacles(
+    item_id: str, payload: Mapping[str, Any], items: LiveItems, constraints: Constraints
+) -> Iterator[Obstacle]:
+    availability = items.availability
+    active, stock = payload.get(availability.active), payload.get(availability.stock)
+    if active is False:
+        yield Obstacle("withdrawn", f"{availability.active} is false", f"set {availability.active} to true")
+    if isinstance(stock, int | float) and stock <= 0:
+        yield Obstacle("sold_out", f"{availability.stock} is {stock:g}", f"set {availability.stock}")
+    rest = {name: value for name, value in payload.items() if name == availability.available_from}
+    shown_from = availability.shown_from(rest)
+    if shown_from != ALWAYS and shown_from > moment():
+        when = availability.available_from
+        yield Obstacle("not_yet", f"it is shown from {iso(shown_from)} on", f"set {when} to an earlier time")
+    if constraints.rules is not None:
+        for rule in constraints.rules.against({columns.ITEM_ID: item_id, **payload}):
+            told = f"the rule {rule.title!r} keeps it out"
+            yield Obstacle("rule", told, "change the rule, or what it reads of the item", rule.segment)

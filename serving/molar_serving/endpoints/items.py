@@ -1,0 +1,324 @@
+"""Items: put, changed, withdrawn, and why one is not shown. Every change is an event in the log."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
+
+from molar_retrieval.availability import ACTIVE
+from molar_retrieval.errors import MolarError, shown
+from molar_retrieval.events.live import LiveLog
+from molar_serving.endpoint import Call, Endpoint, Reply
+from molar_serving.problems import ProblemError
+from molar_serving.wire_items import (
+    ChangedItemAnswer,
+    ItemAnswer,
+    ItemBody,
+    ItemInBatch,
+    ItemsAnswer,
+    ItemsBody,
+    ItemStandingAnswer,
+    ObstacleAnswer,
+    RejectedItem,
+)
+
+if TYPE_CHECKING:
+    from molar_retrieval.catalog.item_schema import AttributeMistake, ItemSchema
+    from molar_retrieval.events.log import Appended
+    from molar_serving.service import Service
+
+_MOST = 4 << 20  # bytes of a batch
+_UPDATE = "run `molar update`"
+State = Literal["known", "queued"]
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A change that is to be appended."""
+
+    item_id: str
+    attributes: Mapping[str, Any]
+    withdrawn: bool
+    event_id: str
+
+    def event(self, now: str) -> dict[str, Any]:
+        """As the log takes it."""
+        kind = "item_withdraw" if self.withdrawn else "item_upsert"
+        event = {"event_id": self.event_id, "event": kind, "item_id": self.item_id, "timestamp": now}
+        return event if self.withdrawn else {**event, "data": dict(self.attributes)}
+
+
+async def put_item(call: Call) -> Reply:
+    """Say all that an item has: what is not named, it has not any more; it is for sale unless it says otherwise."""
+    return Reply(await call.service.appends.do(lambda: _changed(call, whole=True)))
+
+
+async def patch_item(call: Call) -> Reply:
+    """Change some attributes of an item; the others stay. The next answer knows it."""
+    return Reply(await call.service.appends.do(lambda: _changed(call, whole=False)))
+
+
+async def withdraw_item(call: Call) -> Reply:
+    """Withdraw an item: no answer has it from now on. It stays in histories, and comes back when it is put again."""
+    return Reply(await call.service.appends.do(lambda: _withdrawn(call)))
+
+
+async def change_items(call: Call) -> Reply:
+    """Change or add up to 1,000 items; one that cannot be taken is named, and keeps no other one out."""
+    answer = await call.service.appends.do(lambda: _batch(call))
+    call.audit |= {"accepted": answer.accepted, "duplicates": answer.repeated, "rejected": len(answer.rejected)}
+    return Reply(answer, 200 if answer.items else 422)
+
+
+async def item(call: Call) -> Reply:
+    """What is known of an item now, whether it can be shown, and if not, what keeps it out."""
+    return Reply(await call.service.answers.do(lambda: _standing(call.service, call.path["item_id"])))
+
+
+def _changed(call: Call, *, whole: bool) -> ItemAnswer:
+    service, item_id, body = call.service, call.path["item_id"], call.body
+    assert isinstance(body, ItemBody)
+    schema, attributes = _schema(service), dict(body.attributes)
+    _check(schema, item_id, attributes)
+    state = _state(service, item_id)
+    if whole:
+        attributes = _whole(service, schema, item_id, attributes)
+    elif state is None:
+        raise _unknown(item_id)
+    elif not attributes:
+        raise ProblemError(422, "nothing is to be changed", "name attributes", field="attributes")
+    change = _Change(item_id, attributes, False, _event_id(call, item_id))
+    return _answered(service, schema, change, body.attributes, state or "queued")
+
+
+def _withdrawn(call: Call) -> ItemAnswer:
+    service, item_id = call.service, call.path["item_id"]
+    state = _state(service, item_id)
+    if state is None:
+        raise _unknown(item_id)
+    return _answered(service, _schema(service), _Change(item_id, {}, True, _event_id(call, item_id)), {}, state)
+
+
+def _answered(
+    service: "Service", schema: "ItemSchema", change: _Change, given: Mapping[str, Any], state: State
+) -> ItemAnswer:
+    report = _append(service, [change])
+    for one in report.refusals:
+        raise ProblemError(422, one.problem, one.remedy, field=one.field)
+    later = _later(schema, given)
+    repeated = report.repeated > 0
+    return ItemAnswer(item_id=change.item_id, state=state, later=later, repeated=repeated, seq=report.seq)
+
+
+def _batch(call: Call) -> ItemsAnswer:
+    service, body = call.service, call.body
+    assert isinstance(body, ItemsBody)
+    schema = _schema(service)
+    states = _states(service, [str(one.item_id) for one in body.items])
+    rejected: list[RejectedItem] = []
+    changes: list[tuple[int, _Change]] = []
+    for index, one in enumerate(body.items):
+        mistakes = _mistakes(schema, one, states[index])
+        rejected += [_rejected(index, str(one.item_id), *found) for found in mistakes[:1]]
+        if not mistakes:
+            event_id = one.event_id or f"item:{uuid4().hex}"
+            changes.append((index, _Change(str(one.item_id), one.attributes, one.withdrawn, event_id)))
+    report = _append(service, [change for _, change in changes])
+    refused = {one.row: one for one in report.refusals}
+    taken: list[ChangedItemAnswer] = []
+    for row, (index, change) in enumerate(changes):
+        if (refusal := refused.get(row)) is not None:
+            rejected.append(_rejected(index, change.item_id, refusal.field, refusal.problem, refusal.remedy))
+            continue
+        later = _later(schema, change.attributes)
+        state: State = states[index] or "queued"
+        taken.append(ChangedItemAnswer(item_id=change.item_id, state=state, later=later))
+    return ItemsAnswer(
+        accepted=report.accepted,
+        repeated=report.repeated,
+        items=taken,
+        rejected=sorted(rejected, key=lambda one: one.index),
+        seq=report.seq,
+    )
+
+
+def _standing(service: "Service", item_id: str) -> ItemStandingAnswer:
+    from molar_indexes.standing import standing_of
+
+    recommender = service.recommender
+    found = standing_of(recommender, item_id)
+    if found is None:
+        return _queued(service, item_id, recommender.generation.name)
+    obstacles = [
+        ObstacleAnswer(kind=one.kind, problem=one.problem, remedy=one.remedy, segment=one.segment)
+        for one in found.obstacles
+    ]
+    return ItemStandingAnswer(
+        item_id=item_id,
+        state="known",
+        shown=all(one.segment is not None for one in obstacles),
+        obstacles=obstacles,
+        newcomer=found.newcomer,
+        attributes=dict(found.attributes),
+        generation=found.generation,
+        events=found.events,
+    )
+
+
+def _queued(service: "Service", item_id: str, generation: str) -> ItemStandingAnswer:
+    """How an item stands that the generation does not have; a ProblemError where events do not know it either."""
+    changes, last = _events_of(service, item_id)
+    if not changes:
+        raise _unknown(item_id)
+    attributes: dict[str, Any] = {}
+    for change in changes:
+        attributes |= json.loads(change["data"] or "{}")
+    problem = f"generation {generation} does not have it yet"
+    return ItemStandingAnswer(
+        item_id=item_id,
+        state="queued",
+        shown=False,
+        obstacles=[ObstacleAnswer(kind="queued", problem=problem, remedy=_UPDATE)],
+        newcomer=True,
+        attributes={name: value for name, value in attributes.items() if value is not None},
+        generation=generation,
+        events=last,
+    )
+
+
+def _events_of(service: "Service", item_id: str) -> tuple[list[dict[str, Any]], int]:
+    """Events that change an item, and the last event of all."""
+    with closing(LiveLog(service.workspace)) as log:
+        return ([], 0) if log.mark is None else (log.changes_of_item(item_id), log.last)
+
+
+def _state(service: "Service", item_id: str) -> State | None:
+    """Whether an item is in the live generation, or in events; None where it is unknown."""
+    return _states(service, [item_id])[0]
+
+
+def _states(service: "Service", item_ids: Sequence[str]) -> list[State | None]:
+    try:
+        with service.recommender.answering() as answerer:
+            known = [row is not None for row in answerer.generation.index.rows(item_ids)]
+    except MolarError:  # nothing is published, or it cannot be read: events are taken all the same
+        return ["queued"] * len(item_ids)
+    if all(known):
+        return ["known"] * len(item_ids)
+    with closing(LiveLog(service.workspace)) as log:
+        waiting = set() if log.mark is None else log.changed_items()
+    pairs = zip(item_ids, known, strict=True)
+    return ["known" if there else "queued" if item_id in waiting else None for item_id, there in pairs]
+
+
+def _schema(service: "Service") -> "ItemSchema":
+    return _schema_of(service.workspace["catalogue"].require()[0])
+
+
+@lru_cache(maxsize=4)
+def _schema_of(version: Path) -> "ItemSchema":
+    from molar_retrieval.catalog.catalogue import Catalogue
+    from molar_retrieval.catalog.item_schema import ItemSchema
+
+    return ItemSchema.of(Catalogue.open(version))
+
+
+def _check(schema: "ItemSchema", item_id: str, attributes: Mapping[str, Any]) -> None:
+    """Refuse attributes that the catalogue does not have or cannot hold."""
+    for name, problem, remedy in [*_other_id(schema, item_id, attributes), *schema.mistakes(attributes)]:
+        raise ProblemError(422, problem, remedy, field=f"attributes.{name}")
+
+
+def _other_id(schema: "ItemSchema", item_id: str, attributes: Mapping[str, Any]) -> "list[AttributeMistake]":
+    from molar_retrieval.catalog.item_schema import AttributeMistake
+
+    return [
+        AttributeMistake(name, f"{name} = {shown(value)} is another item than {shown(item_id)}", "leave it out")
+        for name, value in attributes.items()
+        if name in ("item_id", schema.item_id) and str(value) != item_id
+    ]
+
+
+def _mistakes(schema: "ItemSchema", one: ItemInBatch, state: State | None) -> "list[AttributeMistake]":
+    from molar_retrieval.catalog.item_schema import AttributeMistake
+
+    if one.withdrawn and one.attributes:
+        return [AttributeMistake("withdrawn", "the item is withdrawn and changed", "do one of these")]
+    if one.withdrawn and state is None:
+        return [AttributeMistake("item_id", f"the item {shown(str(one.item_id))} is unknown", "check the id")]
+    if not one.withdrawn and not one.attributes:
+        return [AttributeMistake("attributes", "nothing is said of the item", "name attributes")]
+    return [*_other_id(schema, str(one.item_id), one.attributes), *schema.mistakes(one.attributes)]
+
+
+def _whole(service: "Service", schema: "ItemSchema", item_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given and, of all other attributes, that there is none; what was withdrawn is for sale again."""
+    attributes = {**dict.fromkeys(schema.missing(given)), **given}
+    if not schema.has_active and ACTIVE not in given:
+        changes, _ = _events_of(service, item_id)
+        if any(change["event"] == "item_withdraw" for change in changes):
+            attributes[ACTIVE] = True
+    return attributes
+
+
+def _later(schema: "ItemSchema", attributes: Mapping[str, Any]) -> list[str]:
+    return sorted(name for name in attributes if name in schema.words)
+
+
+def _event_id(call: Call, item_id: str) -> str:
+    """The same for the same ``Idempotency-Key``; without one, every request is an event of its own."""
+    key = call.request.headers.get("idempotency-key")
+    if key is None:
+        return f"item:{uuid4().hex}"
+    said = "\0".join([call.key.name, call.request.method, item_id, key])
+    return f"item:{sha256(said.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def _append(service: "Service", changes: Sequence[_Change]) -> "Appended":
+    now = datetime.now(UTC).isoformat()
+    return service.append([change.event(now) for change in changes])
+
+
+def _rejected(index: int, item_id: str, field: str, problem: str, remedy: str) -> RejectedItem:
+    return RejectedItem(index=index, item_id=item_id[:200], field=field, problem=problem, remedy=remedy)
+
+
+def _unknown(item_id: str) -> ProblemError:
+    return ProblemError(404, f"the item {shown(item_id)} is unknown", "check the id, or PUT the item whole")
+
+
+_ONE = "/v1/items/{item_id:path}"
+ENDPOINTS = (
+    Endpoint(
+        "POST",
+        "/v1/items",
+        "catalogue",
+        "Change, add or withdraw up to 1,000 items",
+        change_items,
+        body=ItemsBody,
+        reply=ItemsAnswer,
+        most=_MOST,
+        changes=True,
+    ),
+    Endpoint("GET", _ONE, "catalogue", "How an item stands, and what keeps it out", item, reply=ItemStandingAnswer),
+    Endpoint(
+        "PUT", _ONE, "catalogue", "Say all that an item has", put_item, body=ItemBody, reply=ItemAnswer, changes=True
+    ),
+    Endpoint(
+        "PATCH",
+        _ONE,
+        "catalogue",
+        "Change attributes of an item",
+        patch_item,
+        body=ItemBody,
+        reply=ItemAnswer,
+        changes=True,
+    ),
+    Endpoint("DELETE", _ONE, "catalogue", "Withdraw an item", withdraw_item, reply=ItemAnswer, changes=True),
+)
