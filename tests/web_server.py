@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -31,17 +32,22 @@ def client_of(workspace: Path, settings: Path | None = None) -> Iterator[TestCli
 
 
 @contextmanager
-def address_of(workspace: Path, settings: Path | None = None) -> Iterator[str]:
-    """The address of a server in a thread of this process, once it answers: for clients that open sockets."""
-    app = application(Service(Shop(None, workspace, settings)))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))
+def address_of(workspace: Path, certificate: Path | None = None) -> Iterator[str]:
+    """The address of a server in a thread of this process, once it answers: for clients that open sockets.
+
+    ``certificate`` is the file of one with its key, for https.
+    """
+    app = application(Service(Shop(None, workspace)))
+    options = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 1}
+    server = uvicorn.Server(uvicorn.Config(app, port=0, ssl_certfile=certificate, **options))
     sock = server.config.bind_socket()
     sock.listen()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
     thread.start()
     try:
-        address = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        with httpx.Client(base_url=address, timeout=30) as client:
+        address = f"{'http' if certificate is None else 'https'}://127.0.0.1:{sock.getsockname()[1]}"
+        trusted = True if certificate is None else ssl.create_default_context(cafile=certificate)
+        with httpx.Client(base_url=address, timeout=30, verify=trusted) as client:
             until_ready(client)
         yield address
     finally:

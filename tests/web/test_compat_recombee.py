@@ -1,13 +1,20 @@
-"""Recombee's own client, told another address, database and token."""
+"""Recombee's own client, told another address, database and token; by https, as it sends batches by nothing else."""
 
 import hmac
 import json
+import ssl
 import time
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 
 import httpx
 import pytest
 from copies import copy_workspace
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from recombee_api_client.api_client import RecombeeClient
 from recombee_api_client.api_requests import (
     AddBookmark,
@@ -45,19 +52,34 @@ def workspace(trained, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def served(workspace):
+def certificate(tmp_path_factory):
+    """The file of a certificate of this machine and its key."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+    now, names = datetime.now(UTC), x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(1), now + timedelta(1))
+    made = made.add_extension(names, critical=False).add_extension(x509.BasicConstraints(True, 0), critical=True)
+    path = tmp_path_factory.mktemp("certificate") / "certificate.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(made.sign(key, SHA256()).public_bytes(Encoding.PEM) + private)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REQUESTS_CA_BUNDLE", str(path))
+        yield path
+
+
+@pytest.fixture(scope="module")
+def served(workspace, certificate):
     ring = Keyring(workspace)
     keys = {"shop": ["answer", "events", "catalogue"], "feed": ["events"]}
     tokens = {name: signing_token(ring.add(name, scopes, signing=True)) for name, scopes in keys.items()}
     tokens["unsigned"] = signing_token(ring.add("unsigned", ["answer"]))
-    with address_of(workspace) as address:
-        yield address.removeprefix("http://"), tokens
+    with address_of(workspace, certificate) as address:
+        yield address.removeprefix("https://"), tokens
 
 
 def client_for(served, name, token=None):
     address, tokens = served
     options = {"base_uri": f"{address}/compat/recombee"}
-    return RecombeeClient(name, token or tokens[name], protocol="http", options=options)
+    return RecombeeClient(name, token or tokens[name], protocol="https", options=options)
 
 
 @pytest.fixture(scope="module")
@@ -129,35 +151,30 @@ def test_items_are_written(client, trained):
     assert client.send(SetItemValues(item, {"active": True})) == "ok"
 
 
-def by_http(*requests, **more):
-    """A batch; the vendor's client sends it by https, whatever its protocol is."""
-    batch = Batch(requests, **more)
-    batch.ensure_https = False
-    return batch
-
-
 def test_a_batch_is_answered_in_order(client, trained):
     item = ids(client.send(RecommendItemsToUser("batcher", 1)))[0]
     told = client.send(
-        by_http(
-            AddPurchase("batcher", item),
-            AddPurchase("batcher", item, timestamp="yesterday"),
-            AddDetailView("batcher", "waits-for-the-catalogue"),
-            RecommendItemsToUser("batcher", 100),
-            RecommendUsersToUser("batcher", 5),
-            RecommendItemsToUser("batcher", 5, filter="'nothing' == 1"),
+        Batch(
+            [
+                AddPurchase("batcher", item),
+                AddPurchase("batcher", item, timestamp="yesterday"),
+                AddDetailView("batcher", "waits-for-the-catalogue"),
+                RecommendItemsToUser("batcher", 100),
+                RecommendUsersToUser("batcher", 5),
+                RecommendItemsToUser("batcher", 5, filter="'nothing' == 1"),
+            ]
         )
     )
     assert [one["code"] for one in told] == [200, 400, 200, 200, 501, 400]
     assert "ISO 8601" in told[1]["json"]["message"]
     assert item not in ids(told[3]["json"])
     asked = RecommendItemsToUser(trained.user, 4)
-    one, other = client.send(by_http(asked, asked, distinct_recomms=True))
+    one, other = client.send(Batch([asked, asked], distinct_recomms=True))
     assert not set(ids(one["json"])) & set(ids(other["json"]))
 
 
 def test_the_audit_log_names_items_that_a_batch_changed(served, client, workspace):
-    client.send(by_http(SetItemValues("SKU-0003", {"price": 4.5}), AddDetailView("batcher", "SKU-0003")))
+    client.send(Batch([SetItemValues("SKU-0003", {"price": 4.5}), AddDetailView("batcher", "SKU-0003")]))
     lines = [json.loads(line) for line in (workspace / "serving" / "audit.jsonl").read_text().splitlines()]
     begun, ended = [line for line in lines if line.get("endpoint", "").endswith("/batch/")][-2:]
     assert (begun["state"], begun["request"]) == ("begun", ended["request"])
@@ -166,7 +183,7 @@ def test_the_audit_log_names_items_that_a_batch_changed(served, client, workspac
 
 def test_a_key_of_a_batch_does_what_it_may_alone(served, trained):
     feed = client_for(served, "feed")
-    told = feed.send(by_http(AddDetailView(trained.user, "SKU-0001"), RecommendItemsToUser(trained.user, 1)))
+    told = feed.send(Batch([AddDetailView(trained.user, "SKU-0001"), RecommendItemsToUser(trained.user, 1)]))
     assert [one["code"] for one in told] == [200, 403]
 
 
@@ -192,19 +209,23 @@ def test_what_is_wrong_or_not_supported_is_said_in_a_sentence(client, request_, 
     assert (told.value.status_code, words in told.value.description) == (status, True), told.value.description
 
 
-def test_only_a_signature_of_now_by_the_token_is_accepted(served):
+def test_only_a_signature_of_now_by_the_token_is_accepted(served, certificate):
     for name, token in (("shop", "wrong"), ("unsigned", None), ("nobody", "x")):
         with pytest.raises(ResponseException, match="401"):
             client_for(served, name, token).send(RecommendItemsToUser("u", 3))
     address, tokens = served
+    trusted = ssl.create_default_context(cafile=certificate)
+
+    def get(path):
+        return httpx.get(f"https://{address}/compat/recombee{path}", verify=trusted).status_code
 
     def asked(seconds_ago, name="shop", more="", kind="hmac"):
         path = f"/{name}/recomms/users/u/items/?{kind}_timestamp={int(time.time()) - seconds_ago}"
         sign = hmac.new(tokens.get(name, "").encode(), path.encode(), "sha1").hexdigest()
-        return httpx.get(f"http://{address}/compat/recombee{path}&{kind}_sign={sign}{more}").status_code
+        return get(f"{path}&{kind}_sign={sign}{more}")
 
     assert asked(0) == asked(0, kind="frontend") == 200
     assert asked(3_600) == asked(-3_600) == asked(0, more="&count=3") == 401
     tokens["unsigned"] = ""
     assert asked(0, "unsigned") == 401
-    assert httpx.get(f"http://{address}/compat/recombee/shop/recomms/users/u/items/").status_code == 401
+    assert get("/shop/recomms/users/u/items/") == 401
