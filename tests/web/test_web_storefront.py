@@ -163,7 +163,10 @@ def opened(trained, tmp_path_factory):
     command = [sys.executable, "-c", OPEN, str(trained.shop), str(workspace), str(trained.items), "160"]
     shop = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert shop.stdout is not None
-    yield shop, shop.stdout.readline().strip()
+    address = shop.stdout.readline().strip()
+    with httpx.Client(base_url=address, trust_env=False) as client:
+        until_ready(client)
+    yield shop, address
     shop.kill()
     shop.wait()
     shop.stdout.close()
@@ -195,7 +198,6 @@ def test_in_a_browser_what_one_does_changes_the_list_at_once(opened):
 def test_the_program_ends_by_sigterm_with_its_visitors(opened):
     shop, address = opened
     with httpx.Client(base_url=address, trust_env=False) as client:
-        until_ready(client)
         end = time.monotonic() + 30
         while not client.get("/shop/feed").json()["happened"]:
             assert time.monotonic() < end, "nobody comes"
