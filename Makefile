@@ -73,6 +73,7 @@ docs: $(READY)  ## write the documents that are made from code and reports
 	$(BIN)/python docs/write_cli.py
 	$(BIN)/python docs/write_report_schema.py
 	$(BIN)/python docs/write_server.py
+	$(BIN)/python docs/write_serving.py
 	$(BIN)/python docs/write_security.py
 	$(BIN)/python docs/write_results.py
 
