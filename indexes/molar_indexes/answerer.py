@@ -15,7 +15,7 @@ from molar_indexes.live_items import LiveItems
 from molar_indexes.overlay import LivePerson, Overlay, OverlayState
 from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
-from molar_retrieval import columns
+from molar_retrieval import bounds, columns
 from molar_retrieval.catalog.photos_of import photos_of
 from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.index import Index, SparseVector, StoredItem, Vector
@@ -41,6 +41,7 @@ class _Question:
     constraints: Constraints
     state: OverlayState
     request: RankingRequest  # for nobody yet
+    seen_since: frozenset[int] = frozenset()  # rows that are left out of the list, which is made as if they were not
 
     @property
     def index(self) -> Index:
@@ -92,12 +93,18 @@ class Answerer:
         self.generation.close()
 
     def query(
-        self, user_id: str | None, session_id: str | None, query: Query, fallback: Fallback, now: datetime | None
+        self,
+        user_id: str | None,
+        session_id: str | None,
+        query: Query,
+        fallback: Fallback,
+        as_of: int | None,
+        now: datetime | None,
     ) -> Answer:
         """The list of somebody known, by user id or else by session id."""
         began = time.perf_counter()
         asked = self._asked(query, now, fallback)
-        asked, user = self._person(asked, user_id, session_id)
+        asked, user = self._person(asked, user_id, session_id, as_of)
         if user is not None:
             return self._aligned(user_id, asked, user, {"user": time.perf_counter() - began})
         if fallback == "none":
@@ -107,7 +114,7 @@ class Answerer:
     def popular(self, query: Query, now: datetime | None) -> Answer:
         """The list of whom nothing is asked."""
         began = time.perf_counter()
-        return self._popular(self._asked(query, now), began)
+        return self._popular(self._asked(query, now, "popular"), began)
 
     def session(self, item_ids: Sequence[str], query: Query, fallback: Fallback, now: datetime | None) -> Answer:
         """The list of somebody who looked at these items, oldest first; a note tells of unknown ones."""
@@ -144,6 +151,7 @@ class Answerer:
         session_id: str | None,
         query: Query,
         fallback: Fallback,
+        as_of: int | None,
         now: datetime | None,
     ) -> Answer:
         """The items that words, a photo or another item ask for, or several of them together."""
@@ -152,7 +160,7 @@ class Answerer:
             raise RequestError("nothing is asked for", "name words, a photo or an item")
         asked, user = self._asked(query, now, fallback), None
         if user_id is not None or session_id is not None:
-            asked, user = self._person(asked, user_id, session_id)
+            asked, user = self._person(asked, user_id, session_id, as_of)
             if user is None and fallback == "none":
                 raise no_history(user_id, session_id)
         queries: dict[str, Vector | SparseVector] = {}
@@ -166,7 +174,7 @@ class Answerer:
         queries |= self._searcher.queries(text, image)
         if not queries:
             return self._popular(asked, began, user_id)
-        request = asked.of(user).hiding(hidden)
+        request = asked.of(user).hiding([*hidden, *asked.seen_since])
         encoded = time.perf_counter()
         places = self._searcher.find(queries, request, asked.index)
         rows = [placed.row for placed in places]
@@ -216,11 +224,19 @@ class Answerer:
         return _Question(constraints, state, request if self.refused is None else request.noting(self.refused))
 
     def _person(
-        self, asked: _Question, user_id: str | None, session_id: str | None = None
+        self, asked: _Question, user_id: str | None, session_id: str | None, as_of: int | None
     ) -> tuple[_Question, UserRecord | None]:
-        """Somebody with all that they did, None where that is nothing; and the question with what is to be noted."""
-        key = session_key(session_id or "") if user_id is None else user_key(user_id)
-        user, notes = self._overlay.person(asked.state, key)
+        """Somebody with all that they did, None where that is nothing; and the question with what is to be noted.
+
+        With ``as_of`` it is what they did up to that event, and the question names the rows that were seen since.
+        """
+        key, state = session_key(session_id or "") if user_id is None else user_key(user_id), asked.state
+        if as_of is not None and as_of < state.last:
+            since = self._overlay.person(state, key).record
+            if since is not None and asked.request.query.seen == "hide":
+                asked = replace(asked, seen_since=frozenset(map(int, since.history)))
+            state = replace(state, last=as_of)
+        user, notes = self._overlay.person(state, key)
         known = user is not None and len(user.history) > 0
         return asked.noting(notes), user if known else None
 
@@ -241,7 +257,7 @@ class Answerer:
 
     def _popular(self, asked: _Question, began: float, user_id: str | None = None) -> Answer:
         """What most people took, where nothing else answers."""
-        request = asked.of(None)
+        request = asked.of(None).hiding(asked.seen_since)
         listing, stored = popular(self.generation, asked.index, request)
         seconds = {"search": time.perf_counter() - began}
         return self._told(asked, request, POPULARITY, listing, stored, seconds, user_id)
@@ -255,7 +271,12 @@ class Answerer:
     def _aligned(self, user_id: str | None, asked: _Question, user: UserRecord, seconds: dict[str, float]) -> Answer:
         began = time.perf_counter()
         request, ranker = asked.of(user), self._ranker(asked.state.items)
-        (listing,) = ranker.rank([request])
+        gone = asked.seen_since.difference(request.hidden)
+        longer = replace(request.query, k=request.query.k + len(gone), longest=bounds.LISTED) if gone else request.query
+        (listing,) = ranker.rank([replace(request, query=longer)])
+        if gone:
+            places = [placed for placed in listing.places if placed.row not in gone]
+            listing = replace(listing, places=places[: request.query.k])
         stored = ranker.stored([placed.row for placed in listing.places])
         ranked = time.perf_counter()
         seconds = seconds | {"search": ranked - began}

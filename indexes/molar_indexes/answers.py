@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from molar_indexes.generations import Generation
 from molar_retrieval import columns
 from molar_retrieval.index import Index, StoredItem
-from molar_retrieval.ranking.answer import Answer, Recommendation
+from molar_retrieval.ranking.answer import Answer, Recommendation, new_id
 from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def told(
         shortfall=_shortfall(generation, request, basis, len(items)),
         notes=[*generation.notes, *listing.notes],
         timings_ms=milliseconds | {"total": round(sum(milliseconds.values()), 3)},
-        request_id=uuid4().hex,
+        request_id=new_id(),
         photo_of=photos,
     )
 

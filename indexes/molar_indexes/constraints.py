@@ -81,7 +81,8 @@ class Constraints:
             if fallback == "none":
                 self.rows(list(query.only))
             else:
-                notes += self._left_out("only", self._unknown(query.only))
+                unknown = self._unknown(query.only)
+                notes += (f"of the items that may come these are unknown: {_few(unknown)}",) if unknown else ()
             where = both(where, OneOf(columns.ITEM_ID, tuple(query.only)))
         if query.calibrate is not None:
             self.check_field(query.calibrate)
@@ -131,18 +132,13 @@ class Constraints:
         if len(unknown) == len(found) and fallback == "none":
             return self.rows(item_ids), ()
         rows = [row for item_id in item_ids if (row := found[item_id]) is not None]
-        return rows, self._left_out("the session", unknown)
+        if not unknown:
+            return rows, ()
+        return rows, (f"of the session these items are left out, as they are unknown: {_few(unknown)}",)
 
     def _unknown(self, item_ids: Iterable[str]) -> list[str]:
         named = list(dict.fromkeys(item_ids))
         return [one for one, row in zip(named, self._generation.index.rows(named), strict=True) if row is None]
-
-    def _left_out(self, among: str, unknown: Sequence[str]) -> tuple[str, ...]:
-        if not unknown:
-            return ()
-        more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
-        named = ", ".join(map(shown, unknown[:_NAMED]))
-        return (f"of {among} these items are left out, as they are unknown: {named}{more}",)
 
     def _nearest(self, item_id: str) -> str:
         close = nearest(item_id, _like(item_id, self._generation.table.item_ids()))
@@ -211,6 +207,11 @@ def _rows_of(generation: Generation, banned: frozenset[str], words: tuple[OneOf,
 def _known(generation: Generation, item_ids: Collection[str]) -> frozenset[int]:
     rows = generation.index.rows(list(item_ids)) if item_ids else []
     return frozenset(row for row in rows if row is not None)
+
+
+def _few(item_ids: Sequence[str]) -> str:
+    more = f" and {len(item_ids) - _NAMED:,} more" if len(item_ids) > _NAMED else ""
+    return ", ".join(map(shown, item_ids[:_NAMED])) + more
 
 
 def _like(item_id: str, known: Sequence[str]) -> Sequence[str]:

@@ -91,7 +91,8 @@ class Overlay:
         stored = self._generation.users.keyed(key)
         own = self._log.of_person(key, self._since, state.last, self._kinds) if state.last > self._since else []
         seen = {line.seq for line in own}
-        lines = own, [line for line in state.taken_back.get(of_key(key)[1], ()) if line.seq not in seen]
+        returned = state.taken_back.get(of_key(key)[1], ())
+        lines = own, [line for line in returned if line.seq not in seen and line.seq <= state.last]
         if not any(lines):
             return LivePerson(stored)
         known = self._known.pop(key, None)

@@ -152,6 +152,7 @@ class Recommender:
         explain: bool = False,
         language: str = "en",
         fallback: Fallback = "none",
+        as_of: int | None = None,
     ) -> Answer:
         """What somebody should see next, by all that they did up to now.
 
@@ -174,6 +175,8 @@ class Recommender:
             explain: Whether to say why.
             language: Of the reasons.
             fallback: ``popular`` answers with the most popular items where there is no history.
+            as_of: What they did counts up to the event of this ``seq``, as in the answer that has it as its ``events``;
+                items are as they are now, and what was seen since is hidden with the rest. None: all of it.
 
         Raises:
             RequestError: If no history is known of them and there is no fallback; if not exactly one of ``user_id`` and
@@ -191,7 +194,7 @@ class Recommender:
         check_subjects(optional=True, user_id=user_id, session_id=session_id)
         check_subjects(fallback=fallback)
         with self._following.lent() as answerer:
-            return answerer.query(user_id, session_id, query, fallback, self.now)
+            return answerer.query(user_id, session_id, query, fallback, as_of, self.now)
 
     def session(
         self,
@@ -264,12 +267,11 @@ class Recommender:
             k: How many items; the generation knows the first 1,000.
             where: See :meth:`query`, as for all that follows.
             exclude: Items that must not come.
-            only: Items that may come; None: all.
+            only: Items that may come; None: all. A note tells of unknown ones.
             rules: Whether the shop's rules hold, as for somebody of whom nothing is known.
 
         Raises:
-            RequestError: If the condition is not understood or ``only`` names an unknown item; if something is beyond
-                its bound.
+            RequestError: If the condition is not understood; if something is beyond its bound.
             SettingsError: If the rules are wrong.
         """
         query = Query(k=k, where=where, exclude=exclude, only=only, rules=rules)
@@ -324,6 +326,7 @@ class Recommender:
         only: Collection[str] | None = None,
         rules: bool = True,
         fallback: Fallback = "none",
+        as_of: int | None = None,
     ) -> Answer:
         """The items that some words, a photo or another item ask for, or several of them together.
 
@@ -343,6 +346,7 @@ class Recommender:
             rules: Whether the shop's rules hold.
             fallback: ``popular`` searches for nobody where nothing is known of them, and answers with the most popular
                 items where nothing is left to search by: the item is unknown, there are no words in the text.
+            as_of: See :meth:`query`.
 
         Raises:
             RequestError: If nothing is asked for, the item or the user is unknown and there is no fallback, the items
@@ -358,7 +362,7 @@ class Recommender:
         check_subjects(optional=True, text=text, image=image, similar=similar, user_id=user_id, session_id=session_id)
         check_subjects(fallback=fallback)
         with self._following.lent() as answerer:
-            return answerer.search(text, image, similar, user_id, session_id, query, fallback, self.now)
+            return answerer.search(text, image, similar, user_id, session_id, query, fallback, as_of, self.now)
 
     def rank_many(self, users: Sequence[UserRecord], query: Query) -> Iterator[Listing]:
         """The lists of several users with a history, as :meth:`query` gives each of them without reasons, in less time.

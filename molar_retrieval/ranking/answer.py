@@ -1,5 +1,8 @@
 """What a query answers: plain records, the same in Python and as JSON."""
 
+import re
+import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
     from molar_retrieval.frame import Frame
 
+_ID = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
 Spans = Mapping[str, tuple[int, int]]  # first and one past the last dimension of each part of a score, by its name
 
 
@@ -52,6 +56,17 @@ class Recommendation:
     reasons: Sequence[str] = ()
     evidence: Mapping[str, Any] | None = None
     payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+def new_id() -> str:
+    """The id of an answer, which says when it was made: a UUID of version 7 (RFC 9562) as hexadecimal digits."""
+    bits = int.from_bytes(secrets.token_bytes(10))
+    return f"{time.time_ns() // 1_000_000:012x}7{bits >> 68:03x}{8 | bits & 3:x}{bits >> 2 & (1 << 60) - 1:015x}"
+
+
+def made_at(answer_id: str) -> float | None:
+    """When an answer was made, by its id, in seconds since 1970; None: this is no id of an answer."""
+    return int(answer_id[:12], 16) / 1000 if _ID.fullmatch(answer_id) else None
 
 
 def _no_photo(item_id: str) -> Path | None:

@@ -58,17 +58,19 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer: a value of the endpoint's type, or bytes that are sent as they are."""
+    """An answer: a value of the endpoint's type, maybe ``encoded`` already, or bytes that are sent as they are."""
 
     value: Any
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    encoded: bytes | None = None
 
     def response(self) -> Response:
         """The same for Starlette."""
         if isinstance(self.value, Response):
             return self.value
-        content = self.value if isinstance(self.value, bytes) else encode(self.value)
+        content = self.encoded if self.encoded is not None else self.value
+        content = content if isinstance(content, bytes) else encode(content)
         return Response(content, self.status, dict(self.headers), "application/json")
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from molar.shop import Shop
 from molar_retrieval.errors import MissingArtefactError, MolarError
 from molar_serving.access import Keyring
+from molar_serving.former import FormerGenerations
+from molar_serving.shown import ShownAnswers
 from molar_serving.working import Working
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from molar_retrieval.events.log import Appended, EventLog
 
 _AGAIN = 1.0  # seconds until a generation that is not there is looked for again
+_PHOTOS = 8  # that wait for the one that is searched by
 _APPENDING = 32  # threads that append events; those that wait at once share a commit
 
 
@@ -35,7 +38,10 @@ class Service:
         keys: Who may ask.
         answers: Threads that answer.
         spare: A thread that makes the popular list where another one would be late.
+        photos: A thread that searches by photos, each of which takes as long as hundreds of lists.
         appends: Threads that append events.
+        former: Generations that are live no more.
+        shown: What was answered in the last minutes.
     """
 
     def __init__(self, shop: Shop, settings: "MolarSettings | None" = None) -> None:
@@ -45,7 +51,10 @@ class Service:
         serve = self.settings.serve
         self.answers = Working(serve.threads, serve.waiting)
         self.spare = Working(1, serve.waiting)
+        self.photos = Working(1, _PHOTOS, patient=True)
         self.appends = Working(_APPENDING, 10 * serve.waiting, patient=True)
+        self.former = FormerGenerations(lambda name: shop.recommender(generation=name))
+        self.shown = ShownAnswers(self.workspace.root, serve.answers, self.former.release)
         self._recommender: Recommender | None = None
         self._log: EventLog | None = None
         self._missing: MolarError = MissingArtefactError("the generation is being opened", "ask again in a second")
@@ -56,6 +65,7 @@ class Service:
     def start(self) -> None:
         """Open what is live, in the background."""
         self._opener.start()
+        self.shown.start()
 
     def close(self) -> None:
         """Let what is under way come to its end, then release all files."""
@@ -63,7 +73,10 @@ class Service:
         self._opener.join()
         self.answers.close()
         self.spare.close()
+        self.photos.close()
         self.appends.close()
+        self.shown.close()
+        self.former.release(everything=True)
         if self._recommender is not None:
             self._recommender.close()
         if self._log is not None:

@@ -2,10 +2,22 @@
 
 from molar_serving.compat import ga4, gorse, personalize, recombee, segment
 from molar_serving.endpoint import Endpoint
-from molar_serving.endpoints import events, generations, health, items, recommendations, search, status
+from molar_serving.endpoints import (
+    events,
+    generations,
+    health,
+    items,
+    pages,
+    rankings,
+    recommendations,
+    search,
+    status,
+)
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *recommendations.ENDPOINTS,
+    *pages.ENDPOINTS,
+    *rankings.ENDPOINTS,
     *search.ENDPOINTS,
     *events.ENDPOINTS,
     *items.ENDPOINTS,

@@ -28,6 +28,7 @@ class Among(Strict):
     rules: bool = True
     fields: Annotated[list[str], Meta(max_length=100)] = []
     placement: _Placement | None = None
+    dry_run: bool = False
 
 
 class Wishes(Among):
@@ -48,19 +49,6 @@ class RecommendationRequest(Wishes):
     calibrate: str | None = None
     calibration: Share = 0.5
     explore: bool = True
-    wait_for: Annotated[int, Meta(ge=0)] | None = None
-
-
-class RecommendationParameters(Strict):
-    """The same for a simple GET."""
-
-    user_id: str | None = None
-    anonymous_id: str | None = None
-    k: Many = 10
-    where: str | None = None
-    explain: bool = False
-    language: str = "en"
-    placement: str | None = None
     wait_for: Annotated[int, Meta(ge=0)] | None = None
 
 
@@ -86,6 +74,43 @@ class SimpleParameters(Strict):
     rules: bool = True
     fields: str = ""
     placement: _Placement | None = None
+    dry_run: bool = False
+
+
+class RecommendationParameters(SimpleParameters):
+    """A list for a simple GET."""
+
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    explain: bool = False
+    language: str = "en"
+    wait_for: Annotated[int, Meta(ge=0)] | None = None
+
+
+class SimilarRequest(Among, kw_only=True):
+    """What is like an item."""
+
+    item_id: Id
+
+
+class RankingsRequest(Strict):
+    """Items of one's own, to be put in order for a user, for somebody anonymous, or after what somebody looked at."""
+
+    items: Annotated[list[Id], Meta(min_length=1, max_length=bounds.K)]
+    user_id: Id | None = None
+    anonymous_id: Id | None = None
+    session: Annotated[list[Id], Meta(min_length=1, max_length=bounds.SESSION)] | None = None
+    rules: bool = True
+    fields: Annotated[list[str], Meta(max_length=100)] = []
+    placement: _Placement | None = None
+    dry_run: bool = False
+    wait_for: Annotated[int, Meta(ge=0)] | None = None
+
+
+class NextRequest(Strict):
+    """The next page of a list."""
+
+    k: Many = 10
 
 
 class SearchParameters(SimpleParameters):
@@ -103,7 +128,7 @@ class AnsweredItem(Struct, kw_only=True):
         item_id: The item.
         rank: Its place, from 1.
         title: Its title.
-        score: What put it there, the sum of ``parts``.
+        score: What put it there, the sum of ``parts``; null where nothing did.
         parts: Addends of the score, by name; not for browser keys.
         rule: What else put it there: rules by name, ``diversity`` or ``calibration``.
         reasons: Why, in words, if asked for.
@@ -115,7 +140,7 @@ class AnsweredItem(Struct, kw_only=True):
     item_id: str
     rank: int
     title: str | None
-    score: float
+    score: float | None
     parts: dict[str, float] | None = None
     rule: str | None = None
     reasons: list[str] = []
@@ -128,7 +153,7 @@ class ListAnswer(Struct, kw_only=True):
     """A list of items.
 
     Attributes:
-        recommendation_id: Of this answer alone: events that come of it bring it back.
+        recommendation_id: Of this answer alone: events that come of it bring it back. Null in a dry run.
         generation: What answered.
         basis: What ranked the items: ``aligned``, ``content``, ``search`` or ``popularity``.
         known: Whether anything is known of who asks; of a list like an item, whether the item is known.
@@ -137,9 +162,11 @@ class ListAnswer(Struct, kw_only=True):
         shortfall: Why there are fewer items than asked for.
         events: The last event that the answer knows, by its ``seq``.
         milliseconds: Of each stage.
+        placement: As it was asked for.
+        next: Where the next page of this list is; null where there is none.
     """
 
-    recommendation_id: str
+    recommendation_id: str | None
     generation: str
     basis: str
     known: bool
@@ -148,6 +175,8 @@ class ListAnswer(Struct, kw_only=True):
     shortfall: str | None
     events: int
     milliseconds: dict[str, float]
+    placement: str | None = None
+    next: str | None = None
 
 
 class RejectedEvent(Struct, kw_only=True):

@@ -142,7 +142,7 @@ def test_a_session_or_a_selection_of_unknown_items_is_no_error(client):
     assert "left out, as they are unknown: 'gone'" in told["notes"][0]
     told = found(client.post("/v1/recommendations", json={"user_id": "u", "only": ["gone", "SKU-0001"]}))
     assert set(ids(told)) <= {"SKU-0001"}
-    assert told["notes"][0] == "of only these items are left out, as they are unknown: 'gone'"
+    assert told["notes"][0] == "of the items that may come these are unknown: 'gone'"
 
 
 def test_a_search_for_nothing_says_what_can_be_asked(client):

@@ -16,6 +16,7 @@ from molar_retrieval.ranking.answer import Answer
 from molar_serving.credentials import Dialect
 from molar_serving.endpoint import Call, Endpoint, Method, Reply
 from molar_serving.endpoints import events, recommendations, search
+from molar_serving.lists import list_answer
 from molar_serving.problems import ProblemError, unreadable
 from molar_serving.wire import AnsweredItem, EventsAnswer, ListAnswer, RecommendationRequest, SearchRequest
 
@@ -66,14 +67,14 @@ async def item_now(call: Call, item_id: str) -> AnsweredItem | None:
     answer = await call.service.answers.do(lambda: recommender.session([item_id], 1, fallback="popular", **asked))
     if answer.basis == POPULARITY:
         raise ProblemError(404, f"there is no item {item_id[:200]}", "the live generation does not have it")
-    return next(iter(recommendations.list_answer(call, answer, [*named_fields(call), TITLE]).items), None)
+    return next(iter(list_answer(call, answer, [*named_fields(call), TITLE]).items), None)
 
 
 async def _answered(call: Call, answer: Callable[["Recommender", dict[str, Any]], Answer], limits: Row) -> ListAnswer:
     options = {name: limits[name] for name in ("where", "exclude") if limits.get(name)}
     recommender = call.service.recommender
     found = await call.service.answers.do(lambda: answer(recommender, options))
-    return recommendations.list_answer(call, found, limits.get("fields") or ())
+    return list_answer(call, found, limits.get("fields") or ())
 
 
 def _converted(given: Row, wanted: Any) -> Any:

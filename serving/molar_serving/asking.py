@@ -1,0 +1,128 @@
+"""Questions for a list, as they come over HTTP, asked of a recommender: for somebody, by words or photos, like an item.
+
+What a list is asked for again is the same question: its next page is behind the first places of a longer list.
+"""
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from molar_serving.deadlines import list_in_time
+from molar_serving.endpoint import Call
+from molar_serving.problems import ProblemError
+from molar_serving.wire import Among, RankingsRequest, RecommendationRequest, SearchRequest, SimilarRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from molar_indexes.recommender import Recommender
+    from molar_retrieval.ranking.answer import Answer
+
+Question: TypeAlias = RecommendationRequest | SearchRequest | SimilarRequest
+Person: TypeAlias = RecommendationRequest | SearchRequest | RankingsRequest
+
+
+def ask(
+    recommender: "Recommender",
+    asked: Question,
+    *,
+    explain: bool = False,
+    rerank: bool = True,
+    k: int | None = None,
+    as_of: int | None = None,
+) -> "Answer":
+    """The list that is asked for; the popular one where nothing is known of whom or what it is asked for.
+
+    Args:
+        recommender: Whom.
+        asked: What.
+        explain: Whether there are reasons.
+        rerank: Whether there is a second stage.
+        k: How many items; None: as the question says.
+        as_of: Up to which event people's histories count, None: all.
+    """
+    length = asked.k if k is None else k
+    if isinstance(asked, RecommendationRequest):
+        return _recommended(recommender, asked, length, explain, rerank, as_of)
+    if isinstance(asked, SearchRequest):
+        return _found(recommender, asked, length, as_of)
+    return recommender.similar(str(asked.item_id), length, fallback="popular", **_among(asked))
+
+
+async def answered(call: Call, asked: Question) -> "tuple[Answer, list[str]]":
+    """The list that is asked for by the deadline of a call, and what was left out for it, in sentences.
+
+    A search takes as long as it takes, unless the call says how long it waits: a popular list is no answer to words,
+    and the first ones of a generation take a second. Photos have a thread of their own.
+    """
+    service = call.service
+    if isinstance(asked, SearchRequest) and (asked.image is not None or "prefer" not in call.request.headers):
+        threads = service.answers if asked.image is None else service.photos
+        return await threads.do(lambda: ask(service.recommender, asked)), []
+
+    def listed(explain: bool, rerank: bool) -> "Answer":
+        return ask(service.recommender, asked, explain=explain, rerank=rerank)
+
+    explain = isinstance(asked, RecommendationRequest) and asked.explain
+    return await list_in_time(call, listed, lambda: popular(service.recommender, asked), explain=explain)
+
+
+def popular(recommender: "Recommender", asked: Among, k: int | None = None) -> "Answer":
+    """The popular list within the limits of a question."""
+    return recommender.popular(asked.k if k is None else k, **_among(asked))
+
+
+def who(asked: Person) -> tuple[str | None, str | None]:
+    """User and session of a question; a user who is named counts alone."""
+    if asked.user_id is not None:
+        return str(asked.user_id), None
+    return None, None if asked.anonymous_id is None else str(asked.anonymous_id)
+
+
+def _among(asked: Among) -> dict[str, Any]:
+    return {
+        "where": asked.where,
+        "rules": asked.rules,
+        "exclude": [str(item) for item in asked.exclude],
+        "only": None if asked.only is None else [str(item) for item in asked.only],
+    }
+
+
+def _recommended(
+    recommender: "Recommender", asked: RecommendationRequest, k: int, explain: bool, rerank: bool, as_of: int | None
+) -> "Answer":
+    names = ("seen", "diversity", "calibrate", "calibration", "explore")
+    options = {name: getattr(asked, name) for name in names} | {"explain": explain, "rerank": rerank, **_among(asked)}
+    if explain or not asked.explain:  # a language of reasons that were left out is no mistake
+        options["language"] = asked.language
+    if asked.items is not None:
+        return recommender.session([str(item) for item in asked.items], k, fallback="popular", **options)
+    user_id, session_id = who(asked)
+    return recommender.query(user_id, k, session_id=session_id, fallback="popular", as_of=as_of, **options)
+
+
+def _found(recommender: "Recommender", asked: SearchRequest, k: int, as_of: int | None) -> "Answer":
+    image = None if asked.image is None else _opened(asked.image)
+    user_id, session_id = who(asked)
+    return recommender.search(
+        asked.text,
+        image,
+        k,
+        similar=None if asked.similar is None else str(asked.similar),
+        user_id=user_id,
+        session_id=session_id,
+        seen="show" if user_id is None and session_id is None else asked.seen,
+        fallback="popular",
+        as_of=as_of,
+        **_among(asked),
+    )
+
+
+def _opened(content: bytes) -> "Image":
+    """A photo, opened by a process of its own within its bounds."""
+    from molar_retrieval.catalog.images import ImageError, open_bytes  # brings Pillow
+
+    try:
+        return open_bytes(content)
+    except ImageError as error:
+        raise ProblemError(
+            422, f"the image is no photo to search by: {error.reason}", "send a JPEG, PNG or WebP file", field="image"
+        ) from error

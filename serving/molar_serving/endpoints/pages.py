@@ -1,0 +1,141 @@
+"""Lists that were given already: shown again, and gone on with."""
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from molar_retrieval import bounds
+from molar_serving.asking import Question, ask, popular
+from molar_serving.deadlines import list_in_time
+from molar_serving.endpoint import Call, Endpoint, Reply, encode
+from molar_serving.lists import list_of, reply
+from molar_serving.problems import ProblemError
+from molar_serving.shown import SOON, Shown
+from molar_serving.wire import ListAnswer, NextRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from molar_indexes.recommender import Recommender
+    from molar_retrieval.ranking.answer import Answer
+
+_LOOK = 0.02  # seconds between two looks for what another process writes
+
+
+async def shown_again(call: Call) -> Reply:
+    """What was answered, byte by byte; a browser's key sees what it would have been told."""
+    shown = await _shown(call)
+    if not call.key.of_browsers or shown.of_browsers:
+        return Reply(shown.body)
+    told = msgspec.json.decode(shown.body, type=ListAnswer)
+    for item in told.items:
+        item.parts = None
+    return Reply(encode(told))
+
+
+async def next_page(call: Call) -> Reply:
+    """The next items of the same list: by the same generation and the same question, nothing twice.
+
+    The list is as what its person did up to the first page made it, whatever came since; what may not be shown any more
+    does not come.
+    """
+    shown, wanted = await _shown(call), call.body if call.body is not None else call.query
+    if shown.question is None:
+        raise ProblemError(
+            422, "this list has no next page", "follow `next` where it is not null; rankings and photos have none"
+        )
+    asked, count = _longer(shown, wanted.k)
+
+    def listed(explain: bool, rerank: bool) -> "Answer":
+        def of(recommender: "Recommender") -> "Answer":
+            return ask(recommender, asked, explain=explain, rerank=rerank, k=count, as_of=shown.events)
+
+        return _of(call, shown.generation, of)
+
+    def most_popular() -> "Answer":
+        return _of(call, shown.generation, lambda recommender: popular(recommender, asked, count))
+
+    answer, notes = await list_in_time(call, listed, most_popular, explain=getattr(asked, "explain", False))
+    told = list_of(call, asked, _behind(answer, shown, asked.k), notes)
+    if told.generation != shown.generation:
+        told.notes.append(f"generation {shown.generation} is gone, so the list goes on as {told.generation} has it")
+    return reply(call, told, asked, asked, shown)
+
+
+async def next_page_simply(call: Call) -> Reply:
+    """The same by a simple address."""
+    return await next_page(call)
+
+
+def _longer(shown: Shown, k: int) -> tuple[Question, int]:
+    """The question with the length of the page, and how long the list is to its end."""
+    assert shown.question is not None
+    return msgspec.structs.replace(shown.question, k=k, dry_run=False), min(len(shown.items) + k, bounds.K)
+
+
+def _of(call: Call, generation: str, asked: "Callable[[Recommender], Answer]") -> "Answer":
+    """An answer of a generation while it can be opened, else of the live one."""
+    live = call.service.recommender
+    if live.generation.name == generation:
+        answer = asked(live)
+        if answer.generation == generation:  # another one may have gone live meanwhile
+            return answer
+    with call.service.former.lent(generation) as former:
+        return asked(live if former is None else former)
+
+
+def _behind(answer: "Answer", shown: Shown, k: int) -> "Answer":
+    """What of a longer list was not shown yet."""
+    before = set(shown.items)
+    items = [item for item in answer.items if item.item_id not in before][:k]
+    ranked = [replace(item, rank=place) for place, item in enumerate(items, len(shown.items) + 1)]
+    short = answer.shortfall
+    if len(items) < k and short is None:
+        short = f"a list ends with its {bounds.K:,}th item"
+    return replace(answer, items=ranked, k=k, shortfall=short if len(items) < k else None)
+
+
+async def _shown(call: Call) -> Shown:
+    """The answer that is asked about, which another process may be about to write."""
+    kept, answer_id = call.service.shown, call.path["answer_id"]
+    if kept.expired(answer_id):
+        raise ProblemError(410, f"answers are kept for {kept.seconds / 60:g} minutes", "ask for a new list")
+    end = asyncio.get_running_loop().time() + SOON
+    while (found := await call.service.answers.do(lambda: kept.find(answer_id))) is None:
+        if not kept.awaited(answer_id) or asyncio.get_running_loop().time() > end:
+            remedy = "name one that was given, not in a dry run" if kept.seconds else "[serve] answers keeps them"
+            raise ProblemError(404, "there is no answer of this id", remedy)
+        await asyncio.sleep(_LOOK)
+    return found
+
+
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/v1/recommendations/{answer_id}",
+        "answer",
+        "What was answered, again",
+        shown_again,
+        reply=ListAnswer,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/recommendations/{answer_id}/next",
+        "answer",
+        "The next page of a list",
+        next_page,
+        body=NextRequest,
+        reply=ListAnswer,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/recommendations/{answer_id}/next",
+        "answer",
+        "The next page of a list, by a simple address",
+        next_page_simply,
+        query=NextRequest,
+        reply=ListAnswer,
+    ),
+)

@@ -1,0 +1,115 @@
+"""Lists as they go over the wire, and what is kept of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from molar_indexes.answers import POPULARITY
+from molar_indexes.search import PERSONAL
+from molar_retrieval import bounds
+from molar_retrieval.ranking.answer import Answer, Recommendation
+from molar_serving.asking import Question, who
+from molar_serving.endpoint import Call, Reply, encode
+from molar_serving.shown import Shown
+from molar_serving.wire import (
+    AnsweredItem,
+    ListAnswer,
+    RecommendationRequest,
+    SearchRequest,
+    SimilarRequest,
+    SimpleParameters,
+)
+
+_MISSING: dict[type[Question], str] = {
+    RecommendationRequest: "nothing is known of who asks",
+    SearchRequest: "nothing is left to search by",
+    SimilarRequest: "nothing is known of the item",
+}
+
+
+def list_answer(
+    call: Call,
+    answer: Answer,
+    fields: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    *,
+    known: bool | None = None,
+) -> ListAnswer:
+    """An answer as it goes over the wire; keys for browsers do not get the parts of scores.
+
+    ``known`` None: as ``basis`` says.
+    """
+    parts = not call.key.of_browsers
+    return ListAnswer(
+        recommendation_id=answer.request_id,
+        generation=answer.generation,
+        basis=answer.basis,
+        known=answer.basis != POPULARITY if known is None else known,
+        items=[_item(item, fields, parts) for item in answer.items],
+        notes=[*answer.notes, *notes],
+        shortfall=answer.shortfall,
+        events=answer.events,
+        milliseconds=dict(answer.timings_ms),
+    )
+
+
+def list_of(call: Call, asked: Question, answer: Answer, notes: Sequence[str]) -> ListAnswer:
+    """The answer to a question, with what it was answered without; ``notes`` say what was left out for lack of time."""
+    told = list_answer(call, answer, asked.fields)
+    if isinstance(asked, SearchRequest):
+        told.known = any(PERSONAL in item.parts for item in answer.items)
+    if answer.basis == POPULARITY and not notes:
+        told.notes.append(f"{_MISSING[type(asked)]}, so these are the items that most people took")
+    if isinstance(asked, SearchRequest) and not told.known and who(asked) != (None, None):
+        told.notes.append("nothing is known of who asks, so the list is as it is for anybody")
+    told.notes += notes
+    return told
+
+
+def given(parameters: SimpleParameters) -> dict[str, Any]:
+    """The parameters of an address as the fields of a body."""
+    found = {name: getattr(parameters, name) for name in parameters.__struct_fields__}
+    return found | {"fields": [name.strip() for name in parameters.fields.split(",") if name.strip()]}
+
+
+def reply(
+    call: Call, told: ListAnswer, asked: Any, question: Question | None = None, before: Shown | None = None
+) -> Reply:
+    """The reply with a list, which is kept unless it was asked for as a dry run.
+
+    Args:
+        call: What is answered.
+        told: The list.
+        asked: What was asked, with ``k``, ``placement`` and ``dry_run``.
+        question: What its next page is asked by; None: it has none.
+        before: The page before; its list goes on.
+    """
+    told.placement, shown = asked.placement, call.service.shown
+    if asked.dry_run or not shown.seconds:
+        told.recommendation_id = None if asked.dry_run else told.recommendation_id
+        return Reply(told)
+    assert told.recommendation_id is not None
+    items = [*(() if before is None else before.items), *(item.item_id for item in told.items)]
+    if question is not None and len(told.items) == question.k and len(items) < bounds.K:
+        told.next = f"/v1/recommendations/{told.recommendation_id}/next"
+    if shown.problem is not None and not call.key.of_browsers:
+        told.notes.append(shown.problem)
+    body = encode(told)
+    events = told.events if before is None else before.events
+    about = told.generation, events, items, call.key.of_browsers, told.placement
+    shown.keep(Shown(told.recommendation_id, body, question if told.next else None, *about))
+    return Reply(told, encoded=body)
+
+
+def _item(item: Recommendation, fields: Sequence[str], parts: bool) -> AnsweredItem:
+    return AnsweredItem(
+        item_id=item.item_id,
+        rank=item.rank,
+        title=item.title,
+        score=item.score,
+        parts=dict(item.parts) if parts else None,
+        rule=item.rule,
+        reasons=list(item.reasons),
+        propensity=item.propensity,
+        similarity=item.similarity,
+        fields={name: item.payload.get(name) for name in fields},
+    )

@@ -1,0 +1,238 @@
+"""Answers that were given, kept for a while: shown again byte by byte, and gone on with by the next page.
+
+They lie in memory until they are written, in batches by a thread, to ``WORKSPACE/serving/answers.sqlite``, where the
+other worker processes find them. Nothing waits for the disk, and nothing fails by it: what cannot be written stays in
+memory, up to a bound. The journal is a plain one, with which several processes may write whatever the version of
+SQLite; a power failure may cost the file, which is made anew then.
+"""
+
+import logging
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from molar_retrieval.ranking.answer import made_at
+from molar_serving.asking import Question
+from molar_serving.audit import FOLDER
+from molar_serving.wire import RecommendationRequest, SearchRequest, SimilarRequest
+
+FILE = "answers.sqlite"
+_KINDS: dict[str, type[Question]] = {
+    kind.__name__: kind for kind in (RecommendationRequest, SearchRequest, SimilarRequest)
+}
+_BATCH = 0.05  # seconds in which answers gather
+SOON = 1.0  # seconds after which one is on the disk, or will not be
+_PRUNED = 10.0  # seconds between two looks for what is too old
+_AGAIN = 5.0  # seconds until the file is tried again
+_IN_MEMORY = 32 << 20  # bytes of answers that wait to be written
+_ON_DISK = 1 << 30  # bytes of the file
+_TENTH = 10  # of the answers go, the oldest, where the file is full
+_WAIT = 5.0  # seconds that one process waits for another one's batch
+_TABLE = "CREATE TABLE IF NOT EXISTS answers (id TEXT PRIMARY KEY, placement TEXT, content BLOB) WITHOUT ROWID"
+_log = logging.getLogger("molar.serving")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An answer as it was given.
+
+    Attributes:
+        answer_id: Its id.
+        body: What was sent.
+        question: What was asked; None: it has no next page.
+        generation: What answered.
+        events: The last event that the list's first page knew.
+        items: The items on it and on the pages before it.
+        of_browsers: Whether it is for a browser's key, and so tells little.
+        placement: Where it is shown.
+    """
+
+    answer_id: str
+    body: bytes
+    question: Question | None
+    generation: str
+    events: int
+    items: Sequence[str]
+    of_browsers: bool = False
+    placement: str | None = None
+
+
+class ShownAnswers:
+    """What was answered in the last minutes; threads may share it, and processes a workspace.
+
+    Args:
+        workspace: The folder of the workspace.
+        minutes: How long answers are kept; 0: none is.
+        release: Called every few seconds.
+
+    Attributes:
+        problem: Why answers are not written, or None.
+    """
+
+    def __init__(self, workspace: Path, minutes: float, release: Callable[[], None] = lambda: None) -> None:
+        self._file, self.seconds, self._release = workspace / FOLDER / FILE, 60 * minutes, release
+        self.problem: str | None = None
+        self._memory: dict[str, Shown] = {}
+        self._size = 0
+        self._lock, self._reading = threading.Lock(), threading.Lock()
+        self._came, self._ended = threading.Event(), threading.Event()
+        self._reader: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="shown", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        if self.seconds:
+            self._thread.start()
+
+    def keep(self, shown: Shown) -> None:
+        """Keep an answer; it is found from now on."""
+        with self._lock:
+            self._memory[shown.answer_id] = shown
+            self._size += len(shown.body)
+            while self._size > _IN_MEMORY:
+                self._forget(next(iter(self._memory)))
+        self._came.set()
+
+    def find(self, answer_id: str) -> Shown | None:
+        """An answer that is not too old; None where it is not known, of other processes: not yet."""
+        if self.expired(answer_id):
+            return None
+        with self._lock:
+            known = self._memory.get(answer_id)
+        return known or self._read(answer_id)
+
+    def expired(self, answer_id: str) -> bool:
+        """Whether an answer of this id was given so long ago that it is not kept any more."""
+        made = made_at(answer_id)
+        return made is not None and made + self.seconds < time.time()
+
+    def awaited(self, answer_id: str) -> bool:
+        """Whether an answer was given just now, so that another process may not have written it yet."""
+        made = made_at(answer_id)
+        return bool(self.seconds) and made is not None and abs(time.time() - made) < SOON
+
+    def close(self) -> None:
+        """Write what is not written yet, and close the file."""
+        self._ended.set()
+        self._came.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        with self._reading:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+    def _run(self) -> None:
+        next_look = tried = float("-inf")
+        while not self._ended.is_set():
+            self._came.wait(_PRUNED)
+            self._ended.wait(_BATCH)
+            now = time.monotonic()
+            if self.problem is None or now > tried + _AGAIN:
+                tried = now
+                self._came.clear()
+                self._store(prune=now > next_look)
+            if now > next_look:
+                next_look = now + _PRUNED
+                self._release()
+        self._store(prune=False)
+        if self._writer is not None:
+            self._writer.close()
+
+    def _store(self, *, prune: bool) -> None:
+        """Write what waits; what cannot be written goes on waiting."""
+        with self._lock:
+            batch = list(self._memory.values())
+        if not batch and self._writer is None and not self._file.exists():
+            return
+        rows = [(one.answer_id, one.placement, _packed(one)) for one in batch]
+        try:
+            self._write(rows, prune)
+        except (sqlite3.Error, OSError) as error:
+            self._failed(error)
+            return
+        self.problem = None
+        with self._lock:
+            for one in batch:
+                self._forget(one.answer_id)
+
+    def _write(self, rows: Sequence[tuple[str, str | None, bytes]], prune: bool) -> None:
+        if self._writer is None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.touch(0o600)
+            self._writer = sqlite3.connect(self._file, _WAIT, isolation_level=None, check_same_thread=False)
+            for pragma in ("journal_mode = TRUNCATE", "synchronous = OFF", "secure_delete = ON"):
+                self._writer.execute(f"PRAGMA {pragma}")
+            self._writer.execute(_TABLE)
+        with self._writer:
+            self._writer.execute("BEGIN IMMEDIATE")
+            self._writer.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
+            if prune:
+                _prune(self._writer, time.time() - self.seconds)
+
+    def _failed(self, error: Exception) -> None:
+        if self.problem is None:
+            _log.warning("answers are kept in memory alone, as %s cannot be written: %s", self._file, error)
+        self.problem = f"answers are not kept for long, as {self._file.name} cannot be written: {error}"
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            with suppress(OSError):  # it is damaged: it holds nothing that must not be lost
+                self._file.unlink()
+
+    def _read(self, answer_id: str) -> Shown | None:
+        with self._reading:
+            try:
+                if self._reader is None:
+                    self._reader = sqlite3.connect(
+                        f"{self._file.absolute().as_uri()}?mode=rw", _WAIT, check_same_thread=False, uri=True
+                    )
+                found = self._reader.execute("SELECT content FROM answers WHERE id = ?", (answer_id,)).fetchone()
+            except sqlite3.Error:  # there is none yet, or another process makes it anew
+                if self._reader is not None:
+                    self._reader.close()
+                self._reader = None
+                return None
+        return None if found is None else _unpacked(answer_id, found[0])
+
+    def _forget(self, answer_id: str) -> None:
+        if (gone := self._memory.pop(answer_id, None)) is not None:
+            self._size -= len(gone.body)
+
+
+def _prune(connection: sqlite3.Connection, since: float) -> None:
+    """Remove what is older than a moment, and the oldest where the file is too large."""
+    connection.execute("DELETE FROM answers WHERE id < ?", (f"{int(1000 * since):012x}",))
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    if (pages - free) * size > _ON_DISK:
+        some = connection.execute("SELECT count(*) FROM answers").fetchone()[0] // _TENTH
+        last = "SELECT id FROM answers ORDER BY id LIMIT 1 OFFSET ?"
+        connection.execute(f"DELETE FROM answers WHERE id <= ({last})", (some,))
+
+
+_Packed: TypeAlias = tuple[bytes, str, msgspec.Raw, str, int, list[str], bool, str | None]
+_decoder = msgspec.msgpack.Decoder(_Packed)
+
+
+def _packed(one: Shown) -> bytes:
+    kind = "" if one.question is None else type(one.question).__name__
+    about = one.generation, one.events, list(one.items), one.of_browsers, one.placement
+    return zlib.compress(msgspec.msgpack.encode((one.body, kind, one.question, *about)), 1)
+
+
+def _unpacked(answer_id: str, content: bytes) -> Shown:
+    body, kind, raw, *about = _decoder.decode(zlib.decompress(content))
+    question = msgspec.msgpack.decode(raw, type=_KINDS[kind]) if kind else None
+    return Shown(answer_id, body, question, *about)
