@@ -4,7 +4,7 @@
 """
 
 import json
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from lark import Lark, Transformer
@@ -85,6 +85,7 @@ def _parser() -> Lark:
     return Lark(_GRAMMAR, parser="lalr", transformer=_Conditions())
 
 
+@lru_cache(256)
 def condition(filter_: str) -> str:
     """A filter as a condition; a ProblemError (501) where it needs more of ReQL than is understood here."""
     try:
