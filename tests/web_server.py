@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,10 +64,10 @@ def until_ready(client: httpx.Client) -> None:
 
 
 class Program:
-    """`molar serve` in a process of its own."""
+    """`molar serve` in a process of its own, begun by another command where ``by`` names one."""
 
-    def __init__(self, workspace: Path, *options: str, **environment: str) -> None:
-        command = [sys.executable, "-c", "from molar_cli.app import main; main()", "serve", "--port", "0"]
+    def __init__(self, workspace: Path, *options: str, by: Sequence[str] = (), **environment: str) -> None:
+        command = [*by, sys.executable, "-c", "from molar_cli.app import main; main()", "serve", "--port", "0"]
         self.process = subprocess.Popen(
             [*command, "--workspace", str(workspace), *options],
             stdout=subprocess.PIPE,
@@ -99,9 +99,9 @@ class Program:
 
 
 @contextmanager
-def program(workspace: Path, *options: str, **environment: str) -> Iterator[Program]:
+def program(workspace: Path, *options: str, by: Sequence[str] = (), **environment: str) -> Iterator[Program]:
     """`molar serve` as a program, once it answers; it ends with the context."""
-    found = Program(workspace, *options, **environment)
+    found = Program(workspace, *options, by=by, **environment)
     try:
         with found.client() as client:
             until_ready(client)

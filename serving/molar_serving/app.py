@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from molar_retrieval import disk
 from molar_retrieval.errors import MolarError
 from molar_serving import problems
 from molar_serving.access import Key
@@ -115,8 +116,8 @@ def _keep_to_rate(limits: RateLimits, key: Key, request: Request) -> None:
 def _problem(error: BaseException, request_id: str) -> ProblemError:
     if isinstance(error, ProblemError):
         return error
-    if isinstance(error, MolarError):
-        return problems.of_error(error)
+    if known := error if isinstance(error, MolarError) else disk.fault(error):
+        return problems.of_error(known)
     if isinstance(error, TimeoutError | ClientDisconnect):
         return ProblemError(408, f"the body did not come within {_BODY_SECONDS:.0f} s", "send it in one go")
     if isinstance(error, RecursionError):

@@ -39,7 +39,7 @@ _TITLES = {
     500: "Something is wrong here",
     501: "This is not supported",
     503: "Not available now",
-    507: "The disk is full",
+    507: "The disk is full, or cannot be written",
 }
 
 
@@ -86,11 +86,15 @@ def problem(
     status: int, detail: str, remedy: str = "", field: str | None = None, instance: str | None = None
 ) -> Problem:
     """A problem of a status, without secrets, however long what it tells of is."""
-    detail, remedy = (redacted(text[:_LONGEST]) for text in (detail, remedy))
-    field = None if field is None else field[:_LONGEST]
+    detail, remedy = (_told(text) for text in (detail, remedy))
+    field = None if field is None else _told(field)
     title = _TITLES.get(status, "The request is not answered")
     kind = f"urn:molar:problem:{status}"
     return Problem(type=kind, title=title, status=status, detail=detail, remedy=remedy, field=field, instance=instance)
+
+
+def _told(text: str) -> str:
+    return redacted(text[: 4 * _LONGEST])[:_LONGEST]  # in this order: half a secret would not be known as one
 
 
 def response(error: ProblemError, request_id: str) -> Response:
@@ -102,7 +106,10 @@ def response(error: ProblemError, request_id: str) -> Response:
 def of_error(error: MolarError) -> ProblemError:
     """The problem that an error of the library is to somebody who asks over HTTP."""
     if isinstance(error, DiskError):
-        return ProblemError(507, error.message, error.hint)
+        _log.error("%s (%s)", error.message, error.hint)  # it names places of this machine
+        return ProblemError(
+            507, "it cannot be written here", "send it again later; the server's log says what is wrong"
+        )
     if isinstance(error, RequestError):
         return ProblemError(422, error.message, error.hint)
     if isinstance(error, MissingArtefactError | StaleArtefactError | BackendError):

@@ -103,7 +103,11 @@ def _check_certificate(wanted: ServeSettings) -> None:
     if wanted.certificate is None:
         return
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(wanted.certificate, wanted.private_key)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            wanted.certificate,
+            wanted.private_key,
+            password="",  # of an encrypted key: it is not asked for at a terminal
+        )
     except OSError as error:  # what is wrong with its content is one, too
         raise SettingsError(
             f"the certificate {wanted.certificate} with its key cannot be used: {error}",
