@@ -159,7 +159,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     told = ProblemError(
         error.status_code,
-        f"{request.method} {request.url.path[:200]} is not answered",
+        f"{request.method} {request.scope['path'][:200]} is not answered",
         "/openapi.json tells what is",
         headers=dict(error.headers or {}),
     )

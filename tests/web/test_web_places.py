@@ -150,7 +150,8 @@ def test_secrets_are_in_no_byte_of_what_it_says(workspace, trained, tmp_path):
     text = said.decode().replace("\\u00e9", "é")
     assert secret not in text
     assert wrong not in text
-    assert "canary" not in "".join(filter(str.isalnum, text))
+    bare = "".join(filter(str.isalnum, text))
+    assert "canary" not in bare, bare[bare.index("canary") - 200 :][:300]
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from typing import Any
 
 from molar_retrieval import bounds
 from molar_retrieval.events.event import field_of
+from molar_retrieval.redaction import redacted
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError, read_json
 from molar_serving.wire import EventsAnswer, RejectedEvent
@@ -30,7 +31,8 @@ async def appended(call: Call, rows: list[Mapping[str, Any]]) -> EventsAnswer:
     timed = [row if not isinstance(row, Mapping) or _has_time(row) else {**row, "timestamp": now} for row in rows]
     report = await call.service.appends.do(lambda: call.service.append(timed))
     rejected = [
-        RejectedEvent(index=one.row, field=one.field, problem=one.problem, remedy=one.remedy) for one in report.refusals
+        RejectedEvent(index=one.row, field=one.field, problem=redacted(one.problem), remedy=redacted(one.remedy))
+        for one in report.refusals
     ]
     call.audit |= {"accepted": report.accepted, "duplicates": report.repeated, "rejected": len(rejected)}
     return EventsAnswer(accepted=report.accepted, duplicates=report.repeated, rejected=rejected, seq=report.seq)
