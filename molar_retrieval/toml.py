@@ -1,11 +1,13 @@
 """Files of settings, rules and templates that people write."""
 
+import json
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from molar_retrieval import bounds
-from molar_retrieval.errors import SettingsError
+from molar_retrieval.errors import SettingsError, shown
 
 _DEEPEST = 16
 
@@ -17,14 +19,49 @@ def read_toml(path: Path) -> dict[str, Any]:
             raw = file.read(bounds.TOML + 1)
         if len(raw) > bounds.TOML:
             raise SettingsError(f"{path} is larger than {bounds.TOML >> 20} MiB", "name a TOML file")
-        found = tomllib.loads(raw.decode("utf-8"))
+        text = raw.decode("utf-8")
+    except ValueError as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}", "correct the line") from error
+    return parse_toml(text, str(path))
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """The same of a text from ``source``."""
+    try:
+        found = tomllib.loads(text)
         if _depth(found) > _DEEPEST:
             raise RecursionError
     except RecursionError as error:
-        raise SettingsError(f"{path} is nested too deeply", f"use at most {_DEEPEST} levels") from error
-    except ValueError as error:  # of syntax, encoding or the number of digits
-        raise SettingsError(f"{path} is not valid TOML: {error}", "correct the line") from error
+        raise SettingsError(f"{source} is nested too deeply", f"use at most {_DEEPEST} levels") from error
+    except ValueError as error:  # of syntax or the number of digits
+        raise SettingsError(f"{source} is not valid TOML: {error}", "correct the line") from error
     return found
+
+
+def toml_of(name: str, tables: Sequence[Mapping[str, Any]]) -> str:
+    """Tables of one name as TOML: what :func:`parse_toml` reads gives them back.
+
+    Values are texts, numbers, truths and lists of these; a SettingsError names another one.
+    """
+    lines: list[str] = []
+    for table in tables:
+        lines += [f"[[{name}]]", *(f"{_key(key)} = {_value(key, value)}" for key, value in table.items()), ""]
+    text = "\n".join(lines)
+    if parse_toml(text, name).get(name, []) != [dict(table) for table in tables]:
+        raise SettingsError(f"the tables {name} cannot be written as TOML", "use texts, numbers, truths and lists")
+    return text
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").isalnum() and key.isascii() else _value(key, key)
+
+
+def _value(key: str, value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_value(key, one) for one in value)}]"
+    if isinstance(value, str | bool | int | float):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    raise SettingsError(f"{key} holds {shown(value)}", "give a text, a number, true or false, or a list of these")
 
 
 def _depth(value: Any) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from molar_indexes.answers import POPULARITY, popular, told
-from molar_indexes.constraints import Constraints, RuledConstraints, no_history
+from molar_indexes.constraints import Constraints, RuledConstraints, RulesSource, no_history
 from molar_indexes.generations import Generation
 from molar_indexes.live_items import LiveItems
 from molar_indexes.overlay import LivePerson, Overlay, OverlayState
@@ -68,7 +68,13 @@ class Answerer:
     """
 
     def __init__(
-        self, workspace: Workspace, generation: Generation, rules: Path | None, *, rules_needed: bool, trust: bool
+        self,
+        workspace: Workspace,
+        generation: Generation,
+        rules: RulesSource | None,
+        *,
+        rules_needed: bool,
+        trust: bool,
     ) -> None:
         self.workspace, self.generation = workspace, generation
         self.refused: str | None = None

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from molar_indexes.generations import Generation
 from molar_indexes.live_items import LiveItems
@@ -21,16 +21,18 @@ from molar_retrieval.ranking.request import RankingRequest, draw_of
 if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import Rules
 
+RulesSource: TypeAlias = Path | Mapping[str, Any]
+"""A file of rules, or what it would hold."""
 _REMEMBERED = 64  # sets of banned items whose rows are kept
 _NAMED = 3  # unknown items of a session that a note names
 _COMPARED = 20_000  # known ids with which a mistaken one is compared: a tenth of a second
 
 
 class Constraints:
-    """Resolves queries for one generation, with the rules of a file or none."""
+    """Resolves queries for one generation, with the rules of a file, with those that it would hold, or none."""
 
-    def __init__(self, generation: Generation, rules: Path | None) -> None:
-        self._generation, self._file = generation, rules
+    def __init__(self, generation: Generation, rules: RulesSource | None) -> None:
+        self._generation, self._source = generation, rules
         self.notes: tuple[str, ...] = ()  # what whoever gets an answer should know
         self._banned = lru_cache(maxsize=_REMEMBERED)(partial(_rows_of, generation))
 
@@ -48,16 +50,19 @@ class Constraints:
     @cached_property
     def rules(self) -> "Rules | None":
         """The shop's rules; SettingsError if the file is wrong."""
-        if self._file is None:
+        if self._source is None:
             return None
         from molar_retrieval.ranking.rules import Rules
 
-        return Rules.load(self._file, self.fields, self._generation.manifest.facts.get("segments", {}))
+        people = self._generation.manifest.facts.get("segments", {})
+        if isinstance(self._source, Path):
+            return Rules.load(self._source, self.fields, people)
+        return Rules.of(self._source, self.fields, people)
 
     @property
     def is_read(self) -> bool:
         """Whether the rules were read and are right, or there are none."""
-        return self._file is None or "rules" in vars(self)
+        return self._source is None or "rules" in vars(self)
 
     def request(
         self, query: Query, items: LiveItems, now: datetime | None = None, fallback: Fallback = "none"
@@ -150,12 +155,14 @@ class RuledConstraints:
 
     The file is read when it is first needed, and again when it has changed. A mistake in the first one is a
     SettingsError of every answer that heeds rules; later ones are told in notes, and the rules of before hold on.
-    ``needed`` says that the file has to be there; otherwise there are no rules without it.
+    ``needed`` says that the file has to be there; otherwise there are no rules without it. What a file would hold
+    stays what it is.
     """
 
-    def __init__(self, generation: Generation, rules: Path | None, *, needed: bool) -> None:
-        self._generation, self._file, self._needed = generation, rules, needed
-        self._mark = None if rules is None else mark_of(rules)
+    def __init__(self, generation: Generation, rules: RulesSource | None, *, needed: bool) -> None:
+        self._generation, self._source, self._needed = generation, rules, needed
+        self._file = rules if isinstance(rules, Path) else None
+        self._mark = None if self._file is None else mark_of(self._file)
         self._present = self._read()
 
     def now(self) -> Constraints:
@@ -172,7 +179,7 @@ class RuledConstraints:
 
     def _read(self) -> Constraints:
         there = self._needed or self._mark is not None
-        return Constraints(self._generation, self._file if there else None)
+        return Constraints(self._generation, self._source if there else None)
 
     def _anew(self, former: Constraints) -> Constraints:
         fresh = self._read()

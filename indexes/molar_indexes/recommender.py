@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from molar_indexes.answerer import Answerer
+from molar_indexes.constraints import RulesSource
 from molar_indexes.following import Following, Source
 from molar_indexes.generations import KIND, Generation, open_generation
 from molar_indexes.users import UserRecord
@@ -43,7 +44,7 @@ class Recommender:
     Args:
         workspace: Where the generation lives.
         generation: Which one, opened; nothing else answers. Or how the live one is followed.
-        rules: A file of rules, see :mod:`molar_retrieval.ranking.rules`; None: no rules.
+        rules: A file of rules, see :mod:`molar_retrieval.ranking.rules`, or what it would hold; None: no rules.
         trust: See :meth:`open`.
 
     Attributes:
@@ -54,7 +55,7 @@ class Recommender:
         self,
         workspace: Workspace,
         generation: Generation | Following,
-        rules: Path | None = None,
+        rules: RulesSource | None = None,
         *,
         trust: bool = False,
     ) -> None:

@@ -148,10 +148,22 @@ class Rules:
             values = read_toml(path)
         except OSError as error:
             raise SettingsError(f"{path} cannot be read: {error}", "name an existing file") from error
-        tables = validated(_RulesFile, values, str(path)).rule
-        _check_sizes(tables, str(path))
-        rules = [validated(Rule, table, f"{path}: rule {number}") for number, table in enumerate(tables, 1)]
-        return cls(rules, items, users, str(path))
+        return cls.of(values, items, users, str(path))
+
+    @classmethod
+    def of(
+        cls, values: Mapping[str, Any], items: Mapping[str, str], users: Mapping[str, str], source: str = FILE_NAME
+    ) -> Self:
+        """Of what a file says; a SettingsError names the rule that is wrong."""
+        tables = validated(_RulesFile, values, source).rule
+        _check_sizes(tables, source)
+        rules = [validated(Rule, table, f"{source}: rule {number}") for number, table in enumerate(tables, 1)]
+        return cls(rules, items, users, source)
+
+    @property
+    def all(self) -> list[ActiveRule]:
+        """All rules in their order, whomever they are for."""
+        return [active for _, active in self._active]
 
     def for_user(self, attributes: Mapping[str, Any]) -> AppliedRules:
         """What the rules come to that hold for somebody with these attributes."""

@@ -10,6 +10,7 @@ from molar_serving.endpoints import (
     pages,
     rankings,
     recommendations,
+    rules,
     search,
     status,
 )
@@ -21,6 +22,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *search.ENDPOINTS,
     *events.ENDPOINTS,
     *items.ENDPOINTS,
+    *rules.ENDPOINTS,
     *generations.ENDPOINTS,
     *status.ENDPOINTS,
     *health.ENDPOINTS,

@@ -1,0 +1,173 @@
+"""The shop's rules: read, replaced, and tried on people's lists before they hold."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from molar_retrieval.errors import DataError, DiskError, MissingArtefactError, SettingsError
+from molar_retrieval.toml import parse_toml, toml_of
+from molar_serving.comparing import alone
+from molar_serving.endpoint import Call, Endpoint, Reply
+from molar_serving.endpoints.generations import lists_compared
+from molar_serving.problems import ProblemError
+from molar_serving.rules_file import RulesFile, etag_of
+from molar_serving.wire_rules import (
+    ExposureByValue,
+    NoteOfLists,
+    PreviewAnswer,
+    PreviewBody,
+    RulesAnswer,
+    RulesBody,
+    RulesParameters,
+)
+
+if TYPE_CHECKING:
+    from molar_indexes.rules_preview import RulesPreview
+    from molar_serving.service import Service
+
+_MOST = 4 << 20  # bytes of a body
+_NAME = "rules.toml"
+
+
+async def rules(call: Call) -> Reply:
+    """The rules that hold, or a former version of them."""
+    return await asyncio.to_thread(_read, call.service, call.query)
+
+
+async def replace_rules(call: Call) -> Reply:
+    """Replace the rules, if they are right for what is live; the next answer heeds them. The former ones are kept."""
+    return await asyncio.to_thread(_replaced, call)
+
+
+async def preview_rules(call: Call) -> Reply:
+    """What rules would change in the lists of a sample of people, or of some; nothing is changed."""
+    asked: PreviewBody = call.body
+    return Reply(await alone(lambda: _preview(call.service, asked)))
+
+
+def _read(service: "Service", asked: RulesParameters) -> Reply:
+    file = RulesFile(service.workspace)
+    text = file.text if asked.version is None else file.version(asked.version)
+    if text is None:
+        raise ProblemError(404, "there is no such version of the rules", "GET /v1/rules names them", field="version")
+    return _answered(file, text, [])
+
+
+def _answered(file: RulesFile, text: str, warnings: list[str]) -> Reply:
+    try:
+        tables = parse_toml(text, _NAME).get("rule", [])
+    except SettingsError as error:  # somebody wrote it by hand
+        tables, warnings = [], [*warnings, error.message]
+    etag = etag_of(text)
+    answer = RulesAnswer(toml=text, rules=tables, etag=etag, versions=file.versions(), warnings=warnings)
+    return Reply(answer, headers={"ETag": f'"{etag}"'})
+
+
+def _replaced(call: Call) -> Reply:
+    service, file, wanted = call.service, RulesFile(call.service.workspace), call.request.headers.get("if-match")
+    text, warnings = _checked(service, call.body)
+
+    def allowed(present: str) -> None:
+        known = [one.strip().removeprefix("W/").strip('"') for one in (wanted or "*").split(",")]
+        if "*" not in known and etag_of(present) not in known:
+            raise ProblemError(412, "the rules were changed meanwhile", "GET /v1/rules, and change what is there now")
+
+    try:
+        file.replace(text, allowed)
+    except DiskError:
+        raise
+    except DataError as error:  # somebody else is at it
+        raise ProblemError(409, error.message, error.hint) from error
+    call.audit["etag"] = etag_of(text)
+    return _answered(file, text, warnings)
+
+
+def _checked(service: "Service", body: RulesBody) -> tuple[str, list[str]]:
+    """The text of rules and what is odd about them; a ProblemError where they are wrong."""
+    from molar_indexes.rules_preview import checked
+
+    text, values = _values(body)
+    try:
+        with service.recommender.answering() as answerer:
+            return text, list(checked(answerer.generation, values))
+    except SettingsError as error:
+        raise ProblemError(422, error.message, error.hint, field="rules") from error
+
+
+def _values(body: RulesBody) -> tuple[str, Mapping[str, Any]]:
+    """The text of rules, and what it says."""
+    if (body.toml is None) == (body.rules is None):
+        raise ProblemError(422, "rules come as text or as tables", "send one of toml and rules", field="rules")
+    try:
+        text = toml_of("rule", body.rules or []) if body.toml is None else body.toml
+        return text, parse_toml(text, _NAME)
+    except SettingsError as error:
+        raise ProblemError(422, error.message, error.hint, field="rules") from error
+
+
+def _preview(service: "Service", asked: PreviewBody) -> PreviewAnswer:
+    from molar_indexes.rules_preview import previewed
+
+    began = time.perf_counter()
+    _, values = _values(asked)
+    with service.recommender.answering() as answerer:
+        generation = answerer.generation.name
+    _checked(service, asked)
+    file = RulesFile(service.workspace)
+    try:
+        found = previewed(
+            service.workspace,
+            generation,
+            file.path if file.path.exists() else None,
+            values,
+            people=asked.sample,
+            users=[str(user) for user in asked.users],
+            field=asked.field,
+        )
+    except SettingsError as error:
+        raise ProblemError(409, f"the rules of now are wrong: {error.message}", error.hint) from error
+    except MissingArtefactError as error:
+        raise ProblemError(409, error.message, error.hint) from error
+    return _told(generation, found, time.perf_counter() - began)
+
+
+def _told(generation: str, found: "RulesPreview", seconds: float) -> PreviewAnswer:
+    return PreviewAnswer(
+        generation=generation,
+        lists=lists_compared(found.lists),
+        short=found.short,
+        exposure=[
+            ExposureByValue(value=one.value, before=round(one.before, 4), after=round(one.after, 4))
+            for one in found.exposure
+        ],
+        notes=[NoteOfLists(note=note, lists=count) for note, count in found.notes],
+        warnings=list(found.warnings),
+        seconds=round(seconds, 3),
+    )
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/v1/rules", "rules", "The rules that hold", rules, query=RulesParameters, reply=RulesAnswer),
+    Endpoint(
+        "PUT",
+        "/v1/rules",
+        "rules",
+        "Replace the rules",
+        replace_rules,
+        body=RulesBody,
+        reply=RulesAnswer,
+        most=_MOST,
+        changes=True,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/rules/preview",
+        "rules",
+        "What rules would change in people's lists",
+        preview_rules,
+        body=PreviewBody,
+        reply=PreviewAnswer,
+        most=_MOST,
+    ),
+)
