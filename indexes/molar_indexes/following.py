@@ -2,19 +2,27 @@
 
 Before each answer somebody looks whether another generation is live. The first who sees one opens it while the others
 go on with the present one; then all new answers have it. The former one is closed when its last answer is through.
+
+A server follows ahead instead (:meth:`Following.ahead`): a thread looks, opens, has the new generation vetted and asks
+it the latest questions once more, so that what is read at first use is read before anybody waits for it.
 """
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from molar_indexes.answerer import Answerer
 from molar_retrieval.errors import MolarError, RequestError
 
+Answered = TypeVar("Answered")
 _AGAIN = 10.0
 """Seconds until a generation that could not be opened is tried again, if it is still the live one."""
+_QUESTIONS, _WARMING = 1_000, 0.5
+"""Latest questions that a new generation is asked before it answers, and the seconds that this may take."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,10 @@ class Following:
         self._mark, self._again = mark, float("inf")
         self._counting, self._opening = threading.Lock(), threading.Lock()
         self._closed = False
+        self._vetted: Callable[[Answerer], None] | None = None
+        self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
+        self._questions: deque[Callable[[Answerer], object]] = deque(maxlen=_QUESTIONS)
 
     @classmethod
     def of(cls, source: Source) -> "Following":
@@ -59,7 +71,7 @@ class Following:
     @contextmanager
     def lent(self) -> Iterator[Answerer]:
         """What answers now; it stays open until the context is left. RequestError once this is closed."""
-        if self._source is not None:
+        if self._source is not None and self._thread is None:
             self._follow(self._source)
         with self._counting:
             if self._closed:
@@ -75,8 +87,43 @@ class Following:
             if through:
                 lent.answerer.close()
 
+    def answer(self, question: Callable[[Answerer], Answered]) -> Answered:
+        """What answers now is asked; the latest questions are kept for what will answer next."""
+        with self.lent() as answerer:
+            answered = question(answerer)
+        if self._thread is not None:
+            self._questions.append(question)
+        return answered
+
+    def ahead(self, every: float, vetted: Callable[[Answerer], None]) -> None:
+        """Follow in a thread of its own from now on, until this is closed.
+
+        Args:
+            every: Seconds between two looks.
+            vetted: Raises a MolarError where what is live must not answer.
+        """
+        source = self._source
+        if source is None:
+            return
+
+        def follow() -> None:
+            while not self._ended.wait(every):
+                self._follow(source)
+
+        self._vetted = vetted
+        self._thread = threading.Thread(target=follow, name="follow", daemon=True)
+        self._thread.start()
+
+    def catch_up(self) -> None:
+        """Return once what is live now answers, or is refused."""
+        if self._source is not None:
+            with self._opening:
+                if not self._closed:
+                    self._open(self._source)
+
     def close(self) -> None:
         """Answer nothing more; files are released when the answers under way are through."""
+        self._ended.set()
         with self._opening:  # nothing is opened meanwhile
             with self._counting:
                 if self._closed:
@@ -107,6 +154,7 @@ class Following:
                 fresh = source.opened()
                 failed.callback(fresh.close)
                 fresh.succeed(former.answerer)
+                self._prepare(fresh)
                 failed.pop_all()
         except (MolarError, OSError) as error:
             reason = error.message if isinstance(error, MolarError) else str(error)
@@ -118,6 +166,20 @@ class Following:
         with self._counting:
             self._present = _Lent(fresh)
         self._supersede(former)
+
+    def _prepare(self, fresh: Answerer) -> None:
+        """Ask it the latest questions, half of the time, so that the others are answered meanwhile."""
+        if self._vetted is None:
+            return
+        self._vetted(fresh)
+        end = time.monotonic() + _WARMING
+        for question in reversed(list(self._questions)):
+            began = time.monotonic()
+            if began > end or self._ended.is_set():
+                return
+            with suppress(MolarError):
+                question(fresh)
+            self._ended.wait(time.monotonic() - began)
 
     def _supersede(self, former: _Lent) -> None:
         with self._counting:

@@ -3,7 +3,7 @@
 This module is the list of what may be asked, with explicit options; :mod:`molar_indexes.answerer` answers.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
@@ -124,6 +124,24 @@ class Recommender:
         """What answers now, for :mod:`molar_indexes.standing`; it stays open until the context is left."""
         return self._following.lent()
 
+    def follow_ahead(self, vetted: Callable[[Generation], None] = lambda _: None, *, every: float = 0.1) -> None:
+        """From now on open what goes live in the background, and ask it the latest questions before it answers.
+
+        Args:
+            vetted: Raises a MolarError where a generation must not answer; the former one goes on, with a note.
+            every: Seconds between two looks at what is live.
+        """
+        self._following.ahead(every, lambda answerer: vetted(answerer.generation))
+
+    def catch_up(self) -> None:
+        """Return once what is live now answers, or was refused, for those who follow in the background."""
+        self._following.catch_up()
+
+    @property
+    def refused(self) -> str | None:
+        """Why what is live now does not answer, as it says in notes of answers; None: it does."""
+        return self._following.present.refused
+
     @property
     def generation(self) -> Generation:
         """What the last answer came from; one that follows may close it any time: see ``follow`` of :meth:`open`."""
@@ -194,8 +212,7 @@ class Recommender:
             raise RequestError("a list is for a user or for a session", "give user_id or session_id")
         check_subjects(optional=True, user_id=user_id, session_id=session_id)
         check_subjects(fallback=fallback)
-        with self._following.lent() as answerer:
-            return answerer.query(user_id, session_id, query, fallback, as_of, self.now)
+        return self._following.answer(lambda one: one.query(user_id, session_id, query, fallback, as_of, self.now))
 
     def session(
         self,

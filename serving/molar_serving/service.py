@@ -9,18 +9,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from molar.shop import Shop
-from molar_retrieval.errors import MissingArtefactError, MolarError
+from molar_retrieval.errors import MissingArtefactError, MolarError, StaleArtefactError
 from molar_serving.access import Keyring
 from molar_serving.former import FormerGenerations
 from molar_serving.shown import ShownAnswers
 from molar_serving.working import Working
 
 if TYPE_CHECKING:
+    from molar_indexes.generations import Generation
     from molar_indexes.recommender import Recommender
     from molar_retrieval.config import MolarSettings
     from molar_retrieval.events.log import Appended, EventLog
 
-_AGAIN = 1.0  # seconds until a generation that is not there is looked for again
+_AGAIN, _AGAIN_STALE = 1.0, 5.0  # seconds until one looks again for a generation that is not there, or damaged
 _PHOTOS = 8  # that wait for the one that is searched by
 _APPENDING = 32  # threads that append events; those that wait at once share a commit
 
@@ -58,6 +59,8 @@ class Service:
         self._recommender: Recommender | None = None
         self._log: EventLog | None = None
         self._missing: MolarError = MissingArtefactError("the generation is being opened", "ask again in a second")
+        self._reading = threading.Lock()
+        self._whole_ones: set[str] = set()  # generations of which all files were read
         self._ended = threading.Event()
         self._opening_log = threading.Lock()
         self._opener = threading.Thread(target=self._open, name="open", daemon=True)
@@ -89,6 +92,11 @@ class Service:
             raise self._missing
         return self._recommender
 
+    def catch_up(self) -> None:
+        """Return once what is live now answers in this process; others follow within a tenth of a second."""
+        if self._recommender is not None:
+            self._recommender.catch_up()
+
     def append(self, rows: list[Mapping[str, Any]]) -> "Appended":
         """Append events; when it returns, those accepted are on the disk. A MolarError where they cannot be."""
         with self._opening_log:
@@ -102,10 +110,36 @@ class Service:
         while not self._ended.is_set():
             try:
                 found = self.shop.recommender()
-                found.query("a first question", 1, fallback="popular")  # what is read once is read now
+                try:
+                    self._whole(found.generation)
+                    found.query("a first question", 1, fallback="popular")  # what is read once is read now
+                except BaseException:
+                    found.close()
+                    raise
             except MolarError as error:
                 self._missing = error
-                self._ended.wait(_AGAIN)
+                self._ended.wait(_AGAIN_STALE if isinstance(error, StaleArtefactError) else _AGAIN)
             else:
+                found.follow_ahead(self._whole)
                 self._recommender = found
-                return
+                break
+        for folder in self.workspace["generations"].versions():  # so that going back to one takes no time
+            if not self._ended.is_set():
+                self._wrong(folder.name)
+
+    def _whole(self, generation: "Generation") -> None:
+        """Read all files of a generation; a StaleArtefactError if a byte has changed since it was published."""
+        if problems := self._wrong(generation.name):
+            words = "`molar index rollback` goes back to the one before, `molar align` publishes a new one"
+            raise StaleArtefactError(f"generation {generation.name} is damaged: {problems[0]}", words)
+
+    def _wrong(self, name: str) -> list[str]:
+        """What is wrong with the files of a generation; those of a whole one are read once."""
+        from molar_indexes.verify import bytes_changed
+
+        with self._reading:
+            if name in self._whole_ones:
+                return []
+            if not (problems := bytes_changed(self.workspace, name)):
+                self._whole_ones.add(name)
+            return problems

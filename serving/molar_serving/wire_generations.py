@@ -139,6 +139,7 @@ class StatusAnswer(Struct, kw_only=True):
         disk_free: Bytes that are free for the workspace.
         training: Why training is due, each with its command; empty: it is not.
         unavailable: Why nothing answers, or null.
+        refused: Why what is live does not answer, but the generation before it; null: it does.
         settings: Of ``molar.toml`` and the environment, without secrets.
     """
 
@@ -153,4 +154,5 @@ class StatusAnswer(Struct, kw_only=True):
     disk_free: int
     training: list[dict[str, str]]
     unavailable: str | None
+    refused: str | None
     settings: dict[str, Any]

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import pytest
 from test_indexes_generations import release
 
 from molar_indexes import following
-from molar_indexes.generations import rollback
+from molar_indexes.answerer import Answerer
+from molar_indexes.generations import Generation, rollback
 from molar_indexes.recommender import Recommender
-from molar_retrieval.errors import RequestError, SettingsError
+from molar_retrieval.errors import RequestError, SettingsError, StaleArtefactError
 from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace import Workspace
 
@@ -239,3 +240,57 @@ def test_rules_that_were_wrong_from_the_beginning_are_an_error_until_they_are_ri
         assert recommender.query("user 7", rules=False).items[0].payload["mark"] == 2
         path.write_text("[[rule]]\nban = 'brand = \"brand 1\"'\n", "utf-8")
         assert recommender.query("user 7").notes == []
+
+
+def until(what: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_following_ahead_asks_the_latest_questions_before_anybody_is_answered(
+    workspace: Workspace, recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender.follow_ahead(every=0.01)
+    for k in range(1, 8):
+        recommender.query("user 7", k)
+    recommender.similar("item 3", 2)
+    asked: list[tuple[str, str, int]] = []
+    real = Answerer.query
+
+    def query(self: Answerer, user_id: str | None, session_id: str | None, query: Query, *more: Any) -> Any:
+        asked.append((threading.current_thread().name, self.generation.name, query.k))
+        return real(self, user_id, session_id, query, *more)
+
+    monkeypatch.setattr(Answerer, "query", query)
+    with release(workspace, 2, "exact") as published:
+        until(lambda: recommender.generation.name == published.name)
+        assert asked == [("follow", published.name, k) for k in range(7, 0, -1)]
+        assert ask(recommender) == (published.name, 2)
+    rollback(workspace)
+    recommender.catch_up()
+    assert ask(recommender)[1] == 1
+
+
+def test_what_is_vetted_and_must_not_answer_is_told_and_the_former_goes_on(
+    workspace: Workspace, recommender: Recommender
+) -> None:
+    first = ask(recommender)
+    bad: list[str] = []
+
+    def vetted(generation: Generation) -> None:
+        if generation.manifest.facts["mark"] == 2:
+            bad.append(generation.name)
+            raise StaleArtefactError("it is damaged", "publish another one")
+
+    recommender.follow_ahead(vetted, every=0.01)
+    with release(workspace, 2, "exact") as second:
+        until(lambda: recommender.refused)
+    assert ask(recommender) == first
+    assert recommender.refused == recommender.query("user 7").notes[0]
+    assert "it is damaged" in str(recommender.refused)
+    with release(workspace, 3, "exact") as third:
+        until(lambda: ask(recommender) == (third.name, 3))
+    assert recommender.refused is None
+    assert bad == [second.name]

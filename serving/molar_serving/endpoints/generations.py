@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from molar.serving import LiveGeneration
     from molar_indexes.comparison import ExposureChange, ListComparison
     from molar_indexes.generations import GenerationInfo
+    from molar_serving.service import Service
 
 
 async def generations(call: Call) -> Reply:
@@ -37,12 +38,12 @@ async def generations(call: Call) -> Reply:
 async def activate(call: Call) -> Reply:
     """Make a generation the live one; answers come from it from the next question on. The former one stays."""
     name = call.path["generation"]
-    return Reply(await asyncio.to_thread(_switched, partial(call.service.shop.rollback, name), 404))
+    return Reply(await asyncio.to_thread(_switched, call.service, partial(call.service.shop.rollback, name), 404))
 
 
 async def rollback(call: Call) -> Reply:
     """Make the generation before the live one live."""
-    return Reply(await asyncio.to_thread(_switched, call.service.shop.rollback, 409))
+    return Reply(await asyncio.to_thread(_switched, call.service, call.service.shop.rollback, 409))
 
 
 async def diff(call: Call) -> Reply:
@@ -131,9 +132,10 @@ def age(made: str) -> float | None:
         return None
 
 
-def _switched(switch: "Callable[[], LiveGeneration]", missing: int) -> Activated:
+def _switched(service: "Service", switch: "Callable[[], LiveGeneration]", missing: int) -> Activated:
     try:
         live = switch()
+        service.catch_up()
     except MissingArtefactError as error:
         raise ProblemError(missing, error.message, error.hint) from error
     except DiskError:

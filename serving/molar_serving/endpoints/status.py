@@ -31,10 +31,10 @@ def _status(service: "Service") -> StatusAnswer:
 
     with closing(LiveLog(service.workspace)) as log:
         last = 0 if log.mark is None else log.last
-    unavailable, name = None, None
+    unavailable, refused, name = None, None, None
     manifest: Manifest | None = None
     try:
-        generation = service.recommender.generation
+        generation, refused = service.recommender.generation, service.recommender.refused
         name, manifest = generation.name, generation.manifest
     except MolarError as error:
         unavailable = f"{error.message}; {error.hint}"
@@ -51,6 +51,7 @@ def _status(service: "Service") -> StatusAnswer:
         disk_free=room(service.workspace.root),
         training=_training(service),
         unavailable=unavailable,
+        refused=refused,
         settings=shown_settings(service.settings.model_dump(mode="json")),
     )
 

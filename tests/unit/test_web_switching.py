@@ -1,0 +1,153 @@
+"""Generations go live and back under load: no errors, no list of two, nothing left open; damaged ones never answer."""
+
+import asyncio
+import os
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+from test_indexes_generations import release
+from web_load import Outcome, ask, load
+from web_server import client_of
+
+from molar.shop import Shop
+from molar_indexes.generations import rollback
+from molar_retrieval.workspace import Workspace
+from molar_serving.app import application
+from molar_serving.service import Service
+
+TURNS = int(os.environ.get("MOLAR_TEST_TURNS", "8"))
+"""Publications and rollbacks under load; 50 for the full strength."""
+RATE = 200 if "MOLAR_TEST_TURNS" in os.environ else 50
+FILES = Path("/proc/self/fd")
+BODY = {"user_id": "user 7", "k": 5, "fields": ["mark"]}
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    (tmp_path / "shop").mkdir()
+    found = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
+    release(found, 1, "exact").close()
+    return found
+
+
+def damage(workspace: Workspace) -> None:
+    """Change one byte, and no size."""
+    folder, _ = workspace["generations"].require()
+    with (folder / "table.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([byte ^ 1]))
+
+
+def until(what) -> None:
+    end = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.02)
+
+
+def answering(client: httpx.Client) -> str:
+    return client.post("/v1/recommendations", json=BODY).json()["generation"]
+
+
+def test_a_damaged_generation_never_answers_and_the_former_goes_on(workspace):
+    with client_of(workspace.root) as client:
+        first = answering(client)
+        release(workspace, 2, "exact").close()
+        damage(workspace)
+        until(lambda: client.get("/v1/status").json()["refused"])
+        told = client.post("/v1/recommendations", json=BODY).json()
+        assert told["generation"] == first
+        assert "is damaged: table.safetensors was changed" in told["notes"][0]
+        with release(workspace, 3, "exact") as third:
+            until(lambda: answering(client) == third.name)
+        assert client.get("/v1/status").json()["refused"] is None
+
+
+def test_it_is_ready_only_once_every_byte_was_read(workspace, monkeypatch):
+    """It lives meanwhile; a generation that is damaged is never ready, and one that is published then is."""
+    reading, go = threading.Event(), threading.Event()
+    read = Service._whole
+
+    def slowly(self: Service, generation) -> None:
+        reading.set()
+        assert go.wait(30)
+        read(self, generation)
+
+    monkeypatch.setattr(Service, "_whole", slowly)
+    monkeypatch.setattr("molar_serving.service._AGAIN_STALE", 0.05)
+    damage(workspace)
+    app = application(Service(Shop(None, workspace.root)))
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        assert reading.wait(30)
+        assert client.get("/health/live").status_code == 200
+        assert client.get("/health/ready").status_code == 503
+        go.set()
+        until(lambda: "table.safetensors was changed" in client.get("/health/ready").json()["reason"])
+        assert client.post("/v1/recommendations", json=BODY).status_code == 503
+        release(workspace, 2, "exact").close()
+        until(lambda: client.get("/health/ready").status_code == 200)
+
+
+def test_publications_and_rollbacks_under_load(workspace, record_property):
+    """Every answer is of one generation, none is an error, and files and memory stay what they were."""
+    service = Service(Shop(None, workspace.root))
+    app = application(service)
+
+    def turn(number: int) -> tuple[str, float]:
+        """Something else goes live; its name, and the seconds until it answers."""
+        if number % 2:
+            name, began = rollback(workspace).name, time.perf_counter()
+        else:
+            with release(workspace, number + 2, "exact") as published:
+                name, began = published.name, time.perf_counter()
+        until(lambda: service.recommender.generation.name == name)
+        return name, time.perf_counter() - began
+
+    async def run() -> tuple[Outcome, list[tuple[str, float]], list[tuple[int, int]]]:
+        turns, sizes = [], []
+        async with app.router.lifespan_context(app):
+            while (await ask(app, "/v1/recommendations", BODY))[0] != 200:
+                await asyncio.sleep(0.02)
+            for _ in range(2):  # what is read at first use
+                turns.append(await asyncio.to_thread(turn, len(turns)))
+
+            async def switch() -> None:
+                for _ in range(TURNS):
+                    turns.append(await asyncio.to_thread(turn, len(turns)))
+                    await asyncio.sleep(0.1)
+                    sizes.append((len(list(FILES.iterdir())), resident()))
+
+            outcome, switching = Outcome(), asyncio.create_task(switch())
+            while not switching.done():
+                part = await load(app, lambda _: BODY, RATE, 0.5)
+                outcome.bodies += part.bodies
+                for status, seconds in part.seconds.items():
+                    outcome.seconds.setdefault(status, []).extend(seconds)
+            await switching
+        return outcome, turns, sizes
+
+    outcome, turns, sizes = asyncio.run(run())
+    assert outcome.seconds.keys() == {200}
+    marks: dict[str, set[int]] = {}
+    for told in outcome.bodies:
+        own = {item["fields"]["mark"] for item in told["items"]}
+        assert len(own) == 1
+        marks.setdefault(told["generation"], set()).update(own)
+    assert all(len(own) == 1 for own in marks.values())
+    assert len(marks) >= TURNS // 2
+    files, memory = [count for count, _ in sizes], [size for _, size in sizes]
+    assert max(files[len(files) // 2 :]) <= max(files[: len(files) // 2])
+    assert max(memory) - memory[0] < 30 << 20
+    slowest = max(seconds for _, seconds in turns[3::2])
+    record_property("measured", f"{outcome.count(200)} answers, {len(turns)} turns, back in {slowest:.2f} s at most")
+    assert RATE < 200 or slowest <= 1
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
