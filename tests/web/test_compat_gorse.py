@@ -74,7 +74,9 @@ def test_sessions_and_neighbours(client, trained):
 
 def test_words_find_items(client):
     item = client.get_item("SKU-0001")
-    assert item in client.search_items(item["Comment"], n=5)
+    found = {one["ItemId"]: one for one in client.search_items(item["Comment"], n=5)}
+    assert found["SKU-0001"]["Comment"] == item["Comment"]
+    assert found["SKU-0001"]["Labels"].items() <= item["Labels"].items()
 
 
 def test_items_are_written_hidden_and_shown_again(client, trained):

@@ -32,6 +32,7 @@ from recombee_api_client.api_requests import (
     ListItems,
     RecommendItemsToItem,
     RecommendItemsToUser,
+    RecommendNextItems,
     RecommendUsersToUser,
     ResetDatabase,
     SearchItems,
@@ -108,6 +109,17 @@ def test_filters_and_properties(client, trained):
     told = client.send(RecommendItemsToItem(ids(told)[0], trained.user, 4, **wishes))
     assert all({"price", "title"} <= one["values"].keys() for one in told["recomms"])
     assert len(ids(client.send(RecommendItemsToItem("no-such-item", trained.user, 4)))) == 4
+
+
+def test_next_items_go_on_with_the_same_list(client, trained):
+    first = client.send(RecommendItemsToUser(trained.user, 4, return_properties=True, included_properties=["price"]))
+    pages = [client.send(RecommendNextItems(first["recommId"], 3)) for _ in range(2)]
+    assert [page["numberNextRecommsCalls"] for page in pages] == [1, 2]
+    assert {page["recommId"] for page in pages} == {first["recommId"]}
+    assert "price" in pages[1]["recomms"][0]["values"]
+    every = [*ids(first), *ids(pages[0]), *ids(pages[1])]
+    assert len(every) == len(set(every)) == 10
+    assert every == ids(client.send(RecommendItemsToUser(trained.user, 10)))
 
 
 def test_words_find_items(client, trained):
@@ -196,6 +208,7 @@ def test_a_key_of_a_batch_does_what_it_may_alone(served, trained):
         (RecommendItemsToUser("u", 3, rotation_rate=0.5), 501, "exclude"),
         (RecommendItemsToUser("u", 0), 400, "k: "),
         (RecommendUsersToUser("u", 3), 501, "compat.md"),
+        (RecommendNextItems("no-such-list", 3), 404, "no answer"),
         (AddItemProperty("no-such-column", "string"), 501, "items file"),
         (GetItemValues("no-such-item"), 404, "no-such-item"),
         (ListItems(), 501, "the shop's own"),

@@ -30,7 +30,7 @@ from molar_serving.compat.translated import (
 from molar_serving.credentials import Credentials, Dialect, of_key
 from molar_serving.endpoint import Call, Endpoint, Method, Reply, Scope
 from molar_serving.problems import ProblemError
-from molar_serving.wire import AnsweredItem, ListAnswer
+from molar_serving.wire import ListAnswer
 
 _AT = "/compat/gorse/api"
 _NO_TIME = "0001-01-01"  # what Go writes where there is none
@@ -105,7 +105,7 @@ async def recommend(call: Call) -> Reply:
 async def neighbours(call: Call) -> Reply:
     """The items most like one, whatever the name of the list."""
     page: GorsePage = call.query
-    return Reply(_scores(await similar(call, call.path["item"], k=_k(page), where=_where(call, page)), page))
+    return Reply(_scores(await similar(call, item_id=call.path["item"], k=_k(page), where=_where(call, page)), page))
 
 
 async def most_popular(call: Call) -> Reply:
@@ -143,7 +143,7 @@ async def delete_item(call: Call) -> Reply:
 async def get_item(call: Call) -> Reply:
     """An item as it is now: its fields are labels, its title is the comment."""
     found = await item_now(call, call.path["item"])
-    return Reply(_told(call.path["item"], found))
+    return Reply(_told(found.item_id, found.attributes, hidden=bool(found.obstacles)))
 
 
 async def find_items(call: Call) -> Reply:
@@ -151,19 +151,18 @@ async def find_items(call: Call) -> Reply:
     page: GorsePage = call.query
     if not page.q:
         raise ProblemError(501, "items are not listed", "search by q, or GET /item/ID; the catalogue is the shop's own")
-    answer = await searched(call, page.q, None, k=_k(page), fields=[*named_fields(call), TITLE])
-    return Reply({"Cursor": "", "Items": [_told(item.item_id, item) for item in answer.items]})
+    answer = await searched(call, text=page.q, k=_k(page), fields=named_fields(call))
+    return Reply({"Cursor": "", "Items": [_told(item.item_id, item.fields) for item in answer.items]})
 
 
-def _told(item_id: str, item: AnsweredItem | None) -> dict[str, Any]:
-    labels = {} if item is None else item.fields
+def _told(item_id: str, labels: Mapping[str, Any], *, hidden: bool = False) -> dict[str, Any]:
     categories: Any = next((labels[name] for name in _CATEGORY if labels.get(name)), [])
     return {
         "ItemId": item_id,
-        "IsHidden": item is None,
+        "IsHidden": hidden,
         "Categories": categories if isinstance(categories, list) else [categories],
         "Timestamp": f"{_NO_TIME}T00:00:00Z",
-        "Labels": labels,
+        "Labels": {name: value for name, value in labels.items() if value is not None},
         "Comment": labels.get(TITLE) or "",
     }
 

@@ -6,7 +6,7 @@ The access key id is the name of a key made with ``--signing``, the secret acces
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from molar_serving.compat.translated import (
     named_fields,
     otherwise,
     plainly,
+    ranked,
     renamed,
     similar,
     without_nothing,
@@ -115,9 +116,9 @@ async def get_recommendations(call: Call) -> Reply:
     wanted, columns = _wanted(asked), _columns(call, asked)
     wanted |= {"k": asked.num_results, "fields": list(columns.values())}
     if asked.item_id is not None:
-        answer = await similar(call, asked.item_id, **wanted)
+        answer = await similar(call, item_id=asked.item_id, **wanted)
     elif asked.user_id is not None:
-        answer = await _for_user(call, asked.user_id, **wanted)
+        answer = await _for_user(call, listed, asked.user_id, **wanted)
     else:
         raise ProblemError(400, "the request names neither userId nor itemId", "name one of them", field="userId")
     told = [_item(item, columns, answer) for item in answer.items]
@@ -130,13 +131,10 @@ async def get_ranking(call: Call) -> Reply:
     if asked.user_id is None or not 1 <= len(asked.input_list) <= _RANKED:
         raise ProblemError(400, f"{len(asked.input_list)} items are named", f"name userId and 1 to {_RANKED} items")
     columns = _columns(call, asked)
-    given = list(dict.fromkeys(asked.input_list))
-    wanted = _wanted(asked) | {"k": len(given), "only": given, "seen": "show", "explore": False}
-    answer = await _for_user(call, asked.user_id, **wanted, fields=list(columns.values()))
-    ranked = [_item(item, columns, answer) for item in answer.items]
-    there = {item.item_id for item in answer.items}
-    ranked += [{"itemId": item_id} for item_id in given if item_id not in there]
-    return Reply({"personalizedRanking": ranked, "recommendationId": answer.recommendation_id})
+    wanted = _wanted(asked) | {"items": asked.input_list, "fields": list(columns.values())}
+    answer = await _for_user(call, ranked, asked.user_id, **wanted)
+    told = [_item(item, columns, answer) for item in answer.items]
+    return Reply({"personalizedRanking": told, "recommendationId": answer.recommendation_id})
 
 
 async def put_events(call: Call) -> Reply:
@@ -161,10 +159,10 @@ async def put_items(call: Call) -> Reply:
     return Reply({})
 
 
-async def _for_user(call: Call, user_id: str, **wishes: Any) -> ListAnswer:
+async def _for_user(call: Call, found: Callable[..., Awaitable[ListAnswer]], user_id: str, **wishes: Any) -> ListAnswer:
     """The list of a user; before they log in, they go by the id of their session."""
-    answer = await listed(call, user_id=user_id, **wishes)
-    return answer if answer.basis != POPULARITY else await listed(call, anonymous_id=user_id, **wishes)
+    answer = await found(call, user_id=user_id, **wishes)
+    return answer if answer.basis != POPULARITY else await found(call, anonymous_id=user_id, **wishes)
 
 
 def _wanted(asked: PersonalizeQuestion) -> dict[str, Any]:
@@ -189,6 +187,8 @@ def _item(item: AnsweredItem, columns: Mapping[str, str], answer: ListAnswer) ->
     reasons = ["Popular item"] if answer.basis == POPULARITY else []
     if item.propensity is not None and item.propensity < 1:
         reasons.append("Exploration")
+    if item.score is None:
+        return {"itemId": item.item_id}
     told: dict[str, Any] = {"itemId": item.item_id, "score": item.score, "reason": reasons}
     if columns:
         values = {name: item.fields.get(column) for name, column in columns.items()}

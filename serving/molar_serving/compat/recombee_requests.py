@@ -12,6 +12,7 @@ from molar_serving.compat.translated import (
     item_now,
     listed,
     named_fields,
+    next_of,
     popular,
     searched,
     similar,
@@ -22,6 +23,9 @@ from molar_serving.endpoint import Call, Method, Scope
 from molar_serving.problems import ProblemError, unreadable
 from molar_serving.wire import ListAnswer
 
+_KEPT = 10_000  # lists of which it is known how far they were shown
+_pages: dict[str, tuple[str, int]] = {}
+"""Of a list's first page the id of its latest one, and how many came after the first."""
 _LISTS = ("default", "personal", "related-items", "similar-properties")  # logics that are what is answered anyway
 
 
@@ -70,21 +74,34 @@ Handler = Callable[[Call, Mapping[str, str], dict[str, Any]], Awaitable[Any]]
 async def _for_user(call: Call, path: Mapping[str, str], params: dict[str, Any]) -> Any:
     wishes = _read(params, RecombeeWishes)
     if _logic(wishes) == "popular":
-        return _answer(await popular(call, **_without_diversity(_wanted(call, wishes))), wishes)
-    return _answer(await listed(call, user_id=path["user"], **_wanted(call, wishes)), wishes)
+        return _answer(await popular(call, **_without_diversity(_wanted(call, wishes))))
+    return _answer(await listed(call, user_id=path["user"], **_wanted(call, wishes)))
 
 
 async def _for_item(call: Call, path: Mapping[str, str], params: dict[str, Any]) -> Any:
     wishes = _read(params, RecombeeWishes)
     wanted = _without_diversity(_wanted(call, wishes))
-    found = popular(call, **wanted) if _logic(wishes) == "popular" else similar(call, path["item"], **wanted)
-    return _answer(await found, wishes)
+    found = popular(call, **wanted) if _logic(wishes) == "popular" else similar(call, item_id=path["item"], **wanted)
+    return _answer(await found)
 
 
 async def _search(call: Call, path: Mapping[str, str], params: dict[str, Any]) -> Any:
     wishes = _read(params, RecombeeWishes)
     wanted = _without_diversity(_wanted(call, wishes))
-    return _answer(await searched(call, wishes.search_query, path["user"], **wanted), wishes)
+    return _answer(await searched(call, text=wishes.search_query, user_id=path["user"], **wanted))
+
+
+async def _next(call: Call, path: Mapping[str, str], params: dict[str, Any]) -> Any:
+    """The next items of a list, which clients ask for by the id of its first page, again and again."""
+    if call.service.settings.serve.workers > 1:
+        raise ProblemError(501, "next items take a server of one process", "ask for more at once, by count")
+    base = path["answer"]
+    latest, calls = _pages.pop(base, (base, 0))
+    answer = await next_of(call, latest, _read(params, RecombeeWishes).count)
+    _pages[base] = answer.recommendation_id or latest, calls + 1
+    while len(_pages) > _KEPT:
+        del _pages[next(iter(_pages))]
+    return _answer(answer, calls + 1) | {"recommId": base}
 
 
 def _interaction(event: str) -> Handler:
@@ -117,7 +134,7 @@ async def _accept(call: Call, path: Mapping[str, str], params: dict[str, Any]) -
 
 
 async def _add_property(call: Call, path: Mapping[str, str], params: dict[str, Any]) -> Written:
-    if path["name"] not in (*named_fields(call), "title", "description", "image"):
+    if path["name"] not in (*named_fields(call), "description", "image"):
         remedy = "add it to the items file, then `molar update`; columns of the catalogue are its properties"
         raise ProblemError(501, f"the property {path['name']!r} is no column of the catalogue", remedy)
     return Written(None, 201)
@@ -133,10 +150,7 @@ async def _delete_item(call: Call, path: Mapping[str, str], params: dict[str, An
 
 
 async def _get_values(call: Call, path: Mapping[str, str], params: dict[str, Any]) -> Any:
-    found = await item_now(call, path["item"])
-    if found is None:
-        raise ProblemError(404, f"there is no item {path['item']}", "it is withdrawn, or not in the live generation")
-    return found.fields
+    return (await item_now(call, path["item"])).attributes
 
 
 def _read(params: dict[str, Any], wanted: Any) -> Any:
@@ -172,7 +186,7 @@ def _wanted(call: Call, wishes: RecombeeWishes) -> dict[str, Any]:
         "k": wishes.count,
         "placement": wishes.scenario,
         "where": None if not wishes.filter else condition(wishes.filter),
-        "fields": (names or [*named_fields(call), "title"]) if wishes.return_properties else None,
+        "fields": (names or named_fields(call)) if wishes.return_properties else None,
         "diversity": wishes.diversity or None,
         "exclude": wishes.exclude or None,
     }
@@ -184,12 +198,12 @@ def _without_diversity(wanted: dict[str, Any]) -> dict[str, Any]:
     return wanted
 
 
-def _answer(answer: ListAnswer, wishes: RecombeeWishes) -> dict[str, Any]:
+def _answer(answer: ListAnswer, calls: int = 0) -> dict[str, Any]:
     recomms: list[dict[str, Any]] = [{"id": item.item_id} for item in answer.items]
-    if wishes.return_properties:
-        for told, item in zip(recomms, answer.items, strict=True):
+    for told, item in zip(recomms, answer.items, strict=True):
+        if item.fields:
             told["values"] = item.fields
-    return {"recommId": answer.recommendation_id, "recomms": recomms, "numberNextRecommsCalls": 0}
+    return {"recommId": answer.recommendation_id, "recomms": recomms, "numberNextRecommsCalls": calls}
 
 
 ROUTES: tuple[tuple[Method, str, Scope, Handler], ...] = (
@@ -199,6 +213,7 @@ ROUTES: tuple[tuple[Method, str, Scope, Handler], ...] = (
     ("GET", "/recomms/items/{item}/items/", "answer", _for_item),
     ("POST", "/search/users/{user}/items/", "answer", _search),
     ("GET", "/search/users/{user}/items/", "answer", _search),
+    ("POST", "/recomms/next/items/{answer}", "answer", _next),
     ("POST", "/detailviews/", "events", _interaction("view")),
     ("POST", "/viewportions/", "events", _interaction("view")),
     ("POST", "/purchases/", "events", _interaction("purchase")),

@@ -8,20 +8,27 @@ from uuid import uuid4
 
 import msgspec
 
-from molar_indexes.answers import POPULARITY
 from molar_retrieval.columns import TITLE
 from molar_retrieval.errors import RequestError
 from molar_retrieval.events.event import KINDS, OF_ITEMS, kind_named
-from molar_retrieval.ranking.answer import Answer
+from molar_serving import asking
+from molar_serving.asking import Question
 from molar_serving.credentials import Dialect
 from molar_serving.endpoint import Call, Endpoint, Method, Reply
-from molar_serving.endpoints import events, recommendations, search
-from molar_serving.lists import list_answer
+from molar_serving.endpoints import events, pages, rankings
+from molar_serving.lists import list_answer, list_of, reply
 from molar_serving.problems import ProblemError, unreadable
-from molar_serving.wire import AnsweredItem, EventsAnswer, ListAnswer, RecommendationRequest, SearchRequest
+from molar_serving.wire import (
+    EventsAnswer,
+    ListAnswer,
+    RankingsRequest,
+    RecommendationRequest,
+    SearchRequest,
+    SimilarRequest,
+)
 
 if TYPE_CHECKING:
-    from molar_indexes.recommender import Recommender
+    from molar_indexes.standing import ItemStanding
 
 Row = Mapping[str, Any]
 _LIKED = dict.fromkeys(("like", "star", "favorite", "favourite", "love", "thumbs_up", "upvote"), "rating")
@@ -32,49 +39,56 @@ _NAMED = 100  # changed items that the audit log names
 
 async def listed(call: Call, **wishes: Any) -> ListAnswer:
     """The list that fields of a :class:`~molar_serving.wire.RecommendationRequest` ask for; None is not asked for."""
-    call.body = _converted(wishes, RecommendationRequest)
-    answer: ListAnswer = (await recommendations.recommend(call)).value
-    return answer
+    return await _answered(call, _converted(wishes, RecommendationRequest))
 
 
-async def popular(call: Call, k: int, **limits: Any) -> ListAnswer:
-    """The items that most people took; ``limits`` are ``where``, ``exclude``, ``fields``."""
-    return await _answered(call, lambda recommender, options: recommender.popular(k, **options), limits)
+async def similar(call: Call, **wishes: Any) -> ListAnswer:
+    """The items like one; of an unknown one the popular ones, as no shop page fails by that."""
+    return await _answered(call, _converted(wishes, SimilarRequest))
 
 
-async def similar(call: Call, item_id: str, k: int, **limits: Any) -> ListAnswer:
-    """The items most like one; of an unknown one the popular ones, as no shop page fails by that."""
-    return await _answered(
-        call, lambda recommender, options: recommender.similar(item_id, k, fallback="popular", **options), limits
-    )
-
-
-async def searched(call: Call, text: str, user_id: str | None, k: int, **limits: Any) -> ListAnswer:
+async def searched(call: Call, **wishes: Any) -> ListAnswer:
     """What words ask for, for somebody or for anybody."""
-    call.body = _converted({"text": text, "user_id": user_id, "k": k, **limits}, SearchRequest)
-    answer: ListAnswer = (await search.search(call)).value
-    return answer
+    return await _answered(call, _converted(wishes, SearchRequest))
 
 
-async def item_now(call: Call, item_id: str) -> AnsweredItem | None:
-    """An item with all of its fields as they are now; None where it is not to be had.
+async def popular(call: Call, **wishes: Any) -> ListAnswer:
+    """The items that most people took."""
+    asked, recommender = _converted(wishes, RecommendationRequest), call.service.recommender
+    answer = await call.service.answers.do(lambda: asking.popular(recommender, asked))
+    return _told(reply(call, list_answer(call, answer, asked.fields), asked))
 
-    Raises:
-        ProblemError: If the live generation does not know it.
-    """
-    asked: dict[str, Any] = {"only": [item_id], "seen": "show", "rules": False, "explore": False}
+
+async def ranked(call: Call, **wishes: Any) -> ListAnswer:
+    """A caller's own items, in order; those that nothing ranks have no score."""
+    call.body = _converted(wishes, RankingsRequest)
+    return _told(await rankings.rank(call))
+
+
+async def next_of(call: Call, answer_id: str, k: int) -> ListAnswer:
+    """The next items of a list."""
+    return _told(await pages.page_behind(call, answer_id, k))
+
+
+async def item_now(call: Call, item_id: str) -> "ItemStanding":
+    """An item as it is now; a ProblemError where the live generation does not have it."""
+    from molar_indexes.standing import standing_of
+
     recommender = call.service.recommender
-    answer = await call.service.answers.do(lambda: recommender.session([item_id], 1, fallback="popular", **asked))
-    if answer.basis == POPULARITY:
+    found = await call.service.answers.do(lambda: standing_of(recommender, item_id))
+    if found is None:
         raise ProblemError(404, f"there is no item {item_id[:200]}", "the live generation does not have it")
-    return next(iter(list_answer(call, answer, [*named_fields(call), TITLE]).items), None)
+    return found
 
 
-async def _answered(call: Call, answer: Callable[["Recommender", dict[str, Any]], Answer], limits: Row) -> ListAnswer:
-    options = {name: limits[name] for name in ("where", "exclude") if limits.get(name)}
-    recommender = call.service.recommender
-    found = await call.service.answers.do(lambda: answer(recommender, options))
-    return list_answer(call, found, limits.get("fields") or ())
+async def _answered(call: Call, question: Question) -> ListAnswer:
+    answer, notes = await asking.answered(call, question)
+    return _told(reply(call, list_of(call, question, answer, notes), question, question))
+
+
+def _told(answered: Reply) -> ListAnswer:
+    answer: ListAnswer = answered.value
+    return answer
 
 
 def _converted(given: Row, wanted: Any) -> Any:
@@ -137,8 +151,8 @@ def withdrawn_item(item_id: Any) -> Row:
 
 
 def named_fields(call: Call) -> list[str]:
-    """The fields that conditions can name."""
-    return list(call.service.recommender.generation.index.spec.fields)
+    """The fields that conditions can name, and the title."""
+    return [*call.service.recommender.generation.index.spec.fields, TITLE]
 
 
 def field_among(call: Call, *names: str) -> str:

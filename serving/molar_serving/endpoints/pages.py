@@ -26,7 +26,7 @@ _LOOK = 0.02  # seconds between two looks for what another process writes
 
 async def shown_again(call: Call) -> Reply:
     """What was answered, byte by byte; a browser's key sees what it would have been told."""
-    shown = await _shown(call)
+    shown = await _shown(call, call.path["answer_id"])
     if not call.key.of_browsers or shown.of_browsers:
         return Reply(shown.body)
     told = msgspec.json.decode(shown.body, type=ListAnswer)
@@ -41,12 +41,18 @@ async def next_page(call: Call) -> Reply:
     The list is as what its person did up to the first page made it, whatever came since; what may not be shown any more
     does not come.
     """
-    shown, wanted = await _shown(call), call.body if call.body is not None else call.query
+    wanted = call.body if call.body is not None else call.query
+    return await page_behind(call, call.path["answer_id"], wanted.k)
+
+
+async def page_behind(call: Call, answer_id: str, k: int) -> Reply:
+    """The next ``k`` items of an answer's list."""
+    shown = await _shown(call, answer_id)
     if shown.question is None:
         raise ProblemError(
             422, "this list has no next page", "follow `next` where it is not null; rankings and photos have none"
         )
-    asked, count = _longer(shown, wanted.k)
+    asked, count = _longer(shown, k)
 
     def listed(explain: bool, rerank: bool) -> "Answer":
         def of(recommender: "Recommender") -> "Answer":
@@ -97,9 +103,9 @@ def _behind(answer: "Answer", shown: Shown, k: int) -> "Answer":
     return replace(answer, items=ranked, k=k, shortfall=short if len(items) < k else None)
 
 
-async def _shown(call: Call) -> Shown:
+async def _shown(call: Call, answer_id: str) -> Shown:
     """The answer that is asked about, which another process may be about to write."""
-    kept, answer_id = call.service.shown, call.path["answer_id"]
+    kept = call.service.shown
     if kept.expired(answer_id):
         raise ProblemError(410, f"answers are kept for {kept.seconds / 60:g} minutes", "ask for a new list")
     end = asyncio.get_running_loop().time() + SOON
