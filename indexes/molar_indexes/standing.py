@@ -1,4 +1,4 @@
-"""How an item stands: what is known of it now, and whether it can be in a list; if not, what keeps it out."""
+"""How items and people stand: what the next answer knows of them, and what keeps an item out of lists."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -89,3 +89,43 @@ def _obstacles(
         for rule in constraints.rules.against({columns.ITEM_ID: item_id, **payload}):
             told = f"the rule {rule.title!r} keeps it out"
             yield Obstacle("rule", told, "change the rule, or what it reads of the item", rule.segment)
+
+
+@dataclass(frozen=True)
+class PersonStanding:
+    """Somebody as the next answer reads them.
+
+    Attributes:
+        history: Item ids, oldest first, with the times in seconds since 1970; 0 where none is known.
+        attributes: By which rules may choose people.
+        in_generation: Whether the generation has them, so that they are not known by events alone.
+        notes: What answers say of them.
+        generation: Which answers.
+        events: The last event that is known, by its number.
+    """
+
+    history: tuple[tuple[str, int], ...]
+    attributes: Mapping[str, Any]
+    in_generation: bool
+    notes: tuple[str, ...]
+    generation: str
+    events: int
+
+
+def person_of(recommender: Recommender, key: str) -> PersonStanding:
+    """Who has a key of :mod:`molar_retrieval.interactions.users`; without a history where nothing is known."""
+    with recommender.answering() as answerer:
+        _, state = answerer.present()
+        stored = answerer.generation.users.keyed(key)
+        record, notes = answerer.person(state, key)
+        rows = [] if record is None else [int(row) for row in record.history]
+        ids = {item.row: item.item_id for item in answerer.generation.index.fetch(sorted(set(rows)))}
+        times = [] if record is None else [int(time) for time in record.times]
+        return PersonStanding(
+            tuple((ids[row], time) for row, time in zip(rows, times, strict=True)),
+            {} if record is None else dict(record.attributes),
+            stored is not None,
+            notes,
+            answerer.generation.name,
+            state.last,
+        )

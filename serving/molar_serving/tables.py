@@ -13,6 +13,7 @@ from molar_serving.endpoints import (
     rules,
     search,
     status,
+    users,
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -22,6 +23,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *search.ENDPOINTS,
     *events.ENDPOINTS,
     *items.ENDPOINTS,
+    *users.ENDPOINTS,
     *rules.ENDPOINTS,
     *generations.ENDPOINTS,
     *status.ENDPOINTS,

@@ -1,0 +1,69 @@
+"""People over the wire."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from molar_serving.wire import Id, Strict
+
+READ = 1_000
+"""Items of a history, and lines of the event log, that are told: the latest ones."""
+
+
+class UserParameters(Strict):
+    """Whether the id is that of somebody anonymous."""
+
+    anonymous: bool = False
+
+
+class HistoryItem(Struct, kw_only=True):
+    """An item of a history, and when, in UTC; null where that is not known."""
+
+    item_id: str
+    time: str | None
+
+
+class UserEvent(Struct, kw_only=True):
+    """A line of the event log."""
+
+    seq: int
+    event: str
+    item_id: str | None
+    time: str
+
+
+class UserAnswer(Struct, kw_only=True):
+    """Somebody as the next answer reads them.
+
+    Attributes:
+        id: The id that was asked for.
+        anonymous: Whether it is that of somebody anonymous.
+        known: Whether there is a history.
+        in_generation: Whether the generation has them; else they are known by events alone.
+        interactions: How many the history has.
+        history: The latest 1,000 of them, oldest first.
+        log: The latest 1,000 lines of the event log by them that are not sealed, oldest first.
+        attributes: By which rules choose people.
+        notes: What answers say of them.
+        generation: That answers.
+        events: The last event that is known, by ``seq``.
+    """
+
+    id: str
+    anonymous: bool
+    known: bool
+    in_generation: bool
+    interactions: int
+    history: list[HistoryItem]
+    log: list[UserEvent]
+    attributes: dict[str, Any]
+    notes: list[str]
+    generation: str
+    events: int
+
+
+class MergeBody(Strict):
+    """Somebody anonymous, and who that is."""
+
+    anonymous_id: Id
+    user_id: Id
