@@ -31,7 +31,7 @@ from molar_retrieval.experts.linear import EASECounts
 from molar_retrieval.experts.sums import PairSums, changed_users
 from molar_retrieval.interactions.log import InteractionLog
 
-_FILE = "sums.safetensors"
+SUMS = "sums.safetensors"
 _LARGEST = 4 << 30
 """Bytes of sums that are kept; above, the log is counted anew."""
 
@@ -132,10 +132,10 @@ def _summed(
 def save_sums(sums: PairSums, version: Path) -> None:
     """Keep the sums with the alignment, unless they are very large."""
     if sums.size <= _LARGEST:
-        save_file(sums.to_tensors(), version / _FILE)
+        save_file(sums.to_tensors(), version / SUMS)
 
 
 def open_sums(version: Path) -> PairSums | None:
     """The sums that an alignment was counted from, where they were kept."""
-    path = version / _FILE
+    path = version / SUMS
     return PairSums.of_tensors(load_file(path)) if path.exists() else None

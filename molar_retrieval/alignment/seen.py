@@ -39,8 +39,12 @@ def kept(version: Path) -> InteractionLog | None:
     own = version / _FOLDER
     if not own.is_dir():
         return None
-    items = IdMap(pq.read_table(own / _ITEMS, use_threads=False)[ITEM_ID])
-    return InteractionLog.open(own, items)
+    return InteractionLog.open(own, items(version))
+
+
+def items(version: Path) -> IdMap:
+    """The items that it knows, by their ids, where it has :func:`kept` its log."""
+    return IdMap(pq.read_table(version / _FOLDER / _ITEMS, use_threads=False)[ITEM_ID])
 
 
 def keep_trained(former: Path, version: Path) -> None:

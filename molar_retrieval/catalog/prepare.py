@@ -105,7 +105,8 @@ def prepare_catalogue(
                 source, spec = changed_source(source, spec, state.changes_of_items() if state else (), rejects)
                 last["last_change"] = change
             reader = ItemReader(source, spec, folder, rejects)
-            facts = _write(reader, folder, where, partial, progress)
+            known = {} if current is None else current.facts
+            facts = _write(reader, folder, where, partial, known, progress)
         refuse_changed(folder, before, _sources(folder))
         facts |= {"sources": {**before, "photos": tree_stamp(folder, reader.roots)}, **last}
         shaping = spec.model_dump(mode="json", include={"items", "text"})
@@ -151,7 +152,10 @@ def publish(workspace: Workspace, kind: str, partial: Path, manifest: Manifest) 
     return Manifest.read(store.publish(partial.rename(named), manifest))
 
 
-def _write(reader: ItemReader, folder: Path, where: str | None, partial: Path, progress: Progress) -> dict[str, Any]:
+def _write(
+    reader: ItemReader, folder: Path, where: str | None, partial: Path, known: Mapping[str, Any], progress: Progress
+) -> dict[str, Any]:
+    """Write the items, and tell the facts of the version; ``known`` are those of the one before."""
     tally, fields = _Tally(reader.schema), _kinds(reader)
     condition = None if where is None else parse(where, {ITEM_ID: "keyword", **fields})
     progress.start("reading the catalogue", reader.source.total)
@@ -174,7 +178,7 @@ def _write(reader: ItemReader, folder: Path, where: str | None, partial: Path, p
         remedy = "correct the file, or name its columns in catalog.toml"
         nothing = "put at least one item into it"
         raise reader.rejects.unusable(reader.source.path, reader.rows, nothing=nothing, remedy=remedy)
-    return _facts(reader, folder, tally)
+    return _facts(reader, folder, tally, known)
 
 
 class _Tally:
@@ -203,8 +207,10 @@ class _Tally:
                 self.beyond[field.name] += characters - LONG * (len(batch) - batch[field.name].null_count)
 
 
-def _facts(reader: ItemReader, folder: Path, tally: _Tally) -> dict[str, Any]:
+def _facts(reader: ItemReader, folder: Path, tally: _Tally, known: Mapping[str, Any]) -> dict[str, Any]:
     spec, kinds = reader.spec, _kinds(reader)
+    sample = fingerprint.of_json(tally.sample)
+    told = known.get("told") if known.get("told_by") == sample else common_language(tally.sample)
     return {
         "folder": str(folder.resolve()),
         "items": tally.items,
@@ -218,7 +224,9 @@ def _facts(reader: ItemReader, folder: Path, tally: _Tally) -> dict[str, Any]:
         "renamed": {column: name for column, name in stored_names(spec).items() if column != name},
         "fields": {name: kind for name, kind in kinds.items() if tally.beyond[name] <= 0},
         "availability": {role: stored_names(spec)[column] for role, column in spec.availability.items()},
-        "language": spec.text.language or common_language(tally.sample),
+        "language": spec.text.language or told,
+        "told": told,
+        "told_by": sample,
         "content": tally.content.result(),
         "ids": tally.ids.result(),
         "photos": reader.photos.hexdigest(),

@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 from updates import Days
 
+from molar_retrieval.alignment import present
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.alignment.recount import open_sums
 from molar_retrieval.alignment.store import open_model
@@ -125,6 +126,32 @@ def test_a_changed_price_leaves_all_but_numbers(days):
     assert report.facts["changed_users"] == 0
     _, _, new = live(days)
     assert all(np.array_equal(old[name], new[name]) for name in old if name != "numbers")
+
+
+def test_numbers_alone_are_written_as_a_whole_model_would_be(days, monkeypatch):
+    derive(days.workspace)
+    days.items(lambda table: table.assign(price=table["price"] + 1))
+    days.prepare()
+    derive(days.workspace)  # the alignment of an earlier molar does not say of which vectors it is
+    days.items(lambda table: table.assign(price=table["price"] * 2))
+    days.prepare()
+    shutil.copytree(days.workspace.root / "alignment", days.folder.parent / "kept", symlinks=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(present, "bring", lambda *_: pytest.fail("the whole model is made"))
+        derive(days.workspace)
+    folder, written, numbers = live(days)
+    sums = open_sums(folder)
+    shutil.rmtree(days.workspace.root / "alignment")
+    shutil.copytree(days.folder.parent / "kept", days.workspace.root / "alignment")
+    monkeypatch.setattr("molar_retrieval.alignment.derive._Base.differs_in_numbers", lambda *_: False)
+    derive(days.workspace)
+    folder, whole, arrays = live(days)
+    assert (open_sums(folder).together != sums.together).nnz == 0
+    assert numbers.keys() == arrays.keys()
+    assert all(np.array_equal(numbers[name], arrays[name]) for name in arrays)
+    written.facts["derived"].pop("seconds")
+    whole.facts["derived"].pop("seconds")
+    assert written.facts == whole.facts
 
 
 def test_training_is_not_mistaken_for_derivation(days):

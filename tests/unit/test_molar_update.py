@@ -1,5 +1,7 @@
 """`molar update` does what is due and nothing else, and says so."""
 
+import subprocess
+import sys
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -70,6 +72,24 @@ def test_prices(days):
     for user, former in answers.items():
         assert [item for item, _ in answer(days, user)] == [item for item, _ in former]
     assert days.shop.update().up_to_date
+
+
+_WITHOUT_TORCH = """
+import sys
+from pathlib import Path
+import molar
+print(molar.Shop(Path(sys.argv[1]), Path(sys.argv[2])).update().summary)
+assert "torch" not in sys.modules
+"""
+
+
+def test_prices_need_no_torch(days):
+    for price in (1.25, 1.5):
+        days.items(lambda table, price=price: table.assign(price=table["price"].where(table.index != 4, price)))
+        command = [sys.executable, "-c", _WITHOUT_TORCH if price == 1.5 else _WITHOUT_TORCH.split("assert")[0]]
+        done = subprocess.run([*command, days.folder, days.shop.workspace], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "another price of 1 item" in done.stdout
 
 
 def test_a_day(days):
