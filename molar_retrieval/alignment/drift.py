@@ -8,17 +8,18 @@ behaviour known, and so is easier than the future.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from molar_retrieval import rng
-from molar_retrieval.alignment.cold_start import model_ranks
-from molar_retrieval.alignment.model import AlignedModel
 from molar_retrieval.alignment.validation import ValidationCases, gains, sample
 from molar_retrieval.arrays import Rows
 from molar_retrieval.interactions.log import InteractionLog
+
+if TYPE_CHECKING:
+    from molar_retrieval.alignment.model import AlignedModel
 
 _MOST_CASES = 1000
 _LEAST_CASES = 300
@@ -85,13 +86,15 @@ class Drift:
         return asdict(self)
 
 
-def foretell(model: AlignedModel, before: InteractionLog, now: InteractionLog, seed: int = 0) -> Foretold | None:
+def foretell(model: "AlignedModel", before: InteractionLog, now: InteractionLog, seed: int = 0) -> Foretold | None:
     """Ask a model of the log ``before`` about what has come since, as the log ``now`` has it.
 
     A case is the first thing that a person took, by the strongest kind of event, after all of the former log, and had
     not had; person and item were known. Of more than 1,000 some are drawn. The logs may differ in users and items,
     which are told by their ids. None where there is no case.
     """
+    from molar_retrieval.alignment.cold_start import model_ranks  # brings torch
+
     if not len(before):
         return None
     came = now.timestamp > before.timestamp.max()
