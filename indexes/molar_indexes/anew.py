@@ -22,6 +22,7 @@ from molar_retrieval.alignment import seen
 from molar_retrieval.alignment.emerging import exploration
 from molar_retrieval.alignment.exploring import cost
 from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.recount import open_sums
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.validation import ValidationCases
 from molar_retrieval.alignment.vectors import ItemVectors
@@ -84,7 +85,7 @@ def publish_anew(
         slots=model.slots,
         extras=Extras(
             origins=origins(model, catalogue),
-            support=support(log, vectors.sparse),
+            support=support(log, vectors.sparse, open_sums(alignment)),
             numbers=model.numbers,
             reranker=model.reranker,
             queries=queries,
@@ -155,10 +156,10 @@ def _items(
     sparse_ones = zip(sparse_rows(vectors.sparse), sparse_rows(words), strict=True)
     told = zip(payloads(catalogue), sparse_ones, strict=True)
     for row, ((item_id, payload), (partners, own_words)) in enumerate(told):
-        own = {columns.COLD_START if vectors.newcomer[row] else columns.ALIGNED: vectors.dense[row].tolist()}
+        own = {columns.COLD_START if vectors.newcomer[row] else columns.ALIGNED: vectors.dense[row]}
         if row in few:
-            own[columns.EMERGING] = few[row].tolist()
-        own |= {name: matrix[row].tolist() for name, matrix in others.items() if matrix[row].any()}
+            own[columns.EMERGING] = few[row]
+        own |= {name: matrix[row] for name, matrix in others.items() if matrix[row].any()}
         named = {columns.ITEM_WEIGHTS: partners, columns.WORDS: own_words}
         sparse = {name: vector for name, vector in named.items() if len(vector.indices)}
         yield IndexItem(row, item_id, own, payload, sparse)

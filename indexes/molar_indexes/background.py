@@ -14,7 +14,8 @@ from molar_retrieval.catalog import Catalogue
 from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.encoders.composite import image_block
-from molar_retrieval.experts.histories import binary
+from molar_retrieval.experts.histories import binary, countable
+from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.ranking.evidence import ContentKNNWeights, Origins
 from molar_retrieval.workspace import Manifest
@@ -30,11 +31,18 @@ def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
     return Origins(sources, model.content_maps, taste, ordinary(catalogue))
 
 
-def support(log: InteractionLog, partners: csr_matrix) -> npt.NDArray[np.int32]:
-    """How many people had both items of each partner weight, by dimension, then by item."""
+def support(log: InteractionLog, partners: csr_matrix, sums: PairSums | None = None) -> npt.NDArray[np.int32]:
+    """How many people had both items of each partner weight, by dimension, then by item.
+
+    ``sums`` of the log, where they were kept, say so; else, or where very long histories are not in there as a whole,
+    it is counted.
+    """
     weights = partners.tocsc()
     weights.eliminate_zeros()
     items, dimensions = weights.indices, np.repeat(np.arange(weights.shape[1]), np.diff(weights.indptr))
+    if sums is not None and sums.together is not None and len(countable(log)) == len(log):
+        others, together = dimensions % log.n_items, sums.together.sorted_indices()
+        return np.asarray(together[np.minimum(items, others), np.maximum(items, others)], np.int32).ravel()
     taken = csc_matrix(binary(log))
     support = np.zeros(len(items), np.int32)
     for begin in range(0, log.n_items, _BLOCK):

@@ -8,6 +8,8 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.index import SparseVector
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from scipy.sparse import csr_matrix
 
 FLOAT32_MAX = 3.4028234663852886e38
@@ -15,7 +17,13 @@ _LARGEST_DIMENSION = (1 << 31) - 1
 
 
 def clean_sparse(owner: str, vector: SparseVector) -> SparseVector:
-    """A sparse vector to store, as lists of integers and float32 numbers, without zeros; ``owner`` is for the message.
+    """A sparse vector to store, as lists of integers and float32 numbers, without zeros; else as :func:`checked`."""
+    indices, values = checked(owner, vector)
+    return SparseVector(indices.tolist(), values.tolist())
+
+
+def checked(owner: str, vector: SparseVector) -> "tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]":
+    """Dimensions and numbers of a sparse vector without zeros; ``owner`` is for the message.
 
     Raises:
         DataError: On dimensions that do not ascend, or a number that is not finite.
@@ -24,13 +32,15 @@ def clean_sparse(owner: str, vector: SparseVector) -> SparseVector:
 
     with np.errstate(over="ignore"):
         indices, values = np.asarray(vector.indices, np.int64), np.asarray(vector.values, np.float32)
-    ascending = len(indices) == len(values) and bool((np.diff(indices) > 0).all())
+    ascending = len(indices) == len(values) and bool((indices[1:] > indices[:-1]).all())
     within = not len(indices) or 0 <= indices[0] <= indices[-1] <= _LARGEST_DIMENSION
     if not (ascending and within and np.isfinite(values).all()):
         problem = sparse_problem(indices.tolist(), values.tolist())
         raise DataError(f"{owner}: the sparse vector {problem}", "run `molar align` again")
+    if values.all():
+        return indices, values
     kept = values != 0
-    return SparseVector(indices[kept].tolist(), values[kept].tolist())
+    return indices[kept], values[kept]
 
 
 def sparse_problem(indices: Sequence[int], values: Sequence[float]) -> str | None:
@@ -50,4 +60,4 @@ def sparse_rows(matrix: "csr_matrix") -> Iterator[SparseVector]:
     """The rows of a matrix, one by one."""
     ordered = matrix.sorted_indices()
     for start, stop in pairwise(ordered.indptr.tolist()):
-        yield SparseVector(ordered.indices[start:stop].tolist(), ordered.data[start:stop].tolist())
+        yield SparseVector(ordered.indices[start:stop], ordered.data[start:stop])

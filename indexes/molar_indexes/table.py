@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from molar_indexes.sparse import clean_sparse
+from molar_indexes.sparse import checked
 from molar_retrieval import columns
 from molar_retrieval.arrays import Array
 from molar_retrieval.availability import ALWAYS, Availability
 from molar_retrieval.durable import link_or_copy
 from molar_retrieval.errors import StaleArtefactError
-from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
+from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.ranking.answer import Spans
 from molar_retrieval.ranking.evidence import Origins
 from molar_retrieval.ranking.item_store import Emerging, ItemStore
@@ -140,14 +140,14 @@ def written(path: Path, spec: IndexSpec, items: Iterable[IndexItem], extras: Ext
         for name, dim in dims.items():
             tensors.append(name, np.zeros((0, dim), np.float32))
         for item in items:
-            dense = item.vectors.get(columns.ALIGNED) or item.vectors.get(columns.COLD_START)
+            dense = item.vectors.get(columns.ALIGNED, item.vectors.get(columns.COLD_START))
             vectors = {"dense": dense} | {name: item.vectors.get(name) for name in _COPIED}
             for name, dim in dims.items():
                 rows = np.zeros((max(1, item.row - count + 1), dim), np.float32)  # the index checks the order
-                rows[-1] = vectors[name] or 0
+                rows[-1] = 0 if (vector := vectors[name]) is None else vector
                 tensors.append(name, rows)
             if columns.ITEM_WEIGHTS in item.sparse:
-                entries.add(item.row, clean_sparse(f"item {item.item_id!r}", item.sparse[columns.ITEM_WEIGHTS]))
+                entries.add(item.row, *checked(f"item {item.item_id!r}", item.sparse[columns.ITEM_WEIGHTS]))
             shown_from.extend([ALWAYS] * (item.row - count))
             shown_from.append(extras.availability.shown_from(item.payload))
             ids += item.item_id.encode()
@@ -191,10 +191,10 @@ class _Sparse:
     def __init__(self) -> None:
         self._items, self._dimensions, self._values = array("i"), array("i"), array("f")
 
-    def add(self, row: int, vector: SparseVector) -> None:
-        self._items.extend([row] * len(vector.indices))
-        self._dimensions.extend(vector.indices)
-        self._values.extend(vector.values)
+    def add(self, row: int, dimensions: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> None:
+        self._items.frombytes(np.full(len(values), row, np.int32).tobytes())
+        self._dimensions.frombytes(dimensions.astype(np.int32).tobytes())
+        self._values.frombytes(values.tobytes())
 
     def by_dimension(self) -> dict[str, npt.NDArray[Any]]:
         dimensions = np.array(self._dimensions, np.int32)

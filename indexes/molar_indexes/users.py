@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from molar_indexes.sparse import clean_sparse
+from molar_indexes.sparse import checked
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.index import SparseVector
 from molar_retrieval.interactions.users import user_key
@@ -114,8 +114,8 @@ def _row(user: UserRecord, dim: int, items: int) -> tuple[str | bytes | None, ..
             f"user {user.user_id!r} has {len(history)} items and {len(times)} times, or they do not ascend",
             "run `molar align` again",
         )
-    sparse = clean_sparse(f"user {user.user_id!r}", user.sparse)
-    dimensions, numbers = np.asarray(sparse.indices, "<i4"), np.asarray(sparse.values, "<f4")
+    indices, values = checked(f"user {user.user_id!r}", user.sparse)
+    dimensions, numbers = indices.astype("<i4"), values.astype("<f4", copy=False)
     blobs = [array.tobytes() for array in (vector, history.astype("<i4"), times, dimensions, numbers)]
     return user.user_id, *blobs, json.dumps(user.attributes, ensure_ascii=False) if user.attributes else None
 

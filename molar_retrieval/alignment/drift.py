@@ -21,7 +21,7 @@ from molar_retrieval.interactions.log import InteractionLog
 if TYPE_CHECKING:
     from molar_retrieval.alignment.model import AlignedModel
 
-_MOST_CASES = 1000
+_MOST_CASES = 400
 _LEAST_CASES = 300
 """Cases from which a share can be told: of the first days, and of the last ones."""
 _PLACES = 10
@@ -90,7 +90,7 @@ def foretell(model: "AlignedModel", before: InteractionLog, now: InteractionLog,
     """Ask a model of the log ``before`` about what has come since, as the log ``now`` has it.
 
     A case is the first thing that a person took, by the strongest kind of event, after all of the former log, and had
-    not had; person and item were known. Of more than 1,000 some are drawn. The logs may differ in users and items,
+    not had; person and item were known. Of more than 400 some are drawn. The logs may differ in users and items,
     which are told by their ids. None where there is no case.
     """
     from molar_retrieval.alignment.cold_start import model_ranks  # brings torch
@@ -104,7 +104,7 @@ def foretell(model: "AlignedModel", before: InteractionLog, now: InteractionLog,
     rows = np.flatnonzero(came if now.strength is None else came & (now.strength == 1))
     rows = rows[(users[now.user[rows]] >= 0) & (items[now.item[rows]] >= 0)]
     user, item = users[now.user[rows]], items[now.item[rows]]
-    had = np.unique(before.user.astype(np.int64) * before.n_items + before.item)
+    had = before.user.astype(np.int64) * before.n_items + before.item
     new = ~np.isin(user * before.n_items + item, had) & (np.diff(before.offsets)[user] > 0)
     user, item, time = user[new], item[new], now.timestamp[rows[new]]
     asked, first = np.unique(user, return_index=True)

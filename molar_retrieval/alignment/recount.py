@@ -124,8 +124,7 @@ def _summed(
         has = (sums.window, sums.decay, sums.followed is not None, sums.together is not None)
         if asked == has and all(len(countable(one)) == len(one) for one in (before, log)):
             old, new = changed_users(before, log, rows)
-            unchanged = sums.plus(before.of_users(old), -1)
-            return unchanged.moved(rows, log.n_items).plus(log.of_users(new)), len(new)
+            return sums.with_changes(before.of_users(old), log.of_users(new), rows), len(new)
     return PairSums.of(log, window=window, decay=decay, together=together), None
 
 

@@ -47,14 +47,22 @@ class PairSums:
         together = None if self.together is None else _upper(moved(self.together, rows, n_items))
         return replace(self, followed=followed, together=together)
 
-    def plus(self, log: InteractionLog, times: int = 1) -> Self:
-        """The sums with some users' histories; ``times`` -1: without them."""
+    def with_changes(self, before: InteractionLog, after: InteractionLog, rows: Rows) -> Self:
+        """The sums where some users' histories ``before`` are those ``after``, over other items.
+
+        ``rows`` says where each item is now, -1 where it is gone. Users are told by their ids; who is in one log only
+        came, or left. Most change little, of which pairs alone are counted: N'N − O'O is D'N + O'D, for what users had
+        (O), have (N) and D = N − O.
+        """
         followed = together = None
         if self.followed is not None:
-            more = followers(log, self.window, self.decay, exact=True)
-            followed = _without_zeros(self.followed + times * more)
+            old, new = (followers(log, self.window, self.decay, exact=True) for log in (before, after))
+            followed = _without_zeros(moved(self.followed - old, rows, after.n_items) + new)
         if self.together is not None:
-            together = _without_zeros(self.together + np.float32(times) * _together(log))
+            had, have = _side_by_side(before, after, rows)
+            differ = _without_zeros(have - had)
+            change = triu(differ.T @ have + had.T @ differ, format="csr")
+            together = _without_zeros(_upper(moved(self.together, rows, after.n_items)) + change)
         return replace(self, followed=followed, together=together)
 
     @property
@@ -86,6 +94,18 @@ def _together(log: InteractionLog) -> csr_matrix:
         own = taken[begin : begin + _BLOCK]
         total = total + triu(own.T @ own, format="csr")
     return csr_matrix(total, dtype=np.float32)
+
+
+def _side_by_side(before: InteractionLog, after: InteractionLog, rows: Rows) -> tuple[csr_matrix, csr_matrix]:
+    """What users had and have, of the items of ``after``; each of the same shape, a user in the same row of both."""
+    there = after.users.rows(before.users.array).astype(np.int64)
+    gone = there < 0
+    there[gone] = after.n_users + np.arange(np.count_nonzero(gone))
+    shape = (after.n_users + int(np.count_nonzero(gone)), after.n_items)
+    had, have = binary(before).tocoo(), binary(after).tocoo()
+    here = rows[had.col] >= 0
+    places = there[had.row[here]], rows[had.col[here]]
+    return csr_matrix((had.data[here], places), shape=shape), csr_matrix((have.data, (have.row, have.col)), shape=shape)
 
 
 def _upper(matrix: csr_matrix) -> csr_matrix:

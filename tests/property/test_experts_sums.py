@@ -42,11 +42,13 @@ def test_increments_are_a_recount(days, orders, strengths):
         after = log_of(histories, order, strong)
         rows = after.items.rows(before.items.array).astype(np.int64)
         old, new = changed_users(before, after, rows)
-        sums = sums.plus(before.of_users(old), -1).moved(rows, after.n_items).plus(after.of_users(new))
+        sums = sums.with_changes(before.of_users(old), after.of_users(new), rows)
         whole = PairSums.of(after, window=WINDOW, decay=DECAY, together=True)
         assert (sums.followed != whole.followed).nnz == 0
         assert (sums.together != whole.together).nnz == 0
         assert sums.followed.nnz == whole.followed.nnz
+        assert sums.together.nnz == whole.together.nnz
+        assert sums.together.dtype == whole.together.dtype
         before = after
 
 
