@@ -100,7 +100,8 @@ class ShownAnswers:
             self._size += len(shown.body)
             while self._size > _IN_MEMORY:
                 self._forget(next(iter(self._memory)))
-        self._came.set()
+        if not self._came.is_set():  # waking the thread costs more than all else here
+            self._came.set()
 
     def find(self, answer_id: str) -> Shown | None:
         """An answer that is not too old; None where it is not known, of other processes: not yet."""
