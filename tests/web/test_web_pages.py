@@ -1,6 +1,7 @@
 """Answers that are kept: the next page of the same list, and what was shown, byte by byte."""
 
 import os
+import shutil
 import sqlite3
 import time
 
@@ -8,10 +9,16 @@ import pytest
 from copies import copy_workspace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from web_server import client_of
+from starlette.testclient import TestClient
+from web_server import client_of, until_ready
 
+from molar.shop import Shop
+from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.ranking.answer import made_at, new_id
 from molar_serving.access import Keyring
+from molar_serving.app import application
+from molar_serving.former import FormerGenerations
+from molar_serving.service import Service
 from molar_serving.shown import Shown, ShownAnswers
 from molar_serving.wire import RecommendationRequest
 
@@ -248,3 +255,73 @@ def test_where_nothing_is_kept_there_is_no_next_page(trained, tmp_path):
         assert first["next"] is None
         assert client.get(f"/v1/recommendations/{first['recommendation_id']}").status_code in (404, 410)
     assert not (workspace / "serving" / "answers.sqlite").exists()
+
+
+def test_another_server_of_the_workspace_goes_on_with_a_list(client, workspace, trained):
+    first = client.post("/v1/recommendations", json={"user_id": trained.user})
+    with client_of(workspace) as other:
+        path = f"/v1/recommendations/{first.json()['recommendation_id']}"
+        assert other.get(path).content == first.content
+        assert not {*ids(first.json())} & {*ids(told(other.get(f"{path}/next")))}
+
+
+def test_a_list_goes_on_by_its_own_generation_while_that_is_there(trained, tmp_path):
+    workspace = copy_workspace(trained.workspace, tmp_path / ".molar")
+    generations = workspace / "generations"
+    own = (generations / "current").read_text().strip()
+
+    def go_live(name):
+        copy_workspace(generations / own, generations / name)
+        (generations / "next").write_text(f"{name}\n")
+        (generations / "next").rename(generations / "current")
+
+    service = Service(Shop(None, workspace))
+    with TestClient(application(service), base_url="http://127.0.0.1") as client:
+        until_ready(client)
+        first = listed(client, user_id=trained.user)
+        go_live("20990101-000000-00000001")
+        assert listed(client, user_id=trained.user)["generation"] != own
+        second = told(client.get(first["next"]))
+        assert (first["generation"], second["generation"], second["notes"]) == (own, own, [])
+        third = told(client.get(second["next"]))
+        assert len({*ids(first, second, third)}) == 30
+        service.former.release(everything=True)
+        shutil.rmtree(generations / own)
+        second = told(client.get(first["next"]))
+        assert second["generation"] == "20990101-000000-00000001"
+        assert f"generation {own} is gone" in second["notes"][-1]
+        assert len({*ids(first, second)}) == 20
+        assert client.get(f"/v1/recommendations/{first['recommendation_id']}").status_code == 200
+
+
+class Opened:
+    def __init__(self):
+        self.open = True
+
+    def close(self):
+        self.open = False
+
+
+def test_former_generations_are_closed_when_nobody_asks(monkeypatch):
+    opened = []
+
+    def opening(name):
+        if name == "gone":
+            raise StaleArtefactError("it is gone", "ask again")
+        opened.append(Opened())
+        return opened[-1]
+
+    former = FormerGenerations(opening)
+    with former.lent("gone") as nothing:
+        assert nothing is None
+    for name in "abc":
+        with former.lent(name) as one:
+            assert one.open
+    assert [one.open for one in opened] == [False, True, True]
+    with former.lent("b") as one, former.lent("b") as same:
+        assert one is same is opened[1]
+        former.release(everything=True)
+        assert [one.open for one in opened] == [False, True, False]
+    monkeypatch.setattr("molar_serving.former._IDLE", 0.0)
+    former.release()
+    assert not opened[1].open
