@@ -49,6 +49,7 @@ class AccessLog:
         record = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "request": scope.get("request_id"),
+            "trace": scope.get("trace_id"),
             "method": scope["method"],
             "endpoint": scope.get("endpoint_path"),
             "key": scope.get("key_name"),

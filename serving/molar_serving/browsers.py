@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from molar_serving import problems
 from molar_serving.access import Keyring
+from molar_serving.traces import passed_on
 
 _log = logging.getLogger("molar.serving")
 _ALWAYS = (
@@ -46,8 +47,11 @@ class Browsers:
         welcome = page is not None and self.keys.welcomes(page)
         scope["request_id"] = uuid4().hex
         own = [*_ALWAYS, (b"x-request-id", scope["request_id"].encode())]
+        if (trace := passed_on(sent.getlist("traceparent"), scope["request_id"])) is not None:
+            scope["trace_id"], traceparent = trace
+            own.append((b"traceparent", traceparent.encode()))
         if page is not None and welcome:
-            exposed = (b"access-control-expose-headers", b"X-Request-Id, Retry-After, ETag")
+            exposed = (b"access-control-expose-headers", b"X-Request-Id, Retry-After, ETag, Traceparent")
             own += [(b"access-control-allow-origin", page.encode("latin-1")), exposed]
 
         async def with_headers(message: Message) -> None:
