@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from molar_retrieval.errors import DiskError
+from molar_retrieval.errors import DiskError, FullDiskError
 
 SPARE = 4 << 20  # bytes that must be free beside what a step needs
 _OF_ITEM, _OF_USER, _OF_INTERACTION = 12_000, 2_000, 16
@@ -51,7 +51,7 @@ def require(folder: Path, need: float, what: str) -> None:
     """Raise a DiskError where a folder's disk has no room for ``need`` bytes that ``the index takes``."""
     free = room(folder)
     if free < need + SPARE:
-        raise DiskError(f"{what} {_size(need + SPARE)}, and {folder} has {_size(free)} left", _ELSEWHERE)
+        raise FullDiskError(f"{what} {_size(need + SPARE)}, and {folder} has {_size(free)} left", _ELSEWHERE)
 
 
 def reserve(folder: Path, need: int, what: str) -> None:
@@ -76,11 +76,11 @@ def fault(error: BaseException) -> DiskError | None:
     place = path if isinstance(path, str) and path else "the disk"
     if number == errno.ENOSPC:
         left = f", which has {_size(room(Path(path)))} left" if place == path else ""
-        return DiskError(f"there is no room to write {place}{left}: {error}", _ELSEWHERE)
+        return FullDiskError(f"there is no room to write {place}{left}: {error}", _ELSEWHERE)
     if number == errno.EDQUOT:
-        return DiskError(f"the quota of this user is used up: {error}", _ELSEWHERE)
+        return FullDiskError(f"the quota of this user is used up: {error}", _ELSEWHERE)
     if number == errno.EFBIG:
-        return DiskError(f"a file would be larger than is allowed here: {error}", "raise the limit (`ulimit -f`)")
+        return FullDiskError(f"a file would be larger than is allowed here: {error}", "raise the limit (`ulimit -f`)")
     if number == errno.EROFS:
         return DiskError(
             f"{place} is on a read-only file system: {error}",

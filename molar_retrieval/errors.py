@@ -63,6 +63,10 @@ class DiskError(DataError):
     """A folder has no room, or cannot be written or read by this user."""
 
 
+class FullDiskError(DiskError):
+    """There is no room: on the disk, in a quota, or for a file so large."""
+
+
 class BackendError(MolarError):
     """A database or a model is not available."""
 

@@ -123,9 +123,9 @@ class EventLog:
         self._queue: list[_Waiting] = []
         self._gate, self._writing = threading.Lock(), threading.RLock()
         path = self.folder / FILE
-        (self.folder / SEALED).mkdir(parents=True, exist_ok=True)
-        self._turns = Writing(self.folder)
         with faults(self.folder):
+            (self.folder / SEALED).mkdir(parents=True, exist_ok=True)
+            self._turns = Writing(self.folder)
             self._connection = sqlite3.connect(path, WAIT, isolation_level=None, check_same_thread=False)
             with self._turns.turn():
                 self._connection.execute("PRAGMA journal_mode = WAL")

@@ -145,3 +145,5 @@ def faults(folder: Path) -> Iterator[None]:
         if "locked" in str(error):
             raise _busy(folder) from error
         raise fault(error) or DataError(f"{path}: {error}", "bring the file back from a backup") from error
+    except OSError as error:
+        raise fault(error) or error from error

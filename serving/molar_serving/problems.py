@@ -11,6 +11,7 @@ from starlette.responses import Response
 from molar_retrieval.errors import (
     BackendError,
     DiskError,
+    FullDiskError,
     MissingArtefactError,
     MolarError,
     RequestError,
@@ -107,9 +108,10 @@ def of_error(error: MolarError) -> ProblemError:
     """The problem that an error of the library is to somebody who asks over HTTP."""
     if isinstance(error, DiskError):
         _log.error("%s (%s)", error.message, error.hint)  # it names places of this machine
-        return ProblemError(
-            507, "it cannot be written here", "send it again later; the server's log says what is wrong"
-        )
+        remedy = "send it again later; the server's log says what is wrong"
+        if isinstance(error, FullDiskError):
+            return ProblemError(507, "there is no room to write it", remedy)
+        return ProblemError(503, "the disk cannot be written by the server", remedy, headers={"Retry-After": "5"})
     if isinstance(error, RequestError):
         return ProblemError(422, error.message, error.hint)
     if isinstance(error, MissingArtefactError | StaleArtefactError | BackendError):
