@@ -1,10 +1,23 @@
 """Settings of `molar serve`, the section ``[serve]`` of ``molar.toml``."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
 from molar_retrieval.settings import Settings
+
+_Kind = Literal[
+    "purchase",
+    "add_to_cart",
+    "view",
+    "click",
+    "impression",
+    "remove_from_cart",
+    "return",
+    "rating",
+    "search",
+]
 
 
 class ServeSettings(Settings):
@@ -24,4 +37,8 @@ class ServeSettings(Settings):
     drain: float = Field(10, gt=0, le=600, description="seconds that answers under way have when it ends")
     certificate: Path | None = Field(None, description="file of a TLS certificate; None: plain HTTP, as behind a proxy")
     private_key: Path | None = Field(None, description="file of the certificate's key")
+    kinds: dict[str, _Kind] = Field(
+        {},
+        description="what a shop's own names of events mean, which clients of other products send: reorder = purchase",
+    )
     access_log: bool = Field(False, description="every request in WORKSPACE/serving/access.jsonl, people by pseudonyms")

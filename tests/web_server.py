@@ -32,12 +32,12 @@ def client_of(workspace: Path, settings: Path | None = None) -> Iterator[TestCli
 
 
 @contextmanager
-def address_of(workspace: Path, certificate: Path | None = None) -> Iterator[str]:
+def address_of(workspace: Path, settings: Path | None = None, certificate: Path | None = None) -> Iterator[str]:
     """The address of a server in a thread of this process, once it answers: for clients that open sockets.
 
     ``certificate`` is the file of one with its key, for https.
     """
-    app = application(Service(Shop(None, workspace)))
+    app = application(Service(Shop(None, workspace, settings)))
     options = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 1}
     server = uvicorn.Server(uvicorn.Config(app, port=0, ssl_certfile=certificate, **options))
     sock = server.config.bind_socket()

@@ -21,9 +21,11 @@ def workspace(trained, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def send(workspace):
+def send(workspace, tmp_path_factory):
     key = Keyring(workspace).add("ga4", ["answer", "events"])
-    with client_of(workspace) as client:
+    settings = tmp_path_factory.mktemp("settings") / "molar.toml"
+    settings.write_text('[serve]\nkinds = {reorder = "purchase"}\n')
+    with client_of(workspace, settings) as client:
 
         def send(path="/mp/collect", secret=key, **payload):
             parameters = {"measurement_id": "G-1", "api_secret": secret}
@@ -76,6 +78,11 @@ def test_each_kind_is_kept_as_ours(send, workspace):
         ("impression", "click", "view", "add_to_cart", "add_to_cart", "remove_from_cart", "return", "search")
     )
     assert {row.get("request_id") for row in kept if row["event"] == "click"} == {"r-1"}
+
+
+def test_a_shops_own_names_mean_what_the_settings_say(send, workspace):
+    assert send(client_id="9.9", events=[event("Reorder", items=ITEMS[:1])]).status_code == 204
+    assert [row["event"] for row in lines(workspace, "9.9")] == ["purchase"]
 
 
 def test_validation_tells_what_would_not_be_kept_and_keeps_nothing(send, workspace):

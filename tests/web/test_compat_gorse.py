@@ -15,7 +15,9 @@ from molar_serving.access import Keyring
 def served(trained, tmp_path_factory):
     workspace = copy_workspace(trained.workspace, tmp_path_factory.mktemp("gorse") / ".molar")
     key = Keyring(workspace).add("shop", ["answer", "events", "catalogue"])
-    with address_of(workspace) as address:
+    settings = tmp_path_factory.mktemp("settings") / "molar.toml"
+    settings.write_text('[serve]\nkinds = {reorder = "purchase", recommend = "rating"}\n')
+    with address_of(workspace, settings) as address:
         yield f"{address}/compat/gorse", key
 
 
@@ -54,6 +56,13 @@ def test_feedback_counts_in_the_next_list_and_once(client):
     assert client.insert_feedbacks([sent, sent]) == {"RowAffected": 2}
     assert client.insert_feedback("read", "visitor", first[1], at(1)) == {"RowAffected": 1}
     assert not {first[0], first[1]} & set(ids(client.get_recommend("visitor", n=50)))
+
+
+def test_a_shops_own_feedback_types_mean_what_the_settings_say(client):
+    for place, name in enumerate(("Reorder", "recommend")):
+        item = ids(client.get_recommend("own", n=2))[place]
+        assert client.insert_feedback(name, "own", item, at(1)) == {"RowAffected": 1}
+        assert item not in ids(client.get_recommend("own", n=50))
 
 
 def test_what_is_written_back_does_not_come_again(client):

@@ -73,7 +73,7 @@ def served(workspace, certificate):
     keys = {"shop": ["answer", "events", "catalogue"], "feed": ["events"]}
     tokens = {name: signing_token(ring.add(name, scopes, signing=True)) for name, scopes in keys.items()}
     tokens["unsigned"] = signing_token(ring.add("unsigned", ["answer"]))
-    with address_of(workspace, certificate) as address:
+    with address_of(workspace, certificate=certificate) as address:
         yield address.removeprefix("https://"), tokens
 
 

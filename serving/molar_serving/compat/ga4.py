@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from molar_retrieval.events.event import FieldError, lines_of
-from molar_serving.compat.translated import Row, appended, otherwise, plainly, renamed, without_nothing
+from molar_serving.compat.translated import Row, appended, otherwise, own_kind, plainly, renamed, without_nothing
 from molar_serving.credentials import Credentials, Dialect, of_key
 from molar_serving.endpoint import Call, Endpoint, Reply, encode
 from molar_serving.problems import ProblemError
@@ -79,7 +79,7 @@ class GA4Payload(msgspec.Struct):
 async def collect(call: Call) -> Reply:
     """Append the events of a shop; what is wrong with others only ``/debug/mp/collect`` tells, as at Google."""
     sent: GA4Payload = call.body
-    await appended(call, [_row(sent, event) for event in sent.events if event.name in _KINDS])
+    await appended(call, [_row(sent, event, kind) for event in sent.events if (kind := _kind(call, event))])
     return Reply(Response(status_code=204))
 
 
@@ -90,16 +90,18 @@ async def validate(call: Call) -> Reply:
     found = [
         _message(f"events[{n}].{where}", *said)
         for n, one in enumerate(sent.events)
-        for where, *said in _wrong(sent, one, now)
+        for where, *said in _wrong(call, sent, one, now)
     ]
     return Reply({"validationMessages": found})
 
 
-def _wrong(sent: GA4Payload, event: GA4Event, now: int) -> list[tuple[str, str, str]]:
-    if event.name not in _KINDS:
-        return [("name", f"{event.name} is no event of a shop's items, so it is not kept", "NAME_INVALID")]
+def _wrong(call: Call, sent: GA4Payload, event: GA4Event, now: int) -> list[tuple[str, str, str]]:
+    kind = _kind(call, event)
+    if kind is None:
+        sentence = f"{event.name} is not kept: it is no event of items; what is one of yours, say it as [serve] kinds"
+        return [("name", sentence, "NAME_INVALID")]
     try:
-        lines_of({"timestamp": now, **_row(sent, event), "event_id": "1"}, now)
+        lines_of({"timestamp": now, **_row(sent, event, kind), "event_id": "1"}, now)
     except FieldError as error:
         return [(error.field, f"{error.message}; {error.hint}", "VALUE_INVALID")]
     return []
@@ -109,11 +111,15 @@ def _message(path: str, description: str, code: str) -> dict[str, str]:
     return {"fieldPath": path, "description": description, "validationCode": code}
 
 
-def _row(sent: GA4Payload, event: GA4Event) -> Row:
+def _kind(call: Call, event: GA4Event) -> str | None:
+    return _KINDS.get(event.name) or own_kind(call, event.name)
+
+
+def _row(sent: GA4Payload, event: GA4Event, kind: str) -> Row:
     items = event.params.get("items")
     return without_nothing(
         {
-            "event": _KINDS[event.name],
+            "event": kind,
             "user_id": sent.user_id,
             "session_id": sent.client_id or sent.app_instance_id,
             "timestamp": event.timestamp_micros or sent.timestamp_micros,

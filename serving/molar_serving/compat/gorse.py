@@ -188,7 +188,7 @@ def _where(call: Call, page: GorsePage) -> str | None:
 
 
 async def _append(call: Call, done: list[GorseFeedback], recommendation_id: str | None = None) -> int:
-    return await _appended(call, [_event(one, recommendation_id) for one in done])
+    return await _appended(call, [_event(call, one, recommendation_id) for one in done])
 
 
 async def _appended(call: Call, rows: list[Row]) -> int:
@@ -196,12 +196,12 @@ async def _appended(call: Call, rows: list[Row]) -> int:
     return told.accepted + told.duplicates
 
 
-def _event(one: GorseFeedback, recommendation_id: str | None) -> Row:
+def _event(call: Call, one: GorseFeedback, recommendation_id: str | None) -> Row:
     rated = kind_named(one.feedback_type) == "rating"
     timed = bool(one.timestamp) and not one.timestamp.startswith(_NO_TIME)
     return without_nothing(
         {
-            **did(one.feedback_type, one.value if one.value or rated else None),
+            **did(call, one.feedback_type, one.value if one.value or rated else None),
             "user_id": one.user_id,
             "item_id": one.item_id,
             "timestamp": one.timestamp if timed else None,

@@ -141,7 +141,7 @@ async def put_events(call: Call) -> Reply:
     """Append what somebody did; with ``impression``, what was shown as well."""
     sent: PersonalizeEvents = call.body
     who = without_nothing({"user_id": sent.user_id, "session_id": sent.session_id})
-    await appended_all(call, [row for one in sent.event_list for row in _rows(one, who)])
+    await appended_all(call, [row for one in sent.event_list for row in _rows(call, one, who)])
     return Reply({})
 
 
@@ -200,13 +200,19 @@ def _text(value: Any) -> str:
     return "|".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _rows(one: PersonalizeEvent, who: Row) -> list[Row]:
+def _rows(call: Call, one: PersonalizeEvent, who: Row) -> list[Row]:
     at = {"timestamp": one.sent_at, **who}
     if one.recommendation_id:
         at["request_id"] = one.recommendation_id
     properties = renamed(_object(one.properties), _OF_PROPERTIES)
     row = without_nothing(
-        {"event_id": one.event_id, "item_id": one.item_id, **did(one.event_type, one.event_value), **properties, **at}
+        {
+            "event_id": one.event_id,
+            "item_id": one.item_id,
+            **did(call, one.event_type, one.event_value),
+            **properties,
+            **at,
+        }
     )
     if not one.impression:
         return [row]

@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from molar_serving.compat.translated import Row, appended_all, otherwise, plainly, renamed, without_nothing
+from molar_serving.compat.translated import Row, appended_all, otherwise, own_kind, plainly, renamed, without_nothing
 from molar_serving.credentials import Credentials, Dialect, of_key
 from molar_serving.endpoint import Call, Endpoint, Reply, encode
 from molar_serving.problems import ProblemError
@@ -93,13 +93,13 @@ async def batch(call: Call) -> Reply:
 
 
 async def _taken(call: Call, messages: list[SegmentMessage], sent_at: str | None) -> Reply:
-    await appended_all(call, [row for message in messages if (row := _row(message, sent_at)) is not None])
+    await appended_all(call, [row for message in messages if (row := _row(call, message, sent_at)) is not None])
     return Reply({"success": True})
 
 
-def _row(message: SegmentMessage, sent_at: str | None) -> Row | None:
+def _row(call: Call, message: SegmentMessage, sent_at: str | None) -> Row | None:
     """A message as an event; None where it is of no items."""
-    kind = _KINDS.get(message.event.lower().replace("_", " "))
+    kind = _KINDS.get(message.event.lower().replace("_", " ")) or own_kind(call, message.event)
     if message.type != "track" or kind is None:
         return None
     properties = message.properties or {}

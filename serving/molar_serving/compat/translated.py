@@ -125,14 +125,21 @@ async def appended_all(call: Call, rows: Sequence[Row]) -> EventsAnswer:
     return told
 
 
-def did(name: str, value: float | None) -> dict[str, Any]:
+def did(call: Call, name: str, value: float | None) -> dict[str, Any]:
     """Kind and value of an event by a shop's own name of it; a ProblemError where nobody can tell what it means."""
-    folded = name.strip().lower()
-    kind = _ELSEWHERE.get(folded) or kind_named(name)
+    kind = own_kind(call, name) or _ELSEWHERE.get(name.strip().lower()) or kind_named(name)
     if kind is None or kind in OF_ITEMS:
         known = ", ".join([*(one for one in KINDS if one not in OF_ITEMS), *_ELSEWHERE])
-        raise ProblemError(400, f"what {name[:80]!r} means is not known", f"use one of {known}")
-    return {"event": kind, "value": 1.0 if folded in _LIKED and not value else value}
+        remedy = f"use one of {known}; or say it in molar.toml, as [serve] kinds"
+        raise ProblemError(400, f"what {name[:80]!r} means is not known", remedy)
+    liked = kind == "rating" and kind_named(name) is None and value is None
+    return {"event": kind, "value": 1.0 if liked else value}
+
+
+def own_kind(call: Call, name: str) -> str | None:
+    """What the settings say that a name means, whatever its case."""
+    kinds = call.service.settings.serve.kinds
+    return next((kind for own, kind in kinds.items() if own.lower() == name.strip().lower()), None)
 
 
 def _id(row: Row) -> str:
