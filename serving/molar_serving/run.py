@@ -64,7 +64,7 @@ def serve(
     _check_certificate(wanted)
     prepare()
     log_to_stderr()
-    with _bound(wanted.host, wanted.port) as sock:
+    with bound(wanted.host, wanted.port) as sock:
         name, at = sock.getsockname()[:2]
         scheme = "http" if wanted.certificate is None else "https"
         address = f"{scheme}://{f'[{name}]' if ':' in name else name}:{at}"
@@ -86,7 +86,8 @@ def _work(workspace: Path, settings_file: Path | None, settings: "MolarSettings"
     answer(Shop(None, workspace, settings_file), settings, sock, (signal.SIGTERM,))
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens; a SettingsError where it cannot."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)

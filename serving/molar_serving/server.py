@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.routing import Route
 
 from molar.shop import Shop
 from molar_serving.app import application
@@ -55,11 +56,17 @@ class DrainingServer(uvicorn.Server):
         late.start()
 
 
-def answer(shop: Shop, settings: "MolarSettings", listening: socket.socket, signals: Sequence[signal.Signals]) -> None:
-    """Answer what comes to a socket, until one of the signals comes."""
+def answer(
+    shop: Shop,
+    settings: "MolarSettings",
+    listening: socket.socket,
+    signals: Sequence[signal.Signals],
+    pages: Sequence[Route] = (),
+) -> None:
+    """Answer what comes to a socket, until one of the signals comes; ``pages`` beside the endpoints."""
     serve = settings.serve
     config = uvicorn.Config(
-        application(Service(shop, settings)),
+        application(Service(shop, settings), pages),
         http=BoundedProtocol,
         ws="none",
         log_config=None,

@@ -1,24 +1,22 @@
 """`molar demo --serve`: the server, the page and the visitors of a demo shop, in one process."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import httpx
-import uvicorn
 
 from molar.sources import Demo
 from molar_retrieval.demo import plan_shop
 from molar_retrieval.demo.days import DAY, DailyLife
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.serve_settings import ServeSettings
 from molar_serving.access import Keyring
-from molar_serving.app import application
-from molar_serving.connections import BoundedProtocol
 from molar_serving.logs import log_to_stderr
-from molar_serving.run import prepare
-from molar_serving.service import Service
+from molar_serving.run import bound, prepare
+from molar_serving.server import answer
 from molar_serving.storefront.feed import Feed
 from molar_serving.storefront.pages import Storefront
 from molar_serving.storefront.visitors import Visitors, cast
@@ -48,38 +46,32 @@ def open_shop(
         seed: Another seed makes other visits.
 
     Raises:
-        SettingsError: If the shop has keys: its page has none.
+        SettingsError: If the shop has keys, as its page has none, or the port is taken.
     """
     if Keyring(demo.shop.opened().root).keys():
         raise SettingsError("the page of the demo shop asks without a key, and there are keys", "`molar keys revoke`")
     prepare()
+    log_to_stderr()
     plan, feed = plan_shop(demo.facts.seed, items=demo.facts.items, users=demo.facts.users), Feed()
     people, now = cast(plan), time.time()
     page = Storefront(demo.facts.folder, plan, people, feed, now + 60 * minutes)
-    app = application(Service(demo.shop), page.routes)
-    log_to_stderr()
-    quiet: dict[str, Any] = {"log_config": None, "log_level": "error", "access_log": False, "server_header": False}
-    config = uvicorn.Config(app, host=HOST, port=port, http=BoundedProtocol, ws="none", **quiet)
-    server = uvicorn.Server(config)
-    sock = config.bind_socket()
-    sock.listen(config.backlog)  # who is told the address may ask at once
-    address = f"http://{HOST}:{sock.getsockname()[1]}"
-    listening(address)
-    with httpx.Client(base_url=address, timeout=_PATIENCE, trust_env=False) as client:
-        life = DailyLife(plan, int(now) // DAY * DAY, 1, seed)
-        visitors = Visitors(client, life, people, feed, seed=seed)
+    settings = demo.shop.settings.model_copy(update={"serve": ServeSettings()})
+    with bound(HOST, port) as sock:
+        address = f"http://{HOST}:{sock.getsockname()[1]}"
+        listening(address)
+        with httpx.Client(base_url=address, timeout=_PATIENCE, trust_env=False) as client:
+            visitors = Visitors(client, DailyLife(plan, int(now) // DAY * DAY, 1, seed), people, feed, seed=seed)
 
-        def visit() -> None:
-            with suppress(httpx.TransportError):  # the server has ended
-                if visitors.until_ready():
-                    ready(address)
-                    visitors.run(60 * minutes, _VISITS)
+            def visit() -> None:
+                with suppress(httpx.TransportError):  # the server has ended
+                    if visitors.until_ready():
+                        ready(address)
+                        visitors.run(60 * minutes, _VISITS)
 
-        thread = threading.Thread(target=visit, name="visitors", daemon=True)
-        thread.start()
-        try:
-            with suppress(KeyboardInterrupt):  # raised again by uvicorn once it has ended in order
-                server.run(sockets=[sock])
-        finally:
-            visitors.stop()
-            thread.join(_PATIENCE)
+            thread = threading.Thread(target=visit, name="visitors", daemon=True)
+            thread.start()
+            try:
+                answer(demo.shop, settings, sock, (signal.SIGTERM, signal.SIGINT), page.routes)
+            finally:
+                visitors.stop()
+                thread.join(_PATIENCE)
