@@ -3,8 +3,11 @@
 What a list is asked for again is the same question: its next page is behind the first places of a longer list.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from molar_retrieval.columns import IMAGE
 from molar_serving.deadlines import list_in_time
 from molar_serving.endpoint import Call
 from molar_serving.problems import ProblemError
@@ -41,10 +44,12 @@ def ask(
     """
     length = asked.k if k is None else k
     if isinstance(asked, RecommendationRequest):
-        return _recommended(recommender, asked, length, explain, rerank, as_of)
-    if isinstance(asked, SearchRequest):
-        return _found(recommender, asked, length, as_of)
-    return recommender.similar(str(asked.item_id), length, fallback="popular", **_among(asked))
+        answer = _recommended(recommender, asked, length, explain, rerank, as_of)
+    elif isinstance(asked, SearchRequest):
+        answer = _found(recommender, asked, length, as_of)
+    else:
+        answer = recommender.similar(str(asked.item_id), length, fallback="popular", **_among(asked))
+    return with_photos(answer, recommender, asked.fields)
 
 
 async def answered(call: Call, asked: Question) -> "tuple[Answer, list[str]]":
@@ -67,7 +72,22 @@ async def answered(call: Call, asked: Question) -> "tuple[Answer, list[str]]":
 
 def popular(recommender: "Recommender", asked: Among, k: int | None = None) -> "Answer":
     """The popular list within the limits of a question."""
-    return recommender.popular(asked.k if k is None else k, **_among(asked))
+    answer = recommender.popular(asked.k if k is None else k, **_among(asked))
+    return with_photos(answer, recommender, asked.fields)
+
+
+def with_photos(answer: "Answer", recommender: "Recommender", fields: Sequence[str]) -> "Answer":
+    """The answer with the paths of photos in the catalogue's folder, where they are among the fields asked for."""
+    version = recommender.workspace["catalogue"].current if IMAGE in fields else None
+    if version is None:
+        return answer
+    from molar_retrieval.catalog import Catalogue  # brings a library of tables
+
+    folder = Catalogue.open(version).folder
+    photos = {item.item_id: answer.photo_of(item.item_id) for item in answer.items}
+    names = {item_id: path.relative_to(folder).as_posix() for item_id, path in photos.items() if path is not None}
+    items = [replace(item, payload={**item.payload, IMAGE: names.get(item.item_id)}) for item in answer.items]
+    return replace(answer, items=items)
 
 
 def who(asked: Person) -> tuple[str | None, str | None]:

@@ -6,6 +6,8 @@ from typing import Any
 from molar_indexes.answers import POPULARITY
 from molar_indexes.search import PERSONAL
 from molar_retrieval import bounds
+from molar_retrieval.columns import IMAGE, TITLE
+from molar_retrieval.errors import shown, suggestion
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_serving.asking import Question, who
 from molar_serving.endpoint import Call, Reply, encode
@@ -19,6 +21,7 @@ from molar_serving.wire import (
     SimpleParameters,
 )
 
+_NAMED = 3  # unknown fields that notes name
 _MISSING: dict[type[Question], str] = {
     RecommendationRequest: "nothing is known of who asks",
     SearchRequest: "nothing is left to search by",
@@ -31,21 +34,19 @@ def list_answer(
     answer: Answer,
     fields: Sequence[str] = (),
     notes: Sequence[str] = (),
-    *,
-    known: bool | None = None,
 ) -> ListAnswer:
     """An answer as it goes over the wire; keys for browsers do not get the parts of scores.
 
-    ``known`` None: as ``basis`` says.
+    A field that the catalogue does not have is null, and a note says so: no page breaks where a column was renamed.
     """
     parts = not call.key.of_browsers
     return ListAnswer(
         recommendation_id=answer.request_id,
         generation=answer.generation,
         basis=answer.basis,
-        known=answer.basis != POPULARITY if known is None else known,
+        known=answer.basis != POPULARITY,
         items=[_item(item, fields, parts) for item in answer.items],
-        notes=[*answer.notes, *notes],
+        notes=[*answer.notes, *_missing(call, fields), *notes],
         shortfall=answer.shortfall,
         events=answer.events,
         milliseconds=dict(answer.timings_ms),
@@ -83,21 +84,33 @@ def reply(
         question: What its next page is asked by; None: it has none.
         before: The page before; its list goes on.
     """
-    told.placement, shown = asked.placement, call.service.shown
-    if asked.dry_run or not shown.seconds:
+    told.placement, kept = asked.placement, call.service.shown
+    if asked.dry_run or not kept.seconds:
         told.recommendation_id = None if asked.dry_run else told.recommendation_id
         return Reply(told)
     assert told.recommendation_id is not None
     items = [*(() if before is None else before.items), *(item.item_id for item in told.items)]
     if question is not None and len(told.items) == question.k and len(items) < bounds.K:
         told.next = f"/v1/recommendations/{told.recommendation_id}/next"
-    if shown.problem is not None and not call.key.of_browsers:
-        told.notes.append(shown.problem)
+    if kept.problem is not None and not call.key.of_browsers:
+        told.notes.append(kept.problem)
     body = encode(told)
     events = told.events if before is None else before.events
     about = told.generation, events, items, call.key.of_browsers, told.placement
-    shown.keep(Shown(told.recommendation_id, body, question if told.next else None, *about))
+    kept.keep(Shown(told.recommendation_id, body, question if told.next else None, *about))
     return Reply(told, encoded=body)
+
+
+def _missing(call: Call, fields: Sequence[str]) -> list[str]:
+    if not fields:
+        return []
+    known = {*call.service.recommender.generation.spec.fields, TITLE, IMAGE}
+    unknown = [name for name in fields if name not in known][:_NAMED]
+    remedies = [suggestion(name, known, "name an attribute of the items") for name in unknown]
+    return [
+        f"the catalogue has no field {shown(name)}, so it is null: {remedy}"
+        for name, remedy in zip(unknown, remedies, strict=True)
+    ]
 
 
 def _item(item: Recommendation, fields: Sequence[str], parts: bool) -> AnsweredItem:

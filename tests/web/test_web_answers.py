@@ -33,6 +33,7 @@ def test_a_known_user_gets_the_list_of_the_recommender(client, trained):
         wanted = recommender.query(trained.user, 5, explain=True, explore=False)
     assert [item["item_id"] for item in told["items"]] == [item.item_id for item in wanted.items]
     assert told["known"]
+    assert told["notes"] == ["the catalogue has no field 'nothing', so it is null: name an attribute of the items"]
     assert told["generation"] == wanted.generation
     for item, other in zip(told["items"], wanted.items, strict=True):
         assert item["score"] == pytest.approx(sum(item["parts"].values()), abs=1e-6)
@@ -123,3 +124,18 @@ def test_the_openapi_page_tells_every_endpoint(client):
     assert page["paths"]["/v1/recommendations"].keys() == {"post", "get"}
     assert page["paths"]["/v1/events"]["post"]["x-scope"] == "events"
     assert page["components"]["schemas"]["RecommendationRequest"]["additionalProperties"] is False
+
+
+def test_fields_are_attributes_and_photos_and_what_is_misspelt_is_told(client, trained):
+    told = list_for(client, user_id=trained.user, k=100, fields=["title", "prise", "image", "colour"])
+    assert "no field 'prise', so it is null: did you mean 'price'?" in told["notes"][0]
+    for item in told["items"]:
+        assert item["fields"]["title"] == item["title"]
+        assert item["fields"]["prise"] is None
+        assert item["fields"]["image"] in (None, f"images/{item['item_id']}.jpg")
+    assert any(item["fields"]["image"] for item in told["items"])
+    by_address = {"user_id": trained.user, "k": 3, "fields": "price, image"}
+    simply = client.get("/v1/recommendations", params=by_address).json()
+    assert simply["items"][0]["fields"].keys() == {"price", "image"}
+    many = list_for(client, user_id=trained.user, fields=[f"x{number}" for number in range(100)])
+    assert len(many["notes"]) == 3

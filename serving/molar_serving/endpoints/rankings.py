@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from molar_serving.asking import who
+from molar_serving.asking import who, with_photos
 from molar_serving.deadlines import list_in_time
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.lists import list_answer, reply
@@ -24,7 +24,8 @@ async def rank(call: Call) -> Reply:
     ids = list(dict.fromkeys(str(item) for item in asked.items))
 
     def popular() -> "Answer":
-        return call.service.recommender.popular(len(ids), only=ids, rules=asked.rules)
+        recommender = call.service.recommender
+        return with_photos(recommender.popular(len(ids), only=ids, rules=asked.rules), recommender, asked.fields)
 
     answer, notes = await list_in_time(
         call, lambda _, rerank: _ranked(call, asked, ids, rerank), popular, explain=False
@@ -49,9 +50,11 @@ def _ranked(call: Call, asked: RankingsRequest, ids: list[str], rerank: bool) ->
     options: dict[str, Any] = {"only": ids, "rules": asked.rules, "rerank": rerank, "seen": "show", "explore": False}
     if asked.session is not None:
         session = [str(item) for item in asked.session]
-        return recommender.session(session, k, fallback="popular", **options)
-    user_id, session_id = who(asked)
-    return recommender.query(user_id, k, session_id=session_id, fallback="popular", **options)
+        answer = recommender.session(session, k, fallback="popular", **options)
+    else:
+        user_id, session_id = who(asked)
+        answer = recommender.query(user_id, k, session_id=session_id, fallback="popular", **options)
+    return with_photos(answer, recommender, asked.fields)
 
 
 ENDPOINTS = (
