@@ -12,8 +12,12 @@ from molar_serving.access import Keyring
 
 
 @pytest.fixture(scope="module")
-def served(trained, tmp_path_factory):
-    workspace = copy_workspace(trained.workspace, tmp_path_factory.mktemp("gorse") / ".molar")
+def workspace(trained, tmp_path_factory):
+    return copy_workspace(trained.workspace, tmp_path_factory.mktemp("gorse") / ".molar")
+
+
+@pytest.fixture(scope="module")
+def served(workspace, tmp_path_factory):
     key = Keyring(workspace).add("shop", ["answer", "events", "catalogue"])
     settings = tmp_path_factory.mktemp("settings") / "molar.toml"
     settings.write_text('[serve]\nkinds = {reorder = "purchase", recommend = "rating"}\n')
@@ -63,6 +67,15 @@ def test_a_shops_own_feedback_types_mean_what_the_settings_say(client):
         item = ids(client.get_recommend("own", n=2))[place]
         assert client.insert_feedback(name, "own", item, at(1)) == {"RowAffected": 1}
         assert item not in ids(client.get_recommend("own", n=50))
+
+
+def test_a_key_that_may_only_ask_writes_nothing_back(client, workspace):
+    asking = Gorse(client.entry_point, Keyring(workspace).add("asking", ["answer"]))
+    assert len(asking.get_recommend("somebody", n=3)) == 3
+    with pytest.raises(GorseException, match="no scope events"):
+        asking.get_recommend("somebody", n=3, write_back_type="read")
+    with pytest.raises(GorseException, match="no scope events"):
+        asking.insert_feedback("read", "somebody", "SKU-0001", at(1))
 
 
 def test_what_is_written_back_does_not_come_again(client):

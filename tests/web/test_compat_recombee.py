@@ -42,6 +42,7 @@ from recombee_api_client.api_requests import (
 from recombee_api_client.exceptions import ResponseException
 from web_server import address_of
 
+from molar.shop import Shop
 from molar_indexes.recommender import Recommender
 from molar_serving.access import Keyring
 from molar_serving.credentials import signing_token
@@ -163,7 +164,7 @@ def test_items_are_written(client, trained):
     assert client.send(SetItemValues(item, {"active": True})) == "ok"
 
 
-def test_a_batch_is_answered_in_order(client, trained):
+def test_a_batch_is_answered_in_order(client, workspace, trained):
     item = ids(client.send(RecommendItemsToUser("batcher", 1)))[0]
     told = client.send(
         Batch(
@@ -181,8 +182,11 @@ def test_a_batch_is_answered_in_order(client, trained):
     assert "ISO 8601" in told[1]["json"]["message"]
     assert item not in ids(told[3]["json"])
     asked = RecommendItemsToUser(trained.user, 4)
-    one, other = client.send(Batch([asked, asked], distinct_recomms=True))
+    one, other, _ = client.send(Batch([asked, asked, SetItemValues("SKU-0004", {"price": 3})], distinct_recomms=True))
     assert not set(ids(one["json"])) & set(ids(other["json"]))
+    assert json.loads(Shop(None, workspace).events.tail(1).to_pylist()[0]["data"]) == {"price": 3}
+    with pytest.raises(ResponseException, match="at most 100"):
+        client.send(Batch([asked] * 101))
 
 
 def test_the_audit_log_names_items_that_a_batch_changed(served, client, workspace):

@@ -93,6 +93,8 @@ async def recommend(call: Call) -> Reply:
     page: GorsePage = call.query
     if page.write_back_delay:
         raise ProblemError(501, "write-back-delay is not supported", "leave it out: it counts at once")
+    if page.write_back_type and "events" not in call.key.scopes:
+        raise ProblemError(403, f"the key {call.key.name} has no scope events", "leave out write-back-type")
     user_id = call.path["user"]
     answer = await listed(call, user_id=user_id, k=_k(page), where=_where(call, page))
     scores = _scores(answer, page)
@@ -132,7 +134,8 @@ async def feedback(call: Call) -> Reply:
 async def put_items(call: Call) -> Reply:
     """Write items: POST one or several, PATCH what changes of one."""
     items: list[GorseItem] = call.body if isinstance(call.body, list) else [call.body]
-    return Reply({"RowAffected": await _appended(call, [_item(call, one) for one in items])})
+    rows = [_item(call, one) for one in items]
+    return Reply({"RowAffected": await _appended(call, [row for row in rows if row.get("data") != {}])})
 
 
 async def delete_item(call: Call) -> Reply:
@@ -152,7 +155,7 @@ async def find_items(call: Call) -> Reply:
     if not page.q:
         raise ProblemError(501, "items are not listed", "search by q, or GET /item/ID; the catalogue is the shop's own")
     answer = await searched(call, text=page.q, k=_k(page), fields=named_fields(call))
-    return Reply({"Cursor": "", "Items": [_told(item.item_id, item.fields) for item in answer.items]})
+    return Reply({"Cursor": "", "Items": [_told(item.item_id, item.fields) for item in answer.items[page.offset :]]})
 
 
 def _told(item_id: str, labels: Mapping[str, Any], *, hidden: bool = False) -> dict[str, Any]:

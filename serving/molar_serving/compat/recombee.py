@@ -26,6 +26,7 @@ from molar_serving.problems import ProblemError
 _PREFIX = "/compat/recombee"
 _AT = _PREFIX + "/{database}"
 _BATCH = 1_000
+_LISTS_OF = {False: 100, True: 10}  # lists that a batch may ask for, by a key for servers and for browsers
 
 
 def _credentials(request: Request, body: bytes) -> Credentials:
@@ -79,6 +80,12 @@ async def batch(call: Call) -> Reply:
     asked: RecombeeBatch = call.body
     if len(asked.requests) > _BATCH:
         raise ProblemError(413, f"{len(asked.requests):,} requests in a batch", f"send at most {_BATCH:,}")
+    lists, most = (
+        sum(part.path.startswith(("/recomms/", "/search/")) for part in asked.requests),
+        _LISTS_OF[call.key.of_browsers],
+    )
+    if lists > most:
+        raise ProblemError(413, f"{lists:,} lists in a batch", f"ask for at most {most}")
     answers: list[tuple[int, Any]] = []
     waiting: list[tuple[int, Row]] = []
     had: list[str] = []
@@ -102,7 +109,9 @@ async def _part(
         if scope == "answer":
             await _write(call, answers, waiting)
             call.deadline = deadline_of(call.request, call.service.settings.serve.deadline)  # each has its own
-        done = await handler(call, path, {**part.params, "exclude": had} if had else part.params)
+            done = await handler(call, path, {**part.params, "exclude": had} if had else part.params)
+        else:
+            done = await handler(call, path, part.params)
     except MolarError as error:
         problem = problems.of_error(error)
     except ProblemError as error:
