@@ -25,6 +25,7 @@ from molar_serving.browsers import Browsers
 from molar_serving.deadlines import deadline_of
 from molar_serving.door import Door
 from molar_serving.endpoint import Call, Endpoint
+from molar_serving.metrics import Measured
 from molar_serving.openapi import description
 from molar_serving.problems import ProblemError
 from molar_serving.rate_limits import RateLimits
@@ -51,6 +52,7 @@ def application(service: Service, pages: Sequence[Route] = ()) -> Starlette:
         return Response(page, media_type="application/json")
 
     middleware = [Middleware(Browsers, service.keys), Middleware(Door, answers=service.answers, endpoints=ENDPOINTS)]
+    middleware.insert(0, Middleware(Measured, service))
     if service.settings.serve.access_log:
         middleware.insert(0, Middleware(AccessLog, service.workspace.root))
     audit, limits = AuditLog(service.workspace.root), RateLimits(service.settings.serve.workers)

@@ -49,12 +49,17 @@ async def list_in_time(
     effort = service.answers.effort
     reasons, second_stage = explain and effort >= Effort.WITHOUT_REASONS, effort > Effort.FIRST_STAGE
     if reasons < explain:
+        service.metrics.shed("reasons")
         notes.append("the server is busy, so the reasons are left out")
     if not second_stage and service.recommender.generation.table.reranker is not None:
+        service.metrics.shed("second_stage")
         notes.append("the server is busy, so the second stage is left out")
     by = None if call.deadline is None else call.deadline - _SPARED * service.spare.seconds
     try:
-        return await service.answers.do(lambda: listed(reasons, second_stage), by), notes
+        answer = await service.answers.do(lambda: listed(reasons, second_stage), by)
     except LateError:
+        service.metrics.shed("list")
         words = "a list of one's own would not be there in time, so these are the items that most people took"
-        return await service.spare.do(popular), [words]
+        answer, notes = await service.spare.do(popular), [words]
+    service.metrics.known(answer.events)
+    return answer, notes

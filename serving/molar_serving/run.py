@@ -6,6 +6,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from molar_retrieval.workers import end_with_parent
 from molar_serving.access import Keyring
 from molar_serving.connections import most_connections
 from molar_serving.logs import log_to_stderr
+from molar_serving.metrics import forget_process, shared_folder
 from molar_serving.origins import is_loopback
 from molar_serving.server import CLOSING, answer
 from molar_serving.supervisor import Supervisor
@@ -72,10 +74,12 @@ def serve(
             listening(address)
             answer(shop, settings, sock, (signal.SIGTERM, signal.SIGINT))
             return
-        arguments = shop.workspace, shop.settings_file, settings
-        supervisor = Supervisor(wanted.workers, _work, arguments, sock, wanted.drain + CLOSING + 1)
-        listening(address)
-        supervisor.run()
+        arguments, ending = (shop.workspace, shop.settings_file, settings), wanted.drain + CLOSING + 1
+        with shared_folder() as folder:
+            died = partial(forget_process, folder)
+            supervisor = Supervisor(wanted.workers, _work, arguments, sock, ending, died)
+            listening(address)
+            supervisor.run()
 
 
 def _work(workspace: Path, settings_file: Path | None, settings: "MolarSettings", sock: socket.socket) -> None:

@@ -12,6 +12,7 @@ from molar.shop import Shop
 from molar_retrieval.errors import MissingArtefactError, MolarError, StaleArtefactError
 from molar_serving.access import Keyring
 from molar_serving.former import FormerGenerations
+from molar_serving.metrics import Metrics
 from molar_serving.shown import ShownAnswers
 from molar_serving.working import Working
 
@@ -37,6 +38,7 @@ class Service:
         shop: The shop.
         settings: All of its settings, read once.
         keys: Who may ask.
+        metrics: What is counted.
         answers: Threads that answer.
         spare: A thread that makes the popular list where another one would be late.
         photos: A thread that searches by photos, each of which takes as long as hundreds of lists.
@@ -50,7 +52,8 @@ class Service:
         self.workspace = shop.opened()
         self.keys = Keyring(self.workspace.root)
         serve = self.settings.serve
-        self.answers = Working(serve.threads, serve.waiting)
+        self.metrics = Metrics()
+        self.answers = Working(serve.threads, serve.waiting, refusing=lambda: self.metrics.shed("request"))
         self.spare = Working(1, serve.waiting)
         self.photos = Working(1, _PHOTOS, patient=True)
         self.appends = Working(_APPENDING, 10 * serve.waiting, patient=True)
@@ -104,7 +107,9 @@ class Service:
                 from molar_retrieval.events.log import EventLog
 
                 self._log = EventLog(self.workspace)
-        return self._log.append(enumerate(rows), late_days=self.settings.events.late_days)
+        report = self._log.append(enumerate(rows), late_days=self.settings.events.late_days)
+        self.metrics.appended(report)
+        return report
 
     def _open(self) -> None:
         while not self._ended.is_set():

@@ -28,6 +28,7 @@ class Supervisor:
         arguments: What else can be pickled.
         listening: The socket on which they answer; it is closed here as soon as they are told to end.
         ending: Seconds that they have for that.
+        died: Called with the process id of each that died.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class Supervisor:
         arguments: tuple[Any, ...],
         listening: socket.socket,
         ending: float,
+        died: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._work, self._arguments, self._listening, self._ending = work, arguments, listening, ending
-        self._count = count
+        self._count, self._died = count, died
         self._running: dict[SpawnProcess, float] = {}
         self._over = False
         self._woken, self._wake = socket.socketpair()
@@ -71,6 +73,7 @@ class Supervisor:
             if process.is_alive() or self._over:
                 continue
             del self._running[process]
+            self._died(process.pid or 0)
             _log.warning("worker %d died (%s) and is replaced", process.pid, process.exitcode)
             if time.monotonic() - began < _AGAIN:
                 wait([self._woken], _AGAIN)

@@ -7,6 +7,7 @@ from molar_serving.endpoints import (
     generations,
     health,
     items,
+    metrics,
     pages,
     rankings,
     recommendations,
@@ -28,6 +29,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *generations.ENDPOINTS,
     *status.ENDPOINTS,
     *health.ENDPOINTS,
+    *metrics.ENDPOINTS,
 )
 DIALECTS: tuple[Endpoint, ...] = (
     *gorse.ENDPOINTS,

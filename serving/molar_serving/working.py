@@ -48,14 +48,16 @@ class Working:
         threads: How many.
         waiting: How many wait for them at most.
         patient: Whether all of these may wait however long it takes, because what they bring must not be lost.
+        refusing: Called for each that is told to come later.
 
     Attributes:
         seconds: Mean time of an answer, the latest ones counting most.
-        refused: How many were told to come later.
-        late: How many had no answer in time.
+        under_way: How many are computed or wait.
     """
 
-    def __init__(self, threads: int, waiting: int, *, patient: bool = False) -> None:
+    def __init__(
+        self, threads: int, waiting: int, *, patient: bool = False, refusing: Callable[[], None] = lambda: None
+    ) -> None:
         self._threads, self._most, self._patient = threads, threads + waiting, patient
         self._pool = ThreadPoolExecutor(threads, "answer")
         self._counting = threading.Lock()
@@ -63,7 +65,7 @@ class Working:
         self._empty = time.perf_counter()  # when nobody waited for the last time
         self._refused_at = float("-inf")
         self.seconds = 0.002
-        self.refused = self.late = 0
+        self._refusing = refusing
 
     @property
     def queue(self) -> int:
@@ -98,7 +100,8 @@ class Working:
         """Whether the next one has to be told to come later, which counts as told."""
         full = self.load >= 1 and self.queue >= (self._threads if self.overloaded else 1)
         if full:
-            self.refused, self._refused_at = self.refused + 1, time.perf_counter()
+            self._refused_at = time.perf_counter()
+            self._refusing()
         return full
 
     async def do(self, work: Callable[[], Answered], by: float | None = None) -> Answered:
@@ -114,7 +117,7 @@ class Working:
             ProblemError: If too many wait already.
         """
         if by is not None and time.perf_counter() + self.wait() >= by:
-            raise self._too_late()
+            raise _too_late()
         if self.full():
             raise ProblemError(503, *TOO_MUCH, headers={"Retry-After": str(max(1, math.ceil(self.wait())))})
         with self._counting:
@@ -128,7 +131,7 @@ class Working:
         if not outcome.done():
             future.cancel()  # unless it has begun, nobody computes it
             outcome.cancel()  # and nobody wants it
-            raise self._too_late()
+            raise _too_late()
         return outcome.result()
 
     def close(self) -> None:
@@ -148,8 +151,8 @@ class Working:
         if self.under_way <= self._threads:
             self._empty = time.perf_counter()
 
-    def _too_late(self) -> LateError:
-        self.late += 1
-        return LateError(
-            503, "there is no answer in time", "allow for more time, or ask later", headers={"Retry-After": "1"}
-        )
+
+def _too_late() -> LateError:
+    return LateError(
+        503, "there is no answer in time", "allow for more time, or ask later", headers={"Retry-After": "1"}
+    )
