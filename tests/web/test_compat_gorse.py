@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 from copies import copy_workspace
 from gorse import Gorse, GorseException
@@ -99,6 +100,15 @@ def test_words_find_items(client):
     found = {one["ItemId"]: one for one in client.search_items(item["Comment"], n=5)}
     assert found["SKU-0001"]["Comment"] == item["Comment"]
     assert found["SKU-0001"]["Labels"].items() <= item["Labels"].items()
+
+
+def test_addresses_as_clients_of_other_languages_write_them(served):
+    address, key = served
+    for path in ("/popular", "/popular/", "/popular/Bags", "/item/SKU-0001/neighbors/", "/non-personalized/top"):
+        told = httpx.get(f"{address}/api{path}?n=3", headers={"X-API-Key": key})
+        assert (told.status_code, len(told.json())) == (200, 3), path
+    for path in ("/latest", "/latest/"):
+        assert "non-personalized" in httpx.get(f"{address}/api{path}", headers={"X-API-Key": key}).text
 
 
 def test_items_are_written_hidden_and_shown_again(client, trained):

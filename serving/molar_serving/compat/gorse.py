@@ -237,8 +237,9 @@ def _endpoint(method: Method, path: str, scope: Scope, summary: str, answer: Any
 
 _POPULAR = "Items that most people took"
 _NO_LISTING = "people and events are not listed: `molar events export` writes them"
+_LATEST = "ask /non-personalized/popular; new items get places in everybody's list by themselves"
 _UNSUPPORTED: dict[tuple[Method, str], str] = {
-    ("GET", "/latest"): "ask /non-personalized/popular; new items get places in everybody's list by themselves",
+    **dict.fromkeys((("GET", "/latest"), ("GET", "/latest/{category:path}")), _LATEST),
     ("GET", "/feedback"): _NO_LISTING,
     ("GET", "/users"): _NO_LISTING,
     ("GET", "/user/{id:path}"): _NO_LISTING,
@@ -251,10 +252,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _endpoint("GET", "/recommend/{user}/{category:path}", "answer", "A user's list of a category", recommend),
     _endpoint("GET", "/item-to-item/{name}/{item}", "answer", "Items like one", neighbours),
     _endpoint("GET", "/item/{item}/neighbors", "answer", "Items like one", neighbours),
-    _endpoint("GET", "/item/{item}/neighbors/{category}", "answer", "Items of a category like one", neighbours),
+    _endpoint("GET", "/item/{item}/neighbors/{category:path}", "answer", "Items of a category like one", neighbours),
     _endpoint("GET", "/non-personalized/{name}", "answer", _POPULAR, most_popular),
     _endpoint("GET", "/popular", "answer", _POPULAR, most_popular),
-    _endpoint("GET", "/popular/{category}", "answer", _POPULAR, most_popular),
+    _endpoint("GET", "/popular/{category:path}", "answer", _POPULAR, most_popular),
     _endpoint("POST", "/session/recommend", "answer", "The list of a session", session, list[GorseFeedback]),
     _endpoint("POST", "/feedback", "events", "What people did", feedback, list[GorseFeedback]),
     _endpoint("PUT", "/feedback", "events", "What people did", feedback, list[GorseFeedback]),

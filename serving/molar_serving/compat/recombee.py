@@ -161,6 +161,10 @@ _LISTING = "the catalogue is the shop's own file; `molar events export` writes w
 _UNSUPPORTED: dict[tuple[Method, str], str] = {
     **{("GET", f"/{kind}/list/"): _LISTING for kind in ("items", "users")},
     ("POST", "/users/{user}"): "columns of people come with the catalogue's users file: docs/catalogue.md",
+    (
+        "PUT",
+        "/users/{target}/merge/{source}",
+    ): "people are not merged; /v1/events takes user_id and session_id together",
     ("POST", "/more-items/"): "set the values of each item, in batches",
     ("DELETE", "/more-items/"): "delete each item, in batches",
 }
