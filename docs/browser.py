@@ -94,6 +94,10 @@ class Browser:
             told = text if kind == "keyDown" else {}
             self._ask("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **told)
 
+    def type(self, text: str) -> None:
+        """Type into what has the focus."""
+        self._ask("Input.insertText", text=text)
+
     def picture(self, path: Path) -> None:
         """Write what is seen as a picture: PNG, or WebP by the name."""
         kind = {"format": "webp", "quality": 82} if path.suffix == ".webp" else {"format": "png"}

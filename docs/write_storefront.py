@@ -30,7 +30,8 @@ def main() -> None:
                 browser.wait("document.querySelector('#list .does button:enabled') !== null")
                 browser.run(f"document.querySelector('#list .{doing}').click()")
                 browser.wait(f"document.querySelectorAll('#history .photo').length === {number}")
-            browser.wait("document.querySelectorAll('#feed li').length > 9")
+            for number in (12, 24, 36):  # what the server does for the first time is behind it
+                browser.wait(f"Number(document.getElementById('events').textContent) > {number}")
             browser.picture(TARGET)
         shop.terminate()
         shop.wait()

@@ -193,6 +193,9 @@ def test_in_a_browser_what_one_does_changes_the_list_at_once(opened):
         ids = browser.run("[...document.querySelectorAll('#list .card')].map((one) => one.dataset.item)")
         assert first not in ids
         browser.wait("document.querySelector('#feed .photo') !== null")
+        browser.run("document.getElementById('search').focus()")
+        browser.type("lavender")
+        browser.wait("document.getElementById('found').textContent.startsWith('the best ')")
         browser.run("[...document.querySelectorAll('.person')].at(-1).click()")
         browser.wait("document.getElementById('title').textContent.startsWith('For ')")
         assert browser.run("document.documentElement.scrollWidth <= innerWidth")

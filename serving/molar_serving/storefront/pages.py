@@ -86,7 +86,7 @@ def _reply(
 
 
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:
-    shown = {name: row[name] for name in ("item_id", "title", "price", "category")}
+    shown = {name: row[name] for name in ("item_id", "title", "description", "price", "category")}
     return {**shown, "photo": row["image"] is not None}
 
 

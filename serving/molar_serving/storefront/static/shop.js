@@ -12,6 +12,7 @@ const LEGEND = {
 const DID = { click: "looked at", view: "looked at", purchase: "bought" };
 const FEED = 40; // lines
 const SHELF = 24; // items at once
+const FOUND = 48; // items of a search
 const POLL = 700; // milliseconds
 const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -25,7 +26,7 @@ let after = 0; // the last thing of the feed
 let until = 0; // when the visitors leave
 let events = 0;
 const took = []; // milliseconds from event to list, the latest last
-const shelf = { category: null, most: SHELF };
+const shelf = { category: null, most: SHELF, found: null }; // found: ids of a search, the best first
 
 function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
@@ -293,7 +294,8 @@ async function attempt(work) {
 /* The whole shop */
 
 function fillShelf() {
-  const found = [...items.values()].filter((item) => !shelf.category || item.category === shelf.category);
+  const all = shelf.found ? shelf.found.map((id) => items.get(id)) : [...items.values()];
+  const found = all.filter((item) => !shelf.category || item.category === shelf.category);
   $("shelf").replaceChildren(
     ...found.slice(0, shelf.most).map((item) =>
       element(
@@ -304,6 +306,7 @@ function fillShelf() {
           "div",
           { className: "text" },
           element("p", { className: "name" }, item.title, element("span", { className: "price" }, item.price.toFixed(2))),
+          item.description ? element("p", { className: "why", title: item.description }, item.description) : null,
           doing(item.item_id),
         ),
       ),
@@ -331,6 +334,26 @@ function fillFilters() {
   };
 }
 
+async function search() {
+  const text = $("search").value.trim();
+  if (!text) {
+    shelf.found = null;
+    $("found").textContent = "";
+    return fillShelf();
+  }
+  const began = performance.now();
+  const told = await post("/v1/search", { text, k: FOUND, anonymous_id: people[0].sent.anonymous_id });
+  if (text !== $("search").value.trim()) return; // something else was typed meanwhile
+  shelf.found = told.items.map((item) => item.item_id);
+  $("found").textContent = `${told.notes[0] ?? `the best ${shelf.found.length}`} · ${inTime(performance.now() - began)}`;
+  fillShelf();
+}
+
+function searchSoon() {
+  clearTimeout(shelf.typing);
+  shelf.typing = setTimeout(() => attempt(search), 250);
+}
+
 /* Everything in its order */
 
 async function begin() {
@@ -345,6 +368,7 @@ async function begin() {
   $("feed").append(element("li", { className: "empty" }, "The first visitors are on their way."));
   fillFilters();
   fillShelf();
+  $("search").addEventListener("input", searchSoon);
   const wanted = people.find((one) => `#${one.name.toLowerCase()}` === location.hash);
   await startOver();
   if (wanted) await choose(wanted);
