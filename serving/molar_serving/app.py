@@ -140,6 +140,8 @@ def _query(request: Request, wanted: Any) -> Any:
 
 async def _read(request: Request, most: int) -> bytes:
     """The body; a ProblemError as soon as it is longer than it may be."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise ProblemError(415, "compressed bodies are not read", "send it as it is")
     length = request.headers.get("content-length", "0")
     if not (length.isascii() and length.isdecimal()):
         raise ProblemError(400, "the Content-Length is no number", "send the number of bytes")

@@ -106,5 +106,8 @@ def test_what_is_wrong_or_not_supported_is_said_in_a_sentence(client, served):
     with pytest.raises(APIError, match="writeKey") as told:
         Client(write_key="molar_segment_wrong", host=host, sync_mode=True, max_retries=0).track("u-5", "Product Viewed")
     assert told.value.status == 401
+    with pytest.raises(APIError, match="compressed") as told:
+        Client(write_key=client.write_key, host=host, sync_mode=True, max_retries=0, gzip=True).track("u-5", "A")
+    assert told.value.status == 415
     answer = httpx.get(host + "/v1/projects")
     assert (answer.status_code, "compat.md" in answer.json()["message"]) == (501, True)
