@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from starlette.routing import Route
 
 from molar_retrieval import disk
 from molar_retrieval.errors import MolarError
-from molar_serving import problems
+from molar_serving import discretion, problems
 from molar_serving.access import Key
 from molar_serving.access_log import AccessLog
 from molar_serving.audit import AuditLog
@@ -74,8 +75,7 @@ def _gate(
     body = None if endpoint.body is None else msgspec.json.Decoder(endpoint.body)
 
     async def answer(request: Request) -> Response:
-        key: Key | None = None
-        begun: Call | None = None
+        began, key, call, begun = time.perf_counter(), None, None, False
         try:
             request.scope["endpoint_path"] = endpoint.path
             dialect, read = endpoint.dialect, None
@@ -91,17 +91,21 @@ def _gate(
                 if read is None:
                     read = await asyncio.wait_for(_read(request, endpoint.most), _BODY_SECONDS)
                 call.body = read if body is None else problems.read_json(read, body.decode, endpoint.body)
+            discretion.check_reasons(key, call.body)
+            discretion.check_reasons(key, call.query)
             if endpoint.changes:
                 await audit.begin(call, endpoint)
-                begun = call
+                begun = True
             response = (await endpoint.answer(call)).response()
         except (Exception, ClientDisconnect) as error:
             request_id = request.scope["request_id"]
             response = endpoint.dialect.refusal(_problem(error, request_id), request_id)
-        if begun is not None:
-            audit.end(begun, endpoint, response.status_code)
+        if call is not None and begun:
+            audit.end(call, endpoint, response.status_code)
         elif endpoint.changes:
             audit.refuse(None if key is None else key.name, endpoint, response.status_code)
+        if call is not None and call.key.of_browsers and endpoint.scope == "answer":
+            await discretion.level(began, call.deadline)
         return response
 
     return answer

@@ -10,6 +10,7 @@ from molar_retrieval.columns import IMAGE, TITLE
 from molar_retrieval.errors import shown, suggestion
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_serving.asking import Question, who
+from molar_serving.discretion import discreet
 from molar_serving.endpoint import Call, Reply, encode
 from molar_serving.shown import Shown
 from molar_serving.wire import (
@@ -35,17 +36,16 @@ def list_answer(
     fields: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> ListAnswer:
-    """An answer as it goes over the wire; keys for browsers do not get the parts of scores.
+    """An answer as it goes over the wire to a server.
 
     A field that the catalogue does not have is null, and a note says so: no page breaks where a column was renamed.
     """
-    parts = not call.key.of_browsers
     return ListAnswer(
         recommendation_id=answer.request_id,
         generation=answer.generation,
         basis=answer.basis,
         known=answer.basis != POPULARITY,
-        items=[_item(item, fields, parts) for item in answer.items],
+        items=[_item(item, fields) for item in answer.items],
         notes=[*answer.notes, *_missing(call, fields), *notes],
         shortfall=answer.shortfall,
         events=answer.events,
@@ -85,6 +85,10 @@ def reply(
         before: The page before; its list goes on.
     """
     told.placement, kept = asked.placement, call.service.shown
+    if kept.problem is not None:
+        told.notes.append(kept.problem)
+    if call.key.of_browsers:
+        discreet(told)
     if asked.dry_run or not kept.seconds:
         told.recommendation_id = None if asked.dry_run else told.recommendation_id
         return Reply(told)
@@ -92,8 +96,6 @@ def reply(
     items = [*(() if before is None else before.items), *(item.item_id for item in told.items)]
     if question is not None and len(told.items) == question.k and len(items) < bounds.K:
         told.next = f"/v1/recommendations/{told.recommendation_id}/next"
-    if kept.problem is not None and not call.key.of_browsers:
-        told.notes.append(kept.problem)
     body = encode(told)
     events = told.events if before is None else before.events
     about = told.generation, events, items, call.key.of_browsers, told.placement
@@ -113,13 +115,13 @@ def _missing(call: Call, fields: Sequence[str]) -> list[str]:
     ]
 
 
-def _item(item: Recommendation, fields: Sequence[str], parts: bool) -> AnsweredItem:
+def _item(item: Recommendation, fields: Sequence[str]) -> AnsweredItem:
     return AnsweredItem(
         item_id=item.item_id,
         rank=item.rank,
         title=item.title,
         score=item.score,
-        parts=dict(item.parts) if parts else None,
+        parts=dict(item.parts),
         rule=item.rule,
         reasons=list(item.reasons),
         propensity=item.propensity,

@@ -122,14 +122,14 @@ class SearchParameters(SimpleParameters):
 
 
 class AnsweredItem(Struct, kw_only=True):
-    """One item of a list.
+    """One item of a list; score, parts, rule and propensity are null for a browser's key.
 
     Attributes:
         item_id: The item.
         rank: Its place, from 1.
         title: Its title.
         score: What put it there, the sum of ``parts``; null where nothing did.
-        parts: Addends of the score, by name; not for browser keys.
+        parts: Addends of the score, by name.
         rule: What else put it there: rules by name, ``diversity`` or ``calibration``.
         reasons: Why, in words, if asked for.
         propensity: The probability that it is among the first ten; null where nobody can tell.
@@ -150,7 +150,7 @@ class AnsweredItem(Struct, kw_only=True):
 
 
 class ListAnswer(Struct, kw_only=True):
-    """A list of items.
+    """A list of items; a browser's key is not told ``basis``, ``known``, notes, shortfall and milliseconds.
 
     Attributes:
         recommendation_id: Of this answer alone: events that come of it bring it back. Null in a dry run.
@@ -168,8 +168,8 @@ class ListAnswer(Struct, kw_only=True):
 
     recommendation_id: str | None
     generation: str
-    basis: str
-    known: bool
+    basis: str | None
+    known: bool | None
     items: list[AnsweredItem]
     notes: list[str]
     shortfall: str | None

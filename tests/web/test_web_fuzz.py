@@ -45,10 +45,12 @@ def server(trained, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def client(server):
+def client(server, trained):
+    photo = next((trained.shop / "images").glob("*.jpg")).read_bytes()
     with server.client() as client:
         for _ in range(3):  # what is made once is made now
             client.post("/v1/search", json={"text": "chair"})
+            client.post("/v1/search/photo", content=photo, headers={"content-type": "image/jpeg"}, timeout=120)
             client.post("/v1/recommendations", json={"user_id": "u"})
         before = memory(server)
         yield client

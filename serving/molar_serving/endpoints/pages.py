@@ -9,6 +9,7 @@ import msgspec
 from molar_retrieval import bounds
 from molar_serving.asking import Question, ask, popular
 from molar_serving.deadlines import list_in_time
+from molar_serving.discretion import check_reasons, discreet
 from molar_serving.endpoint import Call, Endpoint, Reply, encode
 from molar_serving.lists import list_of, reply
 from molar_serving.problems import ProblemError
@@ -29,9 +30,9 @@ async def shown_again(call: Call) -> Reply:
     shown = await _shown(call, call.path["answer_id"])
     if not call.key.of_browsers or shown.of_browsers:
         return Reply(shown.body)
-    told = msgspec.json.decode(shown.body, type=ListAnswer)
+    told = discreet(msgspec.json.decode(shown.body, type=ListAnswer))
     for item in told.items:
-        item.parts = None
+        item.reasons = []
     return Reply(encode(told))
 
 
@@ -52,6 +53,7 @@ async def page_behind(call: Call, answer_id: str, k: int) -> Reply:
         raise ProblemError(
             422, "this list has no next page", "follow `next` where it is not null; rankings and photos have none"
         )
+    check_reasons(call.key, shown.question)
     asked, count = _longer(shown, k)
 
     def listed(explain: bool, rerank: bool) -> "Answer":

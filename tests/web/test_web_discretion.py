@@ -1,0 +1,104 @@
+"""Pages cannot tell by an answer whom the shop knows: not by what it says, its status or the time it takes."""
+
+import statistics
+import time
+
+import pytest
+from copies import copy_workspace
+from web_server import client_of
+
+from molar_serving import discretion
+from molar_serving.access import Keyring
+
+PAGE = "https://shop.example"
+
+
+@pytest.fixture(scope="module")
+def clients(trained, tmp_path_factory):
+    """A client of a page, and one of a backend."""
+    workspace = copy_workspace(trained.workspace, tmp_path_factory.mktemp("discreet") / ".molar")
+    ring = Keyring(workspace)
+    page = ring.add("page", ["answer", "events"], origins=[PAGE], rate=10_000)
+    backend = {"authorization": f"Bearer {ring.add('backend', ['answer', 'events'])}"}
+    browser = {"authorization": f"Bearer {page}", "origin": PAGE}
+    with client_of(workspace) as client:
+        yield lambda path, body, as_page=True: client.request(
+            "GET" if body is None else "POST", path, json=body, headers=browser if as_page else backend
+        )
+
+
+def shape(value):
+    """A value without what tells items apart."""
+    if isinstance(value, dict):
+        return {name: shape(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [shape(one) for one in value]
+    return type(value).__name__ if value not in (None, [], {}) else value
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/recommendations", {}),
+        ("/v1/recommendations", {"where": "price < 1000", "diversity": 0.3, "fields": ["price"]}),
+        ("/v1/rankings", {"items": ["SKU-0001", "SKU-0002", "none such"]}),
+        ("/v1/search", {"text": "chair"}),
+        ("/v1/recommendations", {"k": 0}),
+        ("/v1/recommendations", {"where": "prise < 3"}),
+    ],
+)
+def test_known_and_unknown_people_get_answers_of_one_shape(clients, trained, path, more):
+    answers = [clients(path, {"user_id": user, "k": 3, **more}) for user in (trained.user, trained.new_user, "nobody")]
+    assert len({answer.status_code for answer in answers}) == 1
+    shapes = [shape(answer.json()) for answer in answers]
+    assert shapes[0] == shapes[1] == shapes[2]
+    if answers[0].status_code == 200:
+        told = answers[0].json()
+        assert {told[name] for name in ("basis", "known", "shortfall")} == {None}
+        assert (told["notes"], told["milliseconds"]) == ([], {})
+        for item in told["items"]:
+            assert {item[name] for name in ("score", "parts", "rule", "propensity")} == {None}
+    else:
+        assert answers[0].json()["detail"] == answers[2].json()["detail"]
+
+
+def test_pages_are_told_no_reasons_of_a_user_id(clients, trained):
+    for user in (trained.user, "nobody"):
+        refused = clients("/v1/recommendations", {"user_id": user, "explain": True})
+        assert (refused.status_code, refused.json()["field"]) == (403, "explain")
+        assert clients(f"/v1/recommendations?user_id={user}&explain=true", None).status_code == 403
+        assert clients("/v1/recommendations", {"user_id": user, "explain": True}, as_page=False).status_code == 200
+    told = clients("/v1/recommendations", {"items": ["SKU-0001"], "explain": True, "k": 3}).json()
+    assert all(item["reasons"] for item in told["items"])
+
+
+def test_a_page_that_has_the_id_of_a_backends_list_is_told_no_more(clients, trained):
+    made = clients("/v1/recommendations", {"user_id": trained.user, "explain": True, "k": 3}, as_page=False).json()
+    assert made["items"][0]["reasons"]
+    again = clients(f"/v1/recommendations/{made['recommendation_id']}", None).json()
+    assert [item["item_id"] for item in again["items"]] == [item["item_id"] for item in made["items"]]
+    assert (again["known"], again["basis"], again["items"][0]["score"], again["items"][0]["reasons"]) == (None,) * 3 + (
+        [],
+    )
+    assert clients(made["next"], {"k": 3}).status_code == 403
+
+
+def test_answers_to_pages_leave_at_the_same_moment(clients, trained, monkeypatch):
+    """Medians of the time of people who are known and who are not differ by less than 5 %."""
+    monkeypatch.setattr(discretion, "STEP", 0.06)  # longer than it is: other work of the machine is not meant
+    took = {trained.user: [], "nobody": []}
+    for _ in range(25):
+        for user, found in took.items():
+            began = time.perf_counter()
+            assert clients("/v1/recommendations", {"user_id": user, "k": 10}).status_code == 200
+            found.append(time.perf_counter() - began)
+    known, unknown = map(statistics.median, took.values())
+    assert min(known, unknown) > 0.06
+    assert abs(known - unknown) < 0.05 * min(known, unknown)
+
+
+def test_a_deadline_is_kept_before_the_time_is_made_even(clients, monkeypatch):
+    monkeypatch.setattr(discretion, "STEP", 30.0)
+    began = time.perf_counter()
+    assert clients("/v1/recommendations", {"user_id": "nobody", "k": 1}).status_code == 200
+    assert time.perf_counter() - began < 10
