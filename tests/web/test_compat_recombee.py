@@ -40,7 +40,7 @@ from recombee_api_client.api_requests import (
     SetViewPortion,
 )
 from recombee_api_client.exceptions import ResponseException
-from web_server import address_of
+from web_server import address_of, client_of
 
 from molar.shop import Shop
 from molar_indexes.recommender import Recommender
@@ -121,6 +121,14 @@ def test_next_items_go_on_with_the_same_list(client, trained):
     every = [*ids(first), *ids(pages[0]), *ids(pages[1])]
     assert len(every) == len(set(every)) == 10
     assert every == ids(client.send(RecommendItemsToUser(trained.user, 10)))
+
+
+def test_several_processes_do_not_know_which_page_is_next(trained, tmp_path):
+    settings = tmp_path / "molar.toml"
+    settings.write_text("[serve]\nworkers = 2\n")
+    with client_of(copy_workspace(trained.workspace, tmp_path / ".molar"), settings) as client:
+        told = client.post("/compat/recombee/shop/recomms/next/items/some-list", json={"count": 3})
+    assert (told.status_code, "one process" in told.json()["message"]) == (501, True)
 
 
 def test_words_find_items(client, trained):
