@@ -6,7 +6,7 @@ from itertools import islice
 from math import isfinite
 from typing import Any
 
-from molar_indexes.sparse import FLOAT32_MAX, clean_sparse, sparse_problem
+from molar_indexes.sparse import FLOAT32_MAX, clean_sparse, float32, sparse_problem
 from molar_retrieval.errors import DataError, RequestError, suggestion
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, Vector
 
@@ -137,8 +137,7 @@ def _vector(spec: IndexSpec, item: IndexItem, name: str, vector: Vector) -> list
 
     if name not in spec.dims:
         raise DataError(f"item {item.item_id!r} has a vector {name!r}", f"the index has {', '.join(spec.dims)}")
-    with np.errstate(over="ignore"):
-        values = np.asarray(vector, dtype=np.float32)
+    values = float32(vector)
     if values.shape != (spec.dims[name],):
         raise DataError(
             f"item {item.item_id!r}: the vector {name!r} has shape {values.shape}, not ({spec.dims[name]},)",

@@ -30,8 +30,7 @@ def checked(owner: str, vector: SparseVector) -> "tuple[npt.NDArray[np.int64], n
     """
     import numpy as np
 
-    with np.errstate(over="ignore"):
-        indices, values = np.asarray(vector.indices, np.int64), np.asarray(vector.values, np.float32)
+    indices, values = np.asarray(vector.indices, np.int64), float32(vector.values)
     ascending = len(indices) == len(values) and bool((indices[1:] > indices[:-1]).all())
     within = not len(indices) or 0 <= indices[0] <= indices[-1] <= _LARGEST_DIMENSION
     if not (ascending and within and np.isfinite(values).all()):
@@ -41,6 +40,16 @@ def checked(owner: str, vector: SparseVector) -> "tuple[npt.NDArray[np.int64], n
         return indices, values
     kept = values != 0
     return indices[kept], values[kept]
+
+
+def float32(numbers: "Sequence[float] | npt.NDArray[np.floating]") -> "npt.NDArray[np.float32]":
+    """The numbers as float32; what is too large for it is infinite, without a warning."""
+    import numpy as np
+
+    if isinstance(numbers, np.ndarray) and numbers.dtype == np.float32:
+        return numbers
+    with np.errstate(over="ignore"):
+        return np.asarray(numbers, np.float32)
 
 
 def sparse_problem(indices: Sequence[int], values: Sequence[float]) -> str | None:
