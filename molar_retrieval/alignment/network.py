@@ -128,11 +128,16 @@ class TowerBlock(nn.Module):
         self.down = nn.Linear(2 * d, d, bias=False)
         self.dropout = Dropout(shape.dropout)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Map (B, L, d) to (B, L, d); ``bias`` (heads, B, L, L) holds the causal mask too."""
-        batch, length, d = x.shape
+    def forward(self, x: Tensor, bias: Tensor, at: Tensor | None = None) -> Tensor:
+        """Map (B, L, d) to (B, L, d); ``bias`` (heads, B, L, L) holds the causal mask too.
+
+        With ``at``, one position of each history, (B,), to (B, 1, d): what is there; ``bias`` is (heads, B, 1, L).
+        """
         q, k, v, g = self.qkvg(self.norm_attention(x)).chunk(4, -1)
-        q, k, v = (t.view(batch, length, self.heads, -1).permute(2, 0, 1, 3) for t in (q, k, v))
+        if at is not None:
+            x, q, g = (t[torch.arange(len(t), device=t.device), at][:, None] for t in (x, q, g))
+        batch, length, d = x.shape
+        q, k, v = (t.view(batch, t.shape[1], self.heads, -1).permute(2, 0, 1, 3) for t in (q, k, v))
         scores = (q * (d // self.heads) ** -0.5) @ k.transpose(-1, -2)
         attended = (scores + bias).softmax(-1).to(v.dtype) @ v
         x = x + self.dropout(self.out(attended.permute(1, 2, 0, 3).reshape(batch, length, d) * F.silu(g)))
@@ -156,22 +161,48 @@ class Tower(nn.Module):
         self.query = nn.Linear(shape.dim, shape.dim, bias=False)
         nn.init.eye_(self.query.weight)
 
-    def forward(self, vectors: Tensor, gaps: Tensor) -> Tensor:
-        """User vectors (B, L, dim) for item vectors (B, L, dim) and gap buckets (B, L, L)."""
+    def forward(self, vectors: Tensor, gaps: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """User vectors (B, L, dim) for item vectors (B, L, dim) and gap buckets (B, L, L).
+
+        With the ``lengths`` of the histories, (B,), those after the last position alone, (B, dim): the last block is
+        asked about that one, which spares nearly half of the work.
+        """
+        if lengths is not None:
+            return self._last(vectors, gaps, lengths)
         x = self.dropout(vectors)
-        for block, bias in zip(self.blocks, self._biases(vectors.shape[1], gaps), strict=True):
+        place = torch.arange(vectors.shape[1], device=gaps.device)
+        for block, bias in zip(self.blocks, self._biases(place, gaps, 0, len(self.blocks)), strict=True):
             x = block(x, bias)
         users: Tensor = self.query(self.norm(x))
         return users
 
-    def _biases(self, length: int, gaps: Tensor) -> list[Tensor]:
-        if not len(self.blocks):
+    def _last(self, vectors: Tensor, gaps: Tensor, lengths: Tensor) -> Tensor:
+        at, blocks, count = lengths - 1, list(self.blocks), len(self.blocks)
+        x, rows = self.dropout(vectors), torch.arange(len(vectors), device=gaps.device)
+        place = torch.arange(vectors.shape[1], device=gaps.device)
+        for block, bias in zip(blocks[:-1], self._biases(place, gaps, 0, count - 1), strict=True):
+            x = block(x, bias)
+        if blocks:
+            (bias,) = self._biases(at, gaps[rows, at], count - 1, count)
+            x = blocks[-1](x, bias.transpose(1, 2), at)
+        else:
+            x = x[rows, at][:, None]
+        users: Tensor = self.query(self.norm(x))[:, 0]
+        return users
+
+    def _biases(self, place: Tensor, gaps: Tensor, first: int, end: int) -> list[Tensor]:
+        """Of some of the blocks, (heads, B, L, L), for the positions ``place`` (L,) and gaps (B, L, L).
+
+        Where each history has one ``place``, (B,), and gaps (B, L), they have shape (heads, 1, B, L).
+        """
+        if first >= end:
             return []
-        place = torch.arange(length, device=gaps.device)
-        distance = place[:, None] - place[None, :]
-        future = torch.zeros(length, length, device=gaps.device).masked_fill_(distance < 0, float("-inf"))
-        position = self.position_bias.T[:, distance.clamp(0, self.shape.history - 1)] + future
-        bias: Tensor = _Lookup.apply(self.time_bias, gaps) + position[:, None]  # type: ignore[no-untyped-call]
+        own = slice(first * self.shape.heads, end * self.shape.heads)
+        distance = place[:, None] - torch.arange(gaps.shape[-1], device=gaps.device)
+        future = torch.zeros(distance.shape, device=gaps.device).masked_fill_(distance < 0, float("-inf"))
+        position = self.position_bias.T[own][:, distance.clamp(0, self.shape.history - 1)] + future
+        bias: Tensor = _Lookup.apply(self.time_bias[:, own], gaps)  # type: ignore[no-untyped-call]
+        bias = bias.view(len(bias), -1, *position.shape[1:]) + position[:, None]
         return list(torch.split(bias, self.shape.heads))
 
 
@@ -254,3 +285,8 @@ class PostAlignment(nn.Module):
     def users(self, history: History) -> dict[str, Tensor]:
         """User vectors of each tower after each position, each (B, L, dim)."""
         return {name: self.towers[name](self.items[name](history.items), history.gaps) for name in self.shapes}
+
+    def last_users(self, history: History) -> dict[str, Tensor]:
+        """User vectors of each tower after the last position, each (B, dim)."""
+        at = history.gaps, history.lengths
+        return {name: self.towers[name](self.items[name](history.items), *at) for name in self.shapes}

@@ -63,10 +63,9 @@ def encode_users(
     for batch in plan(windows.length, _TOKENS):
         history = collate(log, windows.start[batch], windows.length[batch], device)
         with autocast(device, precision):
-            encoded = network.users(history)
-        rows = torch.arange(len(batch), device=device)
+            encoded = network.last_users(history)
         for name, states in encoded.items():
-            vectors[name][present[batch]] = states[rows, history.lengths - 1].float().cpu().numpy()
+            vectors[name][present[batch]] = states.float().cpu().numpy()
         progress.advance(len(batch))
     network.train(training)
     return vectors

@@ -59,6 +59,21 @@ def test_padding_changes_nothing(network):
         assert torch.allclose(left[0], right[0, :3], atol=1e-5)
 
 
+@pytest.mark.parametrize("blocks", [0, 1, 3])
+def test_the_last_position_alone_is_what_it_is_among_all(network, blocks):
+    made = PostAlignment({"collaborative": TowerShape(16, blocks, 12, 0.3)}, 30, torch.randn(30, 7), 5).eval()
+    for tower in made.towers.values():
+        torch.nn.init.normal_(tower.position_bias)
+        torch.nn.init.normal_(tower.time_bias)
+    asked = history([[3, 4, 5, 0, 0], [9, 8, 7, 6, 5]], [[0, 9, 20, 20, 20], [1, 2, 3, 400, 99999]])
+    asked = History(asked.items, asked.gaps, torch.tensor([3, 5]))
+    for own in (network, made):
+        states, last = own.users(asked), own.last_users(asked)
+        assert states.keys() == last.keys()
+        for name, vectors in last.items():
+            assert torch.allclose(vectors, states[name][[0, 1], [2, 4]], atol=1e-5)
+
+
 def test_order_and_time_matter(network):
     base = encode(network, [[3, 4, 5]], [[0, 10, 20]])
     for other in (([[4, 3, 5]], [[0, 10, 20]]), ([[3, 4, 5]], [[0, 10, 90000]])):
