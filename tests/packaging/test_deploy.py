@@ -143,7 +143,8 @@ def test_units_run_commands_that_there_are_and_write_the_workspace_alone(path):
     commands = re.findall(r"^ExecStart=/opt/molar/bin/molar (.*)$", path.read_text("utf-8"), re.MULTILINE)
     assert commands
     assert all(understands(command.split()) for command in commands)
-    assert service["Environment"] == f"MOLAR_WORKSPACE={service['ReadWritePaths']}"
+    assert service["Environment"] == f"MOLAR_WORKSPACE={service['ReadWritePaths']} HOME=/tmp"
+    assert service["PrivateTmp"] == "yes"
     assert service["ProtectSystem"] == "strict"
     assert service["NoNewPrivileges"] == "yes"
     assert service["CapabilityBoundingSet"] == ""

@@ -97,6 +97,9 @@ def keys(run):
     assert taken["accepted"] == 1
     assert told["known"]
     assert "SKU-0002" not in [item["item_id"] for item in told["items"]]
+    for block in blocks("bash"):
+        if block.startswith("curl "):
+            assert not [one for one in documents(run(block.replace("curl ", "curl -s "))) if "remedy" in one], block
     backend, page, *_ = run(keys).split()
     assert documents(run(curl, MOLAR_KEY=backend))[0]["known"]
     run(night)
@@ -137,7 +140,9 @@ def test_the_page_of_the_document_learns_from_what_its_visitor_buys(keys, places
 def test_a_backup_brings_every_event_back(keys, run, folder):
     (backup,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "deploy.md").read_text("utf-8"), re.DOTALL | re.M)
     run(backup)
-    assert ".molar/serving/keys.json" in run("tar -tf settings.tar.gz")
+    kept = run("tar -tf settings.tar.gz")
+    assert ".molar/serving/keys.json" in kept
+    assert "answers.sqlite" not in kept
     found = json.loads(run("molar events append events.parquet --json"))
     assert (found["accepted"], found["refused"]) == (0, 0)
     assert found["repeated"] >= 1
