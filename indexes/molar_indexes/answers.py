@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from molar_indexes.explain import Explained
 
 POPULARITY = "popularity"
-_AT_ONCE = 50  # popular items that are looked at before more are
+_MORE = 10  # popular items that are looked at at once, beside those asked for
 
 
 def told(
@@ -66,8 +66,9 @@ def popular(generation: Generation, index: Index, request: RankingRequest) -> tu
     """The most popular items that may come, for people without history, and what ``index`` stores of them."""
     counts, where, query = dict(generation.popular), request.where, request.query
     rows, stored = [row for row in counts if row not in request.hidden], list[StoredItem]()
-    for begin in range(0, len(rows), _AT_ONCE):
-        found = index.fetch(rows[begin : begin + _AT_ONCE])
+    at_once = query.k + _MORE
+    for begin in range(0, len(rows), at_once):
+        found = index.fetch(rows[begin : begin + at_once])
         stored += [item for item in found if where is None or item.fulfils(where)]
         if len(stored) >= query.k:
             break
