@@ -80,7 +80,7 @@ def _gate(
             request.scope["endpoint_path"] = endpoint.path
             dialect, read = endpoint.dialect, None
             if dialect.reads_body:
-                read = await asyncio.wait_for(_read(request, endpoint.most), _BODY_SECONDS)
+                read = await _read(request, endpoint.most)
             key = service.keys.admit(request, endpoint.scope, dialect.credentials(request, read or b""), dialect.how)
             request.scope["key_name"] = key.name
             _keep_to_rate(limits, key, request)
@@ -89,7 +89,7 @@ def _gate(
                 call.query = _query(request, endpoint.query)
             if body is not None or endpoint.media:
                 if read is None:
-                    read = await asyncio.wait_for(_read(request, endpoint.most), _BODY_SECONDS)
+                    read = await _read(request, endpoint.most)
                 call.body = read if body is None else problems.read_json(read, body.decode, endpoint.body)
             discretion.check_reasons(key, call.body)
             discretion.check_reasons(key, call.query)
@@ -152,11 +152,12 @@ async def _read(request: Request, most: int) -> bytes:
     pieces, size = [], most + 1 if len(length) > 18 else int(length)
     if size <= most:
         size = 0
-        async for piece in request.stream():
-            pieces.append(piece)
-            size += len(piece)
-            if size > most:
-                break
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for piece in request.stream():
+                pieces.append(piece)
+                size += len(piece)
+                if size > most:
+                    break
     if size > most:
         raise ProblemError(413, f"the body has more than {most:,} bytes", "send less at once")
     return b"".join(pieces)

@@ -1,5 +1,6 @@
 """Pages that may ask: the origins of their addresses, as browsers send them with what the scripts of a page ask."""
 
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -34,6 +35,7 @@ def is_local(sent: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether a host of an address or a header is this machine."""
     if host == "localhost":

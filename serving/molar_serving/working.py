@@ -124,15 +124,15 @@ class Working:
             self.under_way += 1
         future = self._pool.submit(self._timed, work)
         future.add_done_callback(self._through)
-        outcome = asyncio.wrap_future(future)
-        if by is None:
-            return await outcome
-        await asyncio.wait((outcome,), timeout=by - time.perf_counter())
-        if not outcome.done():
+        left = None if by is None else by - time.perf_counter()
+        try:
+            async with asyncio.timeout(left) as limit:
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            if not limit.expired():  # it is of the function
+                raise
             future.cancel()  # unless it has begun, nobody computes it
-            outcome.cancel()  # and nobody wants it
-            raise _too_late()
-        return outcome.result()
+            raise _too_late() from None
 
     def close(self) -> None:
         """Wait for what is under way."""
