@@ -197,7 +197,9 @@ class Answerer:
         """The lists of several users of the generation; what is wrong with the query comes up at once."""
         asked = self._asked(query, now)
         asked.of(None)
-        return self._ranker(asked.state.items).rank([asked.of(user) for user in users])
+        present = self._overlay.people(asked.state, users)
+        ranked = self._ranker(asked.state.items).rank([asked.of(user) for user in present if user is not None])
+        return (Listing(()) if user is None else next(ranked) for user in present)
 
     def present(self) -> tuple[Constraints, OverlayState]:
         """Rules and items as the next answer has them."""

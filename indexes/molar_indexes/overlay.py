@@ -21,7 +21,7 @@ from molar_retrieval.errors import MolarError
 from molar_retrieval.events.kinds import DEFAULT, TAKES_OUT, counted, matter
 from molar_retrieval.events.live import LiveLine, LiveLog
 from molar_retrieval.interactions.live import Happening, continued
-from molar_retrieval.interactions.users import of_key
+from molar_retrieval.interactions.users import of_key, session_key, user_key
 from molar_retrieval.workspace import Workspace
 
 _REMEMBERED = 2_000  # people whose vectors are kept
@@ -67,6 +67,7 @@ class Overlay:
         self._mark: object = None
         items = LiveItems(LiveIndex(generation.index), self._fields.availability, generation.always_shows)
         self._present = OverlayState(items)
+        self._concerned: tuple[int, frozenset[str]] = -1, frozenset()
         self._known: dict[str, tuple[tuple[Sequence[LiveLine], Sequence[LiveLine]], LivePerson]] = {}
 
     def close(self) -> None:
@@ -101,6 +102,22 @@ class Overlay:
         self._known[key] = known  # the last one again
         if len(self._known) > _REMEMBERED:
             self._known.pop(next(iter(self._known)), None)
+        return known[1]
+
+    def people(self, state: OverlayState, users: Sequence[UserRecord]) -> list[UserRecord | None]:
+        """Users of the generation by all events of a state; None of whom no history is left."""
+        since = self._people_since(state) if users else frozenset()
+        found = [self.person(state, one.user_id).record if one.user_id in since else one for one in users]
+        return [None if one is None or not len(one.history) else one for one in found]
+
+    def _people_since(self, state: OverlayState) -> frozenset[str]:
+        """Keys of all whom an event of a state concerns; those of the last state are kept."""
+        known = self._concerned
+        if known[0] != state.last:
+            keys = self._log.people(self._since, state.last, self._kinds) if state.last > self._since else set()
+            names = state.taken_back
+            keys |= {key(name) for name in names for key in (user_key, session_key)}
+            known = self._concerned = state.last, frozenset(keys)
         return known[1]
 
     def _continued(

@@ -385,8 +385,8 @@ class Recommender:
     def rank_many(self, users: Sequence[UserRecord], query: Query) -> Iterator[Listing]:
         """The lists of several users with a history, as :meth:`query` gives each of them without reasons, in less time.
 
-        All are of one generation, which must be the one that the users are of: see ``follow`` of :meth:`open`.
-        A wrong condition or rule is a RequestError or SettingsError before any work.
+        What they did since counts; who returned everything has an empty list. All are of one generation, which must be
+        that of the users: see ``follow`` of :meth:`open`. A wrong condition or rule is an error before any work.
         """
         listings = self._lent(users, query)
         next(listings)

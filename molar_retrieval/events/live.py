@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from molar_retrieval.events.kinds import TAKES_OUT
 from molar_retrieval.events.tables import FILE, FORMAT, KIND, OF_ITEM, WAIT, bring_up, faults, has_log
-from molar_retrieval.interactions.users import of_key
+from molar_retrieval.interactions.users import of_key, session_key, user_key
 from molar_retrieval.marks import mark_of
 from molar_retrieval.workspace import Workspace
 
@@ -107,6 +107,13 @@ class LiveLog:
         where = f"{who} AND seq > ? AND seq <= ? AND event IN ({among})"
         query = f"SELECT {_LINE} FROM events WHERE {where} ORDER BY seq DESC LIMIT {_MOST}"
         return [LiveLine(*row) for row in reversed(self._rows(query, name, since, until, *kinds))]
+
+    def people(self, since: int, until: int, kinds: Collection[str]) -> set[str]:
+        """The keys of all who have lines of some kinds after one number and up to another."""
+        among = ", ".join("?" * len(kinds))
+        where = f"seq > ? AND seq <= ? AND event IN ({among})"
+        rows = self._rows(f"SELECT DISTINCT user_id, session_id FROM events WHERE {where}", since, until, *kinds)
+        return {session_key(session) if user is None else user_key(user) for user, session in rows}
 
     def orders_taken_back(self, since: int) -> list[LiveLine]:
         """Returns and the like that name an order, whoever sent them, after a number."""

@@ -3,9 +3,12 @@
 from contextlib import closing
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from copies import copy_workspace
 
+from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
 from molar_indexes.sparse import sparse_rows
 from molar_retrieval.alignment.store import open_model
@@ -15,6 +18,7 @@ from molar_retrieval.events.kinds import Kinds
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.interactions import prepare_interactions
 from molar_retrieval.interactions.users import session_key
+from molar_retrieval.ranking.query import Query
 from molar_retrieval.workspace import Workspace
 
 NOW = 1_790_000_000
@@ -158,3 +162,28 @@ def test_only_who_did_something_costs_the_user_encoder(recommender, add, trained
     add("view", ids(recommender.query(other))[0], "somebody else")
     recommender.query(trained.user)
     assert len(read) == 1
+
+
+def test_lists_of_many_know_what_single_ones_know(recommender, add, trained, tmp_path, workspace):
+    users = [one for one in recommender.generation.users.between(0, 30) if len(one.history)]
+    items, query = recommender.generation.table.item_ids(), Query(k=8)
+    before = [[placed.row for placed in one.places] for one in recommender.rank_many(users, query)]
+    add("purchase", items[before[0][0]], users[0].user_id)
+    add("view", items[before[1][0]], users[1].user_id)
+    add("purchase", items[before[2][0]], users[2].user_id, transaction_id="T")
+    add("impression", items[before[3][0]], users[3].user_id)
+    add("return", items[before[2][0]], session="the staff's", transaction_id="T", after=1)
+    for row in users[4].history:
+        add("return", items[row], users[4].user_id, after=2)
+    after = [[items[placed.row] for placed in one.places] for one in recommender.rank_many(users, query)]
+    assert after[4] == []
+    for number in (*range(4), 5, 6):
+        assert after[number] == ids(recommender.query(users[number].user_id, 8)), number
+    assert items[before[0][0]] not in after[0]
+    assert [items[row] for row in before[2]] == after[2]
+    report = recommend(workspace.root, tmp_path / "lists.parquet", 8)
+    table = pq.read_table(report.path)
+    for number in (0, 1, 2, 5):
+        of_user = table.filter(pc.field("user_id") == users[number].user_id)
+        assert of_user["item_id"].to_pylist() == after[number]
+    assert not table.filter(pc.field("user_id") == users[4].user_id).num_rows
