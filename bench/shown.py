@@ -24,8 +24,8 @@ _TIMES, _RATE = 5_000, 500  # answers, and how many of them a second
 
 def main(workspace: str) -> None:
     """Print what an answer costs without being kept, and kept."""
-    asked = RecommendationRequest(user_id="nobody", placement="home")
     with Recommender.open(workspace) as recommender, tempfile.TemporaryDirectory() as folder:
+        asked = RecommendationRequest(user_id=recommender.generation.users.between(0, 1)[0].user_id, placement="home")
         answer = ask(recommender, asked)
         for minutes in (0.0, 30.0):
             shown = ShownAnswers(Path(folder), minutes)

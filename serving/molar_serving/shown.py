@@ -35,8 +35,9 @@ _AGAIN = 5.0  # seconds until the file is tried again
 _IN_MEMORY = 32 << 20  # bytes of answers that wait to be written
 _ON_DISK = 1 << 30  # bytes of the file
 _TENTH = 10  # of the answers go, the oldest, where the file is full
+_NO_FILE = -1
 _WAIT = 5.0  # seconds that one process waits for another one's batch
-_TABLE = "CREATE TABLE IF NOT EXISTS answers (id TEXT PRIMARY KEY, placement TEXT, content BLOB) WITHOUT ROWID"
+_TABLE = "CREATE TABLE IF NOT EXISTS answers (id TEXT PRIMARY KEY, placement TEXT, content BLOB)"
 _log = logging.getLogger("molar.serving")
 
 
@@ -86,6 +87,7 @@ class ShownAnswers:
         self._came, self._ended = threading.Event(), threading.Event()
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
+        self._read_from = self._written_to = _NO_FILE
         self._thread = threading.Thread(target=self._run, name="shown", daemon=True)
 
     def start(self) -> None:
@@ -167,9 +169,13 @@ class ShownAnswers:
                 self._forget(one.answer_id)
 
     def _write(self, rows: Sequence[tuple[str, str | None, bytes]], prune: bool) -> None:
+        if self._writer is not None and self._identity() != self._written_to:  # somebody removed it
+            self._writer.close()
+            self._writer = None
         if self._writer is None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._file.touch(0o600)
+            self._written_to = self._identity()
             self._writer = sqlite3.connect(self._file, _WAIT, isolation_level=None, check_same_thread=False)
             for pragma in ("journal_mode = TRUNCATE", "synchronous = OFF", "secure_delete = ON"):
                 self._writer.execute(f"PRAGMA {pragma}")
@@ -187,14 +193,23 @@ class ShownAnswers:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            with suppress(OSError):  # it is damaged: it holds nothing that must not be lost
+        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+        if damaged and self._identity() == self._written_to:
+            with suppress(OSError):  # it holds nothing that must not be lost
                 self._file.unlink()
+
+    def _identity(self) -> int:
+        """Which file it is: another one after it was removed and made anew."""
+        try:
+            return self._file.stat().st_ino
+        except OSError:
+            return _NO_FILE
 
     def _read(self, answer_id: str) -> Shown | None:
         with self._reading:
             try:
-                if self._reader is None:
+                if self._reader is None or self._identity() != self._read_from:
+                    self._read_from = self._identity()
                     self._reader = sqlite3.connect(
                         f"{self._file.absolute().as_uri()}?mode=rw", _WAIT, check_same_thread=False, uri=True
                     )

@@ -208,6 +208,17 @@ def test_other_processes_find_what_one_wrote_and_it_outlives_them(kept, tmp_path
         assert connection.execute("SELECT DISTINCT placement FROM answers").fetchall() == [("home",)]
 
 
+def test_a_file_that_is_removed_is_made_anew(kept, tmp_path):
+    writer, reader = kept(), kept()
+    for n in range(3):
+        one = an_answer(n)
+        writer.keep(one)
+        until(lambda one=one: reader.find(one.answer_id))
+        (tmp_path / "serving" / "answers.sqlite").unlink()
+        assert reader.find(one.answer_id) is None
+    assert writer.problem is None
+
+
 def test_what_is_too_old_is_gone_from_the_disk(kept, tmp_path):
     found = kept(minutes=1 / 60)
     one = an_answer()
@@ -280,7 +291,7 @@ def test_a_list_goes_on_by_its_own_generation_while_that_is_there(trained, tmp_p
         until_ready(client)
         first = listed(client, user_id=trained.user)
         go_live("20990101-000000-00000001")
-        assert listed(client, user_id=trained.user)["generation"] != own
+        until(lambda: listed(client, user_id=trained.user)["generation"] != own)
         second = told(client.get(first["next"]))
         assert (first["generation"], second["generation"], second["notes"]) == (own, own, [])
         third = told(client.get(second["next"]))
