@@ -43,7 +43,9 @@ class Browser:
         found = installed()
         if found is None:
             raise SystemExit("no Chromium on the path: install it, say with `apt install chromium`")
-        self._profile = tempfile.TemporaryDirectory()
+        self._profile = tempfile.TemporaryDirectory(
+            ignore_cleanup_errors=True
+        )  # its other processes end a little later
         self._process, self._write, self._read = _started([found, *_OPTIONS, f"--user-data-dir={self._profile.name}"])
         self._sent, self._buffer, self._session = 0, b"", None
         self._seen: list[dict[str, Any]] = []

@@ -87,6 +87,8 @@ def test_the_page_comes_with_all_that_it_names_and_nothing_from_elsewhere(client
     for path in named - {"/openapi.json"}:
         assert not re.findall(r"(?:https?:)?//(?!www\.w3\.org/2000/svg)[a-z]+\.", client.get(path).text)
     program = client.get("/shop/shop.js").text
+    told = client.post("/v1/recommendations", json={"anonymous_id": "nobody", "k": 3}).json()
+    assert all(f"  {part}: " in program for item in told["items"] for part in item["parts"])
     assert set(re.findall(r'\$\("([\w-]+)"\)', program)) <= set(re.findall(r'id="([\w-]+)"', page.text))
 
 
@@ -189,7 +191,7 @@ def test_in_a_browser_what_one_does_changes_the_list_at_once(opened):
                 break
         browser.press("Enter")
         told = browser.wait("document.getElementById('took').textContent")
-        assert re.match(r"(\d of 8 places changed|same items) · \d+\sms from event to list", told)
+        assert re.match(r"(\d of 8 changed|same items) · \d+\sms from event to list", told)
         ids = browser.run("[...document.querySelectorAll('#list .card')].map((one) => one.dataset.item)")
         assert first not in ids
         browser.wait("document.querySelector('#feed .photo') !== null")
@@ -219,6 +221,28 @@ def test_what_the_command_refuses(tmp_path):
     done = CliRunner().invoke(app, ["demo", str(tmp_path / "demo"), "--serve", "--days", "3"])
     assert done.exit_code == 2
     assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a screen")
+@pytest.mark.parametrize(("screen", "wanted", "opened"), [(":0", True, 1), ("", True, 0), (":0", False, 0)])
+def test_a_browser_is_opened_where_it_can_be_seen(screen, wanted, opened, monkeypatch, capsys):
+    from molar_cli.commands import demo
+    from molar_cli.console import Console
+    from molar_cli.session import Session
+
+    def answers(made, listening, ready, **asked):
+        assert asked == {"minutes": 3, "port": 0}
+        listening("http://127.0.0.1:1")
+        ready("http://127.0.0.1:1")
+
+    seen = []
+    monkeypatch.setattr("molar_serving.storefront.opening.open_shop", answers)
+    monkeypatch.setattr("webbrowser.open", seen.append)
+    monkeypatch.setenv("DISPLAY", screen)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    demo._open(Session(Path(), Console()), None, 3, 0, wanted)
+    assert seen == ["http://127.0.0.1:1"] * opened
+    assert "The shop is open at http://127.0.0.1:1" in capsys.readouterr().out
 
 
 def test_a_shop_with_keys_is_not_opened(trained, tmp_path):

@@ -31,7 +31,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed makes another shop.")] = 7,
     days: Annotated[int | None, option("Let it live for so many days, and write days.html.", metavar="DAYS")] = None,
     serve: Annotated[bool, option("Open it in the browser, with visitors.", "--serve")] = False,
-    minutes: Annotated[float, typer.Option(min=0, max=600, help="How long the visitors stay.")] = 10,
+    minutes: Annotated[float, typer.Option(min=0, max=60, help="How long the visitors stay.")] = 10,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0: any that is free.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser where there is one.")] = True,
 ) -> None:

@@ -28,6 +28,7 @@ _NAMES = ("Mila", "Jonas", "Aiko", "Tomás", "Priya", "Emil", "Zuri", "Noor")
 _KNOWN, _ANONYMOUS = 5, 2  # visitors with purchases; those of whom nobody has heard
 _PURCHASES = 4  # that somebody has who is known
 _PACE = 1.2  # seconds from one event to the next, about
+_LATER = (503, 507)  # too busy, or no room on the disk: others come later
 _AGAIN = 0.5  # seconds until a server that does not answer yet is asked again
 
 
@@ -110,7 +111,7 @@ class Visitors:
             try:
                 self.visit(person)
             except httpx.HTTPStatusError as error:
-                if error.response.status_code != 503:  # too busy: others come later
+                if error.response.status_code not in _LATER:
                     raise
                 self._ended.wait(_AGAIN)
 

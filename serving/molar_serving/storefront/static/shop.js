@@ -8,6 +8,7 @@ const LEGEND = {
   neighbours: "similar things",
   trend: "popular now",
   newcomer: "new here",
+  popularity: "what most people took",
 };
 const DID = { click: "looked at", view: "looked at", purchase: "bought" };
 const FEED = 40; // lines
@@ -190,7 +191,7 @@ async function startOver() {
 
 function changes(former, told) {
   const count = told.items.filter((item) => !former.includes(item.item_id)).length;
-  return count ? `${count} of ${told.items.length} places changed` : "same items";
+  return count ? `${count} of ${told.items.length} changed` : "same items";
 }
 
 const inTime = (milliseconds) => `${milliseconds.toFixed(0)}\u00a0ms`;
@@ -235,7 +236,7 @@ function line({ one, event, id, then }) {
   const who = element("b", {}, one.you ? "You" : one.name);
   const did = id
     ? [element("span", { className: event === "purchase" ? "bought" : "" }, ` ${DID[event]} `), items.get(id).title]
-    : [" came, and was shown a list"];
+    : [" came by"];
   const text = element("span", {}, who, ...did, then ? element("span", { className: "then" }, element("br"), then) : null);
   const made = element("li", { className: "fresh" }, face(one), text, id ? photo(id) : null);
   $("feed").prepend(made);
@@ -249,7 +250,7 @@ function happened({ who, event, item_id: id, changed, milliseconds }) {
   if (id) {
     one.past.unshift([id, event]);
     timed(milliseconds);
-    then = `${changed ? `${changed} of ${places} places changed` : "same items"} · ${inTime(milliseconds)}`;
+    then = `${changed ? `${changed} of ${places} changed` : "same items"} · ${inTime(milliseconds)}`;
     one.chip.classList.remove("acted");
     void one.chip.offsetWidth; // the animation begins anew
     one.chip.classList.add("acted");
