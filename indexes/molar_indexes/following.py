@@ -156,8 +156,8 @@ class Following:
                 fresh.succeed(former.answerer)
                 self._prepare(fresh)
                 failed.pop_all()
-        except (MolarError, OSError) as error:
-            reason = error.message if isinstance(error, MolarError) else str(error)
+        except Exception as error:  # damaged files raise whatever they like
+            reason = error.message if isinstance(error, MolarError) else f"{type(error).__name__}: {error}"
             own = former.answerer.generation.name
             former.answerer.refused = f"what is live now cannot be used, so generation {own} answers: {reason}"
             self._mark, self._again = mark, time.monotonic() + _AGAIN
@@ -177,7 +177,7 @@ class Following:
             began = time.monotonic()
             if began > end or self._ended.is_set():
                 return
-            with suppress(MolarError):
+            with suppress(Exception):  # nobody waits for this answer
                 question(fresh)
             self._ended.wait(time.monotonic() - began)
 

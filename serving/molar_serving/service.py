@@ -4,6 +4,7 @@ The generation is opened in the background, and tried again where there is none,
 first moment and a shop may be published while its server waits.
 """
 
+import logging
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
     from molar_retrieval.events.log import Appended, EventLog
 
-_AGAIN, _AGAIN_STALE = 1.0, 5.0  # seconds until one looks again for a generation that is not there, or damaged
+_AGAIN, _AGAIN_DAMAGED = 1.0, 5.0  # seconds until one looks again for a generation that is not there, or cannot be used
 _PHOTOS = 8  # that wait for the one that is searched by
 _APPENDING = 32  # threads that append events; those that wait at once share a commit
+_log = logging.getLogger("molar.serving")
 
 
 class Service:
@@ -121,9 +123,9 @@ class Service:
                 except BaseException:
                     found.close()
                     raise
-            except MolarError as error:
-                self._missing = error
-                self._ended.wait(_AGAIN_STALE if isinstance(error, StaleArtefactError) else _AGAIN)
+            except Exception as error:  # damaged files raise whatever they like
+                self._missing = _told(error)
+                self._ended.wait(_AGAIN if isinstance(error, MissingArtefactError) else _AGAIN_DAMAGED)
             else:
                 found.follow_ahead(self._whole)
                 self._recommender = found
@@ -148,3 +150,11 @@ class Service:
             if not (problems := bytes_changed(self.workspace, name)):
                 self._whole_ones.add(name)
             return problems
+
+
+def _told(error: Exception) -> MolarError:
+    """What is said of a generation that cannot be opened."""
+    if isinstance(error, MolarError):
+        return error
+    _log.error("the generation cannot be opened", exc_info=error)
+    return StaleArtefactError("the generation cannot be opened", "the server's log says why")

@@ -80,7 +80,7 @@ def test_it_is_ready_only_once_every_byte_was_read(workspace, monkeypatch):
         read(self, generation)
 
     monkeypatch.setattr(Service, "_whole", slowly)
-    monkeypatch.setattr("molar_serving.service._AGAIN_STALE", 0.05)
+    monkeypatch.setattr("molar_serving.service._AGAIN_DAMAGED", 0.05)
     damage(workspace)
     app = application(Service(Shop(None, workspace.root)))
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
