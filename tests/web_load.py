@@ -15,16 +15,17 @@ _AT_ONCE = 256  # requests under way, as a proxy before the server would have it
 
 @dataclass
 class Outcome:
-    """What came of a load: statuses, and for each status the seconds of its answers."""
+    """What came of a load: for each status the seconds of its answers, and what ``kept`` makes of the lists."""
 
     seconds: dict[int, list[float]] = field(default_factory=dict)
     bodies: list[Any] = field(default_factory=list)
+    kept: Callable[[Any], Any] = lambda body: body
 
     def add(self, status: int, seconds: float, body: bytes) -> None:
-        """Count an answer; the bodies of those with status 200 are kept."""
+        """Count an answer."""
         self.seconds.setdefault(status, []).append(seconds)
         if status == 200:
-            self.bodies.append(json.loads(body))
+            self.bodies.append(self.kept(json.loads(body)))
 
     def count(self, status: int) -> int:
         """How many answers had a status."""
@@ -66,12 +67,13 @@ async def load(
     *,
     path: str = "/v1/recommendations",
     headers: Sequence[tuple[str, str]] = (),
+    outcome: Outcome | None = None,
 ) -> Outcome:
     """Send ``rate`` requests a second, the n-th with ``body(n)``, and wait for all answers.
 
-    What 256 under way leave over is not sent.
+    What 256 under way leave over is not sent. What comes of it is added to ``outcome``, if there is one.
     """
-    outcome, running, began, sent = Outcome(), set(), time.perf_counter(), 0
+    outcome, running, began, sent = outcome or Outcome(), set(), time.perf_counter(), 0
 
     async def one(number: int) -> None:
         outcome.add(*await ask(app, path, body(number), headers))
