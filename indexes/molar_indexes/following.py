@@ -21,7 +21,7 @@ from molar_retrieval.errors import MolarError, RequestError
 Answered = TypeVar("Answered")
 _AGAIN = 10.0
 """Seconds until a generation that could not be opened is tried again, if it is still the live one."""
-_QUESTIONS, _WARMING = 1_000, 0.5
+_QUESTIONS, _WARMING = 1_000, 0.3
 """Latest questions that a new generation is asked before it answers, and the seconds that this may take."""
 
 
