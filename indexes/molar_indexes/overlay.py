@@ -9,6 +9,7 @@ computed anew.
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from molar_indexes.generations import Generation
@@ -20,11 +21,12 @@ from molar_retrieval.catalog.fields import PayloadFields
 from molar_retrieval.errors import MolarError
 from molar_retrieval.events.kinds import DEFAULT, TAKES_OUT, counted, matter
 from molar_retrieval.events.live import LiveLine, LiveLog
-from molar_retrieval.interactions.live import Happening, continued
+from molar_retrieval.interactions.live import Happening, continued, sealed
 from molar_retrieval.interactions.users import of_key, session_key, user_key
 from molar_retrieval.workspace import Workspace
 
 _REMEMBERED = 2_000  # people whose vectors are kept
+_arrival = attrgetter("seq")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +37,13 @@ class OverlayState:
         items: The items as they are now.
         last: The number of the last event that is known; 0 where there is none.
         taken_back: By user or session id, returns of their orders that anybody sent.
+        identified: Whether any session is known to be a user.
         notes: What whoever gets an answer should know, in sentences.
     """
 
     items: LiveItems
     last: int = 0
+    identified: bool = False
     taken_back: Mapping[str, tuple[LiveLine, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -49,6 +53,27 @@ class LivePerson(NamedTuple):
 
     record: UserRecord | None
     notes: tuple[str, ...] = ()
+
+
+class _Session(NamedTuple):
+    """What a session did that is known to be a user: what their record has, what it has not, and entries of its own."""
+
+    session: str
+    past: Sequence[LiveLine]
+    lines: Sequence[LiveLine]
+    entries: Sequence[tuple[int, int]]  # item rows and times that the generation has under the session's own key
+    returns: Sequence[LiveLine]
+
+    def __bool__(self) -> bool:
+        return bool(self.lines or self.entries or self.returns)
+
+
+class _Deeds(NamedTuple):
+    """What the events say of somebody."""
+
+    own: Sequence[LiveLine]
+    others: Sequence[LiveLine]
+    sessions: Sequence[_Session]
 
 
 class Overlay:
@@ -68,7 +93,7 @@ class Overlay:
         items = LiveItems(LiveIndex(generation.index), self._fields.availability, generation.always_shows)
         self._present = OverlayState(items)
         self._concerned: tuple[int, frozenset[str]] = -1, frozenset()
-        self._known: dict[str, tuple[tuple[Sequence[LiveLine], Sequence[LiveLine]], LivePerson]] = {}
+        self._known: dict[str, tuple[_Deeds, LivePerson]] = {}
 
     def close(self) -> None:
         """Close the log."""
@@ -88,17 +113,21 @@ class Overlay:
             return self._present
 
     def person(self, state: OverlayState, key: str) -> LivePerson:
-        """Who has a key of :mod:`molar_retrieval.interactions.users`, by the generation and the events of a state."""
+        """Who has a key of :mod:`molar_retrieval.interactions.users`, by the generation and the events of a state.
+
+        A session that is known to be a user is that user, with all that any of their sessions did.
+        """
+        key, sessions = self._known_as(state, key) if state.identified else (key, [])
         stored = self._generation.users.keyed(key)
-        own = self._log.of_person(key, self._since, state.last, self._kinds) if state.last > self._since else []
-        seen = {line.seq for line in own}
-        returned = state.taken_back.get(of_key(key)[1], ())
-        lines = own, [line for line in returned if line.seq not in seen and line.seq <= state.last]
-        if not any(lines):
+        own = self._lines(state, key, self._since)
+        others = self._returns(state, key, own)
+        joined = [self._joined(state, session, seq) for session, seq in sessions]
+        if not any((own, others, *joined)):
             return LivePerson(stored)
+        deeds = _Deeds(own, others, joined)
         known = self._known.pop(key, None)
-        if known is None or known[0] != lines:
-            known = lines, self._continued(stored, key, *lines)
+        if known is None or known[0] != deeds:
+            known = deeds, self._continued(stored, key, deeds)
         self._known[key] = known  # the last one again
         if len(self._known) > _REMEMBERED:
             self._known.pop(next(iter(self._known)), None)
@@ -117,15 +146,50 @@ class Overlay:
             keys = self._log.people(self._since, state.last, self._kinds) if state.last > self._since else set()
             names = state.taken_back
             keys |= {key(name) for name in names for key in (user_key, session_key)}
+            if state.identified:
+                sessions = {session_key(one): user for one, user in self._log.identified(state.last).items()}
+                keys |= {user_key(sessions[key]) for key in keys if key in sessions}
             known = self._concerned = state.last, frozenset(keys)
         return known[1]
 
-    def _continued(
-        self, stored: UserRecord | None, key: str, own: Sequence[LiveLine], others: Sequence[LiveLine]
-    ) -> LivePerson:
-        name, before = of_key(key)[1], self._log.of_person(key, 0, self._since, self._kinds)
+    def _known_as(self, state: OverlayState, key: str) -> tuple[str, list[tuple[str, int]]]:
+        """The key of the user that somebody is, and their sessions with the number of the line that says so."""
+        kind, name = of_key(key)
+        if kind == "session_id":
+            user = self._log.user_of(name, state.last)
+            if user is None:
+                return key, []
+            name = user[0]
+        return user_key(name), self._log.sessions_of(name, state.last)
+
+    def _lines(self, state: OverlayState, key: str, since: int) -> list[LiveLine]:
+        return self._log.of_person(key, since, state.last, self._kinds) if state.last > since else []
+
+    @staticmethod
+    def _returns(state: OverlayState, key: str, own: Sequence[LiveLine]) -> list[LiveLine]:
+        """What others sent back of somebody's orders."""
+        seen = {line.seq for line in own}
+        return [line for line in state.taken_back.get(of_key(key)[1], ()) if line.seq not in seen]
+
+    def _joined(self, state: OverlayState, session: str, seq: int) -> "_Session":
+        """A session of a user: what the generation counts as theirs, and what it does not know to be theirs."""
+        key, contained = session_key(session), seq <= self._since
+        lines = self._lines(state, key, self._since if contained else 0)
+        past = self._log.of_person(key, 0, self._since, self._kinds) if contained else []
+        record = None if contained else self._generation.users.keyed(key)
+        entries = () if record is None else tuple(zip(map(int, record.history), map(int, record.times), strict=True))
+        return _Session(session, past, lines, entries, self._returns(state, key, lines))
+
+    def _continued(self, stored: UserRecord | None, key: str, deeds: "_Deeds") -> LivePerson:
+        own = sorted([*deeds.own, *(line for one in deeds.sessions for line in one.lines)], key=_arrival)
+        sent = {line.seq for line in own}
+        returns = [*deeds.others, *(line for one in deeds.sessions for line in one.returns)]
+        others = list({line.seq: line for line in returns if line.seq not in sent}.values())
+        before = self._log.of_person(key, 0, self._since, self._kinds)
+        before = sorted([*before, *(line for one in deeds.sessions for line in one.past)], key=_arrival)
+        names = {of_key(key)[1], *(one.session for one in deeds.sessions)}
         orders = {line.order for line in (*own, *others) if line.order is not None and line.kind in TAKES_OUT}
-        bought = {order: [item for who, item in self._log.bought(order) if who == name] for order in orders}
+        bought = {order: [item for who, item in self._log.bought(order) if who in names] for order in orders}
         ids = {line.item_id for line in (*own, *others, *before) if line.item_id is not None}.union(*bought.values())
         named = sorted(ids)
         rows = {i: row for i, row in zip(named, self._generation.index.rows(named), strict=True) if row is not None}
@@ -134,7 +198,15 @@ class Overlay:
             former,
             [] if stored is None else [int(time) for time in stored.times],
             Happening.of(before, rows),
-            [*Happening.of(own, rows), *Happening.of(others, rows, own=False)],
+            [
+                *(
+                    one
+                    for session in deeds.sessions
+                    for one in sealed(session.entries, Happening.of(session.lines, rows))
+                ),
+                *Happening.of(own, rows),
+                *Happening.of(others, rows, own=False),
+            ],
             {order: [rows[item] for item in items if item in rows] for order, items in bought.items()},
             days=self._days,
         )
@@ -156,12 +228,13 @@ class Overlay:
             last = self._log.last
             changes = self._log.changes_of_items(max(former.last, self._items_since))
             returns = self._log.orders_taken_back(max(former.last, self._since))
+            identified = former.identified or self._log.has_identified
             bought = {line.order: {who for who, _ in self._log.bought(line.order)} for line in returns if line.order}
         taken_back = dict(former.taken_back)
         for line in returns:
             for who in bought.get(line.order or "", ()):
                 taken_back[who] = (*taken_back.get(who, ()), line)
-        return OverlayState(self._changed(former.items, changes), last, taken_back)
+        return OverlayState(self._changed(former.items, changes), last, identified, taken_back)
 
     def _changed(self, items: LiveItems, changes: Sequence[Mapping[str, Any]]) -> LiveItems:
         ids = list(dict.fromkeys(change["item_id"] for change in changes))

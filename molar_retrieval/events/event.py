@@ -13,8 +13,10 @@ from molar_retrieval.errors import RequestError, shown, suggestion
 
 KINDS = (
     *("purchase", "add_to_cart", "view", "click", "impression", "remove_from_cart", "return", "rating", "search"),
-    *("item_upsert", "item_withdraw"),
+    *("item_upsert", "item_withdraw", "identify"),
 )
+IDENTIFY = "identify"
+"""The kind that says which user a session is: what is known of the session alone is the user's, whenever it was."""
 OF_ITEMS = ("item_upsert", "item_withdraw")
 """Kinds that say something of an item, and nothing of a person."""
 _GA4 = {
@@ -109,8 +111,17 @@ def lines_of(row: Mapping[str, Any], now: int) -> list[Line]:
         raise FieldError("user_id", "the event says not who did it", "give user_id, session_id or both")
     if "search_term" in event and "data" not in event:
         event["data"] = json.dumps({"search_term": event["search_term"]}, ensure_ascii=False)
+    if kind == IDENTIFY:
+        return [_identified(event)]
     parts = _parts(found.get("items"))
     return [_line(event | part, line) for line, part in enumerate(parts, event.get("line", 0))]
+
+
+def _identified(event: Mapping[str, Any]) -> Line:
+    for name in ("user_id", "session_id"):
+        if name not in event:
+            raise FieldError(name, f"the identify names no {name}", "give both, user_id and session_id")
+    return tuple({**event, "line": 0, "item_id": None}.get(name) for name in FIELDS)
 
 
 def field_of(name: str) -> str | None:

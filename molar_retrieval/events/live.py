@@ -11,13 +11,15 @@ from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
+from molar_retrieval.events.event import IDENTIFY
 from molar_retrieval.events.kinds import TAKES_OUT
-from molar_retrieval.events.tables import FILE, FORMAT, KIND, OF_ITEM, WAIT, bring_up, faults, has_log
+from molar_retrieval.events.tables import FILE, KIND, OF_ITEM, READ, WAIT, bring_up, faults, has_log
 from molar_retrieval.interactions.users import of_key, session_key, user_key
 from molar_retrieval.marks import mark_of
 from molar_retrieval.workspace import Workspace
 
 _MOST = 10_000  # lines of one person that an answer reads: the latest ones
+_SESSIONS = 1_000  # of one user
 
 
 class LiveLine(NamedTuple):
@@ -109,11 +111,36 @@ class LiveLog:
         return [LiveLine(*row) for row in reversed(self._rows(query, name, since, until, *kinds))]
 
     def people(self, since: int, until: int, kinds: Collection[str]) -> set[str]:
-        """The keys of all who have lines of some kinds after one number and up to another."""
-        among = ", ".join("?" * len(kinds))
+        """The keys of all who have lines of some kinds after one number and up to another, or are identified there."""
+        among = ", ".join("?" * (len(kinds) + 1))
         where = f"seq > ? AND seq <= ? AND event IN ({among})"
-        rows = self._rows(f"SELECT DISTINCT user_id, session_id FROM events WHERE {where}", since, until, *kinds)
-        return {session_key(session) if user is None else user_key(user) for user, session in rows}
+        query = f"SELECT DISTINCT user_id, session_id, event = '{IDENTIFY}' FROM events WHERE {where}"
+        rows = self._rows(query, since, until, *kinds, IDENTIFY)
+        users = {user_key(user) for user, _, _ in rows if user is not None}
+        return users | {session_key(session) for user, session, identified in rows if user is None or identified}
+
+    def identified(self, until: int) -> dict[str, str]:
+        """Which user a session is, by session id, up to a number; the first line that says so counts."""
+        query = f"SELECT session_id, user_id FROM events WHERE event = '{IDENTIFY}' AND seq <= ? ORDER BY seq DESC"
+        return dict(self._rows(query, until))
+
+    @property
+    def has_identified(self) -> bool:
+        """Whether any session is known to be a user."""
+        return bool(self._rows(f"SELECT 1 FROM events WHERE event = '{IDENTIFY}' LIMIT 1"))
+
+    def user_of(self, session_id: str, until: int) -> tuple[str, int] | None:
+        """Which user a session is, and the number of the line that says so, up to a number; None where nothing does."""
+        query = f"SELECT user_id, seq FROM events WHERE event = '{IDENTIFY}' AND session_id = ? AND seq <= ?"
+        found = self._rows(f"{query} ORDER BY seq LIMIT 1", session_id, until)
+        return (str(found[0][0]), int(found[0][1])) if found else None
+
+    def sessions_of(self, user_id: str, until: int) -> list[tuple[str, int]]:
+        """The sessions that are a user, each with the number of the line that says so; the first 1,000."""
+        query = f"SELECT DISTINCT session_id FROM events WHERE event = '{IDENTIFY}' AND user_id = ? AND seq <= ?"
+        found = self._rows(f"{query} ORDER BY seq LIMIT {_SESSIONS}", user_id, until)
+        told = [(session, self.user_of(session, until)) for (session,) in found]
+        return [(session, known[1]) for session, known in told if known is not None and known[0] == user_id]
 
     def orders_taken_back(self, since: int) -> list[LiveLine]:
         """Returns and the like that name an order, whoever sent them, after a number."""
@@ -135,7 +162,7 @@ class LiveLog:
         """A connection for reading; None while somebody makes the log."""
         path = self._folder / FILE
         connection, known = self._connected("")
-        if known == FORMAT:
+        if known in READ:
             return connection
         connection.close()
         if not known:

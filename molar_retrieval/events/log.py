@@ -33,6 +33,7 @@ from molar_retrieval.events.tables import (
     KIND,
     OF_ITEM,
     SEALED,
+    STAYS,
     WAIT,
     Writing,
     bring_up,
@@ -256,7 +257,7 @@ class EventLog:
             self._sweep()
             gone, files = (0, 0) if keep_days is None else self._forget(today - keep_days)
             until = _contained(self.workspace)
-            where = f"timestamp < ? AND seq <= ? AND NOT {OF_ITEM}"
+            where = f"timestamp < ? AND seq <= ? AND NOT {STAYS}"
             query = f"SELECT DISTINCT {_DAY_OF} FROM events WHERE {where} ORDER BY 1"
             days = [day for (day,) in self._asked(query, today * DAY, until)]
             lines = sum(self._seal(day, until) for day in days)
@@ -275,7 +276,7 @@ class EventLog:
 
     def _seal(self, day: int, until: int) -> int:
         span = [day * DAY, (day + 1) * DAY, until]
-        where = f"timestamp >= ? AND timestamp < ? AND seq <= ? AND NOT {OF_ITEM}"
+        where = f"timestamp >= ? AND timestamp < ? AND seq <= ? AND NOT {STAYS}"
         with snapshot(self.workspace) as state:
             table = pa.concat_tables(state.of_database(SCHEMA.names, f"WHERE {where} ORDER BY seq", span))
         last = table["seq"][-1].as_py()

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval.errors import DataError
+from molar_retrieval.events.event import IDENTIFY
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, WAIT, bring_up, faults, has_log
 from molar_retrieval.workspace import Workspace
@@ -51,6 +52,11 @@ class LogState:
         return bool(self._number(query, seq, *kinds)) or any(
             len(table) for table in self._of_files(["seq"], kinds, seq)
         )
+
+    def identified(self) -> dict[str, str]:
+        """Which user a session is, by session id; the first event that says so counts."""
+        query = f"SELECT session_id, user_id FROM events WHERE event = '{IDENTIFY}' ORDER BY seq DESC"
+        return dict(self._connection.execute(query))
 
     def changes_of_items(self) -> Iterator[dict[str, object]]:
         """Lines that change items, in the order of their arrival."""

@@ -8,18 +8,22 @@ from pathlib import Path
 
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import DataError, StaleArtefactError
-from molar_retrieval.events.event import FIELDS, OF_ITEMS, Line
+from molar_retrieval.events.event import FIELDS, IDENTIFY, OF_ITEMS, Line
 from molar_retrieval.locks import lock_now, unlock
 from molar_retrieval.workspace import Workspace
 
 KIND, FILE, LOCK, SEALED = "events", "log.sqlite", "log.lock", "sealed"
-FORMAT = 3
+FORMAT = 4
+READ = (3, FORMAT)
+"""Formats in which answers find what they read; an older one is brought up first."""
 DAY = 86_400_000_000  # microseconds
 WAIT = 60.0  # seconds that one waits for another process
 _PAUSE, _LONGEST_PAUSE = 0.0005, 0.01  # seconds between two looks whether it is through
 COLUMNS = ", ".join((*FIELDS, "received"))
 OF_ITEM = f"event IN {OF_ITEMS}"
 """Which lines change items. They stay in the database, where an index finds them; no retention removes an item."""
+STAYS = f"event IN {(*OF_ITEMS, IDENTIFY)}"
+"""Which lines are never sealed, so that answers find them."""
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS ids (event_id TEXT, line INTEGER, day INTEGER, PRIMARY KEY (event_id, line)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events ({COLUMNS}, seq INTEGER PRIMARY KEY AUTOINCREMENT);
@@ -27,6 +31,7 @@ CREATE TABLE IF NOT EXISTS sealed (file TEXT PRIMARY KEY, day INTEGER, lines INT
 CREATE TABLE IF NOT EXISTS removed (before INTEGER);
 CREATE INDEX IF NOT EXISTS item_changes ON events (seq) WHERE {OF_ITEM};
 CREATE INDEX IF NOT EXISTS of_user ON events (user_id, seq) WHERE user_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS identified ON events (session_id, seq) WHERE event = '{IDENTIFY}';
 CREATE INDEX IF NOT EXISTS of_session ON events (session_id, seq) WHERE user_id IS NULL;
 """
 _INSERT = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join('?' * (len(FIELDS) + 1))})"

@@ -165,7 +165,8 @@ def with_events(
     """
     people, orders, requests = Codes(keys), Codes(), Codes()
     tables = state.tables(_COLUMNS, matter(weights))
-    events = Happened.joined([_numbered(table, items, people, orders, requests) for table in tables])
+    identified = state.identified()
+    events = Happened.joined([_numbered(table, items, people, orders, requests, identified) for table in tables])
     if not len(events):
         return None
     counts = EventCounts()
@@ -185,11 +186,13 @@ def with_events(
     return Joined(both, file, list(people.rows), len(keys), counts)
 
 
-def _numbered(table: pa.Table, items: IdMap, people: Codes, orders: Codes, requests: Codes) -> Happened:
+def _numbered(
+    table: pa.Table, items: IdMap, people: Codes, orders: Codes, requests: Codes, identified: Mapping[str, str]
+) -> Happened:
     known = items.rows(table["item_id"]).astype(np.int64)
     known[(known < 0) & np.asarray(pc.is_valid(table["item_id"]))] = _UNKNOWN
     return Happened(
-        user=_codes(people, person_keys(table["user_id"], table["session_id"])),
+        user=_codes(people, person_keys(table["user_id"], table["session_id"], identified)),
         item=known,
         micros=table["timestamp"].cast(pa.int64()).to_numpy(),
         kind=np.asarray(pc.index_in(table["event"], pa.array(KINDS)), np.int64),

@@ -4,7 +4,7 @@ It is what :mod:`molar_retrieval.interactions.events` makes of the same events, 
 the log no longer holds by itself, as its day is sealed, passes for a purchase, as what only the file has.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Self
 
@@ -37,6 +37,17 @@ class Happening(NamedTuple):
             for line, row in known
             if row != -1
         ]
+
+
+def sealed(entries: Iterable[tuple[int, int]], lines: Iterable[Happening]) -> list[Happening]:
+    """What a stored history has and the log does not any more, by item rows and times in seconds: as purchases."""
+    known = Counter((one.row, one.micros // _SECOND) for one in lines if one.kind not in TAKES_OUT)
+    found = []
+    for row, time in entries:
+        known[row, time] -= 1
+        if known[row, time] < 0:
+            found.append(Happening("purchase", row, time * _SECOND))
+    return found
 
 
 def continued(

@@ -17,6 +17,7 @@ from molar_retrieval.catalog.rejects import Rejects, in_words
 from molar_retrieval.catalog.sources import find_file, find_table
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.errors import DataError
+from molar_retrieval.events.event import IDENTIFY
 from molar_retrieval.events.kinds import DEFAULT, Kinds, counted, matter
 from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.ids import IdMap
@@ -118,7 +119,7 @@ def _is_current(manifest: Manifest, sources: dict[str, Any], state: LogState | N
         return former is None and (state is None or not state.has_since(0, matter(chosen.weights)))
     if not chosen.equals(former) or state.removed != facts.get("removed_events", 0):
         return False
-    return not state.has_since(facts["events"], matter(chosen.weights))
+    return not state.has_since(facts["events"], (*matter(chosen.weights), IDENTIFY))
 
 
 def _write(

@@ -3,6 +3,7 @@
 Who is known by a session alone has a key that no user id can have.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,8 +40,17 @@ def user_keys(user_ids: "pa.Array") -> "pa.Array":
     return pa.array([None if one is None else user_key(one) for one in user_ids.to_pylist()], pa.string())
 
 
-def person_keys(user_ids: "pa.Array", session_ids: "pa.Array") -> "pa.Array":
-    """The keys of people by user id or, where there is none, by session id."""
+def person_keys(
+    user_ids: "pa.Array", session_ids: "pa.Array", identified: Mapping[str, str] | None = None
+) -> "pa.Array":
+    """The keys of people by user id or, where there is none, by session id.
+
+    ``identified`` names the user that a session is, by session id.
+    """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
+    if identified:
+        sessions, users = pa.array(list(identified), pa.string()), pa.array(list(identified.values()), pa.string())
+        user_ids = pc.coalesce(user_ids, users.take(pc.index_in(session_ids, sessions)))
     return pc.coalesce(user_keys(user_ids), pc.binary_join_element_wise(_SESSION, session_ids, ""))

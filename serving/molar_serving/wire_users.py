@@ -62,6 +62,15 @@ class UserAnswer(Struct, kw_only=True):
     events: int
 
 
+class MergeAnswer(Struct, kw_only=True):
+    """Who somebody anonymous is, and whether that was known; ``seq`` is the last line of the log, for ``wait_for``."""
+
+    anonymous_id: str
+    user_id: str
+    repeated: bool
+    seq: int
+
+
 class MergeBody(Strict):
     """Somebody anonymous, and who that is."""
 

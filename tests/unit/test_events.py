@@ -15,7 +15,9 @@ import molar
 from molar_retrieval import bounds
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, StaleArtefactError
 from molar_retrieval.events.event import FIELDS, KINDS, FieldError, lines_of
+from molar_retrieval.events.live import LiveLog
 from molar_retrieval.events.log import EventLog
+from molar_retrieval.events.snapshot import snapshot
 from molar_retrieval.events.tables import Writing
 from molar_retrieval.workspace import Workspace
 
@@ -58,8 +60,9 @@ def ids(table):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_taken(kind):
-    (line,) = fields({**VIEW, "event": kind, "value": 4})
-    assert (line["event"], line["item"], line["time"], line["value"]) == (kind, "i", NOW, 4.0)
+    (line,) = fields({**VIEW, "event": kind, "value": 4, "session_id": "s"})
+    item = None if kind == "identify" else "i"
+    assert (line["event"], line["item"], line["time"], line["value"]) == (kind, item, NOW, 4.0)
 
 
 def test_ga4_names_and_nested_items():
@@ -362,6 +365,33 @@ def test_changes_of_items_stay_in_the_database(log):
     assert log.compact(1).removed_lines == 1
     assert ids(log.table()) == ["e1"]
     assert log.append([(1, change), (2, view(2))]).accepted == 1
+
+
+def identify(number, user, session, at=NOON):
+    return {"event_id": f"e{number}", "event": "identify", "user_id": user, "session_id": session, "timestamp": at}
+
+
+def test_which_user_a_session_is_stays_in_the_database_until_the_retention_removes_it(log, workspace):
+    told = [identify(1, "u", "s"), identify(2, "v", "s"), identify(3, "v", "t"), {**VIEW, "event_id": "e4"}]
+    log.append(enumerate(told))
+    assert log.compact().sealed_lines == 1
+    live = LiveLog(workspace)
+    assert live.mark
+    assert (live.has_identified, live.user_of("s", 9), live.user_of("x", 9)) == (True, ("u", 1), None)
+    assert (live.user_of("s", 0), live.sessions_of("u", 9), live.sessions_of("v", 9)) == (None, [("s", 1)], [("t", 3)])
+    with snapshot(workspace) as state:
+        assert state.identified() == {"s": "u", "t": "v"}
+    assert log.compact(1).removed_lines == 4
+    assert not live.has_identified
+    live.close()
+
+
+@pytest.mark.parametrize("name", ["user_id", "session_id"])
+def test_who_a_session_is_needs_both(name):
+    row = {key: value for key, value in identify(1, "u", "s").items() if key != name}
+    with pytest.raises(FieldError) as error:
+        fields(row)
+    assert error.value.field == name
 
 
 def test_a_log_of_the_first_format_is_read(log, workspace):

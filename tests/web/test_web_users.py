@@ -47,10 +47,38 @@ def test_somebody_anonymous_is_another_person_than_a_user_of_the_same_name(clien
     assert not client.get("/v1/users/visitor").json()["known"]
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("PATCH", "/v1/users/u"), ("DELETE", "/v1/users/u"), ("POST", "/v1/users/merge")]
-)
+def ten(client, **who):
+    body = {"k": 10, "explore": False, **who}
+    return [item["item_id"] for item in client.post("/v1/recommendations", json=body).json()["items"]]
+
+
+def test_what_a_visitor_did_is_the_users_once_it_is_told_who_it_is(client, workspace):
+    def history(name, **more):
+        return [one["item_id"] for one in client.get(f"/v1/users/{name}", params=more).json()["history"]]
+
+    send(client, 10, anonymous_id="cookie", item_id="SKU-0005")
+    send(client, 11, user_id="newly", item_id="SKU-0006")
+    assert (history("newly"), history("cookie", anonymous=True)) == (["SKU-0006"], ["SKU-0005"])
+    told = client.post("/v1/users/merge", json={"anonymous_id": "cookie", "user_id": "newly"})
+    assert (told.status_code, told.json()["repeated"]) == (200, False), told.text
+    send(client, 12, anonymous_id="cookie", item_id="SKU-0008")
+    whole = ["SKU-0005", "SKU-0006", "SKU-0008"]
+    assert history("newly") == history("cookie", anonymous=True) == whole
+    listed = ten(client, user_id="newly")
+    assert listed == ten(client, anonymous_id="cookie")
+    assert not set(listed) & set(whole)
+    assert client.post("/v1/users/merge", json={"anonymous_id": "cookie", "user_id": "newly"}).json()["repeated"]
+    other = client.post("/v1/users/merge", json={"anonymous_id": "cookie", "user_id": "another"})
+    assert (other.status_code, "newly" in other.text) == (409, False)
+    assert client.post("/v1/users/merge", json={"anonymous_id": "cookie"}).status_code == 422
+    assert history("another") == []
+    lines = (workspace / "serving" / "audit.jsonl").read_text("utf-8")
+    assert "users/merge" in lines
+    assert not {"newly", "cookie"} & set(lines.replace('"', " ").split())
+
+
+@pytest.mark.parametrize(("method", "path"), [("PATCH", "/v1/users/u"), ("DELETE", "/v1/users/u")])
 def test_what_is_not_supported_says_so_and_what_to_do(client, method, path):
-    told = client.request(method, path, json={"anonymous_id": "a", "user_id": "u"} if method == "POST" else None)
+    told = client.request(method, path)
     assert told.status_code == 501
     assert told.json()["remedy"]

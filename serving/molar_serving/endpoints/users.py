@@ -2,14 +2,15 @@
 
 from contextlib import closing
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from molar_retrieval.events.event import KINDS, OF_ITEMS
+from molar_retrieval.events.event import IDENTIFY, KINDS, OF_ITEMS
 from molar_retrieval.events.live import LiveLog
 from molar_retrieval.interactions.users import session_key, user_key
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError
-from molar_serving.wire_users import READ, HistoryItem, MergeBody, UserAnswer, UserEvent, UserParameters
+from molar_serving.wire_users import READ, HistoryItem, MergeAnswer, MergeBody, UserAnswer, UserEvent, UserParameters
 
 if TYPE_CHECKING:
     from molar_serving.service import Service
@@ -36,10 +37,33 @@ async def forget_user(call: Call) -> Reply:
 
 
 async def merge_users(call: Call) -> Reply:
-    """Not supported yet."""
-    raise ProblemError(
-        501, "people are not merged here", "send events with user_id and session_id, both, from the login on"
-    )
+    """Say which user somebody anonymous is: what they did, before and after, is the user's from the next answer on."""
+    return Reply(await call.service.appends.do(lambda: _merged(call)))
+
+
+def _merged(call: Call) -> MergeAnswer:
+    service, body = call.service, call.body
+    assert isinstance(body, MergeBody)
+    session, name = str(body.anonymous_id), str(body.user_id)
+    call.audit["people"] = [session, name]
+    _refuse_others(service, session, name)
+    event_id = sha256(f"{session}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()
+    event = {"event_id": f"{IDENTIFY}:{event_id}", "event": IDENTIFY, "user_id": name, "session_id": session}
+    report = service.append([{**event, "timestamp": datetime.now(UTC).isoformat()}])
+    for one in report.refusals:
+        raise ProblemError(422, one.problem, one.remedy, field=one.field)
+    _refuse_others(service, session, name)  # somebody may have been faster
+    return MergeAnswer(anonymous_id=session, user_id=name, repeated=report.repeated > 0, seq=report.seq)
+
+
+def _refuse_others(service: "Service", session: str, name: str) -> None:
+    """Refuse a session that is known to be another user: the first event that says so counts."""
+    with closing(LiveLog(service.workspace)) as log:
+        known = None if log.mark is None else log.user_of(session, log.last)
+    if known is not None and known[0] != name:
+        raise ProblemError(
+            409, "the anonymous id is known to be another user", "give visitors another one when somebody logs out"
+        )
 
 
 def _user(service: "Service", name: str, anonymous: bool) -> UserAnswer:
@@ -77,7 +101,14 @@ def _time(seconds: float) -> str:
 _ONE = "/v1/users/{user_id:path}"
 ENDPOINTS = (
     Endpoint(
-        "POST", "/v1/users/merge", "admin", "Say who somebody anonymous is", merge_users, body=MergeBody, changes=True
+        "POST",
+        "/v1/users/merge",
+        "admin",
+        "Say who somebody anonymous is",
+        merge_users,
+        body=MergeBody,
+        reply=MergeAnswer,
+        changes=True,
     ),
     Endpoint("GET", _ONE, "admin", "What is known of somebody", user, query=UserParameters, reply=UserAnswer),
     Endpoint("PATCH", _ONE, "admin", "Not supported yet", change_user),
