@@ -126,7 +126,7 @@ def test_the_backend_of_the_document_gets_lists_and_tells_of_orders(keys, places
 @pytest.mark.skipif(installed() is None, reason="no Chromium")
 def test_the_page_of_the_document_learns_from_what_its_visitor_buys(keys, places, folder):
     (page,) = blocks("html")
-    assert len(page.splitlines()) <= 26
+    assert len(page.splitlines()) <= 22
     (folder / "page.html").write_text(placed(page, places).replace("molar_page_...", keys[1]), "utf-8")
     with Browser(800, 600) as browser:
         browser.go(f"http://{places[PAGE]}/page.html")
