@@ -29,10 +29,15 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file so that a reader sees the old content or the new one, nothing between."""
+def write_atomically(path: Path, text: str, mode: int | None = None) -> None:
+    """Write a small text file so that a reader sees the old content or the new one, nothing between.
+
+    ``mode`` None: who may read it is as for any new file; else it has these permissions before there is a byte in it.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as file:
+        if mode is not None:
+            temporary.chmod(mode)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

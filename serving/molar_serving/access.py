@@ -193,8 +193,8 @@ class Keyring:
     def _write(self, keys: dict[str, Key], **change: Any) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._audit.write(by=_user(), **change)
-        write_atomically(self.path, json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1) + "\n")
-        self.path.chmod(0o600)
+        text = json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1) + "\n"
+        write_atomically(self.path, text, mode=0o600)
 
 
 def _of_this_machine(request: Request, page: str | None) -> None:

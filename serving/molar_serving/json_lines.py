@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ _MOST, _KEPT = 16 << 20, 8  # bytes of a file; older ones that stay
 
 
 class JsonLines:
-    """A log ``NAME.jsonl``, of which older files are ``NAME.1.jsonl`` (the latest of them) and so on.
+    """A log ``NAME.jsonl``, of which older files are ``NAME.MOMENT.jsonl``, by nanoseconds when each was full.
 
     A line goes to the file in one write, so lines of several processes do not mix. Nobody but who runs the server can
     read it.
@@ -81,10 +82,7 @@ class JsonLines:
             return
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file), self.path.stat()):
-                for number in range(self._kept - 1, 0, -1):
-                    with suppress(FileNotFoundError):
-                        self._older(number).replace(self._older(number + 1))
-                self.path.replace(self._older(1))
-
-    def _older(self, number: int) -> Path:
-        return self.path.with_suffix(f".{number}{self.path.suffix}")
+                self.path.replace(self.path.with_suffix(f".{time.time_ns()}{self.path.suffix}"))
+                older = sorted(self.path.parent.glob(f"{self.path.stem}.*{self.path.suffix}"))
+                for one in older[: -self._kept]:
+                    one.unlink(missing_ok=True)

@@ -123,7 +123,7 @@ def test_what_cannot_be_written_down_is_not_done(workspace, client, keys, monkey
     monkeypatch.setattr(app, "ENDPOINTS", (replace(FORGET, answer=lambda call: asked.append(call)), *ENDPOINTS))
     with client_of(workspace) as fresh:
         refused = fresh.delete("/v1/test/1/users/1", headers=bearer(keys["admin"]))
-        assert (refused.status_code, asked) == (507, [])
+        assert (refused.status_code in (503, 507), asked) == (True, []), refused.text
         event = {"event": "view_item", "event_id": "in spite", "user_id": "u", "item_id": "SKU-0001"}
         assert fresh.post("/v1/events", json=event, headers=bearer(keys["events"])).json()["accepted"] == 1
     assert "the audit log misses {'requests': 1, 'accepted': 1" in caplog.text
@@ -176,7 +176,9 @@ def test_old_files_end_and_what_somebody_removed_begins_anew(tmp_path):
     log = JsonLines(tmp_path / "log.jsonl", most=100, kept=2)
     for n in range(20):
         log.append({"n": n, "text": "x" * 40})
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["log.1.jsonl", "log.2.jsonl", "log.jsonl"]
+    files = sorted(tmp_path.glob("log.*.jsonl"))
+    assert [json.loads(line)["n"] for file in files for line in file.read_text().splitlines()] == [17, 18]
+    assert json.loads((tmp_path / "log.jsonl").read_text())["n"] == 19
     (tmp_path / "log.jsonl").unlink()
     log.append({"n": 20}, sync=True)
     assert json.loads((tmp_path / "log.jsonl").read_text()) == {"n": 20}

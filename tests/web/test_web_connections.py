@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +58,7 @@ def everything(sock, quiet):
 
 
 def statuses(answer):
-    return [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]]
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
 
 
 BODY = b'{"event": "view_item"}'
