@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -124,7 +123,6 @@ def prepare() -> None:
     """What a process does before it computes anything: small products need no second thread."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    sys.setswitchinterval(0.001)  # what comes in need not wait 5 ms for the threads that compute
     limit_spinning()
     keep_freed_memory()
     most_connections()

@@ -1,9 +1,9 @@
 """Answers are computed in threads, a bounded number of them; what comes beyond that is told to come later.
 
 A queue is welcome as long as it is a burst. The longer it is, or the longer it stands, the less goes into an answer.
-Where it stands all the same, more is asked than can be answered, and a queue would only make everybody late: then only
-those are taken whose turn comes next, and the others hear so at once, until nobody had to be refused for a second: the
-controlled delay of Nichols and Jacobson (ACM Queue 2012), as Maurer has it for servers ("Fail at Scale", ACM Queue
+Where it stands all the same, more is asked than can be answered, and a queue would only make everybody late: then
+those are taken for whom a thread is free, and the others hear so at once, until nobody had to be refused for a second
+(the controlled delay of Nichols and Jacobson, ACM Queue 2012, as Maurer has it for servers: "Fail at Scale", ACM Queue
 2015).
 """
 
@@ -98,7 +98,7 @@ class Working:
 
     def full(self) -> bool:
         """Whether the next one has to be told to come later, which counts as told."""
-        full = self.load >= 1 and self.queue >= (self._threads if self.overloaded else 1)
+        full = self.load >= 1 and self.under_way >= self._threads
         if full:
             self._refused_at = time.perf_counter()
             self._refusing()
