@@ -14,13 +14,23 @@ from typing import Any
 
 from molar_indexes.recommender import Recommender
 from molar_indexes.users import Users
-from molar_retrieval import bounds
+from molar_retrieval import bounds, columns
+from molar_retrieval.index import StoredItem
 from molar_retrieval.interactions.users import of_key
-from molar_retrieval.ranking.answer import Answer
+from molar_retrieval.ranking.query import Query
 
 LENGTH = 10
 """Places of the lists that are compared."""
+_AT_ONCE = 500  # people who are ranked together
 _TOLD = 20  # items that gain, items that lose, people who are shown
+
+
+@dataclass(frozen=True)
+class ShownList:
+    """Somebody's list, best first, and what its answer would note of rules that could not be kept."""
+
+    items: Sequence[StoredItem]
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -81,16 +91,30 @@ def sample(users: Users, people: int) -> list[str]:
     return [users.between(place, place + 1)[0].user_id for place in places]
 
 
-def lists_of(recommender: Recommender, keys: Sequence[str]) -> dict[str, Answer]:
+def lists_of(recommender: Recommender, keys: Sequence[str]) -> dict[str, ShownList]:
     """The list of each of these people by key, without draws; popular items for who has no history."""
-    found = {}
-    for key in keys:
-        who, name = of_key(key)
-        found[key] = recommender.query(**{who: name}, k=LENGTH, explore=False, fallback="popular")  # type: ignore[arg-type]
-    return found
+    found: dict[str, ShownList] = {}
+    query = Query(k=LENGTH, explore=False)
+    with recommender.answering() as answerer:
+        users, index = answerer.generation.users, answerer.present()[1].items.index
+        for begin in range(0, len(keys), _AT_ONCE):
+            known = [one for key in keys[begin : begin + _AT_ONCE] if (one := users.keyed(key)) is not None]
+            listings = list(answerer.rank_many(known, query, recommender.now))
+            rows = {placed.row for listing in listings for placed in listing.places}
+            items = {item.row: item for item in index.fetch(sorted(rows))}
+            for one, listing in zip(known, listings, strict=True):
+                found[one.user_id] = ShownList([items[place.row] for place in listing.places], listing.notes)
+    return {key: found[key] if key in found and found[key].items else _asked(recommender, key) for key in keys}
 
 
-def compared(before: Mapping[str, Answer], after: Mapping[str, Answer]) -> ListComparison:
+def _asked(recommender: Recommender, key: str) -> ShownList:
+    """The list of somebody whom the generation does not know, or not any more."""
+    who, name = of_key(key)
+    answer = recommender.query(**{who: name}, k=LENGTH, explore=False, fallback="popular")  # type: ignore[arg-type]
+    return ShownList([StoredItem(-1, item.item_id, item.payload) for item in answer.items], answer.notes)
+
+
+def compared(before: Mapping[str, ShownList], after: Mapping[str, ShownList]) -> ListComparison:
     """How lists of the same people differ; at least one person."""
     exposure: tuple[Counter[str], Counter[str]] = Counter(), Counter()
     titles: dict[str, str | None] = {}
@@ -99,7 +123,7 @@ def compared(before: Mapping[str, Answer], after: Mapping[str, Answer]) -> ListC
     for key, answers in ((key, (before[key], after[key])) for key in before):
         for counts, answer in zip(exposure, answers, strict=True):
             counts.update(item.item_id for item in answer.items)
-            titles |= {item.item_id: item.title for item in answer.items}
+            titles |= {item.item_id: item.payload.get(columns.TITLE) for item in answer.items}
         former, now = ([item.item_id for item in answer.items] for answer in answers)
         places += (size := max(len(former), len(now)))
         exchanged += (fresh := size - len(set(former) & set(now)))

@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from molar_indexes.comparison import ListComparison, compared, lists_of, sample
+from molar_indexes.comparison import ListComparison, ShownList, compared, lists_of, sample
 from molar_indexes.constraints import Constraints
 from molar_indexes.generations import Generation, open_generation
 from molar_indexes.recommender import Recommender
 from molar_retrieval import columns
 from molar_retrieval.errors import shown
 from molar_retrieval.interactions.users import user_key
-from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.workspace import Workspace
 
 _TOLD = 20  # values of a field, notes
@@ -105,13 +104,13 @@ def previewed(
     )
 
 
-def _exposure(field: str, before: Sequence[Answer], after: Sequence[Answer]) -> tuple[FieldExposure, ...]:
+def _exposure(field: str, before: Sequence[ShownList], after: Sequence[ShownList]) -> tuple[FieldExposure, ...]:
     shares = [_shares(field, before), _shares(field, after)]
     found = [FieldExposure(value, *(share.get(value, 0.0) for share in shares)) for value in {**shares[0], **shares[1]}]
     return tuple(sorted(found, key=lambda one: (-abs(one.after - one.before), one.value))[:_TOLD])
 
 
-def _shares(field: str, answers: Sequence[Answer]) -> dict[str, float]:
+def _shares(field: str, answers: Sequence[ShownList]) -> dict[str, float]:
     """The share of places by value; an item with several values counts for each."""
     counts, places = Counter[str](), 0
     for item in (item for answer in answers for item in answer.items):

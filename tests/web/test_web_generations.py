@@ -102,6 +102,9 @@ def test_a_diff_tells_whose_lists_change_and_which_items_gain(client, days, name
         Recommender.open(days.shop.workspace, names[1]) as new,
     ):
         keys = sample(old.generation.users, 60)
+        for one in keys[:5]:
+            asked = new.query(one, explore=False, fallback="popular")
+            assert [i.item_id for i in lists_of(new, [one])[one].items] == [i.item_id for i in asked.items]
         before, after = ({key: [i.item_id for i in answer.items] for key, answer in lists_of(one, keys).items()}
                          for one in (old, new))  # fmt: skip
     assert lists["changed"] == sum(before[key] != after[key] for key in keys) > 0
@@ -139,7 +142,7 @@ def test_a_comparison_counts_places_by_hand():
     def answer(*ids):
         class _Item:
             def __init__(self, item_id):
-                self.item_id, self.title = item_id, item_id.upper()
+                self.item_id, self.payload = item_id, {"title": item_id.upper()}
 
         return type("Answered", (), {"items": [_Item(one) for one in ids]})()
 
