@@ -189,7 +189,8 @@ class ShownAnswers:
     def _failed(self, error: Exception) -> None:
         if self.problem is None:
             _log.warning("answers are kept in memory alone, as %s cannot be written: %s", self._file, error)
-        self.problem = f"answers are not kept for long, as {self._file.name} cannot be written: {error}"
+        reason = error.strerror if isinstance(error, OSError) else error  # who asks need not know where it lies
+        self.problem = f"answers are not kept for long, as {self._file.name} cannot be written: {reason}"
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -208,7 +209,10 @@ class ShownAnswers:
     def _read(self, answer_id: str) -> Shown | None:
         with self._reading:
             try:
-                if self._reader is None or self._identity() != self._read_from:
+                if self._reader is not None and self._identity() != self._read_from:
+                    self._reader.close()
+                    self._reader = None
+                if self._reader is None:
                     self._read_from = self._identity()
                     self._reader = sqlite3.connect(
                         f"{self._file.absolute().as_uri()}?mode=rw", _WAIT, check_same_thread=False, uri=True
@@ -248,7 +252,11 @@ def _packed(one: Shown) -> bytes:
     return zlib.compress(msgspec.msgpack.encode((one.body, kind, one.question, *about)), 1)
 
 
-def _unpacked(answer_id: str, content: bytes) -> Shown:
-    body, kind, raw, *about = _decoder.decode(zlib.decompress(content))
-    question = msgspec.msgpack.decode(raw, type=_KINDS[kind]) if kind else None
+def _unpacked(answer_id: str, content: bytes) -> Shown | None:
+    """The answer that was packed; None where another version of molar did it, to which other questions are known."""
+    try:
+        body, kind, raw, *about = _decoder.decode(zlib.decompress(content))
+        question = msgspec.msgpack.decode(raw, type=_KINDS[kind]) if kind else None
+    except (zlib.error, msgspec.DecodeError, KeyError):
+        return None
     return Shown(answer_id, body, question, *about)

@@ -4,7 +4,9 @@ import os
 import shutil
 import sqlite3
 import time
+import zlib
 
+import msgspec
 import pytest
 from copies import copy_workspace
 from hypothesis import HealthCheck, given, settings
@@ -219,6 +221,17 @@ def test_a_file_that_is_removed_is_made_anew(kept, tmp_path):
     assert writer.problem is None
 
 
+def test_what_another_version_wrote_is_not_known(kept, tmp_path):
+    writer, one, file = kept(), an_answer(), tmp_path / "serving" / "answers.sqlite"
+    writer.keep(one)
+    writer.close()
+    other = zlib.compress(msgspec.msgpack.encode((b"", "Other", {}, "g", 1, [], False, None)))
+    for content in (b"", b"?", zlib.compress(b"?"), other):
+        with sqlite3.connect(file) as connection:
+            connection.execute("UPDATE answers SET content = ?", (content,))
+        assert kept().find(one.answer_id) is None
+
+
 def test_what_is_too_old_is_gone_from_the_disk(kept, tmp_path):
     found = kept(minutes=1 / 60)
     one = an_answer()
@@ -247,6 +260,7 @@ def test_what_cannot_be_written_stays_in_memory_within_its_bound(kept, tmp_path,
     until(lambda: found.problem is not None or damage == "bytes")
     assert found.find(one.answer_id) == one
     if damage == "folder":
+        assert str(tmp_path) not in found.problem
         for n in range(40):
             found.keep(an_answer(n, 1 << 20))
         assert found.find(one.answer_id) is None
