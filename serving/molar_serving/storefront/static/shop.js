@@ -39,12 +39,19 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
-async function post(path, body) {
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+// What is too much for the server now is asked again when it says so; an event that comes twice counts once.
+async function post(path, body, again = 3) {
   const answer = await fetch(path, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),
   });
+  if (answer.status === 503 && again > 0) {
+    await pause(1000 * (Number(answer.headers.get("retry-after")) || 1));
+    return post(path, body, again - 1);
+  }
   const told = await answer.json();
   if (!answer.ok) throw new Error(`${told.detail}; ${told.remedy}`);
   return told;
@@ -273,7 +280,7 @@ async function poll() {
   if (taken) {
     taken.dataset.taken = `${person.name} bought it`;
     taken.classList.add("taken");
-    await new Promise((resolve) => setTimeout(resolve, calm.matches ? 0 : 600));
+    await pause(calm.matches ? 0 : 600);
   }
   if (!person.you) await refresh(person);
 }
@@ -377,7 +384,7 @@ async function begin() {
   for (;;) {
     await attempt(poll);
     if (!shown.length) await attempt(() => refresh(person, { fresh: true })); // the shop was opening
-    await new Promise((resolve) => setTimeout(resolve, POLL));
+    await pause(POLL);
   }
 }
 
