@@ -29,6 +29,7 @@ from molar_serving.storefront.opening import open_shop
 from molar_serving.storefront.pages import Storefront
 from molar_serving.storefront.visitors import PLACES, Visitors, cast
 
+PATIENT = {"OMP_NUM_THREADS": "1", "MOLAR_SERVE_DEADLINE": "10"}
 OPEN = """
 import sys, molar
 from pathlib import Path
@@ -167,7 +168,7 @@ def opened(trained, tmp_path_factory):
     """The demo shop as a program, with its visitors, and its address."""
     workspace = copy_workspace(trained.workspace, tmp_path_factory.mktemp("opened") / ".molar")
     command = [sys.executable, "-c", OPEN, str(trained.shop), str(workspace), str(trained.items), "160"]
-    shop = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    shop = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | PATIENT)
     assert shop.stdout is not None
     address = shop.stdout.readline().strip()
     with httpx.Client(base_url=address, trust_env=False) as client:

@@ -12,7 +12,6 @@ from molar.sources import Demo
 from molar_retrieval.demo import plan_shop
 from molar_retrieval.demo.days import DAY, DailyLife
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.serve_settings import ServeSettings
 from molar_serving.access import Keyring
 from molar_serving.logs import log_to_stderr
 from molar_serving.run import bound, prepare
@@ -55,7 +54,9 @@ def open_shop(
     plan, feed = plan_shop(demo.facts.seed, items=demo.facts.items, users=demo.facts.users), Feed()
     people, now = cast(plan), time.time()
     page = Storefront(demo.facts.folder, plan, people, feed, now + 60 * minutes)
-    settings = demo.shop.settings.model_copy(update={"serve": ServeSettings()})
+    settings = demo.shop.settings
+    plain = settings.serve.model_copy(update={"certificate": None, "private_key": None})
+    settings = settings.model_copy(update={"serve": plain})
     with bound(HOST, port) as sock:
         address = f"http://{HOST}:{sock.getsockname()[1]}"
         listening(address)
