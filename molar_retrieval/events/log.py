@@ -43,6 +43,7 @@ from molar_retrieval.events.tables import (
 )
 from molar_retrieval.workspace import Manifest, Workspace
 
+_EVENT = FIELDS.index("event")
 _COMMIT = 5_000  # events of one transaction
 _DAY_OF = f"timestamp / {DAY} - (timestamp < 0 AND timestamp % {DAY} <> 0)"
 
@@ -153,6 +154,7 @@ class EventLog:
         report: Appended | None = None,
         *,
         late_days: float | None = None,
+        barred: Mapping[str, str] | None = None,
     ) -> Appended:
         """Append events; when it returns, they survive a kill and a loss of power.
 
@@ -162,6 +164,7 @@ class EventLog:
         Args:
             rows: Row numbers and events, see :func:`molar_retrieval.events.event.lines_of`.
             report: Counts on in this one; None: in a new one.
+            barred: Kinds that are not taken, with the remedy of each.
             late_days: Days after its time that what somebody did is still taken; what is there already is only counted,
                 as ever. None: however late it comes.
         """
@@ -171,7 +174,10 @@ class EventLog:
             now, events = time.time_ns() // 1000, []
             for number, row in chunk:
                 try:
-                    events.append(self._in_time(lines_of(row, now), now, late_days))
+                    lines = lines_of(row, now)
+                    if (remedy := (barred or {}).get(kind := lines[0][_EVENT])) is not None:
+                        raise FieldError("event", f"the kind {kind} is not taken from who sends it", remedy)
+                    events.append(self._in_time(lines, now, late_days))
                 except FieldError as error:
                     report.refuse(number, error.field, error.message, error.hint)
             new, report.seq = self._durable(events)

@@ -102,14 +102,17 @@ class Service:
         if self._recommender is not None:
             self._recommender.catch_up()
 
-    def append(self, rows: list[Mapping[str, Any]]) -> "Appended":
-        """Append events; when it returns, those accepted are on the disk. A MolarError where they cannot be."""
+    def append(self, rows: list[Mapping[str, Any]], barred: Mapping[str, str] | None = None) -> "Appended":
+        """Append events, but of the kinds that are barred; when it returns, those accepted are on the disk.
+
+        A MolarError where they cannot be.
+        """
         with self._opening_log:
             if self._log is None:
                 from molar_retrieval.events.log import EventLog
 
                 self._log = EventLog(self.workspace)
-        report = self._log.append(enumerate(rows), late_days=self.settings.events.late_days)
+        report = self._log.append(enumerate(rows), late_days=self.settings.events.late_days, barred=barred)
         self.metrics.appended(report)
         return report
 

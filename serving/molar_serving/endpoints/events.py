@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from molar_retrieval import bounds
-from molar_retrieval.events.event import field_of
+from molar_retrieval.events.event import IDENTIFY, OF_ITEMS, field_of
 from molar_retrieval.redaction import redacted
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError, read_json
@@ -29,13 +29,21 @@ async def appended(call: Call, rows: list[Mapping[str, Any]]) -> EventsAnswer:
     """What became of events, which are of now where they do not say otherwise."""
     now = datetime.now(UTC).isoformat()
     timed = [row if not isinstance(row, Mapping) or _has_time(row) else {**row, "timestamp": now} for row in rows]
-    report = await call.service.appends.do(lambda: call.service.append(timed))
+    report = await call.service.appends.do(lambda: call.service.append(timed, _barred(call)))
     rejected = [
         RejectedEvent(index=one.row, field=one.field, problem=redacted(one.problem), remedy=redacted(one.remedy))
         for one in report.refusals
     ]
     call.audit |= {"accepted": report.accepted, "duplicates": report.repeated, "rejected": len(rejected)}
     return EventsAnswer(accepted=report.accepted, duplicates=report.repeated, rejected=rejected, seq=report.seq)
+
+
+def _barred(call: Call) -> dict[str, str]:
+    """Kinds of events that the key may not send, with the remedy: what changes items, and from pages who is who."""
+    barred = {}
+    if "catalogue" not in call.key.scopes:
+        barred = dict.fromkeys(OF_ITEMS, "use a key with the scope catalogue")
+    return barred | ({IDENTIFY: "send it from a server, or POST /v1/users/merge"} if call.key.of_browsers else {})
 
 
 def _has_time(row: Mapping[str, Any]) -> bool:
