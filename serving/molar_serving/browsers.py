@@ -54,8 +54,12 @@ class Browsers:
             exposed = (b"access-control-expose-headers", b"X-Request-Id, Retry-After, ETag, Traceparent")
             own += [(b"access-control-allow-origin", page.encode("latin-1")), exposed]
 
+        started = False
+
         async def with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 known = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], _VARY, *(one for one in own if one[0] not in known)]
             await send(message)
@@ -67,5 +71,7 @@ class Browsers:
             try:
                 await self.app(scope, receive, with_headers)
             except Exception:
+                if started:
+                    raise
                 _log.exception("request %s failed outside of its endpoint", scope["request_id"])
                 await problems.response(problems.unexpected(), scope["request_id"])(scope, receive, with_headers)

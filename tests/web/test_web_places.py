@@ -78,7 +78,7 @@ def test_another_user_answers_from_a_read_only_workspace(shared, trained):
         assert f"Uid:\t{NOBODY}" in status
         asked(client, trained.user)
         refused = client.post("/v1/events", json=EVENT | {"event_id": "1"})
-        assert (refused.status_code, refused.json()["remedy"] != "") == (507, True)
+        assert (refused.status_code, refused.json()["remedy"] != "") == (503, True)
         assert str(shared) not in refused.text
         asked(client, trained.user)
         server.process.terminate()
