@@ -63,7 +63,7 @@ def mutated(chance: random.Random) -> bytes:
 
 
 def test_bytes_made_up_at_random(place, server, rounds, measured):
-    """Whatever bytes come, no answer is a fault of the server, nothing fills its log, and the next answer is in time."""
+    """Whatever bytes come, no answer is a fault of the server, its log stays empty and the next answer is in time."""
     chance, number, seen = random.Random(1), rounds(150, 3_000), {}
     for _ in range(number):
         sent = mutated(chance)
