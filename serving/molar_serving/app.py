@@ -60,12 +60,14 @@ def application(service: Service, pages: Sequence[Route] = ()) -> Starlette:
     routes = [
         Route(one.path, _gate(service, limits, audit, one), methods=[one.method]) for one in (*ENDPOINTS, *DIALECTS)
     ]
-    return Starlette(
+    app = Starlette(
         routes=[*routes, Route("/openapi.json", openapi), *pages],
         middleware=middleware,
         lifespan=lifespan,
         exception_handlers={HTTPException: _refused},
     )
+    app.router.redirect_slashes = False  # a redirect would go where the Host that was sent says
+    return app
 
 
 def _gate(

@@ -147,6 +147,11 @@ def test_every_answer_has_an_id_and_the_headers(client, ask):
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
+def test_nobody_is_sent_elsewhere_by_the_host_that_was_named(client):
+    answer = client.get("/health/live/", headers={"host": "evil.example"}, follow_redirects=False)
+    assert (answer.status_code, "location" in answer.headers) == (404, False)
+
+
 def test_what_fails_outside_of_endpoints_is_a_problem_with_the_headers(trained, monkeypatch, caplog):
     from molar_serving import app, openapi
 
