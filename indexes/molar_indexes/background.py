@@ -40,6 +40,8 @@ def support(log: InteractionLog, partners: csr_matrix, sums: PairSums | None = N
     weights = partners.tocsc()
     weights.eliminate_zeros()
     items, dimensions = weights.indices, np.repeat(np.arange(weights.shape[1]), np.diff(weights.indptr))
+    if not len(items):  # of nothing, scipy gives a matrix
+        return np.zeros(0, np.int32)
     if sums is not None and sums.together is not None and len(countable(log)) == len(log):
         others, together = dimensions % log.n_items, sums.together.sorted_indices()
         return np.asarray(together[np.minimum(items, others), np.maximum(items, others)], np.int32).ravel()

@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
+from molar_indexes.background import support
 from molar_retrieval.experts.sums import PairSums, changed_users
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog
@@ -50,6 +52,18 @@ def test_increments_are_a_recount(days, orders, strengths):
         assert sums.together.nnz == whole.together.nnz
         assert sums.together.dtype == whole.together.dtype
         before = after
+
+
+@settings(deadline=None, max_examples=150)
+@given(DAYS, ORDERS, st.lists(st.tuples(st.integers(0, 7), st.integers(0, 15)), max_size=6))
+def test_how_many_had_both_is_said_by_sums_as_it_is_counted(days, order, pairs):
+    log = log_of(days[0], order, False)
+    shape = log.n_items, 2 * log.n_items
+    rows, columns = (np.array([pair[axis] % shape[axis] for pair in pairs], int) for axis in (0, 1))
+    partners = csr_matrix((np.ones(len(pairs), np.float32), (rows, columns)), shape)
+    told = support(log, partners, PairSums.of(log, together=True))
+    assert told.tolist() == support(log, partners).tolist()
+    assert len(told) == len(set(zip(rows, columns, strict=True)))
 
 
 @settings(deadline=None, max_examples=150)
