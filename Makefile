@@ -57,10 +57,12 @@ bench-alignment: SUITE = alignment-loo
 bench-alignment: $(READY)  ## presets against parts and baselines on DATA=path, SUITE=alignment-loo|alignment-last-day: hours
 	$(BIN)/molar evaluate $(or $(DATA),--demo) --suite $(SUITE) --workspace .work/eval/$(notdir $(or $(DATA),demo))
 
-bench: $(READY)  ## throughput, latency, memory, a made-up catalogue of ITEMS items, training speed, each beside what it is compared to
+bench: $(READY)  ## throughput, latency, memory, a made-up catalogue of ITEMS items, training, serving, each beside what it is compared to
 	$(BIN)/python bench/run.py $(if $(DATA),--data $(DATA))
 	$(BIN)/python bench/scale.py --items $(ITEMS)
 	$(BIN)/python bench/training.py $(if $(DATA),--data $(DATA))
+	$(BIN)/molar demo .work/demo --quiet
+	$(BIN)/python bench/serving.py .work/demo/.molar --update
 
 bench-check: $(READY)  ## faults planted in the demo shop, or in DATA=path, and how many of them `molar check` finds
 	$(BIN)/python bench/check.py $(DATA) --write $(if $(DATA),--seeds 1 --each 20)

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from threadpoolctl import threadpool_limits
+
 from molar.choosing import settings_of
 from molar.shop import Shop
 from molar_retrieval.errors import SettingsError
@@ -121,8 +123,9 @@ def _check_certificate(wanted: ServeSettings) -> None:
 
 def prepare() -> None:
     """What a process does before it computes anything: small products need no second thread."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if "OPENBLAS_NUM_THREADS" not in os.environ and "OMP_NUM_THREADS" not in os.environ:
+        os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for what is loaded later
+        threadpool_limits(1)
     limit_spinning()
     keep_freed_memory()
     most_connections()
