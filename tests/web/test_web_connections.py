@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 import uvicorn
@@ -39,8 +40,9 @@ def connected(place, seconds=10):
 def told(place, *pieces, seconds=10):
     """All that comes back until the server ends the connection, or nothing more comes for half a second."""
     with connected(place) as sock:
-        for piece in pieces:
-            sock.sendall(piece)
+        with suppress(ConnectionResetError, BrokenPipeError):  # it was refused while we were still sending
+            for piece in pieces:
+                sock.sendall(piece)
         return everything(sock, 0.5)
 
 
