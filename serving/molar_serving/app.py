@@ -34,6 +34,7 @@ from molar_serving.service import Service
 from molar_serving.tables import DIALECTS, ENDPOINTS
 
 _BODY_SECONDS = 10.0  # that a body may take to come
+_OPENING_SECONDS = 10.0  # that one of several processes may take to open what is live before it is asked
 _log = logging.getLogger("molar.serving")
 
 
@@ -43,6 +44,8 @@ def application(service: Service, pages: Sequence[Route] = ()) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         service.start()
+        if service.settings.serve.workers > 1:  # meanwhile the others are asked
+            await asyncio.to_thread(service.tried.wait, _OPENING_SECONDS)
         yield
         await asyncio.to_thread(service.close)
         audit.close()

@@ -47,6 +47,7 @@ class Service:
         appends: Threads that append events.
         former: Generations that are live no more.
         shown: What was answered in the last minutes.
+        tried: Set once it was tried to open what is live, for better or worse.
     """
 
     def __init__(self, shop: Shop, settings: "MolarSettings | None" = None) -> None:
@@ -66,7 +67,7 @@ class Service:
         self._missing: MolarError = MissingArtefactError("the generation is being opened", "ask again in a second")
         self._reading = threading.Lock()
         self._whole_ones: set[str] = set()  # generations of which all files were read
-        self._ended = threading.Event()
+        self.tried, self._ended = threading.Event(), threading.Event()
         self._opening_log = threading.Lock()
         self._opener = threading.Thread(target=self._open, name="open", daemon=True)
 
@@ -128,10 +129,12 @@ class Service:
                     raise
             except Exception as error:  # damaged files raise whatever they like
                 self._missing = _told(error)
+                self.tried.set()
                 self._ended.wait(_AGAIN if isinstance(error, MissingArtefactError) else _AGAIN_DAMAGED)
             else:
                 found.follow_ahead(self._whole)
                 self._recommender = found
+                self.tried.set()
                 break
         for folder in self.workspace["generations"].versions():  # so that going back to one takes no time
             if not self._ended.is_set():
