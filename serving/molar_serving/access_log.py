@@ -1,20 +1,20 @@
 """The access log: every request in ``WORKSPACE/serving/access.jsonl``, where ``[serve] access_log`` asks for it."""
 
 import logging
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Scope
 
 from molar_retrieval.errors import MolarError
 from molar_serving.audit import FOLDER, Pseudonyms
 from molar_serving.json_lines import JsonLines
+from molar_serving.observed import Observer
 
 _log = logging.getLogger("molar.serving")
 
 
-class AccessLog:
+class AccessLog(Observer):
     """Writes a line for each request: when, which endpoint, by which key, how it ended and after how long.
 
     Addresses appear under pseudonyms, paths, parameters and bodies not at all: they name people. Where a line cannot be
@@ -22,29 +22,13 @@ class AccessLog:
     """
 
     def __init__(self, app: ASGIApp, workspace: Path) -> None:
-        self.app = app
+        super().__init__(app)
         self._lines = JsonLines(workspace / FOLDER / "access.jsonl")
         self._pseudonyms = Pseudonyms(workspace)
         self._works = True
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 0
-
-        async def seen(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            await self.app(scope, receive, seen)
-        finally:
-            self._write(scope, status, time.perf_counter() - began)
-
-    def _write(self, scope: Scope, status: int, seconds: float) -> None:
+    def answered(self, scope: Scope, status: int, seconds: float) -> None:
+        """Write its line."""
         client = scope.get("client")
         record = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -14,10 +14,11 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Scope
 
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import MolarError
+from molar_serving.observed import Observer
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
@@ -151,28 +152,16 @@ def _last_event(workspace: "Workspace") -> int:
         return 0 if log.mark is None else log.last
 
 
-class Measured:
+class Measured(Observer):
     """An application whose requests are counted and timed."""
 
     def __init__(self, app: ASGIApp, service: "Service") -> None:
-        self.app, self._metrics, self._answers = app, service.metrics, service.answers
+        super().__init__(app)
+        self._metrics, self._answers = service.metrics, service.answers
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 500
-
-        async def seen(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            await self.app(scope, receive, seen)
-        finally:
-            endpoint = scope.get("endpoint_path", _NOWHERE)
-            method = scope["method"] if endpoint != _NOWHERE else _NOWHERE  # clients make up methods
-            self._metrics.answered(endpoint, method, status, time.perf_counter() - began)
-            self._metrics.waiting(self._answers.queue)
+    def answered(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count it; what began no answer failed."""
+        endpoint = scope.get("endpoint_path", _NOWHERE)
+        method = scope["method"] if endpoint != _NOWHERE else _NOWHERE  # clients make up methods
+        self._metrics.answered(endpoint, method, status or 500, seconds)
+        self._metrics.waiting(self._answers.queue)
