@@ -58,6 +58,7 @@ def align(
     from molar_retrieval.catalog import prepare_catalogue
     from molar_retrieval.embedding import embed
     from molar_retrieval.native import keep_freed_memory
+    from molar_retrieval.pinned import pin
     from molar_retrieval.training.processes import Processes
 
     keep_freed_memory()
@@ -69,17 +70,18 @@ def align(
         prepare_catalogue(workspace.catalogue, workspace, progress, where=where)
         embed(workspace, settings.embed, progress=progress)
     prepare_log(workspace, settings, progress, choose=True)
-    report = train(
-        workspace,
-        settings,
-        restart=restart,
-        processes=processes,
-        progress=progress,
-        on_epoch=on_epoch or (lambda score: progress.note(epoch_line(score))),
-    )
-    derived = derive(workspace, progress)  # what ships counts the interactions, too, that validation had held out
-    report = replace(report, folder=derived.folder, fingerprint=derived.fingerprint)
-    generation = publish_generation(workspace, settings.index, progress, newcomers=settings.newcomers)
+    with pin(workspace, "catalogue", "content", "interactions", work="molar align") as read:  # one state, to the end
+        report = train(
+            read,
+            settings,
+            restart=restart,
+            processes=processes,
+            progress=progress,
+            on_epoch=on_epoch or (lambda score: progress.note(epoch_line(score))),
+        )
+        derived = derive(read, progress)  # what ships counts the interactions, too, that validation had held out
+        report = replace(report, folder=derived.folder, fingerprint=derived.fingerprint)
+        generation = publish_generation(read, settings.index, progress, newcomers=settings.newcomers)
     name, exploration = generation.name, generation.manifest.facts["exploration"]
     generation.close()
     pushed = None

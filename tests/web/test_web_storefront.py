@@ -198,11 +198,11 @@ def test_in_a_browser_what_one_does_changes_the_list_at_once(opened):
         browser.wait("document.querySelector('#feed .photo') !== null")
         browser.run("document.getElementById('search').focus()")
         browser.type("lavender")
-        browser.wait("document.getElementById('found').textContent.endsWith('ms')")
+        browser.wait("document.getElementById('found').textContent.startsWith('the best ')")
         browser.run("[...document.querySelectorAll('.person')].at(-1).click()")
         browser.wait("document.getElementById('title').textContent.startsWith('For ')")
         assert browser.run("document.documentElement.scrollWidth <= innerWidth")
-        assert [one for one in browser.complaints if "503" not in str(one)] == []  # of a busy machine
+        assert browser.complaints == []
 
 
 def test_the_program_ends_by_sigterm_with_its_visitors(opened):
