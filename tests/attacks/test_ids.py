@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from copies import copy_workspace
 
+import molar
 from molar_indexes.assemble import publish_generation
 from molar_indexes.generations import open_generation
 from molar_retrieval.alignment.align import align
@@ -286,6 +287,18 @@ def test_another_catalogue_at_any_moment(place, right, rounds, measured):
         assert right(folder)
         shutil.rmtree(folder)
     measured(f"{refused} refused and {count - refused} right of {count}")
+
+
+def test_a_catalogue_that_changes_after_training_is_told_by_the_command_that_ran(place, right, monkeypatch):
+    """A catalogue that is replaced between training and publishing makes `molar align` refuse, with the remedy."""
+    folder = place()
+    write_log(folder, 2)
+    acted = between(monkeypatch, "molar_retrieval.alignment.derive.derive", lambda: reversed_catalogue(folder))
+    with pytest.raises(StaleArtefactError) as refused:
+        molar.Shop(folder, folder / ".molar").align(preset="instant")
+    assert acted
+    assert refused.value.hint == "run `molar align` again"
+    assert right(folder)
 
 
 def test_another_process_embeds(place, right, rounds, measured):

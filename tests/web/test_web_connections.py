@@ -160,21 +160,9 @@ def test_an_offer_of_another_protocol_is_answered_in_this_one(place):
 def test_the_rest_of_a_body_that_nobody_reads_is_not_waited_for(place):
     with connected(place) as sock:
         sock.sendall(b"POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n")
-        began, answer = time.monotonic(), b""
-        sock.settimeout(0.2)
-        while time.monotonic() - began < 9:
-            try:
-                sock.sendall(b" ")
-                piece = sock.recv(65_536)
-            except TimeoutError:
-                continue
-            except (ConnectionResetError, BrokenPipeError):
-                break
-            if not piece:
-                break
-            answer += piece
+        seconds, answer = dripped(sock, b" ", 0.2, 9)
     assert statuses(answer) == [404]
-    assert time.monotonic() - began < 6
+    assert seconds < 6
     small = b"POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\n"
     assert statuses(told(place, small, b"12345", b"67890" + LIVE)) == [404, 200]
 
@@ -210,21 +198,26 @@ def test_slow_heads_end_and_keep_nobody_from_being_answered(place, server):
 
 def empty_lines(place):
     """Send empty lines after an answer, which are no request; how long that goes on, and what comes back."""
-    began, found = time.monotonic(), b""
     with connected(place) as sock:
         sock.sendall(LIVE)
-        sock.settimeout(0.5)
-        while time.monotonic() - began < 20:
-            try:
-                sock.sendall(b"\r\n")
-                piece = sock.recv(65_536)
-            except TimeoutError:
-                continue
-            except (ConnectionResetError, BrokenPipeError):
-                break
-            if not piece:
-                break
-            found += piece
+        return dripped(sock, b"\r\n", 0.5, 20)
+
+
+def dripped(sock, piece, pause, most):
+    """Send a piece again and again until the connection ends; after how many seconds, and what came back."""
+    began, found = time.monotonic(), b""
+    sock.settimeout(pause)
+    while time.monotonic() - began < most:
+        try:
+            sock.sendall(piece)
+            came = sock.recv(65_536)
+        except TimeoutError:
+            continue
+        except (ConnectionResetError, BrokenPipeError):
+            break
+        if not came:
+            break
+        found += came
     return time.monotonic() - began, found
 
 
