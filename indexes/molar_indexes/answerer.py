@@ -1,7 +1,7 @@
 """Answers from one generation and the events since, whatever is live meanwhile: what is lent to each question."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -19,7 +19,7 @@ from molar_retrieval import bounds, columns
 from molar_retrieval.catalog.photos_of import photos_of
 from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.index import Index, SparseVector, StoredItem, Vector
-from molar_retrieval.interactions.users import session_key, user_key
+from molar_retrieval.interactions.users import of_key, session_key, user_key
 from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.query import Fallback, Query
 from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
@@ -117,6 +117,24 @@ class Answerer:
             raise no_history(user_id, session_id)
         return self._popular(asked, began, user_id)
 
+    def supposing(
+        self,
+        key: str,
+        query: Query,
+        supposed: Callable[[UserRecord | None], UserRecord | None],
+        now: datetime | None,
+    ) -> Answer:
+        """The list of who has a key, if their record were what ``supposed`` makes of it."""
+        began = time.perf_counter()
+        asked = self._asked(query, now, "popular")
+        found, notes = self._overlay.person(asked.state, key)
+        asked, user = asked.noting(notes), supposed(found)
+        kind, name = of_key(key)
+        user_id = name if kind == "user_id" else None
+        if user is None or not len(user.history):
+            return self._popular(asked, began, user_id)
+        return self._aligned(user_id, asked, user, {"user": time.perf_counter() - began})
+
     def popular(self, query: Query, now: datetime | None) -> Answer:
         """The list of whom nothing is asked."""
         began = time.perf_counter()
@@ -208,6 +226,10 @@ class Answerer:
     def person(self, state: OverlayState, key: str) -> LivePerson:
         """Who has a key of :mod:`molar_retrieval.interactions.users`, by all events of a state."""
         return self._overlay.person(state, key)
+
+    def read(self, rows: Sequence[int], times: Sequence[int]) -> UserRecord:
+        """Who took these items, oldest first, at these seconds since 1970."""
+        return self._reader(rows, times)
 
     @property
     def ranker(self) -> "Ranker":
