@@ -153,12 +153,15 @@ class Serving(ShopBase):
     def diff(self, before: str | None = None, after: str | None = None, *, users: int = 500) -> GenerationDiff:
         """What changes for people between two generations of the workspace, by the first ten items of a sample of them.
 
+        Also for which people, and which part of the score did it.
+
         Both answer as they would now, with the events since and the shop's rules, but without drawing new items.
 
         Args:
             before: A generation's name; None: the live one, or the one before it where that is ``after``.
             after: Another one's name; None: the live one.
-            users: Of how many people, at most 2,000; they are spread evenly over those that ``before`` knows.
+            users: Of how many people, at most 2,000; they are spread evenly over those of the generation that
+                knows more.
 
         Raises:
             RequestError: If too many people are asked for.

@@ -1,7 +1,7 @@
 """Answers from one generation and the events since, whatever is live meanwhile: what is lent to each question."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -218,6 +218,19 @@ class Answerer:
         present = self._overlay.people(asked.state, users)
         ranked = self._ranker(asked.state.items).rank([asked.of(user) for user in present if user is not None])
         return (Listing(()) if user is None else next(ranked) for user in present)
+
+    def parts_of(
+        self, users: Sequence[UserRecord], rows: Sequence[Sequence[int]], query: Query, now: datetime | None
+    ) -> Iterator[Mapping[int, Mapping[str, float]] | None]:
+        """Addends of the scores of some rows for each of several users of the generation, see ``Ranker.parts``.
+
+        None for who has no history left.
+        """
+        asked = self._asked(query, now)
+        present = self._overlay.people(asked.state, users)
+        known = [(asked.of(user), some) for user, some in zip(present, rows, strict=True) if user is not None]
+        told = self._ranker(asked.state.items).parts([request for request, _ in known], [some for _, some in known])
+        return (None if user is None else next(told) for user in present)
 
     def present(self) -> tuple[Constraints, OverlayState]:
         """Rules and items as the next answer has them."""

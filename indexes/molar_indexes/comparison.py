@@ -7,13 +7,14 @@ a draw.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from molar_indexes.causes import Causes, causes_of
 from molar_indexes.recommender import Recommender
-from molar_indexes.users import Users
+from molar_indexes.users import UserRecord, Users
 from molar_retrieval import bounds, columns
 from molar_retrieval.index import StoredItem
 from molar_retrieval.interactions.users import of_key
@@ -21,6 +22,11 @@ from molar_retrieval.ranking.query import Query
 
 LENGTH = 10
 """Places of the lists that are compared."""
+HISTORY, STANDINGS = "history", ("new", "occasional", "regular")
+"""By how much people have done: the dimension, and its groups in their order."""
+NEW, OCCASIONAL = 2, 9
+"""Most entries of the histories of the first two groups."""
+_VALUES = 8  # groups of a field of people
 _AT_ONCE = 500  # people who are ranked together
 _TOLD = 20  # items that gain, items that lose, people who are shown
 
@@ -54,6 +60,25 @@ class ChangedList:
 
 
 @dataclass(frozen=True)
+class GroupChange:
+    """How the lists of some of the people differ: those with one value of what is known of them.
+
+    Attributes:
+        dimension: ``history``, or a field of what is kept of people.
+        value: ``new``, ``occasional`` or ``regular``, see :func:`standing_by`; or a value of the field.
+        people: How many they are.
+        changed: Of these, people whose list differs in its items or their order.
+        exchanged: Share of places whose item is nowhere in the other list of the same person.
+    """
+
+    dimension: str
+    value: str
+    people: int
+    changed: int
+    exchanged: float
+
+
+@dataclass(frozen=True)
 class ListComparison:
     """Lists of the same people, before and after.
 
@@ -65,6 +90,8 @@ class ListComparison:
         gained: Items that more people see, those that gained most first; at most 20.
         lost: Items that fewer people see, likewise.
         examples: The people whose lists changed most; at most 20.
+        groups: The same by what is known of people; empty where it was not asked for.
+        causes: Which part of the score did it; None: it was not asked for.
     """
 
     people: int
@@ -74,6 +101,8 @@ class ListComparison:
     gained: tuple[ExposureChange, ...]
     lost: tuple[ExposureChange, ...]
     examples: tuple[ChangedList, ...]
+    groups: tuple[GroupChange, ...] = ()
+    causes: Causes | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -144,8 +173,40 @@ def compared(before: Mapping[str, ShownList], after: Mapping[str, ShownList]) ->
     )
 
 
+def standing_by(history: int) -> str:
+    """What somebody is called by the length of a history: ``new`` up to 2, ``occasional`` up to 9, else ``regular``."""
+    return "new" if history <= NEW else "occasional" if history <= OCCASIONAL else "regular"
+
+
+def groups_of(person: UserRecord | None) -> dict[str, str]:
+    """The group of somebody in each dimension; who is not known has no history."""
+    if person is None:
+        return {HISTORY: standing_by(0)}
+    told = {name: str(value) for name, value in person.attributes.items() if isinstance(value, str | bool | int)}
+    return {HISTORY: standing_by(len(person.history)), **told}
+
+
+def by_group(
+    groups: Mapping[str, Mapping[str, str]], before: Mapping[str, ShownList], after: Mapping[str, ShownList]
+) -> tuple[GroupChange, ...]:
+    """How lists differ in each group, of ``groups`` by the key of people; of a field the eight most frequent values."""
+    members: dict[str, dict[str, list[str]]] = {}
+    for key in before:
+        for dimension, value in groups[key].items():
+            members.setdefault(dimension, {}).setdefault(value, []).append(key)
+    found = []
+    for dimension, values in members.items():
+        order = sorted(values, key=lambda value: (-len(values[value]), value))[:_VALUES]
+        for value in sorted(order, key=STANDINGS.index) if dimension == HISTORY else order:
+            own = compared(*({key: lists[key] for key in values[value]} for lists in (before, after)))
+            found.append(GroupChange(dimension, value, own.people, own.changed, own.exchanged))
+    return tuple(found)
+
+
 def generations_compared(workspace: Path, before: str, after: str, people: int) -> ListComparison:
-    """What changes for a sample of the people of ``before`` if ``after`` answers instead, by the workspace's own index.
+    """What changes for a sample of people if ``after`` answers instead of ``before``, by the workspace's own index.
+
+    The people are those whom the generation knows that knows more of them. Both answer by the rules of now.
 
     Raises:
         RequestError: If too many people are asked for.
@@ -154,8 +215,11 @@ def generations_compared(workspace: Path, before: str, after: str, people: int) 
     """
     with Recommender.open(workspace, before) as old, Recommender.open(workspace, after) as new:
         old.now = new.now = datetime.now(UTC)
-        keys = sample(old.generation.users, people)
-        return compared(lists_of(old, keys), lists_of(new, keys))
+        users = max((new.generation.users, old.generation.users), key=len)
+        keys = sample(users, people)
+        lists = lists_of(old, keys), lists_of(new, keys)
+        groups = {key: groups_of(users.keyed(key)) for key in keys}
+        return replace(compared(*lists), groups=by_group(groups, *lists), causes=causes_of(old, new, *lists))
 
 
 def _most(

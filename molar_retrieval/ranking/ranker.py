@@ -56,6 +56,45 @@ class Ranker:
         for begin in range(0, len(requests), size):
             yield from self._ranked(requests[begin : begin + size])
 
+    def parts(self, requests: Sequence[RankingRequest], rows: Sequence[Rows]) -> Iterator[dict[int, dict[str, float]]]:
+        """The addends of the scores of some rows for the user of each request, whether or not the list has them.
+
+        Of each request they are by row, and what cannot come for its user is left out. An item that is not among the
+        candidates stands behind them: a cold one is lowered to the last of these.
+        """
+        size = max(1, _MOST_PRODUCTS // max(1, len(self.store)))
+        for begin in range(0, len(requests), size):
+            yield from self._parts(requests[begin : begin + size], rows[begin : begin + size])
+
+    def _parts(self, requests: Sequence[RankingRequest], rows: Sequence[Rows]) -> Iterator[dict[int, dict[str, float]]]:
+        requests = [replace(request, draw=None) for request in requests]
+        found = [
+            self._with_others(request, self._found(request, CANDIDATES, dense), some)
+            for request, dense, some in zip(requests, products(self.store, requests), rows, strict=True)
+        ]
+        for request, own, some in zip(requests, self._reranked(requests, found), rows, strict=True):
+            rules = request.weighing
+            boosts = shaping.boosts(rules, self.stored(own.rows) if rules else [], own.scores, request.now).sum(axis=1)
+            places = {int(row): place for place, row in enumerate(own.rows)}
+            there = [places[int(row)] for row in some if int(row) in places]
+            yield {int(own.rows[at]): dict(self._placed(own, at, at, boosts[at]).parts) for at in there}
+
+    def _with_others(self, request: RankingRequest, found: Candidates, rows: Rows) -> Candidates:
+        """The candidates, and behind them those of some rows that are not among them but may come."""
+        missing = [int(row) for row in rows if row not in request.hidden and row not in found.rows]
+        if request.where is not None:
+            missing = [one.row for one in self.stored(missing) if one.fulfils(request.where)]
+        if not missing or request.user is None:
+            return found
+        sums, behind = self.store.sums(request.user.sparse), found.scores.min(initial=np.inf)
+        for cold in (False, True):
+            some = np.array([row for row in missing if bool(self.store.cold[row]) is cold], np.int64)
+            others = scored(self.store, request.user.vector, sums, some, cold)
+            if cold:
+                others = replace(others, lift=np.minimum(0.0, behind - others.scores))
+            found = joined(found, others)
+        return found
+
     def stored(self, rows: Rows) -> list[StoredItem]:
         """What the index holds of some items, in their order; the last thousands are remembered."""
         wanted = [int(row) for row in rows]

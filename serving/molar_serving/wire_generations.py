@@ -93,6 +93,40 @@ class ComparedList(Struct, kw_only=True):
     after: list[str]
 
 
+class GroupCompared(Struct, kw_only=True):
+    """How lists differ of those who are alike: ``new``, ``occasional`` or ``regular``, or in a field of people."""
+
+    dimension: str
+    value: str
+    users: int
+    changed: int
+    exchanged: float
+
+
+class PartCompared(Struct, kw_only=True):
+    """By how much a part of the score brought items that enter up on those that leave, and its share of the whole."""
+
+    part: str
+    change: float
+    share: float
+
+
+class CausesCompared(Struct, kw_only=True):
+    """What made items enter and leave lists.
+
+    Attributes:
+        exchanges: Places at which a score decided.
+        parts: What each part of the score has done there; shares add up to 1.
+        absent: Items that entered or left a list as the other generation does not have them, or may not show them.
+        untold: People whose lists differ and of whom one generation knows no history.
+    """
+
+    exchanges: int
+    parts: list[PartCompared]
+    absent: int
+    untold: int
+
+
 class ListsCompared(Struct, kw_only=True):
     """How lists of the same people differ.
 
@@ -104,6 +138,8 @@ class ListsCompared(Struct, kw_only=True):
         gained: Items that more people see, at most 20.
         lost: Items that fewer people see, at most 20.
         examples: The people whose lists changed most, at most 20.
+        groups: The same by what is known of people; of two generations.
+        causes: Which part of the score did it; of two generations, else null.
     """
 
     users: int
@@ -113,6 +149,8 @@ class ListsCompared(Struct, kw_only=True):
     gained: list[Exposure]
     lost: list[Exposure]
     examples: list[ComparedList]
+    groups: list[GroupCompared]
+    causes: CausesCompared | None
 
 
 class DiffAnswer(Struct, kw_only=True):

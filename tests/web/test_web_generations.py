@@ -7,7 +7,7 @@ import pytest
 from updates import Days
 from web_server import client_of
 
-from molar_indexes.comparison import compared, lists_of, sample
+from molar_indexes.comparison import STANDINGS, compared, lists_of, sample, standing_by
 from molar_indexes.recommender import Recommender
 from molar_serving.endpoints.status import shown_settings
 
@@ -119,6 +119,46 @@ def test_a_diff_tells_whose_lists_change_and_which_items_gain(client, days, name
         assert (one["before"], one["after"]) == (before[one["user_id"]], after[one["user_id"]])
     same = client.get("/v1/generations/diff", params={"a": names[1], "b": names[1], "users": 20}).json()["lists"]
     assert (same["changed"], same["exchanged"], same["moved"], same["gained"]) == (0, 0, 0, [])
+
+
+def test_what_the_parts_of_the_score_did_adds_up(client, days, names):
+    found = days.shop.diff(users=60).lists
+    wanted, total, places = {}, 0.0, 0
+    with (
+        Recommender.open(days.shop.workspace, names[0]) as old,
+        Recommender.open(days.shop.workspace, names[1]) as new,
+    ):
+        for key in sample(new.generation.users, 60):
+            lists = [one.query(key, 100, explore=False).items for one in (old, new)]  # 100: all items that may come
+            first = [{item.item_id for item in one[:10]} for one in lists]
+            parts = [{item.item_id: item.parts for item in one} for one in lists]
+            scores = [{item.item_id: item.score for item in one} for one in lists]
+            entered, left = sorted(first[1] - first[0]), sorted(first[0] - first[1])
+            places += len(entered)
+            for sign, items in ((1, entered), (-1, left)):
+                for item in items:
+                    total += sign * (scores[1][item] - scores[0][item])
+                    for name in {*parts[0][item], *parts[1][item]}:
+                        change = parts[1][item].get(name, 0) - parts[0][item].get(name, 0)
+                        wanted[name] = wanted.get(name, 0) + sign * change
+    told = found.causes
+    assert (told.exchanges, told.absent, told.untold) == (places, 0, 0)
+    assert {one.part: one.change for one in told.parts} == pytest.approx(wanted, abs=1e-5)
+    assert sum(one.change for one in told.parts) == pytest.approx(total, abs=1e-5)
+    assert total > 0
+    assert sum(one.share for one in told.parts) == pytest.approx(1)
+    causes = client.get("/v1/generations/diff", params={"users": 60}).json()["lists"]["causes"]
+    assert [one["part"] for one in causes["parts"]] == [one.part for one in told.parts]
+    assert causes["exchanges"] == places > 0
+
+
+def test_lists_are_compared_by_what_is_known_of_people(days):
+    found = days.shop.diff(users=60).lists
+    own = [one for one in found.groups if one.dimension == "history"]
+    assert [one.value for one in own] == [name for name in STANDINGS if name in {one.value for one in own}]
+    assert sum(one.people for one in own) == found.people
+    assert sum(one.changed for one in own) == found.changed
+    assert [standing_by(length) for length in (0, 2, 3, 9, 10)] == ["new", "new", "occasional", "occasional", "regular"]
 
 
 @pytest.mark.parametrize(

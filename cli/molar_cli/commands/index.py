@@ -109,7 +109,8 @@ def diff(
 ) -> None:
     """Say what changes for people between two generations: whose first ten, which items gain and lose places.
 
-    Both answer as they would now, with all events and the rules, but without drawing new items.
+    Both answer as they would now, with all events and the rules, but without drawing new items. It also says which part
+    of the score brought items into lists and out of them, and how many lists differ of new and of regular customers.
 
     Example: [bold]molar index diff[/]
 
@@ -127,6 +128,12 @@ def diff(
         if items:
             rows = [(one.item_id, one.title or "", f"{one.before:,}", f"{one.after:,}") for one in items]
             run.console.table(["item", "title", ">before", ">after"], rows, title=f"\n{title}")
+    groups = [(one.dimension, one.value, f"{one.people:,}", f"{one.changed:,}") for one in lists.groups]
+    run.console.table(["people by", "", ">people", ">differ"], groups, title="\nwhose lists differ")
+    if lists.causes is not None and lists.causes.parts:
+        parts = [(one.part, f"{one.share:+.0%}") for one in lists.causes.parts]
+        title = f"\nwhich part of the score did it, at {lists.causes.exchanges:,} places"
+        run.console.table(["part", ">share"], parts, title=title)
 
 
 @app.command()

@@ -13,18 +13,22 @@ from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError
 from molar_serving.wire_generations import (
     Activated,
+    CausesCompared,
     ComparedList,
     DiffAnswer,
     DiffParameters,
     Exposure,
     GenerationsAnswer,
+    GroupCompared,
     ListedCollection,
     ListedGeneration,
     ListsCompared,
+    PartCompared,
 )
 
 if TYPE_CHECKING:
     from molar.serving import LiveGeneration
+    from molar_indexes.causes import Causes
     from molar_indexes.comparison import ExposureChange, ListComparison
     from molar_indexes.generations import GenerationInfo
     from molar_serving.service import Service
@@ -79,7 +83,23 @@ def lists_compared(found: "ListComparison") -> ListsCompared:
         gained=[_exposure(one) for one in found.gained],
         lost=[_exposure(one) for one in found.lost],
         examples=examples,
+        groups=[
+            GroupCompared(
+                dimension=one.dimension,
+                value=one.value,
+                users=one.people,
+                changed=one.changed,
+                exchanged=round(one.exchanged, 4),
+            )
+            for one in found.groups
+        ],
+        causes=None if found.causes is None else _causes(found.causes),
     )
+
+
+def _causes(found: "Causes") -> CausesCompared:
+    parts = [PartCompared(part=one.part, change=round(one.change, 6), share=round(one.share, 4)) for one in found.parts]
+    return CausesCompared(exchanges=found.exchanges, parts=parts, absent=found.absent, untold=found.untold)
 
 
 def _exposure(one: "ExposureChange") -> Exposure:
