@@ -53,9 +53,7 @@ class Browser:
         self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self._ask(f"{domain}.enable")
-        self._ask(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False
-        )
+        self.resize(width, height, scale=scale)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         calm = {"name": "prefers-reduced-motion", "value": "reduce"}
         self._ask("Emulation.setEmulatedMedia", features=[scheme, calm])
@@ -69,6 +67,11 @@ class Browser:
         self._write.close()
         self._read.close()
         self._profile.cleanup()
+
+    def resize(self, width: int, height: int, *, scale: float = 1.0) -> None:
+        """Another size of the window."""
+        size = {"width": width, "height": height, "deviceScaleFactor": scale}
+        self._ask("Emulation.setDeviceMetricsOverride", **size, mobile=False)
 
     def go(self, address: str) -> None:
         """Open an address."""

@@ -80,11 +80,8 @@ def _verdict(split: SplitResult, report: Report) -> str:
     verdict = judge(split, report.made)
     text = f"{_plain(_title(split))}: **{_plain(verdict.headline)}**"
     kept = "".join(f" {_plain(sentence)}" for sentence in walking.sentences(split))
-    if verdict.difference is None:
-        return f"{text}.{kept}"
-    change, p = verdict.difference.difference, words.p_value(verdict.difference.p_holm)
-    ends = f"95 % interval {words.signed(change.low)} to {words.signed(change.high)}"
-    return f"{text}: {words.metric(split.primary)} {words.signed(change.mean)} ({ends}, {_plain(p)}).{kept}"
+    change = f": {words.metric(split.primary)} {_plain(verdict.change)}" if verdict.change else ""
+    return f"{text}{change}.{kept}"
 
 
 def _title(split: SplitResult) -> str:

@@ -133,7 +133,15 @@ def test_all_that_comes_from_data_is_escaped(catalogue):
 def test_the_verdict_comes_before_the_numbers(text):
     said = Page(text).words()
     assert "molar beats the best other method, SASRec, by 6 %" in said
-    order = ["What came out", "For whom it is worse", "What it costs", "Caution:", "Overview", "Ablations", "Made by"]
+    order = [
+        "Bottom line",
+        "Every test",
+        "For whom it is worse",
+        "What it costs",
+        "In numbers",
+        "What each part is worth",
+    ]
+    order += ["Caution:", "Made by"]
     places = [said.index(part) for part in order]
     assert places == sorted(places)
     for part in (
@@ -143,6 +151,73 @@ def test_the_verdict_comes_before_the_numbers(text):
         "too few to tell",
     ):
         assert part in said
+
+
+def folded(text):
+    """What is said inside of details that are closed, by their summary."""
+    found = re.findall(r"<details><summary>(.*?)</summary>(.*?)</details>", text, re.DOTALL)
+    return {summary: re.sub("<.*?>", " ", rest) for summary, rest in found}
+
+
+def only(split, tmp_path):
+    return render(made_up.report([split], tables=[], notes=[]), None, Pictures(tmp_path))
+
+
+def test_groups_whose_difference_may_be_chance_are_folded(tmp_path):
+    """The clear ones are seen at once; in made-up groups the intervals of the large ones lie apart."""
+
+    def with_groups(name, kind, ndcg, tests=()):
+        parts = [("large", 4000, 0.004), ("small", 40, 0.2), ("tiny", 4, None)]
+        each = [
+            made_up.SliceScore(
+                value=value, cases=n, users=n, metrics=half and {"ndcg@10": made_up.estimate(ndcg, half)}
+            )
+            for value, n, half in parts
+        ]
+        return made_up.model(name, kind, ndcg, slices={"size": each}, versus={"ndcg@10": list(tests)})
+
+    ours = with_groups("molar", "ours", 0.15, [made_up.comparison("EASE", -0.04)])
+    text = only(made_up.split(models=[ours, with_groups("EASE", "baseline", 0.19)], against="EASE"), tmp_path)
+    inside = folded(text)
+    seen = re.sub("<details>.*?</details>", "", text, flags=re.DOTALL)
+    (chance,) = [rest for summary, rest in inside.items() if summary.startswith("2 groups where the difference may")]
+    assert "small" in chance
+    assert "4 users: too few to tell" in chance
+    assert "large" not in chance
+    assert "EASE is clearly better" in seen
+    assert "perhaps by chance, 0.1900 against 0.1500" not in seen
+    assert "small" in inside["1 group where another is better, but perhaps by chance"]
+
+
+@pytest.mark.parametrize(
+    ("cases", "rate", "shown"), [(6040, 0.3, True), (400, 0.3, False), (6040, 0.03, False), (6040, 0.99, False)]
+)
+def test_calibration_needs_enough_hits_and_misses(tmp_path, cases, rate, shown):
+    bins = [
+        made_up.CalibrationBin(score=0.2 * at, hit_rate=rate * (0.9 + 0.02 * at), cases=cases // 10) for at in range(10)
+    ]
+    text = only(made_up.split(models=[made_up.model(calibration=bins)], cases=cases), tmp_path)
+    assert ("Does a higher score mean more hits?" in text) is shown
+    assert ("Whether a higher score means more hits cannot be told from" in text) is not shown
+
+
+def test_titles_are_plain_and_the_name_of_the_test_stands_beside(tmp_path):
+    text = only(made_up.split(title="cold users: next"), tmp_path)
+    assert re.search(
+        r'<h2 id="split-1">People who have just come</h2>\s*<p class="quiet"><code>cold users: next</code>', text
+    )
+    assert '<a href="#split-1">People who have just come</a>' in text
+
+
+def test_metrics_of_each_length_are_a_table_of_their_own(text):
+    for k in (5, 10, 20):
+        (found,) = re.findall(
+            rf'<table aria-label="All metrics, Leave-one-out, first {k}">.*?</thead>', text, re.DOTALL
+        )
+        heads = re.findall('<th scope="col".*?>(.*?)</th>', found)
+        assert heads[0] == "model"
+        assert len(heads) == 1 + len(made_up.METRICS)
+        assert all(head.endswith(f"@{k}") for head in heads[1:])
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,8 @@ def test_a_loss_is_told_as_one():
 def test_what_may_be_chance_is_neither_a_win_nor_a_loss(difference):
     verdict, text = said(pair(0.15 + difference, 0.15, p=0.21))
     assert verdict.outcome == "open"
-    assert verdict.headline == "molar and EASE are level"
+    assert verdict.headline == "Cannot tell whether molar or EASE is better"
+    assert "they cannot be told apart" in text
     assert "may be chance (p = 0.21)" in text
     assert "real" not in text
 
@@ -126,6 +127,9 @@ def test_a_clear_weakness_comes_first_and_overlap_may_be_chance():
     assert [weak.clear for weak in verdict.weak] == sorted((weak.clear for weak in verdict.weak), reverse=True)
     assert all(weak.clear == (weak.ours.high < weak.theirs.low) for weak in verdict.weak)
     assert {weak.clear for weak in verdict.weak} == {True, False}
+    assert [*verdict.clear, *verdict.unclear] == verdict.weak
+    assert all(weak.clear for weak in verdict.clear)
+    assert not any(weak.clear for weak in verdict.unclear)
 
 
 def test_costs_name_time_and_machine():

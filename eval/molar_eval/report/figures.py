@@ -7,13 +7,15 @@ from markupsafe import Markup
 
 from molar_eval.report import plots
 from molar_eval.report.plots import Curve, Point
-from molar_eval.report.schema import Estimate, ModelResult, SplitResult
-from molar_eval.report.standing import baselines, best_there, compared, ordered, reference
+from molar_eval.report.schema import Estimate, ModelResult, SliceScore, SplitResult
+from molar_eval.report.standing import baselines, best_there, compared, ordered, reference, told_apart
 from molar_eval.report.verdict import Verdict
 from molar_retrieval.pages import svg, words
 from molar_retrieval.pages.svg import Scale
 
 _SHORTEST = 0.01
+HITS = 25
+"""Hits in a tenth of the cases from which its share is drawn: its standard error is then a fifth of it, or less."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Figure:
     lines: list[Line]
     axis: Markup
     note: str = ""
+
+    @property
+    def size(self) -> int:
+        """How many rows there are."""
+        return len(self.lines)
 
 
 def shares(verdict: Verdict) -> Figure | None:
@@ -77,23 +84,32 @@ def intervals(split: SplitResult, verdict: Verdict) -> Figure | None:
     return Figure(words.metric(split.primary), lines, plots.axis(scale), note)
 
 
-def slices(split: SplitResult, ours: ModelResult, dimension: str) -> Figure:
-    """Ours and, under it, the baseline that is best in that part; all dimensions over the same axis."""
+def slices(split: SplitResult, ours: ModelResult, *, clear: bool) -> list[Figure]:
+    """By dimension, ours and, under it, the baseline that is best in that part; all dimensions over the same axis.
+
+    ``clear``: the parts in which the two are told apart; else those where the difference may be chance.
+    """
     every = [part for m in (ours, *baselines(split)) for parts in m.slices.values() for part in parts]
     scale = Scale(0.0, svg.round_up([e.high for part in every if (e := part.get(split.primary)) is not None]))
-    lines = []
-    for part in ours.slices[dimension]:
-        users, mine = words.plural(part.users, "user"), part.get(split.primary)
-        if mine is None:
-            lines.append(Line(part.value, None, words.NONE, f"{users}: too few to tell"))
-            continue
-        entries: list[tuple[Estimate, str]] = [(mine, "ours")]
-        beside = words.fraction(mine.mean)
-        if (theirs := best_there(split, dimension, part.value)) is not None:
-            entries.append((theirs[0], "baseline"))
-            beside += f"\n{words.fraction(theirs[0].mean)} {theirs[1]}"
-        lines.append(Line(part.value, plots.bars(scale, entries), beside, users))
-    return Figure(dimension, lines, plots.axis(scale, 3))
+    figures = []
+    for dimension, parts in ours.slices.items():
+        shown = [part for part in parts if told_apart(split, part, dimension) is clear]
+        if shown:
+            lines = [_slice(split, part, dimension, scale) for part in shown]
+            figures.append(Figure(dimension, lines, plots.axis(scale, 3)))
+    return figures
+
+
+def _slice(split: SplitResult, part: SliceScore, dimension: str, scale: Scale) -> Line:
+    users, mine = words.plural(part.users, "user"), part.get(split.primary)
+    if mine is None:
+        return Line(part.value, None, words.NONE, f"{users}: too few to tell")
+    entries: list[tuple[Estimate, str]] = [(mine, "ours")]
+    beside = words.fraction(mine.mean)
+    if (theirs := best_there(split, dimension, part.value)) is not None:
+        entries.append((theirs[0], "baseline"))
+        beside += f"\n{words.fraction(theirs[0].mean)} {theirs[1]}"
+    return Line(part.value, plots.bars(scale, entries), beside, users)
 
 
 def ablations(split: SplitResult) -> Figure | None:
@@ -151,13 +167,35 @@ def _compared(split: SplitResult) -> list[ModelResult]:
     return sorted(models, key=lambda model: model.kind != "ours")
 
 
-def calibration(split: SplitResult, verdict: Verdict) -> Markup | None:
-    """Hits by the score of the first suggestion: ours and the best baseline."""
-    chosen = [m for m in (verdict.ours, verdict.baseline) if m is not None and len(m.calibration) > 1]
-    if not chosen:
+def calibration(verdict: Verdict) -> Markup | None:
+    """Hits by the score of the first suggestion, ours and the best baseline; None where there are too few of them."""
+    models = _calibrated(verdict)
+    if not models or hits_of_a_tenth(models[0]) < HITS:
         return None
+    chosen = [m for m in models if hits_of_a_tenth(m) >= HITS]
     lines = [Curve(m.name, m.kind, [(b.score, b.hit_rate) for b in m.calibration]) for m in chosen]
     title = "Share of cases with a hit against the score of the first suggestion"
     return plots.curves(
         lines, title=title, x_title="score of the first suggestion, standardised", y_title="share of cases with a hit"
     )
+
+
+def uncalibrated(split: SplitResult, verdict: Verdict) -> str:
+    """Why there is no calibration, where that is for want of cases; else empty."""
+    models = _calibrated(verdict)
+    if not models or (found := hits_of_a_tenth(models[0])) >= HITS:
+        return ""
+    return (
+        f"Whether a higher score means more hits cannot be told from {words.plural(split.cases, 'case')}: a tenth of "
+        f"them has {found:.0f} hits on average, and {HITS} are needed."
+    )
+
+
+def _calibrated(verdict: Verdict) -> list[ModelResult]:
+    return [m for m in (verdict.ours, verdict.baseline) if m is not None and len(m.calibration) > 1]
+
+
+def hits_of_a_tenth(model: ModelResult) -> float:
+    """Cases with a hit, or without where these are fewer, in one bin of a model's calibration, on average."""
+    hits = sum(b.hit_rate * b.cases for b in model.calibration)
+    return min(hits, sum(b.cases for b in model.calibration) - hits) / len(model.calibration)

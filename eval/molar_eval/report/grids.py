@@ -35,6 +35,15 @@ class Grid:
         cells = [[row[at] for row in self.rows] for at in range(len(self.columns))]
         return [any(bool(cell.aside) or cell.text[:1].isalpha() for cell in column) for column in cells]
 
+    def by_cutoff(self) -> dict[str, "Grid"]:
+        """The columns of each cutoff as a table of their own, by cutoff."""
+        cutoffs = [words.cutoff(column) for column in self.columns]
+        return {k: self._of([0, *(at for at, own in enumerate(cutoffs) if own == k and at)]) for k in cutoffs[1:]}
+
+    def _of(self, places: Sequence[int]) -> "Grid":
+        rows = [[row[at] for at in places] for row in self.rows]
+        return Grid(self.title, [self.columns[at] for at in places], rows, self.note)
+
 
 def of_table(table: Table) -> Grid:
     """A table of numbers, the higher the better."""

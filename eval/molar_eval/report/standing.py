@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from molar_eval.report.schema import Comparison, Estimate, ModelResult, SplitResult
+from molar_eval.report.schema import Comparison, Estimate, ModelResult, SliceScore, SplitResult
 
 _REFERENCES = ("molar (fast)", "molar")
 
@@ -65,6 +65,12 @@ def best_there(split: SplitResult, dimension: str, value: str) -> tuple[Estimate
         if part.value == value and (estimate := part.get(split.primary)) is not None
     ]
     return max(found, key=lambda rival: rival[0].mean, default=None)
+
+
+def told_apart(split: SplitResult, part: SliceScore, dimension: str) -> bool:
+    """Whether ours and the best baseline of a part of the cases have intervals that do not touch."""
+    mine, there = part.get(split.primary), best_there(split, dimension, part.value)
+    return mine is not None and there is not None and (mine.low > there[0].high or there[0].low > mine.high)
 
 
 def weaknesses(split: SplitResult, ours: ModelResult | None) -> tuple[list[Weakness], int]:

@@ -106,6 +106,24 @@ class Verdict:
     parts: int  # in how many parts that was looked for
     costs: list[str]
 
+    @property
+    def clear(self) -> list[Weakness]:
+        """Where ours is worse and that is no chance."""
+        return [weak for weak in self.weak if weak.clear]
+
+    @property
+    def unclear(self) -> list[Weakness]:
+        """Where ours is below another method, perhaps by chance."""
+        return [weak for weak in self.weak if not weak.clear]
+
+    @property
+    def change(self) -> str:
+        """The difference with its interval and probability; empty where it was not tested."""
+        if self.difference is None:
+            return ""
+        change, p = self.difference.difference, words.p_value(self.difference.p_holm)
+        return f"{words.signed(change.mean)} ({_interval(change)}, {p})"
+
 
 def judge(split: SplitResult, made: Made) -> Verdict:
     """Put a split into plain words."""
@@ -151,7 +169,7 @@ def _headline(
             return f"{baseline.name} is the best of the methods that were tested"
         return f"{ours.name} was tested with nothing to compare it to" if ours else "No model has a result"
     if outcome == "open":
-        return f"{ours.name} and {baseline.name} are level"
+        return f"Cannot tell whether {ours.name} or {baseline.name} is better"
     if difference is None:
         return f"{ours.name} against {baseline.name}: the difference was not tested"
     theirs = baseline.metrics[primary].mean
@@ -172,7 +190,7 @@ def _by_metric(
     if difference is None:
         values = [words.fraction(model.metrics[split.primary].mean) for model in (ours, baseline)]
         return [f"By {name} {ours.name} scores {values[0]} and {baseline.name} {values[1]}.", *_named(split, ours)]
-    return [f"By {name} it is {_amount(difference, baseline.metrics[split.primary].mean)}."]
+    return [f"By {name} {_amount(difference, baseline.metrics[split.primary].mean)}."]
 
 
 def _named(split: SplitResult, ours: ModelResult) -> list[str]:
@@ -181,19 +199,24 @@ def _named(split: SplitResult, ours: ModelResult) -> list[str]:
     theirs = next((model.metrics.get(split.primary) for model in split.models if model.name == split.against), None)
     if named is None or theirs is None:
         return []
-    return [f"Compared with {split.against} it is {_amount(named, theirs.mean)}."]
+    return [f"Compared with {split.against} {_amount(named, theirs.mean)}."]
 
 
 def _amount(comparison: Comparison, theirs: float) -> str:
     change, p = comparison.difference, words.p_value(comparison.p_holm)
-    ends = f"95 % interval {words.signed(change.low)} to {words.signed(change.high)}"
+    ends = _interval(change)
     relative = f", {words.percent(abs(change.mean) / theirs)}" if theirs > 0 else ""
     if comparison.p_holm >= words.ALPHA:
         # The interval is of this comparison alone, the p-value of the hardest of many.
         counted = " among so many comparisons" if change.low > 0 or change.high < 0 else ""
-        return f"level: a difference of {words.signed(change.mean)} ({ends}) may be chance{counted} ({p})"
+        found = f"a difference of {words.signed(change.mean)} ({ends})"
+        return f"they cannot be told apart: {found} may be chance{counted} ({p})"
     side = "ahead" if change.mean > 0 else "behind"
-    return f"{side} by {words.fraction(abs(change.mean))}{relative} ({ends}); the difference is real ({p})"
+    return f"it is {side} by {words.fraction(abs(change.mean))}{relative} ({ends}); the difference is real ({p})"
+
+
+def _interval(change: Estimate) -> str:
+    return f"95 % interval {words.signed(change.low)} to {words.signed(change.high)}"
 
 
 def _costs(split: SplitResult, ours: ModelResult | None, made: Made) -> list[str]:

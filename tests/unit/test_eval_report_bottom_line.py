@@ -1,0 +1,82 @@
+"""The one thing to take from a report: won, lost, cannot tell, nothing to compare with; and which test it is about."""
+
+import made_up_report as made_up
+import pytest
+
+from molar_eval.report.bottom_line import View, bottom_line, plain_title
+from molar_eval.report.page import render
+from molar_eval.report.verdict import judge
+from molar_retrieval.pages.pictures import Pictures
+
+
+def pair(ours, theirs, p, **changes):
+    """A test in which molar is compared with EASE."""
+    test = [made_up.comparison("EASE", ours - theirs, p=p)]
+    models = [
+        made_up.model("EASE", "baseline", theirs),
+        made_up.model("molar", "ours", ours, versus={"ndcg@10": test}),
+    ]
+    return made_up.split(models=models, against="EASE", **changes)
+
+
+def line(*splits):
+    made = made_up.report([]).made
+    return bottom_line([View(s, f"split-{n}", plain_title(s), judge(s, made)) for n, s in enumerate(splits, 1)])
+
+
+WON, LOST, TIE = pair(0.19, 0.15, 0.001), pair(0.15, 0.19, 0.001), pair(0.151, 0.15, 0.4)
+ALONE = made_up.split(models=[made_up.model()])
+
+
+@pytest.mark.parametrize(
+    ("split", "headline", "said"),
+    [
+        (WON, "molar beats the best other method, EASE, by 27\N{NO-BREAK SPACE}%", "95 % interval +0.0360 to +0.0440"),
+        (LOST, "molar falls short of EASE by 21\N{NO-BREAK SPACE}%", "the difference is real (p = 0.001)"),
+        (TIE, "Cannot tell whether molar or EASE is better", "or 6,040 users are too few to tell"),
+        (ALONE, "molar was tested with nothing to compare it to", "molar finds a right next item"),
+    ],
+    ids=["won", "lost", "tie", "one model"],
+)
+def test_it_says_what_came_out(split, headline, said, tmp_path):
+    found = line(split)
+    assert found.headline == headline
+    assert said in " ".join(found.sentences)
+    assert "other test" not in " ".join(found.sentences)
+    text = render(made_up.report([split], tables=[]), None, Pictures(tmp_path))
+    assert text.count("<h1>") == 1
+    assert f"<h1>{headline}</h1>" in text
+    assert text.count(headline) == 2, "in the title of the page and once in the page"
+
+
+def test_only_what_cannot_be_told_is_called_so():
+    for split in (WON, LOST, ALONE):
+        assert "too few" not in " ".join(line(split).sentences)
+
+
+def test_the_first_test_whose_numbers_do_not_flatter_decides():
+    flattering = pair(0.19, 0.15, 0.001, warning="it flatters")
+    assert line(flattering, TIE).view.result is TIE
+    assert line(flattering, LOST, TIE).view.result is LOST
+    assert line(flattering).view.result is flattering
+    assert line().view is None
+    assert line().headline == "Nothing was tested"
+
+
+def test_the_other_tests_are_told_in_one_sentence():
+    assert line(WON, LOST).sentences[-1] == "In the other test our best model is behind."
+    assert line(TIE, WON, WON).sentences[-1] == "In all 2 other tests our best model is ahead."
+    many = line(WON, WON, LOST, TIE, TIE, ALONE).sentences[-1]
+    told = "ahead in 1, behind in 1, not to be told from the best other method in 2, compared to nothing in 1"
+    assert many == f"In 5 other tests our best model is {told}."
+
+
+def test_every_test_stands_once_in_the_list_with_its_difference(tmp_path):
+    text = render(made_up.report([WON, LOST.model_copy(update={"name": "b", "title": "b"})]), None, Pictures(tmp_path))
+    listed = text[text.index('<ul class="tests">') : text.index("Lines and ±")]
+    assert listed.count("<li>") == 2
+    assert "NDCG@10 −0.0400 (95 % interval −0.0440 to −0.0360, p = 0.001)" in listed
+
+
+def test_a_report_without_a_test_is_a_page(tmp_path):
+    assert "Nothing was tested" in render(made_up.report([]), None, Pictures(tmp_path))
