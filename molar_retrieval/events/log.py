@@ -29,6 +29,7 @@ from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import Person, snapshot
 from molar_retrieval.events.tables import (
     DAY,
+    FIGURES,
     FILE,
     KIND,
     OF_ITEM,
@@ -316,6 +317,10 @@ class EventLog:
         for path in (self.folder / SEALED).iterdir():
             if path.name not in named:
                 path.unlink()
+        days = {name.partition(".")[0] for name in named}
+        for path in (self.folder / FIGURES).glob("*.parquet"):
+            if path.stem not in days:
+                path.unlink(missing_ok=True)
 
     def _asked(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
         with self._writing, faults(self.folder):

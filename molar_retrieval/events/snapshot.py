@@ -89,6 +89,18 @@ class LogState:
             if len(whole):
                 yield whole.sort_by([("timestamp", "ascending"), ("seq", "ascending")])
 
+    def sealed(self, first: int) -> dict[int, tuple[str, ...]]:
+        """Names of the sealed files of each day, from one on, in days since 1970."""
+        query = "SELECT day, file FROM sealed WHERE day >= ? ORDER BY day, last"
+        found: dict[int, tuple[str, ...]] = {}
+        for day, file in self._connection.execute(query, [first]).fetchall():
+            found[day] = (*found.get(day, ()), file)
+        return found
+
+    def of_sealed(self, file: str, columns: Sequence[str], kinds: Collection[str]) -> Iterator[pa.Table]:
+        """Some columns of the lines of some kinds in a sealed file."""
+        return self._of_file(file, columns, kinds)
+
     def newest(self, count: int) -> pa.Table:
         """The last lines that arrived, the newest last."""
         tables = list(self.of_database(SCHEMA.names, f"ORDER BY seq DESC LIMIT {count}"))

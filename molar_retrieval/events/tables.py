@@ -16,6 +16,8 @@ KIND, FILE, LOCK, SEALED = "events", "log.sqlite", "log.lock", "sealed"
 FORMAT = 4
 READ = (3, FORMAT)
 """Formats in which answers find what they read; an older one is brought up first."""
+FIGURES = "figures"
+"""Where what is counted of sealed days is kept, a file ``DAY.parquet`` for each; it goes with its day."""
 DAY = 86_400_000_000  # microseconds
 WAIT = 60.0  # seconds that one waits for another process
 _PAUSE, _LONGEST_PAUSE = 0.0005, 0.01  # seconds between two looks whether it is through

@@ -27,7 +27,12 @@ def gini(items: Lists, candidates: Mask) -> float:
     the sum of x. Adomavicius and Kwon 2012, "Improving aggregate recommendation diversity using ranking-based
     techniques"; Shani and Gunawardana 2011, "Evaluating recommendation systems".
     """
-    counts = np.sort(_listed(items, candidates))
+    return concentration(_listed(items, candidates))
+
+
+def concentration(counts: npt.NDArray[np.int64]) -> float:
+    """The same of counts, shape (n,)."""
+    counts = np.sort(counts)
     n, total = len(counts), counts.sum()
     return float(((2 * np.arange(1, n + 1) - n - 1) * counts).sum() / (n * total)) if total else float("nan")
 
