@@ -41,4 +41,5 @@ class ServeSettings(Settings):
         {},
         description="what a shop's own names of events mean, which clients of other products send: reorder = purchase",
     )
+    studio: bool = Field(True, description="pages for merchandisers and managers at /studio")
     access_log: bool = Field(False, description="every request in WORKSPACE/serving/access.jsonl, people by pseudonyms")

@@ -150,11 +150,9 @@ class Keyring:
 
     def admit(self, request: Request, scope: Scope | None, credentials: Credentials, how: str) -> Key:
         """Who sends a request, if they may; a :class:`ProblemError` if not, which tells ``how`` to send a key."""
-        keys = self.keys()
-        page = request.headers.get("origin")
-        if not keys and not self._asked:
-            _of_this_machine(request, page)
-            return ANYBODY
+        if (anybody := self.anybody(request)) is not None:
+            return anybody
+        keys, page = self.keys(), request.headers.get("origin")
         if scope is None:
             return ANYBODY
         key = keys.get(credentials.name)
@@ -171,6 +169,16 @@ class Keyring:
         if scope not in key.scopes:
             raise ProblemError(403, f"the key {key.name} has no scope {scope}", "use one that has")
         return key
+
+    def anybody(self, request: Request) -> Key | None:
+        """Who asks where there are no keys; None where there are some, so that one must be named.
+
+        A :class:`ProblemError` if there are none and the request is not one of this machine's.
+        """
+        if self.keys() or self._asked:
+            return None
+        _of_this_machine(request, request.headers.get("origin"))
+        return ANYBODY
 
     def welcomes(self, page: str) -> bool:
         """Whether scripts of pages of an origin may read answers; whether they may ask is for :meth:`admit` to say."""

@@ -1,7 +1,6 @@
 """The application: every endpoint behind one gate, which admits, reads, answers and tells what went wrong."""
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -16,12 +15,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from molar_retrieval import disk
-from molar_retrieval.errors import MolarError
 from molar_serving import discretion, problems
 from molar_serving.access import Key
 from molar_serving.access_log import AccessLog
 from molar_serving.audit import AuditLog
+from molar_serving.bodies import read_body
 from molar_serving.browsers import Browsers
 from molar_serving.deadlines import deadline_of
 from molar_serving.door import Door
@@ -31,11 +29,10 @@ from molar_serving.openapi import description
 from molar_serving.problems import ProblemError
 from molar_serving.rate_limits import RateLimits
 from molar_serving.service import Service
+from molar_serving.studio.gate import routes as studio_routes
 from molar_serving.tables import DIALECTS, ENDPOINTS
 
-_BODY_SECONDS = 10.0  # that a body may take to come
 _OPENING_SECONDS = 10.0  # that one of several processes may take to open what is live before it is asked
-_log = logging.getLogger("molar.serving")
 
 
 def application(service: Service, pages: Sequence[Route] = ()) -> Starlette:
@@ -63,6 +60,8 @@ def application(service: Service, pages: Sequence[Route] = ()) -> Starlette:
     routes = [
         Route(one.path, _gate(service, limits, audit, one), methods=[one.method]) for one in (*ENDPOINTS, *DIALECTS)
     ]
+    if service.settings.serve.studio:
+        routes += studio_routes(service, audit)
     app = Starlette(
         routes=[*routes, Route("/openapi.json", openapi), *pages],
         middleware=middleware,
@@ -85,7 +84,7 @@ def _gate(
             request.scope["endpoint_path"] = endpoint.path
             dialect, read = endpoint.dialect, None
             if dialect.reads_body:
-                read = await _read(request, endpoint.most)
+                read = await read_body(request, endpoint.most)
             key = service.keys.admit(request, endpoint.scope, dialect.credentials(request, read or b""), dialect.how)
             request.scope["key_name"] = key.name
             _keep_to_rate(limits, key, request)
@@ -94,7 +93,7 @@ def _gate(
                 call.query = _query(request, endpoint.query)
             if body is not None or endpoint.media:
                 if read is None:
-                    read = await _read(request, endpoint.most)
+                    read = await read_body(request, endpoint.most)
                 call.body = read if body is None else problems.read_json(read, body.decode, endpoint.body)
             discretion.check_reasons(key, call.body)
             discretion.check_reasons(key, call.query)
@@ -104,7 +103,7 @@ def _gate(
             response = (await endpoint.answer(call)).response()
         except (Exception, ClientDisconnect) as error:
             request_id = request.scope["request_id"]
-            response = endpoint.dialect.refusal(_problem(error, request_id), request_id)
+            response = endpoint.dialect.refusal(problems.of_any(error, request_id), request_id)
         if call is not None and begun:
             audit.end(call, endpoint, response.status_code)
         elif endpoint.changes:
@@ -124,19 +123,6 @@ def _keep_to_rate(limits: RateLimits, key: Key, request: Request) -> None:
         raise ProblemError(429, detail, f"ask again in {seconds} s", headers={"Retry-After": str(seconds)})
 
 
-def _problem(error: BaseException, request_id: str) -> ProblemError:
-    if isinstance(error, ProblemError):
-        return error
-    if known := error if isinstance(error, MolarError) else disk.fault(error):
-        return problems.of_error(known)
-    if isinstance(error, TimeoutError | ClientDisconnect):
-        return ProblemError(408, f"the body did not come within {_BODY_SECONDS:.0f} s", "send it in one go")
-    if isinstance(error, RecursionError):
-        return ProblemError(400, "the body is nested too deeply", "send fewer levels")
-    _log.error("request %s failed", request_id, exc_info=error)
-    return problems.unexpected()
-
-
 def _query(request: Request, wanted: Any) -> Any:
     given = request.query_params
     if len(given.multi_items()) > len(given):
@@ -145,27 +131,6 @@ def _query(request: Request, wanted: Any) -> Any:
         return msgspec.convert(dict(given), wanted, strict=False)
     except msgspec.ValidationError as error:
         raise problems.unreadable(error, wanted) from error
-
-
-async def _read(request: Request, most: int) -> bytes:
-    """The body; a ProblemError as soon as it is longer than it may be."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise ProblemError(415, "compressed bodies are not read", "send it as it is")
-    length = request.headers.get("content-length", "0")
-    if not (length.isascii() and length.isdecimal()):
-        raise ProblemError(400, "the Content-Length is no number", "send the number of bytes")
-    pieces, size = [], most + 1 if len(length) > 18 else int(length)
-    if size <= most:
-        size = 0
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for piece in request.stream():
-                pieces.append(piece)
-                size += len(piece)
-                if size > most:
-                    break
-    if size > most:
-        raise ProblemError(413, f"the body has more than {most:,} bytes", "send less at once")
-    return b"".join(pieces)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -15,18 +15,16 @@ People appear under pseudonyms: HMAC-SHA256 of their id with a key of the worksp
 import asyncio
 import hmac
 import logging
-import os
-import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from molar_retrieval import disk
 from molar_retrieval.errors import MolarError
 from molar_serving.endpoint import Call, Endpoint
 from molar_serving.json_lines import JsonLines
+from molar_serving.secret_file import SecretFile
 
 FOLDER = "serving"
 _EVERY = 10.0  # seconds that are counted together
@@ -38,42 +36,11 @@ class Pseudonyms:
     """Names for people that only who has the key of the workspace can connect with their ids."""
 
     def __init__(self, workspace: Path) -> None:
-        self.path = workspace / FOLDER / "pseudonyms.key"
-        self._key: bytes | None = None
+        self._key = SecretFile(workspace / FOLDER / "pseudonyms.key")
 
     def of(self, person: str) -> str:
         """The pseudonym of an id; a MolarError where there is no key and none can be made."""
-        if self._key is None:
-            try:
-                self._key = self._read() or self._made()
-            except OSError as error:
-                told = f"{self.path} cannot be made: {error}"
-                raise disk.fault(error) or MolarError(told, "see to it") from error
-        return hmac.digest(self._key, person.encode("utf-8", "surrogatepass"), "sha256")[:16].hex()
-
-    def _read(self) -> bytes | None:
-        try:
-            return bytes.fromhex(self.path.read_text("ascii"))
-        except FileNotFoundError:
-            return None
-
-    def _made(self) -> bytes:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        own = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        file = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(file, "w", encoding="ascii") as text:
-            text.write(secrets.token_hex(32))
-            text.flush()
-            os.fsync(text.fileno())
-        try:
-            self.path.hardlink_to(own)  # fails where another process was first: its key is everybody's
-        except FileExistsError:
-            pass
-        finally:
-            own.unlink()
-        found = self._read()
-        assert found is not None
-        return found
+        return hmac.digest(self._key.value, person.encode("utf-8", "surrogatepass"), "sha256")[:16].hex()
 
 
 class AuditLog:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from molar_serving.service import Service
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-Scope = Literal["answer", "events", "catalogue", "rules", "admin"]
+Scope = Literal["answer", "events", "catalogue", "rules", "studio", "admin"]
 BODY = 1 << 20  # bytes of a body
 
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from molar_retrieval import disk
 from molar_retrieval.errors import (
     BackendError,
     DiskError,
@@ -21,6 +23,8 @@ from molar_retrieval.errors import (
 from molar_retrieval.redaction import redacted
 
 _log = logging.getLogger("molar.serving")
+BODY_SECONDS = 10.0
+"""That a body may take to come."""
 _LONGEST = 1_000  # characters of a detail, a remedy, a field
 MEDIA_TYPE = "application/problem+json"
 _TITLES = {
@@ -87,21 +91,25 @@ def problem(
     status: int, detail: str, remedy: str = "", field: str | None = None, instance: str | None = None
 ) -> Problem:
     """A problem of a status, without secrets, however long what it tells of is."""
-    detail, remedy = (_told(text) for text in (detail, remedy))
-    field = None if field is None else _told(field)
+    detail, remedy = (_clean(text) for text in (detail, remedy))
+    field = None if field is None else _clean(field)
     title = _TITLES.get(status, "The request is not answered")
     kind = f"urn:molar:problem:{status}"
     return Problem(type=kind, title=title, status=status, detail=detail, remedy=remedy, field=field, instance=instance)
 
 
-def _told(text: str) -> str:
+def _clean(text: str) -> str:
     return redacted(text[: 4 * _LONGEST])[:_LONGEST]  # in this order: half a secret would not be known as one
 
 
 def response(error: ProblemError, request_id: str) -> Response:
     """The problem as an answer."""
-    told = problem(error.status, error.detail, error.remedy, error.field, request_id)
-    return Response(msgspec.json.encode(told), error.status, error.headers, MEDIA_TYPE)
+    return Response(msgspec.json.encode(told(error, request_id)), error.status, error.headers, MEDIA_TYPE)
+
+
+def told(error: ProblemError, request_id: str) -> Problem:
+    """The problem as it is told."""
+    return problem(error.status, error.detail, error.remedy, error.field, request_id)
 
 
 def of_error(error: MolarError) -> ProblemError:
@@ -123,6 +131,20 @@ def of_error(error: MolarError) -> ProblemError:
 def unexpected() -> ProblemError:
     """The problem of what should not happen; what it was is in the server's log."""
     return ProblemError(500, "something unexpected happened", "tell who runs the server the id of the request")
+
+
+def of_any(error: BaseException, request_id: str) -> ProblemError:
+    """The problem that whatever went wrong is to who asked; what nobody expected goes into the server's log."""
+    if isinstance(error, ProblemError):
+        return error
+    if known := error if isinstance(error, MolarError) else disk.fault(error):
+        return of_error(known)
+    if isinstance(error, TimeoutError | ClientDisconnect):
+        return ProblemError(408, f"the body did not come within {BODY_SECONDS:.0f} s", "send it in one go")
+    if isinstance(error, RecursionError):
+        return ProblemError(400, "the body is nested too deeply", "send fewer levels")
+    _log.error("request %s failed", request_id, exc_info=error)
+    return unexpected()
 
 
 def read_json(body: bytes, decode: Callable[[bytes], Any] = msgspec.json.decode, wanted: Any = None) -> Any:

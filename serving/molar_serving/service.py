@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _AGAIN, _AGAIN_DAMAGED = 1.0, 5.0  # seconds until one looks again for a generation that is not there, or cannot be used
 _PHOTOS = 8  # that wait for the one that is searched by
+_STUDIO = 2
 _APPENDING = 32  # threads that append events; those that wait at once share a commit
 _log = logging.getLogger("molar.serving")
 
@@ -45,6 +46,7 @@ class Service:
         spare: A thread that makes the popular list where another one would be late.
         photos: A thread that searches by photos, each of which takes as long as hundreds of lists.
         appends: Threads that append events.
+        studio: Threads that make pages of the studio.
         former: Generations that are live no more.
         shown: What was answered in the last minutes.
         tried: Set once it was tried to open what is live, for better or worse.
@@ -60,6 +62,7 @@ class Service:
         self.spare = Working(1, serve.waiting)
         self.photos = Working(1, _PHOTOS, patient=True)
         self.appends = Working(_APPENDING, 10 * serve.waiting, patient=True)
+        self.studio = Working(_STUDIO, serve.waiting, patient=True)
         self.former = FormerGenerations(lambda name: shop.recommender(generation=name))
         self.shown = ShownAnswers(self.workspace.root, serve.answers, self.former.release)
         self._recommender: Recommender | None = None
@@ -84,6 +87,7 @@ class Service:
         self.spare.close()
         self.photos.close()
         self.appends.close()
+        self.studio.close()
         self.shown.close()
         self.former.release(everything=True)
         if self._recommender is not None:

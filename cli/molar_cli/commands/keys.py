@@ -17,8 +17,11 @@ def add(
     run: Session,
     name: _Name,
     scopes: Annotated[
-        str, option("What it allows, with commas: answer, events, catalogue, rules, admin.", metavar="SCOPES")
+        str, option("What it allows, with commas: answer, events, catalogue, rules, studio, admin.", metavar="SCOPES")
     ] = "answer,events",
+    role: Annotated[
+        str | None, option("For the studio instead: viewer, merchandiser or admin.", metavar="ROLE")
+    ] = None,
     origin: Annotated[
         list[str] | None,
         option("A page whose browsers may send it, as https://shop.example; may be given often.", metavar="ORIGIN"),
@@ -33,12 +36,15 @@ def add(
 
     Example: [bold]molar keys add backend --scopes answer,events,catalogue[/]
 
+    Example: [bold]molar keys add anna --role merchandiser[/]
+
     Example: [bold]molar keys add page --origin https://shop.example --rate 20[/]
     """
     from molar_serving.access import Keyring
     from molar_serving.credentials import signing_token
+    from molar_serving.studio.roles import scopes_of
 
-    chosen = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+    chosen = [scope.strip() for scope in scopes.split(",") if scope.strip()] if role is None else scopes_of(role)
     key = Keyring(run.shop().opened().root).add(name, chosen, origins=origin or (), rate=rate, signing=signing)
     signed = {"signing_token": signing_token(key)} if signing else {}
     if not run.document({"name": name, "key": key, **signed}):

@@ -78,7 +78,7 @@ async def change_items(call: Call) -> Reply:
 
 async def item(call: Call) -> Reply:
     """What is known of an item now, whether it can be shown, and if not, what keeps it out."""
-    return Reply(await call.service.answers.do(lambda: _standing(call.service, call.path["item_id"])))
+    return Reply(await call.service.answers.do(lambda: standing(call.service, call.path["item_id"])))
 
 
 def _changed(call: Call, *, whole: bool) -> ItemAnswer:
@@ -148,7 +148,8 @@ def _batch(call: Call) -> ItemsAnswer:
     )
 
 
-def _standing(service: "Service", item_id: str) -> ItemStandingAnswer:
+def standing(service: "Service", item_id: str) -> ItemStandingAnswer:
+    """How an item stands; a ProblemError where it is unknown."""
     from molar_indexes.standing import standing_of
 
     recommender = service.recommender

@@ -1,0 +1,1 @@
+"""The studio: what merchandisers and managers see of a shop, pages under ``/studio`` of `molar serve`."""

@@ -1,0 +1,117 @@
+"""The one way into the studio: who it is, what they may, whether the form is of their page, and what went wrong."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from starlette.datastructures import FormData
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message
+
+from molar_serving import problems
+from molar_serving.access import ANYBODY, Key
+from molar_serving.audit import AuditLog
+from molar_serving.bodies import read_body
+from molar_serving.endpoint import Call
+from molar_serving.problems import ProblemError
+from molar_serving.studio import language
+from molar_serving.studio.rendering import POLICY, rendered
+from molar_serving.studio.roles import Role, allows, role_of
+from molar_serving.studio.sessions import TOKEN, Sessions
+from molar_serving.studio.tables import NAVIGATION, SCREENS
+from molar_serving.studio.visit import Page, Screen, Visit
+
+if TYPE_CHECKING:
+    from molar_serving.service import Service
+
+SIGN_IN = "/studio/session"
+_HEADERS = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store", "Referrer-Policy": "same-origin"}
+
+
+def routes(service: "Service", audit: AuditLog) -> list[Route]:
+    """The studio's part of an application."""
+    sessions = Sessions(service.workspace, service.keys)
+    return [Route(one.path, _gate(service, sessions, audit, one), methods=[one.method]) for one in SCREENS]
+
+
+def _gate(
+    service: "Service", sessions: Sessions, audit: AuditLog, screen: Screen
+) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        request.scope["endpoint_path"] = screen.path
+        visit, begun = Visit(Call(service, request, ANYBODY), "viewer", _language(request), ""), False
+        try:
+            key = sessions.key_of(request)
+            if key is None and screen.role is not None:
+                return _to_sign_in(request)
+            visit.token = sessions.token(request)
+            _admit(visit, screen, key)
+            if screen.method == "POST":
+                visit.form = await _form(request, screen.most)
+                sessions.check(request, visit.sent(TOKEN) or request.headers.get("x-studio-token", ""))
+            if screen.changes:
+                await audit.begin(visit.call, screen.endpoint)
+                begun = True
+            page = await screen.answer(visit)
+            response = _response(visit, page)
+        except (Exception, ClientDisconnect) as error:
+            found = problems.of_any(error, request.scope["request_id"])
+            shown = {"problem": problems.told(found, request.scope["request_id"])}
+            template = "problem_part.html.jinja" if visit.fragment else "problem.html.jinja"
+            page = Page(template, shown, found.status, found.headers)
+            response = _response(visit, page)
+        if begun:
+            audit.end(visit.call, screen.endpoint, response.status_code)
+        elif screen.changes:
+            audit.refuse(visit.call.key.name or None, screen.endpoint, response.status_code)
+        return response
+
+    return answer
+
+
+def _admit(visit: Visit, screen: Screen, key: Key | None) -> None:
+    """Say in a visit who it is; a ProblemError if they may not."""
+    if key is None:
+        return
+    role: Role | None = role_of(key)
+    visit.call.key = key
+    visit.call.request.scope["key_name"] = key.name
+    if screen.role is None:
+        visit.role = role or "viewer"
+    elif role is None or not allows(role, screen.role):
+        raise ProblemError(403, f"the key {key.name} does not allow this", f"it takes the role {screen.role}")
+    else:
+        visit.role = role
+
+
+def _language(request: Request) -> language.Language:
+    return language.preferred(request.cookies.get(language.COOKIE), request.headers.get("accept-language", ""))
+
+
+async def _form(request: Request, most: int) -> FormData:
+    """The fields of a form, once it was read within its bounds."""
+    body = await read_body(request, most)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return await Request(request.scope, receive).form(max_files=1, max_fields=2_000, max_part_size=most)
+
+
+def _to_sign_in(request: Request) -> Response:
+    if "hx-request" in request.headers:
+        return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})
+    wanted = request.scope["path"] + (f"?{request.url.query}" if request.url.query else "")
+    return Response(status_code=303, headers={"Location": f"{SIGN_IN}?next={quote(wanted, safe='')}"})
+
+
+def _response(visit: Visit, page: Page) -> Response:
+    headers = {**_HEADERS, **page.headers}
+    if page.status == 303 and visit.fragment:
+        return Response(status_code=204, headers={**headers, "HX-Redirect": headers.pop("Location")})
+    content: str | bytes = page.content
+    if page.template:
+        content = rendered(visit, page.template, page.shown, NAVIGATION)
+    return Response(content, page.status, headers, page.media_type)
