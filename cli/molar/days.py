@@ -16,7 +16,7 @@ import numpy as np
 
 from molar.shop import Shop
 from molar_retrieval import bounds
-from molar_retrieval.demo.days import DAY, MINUTE, DailyLife, Visit
+from molar_retrieval.demo.days import DAY, MINUTE, DailyLife, ShopVisit
 from molar_retrieval.progress import SILENT
 
 if TYPE_CHECKING:
@@ -162,10 +162,10 @@ class _Run:
             update=update,
         )
 
-    def _five_minutes(self, visits: Sequence[Visit], midnight: int, day: "_Shown") -> None:
+    def _five_minutes(self, visits: Sequence[ShopVisit], midnight: int, day: "_Shown") -> None:
         """People come, what they do is appended, and those who bought something are asked about again."""
         events: list[Mapping[str, Any]] = []
-        bought: list[tuple[Visit, str]] = []
+        bought: list[tuple[ShopVisit, str]] = []
         for visit in visits:
             answer = self._answer(visit.user)
             shown = {item.item_id: item.propensity for item in answer.items}
@@ -226,7 +226,7 @@ class _Shown:
     bought: list[tuple[float, bool]] = field(default_factory=list)  # hours since midnight; known to the next answer
 
 
-def _by_minutes(visits: Sequence[Visit]) -> Iterator[list[Visit]]:
+def _by_minutes(visits: Sequence[ShopVisit]) -> Iterator[list[ShopVisit]]:
     for _, together in groupby(visits, key=lambda visit: visit.at // _EACH):
         yield list(together)
 

@@ -32,7 +32,7 @@ Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Visit:
+class ShopVisit:
     """Somebody comes: the row of the user in the plan, and when, in seconds since 1970."""
 
     user: int
@@ -100,15 +100,15 @@ class DailyLife:
             if self.available[row] or kind == "item_withdraw"
         ]
 
-    def visits(self, day: int) -> list[Visit]:
+    def visits(self, day: int) -> list[ShopVisit]:
         """Who comes on a day, in order."""
         random = self._random("visits", day)
         coming = np.flatnonzero(random.random(len(self.shop.users)) < _COMING)
         times = random.integers(_OPEN, _CLOSE, len(coming)) + self.start + day * DAY
-        found = [Visit(int(user), int(at)) for user, at in zip(coming, times, strict=True)]
+        found = [ShopVisit(int(user), int(at)) for user, at in zip(coming, times, strict=True)]
         return sorted(found, key=lambda visit: visit.at)
 
-    def visit(self, visit: Visit, shown: Mapping[str, float | None], request_id: str) -> Visited:
+    def visit(self, visit: ShopVisit, shown: Mapping[str, float | None], request_id: str) -> Visited:
         """What somebody does with the list of an answer: item ids, the first one first, with their propensities."""
         random = self._random("visit", visit.user, visit.at)
         likes = self._liking[visit.user]

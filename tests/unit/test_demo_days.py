@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from molar_retrieval.demo import plan_shop
-from molar_retrieval.demo.days import DAY, DailyLife, Visit
+from molar_retrieval.demo.days import DAY, DailyLife, ShopVisit
 from molar_retrieval.events.event import lines_of
 
 START = 1_737_849_600
@@ -64,7 +64,7 @@ def test_the_first_places_are_looked_at_most(life):
     places = []
     for n in range(400):
         own = lists(life, n % 100, best=True)
-        done = life.visit(Visit(n % 100, START + n), own, "r")
+        done = life.visit(ShopVisit(n % 100, START + n), own, "r")
         places += [event["position"] for event in done.events if event["event"] == "click"]
     assert sum(place <= 5 for place in places) > 1.3 * sum(place > 5 for place in places)
 

@@ -18,7 +18,7 @@ import httpx
 
 from molar_retrieval import rng as seeds
 from molar_retrieval.demo import DemoShop
-from molar_retrieval.demo.days import DailyLife, Visit
+from molar_retrieval.demo.days import DailyLife, ShopVisit
 from molar_retrieval.demo.vocabulary import PATTERNS
 from molar_serving.storefront.feed import Feed
 
@@ -103,7 +103,7 @@ class Visitors:
         return False
 
     def run(self, seconds: float, visits: int) -> None:
-        """Visit for so long, and so often, at most."""
+        """ShopVisit for so long, and so often, at most."""
         end = time.monotonic() + seconds
         while visits > 0 and time.monotonic() < end and not self._ended.is_set():
             visits -= 1
@@ -119,7 +119,7 @@ class Visitors:
         """Somebody asks for a list, does something with it, and sees it change."""
         told = self._list(person)
         places = {item["item_id"]: item["propensity"] for item in told["items"]}
-        visited = self._life.visit(Visit(person.user, int(time.time())), places, told["recommendation_id"])
+        visited = self._life.visit(ShopVisit(person.user, int(time.time())), places, told["recommendation_id"])
         shown = list(places)
         for event in visited.events:
             if self._ended.is_set():
