@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -61,7 +61,8 @@ class Answerer:
     """A generation with all that is needed to answer from it; threads may share it.
 
     Arguments are those of :class:`molar_indexes.recommender.Recommender`, whose methods say what the questions mean;
-    each takes ``now``, from when ages count (None: from the moment of the answer).
+    each takes ``now``, from when ages count (None: from the moment of the answer). ``until`` is the last event that is
+    known; None: all of them are.
 
     Attributes:
         refused: Why a newer generation does not answer instead, for the notes of answers; None: there is none.
@@ -75,12 +76,13 @@ class Answerer:
         *,
         rules_needed: bool,
         trust: bool,
+        until: int | None = None,
     ) -> None:
         self.workspace, self.generation = workspace, generation
         self.refused: str | None = None
         self._ruled = RuledConstraints(generation, rules, needed=rules_needed)
         self._reader = SessionReader(workspace, generation)
-        self._overlay = Overlay(workspace, generation, self._reader)
+        self._overlay = Overlay(workspace, generation, self._reader, until)
         self._ranking: tuple[LiveItems, Ranker] | None = None
         self._speakers: dict[str, Speaker] = {}
         self._trust = trust
@@ -95,8 +97,12 @@ class Answerer:
 
     def close(self) -> None:
         """Release the generation's files, and the event log."""
-        self._overlay.close()
+        self.release_log()
         self.generation.close()
+
+    def release_log(self) -> None:
+        """Release the event log alone, where the generation is somebody else's."""
+        self._overlay.close()
 
     def query(
         self,
@@ -261,7 +267,8 @@ class Answerer:
         return known[1]
 
     def _asked(self, query: Query, now: datetime | None, fallback: Fallback = "none") -> _Question:
-        """A question with all that it is answered from."""
+        """A question with all that it is answered from, of one moment, which the answer's id tells."""
+        now = datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC) if now is None else now
         constraints, state = self._ruled.now(), self._overlay.now()
         request = constraints.request(query, state.items, now, fallback).noting(*state.notes)
         return _Question(constraints, state, request if self.refused is None else request.noting(self.refused))

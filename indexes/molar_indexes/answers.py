@@ -57,7 +57,7 @@ def told(
         shortfall=_shortfall(generation, request, basis, len(items)),
         notes=[*generation.notes, *listing.notes],
         timings_ms=milliseconds | {"total": round(sum(milliseconds.values()), 3)},
-        request_id=new_id(),
+        request_id=new_id(request.now),
         photo_of=photos,
     )
 

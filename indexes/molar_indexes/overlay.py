@@ -77,10 +77,13 @@ class _Deeds(NamedTuple):
 
 
 class Overlay:
-    """Follows the event log for one generation; threads may share it."""
+    """Follows the event log for one generation, or knows it up to the event of a number; threads may share it."""
 
-    def __init__(self, workspace: Workspace, generation: Generation, reader: SessionReader) -> None:
+    def __init__(
+        self, workspace: Workspace, generation: Generation, reader: SessionReader, until: int | None = None
+    ) -> None:
         self._generation, self._reader, self._log = generation, reader, LiveLog(workspace)
+        self._until = until
         facts = generation.manifest.facts
         events = facts.get("events", {})
         self._since, self._items_since = (int(events.get(kind, 0)) for kind in ("interactions", "catalogue"))
@@ -225,9 +228,9 @@ class Overlay:
 
     def _read(self, former: OverlayState) -> OverlayState:
         with self._log.at_once():
-            last = self._log.last
-            changes = self._log.changes_of_items(max(former.last, self._items_since))
-            returns = self._log.orders_taken_back(max(former.last, self._since))
+            last = self._log.last if self._until is None else min(self._log.last, self._until)
+            changes = self._log.changes_of_items(max(former.last, self._items_since), last)
+            returns = self._log.orders_taken_back(max(former.last, self._since), last)
             identified = former.identified or self._log.has_identified
             bought = {line.order: {who for who, _ in self._log.bought(line.order)} for line in returns if line.order}
         taken_back = dict(former.taken_back)

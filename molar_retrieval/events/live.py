@@ -82,11 +82,16 @@ class LiveLog:
         """The number of the last line that ever came, 0 before the first one."""
         return int(next(iter(self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'events'")), [0])[0])
 
-    def changes_of_items(self, since: int) -> list[dict[str, Any]]:
-        """Kind, item and data of the lines that change items and came after a number, in the order of their arrival."""
+    def last_by(self, micros: int) -> int:
+        """The number of the last line that came by a moment, in microseconds since 1970; 0 where none is known."""
+        query = "SELECT seq FROM events WHERE received <= ? ORDER BY seq DESC LIMIT 1"
+        return int(next(iter(self._rows(query, micros)), [0])[0])
+
+    def changes_of_items(self, since: int, until: int) -> list[dict[str, Any]]:
+        """Kind, item and data of the lines that change items, after a number and up to another, as they arrived."""
         names = "event", "item_id", "data"
-        query = f"SELECT {', '.join(names)} FROM events WHERE seq > ? AND {OF_ITEM} ORDER BY seq"
-        return [dict(zip(names, row, strict=True)) for row in self._rows(query, since)]
+        query = f"SELECT {', '.join(names)} FROM events WHERE seq > ? AND seq <= ? AND {OF_ITEM} ORDER BY seq"
+        return [dict(zip(names, row, strict=True)) for row in self._rows(query, since, until)]
 
     def changes_of_item(self, item_id: str) -> list[dict[str, Any]]:
         """Kind, item and data of the lines that change one item, in the order of their arrival."""
@@ -142,11 +147,12 @@ class LiveLog:
         told = [(session, self.user_of(session, until)) for (session,) in found]
         return [(session, known[1]) for session, known in told if known is not None and known[0] == user_id]
 
-    def orders_taken_back(self, since: int) -> list[LiveLine]:
-        """Returns and the like that name an order, whoever sent them, after a number."""
+    def orders_taken_back(self, since: int, until: int) -> list[LiveLine]:
+        """Returns and the like that name an order, whoever sent them, after a number and up to another."""
         kinds = ", ".join(f"'{kind}'" for kind in TAKES_OUT)
-        where = f"seq > ? AND event IN ({kinds}) AND transaction_id IS NOT NULL"
-        return [LiveLine(*row) for row in self._rows(f"SELECT {_LINE} FROM events WHERE {where} ORDER BY seq", since)]
+        where = f"seq > ? AND seq <= ? AND event IN ({kinds}) AND transaction_id IS NOT NULL"
+        query = f"SELECT {_LINE} FROM events WHERE {where} ORDER BY seq"
+        return [LiveLine(*row) for row in self._rows(query, since, until)]
 
     def bought(self, order: str) -> list[tuple[str, str]]:
         """Who bought what in an order: user or session id, and item, in sealed days as well."""

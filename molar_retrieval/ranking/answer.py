@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molar_retrieval import bounds
+from molar_retrieval.availability import moment
 from molar_retrieval.index import SparseVector
 
 if TYPE_CHECKING:
@@ -58,10 +59,14 @@ class Recommendation:
     payload: Mapping[str, Any] = field(default_factory=dict)
 
 
-def new_id() -> str:
-    """The id of an answer, which says when it was made: a UUID of version 7 (RFC 9562) as hexadecimal digits."""
+def new_id(at: datetime | None = None) -> str:
+    """The id of an answer, which says when it was made: a UUID of version 7 (RFC 9562) as hexadecimal digits.
+
+    ``at`` is that moment, of which milliseconds count; None: now.
+    """
     bits = int.from_bytes(secrets.token_bytes(10))
-    return f"{time.time_ns() // 1_000_000:012x}7{bits >> 68:03x}{8 | bits & 3:x}{bits >> 2 & (1 << 60) - 1:015x}"
+    milliseconds = time.time_ns() // 1_000_000 if at is None else moment(at) // 1000
+    return f"{milliseconds:012x}7{bits >> 68:03x}{8 | bits & 3:x}{bits >> 2 & (1 << 60) - 1:015x}"
 
 
 def made_at(answer_id: str) -> float | None:
@@ -86,7 +91,8 @@ class Answer:
         shortfall: Why there are fewer than ``k``, or None.
         notes: What rules could not do, in sentences.
         timings_ms: Milliseconds of each stage.
-        request_id: Of this answer alone, for the events that come of it.
+        request_id: Of this answer alone, for the events that come of it; :func:`made_at` says from it for which moment
+            the list was made.
         events: The last event that the answer knows, by its ``seq``; 0 where there are none.
         photo_of: The photo of an item by its id, for a notebook.
     """
