@@ -221,6 +221,9 @@ class IndexSettings(Settings):
 
     backend: Literal["edge", "exact"] = "edge"
     keep: int = Field(2, ge=0, le=10_000, description="older generations that stay for a rollback")
+    activate: bool = Field(
+        True, description="whether what is published goes live at once; the first generation does in any case"
+    )
     segments: Annotated[tuple[str, ...], LISTED] = Field(
         (),
         max_length=100,

@@ -135,11 +135,13 @@ class ArtefactStore:
         keep: int = 0,
         scaffold: Collection[str] = (),
         spare: Collection[Path] = (),
+        live: bool = True,
     ) -> Path:
-        """Make the finished ``partial`` the live version and drop all but ``keep`` older ones, see :meth:`prune`.
+        """Make the finished ``partial`` the live version and drop all but ``keep`` others, see :meth:`prune`.
 
         Everything is on the disk before the pointer moves, and the pointer before anything old goes; ``scaffold``,
-        files that only unfinished work needs, goes with it. The caller holds the lock.
+        files that only unfinished work needs, goes with it. Where it is not to go ``live``, the pointer stays. The
+        caller holds the lock.
         """
         replace(manifest, number=1 + max(map(number_of, self.versions()), default=0)).write(partial)
         inventory.take(partial, without=scaffold)
@@ -147,10 +149,11 @@ class ArtefactStore:
         final = self._free(partial.name.removesuffix(_PARTIAL))
         partial.rename(final)
         sync_folder(self.root)
-        self.switch(final.name)
+        if live:
+            self.switch(final.name)
         for name in scaffold:
             (final / name).unlink(missing_ok=True)
-        self.prune(keep, spare=spare)
+        self.prune(keep, spare=[final, *spare])
         return final
 
     def _free(self, name: str) -> Path:

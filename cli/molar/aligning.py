@@ -21,7 +21,8 @@ class Aligned:
 
     Attributes:
         report: Of the training.
-        generation: Name of the live generation.
+        generation: Name of the generation that was published.
+        staged: Whether it is not live: :meth:`molar.Shop.rollback` makes it so by its name.
         pushed: What went to a server, or None.
         exploration: How new items are tried, and what that costs, see :mod:`molar_retrieval.alignment.exploring`; None:
             they are not.
@@ -31,11 +32,18 @@ class Aligned:
     generation: str
     pushed: "PushReport | None"
     exploration: dict[str, Any] | None = None
+    staged: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
         served = {} if self.pushed is None else {"pushed": self.pushed.to_dict()}
-        return {**self.report.to_dict(), "generation": self.generation, "exploration": self.exploration, **served}
+        return {
+            **self.report.to_dict(),
+            "generation": self.generation,
+            "exploration": self.exploration,
+            "staged": self.staged,
+            **served,
+        }
 
 
 def align(
@@ -84,12 +92,12 @@ def align(
         generation = publish_generation(read, settings.index, progress, newcomers=settings.newcomers)
     name, exploration = generation.name, generation.manifest.facts["exploration"]
     generation.close()
-    pushed = None
-    if settings.index.url is not None:
+    pushed, staged = None, name != workspace["generations"].require()[0].name
+    if settings.index.url is not None and settings.index.activate:
         from molar_indexes.server.push import push
 
         pushed = push(workspace, settings.index, generation=name, progress=progress)
-    return Aligned(report, name, pushed, exploration)
+    return Aligned(report, name, pushed, exploration, staged)
 
 
 def prepare_log(

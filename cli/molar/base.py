@@ -100,6 +100,11 @@ class ShopBase:
         named = _MODEL if _MODEL in os.environ else self.settings_file or file_beside(self.workspace, FILE)
         return f"{named} names the encoder {chosen.model}; without that, {former} would stay"
 
+    @staticmethod
+    def _staging(settings: "MolarSettings") -> "MolarSettings":
+        """The settings by which what is published does not go live."""
+        return settings.model_copy(update={"index": settings.index.model_copy(update={"activate": False})})
+
     def _settings(self, *, trust: bool = False, index: str | None = None, **sections: Any) -> "MolarSettings":
         return settings_of(self.workspace, self.settings_file, trust=trust, index=index, **sections)
 

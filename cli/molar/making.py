@@ -269,6 +269,7 @@ class Making(ShopBase):
         seed: int | None = None,
         resume: bool = True,
         where: str | None = None,
+        stage: bool = False,
         index: str | None = None,
         trust_remote_code: bool = False,
         on_epoch: "Callable[[EpochScore], None] | None" = None,
@@ -287,6 +288,8 @@ class Making(ShopBase):
             seed: Another seed, another run.
             resume: Go on with an interrupted run; False forgets it.
             where: Only items that fulfil this condition.
+            stage: Leave what is live as it is, so that :meth:`diff` says first what the new generation changes;
+                :meth:`rollback` makes it live by its name. Nothing goes to a server. False: as the settings say.
             index: Address of a Qdrant server to push to; ``local``: none; None: as the settings say.
             trust_remote_code: Let the encoder of ``where`` run code that it brings.
             on_epoch: Told of each epoch's validation score; None: shown with the progress.
@@ -302,6 +305,8 @@ class Making(ShopBase):
         if not chosen.align.towers:
             trained = {"epochs": epochs, "dim": dim, "align_weight": align_weight}
             refuse(trained, "no tower is trained by these settings", "choose another preset, or leave them out")
+        if stage:
+            chosen = self._staging(chosen)
         with self.progress() as progress:
             return align(self.opened(), chosen, progress, restart=not resume, where=where, on_epoch=on_epoch)
 

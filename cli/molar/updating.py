@@ -43,6 +43,8 @@ class UpdateReport:
         up_to_date: Whether nothing had changed, so that the live generation stays.
         seconds: Of the whole.
         dry_run: Whether nothing was written.
+        staged: Name of the generation that is of the present and waits to be made live; None: the live one is, or will
+            be.
         facts: Numbers by step, for programs.
     """
 
@@ -52,6 +54,7 @@ class UpdateReport:
     up_to_date: bool
     seconds: float
     dry_run: bool = False
+    staged: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -60,6 +63,7 @@ class UpdateReport:
         done = [step.outcome for step in self.steps if step.outcome and step.name in _TOLD]
         words = "; ".join(done) or "nothing new in catalogue and log"
         state = "up to date" if self.up_to_date else "to be updated" if self.dry_run else "updated"
+        state = f"{state}, beside what is live," if self.staged else state
         return f"{state}: {words} ({self.seconds:.1f} s)"
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,18 +108,22 @@ class _Update:
         self._step("catalogue", self._catalogue)
         self._step("vectors", self._vectors)
         self._step("interactions", self._interactions)
-        fresh = self._derived_of_the_present() and is_current(self.place, self.settings.index, self.settings.newcomers)
+        present = self._derived_of_the_present()
+        staged = self._staged() if present else None
+        fresh = staged is not None or (present and is_current(self.place, self.settings.index, self.settings.newcomers))
         if not fresh and not self.dry_run:
             self._step("alignment", self._alignment)
             if (fall := self._fall()) is not None:
                 self._step("towers", lambda: self._towers(fall))
             self._step("generation", self._generation)
-        if self.settings.index.url is not None and not self.dry_run:
+            staged = self._staged()
+        if self.settings.index.url is not None and self.settings.index.activate and not self.dry_run:
             self._step("server", self._server)
         alignment = self.place["alignment"].require()[1]
         self.later += due(alignment, self.settings, self.named)
         live = self.place["generations"].manifest
-        same = fresh or (live is not None and before is not None and live.fingerprint == before.fingerprint)
+        unmoved = live is not None and before is not None and live.fingerprint == before.fingerprint
+        same = fresh or (unmoved and staged is None)
         seconds = round(time.perf_counter() - began, 2)
         name = "" if live is None else live.fingerprint
         return UpdateReport(
@@ -125,6 +133,7 @@ class _Update:
             fresh if self.dry_run else same,
             seconds,
             self.dry_run,
+            staged,
             self.facts,
         )
 
@@ -239,6 +248,13 @@ class _Update:
         generation.close()
         return name
 
+    def _staged(self) -> str | None:
+        """The generation of the present that waits to be made live; None where the live one is that, or will be."""
+        from molar_indexes.current import is_current, waiting
+
+        about = self.place, self.settings.index, self.settings.newcomers
+        return None if self.settings.index.activate or is_current(*about) else waiting(*about)
+
     def _server(self) -> str:
         """Push what a killed run may have left as well: where it is there already, nothing is sent."""
         from molar_indexes.server.push import push
@@ -251,7 +267,12 @@ class Updating(ShopBase):
     """Keeps what is published in step with catalogue and log."""
 
     def update(
-        self, *, dry_run: bool = False, index: str | None = None, trust_remote_code: bool = False
+        self,
+        *,
+        dry_run: bool = False,
+        stage: bool = False,
+        index: str | None = None,
+        trust_remote_code: bool = False,
     ) -> UpdateReport:
         """Bring the live generation to the present catalogue and log by the least that is right; nothing is trained.
 
@@ -261,6 +282,8 @@ class Updating(ShopBase):
 
         Args:
             dry_run: Only say what has changed and would be done.
+            stage: Leave what is live as it is, so that :meth:`diff` says first what the new generation changes;
+                :meth:`rollback` makes it live by its name. Nothing goes to a server. False: as the settings say.
             index: Address of a Qdrant server to push to; ``local``: none; None: as the settings say.
             trust_remote_code: Let the encoder run code that it brings.
 
@@ -270,6 +293,7 @@ class Updating(ShopBase):
             DataError: If another update, or training, is at work.
         """
         chosen = self._encoding(trust=trust_remote_code, index=index)
+        chosen = self._staging(chosen) if stage else chosen
         named = self._encoder_named(chosen.embed, None)
         with self.bound(dry=dry_run) as place, self.progress() as progress:
             return update(place, chosen, progress, named=named, dry_run=dry_run)

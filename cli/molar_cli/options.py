@@ -51,6 +51,9 @@ ConditionOption = Annotated[
     str | None, option("Only items that fulfil this: category = Shoes.", "--where", metavar="CONDITION")
 ]
 RulesOption = Annotated[Path | None, option("Rules instead of rules.toml beside the workspace.", metavar="FILE")]
+StageOption = Annotated[
+    bool, option("Publish beside what is live, which stays: see molar index diff, then rollback.", "--stage")
+]
 IndexOption = Annotated[
     str | None,
     option(

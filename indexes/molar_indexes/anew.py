@@ -97,6 +97,7 @@ def publish_anew(
         settings=chosen,
         facts={**facts, "exploration": told},
         keep=settings.keep,
+        activate=settings.activate,
         confirm=read.confirm,
         progress=progress,
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from molar_indexes.current import READ, events_in, is_of, segments_of, shaping
+from molar_indexes.current import READ, events_in, is_of, segments_of, shaping, waiting
 from molar_indexes.generations import Generation, open_generation
 from molar_indexes.restated import Restated, materials
 from molar_retrieval.catalog import Catalogue
@@ -20,6 +20,8 @@ def publish_generation(
     newcomers: NewcomerSettings | None = None,
 ) -> Generation:
     """Publish the workspace's alignment as a new live generation; the present one where it is that already.
+
+    By ``settings`` that do not activate it, the live one stays, and what was published before for this is found again.
 
     Items with training interactions carry the vector ``aligned`` and their ``partners``, those with few of them
     ``emerging`` as well, the others ``newcomers``; all carry ``content`` (conditioned, unit length), ``cf`` and their
@@ -46,6 +48,8 @@ def _publish(
             with workspace.lock("generations"):
                 workspace["generations"].describe(replace(live, facts={**live.facts, "events": events}))
         return open_generation(workspace)
+    if not settings.activate and (name := waiting(read, settings, newcomers)) is not None:
+        return open_generation(workspace, name)
     catalogue = Catalogue(*read["catalogue"].require())
     facts = {"segments": dict(segments.kinds), "events": events, "payload": catalogue.described}
     facts |= {"made_of": materials(read)}

@@ -5,6 +5,7 @@ from typing import Any
 from molar_indexes.generations import FORMAT, KIND
 from molar_retrieval.catalog.spec import CatalogueSettings
 from molar_retrieval.config import IndexSettings, NewcomerSettings
+from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.interactions.people import Segments, read_segments
 from molar_retrieval.workspace import Manifest, Workspace
 
@@ -39,6 +40,18 @@ def is_of(live: Manifest, read: Workspace, chosen: dict[str, Any]) -> bool:
     """Whether a generation is made from the live artefacts with these settings."""
     inputs = {kind: read[kind].require()[1].fingerprint for kind in READ}
     return (dict(live.inputs), dict(live.settings), live.facts.get("format")) == (inputs, chosen, FORMAT)
+
+
+def waiting(read: Workspace, settings: IndexSettings, newcomers: NewcomerSettings) -> str | None:
+    """The newest generation that is made from the live artefacts and is not live, by name; None where there is none."""
+    store, chosen = read[KIND], shaping(settings, newcomers, segments_of(read, settings))
+    for folder in reversed(store.versions()):
+        try:
+            if folder != store.current and is_of(Manifest.read(folder), read, chosen):
+                return folder.name
+        except StaleArtefactError:  # it is damaged, and another one will be made
+            continue
+    return None
 
 
 def is_current(workspace: Workspace, settings: IndexSettings, newcomers: NewcomerSettings) -> bool:

@@ -237,10 +237,13 @@ def publish(
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     keep: int = 2,
+    activate: bool = True,
     confirm: Callable[[], None] = lambda: None,
     progress: Progress = SILENT,
 ) -> Generation:
     """Build a generation, prove it, make it the live one and open it; readers see the old one until it is complete.
+
+    Without ``activate`` the live one stays, if there is one, until another is made so by :func:`rollback`.
 
     The workspace's ``generations`` are locked meanwhile. ``spec`` has a vector ``aligned``; items come in ascending
     order of rows 0, 1, …, each user once. ``popular`` are item rows with their counts, most popular first, of which
@@ -272,7 +275,9 @@ def publish(
         known |= {"parts": dict(parts or {}), "sparse_parts": dict(sparse_parts or {})}
         return {**(facts or {}), **known}
 
-    return publish_made(workspace, built, inputs=inputs, settings=settings, keep=keep, confirm=confirm)
+    return publish_made(
+        workspace, built, inputs=inputs, settings=settings, keep=keep, activate=activate, confirm=confirm
+    )
 
 
 def publish_made(
@@ -282,6 +287,7 @@ def publish_made(
     inputs: Mapping[str, str],
     settings: Mapping[str, Any] | None = None,
     keep: int = 2,
+    activate: bool = True,
     confirm: Callable[[], None] = lambda: None,
 ) -> Generation:
     """Publish what ``make`` fills an empty folder with; it returns the manifest's facts. Others as of :func:`publish`.
@@ -304,7 +310,7 @@ def publish_made(
             libraries = library_versions("numpy", "qdrant-edge-py")
             manifest = Manifest(KIND, name, dict(inputs), settings, facts, libraries)
             confirm()
-            final = store.publish(folder, manifest, keep=keep)
+            final = store.publish(folder, manifest, keep=keep, live=activate or store.current is None)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

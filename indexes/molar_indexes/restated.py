@@ -118,7 +118,15 @@ class Restated:
             self.former.close()  # so that it can be pruned
             return {**self.former.manifest.facts, **self.facts, **proved}
 
-        return publish_made(workspace, made, inputs=inputs, settings=chosen, keep=settings.keep, confirm=read.confirm)
+        return publish_made(
+            workspace,
+            made,
+            inputs=inputs,
+            settings=chosen,
+            keep=settings.keep,
+            activate=settings.activate,
+            confirm=read.confirm,
+        )
 
     def _made(self, folder: Path, numbers: Array | None, progress: Progress) -> dict[str, Any]:
         """Fill the folder, and prove that it gives back what it should."""

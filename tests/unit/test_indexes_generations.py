@@ -119,6 +119,20 @@ def test_nothing_published_yet(workspace: Workspace) -> None:
         rollback(workspace)
 
 
+def test_one_that_is_not_activated_waits_and_the_first_goes_live_in_any_case(workspace: Workspace) -> None:
+    with release(workspace, 1, "exact", activate=False, keep=0) as first:
+        assert [line.live for line in list_generations(workspace)] == [True]
+    with release(workspace, 2, "exact", activate=False, keep=0) as second:
+        assert ask(second) == (2, 2)
+    assert [(line.name, line.live) for line in list_generations(workspace)] == [
+        (first.name, True),
+        (second.name, False),
+    ]
+    assert rollback(workspace, second.name).live
+    with open_generation(workspace) as live:
+        assert ask(live) == (2, 2)
+
+
 def test_two_older_ones_stay_and_can_be_rolled_back_to(workspace: Workspace) -> None:
     names = []
     for mark in range(1, 5):

@@ -74,6 +74,37 @@ def test_prices(days):
     assert days.shop.update().up_to_date
 
 
+def test_a_generation_waits_beside_what_is_live_until_it_is_made_so(days):
+    live, before = days.workspace["generations"].pointer, answer(days, "u0001")
+    days.buy(("u0001", days.shop.query("u0001", k=1).items[0].item_id))
+    report = days.shop.update(stage=True)
+    assert (report.generation, report.up_to_date) == (live, False)
+    assert report.staged is not None
+    assert days.workspace["generations"].pointer == live
+    assert answer(days, "u0001") == before
+    again = days.shop.update(stage=True)
+    assert (again.staged, again.up_to_date, outcomes(again)) == (report.staged, True, {})
+    assert [one.name for one in days.shop.generations() if not one.live][-1] == report.staged
+    found = days.shop.diff(live, report.staged, users=20)
+    assert (found.before, found.lists.changed > 0) == (live, True)
+    days.shop.rollback(report.staged)
+    assert answer(days, "u0001") != before
+    last = days.shop.update()
+    assert (last.generation, last.staged, last.up_to_date) == (report.staged, None, True)
+
+
+def test_settings_may_say_that_nothing_goes_live_by_itself(days):
+    settings = days.folder.parent / "molar.toml"
+    settings.write_text(settings.read_text("utf-8") + "\n[index]\nactivate = false\nkeep = 0\n", "utf-8")
+    shop = molar.Shop(days.folder, days.shop.workspace, settings)
+    live = days.workspace["generations"].pointer
+    staged = shop.update().staged  # keep, too, is of a generation
+    assert staged is not None
+    done = shop.align()
+    assert (done.generation, done.staged) == (staged, True)
+    assert {one.name for one in shop.generations()} == {live, staged}
+
+
 _WITHOUT_TORCH = """
 import sys
 from pathlib import Path

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molar_cli.options import ConditionOption, IndexOption, SettingsOption, TrustOption, option
+from molar_cli.options import ConditionOption, IndexOption, SettingsOption, StageOption, TrustOption, option
 from molar_cli.session import Session, command
 from molar_retrieval.presets import Preset
 
@@ -28,6 +28,7 @@ def align(
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Continue an interrupted training run, or forget it.")
     ] = True,
+    stage: StageOption = False,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
     settings: SettingsOption = None,
@@ -42,7 +43,7 @@ def align(
     """
     done = run.shop(settings=settings).align(
         preset=preset, epochs=epochs, dim=dim, align_weight=align_weight, threads=threads, device=device, seed=seed,
-        resume=resume, where=where, index=index, trust_remote_code=trust_remote_code,
+        resume=resume, where=where, stage=stage, index=index, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     print_aligned(run, done)
 
@@ -82,9 +83,21 @@ def print_aligned(run: Session, done: "Aligned | None") -> None:
             f"second stage: {verdict}; NDCG@10 {second['before']:.4f} before, {second['after']:.4f} after, by networks"
             " that had not seen the user"
         )
-    run.console.line(f"published: generation {done.generation}")
+    if done.staged:
+        print_staged(run, done.generation)
+    else:
+        run.console.line(f"published: generation {done.generation}")
     if pushed is not None:
         run.console.line(f"live at {pushed.url} as {pushed.alias}: collection {pushed.collection}")
+
+
+def print_staged(run: Session, staged: str) -> None:
+    """Print which generation waits to be made live, and what to do with it."""
+    live = next(one.name for one in run.shop().generations() if one.live)
+    run.console.line(f"published beside what is live: generation {staged}")
+    onwards = "rollback" if run.shop().server() is None else "push"
+    run.console.line(f"  what it changes: `molar index diff {live} {staged}`")
+    run.console.line(f"  to make it live: `molar index {onwards} {staged}`")
 
 
 def _told(exploration: "Mapping[str, Any] | None") -> str:

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from molar_cli.options import IndexOption, SettingsOption, TrustOption
+from molar_cli.commands.align import print_staged
+from molar_cli.options import IndexOption, SettingsOption, StageOption, TrustOption
 from molar_cli.session import Session, command
 
 
@@ -12,6 +13,7 @@ from molar_cli.session import Session, command
 def update(
     run: Session,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what has changed and would be done.")] = False,
+    stage: StageOption = False,
     index: IndexOption = None,
     trust_remote_code: TrustOption = False,
     settings: SettingsOption = None,
@@ -23,12 +25,16 @@ def update(
 
     Example: [bold]molar update[/]
     """
-    report = run.shop(settings=settings).update(dry_run=dry_run, index=index, trust_remote_code=trust_remote_code)
+    report = run.shop(settings=settings).update(
+        dry_run=dry_run, stage=stage, index=index, trust_remote_code=trust_remote_code
+    )
     if run.document(report.to_dict()):
         return
     run.console.line(report.summary)
     for step in report.steps:
         if step.outcome:
             run.console.line(f"  {step.name}: {step.outcome} ({step.seconds:.1f} s)")
+    if report.staged is not None:
+        print_staged(run, report.staged)
     for due in report.later:
         run.console.line(f"for later: {due.why}; run `{due.command}`")
