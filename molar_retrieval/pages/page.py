@@ -10,15 +10,26 @@ from collections.abc import Callable
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from molar_retrieval.pages import svg, words
+
+
+def marked(text: str) -> Markup:
+    """Words in which what stands between two backticks is code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    shown = [Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(parts)]
+    return Markup("").join(shown)
+
 
 _FILTERS: dict[str, Callable[..., Any]] = {
     "count": words.count,
     "duration": words.duration,
     "flat": words.flat,
     "fraction": words.fraction,
+    "marked": marked,
     "metric": words.metric,
     "number": words.number,
     "share": lambda value: words.NONE if value is None else words.percent(value, 1),

@@ -61,6 +61,12 @@ class Finding:
     amount: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def where(self) -> str:
+        """The place in the catalogue's files, as ``interactions.csv, row 7``; empty where it has none."""
+        row = None if self.row is None else f"row {self.row}"
+        return ", ".join(part for part in (self.file, row) if part)
+
 
 def fault(kind: str, detail: str, **more: Any) -> Finding:
     """A finding of the kind of a name; ``more`` are attributes of :class:`Finding`."""

@@ -12,7 +12,7 @@ from molar_retrieval.pages.svg import Scale, tag, tick_label
 from molar_retrieval.quality.findings import Finding, Severity
 from molar_retrieval.quality.histogram import Histogram
 from molar_retrieval.quality.report import CheckReport, Excerpt, Found
-from molar_retrieval.quality.terminal import TITLES, pair_lines
+from molar_retrieval.quality.terminal import TITLES, consequence, pair_lines, standing
 from molar_retrieval.workspace import write_atomically
 
 PICTURES = 8  # Offenders of a kind that are shown with their photo
@@ -23,12 +23,16 @@ _UNKNOWN = Excerpt(None, None, None)
 
 
 class Offender(NamedTuple):
-    """An item that is shown; photos are data URIs, ``other`` that of the first item that shares the fault."""
+    """An item that is shown; photos are data URIs, ``other`` that of the first item that shares the fault.
+
+    ``where`` is its place in the catalogue's files.
+    """
 
     item_id: str
     title: str
     uri: str | None
     detail: str
+    where: str
     other: str | None
 
 
@@ -47,6 +51,8 @@ def render(report: CheckReport, pictures: Pictures) -> str:
         style="check.css",
         script="check.js",
         report=report,
+        standing=standing(report),
+        consequence=consequence(report),
         pair_lines=pair_lines(report),
         severities=[(s, TITLES[s], [f for f in report.found if f.kind.severity is s]) for s in Severity],
         totals={severity: report.count(severity) for severity in Severity},
@@ -73,7 +79,9 @@ def _without_users(report: CheckReport) -> tuple[CheckReport, int]:
 
 
 def _offenders(found: Found, report: CheckReport, pictures: Pictures) -> list[Offender]:
-    """Items with a fault, as they are shown; none where no photo of them can be."""
+    """Items with a fault, as they are shown; none where no photo of them can be, or where rows are at fault."""
+    if found.kind.name.startswith(("log.", "user.")):
+        return []
     shown: dict[str, Offender] = {}
     for finding in found.examples:
         if finding.item_id is None or finding.item_id in shown or len(shown) >= PICTURES:
@@ -82,7 +90,7 @@ def _offenders(found: Found, report: CheckReport, pictures: Pictures) -> list[Of
         other = report.excerpts.get(finding.others[0], _UNKNOWN) if finding.others else _UNKNOWN
         title, photo = own.title or finding.item_id, pictures.uri(own.photo)
         beside = None if own.photo is None else pictures.uri(other.photo)
-        shown[finding.item_id] = Offender(finding.item_id, title, photo, finding.detail, beside)
+        shown[finding.item_id] = Offender(finding.item_id, title, photo, finding.detail, finding.where, beside)
     return list(shown.values()) if any(item.uri for item in shown.values()) else []
 
 

@@ -9,15 +9,39 @@ TITLES = {
     Severity.WARNING: "Warnings: usable, but results will be worse",
     Severity.NOTE: "Notes: worth knowing",
 }
-_LONGEST = 96
+_LONGEST = 120
 
 
 def verdict(report: CheckReport) -> str:
     """One line: whether it can be used, and how much is wrong."""
     words = ", ".join(plural(report.count(severity), str(severity)) for severity in Severity)
     if not report.usable:
-        return f"{report.catalogue} cannot be used: {'; '.join(report.unusable)} ({words})"
-    return f"{report.catalogue} can be used: {plural(report.items, 'item')}; {words}"
+        return f"{standing(report)}: {'; '.join(report.unusable)} ({words})"
+    return f"{standing(report)}: {plural(report.items, 'item')}; {words}"
+
+
+def standing(report: CheckReport) -> str:
+    """Whether it can be used, in a few words."""
+    if not report.usable:
+        return f"{report.catalogue} cannot be used"
+    return f"{report.catalogue} can be used{', but not all of it' if report.count(Severity.ERROR) else ''}"
+
+
+def consequence(report: CheckReport) -> str:
+    """What the errors cost: what is left out, and what is used all the same; empty without errors."""
+    ready, log = report.readiness, report.log
+    if not report.count(Severity.ERROR) or not report.usable or ready is None:
+        return ""
+    errors = [kind for kind in report.found if kind.kind.severity is Severity.ERROR]
+    personal = sum(kind.count for kind in errors if kind.kind.name.startswith("personal."))
+    others = sum(kind.count for kind in errors) - personal
+    kept = [plural(report.items, "item"), plural(ready.content.photos, "photo")]
+    if log is not None:
+        kept.append(f"{log['interactions']:,} of {log['rows']:,} rows of the log")
+    used = f"used are {', '.join(kept[:-1])} and {kept[-1]}."
+    about = "the error is about" if others == 1 else f"the {others:,} errors are about"
+    said = f"What {about} is left out; {used}" if others else f"{used[0].upper()}{used[1:]}"
+    return f"{said} Delete the personal data first: it is not left out." if personal else said
 
 
 def lines(report: CheckReport) -> list[str]:
@@ -49,5 +73,7 @@ def pair_lines(report: CheckReport) -> list[str]:
 def example(finding: Finding) -> str:
     """One fault in a line: what it is about, and what was seen."""
     about = finding.item_id or finding.user_id or finding.column or ""
+    if finding.row is not None:
+        about = f"{about} ({finding.where})" if about else finding.where
     words = f"{about}: {finding.detail}" if about else finding.detail
     return words if len(words) <= _LONGEST else words[: _LONGEST - 1] + "…"

@@ -21,7 +21,8 @@ def test_it_says_what_is_wrong_and_what_to_do(molar, shop, tmp_path):
     done = molar("check", shop, "--no-forecast", "--fix-list", tmp_path / "fix.parquet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("shop can be used: 60 items; 1 error, 0 warnings")
+    assert lines[0].startswith("shop can be used, but not all of it: 60 items; 1 error, 0 warnings")
+    assert lines[1].startswith("What the error is about is left out; used are 60 items, ")
     assert any("Not a picture that can be read; for example SKU-" in line for line in lines)
     assert any("→ save it anew" in line for line in lines)
     assert "What to expect" in lines
@@ -93,7 +94,7 @@ def test_the_items_file_stands_for_its_folder_and_no_other_file_does(molar, shop
     (items,) = shop.glob("items.*")
     done = molar("check", items, "--no-forecast", "--no-photos", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("shop can be used: 60 items")
+    assert done.stdout.startswith("shop can be used, but not all of it: 60 items")
     (log,) = shop.glob("interactions.*")
     done = molar("check", log, cwd=tmp_path)
     assert done.returncode != 0

@@ -146,6 +146,25 @@ def test_ids_that_lost_their_zeros(tmp_path):
     assert (finding.item_id, finding.others) == ("001", ("1",))
 
 
+def test_faults_of_users_moments_and_spellings_name_the_row_where_they_begin(faults, clean, tmp_path):
+    """The first row of the file with that user, moment or id, whatever rows before it are left out."""
+    kinds = ("log.bot", "user.unknown", "log.stuck_time", "log.item_spelling")
+    seen = 0
+    for kind in kinds:
+        log = faults.PLANTERS[kind](clean, np.random.default_rng(5)).log
+        log = replace(log, time=np.where(np.arange(len(log)) == 3, 0, log.time))  # a row that is left out
+        (tmp_path / kind).mkdir()
+        log.write(tmp_path / kind)
+        for finding in _of(checked(tmp_path / kind, log.items), kind):
+            wanted = {
+                "log.stuck_time": log.time == finding.facts.get("seconds"),
+                "log.item_spelling": log.item == next(iter(finding.others), None),
+            }.get(kind, log.user == finding.user_id)
+            assert finding.where == f"interactions.parquet, row {np.flatnonzero(wanted)[0] + 1}"
+            seen += 1
+    assert seen > len(kinds)
+
+
 def test_rows_of_csv_keep_their_numbers(tmp_path):
     (tmp_path / "items.csv").write_text("item_id,title\na,a\nb,b\n")
     lines = [
@@ -161,6 +180,7 @@ def test_rows_of_csv_keep_their_numbers(tmp_path):
     report = checked(tmp_path, ["a", "b"])
     where = {finding.kind.name: finding.row for finding in report.findings if finding.row}
     assert where == {"log.broken_row": 2, "log.missing_user": 3, "log.bad_time": 5, "log.duplicate": 7}
+    assert {f.where for f in report.findings if f.row} == {f"interactions.csv, row {row}" for row in where.values()}
     assert report.summary.rows == 7
     assert report.summary.interactions == 3
 

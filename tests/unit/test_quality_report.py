@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from molar_retrieval.pages.page import marked
 from molar_retrieval.pages.pictures import Pictures
-from molar_retrieval.quality import findings
+from molar_retrieval.quality import findings, terminal
 from molar_retrieval.quality.collector import SCHEMA, Collector
 from molar_retrieval.quality.findings import FaultKind, Finding, Severity, fault, fault_kinds
 from molar_retrieval.quality.histogram import Histogram
@@ -131,6 +133,77 @@ def test_the_page_needs_no_other_file_and_escapes_what_it_shows(tmp_path):
     assert not re.search(r"url\(|@import|https?://", page)
     assert page.count("<tr><td") == 2
     assert render(seen, Pictures(tmp_path)) == page
+
+
+CARD, EMAIL, TIME = (fault_kinds()[name] for name in ("personal.card", "personal.email", "log.bad_time"))
+
+
+@pytest.mark.parametrize(
+    ("found", "head", "said"),
+    [
+        ({}, "can be used", ""),
+        ({ODD: 3, EMAIL: 2}, "can be used", ""),
+        (
+            {BAD: 1},
+            "can be used, but not all of it",
+            "What the error is about is left out; used are 100 items, 60 photos",
+        ),
+        ({BAD: 100, TIME: 4}, "can be used, but not all of it", "What the 104 errors are about is left out"),
+        ({TIME: 2, CARD: 3}, "can be used, but not all of it", "What the 2 errors are about is left out"),
+        (
+            {CARD: 3},
+            "can be used, but not all of it",
+            "Used are 100 items, 60 photos and 40 of 52 rows of the log. Delete",
+        ),
+    ],
+    ids=["nothing", "no error", "one", "104", "with personal data", "personal data alone"],
+)
+def test_errors_never_stand_beside_can_be_used_without_a_word_between(tmp_path, found, head, said):
+    """Terminal and page say what the errors cost; personal data is not said to be left out, as it is not."""
+    seen = replace(
+        report(tmp_path, {}),
+        found=tuple(Found(kind, n, (Finding(kind, "seen"),)) for kind, n in found.items()),
+        log={"interactions": 40, "rows": 52, "split_outlook": ()},
+    )
+    assert terminal.verdict(seen).startswith(f"shop & <co> {head}: 100 items; ")
+    told = terminal.consequence(seen)
+    assert said in told
+    assert bool(told) is bool(said)
+    assert ("40 of 52 rows of the log" in told) is bool(said)
+    assert ("it is not left out" in told) is (CARD in found)
+    page = render(seen, Pictures(tmp_path))
+    assert f"<h1>shop &amp; &lt;co&gt; {head}</h1>" in page
+    assert not told or f"<p>{told}</p>" in page
+
+
+def test_what_cannot_be_used_at_all_is_said_and_nothing_is_promised(tmp_path):
+    seen = replace(report(tmp_path, {BAD: [Finding(BAD, "x")]}), unusable=("no item has words",))
+    assert terminal.verdict(seen) == "shop & <co> cannot be used: no item has words (1 error, 0 warnings, 0 notes)"
+    assert terminal.consequence(seen) == ""
+    assert "cannot be used</h1>" in render(seen, Pictures(tmp_path))
+
+
+def test_faults_of_the_log_have_file_and_row_whatever_photos_their_items_have(tmp_path):
+    Image.new("RGB", (50, 50), "red").save(tmp_path / "a.jpg")
+    where = {"item_id": "i1", "file": "log.csv", "row": 12044}
+    seen = report(tmp_path, {TIME: [Finding(TIME, "soon", **where)], BAD: [Finding(BAD, "dark", **where)]})
+    page = render(seen, Pictures(tmp_path))
+    log, photo = (
+        page[page.index(f'id="{name}"') :].partition("</article>")[0] for name in ("log.bad_time", "photo.bad")
+    )
+    assert '<span class="where">log.csv, row 12044</span><code>i1</code><span>soon</span>' in log
+    assert "<img" not in log
+    assert "<img" in photo
+    assert '<span class="where">log.csv, row 12044</span>' in photo
+    assert "Rows count from 1, without the header" in page
+    assert terminal.example(seen.found[0].examples[0]) == "i1 (log.csv, row 12044): soon"
+    nameless = Finding(TIME, "soon", file="log.csv", row=3)
+    assert terminal.example(nameless) == "log.csv, row 3: soon"
+
+
+def test_commands_in_words_are_code_and_nothing_else_becomes_one():
+    assert marked("try `molar embed <x>` & go") == "try <code>molar embed &lt;x&gt;</code> &amp; go"
+    assert marked("a `lonely <b>") == "a `lonely &lt;b&gt;"
 
 
 def test_a_report_is_plain_data(tmp_path):

@@ -55,9 +55,9 @@ def check(
 
 
 def _print(run: Session, report: "CheckReport", page: Path, fix_list: Path | None) -> None:
-    from molar_retrieval.quality.terminal import lines, pair_lines, verdict
+    from molar_retrieval.quality.terminal import consequence, lines, pair_lines, verdict
 
-    run.console.line(verdict(report), "", *lines(report))
+    run.console.line(verdict(report), *filter(None, [consequence(report)]), "", *lines(report))
     if report.log_lines:
         run.console.line("The log", *(f"  {line}" for line in report.log_lines), "")
     if report.readiness is not None:

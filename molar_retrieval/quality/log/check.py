@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from molar_retrieval.catalog.sources import find_table
 from molar_retrieval.catalog.spec import CatalogueSpec
@@ -52,18 +53,28 @@ def check_log(
             progress.start("reading the log", source.total)
             read = RawReader(source, columns, items, times, found).read(progress)
             progress.finish()
-            checked = _LogCheck(source.path.name, items, read, found, part=part)
+            first, file = read.log.first_rows(len(read.users)), source.path.name
+            checked = _LogCheck(file, items, read, first, found, part=part)
             summary = checked(time.time() if now is None else now, seed)
-            check_users_file(folder, spec.users, read.users, found)
+            check_users_file(folder, spec.users, read.users, first, file, found)
     except DataError as error:
         found.add("log.unreadable", f"{error.message}; {error.hint}")
     return summary
 
 
 class _LogCheck:
-    def __init__(self, file: str, items: IdMap, read: ReadLog, found: Collector, *, part: bool) -> None:
+    def __init__(
+        self,
+        file: str,
+        items: IdMap,
+        read: ReadLog,
+        first: npt.NDArray[np.uint32],
+        found: Collector,
+        *,
+        part: bool,
+    ) -> None:
         self._file, self._items, self._read, self._found, self._part = file, items, read, found, part
-        self._log = read.log
+        self._log, self._first = read.log, first
 
     def __call__(self, now: float, seed: int) -> LogSummary | None:
         """Report everything; None where no row is usable."""
@@ -89,7 +100,7 @@ class _LogCheck:
                     robots.add(block)
         calendar = tally.calendar
         if calendar is not None:
-            robots.report(tally.users, users, self._file, found)
+            robots.report(tally.users, users, self._first, self._file, found)
             gaps(calendar, self._file, found)
             bursts(calendar, self._file, found)
         order = order_test(log, offsets, seed)
@@ -108,12 +119,13 @@ class _LogCheck:
             dates = self._read.dates
             if dates:
                 good = moments.report_impossible(log.micros, good, now, self._found, self._about_row)
-                stuck = moments.stuck(log.micros[good], self._file, self._found)
             else:
                 words = f"most lie before 1990 when read as {self._read.times}"
                 self._found.add("log.not_dates", words, file=self._file, amount=1.0)
         if not good.all():
             log.keep(good)
+        if log.micros is not None and dates:
+            stuck = moments.stuck(log.micros, log.number, self._file, self._found)
         return dates, stuck
 
     def _about_row(self, kind: str, detail: str, i: int, log: LogRows | None = None) -> Finding:

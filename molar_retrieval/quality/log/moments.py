@@ -34,8 +34,11 @@ def report_impossible(micros: Micros, asked: Mask, now: float, found: Collector,
     return fine
 
 
-def stuck(micros: Micros, file: str, found: Collector) -> Micros:
-    """Report moments that very many interactions share, and a log with a single one; the moments are returned."""
+def stuck(micros: Micros, numbers: npt.NDArray[np.uint32], file: str, found: Collector) -> Micros:
+    """Report moments that very many interactions share, and a log with a single one; the moments are returned.
+
+    ``numbers`` are the rows of the file, in its order.
+    """
     if len(micros) < 2:
         return micros[:0]
     if micros[0] == micros[-1] and bool((micros == micros[0]).all()):
@@ -52,5 +55,6 @@ def stuck(micros: Micros, file: str, found: Collector) -> Micros:
         share = n / len(micros)
         detail = f"{n:,} interactions ({share:.1%}) at {written(int(moment))}"
         facts = {"seconds": int(moment) // SECOND, "interactions": n}
-        found.add("log.stuck_time", detail, file=file, amount=share, facts=facts)
+        where = {"file": file, "row": int(numbers[np.argmax(micros == moment)])}
+        found.add("log.stuck_time", detail, **where, amount=share, facts=facts)
     return suspects

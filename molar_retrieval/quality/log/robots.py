@@ -67,8 +67,13 @@ class Robots:
     def _sign(self, user: int, words: str) -> None:
         self._signs.setdefault(int(user), []).append(words)
 
-    def report(self, lengths: Ints, users: list[str], file: str, found: Collector) -> None:
-        """Report those that stand out, the busiest by ``lengths`` (interactions of each user) first."""
+    def report(
+        self, lengths: Ints, users: list[str], first: npt.NDArray[np.uint32], file: str, found: Collector
+    ) -> None:
+        """Report those that stand out, the busiest by ``lengths`` (interactions of each user) first.
+
+        ``first`` is the row of the file in which each user comes first.
+        """
         signs = {row: list(words) for row, words in self._signs.items()}
         for row in np.flatnonzero(self._peaks >= _too_fast(self._peaks)).tolist():
             signs.setdefault(row, []).insert(0, f"{self._peaks[row]:,} within an hour")
@@ -76,7 +81,8 @@ class Robots:
 
         def finding(row: int) -> Finding:
             detail = f"{lengths[row]:,} interactions: {', '.join(signs[row])}"
-            return fault("log.bot", detail, user_id=users[row], file=file, amount=float(lengths[row]))
+            where = {"file": file, "row": int(first[row])}
+            return fault("log.bot", detail, user_id=users[row], **where, amount=float(lengths[row]))
 
         found.each("log.bot", ranked, finding)
 

@@ -42,6 +42,12 @@ class LogRows:
         """Some rows, by index, slice or mask."""
         return LogRows(**{name: values[rows] for name, values in vars(self).items() if values is not None})
 
+    def first_rows(self, users: int) -> npt.NDArray[np.uint32]:
+        """The row of the file in which each user comes first, of a log in the file's order; 0: in none."""
+        first = np.zeros(users, np.uint32)
+        first[self.user[::-1]] = self.number[::-1]  # of several values for one place the last one stays
+        return first
+
     def repeated(self) -> Ints:
         """Which rows of an ordered log repeat an earlier one exactly: same user, item, time and event."""
         return repetitions(RawLog(self.user, self.item, self.micros, self.position, None, self.event))

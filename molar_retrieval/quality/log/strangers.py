@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from molar_retrieval.catalog.sources import find_table
@@ -48,26 +49,38 @@ def check_items(read: ReadLog, items: IdMap, file: str, found: Collector, *, par
 
     if not part:
         found.each("log.unknown_item", met, finding)
-    _check_spelling(read.unknown, items, file, found)
+    _check_spelling(read.unknown, log.number[first], items, file, found)
     return len(rows)
 
 
-def _check_spelling(unknown: list[str], items: IdMap, file: str, found: Collector) -> None:
-    """Report the way of writing by which most of the unknown ids would be known."""
+def _check_spelling(
+    unknown: list[str], rows: npt.NDArray[np.uint32], items: IdMap, file: str, found: Collector
+) -> None:
+    """Report the way of writing by which most of the unknown ids would be known; ``rows``: where each comes first."""
     some = unknown[:: max(1, len(unknown) // _SAMPLE)]
     ids = items.array.to_pylist()
     for way, rewrite in _WAYS.items():
         known = {rewrite(item_id): item_id for item_id in ids}
         if np.mean([rewrite(item_id) in known for item_id in some]) >= SPELLED_ALIKE:
-            mine, theirs = next((one, known[rewrite(one)]) for one in unknown if rewrite(one) in known)
+            at = next(at for at, one in enumerate(unknown) if rewrite(one) in known)
+            mine, theirs = unknown[at], known[rewrite(unknown[at])]
             detail = f"{len(unknown):,} unknown ids; most are known once {way}, such as {mine!r} in the log and "
-            more = {"item_id": theirs, "file": file, "others": (mine,), "amount": float(len(unknown))}
-            found.add("log.item_spelling", f"{detail}{theirs!r}", **more)
+            more = {"item_id": theirs, "others": (mine,), "amount": float(len(unknown))}
+            found.add("log.item_spelling", f"{detail}{theirs!r}", file=file, row=int(rows[at]), **more)
             return
 
 
-def check_users_file(folder: Path, settings: UserSettings, in_log: list[str], found: Collector) -> None:
+def check_users_file(
+    folder: Path,
+    settings: UserSettings,
+    in_log: list[str],
+    first: npt.NDArray[np.uint32],
+    log: str,
+    found: Collector,
+) -> None:
     """Report users of the log that the users file lacks, and ids that it has twice or not at all.
+
+    Each of ``in_log`` comes first in a row (``first``) of the file ``log``.
 
     Raises:
         DataError: If there is a users file that cannot be read.
@@ -97,4 +110,8 @@ def check_users_file(folder: Path, settings: UserSettings, in_log: list[str], fo
     known = set(ids.unique().to_pylist())
     missing = [row for row, user_id in enumerate(in_log) if user_id not in known]
     lacks = f"{path.name} does not have it"
-    found.each("user.unknown", missing, lambda row: fault("user.unknown", lacks, user_id=in_log[row]))
+
+    def unknown(user: int) -> Finding:
+        return fault("user.unknown", lacks, user_id=in_log[user], file=log, row=int(first[user]) or None)
+
+    found.each("user.unknown", missing, unknown)
