@@ -33,6 +33,11 @@ class Language:
         told: str = text.format_map({key: self.number(value) for key, value in values.items()})
         return told
 
+    def part(self, name: str) -> str:
+        """What a part of a score is called; its name where nobody has found a word for it."""
+        known: str = _words().get(f"score.{name}", {}).get(self.code, name)
+        return known
+
     def number(self, value: Any, decimals: int | None = None) -> str:
         """A number as it is written here; other values as they are."""
         if isinstance(value, bool) or not isinstance(value, int | float):

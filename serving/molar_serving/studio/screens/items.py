@@ -1,10 +1,36 @@
-"""Items: found by id or title; what is known of one, and why it is not shown."""
+"""Items: found by id or title; what is known of one, where it goes, and why somebody is not shown it."""
 
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from molar_retrieval.errors import RequestError
+from molar_retrieval.interactions.users import of_key, session_key, user_key
 from molar_serving.endpoints.items import standing
+from molar_serving.problems import ProblemError
 from molar_serving.studio.finding import MOST, find_items
+from molar_serving.studio.sampled import PEOPLE, sampled_lists
 from molar_serving.studio.visit import Page, Screen, Visit
+
+if TYPE_CHECKING:
+    from molar_indexes.absence import ItemForPerson
+    from molar_retrieval.ranking.answer import Answer
+    from molar_serving.service import Service
+
+DAYS = 30
+_LIKE, _PEOPLE = 8, 12  # neighbours, and people, that are shown
+_DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Lack:
+    """A part of a score, of the item and of the last one of the list."""
+
+    part: str
+    own: float
+    last: float
 
 
 async def items(visit: Visit) -> Page:
@@ -17,13 +43,90 @@ async def items(visit: Visit) -> Page:
 
 
 async def item(visit: Visit) -> Page:
-    """One item: what is known of it, and what keeps it out of lists."""
-    item_id = visit.path["item_id"]
-    found = await visit.do(lambda: standing(visit.service, item_id))
-    return Page("items/item.html.jinja", {"item": found})
+    """One item: what is known of it, what keeps it out of lists, and out of one person's list if somebody asks."""
+    item_id, who, anonymous = visit.path["item_id"], visit.asked("who").strip(), bool(visit.asked("anonymous"))
+    shown = await visit.do(lambda: _item(visit.service, item_id, who, anonymous))
+    return Page("items/item.html.jinja", {**shown, "who": who, "anonymous": anonymous})
+
+
+async def numbers(visit: Visit) -> Page:
+    """What happened with an item in the last days."""
+    item_id = visit.asked("item_id")
+    shown = await visit.do(lambda: _numbers(visit.service, item_id))
+    return Page("items/numbers.html.jinja", {**shown, "days": DAYS})
+
+
+async def neighbours(visit: Visit) -> Page:
+    """What is like an item, and what who took it gets."""
+    item_id = visit.asked("item_id")
+    return Page("items/neighbours.html.jinja", await visit.do(lambda: _neighbours(visit.service, item_id)))
+
+
+async def audience(visit: Visit) -> Page:
+    """To whom an item goes, among a sample of people."""
+    item_id = visit.asked("item_id")
+    found = await visit.do(lambda: sampled_lists(visit.service))
+    places = sorted(found.places.get(item_id, ()), key=lambda one: one[1])
+    people = [(*of_key(key), place) for key, place in places[:_PEOPLE]]
+    shown = {"people": people, "reached": len(places), "asked": len(found.people), "most": PEOPLE}
+    return Page("items/audience.html.jinja", {**shown, "made": found.made, "generation": found.generation})
+
+
+def _item(service: "Service", item_id: str, who: str, anonymous: bool) -> dict[str, Any]:
+    found = standing(service, item_id)
+    if not who or found.state == "queued":
+        return {"item": found, "person": None, "lacks": []}
+    from molar_indexes.absence import item_for_person
+
+    person = item_for_person(service.recommender, item_id, session_key(who) if anonymous else user_key(who))
+    return {"item": found, "person": person, "lacks": _lacks(person)}
+
+
+def _lacks(person: "ItemForPerson") -> list[Lack]:
+    """What the item's score lacks to that of the last one of the list, most first."""
+    if person.last is None:
+        return []
+    own, last = person.by_score.parts, person.last.parts
+    found = [Lack(part, own.get(part, 0.0), last.get(part, 0.0)) for part in {*own, *last}]
+    return sorted((one for one in found if one.own or one.last), key=lambda one: (one.own - one.last, one.part))
+
+
+def _numbers(service: "Service", item_id: str) -> dict[str, Any]:
+    import pyarrow.compute as pc
+
+    from molar_eval.kpi.daily.record import daily
+    from molar_retrieval.columns import ITEM_ID
+
+    names, today = ("places", "looks", "carts", "purchases", "revenue"), int(time.time()) // _DAY
+    rows = []
+    for facts in daily(service.workspace, DAYS, today):
+        of_item = facts.items.filter(pc.equal(facts.items[ITEM_ID], item_id)).to_pylist()
+        rows.append(of_item[0] if of_item else dict.fromkeys(names, 0))
+    by_name = {name: [row[name] for row in rows] for name in names}
+    times = [_DAY * (today - DAYS + 1 + number) for number in range(DAYS)]
+    first = datetime.fromtimestamp(times[0], UTC).isoformat()
+    return {"times": times, "by_name": by_name, "since": first, "any": any(map(any, by_name.values()))}
+
+
+def _neighbours(service: "Service", item_id: str) -> dict[str, Any]:
+    def listed(ask: "Any") -> "Answer | None":
+        try:
+            return ask()  # type: ignore[no-any-return]
+        except RequestError:  # it has no vector, or nobody has taken it
+            return None
+
+    recommender = service.recommender
+    if standing(service, item_id).state == "queued":
+        raise ProblemError(409, "the item is not in the generation yet", "run `molar update`")
+    like = listed(lambda: recommender.similar(item_id, _LIKE, rules=False))
+    taken = listed(lambda: recommender.session([item_id], _LIKE, rules=False, explore=False))
+    return {"like": () if like is None else like.items, "taken": () if taken is None else taken.items}
 
 
 SCREENS = (
     Screen("GET", "/studio/items", "viewer", items, nav="items"),
+    Screen("GET", "/studio/item/numbers", "viewer", numbers),
+    Screen("GET", "/studio/item/neighbours", "viewer", neighbours),
+    Screen("GET", "/studio/item/audience", "viewer", audience),
     Screen("GET", "/studio/items/{item_id:path}", "viewer", item),
 )
