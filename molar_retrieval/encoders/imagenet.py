@@ -50,14 +50,14 @@ def names() -> list[str]:
 class PhotoEncoder:
     """EfficientNet-Lite0: visual features, and their meaning in the space of a text model.
 
-    ``encode_names``, the text model, is called once, with the 1000 names, when the first photo comes.
+    ``names`` gives the 1000 names as vectors of the text model; it is called once, when the first photo comes.
     """
 
-    def __init__(self, device: str, encode_names: Callable[[Sequence[str]], Rows]) -> None:
+    def __init__(self, device: str, names: Callable[[], Rows]) -> None:
         import torch
 
         self._device = device
-        self._encode_names = encode_names
+        self._read_names = names
         self._network = load_network().to(device).to(memory_format=torch.channels_last)
 
     @property
@@ -69,7 +69,7 @@ class PhotoEncoder:
     def _names(self) -> torch.Tensor:
         import torch
 
-        return torch.from_numpy(self._encode_names(names())).to(self._device)
+        return torch.from_numpy(self._read_names()).to(self._device)
 
     def encode(self, images: Sequence[Image.Image]) -> tuple[Rows, Rows]:
         """Meaning (shape (n, width of the text model)) and looks (shape (n, 1280)), unit rows, of RGB images."""

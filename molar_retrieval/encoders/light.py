@@ -1,9 +1,9 @@
 """The text part of the built-in encoder in NumPy, for a process that asks once: torch alone takes seconds to import.
 
-MiniLM-L6 is a small BERT (Devlin et al. 2019, arXiv 1810.04805): embeddings, six blocks of attention and a feed-forward
-layer, the mean over the tokens. Its vectors equal the encoder's to 1e-4.
+It computes what :mod:`molar_retrieval.encoders.minilm` does; its vectors equal the encoder's to 1e-4.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,32 +14,44 @@ import numpy.typing as npt
 from molar_retrieval.encoders.text import TextPreparation
 
 Rows = npt.NDArray[np.float32]
-_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_EPSILON = 1e-12
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""BERT's control tokens."""
+EPSILON = 1e-12
+"""What BERT adds to a variance before it divides by its root."""
+
+
+def tokenizer_of(folder: Path, longest: int) -> Any:
+    """The folder's tokenizer, which cuts texts at ``longest`` tokens and does not pad."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(longest)
+    return tokenizer
+
+
+def shape_of(folder: Path) -> tuple[int, int, int]:
+    """Blocks, heads of attention and width of the folder's model."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    return config["num_hidden_layers"], config["num_attention_heads"], config["hidden_size"]
 
 
 class LightMiniLM:
     """Encodes one text at a time, of at most ``longest`` tokens; see :func:`.builtin.text_folder` for the folder."""
 
     def __init__(self, folder: Path, longest: int) -> None:
-        import json
-
         from safetensors.numpy import load_file
-        from tokenizers import Tokenizer
 
-        self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(longest)
+        self._tokenizer = tokenizer_of(folder, longest)
         self._weights: Mapping[str, Rows] = load_file(folder / "model.safetensors")
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        self._layers, self._heads = config["num_hidden_layers"], config["num_attention_heads"]
-        self._prepare = TextPreparation(_SPECIAL)
+        self._layers, self._heads, self._width = shape_of(folder)
+        self._prepare = TextPreparation(SPECIAL)
 
     def encode(self, text: str) -> Rows:
         """A vector of length 1, or zeros where nothing is left of the text, shape (384,)."""
         prepared = self._prepare(text)
         if prepared is None:
-            return np.zeros(self._weights["embeddings.word_embeddings.weight"].shape[1], np.float32)
+            return np.zeros(self._width, np.float32)
         tokens = np.array(self._tokenizer.encode(prepared).ids)
         names = ("word_embeddings", "position_embeddings", "token_type_embeddings")
         word, position, kind = (self._weights[f"embeddings.{name}.weight"] for name in names)
@@ -77,6 +89,6 @@ class LightMiniLM:
 
     def _normed(self, states: Rows, name: str) -> Rows:
         mean = states.mean(axis=-1, keepdims=True)
-        spread = np.sqrt(((states - mean) ** 2).mean(axis=-1, keepdims=True) + _EPSILON)
+        spread = np.sqrt(((states - mean) ** 2).mean(axis=-1, keepdims=True) + EPSILON)
         result: Rows = (states - mean) / spread * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
         return result

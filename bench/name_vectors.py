@@ -1,0 +1,41 @@
+"""Writes what `molar_retrieval/encoders/nouns.py` keeps: the ImageNet names as the built-in text models read them.
+
+    python bench/name_vectors.py [--check]
+
+It is due when the weights of a model change. With ``--check`` nothing is written: it says how far what is kept is from
+what is computed here, or that other weights made it.
+"""
+
+import argparse
+import time
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from molar_retrieval.config import EmbedSettings
+from molar_retrieval.encoders import builtin, imagenet, nouns
+
+
+def main() -> None:
+    """Both models, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    nouns.FOLDER.mkdir(exist_ok=True)
+    for model in (builtin.NAME, builtin.MULTILINGUAL):
+        weights, made = builtin.text_weights(model), {}
+        began = time.process_time()
+        text = builtin.text_model(EmbedSettings(model=model, device="cpu"), {})
+        if isinstance(text, builtin.MultilingualE5):
+            made[nouns.CENTRE] = text.centre
+        made[nouns.NAMES] = text.encode(imagenet.names())
+        print(f"{model}: {time.process_time() - began:.1f} s of the processor", end="")
+        if not check:
+            save_file(made, nouns.FOLDER / f"{model}.safetensors", {"weights": " ".join(weights)})
+        kept = nouns.kept(model, weights, nouns.LONGEST)
+        off = {name: float(np.abs(rows - kept[name]).max()) for name, rows in made.items() if name in kept}
+        print(f", kept ones are off by {off}" if off else ", made by other weights")
+
+
+if __name__ == "__main__":
+    main()
