@@ -75,6 +75,55 @@ def test_the_queue_of_the_client_sends_batches_and_a_message_counts_once(served,
     assert [row["event"] for row in lines(workspace, user_id="u-2")] == ["click"]
 
 
+def test_who_is_identified_has_what_they_did_before(client, served, workspace):
+    host, key = served
+    client.track(anonymous_id="a-6", event="Product Viewed", properties=PRODUCT)
+    client.identify(user_id="u-6", anonymous_id="a-6", traits={"name": "Somebody"})
+    client.identify(user_id="u-6", anonymous_id="a-6")
+    client.identify(user_id="u-6")
+    assert [row["session_id"] for row in lines(workspace, user_id="u-6")] == ["a-6"]
+    client.track(anonymous_id="a-6", event="Product Viewed", properties={"product_id": "SKU-0002"})
+    address, headers = host.removesuffix("/compat/segment"), {"authorization": f"Bearer {key}"}
+    lists = [
+        httpx.post(f"{address}/v1/recommendations", json={**who, "k": 50}, headers=headers).json()
+        for who in ({"user_id": "u-6"}, {"anonymous_id": "a-6"})
+    ]
+    of_user, of_session = ([item["item_id"] for item in told["items"]] for told in lists)
+    assert of_user == of_session
+    assert not {"SKU-0001", "SKU-0002"} & set(of_user)
+
+
+def test_an_anonymous_id_stays_who_it_was_first_and_the_rest_of_a_batch_is_kept(client, served, workspace):
+    host, key = served
+    client.identify(user_id="u-7", anonymous_id="a-7")
+    with pytest.raises(APIError, match="another user") as told:
+        client.identify(user_id="u-8", anonymous_id="a-7")
+    assert (told.value.status, "u-7" in str(told.value)) == (409, False)
+    batch = [
+        {"type": "identify", "userId": "u-9", "anonymousId": "a-7"},
+        {"type": "identify", "userId": "u-9", "anonymousId": "a-9"},
+        {"type": "identify", "userId": "u-8", "anonymousId": "a-9"},
+        {"event": "Product Clicked", "userId": "u-9", "properties": PRODUCT, "messageId": "m-9"},
+    ]
+    answer = httpx.post(f"{host}/v1/batch", json={"batch": batch, "writeKey": key})
+    assert (answer.status_code, "another user" in answer.json()["message"]) == (409, True)
+    assert sorted(row["event"] for row in lines(workspace, user_id="u-9")) == ["click", "identify"]
+    assert lines(workspace, user_id="u-8") == []
+
+
+def test_a_page_is_not_believed_who_somebody_is(served, workspace):
+    host, _ = served
+    origin = "https://shop.example"
+    key = Keyring(workspace).add("page", ["events"], origins=[origin])
+    message = {"userId": "u-10", "anonymousId": "a-10", "writeKey": key}
+    answer = httpx.post(f"{host}/v1/i", json=message, headers={"content-type": "text/plain", "origin": origin})
+    assert answer.json() == {"success": True}
+    assert lines(workspace, user_id="u-10") == []
+    message["writeKey"] = served[1]
+    httpx.post(f"{host}/v1/i", json=message, headers={"content-type": "text/plain"})
+    assert [row["event"] for row in lines(workspace, user_id="u-10")] == ["identify"]
+
+
 def test_each_event_of_the_specification_is_kept_as_ours(client, workspace):
     names = {
         "Product List Viewed": "impression",

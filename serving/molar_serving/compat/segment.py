@@ -12,6 +12,7 @@ from starlette.responses import Response
 from molar_serving.compat.translated import Row, appended_all, otherwise, own_kind, plainly, renamed, without_nothing
 from molar_serving.credentials import Credentials, Dialect, of_key
 from molar_serving.endpoint import Call, Endpoint, Reply, encode
+from molar_serving.endpoints.users import merged
 from molar_serving.problems import ProblemError
 
 _AT = "/compat/segment/v1"
@@ -35,13 +36,14 @@ _OF_EVENTS = {
     "recommendation_id": "request_id",
 }
 _OF_ITEMS = {"quantity": "quantity", "price": "price", "position": "position"}
-_PATHS = ("track", "page", "identify", "screen", "group", "alias", *"tpisga")
+_TYPES = ("track", "page", "identify", "screen", "group", "alias")
+_SHORT = {name[0]: name for name in _TYPES}
 
 
 class SegmentMessage(msgspec.Struct, rename="camel"):
-    """Something that somebody did; of other types than ``track`` nothing is kept."""
+    """Something that somebody did; of other types than ``track`` and ``identify`` nothing is kept."""
 
-    type: str = "track"
+    type: str = ""
     event: str = ""
     user_id: str | int | None = None
     anonymous_id: str | int | None = None
@@ -81,9 +83,12 @@ def _refusal(problem: ProblemError, request_id: str) -> Response:
 DIALECT = Dialect(_credentials, "send the key as the name of basic authentication, or as writeKey", _refusal, True)
 
 
-async def track(call: Call) -> Reply:
-    """One message, whatever its type."""
-    return await _taken(call, [call.body], None)
+async def single(call: Call) -> Reply:
+    """One message, of the type that it names, or its path."""
+    sent: SegmentMessage = call.body
+    path = call.request.url.path.rpartition("/")[2]
+    sent.type = sent.type or _SHORT.get(path, path)
+    return await _taken(call, [sent], None)
 
 
 async def batch(call: Call) -> Reply:
@@ -93,14 +98,27 @@ async def batch(call: Call) -> Reply:
 
 
 async def _taken(call: Call, messages: list[SegmentMessage], sent_at: str | None) -> Reply:
+    problem = await _identified(call, messages)
     await appended_all(call, [row for message in messages if (row := _row(call, message, sent_at)) is not None])
+    if problem is not None:
+        raise problem
     return Reply({"success": True})
+
+
+async def _identified(call: Call, messages: list[SegmentMessage]) -> ProblemError | None:
+    """Say who somebody anonymous is, as ``POST /v1/users/merge`` does; a page, which could name anybody, does not."""
+    pairs = dict.fromkeys(
+        (str(message.anonymous_id), str(message.user_id))
+        for message in messages
+        if message.type == "identify" and None not in (message.anonymous_id, message.user_id)
+    )
+    return (await merged(call, list(pairs)))[1] if pairs and not call.key.of_browsers else None
 
 
 def _row(call: Call, message: SegmentMessage, sent_at: str | None) -> Row | None:
     """A message as an event; None where it is of no items."""
     kind = _KINDS.get(message.event.lower().replace("_", " ")) or own_kind(call, message.event)
-    if message.type != "track" or kind is None:
+    if message.type not in ("track", "") or kind is None:
         return None
     properties = message.properties or {}
     products = properties.get("products")
@@ -129,8 +147,8 @@ def _item_id(item: Mapping[str, Any]) -> Any:
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *(
-        Endpoint("POST", f"{_AT}/{name}", "events", "A message", track, SegmentMessage, changes=True, dialect=DIALECT)
-        for name in _PATHS
+        Endpoint("POST", f"{_AT}/{name}", "events", "A message", single, SegmentMessage, changes=True, dialect=DIALECT)
+        for name in (*_TYPES, *_SHORT)
     ),
     *(
         Endpoint("POST", f"{_AT}/{name}", "events", "Messages", batch, SegmentBatch, changes=True, dialect=DIALECT)

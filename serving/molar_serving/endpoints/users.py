@@ -1,5 +1,6 @@
 """People: what answers know of somebody."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -13,8 +14,10 @@ from molar_serving.problems import ProblemError
 from molar_serving.wire_users import READ, HistoryItem, MergeAnswer, MergeBody, UserAnswer, UserEvent, UserParameters
 
 if TYPE_CHECKING:
+    from molar_retrieval.events.log import Appended
     from molar_serving.service import Service
 
+_NAMED = 100  # people that the audit log names
 _OF_PEOPLE = tuple(kind for kind in KINDS if kind not in OF_ITEMS)
 
 
@@ -38,32 +41,54 @@ async def forget_user(call: Call) -> Reply:
 
 async def merge_users(call: Call) -> Reply:
     """Say which user somebody anonymous is: what they did, before and after, is the user's from the next answer on."""
-    return Reply(await call.service.appends.do(lambda: _merged(call)))
-
-
-def _merged(call: Call) -> MergeAnswer:
-    service, body = call.service, call.body
+    body = call.body
     assert isinstance(body, MergeBody)
     session, name = str(body.anonymous_id), str(body.user_id)
-    call.audit["people"] = [session, name]
-    _refuse_others(service, session, name)
-    event_id = sha256(f"{session}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()
-    event = {"event_id": f"{IDENTIFY}:{event_id}", "event": IDENTIFY, "user_id": name, "session_id": session}
-    report = service.append([{**event, "timestamp": datetime.now(UTC).isoformat()}])
-    for one in report.refusals:
-        raise ProblemError(422, one.problem, one.remedy, field=one.field)
-    _refuse_others(service, session, name)  # somebody may have been faster
-    return MergeAnswer(anonymous_id=session, user_id=name, repeated=report.repeated > 0, seq=report.seq)
+    report, problem = await merged(call, [(session, name)])
+    if problem is not None:
+        raise problem
+    return Reply(MergeAnswer(anonymous_id=session, user_id=name, repeated=report.repeated > 0, seq=report.seq))
 
 
-def _refuse_others(service: "Service", session: str, name: str) -> None:
-    """Refuse a session that is known to be another user: the first event that says so counts."""
-    with closing(LiveLog(service.workspace)) as log:
-        known = None if log.mark is None else log.user_of(session, log.last)
-    if known is not None and known[0] != name:
-        raise ProblemError(
+async def merged(call: Call, pairs: Sequence[tuple[str, str]]) -> "tuple[Appended, ProblemError | None]":
+    """Say of anonymous ids, each with its user, who they are: what became of it, and what is wrong with any of them.
+
+    The first event that says so counts: ids that are known to be other users stay these. They keep no other pair out.
+    """
+    call.audit["people"] = [name for pair in pairs for name in pair][:_NAMED]
+    report, others = await call.service.appends.do(lambda: _merged(call.service, pairs))
+    problem = None
+    for one in report.refusals[:1]:
+        problem = ProblemError(422, one.problem, one.remedy, field=one.field)
+    if others:
+        problem = ProblemError(
             409, "the anonymous id is known to be another user", "give visitors another one when somebody logs out"
         )
+    return report, problem
+
+
+def _merged(service: "Service", pairs: Sequence[tuple[str, str]]) -> "tuple[Appended, bool]":
+    """What became of pairs, and whether some were, or are by now, of another user."""
+    now = datetime.now(UTC).isoformat()
+    free = _free(service, pairs)
+    report = service.append([_identify(*pair, now) for pair in free])
+    return report, len(free) < len(pairs) or len(_free(service, free)) < len(free)  # somebody may have been faster
+
+
+def _identify(session: str, name: str, now: str) -> dict[str, str]:
+    digest = sha256(f"{session}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()
+    event_id = f"{IDENTIFY}:{digest}"
+    return {"event_id": event_id, "event": IDENTIFY, "user_id": name, "session_id": session, "timestamp": now}
+
+
+def _free(service: "Service", pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The pairs whose session is not known to be another user, nor said to be one by a pair before it."""
+    said: dict[str, str] = {}
+    with closing(LiveLog(service.workspace)) as log:
+        if log.mark is not None:
+            last = log.last
+            said = {session: known[0] for session, _ in pairs if (known := log.user_of(session, last)) is not None}
+    return [(session, name) for session, name in pairs if said.setdefault(session, name) == name]
 
 
 def _user(service: "Service", name: str, anonymous: bool) -> UserAnswer:
