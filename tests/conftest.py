@@ -4,11 +4,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import portalocker
 import pytest
 from settings_for_tests import SMALL_ALIGNMENT
+from warm import Warm
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,6 +45,14 @@ def real_data() -> Callable[[str], Path]:
     return folder
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Runs Python programs that would take seconds to import libraries."""
+    running = Warm()
+    yield running
+    running.close()
+
+
 @dataclass(frozen=True)
 class Trained:
     """A small demo shop that went through embed and align."""
@@ -56,15 +66,30 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A small demo shop with the built-in encoder's vectors, aligned and published; not to be changed."""
+    """A small demo shop with the built-in encoder's vectors, aligned and published; not to be changed.
+
+    The processes of one run of the tests have it in common: the first that needs it makes it, the others wait.
+    """
+    ours = tmp_path_factory.getbasetemp()
+    folder = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "trained"
+    facts = folder / "facts.json"
+    with portalocker.Lock(folder.with_suffix(".lock"), timeout=600):
+        if not facts.exists():
+            made = _train(folder)
+            facts.write_text(json.dumps(asdict(made), default=str), "utf-8")
+    told = json.loads(facts.read_text("utf-8"))
+    return Trained(**told | {name: Path(told[name]) for name in ("shop", "workspace")})
+
+
+def _train(folder: Path) -> Trained:
     import torch
 
     import molar
 
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("trained")
     made = molar.demo(folder, items=100, users=160)
-    settings = tmp_path_factory.mktemp("settings") / "molar.toml"
+    settings = folder.with_name("trained-settings") / "molar.toml"
+    settings.parent.mkdir(exist_ok=True)
     lines = [f"{key} = {json.dumps(value)}" for key, value in SMALL_ALIGNMENT.items()]
     settings.write_text("\n".join(["[align]", *lines]), "utf-8")
     shop = molar.Shop(made.facts.folder, made.shop.workspace, settings)

@@ -1,0 +1,87 @@
+"""Programs that need no seconds to start: forks of a process in which the slow libraries are imported already."""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+_LIBRARIES = ("torch._dynamo", "sentence_transformers", "timm", "pyarrow.dataset", "scipy.sparse", "grpc")
+"""5 seconds of a processor; nothing of molar's own, which each program imports anew."""
+
+
+class Warm:
+    """Runs Python programs one after the other, each in a process of its own, as ``python PROGRAM …`` does.
+
+    The processes have the hashes of strings in common: what must not depend on them needs `subprocess`.
+    """
+
+    def __init__(self) -> None:
+        asked, tell = os.pipe()
+        told, answer = os.pipe()
+        self._waiting = subprocess.Popen(
+            [sys.executable, __file__, str(asked), str(answer)],
+            pass_fds=(asked, answer),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        os.close(asked)
+        os.close(answer)
+        self._tell, self._told = os.fdopen(tell, "w"), os.fdopen(told)
+
+    def run(
+        self, program: Path, *arguments: object, cwd: Path | None = None, input: str = ""
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a program to its end; what it printed, and its exit code, negative where a signal ended it."""
+        command = [str(program), *map(str, arguments)]
+        with tempfile.TemporaryDirectory() as folder:
+            files = [str(Path(folder) / name) for name in ("stdin", "stdout", "stderr")]
+            Path(files[0]).write_text(input, "utf-8")
+            asked = {"command": command, "files": files, "cwd": str(cwd or Path.cwd())}
+            self._tell.write(json.dumps(asked) + "\n")
+            self._tell.flush()
+            code = int(self._told.readline())
+            output, errors = (Path(file).read_text("utf-8") for file in files[1:])
+        return subprocess.CompletedProcess(command, code, output, errors)
+
+    def close(self) -> None:
+        """Let the waiting process end."""
+        self._tell.close()
+        self._waiting.wait(30)
+        self._told.close()
+
+
+def _next(asked: int, answer: int) -> dict[str, Any] | None:
+    """What this process, a fork, is to run; None in the waiting one, at its end."""
+    with os.fdopen(asked) as lines, os.fdopen(answer, "w") as told:
+        for line in lines:
+            child = os.fork()
+            if child == 0:
+                return json.loads(line)
+            _, status = os.waitpid(child, 0)
+            told.write(f"{os.waitstatus_to_exitcode(status)}\n")
+            told.flush()
+    return None
+
+
+if __name__ == "__main__":
+    for library in _LIBRARIES:
+        importlib.import_module(library)
+    gc.collect()
+    gc.freeze()  # else each fork copies all of it in order to look for garbage at its end, for 2 seconds
+    todo = _next(*map(int, sys.argv[1:]))
+    if todo is not None:
+        for number, file in enumerate(todo["files"]):
+            opened = os.open(file, os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY, 0o600)
+            os.dup2(opened, number)
+            os.close(opened)
+        os.chdir(todo["cwd"])
+        sys.argv = todo["command"]
+        sys.path[0] = str(Path(sys.argv[0]).parent)
+        runpy.run_path(sys.argv[0], run_name="__main__")
