@@ -64,7 +64,8 @@ def readiness(content: Content, log: "LogSummary | None", embedding: EmbedForeca
         verdicts = {name: verdict for name, (verdict, _) in told.items()}
         share = log.cold_items / max(content.items, 1)
         said += [sentence for _, sentence in told.values()]
-        said.append(f"{log.cold_items:,} items ({share:.0%}) have no interaction and depend on content alone.")
+        if log.cold_items:
+            said.append(f"{log.cold_items:,} items ({share:.0%}) have no interaction and depend on content alone.")
     if embedding is not None and embedding.to_encode:
         said.append(
             f"Embedding {embedding.to_encode:,} items takes about {words.duration(embedding.seconds)} on this machine "

@@ -187,6 +187,11 @@ def test_groups_whose_difference_may_be_chance_are_folded(tmp_path):
     assert "EASE is clearly better" in seen
     assert "perhaps by chance, 0.1900 against 0.1500" not in seen
     assert "small" in inside["1 group where another is better, but perhaps by chance"]
+    axes = [
+        re.findall(r'class="line axis".*?</svg>', part, re.DOTALL)[0]
+        for part in (seen, text[text.index("2 groups where") :])
+    ]
+    assert axes[0] != axes[1], "wide intervals that are folded do not squeeze what is seen"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from molar_eval.report import plots
 from molar_eval.report.plots import Curve, Point
 from molar_eval.report.schema import Estimate, ModelResult, SliceScore, SplitResult
-from molar_eval.report.standing import baselines, best_there, compared, ordered, reference, told_apart
+from molar_eval.report.standing import best_there, compared, ordered, reference, told_apart
 from molar_eval.report.verdict import Verdict
 from molar_retrieval.pages import svg, words
 from molar_retrieval.pages.svg import Scale
@@ -89,15 +89,23 @@ def slices(split: SplitResult, ours: ModelResult, *, clear: bool) -> list[Figure
 
     ``clear``: the parts in which the two are told apart; else those where the difference may be chance.
     """
-    every = [part for m in (ours, *baselines(split)) for parts in m.slices.values() for part in parts]
-    scale = Scale(0.0, svg.round_up([e.high for part in every if (e := part.get(split.primary)) is not None]))
-    figures = []
-    for dimension, parts in ours.slices.items():
-        shown = [part for part in parts if told_apart(split, part, dimension) is clear]
-        if shown:
-            lines = [_slice(split, part, dimension, scale) for part in shown]
-            figures.append(Figure(dimension, lines, plots.axis(scale, 3)))
-    return figures
+    shown = {
+        dimension: [part for part in parts if told_apart(split, part, dimension) is clear]
+        for dimension, parts in ours.slices.items()
+    }
+    ends = [end for dimension, parts in shown.items() for part in parts for end in _ends(split, part, dimension)]
+    scale = Scale(0.0, svg.round_up(ends))
+    return [
+        Figure(dimension, [_slice(split, part, dimension, scale) for part in parts], plots.axis(scale, 3))
+        for dimension, parts in shown.items()
+        if parts
+    ]
+
+
+def _ends(split: SplitResult, part: SliceScore, dimension: str) -> list[float]:
+    """Where the intervals of a part end: of ours, and of the baseline that is best in it."""
+    mine, theirs = part.get(split.primary), best_there(split, dimension, part.value)
+    return [estimate.high for estimate in (mine, theirs and theirs[0]) if estimate is not None]
 
 
 def _slice(split: SplitResult, part: SliceScore, dimension: str, scale: Scale) -> Line:
