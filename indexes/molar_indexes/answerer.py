@@ -1,5 +1,6 @@
 """Answers from one generation and the events since, whatever is live meanwhile: what is lent to each question."""
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from molar_indexes.explain import Explained
     from molar_indexes.search import Searcher
     from molar_retrieval.ranking.ranker import Ranker
+    from molar_retrieval.ranking.remembered import Remembered
     from molar_retrieval.ranking.sentences import Speaker
 
 
@@ -217,6 +219,16 @@ class Answerer:
         items = [replace(item, similarity=value) for item, value in zip(answer.items, like, strict=True)]
         return replace(answer, items=items)
 
+    def ruled_by(self, rules: RulesSource | None) -> Self:
+        """The same by other rules, a file that has to be there or what it would hold; this one is to stay open.
+
+        Both rank by one :attr:`ranker`.
+        """
+        _ = self.ranker
+        other = copy.copy(self)
+        other._ruled = RuledConstraints(self.generation, rules, needed=rules is not None)
+        return other
+
     def rank_many(self, users: Sequence[UserRecord], query: Query, now: datetime | None) -> Iterator[Listing]:
         """The lists of several users of the generation; what is wrong with the query comes up at once."""
         asked = self._asked(query, now)
@@ -237,6 +249,25 @@ class Answerer:
         known = [(asked.of(user), some) for user, some in zip(present, rows, strict=True) if user is not None]
         told = self._ranker(asked.state.items).parts([request for request, _ in known], [some for _, some in known])
         return (None if user is None else next(told) for user in present)
+
+    def rank_by(
+        self,
+        rules: Sequence[Constraints],
+        users: Sequence[UserRecord],
+        query: Query,
+        now: datetime | None,
+        remembered: "Remembered",
+    ) -> Iterator[tuple[Listing, ...]]:
+        """Of several users the list by each of some constraints of this generation, as they are at one moment.
+
+        What these have in common is made once; ``remembered`` is to be of this :attr:`ranker`.
+        """
+        state = self._overlay.now()
+        asked = [self._asked_of(one, state, query, now, "none") for one in rules]
+        present = self._overlay.people(state, users)
+        requests = [one.of(user) for user in present if user is not None for one in asked]
+        ranked = self._ranker(state.items).rank(requests, remembered)
+        return (tuple(Listing(()) if user is None else next(ranked) for _ in rules) for user in present)
 
     def present(self) -> tuple[Constraints, OverlayState]:
         """Rules and items as the next answer has them."""
@@ -268,8 +299,12 @@ class Answerer:
 
     def _asked(self, query: Query, now: datetime | None, fallback: Fallback = "none") -> _Question:
         """A question with all that it is answered from, of one moment, which the answer's id tells."""
+        return self._asked_of(self._ruled.now(), self._overlay.now(), query, now, fallback)
+
+    def _asked_of(
+        self, constraints: Constraints, state: OverlayState, query: Query, now: datetime | None, fallback: Fallback
+    ) -> _Question:
         now = datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC) if now is None else now
-        constraints, state = self._ruled.now(), self._overlay.now()
         request = constraints.request(query, state.items, now, fallback).noting(*state.notes)
         return _Question(constraints, state, request if self.refused is None else request.noting(self.refused))
 

@@ -5,13 +5,15 @@ history and the events since. New items are not drawn for the places in which th
 a draw.
 """
 
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from molar_indexes.answerer import Answerer
 from molar_indexes.causes import Causes, causes_of
 from molar_indexes.recommender import Recommender
 from molar_indexes.users import UserRecord, Users
@@ -19,6 +21,10 @@ from molar_retrieval import bounds, columns
 from molar_retrieval.index import StoredItem
 from molar_retrieval.interactions.users import of_key
 from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.remembered import Remembered
+
+if TYPE_CHECKING:
+    from molar_retrieval.ranking.ranker import Ranker
 
 LENGTH = 10
 """Places of the lists that are compared."""
@@ -27,7 +33,7 @@ HISTORY, STANDINGS = "history", ("new", "occasional", "regular")
 NEW, OCCASIONAL = 2, 9
 """Most entries of the histories of the first two groups."""
 _VALUES = 8  # groups of a field of people
-_AT_ONCE = 500  # people who are ranked together
+_AT_ONCE = 50  # people who are ranked together: what is made once for several lists of somebody is kept so long
 _TOLD = 20  # items that gain, items that lose, people who are shown
 
 
@@ -120,26 +126,65 @@ def sample(users: Users, people: int) -> list[str]:
     return [users.between(place, place + 1)[0].user_id for place in places]
 
 
+class Compared:
+    """What comparisons of people's lists leave for the next one of the same people, as long as the same items answer.
+
+    For one comparison at a time.
+    """
+
+    def __init__(self) -> None:
+        self._ranker: Callable[[], Ranker | None] = lambda: None
+        self._people: dict[str, UserRecord | None] = {}
+        self._remembered = Remembered()
+
+    def of(self, answerer: Answerer) -> Remembered:
+        """What is known of the lists of an answerer; all else is forgotten."""
+        if self._ranker() is not answerer.ranker:
+            self._ranker = weakref.ref(answerer.ranker)
+            self._people, self._remembered = {}, Remembered()
+        return self._remembered
+
+    def person(self, users: Users, key: str) -> UserRecord | None:
+        """Who has a key among the users of the answerer; the same object again."""
+        if key not in self._people:
+            if len(self._people) >= bounds.COMPARED_PEOPLE:
+                self._people = {}
+            self._people[key] = users.keyed(key)
+        return self._people[key]
+
+
 def lists_of(recommender: Recommender, keys: Sequence[str]) -> dict[str, ShownList]:
     """The list of each of these people by key, without draws; popular items for who has no history."""
-    found: dict[str, ShownList] = {}
-    query = Query(k=LENGTH, explore=False)
     with recommender.answering() as answerer:
-        users, index = answerer.generation.users, answerer.present()[1].items.index
-        for begin in range(0, len(keys), _AT_ONCE):
-            known = [one for key in keys[begin : begin + _AT_ONCE] if (one := users.keyed(key)) is not None]
-            listings = list(answerer.rank_many(known, query, recommender.now))
-            rows = {placed.row for listing in listings for placed in listing.places}
-            items = {item.row: item for item in index.fetch(sorted(rows))}
-            for one, listing in zip(known, listings, strict=True):
-                found[one.user_id] = ShownList([items[place.row] for place in listing.places], listing.notes)
-    return {key: found[key] if key in found and found[key].items else _asked(recommender, key) for key in keys}
+        (found,) = lists_by([answerer], keys, recommender.now, Compared())
+    return found
 
 
-def _asked(recommender: Recommender, key: str) -> ShownList:
+def lists_by(
+    answerers: Sequence[Answerer], keys: Sequence[str], now: datetime | None, known: Compared
+) -> list[dict[str, ShownList]]:
+    """The same by several answerers of one generation, which differ in their rules; what they share is made once."""
+    first, constraints = answerers[0], [one.present()[0] for one in answerers]
+    found: list[dict[str, ShownList]] = [{} for _ in answerers]
+    query, remembered = Query(k=LENGTH, explore=False), known.of(first)
+    for begin in range(0, len(keys), _AT_ONCE):
+        people = [known.person(first.generation.users, key) for key in keys[begin : begin + _AT_ONCE]]
+        users = [one for one in people if one is not None]
+        for user, listings in zip(users, first.rank_by(constraints, users, query, now, remembered), strict=True):
+            for lists, listing in zip(found, listings, strict=True):
+                items = first.ranker.stored([place.row for place in listing.places])
+                lists[user.user_id] = ShownList(items, listing.notes)
+    return [
+        {key: lists[key] if key in lists and lists[key].items else _asked(answerer, key, query, now) for key in keys}
+        for answerer, lists in zip(answerers, found, strict=True)
+    ]
+
+
+def _asked(answerer: Answerer, key: str, query: Query, now: datetime | None) -> ShownList:
     """The list of somebody whom the generation does not know, or not any more."""
     who, name = of_key(key)
-    answer = recommender.query(**{who: name}, k=LENGTH, explore=False, fallback="popular")  # type: ignore[arg-type]
+    user, session = (name, None) if who == "user_id" else (None, name)
+    answer = answerer.query(user, session, query, "popular", None, now)
     return ShownList([StoredItem(-1, item.item_id, item.payload) for item in answer.items], answer.notes)
 
 

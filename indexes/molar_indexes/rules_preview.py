@@ -1,23 +1,22 @@
 """What other rules would change, before they hold: lists of a sample of people, by the rules of now and by others.
 
-Both are asked of one generation, by the events up to now; see :mod:`molar_indexes.comparison`.
+Both are asked of one generation, by the events up to now; see :mod:`molar_indexes.comparison`. What rules do not
+change, somebody's candidates, is made once for both lists, and kept for the next preview.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from molar_indexes.comparison import ListComparison, ShownList, compared, lists_of, sample
-from molar_indexes.constraints import Constraints
-from molar_indexes.generations import Generation, open_generation
-from molar_indexes.recommender import Recommender
+from molar_indexes.answerer import Answerer
+from molar_indexes.comparison import Compared, ListComparison, ShownList, compared, lists_by, sample
+from molar_indexes.constraints import Constraints, RulesSource
+from molar_indexes.generations import Generation
 from molar_retrieval import columns
 from molar_retrieval.errors import shown
 from molar_retrieval.interactions.users import user_key
-from molar_retrieval.workspace import Workspace
 
 _TOLD = 20  # values of a field, notes
 _NAMED = 3  # unknown items that a warning names
@@ -57,42 +56,37 @@ def checked(generation: Generation, values: Mapping[str, Any]) -> tuple[str, ...
 
 
 def previewed(
-    workspace: Workspace,
-    generation: str,
-    present: Path | None,
+    answerer: Answerer,
+    present: RulesSource | None,
     values: Mapping[str, Any],
     *,
     people: int,
     users: Sequence[str] = (),
     field: str | None = None,
+    known: Compared | None = None,
 ) -> RulesPreview:
-    """What rules would change in lists of a generation of the workspace.
+    """What rules would change in people's lists.
 
     Args:
-        workspace: Where the generation lies.
-        generation: Its name.
-        present: The file of rules that hold now; None: there is none.
+        answerer: What answers now; whether by rules, does not matter.
+        present: The rules that hold now; None: there are none.
         values: What a file of other rules would hold.
         people: Of how many people lists are compared.
         users: These people instead.
         field: A field of the items by whose values exposure is told.
+        known: What former previews have left, and this one leaves; None: nothing.
 
     Raises:
         RequestError: If there is no such field, or too many people are asked for.
         SettingsError: If the rules are wrong, those of now or the others.
-        MissingArtefactError: If the workspace does not have the generation.
     """
-    with (
-        Recommender(workspace, open_generation(workspace, generation), present) as old,
-        Recommender(workspace, open_generation(workspace, generation), values) as new,
-    ):
-        constraints = Constraints(new.generation, values)
-        warnings = tuple(_warnings(new.generation, constraints))
-        if field is not None:
-            constraints.check_field(field)
-        old.now = new.now = datetime.now(UTC)
-        keys = [user_key(user) for user in users] or sample(old.generation.users, people)
-        before, after = lists_of(old, keys), lists_of(new, keys)
+    old, new = answerer.ruled_by(present), answerer.ruled_by(values)
+    constraints = new.present()[0]
+    warnings = tuple(_warnings(answerer.generation, constraints))
+    if field is not None:
+        constraints.check_field(field)
+    keys = [user_key(user) for user in users] or sample(answerer.generation.users, people)
+    before, after = lists_by([old, new], keys, datetime.now(UTC), Compared() if known is None else known)
     said = Counter(note for answer in after.values() for note in answer.notes)
     said.subtract(note for answer in before.values() for note in answer.notes)
     return RulesPreview(

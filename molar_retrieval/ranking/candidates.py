@@ -73,25 +73,40 @@ def descent(scores: Array, moved: Array) -> float:
     return max(0.0, float(scores[len(moved) - 1] - (scores[: len(moved)] + moved).min()))
 
 
-def products(store: ItemStore, requests: Sequence[RankingRequest]) -> list[Array | None]:
-    """The dense products of all items with each user; None where a search costs less, or a condition needs one."""
-    users = {n: one.user.vector for n, one in enumerate(requests) if one.user is not None and one.where is None}
+def products(store: ItemStore, requests: Sequence[RankingRequest], *, conditions: bool = False) -> list[Array | None]:
+    """The dense products of all items with each user; None where a search costs less.
+
+    That is also where there is a condition, which the index judges, but for ``conditions``: the caller does.
+    """
+    free = [conditions or one.where is None for one in requests]
+    asked = {n: one.user for n, one in enumerate(requests) if one.user is not None and free[n]}
     found: list[Array | None] = [None] * len(requests)
-    if users and store.dense.size <= MOST_SCANNED * min(len(users), _OF_A_BATCH):
-        for number, own in zip(users, store.products(list(users.values())), strict=True):
-            found[number] = own
+    if asked and store.dense.size <= MOST_SCANNED * min(len(asked), _OF_A_BATCH):
+        users = {id(user): user.vector for user in asked.values()}  # somebody may be asked about more than once
+        known = dict(zip(users, store.products(list(users.values())), strict=True))
+        for number, user in asked.items():
+            found[number] = known[id(user)]
     return found
 
 
 def find(
-    index: Index, store: ItemStore, slots: int, request: RankingRequest, size: int, dense: Array | None = None
+    index: Index,
+    store: ItemStore,
+    slots: int,
+    request: RankingRequest,
+    size: int,
+    dense: Array | None = None,
+    sums: Sums | None = None,
+    fulfilling: Array | None = None,
 ) -> Candidates:
     """At most ``size`` best items for a user, cold ones in their places: ``slots`` of the first ten.
 
     So many places as the request asks for are exactly those of a full scan, as far as the index itself is exact; those
-    behind are the best that the lists showed. Without ``dense``, the user's :func:`products`, the index is searched.
+    behind are the best that the lists showed. Without ``dense``, the user's :func:`products`, the index is searched;
+    ``sums`` are those of the user's sparse vector, where they are known; ``fulfilling``, shape (n,), is needed where
+    there are dense products and a condition.
     """
-    wanted, source = max(request.query.k, TOP), source_of(index, store, request, dense)
+    wanted, source = max(request.query.k, TOP), source_of(index, store, request, dense, sums, fulfilling)
     known = source.known(wanted, max(size, wanted))
     if columns.COLD_START not in index.spec.dims:
         return known.take(slice(size))
@@ -102,13 +117,20 @@ def find(
 
 
 def source_of(
-    index: Index | None, store: ItemStore, request: RankingRequest, dense: Array | None = None
+    index: Index | None,
+    store: ItemStore,
+    request: RankingRequest,
+    dense: Array | None = None,
+    sums: Sums | None = None,
+    fulfilling: Array | None = None,
 ) -> "CandidateSource":
     """Where the candidates of a request come from: the user's ``dense`` products, or the index where there are none."""
+    assert request.user is not None
+    known = store.sums(request.user.sparse) if sums is None else sums
     if dense is not None:
-        return _Scan(store, request, dense)
+        return _Scan(store, request, known, dense, fulfilling)
     assert index is not None
-    return _Search(index, store, request)
+    return _Search(index, store, request, known)
 
 
 def joined(*found: Candidates) -> Candidates:
@@ -127,9 +149,9 @@ def scored(store: ItemStore, vector: Vector, sums: Sums, rows: npt.NDArray[np.in
 class CandidateSource(ABC):
     """Where the candidates of one request come from; a user's sparse products are taken once."""
 
-    def __init__(self, store: ItemStore, request: RankingRequest) -> None:
+    def __init__(self, store: ItemStore, request: RankingRequest, sums: Sums) -> None:
         assert request.user is not None
-        self._store, self._user, self._sums = store, request.user, store.sums(request.user.sparse)
+        self._store, self._user, self._sums = store, request.user, sums
 
     @abstractmethod
     def known(self, k: int, size: int) -> Candidates:
@@ -160,10 +182,13 @@ class CandidateSource(ABC):
 
 
 class _Scan(CandidateSource):
-    def __init__(self, store: ItemStore, request: RankingRequest, dense: Array) -> None:
-        super().__init__(store, request)
+    def __init__(
+        self, store: ItemStore, request: RankingRequest, sums: Sums, dense: Array, fulfilling: Array | None
+    ) -> None:
+        super().__init__(store, request, sums)
+        assert request.where is None or fulfilling is not None
         rows = np.fromiter(request.hidden, np.int64, len(request.hidden))
-        self._shown = np.ones(len(store), bool)
+        self._shown = np.ones(len(store), bool) if fulfilling is None else fulfilling.copy()
         self._shown[rows[rows < len(store)]] = False
         self._scores = dense.astype(np.float64)
         self._scores[self._sums.rows] += self._sums.parts.sum(axis=0)
@@ -197,8 +222,8 @@ class _Scan(CandidateSource):
 
 
 class _Search(CandidateSource):
-    def __init__(self, index: Index, store: ItemStore, request: RankingRequest) -> None:
-        super().__init__(store, request)
+    def __init__(self, index: Index, store: ItemStore, request: RankingRequest, sums: Sums) -> None:
+        super().__init__(store, request, sums)
         self._count, self._dims = len(index), index.spec.dims
         self._hidden, self._where = request.hidden, request.where
         self._top = partial(index.top, exclude=request.hidden, where=request.where)

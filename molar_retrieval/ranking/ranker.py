@@ -1,14 +1,14 @@
 """From users' vectors to the lists that are shown: candidates, the second stage, rules that weigh, composition."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from molar_retrieval.expressions import both
+from molar_retrieval.expressions import Expression, both
 from molar_retrieval.index import Index, StoredItem
 from molar_retrieval.ranking import shaping
 from molar_retrieval.ranking.candidates import Candidates, CandidateSource, find, joined, products, scored, source_of
@@ -17,6 +17,7 @@ from molar_retrieval.ranking.compose import compose
 from molar_retrieval.ranking.exploration import POOL, explored
 from molar_retrieval.ranking.features import moves
 from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.remembered import Remembered
 from molar_retrieval.ranking.request import LIFT, RERANK, RULES, Exploration, Listing, Placed, RankingRequest, Rows
 from molar_retrieval.ranking.reranker import CANDIDATES, Reranker
 
@@ -29,6 +30,20 @@ _GROWTH = 4
 _TOLD = 100  # items of a rule of which is told that they cannot be pinned; so many are enough to see that it is wrong
 _REMEMBERED = 16_384  # items whose attributes are kept in memory at most
 _MOST_PRODUCTS = 1 << 24  # products of items with users that are held at a time
+_JUDGED = 200  # items whose attributes are read in the time of a search under a condition
+_MOST_FULFILLING = 1 << 25  # items times conditions of which is remembered whether the one fulfils the other
+
+
+@dataclass(frozen=True, eq=False)
+class _List:
+    """A request, how many candidates are looked at first, and what these come from."""
+
+    request: RankingRequest
+    size: int
+    dense: Array | None
+    source: CandidateSource | None
+    judged: bool  # conditions are judged here, not by the index
+    remembered: Remembered | None
 
 
 class Ranker:
@@ -49,12 +64,16 @@ class Ranker:
         self.exploration = exploration
         self._stored: dict[int, StoredItem] = {}
         self._named: dict[str, int | None] = {}
+        self._fulfilling: dict[Expression, npt.NDArray[np.int8]] = {}
 
-    def rank(self, requests: Sequence[RankingRequest]) -> Iterator[Listing]:
-        """The list of each request, which has a user; many at once take dense products and ask the second stage."""
+    def rank(self, requests: Sequence[RankingRequest], remembered: Remembered | None = None) -> Iterator[Listing]:
+        """The list of each request, which has a user; many at once take dense products and ask the second stage.
+
+        What is ``remembered`` is not made again; the lists are the same without it.
+        """
         size = max(1, _MOST_PRODUCTS // max(1, len(self.store)))
         for begin in range(0, len(requests), size):
-            yield from self._ranked(requests[begin : begin + size])
+            yield from self._ranked(requests[begin : begin + size], remembered)
 
     def parts(self, requests: Sequence[RankingRequest], rows: Sequence[Rows]) -> Iterator[dict[int, dict[str, float]]]:
         """The addends of the scores of some rows for the user of each request, whether or not the list has them.
@@ -69,12 +88,12 @@ class Ranker:
     def _parts(self, requests: Sequence[RankingRequest], rows: Sequence[Rows]) -> Iterator[dict[int, dict[str, float]]]:
         requests = [replace(request, draw=None) for request in requests]
         found = [
-            self._with_others(request, self._found(request, CANDIDATES, dense), some)
+            self._with_others(request, self._find(request, CANDIDATES, dense, None), some)
             for request, dense, some in zip(requests, products(self.store, requests), rows, strict=True)
         ]
         for request, own, some in zip(requests, self._reranked(requests, found), rows, strict=True):
             rules = request.weighing
-            boosts = shaping.boosts(rules, self.stored(own.rows) if rules else [], own.scores, request.now).sum(axis=1)
+            boosts = shaping.boosts(rules, own.rows, self, own.scores, request.now).sum(axis=1)
             places = {int(row): place for place, row in enumerate(own.rows)}
             there = [places[int(row)] for row in some if int(row) in places]
             yield {int(own.rows[at]): dict(self._placed(own, at, at, boosts[at]).parts) for at in there}
@@ -105,49 +124,90 @@ class Ranker:
         known |= {item.row: item for item in self.index.fetch(missing)} if missing else {}
         return [known[row] for row in wanted]
 
-    def _ranked(self, requests: Sequence[RankingRequest]) -> Iterator[Listing]:
-        dense = products(self.store, requests)
-        plain = [number for number, request in enumerate(requests) if not request.shaped]
-        found, sources = [], {number: self._source(requests[number], dense[number]) for number in plain}
-        for number in plain:
-            least = CANDIDATES if requests[number].query.rerank and self.reranker is not None else 0
-            size = max(requests[number].query.k, least)
-            found.append(self._found(requests[number], size, dense[number], sources[number]))
-        ordered = self._reranked([requests[number] for number in plain], found)
-        lists = {
-            n: self._explored(requests[n], own, requests[n].query.k, sources[n])
-            for n, own in zip(plain, ordered, strict=True)
-        }
-        for number, request in enumerate(requests):
-            if number in lists:
-                own = lists[number]
-                places = range(min(request.query.k, len(own)))
-                yield Listing([self._placed(own, place, place) for place in places])
-            else:
-                yield self._shaped(request, dense[number])
+    def fulfilling(self, condition: Expression, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Which of some items a condition means, shape (rows,); what was found is remembered."""
+        known = self._fulfilling.get(condition)
+        if known is None:
+            while self._fulfilling and (len(self._fulfilling) + 1) * len(self.store) > _MOST_FULFILLING:
+                self._fulfilling.pop(next(iter(self._fulfilling)), None)
+            known = self._fulfilling[condition] = np.full(len(self.store), -1, np.int8)
+        wanted = np.asarray(rows, np.int64)
+        unknown = wanted[known[wanted] < 0]
+        for begin in range(0, len(unknown), _REMEMBERED):
+            some = unknown[begin : begin + _REMEMBERED]
+            known[some] = [item.fulfils(condition) for item in self.stored(some)]
+        return known[wanted] > 0
 
-    def _found(
-        self, request: RankingRequest, size: int, dense: Array | None = None, source: CandidateSource | None = None
-    ) -> Candidates:
+    def _ranked(self, requests: Sequence[RankingRequest], remembered: Remembered | None) -> Iterator[Listing]:
+        # To judge all items once is less than a search for each person, where these are many.
+        judged = remembered is not None and len(self.store) <= _JUDGED * len(requests)
+        shared = remembered is not None
+        lists = [
+            _List(request, self._first(request, shared), own, self._source(request, own), judged, remembered)
+            for request, own in zip(requests, products(self.store, requests, conditions=judged), strict=True)
+        ]
+        for one, ordered in zip(lists, self._ordered(lists, remembered), strict=True):
+            if one.request.shaped:
+                yield self._shaped(one, ordered)
+            else:
+                k = one.request.query.k
+                own = self._explored(one, ordered, k)
+                yield Listing([self._placed(own, place, place) for place in range(min(k, len(own)))])
+
+    def _first(self, request: RankingRequest, shared: bool) -> int:
+        """How many candidates are looked at first: of plain lists fewer, unless others are to share theirs."""
+        if request.shaped or shared:
+            return max(CANDIDATES, _PER_PLACE * request.query.k)
+        return max(request.query.k, CANDIDATES if request.query.rerank and self.reranker is not None else 0)
+
+    def _ordered(self, lists: Sequence[_List], remembered: Remembered | None) -> list[Candidates]:
+        """The first candidates of some lists by the second stage; where they are remembered, equal ones made once."""
+        if remembered is None:
+            return self._reranked([one.request for one in lists], [self._found(one, one.size) for one in lists])
+        keys = [remembered.key("ordered", one.request, one.size) for one in lists]
+        known = {key: there for key in keys if (there := remembered.get(key)) is not None}
+        missing = {key: one for key, one in zip(keys, lists, strict=True) if key not in known}
+        found = [self._found(one, one.size) for one in missing.values()]
+        made = self._reranked([one.request for one in missing.values()], found)
+        for (key, one), ordered in zip(missing.items(), made, strict=True):
+            known[key] = ordered
+            remembered.keep(key, one.request, ordered)
+        return [known[key] for key in keys]
+
+    def _found(self, one: _List, size: int) -> Candidates:
         """The candidates; known items alone where new ones are to be drawn from a source."""
-        if source is None:
-            return find(self.index, self.store, self.slots, request, size, dense)
-        first = max(request.query.k, TOP) + TOP  # what is drawn may be among them, and is taken out
-        return source.known(first, max(first, size))
+        if one.source is None:
+            return self._find(one.request, size, one.dense, one.remembered)
+        first = max(one.request.query.k, TOP) + TOP  # what is drawn may be among them, and is taken out
+        return one.source.known(first, max(first, size))
+
+    def _find(
+        self, request: RankingRequest, size: int, dense: Array | None, remembered: Remembered | None
+    ) -> Candidates:
+        sums = remembered.sums(request.user, self.store.sums) if remembered and request.user else None
+        return find(self.index, self.store, self.slots, request, size, dense, sums, self._judged(request, dense))
+
+    def _judged(self, request: RankingRequest, dense: Array | None) -> Array | None:
+        """Which items fulfil a request's condition, where the index is not asked."""
+        if dense is None or request.where is None:
+            return None
+        rows = np.flatnonzero(self.store.known | self.store.cold)
+        found = np.zeros(len(self.store), bool)
+        found[rows] = self.fulfilling(request.where, rows)
+        return found
 
     def _source(self, request: RankingRequest, dense: Array | None) -> CandidateSource | None:
         """Of a request that names a draw; None: nothing is drawn."""
         if request.draw is None or self.exploration is None:
             return None
-        return source_of(self.index, self.store, request, dense)
+        return source_of(self.index, self.store, request, dense, fulfilling=self._judged(request, dense))
 
-    def _explored(
-        self, request: RankingRequest, found: Candidates, size: int, source: CandidateSource | None
-    ) -> Candidates:
+    def _explored(self, one: _List, found: Candidates, size: int) -> Candidates:
         """The candidates with new items, of which ``size`` may be needed, where there is a source of these."""
-        if source is None or self.exploration is None or request.draw is None:
+        draw = one.request.draw
+        if one.source is None or self.exploration is None or draw is None:
             return found
-        return explored(found, source.new(max(POOL, size)), self.exploration, request.draw, request.query.k)
+        return explored(found, one.source.new(max(POOL, size)), self.exploration, draw, one.request.query.k)
 
     def _reranked(self, requests: Sequence[RankingRequest], found: Sequence[Candidates]) -> list[Candidates]:
         changed = list(found)
@@ -160,34 +220,29 @@ class Ranker:
             changed[number] = found[number].reranked(moved)
         return changed
 
-    def _shaped(self, request: RankingRequest, dense: Array | None) -> Listing:
+    def _shaped(self, one: _List, ordered: Candidates) -> Listing:
         """The list that rules, diversity or calibration shape, from more and more candidates until it is full."""
-        k = request.query.k
-        size, source = max(CANDIDATES, _PER_PLACE * k), self._source(request, dense)
+        size = one.size
         while True:
-            found = self._found(request, size, dense, source)
-            (ordered,) = self._reranked([request], [found])
-            ordered = self._explored(request, ordered, size, source)
-            listing = self._composed(request, ordered)
-            if len(listing.places) == k or len(found) < size:
+            listing = self._composed(one, self._explored(one, ordered, size))
+            if len(listing.places) == one.request.query.k or len(ordered) < size:
                 return listing
             size *= _GROWTH
+            (ordered,) = self._reranked([one.request], [self._found(one, size)])
 
-    def _composed(self, request: RankingRequest, found: Candidates) -> Listing:
+    def _composed(self, one: _List, found: Candidates) -> Listing:
+        request = one.request
         k, rules = request.query.k, request.weighing
-        found, pinned, notes = self._with_wanted(request, found)
+        found, pinned, notes = self._with_wanted(one, found)
         if request.draw is not None and self.exploration is not None:  # what else is listed depends on what is drawn
             found = replace(found, propensity=np.full(len(found), np.nan))
-        payloads = shaping.reads_all(request)
-        items = self.stored(found.rows) if payloads else []
-        boosts = shaping.boosts(rules, items, found.scores, request.now)
+        boosts = shaping.boosts(rules, found.rows, self, found.scores, request.now)
         by_score = np.argsort(np.lexsort((found.rows, -found.scores)))
         order = np.lexsort((by_score, -(found.scores + boosts.sum(axis=1))))
         found, boosts, by_score = found.take(order), boosts[order], by_score[order]
-        items = [items[n] for n in order.tolist()] if payloads else []
         places = {int(row): n for n, row in enumerate(found.rows)}
         pins = {at: (places[row], name) for at, (row, name) in pinned.items()}
-        composition = shaping.composition(request, found.rows, items, pins, self.stored)
+        composition = shaping.composition(request, found.rows, pins, self)
         vectors = np.asarray(self.store.content[found.rows], np.float32) if request.query.diversity else None
         choices = compose(found.scores + boosts.sum(axis=1), k, composition, vectors)
         placed = []
@@ -199,18 +254,16 @@ class Ranker:
             placed.append(self._placed(found, choice.candidate, place, own.sum(), causes))
         return Listing(placed, notes + shaping.unmet(composition, choices))
 
-    def _with_wanted(
-        self, request: RankingRequest, found: Candidates
-    ) -> tuple[Candidates, dict[int, tuple[int, str]], list[str]]:
+    def _with_wanted(self, one: _List, found: Candidates) -> tuple[Candidates, dict[int, tuple[int, str]], list[str]]:
         """The candidates with those that rules want and that did not come by themselves; the pinned rows by place."""
-        k = request.query.k
+        request, k = one.request, one.request.query.k
         extra: list[Candidates] = []
         pinned: dict[int, tuple[int, str]] = {}
         notes: list[str] = []
         for active in request.weighing:
             if active.rule.action in ("boost", "at_least") and active.condition is not None:
                 wanted = replace(request, where=both(request.where, active.condition), draw=None)
-                extra.append(self._found(wanted, max(k, CANDIDATES // 4)))
+                extra.append(self._wanted(one, wanted, max(k, CANDIDATES // 4)))
         for active in (pin for pin in request.pins if pin.rule.at <= k):
             free = [place for place in range(active.rule.at - 1, k) if place not in pinned]
             rows, problems = self._pins(active, request, len(free))
@@ -224,6 +277,17 @@ class Ranker:
         every = joined(found, *extra)
         _, first = np.unique(every.rows, return_index=True)
         return every.take(np.sort(first)), pinned, notes
+
+    def _wanted(self, one: _List, request: RankingRequest, size: int) -> Candidates:
+        """The best of what a rule wants, by a request that says so."""
+        if (remembered := one.remembered) is None:
+            return self._find(request, size, None, None)
+        key = remembered.key("wanted", request, size)
+        known = remembered.get(key)
+        if known is None:
+            known = self._find(request, size, one.dense if one.judged else None, remembered)
+            remembered.keep(key, request, known)
+        return known
 
     def _pins(self, active: "ActiveRule", request: RankingRequest, places: int) -> tuple[list[int], list[str]]:
         """Rows that a rule pins, so many as there are places, and sentences about those that it cannot."""

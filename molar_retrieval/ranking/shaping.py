@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval.expressions import Expression
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.compose import Cap, Choice, Composition, Mix, Quota
 from molar_retrieval.ranking.request import RankingRequest, Rows
@@ -15,19 +16,23 @@ if TYPE_CHECKING:
     from molar_retrieval.ranking.rules import ActiveRule
 
 Array = npt.NDArray[Any]
-Store = Callable[[Rows], Sequence[StoredItem]]  # gives what the index holds of some items
 _RECENT = 200  # so many of the last items of a history say what mix of attributes a user likes
 _DAY = 86_400
 _AHEAD = 16  # items whose attributes are fetched together where they are looked at one by one
 
 
-def reads_all(request: RankingRequest) -> bool:
-    """Whether the attributes of all candidates are needed."""
-    return request.query.calibrate is not None or bool(request.weighing)
+class RankedItems(Protocol):
+    """What is known of items by row."""
+
+    def stored(self, rows: Rows) -> Sequence[StoredItem]:
+        """What the index holds of some, in their order."""
+
+    def fulfilling(self, condition: Expression, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Which of some a condition means."""
 
 
 def boosts(
-    rules: "Sequence[ActiveRule]", items: Sequence[StoredItem], scores: Array, now: datetime | None = None
+    rules: "Sequence[ActiveRule]", rows: Array, items: RankedItems, scores: Array, now: datetime | None = None
 ) -> Array:
     """What each rule adds to each candidate's score, shape (C, rules); ages count until ``now``."""
     now = datetime.now(UTC) if now is None else now
@@ -37,46 +42,42 @@ def boosts(
         rule = active.rule
         if rule.action in ("boost", "bury") and active.condition is not None:
             sign = 1 if rule.action == "boost" else -1
-            fulfilled = np.fromiter((item.fulfils(active.condition) for item in items), bool, len(items))
-            added[:, number] = sign * rule.by * spread * fulfilled
+            added[:, number] = sign * rule.by * spread * items.fulfilling(active.condition, rows)
         elif rule.fresh is not None:
-            ages = np.array([_age(item.payload.get(rule.fresh), now) for item in items])
+            ages = np.array([_age(item.payload.get(rule.fresh), now) for item in items.stored(rows)])
             added[:, number] = rule.by * spread * np.exp2(-ages / rule.half_life_days)
     return added
 
 
 def composition(
-    request: RankingRequest, rows: Array, items: Sequence[StoredItem], pins: Mapping[int, tuple[int, str]], store: Store
+    request: RankingRequest, rows: Array, pins: Mapping[int, tuple[int, str]], items: RankedItems
 ) -> Composition:
     """What the list has to look like by a request's rules, diversity and calibration.
 
-    ``rows`` are the candidates, best first, and ``items`` the same with their attributes, or empty where
-    :func:`reads_all` says that they are not needed; ``pins`` are candidate and rule by place; the store is asked about
-    single items.
+    ``rows`` are the candidates, best first; ``pins`` are candidate and rule by place.
     """
     query, caps, quotas, mix = request.query, [], [], None
     for active in request.caps:
         rule = active.rule
         if rule.at_most is not None and rule.per is not None:
-            caps.append(Cap(rule.title, _reader(store, rows, rule.per), rule.at_most))
+            caps.append(Cap(rule.title, _reader(items, rows, rule.per), rule.at_most))
     for active in request.weighing:
         rule = active.rule
         if rule.at_least is not None and active.condition is not None:
-            these = np.fromiter((item.fulfils(active.condition) for item in items), bool, len(items))
-            quotas.append(Quota(rule.title, these, rule.at_least))
+            quotas.append(Quota(rule.title, items.fulfilling(active.condition, rows), rule.at_least))
     if query.calibrate is not None and request.user is not None:
-        mix = _mix(store(request.user.history[-_RECENT:]), query.calibrate, items)
+        mix = _mix(items.stored(request.user.history[-_RECENT:]), query.calibrate, items.stored(rows))
     return Composition(query.diversity, query.calibration if mix is not None else 0.0, mix, caps, quotas, pins)
 
 
-def _reader(store: Store, rows: Array, name: str) -> Callable[[int], list[str]]:
+def _reader(items: RankedItems, rows: Array, name: str) -> Callable[[int], list[str]]:
     """Says which values of a field one of the rows has; those behind it are fetched along."""
     known: dict[int, list[str]] = {}
 
     def values(number: int) -> list[str]:
         if number not in known:
             known.update(
-                (number + n, _values(item, name)) for n, item in enumerate(store(rows[number : number + _AHEAD]))
+                (number + n, _values(item, name)) for n, item in enumerate(items.stored(rows[number : number + _AHEAD]))
             )
         return known[number]
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from molar.shop import Shop
+from molar_indexes.comparison import Compared
 from molar_retrieval.errors import MissingArtefactError, MolarError, StaleArtefactError
 from molar_serving.access import Keyring
 from molar_serving.former import FormerGenerations
@@ -49,6 +50,7 @@ class Service:
         studio: Threads that make pages of the studio.
         former: Generations that are live no more.
         shown: What was answered in the last minutes.
+        previews: What previews of rules leave for the next one; for who is :func:`~molar_serving.comparing.alone`.
         tried: Set once it was tried to open what is live, for better or worse.
     """
 
@@ -65,6 +67,7 @@ class Service:
         self.studio = Working(_STUDIO, serve.waiting, patient=True)
         self.former = FormerGenerations(lambda name: shop.recommender(generation=name))
         self.shown = ShownAnswers(self.workspace.root, serve.answers, self.former.release)
+        self.previews = Compared()
         self._recommender: Recommender | None = None
         self._log: EventLog | None = None
         self._missing: MolarError = MissingArtefactError("the generation is being opened", "ask again in a second")

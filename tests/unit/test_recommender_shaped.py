@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -278,11 +279,12 @@ def test_what_is_fresh_is_so_by_the_moment_at_which_the_run_began(
 
 
 def test_the_moment_decides_what_is_fresh() -> None:
-    items = [StoredItem(0, "a", {"released": "2020-01-01"}), StoredItem(1, "b", {"released": "2020-01-31"})]
+    released = ("2020-01-01", "2020-01-31")
+    items = Mock(stored=lambda rows: [StoredItem(row, f"{row}", {"released": released[row]}) for row in rows])
     (rule,) = Rules([Rule(fresh="released", by=1.0)], {"released": "keyword"}, {}).for_user({}).weighing
-    scores = np.array([0.0, 2.0])
-    assert boosts([rule], items, scores, datetime(2020, 1, 31, tzinfo=UTC))[:, 0].tolist() == [0.5, 1.0]
-    assert boosts([rule], items, scores, datetime(2020, 3, 1, tzinfo=UTC))[:, 0].tolist() == [0.25, 0.5]
+    rows, scores = np.array([0, 1]), np.array([0.0, 2.0])
+    assert boosts([rule], rows, items, scores, datetime(2020, 1, 31, tzinfo=UTC))[:, 0].tolist() == [0.5, 1.0]
+    assert boosts([rule], rows, items, scores, datetime(2020, 3, 1, tzinfo=UTC))[:, 0].tolist() == [0.25, 0.5]
 
 
 def test_thousands_of_banned_words_ban_the_same_items(trained: Any, ruled: Any) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from molar_retrieval.errors import DataError, DiskError, MissingArtefactError, SettingsError
+from molar_retrieval.errors import DataError, DiskError, SettingsError
 from molar_retrieval.toml import parse_toml, toml_of
 from molar_serving.comparing import alone
 from molar_serving.endpoint import Call, Endpoint, Reply
@@ -111,24 +111,22 @@ def _preview(service: "Service", asked: PreviewBody) -> PreviewAnswer:
 
     began = time.perf_counter()
     _, values = _values(asked)
-    with service.recommender.answering() as answerer:
-        generation = answerer.generation.name
     _checked(service, asked)
     file = RulesFile(service.workspace)
-    try:
-        found = previewed(
-            service.workspace,
-            generation,
-            file.path if file.path.exists() else None,
-            values,
-            people=asked.sample,
-            users=[str(user) for user in asked.users],
-            field=asked.field,
-        )
-    except SettingsError as error:
-        raise ProblemError(409, f"the rules of now are wrong: {error.message}", error.hint) from error
-    except MissingArtefactError as error:
-        raise ProblemError(409, error.message, error.hint) from error
+    with service.recommender.answering() as answerer:
+        generation = answerer.generation.name
+        try:
+            found = previewed(
+                answerer,
+                file.path if file.path.exists() else None,
+                values,
+                people=asked.sample,
+                users=[str(user) for user in asked.users],
+                field=asked.field,
+                known=service.previews,
+            )
+        except SettingsError as error:
+            raise ProblemError(409, f"the rules of now are wrong: {error.message}", error.hint) from error
     return _told(generation, found, time.perf_counter() - began)
 
 
