@@ -120,7 +120,7 @@ def _recommended(
 
 
 def _found(recommender: "Recommender", asked: SearchRequest, k: int, as_of: int | None) -> "Answer":
-    image = None if asked.image is None else _opened(asked.image)
+    image = None if asked.image is None else opened_photo(asked.image)
     user_id, session_id = who(asked)
     return recommender.search(
         asked.text,
@@ -136,7 +136,7 @@ def _found(recommender: "Recommender", asked: SearchRequest, k: int, as_of: int 
     )
 
 
-def _opened(content: bytes) -> "Image":
+def opened_photo(content: bytes) -> "Image":
     """A photo, opened by a process of its own within its bounds."""
     from molar_retrieval.catalog.images import ImageError, open_bytes  # brings Pillow
 
