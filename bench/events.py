@@ -55,6 +55,10 @@ def main() -> None:
             for start in range(0, count, size):
                 log.append((n, event(prefix, n)) for n in range(start, min(start + size, count)))
 
+        def refused(count: int) -> None:
+            for number in range(count):
+                log.append([(number, event("r", number) | {"event": "veiw"})])
+
         def threads(count: int) -> None:
             with ThreadPoolExecutor(THREADS) as pool:
                 list(pool.map(lambda n: log.append([(n, event("t", n))]), range(count)))
@@ -64,6 +68,7 @@ def main() -> None:
             ("alone", few, lambda: batches("a", few, 1)),
             ("threads", few * 5, lambda: threads(few * 5)),
             ("batches", said.events, lambda: batches("b", said.events, BATCH)),
+            ("alone, all refused", few, lambda: refused(few)),
             ("batches, all repeated", said.events, lambda: batches("b", said.events, BATCH)),
             ("read in order", said.events + 6 * few, log.table),
             ("compact", said.events + 6 * few, log.compact),

@@ -305,6 +305,18 @@ class UpdateSettings(Settings):
     )
 
 
+class CostSettings(Settings):
+    """``[costs]``: what machines cost, so that what is done on them can be told in money."""
+
+    machine_hour: float | None = Field(
+        None,
+        ge=0,
+        le=1e6,
+        description="what an hour of the machine that updates and trains costs",
+    )
+    currency: str = Field("", max_length=8, description="what that is in: EUR, JPY, …")
+
+
 class MolarSettings(Settings):
     """All of ``molar.toml``."""
 
@@ -318,6 +330,7 @@ class MolarSettings(Settings):
     index: IndexSettings = IndexSettings()
     events: EventSettings = EventSettings()
     update: UpdateSettings = UpdateSettings()
+    costs: CostSettings = CostSettings()
     serve: ServeSettings = ServeSettings()
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
 from molar.choosing import refuse
+from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:
     from molar.aligning import Aligned
@@ -106,11 +107,12 @@ class Making(ShopBase):
         if vectors is not None:
             refuse(flags, "vectors made elsewhere are taken as they are", "leave out the vectors, or these")
         chosen = self._encoding(trust=trust_remote_code, embed=flags).embed
-        with self.bound() as place, self.progress() as progress:
+        with self.bound() as place, self.progress() as progress, recorded(place, "embed") as work:
             if told := self._encoder_named(chosen, model):
                 progress.note(told)
             facts = prepare_catalogue(self.folder(), place, progress, where=where).facts
             done = embed(place, chosen, progress=progress, vectors=None if vectors is None else Path(vectors))
+            work.outcome = f"{done.encoded:,} items encoded, {done.reused:,} as they were"
             return replace(done, catalogue=dict(facts))
 
     def forecast(
@@ -194,7 +196,7 @@ class Making(ShopBase):
         said: dict[str, Any] = {"embed": embed, "finetune": flags, "lora": {"examples": examples}}
         chosen = self._encoding(untuned=True, trust=trust_remote_code, **said)
         target = self.workspace / "finetuned" if output is None else Path(output)
-        with self.bound() as place, self.progress() as progress:
+        with self.bound() as place, self.progress() as progress, recorded(place, "finetune"):
             heed_examples(place, chosen, examples)
             return finetune(place, chosen, target, progress, where=where, restart=not resume, on_score=on_score)
 
@@ -307,7 +309,7 @@ class Making(ShopBase):
             refuse(trained, "no tower is trained by these settings", "choose another preset, or leave them out")
         if stage:
             chosen = self._staging(chosen)
-        with self.progress() as progress:
+        with self.progress() as progress, recorded(self.opened(), "align"):
             return align(self.opened(), chosen, progress, restart=not resume, where=where, on_epoch=on_epoch)
 
     def evaluate(
@@ -359,7 +361,7 @@ class Making(ShopBase):
         keep_freed_memory()
         chosen = chosen_suite(suite, models=models, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
         settings = self._encoding(trust=trust_remote_code, index=index)
-        with self.bound() as place, self.progress() as progress:
+        with self.bound() as place, self.progress() as progress, recorded(place, "evaluate"):
             if self.catalogue is not None or where is not None:
                 prepared(place, settings, progress, where)
             result = Evaluator(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
 from molar.due import Due, due, with_kept_encoder
+from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
@@ -86,7 +87,13 @@ def update(
     with workspace.lock(KIND, _BUSY):
         with workspace.lock("alignment"):
             pass  # training is at work otherwise, and would lose what it reads
-        return _Update(workspace, settings, progress, named, dry_run).run()
+        work = _Update(workspace, settings, progress, named, dry_run)
+        if dry_run:
+            return work.run()
+        with recorded(workspace, KIND) as told:
+            report = work.run()
+            told.outcome, told.steps = report.summary, {step.name: step.seconds for step in report.steps}
+            return report
 
 
 class _Update:

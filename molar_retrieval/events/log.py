@@ -25,6 +25,7 @@ from molar_retrieval import bounds
 from molar_retrieval.durable import sync_file, sync_folder
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.events.event import FIELDS, FieldError, Line, days_late, lines_of
+from molar_retrieval.events.refused import RefusedEvents
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import Person, snapshot
 from molar_retrieval.events.tables import (
@@ -124,6 +125,7 @@ class EventLog:
         self.workspace = workspace
         self.folder = workspace.root / KIND
         self._queue: list[_Waiting] = []
+        self._refused = RefusedEvents(workspace.root)
         self._gate, self._writing = threading.Lock(), threading.RLock()
         path = self.folder / FILE
         with faults(self.folder):
@@ -148,6 +150,7 @@ class EventLog:
         """Close the file; what was appended is on the disk already."""
         self._connection.close()
         self._turns.close()
+        self._refused.close()
 
     def append(
         self,
@@ -170,6 +173,7 @@ class EventLog:
                 as ever. None: however late it comes.
         """
         report = Appended() if report is None else report
+        refused, named = report.refused, len(report.refusals)
         source = iter(rows)
         while chunk := list(islice(source, _COMMIT)):
             now, events = time.time_ns() // 1000, []
@@ -184,6 +188,8 @@ class EventLog:
             new, report.seq = self._durable(events)
             report.accepted += new
             report.repeated += len(events) - new
+        if report.refused > refused:
+            self._refused.keep(report.refusals[named:], report.refused - refused)
         return report
 
     def _in_time(self, lines: list[Line], now: int, late_days: float | None) -> list[Line]:

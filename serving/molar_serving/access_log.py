@@ -7,8 +7,8 @@ from pathlib import Path
 from starlette.types import ASGIApp, Scope
 
 from molar_retrieval.errors import MolarError
+from molar_retrieval.json_lines import JsonLines
 from molar_serving.audit import FOLDER, Pseudonyms
-from molar_serving.json_lines import JsonLines
 from molar_serving.observed import Observer
 
 _log = logging.getLogger("molar.serving")

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from molar_retrieval.errors import MolarError
+from molar_retrieval.json_lines import JsonLines
 from molar_serving.endpoint import Call, Endpoint
-from molar_serving.json_lines import JsonLines
 from molar_serving.secret_file import SecretFile
 
 FOLDER = "serving"

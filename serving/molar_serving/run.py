@@ -19,7 +19,7 @@ from molar_retrieval.serve_settings import ServeSettings
 from molar_retrieval.workers import end_with_parent
 from molar_serving.access import Keyring
 from molar_serving.connections import most_connections
-from molar_serving.logs import log_to_stderr
+from molar_serving.logs import log_warnings
 from molar_serving.metrics import forget_process, shared_folder
 from molar_serving.origins import is_loopback
 from molar_serving.server import CLOSING, answer
@@ -66,7 +66,7 @@ def serve(
         )
     _check_certificate(wanted)
     prepare()
-    log_to_stderr()
+    log_warnings(shop.workspace)
     with bound(wanted.host, wanted.port) as sock:
         name, at = sock.getsockname()[:2]
         scheme = "http" if wanted.certificate is None else "https"
@@ -87,7 +87,7 @@ def _work(workspace: Path, settings_file: Path | None, settings: "MolarSettings"
     """One of several processes that answer."""
     end_with_parent(by_main=True)
     prepare()
-    log_to_stderr()
+    log_warnings(workspace)
     answer(Shop(None, workspace, settings_file), settings, sock, (signal.SIGTERM,))
 
 

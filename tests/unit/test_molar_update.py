@@ -22,6 +22,7 @@ from molar_retrieval.alignment.vectors import encode_users
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import AlignSettings, MolarSettings, UpdateSettings
 from molar_retrieval.errors import DataError, MissingArtefactError
+from molar_retrieval.work_log import work_done
 from molar_retrieval.workspace import Workspace
 
 
@@ -139,6 +140,15 @@ def test_a_day(days):
     assert len(days.shop.similar("new-1", k=3).items) == 3
     assert {step["name"] for step in report.to_dict()["steps"]} == {*done}
     assert days.shop.update().up_to_date
+    nothing, work = work_done(days.workspace)[:2]
+    assert nothing.outcome.startswith("up to date")
+    assert (work.what, work.state, work.outcome, work.generation) == (
+        "update",
+        "done",
+        report.summary,
+        report.generation,
+    )
+    assert work.steps == {step.name: step.seconds for step in report.steps}
 
 
 def test_without_an_alignment(days, tmp_path):

@@ -13,7 +13,7 @@ from molar_retrieval.demo import plan_shop
 from molar_retrieval.demo.days import DAY, DailyLife
 from molar_retrieval.errors import SettingsError
 from molar_serving.access import Keyring
-from molar_serving.logs import log_to_stderr
+from molar_serving.logs import log_warnings
 from molar_serving.run import bound, prepare
 from molar_serving.server import answer
 from molar_serving.storefront.feed import Feed
@@ -50,7 +50,7 @@ def open_shop(
     if Keyring(demo.shop.opened().root).keys():
         raise SettingsError("the page of the demo shop asks without a key, and there are keys", "`molar keys revoke`")
     prepare()
-    log_to_stderr()
+    log_warnings(demo.shop.workspace)
     plan, feed = plan_shop(demo.facts.seed, items=demo.facts.items, users=demo.facts.users), Feed()
     people, now = cast(plan), time.time()
     page = Storefront(demo.facts.folder, plan, people, feed, now + 60 * minutes)

@@ -45,6 +45,18 @@ class JsonLines:
             except OSError as error:
                 raise disk.fault(error) or MolarError(f"{self.path} cannot be written: {error}", "see to it") from error
 
+    def newest(self, most: int) -> list[dict[str, Any]]:
+        """The last lines, the newest first, whoever wrote them; what is no JSON object is left out."""
+        found: list[dict[str, Any]] = []
+        for path in (self.path, *reversed(self._older())):
+            with suppress(OSError):
+                for line in reversed(path.read_bytes().splitlines()):
+                    if len(found) == most:
+                        return found
+                    with suppress(msgspec.DecodeError):
+                        found.append(msgspec.json.decode(line, type=dict[str, Any]))
+        return found
+
     def close(self) -> None:
         """Close the file; the next line opens it again."""
         with self._lock:
@@ -83,6 +95,9 @@ class JsonLines:
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file), self.path.stat()):
                 self.path.replace(self.path.with_suffix(f".{time.time_ns()}{self.path.suffix}"))
-                older = sorted(self.path.parent.glob(f"{self.path.stem}.*{self.path.suffix}"))
-                for one in older[: -self._kept]:
+                for one in self._older()[: -self._kept]:
                     one.unlink(missing_ok=True)
+
+    def _older(self) -> list[Path]:
+        """Files that were full, the oldest first."""
+        return sorted(self.path.parent.glob(f"{self.path.stem}.*{self.path.suffix}"))

@@ -1,0 +1,88 @@
+"""The last events that were not taken, with problem and remedy, so that somebody can mend what sends them.
+
+They lie in ``events/refused.jsonl`` of the workspace, the first few of each append in a line, and never take more than
+half a megabyte. What is kept of an event is what its refusal says: the value of the wrong field, shortened.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molar_retrieval.errors import MolarError
+from molar_retrieval.events.tables import KIND
+from molar_retrieval.json_lines import JsonLines
+from molar_retrieval.redaction import redacted
+
+if TYPE_CHECKING:
+    from molar_retrieval.events.log import Refusal
+
+_FILE, _BYTES, _OLDER = "refused.jsonl", 1 << 18, 1
+_FIRST = 10  # refusals of an append that are kept; the others are counted
+_CHARACTERS = 300  # of a problem, and of a remedy
+_log = logging.getLogger("molar.events")
+
+
+@dataclass(frozen=True)
+class RefusedEvent:
+    """An event that was not taken.
+
+    Attributes:
+        time: When, in ISO 8601.
+        row: Where it stood in what was sent.
+        field: What of it is wrong.
+        problem: How.
+        remedy: What to do.
+        count: How many of the same append were refused, this one among them.
+    """
+
+    time: str
+    row: int
+    field: str
+    problem: str
+    remedy: str
+    count: int
+
+
+class RefusedEvents:
+    """The last refusals of a workspace; threads may share it, and processes the workspace."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._lines = JsonLines(workspace / KIND / _FILE, most=_BYTES, kept=_OLDER)
+        self._works = True
+
+    def keep(self, refusals: "Sequence[Refusal]", count: int) -> None:
+        """Keep the first of ``count`` refusals of an append; where that cannot be, its report has them nevertheless."""
+        first = [
+            {"row": one.row, "field": one.field, "problem": _brief(one.problem), "remedy": _brief(one.remedy)}
+            for one in refusals[:_FIRST]
+        ]
+        try:
+            self._lines.append({"time": _now(), "count": count, "first": first})
+        except MolarError as error:
+            if self._works:
+                _log.warning("refused events are not kept: %s", error)
+            self._works = False
+        else:
+            self._works = True
+
+    def newest(self, most: int) -> list[RefusedEvent]:
+        """The last ones, the newest append first."""
+        lines = self._lines.newest(most)
+        found = [RefusedEvent(line["time"], count=line["count"], **one) for line in lines for one in line["first"]]
+        return found[:most]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+
+def _brief(text: str) -> str:
+    text = redacted(text)
+    return text if len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1]}…"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

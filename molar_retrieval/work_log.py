@@ -1,0 +1,162 @@
+"""What was done in a workspace, how long it took and how it ended, in ``WORKSPACE/work/log.jsonl``.
+
+What is at work has a file of its own beside the log, which it holds locked: where somebody can lock it, the process
+was killed. Nothing depends on the log: where it cannot be written, the work is done nevertheless.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from molar_retrieval.errors import MolarError
+from molar_retrieval.json_lines import JsonLines
+from molar_retrieval.locks import lock_now
+from molar_retrieval.redaction import redacted
+from molar_retrieval.workspace import Workspace
+
+_FOLDER, _FILE, _BYTES, _OLDER = "work", "log.jsonl", 1 << 20, 1
+_UNDER_WAY = ".running"
+_CHARACTERS = 500  # of an outcome, and of a remedy
+State = Literal["done", "failed", "killed", "running"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something that was done in a workspace, or is being done.
+
+    Attributes:
+        what: The command: ``update``, ``align``, …
+        begun: When, in ISO 8601.
+        state: ``done``, ``failed`` (by an error, or because somebody interrupted it), ``killed`` or ``running``.
+        seconds: What it took by the clock; None: it has not come to an end of its own.
+        processor: Seconds of all processors, those of finished child processes too; None as before.
+        outcome: What was done, or went wrong, in words.
+        remedy: What to do where it failed.
+        generation: The generation that was live then; None: there was none.
+        steps: What its steps took by the clock, in seconds.
+    """
+
+    what: str
+    begun: str
+    state: State
+    seconds: float | None = None
+    processor: float | None = None
+    outcome: str = ""
+    remedy: str = ""
+    generation: str | None = None
+    steps: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> datetime | None:
+        """When it came to its end, in UTC."""
+        return None if self.seconds is None else datetime.fromisoformat(self.begun) + timedelta(seconds=self.seconds)
+
+
+@dataclass
+class Told:
+    """What the log is to tell of a work that went well: its outcome in words, and seconds by step."""
+
+    outcome: str = ""
+    steps: dict[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def recorded(workspace: Workspace, what: str) -> Iterator[Told]:
+    """Write down what is done within: how it went, and what it took."""
+    log, told = _Log(workspace.root), Told()
+    begun, clock, processor = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter(), _processor()
+    ended: dict[str, Any] = {"state": "done"}
+    with log.under_way(what, begun):
+        try:
+            yield told
+        except BaseException as error:
+            ended = {"state": "failed", **_told(error)}
+            raise
+        finally:
+            took = {"seconds": round(time.perf_counter() - clock, 2), "processor": round(_processor() - processor, 2)}
+            said = {"outcome": told.outcome[:_CHARACTERS], "steps": told.steps}
+            if any(workspace.root.glob("*/current")):  # else a first command has failed, and leaves nothing
+                with suppress(MolarError):
+                    live = workspace["generations"].pointer
+                    log.lines.append({"what": what, "begun": begun, **took, **said, "generation": live, **ended})
+            log.lines.close()
+
+
+def work_done(workspace: Workspace, most: int = 100) -> list[Work]:
+    """What was done last, and what is at work, the newest first."""
+    log = _Log(workspace.root)
+    found = [Work(**one) for one in log.lines.newest(most)] + log.unfinished()
+    return sorted(found, key=lambda one: one.begun, reverse=True)[:most]
+
+
+class _Log:
+    def __init__(self, workspace: Path) -> None:
+        self._folder = workspace / _FOLDER
+        self.lines = JsonLines(self._folder / _FILE, most=_BYTES, kept=_OLDER)
+
+    @contextmanager
+    def under_way(self, what: str, begun: str) -> Iterator[None]:
+        """Say that something is at work, as long as it is."""
+        path = self._folder / f"{time.time_ns()}-{os.getpid()}{_UNDER_WAY}"
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = path.open("x", encoding="utf-8")
+        except OSError:
+            yield
+            return
+        with file:
+            with suppress(OSError):
+                lock_now(file.fileno())
+                file.write(json.dumps({"what": what, "begun": begun}))
+                file.flush()
+            self._clean(path)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+                with suppress(OSError):  # something is in it
+                    self._folder.rmdir()
+
+    def unfinished(self) -> list[Work]:
+        """What is at work, and what was killed."""
+        found = []
+        for path in self._folder.glob(f"*{_UNDER_WAY}"):
+            with suppress(OSError, ValueError, TypeError):
+                state: State = "killed" if _is_free(path) else "running"
+                found.append(Work(**json.loads(path.read_text("utf-8")), state=state))
+        return found
+
+    def _clean(self, own: Path) -> None:
+        """Put into the log what was killed before."""
+        for path in self._folder.glob(f"*{_UNDER_WAY}"):
+            with suppress(OSError, ValueError, MolarError):
+                if path != own and _is_free(path):
+                    self.lines.append({**json.loads(path.read_text("utf-8")), "state": "killed"})
+                    path.unlink()
+
+
+def _is_free(path: Path) -> bool:
+    """Whether nobody holds a file; False where the file system has no locks."""
+    with path.open("rb") as file:
+        return lock_now(file.fileno(), shared=True)
+
+
+def _processor() -> float:
+    """Seconds of the processor that this process and its finished children took."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+def _told(error: BaseException) -> dict[str, str]:
+    """What went wrong, without secrets."""
+    if isinstance(error, MolarError):
+        return {"outcome": redacted(error.message)[:_CHARACTERS], "remedy": redacted(error.hint)[:_CHARACTERS]}
+    if isinstance(error, KeyboardInterrupt):
+        return {"outcome": "it was interrupted"}
+    return {"outcome": redacted(f"{type(error).__name__}: {error}")[:_CHARACTERS]}
