@@ -1,6 +1,6 @@
 """How items and people stand: what the next answer knows of them, and what keeps an item out of lists."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -129,3 +129,11 @@ def person_of(recommender: Recommender, key: str) -> PersonStanding:
             answerer.generation.name,
             state.last,
         )
+
+
+def titles_of(recommender: Recommender, item_ids: Iterable[str]) -> dict[str, str | None]:
+    """Titles of items as they are now, by id; items that the generation does not have are left out."""
+    with recommender.answering() as answerer:
+        index = answerer.present()[1].items.index
+        rows = [row for row in index.rows(list(dict.fromkeys(item_ids))) if row is not None]
+        return {item.item_id: item.payload.get(columns.TITLE) for item in index.fetch(rows)}

@@ -1,12 +1,13 @@
 """Every screen of the studio, and the navigation."""
 
 from molar_serving.studio import files
-from molar_serving.studio.screens import items, search, signing_in
+from molar_serving.studio.screens import items, people, search, signing_in
 from molar_serving.studio.visit import Screen
 
 SCREENS: tuple[Screen, ...] = (
     *items.SCREENS,
     *search.SCREENS,
+    *people.SCREENS,
     *signing_in.SCREENS,
     *files.SCREENS,
 )

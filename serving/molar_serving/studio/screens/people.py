@@ -1,0 +1,52 @@
+"""People: found by id or among those of the last events; somebody's history and list, and why it is as it is."""
+
+from molar_serving.problems import ProblemError
+from molar_serving.studio.finding import find_items
+from molar_serving.studio.people import Asked, Somebody, person_page, seen_lately, some_people, why
+from molar_serving.studio.visit import Page, Screen, Visit
+
+_FOUND = 6  # items that somebody could take
+_SUPPOSED = 20  # items that are left out, or taken
+
+
+async def people(visit: Visit) -> Page:
+    """Somebody by what was typed, or who there is."""
+    typed = visit.asked("q").strip()
+    if typed:
+        return Page.to(Somebody(typed, visit.asked("anonymous") == "1").address())
+    service = visit.service
+    lately = await visit.do(lambda: seen_lately(service.workspace))
+    some = await visit.do(lambda: some_people(service.recommender))
+    return Page("people/people.html.jinja", {"lately": lately, "some": some})
+
+
+async def person(visit: Visit) -> Page:
+    """Somebody's history and list, as they are or as they would be."""
+    asked, typed, every = _asked(visit), visit.asked("find").strip(), visit.asked("all") == "1"
+    service = visit.service
+    shown = await visit.do(lambda: person_page(service.recommender, asked, visit.language.code, every=every))
+    found = await visit.do(lambda: find_items(service.workspace, typed, _FOUND)) if typed else []
+    return Page("people/person.html.jinja", {"shown": shown, "asked": asked, "typed": typed, "found": found})
+
+
+async def reasons(visit: Visit) -> Page:
+    """What the score of an item is made of, for somebody."""
+    asked, item_id = _asked(visit), visit.asked("item")
+    found = await visit.do(lambda: why(visit.service.recommender, asked, item_id, visit.language.code))
+    template = "people/why_part.html.jinja" if visit.fragment else "people/why.html.jinja"
+    return Page(template, {"why": found, "asked": asked})
+
+
+def _asked(visit: Visit) -> Asked:
+    query = visit.call.request.query_params
+    without, taking = (tuple(dict.fromkeys(query.getlist(name))) for name in ("without", "with"))
+    if len(without) + len(taking) > _SUPPOSED:
+        raise ProblemError(422, f"more than {_SUPPOSED} items are supposed", "go back to the list of now")
+    return Asked(Somebody(visit.path["user_id"], visit.asked("anonymous") == "1"), without, taking)
+
+
+SCREENS = (
+    Screen("GET", "/studio/people", "viewer", people, nav="people"),
+    Screen("GET", "/studio/people/{user_id:path}", "viewer", person),
+    Screen("GET", "/studio/why/{user_id:path}", "viewer", reasons),
+)
