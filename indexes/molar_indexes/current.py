@@ -6,6 +6,7 @@ from molar_indexes.generations import FORMAT, KIND
 from molar_retrieval.catalog.spec import CatalogueSettings
 from molar_retrieval.config import IndexSettings, NewcomerSettings
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.events.kinds import told_by
 from molar_retrieval.interactions.people import Segments, read_segments
 from molar_retrieval.workspace import Manifest, Workspace
 
@@ -32,7 +33,8 @@ def events_in(read: Workspace) -> dict[str, Any]:
     ``days`` says whether the interactions file knows days alone.
     """
     facts = {kind: read[kind].require()[1].facts for kind in ("catalogue", "interactions")}
-    told = {"kinds": facts["interactions"].get("kinds", {}), "days": facts["interactions"].get("days", False)}
+    log = facts["interactions"]
+    told = {"kinds": dict(told_by(log)), "days": log.get("days", False)}
     return {kind: own.get("events", 0) for kind, own in facts.items()} | told
 
 

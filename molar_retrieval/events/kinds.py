@@ -10,6 +10,7 @@ TAKES_OUT = {"return": "purchase", "remove_from_cart": "add_to_cart"}
 """Kinds that take another one out of the history."""
 DEFAULT: Mapping[str, float] = {"purchase": 1.0, "rating": 1.0, "add_to_cart": 0.3, "click": 0.1, "view": 0.1}
 """Weights where neither the settings nor validation says others."""
+_LATER = "later_kinds"
 
 
 def counted(weights: Mapping[str, float]) -> dict[str, float]:
@@ -58,3 +59,17 @@ class Kinds:
     def equals(self, other: "Kinds") -> bool:
         """Whether the same counts as much, by the same choice."""
         return (dict(self.weights), self.chosen_by) == (dict(other.weights), other.chosen_by)
+
+
+def with_later(facts: Mapping[str, Any], kinds: Kinds | None) -> dict[str, Any]:
+    """Facts of prepared interactions without events, with what the settings say of those to come; None: as they are."""
+    if kinds is None or Kinds.of_facts(facts) is not None:
+        return dict(facts)
+    others = {name: value for name, value in facts.items() if name != _LATER}
+    return others | ({_LATER: dict(kinds.weights)} if kinds.chosen_by == "settings" else {})
+
+
+def told_by(facts: Mapping[str, Any]) -> Mapping[str, float]:
+    """The kinds that count in answers, by the facts of prepared interactions; empty: those of the default."""
+    found: Mapping[str, float] = facts.get("kinds") or facts.get(_LATER) or {}
+    return found

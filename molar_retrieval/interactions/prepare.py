@@ -18,7 +18,7 @@ from molar_retrieval.catalog.sources import find_file, find_table
 from molar_retrieval.catalog.spec import FILE_NAME, CatalogueSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.event import IDENTIFY
-from molar_retrieval.events.kinds import DEFAULT, Kinds, counted, matter
+from molar_retrieval.events.kinds import DEFAULT, Kinds, counted, matter, with_later
 from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import log_columns
@@ -59,7 +59,7 @@ def prepare_interactions(
     Nothing happens where the files have not changed and no event came that counts. ``kinds`` says which events count,
     and how much; None, or no choice of anybody: as ``choose`` says where events came since it was asked last, else as
     it said then, else by default. The manifest's facts count interactions, users, duplicates and rejects; of events
-    they name the last one that is in (``events``), and the ``kinds``.
+    they name the last one that is in (``events``), and the ``kinds``; where none is in, see :func:`.with_later`.
 
     Raises:
         MissingArtefactError: If the workspace has no catalogue yet.
@@ -77,7 +77,7 @@ def prepare_interactions(
         choose = choose if free and state is not None and _may_choose(current, state) else None
         if choose is None and current is not None and _is_current(current, sources, state, kinds):
             # Of another version of the catalogue the ids are the same, something else in it has changed.
-            now = replace(current, inputs=inputs, facts={**current.facts, **last})
+            now = replace(current, inputs=inputs, facts={**with_later(current.facts, kinds), **last})
             return current if now == current else store.describe(now)
         chosen = _chosen(kinds, current)
         partial = empty_partial(store)
@@ -153,7 +153,7 @@ def _write(
             f"{hint}, or run `molar events append FILE`",
         )
     else:
-        log = file.log
+        log, file.facts = file.log, with_later(file.facts, kinds)
     final = log.grouped(IdMap(keys), catalogue.ids)
     facts: dict[str, Any] = {"rows": file.rows, **log_facts(final), "duplicates": file.duplicates}
     facts["users_file"] = check_users(folder, settings.users, file.user_ids, rejects)

@@ -7,7 +7,7 @@ import pytest
 
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
 from molar_retrieval.errors import DataError
-from molar_retrieval.events.kinds import DEFAULT, Kinds
+from molar_retrieval.events.kinds import DEFAULT, Kinds, told_by
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.interactions import InteractionLog, holdout_last, is_current, prepare_interactions
 from molar_retrieval.interactions.users import session_key, user_key
@@ -131,6 +131,19 @@ def test_a_file_of_days_has_what_happened_on_them(folder, workspace, add, zone):
     add("purchase", "u", "b", 20 * 3600)  # the 15th in UTC, the 16th in Tokyo
     prepare_interactions(folder, workspace, kinds=BOUGHT)
     assert histories(workspace) == {"u": "ab" if zone == "Asia/Tokyo" else "abb"}
+
+
+def test_a_log_without_events_knows_which_will_count_where_the_settings_say_so(folder, workspace):
+    file(folder, [("u", "a", START)])
+    prepare_interactions(folder, workspace, kinds=BOUGHT)
+    made = workspace["interactions"].require()
+    assert told_by(made[1].facts) == {"purchase": 1}
+    for asked, told in (({"view": 1.0}, {"view": 1}), (None, {}), ({"view": 1.0}, {"view": 1})):
+        prepare_interactions(folder, workspace, kinds=Kinds.of(asked))
+        assert told_by(workspace["interactions"].require()[1].facts) == told
+    prepare_interactions(folder, workspace)  # nobody says anything
+    assert told_by(workspace["interactions"].require()[1].facts) == {"view": 1}
+    assert workspace["interactions"].require()[0] == made[0]
 
 
 def test_weights_of_the_file_stay(folder, workspace, add):

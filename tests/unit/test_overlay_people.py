@@ -8,11 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 from copies import copy_workspace
 
+from molar_indexes.assemble import publish_generation
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
 from molar_indexes.sparse import sparse_rows
 from molar_retrieval.alignment.store import open_model
 from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import RequestError
 from molar_retrieval.events.kinds import Kinds
 from molar_retrieval.events.log import EventLog
@@ -58,6 +60,25 @@ def ids(answer):
 def person(recommender, key):
     overlay = recommender._following.present._overlay
     return overlay.person(overlay.now(), key).record
+
+
+def test_what_the_settings_say_of_kinds_counts_from_the_first_event_on(workspace, add, trained):
+    """The generation was made without any, so the kinds of the default were the only ones that it knew of."""
+    manifest = workspace["interactions"].require()[1]
+    assert "kinds" not in manifest.facts
+    prepare_interactions(workspace.catalogue, workspace, kinds=Kinds.of({"purchase": 1.0}))
+    named = workspace["generations"].current
+    publish_generation(workspace, IndexSettings()).close()
+    assert workspace["generations"].current == named
+    with Recommender.open(workspace.root) as recommender:
+        before = ids(recommender.query(trained.user, 5))
+        add("view", before[0], trained.user)
+        assert ids(recommender.query(trained.user, 5)) == before
+        add("view", before[0], session="new")
+        with pytest.raises(RequestError, match="new"):
+            recommender.query(session_id="new")
+        add("purchase", before[0], trained.user)
+        assert before[0] not in ids(recommender.query(trained.user, 5))
 
 
 @pytest.mark.parametrize("kind", ["purchase", "view"])
