@@ -57,9 +57,12 @@ def pages(tmp_path_factory):
     folder, pictures = tmp_path_factory.mktemp("pages"), Pictures(tmp_path_factory.mktemp("photos"))
     models = [made_up.model(LONG, "ours", 0.19), made_up.model("EASE", "baseline", 0.15)]
     odd = made_up.split(LONG, models=models, title=LONG, warning=LONG, settings={LONG: LONG})
+    few = [made_up.model(slices={}), made_up.model("EASE", "baseline", 0.15, slices={})]
+    many = [made_up.split(f"test {n}", models=few, title=f"What is asked by test {n}") for n in range(1, 17)]
     texts = {
         "report": render_report(made_up.report(), made_up.examples(), pictures),
         "odd report": render_report(made_up.report([odd], title=LONG, notes=[LONG]), made_up.examples(), pictures),
+        "many tests": render_report(made_up.report(many, tables=[]), None, pictures),
         "check": render_check(checked("chair"), pictures),
         "odd check": render_check(checked(LONG), pictures),
     }
@@ -111,8 +114,8 @@ def test_a_table_that_is_wider_than_a_phone_says_so_and_can_be_scrolled_by_keybo
     assert all((order, role) == (0, "group") and label for order, role, label in told)
 
 
-@pytest.mark.parametrize("width", [375, 1400])
-@pytest.mark.parametrize("name", ["report", "check"])
+@pytest.mark.parametrize("width", [375, 1000, 1400])
+@pytest.mark.parametrize("name", ["report", "many tests", "check"])
 def test_contents_stay_in_sight_and_lead_to_headings_that_they_do_not_cover(opened, name, width):
     page = opened(name, width)
     links = page.run("[...document.querySelectorAll('.contents a')].map(link => link.hash)")
