@@ -10,6 +10,7 @@ from molar_retrieval.errors import SettingsError
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
+    from molar_eval.since_both import SinceBoth
     from molar_indexes.comparison import ListComparison
     from molar_indexes.generations import GenerationInfo
     from molar_indexes.server.config import ServerConfig
@@ -64,15 +65,17 @@ class GenerationDiff:
         before: Name of the one.
         after: Name of the other.
         lists: How the lists of a sample of people differ.
+        quality: Which of the two foretold better what people took after both were made.
     """
 
     before: str
     after: str
     lists: "ListComparison"
+    quality: "SinceBoth"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
-        return {"before": self.before, "after": self.after, **self.lists.to_dict()}
+        return {"before": self.before, "after": self.after, **self.lists.to_dict(), "quality": self.quality.to_dict()}
 
 
 class Serving(ShopBase):
@@ -153,7 +156,7 @@ class Serving(ShopBase):
     def diff(self, before: str | None = None, after: str | None = None, *, users: int = 500) -> GenerationDiff:
         """What changes for people between two generations of the workspace, by the first ten items of a sample of them.
 
-        Also for which people, and which part of the score did it.
+        Also for which people, which part of the score did it, and which one is better by what people took since.
 
         Both answer as they would now, with the events since and the shop's rules, but without drawing new items.
 
@@ -168,6 +171,7 @@ class Serving(ShopBase):
             MissingArtefactError: If there is no such generation.
             StaleArtefactError: If one of them is damaged.
         """
+        from molar_eval.since_both import judged
         from molar_indexes.comparison import generations_compared
         from molar_indexes.generations import generation_before
 
@@ -175,7 +179,8 @@ class Serving(ShopBase):
         live = workspace["generations"].require()[0].name
         after = after or live
         before = before or (generation_before(workspace, live) if after == live else live)
-        return GenerationDiff(before, after, generations_compared(workspace.root, before, after, users))
+        about = workspace.root, before, after, users
+        return GenerationDiff(before, after, generations_compared(*about), judged(*about))
 
     def push(self, generation: str | None = None, *, to: str | None = None, replace: bool = False) -> "PushReport":
         """Publish a generation on a Qdrant server: a new collection, proved before it goes live.

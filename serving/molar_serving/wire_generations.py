@@ -1,6 +1,6 @@
 """Generations, and what is going on, over the wire."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -153,12 +153,49 @@ class ListsCompared(Struct, kw_only=True):
     causes: CausesCompared | None
 
 
+class MetricCompared(Struct, kw_only=True):
+    """A metric under both generations; the interval is that of the difference."""
+
+    name: str
+    before: float
+    after: float
+    low: float
+    high: float
+
+
+class GroupJudged(Struct, kw_only=True):
+    """How good the lists of some people are; ``open``: it cannot be told, ``too_few``: less than 30 people."""
+
+    dimension: str
+    value: str
+    users: int
+    outcome: Literal["better", "worse", "open", "too_few"]
+    metrics: list[MetricCompared]
+
+
+class QualityCompared(Struct, kw_only=True):
+    """Which generation foretold better what people took after both were made.
+
+    Attributes:
+        events: The last event that one of the two knows, by ``seq``.
+        users: Who took something since that they had not.
+        taken: How many items that are.
+        groups: Everybody, then those who are alike.
+    """
+
+    events: int
+    users: int
+    taken: int
+    groups: list[GroupJudged]
+
+
 class DiffAnswer(Struct, kw_only=True):
     """What changes for people from generation ``a`` to ``b``."""
 
     a: str
     b: str
     lists: ListsCompared
+    quality: QualityCompared
     seconds: float
 
 

@@ -4,9 +4,11 @@ import json
 import time
 
 import pytest
+from typer.testing import CliRunner
 from updates import Days
 from web_server import client_of
 
+from molar_cli.app import app
 from molar_indexes.comparison import STANDINGS, compared, lists_of, sample, standing_by
 from molar_indexes.recommender import Recommender
 from molar_serving.endpoints.status import shown_settings
@@ -211,3 +213,29 @@ def test_the_status_tells_what_is_going_on_without_secrets(client, names):
 def test_addresses_of_settings_are_told_without_logins():
     told = shown_settings({"index": {"url": "https://somebody:word@host:6333/?key=abc", "ef": 10}, "l": ["s://a:b@c"]})
     assert told == {"index": {"url": "https://…@host:6333/?…", "ef": 10}, "l": ["s://…@c"]}
+
+
+def test_which_is_better_is_told_by_what_people_took_after_both_were_made(client, days, names):
+    told = client.get("/v1/generations/diff", params={"users": 60}).json()["quality"]
+    assert (told["events"], told["users"], told["groups"][0]["outcome"]) == (3, 0, "too_few")
+    with Recommender.open(days.shop.workspace, names[1]) as new:
+        keys = [user.user_id for user in new.generation.users.between(20, 60)]
+        best = {key: new.query(key, 1, explore=False).items[0].item_id for key in keys}
+        had = new.generation.index.fetch([int(new.generation.users.keyed(keys[0]).history[-1])])[0].item_id
+    bought = [*best.items(), (keys[0], had), (keys[0], "strange"), ("somebody new", best[keys[0]])]
+    days.shop.events.append(
+        {"event_id": f"s{n}", "event": "purchase", "user_id": user, "item_id": item, "timestamp": time.time()}
+        for n, (user, item) in enumerate(bought)
+    )
+    told = client.get("/v1/generations/diff", params={"users": 60}).json()["quality"]
+    assert (told["events"], told["users"], told["taken"]) == (3, 41, 41)  # neither what was there nor what none has
+    everybody, *groups = told["groups"]
+    assert everybody["outcome"] in ("better", "open")
+    hits = {one["name"]: one for one in everybody["metrics"]}["hit_rate@10"]
+    assert 40 / 41 <= round(hits["after"], 9) <= 1  # whoever is new may get what most people take
+    assert hits["low"] <= hits["after"] - hits["before"] <= hits["high"]
+    assert sum(one["users"] for one in groups if one["dimension"] == "history") == 41
+    few = days.shop.diff(users=10).quality
+    assert (few.people, few.groups[0].outcome) == (10, "too_few")
+    command = ["index", "diff", "--users", "60", "--workspace", str(days.shop.workspace)]
+    assert "by what 41 people took" in CliRunner().invoke(app, command).output

@@ -9,6 +9,7 @@ from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError, StaleArtefactError
 
 if TYPE_CHECKING:
+    from molar_eval.since_both import GroupQuality
     from molar_indexes.server.published import PublishedCollection
 
 app = typer.Typer(
@@ -134,6 +135,20 @@ def diff(
         parts = [(one.part, f"{one.share:+.0%}") for one in lists.causes.parts]
         title = f"\nwhich part of the score did it, at {lists.causes.exchanges:,} places"
         run.console.table(["part", ">share"], parts, title=title)
+    judged = [(one.dimension, one.value, f"{one.people:,}", *_quality(one)) for one in found.quality.groups]
+    title = f"\nby what {found.quality.people:,} people took after both were made: NDCG@10"
+    run.console.table(["people by", "", ">people", ">before", ">after", "difference", ""], judged, title=title)
+
+
+_OUTCOMES = {"better": "better", "worse": "worse", "open": "cannot tell", "too_few": "too few to tell"}
+
+
+def _quality(group: "GroupQuality") -> tuple[str, str, str, str]:
+    if not group.metrics:
+        return "", "", "", _OUTCOMES[group.outcome]
+    one = group.metrics[0]
+    between = f"{one.low:+.4f} to {one.high:+.4f}"
+    return f"{one.before:.4f}", f"{one.after:.4f}", between, _OUTCOMES[group.outcome]
 
 
 @app.command()

@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from molar_retrieval.errors import DataError, DiskError, MissingArtefactError, StaleArtefactError
@@ -20,14 +19,17 @@ from molar_serving.wire_generations import (
     Exposure,
     GenerationsAnswer,
     GroupCompared,
+    GroupJudged,
     ListedCollection,
     ListedGeneration,
     ListsCompared,
+    MetricCompared,
     PartCompared,
+    QualityCompared,
 )
 
 if TYPE_CHECKING:
-    from molar.serving import LiveGeneration
+    from molar_eval.since_both import SinceBoth
     from molar_indexes.causes import Causes
     from molar_indexes.comparison import ExposureChange, ListComparison
     from molar_indexes.generations import GenerationInfo
@@ -36,18 +38,17 @@ if TYPE_CHECKING:
 
 async def generations(call: Call) -> Reply:
     """All generations, oldest first."""
-    return Reply(await asyncio.to_thread(_listed, call))
+    return Reply(await asyncio.to_thread(listed, call.service))
 
 
 async def activate(call: Call) -> Reply:
     """Make a generation the live one; answers come from it from the next question on. The former one stays."""
-    name = call.path["generation"]
-    return Reply(await asyncio.to_thread(_switched, call.service, partial(call.service.shop.rollback, name), 404))
+    return Reply(await asyncio.to_thread(switched, call, call.path["generation"]))
 
 
 async def rollback(call: Call) -> Reply:
     """Make the generation before the live one live."""
-    return Reply(await asyncio.to_thread(_switched, call.service, call.service.shop.rollback, 409))
+    return Reply(await asyncio.to_thread(switched, call, None))
 
 
 async def diff(call: Call) -> Reply:
@@ -61,7 +62,8 @@ async def diff(call: Call) -> Reply:
     except StaleArtefactError as error:
         raise ProblemError(409, error.message, error.hint) from error
     seconds = round(time.perf_counter() - began, 3)
-    return Reply(DiffAnswer(a=found.before, b=found.after, lists=lists_compared(found.lists), seconds=seconds))
+    lists, quality = lists_compared(found.lists), _judged(found.quality)
+    return Reply(DiffAnswer(a=found.before, b=found.after, lists=lists, quality=quality, seconds=seconds))
 
 
 def lists_compared(found: "ListComparison") -> ListsCompared:
@@ -97,6 +99,20 @@ def lists_compared(found: "ListComparison") -> ListsCompared:
     )
 
 
+def _judged(found: "SinceBoth") -> QualityCompared:
+    groups = [
+        GroupJudged(
+            dimension=one.dimension,
+            value=one.value,
+            users=one.people,
+            outcome=one.outcome,
+            metrics=[MetricCompared(**asdict(metric)) for metric in one.metrics],
+        )
+        for one in found.groups
+    ]
+    return QualityCompared(events=found.events, users=found.people, taken=found.taken, groups=groups)
+
+
 def _causes(found: "Causes") -> CausesCompared:
     parts = [PartCompared(part=one.part, change=round(one.change, 6), share=round(one.share, 4)) for one in found.parts]
     return CausesCompared(exchanges=found.exchanges, parts=parts, absent=found.absent, untold=found.untold)
@@ -106,8 +122,9 @@ def _exposure(one: "ExposureChange") -> Exposure:
     return Exposure(item_id=one.item_id, title=one.title, before=one.before, after=one.after)
 
 
-def _listed(call: Call) -> GenerationsAnswer:
-    shop = call.service.shop
+def listed(service: "Service") -> GenerationsAnswer:
+    """All generations, oldest first, and what a server has of them."""
+    shop = service.shop
     found, served = shop.generations(), shop.server() is not None
     there = [
         ListedCollection(
@@ -152,17 +169,30 @@ def age(made: str) -> float | None:
         return None
 
 
-def _switched(service: "Service", switch: "Callable[[], LiveGeneration]", missing: int) -> Activated:
+def switched(call: Call, name: str | None) -> Activated:
+    """Make a generation the live one, or the one before it; answers come from it when this returns."""
+    service = call.service
+    former = live_name(service)
     try:
-        live = switch()
+        live = service.shop.rollback(name)
         service.catch_up()
     except MissingArtefactError as error:
-        raise ProblemError(missing, error.message, error.hint) from error
+        raise ProblemError(409 if name is None else 404, error.message, error.hint) from error
     except DiskError:
         raise
     except (StaleArtefactError, DataError) as error:  # it is damaged, or somebody publishes
         raise ProblemError(409, error.message, error.hint) from error
+    if former != live.generation:
+        call.audit["undo"] = {"kind": "generation", "before": former, "after": live.generation}
     return Activated(generation=live.generation, collection=live.collection, here=live.kept_here)
+
+
+def live_name(service: "Service") -> str | None:
+    """The live generation, here or on the server that answers; None where there is none."""
+    shop = service.shop
+    if shop.server() is None:
+        return service.workspace["generations"].pointer
+    return next((one.metadata.generation for one in shop.collections() if one.live), None)
 
 
 ENDPOINTS = (
