@@ -1,13 +1,14 @@
 """Every screen of the studio, and the navigation."""
 
 from molar_serving.studio import files
-from molar_serving.studio.screens import items, people, search, signing_in
+from molar_serving.studio.screens import generations, items, people, search, signing_in
 from molar_serving.studio.visit import Screen
 
 SCREENS: tuple[Screen, ...] = (
     *items.SCREENS,
     *search.SCREENS,
     *people.SCREENS,
+    *generations.SCREENS,
     *signing_in.SCREENS,
     *files.SCREENS,
 )
