@@ -39,16 +39,18 @@ class RulesFile:
             return None
         return (self._folder / f"{name}.toml").read_bytes().decode("utf-8", "replace")
 
-    def replace(self, text: str, allowed: Callable[[str], None]) -> None:
+    def replace(self, text: str, allowed: Callable[[str], None]) -> tuple[str, str | None] | None:
         """Write another text, once ``allowed`` was called with the present one and raised nothing.
 
-        A DataError where another process is about to.
+        A DataError where another process is about to. Returns the former text with the name of its version, which is
+        None where there was nothing; None where nothing has changed.
         """
         with self._workspace.lock(_FOLDER, "changing the rules of"):
             former = self.text
             allowed(former)
             if text == former:
-                return
+                return None
+            name = None
             if former:
                 name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{etag_of(former)[:8]}"
                 write_atomically(self._folder / f"{name}.toml", former)
@@ -56,6 +58,7 @@ class RulesFile:
             for old in self.versions()[_KEPT:]:
                 with suppress(FileNotFoundError):
                     (self._folder / f"{old}.toml").unlink()
+            return former, name
 
 
 def etag_of(text: str) -> str:

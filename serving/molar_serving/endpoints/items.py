@@ -15,6 +15,7 @@ from molar_retrieval.availability import ACTIVE
 from molar_retrieval.errors import MolarError, shown
 from molar_retrieval.events.live import LiveLog
 from molar_serving.endpoint import Call, Endpoint, Reply
+from molar_serving.endpoints.restoring import ItemChange, former_items
 from molar_serving.problems import ProblemError
 from molar_serving.wire_items import (
     ChangedItemAnswer,
@@ -94,7 +95,7 @@ def _changed(call: Call, *, whole: bool) -> ItemAnswer:
     elif not attributes:
         raise ProblemError(422, "nothing is to be changed", "name attributes", field="attributes")
     change = _Change(item_id, attributes, False, _event_id(call, item_id))
-    return _answered(service, schema, change, body.attributes, state or "queued")
+    return _answered(call, schema, change, body.attributes, state)
 
 
 def _withdrawn(call: Call) -> ItemAnswer:
@@ -102,18 +103,18 @@ def _withdrawn(call: Call) -> ItemAnswer:
     state = _state(service, item_id)
     if state is None:
         raise _unknown(item_id)
-    return _answered(service, _schema(service), _Change(item_id, {}, True, _event_id(call, item_id)), {}, state)
+    return _answered(call, _schema(service), _Change(item_id, {}, True, _event_id(call, item_id)), {}, state)
 
 
 def _answered(
-    service: "Service", schema: "ItemSchema", change: _Change, given: Mapping[str, Any], state: State
+    call: Call, schema: "ItemSchema", change: _Change, given: Mapping[str, Any], state: State | None
 ) -> ItemAnswer:
-    report = _append(service, [change])
+    report = _append(call, schema, [change], [state is not None])
     for one in report.refusals:
         raise ProblemError(422, one.problem, one.remedy, field=one.field)
     later = _later(schema, given)
     repeated = report.repeated > 0
-    return ItemAnswer(item_id=change.item_id, state=state, later=later, repeated=repeated, seq=report.seq)
+    return ItemAnswer(item_id=change.item_id, state=state or "queued", later=later, repeated=repeated, seq=report.seq)
 
 
 def _batch(call: Call) -> ItemsAnswer:
@@ -129,7 +130,8 @@ def _batch(call: Call) -> ItemsAnswer:
         if not mistakes:
             event_id = one.event_id or f"item:{uuid4().hex}"
             changes.append((index, _Change(str(one.item_id), one.attributes, one.withdrawn, event_id)))
-    report = _append(service, [change for _, change in changes])
+    known = [states[index] is not None for index, _ in changes]
+    report = _append(call, schema, [change for _, change in changes], known)
     refused = {one.row: one for one in report.refusals}
     taken: list[ChangedItemAnswer] = []
     for row, (index, change) in enumerate(changes):
@@ -281,9 +283,27 @@ def _event_id(call: Call, item_id: str) -> str:
     return f"item:{sha256(said.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def _append(service: "Service", changes: Sequence[_Change]) -> "Appended":
+def put_back(call: Call, items: Sequence[Mapping[str, Any]]) -> None:
+    """Say of items what they said before a change, see :mod:`molar_serving.endpoints.restoring`."""
+    changes = [
+        _Change(one["item_id"], one["before"] or {}, one["before"] is None, f"item:{uuid4().hex}") for one in items
+    ]
+    report = _append(call, _schema(call.service), changes, [True] * len(changes))
+    for one in report.refusals:
+        raise ProblemError(422, one.problem, one.remedy, field=one.field)
+
+
+def _append(call: Call, schema: "ItemSchema", changes: Sequence[_Change], known: Sequence[bool]) -> "Appended":
+    """Append changes, and say in the audit log what would undo them; ``known`` says which items were there before."""
+    said = [ItemChange(one.item_id, one.attributes, one.withdrawn) for one in changes]
+    former = former_items(call.service, schema, said, known) if said else None
     now = datetime.now(UTC).isoformat()
-    return service.append([change.event(now) for change in changes])
+    report = call.service.append([change.event(now) for change in changes])
+    if former is not None and report.accepted:
+        refused = {one.row for one in report.refusals}
+        kept = [one for row, one in enumerate(former) if row not in refused]
+        call.audit["undo"] = {"kind": "items", "seq": report.seq, "items": kept}
+    return report
 
 
 def _rejected(index: int, item_id: str, field: str, problem: str, remedy: str) -> RejectedItem:

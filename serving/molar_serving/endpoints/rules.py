@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from molar_retrieval.errors import DataError, DiskError, SettingsError
@@ -65,22 +65,39 @@ def _answered(file: RulesFile, text: str, warnings: list[str]) -> Reply:
 
 
 def _replaced(call: Call) -> Reply:
-    service, file, wanted = call.service, RulesFile(call.service.workspace), call.request.headers.get("if-match")
-    text, warnings = _checked(service, call.body)
+    file, wanted = RulesFile(call.service.workspace), call.request.headers.get("if-match")
+    text, warnings = _checked(call.service, call.body)
 
     def allowed(present: str) -> None:
         known = [one.strip().removeprefix("W/").strip('"') for one in (wanted or "*").split(",")]
         if "*" not in known and etag_of(present) not in known:
             raise ProblemError(412, "the rules were changed meanwhile", "GET /v1/rules, and change what is there now")
 
+    write_rules(call, file, text, allowed)
+    return _answered(file, text, warnings)
+
+
+def write_rules(call: Call, file: RulesFile, text: str, allowed: Callable[[str], None]) -> None:
+    """Write rules that were checked, and say in the audit log what would undo it."""
     try:
-        file.replace(text, allowed)
+        former = file.replace(text, allowed)
     except DiskError:
         raise
     except DataError as error:  # somebody else is at it
         raise ProblemError(409, error.message, error.hint) from error
     call.audit["etag"] = etag_of(text)
-    return _answered(file, text, warnings)
+    if former is not None:
+        call.audit["undo"] = {"kind": "rules", "before": former[1], "after": etag_of(text)}
+
+
+def restore_rules(call: Call, version: str | None) -> None:
+    """Write a former version of the rules again, or none; a ProblemError where it is gone, or wrong by now."""
+    file = RulesFile(call.service.workspace)
+    text = "" if version is None else file.version(version)
+    if text is None:
+        raise ProblemError(410, "this version of the rules is not kept any more", "write them anew")
+    _checked(call.service, RulesBody(toml=text))
+    write_rules(call, file, text, lambda _: None)
 
 
 def _checked(service: "Service", body: RulesBody) -> tuple[str, list[str]]:

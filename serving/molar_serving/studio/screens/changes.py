@@ -1,0 +1,90 @@
+"""Changes: who changed what, when, and how it ended, as the audit log has it; and undoing it."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from molar_serving.changes import Change, change_of, changes
+from molar_serving.problems import ProblemError
+from molar_serving.studio.roles import Role
+from molar_serving.studio.visit import Page, Screen, Visit
+from molar_serving.undo import can_be_undone, changed_again, undone
+
+_MOST = 50
+_WHAT = {
+    "PUT /v1/rules": "rules",
+    "POST /v1/items": "items",
+    "PUT /v1/items/{item_id:path}": "item",
+    "PATCH /v1/items/{item_id:path}": "item",
+    "DELETE /v1/items/{item_id:path}": "withdrawn",
+    "POST /v1/users/merge": "merged",
+    "POST /v1/generations/{generation}/activate": "generation",
+    "POST /studio/generations/{generation}/activate": "generation",
+    "POST /v1/rollback": "generation",
+    "POST /studio/changes/{name}/undo": "undone",
+}
+"""Words of ``words/changes.toml`` for what was asked for."""
+_BY_KIND = {"rules": "rules", "generation": "generation", "items": "items"}
+_ROLES: dict[str, Role] = {"generation": "admin"}  # who may undo; else a merchandiser
+
+
+async def listed(visit: Visit) -> Page:
+    """Changes, the newest first."""
+    begin = int(typed) if (typed := visit.asked("begin")).isdecimal() and len(typed) < 9 else 0
+    found = await visit.do(lambda: changes(visit.service.workspace.root, begin, _MOST + 1))
+    shown = [_shown(visit, one) for one in found[:_MOST]]
+    older = begin + _MOST if len(found) > _MOST else None
+    return Page("changes/changes.html.jinja", {"changes": shown, "begin": begin, "older": older})
+
+
+async def undo(visit: Visit) -> Page:
+    """Undo a change; where the same was changed again since, who asks has to be sure."""
+    request, service = visit.path["name"], visit.service
+    change = await visit.do(lambda: change_of(service.workspace.root, request))
+    if change is None:
+        raise ProblemError(404, "the audit log does not tell of this change", "choose one of the list")
+    if change.undo is not None:
+        _admit(visit, change.undo)
+        if visit.sent("sure") != "yes" and await visit.do(lambda: changed_again(service, change.undo or {})):
+            return Page("changes/sure.html.jinja", {"change": _shown(visit, change)}, 409)
+    await asyncio.to_thread(undone, visit.call, change)
+    return Page.to("/studio/changes")
+
+
+def _admit(visit: Visit, fact: Mapping[str, Any]) -> None:
+    wanted = _ROLES.get(fact["kind"], "merchandiser")
+    if not visit.may(wanted):
+        raise ProblemError(403, f"your role does not allow this: {visit.role}", f"it takes the role {wanted}")
+
+
+def _shown(visit: Visit, change: Change) -> dict[str, Any]:
+    """A change as the page shows it."""
+    fact = change.undo or {}
+    what = _WHAT.get(change.endpoint) or _BY_KIND.get(fact.get("kind", ""))
+    items = [str(one["item_id"]) for one in fact.get("items", [])] or list(_items(change.facts))
+    return {
+        "change": change,
+        "what": what,
+        "items": items[:3],
+        "more": max(len(items) - 3, 0),
+        "values": _values(fact),
+        "moved": (fact["before"], fact["after"]) if fact.get("kind") == "generation" else None,
+        "undoable": can_be_undone(change) and visit.may(_ROLES.get(fact.get("kind", ""), "merchandiser")),
+    }
+
+
+def _items(facts: Mapping[str, Any]) -> list[str]:
+    named = facts.get("items", [])
+    return [str(facts["item_id"])] if "item_id" in facts else [str(one) for one in named] if named else []
+
+
+def _values(fact: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What one item said before, by attribute."""
+    items = fact.get("items", [])
+    return list((items[0]["before"] or {}).items()) if len(items) == 1 else []
+
+
+SCREENS = (
+    Screen("GET", "/studio/changes", "viewer", listed, nav="changes"),
+    Screen("POST", "/studio/changes/{name}/undo", "merchandiser", undo, changes=True),
+)
