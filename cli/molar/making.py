@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
 from molar.choosing import refuse
+from molar.findings import keep_check
 from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from molar_retrieval.finetuning.report import FinetuneReport
     from molar_retrieval.presets import Preset
     from molar_retrieval.quality.report import CheckReport
-
-CHECK_PAGE = "check.html"
 
 
 class Making(ShopBase):
@@ -56,7 +55,7 @@ class Making(ShopBase):
             photos: Decode photos; else only their paths and headers are looked at.
             forecast: Measure what embedding takes here, by a few items.
             fix_list: A .parquet, .csv or .jsonl file with a row for each fault.
-            page: The HTML page; None: ``check.html`` in the workspace.
+            page: The HTML page, beside ``check.html`` in the workspace.
             trust_remote_code: Let the encoder run code that it brings.
 
         Returns:
@@ -64,13 +63,12 @@ class Making(ShopBase):
         """
         from molar_retrieval.quality.check import CheckOptions
         from molar_retrieval.quality.check import check as examine
-        from molar_retrieval.quality.page import write_page
 
         folder, chosen = self.folder(), self._encoding(trust=trust_remote_code)
         options = CheckOptions(photos, deep, forecast, None if fix_list is None else Path(fix_list))
         with self.bound() as place, self.progress() as progress:
             report = examine(folder, place, chosen, options, progress=progress)
-        write_page(Path(page) if page else self.workspace / CHECK_PAGE, report, folder)
+        keep_check(self.workspace, report, folder, Path(page) if page else None)
         return report
 
     def embed(
@@ -307,8 +305,7 @@ class Making(ShopBase):
         if not chosen.align.towers:
             trained = {"epochs": epochs, "dim": dim, "align_weight": align_weight}
             refuse(trained, "no tower is trained by these settings", "choose another preset, or leave them out")
-        if stage:
-            chosen = self._staging(chosen)
+        chosen = self._staging(chosen) if stage else chosen
         with self.progress() as progress, recorded(self.opened(), "align"):
             return align(self.opened(), chosen, progress, restart=not resume, where=where, on_epoch=on_epoch)
 
@@ -354,6 +351,7 @@ class Making(ShopBase):
             The report; its page is ``report.html`` in ``folder``.
         """
         from molar.evaluating import chosen_suite, prepared
+        from molar.reports import remember_folder
         from molar_eval.evaluate import Evaluator
         from molar_eval.report.write import write_report
         from molar_retrieval.native import keep_freed_memory
@@ -375,6 +373,7 @@ class Making(ShopBase):
                 tell=tell or progress.note,
             ).run()
             write_report(result.folder, result.report, result.examples, place.catalogue)
+            remember_folder(place.root, result.folder)
             return result
 
     def value_shown(

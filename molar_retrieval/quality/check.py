@@ -106,7 +106,10 @@ class _CatalogueCheck:
             told = {} if prepared is None else self._checked(*prepared)
         shown = _masked if self.found.counts[PERSONAL_IDS] else tuple[Finding, ...]
         kinds = self.found.kinds()
-        found = tuple(Found(k, self.found.counts[k.name], shown(self.found.examples(k.name))) for k in kinds)
+        found = tuple(
+            Found(k, self.found.counts[k.name], shown(self.found.examples(k.name)), self.found.key(k.name))
+            for k in kinds
+        )
         return CheckReport(
             catalogue=self.folder.resolve().name,
             unusable=tuple(self.unusable),

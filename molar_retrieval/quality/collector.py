@@ -3,6 +3,7 @@
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,7 @@ _TYPES = {"row": pa.int64(), "others": pa.list_(pa.string()), "amount": pa.float
 SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _COLUMNS])  # of a fix list
 _FLUSH = 16_384
 _ORDER = tuple(Severity)
+_MODULUS = 1 << 128
 
 
 class Collector:
@@ -35,6 +37,7 @@ class Collector:
         self.counts: Counter[str] = Counter()
         self._kinds: dict[str, FaultKind] = {}
         self._made: Counter[str] = Counter()
+        self._sums: Counter[str] = Counter()
         self._worst: dict[str, list[tuple[float, int, Finding]]] = {}
         self._examples, self._limit = examples, limit
         self._number = count()
@@ -85,8 +88,14 @@ class Collector:
         """The worst findings of a kind, worst first."""
         return [finding for _, _, finding in sorted(self._worst.get(name, []), key=lambda entry: entry[:2])][::-1]
 
+    def key(self, name: str) -> str:
+        """What tells the findings of a kind from others: how many there are, and what they are about, in any order."""
+        about = f"{self.counts[name]} {self._sums[name] % _MODULUS}".encode()
+        return f"{name}-{blake2b(about, digest_size=8).hexdigest()}"
+
     def _keep(self, finding: Finding) -> None:
         self._kinds.setdefault(finding.kind.name, finding.kind)
+        self._sums[finding.kind.name] += _digest(finding)
         # The number keeps equal amounts in their order and keeps findings from being compared.
         entry = (finding.amount, -next(self._number), finding)
         worst = self._worst.setdefault(finding.kind.name, [])
@@ -104,6 +113,14 @@ class Collector:
             rows = [_row(finding) for finding in self._rows]
             self._writer.write(pa.RecordBatch.from_pylist(rows, SCHEMA))
             self._rows = []
+
+
+def _digest(finding: Finding) -> int:
+    """Of what a finding is about: who or what it names, else its place in a file."""
+    named = finding.item_id, finding.user_id, finding.column, sorted(finding.others)
+    place = () if finding.item_id or finding.user_id else (finding.file, finding.row, finding.detail)
+    text = repr((named, place)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=16).digest())
 
 
 def _row(finding: Finding) -> dict[str, Any]:

@@ -14,15 +14,17 @@ FORMAT = 2  # Of the plain data; 1 had a forecast for a GPU among what can be ex
 
 @dataclass(frozen=True)
 class Found:
-    """All faults of one kind: how many, and the worst of them."""
+    """All faults of one kind: how many, the worst of them, and a key that changes with what they are about."""
 
     kind: FaultKind
     count: int
     examples: tuple[Finding, ...]
+    key: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         return {
+            "key": self.key,
             "kind": self.kind.name,
             "severity": str(self.kind.severity),
             "title": self.kind.title,

@@ -6,12 +6,16 @@
 ``generation``        ``before``, ``after``: names of the live generation
 ``rules``             ``before``: the version of the rules, or null; ``after``: the etag of what was written
 ``items``             ``items`` with what each said ``before``; ``seq``: the last event then
+``finding``           ``finding``: its key, see :mod:`molar.findings`; ``before``, ``after``: who ticked it off, or null
 ====================  ========================================================================================
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from molar.findings import TickedOff, last_check, tick
+from molar_retrieval.errors import MissingArtefactError
 from molar_serving.changes import Change
 from molar_serving.endpoints.generations import live_name, switched
 from molar_serving.endpoints.items import put_back
@@ -34,12 +38,21 @@ def changed_again(service: "Service", undo: Mapping[str, Any]) -> bool:
     """Whether something has changed since what a change has changed, so that undoing it would undo that as well."""
     match undo["kind"]:
         case "generation":
-            return live_name(service) != undo["after"]
+            return bool(live_name(service) != undo["after"])
         case "rules":
-            return etag_of(RulesFile(service.workspace).text) != undo["after"]
+            return bool(etag_of(RulesFile(service.workspace).text) != undo["after"])
         case "items":
             return bool(changed_since(service, [one["item_id"] for one in undo["items"]], undo["seq"]))
+        case "finding":
+            return bool(_ticked(service, undo["finding"]) != undo["after"])
     return False
+
+
+def _ticked(service: "Service", key: str) -> dict[str, str] | None:
+    """Who ticked off a finding of the last check; None: it is open, or not there any more."""
+    check = last_check(service.workspace.root)
+    found = next((one.ticked for one in (check.findings if check else ()) if one.key == key), None)
+    return None if found is None else asdict(found)
 
 
 def undone(call: "Call", change: Change) -> None:
@@ -58,5 +71,12 @@ def undone(call: "Call", change: Change) -> None:
             restore_rules(call, undo["before"])
         case "items":
             put_back(call, undo["items"])
+        case "finding":
+            before = undo["before"] and TickedOff(**undo["before"])
+            try:
+                former = tick(call.service.workspace, undo["finding"], before)
+            except MissingArtefactError as error:
+                raise ProblemError(409, error.message, error.hint) from error
+            call.audit["undo"] = {**undo, "before": former and asdict(former), "after": undo["before"]}
         case _:
             raise ProblemError(409, "this change cannot be undone", "see what was changed, and change it anew")

@@ -40,7 +40,7 @@ def check(
 
     Example, with photos compared to words: [bold]molar check catalog/ --deep[/]
     """
-    from molar.making import CHECK_PAGE
+    from molar.findings import CHECK_PAGE
     from molar_retrieval.quality.findings import Severity
 
     report = run.shop(catalog, settings).check(

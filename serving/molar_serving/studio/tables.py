@@ -1,7 +1,7 @@
 """Every screen of the studio, and the navigation."""
 
 from molar_serving.studio import files
-from molar_serving.studio.screens import changes, generations, items, people, search, signing_in
+from molar_serving.studio.screens import changes, data, generations, items, people, search, signing_in
 from molar_serving.studio.visit import Screen
 
 SCREENS: tuple[Screen, ...] = (
@@ -10,6 +10,7 @@ SCREENS: tuple[Screen, ...] = (
     *people.SCREENS,
     *generations.SCREENS,
     *changes.SCREENS,
+    *data.SCREENS,
     *signing_in.SCREENS,
     *files.SCREENS,
 )

@@ -22,9 +22,10 @@ _WHAT = {
     "POST /studio/generations/{generation}/activate": "generation",
     "POST /v1/rollback": "generation",
     "POST /studio/changes/{name}/undo": "undone",
+    "POST /studio/data/findings/{name}": "finding",
 }
 """Words of ``words/changes.toml`` for what was asked for."""
-_BY_KIND = {"rules": "rules", "generation": "generation", "items": "items"}
+_BY_KIND = {"rules": "rules", "generation": "generation", "items": "items", "finding": "finding"}
 _ROLES: dict[str, Role] = {"generation": "admin"}  # who may undo; else a merchandiser
 
 

@@ -1,0 +1,68 @@
+"""The reports of a workspace: those of its evaluations, wherever they were written, and the page of the last check."""
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from molar_retrieval.workspace import write_atomically
+
+_EVALUATION, _RUNS, _ELSEWHERE = "evaluation", "runs", "elsewhere.json"
+_REPORT, _PAGE = "report.json", "report.html"
+_KEPT = 100  # folders elsewhere that are remembered
+
+
+@dataclass(frozen=True)
+class KeptReport:
+    """An evaluation's report.
+
+    Attributes:
+        name: By which it is asked for.
+        title: Its heading.
+        suite: The suite that was run.
+        made: When, in seconds since 1970.
+        page: The file.
+    """
+
+    name: str
+    title: str
+    suite: str
+    made: float
+    page: Path
+
+
+def remember_folder(workspace: Path, folder: Path) -> None:
+    """Remember where a report was written that does not lie among the workspace's runs."""
+    folder = folder.resolve()
+    if folder.parent == (workspace / _EVALUATION / _RUNS).resolve():
+        return
+    known = [one for one in _elsewhere(workspace) if one != str(folder)]
+    path = workspace / _EVALUATION / _ELSEWHERE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps([*known, str(folder)][-_KEPT:], ensure_ascii=False) + "\n")
+
+
+def evaluation_reports(workspace: Path) -> list[KeptReport]:
+    """The reports that are there, the newest first; what is no report, or is gone, is left out."""
+    runs = {folder.name: folder for folder in (workspace / _EVALUATION / _RUNS).glob("*/")}
+    others = {f"{Path(one).name}-{sha256(one.encode()).hexdigest()[:8]}": Path(one) for one in _elsewhere(workspace)}
+    found = [_report(name, folder) for name, folder in {**others, **runs}.items()]
+    return sorted((one for one in found if one is not None), key=lambda one: -one.made)
+
+
+def _report(name: str, folder: Path) -> KeptReport | None:
+    try:
+        report: dict[str, Any] = json.loads((folder / _REPORT).read_text("utf-8"))
+        page = folder / _PAGE
+        return KeptReport(name, str(report["title"]), str(report["suite"]), page.stat().st_mtime, page)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _elsewhere(workspace: Path) -> list[str]:
+    try:
+        found = json.loads((workspace / _EVALUATION / _ELSEWHERE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
