@@ -269,6 +269,13 @@ def test_the_studio_can_be_left_out(trained, tmp_path):
         assert studio.get("/studio/items").status_code == 404
 
 
+def test_an_address_with_nothing_at_it_is_a_page_that_says_so(studio):
+    page = studio.get("/studio/nothing/here")
+    assert page.status_code == 404
+    assert "no page /studio/nothing/here" in words_of(page)
+    assert studio.get("/studio/").headers["location"] == "/studio"
+
+
 def test_the_navigation_leads_to_screens(studio):
     for address in NAVIGATION.values():
         page = studio.get(address)

@@ -18,6 +18,8 @@ def serve(
 ) -> None:
     """Answer over HTTP: recommendations, searches and events, from the live generation and all that happened since.
 
+    Merchandisers and managers look at the same at /studio.
+
     Ctrl-C or SIGTERM ends it, once the answers under way are through. Without keys it answers this machine alone;
     `molar keys add` makes one.
 
@@ -27,8 +29,13 @@ def serve(
     """
     from molar_serving.run import serve as listen
 
-    def listening(address: str) -> None:
-        if not run.document({"address": address, "workspace": str(run.root)}):
-            run.console.line(f"{address}, of the workspace {run.root}")
+    shop = run.shop(settings=settings)
 
-    listen(run.shop(settings=settings), listening, host=host, port=port, workers=workers)
+    def listening(address: str) -> None:
+        studio = f"{address}/studio" if shop.settings.serve.studio else None
+        if not run.document({"address": address, "studio": studio, "workspace": str(run.root)}):
+            run.console.line(f"{address}, of the workspace {run.root}")
+            if studio is not None:
+                run.console.note(f"the studio, for people: {studio}")
+
+    listen(shop, listening, host=host, port=port, workers=workers)

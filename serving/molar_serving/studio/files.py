@@ -36,6 +36,13 @@ async def photo(visit: Visit) -> Page:
     return Page(content=content, media_type=kind, headers=_HOUR)
 
 
+async def nowhere(visit: Visit) -> Page:
+    """An address of the studio at which there is nothing."""
+    if not visit.path["rest"]:
+        return Page.to("/studio")
+    raise ProblemError(404, f"there is no page {visit.call.request.scope['path'][:200]}", "the navigation leads to all")
+
+
 @cache
 def _files() -> dict[str, tuple[bytes, str]]:
     folder = resources.files("molar_serving.studio") / "static"
@@ -67,4 +74,5 @@ def _paths(workspace: Workspace, version: Path) -> tuple[Path, Callable[[str], P
 SCREENS = (
     Screen("GET", "/studio/static/{name}", None, file),
     Screen("GET", "/studio/photos/{item_id:path}", "viewer", photo),
+    Screen("GET", "/studio/{rest:path}", "viewer", nowhere),
 )
