@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
 def toml_of(name: str, tables: Sequence[Mapping[str, Any]]) -> str:
     """Tables of one name as TOML: what :func:`parse_toml` reads gives them back.
 
-    Values are texts, numbers, truths and lists of these; a SettingsError names another one.
+    Values are texts, numbers, truths, days, times and lists of these; a SettingsError names another one.
     """
     lines: list[str] = []
     for table in tables:
@@ -59,6 +60,8 @@ def _key(key: str) -> str:
 def _value(key: str, value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_value(key, one) for one in value)}]"
+    if isinstance(value, date | time):
+        return value.isoformat()
     if isinstance(value, str | bool | int | float):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     raise SettingsError(f"{key} holds {shown(value)}", "give a text, a number, true or false, or a list of these")

@@ -109,7 +109,7 @@ class Constraints:
     def _ruled(self, request: RankingRequest, items: LiveItems, attributes: Mapping[str, Any]) -> RankingRequest:
         if not request.query.rules or self.rules is None:
             return request
-        found = self.rules.for_user(attributes)
+        found = self.rules.for_user(attributes, request.now)
         where = request.where if found.where is None else both(request.where, found.where)
         banned = self._banned(found.banned, found.words)
         if any(map(items.index.concerns, found.words)):

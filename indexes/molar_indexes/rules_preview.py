@@ -4,8 +4,9 @@ Both are asked of one generation, by the events up to now; see :mod:`molar_index
 change, somebody's candidates, is made once for both lists, and kept for the next preview.
 """
 
+import weakref
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,11 +16,12 @@ from molar_indexes.comparison import Compared, ListComparison, ShownList, compar
 from molar_indexes.constraints import Constraints, RulesSource
 from molar_indexes.generations import Generation
 from molar_retrieval import columns
-from molar_retrieval.errors import shown
+from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.interactions.users import user_key
+from molar_retrieval.ranking.conflicts import RulesConflict, conflicts
 
 _TOLD = 20  # values of a field, notes
-_NAMED = 3  # unknown items that a warning names
+_LOOKED_AT = 50_000  # people
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class RulesPreview:
 
 def checked(generation: Generation, values: Mapping[str, Any]) -> tuple[str, ...]:
     """What is odd about rules, as a file would hold them, in sentences; a SettingsError where they are wrong."""
-    return tuple(_warnings(generation, Constraints(generation, values)))
+    return tuple(one.sentence for one in conflicts_of(generation, Constraints(generation, values)))
 
 
 def previewed(
@@ -82,7 +84,7 @@ def previewed(
     """
     old, new = answerer.ruled_by(present), answerer.ruled_by(values)
     constraints = new.present()[0]
-    warnings = tuple(_warnings(answerer.generation, constraints))
+    warnings = tuple(one.sentence for one in conflicts_of(answerer.generation, constraints))
     if field is not None:
         constraints.check_field(field)
     keys = [user_key(user) for user in users] or sample(answerer.generation.users, people)
@@ -114,27 +116,33 @@ def _shares(field: str, answers: Sequence[ShownList]) -> dict[str, float]:
     return {value: count / places for value, count in counts.items()}
 
 
-def _warnings(generation: Generation, constraints: Constraints) -> Iterator[str]:
-    """Rules that cannot act, as the generation has nothing that they are about."""
-    rules = constraints.rules
-    for active in [] if rules is None else rules.all:
-        rule, title = active.rule, repr(active.rule.title)
-        named = rule.ban if isinstance(rule.ban, tuple) else rule.pin or ()
-        rows = generation.index.rows(list(named)) if named else []
-        unknown = [item for item, row in zip(named, rows, strict=True) if row is None]
-        if unknown:
-            more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
-            listed = ", ".join(map(shown, unknown[:_NAMED]))
-            yield f"the rule {title} names items that generation {generation.name} does not have: {listed}{more}"
-        if active.condition is not None and not _some(generation, active.condition):
-            yield f"the rule {title} is about items of which there is none in generation {generation.name}"
+def conflicts_of(generation: Generation, constraints: Constraints) -> list[RulesConflict]:
+    """What gets in the way of rules, by the items and people of a generation; SettingsError if the rules are wrong."""
+    rules, index = constraints.rules, generation.index
+    if rules is None:
+        return []
+
+    def items(ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        rows = [row for row in index.rows(list(ids)) if row is not None]
+        return {item.item_id: {columns.ITEM_ID: item.item_id, **item.payload} for item in index.fetch(rows)}
+
+    def fits(condition: Expression) -> bool:
+        dims = index.spec.dims
+        spaces = [name for name in (columns.ALIGNED, columns.COLD_START) if name in dims]
+        return any(index.top(name, [0.0] * dims[name], 1, where=condition) for name in spaces)
+
+    return conflicts(rules, items, fits, lambda segment: _somebody(generation, segment))
 
 
-def _some(generation: Generation, condition: Any) -> bool:
-    """Whether an item fulfils a condition."""
-    dims = generation.index.spec.dims
-    return any(
-        generation.index.top(name, [0.0] * dims[name], 1, where=condition)
-        for name in (columns.ALIGNED, columns.COLD_START)
-        if name in dims
-    )
+_people: "weakref.WeakKeyDictionary[Generation, list[Mapping[str, Any]]]" = weakref.WeakKeyDictionary()
+"""What people's attributes are, each once."""
+
+
+def _somebody(generation: Generation, segment: Expression) -> bool:
+    """Whether the generation knows people of a segment; of more people than are looked at, nobody is missed."""
+    if len(generation.users) > _LOOKED_AT:
+        return True
+    if generation not in _people:
+        some = {repr(one.attributes): one.attributes for batch in generation.users.batches() for one in batch}
+        _people[generation] = list(some.values())
+    return any(matches(segment, attributes) for attributes in _people[generation])

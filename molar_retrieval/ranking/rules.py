@@ -8,15 +8,18 @@ one set, bans of words of one field one look-up, equal conditions one. What ever
 :mod:`molar_retrieval.bounds`.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self, TypeGuard
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from molar_retrieval import bounds
+from molar_retrieval.availability import moment
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.errors import RequestError, SettingsError, shown, suggestion
 from molar_retrieval.expressions import And, Equals, Expression, Not, OneOf, matches, terms
@@ -29,14 +32,22 @@ _ACTIONS = ("require", "ban", "boost", "bury", "fresh", "at_most", "at_least", "
 _WEIGHING = ("boost", "bury", "fresh", "at_least")
 _FEW = 100  # banned words of one field that a search may read every time; the items that have more are looked up once
 _LONGEST = 200  # characters of a title: answers repeat it with each item
+_ENDLESS = 1 << 62  # microseconds
+_DAY = len("2026-12-24")
 _REMEMBERED = 64  # sets of rules that hold together, of which is kept what they come to
 
 
 class Rule(Settings):
-    """One ``[[rule]]``; ``by`` counts in spreads of the scores of a person's candidates, ``at`` from 1."""
+    """One ``[[rule]]``; ``by`` counts in spreads of the scores of a person's candidates, ``at`` from 1.
+
+    It holds ``from`` a moment ``until`` another one, where these are named: days of UTC, the last one included, or
+    moments in ISO 8601.
+    """
 
     name: str | None = None
     segment: str | None = Field(None, alias="for")
+    begins: str | None = Field(None, alias="from")
+    until: str | None = None
     require: str | None = None
     ban: str | tuple[str, ...] | None = None
     boost: str | None = None
@@ -50,6 +61,15 @@ class Rule(Settings):
     of: str | None = None
     pin: tuple[str, ...] | None = Field(None, min_length=1)
     at: int = Field(1, ge=1, le=bounds.PLACE)
+
+    @field_validator("begins", "until", mode="before")
+    @classmethod
+    def _written(cls, value: Any) -> Any:
+        """TOML has dates and times of its own."""
+        written = value.isoformat() if isinstance(value, date) else value
+        if isinstance(written, str):
+            _moment(written)
+        return written
 
     @model_validator(mode="after")
     def _one_action(self) -> Self:
@@ -67,6 +87,12 @@ class Rule(Settings):
     def action(self) -> str:
         """Which of the actions it is."""
         return next(action for action in _ACTIONS if getattr(self, action) is not None)
+
+    @cached_property
+    def period(self) -> tuple[int, int]:
+        """From when until when it holds, in microseconds since 1970, the end not included."""
+        begin = -_ENDLESS if self.begins is None else _moment(self.begins)
+        return begin, _ENDLESS if self.until is None else _moment(self.until, end=True)
 
     @cached_property
     def title(self) -> str:
@@ -136,6 +162,7 @@ class Rules:
         self._users = users
         self._known: dict[tuple[str, bool], Expression] = {}
         self._active = [(self._segment(n, rule, users), self._read(n, rule, items)) for n, rule in enumerate(rules, 1)]
+        self._moments = sorted({moment for rule in rules for moment in rule.period if abs(moment) < _ENDLESS})
         self._segments = list(dict.fromkeys(segment for segment, _ in self._active if segment is not None))
         self._ruled = lru_cache(_REMEMBERED)(self._joined)
         _check_pins(rules, source)
@@ -165,17 +192,25 @@ class Rules:
         """All rules in their order, whomever they are for."""
         return [active for _, active in self._active]
 
-    def for_user(self, attributes: Mapping[str, Any]) -> AppliedRules:
-        """What the rules come to that hold for somebody with these attributes."""
-        return self._ruled(tuple(segment for segment in self._segments if matches(segment, attributes)))
+    @property
+    def segments(self) -> list[Expression | None]:
+        """Whom each rule is for, in their order; None: everybody."""
+        return [segment for segment, _ in self._active]
 
-    def against(self, item: Mapping[str, Any]) -> list[Rule]:
+    def for_user(self, attributes: Mapping[str, Any], now: datetime | None = None) -> AppliedRules:
+        """What the rules come to that hold now, or at another moment, for somebody with these attributes."""
+        over = bisect_right(self._moments, moment(now)) if self._moments else 0
+        return self._ruled(tuple(segment for segment in self._segments if matches(segment, attributes)), over)
+
+    def against(self, item: Mapping[str, Any], now: datetime | None = None) -> list[Rule]:
         """The rules that keep an item, by id and fields, out of all lists or of those of a part of the users."""
-        return [active.rule for _, active in self._active if _keeps_out(active, item)]
+        when = moment(now)
+        return [active.rule for _, active in self._active if holds(active.rule, when) and _keeps_out(active, item)]
 
-    def _joined(self, segments: tuple[Expression, ...]) -> AppliedRules:
-        chosen = {None, *segments}
-        active = [rule for segment, rule in self._active if segment in chosen]
+    def _joined(self, segments: tuple[Expression, ...], over: int) -> AppliedRules:
+        """Of these people, once so many moments are over at which a rule begins or ends."""
+        chosen, when = {None, *segments}, self._moments[over - 1] if over else -_ENDLESS
+        active = [rule for segment, rule in self._active if segment in chosen and holds(rule.rule, when)]
         by_action: dict[str, list[ActiveRule]] = {action: [] for action in _ACTIONS}
         for rule in active:
             by_action[rule.rule.action].append(rule)
@@ -243,6 +278,22 @@ class Rules:
             return self._known[key]
         except RequestError as error:
             raise SettingsError(f"{self._source}: rule {number} ({rule.title}): {error.message}", error.hint) from error
+
+
+def holds(rule: Rule, when: int) -> bool:
+    """Whether a rule holds at a moment, in microseconds since 1970."""
+    begin, end = rule.period
+    return begin <= when < end
+
+
+def _moment(text: str, *, end: bool = False) -> int:
+    """A moment in ISO 8601, in microseconds since 1970; a day is its beginning or its end, by UTC."""
+    try:
+        found = datetime.fromisoformat(text)
+        when = moment(found if found.tzinfo else found.replace(tzinfo=UTC))
+        return when + round(timedelta(days=1).total_seconds() * 1_000_000) * (end and len(text) <= _DAY)
+    except (ValueError, OverflowError):
+        raise ValueError("write a day as 2026-12-24, or a moment as 2026-12-24T18:00+09:00") from None
 
 
 def _keeps_out(active: ActiveRule, item: Mapping[str, Any]) -> bool:
@@ -314,18 +365,29 @@ def _check_sizes(tables: Sequence[Mapping[str, Any]], source: str) -> None:
 
 def _check_pins(rules: Sequence[Rule], source: str) -> None:
     """Refuse what can never hold for those whom both rules are for."""
-    banned = {item for rule in rules if rule.segment is None and isinstance(rule.ban, tuple) for item in rule.ban}
-    places: dict[tuple[str | None, int], str] = {}
-    pinned: dict[tuple[str | None, str], str] = {}
+    banned: dict[str, list[Rule]] = {}
     for rule in rules:
-        for offset, item in enumerate(rule.pin or ()):
-            if item in banned:
+        for item in _names(rule.ban) if rule.segment is None else ():
+            banned.setdefault(item, []).append(rule)
+    places: dict[tuple[str | None, int], list[tuple[Rule, str]]] = {}
+    pinned: dict[tuple[str | None, str], list[tuple[Rule, int]]] = {}
+    for rule in rules:
+        for place, item in enumerate(rule.pin or (), rule.at):
+            if any(overlap(rule, other) for other in banned.get(item, ())):
                 raise SettingsError(f"{source}: the item {item!r} is pinned and banned", "remove it from one of them")
-            place = rule.at + offset
-            other = places.setdefault((rule.segment, place), item)
-            if other != item:
-                raise SettingsError(
-                    f"{source}: both {other!r} and {item!r} are pinned at place {place}", "give them different places"
-                )
-            if pinned.setdefault((rule.segment, item), f"{place}") != f"{place}":
+            for one, other in places.setdefault((rule.segment, place), []):
+                if other != item and overlap(rule, one):
+                    raise SettingsError(
+                        f"{source}: both {other!r} and {item!r} are pinned at place {place}",
+                        "give them different places",
+                    )
+            if any(at != place and overlap(rule, one) for one, at in pinned.setdefault((rule.segment, item), [])):
                 raise SettingsError(f"{source}: the item {item!r} is pinned twice", "pin it once")
+            places[rule.segment, place].append((rule, item))
+            pinned[rule.segment, item].append((rule, place))
+
+
+def overlap(one: Rule, other: Rule) -> bool:
+    """Whether there is a moment at which both hold."""
+    begin, end = max(one.period[0], other.period[0]), min(one.period[1], other.period[1])
+    return begin < end

@@ -1,5 +1,6 @@
 """``rules.toml``: what is read, what is refused and how the message helps."""
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,36 @@ def test_segments_choose_who_a_rule_is_for(tmp_path: Path) -> None:
         assert [active.rule.title for active in found.pins] == ["all"]
 
 
+def test_rules_hold_from_a_day_until_another_one(tmp_path: Path) -> None:
+    text = """
+        [[rule]]
+        pin = ["1"]
+        from = 2026-12-01
+        until = "2026-12-06"
+        [[rule]]
+        pin = ["2"]
+        from = "2026-12-07T00:00+00:00"
+        [[rule]]
+        ban = ["3"]
+        until = "2026-12-06T12:00+09:00"
+    """
+    rules = load(tmp_path, text)
+
+    def pinned(when: str) -> list[tuple[str, ...] | None]:
+        now = datetime.fromisoformat(when)
+        assert rules.for_user({}, now) is rules.for_user({}, now)
+        return [active.rule.pin for active in rules.for_user({}, now).pins]
+
+    assert pinned("2026-11-30T23:59:59Z") == []
+    assert pinned("2026-12-01T00:00:00Z") == pinned("2026-12-06T23:59:59Z") == [("1",)]
+    assert pinned("2026-12-07T00:00:00Z") == pinned("2030-01-01T00:00:00Z") == [("2",)]
+    for when, banned in (("2026-12-06T02:59:59Z", {"3"}), ("2026-12-06T03:00:00Z", set())):
+        assert rules.for_user({}, datetime.fromisoformat(when)).banned == banned
+        assert {rule.title for rule in rules.against({"item_id": "3"}, datetime.fromisoformat(when))} == (
+            {"ban 3"} if banned else set()
+        )
+
+
 def test_bans_of_words_and_equal_conditions_become_one(tmp_path: Path) -> None:
     text = "".join(f"[[rule]]\nban = {ban!r}\n" for ban in ("brand = A", "year = 3", "brand in (B, A)", "year = 3"))
     found = load(tmp_path, text + "[[rule]]\nrequire = 'stock > 0'\n" * 2).for_user({})
@@ -129,6 +160,7 @@ def test_more_rules_than_an_answer_can_bear_are_refused(tmp_path: Path, rule: st
         ("[[rule]]\npin = ['1']\n[[rule]]\npin = ['1']\nat = 4", ["'1' is pinned twice"]),
         ("[[rule]]\npin = ['1']\n[[rule]]\nban = ['1']", ["'1' is pinned and banned"]),
         ("[[rule]]\npin = []", ["pin", "at least 1"]),
+        ("[[rule]]\npin = ['1']\nuntil = 'Sunday'", ["rule 1", "until", "2026-12-24"]),
         ("rule = 3", ["rule"]),
         ("[[rule]\n", ["not valid TOML"]),
     ],

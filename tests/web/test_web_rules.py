@@ -9,6 +9,8 @@ from web_server import client_of
 from molar_indexes.recommender import Recommender
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.toml import parse_toml, toml_of
+from molar_retrieval.workspace import Workspace
+from molar_serving.rules_file import RulesFile
 
 BAN = '# the lamps are back\n[[rule]]\nname = "no first"\nban = ["{item}"]\n'
 
@@ -150,3 +152,14 @@ def test_tables_are_written_as_toml_that_says_the_same():
     for wrong in (None, {"a": 1}, float("nan")):
         with pytest.raises(SettingsError):
             toml_of("rule", [{"a": wrong}])
+
+
+def test_who_wrote_the_rules_is_kept_beside_former_versions(client, workspace):
+    file = RulesFile(Workspace.open(workspace))
+    for text in ("# one", "# two"):
+        file.replace(text, lambda _: None, author="anna")
+    (workspace.parent / "rules.toml").write_text("# by hand", "utf-8")
+    file.replace("# one", lambda _: None, author="ben")
+    told = [(one.text, one.author, one.at is not None, one.replaced is not None) for one in file.history()[:4]]
+    first, by_hand = ("# one", "anna", True, True), ("# by hand", None, False, True)
+    assert told[:3] == [("# one", "ben", True, False), by_hand, first]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from molar_retrieval.errors import DataError, DiskError, SettingsError
@@ -65,22 +65,27 @@ def _answered(file: RulesFile, text: str, warnings: list[str]) -> Reply:
 
 
 def _replaced(call: Call) -> Reply:
-    file, wanted = RulesFile(call.service.workspace), call.request.headers.get("if-match")
-    text, warnings = _checked(call.service, call.body)
-
-    def allowed(present: str) -> None:
-        known = [one.strip().removeprefix("W/").strip('"') for one in (wanted or "*").split(",")]
-        if "*" not in known and etag_of(present) not in known:
-            raise ProblemError(412, "the rules were changed meanwhile", "GET /v1/rules, and change what is there now")
-
-    write_rules(call, file, text, allowed)
+    file, wanted = RulesFile(call.service.workspace), call.request.headers.get("if-match") or "*"
+    text, warnings = checked_rules(call.service, call.body)
+    known = [one.strip().removeprefix("W/").strip('"') for one in wanted.split(",")]
+    write_rules(call, file, text, (lambda _: None) if "*" in known else unchanged(known))
     return _answered(file, text, warnings)
 
 
+def unchanged(known: Collection[str]) -> Callable[[str], None]:
+    """Raises a ProblemError where the rules that are there are none of those known, by their ``etag``."""
+
+    def allowed(present: str) -> None:
+        if etag_of(present) not in known:
+            raise ProblemError(412, "the rules were changed meanwhile", "GET /v1/rules, and change what is there now")
+
+    return allowed
+
+
 def write_rules(call: Call, file: RulesFile, text: str, allowed: Callable[[str], None]) -> None:
-    """Write rules that were checked, and say in the audit log what would undo it."""
+    """Write rules that were checked, in the name of the call's key, and say in the audit log what would undo it."""
     try:
-        former = file.replace(text, allowed)
+        former = file.replace(text, allowed, call.key.name)
     except DiskError:
         raise
     except DataError as error:  # somebody else is at it
@@ -96,11 +101,11 @@ def restore_rules(call: Call, version: str | None) -> None:
     text = "" if version is None else file.version(version)
     if text is None:
         raise ProblemError(410, "this version of the rules is not kept any more", "write them anew")
-    _checked(call.service, RulesBody(toml=text))
+    checked_rules(call.service, RulesBody(toml=text))
     write_rules(call, file, text, lambda _: None)
 
 
-def _checked(service: "Service", body: RulesBody) -> tuple[str, list[str]]:
+def checked_rules(service: "Service", body: RulesBody) -> tuple[str, list[str]]:
     """The text of rules and what is odd about them; a ProblemError where they are wrong."""
     from molar_indexes.rules_preview import checked
 
@@ -128,7 +133,7 @@ def _preview(service: "Service", asked: PreviewBody) -> PreviewAnswer:
 
     began = time.perf_counter()
     _, values = _values(asked)
-    _checked(service, asked)
+    checked_rules(service, asked)
     file = RulesFile(service.workspace)
     with service.recommender.answering() as answerer:
         generation = answerer.generation.name
