@@ -143,10 +143,12 @@ class Answerer:
             return self._popular(asked, began, user_id)
         return self._aligned(user_id, asked, user, {"user": time.perf_counter() - began})
 
-    def popular(self, query: Query, now: datetime | None) -> Answer:
-        """The list of whom nothing is asked."""
+    def popular(self, query: Query, now: datetime | None, user_id: str | None, session_id: str | None) -> Answer:
+        """The list of whom nothing is asked, without what they had."""
         began = time.perf_counter()
-        return self._popular(self._asked(query, now, "popular"), began)
+        asked = self._asked(query, now, "popular")
+        asked = replace(asked, seen_since=self._overlay.had(asked.state, user_id, session_id))
+        return self._popular(asked, began)
 
     def session(self, item_ids: Sequence[str], query: Query, fallback: Fallback, now: datetime | None) -> Answer:
         """The list of somebody who looked at these items, oldest first; a note tells of unknown ones."""

@@ -136,6 +136,24 @@ class Overlay:
             self._known.pop(next(iter(self._known)), None)
         return known[1]
 
+    def had(self, state: OverlayState, user_id: str | None, session_id: str | None) -> frozenset[int]:
+        """Rows of all that somebody had by the events of a state, be it given back; it costs a few look-ups.
+
+        A session that is known to be a user had what that one had, but for what others of theirs did since the
+        generation. Who is not named had nothing.
+        """
+        keys = [] if user_id is None else [user_key(user_id)]
+        if user_id is None and session_id is not None:
+            user = self._log.user_of(session_id, state.last) if state.identified else None
+            keys = [session_key(session_id), *([] if user is None else [user_key(user[0])])]
+        rows = set[int]()
+        for own in keys:
+            stored = self._generation.users.keyed(own)
+            rows.update([] if stored is None else map(int, stored.history))
+            since = {line.item_id for line in self._lines(state, own, self._since) if line.item_id is not None}
+            rows.update(row for row in self._generation.index.rows(sorted(since)) if row is not None)
+        return frozenset(rows)
+
     def people(self, state: OverlayState, users: Sequence[UserRecord]) -> list[UserRecord | None]:
         """Users of the generation by all events of a state; None of whom no history is left."""
         since = self._people_since(state) if users else frozenset()

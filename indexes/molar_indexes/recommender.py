@@ -37,9 +37,8 @@ RULES_FILE = "rules.toml"
 class Recommender:
     """Answers from the live generation, or from one that stays; safe to share between threads, a context manager.
 
-    Opened without the name of a generation it follows the live one: what is published or rolled back answers from the
-    next question on, each answer is of one generation, and one that cannot be opened is told in the notes of answers
-    from the former. The file of rules is read again when it changes.
+    Without the name of one it follows the live one: what is published or rolled back answers from the next question on,
+    each answer is of one, and notes tell of one that cannot be opened. The file of rules is read again when it changes.
 
     Args:
         workspace: Where the generation lives.
@@ -173,9 +172,7 @@ class Recommender:
         fallback: Fallback = "none",
         as_of: int | None = None,
     ) -> Answer:
-        """What somebody should see next, by all that they did up to now.
-
-        That is their history in the generation and the events since, see docs/events.md.
+        """What somebody should see next, by their history in the generation and all events since, see docs/events.md.
 
         Args:
             user_id: The user.
@@ -198,9 +195,8 @@ class Recommender:
                 items are as they are now, and what was seen since is hidden with the rest. None: all of it.
 
         Raises:
-            RequestError: If no history is known of them and there is no fallback; if not exactly one of ``user_id`` and
-                ``session_id`` is given; if the condition is not understood or ``only`` names an unknown item; if
-                something is beyond its bound.
+            RequestError: If no history is known of them and there is no fallback; if not exactly one of both is given;
+                if the condition is not understood, ``only`` names an unknown item, or something is beyond its bound.
             SettingsError: If the rules are wrong.
         """
         query = Query(
@@ -278,11 +274,15 @@ class Recommender:
         exclude: Collection[str] = (),
         only: Collection[str] | None = None,
         rules: bool = True,
+        user_id: str | None = None,
+        session_id: str | None = None,
     ) -> Answer:
         """The items that most people took, whoever asks; it costs a fraction of a list for somebody.
 
         Args:
             k: How many items; the generation knows the first 1,000.
+            user_id: Whose items are left out: all that they had, given back or not. None: nobody's.
+            session_id: The same for somebody anonymous, where no user is named.
             where: See :meth:`query`, as for all that follows.
             exclude: Items that must not come.
             only: Items that may come; None: all. A note tells of unknown ones.
@@ -293,8 +293,9 @@ class Recommender:
             SettingsError: If the rules are wrong.
         """
         query = Query(k=k, where=where, exclude=exclude, only=only, rules=rules)
+        check_subjects(optional=True, user_id=user_id, session_id=session_id)
         with self._following.lent() as answerer:
-            return answerer.popular(query, self.now)
+            return answerer.popular(query, self.now, user_id, session_id)
 
     @honest
     def similar(
@@ -320,8 +321,7 @@ class Recommender:
             fallback: ``popular`` answers with the most popular items where nothing is known of the item.
 
         Raises:
-            RequestError: If the item is unknown or has no content vector, and there is no fallback; if the condition is
-                not understood; if something is beyond its bound.
+            RequestError: If the item is unknown or has no content, without a fallback; if anything else asked is wrong.
         """
         query = Query(k=k, where=where, exclude=exclude, only=only, rules=rules)
         check_subjects(similar=item_id, fallback=fallback)

@@ -67,12 +67,23 @@ async def answered(call: Call, asked: Question) -> "tuple[Answer, list[str]]":
         return ask(service.recommender, asked, explain=explain, rerank=rerank)
 
     explain = isinstance(asked, RecommendationRequest) and asked.explain
-    return await list_in_time(call, listed, lambda: popular(service.recommender, asked), explain=explain)
+
+    def instead(hide: bool) -> "Answer":
+        return popular(service.recommender, asked, hide=hide)
+
+    return await list_in_time(call, listed, instead, explain=explain)
 
 
-def popular(recommender: "Recommender", asked: Among, k: int | None = None) -> "Answer":
-    """The popular list within the limits of a question."""
-    answer = recommender.popular(asked.k if k is None else k, **_among(asked))
+def popular(recommender: "Recommender", asked: Question, k: int | None = None, *, hide: bool = False) -> "Answer":
+    """The popular list within the limits of a question; ``hide``: without what its person had, if it asks for that."""
+    among, user_id, session_id = _among(asked), None, None
+    if hide and isinstance(asked, RecommendationRequest | SearchRequest) and asked.seen == "hide":
+        if isinstance(asked, RecommendationRequest) and asked.items is not None:
+            among["exclude"] += map(str, asked.items)
+        else:
+            user_id, session_id = who(asked)
+    length = asked.k if k is None else k
+    answer = recommender.popular(length, user_id=user_id, session_id=session_id, **among)
     return with_photos(answer, recommender, asked.fields)
 
 

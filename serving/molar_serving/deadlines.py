@@ -32,14 +32,15 @@ def deadline_of(request: Request, most: float) -> float:
 
 
 async def list_in_time(
-    call: Call, listed: "Callable[[bool, bool], Answer]", popular: "Callable[[], Answer]", *, explain: bool
+    call: Call, listed: "Callable[[bool, bool], Answer]", popular: "Callable[[bool], Answer]", *, explain: bool
 ) -> "tuple[Answer, list[str]]":
     """A list by the deadline of a call, and what was left out for it, in sentences.
 
     Args:
         call: The call.
         listed: Makes the list: with reasons or without, with the second stage or without.
-        popular: Makes the popular list, which comes where the other one would be late.
+        popular: Makes the popular list, which comes where the other one would be late; without what its person had,
+            or, if there is no time left to look that up, with it.
         explain: Whether reasons are asked for.
 
     Raises:
@@ -60,6 +61,11 @@ async def list_in_time(
     except LateError:
         service.metrics.shed("list")
         words = "a list of one's own would not be there in time, so these are the items that most people took"
-        answer, notes = await service.spare.do(popular), [words]
+        answer, notes = await service.spare.do(lambda: popular(_can_wait(call))), [words]
     service.metrics.known(answer.events)
     return answer, notes
+
+
+def _can_wait(call: Call) -> bool:
+    """Whether what a popular list takes is left before the deadline of a call."""
+    return call.deadline is None or time.perf_counter() + call.service.spare.seconds < call.deadline

@@ -81,6 +81,22 @@ def test_what_the_settings_say_of_kinds_counts_from_the_first_event_on(workspace
         assert before[0] not in ids(recommender.query(trained.user, 5))
 
 
+def test_the_popular_list_leaves_out_what_its_person_had(recommender, add, trained):
+    everybody = ids(recommender.popular(100))
+    had = set(ids(recommender.query(trained.user, 100, seen="show"))) - set(ids(recommender.query(trained.user, 100)))
+    left = ids(recommender.popular(100, user_id=trained.user))
+    assert left == [item for item in everybody if item not in had] != everybody
+    add("view", left[0], trained.user)
+    add("purchase", left[1], session="cookie")
+    add("impression", left[2], trained.user)
+    assert ids(recommender.popular(100, user_id=trained.user)) == left[1:]
+    assert ids(recommender.popular(2, session_id="cookie")) == [item for item in everybody if item != left[1]][:2]
+    add("identify", None, trained.user, "cookie")
+    both = ids(recommender.popular(100, session_id="cookie"))
+    assert both == left[2:]
+    assert ids(recommender.popular(100, user_id="nobody")) == everybody
+
+
 @pytest.mark.parametrize("kind", ["purchase", "view"])
 def test_what_somebody_did_is_hidden_and_moves_the_list(recommender, add, trained, kind):
     before = recommender.query(trained.user, 5)

@@ -10,6 +10,7 @@ from web_load import ask, load
 from web_server import client_of
 
 from molar.shop import Shop
+from molar_serving import deadlines
 from molar_serving.app import application
 from molar_serving.problems import ProblemError
 from molar_serving.service import Service
@@ -39,6 +40,29 @@ def test_a_list_that_would_be_late_is_the_popular_one_of_the_same_filter(client,
     more = {**body, "exclude": gone[:2]}
     told = client.post("/v1/recommendations", json=more, headers={"prefer": "wait=0ms"}).json()
     assert not {item["item_id"] for item in told["items"]} & set(gone[:2])
+
+
+def test_the_popular_list_leaves_out_what_its_person_had_where_there_is_time(client, trained, monkeypatch):
+    def late(**body):
+        told = client.post("/v1/recommendations", json=body).json()
+        assert told["basis"] == "popularity"
+        return [item["item_id"] for item in told["items"]]
+
+    done = Working.do
+
+    async def popular_alone(working, do, by=None):
+        if by is not None:
+            raise LateError(503, "it is late")
+        return await done(working, do)
+
+    everybody = late(user_id="somebody-new", k=100)
+    monkeypatch.setattr(Working, "do", popular_alone)
+    left = late(user_id=trained.user, k=100)
+    assert left == [item for item in everybody if item in left] != everybody
+    assert late(user_id=trained.user, k=100, seen="show") == everybody
+    assert late(items=everybody[:2], k=3) == everybody[2:5]
+    monkeypatch.setattr(deadlines, "_can_wait", lambda call: False)
+    assert late(user_id=trained.user, k=100) == everybody
 
 
 class Blocked:

@@ -62,8 +62,8 @@ async def page_behind(call: Call, answer_id: str, k: int) -> Reply:
 
         return _of(call, shown.generation, of)
 
-    def most_popular() -> "Answer":
-        return _of(call, shown.generation, lambda recommender: popular(recommender, asked, count))
+    def most_popular(hide: bool) -> "Answer":
+        return _of(call, shown.generation, lambda recommender: popular(recommender, asked, count, hide=hide))
 
     answer, notes = await list_in_time(call, listed, most_popular, explain=getattr(asked, "explain", False))
     told = list_of(call, asked, _behind(answer, shown, asked.k), notes)

@@ -23,7 +23,7 @@ async def rank(call: Call) -> Reply:
         raise ProblemError(422, "it is not said for whom", "send user_id, anonymous_id or session", field="user_id")
     ids = list(dict.fromkeys(str(item) for item in asked.items))
 
-    def popular() -> "Answer":
+    def popular(_: bool) -> "Answer":
         recommender = call.service.recommender
         return with_photos(recommender.popular(len(ids), only=ids, rules=asked.rules), recommender, asked.fields)
 
