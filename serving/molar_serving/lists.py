@@ -45,7 +45,7 @@ def list_answer(
         generation=answer.generation,
         basis=answer.basis,
         known=answer.basis != POPULARITY,
-        items=[answered_item(item, fields) for item in answer.items],
+        items=[_item(item, fields) for item in answer.items],
         notes=[*answer.notes, *_missing(call, fields), *notes],
         shortfall=answer.shortfall,
         events=answer.events,
@@ -115,8 +115,7 @@ def _missing(call: Call, fields: Sequence[str]) -> list[str]:
     ]
 
 
-def answered_item(item: Recommendation, fields: Sequence[str] = ()) -> AnsweredItem:
-    """An item of a list as it goes over the wire, with some of its attributes."""
+def _item(item: Recommendation, fields: Sequence[str]) -> AnsweredItem:
     return AnsweredItem(
         item_id=item.item_id,
         rank=item.rank,

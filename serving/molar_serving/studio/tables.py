@@ -1,10 +1,12 @@
 """Every screen of the studio, and the navigation."""
 
 from molar_serving.studio import files
-from molar_serving.studio.screens import changes, data, generations, items, people, search, signing_in
+from molar_serving.studio.screens import changes, data, events, generations, items, overview, people, search, signing_in
 from molar_serving.studio.visit import Screen
 
 SCREENS: tuple[Screen, ...] = (
+    *overview.SCREENS,
+    *events.SCREENS,
     *items.SCREENS,
     *search.SCREENS,
     *people.SCREENS,

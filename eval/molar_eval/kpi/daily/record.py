@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_eval.kpi.daily.attribution import COLUMNS, IMPRESSION, OF_PEOPLE, WINDOW, DayFacts, day_facts
@@ -28,6 +29,10 @@ from molar_retrieval.workspace import Workspace
 _FORMAT = 1
 _ABOUT = b"molar"
 _NOTHING = pa.schema([SCHEMA.field(name) for name in COLUMNS]).empty_table()
+
+_MOST_LATELY = 128
+_LATELY_MADE = threading.Lock()
+_lately: dict[tuple[object, ...], DayFacts] = {}  # of days that are not sealed, the last used last
 
 
 def daily(workspace: Workspace, days: int, until: int) -> list[DayFacts]:
@@ -56,7 +61,7 @@ class _Record:
         if not self._sealed.get(day) and day not in self._open:
             return DayFacts.empty(day)
         if any(one in self._open for one in window):
-            return self._made(day)
+            return self._of_now(day, window)
         key = json.dumps([_FORMAT, *chain.from_iterable(self._sealed.get(one, ()) for one in window)])
         path = self._folder / f"{date(1970, 1, 1) + timedelta(days=day)}.parquet"
         if (kept := _read(path, key)) is not None:
@@ -65,6 +70,20 @@ class _Record:
         with suppress(OSError):  # a workspace on read-only media: it is made again the next time
             _write(path, key, facts)
         return facts
+
+    def _of_now(self, day: int, window: range) -> DayFacts:
+        """Those of a day whose lines are not all sealed; made anew where lines came."""
+        lines = ((self._sealed.get(one), _marks(self._open.get(one))) for one in window)
+        key = (str(self._folder), day, len(self._identified), *lines)
+        with _LATELY_MADE:
+            found = _lately.pop(key, None)
+        if found is None:
+            found = self._made(day)
+        with _LATELY_MADE:
+            _lately[key] = found
+            while len(_lately) > _MOST_LATELY:
+                del _lately[next(iter(_lately))]
+        return found
 
     def _made(self, day: int) -> DayFacts:
         earlier = (self._lines(one, (IMPRESSION,)) for one in range(day - 1, day - WINDOW - 1, -1))
@@ -75,6 +94,11 @@ class _Record:
         """The lines of a day, sealed or not."""
         files = chain.from_iterable(self._state.of_sealed(name, COLUMNS, kinds) for name in self._sealed.get(day, ()))
         return pa.concat_tables([*files, self._open.get(day, _NOTHING)])
+
+
+def _marks(lines: pa.Table | None) -> tuple[int, int] | None:
+    """What changes when lines come: how many there are, and the last one."""
+    return None if lines is None else (len(lines), pc.max(lines["seq"]).as_py())
 
 
 def _by_day(state: LogState, first: int) -> dict[int, pa.Table]:
