@@ -84,8 +84,8 @@ def test_the_page_comes_with_all_that_it_names_and_nothing_from_elsewhere(client
     assert "<script>" not in page.text
     named = set(re.findall(r'(?:src|href)="(/[^"]*)"', page.text))
     kinds = {path: client.get(path).headers["content-type"].partition(";")[0] for path in named}
-    assert set(kinds.values()) == {"text/css", "text/javascript", "image/svg+xml", "application/json"}
-    for path in named - {"/openapi.json"}:
+    assert set(kinds.values()) == {"text/css", "text/javascript", "text/html", "image/svg+xml", "application/json"}
+    for path in named - {"/openapi.json", "/studio"}:
         assert not re.findall(r"(?:https?:)?//(?!www\.w3\.org/2000/svg)[a-z]+\.", client.get(path).text)
     program = client.get("/shop/shop.js").text
     told = client.post("/v1/recommendations", json={"anonymous_id": "nobody", "k": 3}).json()
