@@ -209,6 +209,6 @@ class LiveItems:
         @lru_cache(maxsize=1)
         def rows(published: frozenset[int], over: int) -> frozenset[int]:
             later = set(moments[over:])
-            return (published - shown_from.keys()).union(row for row, moment in shown_from.items() if moment in later)
+            return published.difference(shown_from).union(row for row, moment in shown_from.items() if moment in later)
 
         return rows

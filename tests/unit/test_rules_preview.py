@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from copies import copy_workspace
 
+import molar
 from molar_indexes.comparison import Compared, lists_by, sample
 from molar_indexes.recommender import Recommender
 from molar_indexes.rules_preview import previewed
@@ -26,6 +27,10 @@ RULES: tuple[list[dict[str, Any]], ...] = (
 @pytest.fixture(scope="module")
 def shop(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     workspace = copy_workspace(trained.workspace, tmp_path_factory.mktemp("preview") / ".molar")
+    since = {"event_id": "since", "event": "purchase", "user_id": trained.user, "item_id": "SKU-0001"}
+    gone = {"event_id": "gone", "event": "item_withdraw", "item_id": "SKU-0003"}
+    now = datetime.now(UTC).isoformat()
+    molar.Shop(None, workspace).events.append([one | {"timestamp": now} for one in (since, gone)])
     with Recommender.open(workspace) as recommender, recommender.answering() as answerer:
         yield answerer
 
