@@ -294,8 +294,9 @@ class Answerer:
 
         known = self._ranking
         if known is None or known[0] is not items:
-            own, table = self.generation, self.generation.table
-            known = items, Ranker(items.index, table.items, own.slots, table.reranker, own.exploration)
+            own, second = self.generation, self.generation.table.reranker
+            store = items.index.store(own.table.items, {} if second is None else second.numbers)
+            known = items, Ranker(items.index, store, own.slots, second, own.exploration)
             self._ranking = known
         return known[1]
 

@@ -11,10 +11,15 @@ from functools import cached_property, lru_cache
 from threading import Lock
 from typing import Any, NamedTuple, Self
 
+import numpy as np
+import numpy.typing as npt
+
 from molar_retrieval import columns
 from molar_retrieval.availability import Availability
 from molar_retrieval.expressions import Expression, OneOf, Or, fields_of
 from molar_retrieval.index import Index, IndexSpec, SparseVector, StoredItem, Vector
+from molar_retrieval.ranking.item_store import ItemStore, Matrix
+from molar_retrieval.ranking.reranker import standard
 
 _CONDITIONS = 64  # of which is remembered which items turned over
 _JOURNAL = 100_000  # changes beyond two of each item after which that is found out anew
@@ -29,13 +34,21 @@ class Turned(NamedTuple):
     into: Mapping[int, str]  # ids by row of those that do now
 
 
+class _Numbers(NamedTuple):
+    """What the second stage reads of items, shape (n, m), after so many changes."""
+
+    changes: int
+    numbers: Matrix
+
+
 class _Shared:
-    """What the states of an index share: rows as they changed, and answers to conditions."""
+    """What the states of an index share: rows as they changed, answers to conditions, numbers of the second stage."""
 
     def __init__(self) -> None:
         self.lock = Lock()
         self.journal: list[int] = []
         self.turned: dict[Expression, Turned] = {}
+        self.numbers: _Numbers | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +152,24 @@ class LiveIndex(Index):
         turned = self.turned(where)
         return (published - turned.out).union(turned.into)
 
+    def store(self, published: ItemStore, standards: Mapping[str, tuple[float, float]]) -> ItemStore:
+        """The item store with the numbers of now; ``standards`` are mean and deviation of each, by field."""
+        places = {name: place for place, name in enumerate(standards) if name in self.fields}
+        if not places:
+            return published
+        with self._shared.lock:
+            known, rows = self._shared.numbers, set(self.values)
+            if known is None or known.changes > self.changes:  # the latter: by an answer that began after this one
+                known = _Numbers(0, published.numbers)
+            else:
+                rows.intersection_update(self._shared.journal[known.changes : self.changes])
+            changed = [(row, name) for row in rows for name in places.keys() & self.values[row].keys()]
+            numbers = np.array(known.numbers) if changed else known.numbers
+            for row, name in changed:
+                numbers[row, places[name]] = standard(_number(self.values[row][name]), *standards[name])
+            self._shared.numbers = _Numbers(self.changes, numbers)
+        return replace(published, numbers=numbers)
+
     def _turned(self, where: Expression, former: Turned, rows: Iterable[int]) -> Turned:
         """The same, from what was known before some rows changed."""
         out, into, concerned = set(former.out), dict(former.into), fields_of(where)
@@ -157,6 +188,12 @@ class LiveIndex(Index):
             return item
         payload = {name: value for name, value in {**item.payload, **new}.items() if value is not None}
         return replace(item, payload=payload)
+
+
+def _number(value: Any) -> npt.NDArray[np.float64]:
+    """A field's number, of several their mean, NaN where there is none."""
+    numbers = [one for one in (value if isinstance(value, list | tuple) else [value]) if one is not None]
+    return np.asarray(np.mean(numbers) if numbers else np.nan, np.float64)
 
 
 def _in_parts(index: Index, rows: Sequence[int]) -> Iterator[StoredItem]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from molar_retrieval.arrays import Array, Rows
 
 LATEST = 50
-"""Of the different items of a history so many, the latest, are looked at one by one."""
+"""Of the different items of a history so many, the latest, are looked at one by one; of long histories fewer."""
+_READ, _FEWEST = 25_000, 10  # entries of histories that are read, in all; items that are looked at all the same
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class ScoreOrigins:
         item_id: The item.
         parts: Addends of its score, without what depends on the other candidates: second stage, rules, places of new
             items.
-        history: What each of the :data:`LATEST` different items of the history does, those without which the score
-            would lose most first.
+        history: What each of the latest different items of the history does, at most :data:`LATEST`, those without
+            which the score would lose most first.
         left_out: How many different items of the history were not looked at.
         untold: What the counting parts add for items of the history that have no addend of their own.
     """
@@ -155,7 +156,7 @@ def _origins(answerer: Answerer, user: UserRecord, rows: "Rows") -> Iterator[Sco
 
     every = parts_of(np.ones(len(history), bool))
     latest = list(dict.fromkeys(history[::-1].tolist()))
-    asked = latest[:LATEST]
+    asked = latest[: min(LATEST, max(_FEWEST, _READ // len(history)))]
     losses = [every - parts_of(history != row) for row in asked]
     names = {item.row: item.item_id for item in index.fetch([*asked, *rows.tolist()])}
     addends, untold = _addends(answerer, user, rows)

@@ -45,7 +45,7 @@ def list_answer(
         generation=answer.generation,
         basis=answer.basis,
         known=answer.basis != POPULARITY,
-        items=[_item(item, fields) for item in answer.items],
+        items=[answered_item(item, fields) for item in answer.items],
         notes=[*answer.notes, *_missing(call, fields), *notes],
         shortfall=answer.shortfall,
         events=answer.events,
@@ -115,7 +115,8 @@ def _missing(call: Call, fields: Sequence[str]) -> list[str]:
     ]
 
 
-def _item(item: Recommendation, fields: Sequence[str]) -> AnsweredItem:
+def answered_item(item: Recommendation, fields: Sequence[str] = ()) -> AnsweredItem:
+    """An item of a list as it goes over the wire, with some of its attributes."""
     return AnsweredItem(
         item_id=item.item_id,
         rank=item.rank,

@@ -66,6 +66,11 @@ class RulesFile:
             return None
         return (self._folder / f"{name}.toml").read_bytes().decode("utf-8", "replace")
 
+    def with_etag(self, etag: str) -> str | None:
+        """The rules of now or a former version, by the etag of the text; None where it is not kept."""
+        texts = (self.text, *(self.version(name) or "" for name in self.versions() if name.endswith(etag[:8])))
+        return next((text for text in texts if etag_of(text) == etag), None)
+
     def history(self) -> list[RulesVersion]:
         """The present text and the former ones, the newest first."""
         authors = self._authors()

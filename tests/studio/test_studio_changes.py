@@ -95,6 +95,7 @@ def test_rules_go_back_to_the_version_before(people, workspace, over_http, item)
     file, rule = RulesFile(Shop(None, workspace).opened()), '[[rule]]\nname = "off"\nban = ["{}"]\n'
     assert over_http("PUT", "/v1/rules", json={"toml": rule.format(item)}).status_code == 200
     first = file.text
+    assert f'+ban = ["{item}"]' in words_of(people["viewer"].get("/studio/changes"))
     assert undo(people, workspace).status_code == 303
     assert file.text == ""
     assert undo(people, workspace).status_code == 303

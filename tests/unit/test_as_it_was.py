@@ -1,16 +1,14 @@
 """What a generation answered once comes again, whatever came since: events, rules, another generation."""
 
-import shutil
 import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import pytest
-from updates import Days
+from updates import Days, another_generation
 
 from molar_indexes.as_it_was import as_it_was
-from molar_indexes.generations import publish_made
 from molar_retrieval.events.live import LiveLog
 from molar_retrieval.ranking.answer import made_at
 from molar_retrieval.toml import read_toml
@@ -47,19 +45,6 @@ def told(answer):
     found = answer.to_dict()
     del found["request_id"], found["timings_ms"]
     return found
-
-
-def another_generation(workspace):
-    """Publish a generation with the same files, which knows all events."""
-    folder, manifest = workspace["generations"].require()
-
-    def made(partial):
-        for path in folder.iterdir():
-            if path.name not in ("manifest.json", "files.json"):
-                (shutil.copytree if path.is_dir() else shutil.copy2)(path, partial / path.name)
-        return {**manifest.facts, "events": {**manifest.facts.get("events", {}), "interactions": 99, "catalogue": 99}}
-
-    publish_made(workspace, made, inputs=manifest.inputs, settings=manifest.settings).close()
 
 
 def append(days, *events):

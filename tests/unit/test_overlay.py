@@ -22,7 +22,9 @@ from molar_retrieval.events import live
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.expressions import And, Between, Equals, Not, OneOf, Or, matches
 from molar_retrieval.index import IndexItem, IndexSpec
+from molar_retrieval.ranking.features import names
 from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.reranker import Reranker, matrix
 from molar_retrieval.workspace import Workspace
 
 FIELDS = {"price": "float", "stock": "integer", "colours": "keyword"}
@@ -39,7 +41,7 @@ for number, line in enumerate(sys.stdin):
 """
 
 
-def release(workspace, backend="exact", **facts):
+def release(workspace, backend="exact", extras=None, **facts):
     facts = {"payload": {"columns": {"name": "title"}, "lists": {"colours": "|"}}} | facts
     items = [
         IndexItem(
@@ -59,7 +61,7 @@ def release(workspace, backend="exact", **facts):
         popular=[(row, 99 - row) for row in range(N)],
         inputs={},
         parts={"part": (0, 1), "trend": (1, 2)},
-        extras=Extras(numbers=np.zeros((N, 0), np.float32)),
+        extras=extras or Extras(numbers=np.zeros((N, 0), np.float32)),
         facts=facts,
     ).close()
 
@@ -151,6 +153,57 @@ def test_changed_fields_act_in_conditions_and_are_shown(recommender, change):
     assert set(ids(recommender.query("u", 9, where="price > 7", only=["i2", "i3", "i9"]))) == {"i2", "i9"}
     change("i2", price=None)
     assert ids(recommender.query("u", 1, where="price >= 5")) == ["i6"]
+
+
+STANDARDS = {"price": (5.0, 3.0), "stock": (5.0, 1.0)}
+
+
+def priced(workspace, prices, **facts):
+    """A generation whose second stage likes what costs much."""
+    release(workspace)
+    with Recommender.open(workspace.root) as opened:
+        features = names(opened.generation.table.items, tuple(STANDARDS))
+    numbers = matrix({"price": np.array(prices), "stock": np.full(N, 5.0)}, STANDARDS, N)
+    nothing, one = np.zeros((1, len(features))), np.zeros((1, 1))
+    skip = np.array([[float(name == "price value") for name in features]])
+    second = Reranker(features, STANDARDS, nothing[0], nothing[0] + 1, nothing[..., None], one, one, skip, np.ones(1))
+    release(workspace, extras=Extras(numbers=numbers, reranker=second), **facts)
+
+
+def test_changed_numbers_act_in_the_second_stage(workspace, change):
+    prices = [float(row) for row in range(N)]
+    priced(workspace, prices)
+    with Recommender.open(workspace.root) as recommender:
+        before = recommender.query("u", N)
+        change("i2", price=40.0)
+        change("i7", price=None)
+        change("i3", stock=9)
+        change("i2", price=30.0)
+        after = recommender.query("u", N)
+        store = recommender.ranker.store
+    prices[2], prices[7] = 30.0, float("nan")
+    stocks = [9.0 if row == 3 else 5.0 for row in range(N)]
+    wanted = matrix({"price": np.array(prices), "stock": np.array(stocks)}, STANDARDS, N)
+    np.testing.assert_array_equal(store.numbers, wanted)
+    assert (ids(before)[0], ids(after)[0]) == ("i10", "i2")
+    priced(workspace, prices, events={"catalogue": after.events})
+    with Recommender.open(workspace.root) as recommender:
+        anew = recommender.query("u", N)
+    assert [(item.item_id, item.score) for item in after.items] == [(item.item_id, item.score) for item in anew.items]
+
+
+def test_each_state_has_its_own_numbers_and_others_stay_those_of_the_generation(workspace):
+    priced(workspace, [float(row) for row in range(N)])
+    with Recommender.open(workspace.root) as recommender:
+        table = recommender.generation.table
+        first = LiveIndex(recommender.generation.index)
+        assert first.with_changes([(1, {"colours": ["blue"]})]).store(table.items, STANDARDS) is table.items
+        second = first.with_changes([(1, {"price": [1.0, 2.0]})])
+        third = second.with_changes([(1, {"price": 8.0}), (4, {"price": 2})])
+        price = [
+            [one.store(table.items, STANDARDS).numbers[row, 0] * 3 + 5 for row in (1, 4)] for one in (third, second)
+        ]
+        np.testing.assert_allclose(price, [[8, 2], [1.5, 4]])
 
 
 def test_changed_fields_act_in_rules(workspace, change, tmp_path):

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Mapping
+from difflib import unified_diff
 from typing import Any
 
 from molar_serving.changes import Change, change_of, changes
 from molar_serving.problems import ProblemError
+from molar_serving.rules_file import RulesFile
 from molar_serving.studio.roles import Role
 from molar_serving.studio.visit import Page, Screen, Visit
 from molar_serving.undo import can_be_undone, changed_again, undone
 
-_MOST = 50
+_MOST, _LINES = 50, 40  # changes of a page; lines of rules that are shown of one
 _WHAT = {
     "PUT /v1/rules": "rules",
     "POST /v1/items": "items",
@@ -33,7 +35,7 @@ async def listed(visit: Visit) -> Page:
     """Changes, the newest first."""
     begin = int(typed) if (typed := visit.asked("begin")).isdecimal() and len(typed) < 9 else 0
     found = await visit.do(lambda: changes(visit.service.workspace.root, begin, _MOST + 1))
-    shown = [_shown(visit, one) for one in found[:_MOST]]
+    shown = await visit.do(lambda: [_shown(visit, one) for one in found[:_MOST]])
     older = begin + _MOST if len(found) > _MOST else None
     return Page("changes/changes.html.jinja", {"changes": shown, "begin": begin, "older": older})
 
@@ -70,8 +72,19 @@ def _shown(visit: Visit, change: Change) -> dict[str, Any]:
         "more": max(len(items) - 3, 0),
         "values": _values(fact),
         "moved": (fact["before"], fact["after"]) if fact.get("kind") == "generation" else None,
+        "lines": _lines(RulesFile(visit.service.workspace), fact) if fact.get("kind") == "rules" else [],
         "undoable": can_be_undone(change) and visit.may(_ROLES.get(fact.get("kind", ""), "merchandiser")),
     }
+
+
+def _lines(file: RulesFile, fact: Mapping[str, Any]) -> list[str]:
+    """The lines of the rules that went (−) and came (+); none where a version of them is not kept any more."""
+    before = "" if fact["before"] is None else file.version(fact["before"])
+    after = file.with_etag(fact["after"])
+    if before is None or after is None:
+        return []
+    found = list(unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0))[2:]
+    return ["+−"[line[0] == "-"] + line[1:] for line in found if line[0] in "+-" and line[1:].strip()][:_LINES]
 
 
 def _items(facts: Mapping[str, Any]) -> list[str]:

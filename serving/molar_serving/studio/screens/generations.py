@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from molar_serving.wire_generations import GenerationsAnswer
 
 _SHOWN = 10  # items that gain, items that lose
-_NAMES = {
-    "sequence", "linear", "neighbours", "trend", "collaborative", "content", "newcomer", "re-rank", "rules",
-}  # fmt: skip
 
 
 async def generations(visit: Visit) -> Page:
@@ -36,7 +33,7 @@ async def comparison(visit: Visit) -> Page:
     kept = None if visit.asked("anew") else DIFFERENCES.known(visit.service, a, b)
     if kept is None and (visit.fragment or visit.asked("now")):
         kept = await alone(lambda: DIFFERENCES.made(visit.service, a, b))
-    shown = {"a": a, "b": b, "live": found.live, "people": PEOPLE, "names": _NAMES, "most": _SHOWN}
+    shown = {"a": a, "b": b, "live": found.live, "people": PEOPLE, "most": _SHOWN}
     shown |= {"address": f"/studio/generations/compare?{urlencode({'a': a, 'b': b})}"}
     part = "generations/difference.html.jinja" if visit.fragment else "generations/compare.html.jinja"
     return Page(part, {**shown, **_told(kept)})

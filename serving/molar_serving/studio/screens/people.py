@@ -1,8 +1,12 @@
 """People: found by id or among those of the last events; somebody's history and list, and why it is as it is."""
 
+from datetime import UTC, datetime
+from typing import Any
+
 from molar_serving.problems import ProblemError
 from molar_serving.studio.finding import find_items
 from molar_serving.studio.people import Asked, Somebody, person_page, seen_lately, some_people, why
+from molar_serving.studio.time_machine import remade, shown_to
 from molar_serving.studio.visit import Page, Screen, Visit
 
 _FOUND = 6  # items that somebody could take
@@ -37,16 +41,48 @@ async def reasons(visit: Visit) -> Page:
     return Page(template, {"why": found, "asked": asked})
 
 
+async def then(visit: Visit) -> Page:
+    """What somebody was shown, and one such list made again, or what they would have been shown at a moment."""
+    service, whose = visit.service, _person(visit)
+    answer_id, typed = visit.asked("answer") or None, visit.asked("at").strip()
+    shown: dict[str, Any] = {"person": whose, "typed": typed}
+    if answer_id is None and not typed:
+        lists = await visit.do(lambda: shown_to(service.workspace, whose))
+        return Page("people/then.html.jinja", {**shown, "lists": lists})
+    at = 0.0 if answer_id is not None else _moment(typed)
+    code = visit.language.code
+    found = await visit.do(lambda: remade(service, whose, answer_id=answer_id, at=at, language=code))
+    if found is None:
+        words = "the event log has no impressions of it by them, and answers are kept for a while only"
+        raise ProblemError(404, f"no list with the id {answer_id} is known to have been shown to them", words)
+    return Page("people/remade.html.jinja", {**shown, "made": found})
+
+
+def _moment(typed: str) -> float:
+    """A moment of UTC, as forms send it, in seconds since 1970."""
+    try:
+        when = datetime.fromisoformat(typed)
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError) as error:
+        remedy = "give it as 2026-11-24T20:15, in UTC"
+        raise ProblemError(422, f"{typed[:40]!r} is no moment", remedy, field="at") from error
+
+
+def _person(visit: Visit) -> Somebody:
+    return Somebody(visit.path["user_id"], visit.asked("anonymous") == "1")
+
+
 def _asked(visit: Visit) -> Asked:
     query = visit.call.request.query_params
     without, taking = (tuple(dict.fromkeys(query.getlist(name))) for name in ("without", "with"))
     if len(without) + len(taking) > _SUPPOSED:
         raise ProblemError(422, f"more than {_SUPPOSED} items are supposed", "go back to the list of now")
-    return Asked(Somebody(visit.path["user_id"], visit.asked("anonymous") == "1"), without, taking)
+    return Asked(_person(visit), without, taking)
 
 
 SCREENS = (
     Screen("GET", "/studio/people", "viewer", people, nav="people"),
     Screen("GET", "/studio/people/{user_id:path}", "viewer", person),
     Screen("GET", "/studio/why/{user_id:path}", "viewer", reasons),
+    Screen("GET", "/studio/then/{user_id:path}", "viewer", then),
 )
