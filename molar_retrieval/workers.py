@@ -33,8 +33,13 @@ class Workers(ProcessPoolExecutor):
     ) -> None:
         """End the processes: after what was submitted, or now."""
         if kind is not None:
-            for process in list((self._processes or {}).values()):
-                process.kill()
+            self.end()
+        self.shutdown(wait=True, cancel_futures=True)
+
+    def end(self) -> None:
+        """End the processes now, whatever they are at."""
+        for process in list((self._processes or {}).values()):
+            process.kill()
         self.shutdown(wait=True, cancel_futures=True)
 
 

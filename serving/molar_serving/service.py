@@ -16,6 +16,7 @@ from molar_serving.access import Keyring
 from molar_serving.former import FormerGenerations
 from molar_serving.metrics import Metrics
 from molar_serving.shown import ShownAnswers
+from molar_serving.studio.map_making import MapMaking
 from molar_serving.working import Working
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Service:
         photos: A thread that searches by photos, each of which takes as long as hundreds of lists.
         appends: Threads that append events.
         studio: Threads that make pages of the studio.
+        maps: The map of what is live, made beside the server.
         former: Generations that are live no more.
         shown: What was answered in the last minutes.
         previews: What previews of rules leave for the next one; for who is :func:`~molar_serving.comparing.alone`.
@@ -68,6 +70,7 @@ class Service:
         self.former = FormerGenerations(lambda name: shop.recommender(generation=name))
         self.shown = ShownAnswers(self.workspace.root, serve.answers, self.former.release)
         self.previews = Compared()
+        self.maps = MapMaking(self.workspace, self._live)
         self._recommender: Recommender | None = None
         self._log: EventLog | None = None
         self._missing: MolarError = MissingArtefactError("the generation is being opened", "ask again in a second")
@@ -81,6 +84,8 @@ class Service:
         """Open what is live, in the background."""
         self._opener.start()
         self.shown.start()
+        if self.settings.serve.studio:
+            self.maps.start()
 
     def close(self) -> None:
         """Let what is under way come to its end, then release all files."""
@@ -91,6 +96,7 @@ class Service:
         self.photos.close()
         self.appends.close()
         self.studio.close()
+        self.maps.close()
         self.shown.close()
         self.former.release(everything=True)
         if self._recommender is not None:
@@ -104,6 +110,10 @@ class Service:
         if self._recommender is None:
             raise self._missing
         return self._recommender
+
+    def _live(self) -> str | None:
+        """The name of the generation that answers, or None."""
+        return None if self._recommender is None else self._recommender.generation.name
 
     def catch_up(self) -> None:
         """Return once what is live now answers in this process; others follow within a tenth of a second."""

@@ -183,6 +183,20 @@ def test_maps_keep_neighbours_and_an_item_about_where_it_was():
     assert np.array_equal(alone[:10], first[:10])
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("items", "people"), [(1, 0), (3, 0), (3, 4), (20, 0)])
+def test_of_a_tiny_shop_nothing_is_said(items, people):
+    random = np.random.default_rng(5)
+    vectors = unit(random.normal(size=(items, 6)).astype(np.float32))
+    taken, zeros = csr_matrix(np.ones((people, items), np.float32)), np.zeros(items, np.int64)
+    views = Views(np.arange(items), {"text": vectors}, vectors, taken, zeros + people, zeros, 0)
+    told = judged(views, {"kind": ["a", None, "b", "a"][:items] * (items // 4 or 1)})
+    assert told.found == ()
+    assert not told.agree.known.any()
+    places = layout.first_map(views.content, views.alike(15), 20)
+    assert np.isfinite(layout.second_map(places, views.together(15), zeros + people > 2, 20)).all()
+
+
 def kept(places: np.ndarray, neighbours: np.ndarray) -> float:
     """Which share of the neighbours are so on a map."""
     far = ((places[:, None] - places[None]) ** 2).sum(axis=2)

@@ -95,7 +95,7 @@ def _repulsion(places: Places) -> Places:
     low = places.min(axis=0)
     extent = float((places.max(axis=0) - low).max())
     spacing = min(_SPACING, extent / _FEWEST_CELLS)
-    spacing = max(spacing, extent / (_MOST_CELLS - 2))
+    spacing = max(spacing, extent / (_MOST_CELLS - 2), 1e-9)
     size = fft.next_fast_len(int(extent / spacing) + 2, real=True)
     at = (places - low) / spacing
     cell = at.astype(np.int64)

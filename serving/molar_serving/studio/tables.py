@@ -1,7 +1,18 @@
 """Every screen of the studio, and the navigation."""
 
 from molar_serving.studio import files
-from molar_serving.studio.screens import changes, data, events, generations, items, overview, people, search, signing_in
+from molar_serving.studio.screens import (
+    changes,
+    data,
+    events,
+    generations,
+    item_map,
+    items,
+    overview,
+    people,
+    search,
+    signing_in,
+)
 from molar_serving.studio.visit import Screen
 
 SCREENS: tuple[Screen, ...] = (
@@ -13,6 +24,7 @@ SCREENS: tuple[Screen, ...] = (
     *generations.SCREENS,
     *changes.SCREENS,
     *data.SCREENS,
+    *item_map.SCREENS,
     *signing_in.SCREENS,
     *files.SCREENS,
 )

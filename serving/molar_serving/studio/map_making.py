@@ -1,0 +1,115 @@
+"""Maps of what is live, made beside the server in a process of its own, never by who asks for a page."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molar_retrieval.errors import DataError, MolarError
+from molar_retrieval.workers import Workers
+from molar_retrieval.workspace import Workspace
+
+if TYPE_CHECKING:
+    from molar_indexes.item_map.store import ItemMap
+
+_log = logging.getLogger("molar.serving")
+_LOOKING = 30.0  # seconds between two looks at what is live; it must be the same at both
+_AGAIN = 60.0  # seconds after which what could not be made is tried again
+_PATIENCE = 120.0  # seconds that one process waits for another that makes the same map
+_NICE = 10
+
+
+class MapMaking:
+    """The map of the live generation, of which one at a time is made; open until :meth:`close`.
+
+    It is begun when somebody asks for it, and half a minute after a generation went live.
+
+    Args:
+        workspace: Where generations and maps lie.
+        live: The name of what is live, or None.
+    """
+
+    def __init__(self, workspace: Workspace, live: Callable[[], str | None]) -> None:
+        self._workspace, self._live = workspace, live
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._known: ItemMap | None = None
+        self._making: tuple[str, Workers, Future[None]] | None = None
+        self._failed: tuple[str, float, MolarError] | None = None
+        self._thread = threading.Thread(target=self._look, name="map", daemon=True)
+
+    def start(self) -> None:
+        """Look from time to time whether what is live has a map."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End what is being made; the next server makes it."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        with self._lock:
+            if self._making is not None:
+                self._making[1].end()
+                self._making = None
+
+    def of(self, generation: str) -> "ItemMap | None":
+        """The map of a generation; None where it is being made from now on. A MolarError says why it cannot be."""
+        from molar_indexes.item_map.store import item_map
+
+        with self._lock:
+            if self._known is None or self._known.generation != generation:
+                self._done()
+                self._known = item_map(self._workspace, generation)
+            failed = self._failed
+            if self._known is None and failed and failed[0] == generation and time.monotonic() < failed[1] + _AGAIN:
+                raise failed[2]
+            if self._known is None and self._making is None and not self._ended.is_set():
+                workers = Workers(1, _begin)
+                self._making = generation, workers, workers.submit(_make, self._workspace.root, generation)
+            return self._known
+
+    def _done(self) -> None:
+        """Take note of what has been made, or could not be."""
+        if self._making is None or not self._making[2].done():
+            return
+        generation, workers, future = self._making
+        self._making = None
+        workers.shutdown(wait=False)
+        error = future.exception()
+        if error is not None:
+            _log.error("the map of generation %s cannot be made", generation, exc_info=error)
+            told = DataError(f"the map cannot be made: {type(error).__name__}", "the server's log says why")
+            self._failed = generation, time.monotonic(), error if isinstance(error, MolarError) else told
+
+    def _look(self) -> None:
+        before = None
+        while not self._ended.wait(_LOOKING):
+            live = self._live()
+            if live is not None and live == before:
+                try:
+                    self.of(live)
+                except MolarError:
+                    continue  # the page says so
+            before = live
+
+
+def _begin() -> None:
+    os.nice(_NICE)  # answers come first
+
+
+def _make(root: Path, generation: str) -> None:
+    from molar_indexes.item_map.store import make_item_map
+
+    workspace, end = Workspace.open(root), time.monotonic() + _PATIENCE
+    while True:
+        try:
+            make_item_map(workspace, generation)
+        except DataError:  # another process of the server is at it
+            if time.monotonic() > end:
+                raise
+            time.sleep(1)
+        else:
+            return
