@@ -16,9 +16,10 @@ def days(trained, tmp_path_factory):
     titled = [item.item_id for item in days.shop.query(user, 20).items]
     events = [{"event": "purchase", "user_id": user, "item_id": bought}]
     events += [{"event": "item_upsert", "item_id": one, "data": {"title": "<b>bold</b> & co"}} for one in titled]
+    events.append({"event": "item_withdraw", "item_id": titled[-1]})
     now = time.time()
     appended = days.shop.events.append({"event_id": str(n), "timestamp": now, **one} for n, one in enumerate(events))
-    assert appended.accepted == 21
+    assert appended.accepted == 22
     assert days.shop.update(stage=True).staged is not None
     return days
 
