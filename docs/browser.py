@@ -21,7 +21,7 @@ _OPTIONS = (
     "--remote-debugging-pipe",
 )
 _FREE = 20  # descriptors from here on are not those of the pipes that Chromium reads and writes, 3 and 4
-_SECONDS = 20.0  # until something that is waited for must have come
+_SECONDS = 60.0  # until something that is waited for must have come
 
 
 def installed() -> str | None:

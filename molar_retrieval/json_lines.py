@@ -16,6 +16,7 @@ from molar_retrieval.errors import MolarError
 from molar_retrieval.locks import lock_now
 
 _MOST, _KEPT = 16 << 20, 8  # bytes of a file; older ones that stay
+_PATIENCE = 0.2  # seconds for another process to put a full file behind the others, else it grows by a line
 
 
 class JsonLines:
@@ -89,9 +90,12 @@ class JsonLines:
             self._file = None
 
     def _rotate(self, file: int) -> None:
-        """Put the file behind the others, unless another process has done so, or does it now."""
-        if not lock_now(file):
-            return
+        """Put the file behind the others, unless another process does so, which is waited for."""
+        end = time.monotonic() + _PATIENCE
+        while not lock_now(file):
+            if time.monotonic() > end:
+                return
+            time.sleep(0.001)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file), self.path.stat()):
                 self.path.replace(self.path.with_suffix(f".{time.time_ns()}{self.path.suffix}"))

@@ -160,7 +160,7 @@ def test_everybodys_lists_from_a_server(trained: Any, tmp_path: Path) -> None:
     """Two processes, by HTTP; killed in the middle, the rest comes from the workspace where that is allowed."""
     recommend(trained.workspace, tmp_path / "own.parquet", 5, where=WHERE)
     with fake_qdrant() as fake:
-        settings = IndexSettings(url=fake.url, users="server", fallback="local")
+        settings = IndexSettings(url=fake.url, users="server", fallback="local", timeout=30)  # cores may be busy
         push(Workspace.open(trained.workspace), settings)
         for target, processes in (("one", 1), ("two", 2)):
             server, path = ServerConfig.of(settings), tmp_path / f"{target}.parquet"
