@@ -13,10 +13,15 @@ from settings_for_tests import SMALL_ALIGNMENT
 from warm import Warm
 
 ROOT = Path(__file__).resolve().parents[1]
+_FIRST = ("test_documents.py", "test_cli_real.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the trained shop, which takes 15 seconds to make."""
+    """Mark what needs the trained shop, which takes 15 seconds to make; files that do without it for long go first.
+
+    So one process makes it while another has its work.
+    """
+    items.sort(key=lambda item: item.path.name not in _FIRST)
     for item in items:
         if "trained" in getattr(item, "fixturenames", ()):
             item.add_marker("trains")

@@ -44,8 +44,11 @@ def test_the_readme_commands_run_word_for_word(walked):
 
 TABLES = """
 import pandas as pd
-items = "items.parquet"
+items = "few.parquet"
+few = pd.read_parquet("items.parquet").head(120)
+few.to_parquet(items)
 interactions = pd.read_parquet("interactions.parquet").replace({"user_id": {"u0001": "u1"}})
+interactions = interactions[interactions["item_id"].isin(few["item_id"])]
 """
 
 

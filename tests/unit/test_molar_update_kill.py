@@ -4,8 +4,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -24,12 +22,11 @@ TESTS = Path(__file__).resolve().parents[1]
 KINDS = ("catalogue", "content", "interactions", "alignment")
 
 
-def child(shop, workspace, last):
+def child(warm, shop, workspace, last):
     """Run an update that kills itself at its n-th change of the disk; whether it was killed, and what it told."""
-    command = [sys.executable, "update_kill_child.py", str(shop), str(workspace), str(last)]
-    done = subprocess.run(command, cwd=TESTS, capture_output=True, timeout=300, check=False)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
-    return done.returncode != 0, done.stdout.decode()
+    done = warm.run(TESTS / "update_kill_child.py", shop, workspace, last, cwd=TESTS)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0, done.stdout
 
 
 def outcome(root):
@@ -52,13 +49,13 @@ def answers(shop, workspace):
 
 
 @pytest.mark.slow
-def test_killed_anywhere(trained, tmp_path):
+def test_killed_anywhere(trained, warm, tmp_path):
     days = Days(trained, tmp_path)
     before = answers(days.folder, days.workspace.root)
     days.items(lambda table: pd.concat([table.iloc[[5]].assign(item_id="new-1", title="Garden gnome"), table[:-1]]))
     days.buy(("u0001", before[0][0]), ("u0002", "new-1"), ("newbody", before[0][0]))
     copy_workspace(days.workspace.root, tmp_path / "undisturbed")
-    killed, told = child(days.folder, tmp_path / "undisturbed", 0)
+    killed, told = child(warm, days.folder, tmp_path / "undisturbed", 0)
     assert not killed
     whole, after = outcome(tmp_path / "undisturbed"), answers(days.folder, tmp_path / "undisturbed")
     assert before != after
@@ -67,7 +64,7 @@ def test_killed_anywhere(trained, tmp_path):
         root = tmp_path / f"killed-{number}"
         copy_workspace(days.workspace.root, root)
         last = dice.randint(1 + total * number // KILLS, total * (number + 1) // KILLS)
-        killed, _ = child(days.folder, root, last)
+        killed, _ = child(warm, days.folder, root, last)
         assert killed
         assert answers(days.folder, root) in (before, after)
         molar.Shop(days.folder, root).update()
