@@ -43,7 +43,7 @@ async def replace_rules(call: Call) -> Reply:
 async def preview_rules(call: Call) -> Reply:
     """What rules would change in the lists of a sample of people, or of some; nothing is changed."""
     asked: PreviewBody = call.body
-    return Reply(await alone(lambda: _preview(call.service, asked)))
+    return Reply(await alone(lambda: preview(call.service, asked)))
 
 
 def _read(service: "Service", asked: RulesParameters) -> Reply:
@@ -128,7 +128,8 @@ def _values(body: RulesBody) -> tuple[str, Mapping[str, Any]]:
         raise ProblemError(422, error.message, error.hint, field="rules") from error
 
 
-def _preview(service: "Service", asked: PreviewBody) -> PreviewAnswer:
+def preview(service: "Service", asked: PreviewBody) -> PreviewAnswer:
+    """What other rules would change in people's lists; a ProblemError where they, or those of now, are wrong."""
     from molar_indexes.rules_preview import previewed
 
     began = time.perf_counter()

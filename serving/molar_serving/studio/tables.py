@@ -10,6 +10,7 @@ from molar_serving.studio.screens import (
     items,
     overview,
     people,
+    rules,
     search,
     signing_in,
 )
@@ -20,6 +21,7 @@ SCREENS: tuple[Screen, ...] = (
     *events.SCREENS,
     *items.SCREENS,
     *search.SCREENS,
+    *rules.SCREENS,
     *people.SCREENS,
     *generations.SCREENS,
     *changes.SCREENS,

@@ -15,6 +15,8 @@ from molar_serving.undo import can_be_undone, changed_again, undone
 _MOST, _LINES = 50, 40  # changes of a page; lines of rules that are shown of one
 _WHAT = {
     "PUT /v1/rules": "rules",
+    "POST /studio/rules/save": "rules",
+    "POST /studio/rules/restore": "rules",
     "POST /v1/items": "items",
     "PUT /v1/items/{item_id:path}": "item",
     "PATCH /v1/items/{item_id:path}": "item",

@@ -1,0 +1,256 @@
+"""Rules: in words, with their state, conflicts and authors; changed by forms, tried before they hold, and put back."""
+
+import asyncio
+import difflib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from molar_indexes.constraints import Constraints
+from molar_indexes.rules_preview import conflicts_of
+from molar_retrieval.columns import TITLE
+from molar_retrieval.errors import SettingsError
+from molar_retrieval.ranking.rules import Rules
+from molar_serving.comparing import alone
+from molar_serving.endpoints.rules import checked_rules, preview, restore_rules, unchanged, write_rules
+from molar_serving.problems import ProblemError
+from molar_serving.rules_file import RulesFile, etag_of
+from molar_serving.studio.drafts import (
+    FIELDS,
+    KINDS,
+    Draft,
+    Table,
+    by_hand,
+    fields_of,
+    kind_of,
+    last_changes,
+    table_of,
+    tables_of,
+)
+from molar_serving.studio.finding import find_items
+from molar_serving.studio.visit import Page, Screen, Visit
+from molar_serving.wire_rules import PREVIEWED, PreviewBody, RulesBody
+
+if TYPE_CHECKING:
+    from molar_indexes.answerer import Answerer
+
+_MOST = 4 << 20  # bytes of a form
+_ROWS = 200  # rules that are listed
+_TOLD = 3  # items that a sentence names
+_FOUND = 12
+_VERSIONS = 20
+_MICROSECOND = 1e-6
+
+
+@dataclass(frozen=True)
+class Editor:
+    """The form of one rule: at which place it stands, of which kind it is, and what is in its fields."""
+
+    place: int
+    kind: str
+    fields: Mapping[str, Any]
+    typed: str = ""  # what items are searched by
+
+
+async def rules(visit: Visit) -> Page:
+    """The rules as they are."""
+    text = await visit.do(lambda: RulesFile(visit.service.workspace).text)
+    try:
+        draft, problem = Draft.of_text(text), None
+    except SettingsError as error:
+        draft, problem = Draft((), etag_of(text)), ProblemError(200, error.message, error.hint)
+    return await visit.do(lambda: _page(visit, draft, problem=problem))
+
+
+async def change(visit: Visit) -> Page:
+    """The rules as somebody is about to have them, after one more step; nothing is saved."""
+    draft, editor = _sent(visit)
+    what, _, about = visit.sent("do").partition(":")
+    number = int(about.partition(":")[0]) if about.partition(":")[0].isdecimal() else 0
+    if what == "new" and about in KINDS:
+        editor = Editor(len(draft.tables), about, fields_of({}))
+    elif what == "edit" and number < len(draft.tables):
+        table = draft.tables[number]
+        editor = Editor(number, kind_of(table) or "pin", fields_of(table))
+    elif what == "keep" and editor is not None:
+        draft = draft.having(editor.place, table_of(editor.kind, visit.sent, editor.fields["items"]))
+        editor = None
+    elif what == "cancel":
+        editor = None
+    elif what in ("up", "down", "move"):
+        to = about.partition(":")[2]
+        draft = draft.moved(number, {"up": number - 1, "down": number + 1}.get(what, int(to) if to.isdecimal() else 0))
+    elif what == "remove":
+        draft, editor = draft.without(number), None
+    return await visit.do(lambda: _page(visit, draft, editor))
+
+
+async def save(visit: Visit) -> Page:
+    """Write the rules, unless somebody else has written others meanwhile; what was typed is kept then."""
+    text = visit.sent("toml").replace("\r\n", "\n") if "toml" in visit.form else None
+    draft, _ = _sent(visit)
+    try:
+        body = RulesBody(toml=draft.text if text is None else text)
+        await asyncio.to_thread(_written, visit, body, draft.etag)
+    except (SettingsError, ProblemError) as error:
+        told = error if isinstance(error, ProblemError) else ProblemError(422, error.message, error.hint)
+        if told.status not in (409, 412, 422):
+            raise
+        return await visit.do(lambda: _page(visit, draft, problem=told, text=text))
+    return Page.to("/studio/rules?saved=1")
+
+
+async def tried(visit: Visit) -> Page:
+    """What the rules would change in people's lists."""
+    draft, _ = _sent(visit)
+    began = time.perf_counter()
+    try:
+        body = PreviewBody(toml=draft.text, sample=PREVIEWED)
+    except SettingsError as error:
+        raise ProblemError(422, error.message, error.hint) from error
+    found = await alone(lambda: preview(visit.service, body))
+    lists = found.lists
+    ids = {item for one in lists.examples for item in (*one.before, *one.after)}
+    titles = await visit.do(lambda: _titles(visit, ids))
+    shown = {"found": found, "titles": titles, "seconds": time.perf_counter() - began}
+    return Page("rules/preview.html.jinja", shown)
+
+
+async def history(visit: Visit) -> Page:
+    """Former versions, and what each has changed."""
+    found = await visit.do(lambda: RulesFile(visit.service.workspace).history())
+    versions = [
+        {"version": one, "changes": _difference(found[n + 1].text if n + 1 < len(found) else "", one.text)}
+        for n, one in enumerate(found[:_VERSIONS])
+    ]
+    return Page("rules/history.html.jinja", {"versions": versions})
+
+
+async def restore(visit: Visit) -> Page:
+    """Write a former version again."""
+    await asyncio.to_thread(restore_rules, visit.call, visit.sent("version") or None)
+    return Page.to("/studio/rules?saved=1")
+
+
+def _sent(visit: Visit) -> tuple[Draft, Editor | None]:
+    draft = Draft.of_form(visit.sent("draft", "[]"), visit.sent("etag"))
+    kind, place = visit.sent("kind"), visit.sent("place")
+    if kind not in KINDS or not place.isdecimal():
+        return draft, None
+    names = ("name", "segment", "begins", "until", "condition", "field", "number", "at", "by", "half_life_days")
+    fields: dict[str, Any] = {name: visit.sent(name) for name in names}
+    fields["items"] = list(dict.fromkeys(visit.all_sent("items")))
+    return draft, Editor(min(int(place), len(draft.tables)), kind, fields, visit.sent("typed"))
+
+
+def _written(visit: Visit, body: RulesBody, etag: str) -> None:
+    text, _ = checked_rules(visit.service, body)
+    write_rules(visit.call, RulesFile(visit.service.workspace), text, unchanged([etag]))
+
+
+def _page(
+    visit: Visit,
+    draft: Draft,
+    editor: Editor | None = None,
+    *,
+    problem: ProblemError | None = None,
+    text: str | None = None,
+) -> Page:
+    """The page of some rules, with what is wrong about them."""
+    file = RulesFile(visit.service.workspace)
+    past, saved = file.history(), file.text
+    typed = "" if editor is None else editor.typed
+    found = find_items(visit.service.workspace, typed, _FOUND) if typed else []
+    with visit.service.recommender.answering() as answerer:
+        constraints = Constraints(answerer.generation, {"rule": list(draft.tables)})
+        told: list[Any] = []
+        try:
+            told = conflicts_of(answerer.generation, constraints)
+        except SettingsError as error:
+            problem = problem or ProblemError(200, error.message, error.hint)
+        rows = [
+            _row(visit, answerer, n, table, [one for one in told if n in one.rules])
+            for n, table in enumerate(draft.tables[:_ROWS])
+        ]
+        people = answerer.generation.manifest.facts.get("segments", {})
+        picked = editor.fields["items"] if editor is not None else []
+        titles = _titles_of(answerer, picked)
+        fields = constraints.fields
+    for row, version in zip(rows, last_changes(draft.tables[:_ROWS], past), strict=True):
+        row["version"] = version
+    shown = {
+        "draft": draft, "rows": rows, "editor": editor, "found": found, "titles": titles, "problem": problem,
+        "kinds": KINDS, "asked": FIELDS[editor.kind] if editor is not None else (), "fields": fields, "people": people,
+        "text": saved if text is None else text, "present": etag_of(saved), "changed": _differs(draft, saved),
+        "by_hand": by_hand(saved), "may": visit.may("merchandiser"), "saved": visit.asked("saved") == "1",
+        "total": len(draft.tables), "latest": past[0],
+    }  # fmt: skip
+    return Page("rules/rules.html.jinja", shown, problem.status if problem is not None else 200)
+
+
+def _differs(draft: Draft, saved: str) -> bool:
+    try:
+        return draft.tables != tables_of(saved)
+    except SettingsError:
+        return bool(draft.tables)
+
+
+def _row(visit: Visit, answerer: "Answerer", number: int, table: Table, told: Sequence[Any]) -> dict[str, Any]:
+    """A rule as the list shows it."""
+    kind, fields = kind_of(table), fields_of(table)
+    state, problem = _state(answerer, table)
+    items = fields["items"]
+    titles = _titles_of(answerer, items[:_TOLD])
+    named = [titles.get(one) or one for one in items[:_TOLD]]
+    return {
+        "number": number,
+        "kind": kind,
+        "fields": fields,
+        "state": state,
+        "problem": problem,
+        "items": items[:_TOLD],
+        "named": named,
+        "more": max(0, len(items) - _TOLD),
+        "conflicts": told,
+    }
+
+
+def _state(answerer: "Answerer", table: Table) -> tuple[str, SettingsError | None]:
+    """Whether a rule holds now, waits, has ended or is broken; and what is wrong with it."""
+    constraints = Constraints(answerer.generation, {"rule": [table]})
+    try:
+        rules = constraints.rules
+    except SettingsError as error:
+        return "broken", error
+    assert isinstance(rules, Rules)
+    begin, end = (moment * _MICROSECOND for moment in rules.all[0].rule.period)
+    now = time.time()
+    return "ended" if now >= end else "waits" if now < begin else "active", None
+
+
+def _titles(visit: Visit, ids: set[str]) -> dict[str, str | None]:
+    with visit.service.recommender.answering() as answerer:
+        return _titles_of(answerer, sorted(ids))
+
+
+def _titles_of(answerer: "Answerer", ids: Sequence[str]) -> dict[str, str | None]:
+    index = answerer.generation.index
+    rows = [row for row in index.rows(list(ids)) if row is not None] if ids else []
+    return {item.item_id: item.payload.get(TITLE) for item in index.fetch(rows)}
+
+
+def _difference(before: str, after: str) -> list[tuple[str, str]]:
+    """Lines that went and came: ``-`` or ``+`` with the line."""
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
+    return [(one[0], one[1:]) for one in lines if one[:1] in "+-" and one[:3] not in ("+++", "---")][:200]
+
+
+SCREENS = (
+    Screen("GET", "/studio/rules", "viewer", rules, nav="rules"),
+    Screen("POST", "/studio/rules/draft", "merchandiser", change, most=_MOST),
+    Screen("POST", "/studio/rules/preview", "merchandiser", tried, most=_MOST),
+    Screen("POST", "/studio/rules/save", "merchandiser", save, changes=True, most=_MOST),
+    Screen("GET", "/studio/rules/history", "viewer", history),
+    Screen("POST", "/studio/rules/restore", "merchandiser", restore, changes=True),
+)
