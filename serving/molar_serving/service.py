@@ -13,6 +13,7 @@ from molar.shop import Shop
 from molar_indexes.comparison import Compared
 from molar_retrieval.errors import MissingArtefactError, MolarError, StaleArtefactError
 from molar_serving.access import Keyring
+from molar_serving.answered import AnsweringGenerations
 from molar_serving.former import FormerGenerations
 from molar_serving.metrics import Metrics
 from molar_serving.shown import ShownAnswers
@@ -51,6 +52,7 @@ class Service:
         studio: Threads that make pages of the studio.
         maps: The map of what is live, made beside the server.
         former: Generations that are live no more.
+        answered: Which generation answered from when.
         shown: What was answered in the last minutes.
         previews: What previews of rules leave for the next one; for who is :func:`~molar_serving.comparing.alone`.
         tried: Set once it was tried to open what is live, for better or worse.
@@ -68,6 +70,7 @@ class Service:
         self.appends = Working(_APPENDING, 10 * serve.waiting, patient=True)
         self.studio = Working(_STUDIO, serve.waiting, patient=True)
         self.former = FormerGenerations(lambda name: shop.recommender(generation=name))
+        self.answered = AnsweringGenerations(self.workspace.root)
         self.shown = ShownAnswers(self.workspace.root, serve.answers, self.former.release)
         self.previews = Compared()
         self.maps = MapMaking(self.workspace, self._live)
@@ -99,6 +102,7 @@ class Service:
         self.maps.close()
         self.shown.close()
         self.former.release(everything=True)
+        self.answered.close()
         if self._recommender is not None:
             self._recommender.close()
         if self._log is not None:
@@ -149,13 +153,19 @@ class Service:
                 self.tried.set()
                 self._ended.wait(_AGAIN if isinstance(error, MissingArtefactError) else _AGAIN_DAMAGED)
             else:
-                found.follow_ahead(self._whole)
+                self.answered.begins(found.generation.name)
+                found.follow_ahead(self._admitted)
                 self._recommender = found
                 self.tried.set()
                 break
         for folder in self.workspace["generations"].versions():  # so that going back to one takes no time
             if not self._ended.is_set():
                 self._wrong(folder.name)
+
+    def _admitted(self, generation: "Generation") -> None:
+        """Let a whole generation answer from now on."""
+        self._whole(generation)
+        self.answered.begins(generation.name)
 
     def _whole(self, generation: "Generation") -> None:
         """Read all files of a generation; a StaleArtefactError if a byte has changed since it was published."""

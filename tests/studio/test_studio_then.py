@@ -1,10 +1,12 @@
 """What somebody was shown, made again: by the generation, the events and the rules of then."""
 
+import json
 import os
 import re
 import shutil
 import time
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 
 import pytest
 from starlette.testclient import TestClient
@@ -14,11 +16,12 @@ from web_server import until_ready
 
 from molar.shop import Shop
 from molar_retrieval.ranking.answer import made_at
+from molar_serving.answered import AnsweringGenerations
 from molar_serving.app import application
 from molar_serving.rules_file import RulesFile
 from molar_serving.service import Service
 from molar_serving.studio.people import Somebody
-from molar_serving.studio.time_machine import remade, rules_at, shown_to
+from molar_serving.studio.time_machine import RulesOfThen, remade, rules_at, shown_to
 
 USER, VISITOR = Somebody("u0012"), Somebody('visitor/<b>"1"</b>', True)
 RULES = "[[rule]]\nname = 'dear <i>first</i>'\nboost = 'price > 40'\nby = 0.6\n"
@@ -105,7 +108,38 @@ def test_later_the_event_log_tells_what_was_shown(past, person):
         made = remade(past.service, person, answer_id=answer["recommendation_id"])
     assert (made.verdict, made.scores, made.generation, made.events) == ("same", None, past.former, answer["events"])
     assert [one.made.score for one in made.places] == [item["score"] for item in answer["items"]]
-    assert {"generation_guessed", "events_by_time", "question_usual"} <= set(made.doubts)
+    assert {"events_by_time", "question_usual"} == set(made.doubts)
+
+
+def test_without_a_record_the_generation_is_guessed_and_the_page_says_so(past, monkeypatch):
+    monkeypatch.setattr(past.service.answered, "at", lambda moment: [])
+    with nothing_kept(past.service):
+        made = remade(past.service, USER, answer_id=past.answers[USER]["recommendation_id"])
+    assert (made.verdict, made.generation) == ("same", past.former)
+    assert "generation_guessed" in made.doubts
+
+
+def test_which_generation_answered_is_written_down(past, tmp_path):
+    assert past.service.answered.at(past.before_all)[0] == past.former
+    assert past.service.answered.at(time.time())[0] == past.live
+    assert past.service.answered.at(1_600_000_000.0) == []
+    record = AnsweringGenerations(tmp_path)
+    assert record.at(time.time()) == []
+    (tmp_path / "serving").mkdir()
+    switches = {"g1": "12:00:00.000", "g2": "12:10:00.000", "g3": "12:10:02.500"}
+    lines = [{"time": f"2026-11-24T{when}+00:00", "generation": name} for name, when in switches.items()]
+    (tmp_path / "serving" / "answered.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    began = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
+    assert [record.at(began + seconds) for seconds in (-1, 30, 601, 603, 700)] == [
+        [],
+        ["g1"],
+        ["g2", "g1"],
+        ["g3", "g2", "g1"],
+        ["g3"],
+    ]
+    shutil.rmtree(tmp_path / "serving")
+    (tmp_path / "serving").write_text("in the way", "utf-8")
+    record.begins("g1")
 
 
 def test_what_differs_is_named_by_its_place(past):
@@ -168,19 +202,21 @@ def test_rules_of_a_moment(tmp_path, trained):
     days = Days(trained, tmp_path)
     file = RulesFile(days.workspace)
     now = time.time()
-    assert (rules_at(file, now).text, rules_at(file, now).certain) == ("", True)
+    assert rules_at(file, now) == RulesOfThen("", None, certain=True)
     file.path.write_text("a = 1\n", "utf-8")
     os.utime(file.path, (now - 100, now - 100))
-    assert rules_at(file, now - 50) == rules_at(file, now)
-    assert rules_at(file, now - 50).certain
+    assert rules_at(file, now - 50) == rules_at(file, now) == RulesOfThen("a = 1\n", None, certain=True)
     assert not rules_at(file, now - 150).certain, "it was written by hand since"
-    file.replace("b = 1\n", lambda former: None)
-    between = time.time()
-    time.sleep(0.02)
-    file.replace("c = 1\n", lambda former: None)
-    assert [rules_at(file, at).text for at in (now - 50, between, time.time())] == ["a = 1\n", "b = 1\n", "c = 1\n"]
-    assert [rules_at(file, at).certain for at in (now - 50, between, time.time())] == [False, True, True]
-    assert rules_at(file, between).version in file.versions()
+    moments = [time.time()]
+    for text in ("b = 1\n", "", "c = 1\n"):
+        time.sleep(0.01)
+        file.replace(text, lambda former: None, "anna")
+        time.sleep(0.01)
+        moments.append(time.time())
+    found = [rules_at(file, at) for at in moments]
+    assert [one.text for one in found] == ["a = 1\n", "b = 1\n", "", "c = 1\n"]
+    assert [one.certain for one in found] == [False, True, True, True], "who wrote the first one is not known"
+    assert [one.version is not None for one in found] == [True, True, False, False]
 
 
 def test_without_its_generation_a_list_cannot_be_made_again(past):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -143,15 +144,17 @@ def shown_to(workspace: "Workspace", person: Somebody) -> list[PastList]:
 
 def rules_at(file: RulesFile, at: float) -> RulesOfThen:
     """The rules that held at a moment, in seconds since 1970, by their history and the file's own time."""
-    replaced = sorted((_moment_of(name), name) for name in file.versions())
-    for moment, name in replaced:
-        if moment > at and (text := file.version(name)) is not None:
-            return RulesOfThen(text, name, certain=(moment, name) != replaced[0])
+    history = file.history()
+    held = next(one for one in reversed(history) if one.replaced is None or _seconds(one.replaced) > at)
+    if held.at is not None:
+        if _seconds(held.at) > at:  # of what was before only nothing is not kept
+            return RulesOfThen("", None, certain=True)
+        return RulesOfThen(held.text, held.name, certain=True)
     try:
-        changed = file.path.stat().st_mtime
+        untouched = file.path.stat().st_mtime <= at
     except FileNotFoundError:
-        return RulesOfThen("", None, certain=not replaced)
-    return RulesOfThen(file.text, None, certain=changed <= at)
+        untouched = len(history) == 1
+    return RulesOfThen(held.text, held.name, certain=held.name is None and untouched)
 
 
 def remade(
@@ -230,6 +233,10 @@ class _Making:
                         titles = titles_of(recommender, [*self._shown.values(), *(one.item_id for one in answer.items)])
                         yield self._compared(answer, events, rules, titles, hurried=number > 0)
 
+    @cached_property
+    def _answered(self) -> list[str]:
+        return self.service.answered.at(self.at)
+
     @property
     def _shown(self) -> Mapping[int, str]:
         return {} if self.past is None else self.past.items
@@ -239,9 +246,11 @@ class _Making:
             return 0 if log.mark is None else log.last_by(round(1_000_000 * self.at))
 
     def _candidates(self) -> list[str]:
-        """Generations that may have answered then."""
+        """Generations that may have answered then, the likeliest first."""
         if self.kept is not None:
             return [self.kept.generation]
+        if self._answered:
+            return self._answered
         made = [one for one in list_generations(self.service.workspace) if one.problem is None]
         before = [one.name for one in made if datetime.fromisoformat(one.created).timestamp() <= self.at]
         return before[::-1][:_TRIED]
@@ -282,8 +291,9 @@ class _Making:
     def _doubts(self, rules: RulesOfThen) -> Iterator[str]:
         """What is not known for sure."""
         if self.kept is None:
-            yield "generation_guessed"
             yield "events_by_time"
+        if self.kept is None and not self._answered:
+            yield "generation_guessed"
         if self.kept is None or self.kept.question is None:
             yield "question_usual"
         if self.past is not None and made_at(self.past.answer_id) is None:
@@ -306,9 +316,6 @@ def _lent(service: "Service", name: str) -> "Iterator[Recommender | None]":
         yield former
 
 
-def _moment_of(version: str) -> float:
-    """When a former version of the rules was replaced, by its name; 0 where that does not say."""
-    try:
-        return datetime.strptime(version.partition("Z")[0], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return 0.0
+def _seconds(moment: str) -> float:
+    """A moment of the rules' history in seconds since 1970."""
+    return datetime.fromisoformat(moment).timestamp()
