@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,19 @@ def evaluation_reports(workspace: Path) -> list[KeptReport]:
 
 
 def _report(name: str, folder: Path) -> KeptReport | None:
+    page = folder / _PAGE
     try:
-        report: dict[str, Any] = json.loads((folder / _REPORT).read_text("utf-8"))
-        page = folder / _PAGE
-        return KeptReport(name, str(report["title"]), str(report["suite"]), page.stat().st_mtime, page)
+        title, suite = _heading(folder / _REPORT, (folder / _REPORT).stat().st_mtime_ns)
+        return KeptReport(name, title, suite, page.stat().st_mtime, page)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+@lru_cache(maxsize=1_000)
+def _heading(path: Path, changed: int) -> tuple[str, str]:
+    """Title and suite of a report, which is read once after it has changed."""
+    report: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return str(report["title"]), str(report["suite"])
 
 
 def _elsewhere(workspace: Path) -> list[str]:

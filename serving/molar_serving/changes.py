@@ -11,6 +11,8 @@ from molar_serving.audit import FOLDER
 
 _FILE = "audit"
 _OURS = frozenset({"time", "request", "key", "endpoint", "state", "status", "undo", "undoes"})
+KEYS = {"made": "molar keys add", "revoked": "molar keys revoke"}
+"""What the log says of keys, and the command that wrote it."""
 _PIECE = 1 << 16  # bytes that are read at a time, from the end
 
 
@@ -19,10 +21,10 @@ class Change:
     """One change.
 
     Attributes:
-        request: The id of the request that made it.
+        request: The id of the request that made it; empty: a command did.
         time: When it ended, or began where nothing tells that it ended; ISO 8601.
-        key: The name of the key by which it was made; empty: there were no keys.
-        endpoint: Method and path of what was asked for.
+        key: The name of the key by which it was made; of a command, who ran it.
+        endpoint: Method and path of what was asked for, or the command.
         status: How it ended; None: the process ended meanwhile.
         facts: What else the log tells: names of things, numbers, pseudonyms of people.
         undo: What would undo it, see :mod:`molar_serving.undo`; None: nothing can.
@@ -66,6 +68,8 @@ def _all(workspace: Path) -> Iterator[Change]:
     ended: set[str] = set()
     undone: dict[str, str] = {}
     for line in _lines(workspace / FOLDER):
+        if (key := _of_key(line)) is not None:
+            yield key
         request = line.get("request")
         if not isinstance(request, str) or request in ended:
             continue
@@ -85,6 +89,14 @@ def _all(workspace: Path) -> Iterator[Change]:
         if one.undoes is not None and one.made:
             undone.setdefault(one.undoes, request)
         yield one
+
+
+def _of_key(line: Mapping[str, Any]) -> Change | None:
+    """The change of a key, by somebody at the command line, if a line tells of one."""
+    for what, endpoint in KEYS.items():
+        if "by" in line and isinstance(name := line.get(what), str):
+            return Change("", str(line.get("time", "")), str(line["by"]), endpoint, 200, {"name": name})
+    return None
 
 
 def _lines(folder: Path) -> Iterator[dict[str, Any]]:

@@ -116,6 +116,16 @@ def test_what_is_not_in_the_log_or_was_refused_cannot_be_undone(people, workspac
     people["viewer"].language = "en"
 
 
+def test_keys_that_were_made_and_revoked_are_told(people, workspace):
+    Keyring(workspace).add("guest", ["answer"])
+    Keyring(workspace).revoke("guest")
+    assert [(one.endpoint, one.facts["name"], one.undo) for one in changes(workspace)[:2]] == [
+        ("molar keys revoke", "guest", None),
+        ("molar keys add", "guest", None),
+    ]
+    assert "Key revoked guest" in words_of(people["viewer"].get("/studio/changes"))
+
+
 def test_the_log_is_read_from_its_end_over_all_of_its_files(tmp_path):
     folder = tmp_path / "serving"
     folder.mkdir()

@@ -1,6 +1,7 @@
 """The screens of generations: what another one would change, making it live, going back, and who may."""
 
 import time
+from uuid import uuid4
 
 import pytest
 from studio_client import studio_of_roles, words_of
@@ -13,14 +14,16 @@ def days(trained, tmp_path_factory):
     days = Days(trained, tmp_path_factory.mktemp("studio"))
     user = days.shop.recommender().generation.users.between(0, 1)[0].user_id
     bought = days.shop.query(user, 1).items[0].item_id
-    titled = [item.item_id for item in days.shop.query(user, 20).items]
-    events = [{"event": "purchase", "user_id": user, "item_id": bought}]
-    events += [{"event": "item_upsert", "item_id": one, "data": {"title": "<b>bold</b> & co"}} for one in titled]
-    events.append({"event": "item_withdraw", "item_id": titled[-1]})
-    now = time.time()
-    appended = days.shop.events.append({"event_id": str(n), "timestamp": now, **one} for n, one in enumerate(events))
-    assert appended.accepted == 22
+    now, titled = time.time(), [item.item_id for item in days.shop.query(user, 20).items]
+
+    def append(*events):
+        told = ({"event_id": uuid4().hex, "timestamp": now, **event} for event in events)
+        assert days.shop.events.append(told).accepted == len(events)
+
+    append({"event": "purchase", "user_id": user, "item_id": bought})
     assert days.shop.update(stage=True).staged is not None
+    append(*({"event": "item_upsert", "item_id": one, "data": {"title": "<b>bold</b> & co"}} for one in titled))
+    append({"event": "item_withdraw", "item_id": titled[-1]})
     return days
 
 
@@ -57,6 +60,7 @@ def test_a_comparison_is_asked_for_by_the_page_and_kept(people, names):
     assert "people get another first ten" in words
     assert "Which part did it" in words
     assert "<b>bold</b>" not in part.text
+    assert "<b>bold</b> & co" in words
     again = viewer.get("/studio/generations/compare", **asked)
     assert "people get another first ten" in words_of(again)
     assert again.text.count("<time") == part.text.count("<time") == 1

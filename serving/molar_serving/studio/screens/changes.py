@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from difflib import unified_diff
 from typing import Any
 
-from molar_serving.changes import Change, change_of, changes
+from molar_serving.changes import KEYS, Change, change_of, changes
 from molar_serving.problems import ProblemError
 from molar_serving.rules_file import RulesFile
 from molar_serving.studio.roles import Role
@@ -26,6 +26,8 @@ _WHAT = {
     "POST /studio/generations/{generation}/activate": "generation",
     "POST /v1/rollback": "generation",
     "POST /studio/changes/{name}/undo": "undone",
+    "molar keys add": "key_made",
+    "molar keys revoke": "key_revoked",
     "POST /studio/data/findings/{name}": "finding",
 }
 """Words of ``words/changes.toml`` for what was asked for."""
@@ -70,6 +72,7 @@ def _shown(visit: Visit, change: Change) -> dict[str, Any]:
     return {
         "change": change,
         "what": what,
+        "name": change.facts.get("name") if change.endpoint in KEYS.values() else None,
         "items": items[:3],
         "more": max(len(items) - 3, 0),
         "values": _values(fact),
