@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from molar.base import ShopBase
 from molar_retrieval.errors import DataError, RequestError
+from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:
     from molar_retrieval.catalog.rejects import Rejects
@@ -83,8 +84,10 @@ class Events:
             DataError: If another process compacts this log.
         """
         kept = self.shop.settings.events.keep_days if keep_days is None else keep_days
-        with self._log() as log:
-            return log.compact(kept)
+        with self._log() as log, recorded(log.workspace, "events compact") as work:
+            done = log.compact(kept)
+            work.outcome = f"{done.sealed_lines:,} lines sealed, {done.removed_lines:,} removed"
+            return done
 
     def export(
         self, path: str | Path, *, user_id: str | None = None, session_id: str | None = None, since: int = 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from molar_retrieval.errors import MolarError
 from molar_retrieval.events.tables import KIND
 from molar_retrieval.json_lines import JsonLines
+from molar_retrieval.marks import mark_of
 from molar_retrieval.redaction import redacted
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ class RefusedEvents:
             self._works = False
         else:
             self._works = True
+
+    @property
+    def mark(self) -> str:
+        """What changes when one is kept."""
+        return str(mark_of(self._lines.path))
 
     def newest(self, most: int) -> list[RefusedEvent]:
         """The last ones, the newest append first."""

@@ -97,6 +97,14 @@ class LogState:
             found[day] = (*found.get(day, ()), file)
         return found
 
+    def unsealed(self, first: int, kinds: Collection[str]) -> dict[int, tuple[int, int]]:
+        """How many lines of some kinds are not sealed yet, and the number of the last, by day, from one on."""
+        marks = ", ".join("?" * len(kinds))
+        where = f"timestamp >= ? AND event IN ({marks})"
+        query = f"SELECT timestamp / {DAY}, count(*), max(seq) FROM events WHERE {where} GROUP BY 1"
+        found = self._connection.execute(query, [max(first, 0) * DAY, *kinds])
+        return {int(day): (int(count), int(last)) for day, count, last in found}
+
     def of_sealed(self, file: str, columns: Sequence[str], kinds: Collection[str]) -> Iterator[pa.Table]:
         """Some columns of the lines of some kinds in a sealed file."""
         return self._of_file(file, columns, kinds)

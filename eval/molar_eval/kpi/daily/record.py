@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_eval.kpi.daily.attribution import COLUMNS, IMPRESSION, OF_PEOPLE, WINDOW, DayFacts, day_facts
@@ -44,25 +43,26 @@ def daily(workspace: Workspace, days: int, until: int) -> list[DayFacts]:
     with opened(workspace) as state:
         if state is None:
             return [DayFacts.empty(day) for day in wanted]
-        record = _Record(workspace.root / KIND, state, wanted.start)
+        record = _Record(workspace.root / KIND, state, wanted)
         return [record.facts(day) for day in wanted]
 
 
 class _Record:
-    def __init__(self, folder: Path, state: LogState, first: int) -> None:
+    def __init__(self, folder: Path, state: LogState, wanted: range) -> None:
         self._state, self._folder = state, folder / FIGURES
-        self._sealed = state.sealed(first - WINDOW)
-        self._open = _by_day(state, first - WINDOW)
+        self._sealed = state.sealed(wanted.start - WINDOW)
+        self._open = state.unsealed(wanted.start - WINDOW, OF_PEOPLE)
         self._identified = _identified(state)
+        new = [day for day in wanted if self._is_open(day) and self._key(day) not in _lately]
+        self._read = _of_database(state, new[0], new[-1]) if new else {}
 
     def facts(self, day: int) -> DayFacts:
         """Those of a day; kept where all that they are of is sealed."""
-        window = range(day - WINDOW, day + 1)
         if not self._sealed.get(day) and day not in self._open:
             return DayFacts.empty(day)
-        if any(one in self._open for one in window):
-            return self._of_now(day, window)
-        key = json.dumps([_FORMAT, *chain.from_iterable(self._sealed.get(one, ()) for one in window)])
+        if self._is_open(day):
+            return self._of_now(day)
+        key = json.dumps([_FORMAT, *chain.from_iterable(self._sealed.get(one, ()) for one in _window(day))])
         path = self._folder / f"{date(1970, 1, 1) + timedelta(days=day)}.parquet"
         if (kept := _read(path, key)) is not None:
             return kept
@@ -71,40 +71,48 @@ class _Record:
             _write(path, key, facts)
         return facts
 
-    def _of_now(self, day: int, window: range) -> DayFacts:
+    def _is_open(self, day: int) -> bool:
+        """Whether not all that the facts of a day are of is sealed."""
+        return any(one in self._open for one in _window(day))
+
+    def _key(self, day: int) -> tuple[object, ...]:
+        """What changes when lines come, of a day or of those before, or it is told who somebody is."""
+        lines = ((self._sealed.get(one), self._open.get(one)) for one in _window(day))
+        return (str(self._folder), day, len(self._identified), *lines)
+
+    def _of_now(self, day: int) -> DayFacts:
         """Those of a day whose lines are not all sealed; made anew where lines came."""
-        lines = ((self._sealed.get(one), _marks(self._open.get(one))) for one in window)
-        key = (str(self._folder), day, len(self._identified), *lines)
+        key = self._key(day)
+        found = _lately.get(key) or self._made(day)
         with _LATELY_MADE:
-            found = _lately.pop(key, None)
-        if found is None:
-            found = self._made(day)
-        with _LATELY_MADE:
+            _lately.pop(key, None)
             _lately[key] = found
             while len(_lately) > _MOST_LATELY:
                 del _lately[next(iter(_lately))]
         return found
 
     def _made(self, day: int) -> DayFacts:
-        earlier = (self._lines(one, (IMPRESSION,)) for one in range(day - 1, day - WINDOW - 1, -1))
+        earlier = (self._lines(one, (IMPRESSION,)) for one in reversed(_window(day)[:-1]))
         known = {session: user for session, (user, since) in self._identified.items() if since < (day + 1) * DAY}
         return day_facts(day, self._lines(day, OF_PEOPLE), earlier, known)
 
     def _lines(self, day: int, kinds: tuple[str, ...]) -> pa.Table:
         """The lines of a day, sealed or not."""
         files = chain.from_iterable(self._state.of_sealed(name, COLUMNS, kinds) for name in self._sealed.get(day, ()))
-        return pa.concat_tables([*files, self._open.get(day, _NOTHING)])
+        if day in self._open and day not in self._read:
+            self._read |= _of_database(self._state, day, day)
+        return pa.concat_tables([*files, self._read.get(day, _NOTHING)])
 
 
-def _marks(lines: pa.Table | None) -> tuple[int, int] | None:
-    """What changes when lines come: how many there are, and the last one."""
-    return None if lines is None else (len(lines), pc.max(lines["seq"]).as_py())
+def _window(day: int) -> range:
+    """The days that the facts of a day are of."""
+    return range(day - WINDOW, day + 1)
 
 
-def _by_day(state: LogState, first: int) -> dict[int, pa.Table]:
-    """The lines of people that are not sealed yet, from a day on."""
-    marks = ", ".join("?" * len(OF_PEOPLE))
-    tables = state.of_database(COLUMNS, f"WHERE timestamp >= ? AND event IN ({marks})", [first * DAY, *OF_PEOPLE])
+def _of_database(state: LogState, first: int, last: int) -> dict[int, pa.Table]:
+    """The lines of people that are not sealed yet, of some days."""
+    where = f"WHERE timestamp >= ? AND timestamp < ? AND event IN ({', '.join('?' * len(OF_PEOPLE))})"
+    tables = state.of_database(COLUMNS, where, [first * DAY, (last + 1) * DAY, *OF_PEOPLE])
     lines = pa.concat_tables([_NOTHING, *tables])
     days = lines["timestamp"].cast(pa.int64()).to_numpy() // DAY
     return {int(day): lines.filter(pa.array(days == day)) for day in np.unique(days)}

@@ -67,9 +67,9 @@ async def events(visit: Visit) -> Page:
 async def arrived(visit: Visit) -> Page:
     """What came last, as a part of the page; nothing where that is what the page shows already."""
     kind = _kind(visit)
-    arrivals = await visit.do(lambda: _arrivals(visit.service, kind))
-    if arrivals.mark == visit.asked("mark"):
+    if await visit.do(lambda: _mark(visit.service)) == visit.asked("mark"):
         return Page(status=204)
+    arrivals = await visit.do(lambda: _arrivals(visit.service, kind))
     return Page("events/arrived.html.jinja", {"arrivals": arrivals, "kind": kind, "live": True})
 
 
@@ -87,14 +87,21 @@ def _kind(visit: Visit) -> str:
 
 
 def _arrivals(service: "Service", kind: str) -> Arrivals:
+    mark = _mark(service)  # what comes from here on is asked for again
     refused = RefusedEvents(service.workspace.root).newest(_REFUSED)
     lines: list[dict[str, Any]] = []
     with opened(service.workspace) as state:
         if state is not None:
             newest = state.newest(_LOOKED_THROUGH if kind else _EVENTS).select(_COLUMNS).to_pylist()
             lines = [line for line in reversed(newest) if kind in ("", line["event"])][:_EVENTS]
-    mark = f"{lines[0]['seq'] if lines else 0} {refused[0].time if refused else ''}"
     return Arrivals(lines, refused, mark)
+
+
+def _mark(service: "Service") -> str:
+    """What changes when an event comes, taken or refused; reads none of them."""
+    with opened(service.workspace) as state:
+        last = 0 if state is None else state.last
+    return f"{last} {RefusedEvents(service.workspace.root).mark}"
 
 
 def _behind(service: "Service") -> Behind:
