@@ -157,6 +157,10 @@ class PersonPage:
     titles: Mapping[str, str | None]
     other: Somebody | None
 
+    def count(self, mark: Mark) -> int:
+        """How many items of the list stand so against the list of now."""
+        return sum(one.mark == mark for one in self.listed)
+
 
 def seen_lately(workspace: "Workspace") -> list[SeenPerson]:
     """Who is in the last events, the latest first, each with the last thing that they did."""
