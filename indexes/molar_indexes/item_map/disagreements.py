@@ -100,7 +100,7 @@ def _category(views: Views, one: OtherCategory) -> Disagreement:
 
 
 def _hidden(views: Views, one: HiddenItem) -> Disagreement:
-    told = [Witness("hidden.takes", {"takes": one.takes, "others": one.others, "of": NEAR})]
+    told = [Witness("hidden.takes", {"takes": one.takes, "others": one.others, "better": one.better, "of": NEAR})]
     if one.rate is not None:
         told = [Witness("hidden.rate", {"rate": one.rate[0], "others": one.rate[1]})]
     if one.shown is not None:

@@ -11,7 +11,8 @@
   const chosenList = document.getElementById("chosen"), only = document.getElementById("map-only");
   const sheets = [...maps.querySelectorAll("canvas")], lit = new Uint8Array(n), cards = new Map();
   const colourOf = (i) => (category[i] && colours[category[i] - 1] !== undefined ? colours[category[i] - 1] : 10);
-  const order = Uint32Array.from({ length: n }, (_, i) => i).sort((a, b) => colourOf(b) - colourOf(a));
+  const tint = Uint8Array.from({ length: n }, (_, i) => colourOf(i));
+  const order = Uint32Array.from({ length: n }, (_, i) => i).sort((a, b) => tint[b] - tint[a]);
   let look = { k: 1, x: 0, y: 0 }, chosen = 0, over = -1, brush = null, waiting = 0, palette = [], ink = "";
   tools.hidden = false;
 
@@ -23,25 +24,25 @@
   }
   const later = () => { waiting ||= requestAnimationFrame(() => { waiting = 0; sheets.forEach(draw); }); };
   const moving = () => tools.querySelector("[name=drag]:checked").value === "move";
-  // Places are 0 … 65,535 in a square with a margin of 3 %.
-  const spot = (canvas, value, axis) => (value / 65535 * 0.94 + 0.03) * canvas.clientWidth * look.k + (axis ? look.y : look.x) * canvas.clientWidth;
+  // Where the numbers of a side lie, how they are scaled, and what is added: 0 … 65,535 in a square with a margin of 3 %.
+  const view = (canvas) => { const w = canvas.clientWidth, s = w * look.k; return { side: 2 * Number(canvas.dataset.side), s: 0.94 / 65535 * s, x0: 0.03 * s + look.x * w, y0: 0.03 * s + look.y * w }; };
 
   function draw(canvas) {
-    const side = Number(canvas.dataset.side), ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+    const { side, s, x0, y0 } = view(canvas), ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
     if (canvas.width !== Math.round(width * ratio)) { canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio); }
     const pen = canvas.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
-    const size = Math.max(2, Math.min(7, 260 / Math.sqrt(n) * 0.5 * Math.sqrt(look.k))), half = size / 2;
+    const size = Math.max(3, Math.min(8, 150 / Math.sqrt(n) * Math.sqrt(look.k))), half = size / 2;
     for (const bright of chosen ? [0, 1] : [0]) {
       let colour = -1;
-      pen.globalAlpha = chosen && !bright ? 0.15 : 0.85;
+      pen.globalAlpha = chosen && !bright ? 0.25 : 0.85;
       for (let j = 0; j < n; j++) {
         const i = order[j];
         if ((chosen && lit[i] !== bright) || (only.checked && marks[i] < 4)) continue;
-        const x = spot(canvas, places[4 * i + 2 * side], 0), y = spot(canvas, places[4 * i + 2 * side + 1], 1);
+        const x = places[4 * i + side] * s + x0, y = places[4 * i + side + 1] * s + y0;
         if (x < -9 || y < -9 || x > width + 9 || y > height + 9) continue;
-        const own = colourOf(i);
+        const own = tint[i];
         if (own !== colour) { colour = own; pen.fillStyle = pen.strokeStyle = palette[own]; }
         if (side && !(marks[i] & 1)) pen.strokeRect(x - half + 0.5, y - half + 0.5, size - 1, size - 1);
         else pen.fillRect(x - half, y - half, size, size);
@@ -50,17 +51,17 @@
     pen.globalAlpha = 1;
     pen.strokeStyle = ink;
     pen.lineWidth = 2;
-    if (over >= 0) { pen.beginPath(); pen.arc(spot(canvas, places[4 * over + 2 * side], 0), spot(canvas, places[4 * over + 2 * side + 1], 1), 8, 0, 7); pen.stroke(); }
+    if (over >= 0) { pen.beginPath(); pen.arc(places[4 * over + side] * s + x0, places[4 * over + side + 1] * s + y0, 8, 0, 7); pen.stroke(); }
     pen.lineWidth = 1;
     if (brush && brush.canvas === canvas) pen.strokeRect(brush.x, brush.y, brush.to.x - brush.x, brush.to.y - brush.y);
   }
 
   function nearest(canvas, x, y, within = 144) {
-    const side = Number(canvas.dataset.side);
+    const { side, s, x0, y0 } = view(canvas);
     let best = -1;
     for (let i = 0; i < n; i++) {
       if (only.checked && marks[i] < 4) continue;
-      const dx = spot(canvas, places[4 * i + 2 * side], 0) - x, dy = spot(canvas, places[4 * i + 2 * side + 1], 1) - y, far = dx * dx + dy * dy;
+      const dx = places[4 * i + side] * s + x0 - x, dy = places[4 * i + side + 1] * s + y0 - y, far = dx * dx + dy * dy;
       if (far < within) { within = far; best = i; }
     }
     return best;
@@ -90,10 +91,10 @@
   }
 
   function within({ canvas, x, y, to }) {
-    const side = Number(canvas.dataset.side), found = [], [left, right] = [x, to.x].sort((a, b) => a - b), [top, bottom] = [y, to.y].sort((a, b) => a - b);
+    const { side, s, x0, y0 } = view(canvas), found = [], [left, right] = [x, to.x].sort((a, b) => a - b), [top, bottom] = [y, to.y].sort((a, b) => a - b);
     for (let i = 0; i < n; i++) {
       if (only.checked && marks[i] < 4) continue;
-      const px = spot(canvas, places[4 * i + 2 * side], 0), py = spot(canvas, places[4 * i + 2 * side + 1], 1);
+      const px = places[4 * i + side] * s + x0, py = places[4 * i + side + 1] * s + y0;
       if (px >= left && px <= right && py >= top && py <= bottom) found.push(i);
     }
     return found;
