@@ -3,12 +3,17 @@
 import html
 import json
 import re
+import time
+from contextlib import closing
+from datetime import date, timedelta
 
 import pytest
 from copies import copy_workspace
 from studio_client import studio_of_roles, words_of
 
+from molar_retrieval.events.log import EventLog
 from molar_retrieval.toml import parse_toml
+from molar_retrieval.workspace import Workspace
 
 HOSTILE = "<script>alert(1)</script>\"'"
 
@@ -140,6 +145,33 @@ def test_hostile_rules_are_words_and_a_broken_file_can_be_mended(studio, file):
     assert (wrong.status_code, "banana = 1" in wrong.text) == (422, True)
     assert studio.post("/studio/rules/save", {"toml": "# good\r\n", "etag": etag}).status_code == 303
     assert file.read_text("utf-8") == "# good\n"
+
+
+def test_what_a_rule_has_done_is_told_or_that_it_cannot_be(studio, file, workspace):
+    day = int(time.time()) // 86_400
+    began = f"{date(1970, 1, 1) + timedelta(days=day - 14)}"
+    file.write_text(f'[[rule]]\npin = ["SKU-0001"]\nfrom = "{began}"\n\n[[rule]]\nboost = "price > 3"\n', "utf-8")
+
+    def asked(number):
+        etag = form_of(studio.get("/studio/rules"))["etag"]
+        return studio.get("/studio/rules/effect", number=number, etag=etag, part=True)
+
+    assert "Cannot tell yet" in words_of(asked(0))
+    assert "nobody knows when it began" in words_of(asked(1))
+    assert (asked(2).status_code, asked("x").status_code) == (404, 404)
+    events = []
+    for ago in range(28, 0, -1):
+        for n in range(10 + (6 if ago > 14 else 12)):
+            item = "SKU-0002" if n < 10 else "SKU-0001"
+            when = 86_400 * (day - ago) + 600 * n
+            who = f"w{ago} {n}"
+            event = {"event_id": who, "event": "purchase", "user_id": who, "item_id": item, "timestamp": when}
+            events.append(event)
+    with closing(EventLog(Workspace.open(workspace))) as log:
+        assert log.append(enumerate(events)).accepted == len(events)
+    told = words_of(asked(0))
+    assert "Its items are taken 100 % more than before" in told
+    assert "Bought 84 times before, 168 times since" in told
 
 
 def test_a_viewer_reads_and_changes_nothing(people, file):

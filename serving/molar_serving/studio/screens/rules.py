@@ -29,6 +29,7 @@ from molar_serving.studio.drafts import (
     tables_of,
 )
 from molar_serving.studio.finding import find_items
+from molar_serving.studio.rule_effects import TOLD_OF, EffectOfRule, effect_of_rule
 from molar_serving.studio.visit import Page, Screen, Visit
 from molar_serving.wire_rules import PREVIEWED, PreviewBody, RulesBody
 
@@ -117,6 +118,12 @@ async def tried(visit: Visit) -> Page:
     return Page("rules/preview.html.jinja", shown)
 
 
+async def effect(visit: Visit) -> Page:
+    """What a rule has done since it began."""
+    found = await visit.do(lambda: _effect(visit))
+    return Page("rules/effect.html.jinja", {"found": found})
+
+
 async def history(visit: Visit) -> Page:
     """Former versions, and what each has changed."""
     found = await visit.do(lambda: RulesFile(visit.service.workspace).history())
@@ -131,6 +138,22 @@ async def restore(visit: Visit) -> Page:
     """Write a former version again."""
     await asyncio.to_thread(restore_rules, visit.call, visit.sent("version") or None)
     return Page.to("/studio/rules?saved=1")
+
+
+def _effect(visit: Visit) -> EffectOfRule:
+    file, number = RulesFile(visit.service.workspace), visit.asked("number")
+    text = file.text
+    unchanged([visit.asked("etag")])(text)
+    tables = tables_of(text)
+    if not number.isdecimal() or len(number) > len(str(len(tables))) or int(number) >= len(tables):
+        raise ProblemError(404, "there is no such rule", "open the page again")
+    table = tables[int(number)]
+    if kind_of(table) not in TOLD_OF:
+        raise ProblemError(
+            422, "what this rule has done cannot be told", "ask of one that pins, or puts forward or back"
+        )
+    (version,) = last_changes([table], file.history())
+    return effect_of_rule(visit.service, table, version)
 
 
 def _sent(visit: Visit) -> tuple[Draft, Editor | None]:
@@ -177,8 +200,10 @@ def _page(
         picked = editor.fields["items"] if editor is not None else []
         titles = _titles_of(answerer, picked)
         fields = constraints.fields
-    for row, version in zip(rows, last_changes(draft.tables[:_ROWS], past), strict=True):
-        row["version"] = version
+    places = _places(saved)
+    for row, table, version in zip(rows, draft.tables, last_changes(draft.tables[:_ROWS], past), strict=False):
+        told_of = row["kind"] in TOLD_OF and row["state"] in ("active", "ended")
+        row |= {"version": version, "saved": places.get(str(table)) if told_of else None}
     shown = {
         "draft": draft, "rows": rows, "editor": editor, "found": found, "titles": titles, "problem": problem,
         "kinds": KINDS, "asked": FIELDS[editor.kind] if editor is not None else (), "fields": fields, "people": people,
@@ -187,6 +212,14 @@ def _page(
         "total": len(draft.tables), "latest": past[0],
     }  # fmt: skip
     return Page("rules/rules.html.jinja", shown, problem.status if problem is not None else 200)
+
+
+def _places(saved: str) -> dict[str, int]:
+    """The numbers of rules in the file."""
+    try:
+        return {str(table): number for number, table in enumerate(tables_of(saved))}
+    except SettingsError:
+        return {}
 
 
 def _differs(draft: Draft, saved: str) -> bool:
@@ -252,5 +285,6 @@ SCREENS = (
     Screen("POST", "/studio/rules/preview", "merchandiser", tried, most=_MOST),
     Screen("POST", "/studio/rules/save", "merchandiser", save, changes=True, most=_MOST),
     Screen("GET", "/studio/rules/history", "viewer", history),
+    Screen("GET", "/studio/rules/effect", "viewer", effect),
     Screen("POST", "/studio/rules/restore", "merchandiser", restore, changes=True),
 )
