@@ -1,7 +1,7 @@
 """Chromium as Playwright drives it, for tests of the studio; what a page complains of or asks of elsewhere is kept."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,14 @@ class Reader:
     """
 
     def __init__(
-        self, browser: Browser, address: str, *, width: int = 1280, dark: bool = False, language: str = "en-GB"
+        self,
+        browser: Browser,
+        address: str,
+        *,
+        width: int = 1280,
+        dark: bool = False,
+        language: str = "en-GB",
+        cookies: Sequence[Any] = (),
     ) -> None:
         self.address = address
         self.context: BrowserContext = browser.new_context(
@@ -55,6 +62,7 @@ class Reader:
             locale=language,
         )
         self.context.set_default_timeout(_MILLISECONDS)
+        self.context.add_cookies([*cookies])
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.elsewhere: list[str] = []
@@ -74,6 +82,19 @@ class Reader:
             assert time.monotonic() < end, "the page never comes to rest"
             self.page.wait_for_timeout(30)
         return self.page
+
+    def click(self, name: str, within: str = "main", *, role: Any = "button") -> Page:
+        """Click the first button of this name, or link, within a part of the page; the page, once it is at rest."""
+        self.page.locator(within).first.get_by_role(role, name=name).first.click()
+        return self.settled()
+
+    def texts(self, selector: str) -> list[str]:
+        """What each of these says."""
+        return [" ".join(one.split()) for one in self.page.locator(selector).all_inner_texts()]
+
+    def values(self, selector: str, attribute: str) -> list[str]:
+        """An attribute of each of these."""
+        return [str(one.get_attribute(attribute)) for one in self.page.locator(selector).all()]
 
     def overflow(self) -> int:
         """Pixels by which the page is wider than its window."""
