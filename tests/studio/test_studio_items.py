@@ -7,6 +7,7 @@ import pytest
 from copies import copy_workspace
 from studio_client import studio_client, words_of
 
+import molar
 from molar_indexes.recommender import Recommender
 
 
@@ -79,6 +80,17 @@ def test_what_happened_with_it_is_counted_from_the_log(studio, shown):
     page = words_of(studio.get("/studio/item/numbers", item_id=item_id, part=True))
     assert "Bought 3" in page
     assert "31.50" in page
+
+
+def test_a_log_that_ended_long_ago_is_told_up_to_its_end(trained, tmp_path):
+    workspace = copy_workspace(trained.workspace, tmp_path / ".molar")
+    event = {"event_id": "old", "event": "purchase", "user_id": "u", "item_id": "SKU-0002", "value": 7.25}
+    molar.Shop(None, workspace).events.append([event | {"timestamp": "2024-05-04T12:00:00Z"}])
+    with studio_client(workspace) as studio:
+        assert "Bought 1" in words_of(studio.get("/studio/item/numbers", item_id="SKU-0002", part=True))
+        figures = words_of(studio.get("/studio/overview/figures", part=True))
+    assert "The event log ends on 2024-05-04" in figures
+    assert "7.25" in figures
 
 
 def test_hostile_titles_and_ids_are_words(studio, shown):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _OVERDUE = timedelta(hours=36)  # since a generation was made, though something came
 _HOURS = 24  # whose errors and work count
+_NEWEST = 100  # events, one of which is of the last day of the log
 _WARNINGS = 1_000  # of the server that are looked through
 _OF_OTHERS = ("events", "evaluation", "serving", "work")
 Kind = Literal["bad", "note"]
@@ -227,6 +228,15 @@ def _moment(when: datetime | None) -> str | None:
     return None if when is None else when.isoformat()
 
 
-def today() -> int:
-    """The day that it is, in days since 1970 (UTC)."""
-    return int(time.time() // 86_400)
+def last_day(workspace: "Workspace", days: int) -> int:
+    """Up to which day figures are told, in days since 1970 (UTC): today, or the last one of a log that ended long ago.
+
+    Long ago is as many ``days`` as are told, or more; so it is with a log that was brought from elsewhere.
+    """
+    today = int(time.time() // 86_400)
+    with opened(workspace) as state:
+        newest = None if state is None else state.newest(_NEWEST)["timestamp"]
+    if newest is None or not len(newest):
+        return today
+    last = max(newest.to_pylist()).timestamp() // 86_400
+    return int(last) if last <= today - days else today

@@ -1,5 +1,6 @@
 """What the overview tells of the days: figures of this week and the one before, what lists had to do with it."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +13,7 @@ from molar_eval.kpi.daily.record import daily
 from molar_eval.statistics.bootstrap import ConfidenceInterval
 from molar_eval.statistics.proportions import difference_of_shares, share_interval
 from molar_retrieval.workspace import Workspace
+from molar_serving.studio.condition import last_day
 
 WEEK, SHOWN = 7, 28
 """Days that are compared with as many before, and days of the charts."""
@@ -56,7 +58,7 @@ class Trade:
     """Figures for the overview.
 
     Attributes:
-        days: The last 28 days, the last one today.
+        days: 28 days, the last one today, or where the log ends.
         week: The last seven of them together.
         before: The seven before these.
         spread: How this week's places went over the catalogue; None: no update has counted anything yet.
@@ -73,6 +75,12 @@ class Trade:
     def times(self) -> list[int]:
         """When each day begins, in seconds since 1970."""
         return [day.day * 86_400 for day in self.days]
+
+    @property
+    def ended(self) -> int | None:
+        """When the last day begins, in seconds since 1970, if it is long ago; None: it is today, or lately."""
+        last = self.times[-1]
+        return last if last < time.time() - SHOWN * 86_400 else None
 
     @property
     def has_values(self) -> bool:
@@ -94,6 +102,11 @@ class Trade:
         rest = ArmFigures.total(arm for name, arm in arms.items() if name != HOLDOUT)
         gap = difference_of_shares((rest.buyers, rest.people), (one.buyers, one.people))
         return HoldoutFigures(ShareOfDays.of(one.buyers, one.people), ShareOfDays.of(rest.buyers, rest.people), gap)
+
+
+def latest_trade(workspace: Workspace) -> Trade:
+    """The figures up to today, or up to where a log ends that ended long ago."""
+    return trade(workspace, last_day(workspace, SHOWN))
 
 
 def trade(workspace: Workspace, today: int) -> Trade:

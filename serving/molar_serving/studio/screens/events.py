@@ -8,8 +8,8 @@ from molar_retrieval.events.refused import RefusedEvent, RefusedEvents
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.work_log import Work, work_done
 from molar_serving.logs import ServerWarning, newest_warnings
-from molar_serving.studio.condition import DiskUse, disk_use, today
-from molar_serving.studio.trade import WEEK, trade
+from molar_serving.studio.condition import DiskUse, disk_use
+from molar_serving.studio.trade import WEEK, latest_trade
 from molar_serving.studio.visit import Page, Screen, Visit
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ async def attributed(visit: Visit) -> Page:
     """The share of what people did that is attributed to lists, by day."""
     if not visit.fragment:
         return Page.to("/studio/overview/figures")
-    found = await visit.do(lambda: trade(visit.service.workspace, today()))
+    found = await visit.do(lambda: latest_trade(visit.service.workspace))
     return Page("events/attributed.html.jinja", {"days": found.days[-2 * WEEK :]})
 
 

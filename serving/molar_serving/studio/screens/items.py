@@ -1,8 +1,6 @@
 """Items: found by id or title; what is known of one, where it goes, and why somebody is not shown it."""
 
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -10,6 +8,7 @@ from molar_retrieval.errors import RequestError
 from molar_retrieval.interactions.users import of_key, session_key, user_key
 from molar_serving.endpoints.items import standing
 from molar_serving.problems import ProblemError
+from molar_serving.studio.condition import last_day
 from molar_serving.studio.finding import MOST, find_items
 from molar_serving.studio.sampled import PEOPLE, sampled_lists
 from molar_serving.studio.visit import Page, Screen, Visit
@@ -97,15 +96,15 @@ def _numbers(service: "Service", item_id: str) -> dict[str, Any]:
     from molar_eval.kpi.daily.record import daily
     from molar_retrieval.columns import ITEM_ID
 
-    names, today = ("places", "looks", "carts", "purchases", "revenue"), int(time.time()) // _DAY
+    names = ("places", "looks", "carts", "purchases", "revenue")
+    last = last_day(service.workspace, DAYS)
     rows = []
-    for facts in daily(service.workspace, DAYS, today):
+    for facts in daily(service.workspace, DAYS, last):
         of_item = facts.items.filter(pc.equal(facts.items[ITEM_ID], item_id)).to_pylist()
         rows.append(of_item[0] if of_item else dict.fromkeys(names, 0))
     by_name = {name: [row[name] for row in rows] for name in names}
-    times = [_DAY * (today - DAYS + 1 + number) for number in range(DAYS)]
-    first = datetime.fromtimestamp(times[0], UTC).isoformat()
-    return {"times": times, "by_name": by_name, "since": first, "any": any(map(any, by_name.values()))}
+    times = [_DAY * (last - DAYS + 1 + number) for number in range(DAYS)]
+    return {"times": times, "by_name": by_name, "any": any(map(any, by_name.values()))}
 
 
 def _neighbours(service: "Service", item_id: str) -> dict[str, Any]:

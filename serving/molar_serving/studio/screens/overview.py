@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from molar_retrieval.work_log import work_done
-from molar_serving.studio.condition import Ailment, Freshness, NightlyCost, freshness, health, nightly_cost, today
-from molar_serving.studio.trade import ShareOfDays, Trade, trade
+from molar_serving.studio.condition import Ailment, Freshness, NightlyCost, freshness, health, nightly_cost
+from molar_serving.studio.trade import ShareOfDays, Trade, latest_trade
 from molar_serving.studio.visit import Page, Screen, Visit
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ async def overview(visit: Visit) -> Page:
 
 async def figures(visit: Visit) -> Page:
     """The figures, as a part of the page, or with all of it."""
-    found = await visit.do(lambda: trade(visit.service.workspace, today()))
+    found = await visit.do(lambda: latest_trade(visit.service.workspace))
     if visit.fragment:
         return Page("overview/figures.html.jinja", {"trade": found, "share": ShareOfDays.of})
     return await _page(visit, found)
