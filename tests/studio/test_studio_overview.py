@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 from copies import copy_workspace
-from studio_client import studio_client, words_of
+from starlette.testclient import TestClient
+from studio_client import StudioClient, studio_client, words_of
 
+from molar.shop import Shop
 from molar_eval.kpi.daily.figures import ArmFigures, DayFigures
 from molar_eval.kpi.daily.record import daily
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.work_log import recorded
 from molar_retrieval.workspace import Workspace
+from molar_serving.app import application
 from molar_serving.logs import KeptWarnings
+from molar_serving.service import Service
 from molar_serving.studio import trade as trades
 from molar_serving.studio.trade import Trade, trade
 
@@ -75,6 +79,19 @@ def test_a_new_shop_is_told_what_to_do_first(new):
     assert 'id="figures"' not in page.text
     figures = words_of(new.get("/studio/overview/figures", part=True))
     assert figures == "Nothing happened in the last four weeks, as far as the event log knows."
+
+
+def test_without_a_generation_it_says_so_and_what_to_do(tmp_path):
+    (tmp_path / "shop").mkdir()
+    Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
+    app = application(Service(Shop(None, tmp_path / ".molar")))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        words = words_of(StudioClient(client).get("/studio"))
+        assert StudioClient(client).get("/studio/events").status_code == 200
+        assert "Nothing happened" in words_of(StudioClient(client).get("/studio/overview/figures", part=True))
+    assert "No lists are answered" in words
+    assert "molar embed shop/" in words
+    assert "All is well" not in words
 
 
 def test_the_overview_says_how_it_is_and_asks_for_the_figures(busy):
