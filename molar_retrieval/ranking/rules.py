@@ -33,7 +33,6 @@ _WEIGHING = ("boost", "bury", "fresh", "at_least")
 _FEW = 100  # banned words of one field that a search may read every time; the items that have more are looked up once
 _LONGEST = 200  # characters of a title: answers repeat it with each item
 _ENDLESS = 1 << 62  # microseconds
-_DAY = len("2026-12-24")
 _REMEMBERED = 64  # sets of rules that hold together, of which is kept what they come to
 
 
@@ -282,8 +281,7 @@ class Rules:
 
 def holds(rule: Rule, when: int) -> bool:
     """Whether a rule holds at a moment, in microseconds since 1970."""
-    begin, end = rule.period
-    return begin <= when < end
+    return rule.period[0] <= when < rule.period[1]
 
 
 def _moment(text: str, *, end: bool = False) -> int:
@@ -291,7 +289,7 @@ def _moment(text: str, *, end: bool = False) -> int:
     try:
         found = datetime.fromisoformat(text)
         when = moment(found if found.tzinfo else found.replace(tzinfo=UTC))
-        return when + round(timedelta(days=1).total_seconds() * 1_000_000) * (end and len(text) <= _DAY)
+        return when + round(timedelta(days=1).total_seconds() * 1_000_000) * (end and len(text) <= len("2026-12-24"))
     except (ValueError, OverflowError):
         raise ValueError("write a day as 2026-12-24, or a moment as 2026-12-24T18:00+09:00") from None
 
@@ -365,29 +363,38 @@ def _check_sizes(tables: Sequence[Mapping[str, Any]], source: str) -> None:
 
 def _check_pins(rules: Sequence[Rule], source: str) -> None:
     """Refuse what can never hold for those whom both rules are for."""
-    banned: dict[str, list[Rule]] = {}
+    banned: dict[str, list[tuple[Rule, str]]] = {}
+    places: dict[tuple[str | None, int], list[tuple[Rule, str]]] = {}
+    pinned: dict[tuple[str | None, str], list[tuple[Rule, str]]] = {}
     for rule in rules:
         for item in _names(rule.ban) if rule.segment is None else ():
-            banned.setdefault(item, []).append(rule)
-    places: dict[tuple[str | None, int], list[tuple[Rule, str]]] = {}
-    pinned: dict[tuple[str | None, str], list[tuple[Rule, int]]] = {}
-    for rule in rules:
+            banned.setdefault(item, []).append((rule, "banned"))
         for place, item in enumerate(rule.pin or (), rule.at):
-            if any(overlap(rule, other) for other in banned.get(item, ())):
-                raise SettingsError(f"{source}: the item {item!r} is pinned and banned", "remove it from one of them")
-            for one, other in places.setdefault((rule.segment, place), []):
-                if other != item and overlap(rule, one):
-                    raise SettingsError(
-                        f"{source}: both {other!r} and {item!r} are pinned at place {place}",
-                        "give them different places",
-                    )
-            if any(at != place and overlap(rule, one) for one, at in pinned.setdefault((rule.segment, item), [])):
-                raise SettingsError(f"{source}: the item {item!r} is pinned twice", "pin it once")
-            places[rule.segment, place].append((rule, item))
-            pinned[rule.segment, item].append((rule, place))
+            places.setdefault((rule.segment, place), []).append((rule, item))
+            pinned.setdefault((rule.segment, item), []).append((rule, f"{place}"))
+    for (_, item), pins in pinned.items():
+        if item in banned and _clash([*banned[item], *((rule, "pinned") for rule, _ in pins)]):
+            raise SettingsError(f"{source}: the item {item!r} is pinned and banned", "remove it from one of them")
+    for (_, place), items in places.items():
+        if found := _clash(items):
+            told = f"both {found[0]!r} and {found[1]!r} are pinned at place {place}"
+            raise SettingsError(f"{source}: {told}", "give them different places")
+    for (_, item), pins in pinned.items():
+        if _clash(pins):
+            raise SettingsError(f"{source}: the item {item!r} is pinned twice", "pin it once")
+
+
+def _clash(said: Sequence[tuple[Rule, str]]) -> tuple[str, str] | None:
+    """Two different things that rules say at one moment."""
+    latest: tuple[int, str] | None = None  # until when the same thing is said, and what
+    held = ((*rule.period, what) for rule, what in said if rule.period[0] < rule.period[1])
+    for begin, end, what in sorted(held, key=lambda one: one[0]):
+        if latest is not None and begin < latest[0] and what != latest[1]:
+            return latest[1], what
+        latest = (max(end, latest[0]) if latest is not None and what == latest[1] else end), what
+    return None
 
 
 def overlap(one: Rule, other: Rule) -> bool:
     """Whether there is a moment at which both hold."""
-    begin, end = max(one.period[0], other.period[0]), min(one.period[1], other.period[1])
-    return begin < end
+    return max(one.period[0], other.period[0]) < min(one.period[1], other.period[1])

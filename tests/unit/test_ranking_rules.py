@@ -97,6 +97,20 @@ def test_rules_hold_from_a_day_until_another_one(tmp_path: Path) -> None:
         )
 
 
+def test_pins_of_other_days_may_take_the_same_place(tmp_path: Path) -> None:
+    days = [f"2{n:03d}-01-01" for n in range(1000)]
+    pins = "".join(f'[[rule]]\npin = ["{n}"]\nfrom = {day}\nuntil = {day}\n' for n, day in enumerate(days))
+    bans = "".join(f'[[rule]]\nban = ["{n}"]\nuntil = 1999-12-31\n' for n in range(1000))
+    assert len(load(tmp_path, pins + bans).all) == 2000
+    for more, words in (
+        (f'[[rule]]\npin = ["x"]\nfrom = {days[7]}\nuntil = {days[7]}', "both '7' and 'x'"),
+        (f'[[rule]]\npin = ["7"]\nat = 3\nfrom = {days[6]}\nuntil = {days[8]}', "'7' is pinned twice"),
+        (f'[[rule]]\nban = ["7"]\nfrom = {days[6]}\nuntil = {days[8]}', "'7' is pinned and banned"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            load(tmp_path, pins + more)
+
+
 def test_bans_of_words_and_equal_conditions_become_one(tmp_path: Path) -> None:
     text = "".join(f"[[rule]]\nban = {ban!r}\n" for ban in ("brand = A", "year = 3", "brand in (B, A)", "year = 3"))
     found = load(tmp_path, text + "[[rule]]\nrequire = 'stock > 0'\n" * 2).for_user({})
