@@ -79,6 +79,13 @@ def test_one_thing_is_clicked_away_and_the_list_is_made_again(studio, trained):
     assert f'<li data-item="{gone}" class="left-out">' in page.text
     marks = set(re.findall(r'data-mark="(\w+)"', page.text))
     assert marks <= {"same", "new", "up", "down"} != {"same"}
+    counts = re.search(
+        r'id="changed" role="status">The list was made again: (\d+) new, (\d+) gone, (\d+) moved', page.text
+    )
+    fresh, lost, moved = map(int, counts.groups())
+    assert (fresh, moved) == (page.text.count('data-mark="new"'), len(re.findall('data-mark="(?:up|down)"', page.text)))
+    assert lost == len(set(items_of(now)) - set(items_of(page)))
+    assert 'id="changed" role="status"></p>' in now.text
     missing = set(items_of(now)) - set(items_of(page))
     listed_as_gone = re.search(r'id="gone">(.*?)</ul>', page.text, re.S)
     assert missing == set(re.findall(r'data-item="([^"]*)"', listed_as_gone[1] if listed_as_gone else ""))
