@@ -23,7 +23,7 @@ VOTERS = 15
 _MOST, _LEAST = 0.5, 0.15  # share of the voters for the other category, and for its own
 _FUZZY = 0.05  # share of a category's items that may have neighbours of another one for these to be told apart
 _SURE, _DENIED = 3.0, -1.0  # standard errors by which behaviour agrees, and objects
-_TELLING = 0.9  # share of the items whose neighbours are mostly of their category, for content to be enough
+_TELLING = 0.85  # share of the items whose neighbours are of their category more than of any other, to be enough
 _FEW, _MANY = 3, 2_000  # fewest items of a category; most categories
 _SMOOTH = 0.01
 
@@ -110,9 +110,10 @@ def other_categories(views: Views, categories: Categories, alike: Rows) -> list[
     own_votes = _votes_of_own(of, voters)
     best = votes.argmax(axis=1)
     leading = votes[np.arange(len(best)), best]
-    stray = has & (leading >= _MOST) & (of[np.arange(len(best)), best].A1 == 0)
+    own_leads = of[np.arange(len(best)), best].A1 > 0
+    stray = has & (leading >= _MOST) & ~own_leads
     first = categories.first
-    telling = bool(has.any()) and float((own_votes[has] > 0.5).mean()) >= _TELLING
+    telling = bool(has.any()) and float(own_leads[has].mean()) >= _TELLING
     sizes = np.asarray(of.sum(axis=0)).ravel()
     confusion = csr_matrix((np.ones(stray.sum()), (first[stray], best[stray])), shape=(len(sizes), len(sizes)))
     company = _Company(views, of)

@@ -18,7 +18,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 LONGEST = 200
 """Disagreements of one kind that are kept, the surest ones."""
 _APART = 0.5  # of the level of a typical item, below which two views disagree
-_SHARE, _FEWEST, _MANY = 0.05, 10, 200  # of the items are near an item; at least and at most so many
+_SHARE, _FEWEST, _MANY = 0.05, NEAR, 200  # of the items are near an item; at least and at most so many
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,11 @@ def judged(views: Views, fields: Mapping[str, Sequence[object]], exposure: Impre
     alike = views.alike(near)
     agree, closest = agreements(views, alike), alike[:, :NEAR]
     categories = chosen(fields, closest)
-    photos = [_photo(views, one) for one in other_photos(views, near)]
-    others = [] if categories is None else other_categories(views, categories, views.alike(NEAR))
+    others = [] if categories is None else other_categories(views, categories, closest)
     strays = [_category(views, one) for one in others]
-    explained = {one.row for one in (*photos, *strays)}
+    explained = {one.row for one in strays}  # words that name a wrong category do not go with the photo either
+    photos = [_photo(views, one) for one in other_photos(views, near) if int(views.rows[one.row]) not in explained]
+    explained |= {one.row for one in photos}
     rest = [one for one in _apart(views, agree) if one.row not in explained]
     hidden = [_hidden(views, one) for one in hidden_items(views, closest, exposure)]
     kept = [one for kind in (photos, strays, hidden, rest) for one in kind[:LONGEST]]

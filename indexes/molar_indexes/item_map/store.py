@@ -24,7 +24,7 @@ from molar_retrieval.tensors import TensorsWriter, mapped
 from molar_retrieval.workspace import Manifest, Workspace
 
 KIND = "map"
-FORMAT = 2
+FORMAT = 3
 """Raised with every change of what a map holds."""
 _ARRAYS, _FOUND = "map.safetensors", "found.json"
 _KEEP = 2
