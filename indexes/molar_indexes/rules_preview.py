@@ -15,6 +15,7 @@ from molar_indexes.answerer import Answerer
 from molar_indexes.comparison import Compared, ListComparison, ShownList, compared, lists_by, sample
 from molar_indexes.constraints import Constraints, RulesSource
 from molar_indexes.generations import Generation
+from molar_indexes.users import Users
 from molar_retrieval import columns
 from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.interactions.users import user_key
@@ -134,15 +135,15 @@ def conflicts_of(generation: Generation, constraints: Constraints) -> list[Rules
     return conflicts(rules, items, fits, lambda segment: _somebody(generation, segment))
 
 
-_people: "weakref.WeakKeyDictionary[Generation, list[Mapping[str, Any]]]" = weakref.WeakKeyDictionary()
-"""What people's attributes are, each once."""
+_people: "weakref.WeakKeyDictionary[Users, list[Mapping[str, Any]]]" = weakref.WeakKeyDictionary()
+"""What people's attributes are, each once, by the users of a generation."""
 
 
 def _somebody(generation: Generation, segment: Expression) -> bool:
     """Whether the generation knows people of a segment; of more people than are looked at, nobody is missed."""
     if len(generation.users) > _LOOKED_AT:
         return True
-    if generation not in _people:
+    if generation.users not in _people:
         some = {repr(one.attributes): one.attributes for batch in generation.users.batches() for one in batch}
-        _people[generation] = list(some.values())
-    return any(matches(segment, attributes) for attributes in _people[generation])
+        _people[generation.users] = list(some.values())
+    return any(matches(segment, attributes) for attributes in _people[generation.users])

@@ -10,8 +10,10 @@ import pytest
 from copies import copy_workspace
 
 from molar_indexes.assemble import publish_generation
+from molar_indexes.constraints import Constraints
 from molar_indexes.recommend import recommend
 from molar_indexes.recommender import Recommender
+from molar_indexes.rules_preview import conflicts_of
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.ranking.query import Query
@@ -46,6 +48,14 @@ def test_only_the_named_columns_are_kept(shop: tuple[Path, Path, list[str]]) -> 
         known = [recommender.generation.users.get(user).attributes for user in users[:3]]
     assert known == [{"country": "JP", "age": 0}, {"country": "DE", "age": 1}, {"age": 2}]
     assert b"secret" not in (next((workspace / "generations").glob("2*/users.sqlite"))).read_bytes()
+
+
+def test_a_rule_for_nobody_is_told_as_such(shop: tuple[Path, Path, list[str]]) -> None:
+    workspace, _, _ = shop
+    rules = [{"boost": "price > 0", "for": segment} for segment in ("country = JP", "country = Atlantis", "age < 9")]
+    with Recommender.open(workspace) as recommender:
+        told = conflicts_of(recommender.generation, Constraints(recommender.generation, {"rule": rules}))
+    assert [(one.kind, one.rules, one.what) for one in told] == [("nobody", (1,), "country = Atlantis")]
 
 
 def test_a_rule_is_for_those_whom_it_names(shop: tuple[Path, Path, list[str]], tmp_path: Path) -> None:
