@@ -73,7 +73,7 @@ class Service:
         self.answered = AnsweringGenerations(self.workspace.root)
         self.shown = ShownAnswers(self.workspace.root, serve.answers, self.former.release)
         self.previews = Compared()
-        self.maps = MapMaking(self.workspace, self._live)
+        self.maps = MapMaking(self.workspace)
         self._recommender: Recommender | None = None
         self._log: EventLog | None = None
         self._missing: MolarError = MissingArtefactError("the generation is being opened", "ask again in a second")
@@ -87,8 +87,6 @@ class Service:
         """Open what is live, in the background."""
         self._opener.start()
         self.shown.start()
-        if self.settings.serve.studio:
-            self.maps.start()
 
     def close(self) -> None:
         """Let what is under way come to its end, then release all files."""
@@ -114,10 +112,6 @@ class Service:
         if self._recommender is None:
             raise self._missing
         return self._recommender
-
-    def _live(self) -> str | None:
-        """The name of the generation that answers, or None."""
-        return None if self._recommender is None else self._recommender.generation.name
 
     def catch_up(self) -> None:
         """Return once what is live now answers in this process; others follow within a tenth of a second."""

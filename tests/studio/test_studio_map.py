@@ -144,7 +144,7 @@ def test_a_map_that_cannot_be_made_is_told_and_tried_again(workspace, monkeypatc
             tried.clear()
 
     monkeypatch.setattr(map_making, "Workers", Failing)
-    making = map_making.MapMaking(workspace, lambda: None)
+    making = map_making.MapMaking(workspace)
     assert making.of("20260101-000000-none") is None
     for _ in range(2):
         with pytest.raises(DiskError, match="full"):

@@ -4,7 +4,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from molar_indexes.item_map.store import ItemMap
 
 _log = logging.getLogger("molar.serving")
-_LOOKING = 30.0  # seconds between two looks at what is live; it must be the same at both
 _AGAIN = 60.0  # seconds after which what could not be made is tried again
 _PATIENCE = 120.0  # seconds that one process waits for another that makes the same map
 _NICE = 10
@@ -26,30 +24,22 @@ _NICE = 10
 class MapMaking:
     """The map of the live generation, of which one at a time is made; open until :meth:`close`.
 
-    It is begun when somebody asks for it, and half a minute after a generation went live.
+    It is begun when somebody asks for it: a shop that is updated every five minutes has no use for most maps.
 
     Args:
         workspace: Where generations and maps lie.
-        live: The name of what is live, or None.
     """
 
-    def __init__(self, workspace: Workspace, live: Callable[[], str | None]) -> None:
-        self._workspace, self._live = workspace, live
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._known: ItemMap | None = None
         self._making: tuple[str, Workers, Future[None]] | None = None
         self._failed: tuple[str, float, MolarError] | None = None
-        self._thread = threading.Thread(target=self._look, name="map", daemon=True)
-
-    def start(self) -> None:
-        """Look from time to time whether what is live has a map."""
-        self._thread.start()
 
     def close(self) -> None:
         """End what is being made; the next server makes it."""
         self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
         with self._lock:
             if self._making is not None:
                 self._making[1].end()
@@ -83,17 +73,6 @@ class MapMaking:
             _log.error("the map of generation %s cannot be made", generation, exc_info=error)
             told = DataError(f"the map cannot be made: {type(error).__name__}", "the server's log says why")
             self._failed = generation, time.monotonic(), error if isinstance(error, MolarError) else told
-
-    def _look(self) -> None:
-        before = None
-        while not self._ended.wait(_LOOKING):
-            live = self._live()
-            if live is not None and live == before:
-                try:
-                    self.of(live)
-                except MolarError:
-                    continue  # the page says so
-            before = live
 
 
 def _begin() -> None:
