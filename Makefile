@@ -85,9 +85,10 @@ docs-site: $(READY)  ## the documents as a site in .work/site, with the referenc
 notebooks: $(READY)  ## run the notebooks of examples/ and write their outputs
 	$(BIN)/python tests/packaging/check_notebooks.py --write
 
-screenshot: $(READY)  ## write docs/answer.png and docs/storefront.webp, the pictures of the documents; needs Chromium
+screenshot: $(READY)  ## write the pictures of the documents: docs/answer.png, docs/storefront.webp, docs/studio/; needs Chromium
 	$(BIN)/python docs/write_screenshot.py
 	$(BIN)/python docs/write_storefront.py
+	$(BIN)/python docs/write_studio.py
 
 clean:  ## remove the environment, caches and results
 	rm -rf $(VENV) .work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

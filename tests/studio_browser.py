@@ -41,6 +41,7 @@ class Reader:
         page: What they see.
         complaints: What pages threw, logged as an error, or were refused by their policy.
         elsewhere: Addresses outside of the server that a page asked for.
+        patience: Seconds after which a page must have come to rest.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Reader:
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.elsewhere: list[str] = []
+        self.patience = _MILLISECONDS / 1000
         self.page.on("console", self._logged)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", self._asked)
@@ -77,7 +79,7 @@ class Reader:
 
     def settled(self) -> Page:
         """The page, once htmx has nothing under way."""
-        end = time.monotonic() + _MILLISECONDS / 1000
+        end = time.monotonic() + self.patience
         while not self.page.evaluate(_SETTLED):  # Playwright's own waiting evaluates text, which the policy forbids
             assert time.monotonic() < end, "the page never comes to rest"
             self.page.wait_for_timeout(30)
