@@ -64,7 +64,7 @@ def test_a_rule_is_made_step_by_step_and_saved_in_somebodys_name(studio, file, t
     assert 'name="items" value="SKU-0001"' in page.text
     page = step(studio, page, "keep", **editing, items="SKU-0001", at="2", name="spring", until="2030-05-01")
     assert tables(page) == [{"name": "spring", "until": "2030-05-01", "pin": ["SKU-0001"], "at": 2}]
-    assert "from place 2 on. Until 2030-05-01. holds now not saved yet" in words_of(page)
+    assert "from place 2 on. Until 2030-05-01. not saved yet" in words_of(page)
     assert not file.exists()
     assert studio.post("/studio/rules/save", form_of(page)).status_code == 303
     assert parse_toml(file.read_text("utf-8"), "")["rule"] == tables(page)
