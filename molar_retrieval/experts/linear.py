@@ -17,6 +17,7 @@ ITEMS_PER_USER = 50
 """Items per user from which a matrix of items × items is worth its price no more …"""
 SMALL = 2_000
 """… unless it is one of so few items."""
+_FEW_USERS = 2  # so many times as many items make a matrix of users the cheaper one
 _BLOCK = 1024
 
 
@@ -25,11 +26,12 @@ class EASECounts:
     """A linear item-to-item model with a closed form (Steck 2019, arXiv 1905.03375), before its regularisation.
 
     Only the m items with interactions enter, at the ascending rows ``columns``; ``gram``, shape (m, m), says by how
-    many users two of them were taken.
+    many users two of them were taken, and ``taken``, shape (n_users, m), by which ones, where these are known.
     """
 
     columns: Rows
     gram: Matrix
+    taken: csr_matrix | None = None
 
     @classmethod
     def of(cls, log: InteractionLog) -> Self:
@@ -44,7 +46,7 @@ class EASECounts:
         gram = np.empty((len(columns), len(columns)), np.float32)
         for begin in range(0, len(columns), _BLOCK):  # as a sparse matrix it would take three times the memory
             gram[:, begin : begin + _BLOCK] = (taken.T @ taken[:, begin : begin + _BLOCK]).toarray()
-        return cls(columns, gram)
+        return cls(columns, gram, taken.tocsr())
 
     @classmethod
     def of_sums(cls, together: csr_matrix, known: Mask) -> Self:
@@ -61,6 +63,8 @@ class EASECounts:
 
     def weights(self, regularisation: float) -> Matrix:
         """B, which predicts each of the m items from all others, shape (m, m); see :func:`solve`."""
+        if self.taken is not None and _FEW_USERS * self.taken.shape[0] < self.taken.shape[1]:
+            return solve_by_users(self.taken, regularisation)
         return solve(self.gram, regularisation)
 
 
@@ -82,9 +86,33 @@ def solve(gram: Matrix, regularisation: float) -> Matrix:
     weights: Matrix = lower.T
     for row in range(1, len(weights)):
         weights[row, :row] = weights[:row, row]
-    weights /= -np.diag(weights).copy()
-    np.fill_diagonal(weights, 0)
-    return weights
+    return _without_diagonal(weights)
+
+
+def solve_by_users(taken: csr_matrix, regularisation: float) -> Matrix:
+    """The same as :func:`solve` of XᵀX, by a matrix of users: less work where these are far fewer than the items.
+
+    By Woodbury's identity ``λP = I - Xᵀ(XXᵀ + λI)⁻¹X``. ``taken`` is X, shape (n_users, m); the result (m, m).
+    """
+    from scipy.linalg import cholesky, solve_triangular
+    from scipy.linalg.blas import ssyrk
+
+    common = np.asarray((taken @ taken.T).toarray(), np.float32)
+    common[np.diag_indices_from(common)] += regularisation
+    half = solve_triangular(cholesky(common, lower=True, overwrite_a=True), taken.toarray(order="F"), lower=True)
+    # SYRK fills one triangle, in column order; the transposed view has it above the diagonal.
+    weights: Matrix = ssyrk(-1.0, np.asarray(half, np.float32), trans=1, lower=1).T
+    for row in range(1, len(weights)):
+        weights[row, :row] = weights[:row, row]
+    weights[np.diag_indices_from(weights)] += 1
+    return _without_diagonal(weights)
+
+
+def _without_diagonal(inverse: Matrix) -> Matrix:
+    """``-P_ij / P_jj`` off the diagonal, in place."""
+    inverse /= -np.diag(inverse).copy()
+    np.fill_diagonal(inverse, 0)
+    return inverse
 
 
 def item_knn(log: InteractionLog, weighting: str, shrink: float, neighbours: int) -> csr_matrix:

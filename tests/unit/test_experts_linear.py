@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 from eval_model_tasks import log_of, walks
+from scipy.sparse import csr_matrix
 
 from molar_retrieval.errors import DataError
 from molar_retrieval.experts import linear
 from molar_retrieval.experts.histories import binary
-from molar_retrieval.experts.linear import EASECounts, item_knn, solve
+from molar_retrieval.experts.linear import EASECounts, item_knn, solve, solve_by_users
 from molar_retrieval.interactions.log import to_csr
 
 
@@ -39,6 +40,19 @@ def test_ease_is_its_closed_form_over_the_items_that_occur(log):
     np.fill_diagonal(expected, 0)
     np.testing.assert_allclose(model.weights(3), expected, rtol=1e-3, atol=1e-5)
     np.testing.assert_array_equal(model.gram, before)  # the next regularisation needs it
+
+
+@pytest.mark.parametrize("regularisation", [0.5, 10.0, 500.0])
+def test_ease_by_a_matrix_of_few_users_is_the_same(regularisation, monkeypatch):
+    random = np.random.default_rng(3)
+    taken = csr_matrix((random.random((40, 120)) < 0.1).astype(np.float32))
+    gram = (taken.T @ taken).toarray()
+    expected = solve(gram, regularisation)
+    np.testing.assert_allclose(solve_by_users(taken, regularisation), expected, rtol=1e-3, atol=2e-5)
+    model = EASECounts(np.arange(120), gram, taken)
+    monkeypatch.setattr(linear, "solve", None)  # not asked
+    np.testing.assert_allclose(model.weights(regularisation), expected, rtol=1e-3, atol=2e-5)
+    assert EASECounts(np.arange(120), gram).taken is None
 
 
 def test_ease_refuses_what_would_take_hours(log, monkeypatch):
