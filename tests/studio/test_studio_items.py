@@ -60,6 +60,16 @@ def test_what_is_sold_out_says_so_for_everybody(studio, shown, trained):
     assert "set " in page
 
 
+def test_a_rule_is_not_blamed_for_what_would_be_far_behind_without_it(studio, trained, shown):
+    quota = '[[rule]]\nat_most = 1\nper = "category"\n'
+    assert studio.client.put("/v1/rules", json={"toml": quota}).status_code == 200
+    said = [words_of(studio.get(f"/studio/items/SKU-{n:04}", who=trained.user)) for n in range(30, 60, 3)]
+    assert studio.client.put("/v1/rules", json={"toml": ""}).status_code == 200
+    places = [int(found[1]) for page in said if (found := re.search(r"without rules it would be at place (\d+)", page))]
+    assert all(place <= 10 for place in places)
+    assert any("Others suit them better" in page for page in said)
+
+
 def test_neighbours_and_whom_it_reaches(studio, shown):
     item_id = shown[0].item_id
     page = studio.get("/studio/item/neighbours", item_id=item_id, part=True)
