@@ -28,8 +28,8 @@ install: $(READY)  ## make the virtual environment and install everything into i
 demo: $(READY)  ## write a made-up shop, then embed, align and query it
 	$(BIN)/molar demo .work/demo
 
-test: $(READY)  ## run the tests, several files at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test: $(READY)  ## run the tests, several files at a time; pictures of the studio go to .work/pictures
+	OMP_NUM_THREADS=1 MOLAR_TEST_PICTURES=$(CURDIR)/.work/pictures $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-quick: $(READY)  ## the tests that take no time, for while you write
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not realdata and not trains" tests/unit

@@ -1,8 +1,10 @@
 """The studio in a browser: every screen, light and dark, wide and narrow, for everybody, and clicked through.
 
-Screenshots go to the folder that ``MOLAR_TEST_PICTURES`` names.
+Screenshots go to the folder that ``MOLAR_TEST_PICTURES`` names. Those of the wide window are compared to how screens
+looked, by the hashes in ``pictures.json``; ``MOLAR_TEST_LOOKED=1`` writes these anew, once somebody has looked.
 """
 
+import json
 import os
 import re
 import time
@@ -10,7 +12,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import imagehash
 import pytest
+from PIL import Image
 from studio_browser import Reader, chromium
 from updates import Days
 from web_server import address_of
@@ -21,6 +25,9 @@ from molar_serving.studio.tables import NAVIGATION
 
 pytestmark = pytest.mark.slow
 PICTURES = os.environ.get("MOLAR_TEST_PICTURES")
+LOOKS = Path(__file__).with_name("pictures.json")
+ALIKE = 64
+"""Bits of 256 of a perceptual hash that may differ: other fonts and days change fewer, another screen more."""
 
 
 @pytest.fixture(scope="module")
@@ -127,20 +134,35 @@ def screens(trained):
         **NAVIGATION,
         "item": f"/studio/items/SKU-0042?who={trained.user}",
         "found": f"/studio/search?text=lamp&who={trained.user}&beside=nobody",
+        "person": f"/studio/people/{trained.user}",
+        "shown": f"/studio/then/{trained.user}",
+        "history": "/studio/rules/history",
         "signing-in": "/studio/session",
     }
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (375, True)], ids=["wide-light", "narrow-dark"])
-def test_everybody_can_use_every_screen(reads, mapped, trained, width, dark):
-    reader = reads("admin", width=width, dark=dark)
-    found = {}
+def test_everybody_can_use_every_screen(reads, mapped, trained, width, dark, tmp_path):
+    reader, folder = reads("admin", width=width, dark=dark), Path(PICTURES or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    found, looks = {}, {}
     for name, path in screens(trained).items():
         reader.go(path)
         found[name] = reader.barriers(), reader.overflow()
-        if PICTURES:
-            reader.picture(Path(PICTURES) / f"{name}-{width}.png")
+        reader.picture(folder / f"{name}-{width}.png")
+        looks[name] = imagehash.phash(Image.open(folder / f"{name}-{width}.png"), hash_size=16)
     assert found == {name: ([], 0) for name in found}
+    if not dark:
+        _as_it_looked(looks)
+
+
+def _as_it_looked(looks):
+    """Screens look about as they did when somebody looked at them last."""
+    if os.environ.get("MOLAR_TEST_LOOKED"):
+        LOOKS.write_text(json.dumps({name: str(one) for name, one in looks.items()}, indent=1) + "\n", "utf-8")
+    known = {name: imagehash.hex_to_hash(one) for name, one in json.loads(LOOKS.read_text("utf-8")).items()}
+    apart = {name: one - known[name] for name, one in looks.items()}
+    assert max(apart.values()) <= ALIKE, f"look at {PICTURES or 'MOLAR_TEST_PICTURES'}: {apart}"
 
 
 @pytest.mark.parametrize(("language", "word"), [("de-DE", "Artikel"), ("ja-JP", "商品")])
