@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from molar.asking import Asking
 from molar.events import Events
+from molar.experiments import Experiments
 from molar.making import Making
 from molar.serving import Serving
 from molar.updating import Updating
@@ -28,6 +29,11 @@ class Shop(Making, Updating, Serving, Asking):
     def events(self) -> Events:
         """What people and the catalogue did: the event log of the workspace."""
         return Events(self)
+
+    @property
+    def experiments(self) -> Experiments:
+        """Experiments with the shop's people."""
+        return Experiments(self)
 
     def move(self, workspace: str | Path | None = None, *, catalogue: str | Path | None = None) -> Self:
         """Move the workspace, or say where its catalogue is now; nothing in it is made anew.

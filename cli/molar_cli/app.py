@@ -16,6 +16,7 @@ from molar_cli.commands.doctor import doctor
 from molar_cli.commands.embed import embed
 from molar_cli.commands.evaluate import evaluate
 from molar_cli.commands.events import app as events
+from molar_cli.commands.experiment import app as experiment
 from molar_cli.commands.finetune import finetune
 from molar_cli.commands.import_ import import_
 from molar_cli.commands.index import app as index
@@ -42,6 +43,7 @@ for body in (demo, init, import_, check, embed, finetune, cf, align, update, que
     app.command(body.__name__.rstrip("_"))(body)
 app.add_typer(index, name="index")
 app.add_typer(events, name="events")
+app.add_typer(experiment, name="experiment")
 app.add_typer(keys, name="keys")
 app.add_typer(workspace, name="workspace")
 

@@ -1,0 +1,1 @@
+"""Experiments on people: what one can see before it begins."""

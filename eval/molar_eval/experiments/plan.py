@@ -1,0 +1,268 @@
+"""Planning an experiment: how many people and weeks it takes to see an effect, by what people of the shop did so far.
+
+Windows of several lengths at the end of the log stand for the weeks to come; the same windows further back say how
+steady that is. Sizes are those of :class:`.Design`, inflated for a look after each week by the bounds of
+:mod:`.sequential`; with CUPED they are smaller by the share of variance that it takes out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from molar_eval.experiments.outcomes import (
+    METRICS,
+    Metric,
+    PastOutcomes,
+    Who,
+    end_of,
+    first_day,
+    history_weeks,
+    outcomes,
+)
+from molar_eval.experiments.past import PastPurchases
+from molar_eval.experiments.sample_size import Design, UnchangedOutcome
+from molar_eval.experiments.sequential import inflation
+from molar_retrieval.errors import DataError, SettingsError
+
+WEEKS = (1, 2, 4, 8, 12)
+LIFTS = (0.05, 0.10, 0.20)
+FEWEST = 100
+"""People below whom the figures are only rough."""
+_SHORTEST_OF_VISITORS = 4  # weeks of visits from which on visitors are counted unless said otherwise
+_FORMER = 3  # windows before the last one that are looked at
+_LONGEST = 104
+
+
+@dataclass(frozen=True)
+class PeopleNeeded:
+    """People in the smaller arm that an effect takes; None: the mean cannot rise so far, or is 0.
+
+    Attributes:
+        lift: The effect, as a share of the mean.
+        plain: Without CUPED.
+        cuped: With it.
+        seen: Whether so many come without CUPED.
+        seen_with_cuped: Or with it.
+    """
+
+    lift: float
+    plain: int | None
+    cuped: int | None
+    seen: bool
+    seen_with_cuped: bool
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """What one metric takes in an experiment of so many weeks.
+
+    Attributes:
+        weeks: How long it is.
+        people: Who would be in it, all arms.
+        arm: Of them in the smaller arm.
+        mean: Of the metric, per person.
+        explained: Which share of the variance CUPED takes out.
+        inflation: By which factor weekly looks need more people.
+        needed: By effect.
+        smallest: The smallest effect that is seen; None: none is.
+        smallest_with_cuped: Likewise with CUPED.
+        steady: Of the effect in the middle, the fewest and the most people that earlier windows would have asked for,
+            without CUPED; None: the log is too short for one.
+    """
+
+    weeks: int
+    people: int
+    arm: int
+    mean: float
+    explained: float
+    inflation: float
+    needed: tuple[PeopleNeeded, ...]
+    smallest: float | None
+    smallest_with_cuped: float | None
+    steady: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class ExperimentPlan:
+    """What an experiment with two arms takes.
+
+    Attributes:
+        who: Who counts: ``visitors`` by events, or ``buyers`` of the weeks before.
+        until: The day after the last one of the log, since 1970.
+        before: Most weeks before a window that are read.
+        share: Of people who are in the experiment.
+        treated: Of them in the new arm.
+        power: The chance to see an effect that is there.
+        alpha: The chance of a false alarm.
+        metrics: Windows by metric, the shortest first.
+        too_long: Weeks for which the log is too short.
+        notes: What to know of the data.
+    """
+
+    who: Who
+    until: int
+    before: int
+    share: float
+    treated: float
+    power: float
+    alpha: float
+    metrics: dict[Metric, tuple[WindowPlan, ...]]
+    too_long: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+    def shortest(self, metric: Metric, lift: float, *, cuped: bool) -> WindowPlan | None:
+        """The shortest window in which an effect is seen; None: none of them."""
+        for window in self.metrics[metric]:
+            for need in window.needed:
+                if need.lift == lift and (need.seen_with_cuped if cuped else need.seen):
+                    return window
+        return None
+
+
+def plan_experiment(
+    past: PastPurchases,
+    *,
+    who: Who | None = None,
+    share: float = 1.0,
+    treated: float = 0.5,
+    power: float = 0.8,
+    alpha: float = 0.05,
+    weeks: Sequence[int] = WEEKS,
+    lifts: Sequence[float] = LIFTS,
+) -> ExperimentPlan:
+    """How many people and weeks effects take, by what people did so far.
+
+    Args:
+        past: What they did.
+        who: Who counts; None: visitors, if the event log knows them for four weeks, else buyers.
+        share: Which share of people is in the experiment, in (0, 1].
+        treated: Which share of these is in the new arm, in (0, 1).
+        power: The chance to see an effect that is there, above ``alpha`` and below 1.
+        alpha: The chance of a false alarm, both sides together, in (0, 0.5].
+        weeks: Lengths to look at.
+        lifts: Effects, as shares of the mean.
+
+    Raises:
+        SettingsError: If one of them has no meaning.
+        DataError: If the log is too short for every window, or has a single person.
+    """
+    _check(share, treated, power, alpha, weeks, lifts)
+    chosen = who or _who(past)
+    end = end_of(past)
+    design = Design(alpha, power, treated)
+    found: dict[Metric, list[WindowPlan]] = {metric: [] for metric in METRICS}
+    too_long, most, fewest = [], 0, FEWEST
+    for length in sorted(set(weeks)):
+        now = outcomes(past, length, end, chosen)
+        if now is None:
+            too_long.append(length)
+            continue
+        most, fewest = max(most, now.before), min(fewest, now.people)
+        windows = [now, *_former(past, length, end, chosen)]
+        for metric, plans in found.items():
+            if (plan := _window(windows, metric, design, share, tuple(sorted(lifts)))) is not None:
+                plans.append(plan)
+    metrics = {metric: tuple(plans) for metric, plans in found.items() if plans}
+    if not metrics or max(plan.people for plan in metrics["conversion"]) < 2:
+        raise _too_little(past, chosen, sorted(set(weeks)), fitting=len(too_long) < len(set(weeks)))
+    return ExperimentPlan(
+        chosen, end, most, share, treated, power, alpha, metrics, tuple(too_long), _notes(past, fewest)
+    )
+
+
+def _who(past: PastPurchases) -> Who:
+    known = history_weeks(past, _SHORTEST_OF_VISITORS, end_of(past), "visitors") is not None
+    return "visitors" if known else "buyers"
+
+
+def _former(past: PastPurchases, weeks: int, end: int, who: Who) -> list[PastOutcomes]:
+    ends = (end - 7 * weeks * back for back in range(1, _FORMER + 1))
+    return [found for one in ends if (found := outcomes(past, weeks, one, who)) is not None and found.people > 1]
+
+
+def _window(
+    windows: Sequence[PastOutcomes], metric: Metric, design: Design, share: float, lifts: Sequence[float]
+) -> WindowPlan | None:
+    """The plan of the first window, with how steady it is by the others; None: the metric is not known."""
+    now = windows[0]
+    known = now.baseline(metric)
+    if known is None:
+        return None
+    baseline, explained = known
+    looked = replace(design, inflation=inflation(now.weeks, design.alpha, design.power))
+    people = int(now.people * share + 1e-9)
+    needed = tuple(_needed(looked, baseline, lift, explained, people) for lift in lifts)
+    middle = lifts[len(lifts) // 2]
+    others = [looked.people(found[0], middle) for one in windows[1:] if (found := one.baseline(metric)) is not None]
+    steady = [looked.arm_of(total) for total in others if total is not None]
+    return WindowPlan(
+        weeks=now.weeks,
+        people=people,
+        arm=looked.smaller_arm(people),
+        mean=baseline.mean,
+        explained=explained,
+        inflation=looked.inflation,
+        needed=needed,
+        smallest=looked.smallest(baseline, people),
+        smallest_with_cuped=looked.smallest(baseline, people, explained),
+        steady=(min(steady), max(steady)) if steady else None,
+    )
+
+
+def _needed(design: Design, baseline: UnchangedOutcome, lift: float, explained: float, come: int) -> PeopleNeeded:
+    plain, cuped = design.people(baseline, lift), design.people(baseline, lift, explained)
+    return PeopleNeeded(
+        lift,
+        plain=None if plain is None else design.arm_of(plain),
+        cuped=None if cuped is None else design.arm_of(cuped),
+        seen=plain is not None and plain <= come,
+        seen_with_cuped=cuped is not None and cuped <= come,
+    )
+
+
+def _notes(past: PastPurchases, fewest: int) -> tuple[str, ...]:
+    notes = list(past.notes)
+    if past.value is None:
+        notes.append("there are no prices, in the log or the catalogue: conversion alone is planned")
+    if fewest < FEWEST:
+        notes.append(f"a window has {fewest:,} people: figures of fewer than {FEWEST} are only rough")
+    return tuple(notes)
+
+
+def _too_little(past: PastPurchases, who: Who, weeks: Sequence[int], *, fitting: bool) -> DataError:
+    if fitting:
+        words = f"there are fewer than two {who} to divide between arms"
+        return DataError(words, "bring a log of more people")
+    days = end_of(past) - _known_since(past, who)
+    window = f"a window of {weeks[0]} {'week' if weeks[0] == 1 else 'weeks'}"
+    words = f"the log knows {who} for {days:,} {'day' if days == 1 else 'days'}, too few for {window}"
+    hint = "bring a longer log" if who == "visitors" else "bring a log at least twice as long as the shortest window"
+    return DataError(words, f"{hint}, or choose fewer weeks")
+
+
+def _known_since(past: PastPurchases, who: Who) -> int:
+    """From which day on it is known who counts, since 1970; the end of the log where it is not known at all."""
+    if who == "visitors":
+        return end_of(past) if past.visits_since is None else past.visits_since
+    return first_day(past)
+
+
+def _check(
+    share: float, treated: float, power: float, alpha: float, weeks: Sequence[int], lifts: Sequence[float]
+) -> None:
+    if not 0 < share <= 1:
+        raise SettingsError(f"share is {share}", "give the share of people in the experiment, above 0 and at most 1")
+    if not 0 < treated < 1:
+        raise SettingsError(f"treated is {treated}", "give the share of the new arm, between 0 and 1")
+    if not 0 < alpha <= 0.5:
+        raise SettingsError(f"alpha is {alpha}", "give the chance of a false alarm, above 0 and at most 0.5")
+    if not alpha < power < 1:
+        raise SettingsError(f"power is {power}", "give the chance to see an effect, above alpha and below 1")
+    if not weeks or not all(1 <= one <= _LONGEST for one in weeks):
+        raise SettingsError(f"weeks are {list(weeks)}", f"give whole weeks from 1 to {_LONGEST}")
+    if not lifts or not all(0 < one <= 10 for one in lifts):
+        raise SettingsError(f"effects are {list(lifts)}", "give shares above 0 and at most 10, as 0.1 for +10 %")
