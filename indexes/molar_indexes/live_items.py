@@ -4,22 +4,22 @@ A changed item is judged by its payload of now. The index knows that of the gene
 changed somewhere is put to it with the items that fulfil it only now added, and those that no longer do left out.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from statistics import fmean
 from threading import Lock
-from typing import Any, NamedTuple, Self
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from molar_retrieval import columns
 from molar_retrieval.availability import Availability
 from molar_retrieval.expressions import Expression, OneOf, Or, fields_of
 from molar_retrieval.index import Index, IndexSpec, SparseVector, StoredItem, Vector
-from molar_retrieval.ranking.item_store import ItemStore, Matrix
-from molar_retrieval.ranking.reranker import standard
+
+if TYPE_CHECKING:
+    from molar_retrieval.ranking.item_store import ItemStore, Matrix
 
 _CONDITIONS = 64  # of which is remembered which items turned over
 _JOURNAL = 100_000  # changes beyond two of each item after which that is found out anew
@@ -38,7 +38,7 @@ class _Numbers(NamedTuple):
     """What the second stage reads of items, shape (n, m), after so many changes."""
 
     changes: int
-    numbers: Matrix
+    numbers: "Matrix"
 
 
 class _Shared:
@@ -152,11 +152,15 @@ class LiveIndex(Index):
         turned = self.turned(where)
         return (published - turned.out).union(turned.into)
 
-    def store(self, published: ItemStore, standards: Mapping[str, tuple[float, float]]) -> ItemStore:
+    def store(self, published: "ItemStore", standards: Mapping[str, tuple[float, float]]) -> "ItemStore":
         """The item store with the numbers of now; ``standards`` are mean and deviation of each, by field."""
         places = {name: place for place, name in enumerate(standards) if name in self.fields}
         if not places:
             return published
+        import numpy as np  # opening a generation is to be light
+
+        from molar_retrieval.ranking.reranker import standard
+
         with self._shared.lock:
             known, rows = self._shared.numbers, set(self.values)
             if known is None or known.changes > self.changes:  # the latter: by an answer that began after this one
@@ -166,7 +170,8 @@ class LiveIndex(Index):
             changed = [(row, name) for row in rows for name in places.keys() & self.values[row].keys()]
             numbers = np.array(known.numbers) if changed else known.numbers
             for row, name in changed:
-                numbers[row, places[name]] = standard(_number(self.values[row][name]), *standards[name])
+                value = np.asarray(_number(self.values[row][name]), np.float64)
+                numbers[row, places[name]] = standard(value, *standards[name])
             self._shared.numbers = _Numbers(self.changes, numbers)
         return replace(published, numbers=numbers)
 
@@ -190,10 +195,10 @@ class LiveIndex(Index):
         return replace(item, payload=payload)
 
 
-def _number(value: Any) -> npt.NDArray[np.float64]:
+def _number(value: Any) -> float:
     """A field's number, of several their mean, NaN where there is none."""
     numbers = [one for one in (value if isinstance(value, list | tuple) else [value]) if one is not None]
-    return np.asarray(np.mean(numbers) if numbers else np.nan, np.float64)
+    return fmean(numbers) if numbers else math.nan
 
 
 def _in_parts(index: Index, rows: Sequence[int]) -> Iterator[StoredItem]:

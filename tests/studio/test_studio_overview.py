@@ -1,6 +1,7 @@
 """The overview and the events as they come: what they say, and what they do not claim."""
 
 import logging
+import shutil
 import time
 from contextlib import closing
 from pathlib import Path
@@ -37,8 +38,10 @@ def append(workspace: Path, *events) -> None:
 
 @pytest.fixture(scope="module")
 def new(trained, tmp_path_factory):
-    """A shop without events."""
-    with studio_client(copy_workspace(trained.workspace, tmp_path_factory.mktemp("new") / ".molar")) as client:
+    """A shop without events, made before work was written down."""
+    workspace = copy_workspace(trained.workspace, tmp_path_factory.mktemp("new") / ".molar")
+    shutil.rmtree(workspace / "work")
+    with studio_client(workspace) as client:
         yield client
 
 

@@ -266,8 +266,8 @@ def test_what_cannot_be_written_stays_in_memory_within_its_bound(kept, tmp_path,
         assert found.find(one.answer_id) is None
         assert found._size <= 32 << 20
     else:
-        until(lambda: found.problem is not None)
-        assert not (place / "answers.sqlite").exists()
+        until(lambda: not (place / "answers.sqlite").exists())
+        assert found.problem is not None
 
 
 def test_where_nothing_is_kept_there_is_no_next_page(trained, tmp_path):

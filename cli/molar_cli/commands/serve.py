@@ -34,8 +34,7 @@ def serve(
     def listening(address: str) -> None:
         studio = f"{address}/studio" if shop.settings.serve.studio else None
         if not run.document({"address": address, "studio": studio, "workspace": str(run.root)}):
-            run.console.line(f"{address}, of the workspace {run.root}")
-            if studio is not None:
-                run.console.note(f"the studio, for people: {studio}")
+            pages = "" if studio is None else "; for people: /studio"
+            run.console.line(f"{address}, of the workspace {run.root}{pages}")
 
     listen(shop, listening, host=host, port=port, workers=workers)

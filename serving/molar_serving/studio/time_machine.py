@@ -252,8 +252,10 @@ class _Making:
         if self._answered:
             return self._answered
         made = [one for one in list_generations(self.service.workspace) if one.problem is None]
-        before = [one.name for one in made if datetime.fromisoformat(one.created).timestamp() <= self.at]
-        return before[::-1][:_TRIED]
+        ages = {one.name: self.at - datetime.fromisoformat(one.created).timestamp() for one in reversed(made)}
+        sure = [name for name, age in ages.items() if age >= 1]
+        maybe = [name for name, age in ages.items() if 0 <= age < 1]  # the second in which it was made is all one knows
+        return [*sure, *maybe][:_TRIED]
 
     def _question(self) -> tuple[Question, int]:
         """What was asked, as far as it is known, and how many places are needed."""
