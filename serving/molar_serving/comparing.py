@@ -11,9 +11,10 @@ Found = TypeVar("Found")
 _busy = threading.Lock()
 
 
-async def alone(work: Callable[[], Found]) -> Found:
-    """The outcome of a function in a thread of its own; a ProblemError while another one is at work."""
-    if not _busy.acquire(blocking=False):
+async def alone(work: Callable[[], Found], *, wait: float = 0.0) -> Found:
+    """The outcome of a function in a thread of its own; a ProblemError if another one is at work so long."""
+    free = await asyncio.to_thread(_busy.acquire, timeout=wait) if wait else _busy.acquire(blocking=False)
+    if not free:
         raise ProblemError(
             503, "lists are being compared already", "ask again in a few seconds", headers={"Retry-After": "3"}
         )

@@ -4,6 +4,7 @@ import asyncio
 import difflib
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ _ROWS = 200  # rules that are listed
 _TOLD = 3  # items that a sentence names
 _FOUND = 12
 _VERSIONS = 20
+_WAIT = 10.0  # seconds for which one waits while lists are compared for somebody else, or made ready
 _MICROSECOND = 1e-6
 
 
@@ -110,12 +112,20 @@ async def tried(visit: Visit) -> Page:
         body = PreviewBody(toml=draft.text, sample=PREVIEWED)
     except SettingsError as error:
         raise ProblemError(422, error.message, error.hint) from error
-    found = await alone(lambda: preview(visit.service, body))
+    found = await alone(lambda: preview(visit.service, body), wait=_WAIT)
     lists = found.lists
     ids = {item for one in lists.examples for item in (*one.before, *one.after)}
     titles = await visit.do(lambda: _titles(visit, ids))
     shown = {"found": found, "titles": titles, "seconds": time.perf_counter() - began}
     return Page("rules/preview.html.jinja", shown)
+
+
+async def ready(visit: Visit) -> Page:
+    """Rank the sample of people while somebody writes a rule, so that trying it takes a second."""
+    now = PreviewBody(toml=RulesFile(visit.service.workspace).text, sample=PREVIEWED)
+    with suppress(ProblemError):  # whoever tries a rule is told
+        await alone(lambda: preview(visit.service, now))
+    return Page(status=204)
 
 
 async def effect(visit: Visit) -> Page:
@@ -283,6 +293,7 @@ SCREENS = (
     Screen("GET", "/studio/rules", "viewer", rules, nav="rules"),
     Screen("POST", "/studio/rules/draft", "merchandiser", change, most=_MOST),
     Screen("POST", "/studio/rules/preview", "merchandiser", tried, most=_MOST),
+    Screen("GET", "/studio/rules/ready", "merchandiser", ready),
     Screen("POST", "/studio/rules/save", "merchandiser", save, changes=True, most=_MOST),
     Screen("GET", "/studio/rules/history", "viewer", history),
     Screen("GET", "/studio/rules/effect", "viewer", effect),
