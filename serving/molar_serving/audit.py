@@ -19,11 +19,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from molar_retrieval.errors import MolarError
 from molar_retrieval.json_lines import JsonLines
-from molar_serving.endpoint import Call, Endpoint
+from molar_serving.endpoint import Call
 from molar_serving.secret_file import SecretFile
 
 FOLDER = "serving"
@@ -43,6 +43,22 @@ class Pseudonyms:
         return hmac.digest(self._key.value, person.encode("utf-8", "surrogatepass"), "sha256")[:16].hex()
 
 
+class Audited(Protocol):
+    """What changes something: an endpoint, or a screen of the studio."""
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+
+    @property
+    def path(self) -> str:
+        """The path, with its names in braces."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether its requests are counted together, instead of a line for each."""
+
+
 class AuditLog:
     """The audit log of a workspace, for one process.
 
@@ -60,14 +76,14 @@ class AuditLog:
         """Write what is told, on the disk when this returns; a MolarError where it cannot be."""
         self.lines.append({"time": _now(), **facts}, sync=True)
 
-    async def begin(self, call: Call, endpoint: Endpoint) -> None:
+    async def begin(self, call: Call, endpoint: Audited) -> None:
         """Write down that a change is about to be made; a MolarError where it cannot be written."""
-        if not _counted(endpoint):
+        if not endpoint.counted:
             await asyncio.to_thread(self.write, **self._facts(call, endpoint), state="begun")
 
-    def end(self, call: Call, endpoint: Endpoint, status: int) -> None:
+    def end(self, call: Call, endpoint: Audited, status: int) -> None:
         """Write down how it ended."""
-        if _counted(endpoint):
+        if endpoint.counted:
             self._count(call.key.name, endpoint, status, call.audit)
             return
         told = {name: value for name, value in call.audit.items() if name != "people"}
@@ -77,7 +93,7 @@ class AuditLog:
         except MolarError as error:
             _log.error("the audit log misses how request %s ended: status %d; %s", call.request_id, status, error)
 
-    def refuse(self, key: str | None, endpoint: Endpoint, status: int) -> None:
+    def refuse(self, key: str | None, endpoint: Audited, status: int) -> None:
         """Count a change that was not even begun."""
         self._count(key, endpoint, status, {})
 
@@ -96,14 +112,14 @@ class AuditLog:
         self.flush()
         self.lines.close()
 
-    def _count(self, key: str | None, endpoint: Endpoint, status: int, told: Mapping[str, Any]) -> None:
+    def _count(self, key: str | None, endpoint: Audited, status: int, told: Mapping[str, Any]) -> None:
         if not self._counts:
             self._since = _now()
             asyncio.get_running_loop().call_later(_EVERY, self.flush)
         found = self._counts.setdefault((key, _named(endpoint), status), Counter())
         found.update({"requests": 1, **{name: n for name, n in told.items() if isinstance(n, int)}})
 
-    def _facts(self, call: Call, endpoint: Endpoint) -> dict[str, Any]:
+    def _facts(self, call: Call, endpoint: Audited) -> dict[str, Any]:
         where = {
             name: value if name.startswith(_NAMED) else self.pseudonyms.of(value) for name, value in call.path.items()
         }
@@ -113,11 +129,7 @@ class AuditLog:
         return [self.pseudonyms.of(person) for person in ids]
 
 
-def _counted(endpoint: Endpoint) -> bool:
-    return endpoint.scope == "events" and not endpoint.mixed
-
-
-def _named(endpoint: Endpoint) -> str:
+def _named(endpoint: Audited) -> str:
     return f"{endpoint.method} {endpoint.path}"
 
 

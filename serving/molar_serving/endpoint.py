@@ -108,6 +108,11 @@ class Endpoint:
     mixed: bool = False
     dialect: Dialect = OURS
 
+    @property
+    def counted(self) -> bool:
+        """Whether the audit log counts its requests together, as events come by the thousand."""
+        return self.scope == "events" and not self.mixed
+
 
 def _plain(value: Any) -> Any:
     """Numbers of NumPy, which attributes of items may be."""

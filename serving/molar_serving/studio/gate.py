@@ -52,7 +52,7 @@ def _gate(
                 visit.form = await _form(request, screen.most)
                 sessions.check(request, visit.sent(TOKEN) or request.headers.get("x-studio-token", ""))
             if screen.changes:
-                await audit.begin(visit.call, screen.endpoint)
+                await audit.begin(visit.call, screen)
                 begun = True
             page = await screen.answer(visit)
             response = _response(visit, page)
@@ -63,9 +63,9 @@ def _gate(
             page = Page(template, shown, found.status, found.headers)
             response = _response(visit, page)
         if begun:
-            audit.end(visit.call, screen.endpoint, response.status_code)
+            audit.end(visit.call, screen, response.status_code)
         elif screen.changes:
-            audit.refuse(visit.call.key.name or None, screen.endpoint, response.status_code)
+            audit.refuse(visit.call.key.name or None, screen, response.status_code)
         return response
 
     return answer
