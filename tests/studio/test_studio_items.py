@@ -70,6 +70,13 @@ def test_a_rule_is_not_blamed_for_what_would_be_far_behind_without_it(studio, tr
     assert any("Others suit them better" in page for page in said)
 
 
+def test_a_missing_photo_is_told(studio, trained):
+    there = {photo.stem for photo in (trained.shop / "images").iterdir()}
+    without = next(f"SKU-{n:04}" for n in range(1, trained.items + 1) if f"SKU-{n:04}" not in there)
+    assert "It has no photo" in words_of(studio.get(f"/studio/items/{without}"))
+    assert "It has no photo" not in words_of(studio.get(f"/studio/items/{min(there)}"))
+
+
 def test_neighbours_and_whom_it_reaches(studio, shown):
     item_id = shown[0].item_id
     page = studio.get("/studio/item/neighbours", item_id=item_id, part=True)

@@ -9,6 +9,7 @@ from molar_retrieval.interactions.users import of_key, session_key, user_key
 from molar_serving.endpoints.items import standing
 from molar_serving.problems import ProblemError
 from molar_serving.studio.condition import last_day
+from molar_serving.studio.files import photo_of
 from molar_serving.studio.finding import MOST, find_items
 from molar_serving.studio.sampled import PEOPLE, sampled_lists
 from molar_serving.studio.visit import Page, Screen, Visit
@@ -72,13 +73,13 @@ async def audience(visit: Visit) -> Page:
 
 
 def _item(service: "Service", item_id: str, who: str, anonymous: bool) -> dict[str, Any]:
-    found = standing(service, item_id)
+    found, pictured = standing(service, item_id), bool(photo_of(service.workspace, item_id))
     if not who or found.state == "queued":
-        return {"item": found, "person": None, "lacks": []}
+        return {"item": found, "pictured": pictured, "person": None, "lacks": []}
     from molar_indexes.absence import item_for_person
 
     person = item_for_person(service.recommender, item_id, session_key(who) if anonymous else user_key(who))
-    return {"item": found, "person": person, "lacks": _lacks(person)}
+    return {"item": found, "pictured": pictured, "person": person, "lacks": _lacks(person)}
 
 
 def _lacks(person: "ItemForPerson") -> list[Lack]:
