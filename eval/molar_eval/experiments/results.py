@@ -1,0 +1,204 @@
+"""What an experiment has shown so far: effects, guardrails, the decision of its stage, and what stands in its way."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Go = Literal["on", "back", "wait", "stop"]
+"""What becomes of a stage: ``on`` to the next, ``back`` to an earlier one, ``wait`` for more people, or ``stop``."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What the treatment changes of a metric, by the people who met a difference.
+
+    Attributes:
+        metric: ``clicks``, ``carts``, ``conversion`` or ``revenue``, each per person.
+        control: Mean of the control arm, per person; with CUPED after it.
+        treatment: Likewise of the treatment.
+        difference: Treatment less control.
+        low: Lower end of its interval: at the level of the experiment, widened for the looks that were taken.
+        high: Upper end.
+        lift: The difference as a share of the control arm's mean; None where that is 0 or less.
+        lift_low: Lower end of its interval; None where the control arm's mean is not known to be above 0.
+        lift_high: Upper end.
+        people: In the control arm and in the treatment.
+        cuped: Whether what people did before was taken out.
+        significant: Whether the interval leaves out 0.
+    """
+
+    metric: str
+    control: float
+    treatment: float
+    difference: float
+    low: float
+    high: float
+    lift: float | None
+    lift_low: float | None
+    lift_high: float | None
+    people: tuple[int, int]
+    cuped: bool
+    significant: bool
+
+
+@dataclass(frozen=True)
+class Guardrail:
+    """Something that the treatment must not harm, looked at all the time.
+
+    Attributes:
+        metric: ``clicks``, ``conversion``, ``revenue``, ``returns``, ``milliseconds``, ``errors`` or ``empty``.
+        difference: Treatment less control, as a share of what the control arm has; of ``errors`` and ``empty`` lists in
+            shares of the answers; None while it is not known.
+        low: Lower end of a confidence sequence: valid however often one looks. None while nothing is known.
+        high: Upper end.
+        harm: How much worse the treatment may be, in the units of ``difference``, 0 or more.
+        alarm: Whether the treatment is known to do such harm.
+        visitors: People of the treatment, or its answers, that this is of.
+    """
+
+    metric: str
+    difference: float | None
+    low: float | None
+    high: float | None
+    harm: float
+    alarm: bool
+    visitors: int
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Which arm's items people took of interleaved lists.
+
+    Attributes:
+        wins: People who preferred the treatment.
+        losses: People who preferred the control arm.
+        ties: People who preferred neither.
+        preference: From -1, control alone, to 1, treatment alone.
+        low: Lower end of its confidence sequence.
+        high: Upper end.
+        p: Anytime-valid p-value of there being no preference.
+        people: Who was shown an interleaved list on which the arms differed.
+    """
+
+    wins: int
+    losses: int
+    ties: int
+    preference: float
+    low: float
+    high: float
+    p: float
+    people: int
+
+
+@dataclass(frozen=True)
+class ShadowComparison:
+    """Both arms asked for the same requests, of which people saw the control arm alone.
+
+    Attributes:
+        requests: How many.
+        overlap: Mean share of items that both lists have.
+        p99_ratio: 99th percentile of the treatment's time as a multiple of the control arm's.
+        errors: Requests that failed in the treatment and not in the control arm.
+        empty: Empty lists of the treatment less those of the control arm.
+        price: Mean price of the treatment's items as a multiple of the control arm's; None without prices.
+    """
+
+    requests: int
+    overlap: float
+    p99_ratio: float
+    errors: int
+    empty: int
+    price: float | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to become of a stage.
+
+    Attributes:
+        go: On, back, wait, or stop.
+        to: The stage to go to; None where none is.
+        why: Sentences, the weightiest first.
+        automatic: Whether it is carried out without anybody saying so.
+    """
+
+    go: Go
+    to: str | None
+    why: tuple[str, ...]
+    automatic: bool
+
+
+@dataclass(frozen=True)
+class Money:
+    """What the treatment brings a month, in the shop's currency, where the margin is known.
+
+    Attributes:
+        month_low: Lower end of the additional margin a month.
+        month: Its estimate.
+        month_high: Upper end.
+        machine: What the machine costs a month.
+        training: What training costs a month.
+        payback_low: Months until what it cost is back, at best; None: never.
+        payback_high: At worst; None: never.
+        weeks_more: Weeks until it can be told whether it pays; None: it can be told, or never.
+        currency: What amounts are in.
+    """
+
+    month_low: float
+    month: float
+    month_high: float
+    machine: float
+    training: float
+    payback_low: float | None
+    payback_high: float | None
+    weeks_more: int | None
+    currency: str | None
+
+
+@dataclass(frozen=True)
+class ExperimentResults:
+    """Everything that is known of an experiment in its present stage.
+
+    Attributes:
+        name: Of the experiment.
+        stage: In which it is.
+        since: When the stage began, microseconds since 1970.
+        until: To when events are read.
+        people: Who was assigned to each arm, by arm.
+        triggered: Of them who met a list on which the arms differ.
+        both: People who saw both arms; they are counted here alone.
+        srm: p-value of the numbers of people, or of triggered ones if that is smaller, given the shares that were
+            meant; None where there is nothing to compare.
+        effects: By metric, the primary one first.
+        guardrails: What must not be harmed.
+        preference: Of interleaved lists; None in other stages.
+        shadow: Of the stage in which nobody sees the treatment; None in others.
+        looks: Looks that were written down so far, as dictionaries, the first one first.
+        money: What it brings; None where nobody reckoned it.
+        decision: What is to become of the stage.
+        problems: What is broken and holds the verdict, in sentences.
+    """
+
+    name: str
+    stage: str
+    since: int
+    until: int
+    people: dict[str, int]
+    triggered: dict[str, int]
+    both: int
+    srm: float | None
+    effects: tuple[Effect, ...]
+    guardrails: tuple[Guardrail, ...]
+    preference: Preference | None
+    shadow: ShadowComparison | None
+    looks: tuple[dict[str, Any], ...]
+    money: Money | None
+    decision: Decision
+    problems: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+    def effect(self, metric: str) -> Effect | None:
+        """The effect on a metric; None where it is not known."""
+        return next((one for one in self.effects if one.metric == metric), None)
