@@ -315,6 +315,7 @@ class CostSettings(Settings):
         description="what an hour of the machine that updates and trains costs",
     )
     currency: str = Field("", max_length=8, description="what that is in: EUR, JPY, …")
+    margin: float | None = Field(None, ge=0, le=1, description="share of revenue that stays: 0.3 is 30 %")
 
 
 class MolarSettings(Settings):

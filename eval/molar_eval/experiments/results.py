@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from molar_eval.experiments.money import Money
+
 Go = Literal["on", "back", "wait", "stop"]
 """What becomes of a stage: ``on`` to the next, ``back`` to an earlier one, ``wait`` for more people, or ``stop``."""
 
@@ -125,33 +127,6 @@ class Decision:
     to: str | None
     why: tuple[str, ...]
     automatic: bool
-
-
-@dataclass(frozen=True)
-class Money:
-    """What the treatment brings a month, in the shop's currency, where the margin is known.
-
-    Attributes:
-        month_low: Lower end of the additional margin a month.
-        month: Its estimate.
-        month_high: Upper end.
-        machine: What the machine costs a month.
-        training: What training costs a month.
-        payback_low: Months until what it cost is back, at best; None: never.
-        payback_high: At worst; None: never.
-        weeks_more: Weeks until it can be told whether it pays; None: it can be told, or never.
-        currency: What amounts are in.
-    """
-
-    month_low: float
-    month: float
-    month_high: float
-    machine: float
-    training: float
-    payback_low: float | None
-    payback_high: float | None
-    weeks_more: int | None
-    currency: str | None
 
 
 @dataclass(frozen=True)
