@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.events.kinds import DEFAULT as DEFAULT_WEIGHTS
+from molar_retrieval.experiments.settings import ExperimentSettings
 from molar_retrieval.presets import PRESETS, Preset
 from molar_retrieval.serve_settings import ServeSettings
 from molar_retrieval.settings import LISTED, Settings, validated
@@ -332,6 +333,7 @@ class MolarSettings(Settings):
     events: EventSettings = EventSettings()
     update: UpdateSettings = UpdateSettings()
     costs: CostSettings = CostSettings()
+    experiments: ExperimentSettings = ExperimentSettings()
     serve: ServeSettings = ServeSettings()
 
     @classmethod

@@ -1,0 +1,1 @@
+"""Experiments with people: what is tried, who sees what, and what is on record."""
