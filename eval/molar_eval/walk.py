@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from molar_eval.cases import Mask
 from molar_eval.models.variants import link
-from molar_eval.models.walking import Arm, Cost, Stop
+from molar_eval.models.walking import WalkingArm, Cost, Stop
 from molar_eval.modules import of_making
 from molar_eval.ranking import Ranked, rank
 from molar_eval.splits.prequential import Walk
@@ -54,7 +54,7 @@ class WalkRunner:
     root: Path
     memory: int
 
-    def run(self, arm: Arm, progress: Progress = SILENT) -> WalkTrial:
+    def run(self, arm: WalkingArm, progress: Progress = SILENT) -> WalkTrial:
         """Walk; steps that were walked before with the same data, settings, code and libraries are read.
 
         A step that was killed begins again from what the one before left, so that its cost is that of a whole one.
@@ -86,7 +86,7 @@ class WalkRunner:
         )
         return WalkTrial(trial, [step.cost for step in done])
 
-    def _step(self, arm: Arm, number: int, place: Path, former: Workspace, progress: Progress) -> "WalkedStep":
+    def _step(self, arm: WalkingArm, number: int, place: Path, former: Workspace, progress: Progress) -> "WalkedStep":
         step = self.walk.steps[number]
         past = self.walk.past(step.begin)
         shutil.rmtree(place, ignore_errors=True)
@@ -121,7 +121,7 @@ class WalkRunner:
         write_log(workspace, log, {"catalogue": workspace["catalogue"].require()[1].fingerprint})
         return workspace
 
-    def _name(self, arm: Arm | None = None) -> str:
+    def _name(self, arm: WalkingArm | None = None) -> str:
         content = self.base["content"].require()[1].fingerprint
         key = [self.walk.split.fingerprint, self.walk.start, content, self.k, self.candidates.tobytes().hex()]
         key += [self.options.model_dump(mode="json", include={"split", "cf", "align"}), of_making(*_CODE)]

@@ -17,7 +17,7 @@ SILHOUETTES = read_silhouettes()  # the pieces of each kind of thing, from back 
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """What a photo shows."""
 
     kind: str
@@ -25,7 +25,7 @@ class Look:
     pattern: Pattern
 
 
-def draw(look: Look, rng: np.random.Generator) -> Image.Image:
+def draw(look: Appearance, rng: np.random.Generator) -> Image.Image:
     """One photo, RGB, ``SIZE`` pixels square; pose, surroundings and light are drawn at random."""
     canvas = surroundings(KIND_BY_NAME[look.kind].department, rng)
     pieces = _posed(SILHOUETTES[look.kind], rng)

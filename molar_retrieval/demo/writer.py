@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from molar_retrieval import rng as seeds
-from molar_retrieval.demo.photos import Look, draw
+from molar_retrieval.demo.photos import Appearance, draw
 from molar_retrieval.demo.plan import ITEMS, SEED, USERS, plan_shop
 from molar_retrieval.demo.tables import interactions_table, items_table, photo_path, users_table
 from molar_retrieval.demo.truth import DemoShop, Shopper
@@ -91,7 +91,7 @@ def _write_photos(shop: DemoShop, folder: Path, progress: Progress) -> None:
     shown = [item for item in shop.items if item.has_photo]
     progress.start("drawing the demo shop", len(shown))
     for item in shown:
-        look = Look(item.kind, item.colour, item.pattern)
+        look = Appearance(item.kind, item.colour, item.pattern)
         photo = draw(look, seeds.generator(shop.seed, "demo", "photo", item.item_id))
         photo.save(folder / photo_path(item), quality=82)
         progress.advance()

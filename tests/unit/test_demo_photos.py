@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molar_retrieval.demo.photos import SILHOUETTES, Look, draw
+from molar_retrieval.demo.photos import SILHOUETTES, Appearance, draw
 from molar_retrieval.demo.scenery import SIZE
 from molar_retrieval.demo.silhouettes import smooth
 from molar_retrieval.demo.vocabulary import COLOURS, KIND_BY_NAME, PATTERNS
 
 
 def photo(kind="tshirt", colour="red", pattern="plain", seed=0) -> Image.Image:
-    return draw(Look(kind, colour, pattern), np.random.default_rng(seed))
+    return draw(Appearance(kind, colour, pattern), np.random.default_rng(seed))
 
 
 def pixels(image: Image.Image) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_patterns_can_be_told_from_the_photo_by_a_simple_rule():
 
 def test_the_photo_does_not_tell_what_only_the_text_says():
     # A look has no place for the story or the material, so that they cannot reach the pixels.
-    assert set(Look.__dataclass_fields__) == {"kind", "colour", "pattern"}
+    assert set(Appearance.__dataclass_fields__) == {"kind", "colour", "pattern"}
 
 
 def test_a_corner_stays_where_it_is_and_a_curve_passes_its_points():

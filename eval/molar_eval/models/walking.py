@@ -65,7 +65,7 @@ class Stopwatch:
         self.cost = Cost(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-class Arm(Tested, Protocol):
+class WalkingArm(Tested, Protocol):
     """One way to go on."""
 
     def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
@@ -93,7 +93,7 @@ class Anew(_Walking):
     kind: Kind = field(default="baseline", init=False)
 
     def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
-        """See :class:`Arm`."""
+        """See :class:`WalkingArm`."""
         with Stopwatch() as watch:
             align(stop.workspace, self.options, progress=progress)
             report = derive(stop.workspace, progress)  # as `molar align` does: what ships counts what validated, too
@@ -108,7 +108,7 @@ class Updated(_Walking):
     kind: Kind = field(default="ours", init=False)
 
     def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
-        """See :class:`Arm`."""
+        """See :class:`WalkingArm`."""
         carry(stop.former, stop.workspace)
         with Stopwatch() as watch:
             report = derive(stop.workspace, progress)
@@ -123,7 +123,7 @@ class WarmStarted(_Walking):
     kind: Kind = field(default="ours", init=False)
 
     def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
-        """See :class:`Arm`; DataError without towers."""
+        """See :class:`WalkingArm`; DataError without towers."""
         if not self.options.align.towers:
             raise DataError("there are no towers to train on", "choose a preset that has some")
         carry(stop.former, stop.workspace)
@@ -150,7 +150,7 @@ class AsItWas(_Walking):
         return AS_IT_WAS if self.fresh else ALL_AS_IT_WAS
 
     def advance(self, stop: Stop, progress: Progress = SILENT) -> tuple[Scorer, Cost]:
-        """See :class:`Arm`."""
+        """See :class:`WalkingArm`."""
         carry(stop.former, stop.workspace)
         folder, _ = stop.workspace["alignment"].require()
         model = open_model(folder).seeing(stop.start)
@@ -181,10 +181,10 @@ def carry(former: Workspace, workspace: Workspace) -> None:
     workspace["alignment"].switch(version.name)
 
 
-def arms(names: Sequence[str], options: MolarSettings) -> list[Arm]:
+def arms(names: Sequence[str], options: MolarSettings) -> list[WalkingArm]:
     """The arms of these names; a SettingsError names those that there are."""
     every = (Anew(options), Updated(options), WarmStarted(options), AsItWas(options), AsItWas(options, fresh=False))
-    known: dict[str, Arm] = {arm.name: arm for arm in every}
+    known: dict[str, WalkingArm] = {arm.name: arm for arm in every}
     for name in names:
         if name not in known:
             close = nearest(name, known, n=1)
