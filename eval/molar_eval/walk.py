@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from molar_eval.cases import Mask
 from molar_eval.models.variants import link
-from molar_eval.models.walking import WalkingArm, Cost, Stop
+from molar_eval.models.walking import Cost, Stop, WalkingArm
 from molar_eval.modules import of_making
 from molar_eval.ranking import Ranked, rank
 from molar_eval.splits.prequential import Walk
