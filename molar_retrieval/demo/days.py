@@ -15,17 +15,12 @@ import numpy.typing as npt
 
 from molar_retrieval import rng as seeds
 from molar_retrieval.demo.plan import dealt, liking, traits_of
+from molar_retrieval.demo.response import ExpectedVisit, Habits, expected_visit
 from molar_retrieval.demo.tables import items_table
 from molar_retrieval.demo.truth import DemoShop
 
 DAY, MINUTE = 86_400, 60
-_COMING = 0.08  # share of the people who come on a day
 _OPEN, _CLOSE = 8 * 3_600, 22 * 3_600
-_ON = 0.9  # how often somebody who looks at a place looks at the next one
-_CLICK = 0.5  # how often somebody clicks what they like as well as anything
-_WARMTH = 2.0  # the larger, the more is clicked that they like less
-_BUY = 0.4  # how often they buy what they clicked
-_OWN = 0.5  # how often they buy something that they came for
 _REPRICED, _LEAVING, _STOCKED = 0.03, 0.003, 0.05  # shares of the items on a day; the last ones sell out
 _BACK = 2  # days until what was sold out is there again
 Event = dict[str, Any]
@@ -49,21 +44,23 @@ class Visited:
 
 
 class DailyLife:
-    """The shop and its people from a midnight on; the same plan, days and seed give the same life for the same lists.
+    """The shop and its people from a midnight on; the same arguments give the same life for the same lists.
 
     Attributes:
         available: Which items can be had, shape (n_items,).
         arrived: The day on which an item arrived, by its id, counted from 0; none for those that were always there.
     """
 
-    def __init__(self, shop: DemoShop, start: int, days: int, seed: int) -> None:
-        self.shop, self.start, self._seed = shop, start, seed
+    def __init__(self, shop: DemoShop, start: int, days: int, seed: int, habits: Habits | None = None) -> None:
+        self.shop, self.start, self._seed, self.habits = shop, start, seed, habits or Habits()
         self.available = np.array([not item.cold for item in shop.items])
         self.arrived: dict[str, int] = {}
         self.rows = {item.item_id: row for row, item in enumerate(shop.items)}
         traits = traits_of(shop.items, cold=True)
         self._liking = np.stack([liking(traits, user) for user in shop.users])
+        self._less = (1 - self.habits.fame) * traits["popularity"]
         self._bought = [{purchase.item for purchase in user.purchases} for user in shop.users]
+        self._prices = np.array([item.price for item in shop.items])
         self._fields = {row["item_id"]: row for row in items_table(shop).to_pylist()}
         self._left: dict[int, int] = {}  # pieces of what may sell out
         self._returns: dict[int, int] = {}  # day on which what is sold out is there again
@@ -103,18 +100,17 @@ class DailyLife:
     def visits(self, day: int) -> list[ShopVisit]:
         """Who comes on a day, in order."""
         random = self._random("visits", day)
-        coming = np.flatnonzero(random.random(len(self.shop.users)) < _COMING)
+        coming = np.flatnonzero(random.random(len(self.shop.users)) < self.habits.coming)
         times = random.integers(_OPEN, _CLOSE, len(coming)) + self.start + day * DAY
         found = [ShopVisit(int(user), int(at)) for user, at in zip(coming, times, strict=True)]
         return sorted(found, key=lambda visit: visit.at)
 
     def visit(self, visit: ShopVisit, shown: Mapping[str, float | None], request_id: str) -> Visited:
         """What somebody does with the list of an answer: item ids, the first one first, with their propensities."""
-        random = self._random("visit", visit.user, visit.at)
-        likes = self._liking[visit.user]
-        best = float(np.quantile(likes, 0.99))
+        random, habits = self._random("visit", visit.user, visit.at), self.habits
+        clicks = self._clicks(visit.user, [self.rows[item_id] for item_id in shown]).tolist()
         name, at = f"v{visit.user}-{visit.at}", visit.at
-        user = {"user_id": self.shop.users[visit.user].user_id}
+        user = self.shop.users[visit.user].sent
         who = user | {"request_id": request_id}
         places = [
             {"item_id": item_id, "position": place, "propensity": chance}
@@ -124,24 +120,31 @@ class DailyLife:
         of_list = []
         for place, item_id in enumerate(shown, 1):
             row = self.rows[item_id]
-            chance = _CLICK * min(1.0, float(np.exp((likes[row] - best) / _WARMTH)))
-            if random.random() < chance:
+            if random.random() < clicks[place - 1]:
                 at += int(random.integers(5, 40))
                 events.append(self._event(f"{name}-c{place}", "click", at, item_id=item_id, position=place, **who))
-                if random.random() < _BUY and self._take(visit.user, row):
+                if random.random() < habits.buy and self._take(visit.user, row):
                     at += int(random.integers(20, 90))
                     events.append(self._purchase(f"{name}-p{place}", at, row, position=place, **who))
                     of_list.append(item_id)
-            if random.random() > _ON:
+            if random.random() > habits.on:
                 break
         besides = []
-        if random.random() < _OWN and (chances := self.chances(visit.user)).any():
+        if random.random() < habits.own and (chances := self.chances(visit.user)).any():
             row = int(random.choice(len(chances), p=chances))
             if self._take(visit.user, row):
                 events.append(self._purchase(f"{name}-o", at + int(random.integers(60, 240)), row, **user))
                 besides.append(self._id(row))
         events += self._sold_out(name, at + 5 * MINUTE)
         return Visited(events, of_list, besides)
+
+    def expected(self, user: int, shown: Sequence[str]) -> ExpectedVisit:
+        """What would come of a visit now on average, with a list of item ids, the first one first."""
+        rows = [self.rows[item_id] for item_id in shown]
+        buyable = np.array([bool(self.available[row]) and row not in self._bought[user] for row in rows], bool)
+        chances = self.chances(user)
+        own = (self.habits.own, float(chances @ self._prices)) if chances.any() else (0.0, 0.0)
+        return expected_visit(self.habits, self._clicks(user, rows), self._prices[rows], buyable, own)
 
     def chances(self, user: int) -> npt.NDArray[np.float64]:
         """The hidden truth: how likely each item is what somebody buys next of their own accord, shape (n_items,)."""
@@ -150,6 +153,10 @@ class DailyLife:
         weights = np.exp(scores - scores.max()) if np.isfinite(scores).any() else np.zeros(len(scores))
         chances: npt.NDArray[np.float64] = weights / max(weights.sum(), 1e-12)
         return chances
+
+    def _clicks(self, user: int, rows: Sequence[int]) -> npt.NDArray[np.float64]:
+        """How likely each item of a list is clicked by somebody who looks at it."""
+        return self.habits.clicks(self._liking[user] - self._less, rows)
 
     def _take(self, user: int, row: int) -> bool:
         """Whether an item is there to be bought; it is taken then."""

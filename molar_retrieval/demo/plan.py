@@ -120,6 +120,13 @@ def shopping(items: tuple[ShopItem, ...], n: int, seed: int) -> tuple[Shopper, .
     return tuple(shoppers)
 
 
+def with_visitors(shop: DemoShop, n: int) -> DemoShop:
+    """The shop with ``n`` more people of the same mix of tastes: anonymous, and without purchases."""
+    strangers = _users(n, seeds.generator(shop.seed, "demo", "visitors"))
+    more = (replace(one, user_id=f"v{row:05d}", anonymous=True) for row, one in enumerate(strangers, 1))
+    return replace(shop, users=(*shop.users, *more))
+
+
 def dealt(values: Sequence[T], n: int, rng: np.random.Generator) -> list[T]:
     """``n`` values in random order, each as often as the others."""
     return [values[int(i) % len(values)] for i in rng.permutation(n)]

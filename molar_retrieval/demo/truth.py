@@ -48,7 +48,10 @@ class Purchase:
 
 @dataclass(frozen=True)
 class Shopper:
-    """A user with the pattern and story that they fall for, or None, liked colour and kinds, and ordered purchases."""
+    """A user with the pattern and story that they fall for, or None, liked colour and kinds, and ordered purchases.
+
+    Somebody anonymous is known to the shop by a session alone, whose id is in the place of a user's.
+    """
 
     user_id: str
     pattern: Pattern | None
@@ -56,6 +59,12 @@ class Shopper:
     colour: str
     kinds: tuple[str, ...]
     purchases: tuple[Purchase, ...] = ()
+    anonymous: bool = False
+
+    @property
+    def sent(self) -> dict[str, str]:
+        """Who they are to the shop: the field of an event or of a question, and its value."""
+        return {"session_id" if self.anonymous else "user_id": self.user_id}
 
 
 @dataclass(frozen=True)
