@@ -139,7 +139,7 @@ def money_of(
         low, middle, high, machine, training, hours, shared,
         payback_low=payback(training, high, charged),
         payback_high=payback(training, low, charged),
-        weeks_more=_weeks_more(month, charged, days),
+        weeks_more=_weeks(month, charged, days),
         currency=currency,
         unknown=tuple(name for name, is_missing in missing.items() if is_missing),
     )  # fmt: skip
@@ -168,19 +168,33 @@ def training_work(workspace: "Workspace", since: int, until: int) -> MeasuredWor
     return MeasuredWork(seconds, works, killed)
 
 
-def _weeks_more(month: tuple[float | None, ...], charged: float, days: float) -> int | None:
-    """Weeks until an interval that gets narrower with the root of time leaves the break-even out."""
-    low, middle, high = month
-    if low is None or middle is None or high is None:
-        return None
-    if low > charged or high < charged:
+def weeks_until_seen(low: float, middle: float, high: float, days: float, at: float = 0.0) -> int | None:
+    """Weeks until an interval leaves ``at`` out with 80 % certainty, as it gets narrower with the root of time.
+
+    Args:
+        low: Its lower end after so many days.
+        middle: The estimate, which is taken to stay.
+        high: Its upper end.
+        days: Above 0.
+        at: What is to be left out.
+
+    Returns:
+        0: it does already. None: not within two years.
+    """
+    if low > at or high < at:
         return 0
-    away = abs(middle - charged)
-    half = (middle - low if middle > charged else high - middle) * _CERTAIN
-    weeks = days / 7
+    weeks, away = days / 7, abs(middle - at)
+    half = (middle - low if middle > at else high - middle) * _CERTAIN
     if away * math.sqrt((_LONGEST + weeks) / weeks) < half:
         return None
     return max(1, math.ceil(weeks * ((half / away) ** 2 - 1)))
+
+
+def _weeks(month: tuple[float | None, ...], charged: float, days: float) -> int | None:
+    low, middle, high = month
+    if low is None or middle is None or high is None:
+        return None
+    return weeks_until_seen(low, middle, high, days, charged)
 
 
 _CERTAIN = 1 + NormalDist().inv_cdf(0.8) / NormalDist().inv_cdf(0.975)

@@ -7,49 +7,24 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-LANGUAGES = {"en": "English", "de": "Deutsch", "ja": "日本語"}
+from molar_retrieval.pages.wording import LANGUAGES, Wording
+
 COOKIE = "molar_studio_language"
-_MARKS = {"en": (",", "."), "de": (".", ","), "ja": (",", ".")}
 
 
 @dataclass(frozen=True)
-class Language:
-    """One language of the studio.
+class Language(Wording):
+    """One language of the studio."""
 
-    Attributes:
-        code: As browsers name it.
-    """
-
-    code: str
-
-    def __call__(self, name: str, /, **values: Any) -> str:
-        """What ``FILE.KEY`` means here, with values in their places; one of two forms by the number ``n``.
-
-        KeyError if there is no such word: the tests ask for all.
-        """
-        text = _words()[name][self.code]
-        if not isinstance(text, str):
-            text = text["one" if values["n"] == 1 else "other"]
-        told: str = text.format_map({key: self.number(value) for key, value in values.items()})
-        return told
+    @property
+    def words(self) -> Mapping[str, Mapping[str, Any]]:
+        """By ``FILE.KEY``."""
+        return _words()
 
     def part(self, name: str) -> str:
         """What a part of a score is called; its name where nobody has found a word for it."""
         known: str = _words().get(f"score.{name}", {}).get(self.code, name)
         return known
-
-    def number(self, value: Any, decimals: int | None = None) -> str:
-        """A number as it is written here; other values as they are."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return str(value)
-        decimals = (0 if isinstance(value, int) else 2) if decimals is None else decimals
-        thousands, point = _MARKS[self.code]
-        text = f"{value:,.{decimals}f}".replace("-", "−")
-        return text.translate({ord(","): thousands, ord("."): point})
-
-    def percent(self, share: float, decimals: int = 0) -> str:
-        """A share of a hundred."""
-        return f"{self.number(100 * float(share), decimals)}\N{NARROW NO-BREAK SPACE}%"
 
 
 def preferred(cookie: str | None, accepted: str) -> Language:

@@ -5,7 +5,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from molar_serving.studio.language import COOKIE, LANGUAGES
+from molar_retrieval.pages.wording import LANGUAGES
+from molar_serving.studio.language import COOKIE
 from molar_serving.studio.sessions import Sessions
 from molar_serving.studio.visit import Page, Screen, Visit
 

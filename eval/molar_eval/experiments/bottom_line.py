@@ -1,0 +1,44 @@
+"""What to take from an experiment in one word, and how long it may take until there is one."""
+
+import math
+from typing import Literal
+
+from molar_eval.experiments.results import ExperimentResults
+from molar_retrieval.experiments.definition import AB, Experiment
+from molar_retrieval.experiments.records import StageRow
+
+Verdict = Literal["brings", "nothing", "harms", "open", "held"]
+"""``brings`` more of what it is judged by; ``nothing`` that can be seen, after all the weeks that were planned;
+``harms``; ``open``: cannot be told yet; ``held``: the data is broken, so nothing is said."""
+DAY = 86_400_000_000
+EXPOSED = ("canary", "ab", "everybody")
+"""Stages in which people have one of the two arms."""
+
+
+def verdict_of(results: ExperimentResults, experiment: Experiment, stages: list[StageRow]) -> Verdict:
+    """What to take from it: harm that is known before what it brings, and broken data before both."""
+    if results.problems:
+        return "held"
+    effect = results.effect(experiment.primary)
+    if any(one.alarm for one in results.guardrails) or (effect is not None and effect.significant and effect.high < 0):
+        return "harms"
+    if effect is None:
+        return "open"
+    if effect.significant:
+        return "brings"
+    return "nothing" if weeks_left(results, experiment, stages) == 0 else "open"
+
+
+def weeks_left(results: ExperimentResults, experiment: Experiment, stages: list[StageRow]) -> int:
+    """Weeks until the comparison of two groups is over as planned; all of them where it has not begun."""
+    begun = [one for one in stages if one.stage == AB]
+    if not begun:
+        return experiment.weeks
+    ended = [one.begun for one in stages if one.number > begun[-1].number]
+    passed = (min([results.until, *ended]) - begun[-1].begun) / (7 * DAY)
+    return max(0, math.ceil(experiment.weeks - passed - 1e-9))
+
+
+def exposed_since(stages: list[StageRow]) -> int | None:
+    """Since when people have one of the two arms, microseconds since 1970; None: they never had."""
+    return min((one.begun for one in stages if one.stage in EXPOSED), default=None)
