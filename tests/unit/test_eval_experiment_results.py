@@ -3,6 +3,7 @@
 import json
 
 from molar_eval.experiments.results import Decision, Effect, ExperimentResults, Guardrail
+from molar_retrieval.experiments.records import Look
 
 
 def test_results_are_values_for_json():
@@ -20,7 +21,7 @@ def test_results_are_values_for_json():
         guardrails=(Guardrail("clicks", None, None, None, 0.1, alarm=False, visitors=0),),
         preference=None,
         shadow=None,
-        looks=({"number": 1},),
+        looks=(Look(1, 10**14, "ab", "conversion", 0.25, 1e-4, None, None, "wait", {"week": 1}),),
         money=None,
         decision=Decision("wait", None, ("2 weeks more",), automatic=False),
         problems=(),
@@ -30,4 +31,5 @@ def test_results_are_values_for_json():
     told = json.loads(json.dumps(results.to_dict(), allow_nan=False))
     assert told["effects"][0]["people"] == [50, 60]
     assert told["decision"] == {"go": "wait", "to": None, "why": ["2 weeks more"], "automatic": False}
+    assert told["looks"][0]["facts"] == {"week": 1}
     assert told["guardrails"][0]["difference"] is None

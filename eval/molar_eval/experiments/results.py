@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from molar_eval.experiments.money import Money
+from molar_retrieval.experiments.definition import Stage
+from molar_retrieval.experiments.records import Look
 
 Go = Literal["on", "back", "wait", "stop"]
 """What becomes of a stage: ``on`` to the next, ``back`` to an earlier one, ``wait`` for more people, or ``stop``."""
@@ -124,7 +126,7 @@ class Decision:
     """
 
     go: Go
-    to: str | None
+    to: Stage | None
     why: tuple[str, ...]
     automatic: bool
 
@@ -147,14 +149,14 @@ class ExperimentResults:
         guardrails: What must not be harmed.
         preference: Of interleaved lists; None in other stages.
         shadow: Of the stage in which nobody sees the treatment; None in others.
-        looks: Looks that were written down so far, as dictionaries, the first one first.
+        looks: Looks at this stage that are on record, the first one first.
         money: What it brings; None where nobody reckoned it.
         decision: What is to become of the stage.
         problems: What is broken and holds the verdict, in sentences.
     """
 
     name: str
-    stage: str
+    stage: Stage
     since: int
     until: int
     people: dict[str, int]
@@ -165,7 +167,7 @@ class ExperimentResults:
     guardrails: tuple[Guardrail, ...]
     preference: Preference | None
     shadow: ShadowComparison | None
-    looks: tuple[dict[str, Any], ...]
+    looks: tuple[Look, ...]
     money: Money | None
     decision: Decision
     problems: tuple[str, ...]
