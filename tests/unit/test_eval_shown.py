@@ -55,6 +55,9 @@ def test_estimates_come_with_their_diagnostics(workspace, settings, tmp_path):
     values = {value.estimator: value for value in result.evaluation.values}
     assert values["logged"].mean == pytest.approx(0.2, abs=0.05)
     assert values["ips"].mean >= 0
+    assert values["dr"].rows == values["ips"].rows
+    assert values["dr_gain"].mean == pytest.approx(values["dr"].mean - values["logged"].mean)
+    assert result.slates is None, "a file has an item a request"
     assert result.evaluation.weights.effective_rows <= 600
     assert result.evaluation.warnings, "six agreeing rows in 600 are too few, and that is said"
     assert result.to_dict()["evaluation"]["values"]
@@ -92,6 +95,9 @@ def test_impressions_of_the_event_log_are_valued_by_whole_lists(workspace, setti
     assert values["logged"].mean == pytest.approx(60 / (3 * 20 + 4 * 20 + 5 * 20))
     assert values["logged"].rows == 240
     assert values["ips"].rows > 0, "as many of molar's first items as a request had are compared with it"
+    assert values["dr_gain"].mean == pytest.approx(values["dr"].mean - values["logged"].mean)
+    assert result.slates.values == (), "several places were drawn together"
+    assert result.to_dict()["slates"]["requests"] == 0
     weights = result.evaluation.weights
     assert weights.mean.low < 1.1, "as many are expected as were shown"
     assert weights.mean.high > 0.7

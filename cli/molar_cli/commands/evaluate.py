@@ -13,7 +13,9 @@ from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
     from molar_eval.evaluate import Evaluation
+    from molar_eval.kpi.off_policy import PolicyValue
     from molar_eval.kpi.shown import ShownResult
+    from molar_eval.kpi.slates import SlateValue
 
 GATE_FAILED = 5
 
@@ -105,22 +107,30 @@ def _print(run: Session, result: "Evaluation") -> None:
 def _print_value(run: Session, result: "ShownResult", impressions: Path) -> None:
     if run.document(result.to_dict()):
         return
-    rows = [
-        (v.estimator, f"{v.mean:.4g}", "–" if v.low is None else f"{v.low:.4g} … {v.high:.4g}", f"{v.rows:,}")
-        for v in result.evaluation.values
-    ]
     of_events = str(impressions) == "events"
     what = "place if molar's lists" if of_events else "request if molar's first item"
     title = f"reward per {what} had been shown; {result.contexts:,} requests in {impressions.name}"
+    rows = [(*_estimate(v), f"{v.rows:,}") for v in result.evaluation.values]
     run.console.table(["estimator", ">reward", ">95 % interval", ">rows used"], rows, title=title)
+    slates = result.slates
+    if slates is not None and slates.values:
+        title = f"reward per request if molar's lists had been shown; of {slates.requests:,} the log tells"
+        rows_of_lists = [_estimate(v) for v in slates.values]
+        run.console.table(["estimator", ">reward", ">95 % interval"], rows_of_lists, title=title)
     weights = result.evaluation.weights
     run.console.line(
         f"effective rows {weights.effective_rows:,.0f}; requests without a history {result.without_history:.1%};"
         f" choices that the log never shows {result.never_shown:.1%}",
         *([f"requests without propensities, left out: {result.left_out:,}"] if result.left_out else []),
         *(f"caution: {warning}" for warning in result.evaluation.warnings),
+        *(f"caution, whole lists: {warning}" for warning in (slates.warnings if slates is not None else ())),
         "what the estimators assume: docs/kpi.md",
     )
+
+
+def _estimate(value: "PolicyValue | SlateValue") -> tuple[str, str, str]:
+    interval = "–" if value.low is None else f"{value.low:.4g} … {value.high:.4g}"
+    return value.estimator, f"{value.mean:.4g}", interval
 
 
 def _gate(run: Session, result: "Evaluation", before: Path) -> None:

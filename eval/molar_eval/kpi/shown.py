@@ -11,7 +11,9 @@ from molar_eval.cases import Cases
 from molar_eval.kpi.impression_events import logged_impressions
 from molar_eval.kpi.impressions import Impressions, read_impressions
 from molar_eval.kpi.off_policy import PolicyEvaluation, evaluate_policy
-from molar_eval.kpi.target_policy import uniform_policy
+from molar_eval.kpi.reward_model import Features, Rows, modelled_reward
+from molar_eval.kpi.slates import SlateEvaluation, answerable, evaluate_slates
+from molar_eval.kpi.target_policy import uniform_policy, whole_lists
 from molar_eval.models.base import Task
 from molar_eval.models.molar import Molar
 from molar_eval.ranking import rank
@@ -35,6 +37,7 @@ class ShownResult:
         never_shown: Share of the policy's choices that the log never shows; no log can value them.
         evaluation: The estimates and their diagnostics.
         left_out: Requests of the event log that lack propensities.
+        slates: Of the event log, what whole lists earn per request.
     """
 
     k: int
@@ -43,6 +46,7 @@ class ShownResult:
     never_shown: float
     evaluation: PolicyEvaluation
     left_out: int = 0
+    slates: SlateEvaluation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -78,20 +82,34 @@ def evaluate_shown(
     ranked = rank(cases, scorer.scores, k=k, candidates=task.candidates, finish=scorer.finish, progress=progress)
     lists[known] = ranked.items
     lists[~known] = np.argsort(-np.bincount(task.training.item, minlength=history.n_items), kind="stable")[:k]
-    policy, items = uniform_policy(lists), shown.item_rows(history.items)
-    if path is None:
-        there = np.where(np.arange(k) < length[:, None], lists, -1)[shown.context]
-        target = ((there == items[:, None]) & (items >= 0)[:, None]).any(axis=1).astype(np.float64)
-    else:
-        target = policy.of(shown.context, items)
+    as_long = np.where(np.arange(k) < length[:, None], lists, -1)
+    policy = uniform_policy(lists) if path is not None else whole_lists(as_long)
+    items = shown.item_rows(history.items)
+    target = policy.of(shown.context, items)
+    told = np.bincount(task.training.item, minlength=history.n_items), np.zeros(len(known), np.int64)
+    told[1][known] = cases.length
+    model = modelled_reward(shown, policy, items, _features(lists, *told)) if len(shown.users) > 1 else None
     return ShownResult(
         k=k,
         contexts=len(known),
         without_history=float(1 - known.mean()),
         never_shown=policy.share_never_shown(items),
-        evaluation=evaluate_policy(shown, target, clip=clip),
+        evaluation=evaluate_policy(shown, target, model=model, clip=clip),
         left_out=left_out,
+        slates=evaluate_slates(shown, target, answerable(shown, target)) if path is None else None,
     )
+
+
+def _features(lists: npt.NDArray[np.int32], popularity: Rows, length: Rows) -> Features:
+    """What the model of the reward sees: an item's popularity, the place that molar gives it, how much somebody did."""
+
+    def features(context: Rows, item: Rows) -> npt.NDArray[np.float64]:
+        at = (lists[context] == item[:, None]) & (item >= 0)[:, None]
+        place = np.where(at.any(axis=1), 1 / np.log2(at.argmax(axis=1) + 2), 0.0)
+        taken = np.where(item >= 0, popularity[item], 0)
+        return np.stack([np.log1p(taken), taken == 0, place, np.log1p(length[context])], axis=1)
+
+    return features
 
 
 def _task(history: InteractionLog, cut: int, settings: MolarSettings, folder: Path) -> Task:

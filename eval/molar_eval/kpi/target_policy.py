@@ -12,10 +12,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class TargetPolicy:
-    """A policy that shows one item per request, drawn from the context's list.
+    """A policy that shows one item per request, drawn from the context's list, or all of the list.
 
     ``items`` are the lists' item rows, -1 where one is shorter, shape (C, k); ``probabilities`` those of showing each,
-    shape (C, k): each row adds up to 1, or to 0 where the list is empty.
+    shape (C, k): each row adds up to the number of items that are shown, 0 where the list is empty.
     """
 
     items: npt.NDArray[np.integer]
@@ -38,6 +38,11 @@ class TargetPolicy:
 def uniform_policy(items: npt.NDArray[np.integer]) -> TargetPolicy:
     """Each item of a list equally often; lists of length 1 are the deterministic policy that shows the first."""
     return softmax_policy(items, np.zeros(items.shape), 1.0)
+
+
+def whole_lists(items: npt.NDArray[np.integer]) -> TargetPolicy:
+    """All items of a list at once, shape (C, k), -1 where one is shorter."""
+    return TargetPolicy(items, (items >= 0).astype(np.float64))
 
 
 def softmax_policy(

@@ -105,7 +105,8 @@ def weight_warnings(log: Impressions, used: Floats, facts: WeightFacts) -> list[
         (
             several and mean.high < 1 and mean.mean < 1 - _NEAR,
             f"{off}: about {1 - mean.mean:.1%} of what the new policy shows was never shown in such contexts, or "
-            "propensities are too high. IPS counts that share as reward 0, SNIPS and replay describe only the rest",
+            "propensities are too high. IPS counts that share as reward 0, a model of the reward as what it expects; "
+            "SNIPS and replay describe only the rest",
         ),
         (
             several and mean.low > 1 and mean.mean > 1 + _NEAR,
