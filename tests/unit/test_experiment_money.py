@@ -1,13 +1,18 @@
 """Money of an experiment: a month's margin with its interval, what machines and training took, payback, and doubt."""
 
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
+from made_up_experiment import DAY, EXPERIMENT, NOW, STAGES, effect, results
 
+from molar_eval.experiments.earnings import earnings
 from molar_eval.experiments.money import DAYS_OF_MONTH, MeasuredWork, money_of, payback, training_work
+from molar_retrieval.config import CostSettings
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.experiments.records import StageRow
 from molar_retrieval.workspace import Workspace
 
 WORK = MeasuredWork(seconds=7200.0, works=2, killed=0)
@@ -91,3 +96,24 @@ def test_training_is_read_from_the_log_of_work(tmp_path):
     march = 1_772_323_200_000_000
     assert training_work(place, march, march + 31 * 86_400_000_000) == MeasuredWork(3660.0, 2, 1)
     assert training_work(place, march + 12 * 3_600_000_000, march + 86_400_000_000) == MeasuredWork(0.0, 0, 0)
+
+
+def test_an_experiment_is_charged_with_the_trainings_around_it_and_reckoned_for_everybody(tmp_path):
+    (tmp_path / "shop").mkdir()
+    place = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
+    costs = CostSettings(machine_hour=1.0, currency="JPY", margin=0.4)
+    told = results(effect())
+    revenue = told.effect("revenue")
+    found = earnings(told, EXPERIMENT, STAGES, place, costs)
+    assert found.month == pytest.approx(0.4 * revenue.difference * sum(revenue.people) * DAYS_OF_MONTH / 14)
+    assert found.machine == pytest.approx(730.5)
+    assert (found.currency, found.shared, found.training) == ("JPY", False, 0.0)
+    half = dataclasses.replace(EXPERIMENT, slice=(0.0, 0.5), margin=0.2)
+    assert earnings(told, half, STAGES, place, costs).month == pytest.approx(found.month)
+    canary = earnings(told, EXPERIMENT, STAGES[:2], place, costs)
+    assert canary.month == pytest.approx(found.month * 14 / 21 / 0.1)
+    stopped = [*STAGES, StageRow(4, "stopped", NOW, "", "anna", automatic=False)]
+    later = dataclasses.replace(told, stage="stopped", until=NOW + 9 * DAY)
+    assert earnings(later, EXPERIMENT, stopped, place, costs).month == pytest.approx(found.month)
+    assert earnings(told, EXPERIMENT, STAGES[:1], place, costs) is None
+    assert earnings(results(None), EXPERIMENT, STAGES, place, costs).unknown == ("revenue",)

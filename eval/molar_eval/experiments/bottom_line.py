@@ -4,14 +4,14 @@ import math
 from typing import Literal
 
 from molar_eval.experiments.results import ExperimentResults
-from molar_retrieval.experiments.definition import AB, Experiment
+from molar_retrieval.events.tables import DAY
+from molar_retrieval.experiments.definition import AB, CANARY, EVERYBODY, Experiment
 from molar_retrieval.experiments.records import StageRow
 
 Verdict = Literal["brings", "nothing", "harms", "open", "held"]
 """``brings`` more of what it is judged by; ``nothing`` that can be seen, after all the weeks that were planned;
 ``harms``; ``open``: cannot be told yet; ``held``: the data is broken, so nothing is said."""
-DAY = 86_400_000_000
-EXPOSED = ("canary", "ab", "everybody")
+EXPOSED = (CANARY, AB, EVERYBODY)
 """Stages in which people have one of the two arms."""
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from molar_eval.experiments.bottom_line import DAY, Verdict, exposed_since, verdict_of, weeks_left
+from molar_eval.experiments.bottom_line import Verdict, exposed_since, verdict_of, weeks_left
 from molar_eval.experiments.money import Money, weeks_until_seen
 from molar_eval.experiments.results import Effect, ExperimentResults
 from molar_retrieval.errors import RequestError, suggestion
+from molar_retrieval.events.tables import DAY
 from molar_retrieval.experiments.definition import (
     AB,
     CANARY,
