@@ -7,6 +7,7 @@ first moment and a shop may be published while its server waits.
 import logging
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from molar.shop import Shop
@@ -69,7 +70,7 @@ class Service:
         self.photos = Working(1, _PHOTOS, patient=True)
         self.appends = Working(_APPENDING, 10 * serve.waiting, patient=True)
         self.studio = Working(_STUDIO, serve.waiting, patient=True)
-        self.former = FormerGenerations(lambda name: shop.recommender(generation=name))
+        self.former = FormerGenerations(self._opened)
         self.answered = AnsweringGenerations(self.workspace.root)
         self.shown = ShownAnswers(self.workspace.root, serve.answers, self.former.release)
         self.previews = Compared()
@@ -132,10 +133,22 @@ class Service:
         self.metrics.appended(report)
         return report
 
+    def _opened(self, generation: str | None = None) -> "Recommender":
+        """What answers from what is live, or from a generation; a server that has the items gets half of a list's time.
+
+        So there is time left for the workspace to answer, where it may.
+        """
+        from molar_indexes.recommender import Recommender
+
+        server = self.shop.server()
+        if server is not None:
+            server = replace(server, timeout=min(server.timeout, self.settings.serve.deadline / 2))
+        return Recommender.open(self.shop.workspace, generation, server=server)
+
     def _open(self) -> None:
         while not self._ended.is_set():
             try:
-                found = self.shop.recommender()
+                found = self._opened()
                 try:
                     self._whole(found.generation)
                     found.query("a first question", 1, fallback="popular")  # what is read once is read now

@@ -1,5 +1,7 @@
 """The workspace's own index and users, for as long as a server does not answer, where that is allowed."""
 
+import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -13,33 +15,66 @@ class _Closable(Protocol):
     def close(self) -> None: ...
 
 
+_AGAIN = 10.0
+"""Seconds until a server that failed is asked again; that question waits for it."""
 S = TypeVar("S", bound=_Closable)
 T = TypeVar("T")
 
 
 class _Falling(Generic[S]):
-    """Asks the first one until it fails once, from then on the other, which is opened then."""
+    """Asks the first one until it fails, then the other, which is opened then; the first is tried again by and by.
 
-    def __init__(self, first: S, other: Callable[[], S], tell: Callable[[str], None]) -> None:
-        self._asked, self._other, self._tell = first, other, tell
-        self._fallen = False
-        self._left: S | None = None
+    ``notes`` says so for as long as the other answers.
+    """
+
+    def __init__(self, first: S, other: Callable[[], S], notes: list[str]) -> None:
+        self._first, self._other, self._notes = first, other, notes
+        self._second: S | None = None
+        self._said: str | None = None
+        self._again = float("-inf")  # from when the first one is asked
+        self._falling = threading.Lock()
+
+    @property
+    def _asked(self) -> S:
+        """What answers now."""
+        return self._first if self._said is None or self._second is None else self._second
 
     def _ask(self, question: Callable[[S], T]) -> T:
-        try:
-            return question(self._asked)
-        except ServerError as error:
-            if self._fallen:
-                raise
-            self._tell(f"{error.message}; the workspace's own index answers instead")
-            self._left, self._asked, self._fallen = self._asked, self._other(), True
-            return question(self._asked)
+        if time.monotonic() >= self._again:
+            if self._said is not None:
+                self._again = time.monotonic() + _AGAIN  # the others do not wait for this one
+            try:
+                found = question(self._first)
+            except ServerError as error:
+                self._fall(error.message)
+            else:
+                self._tell(None)
+                return found
+        assert self._second is not None
+        return question(self._second)
+
+    def _fall(self, reason: str) -> None:
+        with self._falling:
+            if self._second is None:
+                self._second = self._other()
+            self._again = time.monotonic() + _AGAIN
+        self._tell(f"{reason}; the workspace's own index answers instead")
+
+    def _tell(self, note: str | None) -> None:
+        if note == self._said:
+            return
+        with self._falling:
+            if self._said in self._notes:
+                self._notes.remove(self._said)
+            if note is not None:
+                self._notes.append(note)
+            self._said, self._again = note, float("-inf") if note is None else self._again
 
     def close(self) -> None:
         """Close what is open."""
-        self._asked.close()
-        if self._left is not None:
-            self._left.close()
+        self._first.close()
+        if self._second is not None:
+            self._second.close()
 
 
 class FallingIndex(_Falling[Index]):
@@ -57,7 +92,7 @@ class FallingIndex(_Falling[Index]):
 
     def searching(self, efs: Mapping[str, int]) -> Self:
         """The same with other candidate lists."""
-        return type(self)(self._asked.searching(efs), self._other, self._tell)
+        return type(self)(self._asked.searching(efs), self._other, self._notes)
 
     def __len__(self) -> int:
         return len(self._asked)

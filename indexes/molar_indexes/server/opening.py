@@ -55,7 +55,7 @@ def served(connection: Connection, workspace: Workspace, name: str | None = None
         index = ServerIndex(connection, found.name, there, metadata.count, metadata.layout, graph=found.indexed > 0)
         if server.fallback == "none":
             return index
-        return FallingIndex(index, lambda: open_own_index(folder, backend, spec), notes.append)
+        return FallingIndex(index, lambda: open_own_index(folder, backend, spec), notes)
 
     try:
         generation = open_generation(workspace, here, indexed=indexed)
@@ -85,7 +85,7 @@ def _people(connection: Connection, generation: Generation, notes: list[str]) ->
     users = ServerUsers(connection, found.name, found.metadata.count)
     if server.fallback == "none":
         return users
-    return FallingUsers(users, lambda: open_own_users(generation.folder), notes.append)
+    return FallingUsers(users, lambda: open_own_users(generation.folder), notes)
 
 
 def _refuse_other(connection: Connection, found: PublishedCollection, generation: Generation, holds: str) -> None:
