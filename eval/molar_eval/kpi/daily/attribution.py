@@ -33,9 +33,10 @@ OF_PEOPLE = (
 )
 """Kinds of lines that say that somebody came."""
 LOOKS, CART, PURCHASE, IMPRESSION = ("click", "view"), "add_to_cart", "purchase", "impression"
-_TAKEN = (*LOOKS, CART, PURCHASE)
+TAKEN = (*LOOKS, CART, PURCHASE)
 _COUNTED = {"looks": LOOKS, "carts": (CART,), "purchases": (PURCHASE,)}
-_CLOCKS = DAY // 24  # microseconds by which an impression may come after what came of it
+CLOCKS = DAY // 24
+"""Microseconds by which a list may seem to be shown after what came of it."""
 _BETWEEN = "\0"  # no id has it
 _PERSON = "person"
 _ITEMS = pa.schema(
@@ -77,7 +78,7 @@ def day_facts(
         return DayFacts.empty(day)
     known = _with_people(lines.sort_by([("timestamp", "ascending"), ("seq", "ascending")]), identified)
     shown = _impressions(known)
-    done = known.filter(pc.is_in(known["event"], pa.array(_TAKEN)))
+    done = known.filter(pc.is_in(known["event"], pa.array(TAKEN)))
     attributed = _Attributed(done)
     attributed.explain(shown)
     used = pc.unique(pc.drop_null(done["request_id"].filter(pa.array(attributed.found))))
@@ -149,7 +150,7 @@ class _Attributed:
             return
         at = pc.fill_null(pc.index_in(self._keys, _keys(shown).combine_chunks(), skip_nulls=True), -1).to_numpy()
         since = self._when - shown["timestamp"].cast(pa.int64()).to_numpy()[at]
-        new = (at >= 0) & (since >= -_CLOCKS) & (since <= WINDOW * DAY) & ~self.found
+        new = (at >= 0) & (since >= -CLOCKS) & (since <= WINDOW * DAY) & ~self.found
         names = pc.fill_null(shown["list_id"], "").to_numpy()
         self.placement[new], self.found[new] = names[at[new]], True
 
