@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pandas import DataFrame, concat
 from scipy.integrate import quad
-from scipy.stats import binom, chi2_contingency, norm, poisson
+from scipy.stats import binom, chi2_contingency, multivariate_normal, norm, poisson, ttest_rel
 from tea_tasting import Experiment, Mean, RatioOfMeans
 
 from molar_eval.experiments.comparing import Moments, compare_means, compare_ratios
@@ -21,6 +21,19 @@ from molar_eval.experiments.confidence_sequences import (
     tuned_to,
 )
 from molar_eval.experiments.sample_ratio import sample_ratio_always_p, sample_ratio_p
+from molar_eval.experiments.sequential import (
+    LookTaken,
+    boundaries,
+    boundaries_at,
+    conditional_power,
+    crossing,
+    next_look,
+    planned_information,
+    spent,
+)
+from molar_eval.experiments.switchback import compare_blocks
+from molar_retrieval.experiments.assignment import HOUR, arm_of_block
+from molar_retrieval.experiments.definition import Experiment as StagedExperiment
 
 RUNS = int(os.environ.get("MOLAR_EXPERIMENT_RUNS", "400"))  # 4,000 for docs/experiments.md
 TREATED = 2_000
@@ -238,3 +251,120 @@ def test_a_mean_is_compared_as_by_its_sums():
     assert sums.variance == pytest.approx(np.var(one, ddof=1))
     bounds = difference_sequence(sums, ArmSums.of(other), tuned=1.0)
     assert bounds.difference == pytest.approx(compare_means(Moments.of(one), Moments.of(other)).difference)
+
+
+def jointly(bounds, shares):
+    """The chance that a motion stays within bounds, by the multivariate normal distribution of scipy."""
+    covariance = np.minimum.outer(shares, shares) / np.sqrt(np.outer(shares, shares))
+    there = multivariate_normal(cov=covariance, abseps=1e-7, releps=1e-7, maxpts=2_000_000, seed=1)
+    return there.cdf(np.array(bounds), lower_limit=-np.array(bounds))
+
+
+def test_bounds_at_looks_that_come_when_they_do_spend_alpha_exactly():
+    shares, looks = [0.2, 0.31, 0.7, 0.95], []
+    for share in shares:
+        looks.append(next_look(looks, share, last=share == shares[-1]))
+        stays = jointly([look.bound for look in looks], [look.share for look in looks])
+        assert 1 - stays == pytest.approx(looks[-1].spent, abs=2e-6)
+    assert [look.spent for look in looks[:3]] == pytest.approx([2 * spent(share, 0.05) for share in shares[:3]])
+    assert looks[-1].spent == 0.05
+
+
+def test_looks_that_are_equally_spaced_are_those_of_a_plan():
+    looks = []
+    for look in range(1, 6):
+        looks.append(next_look(looks, look / 5))
+    assert [look.bound for look in looks] == pytest.approx(boundaries(5), abs=1e-9)
+    assert crossing([look.bound for look in looks], 0.0, [look.share for look in looks]) == pytest.approx(0.05)
+    close = [look / 100 for look in range(1, 101)]
+    assert crossing(boundaries_at(close), 0.0, close) == pytest.approx(0.05, abs=1e-9)
+
+
+def test_a_look_without_news_is_none_and_nothing_is_spent_beyond_alpha():
+    first = next_look([], 0.5)
+    assert next_look([first], 0.505) is None
+    assert next_look([first], 0.4) is None
+    assert next_look([], 0.009) is None
+    over = next_look([first], 1.2)
+    assert over.spent == pytest.approx(0.05)
+    assert next_look([first, over], 1.3).bound == 12
+    assert next_look([first], 0.7) == next_look([LookTaken(*vars(first).values())], 0.7)  # as after a restart
+
+
+def test_what_is_seen_half_way_says_how_likely_the_end_is():
+    """Jennison and Turnbull 2000, section 10.2: by simulation of the second half."""
+    rest = np.random.default_rng(9).normal(2.8 * 0.5, sqrt(0.5), 400_000)
+    ends = 0.6 * sqrt(0.5) + rest
+    likely = conditional_power(0.6, 0.5, bound=1.97, drift=2.8)
+    assert likely == pytest.approx((np.abs(ends) > 1.97).mean(), abs=0.003)
+    assert conditional_power(0.6, 0.5, 1.97, drift=0.6 / sqrt(0.5)) < likely
+    assert (conditional_power(2.0, 1.0, 1.97, 0.0), conditional_power(-2.0, 1.1, 1.97, 0.0)) == (1, 1)
+    assert conditional_power(1.9, 1.0, 1.97, 9.0) == 0
+
+
+def test_the_information_that_was_planned_gives_the_power():
+    for looks in (1, 4):
+        drift = 0.3 * sqrt(planned_information(0.3, looks=looks))
+        assert crossing(boundaries(looks), drift) == pytest.approx(0.8, abs=1e-6)
+
+
+def blocks(rng, salt, hours, weeks, lift=0.0):
+    """Blocks from some week on: numbers, arms, what was spent, who came; weekdays, hours and days differ."""
+    experiment = StagedExperiment("x", salt=salt, unit="time", block_hours=hours)
+    number = np.arange(weeks * 168 // hours) + 2_900 * (168 // hours)
+    treated = np.array([arm_of_block(experiment, int(one) * hours * HOUR) == "treatment" for one in number])
+    day = number * hours // 24
+    came = rng.poisson(
+        hours * (4 + 3 * (day % 7 >= 5)) * rng.gamma(50, 1 / 50, 1 + day.max() - day.min())[day - day[0]]
+    )
+    each = 2.0 + (day % 7) / 3 + rng.normal(0, 0.2, 1 + day.max() - day.min())[day - day[0]]
+    spent_then = came * each * (1 + lift * treated) * rng.gamma(60, 1 / 60, len(number))
+    return number, treated, spent_then, came
+
+
+def test_a_switchback_compares_each_time_of_the_week_with_itself():
+    rng = np.random.default_rng(10)
+    number, treated, total, came = blocks(rng, "a", 24, 4)
+    assert {int(treated[number % 7 == day].sum()) for day in range(7)} == {2}
+    ours = compare_blocks(number, treated, total, np.ones(28), 24)
+    order = np.lexsort([number % 7, number // 14])
+    alone = ttest_rel(*(total[order][treated[order] == arm] for arm in (True, False)))
+    assert (ours.p, *ours.interval()) == pytest.approx((alone.pvalue, *alone.confidence_interval(0.95)))
+    assert (ours.pairs, ours.days, ours.left_out) == (14, 14, 0)
+    part = compare_blocks(number[:18], treated[:18], total[:18], came[:18], 24)
+    assert (part.pairs, part.days, part.left_out) == (7, 7, 4)
+
+
+@pytest.mark.parametrize("hours", [24, 3])
+def test_a_switchback_is_right_as_often_as_it_says(hours):
+    rng, wrong, covered = np.random.default_rng(11), [], []
+    effect = 0.2 * np.average(2 + np.arange(7) / 3, weights=[4] * 5 + [7] * 2)
+    for run in range(RUNS):
+        wrong.append(compare_blocks(*blocks(rng, f"{run}", hours, 4), hours).p < 0.05)
+        low, high = compare_blocks(*blocks(rng, f"{run}", hours, 4, 0.2), hours).interval()
+        covered.append(low <= effect <= high)
+    assert at_most(np.mean(wrong), 0.05)
+    assert at_most(1 - np.mean(covered), 0.05)
+
+
+def test_blocks_without_a_counterpart_tell_nothing():
+    nothing = compare_blocks([2, 3], [True, False], [5.0, 6.0], [1, 1], 24)
+    assert (nothing.error, nothing.p, nothing.interval(), nothing.pairs, nothing.left_out) == (None, None, None, 0, 2)
+    one = compare_blocks([0, 7], [True, False], [5.0, 6.0], [1, 1], 24)
+    assert (one.difference, one.error, one.pairs) == (-1.0, None, 1)
+    with pytest.raises(ValueError, match="whole number of blocks"):
+        compare_blocks([0], [True], [1.0], [1], 25)
+    with pytest.raises(ValueError, match="twice"):
+        compare_blocks([0, 0], [True, False], [1.0, 1.0], [1, 1], 24)
+
+
+def test_bounds_of_spotify_confidence_spend_what_they_are_to_spend():
+    """As its version 4.1.0 prints them for the spending functions .05 t² and .05 t³, each side for itself."""
+    shares = [0.2, 0.31, 0.7, 0.95]
+    for power, bounds in (
+        (2, [3.090232306, 2.916994676, 2.301338464, 2.124778494]),
+        (3, [3.540083799, 3.229076317, 2.402473574, 2.088423673]),
+    ):
+        for looks in range(1, 5):
+            expected = 0.05 * shares[looks - 1] ** power
+            assert crossing(bounds[:looks], 0.0, shares[:looks]) == pytest.approx(expected, abs=4e-6)
