@@ -20,14 +20,22 @@ def item_prices(catalogue: Catalogue, item_column: str) -> Prices | None:
 
     Of the log, which lies in the catalogue's folder, ``item_column`` has the items' ids.
     """
+    prices = catalogue_prices(catalogue)
+    if prices is not None:
+        return prices
+    source = find_table(catalogue.folder, "interactions")
+    return None if source is None else _of_log(source, catalogue, item_column)
+
+
+def catalogue_prices(catalogue: Catalogue) -> Prices | None:
+    """The same by the items file alone."""
     table = pq.read_table(catalogue.version / ITEMS_FILE)
     for name in PRICE:
         kind = table.schema.field(name).type if name in table.column_names else pa.null()
         if pa.types.is_floating(kind) or pa.types.is_integer(kind):
             prices: Prices = np.nan_to_num(table[name].cast(pa.float64()).to_numpy())
             return prices
-    source = find_table(catalogue.folder, "interactions")
-    return None if source is None else _of_log(source, catalogue, item_column)
+    return None
 
 
 def _of_log(source: TableSource, catalogue: Catalogue, item_column: str) -> Prices | None:

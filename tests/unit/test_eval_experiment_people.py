@@ -62,7 +62,8 @@ def anna(workspace: Workspace) -> Any:
 
     def look(**more: Any) -> Observed:
         with opened(workspace) as state:
-            return observe(people, state, BEGUN, UNTIL, **more)
+            assert state is not None
+            return observe(people, lines_of_people(state, {}, BEGUN, UNTIL), UNTIL, **more)
 
     return look
 
@@ -205,7 +206,8 @@ def test_moments_that_cannot_be_are_counted(workspace: Workspace) -> None:
         event("view", "anna", 4, item_id="a", arm="red:treatment"),
     )
     with opened(workspace) as state:
-        found = observe(people, state, BEGUN, UNTIL)
+        assert state is not None
+        found = observe(people, lines_of_people(state, {}, BEGUN, UNTIL), UNTIL)
     assert (found.lines, found.early, found.ahead) == (2, 1, 0)
     assert sum(found.hours.values()) == 2
 

@@ -3,7 +3,7 @@
 Only purchases, and what takes them back, are held as lines, some 60 bytes each; of all else there are sums by person.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,7 +74,7 @@ class Observed:
 
 
 def lines_of_people(
-    state: LogState, identified: dict[str, str], since: int, until: int, columns: Sequence[str] = _COLUMNS
+    state: LogState, identified: Mapping[str, str], since: int, until: int, columns: Sequence[str] = _COLUMNS
 ) -> Iterator[pa.Table]:
     """Lines of people from one moment to before another, with the key of the ``person``, in pieces and no order.
 
@@ -92,7 +92,7 @@ def lines_of_people(
         yield _of_people(table, identified, since, until)
 
 
-def _of_people(table: pa.Table, identified: dict[str, str], since: int, until: int) -> pa.Table:
+def _of_people(table: pa.Table, identified: Mapping[str, str], since: int, until: int) -> pa.Table:
     for name in ("timestamp", "received"):
         if name in table.column_names:
             at = table.column_names.index(name)
@@ -250,8 +250,7 @@ class _PersonSums:
 
 def observe(
     people: Population,
-    state: LogState | None,
-    since: int,
+    lines: Iterable[pa.Table],
     until: int,
     *,
     prices: ItemPrices | None = None,
@@ -260,19 +259,17 @@ def observe(
     """What people did from when on the arms may have differed for them, before ``until``.
 
     A purchase brought what its event says, else the price of its item in the catalogue times the quantity. What was
-    returned is taken off the purchase that it takes back, whoever tells it however late. Lines that claim to be later
-    than ``until`` are read for a day more, and counted only where they are later than their arrival.
+    returned is taken off the purchase that it takes back, however late it is told.
 
     Args:
         people: Who.
-        state: The event log; None: there is none.
-        since: When the stage began.
-        until: Up to when events count.
+        lines: As :func:`lines_of_people` gives them. Those that claim to be later than ``until`` are counted where they
+            are later than their arrival, and else left out.
+        until: Up to when events count, in microseconds since 1970.
         prices: What items cost.
         of_lists: Whether only looks count that name the list they come of; else all do, as where an arm shows no lists.
     """
     sums = _PersonSums(people, prices, of_lists=of_lists)
-    if state is not None:
-        for table in lines_of_people(state, state.identified(), since - DAY, until + DAY):
-            sums.add(table, until)
+    for table in lines:
+        sums.add(table, until)
     return sums.observed()

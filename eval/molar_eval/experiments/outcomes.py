@@ -107,14 +107,14 @@ def outcomes(past: PastPurchases, weeks: int, end: int, who: Who) -> PastOutcome
     return PastOutcomes(
         weeks=weeks,
         before=before,
-        converted=(_sums(people, past.person[within]) > 0).astype(np.float64),
-        spent=None if value is None else _cut(_sums(people, past.person[within], value[within])),
-        bought_before=_cut(_days_bought(people, past.person[earlier], day[earlier])),
-        spent_before=None if value is None else _cut(_sums(people, past.person[earlier], value[earlier])),
+        converted=(sums_of(people, past.person[within]) > 0).astype(np.float64),
+        spent=None if value is None else cut(sums_of(people, past.person[within], value[within])),
+        bought_before=cut(days_bought(people, past.person[earlier], day[earlier])),
+        spent_before=None if value is None else cut(sums_of(people, past.person[earlier], value[earlier])),
     )
 
 
-def _sums(people: Ints, person: Ints, value: Floats | None = None) -> Floats:
+def sums_of(people: Ints, person: Ints, value: Floats | None = None) -> Floats:
     """What the lines of some people add up to, in the order of ``people``, who ascend."""
     if not len(people):
         return np.zeros(0)
@@ -124,12 +124,13 @@ def _sums(people: Ints, person: Ints, value: Floats | None = None) -> Floats:
     return sums
 
 
-def _days_bought(people: Ints, person: Ints, day: Ints) -> Floats:
+def days_bought(people: Ints, person: Ints, day: Ints) -> Floats:
+    """On how many days each bought."""
     pairs = np.unique(np.stack([person, day], axis=1), axis=0)
-    return _sums(people, pairs[:, 0])
+    return sums_of(people, pairs[:, 0])
 
 
-def _cut(sums: Floats) -> Floats:
+def cut(sums: Floats) -> Floats:
     """Without the rare large ones, of which an experiment would hang: no sum is above the quantile."""
     positive = float(np.mean(sums > 0)) if len(sums) else 0.0
     if not positive:

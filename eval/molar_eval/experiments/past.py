@@ -52,6 +52,7 @@ class PastPurchases:
         day: On which day, since 1970, shape (m,).
         visits_since: The first day of which it is known who came; None: of none.
         notes: What to know of how this was read.
+        keys: Of each number, the key of the person.
     """
 
     person: Ints
@@ -61,6 +62,7 @@ class PastPurchases:
     day: Ints
     visits_since: int | None = None
     notes: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
     def where(self, keep: npt.NDArray[np.bool_]) -> "PastPurchases":
         """Only some of the purchases, by a mask."""
@@ -100,7 +102,7 @@ def past_purchases(workspace: Workspace, progress: Progress = SILENT) -> PastPur
     bought, notes = _bought(happened, file)
     if not bought.any():
         raise _nothing(catalogue)
-    found = PastPurchases(happened.user, happened.micros, value, *visits.arrays(), visits.since, notes)
+    found = PastPurchases(happened.user, happened.micros, value, *visits.arrays(), visits.since, notes, visits.keys)
     return found.where(bought)
 
 
@@ -247,6 +249,11 @@ class _Visits:
             looked = days[np.asarray(pc.is_in(table["event"], pa.array(_LOOKED)))]
             if len(looked):
                 self.since = int(looked.min()) if self.since is None else min(self.since, int(looked.min()))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key of each number."""
+        return tuple(self._codes.rows)
 
     def arrays(self) -> tuple[Ints, Ints]:
         """People and days, each pair once."""

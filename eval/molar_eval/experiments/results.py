@@ -1,6 +1,7 @@
 """What an experiment has shown so far: effects, guardrails, the decision of its stage, and what stands in its way."""
 
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Literal
 
 from molar_eval.experiments.money import Money
@@ -173,9 +174,19 @@ class ExperimentResults:
     problems: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
-        return asdict(self)
+        """As JSON-able values; what has no bound is None."""
+        told: dict[str, Any] = _bounded(asdict(self))
+        return told
 
     def effect(self, metric: str) -> Effect | None:
         """The effect on a metric; None where it is not known."""
         return next((one for one in self.effects if one.metric == metric), None)
+
+
+def _bounded(value: Any) -> Any:
+    """Without numbers that are infinite."""
+    if isinstance(value, dict):
+        return {name: _bounded(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_bounded(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
