@@ -1,13 +1,22 @@
-"""Experiments with a shop's people: planned before anything runs."""
+"""Experiments with a shop's people: planned before anything runs, begun, looked at, ended, written out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from molar.base import ShopBase
+from molar.serving import Serving
+from molar_retrieval.availability import moment
+from molar_retrieval.whoami import user_name
 
 if TYPE_CHECKING:
+    from molar.introducing.exporting import Exported
+    from molar.introducing.moving import Moved
+    from molar.introducing.outside import Assigned
+    from molar.introducing.proposed import RulesSource, Shows
+    from molar.introducing.standing import ExperimentStatus
     from molar_eval.experiments.plan import ExperimentPlan
     from molar_retrieval.workspace import Workspace
 
@@ -16,7 +25,7 @@ if TYPE_CHECKING:
 class Experiments:
     """What can be seen of a change by comparing people who have it with people who do not."""
 
-    shop: ShopBase
+    shop: Serving
 
     def plan(
         self,
@@ -56,6 +65,205 @@ class Experiments:
         return plan_experiment(
             past, who=who, share=share, treated=treated, power=power, alpha=alpha, weeks=weeks, lifts=lifts
         )
+
+    def start(
+        self,
+        name: str,
+        *,
+        generation: str | None = None,
+        preset: str | None = None,
+        rules: "RulesSource | None" = None,
+        options: Mapping[str, Any] | None = None,
+        shows: "Shows" = "lists",
+        control_generation: str | None = None,
+        control_preset: str | None = None,
+        control_rules: "RulesSource | None" = None,
+        control_options: Mapping[str, Any] | None = None,
+        control_shows: "Shows" = "lists",
+        people: str | None = None,
+        items: str | None = None,
+        placements: Sequence[str] = (),
+        primary: Literal["conversion", "revenue", "clicks"] = "conversion",
+        stage: Literal["shadow", "interleaving", "canary", "ab"] | None = None,
+        unit: Literal["person", "time"] = "person",
+        assigned: Literal["here", "elsewhere"] = "here",
+        layer: str = "lists",
+        slice: tuple[float, float] = (0.0, 1.0),
+        canary: float = 0.05,
+        treated: float = 0.5,
+        weeks: int = 4,
+        alpha: float = 0.05,
+        power: float = 0.8,
+        lift: float = 0.1,
+        harm: Mapping[str, float] | None = None,
+        block_hours: int = 24,
+        margin: float | None = None,
+        by: str | None = None,
+        now: datetime | None = None,
+    ) -> "ExperimentStatus":
+        """Begin an experiment; a server that runs answers by it from its next question on.
+
+        Where one of the arms names a generation, the other one gets the name of what is live now, so that an update in
+        the middle changes neither. Rules are kept as they are now.
+
+        Args:
+            name: Its name, which no other one ever had.
+            generation: The generation that the treatment asks, as `molar align --stage` or `molar update --stage` leave
+                it; None: what is live.
+            preset: Instead of its name, the preset with which it was trained; the last one of these.
+            rules: A file of rules for the treatment, or what it would hold; None: those of the shop.
+            options: Options of the treatment's questions: ``diversity``, ``calibrate``, ``calibration``, ``rerank``,
+                ``explore``, ``rules``; they win over what a page asks for.
+            shows: What the treatment shows: ``lists`` of one's own, the ``popular`` one, or ``nothing``.
+            control_generation: As ``generation``, of the control arm.
+            control_preset: As ``preset``, of the control arm.
+            control_rules: As ``rules``, of the control arm.
+            control_options: As ``options``, of the control arm.
+            control_shows: As ``shows``, of the control arm.
+            people: Only for people who fulfil this condition on columns of the table of users, as ``region = Kansai``;
+                the index must know them, see ``[index] segments``.
+            items: Only for people whose history has an item that fulfils this condition when they are first seen.
+            placements: Only there on the site; empty: everywhere.
+            primary: The figure that decides, per visitor.
+            stage: The first stage; None: ``shadow``, or the first one that such an experiment has.
+            unit: What has an arm: each ``person``, or blocks of ``time`` (a switchback).
+            assigned: Who says which arm somebody has: molar, ``here``; or a service of the shop, ``elsewhere``.
+            layer: Experiments of one layer have different people; those of others are drawn independently.
+            slice: Its part of the layer, from where to where within 0 to 1.
+            canary: The share of its people who are treated in the stage ``canary``; as many others are compared.
+            treated: The share of its people who are treated in the stage ``ab``.
+            weeks: How long that lasts at most, with a look after each week.
+            alpha: The chance of a false alarm, both sides together, over all looks.
+            power: The chance to see the effect that it is planned for.
+            lift: That effect, as a share: 0.1 is +10 %.
+            harm: By how much a guardrail may be worse, as shares by its name; others as docs/experiments.md says.
+            block_hours: How long a block of time is.
+            margin: The share of revenue that stays; None: as ``[costs] margin`` says.
+            by: Who begins it, as it is written down; None: the user of this process.
+            now: The present moment; None: that of the clock.
+
+        Raises:
+            SettingsError: If a number or word has no meaning, both arms are the same, or rules are wrong.
+            RequestError: If the name is taken, another experiment has its people, or a condition is not understood.
+            MissingArtefactError: If there is no such generation, or nothing is live.
+            StaleArtefactError: If a generation is damaged.
+            DataError: If the clock was set back, or another process changes experiments.
+        """
+        from molar.introducing.proposed import WantedArm, arms_of
+        from molar.introducing.starting import start
+        from molar_retrieval.experiments.definition import Experiment, Segment
+
+        workspace = self.shop.opened()
+        control, treatment = arms_of(
+            workspace,
+            WantedArm(control_shows, control_generation, control_preset, control_rules, control_options or {}),
+            WantedArm(shows, generation, preset, rules, options or {}),
+        )
+        experiment = Experiment(
+            name,
+            control,
+            treatment,
+            segment=Segment(people, items, tuple(placements)),
+            primary=primary,
+            unit=unit,
+            assigned=assigned,
+            layer=layer,
+            slice=(slice[0], slice[1]),
+            salt=name,
+            canary=canary,
+            treated=treated,
+            weeks=weeks,
+            alpha=alpha,
+            power=power,
+            lift=lift,
+            harm=harm or {},
+            block_hours=block_hours,
+            margin=margin,
+        )
+        start(workspace, experiment, stage, moment(now), by or user_name())
+        return self.status(name)[0]
+
+    def status(self, name: str | None = None) -> "list[ExperimentStatus]":
+        """How experiments stand: in which stage, since when, and who is in them. Nothing is written.
+
+        Args:
+            name: Of this one alone; None: of all that ever began, the last one first.
+
+        Raises:
+            RequestError: If there is no such experiment.
+            MissingArtefactError: If there is no workspace.
+        """
+        from molar.introducing.standing import statuses
+
+        return statuses(self.shop.opened(), name)
+
+    def stop(
+        self,
+        name: str,
+        why: str = "",
+        *,
+        keep: Literal["control", "treatment"] = "control",
+        by: str | None = None,
+        now: datetime | None = None,
+    ) -> "Moved":
+        """End an experiment: from then on everybody has what is live.
+
+        Where the treatment is kept, its generation goes live; its rules and options are for people to keep, and told.
+        Where control is kept of an experiment that had reached everybody, its generation goes live again.
+
+        Args:
+            name: Its name.
+            why: Why, as it is written down.
+            keep: The arm that stays.
+            by: Who ends it, as it is written down; None: the user of this process.
+            now: The present moment; None: that of the clock.
+
+        Raises:
+            RequestError: If there is no such experiment, or it is over.
+            MissingArtefactError: If the generation of the arm is gone.
+            DataError: If the clock was set back, or another process changes experiments.
+        """
+        from molar.introducing.moving import stop
+
+        workspace, at = self.shop.opened(), moment(now)
+        return stop(workspace, name, why, at, by or user_name(), keep=keep, activate=self.shop.rollback)
+
+    def assign(self, name: str, path: str | Path, *, now: datetime | None = None) -> "Assigned":
+        """Take who is in which arm from a file, where a service of the shop assigns people.
+
+        A row has ``user_id`` or ``session_id``, ``arm`` (control or treatment) and ``timestamp``; other usual names are
+        understood as those of events are. The arm that somebody has stays; may be called again.
+
+        Args:
+            name: The experiment, begun with ``assigned="elsewhere"``.
+            path: A CSV, JSONL or Parquet file.
+            now: The present moment; None: that of the clock.
+
+        Raises:
+            RequestError: If there is no such experiment, or molar assigns its people.
+            DataError: If the file cannot be read at all.
+        """
+        from molar.introducing.outside import assign
+
+        return assign(self.shop.opened(), name, Path(path), moment(now))
+
+    def export(
+        self, name: str, folder: str | Path, *, format: Literal["csv", "parquet", "growthbook"] = "csv"
+    ) -> "Exported":
+        """Write who was assigned to which arm, and who met a difference, for other programs.
+
+        Args:
+            name: The experiment.
+            folder: Where ``assignments`` and ``exposures`` go; it is made.
+            format: ``csv``, ``parquet``, or ``growthbook``: the exposures alone, under the names that it asks for.
+
+        Raises:
+            RequestError: If there is no such experiment or format.
+            DataError: If the folder is a file.
+        """
+        from molar.introducing.exporting import export
+
+        return export(self.shop.opened(), name, Path(folder), format)
 
     @contextmanager
     def _workspace(self) -> "Iterator[Workspace]":

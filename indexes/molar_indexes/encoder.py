@@ -1,5 +1,6 @@
 """The alignment that a generation carries: it reads sessions as it was made, whatever the workspace has by now."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -22,3 +23,12 @@ def carried(generation: Path) -> Path | None:
     """The alignment in a generation's folder; None where it was published before generations carried one."""
     own = generation / _FOLDER
     return own if own.is_dir() else None
+
+
+def preset_of(generation: Path) -> str | None:
+    """The preset with which the alignment in a generation's folder was trained; None where that is not told."""
+    try:
+        told = json.loads((generation / _FOLDER / "manifest.json").read_text("utf-8"))["settings"]["align"]["preset"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return told if isinstance(told, str) else None

@@ -292,9 +292,12 @@ def publish_made(
 ) -> Generation:
     """Publish what ``make`` fills an empty folder with; it returns the manifest's facts. Others as of :func:`publish`.
 
+    Generations that arms of running experiments show stay beside those that are kept.
+
     Raises:
         DataError: If another process is publishing.
     """
+    from molar_retrieval.experiments.store import ExperimentStore
     from molar_retrieval.versions import library_versions
 
     with workspace.lock(KIND):
@@ -310,14 +313,16 @@ def publish_made(
             libraries = library_versions("numpy", "qdrant-edge-py")
             manifest = Manifest(KIND, name, dict(inputs), settings, facts, libraries)
             confirm()
-            final = store.publish(folder, manifest, keep=keep, live=activate or store.current is None)
+            with ExperimentStore(workspace) as experiments:
+                spare = [store.root / name for name in experiments.generations()]
+            final = store.publish(folder, manifest, keep=keep, spare=spare, live=activate or store.current is None)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
     return _open(final)
 
 
-def _by_age(store: ArtefactStore) -> list[Path]:
+def by_age(store: ArtefactStore) -> list[Path]:
     """All generations, oldest first; one whose number cannot be read is where the stamp in its name puts it."""
     order: list[Path] = []
     damaged = []
@@ -335,7 +340,7 @@ def _by_age(store: ArtefactStore) -> list[Path]:
 def list_generations(workspace: Workspace) -> list[GenerationInfo]:
     """All generations, oldest first; damaged ones say so."""
     store, found = workspace[KIND], []
-    for folder in _by_age(store):
+    for folder in by_age(store):
         info = GenerationInfo(folder.name, folder == store.current)
         try:
             manifest = Manifest.read(folder)
@@ -351,7 +356,7 @@ def list_generations(workspace: Workspace) -> list[GenerationInfo]:
 
 def generation_before(workspace: Workspace, name: str) -> str:
     """The generation that was made before another one; MissingArtefactError if there is none."""
-    known = [folder.name for folder in _by_age(workspace[KIND])]
+    known = [folder.name for folder in by_age(workspace[KIND])]
     older = known[: known.index(name)] if name in known else []
     if not older:
         raise MissingArtefactError(

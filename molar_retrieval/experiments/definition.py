@@ -3,16 +3,20 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from molar_retrieval.errors import SettingsError, shown, suggestion
 
 CONTROL, TREATMENT, INTERLEAVED = "control", "treatment", "interleaved"
 ARMS = (CONTROL, TREATMENT)
 Stage = Literal["shadow", "interleaving", "canary", "ab", "everybody", "stopped"]
-SHADOW, INTERLEAVING, CANARY, AB, EVERYBODY, STOPPED = STAGES = (
-    "shadow", "interleaving", "canary", "ab", "everybody", "stopped"
-)  # fmt: skip
+SHADOW: Final = "shadow"
+INTERLEAVING: Final = "interleaving"
+CANARY: Final = "canary"
+AB: Final = "ab"
+EVERYBODY: Final = "everybody"
+STOPPED: Final = "stopped"
+STAGES: tuple[Stage, ...] = (SHADOW, INTERLEAVING, CANARY, AB, EVERYBODY, STOPPED)
 """In the order in which an experiment goes through them; it may leave some out, and be stopped from each."""
 Primary = Literal["conversion", "revenue", "clicks"]
 PRIMARIES = ("conversion", "revenue", "clicks")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, StaleArtefactError, suggestion
-from molar_retrieval.experiments.definition import STAGES, STOPPED, Experiment, Stage
+from molar_retrieval.experiments.definition import ARMS, STAGES, STOPPED, Experiment, Stage
 from molar_retrieval.experiments.records import Assignment, Look, Running, ServedRow, ShadowRow, StageRow
 from molar_retrieval.workspace import Workspace
 
@@ -122,6 +122,11 @@ class ExperimentStore:
     def running(self) -> list[Running]:
         """Those that are not over."""
         return [one for one in self.all() if one.stage.stage != STOPPED]
+
+    def generations(self) -> set[str]:
+        """Names of the generations that arms of running experiments show, which must not go."""
+        arms = [one.experiment.arm(name) for one in self.running() for name in ARMS]
+        return {arm.generation for arm in arms if arm.generation is not None}
 
     def find(self, name: str) -> Running:
         """An experiment by its name; a RequestError names the one that is meant."""

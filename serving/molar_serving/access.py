@@ -8,7 +8,6 @@ Browsers say with a request which page sends it (``Origin``), and no script can 
 for its own pages alone; a key for servers is refused where a page sends it, because it is in the wrong place there.
 """
 
-import getpass
 import json
 import math
 import secrets
@@ -24,6 +23,7 @@ from starlette.requests import Request
 from molar_retrieval.durable import write_atomically
 from molar_retrieval.errors import DataError, RequestError, shown, suggestion
 from molar_retrieval.marks import mark_of
+from molar_retrieval.whoami import user_name
 from molar_serving import origins as pages
 from molar_serving.audit import FOLDER, AuditLog
 from molar_serving.credentials import PREFIX, Credentials, digest, signing_token
@@ -200,7 +200,7 @@ class Keyring:
 
     def _write(self, keys: dict[str, Key], **change: Any) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._audit.write(by=_user(), **change)
+        self._audit.write(by=user_name(), **change)
         text = json.dumps({"keys": [asdict(key) for key in keys.values()]}, indent=1) + "\n"
         write_atomically(self.path, text, mode=0o600)
 
@@ -212,13 +212,6 @@ def _of_this_machine(request: Request, page: str | None) -> None:
         raise ProblemError(403, "without keys only this machine is answered, by its own address", remedy)
     if page is not None and not pages.is_local(page):
         raise ProblemError(403, "without keys no pages from elsewhere are answered", remedy)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # as in a container whose user has no name
-        return "somebody without a name"
 
 
 def _key(entry: dict[str, Any]) -> Key:

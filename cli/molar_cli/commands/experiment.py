@@ -1,4 +1,4 @@
-"""`molar experiment plan`."""
+"""`molar experiment`; what runs is in :mod:`molar_cli.commands.experiment_stages`."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from molar_cli.commands.experiment_stages import COMMANDS
 from molar_cli.options import option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
@@ -14,7 +15,9 @@ from molar_retrieval.errors import SettingsError
 if TYPE_CHECKING:
     from molar_eval.experiments.plan import ExperimentPlan, WindowPlan
 
-app = typer.Typer(help="Experiments with people: what can be seen, before anything runs.", no_args_is_help=True)
+app = typer.Typer(
+    help="Experiments with people: planned, begun, brought from stage to stage, written out.", no_args_is_help=True
+)
 _ABREAST = 3  # effects beside each other, which 80 columns have room for
 _MILLION = 1_000_000
 _MEAN = {"conversion": "buy", "revenue": "spend"}
@@ -22,11 +25,6 @@ _WHO = {
     "buyers": "who bought in the weeks before (at most {before}); the log does not know who only looks",
     "visitors": "who came, by the event log",
 }
-
-
-@app.callback()
-def _group() -> None:
-    """Keep the group, though it has one command."""
 
 
 @app.command()
@@ -118,3 +116,7 @@ def _count(people: int | None, seen: bool) -> str:
     if people is None:
         return "–"
     return f"{people:,}{'*' if seen else ''}" if people < _MILLION else f"{people / _MILLION:,.1f} M"
+
+
+for _body in COMMANDS:
+    app.command()(_body)

@@ -1,0 +1,103 @@
+"""Who is in which arm where another service of the shop decides that, from a file.
+
+A row is read as an event is, with its names, aliases and times: ``user_id`` or ``session_id``, ``arm``, ``timestamp``.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from molar_retrieval.catalog.sources import FORMATS, open_source
+from molar_retrieval.errors import DataError, RequestError, suggestion
+from molar_retrieval.events.event import FIELDS, FieldError, field_of, lines_of
+from molar_retrieval.events.log import Appended
+from molar_retrieval.events.source import Refused
+from molar_retrieval.experiments.definition import ARMS
+from molar_retrieval.experiments.records import Assignment
+from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.interactions.users import session_key, user_key
+from molar_retrieval.workspace import Workspace
+
+_AT_ONCE = 10_000
+
+
+@dataclass
+class Assigned(Appended):
+    """What became of the assignments of a file.
+
+    Attributes:
+        accepted: People who had no arm.
+        repeated: People who had this one.
+        refused: Rows that were not taken; those of people who have the other arm are among them.
+        refusals: The first 1,000 of these, by row.
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "seq"}
+
+
+def assign(workspace: Workspace, name: str, path: Path, now: int) -> Assigned:
+    """Put the assignments of a file on record; the arm that somebody has on record stays.
+
+    Raises:
+        RequestError: If there is no such experiment, or molar assigns its people itself.
+        DataError: If the file cannot be read at all.
+    """
+    if path.suffix not in FORMATS or not path.is_file():
+        raise DataError(f"{path} is no table of assignments", f"name a file ending in {', '.join(FORMATS)}")
+    report = Assigned()
+    with ExperimentStore(workspace) as store:
+        if store.find(name).experiment.assigned != "elsewhere":
+            raise RequestError(
+                f"the people of {name} are assigned here", "begin one with --assigned elsewhere to bring assignments"
+            )
+        rows = _read(path, name, now, report)
+        while some := list(islice(rows, _AT_ONCE)):
+            _put(store, name, some, report)
+    return report
+
+
+@dataclass(frozen=True)
+class _Row:
+    number: int
+    assignment: Assignment
+
+
+def _read(path: Path, name: str, now: int, report: Assigned) -> Iterator[_Row]:
+    for number, row in open_source(path).records(_AT_ONCE, Refused(report)):
+        try:
+            yield _Row(number, _assignment(name, row, now))
+        except FieldError as error:
+            report.refuse(number, error.field, f"{path.name}: {error.message}", error.hint)
+
+
+def _assignment(name: str, row: Mapping[str, Any], now: int) -> Assignment:
+    named = {known: value for key, value in row.items() if value is not None and (known := field_of(key)) is not None}
+    told = {key: value for key, value in named.items() if key in ("user_id", "session_id", "arm", "timestamp")}
+    (line,) = lines_of({"event": "search", "event_id": "assignment", **told}, now)
+    found = dict(zip(FIELDS, line, strict=True))
+    arm = str(found["arm"] or "").removeprefix(f"{name}:")
+    if arm not in ARMS:
+        raise FieldError("arm", f"the arm {arm!r} is none", suggestion(arm, ARMS, f"give {' or '.join(ARMS)}"))
+    unit = session_key(found["session_id"]) if found["user_id"] is None else user_key(found["user_id"])
+    return Assignment(name, unit, arm, found["timestamp"], "elsewhere")
+
+
+def _put(store: ExperimentStore, name: str, rows: Sequence[_Row], report: Assigned) -> None:
+    """Assign those who have no arm; of somebody who comes twice, the first row counts."""
+    known = store.assigned(name, [row.assignment.unit for row in rows])
+    new: dict[str, Assignment] = {}
+    for row in rows:
+        one = row.assignment
+        arm = known.get(one.unit) or (new[one.unit].arm if one.unit in new else None)
+        if arm is None:
+            new[one.unit] = one
+            report.accepted += 1
+        elif arm == one.arm:
+            report.repeated += 1
+        else:
+            report.refuse(row.number, "arm", f"the person has the arm {arm} on record", "keep arms as they were first")
+    store.assign(list(new.values()))

@@ -1,0 +1,77 @@
+"""How experiments stand: in which stage, since when, who is in them, and what comes next."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from molar.introducing.path import path_of
+from molar_retrieval.experiments.definition import ARMS, Experiment, Stage
+from molar_retrieval.experiments.records import Running, StageRow
+from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class ExperimentStatus:
+    """How an experiment stands.
+
+    Attributes:
+        experiment: What it is.
+        stages: Those that it was in, the present one last.
+        following: The stage that comes next; None: it is in its last one, or over.
+        people: Who is in each arm, by arm; of a switchback blocks of time.
+        exposed: Of them who met a list on which the arms differ, and saw one arm alone.
+        both: Who saw both arms, and counts for neither.
+    """
+
+    experiment: Experiment
+    stages: tuple[StageRow, ...]
+    following: Stage | None
+    people: dict[str, int]
+    exposed: dict[str, int]
+    both: int
+
+    @property
+    def stage(self) -> StageRow:
+        """The stage that it is in."""
+        return self.stages[-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values; moments are microseconds since 1970."""
+        return {
+            "name": self.experiment.name,
+            "stage": self.stage.stage,
+            "since": self.stage.begun,
+            "following": self.following,
+            "people": self.people,
+            "exposed": self.exposed,
+            "both": self.both,
+            "experiment": self.experiment.to_dict(),
+            "stages": [asdict(one) for one in self.stages],
+        }
+
+
+def statuses(workspace: Workspace, name: str | None) -> list[ExperimentStatus]:
+    """One experiment, or all that ever began, the last one first; a RequestError where there is none of this name."""
+    with ExperimentStore(workspace) as store:
+        found: Sequence[Running] = store.all() if name is None else [store.find(name)]
+        return [_status(store, one) for one in found]
+
+
+def _status(store: ExperimentStore, one: Running) -> ExperimentStatus:
+    experiment, present = one.experiment, one.stage.stage
+    path = path_of(experiment)
+    later = path[path.index(present) + 1 :] if present in path else ()
+    units = store.units(experiment.name)
+    rows = list(zip(*(units[name].to_pylist() for name in ("arm", "triggered", "both")), strict=True))
+    people = Counter(arm for arm, _, _ in rows)
+    exposed = Counter(arm for arm, triggered, both in rows if triggered is not None and not both)
+    return ExperimentStatus(
+        experiment,
+        tuple(store.stages(experiment.name)),
+        next(iter(later), None),
+        {arm: people[arm] for arm in ARMS},
+        {arm: exposed[arm] for arm in ARMS},
+        sum(both for _, _, both in rows),
+    )
