@@ -16,7 +16,7 @@ from molar_eval.experiments.page import board_page
 from molar_eval.experiments.results import Decision, Guardrail, Preference, ShadowComparison
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import Arm, Experiment, Segment
-from molar_retrieval.experiments.records import StageRow
+from molar_retrieval.experiments.records import Look, StageRow
 from molar_retrieval.pages.wording import LANGUAGES, PageWords
 
 EVIL = "<script>alert(1)</script>"
@@ -57,12 +57,18 @@ def _entries():
 
 def test_what_was_stopped_early_brings_no_verdict_of_nothing():
     stopped = [*STAGES, StageRow(4, "stopped", NOW, "enough", "anna", False)]
-    found = results(effect(low=-0.01), stage="stopped")
+    found = results(effect(low=-0.01))
     assert verdict_of(found, EXPERIMENT, stopped) == "open"
     page = words(board_page(found, EXPERIMENT, stopped))
     assert "stopped before it could be told" in page
     assert "By anna. “enough”" in page
     assert "the trial is over" in page
+
+
+def test_what_more_weeks_would_hardly_show_brings_nothing_that_can_be_seen():
+    look = Look(1, NOW, "ab", "conversion", 0.5, 0.01, 0.3, 2.9, "stop", {"low": -1.0, "difference": 0.1, "high": 1.2})
+    page = words(board_page(results(effect(low=-0.01), looks=(look,)), EXPERIMENT, STAGES))
+    assert "It brings nothing that can be seen. More weeks would hardly show it." in page
 
 
 def test_money_stands_with_its_interval_and_payback_is_a_range():

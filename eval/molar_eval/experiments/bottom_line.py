@@ -1,6 +1,7 @@
 """What to take from an experiment in one word, and how long it may take until there is one."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from molar_eval.experiments.results import ExperimentResults
@@ -9,13 +10,13 @@ from molar_retrieval.experiments.definition import AB, CANARY, EVERYBODY, Experi
 from molar_retrieval.experiments.records import StageRow
 
 Verdict = Literal["brings", "nothing", "harms", "open", "held"]
-"""``brings`` more of what it is judged by; ``nothing`` that can be seen, after all the weeks that were planned;
-``harms``; ``open``: cannot be told yet; ``held``: the data is broken, so nothing is said."""
+"""``brings`` more of what it is judged by; ``nothing`` that can be seen, after all weeks that were planned or as
+more of them would hardly show it; ``harms``; ``open``: cannot be told yet; ``held``: the data is broken."""
 EXPOSED = (CANARY, AB, EVERYBODY)
 """Stages in which people have one of the two arms."""
 
 
-def verdict_of(results: ExperimentResults, experiment: Experiment, stages: list[StageRow]) -> Verdict:
+def verdict_of(results: ExperimentResults, experiment: Experiment, stages: Sequence[StageRow]) -> Verdict:
     """What to take from it: harm that is known before what it brings, and broken data before both."""
     if results.problems:
         return "held"
@@ -26,10 +27,11 @@ def verdict_of(results: ExperimentResults, experiment: Experiment, stages: list[
         return "open"
     if effect.significant:
         return "brings"
-    return "nothing" if weeks_left(results, experiment, stages) == 0 else "open"
+    given_up = bool(results.looks) and results.looks[-1].decision == "stop"
+    return "nothing" if given_up or weeks_left(results, experiment, stages) == 0 else "open"
 
 
-def weeks_left(results: ExperimentResults, experiment: Experiment, stages: list[StageRow]) -> int:
+def weeks_left(results: ExperimentResults, experiment: Experiment, stages: Sequence[StageRow]) -> int:
     """Weeks until the comparison of two groups is over as planned; all of them where it has not begun."""
     begun = [one for one in stages if one.stage == AB]
     if not begun:
@@ -39,6 +41,6 @@ def weeks_left(results: ExperimentResults, experiment: Experiment, stages: list[
     return max(0, math.ceil(experiment.weeks - passed - 1e-9))
 
 
-def exposed_since(stages: list[StageRow]) -> int | None:
+def exposed_since(stages: Sequence[StageRow]) -> int | None:
     """Since when people have one of the two arms, microseconds since 1970; None: they never had."""
     return min((one.begun for one in stages if one.stage in EXPOSED), default=None)

@@ -2,43 +2,29 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from markupsafe import Markup
 
 from molar_eval.experiments.bottom_line import Verdict, exposed_since, verdict_of, weeks_left
 from molar_eval.experiments.money import Money, weeks_until_seen
 from molar_eval.experiments.results import Effect, ExperimentResults
-from molar_retrieval.errors import RequestError, suggestion
+from molar_eval.experiments.told import DefinitionTold
 from molar_retrieval.events.tables import DAY
 from molar_retrieval.experiments.definition import (
-    AB,
-    CANARY,
     CONTROL,
-    STOPPED,
     TREATMENT,
-    Arm,
     Experiment,
 )
-from molar_retrieval.experiments.records import StageRow
+from molar_retrieval.experiments.records import Look, StageRow
 from molar_retrieval.pages import svg
 from molar_retrieval.pages.page import render_page
 from molar_retrieval.pages.svg import Scale, tag
-from molar_retrieval.pages.wording import LANGUAGES, PageWords
+from molar_retrieval.pages.wording import PageWords
 
 _SRM = 0.001
 _WIDEST = 3.0  # of an axis: an interval that goes on beyond +300 % is cut there
 _HEIGHT = 22
-
-
-@dataclass(frozen=True)
-class StageLine:
-    """A stage as the page tells it: which, what happens in it, from when to when, and why it began."""
-
-    name: str
-    about: str
-    begun: str
-    ended: str
-    why: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +38,20 @@ class EffectLine:
     interval: str
     says: str
     picture: Markup | None
+
+
+@dataclass(frozen=True)
+class LookLine:
+    """A look that is on record: the difference per person with its interval then, and what was decided."""
+
+    number: int
+    day: str
+    middle: str
+    low: str
+    high: str
+    picture: Markup | None
+    information: float
+    decision: str
 
 
 def board_page(
@@ -68,27 +68,25 @@ def board_page(
     Raises:
         RequestError: If it does not speak that language.
     """
-    if language not in LANGUAGES:
-        words = f"the page speaks no {language!r}"
-        raise RequestError(words, suggestion(language, LANGUAGES, f"choose one of {', '.join(LANGUAGES)}"))
-    t = PageWords(language, "molar_eval.experiments", "page.toml")
-    told = _Told(t, results, experiment, list(stages))
-    return render_page("molar_eval.experiments", "page.html.jinja", style="page.css", language=language, t=t, told=told)
+    told = ResultsTold(results, experiment, stages, language)
+    package, template = "molar_eval.experiments", "page.html.jinja"
+    return render_page(package, template, style="page.css", language=language, t=told.t, told=told)
 
 
-class _Told:
-    """What the page tells, in one language."""
+class ResultsTold(DefinitionTold):
+    """An experiment with its results; arguments are those of :func:`board_page`."""
 
     def __init__(
-        self, t: PageWords, results: ExperimentResults, experiment: Experiment, stages: list[StageRow]
+        self, results: ExperimentResults, experiment: Experiment, stages: Sequence[StageRow], language: str
     ) -> None:
-        self.t, self.results, self.experiment, self.stages = t, results, experiment, stages
-        self.verdict: Verdict = verdict_of(results, experiment, stages)
+        super().__init__(experiment, stages, language)
+        self.results = results
+        self.verdict: Verdict = verdict_of(results, experiment, self.stages)
         self.primary = results.effect(experiment.primary)
-        self.certainty = t.percent(1 - experiment.alpha)
 
     @property
     def until(self) -> str:
+        """The day to which events are read."""
         return self.t.day(self.results.until)
 
     @property
@@ -104,10 +102,11 @@ class _Told:
             alarms = [t(f"guard_{one.metric}") for one in self.results.guardrails if one.alarm]
             return t("lead_alarm", what=t("and").join(alarms))
         if self.verdict == "open":
-            if self.results.stage == STOPPED:
+            if self.over:
                 return t("lead_stopped", **about)
             return t("lead_open", **about, n=max(1, weeks_left(self.results, self.experiment, self.stages)))
-        return t(f"lead_{self.verdict}", **about)
+        futile = self.verdict == "nothing" and weeks_left(self.results, self.experiment, self.stages)
+        return t("lead_futile" if futile else f"lead_{self.verdict}", **about)
 
     def _range(self, effect: Effect) -> str:
         t = self.t
@@ -145,42 +144,8 @@ class _Told:
 
     @property
     def tried(self) -> list[tuple[str, str]]:
-        """What was tried, on whom, and by which figure it is judged."""
-        t, experiment, results = self.t, self.experiment, self.results
-        rows = [
-            (t("tried"), self._arm(experiment.treatment)),
-            (t("compared"), self._arm(experiment.control)),
-            (t("for_whom"), self._segment()),
-            (t("judged_by"), t("judged", metric=t(f"metric_{experiment.primary}"), certainty=self.certainty)),
-        ]
-        if results.people:
-            rows.append((t("people"), self._people()))
-        return rows
-
-    def _arm(self, arm: Arm) -> str:
-        t = self.t
-        if arm.shows != "lists":
-            return t(f"arm_{arm.shows}")
-        parts = [t("arm_generation", name=arm.generation) if arm.generation else t("arm_live")]
-        if arm.rules:
-            parts.append(t("arm_rules", name=arm.rules))
-        if arm.options:
-            parts.append(t("arm_options", options=", ".join(f"{key} = {value}" for key, value in arm.options.items())))
-        return t("joined").join(parts)
-
-    def _segment(self) -> str:
-        t, segment = self.t, self.experiment.segment
-        parts = []
-        if segment.people:
-            parts.append(t("segment_people", condition=segment.people))
-        if segment.items:
-            parts.append(t("segment_items", condition=segment.items))
-        if segment.placements:
-            parts.append(t("segment_placements", places=", ".join(segment.placements)))
-        first, last = self.experiment.slice
-        if last - first < 1:
-            parts.append(t("segment_slice", share=t.percent(last - first)))
-        return t("joined").join(parts) if parts else t("segment_all")
+        """Those of the definition, and who was in it."""
+        return [*super().tried, *([(self.t("people"), self._people())] if self.results.people else [])]
 
     def _people(self) -> str:
         counted = {arm: self.results.triggered.get(arm, 0) for arm in (TREATMENT, CONTROL)}
@@ -188,29 +153,15 @@ class _Told:
         return self.t("people_are", treatment=counted[TREATMENT], control=counted[CONTROL], total=total)
 
     @property
-    def ladder(self) -> Iterator[StageLine]:
-        """Every stage with its dates and why it began."""
-        t = self.t
-        for place, row in enumerate(self.stages):
-            after = self.stages[place + 1] if place + 1 < len(self.stages) else None
-            ended = t.day(after.begun) if after else "" if row.stage == STOPPED else t("today")
-            shares = {CANARY: self.experiment.canary, AB: self.experiment.treated}
-            about = t(f"about_{row.stage}", share=t.percent(shares.get(row.stage, 0.0)))
-            yield StageLine(t(f"stage_{row.stage}"), about, t.day(row.begun), ended, self._why(row, place))
-
-    def _why(self, row: StageRow, place: int) -> str:
-        if place == 0:
-            return self.t("why_begun")
-        who = self.t("why_automatic") if row.automatic else self.t("why_by", name=row.by) if row.by else ""
-        return " ".join(filter(None, (who, self.t("why_quoted", why=row.why) if row.why else "")))
-
-    @property
     def effects(self) -> list[EffectLine]:
         """All figures, over one axis."""
+        return [self._effect(one) for one in self.results.effects]
+
+    @cached_property
+    def _scale(self) -> Scale:
         lifts = [value for one in self.results.effects for value in (one.lift_low, one.lift_high) if value is not None]
         far = min(max([abs(value) for value in lifts], default=0.1) * 1.1 or 0.1, _WIDEST)
-        self.scale = Scale(-far, far)
-        return [self._effect(one) for one in self.results.effects]
+        return Scale(-far, far)
 
     def _effect(self, effect: Effect) -> EffectLine:
         t = self.t
@@ -228,25 +179,37 @@ class _Told:
     def _picture(self, effect: Effect) -> Markup | None:
         if effect.lift is None or effect.lift_low is None or effect.lift_high is None:
             return None
-        low, middle, high, zero = (
-            svg.percent(self.scale(one)) for one in (effect.lift_low, effect.lift, effect.lift_high, 0)
-        )
-        y = _HEIGHT / 2
-        return svg.stretched(
-            _HEIGHT,
-            tag("line", x1=zero, x2=zero, y1=0, y2=_HEIGHT, class_="base"),
-            tag("line", x1=low, x2=high, y1=y, y2=y, class_="interval ours"),
-            svg.mark("ours", middle, y),
-        )
+        return _interval(self._scale, effect.lift_low, effect.lift, effect.lift_high)
+
+    @property
+    def looks(self) -> list[LookLine]:
+        """All looks at the comparison of two groups, over one axis."""
+        facts = [look.facts for look in self.results.looks if "low" in look.facts]
+        far = max((abs(float(one[end])) for one in facts for end in ("low", "high")), default=1.0) or 1.0
+        return [self._look(look, Scale(-far, far)) for look in self.results.looks]
+
+    def _look(self, look: Look, scale: Scale) -> LookLine:
+        day, ends = self.t.day(look.at), ["", "", ""]
+        picture = None
+        if "low" in look.facts:
+            values = [float(look.facts[name]) for name in ("low", "difference", "high")]
+            ends, picture = [self._value(look.metric, one, True) for one in values], _interval(scale, *values)
+        low, middle, high = ends
+        return LookLine(look.number, day, middle, low, high, picture, look.information, look.decision)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is to go so, as it was worked out."""
+        return self.results.decision.why
 
     @property
     def axis(self) -> Markup:
         """The axis of the pictures."""
         marks = []
-        for value in self.scale.ticks(4):
-            x = svg.percent(self.scale(value))
+        for value in self._scale.ticks(4):
+            x = svg.percent(self._scale(value))
             marks.append(
-                tag("text", self.t.change(value, 0 if self.scale.high >= 0.05 else 1), x=x, y=12, text_anchor="middle")
+                tag("text", self.t.change(value, 0 if self._scale.high >= 0.05 else 1), x=x, y=12, text_anchor="middle")
             )
         return svg.stretched(16, *marks)
 
@@ -360,7 +323,7 @@ class _Told:
     def next(self) -> str:
         """What happens now."""
         t, decision = self.t, self.results.decision
-        if self.results.stage == STOPPED:
+        if self.over:
             return t("next_over")
         to = t(f"stage_{decision.to}") if decision.to else ""
         words = t(f"next_{decision.go}" if to or decision.go in ("wait", "stop") else "next_wait", stage=to)
@@ -371,3 +334,15 @@ class _Told:
 
 def _p(t: PageWords, p: float) -> str:
     return t("below", value=t.number(0.001, 3)) if p < 0.001 else t.number(p, 3)
+
+
+def _interval(scale: Scale, low: float, middle: float, high: float) -> Markup:
+    """An interval and its estimate beside zero."""
+    start, at, end, zero = (svg.percent(scale(one)) for one in (low, middle, high, 0.0))
+    y = _HEIGHT / 2
+    return svg.stretched(
+        _HEIGHT,
+        tag("line", x1=zero, x2=zero, y1=0, y2=_HEIGHT, class_="base"),
+        tag("line", x1=start, x2=end, y1=y, y2=y, class_="interval ours"),
+        svg.mark("ours", at, y),
+    )
