@@ -103,7 +103,7 @@ def judged(workspace: Path, before: str, after: str, people: int) -> SinceBoth:
     bounds.whole("users", people, bounds.COMPARED_PEOPLE)
     with ExitStack() as stack:
         opened = [stack.enter_context(Recommender.open(workspace, name)) for name in (before, after)]
-        events = max(_known(one.generation) for one in opened)
+        events = max(known_events(one.generation) for one in opened)
         taken = _taken(Workspace.open(workspace), opened[1].generation, events, people)
         if not taken:
             return SinceBoth(events, 0, 0, (GroupQuality(ALL, "", 0, "too_few"),))
@@ -116,8 +116,8 @@ def judged(workspace: Path, before: str, after: str, people: int) -> SinceBoth:
     return SinceBoth(events, len(targets), sum(map(len, targets.values())), _compared(groups, scores))
 
 
-def _known(generation: Generation) -> int:
-    """The last event that a generation has learned of."""
+def known_events(generation: Generation) -> int:
+    """The last event that a generation has learned of, by its number."""
     return int(generation.manifest.facts.get("events", {}).get("interactions", 0))
 
 

@@ -52,6 +52,7 @@ class Impressions:
 
     ``user`` is the same in all rows of a context, ``item`` a row of ``items``. ``propensity`` is the probability that
     the logging policy showed the item, in (0, 1]; ``reward`` is finite; ``timestamp`` seconds since 1970 in UTC.
+    ``number`` is that of the row in the file, or of the event in the log.
     """
 
     contexts: IdMap
@@ -63,6 +64,7 @@ class Impressions:
     propensity: npt.NDArray[np.float64]
     reward: npt.NDArray[np.float64]
     timestamp: npt.NDArray[np.int64] | None = None
+    number: Rows | None = None
 
     def __len__(self) -> int:
         return len(self.context)
@@ -71,6 +73,18 @@ class Impressions:
     def first(self) -> Rows:
         """The first row of each context, shape (C,): ``user[first]`` and ``timestamp[first]`` are the contexts'."""
         return np.unique(self.context, return_index=True)[1]
+
+    def select(self, contexts: npt.NDArray[np.bool_]) -> "Impressions":
+        """Those of some contexts, shape (C,), with their users and all items."""
+        rows = np.flatnonzero(contexts[self.context])
+        (context, those), (user, they) = (
+            np.unique(codes[rows], return_inverse=True) for codes in (self.context, self.user)
+        )
+        return Impressions(
+            IdMap(self.contexts.array.take(context)), IdMap(self.users.array.take(user)), self.items,
+            those.astype(np.int32), they.astype(np.int32), self.item[rows], self.propensity[rows], self.reward[rows],
+            *(None if one is None else one[rows] for one in (self.timestamp, self.number)),
+        )  # fmt: skip
 
     def item_rows(self, catalogue: IdMap) -> npt.NDArray[np.int32]:
         """The catalogue's row of each shown item, -1 where the catalogue does not have it, shape (n,)."""
@@ -197,6 +211,7 @@ def assembled(file: str, blocks: Sequence[Mapping[str, Any]]) -> Impressions:
         propensity=numbers[PROPENSITY],
         reward=numbers[REWARD],
         timestamp=numbers.get(TIMESTAMP),
+        number=numbers[ROW],
     )
     _refuse_two_users(file, impressions, numbers[ROW])
     _refuse_repeats(file, impressions, numbers.get(POSITION), numbers[ROW])

@@ -38,7 +38,7 @@ import numpy.typing as npt
 from molar_eval.kpi.impressions import Impressions
 from molar_eval.kpi.reward_model import FOLDS
 from molar_eval.kpi.weights import FEW_ROWS, FEW_USERS, MEAN_LEVEL, effective_rows, importance_weights
-from molar_eval.statistics.bootstrap import ConfidenceInterval, clustered_ratio, sums_by, user_groups
+from molar_eval.statistics.bootstrap import UserRatios, sums_by
 from molar_retrieval.rng import generator
 
 Floats = npt.NDArray[np.float64]
@@ -144,19 +144,13 @@ def _departures(log: Impressions, ratios: Floats) -> Floats:
     return found
 
 
-class _Requests:
+class _Requests(UserRatios):
     """Means over requests, with intervals from whole users; arrays have a first axis of requests."""
 
     def __init__(self, user: npt.NDArray[np.integer], users: int, level: float, resamples: int, seed: int) -> None:
-        self.user = user
+        super().__init__(user, users, resamples=resamples, seed=seed)
+        self.user, self._level = user, level
         self._fold = generator(seed, "kpi", "folds").permutation(users)[user] % FOLDS
-        _, self._unit = np.unique(user_groups(users, seed)[user], return_inverse=True)
-        self._units = np.arange(int(self._unit.max()) + 1)
-        self._level, self._resamples, self._seed = level, resamples, seed
-
-    def mean(self, values: Floats, level: float) -> ConfidenceInterval:
-        sums, counts = (sums_by(self._unit, own, len(self._units)) for own in (values, np.ones(len(values))))
-        return clustered_ratio(sums, counts, self._units, level=level, resamples=self._resamples, seed=self._seed)
 
     def value(self, name: SlateEstimator, values: Floats) -> SlateValue:
         found = self.mean(values, self._level)

@@ -83,6 +83,33 @@ def user_groups(n_users: int, seed: int) -> npt.NDArray[np.int64]:
     return users if n_users <= MOST_UNITS else generator(seed, "kpi", "groups").permutation(users) % MOST_UNITS
 
 
+class UserRatios:
+    """Ratios of sums over the rows of a log, with intervals for which whole users are drawn.
+
+    Rows are summed by user first, which changes no interval and saves time.
+
+    Args:
+        user: The user of each row, shape (n,).
+        n_users: How many users there are; some may have no row.
+        resamples: Bootstrap samples.
+        seed: Of the bootstrap, and of groups of users, see :func:`user_groups`.
+    """
+
+    def __init__(self, user: npt.NDArray[np.integer], n_users: int, *, resamples: int, seed: int) -> None:
+        _, self._unit = np.unique(user_groups(n_users, seed)[user], return_inverse=True)
+        self._units = np.arange(int(self._unit.max()) + 1)
+        self._resamples, self._seed = resamples, seed
+
+    def ratio(self, top: Floats, bottom: Floats, level: float) -> ConfidenceInterval:
+        """``Σ top / Σ bottom``, arrays of shape (n,); raises what :func:`clustered_ratio` does."""
+        tops, bottoms = (sums_by(self._unit, values, len(self._units)) for values in (top, bottom))
+        return clustered_ratio(tops, bottoms, self._units, level=level, resamples=self._resamples, seed=self._seed)
+
+    def mean(self, values: Floats, level: float) -> ConfidenceInterval:
+        """The mean over the rows."""
+        return self.ratio(values, np.ones(len(values)), level)
+
+
 def cluster_sums(values: Numbers, codes: npt.NDArray[np.integer], n_clusters: int) -> Floats:
     """Sums per cluster: shape (n_clusters, m), from values (n, m) and the cluster number of each case."""
     return np.stack([sums_by(codes, column, n_clusters) for column in values.T], axis=1)
