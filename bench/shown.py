@@ -30,7 +30,7 @@ def main(workspace: str) -> None:
         for minutes in (0.0, 30.0):
             shown = ShownAnswers(Path(folder), minutes)
             shown.start()
-            call = cast("Any", SimpleNamespace(key=ANYBODY, service=SimpleNamespace(shown=shown)))
+            call = cast("Any", SimpleNamespace(key=ANYBODY, within=None, service=SimpleNamespace(shown=shown)))
             request, all_threads = 0.0, time.process_time()
             for _ in range(_TIMES):
                 began = time.thread_time()

@@ -8,8 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from molar_retrieval.columns import IMAGE
-from molar_serving.deadlines import list_in_time
-from molar_serving.endpoint import Call
 from molar_serving.problems import ProblemError
 from molar_serving.wire import Among, RankingsRequest, RecommendationRequest, SearchRequest, SimilarRequest
 
@@ -50,28 +48,6 @@ def ask(
     else:
         answer = recommender.similar(str(asked.item_id), length, fallback="popular", **_among(asked))
     return with_photos(answer, recommender, asked.fields)
-
-
-async def answered(call: Call, asked: Question) -> "tuple[Answer, list[str]]":
-    """The list that is asked for by the deadline of a call, and what was left out for it, in sentences.
-
-    A search takes as long as it takes, unless the call says how long it waits: a popular list is no answer to words,
-    and the first ones of a generation take a second. Photos have a thread of their own.
-    """
-    service = call.service
-    if isinstance(asked, SearchRequest) and (asked.image is not None or "prefer" not in call.request.headers):
-        threads = service.answers if asked.image is None else service.photos
-        return await threads.do(lambda: ask(service.recommender, asked)), []
-
-    def listed(explain: bool, rerank: bool) -> "Answer":
-        return ask(service.recommender, asked, explain=explain, rerank=rerank)
-
-    explain = isinstance(asked, RecommendationRequest) and asked.explain
-
-    def instead(hide: bool) -> "Answer":
-        return popular(service.recommender, asked, hide=hide)
-
-    return await list_in_time(call, listed, instead, explain=explain)
 
 
 def popular(recommender: "Recommender", asked: Question, k: int | None = None, *, hide: bool = False) -> "Answer":

@@ -15,6 +15,7 @@ from molar_serving.credentials import OURS, Dialect
 
 if TYPE_CHECKING:
     from molar_serving.access import Key
+    from molar_serving.answering import ExperimentalList
     from molar_serving.service import Service
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -35,6 +36,7 @@ class Call:
         deadline: By when there must be an answer, on the clock of ``time.perf_counter``; None: whenever.
         audit: What the audit log is to tell of a change beside who asked for what: numbers, names of things. Ids of
             people go into a list ``people``, of which it tells pseudonyms.
+        within: The list, while it is made within experiments that run; None: none do.
     """
 
     service: "Service"
@@ -44,6 +46,7 @@ class Call:
     query: Any = None
     deadline: float | None = None
     audit: dict[str, Any] = field(default_factory=dict)
+    within: "ExperimentalList | None" = None
 
     @property
     def request_id(self) -> str:

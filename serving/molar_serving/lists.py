@@ -8,6 +8,7 @@ from molar_indexes.search import PERSONAL
 from molar_retrieval import bounds
 from molar_retrieval.columns import IMAGE, TITLE
 from molar_retrieval.errors import shown, suggestion
+from molar_retrieval.experiments.definition import INTERLEAVED
 from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_serving.asking import Question, who
 from molar_serving.discretion import discreet
@@ -85,6 +86,14 @@ def reply(
         before: The page before; its list goes on.
     """
     told.placement, kept = asked.placement, call.service.shown
+    if (within := call.within) is not None:
+        told.experiment = within.told
+        within.record()
+        question = question and within.question
+        if told.experiment is not None:
+            call.service.metrics.of_experiment(told.experiment.name, told.experiment.arm)
+    elif before is not None and before.experiment is not None:
+        told.experiment = before.experiment
     if kept.problem is not None:
         told.notes.append(kept.problem)
     if call.key.of_browsers:
@@ -94,11 +103,12 @@ def reply(
         return Reply(told)
     assert told.recommendation_id is not None
     items = [*(() if before is None else before.items), *(item.item_id for item in told.items)]
-    if question is not None and len(told.items) == question.k and len(items) < bounds.K:
+    further = told.experiment is None or told.experiment.arm != INTERLEAVED
+    if question is not None and further and len(told.items) == question.k and len(items) < bounds.K:
         told.next = f"/v1/recommendations/{told.recommendation_id}/next"
     body = encode(told)
     events = told.events if before is None else before.events
-    about = told.generation, events, items, call.key.of_browsers, told.placement
+    about = told.generation, events, items, call.key.of_browsers, told.placement, told.experiment
     kept.keep(Shown(told.recommendation_id, body, question if told.next else None, *about))
     return Reply(told, encoded=body)
 

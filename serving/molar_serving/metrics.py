@@ -74,6 +74,10 @@ class Metrics:
             "molar_shed", "What was left out, or turned away, because too much was asked or time was short", ["what"],
             registry=own,
         )  # fmt: skip
+        self._arms = Counter(
+            "molar_experiment_answers", "Lists within experiments, by experiment and arm", ["experiment", "arm"],
+            registry=own,
+        )  # fmt: skip
         self._events = Counter("molar_events", "Events that came, by what became of them", ["outcome"], registry=own)
         self._waiting = Gauge(
             "molar_waiting", "Requests that wait for a thread", registry=own, multiprocess_mode="livesum"
@@ -98,6 +102,10 @@ class Metrics:
     def shed(self, what: str) -> None:
         """Count what was left out: ``reasons``, ``second_stage``, a ``list`` of one's own, or a ``request``."""
         self._shed.labels(what).inc()
+
+    def of_experiment(self, name: str, arm: str) -> None:
+        """Count a list of an arm."""
+        self._arms.labels(name, arm).inc()
 
     def appended(self, report: "Appended") -> None:
         """Count events."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.shop import Shop
 from molar_indexes.comparison import Compared
+from molar_indexes.experiments.answering import Experimenting
 from molar_retrieval.errors import MissingArtefactError, MolarError, StaleArtefactError
 from molar_serving.access import Keyring
 from molar_serving.answered import AnsweringGenerations
@@ -56,6 +57,7 @@ class Service:
         answered: Which generation answered from when.
         shown: What was answered in the last minutes.
         previews: What previews of rules leave for the next one; for who is :func:`~molar_serving.comparing.alone`.
+        experiments: Those of the shop that run; None while nothing answers.
         tried: Set once it was tried to open what is live, for better or worse.
     """
 
@@ -75,6 +77,7 @@ class Service:
         self.shown = ShownAnswers(self.workspace.root, serve.answers, self.former.release)
         self.previews = Compared()
         self.maps = MapMaking(self.workspace)
+        self.experiments: Experimenting | None = None
         self._recommender: Recommender | None = None
         self._log: EventLog | None = None
         self._missing: MolarError = MissingArtefactError("the generation is being opened", "ask again in a second")
@@ -102,6 +105,8 @@ class Service:
         self.shown.close()
         self.former.release(everything=True)
         self.answered.close()
+        if self.experiments is not None:
+            self.experiments.close()
         if self._recommender is not None:
             self._recommender.close()
         if self._log is not None:
@@ -118,6 +123,8 @@ class Service:
         """Return once what is live now answers in this process; others follow within a tenth of a second."""
         if self._recommender is not None:
             self._recommender.catch_up()
+        if self.experiments is not None:
+            self.experiments.catch_up()
 
     def append(self, rows: list[Mapping[str, Any]], barred: Mapping[str, str] | None = None) -> "Appended":
         """Append events, but of the kinds that are barred; when it returns, those accepted are on the disk.
@@ -162,12 +169,26 @@ class Service:
             else:
                 self.answered.begins(found.generation.name)
                 found.follow_ahead(self._admitted)
+                self.experiments = Experimenting(self.workspace, found, self._of_arm, self.settings.experiments)
+                self.experiments.start()
                 self._recommender = found
                 self.tried.set()
                 break
         for folder in self.workspace["generations"].versions():  # so that going back to one takes no time
             if not self._ended.is_set():
                 self._wrong(folder.name)
+
+    def _of_arm(self, generation: str | None, rules: str | None) -> "Recommender":
+        """What answers for an arm of an experiment: a generation that stays, or what is live."""
+        found = self.shop.recommender(generation=generation, rules=rules)
+        try:
+            self._whole(found.generation)
+        except BaseException:
+            found.close()
+            raise
+        if generation is None:
+            found.follow_ahead(self._whole)
+        return found
 
     def _admitted(self, generation: "Generation") -> None:
         """Let a whole generation answer from now on."""

@@ -22,7 +22,7 @@ import msgspec
 from molar_retrieval.ranking.answer import made_at
 from molar_serving.asking import Question
 from molar_serving.audit import FOLDER
-from molar_serving.wire import RecommendationRequest, SearchRequest, SimilarRequest
+from molar_serving.wire import InExperiment, RecommendationRequest, SearchRequest, SimilarRequest
 
 FILE = "answers.sqlite"
 _KINDS: dict[str, type[Question]] = {
@@ -54,6 +54,7 @@ class Shown:
         items: The items on it and on the pages before it.
         of_browsers: Whether it is for a browser's key, and so tells little.
         placement: Where it is shown.
+        experiment: Which one it is of, with the arm.
     """
 
     answer_id: str
@@ -64,6 +65,7 @@ class Shown:
     items: Sequence[str]
     of_browsers: bool = False
     placement: str | None = None
+    experiment: InExperiment | None = None
 
 
 class ShownAnswers:
@@ -242,13 +244,13 @@ def _prune(connection: sqlite3.Connection, since: float) -> None:
         connection.execute(f"DELETE FROM answers WHERE id <= ({last})", (some,))
 
 
-_Packed: TypeAlias = tuple[bytes, str, msgspec.Raw, str, int, list[str], bool, str | None]
+_Packed: TypeAlias = tuple[bytes, str, msgspec.Raw, str, int, list[str], bool, str | None, InExperiment | None]
 _decoder = msgspec.msgpack.Decoder(_Packed)
 
 
 def _packed(one: Shown) -> bytes:
     kind = "" if one.question is None else type(one.question).__name__
-    about = one.generation, one.events, list(one.items), one.of_browsers, one.placement
+    about = one.generation, one.events, list(one.items), one.of_browsers, one.placement, one.experiment
     return zlib.compress(msgspec.msgpack.encode((one.body, kind, one.question, *about)), 1)
 
 

@@ -11,6 +11,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Many = Annotated[int, Meta(ge=1, le=bounds.K)]
 _Condition = Annotated[str, Meta(max_length=bounds.CONDITION)]
 _Placement = Annotated[str, Meta(max_length=bounds.ID)]
+_Arms = Annotated[dict[Id, Literal["control", "treatment"]], Meta(max_length=100)]
 _Ids = Annotated[list[Id], Meta(max_length=bounds.IDS)]
 
 
@@ -39,7 +40,10 @@ class Wishes(Among):
 
 
 class RecommendationRequest(Wishes):
-    """A list for a user, for somebody anonymous, or for what somebody just looked at (``items``, oldest first)."""
+    """A list for a user, for somebody anonymous, or for what somebody just looked at (``items``, oldest first).
+
+    ``arms`` says by experiment which arm somebody has, where a service of the shop assigns them.
+    """
 
     user_id: Id | None = None
     anonymous_id: Id | None = None
@@ -50,6 +54,7 @@ class RecommendationRequest(Wishes):
     calibration: Share = 0.5
     explore: bool = True
     wait_for: Annotated[int, Meta(ge=0)] | None = None
+    arms: _Arms = {}
 
 
 class SearchRequest(Among):
@@ -149,13 +154,21 @@ class AnsweredItem(Struct, kw_only=True):
     fields: dict[str, Any] = {}
 
 
+class InExperiment(Struct, kw_only=True):
+    """The experiment that a list is of, and the arm; ``interleaved``: it is of both."""
+
+    name: str
+    arm: Literal["control", "treatment", "interleaved"]
+
+
 class ListAnswer(Struct, kw_only=True):
     """A list of items; a browser's key is not told ``basis``, ``known``, notes, shortfall and milliseconds.
 
     Attributes:
         recommendation_id: Of this answer alone: events that come of it bring it back. Null in a dry run.
         generation: What answered.
-        basis: What ranked the items: ``aligned``, ``content``, ``search`` or ``popularity``.
+        basis: What ranked the items: ``aligned``, ``content``, ``search`` or ``popularity``; ``nothing``: the arm of an
+            experiment shows none.
         known: Whether anything is known of who asks; of a list like an item, whether the item is known.
         items: Best first.
         notes: What somebody should know who looks after the shop.
@@ -164,6 +177,7 @@ class ListAnswer(Struct, kw_only=True):
         milliseconds: Of each stage.
         placement: As it was asked for.
         next: Where the next page of this list is; null where there is none.
+        experiment: Which one it is of, and the arm; null: none.
     """
 
     recommendation_id: str | None
@@ -177,6 +191,7 @@ class ListAnswer(Struct, kw_only=True):
     milliseconds: dict[str, float]
     placement: str | None = None
     next: str | None = None
+    experiment: InExperiment | None = None
 
 
 class RejectedEvent(Struct, kw_only=True):

@@ -12,6 +12,7 @@ from molar_retrieval.columns import TITLE
 from molar_retrieval.errors import RequestError
 from molar_retrieval.events.event import KINDS, OF_ITEMS, kind_named
 from molar_serving import asking
+from molar_serving.answering import answered
 from molar_serving.asking import Question
 from molar_serving.credentials import Dialect
 from molar_serving.endpoint import Call, Endpoint, Method, Reply
@@ -82,7 +83,7 @@ async def item_now(call: Call, item_id: str) -> "ItemStanding":
 
 
 async def _answered(call: Call, question: Question) -> ListAnswer:
-    answer, notes = await asking.answered(call, question)
+    answer, notes = await answered(call, question)
     return _told(reply(call, list_of(call, question, answer, notes), question, question))
 
 

@@ -19,6 +19,7 @@ from molar_serving.wire import ListAnswer, NextRequest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from molar_indexes.experiments.arms import OpenArm
     from molar_indexes.recommender import Recommender
     from molar_retrieval.ranking.answer import Answer
 
@@ -50,25 +51,34 @@ async def page_behind(call: Call, answer_id: str, k: int) -> Reply:
     """The next ``k`` items of an answer's list."""
     shown = await _shown(call, answer_id)
     if shown.question is None:
-        raise ProblemError(
-            422, "this list has no next page", "follow `next` where it is not null; rankings and photos have none"
+        remedy = (
+            "follow `next` where it is not null; rankings, photos and lists of both arms of an experiment have none"
         )
+        raise ProblemError(422, "this list has no next page", remedy)
     check_reasons(call.key, shown.question)
     asked, count = _longer(shown, k)
 
-    def listed(explain: bool, rerank: bool) -> "Answer":
-        def of(recommender: "Recommender") -> "Answer":
-            return ask(recommender, asked, explain=explain, rerank=rerank, k=count, as_of=shown.events)
+    arm = _arm(call, shown)
 
-        return _of(call, shown.generation, of)
+    def listed(explain: bool, rerank: bool) -> "Answer":
+        if arm is not None and arm.arm.shows == "popular":
+            return most_popular(hide=True)
+        second = rerank and (arm is None or bool(arm.arm.options.get("rerank", True)))
+
+        def of(recommender: "Recommender") -> "Answer":
+            return ask(recommender, asked, explain=explain, rerank=second, k=count, as_of=shown.events)
+
+        return _of(call, shown.generation, of, arm)
 
     def most_popular(hide: bool) -> "Answer":
-        return _of(call, shown.generation, lambda recommender: popular(recommender, asked, count, hide=hide))
+        return _of(call, shown.generation, lambda recommender: popular(recommender, asked, count, hide=hide), arm)
 
     answer, notes = await list_in_time(call, listed, most_popular, explain=getattr(asked, "explain", False))
     told = list_of(call, asked, _behind(answer, shown, asked.k), notes)
     if told.generation != shown.generation:
         told.notes.append(f"generation {shown.generation} is gone, so the list goes on as {told.generation} has it")
+    if arm is None and shown.experiment is not None:
+        told.notes.append(f"experiment {shown.experiment.name} is over, so the list goes on without it")
     return reply(call, told, asked, asked, shown)
 
 
@@ -83,8 +93,20 @@ def _longer(shown: Shown, k: int) -> tuple[Question, int]:
     return msgspec.structs.replace(shown.question, k=k, dry_run=False), min(len(shown.items) + k, bounds.K)
 
 
-def _of(call: Call, generation: str, asked: "Callable[[Recommender], Answer]") -> "Answer":
-    """An answer of a generation while it can be opened, else of the live one."""
+def _arm(call: Call, shown: Shown) -> "OpenArm | None":
+    """The arm of an experiment that a list is of, while it runs."""
+    experiments, of = call.service.experiments, shown.experiment
+    return None if experiments is None or of is None else experiments.arm(of.name, of.arm)
+
+
+def _of(
+    call: Call, generation: str, asked: "Callable[[Recommender], Answer]", arm: "OpenArm | None" = None
+) -> "Answer":
+    """An answer of a generation while it can be opened, by its arm if there is one, else of the live one."""
+    if arm is not None and arm.recommender.generation.name == generation:
+        answer = asked(arm.recommender)
+        if answer.generation == generation:
+            return answer
     live = call.service.recommender
     if live.generation.name == generation:
         answer = asked(live)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from molar_serving.asking import answered
+from molar_serving.answering import answered
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.lists import given, list_of, reply
 from molar_serving.wire import ListAnswer, RecommendationParameters, RecommendationRequest

@@ -1,7 +1,7 @@
 """Searches by words, by a photo or by another item."""
 
 from molar_retrieval import bounds
-from molar_serving.asking import answered
+from molar_serving.answering import answered
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.lists import given, list_of, reply
 from molar_serving.problems import ProblemError

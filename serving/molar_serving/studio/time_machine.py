@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from molar_indexes.as_it_was import as_it_was
+from molar_indexes.experiments.then import arms_then
 from molar_indexes.generations import list_generations
 from molar_indexes.recommender import RULES_FILE
 from molar_indexes.standing import titles_of
@@ -101,6 +102,8 @@ class RemadeList:
         doubts: What is not known for sure, or why it may differ, by their words.
         titles: Of items, by id.
         basis: What ranked the items.
+        experiments: Names of experiments that it is of, or may be, with the person's arm: it is made again by the
+            generation of the arm, but by the rules of the shop.
     """
 
     at: float
@@ -113,6 +116,7 @@ class RemadeList:
     doubts: tuple[str, ...]
     titles: Mapping[str, str | None]
     basis: str | None
+    experiments: tuple[tuple[str, str], ...] = ()
 
     @property
     def shown(self) -> int:
@@ -198,6 +202,9 @@ class _Making:
     body: ListAnswer | None = None
 
     def made(self) -> RemadeList:
+        return replace(self._remade(), experiments=self._experiments())
+
+    def _remade(self) -> RemadeList:
         events = self._events() if self.body is None else self.body.events
         rules = rules_at(RulesFile(self.service.workspace), self.at)
         first: RemadeList | None = None
@@ -244,6 +251,13 @@ class _Making:
     def _events(self) -> int:
         with closing(LiveLog(self.service.workspace)) as log:
             return 0 if log.mark is None else log.last_by(round(1_000_000 * self.at))
+
+    def _experiments(self) -> tuple[tuple[str, str], ...]:
+        """Which experiments it is of as it says, or else may be, by what is on record of its person."""
+        if self.body is not None:
+            of = self.body.experiment
+            return () if of is None else ((of.name, of.arm),)
+        return tuple(arms_then(self.service.workspace, self.person.key, round(1_000_000 * self.at)))
 
     def _candidates(self) -> list[str]:
         """Generations that may have answered then, the likeliest first."""

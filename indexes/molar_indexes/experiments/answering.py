@@ -1,0 +1,241 @@
+"""Lists within experiments: each person's by their arm, merged from both arms, or compared behind their back.
+
+Nothing here knows of HTTP, so that a simulated shop answers by the same code as a server.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from molar_indexes.experiments.arms import NOTHING, ListWanted, OpenArm
+from molar_indexes.experiments.behind import BackgroundLists
+from molar_indexes.experiments.placing import Asker, PlacedPerson, Placing
+from molar_indexes.experiments.recording import ExperimentRecorder
+from molar_indexes.experiments.running import LiveExperiment, LiveExperiments
+from molar_indexes.experiments.shadowing import Shadowing
+from molar_retrieval.errors import MolarError
+from molar_retrieval.experiments.definition import CONTROL, INTERLEAVED, SHADOW, TREATMENT
+from molar_retrieval.experiments.settings import ExperimentSettings
+from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.ranking.answer import Answer
+from molar_retrieval.workspace import Workspace
+
+if TYPE_CHECKING:
+    from molar_indexes.recommender import Recommender
+
+_TRIGGERED = 100_000  # people of each experiment who are known to be triggered
+
+
+@dataclass(frozen=True)
+class GivenList:
+    """A list, and what is to be written down of it once it is on its way.
+
+    Attributes:
+        answer: The list.
+        placed: Whom it is for, with their arm; None: somebody who is in no experiment.
+        wanted: What it was made by.
+        at: When, in microseconds since 1970.
+        arm: Which arm it is told to be of; None: of none, as in a shadow stage.
+        failed: Whether an arm could not answer, so that another one did.
+        teams: Of an interleaved list, by item whose place it was.
+    """
+
+    answer: Answer
+    placed: PlacedPerson | None
+    wanted: ListWanted
+    at: int
+    arm: str | None = None
+    failed: bool = False
+    teams: Mapping[str, Any] | None = None
+
+    @property
+    def experiment(self) -> str | None:
+        """The name of the experiment that the answer tells."""
+        return None if self.placed is None or self.arm is None else self.placed.live.name
+
+
+class Experimenting:
+    """Answers within the experiments of a workspace; threads may share it, and processes the workspace.
+
+    Args:
+        workspace: The workspace.
+        live: What answers without an experiment; it stays open longer than this.
+        opened: Opens a generation and a file of rules; None: what is live.
+        settings: The share of people held out, and of requests that are ranked by both arms in a shadow stage.
+        background: Whether threads follow the record, write rows and compare lists; else all of it is done by
+            :meth:`catch_up`, by :meth:`flush` and by :meth:`record`, as a simulation needs it.
+
+    Attributes:
+        running: The experiments that run.
+        recorder: What is written down.
+        behind: Lists that nobody waits for.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        live: "Recommender",
+        opened: "Callable[[str | None, str | None], Recommender]",
+        settings: ExperimentSettings,
+        *,
+        background: bool = True,
+    ) -> None:
+        self._live, self._background = live, background
+        self._store, self._written = (
+            ExperimentStore(workspace),
+            ExperimentStore(workspace),
+        )  # reading waits for no batch
+        self.recorder = ExperimentRecorder(self._written)
+        self.running = LiveExperiments(self._store, live, opened)
+        self.behind = BackgroundLists(background=background)
+        self._placing = Placing(workspace, self._store, self.recorder, settings.holdout)
+        self._shadowing = Shadowing(self.recorder, self.behind, settings.shadow, limited=background)
+        self._triggered: dict[tuple[str, str], None] = {}
+        self.running.catch_up()
+
+    def start(self) -> None:
+        """Follow the record, write and compare in the background, if it is there."""
+        if self._background:
+            self.running.follow()
+            self.recorder.start()
+            self.behind.start()
+
+    def catch_up(self) -> None:
+        """Return once what is on record runs here."""
+        self.running.catch_up()
+
+    def flush(self) -> None:
+        """Return once all lists are compared and all rows are written that came so far."""
+        self.behind.wait()
+        self.recorder.flush()
+
+    def close(self) -> None:
+        """Write what waits, and close what is open for experiments alone."""
+        self.behind.close()
+        self.recorder.close()
+        self.running.close()
+        self._placing.close()
+        self._store.close()
+        self._written.close()
+
+    def answer(self, asker: Asker, wanted: ListWanted, at: int) -> GivenList:
+        """The list that somebody gets at a moment (microseconds since 1970).
+
+        An arm that fails leaves no page empty: the control arm answers instead, or else what is live. A question that
+        is wrong raises what it always does.
+        """
+        placed = self._placed(asker, at)
+        if placed is None or placed.arm == SHADOW:
+            return GivenList(wanted.listed(self._live, {}, None), placed, wanted, at)
+        if placed.arm == INTERLEAVED:
+            return self._interleaved(placed, wanted, at)
+        answer, failed = self._by(placed, placed.arm, lambda arm: arm.answer(wanted), wanted)
+        return GivenList(answer, placed, wanted, at, placed.arm, failed)
+
+    def popular(self, asker: Asker, wanted: ListWanted, at: int) -> GivenList:
+        """What comes where that list would be late: the popular one, as somebody's arm has it."""
+        placed = self._placed(asker, at)
+        if placed is None or placed.arm == SHADOW:
+            return GivenList(wanted.popular(self._live, {}), None, wanted, at)
+        shown = CONTROL if placed.arm == INTERLEAVED else placed.arm
+        answer, failed = self._by(placed, shown, lambda arm: arm.popular(wanted), wanted)
+        return GivenList(answer, placed, wanted, at, placed.arm, failed)
+
+    def record(self, given: GivenList, milliseconds: float, *, late: bool = False) -> None:
+        """Have written down that a list was given after so many milliseconds, and compare what else it could be."""
+        placed = given.placed
+        if placed is None:
+            return
+        if given.arm is None:
+            self._shadowing.compare(placed.live, given.wanted, given.answer, given.at)
+            return
+        name, empty = placed.live.name, not given.answer.items and given.answer.basis != NOTHING
+        self.recorder.served(name, given.arm, given.at, milliseconds, error=given.failed, empty=empty, late=late)
+        if given.teams is not None:
+            self.recorder.interleaved(name, given.answer.request_id, placed.unit, given.at, given.teams)
+        elif given.arm != INTERLEAVED and not given.failed and not late and (name, placed.unit) not in self._triggered:
+            self.behind.do(lambda: self._compare(given, placed))
+
+    def arm(self, name: str, arm: str) -> OpenArm | None:
+        """What answers for an arm that lists were given of; None where the experiment is over, or it cannot answer."""
+        live = self.running.named(name)
+        found = None if live is None else live.arms.get(arm)
+        return None if found is None or found.problem is not None else found
+
+    def _placed(self, asker: Asker, at: int) -> PlacedPerson | None:
+        """Where somebody is; nowhere while the record cannot be read."""
+        try:
+            return self._placing.place(self.running.present, asker, at)
+        except MolarError as error:
+            self.running.problem = error
+            return None
+
+    def _by(
+        self, placed: PlacedPerson, shown: str, ask: Callable[[OpenArm], Answer], wanted: ListWanted
+    ) -> tuple[Answer, bool]:
+        """The list of an arm, and whether it failed, so that the control arm answers, or what is live."""
+        arms = placed.live.arms
+        try:
+            return ask(arms[shown]), False
+        except Exception as error:
+            answer = self._instead(arms[CONTROL] if shown == TREATMENT else None, ask, wanted)
+            return _noting(answer, placed.live, shown, error), True
+
+    def _instead(self, control: OpenArm | None, ask: Callable[[OpenArm], Answer], wanted: ListWanted) -> Answer:
+        if control is not None:
+            try:
+                return ask(control)
+            except Exception:
+                return wanted.listed(self._live, {}, None)
+        return wanted.listed(self._live, {}, None)
+
+    def _interleaved(self, placed: PlacedPerson, wanted: ListWanted, at: int) -> GivenList:
+        """Both arms' lists made into one; where the treatment fails, that of the control arm."""
+        from molar_retrieval.experiments.interleaving import coin, interleave
+
+        control, failed = self._by(placed, CONTROL, lambda arm: arm.answer(wanted), wanted)
+        answer = control
+        try:
+            treatment = placed.live.arms[TREATMENT].answer(wanted, control.events)
+        except Exception as error:
+            answer, failed = _noting(control, placed.live, TREATMENT, error), True
+        if failed:
+            return GivenList(answer, placed, wanted, at, INTERLEAVED, failed)
+        lists = {one.item_id: one for one in (*treatment.items, *control.items)}
+        first, second = ([one.item_id for one in answer.items] for answer in (control, treatment))
+        ruled = {item_id for item_id, one in lists.items() if one.rule is not None}
+        merged = interleave(first, second, max(control.k, 1), coin(control.request_id), ruled)
+        items = [replace(lists[item_id], rank=rank, propensity=None) for rank, item_id in enumerate(merged.items, 1)]
+        timings = {name: took + treatment.timings_ms.get(name, 0.0) for name, took in control.timings_ms.items()}
+        notes = list(dict.fromkeys([*control.notes, *treatment.notes]))
+        short = control.shortfall if len(items) < control.k else None
+        answer = replace(control, items=items, notes=notes, timings_ms=timings, shortfall=short)
+        return GivenList(answer, placed, wanted, at, INTERLEAVED, teams=merged.credits)
+
+    def _compare(self, given: GivenList, placed: PlacedPerson) -> None:
+        """Put on record that somebody was shown what the other arm would not have shown."""
+        known = placed.live.name, placed.unit
+        if known in self._triggered:
+            return
+        other = placed.live.arms[CONTROL if given.arm == TREATMENT else TREATMENT]
+        try:
+            unseen = other.answer(given.wanted, given.answer.events)
+        except Exception:
+            return  # it is told, and counted, of those to whom it answers
+        if [item.item_id for item in unseen.items] != [item.item_id for item in given.answer.items]:
+            self._triggered[known] = None
+            if len(self._triggered) > _TRIGGERED:
+                self._triggered.pop(next(iter(self._triggered)), None)
+            self.recorder.trigger(*known, given.at)
+
+
+def _noting(answer: Answer, live: LiveExperiment, arm: str, error: Exception) -> Answer:
+    """An answer with a note that an arm could not give it."""
+    words = error.message if isinstance(error, MolarError) else f"{type(error).__name__}: {error}"
+    return replace(answer, notes=[*answer.notes, f"the {arm} arm of experiment {live.name} does not answer: {words}"])
+
+
+def clock() -> int:
+    """Microseconds since 1970, now."""
+    return time.time_ns() // 1000
