@@ -95,8 +95,18 @@ class ArmComparison:
 
     @property
     def information(self) -> float:
-        """One over its square: how much is known; 0 where nothing varies yet."""
+        """One over its square: how much is known of the difference; 0 where nothing varies yet."""
         return 1 / self.error**2 if self.error else 0.0
+
+    @property
+    def lift_information(self) -> float:
+        """How much is known of the difference as a share of control.
+
+        Of sums that grow while one looks on (what somebody has spent by now, whether they have bought) the difference
+        grows as well, and its error; as shares of control both are in one unit at all looks. Standardised differences
+        are then a Brownian motion in this information, also where some people always do more than others.
+        """
+        return self.control**2 * self.information
 
     @property
     def statistic(self) -> float:

@@ -9,12 +9,12 @@ not on those to come, so looks may come whenever they do.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import sqrt
+from math import pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.special import roots_legendre
+from scipy.special import ndtr, roots_legendre
 from scipy.stats import norm
 
 LEAST_NEWS = 0.01
@@ -57,8 +57,8 @@ class _Motion:
         """The chance of lying above the bound of the next look, and below its negative, for the first time."""
         step, edge = sqrt(time - self._time), bound * sqrt(time)
         middle = self._at + self._drift * (time - self._time)
-        above = float(self._mass @ norm.sf((edge - middle) / step))
-        return above, float(self._mass @ norm.cdf((-edge - middle) / step))
+        above = float(self._mass @ ndtr((middle - edge) / step))
+        return above, float(self._mass @ ndtr((-edge - middle) / step))
 
     def go_on(self, bound: float, time: float) -> None:
         """Pass the next look within its bound."""
@@ -66,7 +66,8 @@ class _Motion:
         low, high = (float(np.clip(mean + side * _NEAR * sqrt(time), -edge, edge)) for side in (-1, 1))
         nodes, weights = _quadrature()
         at = (low + high) / 2 + nodes * (high - low) / 2
-        moves = norm.pdf((at[:, None] - self._at - self._drift * (time - self._time)) / step) / step
+        away = (at[:, None] - self._at - self._drift * (time - self._time)) / step
+        moves = np.exp(-(away**2) / 2) / (sqrt(2 * pi) * step)
         self._at, self._mass, self._time = at, (moves @ self._mass) * weights * (high - low) / 2, time
 
 
@@ -105,7 +106,8 @@ def next_look(
 
     Args:
         before: The looks before, in order.
-        share: Of the planned information that there is now.
+        share: Of the planned information (:func:`planned_information`) that there is now. What people do adds up from
+            look to look, so it is the information of the lift that goes: :attr:`.ArmComparison.lift_information`.
         alpha: The chance of a false alarm over all looks, both sides together.
         last: Whether there will be no other look.
 
@@ -122,12 +124,12 @@ def next_look(
     return LookTaken(share, now, _bound(motion, (now - used) / 2, share))
 
 
-def planned_information(difference: float, alpha: float = 0.05, power: float = 0.8, looks: int = 1) -> float:
-    """One over the squared standard error by which a difference is found with a power, in so many looks.
+def planned_information(lift: float, alpha: float = 0.05, power: float = 0.8, looks: int = 1) -> float:
+    """The information by which a lift is found with a power in so many looks: one over its squared standard error.
 
-    The difference is in the figure's unit per person: that of a lift is the lift times the mean of control.
+    It goes with the information of the lift; by a difference in another unit, with that of this one.
     """
-    return inflation(looks, alpha, power) * (float(norm.isf(alpha / 2) + norm.ppf(power)) / difference) ** 2
+    return inflation(looks, alpha, power) * (float(norm.isf(alpha / 2) + norm.ppf(power)) / lift) ** 2
 
 
 def conditional_power(statistic: float, share: float, bound: float, drift: float) -> float:

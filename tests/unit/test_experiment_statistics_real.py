@@ -1,0 +1,112 @@
+"""Verdicts on what people of a real shop spent: false where nothing was changed, power where something was."""
+
+import os
+from math import sqrt
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from molar_eval.experiments.comparing import Moments, compare_means
+from molar_eval.experiments.cuped import explained
+from molar_eval.experiments.outcomes import end_of, outcomes
+from molar_eval.experiments.past import PastPurchases
+from molar_eval.experiments.sample_size import Design, UnchangedOutcome
+from molar_eval.experiments.sequential import inflation, next_look, planned_information
+from molar_retrieval.events.tables import DAY
+
+RUNS = int(os.environ.get("MOLAR_EXPERIMENT_RUNS", "200"))  # 4,000 for docs/experiments.md
+WEEKS = 4
+pytestmark = pytest.mark.realdata
+
+
+@pytest.fixture(scope="module")
+def weeks(real_data):
+    """Of buyers of the weeks before: outcomes after each of four weeks, shape (4, people), and what they did before."""
+    columns = ["user_id", "timestamp", "quantity", "price"]
+    log = pq.read_table(real_data("online-retail") / "interactions.parquet", columns=columns)
+    log = log.filter(pc.and_(pc.greater(log["quantity"], 0), pc.greater(log["price"], 0)))
+    person = pc.dictionary_encode(log["user_id"]).combine_chunks().indices.to_numpy().astype(np.int64)
+    worth = log["quantity"].to_numpy() * log["price"].to_numpy()
+    past = PastPurchases(person, log["timestamp"].to_numpy() * 1_000_000, worth, *np.zeros((2, 0), np.int64))
+    last = end_of(past)
+    whole = outcomes(past, WEEKS, last, "buyers")
+    begin = last - 7 * WEEKS
+    so_far = []
+    people = np.unique(person[(past.micros // DAY >= begin - 7 * whole.before) & (past.micros // DAY < begin)])
+    assert len(people) == whole.people > 3_000
+    for week in range(1, WEEKS + 1):
+        there = (past.micros // DAY >= begin) & (past.micros // DAY < begin + 7 * week) & np.isin(person, people)
+        so_far.append(np.bincount(np.searchsorted(people, person[there]), worth[there], len(people)))
+    spent = np.minimum(np.array(so_far), whole.spent.max())
+    assert spent[-1] == pytest.approx(whole.spent)
+    return {
+        "revenue": (spent, whole.spent_before),
+        "conversion": ((spent > 0).astype(float), whole.bought_before),
+    }
+
+
+def decided(now, before, new, planned, looks):
+    """Whether one of the looks finds a difference; with CUPED where it is known what people did before."""
+    made = []
+    for number, figures in enumerate(now[-looks:], 1):
+        parts = [Moments.of(figures[arm], *([] if before is None else [before[arm]])) for arm in (~new, new)]
+        found = compare_means(*parts)
+        look = next_look(made, found.lift_information / planned, last=number == looks)
+        if look is None:
+            continue
+        made.append(look)
+        if abs(found.statistic) > look.bound:
+            return True
+    return False
+
+
+def lifted(rng, metric, now, lift, new):
+    """Outcomes where the treated do more: each of them spends more; some who did not buy do so, at some time."""
+    if metric == "revenue":
+        return np.where(new, now * (1 + lift), now)
+    share = now[-1].mean()
+    more = new & (now[-1] == 0) & (rng.random(now.shape[1]) < share * lift / (1 - share))
+    since = rng.choice(len(now), now.shape[1], p=np.diff(now.mean(axis=1), prepend=0) / share)
+    return np.where(more & (np.arange(len(now))[:, None] >= since), 1.0, now)
+
+
+CASES = [("revenue", True, 4, 0.5, 1), ("conversion", True, 4, 0.5, 1), ("revenue", False, 1, 0.2, 4)]
+"""The last: how many times as many people as the shop has, drawn from them."""
+
+
+@pytest.mark.parametrize(("metric", "cuped", "looks", "treated"), [case[:-1] for case in CASES])
+def test_nothing_is_decided_where_nothing_was_changed(weeks, metric, cuped, looks, treated, record_property):
+    rng, (now, before) = np.random.default_rng(20), weeks[metric]
+    planned = planned_information(smallest(now, before, cuped, looks, treated), looks=looks)
+    wrong = np.mean([
+        decided(now, before if cuped else None, rng.random(now.shape[1]) < treated, planned, looks)
+        for _ in range(RUNS)
+    ])  # fmt: skip
+    record_property("false decisions", float(wrong))
+    assert wrong <= 0.05 + 3 * sqrt(0.05 * 0.95 / RUNS)
+
+
+def smallest(now, before, cuped, looks, treated, times=1):
+    """The smallest lift that the plan says is seen with a power of 80 %, by all people of the shop."""
+    base = UnchangedOutcome(now[-1].mean(), now[-1].var(), binary=now.max() == 1)
+    share = explained(now[-1], before) if cuped else 0.0
+    design = Design(treated=treated, inflation=inflation(looks))
+    return design.smallest(base, times * now.shape[1], share)
+
+
+@pytest.mark.parametrize(("metric", "cuped", "looks", "treated", "times"), CASES)
+def test_an_effect_that_was_planned_for_is_found_as_often_as_planned(
+    weeks, metric, cuped, looks, treated, times, record_property
+):
+    rng, (now, before) = np.random.default_rng(21), weeks[metric]
+    lift = smallest(now, before, cuped, looks, treated, times)
+    planned, hits = planned_information(lift, looks=looks), []
+    for _ in range(RUNS):
+        people = rng.integers(0, now.shape[1], times * now.shape[1])
+        new = rng.random(len(people)) < treated
+        changed = lifted(rng, metric, now[:, people], lift, new)
+        hits.append(decided(changed, before[people] if cuped else None, new, planned, looks))
+    record_property(f"found of +{lift:.1%}", float(np.mean(hits)))
+    assert np.mean(hits) == pytest.approx(0.8, abs=max(0.03, 3 * sqrt(0.8 * 0.2 / RUNS)))
