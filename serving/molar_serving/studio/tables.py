@@ -5,6 +5,7 @@ from molar_serving.studio.screens import (
     changes,
     data,
     events,
+    experiments,
     generations,
     item_map,
     items,
@@ -24,13 +25,26 @@ SCREENS: tuple[Screen, ...] = (
     *rules.SCREENS,
     *people.SCREENS,
     *generations.SCREENS,
+    *experiments.SCREENS,
     *changes.SCREENS,
     *data.SCREENS,
     *item_map.SCREENS,
     *signing_in.SCREENS,
     *files.SCREENS,
 )
-_ORDER = ("overview", "people", "items", "search", "rules", "generations", "map", "data", "events", "changes")
+_ORDER = (
+    "overview",
+    "people",
+    "items",
+    "search",
+    "rules",
+    "generations",
+    "experiments",
+    "map",
+    "data",
+    "events",
+    "changes",
+)
 NAVIGATION = {
     name: next(screen.path for screen in SCREENS if screen.nav == name)
     for name in _ORDER

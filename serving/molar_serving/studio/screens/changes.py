@@ -29,6 +29,8 @@ _WHAT = {
     "molar keys add": "key_made",
     "molar keys revoke": "key_revoked",
     "POST /studio/data/findings/{name}": "finding",
+    "POST /studio/experiments/start": "experiment_begun",
+    "POST /studio/experiments/stop/{name:path}": "experiment_stopped",
 }
 """Words of ``words/changes.toml`` for what was asked for."""
 _BY_KIND = {"rules": "rules", "generation": "generation", "items": "items", "finding": "finding"}

@@ -10,7 +10,7 @@ from molar_retrieval.errors import MissingArtefactError
 from molar_serving.problems import ProblemError
 from molar_serving.studio.visit import Page, Screen, Visit
 
-_ALONE = (
+ALONE = (
     "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -74,7 +74,7 @@ async def _alone(visit: Visit, path: Path) -> Page:
         content = await visit.do(path.read_bytes)
     except FileNotFoundError as error:
         raise ProblemError(404, "there is no such report", "choose one of the list") from error
-    return Page(content=content, headers={"Content-Security-Policy": _ALONE}, media_type="text/html; charset=utf-8")
+    return Page(content=content, headers={"Content-Security-Policy": ALONE}, media_type="text/html; charset=utf-8")
 
 
 SCREENS = (

@@ -1,0 +1,185 @@
+"""Experiments: what runs, what is known of each, going on and stopping; a form that begins one of the simple kinds."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
+
+from molar_eval.experiments.page import board_page
+from molar_eval.experiments.told import DefinitionTold, words_in
+from molar_retrieval.errors import MolarError, RequestError
+from molar_retrieval.experiments.definition import PRIMARIES, STOPPED, TREATMENT
+from molar_retrieval.toml import parse_toml
+from molar_serving.endpoints.generations import listed as listed_generations
+from molar_serving.problems import ProblemError
+from molar_serving.rules_file import RulesFile
+from molar_serving.studio.experiments import defined, known, listed, seen_in_shop
+from molar_serving.studio.screens.data import ALONE
+from molar_serving.studio.visit import Page, Screen, Visit
+
+if TYPE_CHECKING:
+    from molar_indexes.answerer import Answerer
+
+_HERE = "/studio/experiments"
+_KINDS = ("generation", "rules", "lists")
+_AGAINST = ("lists", "popular", "nothing")
+_MOST = 1 << 20  # bytes of a form
+_WEEKS = 4
+
+
+async def overview(visit: Visit) -> Page:
+    """All experiments, the last one first."""
+    found = await visit.do(lambda: listed(visit.service))
+    return Page("experiments/experiments.html.jinja", {"experiments": found, "b": words_in(visit.language.code)})
+
+
+async def verdict(visit: Visit) -> Page:
+    """What to take from an experiment so far, as a part of the list."""
+    found = await visit.do(lambda: known(visit.service, _name(visit)))
+    return Page("experiments/verdict.html.jinja", {"told": found.told(visit.language.code)})
+
+
+async def one(visit: Visit) -> Page:
+    """An experiment: what it is and how it went; what is known of it is a part that the page asks for."""
+    name = _name(visit)
+    experiment, stages = await visit.do(lambda: defined(visit.service, name))
+    status = await visit.do(lambda: visit.service.shop.experiments.status(name)[0])
+    shown: dict[str, Any] = {"told": DefinitionTold(experiment, stages, visit.language.code), "known": None}
+    shown |= {"status": status}
+    if visit.asked("now"):
+        shown |= await _results(visit, name)
+    return Page("experiments/experiment.html.jinja", shown)
+
+
+async def results(visit: Visit) -> Page:
+    """What is known of an experiment."""
+    return Page("experiments/results.html.jinja", await _results(visit, _name(visit)))
+
+
+async def page(visit: Visit) -> Page:
+    """The page for those who decide, as it is written to a file."""
+    found = await visit.do(lambda: known(visit.service, _name(visit)))
+    text = board_page(found.results, found.experiment, found.stages, visit.language.code)
+    headers = {"Content-Security-Policy": ALONE}
+    return Page(content=text.encode("utf-8"), headers=headers, media_type="text/html; charset=utf-8")
+
+
+async def stop(visit: Visit) -> Page:
+    """End an experiment."""
+    name, by, why = _name(visit), visit.call.key.name, visit.sent("why").strip()
+    keep: Literal["control", "treatment"] = "treatment" if visit.sent("keep") == TREATMENT else "control"
+    await asyncio.to_thread(lambda: visit.service.shop.experiments.stop(name, why, keep=keep, by=by))
+    visit.audit["experiment"], visit.audit["stage"] = name, STOPPED
+    return Page.to(_address(name))
+
+
+async def new(visit: Visit) -> Page:
+    """The form."""
+    return await visit.do(lambda: _form(visit, {}))
+
+
+async def plan(visit: Visit) -> Page:
+    """How long it takes to see an effect, by the shop's own log."""
+    try:
+        found, problem = await visit.do(lambda: seen_in_shop(visit.service)), None
+    except MolarError as error:
+        found, problem = None, error
+    return Page("experiments/plan.html.jinja", {"found": found, "problem": problem})
+
+
+async def start(visit: Visit) -> Page:
+    """Begin an experiment; what was typed is kept where it cannot begin."""
+    sent = {name: visit.sent(name) for name in visit.form if name != "studio_token"}
+    try:
+        wanted = _wanted(visit)
+        await asyncio.to_thread(lambda: visit.service.shop.experiments.start(**wanted, by=visit.call.key.name))
+    except MolarError as error:
+        problem = ProblemError(422, error.message, error.hint)
+        return await visit.do(lambda: _form(visit, sent, problem))
+    visit.audit["experiment"] = wanted["name"]
+    return Page.to(_address(wanted["name"]))
+
+
+def _name(visit: Visit) -> str:
+    return visit.path["name"]
+
+
+def _address(name: str) -> str:
+    return f"{_HERE}/of/{quote(name, safe='')}"
+
+
+async def _results(visit: Visit, name: str) -> dict[str, Any]:
+    found = await visit.do(lambda: known(visit.service, name))
+    return {"known": found, "told": found.told(visit.language.code), "name": name}
+
+
+def _form(visit: Visit, sent: Mapping[str, str], problem: ProblemError | None = None) -> Page:
+    """The form with what was typed, else with what is usual."""
+    found = listed_generations(visit.service)
+    waiting = [one.generation for one in found.generations if one.generation != found.live]
+    with visit.service.recommender.answering() as answerer:
+        columns = sorted(_columns(answerer))
+    usual = {
+        "name": "", "tried": "generation" if waiting else "rules", "generation": waiting[-1] if waiting else "",
+        "against": "lists", "column": "", "value": "", "placements": "", "primary": PRIMARIES[0], "weeks": str(_WEEKS),
+        "rules": RulesFile(visit.service.workspace).text,
+    }  # fmt: skip
+    t = visit.language
+    shown = {
+        "form": {**usual, **sent}, "waiting": list(reversed(waiting)), "columns": columns, "problem": problem,
+        "kinds": [(one, t(f"experiments.tried_{one}")) for one in _KINDS],
+        "againsts": [(one, t(f"experiments.against_{one}")) for one in _AGAINST],
+        "primaries": [(one, t(f"experiments.primary_{one}")) for one in PRIMARIES],
+    }  # fmt: skip
+    return Page("experiments/new.html.jinja", shown, 200 if problem is None else problem.status)
+
+
+def _columns(answerer: "Answerer") -> Mapping[str, str]:
+    """What is known of people, by column: its kind."""
+    found: Mapping[str, str] = answerer.generation.manifest.facts.get("segments", {})
+    return found
+
+
+def _wanted(visit: Visit) -> dict[str, Any]:
+    """What is to begin, by the form; a MolarError says what is wrong about it."""
+    tried, against = visit.sent("tried"), visit.sent("against")
+    if tried not in _KINDS or against not in _AGAINST:
+        raise RequestError("it is not said what is tried, or against what", "choose one of each")
+    wanted: dict[str, Any] = {"name": visit.sent("name").strip(), "control_shows": against}
+    if tried == "generation":
+        wanted["generation"] = visit.sent("generation")
+    elif tried == "rules":
+        wanted["rules"] = parse_toml(visit.sent("rules").replace("\r\n", "\n"), "the rules")
+    with visit.service.recommender.answering() as answerer:
+        kinds = _columns(answerer)
+    wanted["people"] = _condition(visit.sent("column"), visit.sent("value").strip(), kinds)
+    wanted["placements"] = [one for part in visit.sent("placements").split(",") if (one := part.strip())]
+    weeks, primary = visit.sent("weeks"), visit.sent("primary")
+    if not weeks.isdecimal() or len(weeks) > 3:
+        raise RequestError("the weeks are no number", "give whole weeks, as 4")
+    return wanted | {"weeks": int(weeks), "primary": primary}
+
+
+def _condition(column: str, value: str, kinds: Mapping[str, str]) -> str | None:
+    """That a column has a value, in the filter language."""
+    if not column or not value:
+        return None
+    plain = kinds.get(column, "keyword") != "keyword" and value.replace(".", "").replace("-", "").isalnum()
+    return f"{_quoted(column)} = {value if plain else _quoted(value)}"
+
+
+def _quoted(words: str) -> str:
+    return '"' + words.replace('"', '""') + '"'
+
+
+SCREENS = (
+    Screen("GET", _HERE, "viewer", overview, nav="experiments"),
+    Screen("GET", f"{_HERE}/new", "admin", new),
+    Screen("GET", f"{_HERE}/plan", "viewer", plan),
+    Screen("POST", f"{_HERE}/start", "admin", start, changes=True, most=_MOST),
+    Screen("GET", f"{_HERE}/of/{{name:path}}", "viewer", one),
+    Screen("GET", f"{_HERE}/results/{{name:path}}", "viewer", results),
+    Screen("GET", f"{_HERE}/verdict/{{name:path}}", "viewer", verdict),
+    Screen("GET", f"{_HERE}/page/{{name:path}}", "viewer", page),
+    Screen("POST", f"{_HERE}/stop/{{name:path}}", "admin", stop, changes=True),
+)
