@@ -13,12 +13,14 @@ from molar_eval.experiments.preference import Credits, credits, preference, shar
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.events.tables import DAY
+from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.interleaving import coin, interleave
+from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.workspace import Workspace
 
 RUNS = int(os.environ.get("MOLAR_EXPERIMENT_RUNS", "400"))  # 4,000 for docs/experiments.md
 THEN = datetime(2026, 1, 5, 12, tzinfo=UTC)
-MICROS = int(THEN.timestamp()) * 1_000_000
+MICROS, HOUR = int(THEN.timestamp()) * 1_000_000, DAY // 24
 
 
 def of_rows(people, rows):
@@ -164,7 +166,7 @@ def done(number, kind, item, request, after=timedelta(hours=1), **who):
     return told | {"timestamp": (THEN + after).isoformat()} | (who or {"user_id": "anna"})
 
 
-def read(workspace, events, lists, primary, days=30, compact=False):
+def read(workspace, events, lists, primary, hours=30 * 24, compact=False):
     log = EventLog(workspace)
     appended = log.append(list(enumerate(events, 1)))
     assert not appended.refused, appended.refusals
@@ -172,7 +174,7 @@ def read(workspace, events, lists, primary, days=30, compact=False):
         log.compact(today=MICROS // DAY + 60)
     log.close()
     with opened(workspace) as state:
-        return credits(state, lists, MICROS + days * DAY, primary)
+        return credits(state, lists, MICROS + hours * HOUR, primary)
 
 
 @pytest.mark.parametrize("compact", [False, True])
@@ -210,8 +212,21 @@ def test_what_people_used_is_credited_by_the_id_of_the_recommendation(workspace,
 
 def test_days_that_are_not_over_do_not_count_yet(workspace):
     lists, events = lists_of(a_list("r1", "anna", a=-1.5, b=1.5)), [done(1, "click", "a", "r1")]
-    assert not len(read(workspace, events, lists, "clicks", days=0).credit)
-    assert len(read(workspace, [], lists, "clicks", days=1).credit) == 1
+    assert not len(read(workspace, events, lists, "clicks", hours=11).credit)
+    assert len(read(workspace, [], lists, "clicks", hours=12).credit) == 1
+
+
+def test_lists_on_record_are_read_as_they_were_made(workspace):
+    """From two lists to the verdict, by the store of experiments and the event log."""
+    found = interleave("abcd", "xbya", 4, "treatment")
+    experiment = Experiment("autumn", Arm(), Arm(options={"diversity": 0.5}))
+    with ExperimentStore(workspace, make=True) as store:
+        store.start(experiment, "interleaving", MICROS)
+        store.record_lists("autumn", [("r1", "anna", MICROS, found.credits), ("r2", "ben", MICROS, {})])
+        lists = store.lists("autumn")
+    read(workspace, [done(1, "click", "x", "r1"), done(2, "click", "d", "r2", user_id="ben")], lists, "clicks")
+    seen = preference(read(workspace, [], lists, "clicks"))
+    assert (seen.wins, seen.losses, seen.people) == (1, 0, 1)
 
 
 def test_without_a_log_and_without_lists_there_are_no_credits(workspace):
