@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from molar_retrieval import rng as seeds
 from molar_retrieval.demo.plan import dealt, liking, traits_of
-from molar_retrieval.demo.response import ExpectedVisit, Habits, expected_visit
+from molar_retrieval.demo.response import BEST, ExpectedVisit, Habits, expected_visit
 from molar_retrieval.demo.tables import items_table
 from molar_retrieval.demo.truth import DemoShop
 
@@ -58,7 +58,8 @@ class DailyLife:
         self.rows = {item.item_id: row for row, item in enumerate(shop.items)}
         traits = traits_of(shop.items, cold=True)
         self._liking = np.stack([liking(traits, user) for user in shop.users])
-        self._less = (1 - self.habits.fame) * traits["popularity"]
+        self._tempting = self._liking - (1 - self.habits.fame) * traits["popularity"]
+        self._best = np.quantile(self._tempting, BEST, axis=1)
         self._bought = [{purchase.item for purchase in user.purchases} for user in shop.users]
         self._prices = np.array([item.price for item in shop.items])
         self._fields = {row["item_id"]: row for row in items_table(shop).to_pylist()}
@@ -156,7 +157,7 @@ class DailyLife:
 
     def _clicks(self, user: int, rows: Sequence[int]) -> npt.NDArray[np.float64]:
         """How likely each item of a list is clicked by somebody who looks at it."""
-        return self.habits.clicks(self._liking[user] - self._less, rows)
+        return self.habits.clicks(self._tempting[user, list(rows)], float(self._best[user]))
 
     def _take(self, user: int, row: int) -> bool:
         """Whether an item is there to be bought; it is taken then."""

@@ -4,14 +4,15 @@ They look from the first place downwards, click what they like nearly as well as
 comes of a list on average is therefore known exactly, without a draw.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-_BEST = 0.99  # the quantile of what somebody likes that counts as the best
+BEST = 0.99
+"""The quantile of what somebody likes that counts as what they like best."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,14 @@ class Habits:
     own: float = 0.5
     fame: float = 1.0
 
-    def clicks(self, likes: Floats, rows: Sequence[int]) -> Floats:
-        """How likely each item of a list is clicked by somebody who looks at it, by all that they like, (n_items,)."""
-        best = float(np.quantile(likes, _BEST))
-        chances: Floats = self.click * np.minimum(1.0, np.exp((likes[list(rows)] - best) / self.warmth))
+    def clicks(self, likes: Floats, best: float) -> Floats:
+        """How likely items are clicked by somebody who looks at them, by how much they are liked, and what is best."""
+        chances: Floats = self.click * np.minimum(1.0, np.exp((likes - best) / self.warmth))
         return chances
+
+
+PICKY = Habits(coming=0.1, own=0.05, fame=0.25, warmth=0.7)
+"""Of people who buy little of their own accord and click what they like most: it matters what they are shown."""
 
 
 @dataclass(frozen=True)
