@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import binom
 
+from molar_eval.experiments.observed import ItemPrices
 from molar_eval.experiments.preference import Credits, credits, preference, share_sequence
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.snapshot import opened
@@ -16,6 +17,7 @@ from molar_retrieval.events.tables import DAY
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.interleaving import coin, interleave
 from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.ids import IdMap
 from molar_retrieval.workspace import Workspace
 
 RUNS = int(os.environ.get("MOLAR_EXPERIMENT_RUNS", "400"))  # 4,000 for docs/experiments.md
@@ -208,6 +210,15 @@ def test_what_people_used_is_credited_by_the_id_of_the_recommendation(workspace,
     assert found["clicks"] == looks
     assert found["conversion"] == [(0, 3, 1.5), (1, 0, 0.125), (1, 4, 0.5)]
     assert found["revenue"] == [(0, 3, 30.0), (1, 4, 0.0)]
+
+
+def test_a_purchase_without_a_value_brings_the_price_of_its_item(workspace):
+    lists = lists_of(a_list("r1", "anna", a=-1.0, b=1.0))
+    events = [done(1, "purchase", "a", "r1") | {"quantity": 3}, done(2, "purchase", "b", "r1") | {"value": 5.0}]
+    prices = ItemPrices(IdMap(["a", "b"]), np.array([2.0, 100.0]))
+    assert read(workspace, events, lists, "revenue").credit.tolist() == [0.0, 5.0]
+    with opened(workspace) as state:
+        assert credits(state, lists, MICROS + 2 * DAY, "revenue", prices).credit.tolist() == [-6.0, 5.0]
 
 
 def test_days_that_are_not_over_do_not_count_yet(workspace):

@@ -108,7 +108,7 @@ def _results(asked: _Asked, store: ExperimentStore, state: LogState | None, *, l
     if stage.stage == INTERLEAVING:
         lists = store.lists(name)
         lists = lists.filter(pc.greater_equal(lists["at"], stage.begun))
-        credited = credits(state, lists, asked.until, asked.experiment.primary)
+        credited = credits(state, lists, asked.until, asked.experiment.primary, _prices(asked.workspace))
         return replace(empty, preference=preference(credited, asked.experiment.alpha))
     identified = {} if state is None else state.identified()
     lines = [] if state is None else lines_of_people(state, identified, stage.begun - DAY, asked.until + DAY)

@@ -74,13 +74,17 @@ class Observed:
 
 
 def lines_of_people(
-    state: LogState, identified: Mapping[str, str], since: int, until: int, columns: Sequence[str] = _COLUMNS
+    state: LogState,
+    identified: Mapping[str, str],
+    since: int,
+    until: int,
+    columns: Sequence[str] = _COLUMNS,
+    kinds: Sequence[str] = OF_PEOPLE,
 ) -> Iterator[pa.Table]:
     """Lines of people from one moment to before another, with the key of the ``person``, in pieces and no order.
 
     ``timestamp`` and ``received`` are in microseconds since 1970.
     """
-    kinds = OF_PEOPLE
     for day, files in state.sealed(since // DAY).items():
         if day * DAY < until:
             for file in files:
@@ -108,6 +112,18 @@ class ItemPrices:
 
     ids: IdMap
     prices: Prices
+
+
+def values_of(table: pa.Table, prices: ItemPrices | None) -> Floats:
+    """What lines brought: their value, else the price of their item times the quantity; NaN where neither is known."""
+    value: Floats = pc.fill_null(table["value"], np.nan).to_numpy().copy()
+    lacking = ~np.isfinite(value)
+    if prices is not None and lacking.any():
+        row = prices.ids.rows(table["item_id"])
+        quantity = pc.fill_null(table["quantity"], 1.0).to_numpy()
+        price = np.where(row >= 0, prices.prices[row], 0.0) * np.where(quantity > 0, quantity, 1.0)
+        value[lacking] = np.where(price > 0, price, np.nan)[lacking]
+    return value
 
 
 @dataclass
@@ -218,13 +234,7 @@ class _PersonSums:
             return
         table, who = table.filter(pa.array(mine)), who[mine]
         bought = np.asarray(pc.equal(table["event"], PURCHASE), bool)
-        value = pc.fill_null(table["value"], np.nan).to_numpy().copy()
-        lacking = ~np.isfinite(value)
-        if self._prices is not None and lacking.any():
-            row = self._prices.ids.rows(table["item_id"])
-            quantity = pc.fill_null(table["quantity"], 1.0).to_numpy()
-            price = np.where(row >= 0, self._prices.prices[row], 0.0) * np.where(quantity > 0, quantity, 1.0)
-            value[lacking] = np.where(price > 0, price, np.nan)[lacking]
+        value = values_of(table, self._prices)
         self.priced += int(np.count_nonzero(bought & np.isfinite(value)))
         self.unpriced += int(np.count_nonzero(bought & ~np.isfinite(value)))
         self.bought.add(table, who, np.nan_to_num(value))

@@ -8,7 +8,7 @@ doi:10.1214/aoms/1177696786). What it costs in people, and what it spares, is in
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp, log
 
@@ -19,13 +19,13 @@ import pyarrow.compute as pc
 from scipy.optimize import brentq
 from scipy.special import betaln, xlogy
 
+from molar_eval.experiments.observed import PERSON, ItemPrices, lines_of_people, values_of
 from molar_eval.experiments.results import Preference
 from molar_eval.kpi.daily.attribution import CART, CLOCKS, LOOKS, PURCHASE, WINDOW
-from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import LogState
 from molar_retrieval.events.tables import DAY
 from molar_retrieval.experiments.definition import Primary
-from molar_retrieval.interactions.users import person_keys, session_key, user_key
+from molar_retrieval.interactions.users import session_key, user_key
 
 WEIGHTS: Mapping[Primary, Mapping[str, float]] = {
     "clicks": dict.fromkeys((*LOOKS, CART, PURCHASE), 1.0),
@@ -36,7 +36,7 @@ WEIGHTS: Mapping[Primary, Mapping[str, float]] = {
 does as well. Other uses count nothing."""
 SPREAD = 20.0
 """Both parameters of the beta distribution: shares between .55 and .65, or .35 and .45, are found soonest."""
-_COLUMNS = ("event", "user_id", "session_id", "item_id", "timestamp", "value", "request_id", "seq")
+_COLUMNS = ("event", "user_id", "session_id", "item_id", "timestamp", "quantity", "value", "request_id", "seq")
 _BETWEEN = "\0"  # no id has it
 _ROUNDING = 1e-9
 Floats = npt.NDArray[np.float64]
@@ -114,7 +114,9 @@ def _verdicts(found: Credits) -> Ints:
     return np.sign(sums[decided][first]).astype(np.int64)
 
 
-def credits(state: LogState | None, lists: pa.Table, until: int, primary: Primary) -> Credits:
+def credits(
+    state: LogState | None, lists: pa.Table, until: int, primary: Primary, prices: ItemPrices | None = None
+) -> Credits:
     """What came of interleaved lists by the event log.
 
     A use belongs to a list if it names its ``request_id`` (of HTTP, the ``recommendation_id``), is of an item for which
@@ -128,6 +130,7 @@ def credits(state: LogState | None, lists: pa.Table, until: int, primary: Primar
         lists: As :meth:`molar_retrieval.experiments.store.ExperimentStore.lists` has them: request_id, unit, at, teams.
         until: Up to when events count, in microseconds since 1970.
         primary: What uses count by, see :data:`WEIGHTS`.
+        prices: What items cost, for purchases whose event tells no value; None: these bring nothing.
     """
     lists = lists.filter(pc.not_equal(lists["teams"], "{}"))
     identified = {} if state is None else state.identified()
@@ -138,22 +141,23 @@ def credits(state: LogState | None, lists: pa.Table, until: int, primary: Primar
     if state is None or not len(lists):
         return nothing
     since, end = pc.min(lists["at"]).as_py() - CLOCKS, until // DAY * DAY
-    tables = _lines(state, since, end, list(WEIGHTS[primary]))
-    done = pa.concat_tables(table.filter(pc.is_in(table["request_id"], lists["request_id"])) for table in tables)
-    done = done.sort_by([("timestamp", "ascending"), ("seq", "ascending")])
-    persons = person_keys(done["user_id"], done["session_id"], identified)
-    who = _rows(persons, list(people))
+    kinds = list(WEIGHTS[primary])
+    tables = lines_of_people(state, identified, since, end, _COLUMNS, kinds)
+    named = [table.filter(pc.is_in(table["request_id"], lists["request_id"])) for table in tables]
+    if not named:
+        return nothing
+    done = pa.concat_tables(named).sort_by([("timestamp", "ascending"), ("seq", "ascending")])
+    who = _rows(done[PERSON], list(people))
     credited = _Credited.of(lists, [people[unit] for unit in units], done["request_id"])
     place = _rows(pc.binary_join_element_wise(done["request_id"], done["item_id"], _BETWEEN), credited.keys)
     since_shown = done["timestamp"].to_numpy() - credited.at[place]
-    kinds = list(WEIGHTS[primary])
     kind = _rows(done["event"], kinds)
     own = (place >= 0) & (who == credited.person[place]) & (since_shown >= -CLOCKS) & (since_shown <= WINDOW * DAY)
     _, firsts = np.unique(np.where(own, place * len(kinds) + kind, -1), return_index=True)
     taken = firsts[own[firsts]]
     weight = np.array([WEIGHTS[primary][name] for name in kinds])[kind[taken]]
     if primary == "revenue":
-        weight = weight * np.maximum(pc.fill_null(done["value"], 0.0).to_numpy()[taken], 0.0)
+        weight = weight * np.maximum(np.nan_to_num(values_of(done, prices)[taken]), 0.0)
     day = done["timestamp"].to_numpy()[taken] // DAY
     return Credits(len(people), who[taken], day, weight * credited.credit[place[taken]])
 
@@ -187,21 +191,3 @@ def _rows(values: pa.ChunkedArray, known: list[str]) -> Ints:
     """The place of each value among known ones, -1 where it is none of them."""
     found = pc.fill_null(pc.index_in(values, pa.array(known, pa.string()), skip_nulls=True), -1)
     return np.asarray(found, np.int64)
-
-
-def _lines(state: LogState, since: int, end: int, kinds: list[str]) -> Iterator[pa.Table]:
-    """Lines of some kinds between two moments, the first included, with times in microseconds since 1970."""
-    marks = ", ".join("?" * len(kinds))
-    where = f"WHERE timestamp >= ? AND timestamp < ? AND event IN ({marks})"
-    yield _in_micros(pa.schema([SCHEMA.field(name) for name in _COLUMNS]).empty_table())
-    sealed = [file for day, files in state.sealed(since // DAY).items() if day * DAY < end for file in files]
-    for file in sealed:
-        for table in map(_in_micros, state.of_sealed(file, _COLUMNS, kinds)):
-            inside = pc.and_(pc.greater_equal(table["timestamp"], since), pc.less(table["timestamp"], end))
-            yield table.filter(inside)
-    yield from map(_in_micros, state.of_database(_COLUMNS, where, [since, end, *kinds]))
-
-
-def _in_micros(table: pa.Table) -> pa.Table:
-    at = _COLUMNS.index("timestamp")
-    return table.set_column(at, "timestamp", table["timestamp"].cast(pa.int64()))
