@@ -239,6 +239,13 @@ def test_a_hole_in_the_log_is_named(workspace: Workspace) -> None:
     assert "48 hours on end" in shop.told().results().problems[0]
 
 
+def test_weekdays_on_which_a_shop_is_closed_are_no_hole(workspace: Workspace) -> None:
+    shop = played(workspace, 0.3, 0.5)
+    closed = [BEGUN + day * DAY for day in (3, 4, 10, 11)]
+    shop.rows = [row for row in shop.rows if row["timestamp"] * SECOND // DAY * DAY not in closed]
+    assert shop.told().results().problems == ()
+
+
 def test_a_generation_that_is_gone_is_named(workspace: Workspace) -> None:
     shop = played(workspace, 0.3, 0.5, treatment=Arm(generation="g7")).told()
     assert "the generation g7 of treatment is gone" in shop.results().problems[0]

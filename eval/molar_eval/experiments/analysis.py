@@ -226,8 +226,8 @@ def _looks(asked: _Asked, store: ExperimentStore, metrics: Sequence[ComparedMetr
 
 
 def _effect(asked: _Asked, found: ComparedMetric, looks: Sequence[Look]) -> Effect:
-    """With the bound of the last look in the A/B stage, else with one that holds at all times."""
-    last = looks[-1].bound if looks else None
+    """With the bound of the look that has decided, else with one that holds at all times."""
+    last = looks[-1].bound if looks and looks[-1].decision != "wait" else None
     return effect_of(found, bound_at_all_times(found.comparison, asked.experiment.alpha) if last is None else last)
 
 

@@ -59,7 +59,7 @@ def _purchases(root: Path, catalogue: str, begun: int) -> tuple[IdMap, Floats, F
     """Who bought in the weeks before a moment, on how many days and for how much."""
     try:
         past = past_purchases(Workspace(root))
-    except DataError:  # nobody bought anything
+    except DataError:  # nobody bought anything, or nobody knows when
         return None
     day = past.micros // DAY
     earlier = (past.micros < begun) & (day >= begun // DAY - 7 * BEFORE)

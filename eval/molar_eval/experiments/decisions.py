@@ -12,6 +12,7 @@ from molar_retrieval.experiments.definition import (
     CONTROL,
     EVERYBODY,
     INTERLEAVING,
+    PRIMARIES,
     SHADOW,
     STOPPED,
     TREATMENT,
@@ -104,7 +105,7 @@ def _canary(experiment: Experiment, results: ExperimentResults) -> Decision:
 
 def _unheard(results: ExperimentResults) -> str | None:
     """Why that nothing alarmed says nothing; None: it says something."""
-    if any(one.low is not None for one in results.guardrails):
+    if any(one.low is not None for one in results.guardrails if one.metric in PRIMARIES):
         return None
     met = results.triggered
     people = f"{met.get(CONTROL, 0):,} and {met.get(TREATMENT, 0):,} people"
@@ -113,10 +114,7 @@ def _unheard(results: ExperimentResults) -> str | None:
 
 def _ab(experiment: Experiment, results: ExperimentResults) -> Decision:
     if not results.looks:
-        words = (
-            "the first look comes after a week" if experiment.unit == "person" else "it is looked at once, at the end"
-        )
-        return Decision("wait", None, (words,), automatic=False)
+        return Decision("wait", None, (_no_look(experiment, results),), automatic=False)
     look = results.looks[-1]
     why = tuple(look.facts.get("why", ()))
     match look.decision:
@@ -127,6 +125,16 @@ def _ab(experiment: Experiment, results: ExperimentResults) -> Decision:
         case "stop":
             return Decision("stop", "stopped", why, automatic=False)
     return Decision("wait", None, why, automatic=False)
+
+
+def _no_look(experiment: Experiment, results: ExperimentResults) -> str:
+    if experiment.unit == "time":
+        return "a switchback is looked at once, after all of its weeks"
+    if not _weeks(results):
+        return "the first look comes after a week"
+    met = results.triggered
+    people = f"{met.get(CONTROL, 0):,} and {met.get(TREATMENT, 0):,} people"
+    return f"there is too little to look at {experiment.primary} yet: {people} have met a difference"
 
 
 def _everybody(experiment: Experiment, results: ExperimentResults) -> Decision:

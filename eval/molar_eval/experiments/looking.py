@@ -1,8 +1,8 @@
 """Weekly looks at an A/B stage: how much of the error each may spend by what is known then, and what it says.
 
-What is known is the information, one over the squared standard error of the lift, as a share of the planned one: what
-it takes to see the experiment's lift with its power, or what its weeks bring at the rate of the first look, if that is
-less. The plan is made at the first look and stays. Looks that were missed are not made up for.
+What is known is the information, one over the squared standard error of the lift, as a share of what it takes to see
+the experiment's lift with its power. Once all of that is there, or all weeks are over, a look is the last one, and
+spends what is left of the error: where few people come, nearly all of it. Looks that were missed are not made up for.
 """
 
 from collections.abc import Sequence
@@ -47,9 +47,7 @@ def taken_now(
     information = _information(found)
     if not information:
         return None
-    needed = planned_information(experiment.lift, experiment.alpha, experiment.power, experiment.weeks)
-    come = information * experiment.weeks / look.week
-    planned = float(taken[0].facts["planned"]) if taken else max(information, min(needed, come))
+    planned = planned_information(experiment.lift, experiment.alpha, experiment.power, experiment.weeks)
     before = [LookTaken(each.information, each.spent, each.bound) for each in taken if each.bound is not None]
     share = information / planned
     if look.last and before:
@@ -58,7 +56,7 @@ def taken_now(
     now = next_look(before, share, experiment.alpha, last=last)
     if now is None:
         return None
-    weeks_more = _weeks_more(information, needed, look.week)
+    weeks_more = _weeks_more(information, planned, look.week)
     decision, why = _said(experiment, found, [*before, now], planned, look.week, weeks_more, last=last)
     low, high = one.interval(now.bound)
     facts = {
@@ -86,25 +84,23 @@ def _said(
 ) -> tuple[str, list[str]]:
     """What a look decides, and why."""
     one, metric, now = found.comparison, found.metric, looks[-1]
+    lift = f"{experiment.lift:.0%} of {metric}"
     if abs(one.statistic) > now.bound:
-        more = one.statistic > 0
-        words = (
-            f"the treatment brings {'more' if more else 'less'} {metric}, beyond the bound of the look of week {week}"
-        )
-        return ("on" if more else "back"), [words]
+        more = "more" if one.statistic > 0 else "less"
+        words = f"the treatment brings {more} {metric}, beyond the bound of the look of week {week}"
+        return ("on" if one.statistic > 0 else "back"), [words]
     if one.at_most(experiment.lift, now.bound):
-        return "stop", [f"there is no difference of {metric} larger than {experiment.lift:.0%}"]
-    rest = (
-        "" if weeks_more is None else f": about {weeks_more} {'week' if weeks_more == 1 else 'weeks'} more at this rate"
-    )
+        return "stop", [f"there is no difference larger than {lift}"]
+    if last and weeks_more is None:
+        chance = f"{experiment.power:.0%}"
+        return "stop", [f"no difference is seen; one of {lift} would have been, with a chance of {chance}"]
+    rest = f": about {weeks_more} {'week' if weeks_more == 1 else 'weeks'} more at this rate"
     if last:
         return "stop", [f"it cannot be told after {week} weeks{rest}"]
     end = next_look(looks, 1.0, experiment.alpha, last=True)
     drift = experiment.lift * sqrt(planned)
     if end is not None and conditional_power(one.statistic, now.share, end.bound, drift) < FUTILE:
-        return "stop", [
-            f"going on is futile: a lift of {experiment.lift:.0%} of {metric} would hardly be seen any more"
-        ]
+        return "stop", [f"going on is futile: a difference of {lift} would hardly be seen any more"]
     return "wait", [f"it cannot be told yet{rest}"]
 
 
@@ -117,6 +113,6 @@ def _information(found: ComparedMetric) -> float:
     return found.control_mean**2 * found.comparison.information
 
 
-def _weeks_more(information: float, needed: float, week: int) -> int | None:
+def _weeks_more(information: float, planned: float, week: int) -> int | None:
     """Weeks until there is the information that the planned lift takes; None: it is there."""
-    return None if needed <= information else max(1, ceil((needed / information - 1) * week))
+    return None if planned <= information else max(1, ceil((planned / information - 1) * week))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from molar_eval.experiments.observed import HOUR, Observed
+from molar_eval.experiments.observed import HOUR, Ints, Observed
 from molar_eval.experiments.population import Population
 from molar_eval.experiments.sample_ratio import MISMATCH
 from molar_retrieval.events.tables import DAY
@@ -14,7 +14,7 @@ MOST_BOTH = 0.05
 """Share of people with both arms from which on leaving them out may change who is compared."""
 _FEWEST = 50  # people or lines from which on something is said of shares
 _MOST_WRONG = 0.01  # share of lines with impossible times
-_HOLE = 24  # hours without any line
+_HOLE, _LONG, _WEEK = 24, 72, 168  # hours: without any line, without any whatever the weekday, of a week
 _LINES_A_DAY = 24 * 3  # below which a day without a line may be chance
 
 
@@ -86,25 +86,29 @@ def clocks(people: Population, observed: Observed, until: int) -> list[str]:
 
 
 def holes(observed: Observed, since: int, until: int, removed: int) -> list[str]:
-    """That the event log lacks a day, where others have many lines."""
+    """That the event log lacks hours, at which it has lines in other weeks."""
     found = []
     if removed * DAY > since:
         found.append("events of since the stage began were removed: keep more days, `[events] keep_days`")
-    hours = np.array([observed.hours.get(hour, 0) for hour in range(-(-since // HOUR), until // HOUR)])
-    if len(hours) < 2 * _HOLE or hours.sum() / len(hours) * 24 < _LINES_A_DAY:
-        return found
-    longest = _longest_run(hours == 0)
-    if longest >= _HOLE:
-        found.append(f"the event log has nothing of {longest} hours on end: append what is missing")
+    hours = np.array([observed.hours.get(hour, 0) for hour in range(-(-since // HOUR), until // HOUR)], np.int64)
+    if len(hours) and hours.mean() * 24 >= _LINES_A_DAY:
+        longest = max((end - begin for begin, end in _empty(hours) if _unusual(hours, begin, end)), default=0)
+        if longest:
+            found.append(f"the event log has nothing of {longest} hours on end: append what is missing")
     return found
 
 
-def _longest_run(empty: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> int:
-    longest = run = 0
-    for one in empty.tolist():
-        run = run + 1 if one else 0
-        longest = max(longest, run)
-    return longest
+def _empty(hours: Ints) -> list[tuple[int, int]]:
+    """Where hours on end have no line, at least :data:`_HOLE` of them."""
+    edges = np.flatnonzero(np.diff(np.r_[False, hours == 0, False]))
+    return [(begin, end) for begin, end in edges.reshape(-1, 2).tolist() if end - begin >= _HOLE]
+
+
+def _unusual(hours: Ints, begin: int, end: int) -> bool:
+    """Whether the same hours of the week before or after have lines; where neither is known, whether it is long."""
+    shifted = [np.arange(begin, end) + week for week in (-_WEEK, _WEEK)]
+    there = np.concatenate([each[(each >= 0) & (each < len(hours))] for each in shifted])
+    return bool(hours[there].any()) if len(there) else end - begin >= _LONG
 
 
 def gone(experiment: Experiment, generations: set[str]) -> list[str]:
