@@ -32,7 +32,7 @@ ALIKE = 64
 
 @pytest.fixture(scope="module")
 def days(trained, tmp_path_factory):
-    """A shop in which something happened, whose data were checked, and whose next generation waits."""
+    """A shop in which something happened: data were checked, a generation waits, an experiment is over."""
     days = Days(trained, tmp_path_factory.mktemp("browser"))
     events = []
     with days.shop.recommender() as recommender:
@@ -52,6 +52,8 @@ def days(trained, tmp_path_factory):
     assert report.refusals == []
     assert days.shop.update(stage=True).staged is not None
     days.shop.check(photos=False, forecast=False)
+    days.shop.experiments.start("autumn", options={"diversity": 0.3})
+    days.shop.experiments.stop("autumn", "enough was seen")
     return days
 
 
@@ -137,6 +139,7 @@ def screens(trained):
         "person": f"/studio/people/{trained.user}",
         "shown": f"/studio/then/{trained.user}",
         "history": "/studio/rules/history",
+        "experiment": "/studio/experiments/of/autumn",
         "signing-in": "/studio/session",
     }
 
@@ -146,7 +149,7 @@ def test_everybody_can_use_every_screen(reads, mapped, trained, width, dark, tmp
     reader, folder = reads("admin", width=width, dark=dark), Path(PICTURES or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     found, looks = {}, {}
-    for name, path in screens(trained).items():
+    for name, path in {**screens(trained), "new-experiment": "/studio/experiments/new"}.items():
         reader.go(path)
         found[name] = reader.barriers(), reader.overflow()
         reader.picture(folder / f"{name}-{width}.png")
