@@ -60,7 +60,8 @@ def test_what_was_stopped_early_brings_no_verdict_of_nothing():
     found = results(effect(low=-0.01))
     assert verdict_of(found, EXPERIMENT, stopped) == "open"
     page = words(board_page(found, EXPERIMENT, stopped))
-    assert "stopped before it could be told" in page
+    assert "It was stopped before it could be told." in page
+    assert "it may be chance" in page
     assert "By anna. “enough”" in page
     assert "the trial is over" in page
 

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from molar_eval.experiments.bottom_line import Verdict, exposed_since, verdict_of, weeks_left
 from molar_eval.experiments.money import Money, weeks_until_seen
+from molar_eval.experiments.reasons import reason_in
 from molar_eval.experiments.results import Effect, ExperimentResults
 from molar_eval.experiments.told import DefinitionTold
 from molar_retrieval.events.tables import DAY
@@ -90,13 +91,19 @@ class ResultsTold(DefinitionTold):
         return self.t.day(self.results.until)
 
     @property
+    def bottom(self) -> str:
+        """The bottom line."""
+        return self.t("bottom_stopped" if self.verdict == "open" and self.over else f"bottom_{self.verdict}")
+
+    @property
     def lead(self) -> str:
         """What the bottom line rests on."""
         t, effect = self.t, self.primary
         if self.verdict == "held":
             return t("lead_held")
         if effect is None:
-            return t("lead_unseen" if exposed_since(self.stages) is None else "lead_nobody")
+            never = "lead_never" if self.over else "lead_unseen"
+            return t(never if exposed_since(self.stages) is None else "lead_nobody")
         about = {"metric": t(f"metric_{effect.metric}"), "range": self._range(effect), "certainty": self.certainty}
         if self.verdict == "harms" and not (effect.significant and effect.high < 0):
             alarms = [t(f"guard_{one.metric}") for one in self.results.guardrails if one.alarm]
@@ -199,8 +206,8 @@ class ResultsTold(DefinitionTold):
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why it is to go so, as it was worked out."""
-        return self.results.decision.why
+        """Why it is to go so."""
+        return tuple(reason_in(self.t, why) for why in self.results.decision.why)
 
     @property
     def axis(self) -> Markup:
@@ -280,7 +287,7 @@ class ResultsTold(DefinitionTold):
         since = exposed_since(self.stages)
         if since is not None:
             found.append(t("doubt_season", n=max(1, round((results.until - since) / DAY))))
-        return [*found, t("doubt_work")]
+        return [*found, t("doubt_work")] if results.money is not None else found
 
     def _of_data(self) -> Iterator[str]:
         t, results = self.t, self.results

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from molar_eval.experiments.reasons import reason_in
 from molar_retrieval.errors import RequestError, suggestion
 from molar_retrieval.experiments.definition import AB, CANARY, STOPPED, Arm, Experiment
 from molar_retrieval.experiments.records import StageRow
@@ -101,4 +102,4 @@ class DefinitionTold:
         if place == 0:
             return self.t("why_begun")
         who = self.t("why_automatic") if row.automatic else self.t("why_by", name=row.by) if row.by else ""
-        return " ".join(filter(None, (who, self.t("why_quoted", why=row.why) if row.why else "")))
+        return " ".join(filter(None, (who, reason_in(self.t, row.why))))
