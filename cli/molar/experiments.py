@@ -1,13 +1,12 @@
 """Experiments with a shop's people: planned before anything runs, begun, looked at, ended, written out."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from molar.serving import Serving
+from molar.planning import Planning
 from molar_retrieval.availability import moment
 from molar_retrieval.whoami import user_name
 
@@ -17,54 +16,12 @@ if TYPE_CHECKING:
     from molar.introducing.outside import Assigned
     from molar.introducing.proposed import RulesSource, Shows
     from molar.introducing.standing import ExperimentStatus
-    from molar_eval.experiments.plan import ExperimentPlan
-    from molar_retrieval.workspace import Workspace
+    from molar_eval.experiments.results import ExperimentResults
 
 
 @dataclass(frozen=True)
-class Experiments:
+class Experiments(Planning):
     """What can be seen of a change by comparing people who have it with people who do not."""
-
-    shop: Serving
-
-    def plan(
-        self,
-        *,
-        who: Literal["buyers", "visitors"] | None = None,
-        share: float = 1.0,
-        treated: float = 0.5,
-        power: float = 0.8,
-        alpha: float = 0.05,
-        weeks: Sequence[int] = (1, 2, 4, 8, 12),
-        lifts: Sequence[float] = (0.05, 0.1, 0.2),
-    ) -> "ExperimentPlan":
-        """How many people and weeks it takes to see more conversion or revenue, by the shop's own log.
-
-        Windows at the end of the log stand for the weeks to come, with a look after each week. Nothing is written.
-
-        Args:
-            who: Who is in the experiment: ``visitors`` by the event log, or ``buyers`` of the 26 weeks before it; None:
-                visitors, where the event log knows them for four weeks, else buyers.
-            share: Which share of them, above 0 and at most 1.
-            treated: Which share of these is in the new arm, between 0 and 1.
-            power: The chance that an effect is seen that is there.
-            alpha: The chance of a false alarm, both sides together.
-            weeks: Lengths of the experiment to look at.
-            lifts: Effects to look at, as shares: 0.1 is +10 %.
-
-        Raises:
-            SettingsError: If one of them has no meaning.
-            DataError: If there is no purchase, the log is too short for every window, or of one person.
-            MissingArtefactError: If no catalogue was named and nothing made yet.
-        """
-        from molar_eval.experiments.past import past_purchases
-        from molar_eval.experiments.plan import plan_experiment
-
-        with self._workspace() as place, self.shop.progress() as progress:
-            past = past_purchases(place, progress)
-        return plan_experiment(
-            past, who=who, share=share, treated=treated, power=power, alpha=alpha, weeks=weeks, lifts=lifts
-        )
 
     def start(
         self,
@@ -183,11 +140,17 @@ class Experiments:
         start(workspace, experiment, stage, moment(now), by or user_name())
         return self.status(name)[0]
 
-    def status(self, name: str | None = None) -> "list[ExperimentStatus]":
-        """How experiments stand: in which stage, since when, and who is in them. Nothing is written.
+    def status(
+        self, name: str | None = None, *, known: bool = False, now: datetime | None = None
+    ) -> "list[ExperimentStatus]":
+        """How experiments stand: in which stage, since when, who is in them; with ``known``, what is known by now.
+
+        A weekly look that is due is written down by whoever asks what is known; nothing else is.
 
         Args:
             name: Of this one alone; None: of all that ever began, the last one first.
+            known: Whether to reckon what is known, which reads the event log.
+            now: The present moment; None: that of the clock.
 
         Raises:
             RequestError: If there is no such experiment.
@@ -195,7 +158,90 @@ class Experiments:
         """
         from molar.introducing.standing import statuses
 
-        return statuses(self.shop.opened(), name)
+        found = statuses(workspace := self.shop.opened(), name)
+        if not known:
+            return found
+        from molar.introducing.looking import known_of
+
+        settings, at = self.shop.settings, moment(now)
+        return [replace(one, results=known_of(workspace, settings, one.experiment.name, at)) for one in found]
+
+    def check(self, name: str, *, now: datetime | None = None) -> "ExperimentResults":
+        """Look at an experiment once: what is known, and what is to become of its stage.
+
+        What protects people is carried out at once, unless ``[experiments] automatic`` says otherwise: it goes back, or
+        ends, with what was live before. Nothing goes on by itself. `molar serve` looks every half a minute.
+
+        Args:
+            name: Its name.
+            now: The present moment; None: that of the clock.
+
+        Returns:
+            What was known before anything was carried out.
+
+        Raises:
+            RequestError: If there is no such experiment.
+            DataError: If its data cannot be read, or another process changes experiments.
+        """
+        from molar.introducing.looking import look
+
+        workspace, at = self.shop.opened(), moment(now)
+        return look(workspace, self.shop.settings, name, at, activate=self.shop.rollback)
+
+    def check_all(self, *, now: datetime | None = None) -> "list[ExperimentResults]":
+        """Look at all that run, see :meth:`check`, the one that began last first.
+
+        Args:
+            now: The present moment; None: that of the clock.
+
+        Raises:
+            DataError: As :meth:`check` does.
+        """
+        from molar_retrieval.experiments.store import ExperimentStore
+
+        with ExperimentStore(self.shop.opened()) as store:
+            names = [one.experiment.name for one in store.running()]
+        return [self.check(name, now=now) for name in names]
+
+    def advance(
+        self,
+        name: str,
+        to: Literal["interleaving", "canary", "ab", "everybody"] | None = None,
+        *,
+        anyway: bool = False,
+        by: str | None = None,
+        now: datetime | None = None,
+    ) -> "Moved":
+        """Bring an experiment to its next stage; with ``everybody`` the treatment's generation goes live.
+
+        The holdout of ``[experiments] holdout`` keeps the control arm then.
+
+        Args:
+            name: Its name.
+            to: The stage, if it is not to be the next one.
+            anyway: Do it though what is known does not say so; that is written down.
+            by: Who says so, as it is written down; None: the user of this process.
+            now: The present moment; None: that of the clock.
+
+        Raises:
+            RequestError: If there is no such experiment or stage, it is over, or what is known does not say so.
+            MissingArtefactError: If the treatment's generation is gone.
+            DataError: If the clock was set back, or another process changes experiments.
+        """
+        from molar.introducing.looking import known_of
+        from molar.introducing.moving import advance
+
+        workspace, settings, at = self.shop.opened(), self.shop.settings, moment(now)
+        return advance(
+            workspace,
+            name,
+            to,
+            at,
+            by or user_name(),
+            decide=lambda: known_of(workspace, settings, name, at).decision,
+            anyway=anyway,
+            activate=self.shop.rollback,
+        )
 
     def stop(
         self,
@@ -265,17 +311,30 @@ class Experiments:
 
         return export(self.shop.opened(), name, Path(folder), format)
 
-    @contextmanager
-    def _workspace(self) -> "Iterator[Workspace]":
-        """The workspace as it is; before its catalogue was prepared, one that forgets it."""
-        from molar_retrieval.catalog import prepare_catalogue
-        from molar_retrieval.workspace import Workspace
+    def report(
+        self,
+        name: str,
+        path: str | Path,
+        *,
+        language: Literal["en", "de", "ja"] = "en",
+        now: datetime | None = None,
+    ) -> Path:
+        """Write the page for those who decide: what is tried, what it brings with its interval, money, doubts.
 
-        if Workspace(self.shop.workspace)["catalogue"].manifest is not None:
-            with nullcontext(self.shop.opened()) if self.shop.catalogue is None else self.shop.bound() as place:
-                yield place
-            return
-        with self.shop.bound(dry=True) as place:
-            with self.shop.progress() as progress:
-                prepare_catalogue(place.catalogue, place, progress)
-            yield place
+        Args:
+            name: The experiment.
+            path: The file, HTML; what is there is replaced.
+            language: Of the page.
+            now: The present moment; None: that of the clock.
+
+        Returns:
+            The file.
+
+        Raises:
+            RequestError: If there is no such experiment or language.
+            DataError: If its data cannot be read, or the path is a folder.
+        """
+        from molar.introducing.reporting import write_page
+
+        (one,) = self.status(name, known=True, now=now)
+        return write_page(one, Path(path), language)

@@ -24,7 +24,7 @@ def commands(command, path=()):
 
 def test_every_command_has_the_same_options_beside_its_own():
     found = dict(commands(typer.main.get_command(app)))
-    assert len(found) == 35
+    assert len(found) == 38
     lacking = {name: EVERYWHERE - options for name, options in found.items() if EVERYWHERE - options}
     assert lacking == {"demo": {"--workspace", "--json"}, "import": {"--workspace"}, "init": {"--workspace"}}
 
@@ -34,7 +34,7 @@ ALONE = {"query": ["--user", "u1"], "embed": ["catalog"], "check": ["catalog"], 
 ALONE |= {"import": ["movielens", "nowhere", "--to", "there"], "init": ["none.csv"]}
 ALONE |= {"events append": ["events.csv"], "events export": ["events.csv"]}
 ALONE |= {"experiment start": ["one"], "experiment stop": ["one"], "experiment export": ["one", "tables"]}
-ALONE |= {"experiment assign": ["one", "flags.csv"]}
+ALONE |= {"experiment assign": ["one", "flags.csv"], "experiment advance": ["one"], "experiment report": ["one"]}
 ALONE |= {"keys add": ["shop"], "keys revoke": ["shop"]}
 
 

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,12 +20,13 @@ from molar_cli.app import app
 from molar_indexes.generations import list_generations
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, SettingsError, StaleArtefactError
 from molar_retrieval.experiments.definition import Arm, Experiment
-from molar_retrieval.experiments.records import Assignment
+from molar_retrieval.experiments.records import EDGES, Assignment, ServedRow, ShadowRow
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.interactions.users import session_key
 
 NOW = datetime(2027, 1, 4, tzinfo=UTC)
 TESTS = Path(__file__).resolve().parents[1]
+STEP = int(os.environ.get("MOLAR_TEST_KILL_STEP", "3"))  # 1: killed at every change of a file
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +223,98 @@ def test_stopping_for_control_leaves_what_is_live(days, experiments):
     assert experiments.stop("all", now=NOW).live == days.first  # everybody goes back
 
 
+def micros(when):
+    return round(when.timestamp() * 1e6)
+
+
+def failing(days, name, errors):
+    """Answers of both arms of the last minutes, of which those of the treatment fail so often."""
+    with ExperimentStore(days.workspace) as store:
+        begun = store.find(name).stage.begun
+        rows = [
+            ServedRow(arm, begun // 60_000_000 + n, 200, failed, 0, 0, [200] + [0] * len(EDGES))
+            for n in range(1, 20)
+            for arm, failed in (("control", 0), ("treatment", errors))
+        ]
+        store.record_served(name, "test", rows)
+    return datetime.fromtimestamp(begun / 1e6, UTC) + timedelta(hours=1)
+
+
+def test_an_experiment_goes_on_where_what_is_known_says_so_or_a_person_does(days, experiments):
+    experiments.start("best", generation=days.second, now=NOW)
+    later = NOW + timedelta(days=1)
+    assert experiments.check("best", now=later).decision.go == "wait"
+    with pytest.raises(RequestError, match=r"does not say that best should go on to interleaving: .*1,000") as told:
+        experiments.advance("best", now=later)
+    assert "--anyway" in told.value.hint
+    with ExperimentStore(days.workspace) as store:
+        store.record_shadows("best", [ShadowRow(micros(NOW) + n, 0.7, 5, 5) for n in range(1000)])
+    with pytest.raises(RequestError, match="does not say that best should go on to ab"):
+        experiments.advance("best", "ab", now=later)
+    moved = experiments.advance("best", by="anna", now=later)
+    assert (moved.before, moved.stage, moved.live) == ("shadow", "interleaving", None)
+    with pytest.raises(RequestError, match="cannot go from interleaving to shadow") as told:
+        experiments.advance("best", "shadow", now=later)
+    assert "canary" in told.value.hint
+    experiments.advance("best", "ab", anyway=True, now=later)
+    (one,) = experiments.status("best", known=True, now=later)
+    assert one.stage.why.startswith("anyway, against: ")
+    assert one.results.decision.go == "wait"
+    assert json.dumps(one.to_dict())
+    experiments.stop("best", now=later)
+    with pytest.raises(RequestError, match="best is over"):
+        experiments.advance("best", now=later)
+
+
+def test_what_does_harm_goes_back_by_itself_unless_settings_say_otherwise(days, experiments):
+    experiments.start("bad", generation=days.second, stage="canary", now=NOW)
+    now = failing(days, "bad", 100)
+    quiet = replace(days.shop, settings_file=days.folder.parent / "quiet.toml")
+    quiet.settings_file.write_text("[experiments]\nautomatic = false\n", "utf-8")
+    assert quiet.experiments.check("bad", now=now).decision.go == "back"
+    assert experiments.status("bad")[0].stage.stage == "canary"
+    (results,) = experiments.check_all(now=now)
+    assert (results.stage, results.decision.to) == ("canary", "shadow")
+    row = experiments.status("bad")[0].stage
+    assert (row.stage, row.automatic, row.by) == ("shadow", True, "molar")
+    assert "more answers fail" in row.why
+    assert experiments.check("bad", now=now).decision.go == "wait"
+
+
+def test_everybody_gets_what_is_tried_once_and_goes_back_to_what_was(days, experiments):
+    experiments.start("best", generation=days.second, stage="ab", now=NOW)
+    moved = experiments.advance("best", anyway=True, now=NOW)
+    assert (moved.stage, moved.live) == ("everybody", days.second)
+    assert experiments.advance("best", now=NOW).live is None  # the same again does nothing
+    days.workspace["generations"].switch(days.first)  # as if it had been killed in between
+    assert experiments.advance("best", now=NOW).live == days.second
+    with pytest.raises(RequestError, match="in its last stage"):
+        experiments.advance("best", "ab", now=NOW)
+    now = failing(days, "best", 100)
+    assert experiments.check("best", now=now).decision.to == "stopped"
+    assert experiments.status("best")[0].stage.stage == "stopped"
+    assert days.workspace["generations"].pointer == days.first
+    assert experiments.check_all(now=now) == []
+
+
+def test_an_arm_without_lists_goes_on_from_where_it_went_back_to(days, experiments):
+    experiments.start("none", shows="nothing", now=NOW)
+    now = failing(days, "none", 100)
+    experiments.check("none", now=now)
+    (one,) = experiments.status("none")
+    assert (one.stage.stage, one.following) == ("shadow", "canary")
+    assert experiments.advance("none", anyway=True, now=now).stage == "canary"
+
+
+def test_the_page_is_written_in_each_language(days, experiments, tmp_path):
+    experiments.start("best", generation=days.second, stage="ab", now=NOW)
+    for language in ("en", "de", "ja"):
+        page = experiments.report("best", tmp_path / "page.html", language=language, now=NOW + timedelta(days=1))
+        assert f'lang="{language}"' in page.read_text("utf-8")
+    with pytest.raises(DataError, match="cannot be written"):
+        experiments.report("best", tmp_path / "nowhere" / "page.html", now=NOW + timedelta(days=1))
+
+
 @pytest.mark.parametrize(
     ("made", "stages"),
     [
@@ -328,8 +423,13 @@ def test_the_commands_tell_what_a_person_needs_within_80_columns(days, experimen
     assert found["experiment"]["treatment"]["options"] == {"diversity": 0.3, "rerank": False}
     assert run("export", "calm", tmp_path / "t", "--json").count("assignments.csv") == 1
     assert "assigned here" in run("assign", "calm", write(tmp_path / "a.csv", []), code=1)
+    assert run("check").splitlines()[:2] == ["calm: canary", "decision: wait"]
+    assert "should go on to ab" in run("advance", "calm", code=1)
+    assert run("advance", "calm", "--anyway") == "calm: canary → ab\n"
+    assert "decision: wait\n- the first look comes after a week" in run("status", "calm")
+    assert run("report", "calm", "--out", tmp_path / "p.html", "--json").count("p.html") == 1
     told = run("stop", "calm", "--keep", "treatment", "--why", "enough")
-    assert told == "calm: canary → stopped\nAsk for lists with its options: diversity = 0.3, rerank = False.\n"
+    assert told == "calm: ab → stopped\nAsk for lists with its options: diversity = 0.3, rerank = False.\n"
     assert "no experiment clam" in run("status", "clam", code=1)
 
 
@@ -337,13 +437,14 @@ CHILD = """
 import json, os, signal, sys
 from pathlib import Path
 import molar
-import molar.introducing.moving, molar.introducing.starting, molar.introducing.proposed, molar_indexes.edge
+import molar.introducing.looking, molar.introducing.starting, molar.introducing.proposed, molar_indexes.edge
 
-where, name, treatment = Path(sys.argv[1]), "one", sys.argv[2]
+where, name, treatment, step = Path(sys.argv[1]), "one", sys.argv[2], int(sys.argv[3])
 experiments = molar.Shop(None, where).experiments
 rules = {"rule": [{"at_most": 2, "per": "colour"}]}
 acts = (
     lambda: experiments.start(name, generation=treatment, stage="ab", rules=rules),
+    lambda: experiments.advance(name, anyway=True),
     lambda: experiments.stop(name, keep="treatment"),
 )
 
@@ -351,7 +452,7 @@ def dying_at(n):
     seen = 0
     def hook(event, arguments):
         nonlocal seen
-        ours = any(part in str(arguments) for part in ("/experiments", "current"))
+        ours = any(part in str(arguments) for part in (str(where / "experiments"), "/.current"))
         if ours and event in ("open", "os.rename", "os.mkdir", "sqlite3.connect"):
             seen += 1
             if seen == n:
@@ -359,7 +460,7 @@ def dying_at(n):
     return hook
 
 for act in acts:
-    for n in range(1, 60):
+    for n in range(1, 99, step):
         if (child := os.fork()) == 0:
             sys.addaudithook(dying_at(n))
             act()
@@ -375,15 +476,17 @@ for act in acts:
 def test_killed_anywhere_an_experiment_has_begun_or_not_and_is_over_or_not(days, experiments, warm, tmp_path):
     program = tmp_path / "child.py"
     program.write_text(CHILD, "utf-8")
-    done = warm.run(program, days.shop.workspace, days.second, cwd=TESTS)
+    done = warm.run(program, days.shop.workspace, days.second, STEP, cwd=TESTS)
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
-    first, second = (n for n, (code, _, _) in enumerate(told) if code != -signal.SIGKILL)
-    assert min(first, second - first - 1) >= 3  # so often it was killed
-    assert [told[first][0], told[second][0]] == [0, 0]
-    assert {tuple(stages) for _, stages, _ in told[:first]} <= {(), ("ab",)}
+    first, second, third = (n for n, (code, _, _) in enumerate(told) if code != -signal.SIGKILL)
+    assert min(first, second - first - 1, third - second - 1) >= 1  # so often it was killed
+    assert [told[n][0] for n in (first, second, third)] == [0, 0, 0]
     assert told[0][1] == []
+    assert {tuple(stages) for _, stages, _ in told[:first]} <= {(), ("ab",)}
     assert {live for _, _, live in told[: first + 1]} == {days.first}
-    assert {tuple(stages) for _, stages, _ in told[first:second]} == {("ab",)}
-    assert {live for _, _, live in told[first + 1 : second]} <= {days.first, days.second}
-    assert told[second] == [0, ["stopped"], days.second]
+    assert told[first][1] == ["ab"]
+    for _, stages, live in told[first:second]:
+        assert (stages, live) in [(["ab"], days.first), (["everybody"], days.first), (["everybody"], days.second)]
+    assert told[second][1:] == [["everybody"], days.second]
+    assert told[third] == [0, ["stopped"], days.second]

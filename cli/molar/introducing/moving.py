@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from molar.introducing.admission import check_clock
-from molar.introducing.path import path_of
+from molar.introducing.path import ahead
 from molar.introducing.starting import WORK
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import EVERYBODY, STOPPED, TREATMENT, Arm, Experiment, Stage
@@ -86,7 +86,7 @@ def advance(
         else:
             decision = decide()
             target = _target(found.experiment, present, to or decision.to)
-            why = _why(found.experiment, present, target, decision, anyway)
+            why = _why(found.experiment, present, target, decision, anyway=anyway)
             store.move(name, target, at, why, by)
         live = _live(workspace, store, name, found.experiment.treatment, activate)
         return Moved(name, present, store.find(name).stage.stage, live)
@@ -118,14 +118,13 @@ def stop(
             raise RequestError(f"the experiment {name} is over already", "`molar experiment status` says since when")
         arm, live = found.experiment.arm(keep), None
         if keep == TREATMENT or present == EVERYBODY:
-            live = _activated(workspace, arm, activate)
+            live = activated(workspace, arm, activate)
         store.move(name, STOPPED, at, f"{why}; {keep} is kept" if why else f"{keep} is kept", by)
         return Moved(name, present, STOPPED, live, _left(arm) if keep == TREATMENT else ())
 
 
 def _target(experiment: Experiment, present: Stage, wanted: str | None) -> Stage:
-    path = path_of(experiment)
-    later = path[path.index(present) + 1 :] if present in path else path
+    later = ahead(experiment, present)
     if wanted is None:
         return later[0]
     for stage in later:
@@ -136,28 +135,27 @@ def _target(experiment: Experiment, present: Stage, wanted: str | None) -> Stage
     )
 
 
-def _why(experiment: Experiment, present: Stage, target: Stage, decision: "Decision", anyway: bool) -> str:
+def _why(experiment: Experiment, present: Stage, target: Stage, decision: "Decision", *, anyway: bool) -> str:
     """What is written down of a move; a RequestError where what is known does not say so."""
-    said = " ".join(decision.why)
-    path = path_of(experiment)
-    meant = decision.to or path[path.index(present) + 1]
-    if decision.go == "on" and path.index(target) <= path.index(meant):
+    said, later = "; ".join(decision.why), ahead(experiment, present)
+    meant = decision.to if decision.to in later else later[0]
+    if decision.go == "on" and later.index(target) <= later.index(meant):
         return said
     if not anyway:
-        known = said or f"nothing yet that says {target}"
         raise RequestError(
-            f"what is known does not say that {experiment.name} should go on to {target}: {known}",
-            "wait for more, or say so with --anyway, which is written down",
+            f"what is known does not say that {experiment.name} should go on to {target}: {said}",
+            "wait for what is missing, or say --anyway, which is written down",
         )
-    return f"anyway, against: {said}" if said else "anyway"
+    return f"anyway, against: {said}"
 
 
 def _live(workspace: Workspace, store: ExperimentStore, name: str, treatment: Arm, activate: Activate) -> str | None:
     """Make the treatment live once it is everybody's; the generation that went live now."""
-    return _activated(workspace, treatment, activate) if store.find(name).stage.stage == EVERYBODY else None
+    return activated(workspace, treatment, activate) if store.find(name).stage.stage == EVERYBODY else None
 
 
-def _activated(workspace: Workspace, arm: Arm, activate: Activate) -> str | None:
+def activated(workspace: Workspace, arm: Arm, activate: Activate) -> str | None:
+    """Make the generation of an arm live; its name, or None where it is, or the arm names none."""
     if arm.generation is None or arm.generation == workspace["generations"].pointer:
         return None
     activate(arm.generation)

@@ -26,6 +26,12 @@ def path_of(experiment: Experiment) -> tuple[Stage, ...]:
     return (SHADOW, INTERLEAVING, CANARY, AB, EVERYBODY) if listed else (CANARY, AB, EVERYBODY)
 
 
+def ahead(experiment: Experiment, present: Stage) -> tuple[Stage, ...]:
+    """The stages that may come after the present one; all of them where it went back to one that it has not."""
+    path = path_of(experiment)
+    return path[path.index(present) + 1 :] if present in path else path
+
+
 def first_stage(experiment: Experiment, wanted: str | None) -> Stage:
     """The stage in which it begins; None: the first that it has. A SettingsError where it cannot begin so."""
     possible = [stage for stage in path_of(experiment) if stage != EVERYBODY]

@@ -3,13 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from molar.introducing.path import path_of
-from molar_retrieval.experiments.definition import ARMS, Experiment, Stage
+from molar.introducing.path import ahead
+from molar_retrieval.experiments.definition import ARMS, STOPPED, Experiment, Stage
 from molar_retrieval.experiments.records import Running, StageRow
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.workspace import Workspace
+
+if TYPE_CHECKING:
+    from molar_eval.experiments.results import ExperimentResults
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class ExperimentStatus:
         people: Who is in each arm, by arm; of a switchback blocks of time.
         exposed: Of them who met a list on which the arms differ, and saw one arm alone.
         both: Who saw both arms, and counts for neither.
+        results: What is known by now; None: nobody asked.
     """
 
     experiment: Experiment
@@ -31,6 +35,7 @@ class ExperimentStatus:
     people: dict[str, int]
     exposed: dict[str, int]
     both: int
+    results: "ExperimentResults | None" = None
 
     @property
     def stage(self) -> StageRow:
@@ -49,6 +54,7 @@ class ExperimentStatus:
             "both": self.both,
             "experiment": self.experiment.to_dict(),
             "stages": [asdict(one) for one in self.stages],
+            "results": None if self.results is None else self.results.to_dict(),
         }
 
 
@@ -61,8 +67,7 @@ def statuses(workspace: Workspace, name: str | None) -> list[ExperimentStatus]:
 
 def _status(store: ExperimentStore, one: Running) -> ExperimentStatus:
     experiment, present = one.experiment, one.stage.stage
-    path = path_of(experiment)
-    later = path[path.index(present) + 1 :] if present in path else ()
+    later = () if present == STOPPED else ahead(experiment, present)
     units = store.units(experiment.name)
     rows = list(zip(*(units[name].to_pylist() for name in ("arm", "triggered", "both")), strict=True))
     people = Counter(arm for arm, _, _ in rows)

@@ -1,4 +1,4 @@
-"""`molar experiment start|status|stop|assign|export`."""
+"""`molar experiment start|status|check|advance|stop|report|assign|export`."""
 
 import json
 from datetime import UTC, datetime
@@ -126,11 +126,13 @@ def status(
     run: Session,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Default: all.", show_default=False)] = None,
 ) -> None:
-    """Tell how experiments stand: the stage, since when, who is in each arm, what comes next.
+    """Tell how experiments stand: the stage, since when, who is in each arm; of one, what is known and comes next.
 
     Example: [bold]molar experiment status[/]
+
+    Example: [bold]molar experiment status best[/]
     """
-    found = run.shop().experiments.status(name)
+    found = run.shop().experiments.status(name, known=name is not None)
     if run.document({"experiments": [one.to_dict() for one in found]}):
         return
     if name is None:
@@ -147,6 +149,55 @@ def status(
             (_when(row.begun), row.stage, "by itself" if row.automatic else row.by, row.why) for row in one.stages
         ]
         run.console.table(("since (UTC)", "stage", "by", "why"), stages, title="\nstages")
+        if one.results is not None:
+            from molar_cli.commands.experiment_results import print_results
+
+            print_results(run.console, one.results)
+
+
+@command()
+def check(
+    run: Session,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Default: all that run.", show_default=False)
+    ] = None,
+) -> None:
+    """Look once: what is to become of the stage. What protects people is done at once, nothing else is.
+
+    `molar serve` does this every half a minute.
+
+    Example: [bold]molar experiment check[/]
+    """
+    experiments = run.shop().experiments
+    found = experiments.check_all() if name is None else [experiments.check(name)]
+    if run.document({"experiments": [one.to_dict() for one in found]}):
+        return
+    from molar_cli.commands.experiment_results import decided
+
+    for one in found:
+        run.console.line(f"{one.name}: {one.stage}", *decided(one.decision))
+    if not found:
+        run.console.line("no experiment runs")
+
+
+@command()
+def advance(
+    run: Session,
+    name: _Name,
+    to: Annotated[
+        Literal["interleaving", "canary", "ab", "everybody"] | None, option("The stage; default: the next one.")
+    ] = None,
+    anyway: Annotated[bool, option("Though what is known does not say so; it is written down.", "--anyway")] = False,
+) -> None:
+    """Bring an experiment to its next stage; with the last one, everybody, the treatment's generation goes live.
+
+    Example: [bold]molar experiment advance best[/]
+
+    Example: [bold]molar experiment advance best --to ab --anyway[/]
+    """
+    moved = run.shop().experiments.advance(name, to, anyway=anyway)
+    if not run.document(moved.to_dict()):
+        _tell(run, moved)
 
 
 @command()
@@ -165,6 +216,22 @@ def stop(
     found = run.shop().experiments.stop(name, why, keep=keep)
     if not run.document(found.to_dict()):
         _tell(run, found)
+
+
+@command()
+def report(
+    run: Session,
+    name: _Name,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page, HTML.")] = Path("experiment.html"),
+    language: Annotated[Literal["en", "de", "ja"], typer.Option(help="Of the page.")] = "en",
+) -> None:
+    """Write one page for those who decide: what it brings, with its interval, money, doubts.
+
+    Example: [bold]molar experiment report best --language de[/]
+    """
+    done = run.shop().experiments.report(name, out, language=language)
+    if not run.document({"page": str(done)}):
+        run.console.line(f"page: {done}")
 
 
 @command()
@@ -206,7 +273,7 @@ def export(
         run.console.line(*(f"{rows:,} rows written to {folder / file}" for file, rows in done.rows.items()))
 
 
-COMMANDS = (start, status, stop, assign, export)
+COMMANDS = (start, status, check, advance, stop, report, assign, export)
 
 
 def _pairs(name: str, given: list[str] | None) -> dict[str, Any]:
