@@ -27,7 +27,7 @@ def decided(experiment: Experiment, rng: np.random.Generator, people: int, lift:
         here = came < week
         bought = (buys < week).astype(np.float64)
         arms = [Moments.of(bought[here & of], faithful[here & of]) for of in (~treated, treated)]
-        found = ComparedMetric("conversion", compare_means(*arms), float(bought[here & ~treated].mean()), cuped=True)
+        found = ComparedMetric("conversion", compare_means(*arms), cuped=True)
         look = due(experiment, 0, week * WEEK, taken)
         if look is None:
             break

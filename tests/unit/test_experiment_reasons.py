@@ -52,6 +52,11 @@ OF_LOOKS = [
     "going on is futile: a lift of 10% of conversion would hardly be seen any more",
     "it cannot be told yet: about 1 week more at this rate",
     "it cannot be told yet",
+    "no difference is seen, where a lift of 10% of conversion would have been with a chance of 80%",
+    "the treatment brings more revenue, by 14 days of pairs",
+    "the treatment brings less revenue, by 14 days of pairs",
+    "no difference of clicks is seen after 4 weeks",
+    "there is too little to look at conversion yet: 12 and 9 people have met a difference",
 ]
 
 

@@ -129,7 +129,7 @@ def _ab(experiment: Experiment, results: ExperimentResults) -> Decision:
 
 def _no_look(experiment: Experiment, results: ExperimentResults) -> str:
     if experiment.unit == "time":
-        return "a switchback is looked at once, after all of its weeks"
+        return "it is looked at once, at the end"
     if not _weeks(results):
         return "the first look comes after a week"
     met = results.triggered

@@ -26,13 +26,11 @@ class ComparedMetric:
     Attributes:
         metric: Which.
         comparison: Its means, with CUPED where the past is known.
-        control_mean: Of the control arm as it is, without CUPED.
         cuped: Whether what people did before was taken out.
     """
 
     metric: str
     comparison: ArmComparison
-    control_mean: float
     cuped: bool
 
 
@@ -61,7 +59,7 @@ def _compared(metric: str, treated: Mask, own: Floats, before: Floats | None) ->
     if before is not None and np.ptp(before) > 0:
         columns.append(before)
     arms = [Moments.of(*(column[of] for column in columns)) for of in (~treated, treated)]
-    return ComparedMetric(metric, compare_means(*arms), float(own[~treated].mean()), len(columns) > 1)
+    return ComparedMetric(metric, compare_means(*arms), len(columns) > 1)
 
 
 def effect_of(found: ComparedMetric, bound: float) -> Effect:

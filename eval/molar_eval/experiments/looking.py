@@ -44,7 +44,7 @@ def taken_now(
     None where there is hardly more information than at the look before; the last look is taken all the same.
     """
     one = found.comparison
-    information = _information(found)
+    information = one.lift_information
     if not information:
         return None
     planned = planned_information(experiment.lift, experiment.alpha, experiment.power, experiment.weeks)
@@ -90,27 +90,18 @@ def _said(
         words = f"the treatment brings {more} {metric}, beyond the bound of the look of week {week}"
         return ("on" if one.statistic > 0 else "back"), [words]
     if one.at_most(experiment.lift, now.bound):
-        return "stop", [f"there is no difference larger than {lift}"]
+        return "stop", [f"there is no difference of {metric} larger than {experiment.lift:.0%}"]
     if last and weeks_more is None:
-        chance = f"{experiment.power:.0%}"
-        return "stop", [f"no difference is seen; one of {lift} would have been, with a chance of {chance}"]
+        chance = f"with a chance of {experiment.power:.0%}"
+        return "stop", [f"no difference is seen, where a lift of {lift} would have been {chance}"]
     rest = f": about {weeks_more} {'week' if weeks_more == 1 else 'weeks'} more at this rate"
     if last:
         return "stop", [f"it cannot be told after {week} weeks{rest}"]
     end = next_look(looks, 1.0, experiment.alpha, last=True)
     drift = experiment.lift * sqrt(planned)
     if end is not None and conditional_power(one.statistic, now.share, end.bound, drift) < FUTILE:
-        return "stop", [f"going on is futile: a difference of {lift} would hardly be seen any more"]
+        return "stop", [f"going on is futile: a lift of {lift} would hardly be seen any more"]
     return "wait", [f"it cannot be told yet{rest}"]
-
-
-def _information(found: ComparedMetric) -> float:
-    """How much is known of the difference as a share of the control arm's mean.
-
-    What somebody has bought adds up from look to look, and so do the difference and its error: only as shares are both
-    in one unit at all looks.
-    """
-    return found.control_mean**2 * found.comparison.information
 
 
 def _weeks_more(information: float, planned: float, week: int) -> int | None:
