@@ -12,6 +12,8 @@ from molar_retrieval.toml import parse_toml
 LANGUAGES = {"en": "English", "de": "Deutsch", "ja": "日本語"}
 _MARKS = {"en": (",", "."), "de": (".", ","), "ja": (",", ".")}
 _DIGITS = 3  # that an amount has before it is rounded
+_WHOLE = ("JPY", "KRW")
+"""Currencies of which nobody writes hundredths."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,12 @@ class PageWords(Wording):
         return self("date", day=str(at.day), month=self.words["months"][self.code][at.month - 1], year=str(at.year))
 
     def amount(self, value: float, currency: str = "") -> str:
-        """So much money, rounded to three digits; cents below ten."""
+        """So much money, rounded to three digits; with hundredths below ten, where there are any."""
         size = abs(value)
         if size >= 10**_DIGITS:
             scale = 10 ** (len(str(int(size))) - _DIGITS)
             size = float(round(size / scale) * scale)
-        told = self.number(size, 2 if 0 < size < 10 else 0)
+        told = self.number(size, 2 if 0 < size < 10 and currency not in _WHOLE else 0)
         named: str = self.words["currencies"][self.code].get(currency, "{n} {currency}")
         return ("−" if value < 0 else "") + named.format(n=told, currency=currency).strip()
 

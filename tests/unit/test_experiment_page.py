@@ -139,7 +139,7 @@ def _places(text):
 def test_amounts_and_days_are_written_as_in_each_language():
     en, de, ja = (PageWords(code, "molar_eval.experiments", "page.toml") for code in LANGUAGES)
     assert [one.amount(-12_345.6, "EUR") for one in (en, de, ja)] == ["−€12,300", "−12.300 €", "−12,300ユーロ"]
-    assert ja.amount(123_456, "JPY") == "123,000円"
+    assert (ja.amount(123_456, "JPY"), ja.amount(4.2, "JPY")) == ("123,000円", "4円")
     assert (en.amount(0.314, "EUR"), en.amount(12, "CHF"), en.amount(12)) == ("€0.31", "12 CHF", "12")
     assert [one.day(0) for one in (en, de, ja)] == ["1 January 1970", "1. Januar 1970", "1970年1月1日"]
 
