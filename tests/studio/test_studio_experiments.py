@@ -1,4 +1,4 @@
-"""The screens of experiments: what runs and what is known of it, beginning and stopping, and who may."""
+"""The screens of experiments: what runs and what is known of it, beginning, going on and stopping, and who may."""
 
 import dataclasses
 
@@ -48,7 +48,7 @@ def known(monkeypatch):
     facts = {"low": -0.001, "difference": 0.002, "high": 0.005, "week": 1}
     look = Look(1, 1_791_000_000_000_000, "ab", "conversion", 0.3, 0.001, 1.1, 3.2, "wait", facts)
     found = results(effect(), guardrails=(guard, dataclasses.replace(guard, low=None, high=None)), looks=(look,))
-    monkeypatch.setattr(library, "analyse", lambda *_: found)
+    monkeypatch.setattr("molar.introducing.looking.analyse", lambda *_: found)
     monkeypatch.setattr(library, "_RESULTS", library.KeptFor(60))
     return found
 
@@ -142,17 +142,22 @@ def test_how_long_it_takes_is_said_or_why_not(people):
     assert "of visitors who buy" in words or "Cannot tell yet" in words
 
 
-def test_only_an_admin_begins_and_stops(people, begun, days):
+def test_only_an_admin_begins_goes_on_and_stops(people, begun, days):
     for role in ("viewer", "merchandiser"):
         assert people[role].get("/studio/experiments/new").status_code == 403
-        for path in ("/studio/experiments/start", begun.replace("/of/", "/stop/")):
+        for path in ("/studio/experiments/start", begun.replace("/of/", "/stop/"), begun.replace("/of/", "/advance/")):
             assert people[role].post(path).status_code == 403
     assert people["nobody"].get("/studio/experiments").status_code == 303
     assert days.shop.experiments.status(EVIL)[0].stage.stage == "shadow"
 
 
-def test_it_stops_and_says_why(people, begun, days):
+def test_it_goes_on_only_as_far_as_is_known_or_anyway_and_stops(people, begun, days):
     admin = people["admin"]
+    assert "Go on to: Mixed lists" in words_of(admin.get(begun))
+    refused = admin.post(begun.replace("/of/", "/advance/"))
+    assert refused.status_code in (409, 422)
+    assert admin.post(begun.replace("/of/", "/advance/"), {"anyway": "yes"}).status_code == 303
+    assert days.shop.experiments.status(EVIL)[0].stage.stage == "interleaving"
     assert admin.post(begun.replace("/of/", "/stop/"), {"why": "enough", "keep": "control"}).status_code == 303
     last = days.shop.experiments.status(EVIL)[0].stage
     assert (last.stage, last.by) == ("stopped", "admin")

@@ -4,21 +4,18 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from molar_eval.experiments.analysis import analyse
-from molar_eval.experiments.earnings import earnings
 from molar_eval.experiments.page import ResultsTold
 from molar_eval.experiments.plan import ExperimentPlan
-from molar_eval.experiments.results import ExperimentResults
 from molar_retrieval.errors import RequestError
-from molar_retrieval.experiments.definition import STOPPED, Experiment
-from molar_retrieval.experiments.records import StageRow
-from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.experiments.definition import STOPPED
 from molar_serving.problems import ProblemError
 
 if TYPE_CHECKING:
+    from molar.introducing.standing import ExperimentStatus
+    from molar_eval.experiments.results import ExperimentResults
     from molar_serving.service import Service
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -57,16 +54,15 @@ class KeptFor(Generic[Made]):
 
 @dataclass(frozen=True)
 class KnownExperiment:
-    """An experiment with its stages, and what is known of it at a moment (seconds since 1970)."""
+    """How an experiment stands, with what is known of it at a moment (seconds since 1970)."""
 
-    experiment: Experiment
-    stages: tuple[StageRow, ...]
-    results: ExperimentResults
+    status: "ExperimentStatus"
+    results: "ExperimentResults"
     at: float
 
     def told(self, language: str) -> ResultsTold:
         """In somebody's language."""
-        return ResultsTold(self.results, self.experiment, self.stages, language)
+        return ResultsTold(self.results, self.status.experiment, self.status.stages, language)
 
 
 @dataclass(frozen=True)
@@ -122,27 +118,25 @@ def listed(service: "Service") -> list[ListedExperiment]:
     ]
 
 
+def standing(service: "Service", name: str) -> "ExperimentStatus":
+    """How an experiment stands, without what is known of it; a ProblemError if there is none."""
+    try:
+        return service.shop.experiments.status(name)[0]
+    except RequestError as error:
+        raise ProblemError(404, error.message, error.hint) from error
+
+
 def known(service: "Service", name: str) -> KnownExperiment:
     """What is known of an experiment, analysed within the last minute; a ProblemError if there is none."""
-    experiment, stages = defined(service, name)
-    key = str(service.workspace.root), name, len(stages)
+    stages = standing(service, name).stages
 
     def made() -> KnownExperiment:
         now = time.time()
-        results = analyse(service.workspace, name, round(now * 1e6))
-        money = earnings(results, experiment, stages, service.workspace, service.settings.costs)
-        return KnownExperiment(experiment, stages, replace(results, money=money), now)
+        (status,) = service.shop.experiments.status(name, known=True)
+        assert status.results is not None
+        return KnownExperiment(status, status.results, now)
 
-    return _RESULTS.of(key, made)
-
-
-def defined(service: "Service", name: str) -> tuple[Experiment, tuple[StageRow, ...]]:
-    """How an experiment was defined, and its stages; a ProblemError if there is none."""
-    try:
-        with ExperimentStore(service.workspace) as store:
-            return store.find(name).experiment, tuple(store.stages(name))
-    except RequestError as error:
-        raise ProblemError(404, error.message, error.hint) from error
+    return _RESULTS.of((str(service.workspace.root), name, len(stages)), made)
 
 
 def seen_in_shop(service: "Service") -> SeenInShop:

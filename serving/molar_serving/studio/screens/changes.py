@@ -30,6 +30,7 @@ _WHAT = {
     "molar keys revoke": "key_revoked",
     "POST /studio/data/findings/{name}": "finding",
     "POST /studio/experiments/start": "experiment_begun",
+    "POST /studio/experiments/advance/{name:path}": "experiment_advanced",
     "POST /studio/experiments/stop/{name:path}": "experiment_stopped",
 }
 """Words of ``words/changes.toml`` for what was asked for."""

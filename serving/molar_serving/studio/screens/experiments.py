@@ -13,7 +13,7 @@ from molar_retrieval.toml import parse_toml
 from molar_serving.endpoints.generations import listed as listed_generations
 from molar_serving.problems import ProblemError
 from molar_serving.rules_file import RulesFile
-from molar_serving.studio.experiments import defined, known, listed, seen_in_shop
+from molar_serving.studio.experiments import known, listed, seen_in_shop, standing
 from molar_serving.studio.screens.data import ALONE
 from molar_serving.studio.visit import Page, Screen, Visit
 
@@ -42,10 +42,9 @@ async def verdict(visit: Visit) -> Page:
 async def one(visit: Visit) -> Page:
     """An experiment: what it is and how it went; what is known of it is a part that the page asks for."""
     name = _name(visit)
-    experiment, stages = await visit.do(lambda: defined(visit.service, name))
-    status = await visit.do(lambda: visit.service.shop.experiments.status(name)[0])
-    shown: dict[str, Any] = {"told": DefinitionTold(experiment, stages, visit.language.code), "known": None}
-    shown |= {"status": status}
+    status = await visit.do(lambda: standing(visit.service, name))
+    told = DefinitionTold(status.experiment, status.stages, visit.language.code)
+    shown: dict[str, Any] = {"told": told, "known": None, "status": status}
     if visit.asked("now"):
         shown |= await _results(visit, name)
     return Page("experiments/experiment.html.jinja", shown)
@@ -59,9 +58,18 @@ async def results(visit: Visit) -> Page:
 async def page(visit: Visit) -> Page:
     """The page for those who decide, as it is written to a file."""
     found = await visit.do(lambda: known(visit.service, _name(visit)))
-    text = board_page(found.results, found.experiment, found.stages, visit.language.code)
+    text = board_page(found.results, found.status.experiment, found.status.stages, visit.language.code)
     headers = {"Content-Security-Policy": ALONE}
     return Page(content=text.encode("utf-8"), headers=headers, media_type="text/html; charset=utf-8")
+
+
+async def advance(visit: Visit) -> Page:
+    """Bring an experiment to its next stage."""
+    name, by = _name(visit), visit.call.key.name
+    anyway = visit.sent("anyway") == "yes"
+    moved = await asyncio.to_thread(lambda: visit.service.shop.experiments.advance(name, anyway=anyway, by=by))
+    visit.audit["experiment"], visit.audit["stage"] = name, moved.stage
+    return Page.to(_address(name))
 
 
 async def stop(visit: Visit) -> Page:
@@ -181,5 +189,6 @@ SCREENS = (
     Screen("GET", f"{_HERE}/results/{{name:path}}", "viewer", results),
     Screen("GET", f"{_HERE}/verdict/{{name:path}}", "viewer", verdict),
     Screen("GET", f"{_HERE}/page/{{name:path}}", "viewer", page),
+    Screen("POST", f"{_HERE}/advance/{{name:path}}", "admin", advance, changes=True),
     Screen("POST", f"{_HERE}/stop/{{name:path}}", "admin", stop, changes=True),
 )
