@@ -9,7 +9,7 @@ removes their rows from it: a reader of one transaction finds each line once.
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
@@ -159,6 +159,7 @@ class EventLog:
         *,
         late_days: float | None = None,
         barred: Mapping[str, str] | None = None,
+        completed: Callable[[list[Line]], list[Line]] | None = None,
     ) -> Appended:
         """Append events; when it returns, they survive a kill and a loss of power.
 
@@ -169,6 +170,7 @@ class EventLog:
             rows: Row numbers and events, see :func:`molar_retrieval.events.event.lines_of`.
             report: Counts on in this one; None: in a new one.
             barred: Kinds that are not taken, with the remedy of each.
+            completed: Says more of an event than was sent, from its lines to as many; None: nothing does.
             late_days: Days after its time that what somebody did is still taken; what is there already is only counted,
                 as ever. None: however late it comes.
         """
@@ -182,6 +184,7 @@ class EventLog:
                     lines = lines_of(row, now)
                     if (remedy := (barred or {}).get(kind := lines[0][_EVENT])) is not None:
                         raise FieldError("event", f"the kind {kind} is not taken from who sends it", remedy)
+                    lines = lines if completed is None else completed(lines)
                     events.append(self._in_time(lines, now, late_days))
                 except FieldError as error:
                     report.refuse(number, error.field, error.message, error.hint)

@@ -13,6 +13,7 @@ from molar_retrieval.ranking.answer import Answer, Recommendation
 from molar_serving.asking import Question, who
 from molar_serving.discretion import discreet
 from molar_serving.endpoint import Call, Reply, encode
+from molar_serving.propensities import propensities_of
 from molar_serving.shown import Shown
 from molar_serving.wire import (
     AnsweredItem,
@@ -94,6 +95,7 @@ def reply(
             call.service.metrics.of_experiment(told.experiment.name, told.experiment.arm)
     elif before is not None and before.experiment is not None:
         told.experiment = before.experiment
+    chances = propensities_of(told) if isinstance(asked, RecommendationRequest) else {}
     if kept.problem is not None:
         told.notes.append(kept.problem)
     if call.key.of_browsers:
@@ -108,7 +110,7 @@ def reply(
         told.next = f"/v1/recommendations/{told.recommendation_id}/next"
     body = encode(told)
     events = told.events if before is None else before.events
-    about = told.generation, events, items, call.key.of_browsers, told.placement, told.experiment
+    about = told.generation, events, items, call.key.of_browsers, told.placement, told.experiment, chances
     kept.keep(Shown(told.recommendation_id, body, question if told.next else None, *about))
     return Reply(told, encoded=body)
 

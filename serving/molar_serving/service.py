@@ -18,6 +18,7 @@ from molar_serving.access import Keyring
 from molar_serving.answered import AnsweringGenerations
 from molar_serving.former import FormerGenerations
 from molar_serving.metrics import Metrics
+from molar_serving.propensities import Propensities
 from molar_serving.shown import ShownAnswers
 from molar_serving.studio.map_making import MapMaking
 from molar_serving.working import Working
@@ -136,7 +137,8 @@ class Service:
                 from molar_retrieval.events.log import EventLog
 
                 self._log = EventLog(self.workspace)
-        report = self._log.append(enumerate(rows), late_days=self.settings.events.late_days, barred=barred)
+        completed, late = Propensities(self.shown).completed, self.settings.events.late_days
+        report = self._log.append(enumerate(rows), late_days=late, barred=barred, completed=completed)
         self.metrics.appended(report)
         return report
 

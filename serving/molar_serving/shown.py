@@ -11,9 +11,9 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -55,6 +55,7 @@ class Shown:
         of_browsers: Whether it is for a browser's key, and so tells little.
         placement: Where it is shown.
         experiment: Which one it is of, with the arm.
+        propensities: Of a list for somebody, those of its items that are known, by id.
     """
 
     answer_id: str
@@ -66,6 +67,7 @@ class Shown:
     of_browsers: bool = False
     placement: str | None = None
     experiment: InExperiment | None = None
+    propensities: Mapping[str, float] = field(default_factory=dict)
 
 
 class ShownAnswers:
@@ -244,14 +246,17 @@ def _prune(connection: sqlite3.Connection, since: float) -> None:
         connection.execute(f"DELETE FROM answers WHERE id <= ({last})", (some,))
 
 
-_Packed: TypeAlias = tuple[bytes, str, msgspec.Raw, str, int, list[str], bool, str | None, InExperiment | None]
+_Packed: TypeAlias = tuple[
+    bytes, str, msgspec.Raw, str, int, list[str], bool, str | None, InExperiment | None, dict[str, float]
+]
 _decoder = msgspec.msgpack.Decoder(_Packed)
 
 
 def _packed(one: Shown) -> bytes:
     kind = "" if one.question is None else type(one.question).__name__
     about = one.generation, one.events, list(one.items), one.of_browsers, one.placement, one.experiment
-    return zlib.compress(msgspec.msgpack.encode((one.body, kind, one.question, *about)), 1)
+    content = one.body, kind, one.question, *about, one.propensities
+    return zlib.compress(msgspec.msgpack.encode(content), 1)
 
 
 def _unpacked(answer_id: str, content: bytes) -> Shown | None:

@@ -7,6 +7,8 @@ import pytest
 from copies import copy_workspace
 from web_server import client_of
 
+from molar_eval.kpi.impression_events import logged_impressions
+from molar_retrieval.workspace import Workspace
 from molar_serving import discretion
 from molar_serving.access import Keyring
 
@@ -22,9 +24,13 @@ def clients(trained, tmp_path_factory):
     backend = {"authorization": f"Bearer {ring.add('backend', ['answer', 'events'])}"}
     browser = {"authorization": f"Bearer {page}", "origin": PAGE}
     with client_of(workspace) as client:
-        yield lambda path, body, as_page=True: client.request(
-            "GET" if body is None else "POST", path, json=body, headers=browser if as_page else backend
-        )
+
+        def ask(path, body, as_page=True):
+            headers = browser if as_page else backend
+            return client.request("GET" if body is None else "POST", path, json=body, headers=headers)
+
+        ask.workspace = workspace
+        yield ask
 
 
 def shape(value):
@@ -102,3 +108,31 @@ def test_a_deadline_is_kept_before_the_time_is_made_even(clients, monkeypatch):
     began = time.perf_counter()
     assert clients("/v1/recommendations", {"user_id": "nobody", "k": 1}).status_code == 200
     assert time.perf_counter() - began < 10
+
+
+def test_impressions_of_a_page_are_logged_with_the_propensities_that_it_is_not_told(clients, trained):
+    logged = {}
+    for user in (trained.user, "nobody knows"):
+        told, seen = (clients("/v1/recommendations", {"user_id": user}, page).json() for page in (False, True))
+        chances = {item["item_id"]: item["propensity"] for item in told["items"]}
+        assert list(chances) == [item["item_id"] for item in seen["items"]]
+        items = [{"item_id": item["item_id"], "position": item["rank"]} for item in seen["items"]]
+        event = {"event": "impression", "user_id": user, "recommendation_id": seen["recommendation_id"], "items": items}
+        assert clients("/v1/events", {"event_id": f"seen {user}", **event}).json()["accepted"] == 1
+        logged[seen["recommendation_id"]] = chances
+    assert any(chance < 1 for chances in logged.values() for chance in chances.values())
+    found = clients("/v1/search", {"text": "chair"}).json()
+    shown = [{"item_id": item["item_id"]} for item in found["items"]]
+    event = {
+        "event": "impression",
+        "user_id": "finder",
+        "recommendation_id": found["recommendation_id"],
+        "items": shown,
+    }
+    assert clients("/v1/events", {"event_id": "found", **event}).json()["accepted"] == 1
+    log, left_out = logged_impressions(Workspace.open(clients.workspace))
+    assert left_out == 1, "a search is no list for somebody"
+    for name, chances in logged.items():
+        rows = log.context == log.contexts.row(name)
+        own = zip(log.item[rows], log.propensity[rows], strict=True)
+        assert {log.items.id(int(item)): chance for item, chance in own} == pytest.approx(chances)
