@@ -206,7 +206,7 @@ class Serving(ShopBase):
     def prune(self, keep: int | None = None, *, index: str | None = None) -> list[str]:
         """Remove what only going back would need: vectors of former encoders here, older collections on a server.
 
-        With the collections goes what failed pushes left.
+        With the collections goes what failed pushes left; those that an experiment shows stay.
 
         Args:
             keep: How many older collections stay; None: as the settings say.
@@ -231,9 +231,12 @@ class Serving(ShopBase):
             return removed
         from molar_indexes.server.connect import connected
         from molar_indexes.server.published import prune
+        from molar_retrieval.experiments.store import ExperimentStore
 
+        with ExperimentStore(workspace) as experiments:
+            shown = experiments.generations()
         with connected(server.patient(_PATIENT)) as connection:
-            return removed + prune(connection, settings.keep if keep is None else keep)
+            return removed + prune(connection, settings.keep if keep is None else keep, shown)
 
     def size(self, items: Sequence[int] | None = None, *, generation: str | None = None) -> "SizeForecast":
         """What a catalogue like this one would take on a server.

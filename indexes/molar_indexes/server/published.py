@@ -4,7 +4,7 @@ A collection is named after the alias, its generation and its layout. Aliases na
 are switched in one request, from the collections that were seen there to whole ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from qdrant_client import models
@@ -151,10 +151,11 @@ def rollback(connection: Connection, generation: str | None = None) -> Published
     return chosen
 
 
-def prune(connection: Connection, keep: int) -> list[str]:
+def prune(connection: Connection, keep: int, spare: Collection[str] = ()) -> list[str]:
     """Remove older collections but for the ``keep`` newest whole ones, and what failed pushes left of such generations.
 
-    The live ones stay, and so does what is newer: a push may be under way. Returns the names of what was removed.
+    The live ones stay, those of generations to ``spare``, and what is newer: a push may be under way. Returns the names
+    of what was removed.
     """
     chosen: list[str] = []
     for alias in connection.server.aliases:
@@ -165,7 +166,7 @@ def prune(connection: Connection, keep: int) -> list[str]:
         older = [one for one in every if not one.live and one.metadata.age < now.metadata.age]
         whole = [one.name for one in older if one.metadata.whole]
         kept = whole[-keep:] if keep else []
-        chosen += [one.name for one in older if one.name not in kept]
+        chosen += [one.name for one in older if one.name not in kept and one.metadata.generation not in spare]
     return _removed(connection, chosen)
 
 
