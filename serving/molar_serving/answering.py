@@ -26,7 +26,7 @@ async def answered(call: Call, asked: Question) -> "tuple[Answer, list[str]]":
     and the first ones of a generation take a second. Photos have a thread of their own. Recommendations are those of
     an experiment where one runs that their person is in, which ``call.within`` tells then.
     """
-    service = call.service
+    service, call.within = call.service, None
     if isinstance(asked, SearchRequest) and (asked.image is not None or "prefer" not in call.request.headers):
         threads = service.answers if asked.image is None else service.photos
         return await threads.do(lambda: ask(service.recommender, asked)), []
@@ -105,11 +105,11 @@ class ExperimentalList:
         arm = given.placed.live.arms.get(given.arm or "")
         return self._asked if arm is None else by_arm(self._asked, arm.arm.options)
 
-    def record(self) -> None:
-        """Have it written down that the list is on its way."""
+    def record(self, *, compare: bool) -> None:
+        """Have it written down that the list is on its way, and compared with the other arm's if there is time."""
         if self._come is not None and not self._asked.dry_run:
             given, late = self._come
-            self._experiments.record(given, 1000 * (time.perf_counter() - self._began), late=late)
+            self._experiments.record(given, 1000 * (time.perf_counter() - self._began), late=late, compare=compare)
 
     def _wanted(self, explain: bool, rerank: bool, *, hide: bool) -> ListWanted:
         def listed(recommender: "Recommender", options: Mapping[str, Any], as_of: int | None) -> "Answer":

@@ -23,6 +23,7 @@ from molar_serving.wire import (
     SimilarRequest,
     SimpleParameters,
 )
+from molar_serving.working import Effort
 
 _NAMED = 3  # unknown fields that notes name
 _MISSING: dict[type[Question], str] = {
@@ -89,7 +90,7 @@ def reply(
     told.placement, kept = asked.placement, call.service.shown
     if (within := call.within) is not None:
         told.experiment = within.told
-        within.record()
+        within.record(compare=call.service.answers.effort == Effort.FULL)
         question = question and within.question
         if told.experiment is not None:
             call.service.metrics.of_experiment(told.experiment.name, told.experiment.arm)

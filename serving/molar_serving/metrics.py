@@ -85,7 +85,7 @@ class Metrics:
         self._known = Gauge(
             "molar_answered_seq", "Last event of the log that an answer knew", registry=own, multiprocess_mode="livemax"
         )
-        for what in ("reasons", "second_stage", "list", "request"):
+        for what in ("reasons", "second_stage", "list", "request", "comparison"):
             self._shed.labels(what)
         for outcome in ("accepted", "duplicate", "rejected"):
             self._events.labels(outcome)
@@ -100,7 +100,7 @@ class Metrics:
         histogram.observe(seconds)
 
     def shed(self, what: str) -> None:
-        """Count what was left out: ``reasons``, ``second_stage``, a ``list`` of one's own, or a ``request``."""
+        """Count what was left out: ``reasons``, ``second_stage``, a ``list``, a ``request``, or a ``comparison``."""
         self._shed.labels(what).inc()
 
     def of_experiment(self, name: str, arm: str) -> None:

@@ -21,6 +21,7 @@ from molar_serving.metrics import Metrics
 from molar_serving.propensities import Propensities
 from molar_serving.shown import ShownAnswers
 from molar_serving.studio.map_making import MapMaking
+from molar_serving.watching import ExperimentWatch
 from molar_serving.working import Working
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Service:
         shown: What was answered in the last minutes.
         previews: What previews of rules leave for the next one; for who is :func:`~molar_serving.comparing.alone`.
         experiments: Those of the shop that run; None while nothing answers.
+        watch: Looks at them, in one of the processes.
         tried: Set once it was tried to open what is live, for better or worse.
     """
 
@@ -79,6 +81,7 @@ class Service:
         self.previews = Compared()
         self.maps = MapMaking(self.workspace)
         self.experiments: Experimenting | None = None
+        self.watch = ExperimentWatch(shop, self.settings.experiments.watch, self._experiment_runs)
         self._recommender: Recommender | None = None
         self._log: EventLog | None = None
         self._missing: MolarError = MissingArtefactError("the generation is being opened", "ask again in a second")
@@ -92,11 +95,13 @@ class Service:
         """Open what is live, in the background."""
         self._opener.start()
         self.shown.start()
+        self.watch.start()
 
     def close(self) -> None:
         """Let what is under way come to its end, then release all files."""
         self._ended.set()
         self._opener.join()
+        self.watch.close()
         self.answers.close()
         self.spare.close()
         self.photos.close()
@@ -171,7 +176,13 @@ class Service:
             else:
                 self.answered.begins(found.generation.name)
                 found.follow_ahead(self._admitted)
-                self.experiments = Experimenting(self.workspace, found, self._of_arm, self.settings.experiments)
+                self.experiments = Experimenting(
+                    self.workspace,
+                    found,
+                    self._of_arm,
+                    self.settings.experiments,
+                    dropping=lambda: self.metrics.shed("comparison"),
+                )
                 self.experiments.start()
                 self._recommender = found
                 self.tried.set()
@@ -179,6 +190,9 @@ class Service:
         for folder in self.workspace["generations"].versions():  # so that going back to one takes no time
             if not self._ended.is_set():
                 self._wrong(folder.name)
+
+    def _experiment_runs(self) -> bool:
+        return self.experiments is not None and bool(self.experiments.running.present)
 
     def _of_arm(self, generation: str | None, rules: str | None) -> "Recommender":
         """What answers for an arm of an experiment: a generation that stays, or what is live."""

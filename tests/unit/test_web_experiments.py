@@ -2,9 +2,11 @@
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
@@ -23,6 +25,7 @@ from molar_serving.discretion import discreet
 from molar_serving.service import Service
 from molar_serving.studio.people import Somebody
 from molar_serving.studio.time_machine import remade
+from molar_serving.watching import ExperimentWatch
 from molar_serving.wire import InExperiment, ListAnswer
 
 HOLDOUT = 0.2
@@ -57,8 +60,8 @@ def staged(shop):
 
 
 @contextmanager
-def serving(shop: Workspace) -> Iterator[tuple[TestClient, Service]]:
-    service = Service(Shop(None, shop.root))
+def serving(shop: Workspace, settings: Path | None = None) -> Iterator[tuple[TestClient, Service]]:
+    service = Service(Shop(None, shop.root, settings))
     app = application(service)
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         until_ready(client)
@@ -431,6 +434,29 @@ def test_what_an_experiment_shows_is_not_pruned_and_what_is_live_may_change(clie
     served_by = shop["generations"].pointer
     client.post(f"/v1/generations/{served_by}/activate")
     assert ask(client, other)["generation"] == served_by
+
+
+def test_one_process_looks_and_takes_back_what_does_harm(shop, begin, tmp_path, caplog):
+    (tmp_path / "molar.toml").write_text(SETTINGS.replace("watch = 3600", "watch = 1"))
+    one = begin(Arm(options={"calibrate": "no such field"}), stage="canary", canary=0.5)
+    with serving(shop, tmp_path / "molar.toml") as (client, service):
+        for _ in range(8):
+            arms(client)
+        service.experiments.flush()
+        end = time.monotonic() + 60
+        while begin.store.find(one.name).stage.stage == "canary":
+            assert time.monotonic() < end, caplog.text
+            time.sleep(0.1)
+        stage = begin.store.find(one.name).stage
+        assert (stage.stage, stage.automatic) == ("shadow", True)
+        service.experiments.catch_up()
+        assert set(arms(client).values()) == {None}
+        other = ExperimentWatch(service.shop, 3600, lambda: True)
+        assert service.watch._is_ours()
+        assert not other._is_ours()
+    assert any(one.name in record.message and "shadow" in record.message for record in caplog.records)
+    assert other._is_ours()  # its process has ended
+    other.close()
 
 
 def test_assignments_outlive_a_kill(shop, begin):

@@ -65,6 +65,7 @@ class Experimenting:
         settings: The share of people held out, and of requests that are ranked by both arms in a shadow stage.
         background: Whether threads follow the record, write rows and compare lists; else all of it is done by
             :meth:`catch_up`, by :meth:`flush` and by :meth:`record`, as a simulation needs it.
+        dropping: Called for each list that is not compared, because too many wait or there is no time.
 
     Attributes:
         running: The experiments that run.
@@ -80,15 +81,16 @@ class Experimenting:
         settings: ExperimentSettings,
         *,
         background: bool = True,
+        dropping: Callable[[], None] = lambda: None,
     ) -> None:
-        self._live, self._background = live, background
+        self._live, self._background, self._dropping = live, background, dropping
         self._store, self._written = (
             ExperimentStore(workspace),
             ExperimentStore(workspace),
         )  # reading waits for no batch
         self.recorder = ExperimentRecorder(self._written)
         self.running = LiveExperiments(self._store, live, opened)
-        self.behind = BackgroundLists(background=background)
+        self.behind = BackgroundLists(background=background, dropping=dropping)
         self._placing = Placing(workspace, self._store, self.recorder, settings.holdout)
         self._shadowing = Shadowing(self.recorder, self.behind, settings.shadow, limited=background)
         self._triggered: dict[tuple[str, str], None] = {}
@@ -142,20 +144,36 @@ class Experimenting:
         answer, failed = self._by(placed, shown, lambda arm: arm.popular(wanted), wanted)
         return GivenList(answer, placed, wanted, at, placed.arm, failed)
 
-    def record(self, given: GivenList, milliseconds: float, *, late: bool = False) -> None:
-        """Have written down that a list was given after so many milliseconds, and compare what else it could be."""
+    def record(self, given: GivenList, milliseconds: float, *, late: bool = False, compare: bool = True) -> None:
+        """Have written down that a list was given, and compare it with what the other arm would have shown.
+
+        Args:
+            given: The list.
+            milliseconds: After how many.
+            late: Whether it is the popular one because its own would have been late.
+            compare: Whether there is time to make other lists; where there is none, the next one of this person tells.
+        """
         placed = given.placed
         if placed is None:
             return
-        if given.arm is None:
+        if given.arm is None and not compare:
+            self._dropping()
+        elif given.arm is None:
             self._shadowing.compare(placed.live, given.wanted, given.answer, given.at)
-            return
+        else:
+            self._count(given, placed, milliseconds, late=late, compare=compare)
+
+    def _count(self, given: GivenList, placed: PlacedPerson, milliseconds: float, *, late: bool, compare: bool) -> None:
+        assert given.arm is not None
         name, empty = placed.live.name, not given.answer.items and given.answer.basis != NOTHING
         self.recorder.served(name, given.arm, given.at, milliseconds, error=given.failed, empty=empty, late=late)
         if given.teams is not None:
             self.recorder.interleaved(name, given.answer.request_id, placed.unit, given.at, given.teams)
         elif given.arm != INTERLEAVED and not given.failed and not late and (name, placed.unit) not in self._triggered:
-            self.behind.do(lambda: self._compare(given, placed))
+            if compare:
+                self.behind.do(lambda: self._compare(given, placed))
+            else:
+                self._dropping()
 
     def arm(self, name: str, arm: str) -> OpenArm | None:
         """What answers for an arm that lists were given of; None where the experiment is over, or it cannot answer."""

@@ -12,13 +12,14 @@ _log = logging.getLogger("molar.experiments")
 class BackgroundLists:
     """Makes lists in the background, or at once where there is no background.
 
-    Attributes:
-        dropped: How many were not made, because too many waited.
+    Args:
+        background: Whether there is.
+        dropping: Called for each that is not made, because too many wait.
     """
 
-    def __init__(self, *, background: bool) -> None:
+    def __init__(self, *, background: bool, dropping: Callable[[], None] = lambda: None) -> None:
         self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
-        self.dropped = 0
+        self._dropping = dropping
         self._thread = threading.Thread(target=self._run, name="counterfactual", daemon=True) if background else None
 
     def start(self) -> None:
@@ -34,7 +35,7 @@ class BackgroundLists:
         try:
             self._waiting.put_nowait(work)
         except queue.Full:
-            self.dropped += 1
+            self._dropping()
             return False
         return True
 
