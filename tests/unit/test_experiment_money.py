@@ -112,6 +112,10 @@ def test_an_experiment_is_charged_with_the_trainings_around_it_and_reckoned_for_
     assert earnings(told, half, STAGES, place, costs).month == pytest.approx(found.month)
     canary = earnings(told, EXPERIMENT, STAGES[:2], place, costs)
     assert canary.month == pytest.approx(found.month * 14 / 21 / 0.1)
+    uneven = dataclasses.replace(EXPERIMENT, treated=0.2)  # whoever could have been in the canary is left out
+    assert earnings(told, uneven, STAGES, place, costs).month == pytest.approx(found.month / 0.9)
+    blocks = dataclasses.replace(EXPERIMENT, unit="time", slice=(0.0, 0.5))
+    assert earnings(told, blocks, [STAGES[0], STAGES[2]], place, costs).month == pytest.approx(found.month)
     stopped = [*STAGES, StageRow(4, "stopped", NOW, "", "anna", automatic=False)]
     later = dataclasses.replace(told, stage="stopped", until=NOW + 9 * DAY)
     assert earnings(later, EXPERIMENT, stopped, place, costs).month == pytest.approx(found.month)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from molar_eval.experiments.bottom_line import EXPOSED
 from molar_eval.experiments.money import Money, money_of, training_work
+from molar_eval.experiments.population import shares
 from molar_eval.experiments.results import ExperimentResults
 from molar_retrieval.events.tables import DAY
 from molar_retrieval.experiments.definition import AB, CANARY, EVERYBODY, Experiment
@@ -38,7 +39,7 @@ def earnings(
         None if effect is None else (effect.low, effect.difference, effect.high),
         training_work(workspace, stages[0].begun - BEFORE * DAY, results.until),
         people=0 if effect is None else sum(effect.people),
-        share=compared_share(experiment, stages[last].stage),
+        share=compared_share(experiment, stages[: last + 1]),
         days=max(0, ended - stages[last].begun) / DAY,
         margin=costs.margin if experiment.margin is None else experiment.margin,
         machine_hour=costs.machine_hour,
@@ -47,10 +48,17 @@ def earnings(
     )
 
 
-def compared_share(experiment: Experiment, stage: str) -> float:
-    """Which share of all who would have the treatment have one of the arms in a stage in which people have them.
+def compared_share(experiment: Experiment, stages: Sequence[StageRow]) -> float:
+    """Which share of all who would have the treatment is compared in the last of some stages, where people have arms.
 
-    Experiments of one layer have parts of its people; once one is over, its treatment is everybody's.
+    Experiments of one layer have parts of its people; once one is over, its treatment is everybody's. Blocks of time
+    are for all.
     """
+    stage = stages[-1].stage
+    if stage == EVERYBODY or experiment.unit == "time":
+        return 1.0
     width = experiment.slice[1] - experiment.slice[0]
-    return {CANARY: 2 * experiment.canary * width, AB: width, EVERYBODY: 1.0}[stage]
+    if stage == CANARY:
+        return 2 * experiment.canary * width
+    meant = shares(experiment, AB, canaried=any(row.stage == CANARY for row in stages))
+    return width if meant is None else sum(meant) * width

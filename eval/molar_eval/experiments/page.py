@@ -287,7 +287,10 @@ class ResultsTold(DefinitionTold):
         since = exposed_since(self.stages)
         if since is not None:
             found.append(t("doubt_season", n=max(1, round((results.until - since) / DAY))))
-        return [*found, t("doubt_work")] if results.money is not None else found
+        if results.money is not None:
+            known = results.money.month is not None and self.experiment.unit == "person"
+            found += [*([t("doubt_cut")] if known else []), t("doubt_work")]
+        return found
 
     def _of_data(self) -> Iterator[str]:
         t, results = self.t, self.results
