@@ -23,9 +23,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 from scipy.sparse import csr_matrix
-from scipy.special import betaln
 
-from molar_eval.experiments.preference import SPREAD
+from molar_eval.experiments.preference import STAKE
 from molar_retrieval.experiments.interleaving import interleave
 from molar_retrieval.experts.linear import solve
 
@@ -35,7 +34,7 @@ DAY = 86_400
 Z_ALPHA, Z_POWER = NormalDist().inv_cdf(1 - ALPHA / 2), NormalDist().inv_cdf(POWER)
 RIDGE, NEIGHBOURS = 100.0, 100
 COMPARED = (("item-kNN", "EASE"), ("EASE, 10 × the ridge", "EASE"), ("most popular", "item-kNN"))
-SEQUENCES, EVERY = 2_000, 10  # simulated experiments, and verdicts between two looks
+SEQUENCES, EVERY = 2_000, 10  # simulated experiments, and votes between two looks
 
 
 @dataclass(frozen=True)
@@ -129,10 +128,11 @@ def sign_test(win: float, loss: float) -> float:
 
 
 def at_any_look(share: float, most: int) -> tuple[float, float]:
-    """Verdicts within which a preference is found with the power, and after which it is over on average."""
+    """Votes within which a preference is found with the power, and after which it is over on average."""
     wins = np.cumsum(np.random.default_rng(0).random((SEQUENCES, most)) < share, axis=1, dtype=np.int32)
     wins, count = wins[:, EVERY - 1 :: EVERY], np.arange(EVERY, most + 1, EVERY)
-    gain = betaln(SPREAD + wins, SPREAD + count - wins) - betaln(SPREAD, SPREAD) + count * np.log(2)
+    spread = 1 + STAKE**2 * count
+    gain = (STAKE * (2 * wins - count)) ** 2 / (2 * spread) - np.log(spread) / 2
     over = gain > -np.log(ALPHA)
     first = np.where(over.any(axis=1), count[over.argmax(axis=1)], most)
     within = float(np.quantile(first, POWER))

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binom
 
 from molar_eval.experiments.observed import ItemPrices
-from molar_eval.experiments.preference import Credits, credits, preference, share_sequence
+from molar_eval.experiments.preference import Credits, credits, preference
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.events.tables import DAY
@@ -31,23 +31,21 @@ def of_rows(people, rows):
     return Credits(people, person.astype(np.int64), day.astype(np.int64), credit)
 
 
-def test_a_verdict_is_that_of_the_first_day_that_has_one():
-    rows = [
-        (0, 3, 1.0),
-        (0, 3, -0.25),
-        (0, 9, -5.0),
-        (1, 2, 0.4),
-        (1, 2, -0.4),
-        (1, 4, -0.1),
-        (2, 5, 0.3),
-        (2, 5, -0.3),
-    ]
+def votes(wins, losses, alpha=0.05):
+    """The preference of people who vote once."""
+    signs = np.repeat([1.0, -1.0], [wins, losses])
+    return preference(Credits(len(signs), np.arange(len(signs)), np.zeros(len(signs), np.int64), signs), alpha)
+
+
+def test_everybody_has_one_vote_a_day():
+    rows = [(0, 3, 1.0), (0, 3, -0.25), (0, 9, 5.0), (0, 10, -9.0), (1, 2, 0.4), (1, 2, -0.4), (1, 4, -0.1)]
+    rows += [(2, 5, 0.3), (2, 5, -0.3), (3, 1, 2.0), (3, 2, -1.0)]
     found = preference(of_rows(7, rows))
     assert (found.wins, found.losses, found.ties, found.people) == (1, 1, 5, 7)
-    assert found.preference == 0
+    assert found.preference == 0  # three votes for either
     assert found.p == 1
     assert found.low < 0 < found.high
-    assert preference(of_rows(7, [row for row in rows if row[1] < 4])).losses == 0
+    assert preference(of_rows(7, [row for row in rows if row[1] < 4])).preference == 1 / 3
 
 
 def test_of_nobody_nothing_is_known():
@@ -56,12 +54,12 @@ def test_of_nobody_nothing_is_known():
 
 
 def test_the_interval_leaves_out_nothing_just_where_p_is_small():
-    for wins, losses in ((60, 30), (57, 33), (30, 60), (300, 240), (0, 12), (40, 0)):
-        rows = [(n, 0, 1.0) for n in range(wins)] + [(wins + n, 0, -1.0) for n in range(losses)]
+    for wins, losses in ((60, 30), (57, 33), (30, 60), (300, 240), (0, 12), (40, 0), (3000, 2700)):
         for alpha in (0.05, 0.01):
-            found = preference(of_rows(wins + losses, rows), alpha)
+            found = votes(wins, losses, alpha)
             assert (found.p < alpha) == (found.low > 0 or found.high < 0)
-            assert found.low <= found.preference <= found.high
+            assert -1 <= found.low <= found.preference <= found.high <= 1
+    assert votes(300, 240).high - votes(300, 240).low < 0.5 * (votes(30, 24).high - votes(30, 24).low)
 
 
 def test_no_preference_is_found_wrongly_at_any_look_with_more_than_the_chance_that_is_allowed():
@@ -72,14 +70,14 @@ def test_no_preference_is_found_wrongly_at_any_look_with_more_than_the_chance_th
         for wins, chance in inside.items():
             for new in (wins, wins + 1):
                 after[new] = after.get(new, 0.0) + chance / 2
-        while least <= people and share_sequence(least, people - least)[0] <= 0.5:
+        while least <= people and votes(least, people - least).low <= 0:
             least += 1
         out = {wins for wins in after if wins >= least or people - wins >= least}
         wrong += sum(after[wins] for wins in out)
         inside = {wins: chance for wins, chance in after.items() if wins not in out}
     assert 0.02 < wrong < 0.05
     once = binom.sf(44, 60, 0.5) * 2
-    assert once < preference(of_rows(60, [(n, 0, 1.0 if n < 45 else -1.0) for n in range(60)])).p < 0.05
+    assert once < votes(45, 15).p < 0.05
 
 
 def shown_and_used(rng, people, days, chance):
@@ -114,22 +112,26 @@ def test_people_who_go_by_places_prefer_no_arm_at_any_look():
     assert wrong <= binom.ppf(0.999, RUNS // 10, 0.05)
 
 
-def test_tastes_of_people_who_come_often_are_counted_once():
-    """Half of the people always prefer one arm and half the other; lists as units would find a preference."""
+def test_tastes_of_people_who_come_often_do_not_count_for_more_people():
+    """Half of the people always prefer one arm and half the other; votes as units would find a preference."""
     rng = np.random.default_rng(6)
-    wrong = lists = 0
-    for _ in range(RUNS):
-        side, visits = rng.choice([-1.0, 1.0], 60), rng.geometric(0.05, 60)
-        first = rng.integers(0, 20, 60)
-        rows = [
-            (person, day, side[person]) for person in range(60) for day in first[person] + np.arange(visits[person])
-        ]
-        found = [preference(of_rows(60, [row for row in rows if row[1] <= day])) for day in (5, 10, 15, 20)]
-        wrong += alarms(found)
-        each = np.repeat(side, visits)
-        lists += 2 * binom.sf(abs(each.sum()) / 2 + len(each) / 2 - 1, len(each), 0.5) < 0.05
-    assert wrong <= binom.ppf(0.999, RUNS, 0.05)
-    assert lists > 0.5 * RUNS
+    wrong = alone = 0
+    for _ in range(RUNS // 2):
+        side, visits, first = rng.choice([-1.0, 1.0], 60), rng.geometric(0.05, 60), rng.integers(0, 20, 60)
+        rows = np.array([(n, day, side[n]) for n in range(60) for day in range(first[n], first[n] + visits[n])])
+        wrong += alarms([preference(of_rows(60, rows[rows[:, 1] <= day])) for day in (5, 10, 15, 20, 40)])
+        total, count = abs(rows[:, 2].sum()), len(rows)
+        alone += 2 * binom.sf((count + total) / 2 - 1, count, 0.5) < 0.05
+    assert wrong <= binom.ppf(0.999, RUNS // 2, 0.05)
+    assert alone > 0.2 * RUNS
+
+
+def test_people_who_come_again_tell_more():
+    """A weak preference of 150 people: of one day each it is not seen, of twenty days it is."""
+    rng = np.random.default_rng(8)
+    rows = np.array([(n, day, 1.0 if rng.random() < 0.55 else -1.0) for n in range(150) for day in range(20)])
+    assert preference(of_rows(150, rows)).low > 0
+    assert preference(of_rows(150, rows[rows[:, 1] < 1])).low < 0
 
 
 def test_a_better_list_is_found():
@@ -187,9 +189,9 @@ def test_what_people_used_is_credited_by_the_id_of_the_recommendation(workspace,
     day = timedelta(days=1)
     events = [
         done(1, "click", "a", "r1"),
-        done(2, "view", "a", "r1", 2 * day),  # another kind of look
-        done(3, "click", "a", "r1", 2 * day),  # again
-        done(4, "purchase", "b", "r1", 3 * day, user_id="anna") | {"value": 20.0},
+        done(2, "view", "b", "r1"),
+        done(3, "click", "a", "r1"),  # again
+        done(4, "purchase", "b", "r1", 3 * day) | {"value": 20.0},  # of looks it is not the first day
         done(5, "click", "x", "r1"),  # for which the arms did not contend
         done(6, "click", "b", "r1", 8 * day),  # too late
         done(7, "click", "b", "r1", user_id="carl"),  # of somebody else
@@ -206,17 +208,16 @@ def test_what_people_used_is_credited_by_the_id_of_the_recommendation(workspace,
         assert got.people == 3
         rows = zip(got.person.tolist(), (got.day - today).tolist(), got.credit.tolist(), strict=True)
         found[primary] = sorted(rows)
-    looks = [(0, 0, -1.5), (0, 2, -1.5), (0, 3, 1.5), (1, 0, 0.5), (1, 4, 0.5), (2, 0, 1.0)]
-    assert found["clicks"] == looks
-    assert found["conversion"] == [(0, 3, 1.5), (1, 0, 0.125), (1, 4, 0.5)]
-    assert found["revenue"] == [(0, 3, 30.0), (1, 4, 0.0)]
+    assert found["clicks"] == [(0, 0, -1.5), (0, 0, 1.5), (1, 0, 0.5), (2, 0, 1.0)]
+    assert found["conversion"] == [(0, 3, 1.5), (1, 0, 0.125)]
+    assert found["revenue"] == [(0, 3, 30.0)]
 
 
 def test_a_purchase_without_a_value_brings_the_price_of_its_item(workspace):
     lists = lists_of(a_list("r1", "anna", a=-1.0, b=1.0))
     events = [done(1, "purchase", "a", "r1") | {"quantity": 3}, done(2, "purchase", "b", "r1") | {"value": 5.0}]
     prices = ItemPrices(IdMap(["a", "b"]), np.array([2.0, 100.0]))
-    assert read(workspace, events, lists, "revenue").credit.tolist() == [0.0, 5.0]
+    assert read(workspace, events, lists, "revenue").credit.tolist() == [5.0]
     with opened(workspace) as state:
         assert credits(state, lists, MICROS + 2 * DAY, "revenue", prices).credit.tolist() == [-6.0, 5.0]
 

@@ -1,10 +1,12 @@
 """Which arm people prefer where one list is made of both: what they used of it, and a test that may be looked at daily.
 
-People are the units. Somebody's *verdict* is the sign of what their credits add up to on the first day (UTC) on which
-they do not cancel, and stays: so every person is one toss, in the order of the days, and where neither arm is preferred
-a fair one. The tosses are bet on with all stakes at once: the gain, a mixture of likelihood ratios over shares that are
-spread by a beta distribution, is above 1 / alpha at any time with a chance of alpha at most (Ville 1939; Robbins 1970,
-doi:10.1214/aoms/1177696786). What it costs in people, and what it spares, is in docs/experiments.md.
+Everybody has one *vote* a day (UTC): the sign of what the credits of that day add up to. Where nobody prefers an arm,
+votes are tosses of a fair coin, whatever was before, as each list has a coin of its own. So bets on them gain nothing
+on average, and all stakes together, spread by a normal distribution, are above 1 / alpha at any time with a chance of
+alpha at most (Ville 1939; Robbins 1970, doi:10.1214/aoms/1177696786). That is exact. People who always prefer the same
+arm, some this and as many that one, do not count for more people than they are: the variance of the votes is that of
+sums by person, where it is larger; so the test holds for them as well, in large samples. What it costs is in
+docs/experiments.md.
 """
 
 import json
@@ -17,11 +19,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.optimize import brentq
-from scipy.special import betaln, xlogy
 
 from molar_eval.experiments.observed import PERSON, ItemPrices, lines_of_people, values_of
 from molar_eval.experiments.results import Preference
 from molar_eval.kpi.daily.attribution import CART, CLOCKS, LOOKS, PURCHASE, WINDOW
+from molar_eval.statistics.bootstrap import sums_by
 from molar_retrieval.events.snapshot import LogState
 from molar_retrieval.events.tables import DAY
 from molar_retrieval.experiments.definition import Primary
@@ -34,8 +36,8 @@ WEIGHTS: Mapping[Primary, Mapping[str, float]] = {
 }
 """By how much a use multiplies the credit of its item, by the primary figure of the experiment; of revenue its value
 does as well. Other uses count nothing."""
-SPREAD = 20.0
-"""Both parameters of the beta distribution: shares between .55 and .65, or .35 and .45, are found soonest."""
+STAKE = 0.16
+"""Standard deviation of the stakes: mean votes about as far from 0 are found soonest."""
 _COLUMNS = ("event", "user_id", "session_id", "item_id", "timestamp", "quantity", "value", "request_id", "seq")
 _BETWEEN = "\0"  # no id has it
 _ROUNDING = 1e-9
@@ -61,57 +63,67 @@ class Credits:
 
 
 def preference(found: Credits, alpha: float = 0.05) -> Preference:
-    """Whom the treatment won, whom it lost, and what is known of everybody by it.
+    """Whom the treatment won, whom it lost, by the sum of their votes, and what is known of everybody by it.
 
-    The interval is of the share of people whose verdict is for the treatment among those who have one, less the share
-    of the others; it holds it at all times together with a chance of 1 - ``alpha``. It leaves out 0 where ``p`` is
-    below ``alpha``.
+    ``preference`` is the mean vote. Its interval holds it at all looks together with a chance of 1 - ``alpha``, in
+    large samples, and leaves out 0 just where ``p``, which is exact, is below ``alpha``.
     """
-    verdicts = _verdicts(found)
-    wins, losses = int((verdicts > 0).sum()), int((verdicts < 0).sum())
-    decided = wins + losses
-    low, high = share_sequence(wins, losses, alpha)
+    votes = _Votes.of(found)
+    wins, losses = int((votes.sums > 0).sum()), int((votes.sums < 0).sum())
+    low, high = votes.interval(alpha)
     return Preference(
         wins=wins,
         losses=losses,
-        ties=found.people - decided,
-        preference=(wins - losses) / decided if decided else 0.0,
-        low=2 * low - 1,
-        high=2 * high - 1,
-        p=min(1.0, exp(-_gain(wins, losses, 0.5))),
+        ties=found.people - wins - losses,
+        preference=votes.mean,
+        low=low,
+        high=high,
+        p=min(1.0, exp(-votes.gain(0.0))),
         people=found.people,
     )
 
 
-def share_sequence(wins: int, losses: int, alpha: float = 0.05) -> tuple[float, float]:
-    """A confidence sequence of the chance of a win: with one of 1 - ``alpha`` it holds that at all times."""
-    share = wins / (wins + losses) if wins + losses else 0.5
+@dataclass(frozen=True, eq=False)
+class _Votes:
+    """Sums and numbers of the votes of each person who has any, shape (n,) each."""
 
-    def beyond(chance: float) -> float:
-        return _gain(wins, losses, chance) + log(alpha)
+    sums: Floats
+    counts: Floats
 
-    nearly = 1e-12
-    low = float(brentq(beyond, nearly, share)) if wins and beyond(nearly) > 0 else 0.0
-    high = float(brentq(beyond, share, 1 - nearly)) if losses and beyond(1 - nearly) > 0 else 1.0
-    return low, high
+    @classmethod
+    def of(cls, found: Credits) -> "_Votes":
+        if not len(found.credit):
+            return cls(np.zeros(0), np.zeros(0))
+        pairs, at = np.unique(np.stack([found.person, found.day], axis=1), axis=0, return_inverse=True)
+        at = at.reshape(-1)
+        added, sizes = np.bincount(at, found.credit), np.bincount(at, np.abs(found.credit))
+        decided = np.abs(added) > _ROUNDING * sizes
+        people, who, counts = np.unique(pairs[decided, 0], return_inverse=True, return_counts=True)
+        return cls(sums_by(who, np.sign(added[decided]), len(people)), counts.astype(np.float64))
 
+    @property
+    def mean(self) -> float:
+        return float(self.sums.sum() / self.counts.sum()) if len(self.sums) else 0.0
 
-def _gain(wins: int, losses: int, chance: float) -> float:
-    """The logarithm of what bets against a chance of winning have made of 1."""
-    against = float(betaln(SPREAD + wins, SPREAD + losses) - betaln(SPREAD, SPREAD))
-    return against - float(xlogy(wins, chance) + xlogy(losses, 1 - chance))
+    def gain(self, mean: float) -> float:
+        """The logarithm of what bets against a mean vote have made of 1."""
+        total, count = float(self.sums.sum()), float(self.counts.sum())
+        by_person = float(((self.sums - mean * self.counts) ** 2).sum())
+        variance = max(count * (1 + mean**2) - 2 * mean * total, by_person)
+        spread = 1 + STAKE**2 * variance
+        return (STAKE * (total - mean * count)) ** 2 / (2 * spread) - log(spread) / 2
 
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """The mean votes against which bets have not made 1 / ``alpha``, around the one that was seen."""
 
-def _verdicts(found: Credits) -> Ints:
-    """1 for the treatment, -1 for the control arm, of those who have one."""
-    if not len(found.credit):
-        return np.zeros(0, np.int64)
-    pairs, at = np.unique(np.stack([found.person, found.day], axis=1), axis=0, return_inverse=True)
-    at = at.reshape(-1)
-    sums, sizes = np.bincount(at, found.credit), np.bincount(at, np.abs(found.credit))
-    decided = np.abs(sums) > _ROUNDING * sizes
-    _, first = np.unique(pairs[decided, 0], return_index=True)
-    return np.sign(sums[decided][first]).astype(np.int64)
+        def beyond(mean: float) -> float:
+            return self.gain(mean) + log(alpha)
+
+        ends = []
+        for side in (-1.0, 1.0):
+            far = 0.0 if side * self.mean < 0 < beyond(0.0) else side
+            ends.append(float(brentq(beyond, self.mean, far)) if beyond(far) > 0 else side)
+        return ends[0], ends[1]
 
 
 def credits(
@@ -122,8 +134,9 @@ def credits(
     A use belongs to a list if it names its ``request_id`` (of HTTP, the ``recommendation_id``), is of an item for which
     the arms contended there, of the person that the list was made for, known by session or since identified, and at
     most seven days after it: as in :mod:`molar_eval.kpi.daily.attribution`, but that the list is on record itself and
-    needs no impression. Of each kind one use of an item of a list counts, the first one. Only days that are over
-    count, so that no verdict changes; what is returned later is not taken off.
+    needs no impression. Of each kind one use of an item of a list counts, and of a list those of the first day on
+    which there are any, as they tell how its coin fell. Only days that are over count; what is returned later is not
+    taken off.
 
     Args:
         state: The event log; None: there is none.
@@ -158,8 +171,12 @@ def credits(
     weight = np.array([WEIGHTS[primary][name] for name in kinds])[kind[taken]]
     if primary == "revenue":
         weight = weight * np.maximum(np.nan_to_num(values_of(done, prices)[taken]), 0.0)
-    day = done["timestamp"].to_numpy()[taken] // DAY
-    return Credits(len(people), who[taken], day, weight * credited.credit[place[taken]])
+    place, day, who = place[taken], done["timestamp"].to_numpy()[taken] // DAY, who[taken]
+    credit = weight * credited.credit[place]
+    first = np.full(len(lists), day.max(initial=0))
+    np.minimum.at(first, credited.of_list[place][credit != 0], day[credit != 0])
+    keep = (credit != 0) & (day == first[credited.of_list[place]])
+    return Credits(len(people), who[keep], day[keep], credit[keep])
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +184,7 @@ class _Credited:
     """Items of lists that count, a row each, and one at the end for what is no such item."""
 
     keys: list[str]
+    of_list: Ints
     person: Ints
     at: Ints
     credit: Floats
@@ -177,14 +195,14 @@ class _Credited:
         wanted = set(pc.unique(named).to_pylist())
         columns = (lists[name].to_pylist() for name in ("request_id", "at", "teams"))
         rows = [
-            (f"{request}{_BETWEEN}{item}", person, at, credit)
-            for person, request, at, teams in zip(persons, *columns, strict=True)
+            (f"{request}{_BETWEEN}{item}", number, person, at, credit)
+            for number, (person, request, at, teams) in enumerate(zip(persons, *columns, strict=True))
             if request in wanted
             for item, credit in json.loads(teams).items()
         ]
-        keys, *values = zip(*rows, ("", -1, 0, 0.0), strict=True)
-        person, at, credit = map(np.array, values)
-        return cls(list(keys[:-1]), person, at, credit)
+        keys, *values = zip(*rows, ("", 0, -1, 0, 0.0), strict=True)
+        of_list, person, at, credit = map(np.array, values)
+        return cls(list(keys[:-1]), of_list, person, at, credit)
 
 
 def _rows(values: pa.ChunkedArray, known: list[str]) -> Ints:
