@@ -14,6 +14,7 @@ from molar_retrieval.experiments.settings import ExperimentSettings
 from molar_retrieval.presets import PRESETS, Preset
 from molar_retrieval.serve_settings import ServeSettings
 from molar_retrieval.settings import LISTED, Settings, validated
+from molar_retrieval.small_numbers import PrivacySettings
 from molar_retrieval.toml import read_toml
 
 FILE_NAME = "molar.toml"
@@ -334,6 +335,7 @@ class MolarSettings(Settings):
     update: UpdateSettings = UpdateSettings()
     costs: CostSettings = CostSettings()
     experiments: ExperimentSettings = ExperimentSettings()
+    privacy: PrivacySettings = PrivacySettings()
     serve: ServeSettings = ServeSettings()
 
     @classmethod

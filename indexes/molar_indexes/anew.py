@@ -32,6 +32,7 @@ from molar_retrieval.catalog.words import bm25
 from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.config import IndexSettings, NewcomerSettings, SplitSettings
 from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.experts.company import had_by_few
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.people import Segments
@@ -79,7 +80,7 @@ def publish_anew(
         spec=_spec(settings, catalogue, vectors, emerging, others),
         items=_items(catalogue, vectors, emerging, others, words),
         users=_users(model, log, segments, former, progress),
-        popular=_popular(log),
+        popular=_popular(log, model.least),
         parts=spans(model.dense_parts),
         sparse_parts=spans(model.sparse_parts),
         slots=model.slots,
@@ -193,7 +194,9 @@ def _users(
         former.close()
 
 
-def _popular(log: InteractionLog) -> list[tuple[int, int]]:
+def _popular(log: InteractionLog, least: int) -> list[tuple[int, int]]:
+    """Rows and counts of the items that most took, none that fewer people had than ``least``."""
     counts = np.bincount(log.item, minlength=log.n_items)
+    counts[had_by_few(log, least)] = 0
     order = np.argsort(-counts, kind="stable")[:_POPULAR]
     return [(int(row), int(counts[row])) for row in order if counts[row]]

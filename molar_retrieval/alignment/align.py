@@ -82,8 +82,8 @@ def align(
     ALS factors are made on the way where they are missing or stale. An unfinished run with the same inputs and
     settings is continued.
 
-    Of the settings ``align``, ``cf`` and ``split`` matter; ``restart`` forgets unfinished work. This is the first of
-    the ``processes``; the others :func:`help_to_align`.
+    Of the settings ``align``, ``cf``, ``split`` and ``privacy`` matter; ``restart`` forgets unfinished work. This is
+    the first of the ``processes``; the others :func:`help_to_align`.
 
     Raises:
         MissingArtefactError: If content vectors or prepared interactions are missing.
@@ -102,7 +102,9 @@ def align(
         chosen = {"align": options.model_dump(mode="json"), "split": settings.split.model_dump()}
         shaping = {k: v for k, v in chosen["align"].items() if k not in _NO_EFFECT}
         precision = pick_precision(settings.align.precision, pick_device(settings.align.device))
-        run = fingerprint.of_json([inputs, shaping, chosen["split"], precision, _VERSION])
+        least = settings.privacy.fewest(int(np.count_nonzero(np.diff(log.offsets))))
+        small = {"least": least} if least > 1 else {}
+        run = fingerprint.of_json([inputs, shaping | small, chosen["split"], precision, _VERSION])
         store = workspace["alignment"]
         if (live := store.live) is not None and _trained_as(live[1], inputs) == run and not restart:
             processes.agreed(None)
@@ -120,7 +122,7 @@ def align(
             if restart:
                 shutil.rmtree(partial)
                 partial = store.partial(run[:16])
-            job = processes.agreed(_TrainingJob(options, settings.split, partial, run, read.names))
+            job = processes.agreed(_TrainingJob(options, settings.split, partial, run, read.names, least))
             facts = _train(read, job, processes, progress, tell)
             seen.keep(read, partial)
             versions = library_versions("torch", "numpy", "implicit")
@@ -141,13 +143,14 @@ def help_to_align(workspace: Workspace, processes: Processes) -> None:
 
 @dataclass(frozen=True)
 class _TrainingJob:
-    """What is to be trained: all sizes filled in, and the versions of what is read, by kind."""
+    """What is to be trained: all sizes filled in, the versions of what is read, by kind, and the fewest people."""
 
     settings: AlignSettings
     split: SplitSettings
     partial: Path
     run: str
     read: Mapping[str, str]
+    least: int
 
 
 def _train(
@@ -164,7 +167,7 @@ def _train(
         data, settings, job.partial, job.run, processes=processes, progress=progress, on_epoch=on_epoch
     )
     precision = pick_precision(settings.precision, pick_device(settings.device))
-    experts = count(data.log, data.cases, data.features, settings, progress)
+    experts = count(data.log, data.cases, data.features, settings, progress, job.least)
     parts = {**tower_parts(network, data, precision), **experts.parts(data.cases)}
     if not parts:
         raise SettingsError("no tower and no expert is left to score with", "name one in [align] towers or experts")
@@ -181,6 +184,7 @@ def _train(
         half_life=None if experts.trend is None else experts.trend.half_life,
         precision=precision,
         trend=experts.trend,
+        least=job.least,
         cf=data.factors.items,
         numbers=reranker.matrix(numbers, standards, data.log.n_items),
     )

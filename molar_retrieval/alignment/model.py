@@ -54,11 +54,12 @@ class AlignedModel:
     reranker: Reranker | None = None
     cf: Matrix | None = None  # ALS factors of all items, which the re-ranker reads, shape (n_items, c)
     numbers: Matrix | None = None  # their numeric attributes, likewise, shape (n_items, m)
+    least: int = 1  # people without whom a pair of items, or an item's popularity, is left out
     taste_axes: Matrix | None = None  # by which features became those of the content neighbours; None: these items' own
 
     def seeing(self, log: InteractionLog) -> Self:
         """The model with the popularity of all items over the time of ``log``."""
-        return self if self.half_life is None else replace(self, trend=Trend.fit(log, self.half_life))
+        return self if self.half_life is None else replace(self, trend=Trend.fit(log, self.half_life, self.least))
 
     @cached_property
     def dense_parts(self) -> tuple[VectorBlock, ...]:

@@ -57,7 +57,7 @@ def bring(folder: Path, manifest: Manifest, read: Workspace, before: Interaction
     chosen = {name: one["chosen"] for name, one in manifest.facts["experts"].items()}
     sums = open_sums(folder)
     base = None if sums is None else (sums, before)
-    counted = recount(log, chosen, manifest.settings["align"]["partners"], model.item_item, base, moved_to)
+    counted = recount(log, chosen, manifest.settings["align"]["partners"], model.item_item, base, moved_to, model.least)
     content = ContentVectors.open(read["content"].require()[0])
     features = model.conditioner(content.vectors, hashed_attributes(catalogue))
     moved = _with_items(model, features, rows, None if "derived" in manifest.facts else model.known)

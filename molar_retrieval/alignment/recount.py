@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from molar_retrieval.arrays import Rows
 from molar_retrieval.experts import linear
+from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.fit import (
     EASE,
     ITEM_KNN,
@@ -56,29 +57,32 @@ def recount(
     former: Sequence[ItemItemWeights],
     base: tuple[PairSums, InteractionLog] | None,
     rows: Rows,
+    least: int = 1,
 ) -> Recounted:
     """Count the experts with the settings ``chosen`` by name, keeping so many ``partners`` of each item.
 
     ``base`` are sums and the log that they are of, of which only changes are counted; None: everything is. ``rows``
-    says where each item of that log, and of the ``former`` experts, is now, -1 where it is gone.
+    says where each item of that log, and of the ``former`` experts, is now, -1 where it is gone. No pair rests on fewer
+    people than ``least``.
     """
     if base is not None and not any(map(len, changed_users(base[1], log, rows))):
-        return _moved(log, chosen, partners, former, base[0], rows)
+        return _moved(log, chosen, partners, former, base[0], rows, least)
     names = [one.name for one in former]
     left = {name: note for name in names if (note := _too_many(chosen[name], log))}
-    sums, changed = _summed(log, {n: chosen[n] for n in names if n not in left}, base, rows)
+    sums, changed = _summed(log, {n: chosen[n] for n in names if n not in left}, base, rows, together=least > 1)
+    few = FewPairs.of(countable(log), least, sums)
     item_item = []
     for one in former:
         setting = chosen[one.name]
         if one.name in left:
             item_item.append(one.moved(rows, log.n_items))
         elif one.name == SEQUENCE and sums.followed is not None:
-            item_item.append(sequence(log, sums.followed, setting, partners))
-        elif sums.together is not None:
+            item_item.append(sequence(log, sums.followed, setting, partners, few))
+        elif setting["model"] == EASE and sums.together is not None:
             counts = EASECounts.of_sums(sums.together, known_items(log))
-            item_item.append(ease(counts, setting, partners, log.n_items))
+            item_item.append(ease(counts, setting, partners, log.n_items, few))
         else:
-            item_item.append(item_neighbours(countable(log), setting, partners))
+            item_item.append(item_neighbours(countable(log), setting, partners, few))
     return Recounted(tuple(item_item), sums, changed, left)
 
 
@@ -89,6 +93,7 @@ def _moved(
     former: Sequence[ItemItemWeights],
     sums: PairSums,
     rows: Rows,
+    least: int,
 ) -> Recounted:
     """The experts where no history has changed: only items with interactions enter, and these are what they were.
 
@@ -96,13 +101,16 @@ def _moved(
     """
     if len(rows) == log.n_items and (rows == np.arange(log.n_items)).all():
         return Recounted(tuple(former), sums, 0, {})
+    now = sums.moved(rows, log.n_items)
+    again = any(chosen[one.name]["model"] == ITEM_KNN for one in former)
+    few = FewPairs.of(countable(log), least, now) if again else None
     item_item = [
-        item_neighbours(countable(log), chosen[one.name], partners)
+        item_neighbours(countable(log), chosen[one.name], partners, few)
         if chosen[one.name]["model"] == ITEM_KNN
         else one.moved(rows, log.n_items)
         for one in former
     ]
-    return Recounted(tuple(item_item), sums.moved(rows, log.n_items), 0, {})
+    return Recounted(tuple(item_item), now, 0, {})
 
 
 def _too_many(setting: Setting, log: InteractionLog) -> str | None:
@@ -113,10 +121,15 @@ def _too_many(setting: Setting, log: InteractionLog) -> str | None:
 
 
 def _summed(
-    log: InteractionLog, chosen: Mapping[str, Setting], base: tuple[PairSums, InteractionLog] | None, rows: Rows
+    log: InteractionLog,
+    chosen: Mapping[str, Setting],
+    base: tuple[PairSums, InteractionLog] | None,
+    rows: Rows,
+    *,
+    together: bool,
 ) -> tuple[PairSums, int | None]:
     order: Mapping[str, Any] = chosen.get(SEQUENCE, {"window": 0, "decay": 0.0})
-    together = LINEAR in chosen and chosen[LINEAR]["model"] == EASE
+    together = together or (LINEAR in chosen and chosen[LINEAR]["model"] == EASE)
     window, decay = int(order["window"]), float(order["decay"])
     if base is not None:
         sums, before = base

@@ -55,6 +55,7 @@ def described(model: AlignedModel) -> dict[str, Any]:
         "partners": [p.name for p in model.item_item],
         "taste": None if content_knn is None else {"decay": content_knn.decay, "last": content_knn.last},
         "half_life": None if model.half_life is None else str(model.half_life),
+        "least": model.least,
     }
 
 
@@ -83,6 +84,7 @@ def open_model(folder: Path) -> AlignedModel:
         content_knn=None if read is None else ContentNeighbours(tensors["taste"], read["decay"], read["last"]),
         half_life=None if facts["half_life"] is None else float(facts["half_life"]),
         weights=facts["weights"],
+        least=facts.get("least", 1),
         newcomer_weights=facts["newcomer_weights"],
         predictors={
             name: Predictor(tensors[f"predictor.{name}.matrix"], tensors[f"predictor.{name}.mean"])

@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 
 from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.experts import linear
+from molar_retrieval.experts.company import FewPairs
 from molar_retrieval.experts.content_knn import GRID, ContentNeighbours, compressed
 from molar_retrieval.experts.histories import countable, known_items, reach
 from molar_retrieval.experts.item_item import ItemItemWeights, strongest
@@ -74,19 +75,26 @@ def fit_experts(
     names: Sequence[str] = (SEQUENCE, LINEAR),
     progress: Progress = SILENT,
     features: Matrix | None = None,
+    least: int = 1,
 ) -> tuple[tuple[Expert, ...], dict[str, dict[str, Any]]]:
     """Fit the named experts on at least one interaction, each with the settings that rank validation best.
 
     ``judge`` gives the validation NDCG@10 of a way to score; a constant without cases, and the first setting stays.
     Item-item weights are judged with as few entries per item, ``count``, as will be kept: by what ships. Content
-    neighbours need conditioned content of all items, shape (n_items, f). The experts come in the order of ``names``,
-    and with them, by name, what was ``chosen`` and ``tried``, with a ``note`` where something was left out.
+    neighbours need conditioned content of all items, shape (n_items, f). No pair and no item's popularity rests on
+    fewer people than ``least``. The experts come in the order of ``names``, and with them, by name, what was ``chosen``
+    and ``tried``, with a ``note`` where something was left out.
     """
+    few = FewPairs.of(countable(log), least) if {SEQUENCE, LINEAR} & {*names} else None
+    if few is not None:
+        progress.note(
+            f"{few.share:.1%} of the pairs of items are left out: fewer than {least} people had them ([privacy] least)"
+        )
     grids: dict[str, Callable[[], _Grid]] = {
-        SEQUENCE: lambda: _sequences(log, count),
-        LINEAR: lambda: _linear(log, count),
+        SEQUENCE: lambda: _sequences(log, count, few),
+        LINEAR: lambda: _linear(log, count, few),
         CONTENT: lambda: _content(features),
-        TREND: lambda: _trend(log),
+        TREND: lambda: _trend(log, least),
     }
 
     def judged(expert: Expert) -> float:
@@ -115,17 +123,17 @@ def _content(features: Matrix | None) -> _Grid:
     return [(s, partial(ContentNeighbours, items, float(s["decay"]), int(s["last"]))) for s in GRID], None
 
 
-def _trend(log: InteractionLog) -> _Grid:
+def _trend(log: InteractionLog, least: int) -> _Grid:
     settings = [(days, {"half_life": days if np.isfinite(days) else None}) for days in HALF_LIVES]
-    return [(setting, partial(Trend.fit, log, days)) for days, setting in settings], None
+    return [(setting, partial(Trend.fit, log, days, least)) for days, setting in settings], None
 
 
-def _sequences(log: InteractionLog, count: int) -> _Grid:
+def _sequences(log: InteractionLog, count: int, few: FewPairs | None) -> _Grid:
     """The regression where it can be had, with the counts that it does not know: of either order; else all counts."""
     followed = lru_cache(maxsize=1)(partial(followers, log))
 
     def fitted(setting: Setting) -> ItemItemWeights:
-        return sequence(log, followed(setting["window"], setting["decay"]), setting, count)
+        return sequence(log, followed(setting["window"], setting["decay"]), setting, count, few)
 
     counts: list[Setting] = [{"model": COOCCURRENCE, **setting} for setting in COUNTS]
     regressions: list[Setting] = [{"model": REGRESSION, **setting} for setting in REGRESSIONS]
@@ -134,27 +142,33 @@ def _sequences(log: InteractionLog, count: int) -> _Grid:
     return [(setting, partial(fitted, setting)) for setting in chosen], note
 
 
-def sequence(log: InteractionLog, followed: csr_matrix, setting: Setting, count: int) -> ItemItemWeights:
-    """What is taken after what, by :func:`followers` of the log with the setting's window and decay."""
+def sequence(
+    log: InteractionLog, followed: csr_matrix, setting: Setting, count: int, few: FewPairs | None = None
+) -> ItemItemWeights:
+    """What is taken after what, by :func:`followers` of the log with the setting's window and decay.
+
+    Pairs of ``few`` are left out.
+    """
     if setting["model"] == COOCCURRENCE:
-        weights = cooccurrence(log, followed, setting["shrink"], setting["ordered"])
+        weights = _shared(cooccurrence(log, followed, setting["shrink"], setting["ordered"]), few)
         return ItemItemWeights(SEQUENCE, strongest(weights, count), setting["memory"], reach(setting["memory"]))
     decay = setting["decay"]
     model = NextItem.of(log, followed, decay)
-    own = strongest(model.weights(setting["regularisation"], setting["damping"]), count)
+    weights = model.weights(setting["regularisation"], setting["damping"])
+    own = strongest(weights if few is None else few.cleared(weights, model.columns), count)
     return ItemItemWeights(SEQUENCE, _spread(own, model.columns, log.n_items), decay, reach(decay))
 
 
-def _linear(log: InteractionLog, count: int) -> _Grid:
+def _linear(log: InteractionLog, count: int, few: FewPairs | None) -> _Grid:
     """EASE where it can be had, all regularisations with the same counts, and neighbours."""
     log = countable(log)
     gram = lru_cache(maxsize=1)(partial(linear.EASECounts.of, log))
 
     def fitted(setting: Setting) -> ItemItemWeights:
-        return ease(gram(), setting, count, log.n_items)
+        return ease(gram(), setting, count, log.n_items, few)
 
     def neighbours() -> ItemItemWeights:
-        return item_neighbours(log, NEIGHBOURS, count)
+        return item_neighbours(log, NEIGHBOURS, count, few)
 
     nearest: Setting = {"model": ITEM_KNN, **NEIGHBOURS}
     if note := too_many(EASE, log):
@@ -163,16 +177,21 @@ def _linear(log: InteractionLog, count: int) -> _Grid:
     return [*((setting, partial(fitted, setting)) for setting in settings), (nearest, neighbours)], None
 
 
-def ease(counts: linear.EASECounts, setting: Setting, partners: int, n_items: int) -> ItemItemWeights:
-    """What goes together, by the regression that inverts a matrix."""
-    own = strongest(counts.weights(setting["regularisation"]), partners)
+def ease(
+    counts: linear.EASECounts, setting: Setting, partners: int, n_items: int, few: FewPairs | None = None
+) -> ItemItemWeights:
+    """What goes together, by the regression that inverts a matrix, without those of ``few``."""
+    weights = counts.weights(setting["regularisation"])
+    own = strongest(weights if few is None else few.cleared(weights, counts.columns), partners)
     return ItemItemWeights(LINEAR, _spread(own, counts.columns, n_items))
 
 
-def item_neighbours(log: InteractionLog, setting: Setting, partners: int) -> ItemItemWeights:
-    """What goes together, by item neighbours."""
+def item_neighbours(
+    log: InteractionLog, setting: Setting, partners: int, few: FewPairs | None = None
+) -> ItemItemWeights:
+    """What goes together, by item neighbours, without those of ``few``."""
     own = {name: setting[name] for name in NEIGHBOURS}
-    return ItemItemWeights(LINEAR, strongest(linear.item_knn(log, **own), partners))
+    return ItemItemWeights(LINEAR, strongest(_shared(linear.item_knn(log, **own), few), partners))
 
 
 def too_many(model: str, log: InteractionLog) -> str | None:
@@ -186,6 +205,10 @@ def too_many(model: str, log: InteractionLog) -> str | None:
             f"to be worth its price, {users:,} have interactions"
         )
     return None
+
+
+def _shared(weights: csr_matrix, few: FewPairs | None) -> csr_matrix:
+    return weights if few is None else few.taken_from(weights)
 
 
 def _spread(weights: csr_matrix, rows: Rows, n_items: int) -> csr_matrix:

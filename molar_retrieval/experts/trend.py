@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from molar_retrieval.experts.company import had_by_few
 from molar_retrieval.interactions.log import InteractionLog
 
 HALF_LIVES = (3.0, 7.0, 20.0, 60.0, 180.0, np.inf)
@@ -35,8 +36,10 @@ class Trend:
     amount: npt.NDArray[np.float32] | None = None
 
     @classmethod
-    def fit(cls, log: InteractionLog, half_life_days: float) -> Self:
-        """Sort the interactions by day."""
+    def fit(cls, log: InteractionLog, half_life_days: float, least: int = 1) -> Self:
+        """Sort the interactions by day; items that fewer than ``least`` people had are as if nobody had."""
+        if least > 1:
+            log = log.select(~had_by_few(log, least)[log.item])
         days = log.timestamp // DAY
         order = np.argsort(days, kind="stable")
         timeless = not len(log) or bool(log.timestamp.min() == log.timestamp.max())

@@ -46,7 +46,7 @@ class Molar:
     @property
     def settings(self) -> dict[str, Any]:
         """All that shapes the result."""
-        sections = self.options.model_dump(mode="json", include={"embed", "split", "cf", "align"})
+        sections = self.options.model_dump(mode="json", include={"embed", "split", "cf", "align", "privacy"})
         tuned = (
             {} if self.tuning is None else {"finetune": self.tuning.settings.model_dump(), "reads": self.tuning.reads}
         )
