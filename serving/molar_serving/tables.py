@@ -4,6 +4,7 @@ from molar_serving.compat import ga4, gorse, personalize, recombee, segment
 from molar_serving.endpoint import Endpoint
 from molar_serving.endpoints import (
     events,
+    experiments,
     generations,
     health,
     items,
@@ -27,6 +28,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *users.ENDPOINTS,
     *rules.ENDPOINTS,
     *generations.ENDPOINTS,
+    *experiments.ENDPOINTS,
     *status.ENDPOINTS,
     *health.ENDPOINTS,
     *metrics.ENDPOINTS,

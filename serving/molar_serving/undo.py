@@ -6,6 +6,7 @@
 ``generation``        ``before``, ``after``: names of the live generation
 ``rules``             ``before``: the version of the rules, or null; ``after``: the etag of what was written
 ``items``             ``items`` with what each said ``before``; ``seq``: the last event then
+``experiment``        ``experiment``: the one that began, ``stage``: the number of the stage in which; it is stopped
 ``finding``           ``finding``: its key, see :mod:`molar.findings`; ``before``, ``after``: who ticked it off, or null
 ====================  ========================================================================================
 """
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from molar.findings import TickedOff, last_check, tick
 from molar_retrieval.errors import MissingArtefactError
+from molar_retrieval.experiments.store import ExperimentStore
 from molar_serving.changes import Change
+from molar_serving.endpoints.experiments import undo_start
 from molar_serving.endpoints.generations import live_name, switched
 from molar_serving.endpoints.items import put_back
 from molar_serving.endpoints.restoring import changed_since
@@ -43,6 +46,9 @@ def changed_again(service: "Service", undo: Mapping[str, Any]) -> bool:
             return bool(etag_of(RulesFile(service.workspace).text) != undo["after"])
         case "items":
             return bool(changed_since(service, [one["item_id"] for one in undo["items"]], undo["seq"]))
+        case "experiment":
+            with ExperimentStore(service.workspace) as store:
+                return store.find(undo["experiment"]).stage.number != int(undo["stage"])
         case "finding":
             return bool(_ticked(service, undo["finding"]) != undo["after"])
     return False
@@ -71,6 +77,8 @@ def undone(call: "Call", change: Change) -> None:
             restore_rules(call, undo["before"])
         case "items":
             put_back(call, undo["items"])
+        case "experiment":
+            undo_start(call, undo["experiment"])
         case "finding":
             before = undo["before"] and TickedOff(**undo["before"])
             try:

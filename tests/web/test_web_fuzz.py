@@ -29,6 +29,7 @@ LONGEST, LONGER = 1.0, 10.0
 MANY = (
     "/v1/rules/preview",
     "/v1/generations/diff",
+    "/v1/experiments",
 )  # whoever looks after the shop asks for the lists of hundreds of people
 MOST = 50 << 20  # bytes by which memory may grow in the second half, when models are loaded and each thread has its own
 EVERYTHING = {

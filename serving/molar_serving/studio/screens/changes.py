@@ -31,11 +31,15 @@ _WHAT = {
     "POST /studio/data/findings/{name}": "finding",
     "POST /studio/experiments/start": "experiment_begun",
     "POST /studio/experiments/advance/{name:path}": "experiment_advanced",
+    "POST /v1/experiments": "experiment_begun",
+    "POST /v1/experiments/{experiment:path}/check": "experiment_looked_at",
+    "POST /v1/experiments/{experiment:path}/advance": "experiment_advanced",
+    "POST /v1/experiments/{experiment:path}/stop": "experiment_stopped",
     "POST /studio/experiments/stop/{name:path}": "experiment_stopped",
 }
 """Words of ``words/changes.toml`` for what was asked for."""
 _BY_KIND = {"rules": "rules", "generation": "generation", "items": "items", "finding": "finding"}
-_ROLES: dict[str, Role] = {"generation": "admin"}  # who may undo; else a merchandiser
+_ROLES: dict[str, Role] = {"generation": "admin", "experiment": "admin"}  # who may undo; else a merchandiser
 
 
 async def listed(visit: Visit) -> Page:

@@ -1,0 +1,245 @@
+"""Experiments: begun, looked at, brought further, ended; and who is in which arm."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from molar_retrieval.errors import (
+    DataError,
+    DiskError,
+    MissingArtefactError,
+    RequestError,
+    SettingsError,
+    StaleArtefactError,
+)
+from molar_retrieval.experiments.assignment import held_out
+from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.interactions.users import session_key, user_key
+from molar_retrieval.toml import parse_toml
+from molar_serving.comparing import alone
+from molar_serving.endpoint import Call, Endpoint, Reply
+from molar_serving.problems import ProblemError
+from molar_serving.wire_experiments import (
+    AdvanceBody,
+    ArmBody,
+    AssignmentsAnswer,
+    AssignmentsParameters,
+    ExperimentAnswer,
+    ExperimentBody,
+    ExperimentsAnswer,
+    ListedAssignment,
+    MovedAnswer,
+    ResultsAnswer,
+    StopBody,
+)
+
+if TYPE_CHECKING:
+    from molar.experiments import Experiments
+    from molar.introducing.moving import Moved
+    from molar.introducing.standing import ExperimentStatus
+    from molar_eval.experiments.results import ExperimentResults
+    from molar_serving.service import Service
+
+Found = TypeVar("Found")
+_MOST = 4 << 20  # bytes of a body, which may hold rules
+_WAIT = 30.0  # seconds for other work that takes as long
+
+
+async def experiments(call: Call) -> Reply:
+    """All experiments that ever began, the last one first."""
+    found = await asyncio.to_thread(_door(call).status)
+    return Reply(ExperimentsAnswer(experiments=[_told(one) for one in found]))
+
+
+async def experiment(call: Call) -> Reply:
+    """How one experiment stands."""
+    name = _name(call)
+    return Reply(await _done(lambda: _told(_door(call).status(name)[0])))
+
+
+async def start_experiment(call: Call) -> Reply:
+    """Begin an experiment; people have their arms from the next answer on."""
+    return Reply(await _done(lambda: _started(call), wait=_WAIT))
+
+
+async def experiment_results(call: Call) -> Reply:
+    """What is known by now, with intervals; a weekly look that is due is put on record."""
+    name = _name(call)
+    return Reply(await _done(lambda: _results(_door(call).status(name, known=True)[0].results), wait=_WAIT))
+
+
+async def check_experiment(call: Call) -> Reply:
+    """Look once: what protects people is carried out, and nothing else."""
+    name = _name(call)
+    return Reply(await _done(lambda: _results(_door(call).check(name)), wait=_WAIT))
+
+
+async def advance_experiment(call: Call) -> Reply:
+    """Bring an experiment to its next stage; refused (409) where what is known does not say so, unless ``anyway``."""
+    name, body = _name(call), call.body
+    return Reply(await _done(lambda: _advanced(call, name, body), wait=_WAIT, contradicted=409))
+
+
+async def stop_experiment(call: Call) -> Reply:
+    """End an experiment; where the treatment is kept, its generation goes live."""
+    name, body = _name(call), call.body
+    return Reply(await _done(lambda: _stopped(call, name, body), contradicted=409))
+
+
+async def assignments(call: Call) -> Reply:
+    """The arms that somebody has on record, and whether they take part in none."""
+    asked: AssignmentsParameters = call.query
+    if (asked.user_id is None) == (asked.anonymous_id is None):
+        raise ProblemError(422, "it is not clear whose arms are asked for", "send user_id or anonymous_id")
+    key = session_key(str(asked.anonymous_id)) if asked.user_id is None else user_key(str(asked.user_id))
+    return Reply(await asyncio.to_thread(_assignments, call.service, key))
+
+
+def undo_start(call: Call, name: str) -> None:
+    """End an experiment that somebody began; a ProblemError where it is over."""
+    _asked(lambda: _stopped(call, name, StopBody(why="its begin was undone")), 409)
+
+
+def _door(call: Call) -> "Experiments":
+    return call.service.shop.experiments
+
+
+def _name(call: Call) -> str:
+    """The experiment of the path; a ProblemError where there is none of this name."""
+    name = call.path["experiment"]
+    with ExperimentStore(call.service.workspace) as store:
+        try:
+            return store.find(name).experiment.name
+        except RequestError as error:
+            raise ProblemError(404, error.message, error.hint) from error
+
+
+async def _done(work: Callable[[], Found], *, wait: float | None = None, contradicted: int = 422) -> Found:
+    """The outcome of a function in a thread; of one that takes seconds, one at a time."""
+    if wait is None:
+        return await asyncio.to_thread(_asked, work, contradicted)
+    return await alone(lambda: _asked(work, contradicted), wait=wait)
+
+
+def _asked(work: Callable[[], Found], contradicted: int) -> Found:
+    """The outcome of a function; a ProblemError where what was asked is wrong, or contradicts what is there."""
+    try:
+        return work()
+    except DiskError:
+        raise
+    except RequestError as error:
+        raise ProblemError(contradicted, error.message, error.hint) from error
+    except SettingsError as error:
+        raise ProblemError(422, error.message, error.hint) from error
+    except (MissingArtefactError, StaleArtefactError, DataError) as error:
+        raise ProblemError(409, error.message, error.hint) from error
+
+
+def _started(call: Call) -> ExperimentAnswer:
+    body: ExperimentBody = call.body
+    values = {name: getattr(body, name) for name in body.__struct_fields__ if name not in ("treatment", "control")}
+    arms = {**_arm("", body.treatment), **_arm("control_", body.control)}
+    found = _door(call).start(**values, **arms, by=call.key.name)
+    call.service.catch_up()
+    call.audit |= {"experiment": body.name, "stage": found.stage.stage}
+    call.audit["undo"] = {"kind": "experiment", "experiment": body.name, "stage": found.stage.number}
+    return _told(found)
+
+
+def _arm(prefix: str, body: ArmBody) -> dict[str, Any]:
+    rules = None if body.rules is None else parse_toml(body.rules, "rules")
+    values = {"rules": rules, **{name: getattr(body, name) for name in ("shows", "generation", "preset", "options")}}
+    return {f"{prefix}{name}": value for name, value in values.items()}
+
+
+def _advanced(call: Call, name: str, body: AdvanceBody) -> MovedAnswer:
+    return _moved(call, _door(call).advance(name, body.to, anyway=body.anyway, by=call.key.name))
+
+
+def _stopped(call: Call, name: str, body: StopBody) -> MovedAnswer:
+    return _moved(call, _door(call).stop(name, body.why, keep=body.keep, by=call.key.name))
+
+
+def _moved(call: Call, moved: "Moved") -> MovedAnswer:
+    call.service.catch_up()
+    call.audit |= {"experiment": moved.name, "before": moved.before, "stage": moved.stage}
+    return MovedAnswer(name=moved.name, before=moved.before, stage=moved.stage, live=moved.live, left=list(moved.left))
+
+
+def _results(found: "ExperimentResults | None") -> ResultsAnswer:
+    assert found is not None
+    return ResultsAnswer(results=found)
+
+
+def _told(one: "ExperimentStatus") -> ExperimentAnswer:
+    return ExperimentAnswer(
+        name=one.experiment.name,
+        stage=one.stage.stage,
+        since=one.stage.begun,
+        following=one.following,
+        people=one.people,
+        exposed=one.exposed,
+        both=one.both,
+        experiment=one.experiment,
+        stages=list(one.stages),
+    )
+
+
+def _assignments(service: "Service", key: str) -> AssignmentsAnswer:
+    found = []
+    with ExperimentStore(service.workspace) as store:
+        for one in store.all():
+            name = one.experiment.name
+            if (arm := store.assigned(name, [key]).get(key)) is not None:
+                found.append(ListedAssignment(experiment=name, stage=one.stage.stage, arm=arm))
+    return AssignmentsAnswer(assignments=found, held_out=held_out(key, service.settings.experiments.holdout))
+
+
+_ONE = "/v1/experiments/{experiment:path}"
+ENDPOINTS = (
+    Endpoint("GET", "/v1/experiments", "admin", "Which experiments there are", experiments, reply=ExperimentsAnswer),
+    Endpoint(
+        "POST",
+        "/v1/experiments",
+        "admin",
+        "Begin an experiment",
+        start_experiment,
+        body=ExperimentBody,
+        reply=ExperimentAnswer,
+        most=_MOST,
+        changes=True,
+    ),
+    Endpoint("GET", f"{_ONE}/results", "admin", "What is known of it", experiment_results, reply=ResultsAnswer),
+    Endpoint(
+        "POST",
+        f"{_ONE}/check",
+        "admin",
+        "Look at it once, and do what protects people",
+        check_experiment,
+        reply=ResultsAnswer,
+        changes=True,
+    ),
+    Endpoint(
+        "POST",
+        f"{_ONE}/advance",
+        "admin",
+        "Bring it to its next stage",
+        advance_experiment,
+        body=AdvanceBody,
+        reply=MovedAnswer,
+        changes=True,
+    ),
+    Endpoint(
+        "POST", f"{_ONE}/stop", "admin", "End it", stop_experiment, body=StopBody, reply=MovedAnswer, changes=True
+    ),
+    Endpoint(
+        "GET",
+        "/v1/assignments",
+        "admin",
+        "Which arms somebody has",
+        assignments,
+        query=AssignmentsParameters,
+        reply=AssignmentsAnswer,
+    ),
+    Endpoint("GET", _ONE, "admin", "How an experiment stands", experiment, reply=ExperimentAnswer),
+)

@@ -1,0 +1,152 @@
+"""Experiments over the wire."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+from molar_eval.experiments.results import ExperimentResults
+from molar_retrieval import bounds
+from molar_retrieval.experiments.definition import Experiment
+from molar_retrieval.experiments.records import StageRow
+from molar_serving.wire import Id, Strict
+
+_Text = Annotated[str, Meta(max_length=bounds.CONDITION)]
+_Name = Annotated[str, Meta(min_length=1, max_length=255)]
+_Rules = Annotated[str, Meta(max_length=1 << 20)]
+_Shows = Literal["lists", "popular", "nothing"]
+
+
+class ArmBody(Strict):
+    """What the people of an arm are to be shown.
+
+    Attributes:
+        shows: Lists of their own, the popular one, or nothing.
+        generation: That answers; null: what is live now.
+        preset: Instead, the last generation made with it.
+        rules: As text of TOML; null: those of the shop.
+        options: Of questions, as ``diversity``; see docs/experiments.md.
+    """
+
+    shows: _Shows = "lists"
+    generation: _Name | None = None
+    preset: _Name | None = None
+    rules: _Rules | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class ExperimentBody(Strict):
+    """An experiment that is to begin; what each field means is at the fields of its answer."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    treatment: ArmBody
+    control: ArmBody = field(default_factory=ArmBody)
+    people: _Text | None = None
+    items: _Text | None = None
+    placements: Annotated[list[_Name], Meta(max_length=100)] = field(default_factory=list)
+    primary: Literal["conversion", "revenue", "clicks"] = "conversion"
+    stage: Literal["shadow", "interleaving", "canary", "ab"] | None = None
+    unit: Literal["person", "time"] = "person"
+    assigned: Literal["here", "elsewhere"] = "here"
+    layer: _Name = "lists"
+    slice: tuple[float, float] = (0.0, 1.0)
+    canary: float = 0.05
+    treated: float = 0.5
+    weeks: int = 4
+    alpha: float = 0.05
+    power: float = 0.8
+    lift: float = 0.1
+    harm: dict[str, float] = field(default_factory=dict)
+    block_hours: int = 24
+    margin: float | None = None
+
+
+class AdvanceBody(Strict):
+    """The stage, if it is not the next one; whether it is done though what is known does not say so."""
+
+    to: Literal["interleaving", "canary", "ab", "everybody"] | None = None
+    anyway: bool = False
+
+
+class StopBody(Strict):
+    """Why, as it is written down, and the arm that everybody has from then on."""
+
+    why: Annotated[str, Meta(max_length=1_000)] = ""
+    keep: Literal["control", "treatment"] = "control"
+
+
+class ExperimentAnswer(Struct, kw_only=True):
+    """How an experiment stands; moments are microseconds since 1970.
+
+    Attributes:
+        name: Its name.
+        stage: That it is in.
+        since: When that began.
+        following: The stage that comes next, or null.
+        people: Who is in each arm, by arm.
+        exposed: Of them who met a list on which the arms differ, and saw one arm alone.
+        both: Who saw both arms, and counts for neither.
+        experiment: What it is.
+        stages: Those that it was in, the present one last.
+    """
+
+    name: str
+    stage: str
+    since: int
+    following: str | None
+    people: dict[str, int]
+    exposed: dict[str, int]
+    both: int
+    experiment: Experiment
+    stages: list[StageRow]
+
+
+class ExperimentsAnswer(Struct, kw_only=True):
+    """All experiments that ever began, the last one first."""
+
+    experiments: list[ExperimentAnswer]
+
+
+class ResultsAnswer(Struct, kw_only=True):
+    """What is known of an experiment."""
+
+    results: ExperimentResults
+
+
+class MovedAnswer(Struct, kw_only=True):
+    """The stage that an experiment was in, and is in now.
+
+    Attributes:
+        name: Of the experiment.
+        before: The stage that it was in.
+        stage: The one that it is in.
+        live: The generation that went live with it, or null.
+        left: What is left for a person to do, in sentences.
+    """
+
+    name: str
+    before: str
+    stage: str
+    live: str | None
+    left: list[str]
+
+
+class AssignmentsParameters(Strict):
+    """Whose arms are asked for: a user's, or somebody anonymous'."""
+
+    user_id: Id | None = None
+    anonymous_id: Id | None = None
+
+
+class ListedAssignment(Struct, kw_only=True):
+    """An experiment, the stage that it is in, and the arm that somebody has on record."""
+
+    experiment: str
+    stage: str
+    arm: str
+
+
+class AssignmentsAnswer(Struct, kw_only=True):
+    """The arms that somebody has on record; ``held_out``: they take part in no experiment."""
+
+    assignments: list[ListedAssignment]
+    held_out: bool
