@@ -208,10 +208,10 @@ def test_late_events_count_in_the_next_analysis(workspace: Workspace) -> None:
 
 
 def test_a_page_that_sends_nothing_is_named(workspace: Workspace) -> None:
-    shop = Played(workspace, AB, "ab", 400).happens("view", {"control": 1, "treatment": 0}).told()
-    words = shop.results().problems
+    shop = Played(workspace, AB, "ab", 400).happens("view", {"control": 1, "treatment": 0})
+    words = shop.happens("impression", {"control": 1, "treatment": 1}).told().results().problems
     assert len(words) == 1
-    assert "no line of the" in words[0]
+    assert "the event log has nothing that the" in words[0]
     assert "people of treatment" in words[0]
 
 

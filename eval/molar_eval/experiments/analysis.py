@@ -12,12 +12,13 @@ from molar_eval.experiments.before import past_of
 from molar_eval.experiments.blocks import block_effects, block_look, observed_blocks
 from molar_eval.experiments.decisions import decide
 from molar_eval.experiments.effects import ComparedMetric, bound_at_all_times, compared, effect_of
-from molar_eval.experiments.observed import ItemPrices, Observed, lines_of_people, observe
+from molar_eval.experiments.observed import DEEDS, ItemPrices, Observed, lines_of_people, observe
 from molar_eval.experiments.population import NEVER, Population, in_stage, population, shares, told_elsewhere
 from molar_eval.experiments.preference import credits, preference
 from molar_eval.experiments.results import Decision, Effect, ExperimentResults
 from molar_eval.experiments.sample_ratio import sample_ratio_always_p
 from molar_eval.experiments.shadow import compared_shadows
+from molar_eval.kpi.daily.attribution import OF_PEOPLE
 from molar_eval.prices import catalogue_prices
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.events.snapshot import LogState, opened
@@ -111,7 +112,9 @@ def _results(asked: _Asked, store: ExperimentStore, state: LogState | None, *, l
         credited = credits(state, lists, asked.until, asked.experiment.primary, _prices(asked.workspace))
         return replace(empty, preference=preference(credited, asked.experiment.alpha))
     identified = {} if state is None else state.identified()
-    lines = [] if state is None else lines_of_people(state, identified, stage.begun - DAY, asked.until + DAY)
+    kinds = DEEDS if stage.stage in (CANARY, AB) and asked.experiment.unit == "person" else OF_PEOPLE
+    since, until = stage.begun - DAY, asked.until + DAY
+    lines = [] if state is None else lines_of_people(state, identified, since, until, kinds=kinds)
     removed = 0 if state is None else state.removed
     if asked.experiment.unit == "time" and stage.stage != EVERYBODY:
         return _of_blocks(asked, store, lines, empty, removed, look=look)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from molar_eval.experiments.population import Population
-from molar_eval.kpi.daily.attribution import CART, LOOKS, OF_PEOPLE, PURCHASE
+from molar_eval.kpi.daily.attribution import CART, IMPRESSION, LOOKS, OF_PEOPLE, PURCHASE
 from molar_eval.prices import Prices
 from molar_retrieval.events.snapshot import LogState
 from molar_retrieval.events.tables import DAY
@@ -30,6 +30,8 @@ _COLUMNS = (
     *("arm", "received", "seq"),
 )
 PERSON = "person"
+DEEDS = tuple(kind for kind in OF_PEOPLE if kind != IMPRESSION)
+"""Kinds of lines that say what somebody did; there are many times as many of what they were shown."""
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -45,7 +47,7 @@ class Observed:
         purchases: What they bought and kept, a line for each item of an order.
         revenue: The value of these; None where nothing that was bought has one.
         returns: What they sent back.
-        seen: Whether the log has any line of them.
+        seen: Whether any of the lines is of them.
         hours: Lines of all people by hour since 1970, also of those in no arm.
         lines: How many lines people of the experiment have.
         ahead: Of them those that are later than their arrival.

@@ -47,7 +47,7 @@ def silent(people: Population, observed: Observed) -> list[str]:
         count = int(np.count_nonzero(own))
         if count >= _FEWEST and not observed.seen[own].any():
             found.append(
-                f"the event log has no line of the {count:,} people of {arm} since they met a difference:"
+                f"the event log has nothing that the {count:,} people of {arm} did since they met a difference:"
                 " let the page send events"
             )
     return found
