@@ -126,6 +126,19 @@ def test_rules_of_an_arm_hold_for_it_alone_and_are_tried_again_when_they_were_wr
     assert {row["unit"] for row in store.units("rules").to_pylist() if row["triggered"]} == {treated, other}
 
 
+def test_who_gets_late_lists_is_compared_as_if_they_were_not_late(simulated, store):
+    one = Experiment("late", salt="late", treatment=Arm(options={"explore": False}))
+    store.start(one, "ab", NOON)
+    shop = simulated()
+    for user in PEOPLE:
+        given = shop.popular(Asker(user), wanted(user), NOON)
+        assert given.answer.basis == "popularity"
+        shop.record(given, 900.0, late=True)
+    shop.flush()
+    assert {row["triggered"] for row in store.units("late").to_pylist()} == {None}
+    assert sum(row.late for row in store.served("late", NOON, NOON)) == len(PEOPLE)
+
+
 def test_what_another_process_begins_and_ends_is_followed(simulated, store):
     shop = simulated(background=True)
     shop.start()

@@ -1,6 +1,7 @@
 """Experiments as a server answers them: who gets which arm, what is written down, what never reaches a page."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ from molar_serving.studio.time_machine import remade
 from molar_serving.watching import ExperimentWatch
 from molar_serving.wire import InExperiment, ListAnswer
 
+WORKERS = os.environ.get("MOLAR_TEST_WORKERS", "1")
+"""Processes of the server that is killed; 2 for the full strength."""
 HOLDOUT = 0.2
 PEOPLE = [f"user {row}" for row in range(40)]
 FREE = [name for name in PEOPLE if not held_out(name, HOLDOUT)]
@@ -461,7 +464,7 @@ def test_one_process_looks_and_takes_back_what_does_harm(shop, begin, tmp_path, 
 
 def test_assignments_outlive_a_kill(shop, begin):
     one = begin()
-    with program(shop.root) as first, first.client() as client:
+    with program(shop.root, "--workers", WORKERS) as first, first.client() as client:
         before = arms(client)
         first.end(signal.SIGKILL)
     with serving(shop) as (client, _):

@@ -5,6 +5,7 @@ Nothing here knows of HTTP, so that a simulated shop answers by the same code as
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from molar_indexes.experiments.recording import ExperimentRecorder
 from molar_indexes.experiments.running import LiveExperiment, LiveExperiments
 from molar_indexes.experiments.shadowing import Shadowing
 from molar_retrieval.errors import MolarError
-from molar_retrieval.experiments.definition import CONTROL, INTERLEAVED, SHADOW, TREATMENT
+from molar_retrieval.experiments.definition import ARMS, CONTROL, EVERYBODY, INTERLEAVED, SHADOW, TREATMENT
 from molar_retrieval.experiments.settings import ExperimentSettings
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.ranking.answer import Answer
@@ -169,9 +170,9 @@ class Experimenting:
         self.recorder.served(name, given.arm, given.at, milliseconds, error=given.failed, empty=empty, late=late)
         if given.teams is not None:
             self.recorder.interleaved(name, given.answer.request_id, placed.unit, given.at, given.teams)
-        elif given.arm != INTERLEAVED and not given.failed and not late and (name, placed.unit) not in self._triggered:
+        elif placed.arm in ARMS and placed.live.stage != EVERYBODY and (name, placed.unit) not in self._triggered:
             if compare:
-                self.behind.do(lambda: self._compare(given, placed))
+                self.behind.do(lambda: self._compare(given, placed, late=late))
             else:
                 self._dropping()
 
@@ -201,11 +202,10 @@ class Experimenting:
             return _noting(answer, placed.live, shown, error), True
 
     def _instead(self, control: OpenArm | None, ask: Callable[[OpenArm], Answer], wanted: ListWanted) -> Answer:
+        """The list of the control arm, or what is live: if that fails as well, the question is wrong."""
         if control is not None:
-            try:
+            with suppress(Exception):
                 return ask(control)
-            except Exception:
-                return wanted.listed(self._live, {}, None)
         return wanted.listed(self._live, {}, None)
 
     def _interleaved(self, placed: PlacedPerson, wanted: ListWanted, at: int) -> GivenList:
@@ -231,17 +231,21 @@ class Experimenting:
         answer = replace(control, items=items, notes=notes, timings_ms=timings, shortfall=short)
         return GivenList(answer, placed, wanted, at, INTERLEAVED, teams=merged.credits)
 
-    def _compare(self, given: GivenList, placed: PlacedPerson) -> None:
-        """Put on record that somebody was shown what the other arm would not have shown."""
+    def _compare(self, given: GivenList, placed: PlacedPerson, *, late: bool) -> None:
+        """Put on record that somebody is shown what the other arm would not show.
+
+        A list that was late is compared as if it had not been, so that it is the same of both arms who counts.
+        """
         known = placed.live.name, placed.unit
-        if known in self._triggered:
+        if known in self._triggered or given.failed:
             return
-        other = placed.live.arms[CONTROL if given.arm == TREATMENT else TREATMENT]
+        arms, events = placed.live.arms, given.answer.events
         try:
-            unseen = other.answer(given.wanted, given.answer.events)
+            own = arms[placed.arm].answer(given.wanted, events) if late else given.answer
+            other = arms[CONTROL if placed.arm == TREATMENT else TREATMENT].answer(given.wanted, events)
         except Exception:
-            return  # it is told, and counted, of those to whom it answers
-        if [item.item_id for item in unseen.items] != [item.item_id for item in given.answer.items]:
+            return  # both arms show the same then; it is told, and counted, of those to whom it answers
+        if [item.item_id for item in own.items] != [item.item_id for item in other.items]:
             self._triggered[known] = None
             if len(self._triggered) > _TRIGGERED:
                 self._triggered.pop(next(iter(self._triggered)), None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from molar_indexes.experiments.arms import ArmRecommenders, OpenArm, source_of
 from molar_indexes.experiments.segments import SegmentTest
-from molar_retrieval.errors import MolarError
+from molar_retrieval.errors import MolarError, StaleArtefactError
 from molar_retrieval.experiments.definition import ARMS, Experiment, Stage
 from molar_retrieval.experiments.records import Running
 from molar_retrieval.experiments.store import ExperimentStore
@@ -94,7 +94,13 @@ class LiveExperiments:
 
         def follow() -> None:
             while not self._ended.wait(every):
-                self.catch_up()
+                try:
+                    self.catch_up()
+                except Exception as error:  # damaged files raise whatever they like
+                    problem = StaleArtefactError(f"{type(error).__name__}: {error}", "the server's log says why")
+                    if self.problem is None:
+                        _log.exception("experiments go on as they were")
+                    self.problem = problem
 
         self._thread = threading.Thread(target=follow, name="experiments", daemon=True)
         self._thread.start()
