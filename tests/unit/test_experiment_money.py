@@ -12,6 +12,7 @@ from molar_eval.experiments.earnings import earnings
 from molar_eval.experiments.money import DAYS_OF_MONTH, MeasuredWork, money_of, payback, training_work
 from molar_retrieval.config import CostSettings
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.experiments.definition import Arm
 from molar_retrieval.experiments.records import StageRow
 from molar_retrieval.workspace import Workspace
 
@@ -57,8 +58,8 @@ def test_what_is_not_known_is_no_number():
     assert (nothing.month, nothing.machine, nothing.training, nothing.payback_low, nothing.weeks_more) == (None,) * 5
     assert nothing.training_hours == 2.0
     assert nothing.outcome == "unknown"
-    assert money_of((-math.inf, 0.1, math.inf), WORK, **ASKED).unknown == ("revenue",)
-    assert money_of((0.1, 0.2, 0.3), WORK, **ASKED | {"days": 0}).unknown == ("revenue",)
+    assert money_of((-math.inf, 0.1, math.inf), WORK, **ASKED).unknown[0] == "revenue"
+    assert money_of((0.1, 0.2, 0.3), WORK, **ASKED | {"days": 0}).unknown[0] == "revenue"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,10 @@ def test_an_experiment_is_charged_with_the_trainings_around_it_and_reckoned_for_
     found = earnings(told, EXPERIMENT, STAGES, place, costs)
     assert found.month == pytest.approx(0.4 * revenue.difference * sum(revenue.people) * DAYS_OF_MONTH / 14)
     assert found.machine == pytest.approx(730.5)
-    assert (found.currency, found.shared, found.training) == ("JPY", False, 0.0)
+    assert (found.currency, found.shared, found.training, found.unknown) == ("JPY", False, None, ("training",))
+    rules = dataclasses.replace(EXPERIMENT, control=Arm(), treatment=Arm(rules="rules.toml"))
+    untrained = earnings(told, rules, STAGES, place, costs)
+    assert (untrained.shared, untrained.training, untrained.payback_low, untrained.unknown) == (True, 0.0, 0.0, ())
     half = dataclasses.replace(EXPERIMENT, slice=(0.0, 0.5), margin=0.2)
     assert earnings(told, half, STAGES, place, costs).month == pytest.approx(found.month)
     canary = earnings(told, EXPERIMENT, STAGES[:2], place, costs)
@@ -120,4 +124,4 @@ def test_an_experiment_is_charged_with_the_trainings_around_it_and_reckoned_for_
     later = dataclasses.replace(told, stage="stopped", until=NOW + 9 * DAY)
     assert earnings(later, EXPERIMENT, stopped, place, costs).month == pytest.approx(found.month)
     assert earnings(told, EXPERIMENT, STAGES[:1], place, costs) is None
-    assert earnings(results(None), EXPERIMENT, STAGES, place, costs).unknown == ("revenue",)
+    assert earnings(results(None), EXPERIMENT, STAGES, place, costs).unknown[0] == "revenue"

@@ -70,6 +70,10 @@ def test_what_more_weeks_would_hardly_show_brings_nothing_that_can_be_seen():
     look = Look(1, NOW, "ab", "conversion", 0.5, 0.01, 0.3, 2.9, "stop", {"low": -1.0, "difference": 0.1, "high": 1.2})
     page = words(board_page(results(effect(low=-0.01), looks=(look,)), EXPERIMENT, STAGES))
     assert "It brings nothing that can be seen. More weeks would hardly show it." in page
+    assert "weeks more would tell" in page
+    told = dataclasses.replace(look, facts={**look.facts, "weeks_more": 9})
+    page = words(board_page(results(effect(low=-0.01), looks=(told,)), EXPERIMENT, STAGES))
+    assert "more would tell" not in page  # the look says so already
 
 
 def test_money_stands_with_its_interval_and_payback_is_a_range():

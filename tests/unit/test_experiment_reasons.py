@@ -69,7 +69,7 @@ def test_every_reason_of_a_decision_is_told_in_other_languages(language):
     for recorded in (*reasons, *(" ".join(one.why) for one in decisions if one.why)):
         told = reason_in(words, recorded)
         assert not [one for one in (" the ", " of ", " people", "treatment", "week", " is ") if one in told], recorded
-        assert reason_in(words_in("en"), recorded).startswith(recorded[:20])
+        assert reason_in(words_in("en"), recorded).lower().startswith(recorded[:20])
         assert "“" not in reason_in(words_in("en"), recorded), recorded
 
 

@@ -28,16 +28,17 @@ def earnings(
 ) -> Money | None:
     """What it brings a month once everybody has it, and what it cost so far; None: people never had either arm.
 
-    The margin is that of the experiment, else that of the settings.
+    The margin is that of the experiment, else that of the settings. Other rules and settings take no training.
     """
     last = max((place for place, row in enumerate(stages) if row.stage in EXPOSED), default=None)
     if last is None:
         return None
     ended = stages[last + 1].begun if last + 1 < len(stages) else results.until
-    effect = results.effect("revenue")
+    effect, since = results.effect("revenue"), stages[0].begun - BEFORE * DAY
+    trained = experiment.treatment.generation is not None or experiment.control.shows != "lists"
     return money_of(
         None if effect is None else (effect.low, effect.difference, effect.high),
-        training_work(workspace, stages[0].begun - BEFORE * DAY, results.until),
+        training_work(workspace, since, results.until) if trained else None,
         people=0 if effect is None else sum(effect.people),
         share=compared_share(experiment, stages[: last + 1]),
         days=max(0, ended - stages[last].begun) / DAY,

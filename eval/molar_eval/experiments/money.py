@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from molar_retrieval.workspace import Workspace
 
 DAYS_OF_MONTH = 365.25 / 12
-Unknown = Literal["revenue", "margin", "machine_hour"]
+Unknown = Literal["revenue", "margin", "machine_hour", "training"]
 Outcome = Literal["brings", "loses", "open", "unknown"]
 TRAINING = ("embed", "finetune", "align", "update")
 """Commands of the work log by which a shop's lists are made and kept up to date; what proves them is not among them."""
@@ -46,7 +46,7 @@ class Money:
         month: Its estimate.
         month_high: Upper end.
         machine: A month of the machine that answers, trains and updates.
-        training: What training and updates took so far, at the price of that machine.
+        training: What training and updates took so far, at the price of that machine; 0: the change takes none.
         training_hours: The same in hours.
         shared: Whether the machine runs in either arm, so that the change is not charged with it.
         payback_low: Months until training is paid back, if the change brings ``month_high``; None: never.
@@ -55,7 +55,7 @@ class Money:
             the difference stays as it is; 0: it can be told now. None: not within two years.
         currency: What amounts are in; empty: nobody said.
         unknown: What is not known: ``revenue`` (no purchase says what was paid, or too few came), ``margin``,
-            ``machine_hour``.
+            ``machine_hour``, ``training`` (the log of work has none).
     """
 
     month_low: float | None
@@ -90,7 +90,7 @@ class Money:
 
 def money_of(
     difference: tuple[float, float, float] | None,
-    work: MeasuredWork,
+    work: MeasuredWork | None,
     *,
     people: int,
     share: float,
@@ -108,7 +108,7 @@ def money_of(
     Args:
         difference: In revenue per person between the arms: lower end of its interval, estimate, upper end; None: there
             is none.
-        work: What training and updates took so far.
+        work: What training and updates took so far; None: the change takes none.
         people: Who were compared, of both arms together.
         share: Which share they are of all people who would have the change, in (0, 1].
         days: In how many days they came.
@@ -126,13 +126,14 @@ def money_of(
         "revenue": known is None,
         "margin": margin is None,
         "machine_hour": machine_hour is None,
+        "training": work is not None and not work.works,
     }
     month: tuple[float | None, ...] = (None, None, None)
     if known is not None and margin is not None:
         month = tuple(margin * people / share * DAYS_OF_MONTH / days * one for one in known)
-    hours = work.seconds / _HOUR
+    hours = 0.0 if work is None else work.seconds / _HOUR
     machine = None if machine_hour is None else machine_hour * 24 * DAYS_OF_MONTH
-    training = None if machine_hour is None else machine_hour * hours
+    training = None if machine_hour is None or missing["training"] else machine_hour * hours
     charged = 0.0 if shared else machine or 0.0
     low, middle, high = month
     return Money(

@@ -213,7 +213,7 @@ class ResultsTold(DefinitionTold):
     def axis(self) -> Markup:
         """The axis of the pictures."""
         marks = []
-        for value in self._scale.ticks(4):
+        for value in self._scale.ticks(6):
             x = svg.percent(self._scale(value))
             marks.append(
                 tag("text", self.t.change(value, 0 if self._scale.high >= 0.05 else 1), x=x, y=12, text_anchor="middle")
@@ -228,18 +228,21 @@ class ResultsTold(DefinitionTold):
             return []
         rows = [(t("month"), self._month("month_is") or t("unknown"))]
         rows += [(t("weeks_more"), self._until_known(money)), (t("payback"), self._payback(money))]
+        if money.machine is not None:
+            word = "machine_shared" if money.shared else "machine_own"
+            rows.append((t("machine"), t(word, amount=t.amount(money.machine, money.currency))))
+        return [*rows, (t("training"), self._training(money))]
+
+    def _training(self, money: Money) -> str:
+        t = self.t
+        if "training" in money.unknown:
+            return t("unknown")
+        if not money.training_hours:
+            return t("training_none")
         hours = t.number(money.training_hours, 1 if money.training_hours < 10 else 0)
-        if money.machine is not None and money.training is not None:
-            machine = t(
-                "machine_shared" if money.shared else "machine_own", amount=t.amount(money.machine, money.currency)
-            )
-            rows += [
-                (t("machine"), machine),
-                (t("training"), t("training_is", amount=t.amount(money.training, money.currency), hours=hours)),
-            ]
-        else:
-            rows.append((t("training"), t("training_hours", hours=hours)))
-        return rows
+        if money.training is None:
+            return t("training_hours", hours=hours)
+        return t("training_is", amount=t.amount(money.training, money.currency), hours=hours)
 
     def _until_known(self, money: Money) -> str:
         if money.month is None or self.verdict == "held":
@@ -251,6 +254,8 @@ class ResultsTold(DefinitionTold):
         t = self.t
         if money.month is None or money.training is None or self.verdict == "held":
             return t("unknown")
+        if not money.training:
+            return t("payback_nothing")
         if money.payback_low is None:
             return t("payback_never")
         low = self._months(money.payback_low)
@@ -279,11 +284,7 @@ class ResultsTold(DefinitionTold):
         t, results = self.t, self.results
         found = list(self._of_data())
         if self.primary is not None and self.verdict in ("open", "nothing"):
-            found.append(t("doubt_zero", range=self._range(self.primary)))
-            if (weeks := self._until_seen(self.primary)) is not None:
-                found.append(t("doubt_weeks", n=weeks))
-            elif self.verdict == "open":
-                found.append(t("doubt_never"))
+            found += [t("doubt_zero", range=self._range(self.primary)), *self._more_time(self.primary)]
         since = exposed_since(self.stages)
         if since is not None:
             found.append(t("doubt_season", n=max(1, round((results.until - since) / DAY))))
@@ -300,11 +301,17 @@ class ResultsTold(DefinitionTold):
         if results.both:
             yield t("doubt_both", n=results.both)
 
-    def _until_seen(self, effect: Effect) -> int | None:
-        since = exposed_since(self.stages)
-        if since is None:
-            return None
-        return weeks_until_seen(effect.low, effect.difference, effect.high, (self.results.until - since) / DAY)
+    def _more_time(self, effect: Effect) -> Iterator[str]:
+        """How many weeks more would tell, unless the last look says so already."""
+        since, looks = exposed_since(self.stages), self.results.looks
+        if since is None or (looks and looks[-1].facts.get("weeks_more")):
+            return
+        days = (self.results.until - since) / DAY
+        weeks = weeks_until_seen(effect.low, effect.difference, effect.high, days)
+        if weeks is not None:
+            yield self.t("doubt_weeks", n=weeks)
+        elif self.verdict == "open":
+            yield self.t("doubt_never")
 
     @property
     def asides(self) -> list[str]:

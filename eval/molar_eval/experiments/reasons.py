@@ -39,7 +39,8 @@ def _first(text: str) -> tuple[str, re.Match[str] | None]:
 
 def _said(words: PageWords, name: str, found: re.Match[str]) -> str:
     if words.code == "en":
-        return found[0].strip(" ;") + ("" if found[0].rstrip().endswith(":") else ".")
+        text = found[0].strip(" ;")
+        return text[0].upper() + text[1:] + ("" if text.endswith(":") else ".")
     values: dict[str, int | float | str] = {}
     for field, text in found.groupdict().items():
         if field == "metric":
