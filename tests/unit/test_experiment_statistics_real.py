@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from molar_eval.experiments.comparing import Moments, compare_means
+from molar_eval.experiments.confidence_sequences import ALPHA, ArmSums, difference_sequence, tuned_to
 from molar_eval.experiments.cuped import explained
 from molar_eval.experiments.outcomes import end_of, outcomes
 from molar_eval.experiments.past import PastPurchases
@@ -18,12 +19,14 @@ from molar_retrieval.events.tables import DAY
 
 RUNS = int(os.environ.get("MOLAR_EXPERIMENT_RUNS", "200"))  # 4,000 for docs/experiments.md
 WEEKS = 4
+LOOKS = 4 * 7 * 8
+"""At guardrails, every three hours; a verdict is looked at once a week."""
 pytestmark = pytest.mark.realdata
 
 
 @pytest.fixture(scope="module")
-def weeks(real_data):
-    """Of buyers of the weeks before: outcomes after each of four weeks, shape (4, people), and what they did before."""
+def shop(real_data):
+    """Of buyers of the weeks before: outcomes at each look, shape (looks, people), and what they did before."""
     columns = ["user_id", "timestamp", "quantity", "price"]
     log = pq.read_table(real_data("online-retail") / "interactions.parquet", columns=columns)
     log = log.filter(pc.and_(pc.greater(log["quantity"], 0), pc.greater(log["price"], 0)))
@@ -33,18 +36,24 @@ def weeks(real_data):
     last = end_of(past)
     whole = outcomes(past, WEEKS, last, "buyers")
     begin = last - 7 * WEEKS
-    so_far = []
     people = np.unique(person[(past.micros // DAY >= begin - 7 * whole.before) & (past.micros // DAY < begin)])
     assert len(people) == whole.people > 3_000
-    for week in range(1, WEEKS + 1):
-        there = (past.micros // DAY >= begin) & (past.micros // DAY < begin + 7 * week) & np.isin(person, people)
-        so_far.append(np.bincount(np.searchsorted(people, person[there]), worth[there], len(people)))
-    spent = np.minimum(np.array(so_far), whole.spent.max())
+    there = (past.micros >= begin * DAY) & (past.micros < last * DAY) & np.isin(person, people)
+    look = ((past.micros[there] - begin * DAY) * LOOKS // (7 * WEEKS * DAY)).astype(int)
+    each = np.zeros((LOOKS, len(people)))
+    np.add.at(each, (look, np.searchsorted(people, person[there])), worth[there])
+    spent = np.minimum(np.cumsum(each, axis=0), whole.spent.max())
     assert spent[-1] == pytest.approx(whole.spent)
     return {
         "revenue": (spent, whole.spent_before),
         "conversion": ((spent > 0).astype(float), whole.bought_before),
     }
+
+
+def weekly(shop, metric):
+    """What people did after each week, shape (4, people), and before."""
+    now, before = shop[metric]
+    return now[LOOKS // WEEKS - 1 :: LOOKS // WEEKS], before
 
 
 def decided(now, before, new, planned, looks):
@@ -77,8 +86,8 @@ CASES = [("revenue", True, 4, 0.5, 1), ("conversion", True, 4, 0.5, 1), ("revenu
 
 
 @pytest.mark.parametrize(("metric", "cuped", "looks", "treated"), [case[:-1] for case in CASES])
-def test_nothing_is_decided_where_nothing_was_changed(weeks, metric, cuped, looks, treated, record_property):
-    rng, (now, before) = np.random.default_rng(20), weeks[metric]
+def test_nothing_is_decided_where_nothing_was_changed(shop, metric, cuped, looks, treated, record_property):
+    rng, (now, before) = np.random.default_rng(20), weekly(shop, metric)
     planned = planned_information(smallest(now, before, cuped, looks, treated), looks=looks)
     wrong = np.mean([
         decided(now, before if cuped else None, rng.random(now.shape[1]) < treated, planned, looks)
@@ -98,9 +107,9 @@ def smallest(now, before, cuped, looks, treated, times=1):
 
 @pytest.mark.parametrize(("metric", "cuped", "looks", "treated", "times"), CASES)
 def test_an_effect_that_was_planned_for_is_found_as_often_as_planned(
-    weeks, metric, cuped, looks, treated, times, record_property
+    shop, metric, cuped, looks, treated, times, record_property
 ):
-    rng, (now, before) = np.random.default_rng(21), weeks[metric]
+    rng, (now, before) = np.random.default_rng(21), weekly(shop, metric)
     lift = smallest(now, before, cuped, looks, treated, times)
     planned, hits = planned_information(lift, looks=looks), []
     for _ in range(RUNS):
@@ -110,3 +119,17 @@ def test_an_effect_that_was_planned_for_is_found_as_often_as_planned(
         hits.append(decided(changed, before[people] if cuped else None, new, planned, looks))
     record_property(f"found of +{lift:.1%}", float(np.mean(hits)))
     assert np.mean(hits) == pytest.approx(0.8, abs=max(0.03, 3 * sqrt(0.8 * 0.2 / RUNS)))
+
+
+@pytest.mark.parametrize("metric", ["revenue", "conversion"])
+@pytest.mark.parametrize("control", [0.05, 0.5, 0.95])
+def test_guardrails_are_quiet_on_real_spend_however_often_one_looks(shop, metric, control, record_property):
+    rng, now = np.random.default_rng(22), shop[metric][0]
+    draws, arms = rng.random((now.shape[1], RUNS)), []
+    for arm in (draws >= 1 - control, draws < 0.05):
+        arms.append(ArmSums(np.tile(arm.sum(axis=0), (LOOKS, 1)).astype(float), now @ arm, now**2 @ arm))
+    tuned = tuned_to(200, now[-1].var(), 0.05 / control)
+    same = difference_sequence(*arms, tuned=tuned)
+    wrong = [same.less().any(axis=0).mean(), same.more().any(axis=0).mean()]
+    record_property("false alarms", [float(one) for one in wrong])
+    assert max(wrong) <= ALPHA + 3 * sqrt(ALPHA * (1 - ALPHA) / RUNS)
