@@ -11,6 +11,7 @@ from molar_retrieval.errors import RequestError
 
 if TYPE_CHECKING:
     from molar.days import DaysReport
+    from molar.introduction import IntroductionReport
     from molar_retrieval.demo import DemoFacts
     from molar_retrieval.importers import ImportReport
 
@@ -48,6 +49,29 @@ class Demo:
         from molar.days import live_days
 
         return live_days(self.shop, self.facts, days, seed)
+
+    def introduce(self, days: int = 60, *, seed: int = 7, harmful: bool = False) -> "IntroductionReport":
+        """Play a staged introduction of other lists, from the day after the log of the shop, which must be aligned.
+
+        Its lists show nothing but what it wants to be rid of, and an experiment finds out what it is worth to show the
+        whole range: shadow, interleaving, canary, A/B, everybody. 1,800 anonymous visitors come beside the people that
+        the shop knows; all are assigned, answered, recorded and judged by the code of the server, by a simulated clock.
+
+        Args:
+            days: How many, at most 366; the last stage of a whole introduction begins after some 40.
+            seed: Another seed makes other days.
+            harmful: Instead, lists show the whole range, and what is worse is tried on a fifth of the people.
+
+        Returns:
+            The stages, how each ended, and estimates beside what is true by the hidden tastes.
+
+        Raises:
+            RequestError: If there are no or too many days, or an introduction was played in this shop before.
+            MissingArtefactError: If the shop was not aligned.
+        """
+        from molar.introduction import introduce
+
+        return introduce(self.shop, self.facts, days, seed, harmful=harmful)
 
 
 def demo(

@@ -19,10 +19,16 @@ from molar_retrieval.errors import SettingsError
 from molar_retrieval.pages import words
 
 if TYPE_CHECKING:
+    from molar.introduction import IntroductionReport, StagePlayed
+    from molar.planted import EstimateBesideTruth
     from molar.sources import Demo
 
 
-@command("workspace", "json")
+_INTRODUCTION = 60  # days that a whole introduction takes
+_FACTS = ("seed", "items", "users", "interactions", "example_user", "new_user")
+
+
+@command("workspace")
 def demo(
     run: Session,
     folder: Annotated[Path, typer.Argument(help="Where the demo goes; made where it does not exist.")] = Path(
@@ -30,6 +36,10 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(help="Another seed makes another shop.")] = 7,
     days: Annotated[int | None, option("Let it live for so many days, and write days.html.", metavar="DAYS")] = None,
+    experiment: Annotated[
+        bool, option("In 60 days, or so many, introduce other lists by stages.", "--experiment")
+    ] = False,
+    harmful: Annotated[bool, option("In an experiment, try what does harm, to see it go back.", "--harmful")] = False,
     serve: Annotated[bool, option("Open it in the browser, with visitors.", "--serve")] = False,
     minutes: Annotated[float, typer.Option(min=0, max=60, help="How long the visitors stay.")] = 10,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0: any that is free.")] = 0,
@@ -44,13 +54,19 @@ def demo(
 
     Example: [bold]molar demo a-fortnight --days 14[/]
 
+    Example: [bold]molar demo an-introduction --days 60 --experiment[/]
+
     Example: [bold]molar demo --serve[/]
     """
     from molar import demo as write_demo
 
-    if serve and days is not None:
-        raise SettingsError("--days and --serve each let the shop live, in another way", "leave one out")
+    _check(run, days, serve=serve, experiment=experiment, harmful=harmful)
+    if experiment and days is None:
+        days = _INTRODUCTION
     made = write_demo(folder, seed=seed, arriving=days is not None, display=run.console.progress)
+    if run.console.as_json:
+        _document(run, made, days, experiment=experiment, harmful=harmful)
+        return
     shop, facts = made.shop, made.facts
     run.console.line(
         f"A made-up shop in {facts.folder}: {facts.items} items, {facts.users} users,"
@@ -71,10 +87,35 @@ def demo(
     print_answer(run, shop.query(facts.example_user, k=5))
     run.console.line(f"\n$ molar query --user {facts.new_user} -k 5 --fallback popular")
     print_answer(run, shop.query(facts.new_user, k=5, fallback="popular"))
-    if days is not None:
+    if experiment and days is not None:
+        _introduce(run, made, days, folder, harmful=harmful)
+    elif days is not None:
         _live(run, made, days, folder)
     program = "molar" if shutil.which("molar") else sys.argv[0]
     run.console.line(f"\nTry it yourself: {program} query --user {facts.example_user} --workspace {shop.workspace}")
+
+
+def _check(run: Session, days: int | None, *, serve: bool, experiment: bool, harmful: bool) -> None:
+    """Refuse options that do not go together."""
+    if serve and (days is not None or experiment):
+        raise SettingsError("--days and --serve each let the shop live, in another way", "leave one out")
+    if serve and run.console.as_json:
+        raise SettingsError("an open shop has no document to write", "leave out --json or --serve")
+    if harmful and not experiment:
+        raise SettingsError("--harmful is of an experiment, and none is asked for", "add --experiment")
+
+
+def _document(run: Session, made: "Demo", days: int | None, *, experiment: bool, harmful: bool) -> None:
+    """Do everything, and write what came of it for programs."""
+    shop = made.shop
+    shop.embed()
+    shop.align()
+    told: dict[str, object] = {name: getattr(made.facts, name) for name in _FACTS} | {"folder": str(made.facts.folder)}
+    if experiment and days is not None:
+        told["experiment"] = made.introduce(days, harmful=harmful).to_dict()
+    elif days is not None:
+        told |= made.live(days).to_dict()
+    run.document(told)
 
 
 def _open(run: Session, made: "Demo", minutes: float, port: int, browser: bool) -> None:
@@ -117,3 +158,66 @@ def _live(run: Session, made: "Demo", days: int, folder: Path) -> None:
     ]
     run.console.table(columns, rows)
     run.console.line(f"page: {report.write_page(folder / 'days.html')}")
+
+
+def _introduce(run: Session, made: "Demo", days: int, folder: Path, *, harmful: bool) -> None:
+    """Introduce other lists by stages, and print how that went."""
+    run.console.line(f"\n{words.plural(days, 'day')}: other lists are introduced by stages")
+    report = made.introduce(days, harmful=harmful)
+    print_introduction(run, report)
+    run.console.line(f"\npage: {report.write_page(folder / 'experiment.html')}")
+
+
+def print_introduction(run: Session, report: "IntroductionReport") -> None:
+    """Print the stages, why each ended, and estimates beside the truth."""
+    run.console.line(
+        f"{report.name}: {report.people:,} people, {report.visitors:,} of them anonymous;"
+        f" {words.duration(report.seconds)} of processor time"
+    )
+    rows = [
+        [one.stage, f"{one.first}–{one.last}", words.count(one.visits), words.count(one.people), _ended(one)]
+        for one in report.stages
+    ]
+    run.console.table(("stage", ">days", ">visits", ">people", "ended"), rows)
+    for stage in report.stages:
+        if stage.why:
+            run.console.line(f"{stage.stage}, evening of day {stage.last}: {stage.why}")
+    last = report.record[-1]
+    run.console.line(f"after {words.plural(report.days, 'day')}: {last.stage}; {last.why}")
+    for stage in report.stages:
+        if stage.estimates:
+            _print_estimates(run, stage)
+
+
+def _ended(stage: "StagePlayed") -> str:
+    if not stage.why:
+        return "goes on"
+    return "by itself" if stage.automatic else "as proposed"
+
+
+def _print_estimates(run: Session, stage: "StagePlayed") -> None:
+    control, treatment = stage.estimates[0].effect.people
+    columns = ("per person", ">control", ">treatment", ">difference", ">interval", ">truth", "held")
+    title = f"\n{stage.stage}: {control:,} and {treatment:,} people, beside what is true by their hidden tastes"
+    run.console.table(columns, [_beside(one) for one in stage.estimates], title=title)
+
+
+def _beside(one: "EstimateBesideTruth") -> list[str]:
+    effect, truth = one.effect, one.truth
+    told = _shares if effect.metric == "conversion" else _numbers
+    return [
+        effect.metric,
+        *(told(value).lstrip("+") for value in (effect.control, effect.treatment)),
+        told(effect.difference),
+        f"{told(effect.low)} to {told(effect.high)}",
+        told(truth.difference),
+        "yes" if one.covered else "no",
+    ]
+
+
+def _shares(value: float) -> str:
+    return f"{100 * value:+.1f} %".replace("-", "−")
+
+
+def _numbers(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")

@@ -123,9 +123,10 @@ class ExperimentRecorder:
                 for name, rows in list(waiting.items()):
                     self._write(name, rows)
                     del waiting[name]
-                for key, row in list(counts.items()):
-                    self._store.record_served(key[0], self._process, [row])
-                    del counts[key]
+                for name in {key[0] for key in counts}:
+                    own = [key for key in counts if key[0] == name]
+                    self._store.record_served(name, self._process, [counts[key] for key in own])
+                    counts = {key: row for key, row in counts.items() if key[0] != name}
             except MolarError as error:
                 self._failed(error, waiting, counts)
                 return
