@@ -55,13 +55,15 @@ class Experiments(Planning):
         harm: Mapping[str, float] | None = None,
         block_hours: int = 24,
         margin: float | None = None,
+        anyway: bool = False,
         by: str | None = None,
         now: datetime | None = None,
     ) -> "ExperimentStatus":
         """Begin an experiment; a server that runs answers by it from its next question on.
 
         Where one of the arms names a generation, the other one gets the name of what is live now, so that an update in
-        the middle changes neither. Rules are kept as they are now.
+        the middle changes neither. Rules are kept as they are now. Where the event log has impressions, both arms are
+        asked for lists of people who were shown one, and a treatment that would do harm is refused.
 
         Args:
             name: Its name, which no other one ever had.
@@ -96,12 +98,14 @@ class Experiments(Planning):
             harm: By how much a guardrail may be worse, as shares by its name; others as docs/experiments.md says.
             block_hours: How long a block of time is.
             margin: The share of revenue that stays; None: as ``[costs] margin`` says.
+            anyway: Begin it though what was shown so far says that it does harm; that is written down.
             by: Who begins it, as it is written down; None: the user of this process.
             now: The present moment; None: that of the clock.
 
         Raises:
             SettingsError: If a number or word has no meaning, both arms are the same, or rules are wrong.
-            RequestError: If the name is taken, another experiment has its people, or a condition is not understood.
+            RequestError: If the name is taken, another experiment has its people, a condition is not understood, or the
+                treatment does harm by what was shown so far.
             MissingArtefactError: If there is no such generation, or nothing is live.
             StaleArtefactError: If a generation is damaged.
             DataError: If the clock was set back, or another process changes experiments.
@@ -137,8 +141,8 @@ class Experiments(Planning):
             block_hours=block_hours,
             margin=margin,
         )
-        start(workspace, experiment, stage, moment(now), by or user_name())
-        return self.status(name)[0]
+        beforehand = start(workspace, experiment, stage, moment(now), by or user_name(), anyway=anyway)
+        return replace(self.status(name)[0], beforehand=beforehand)
 
     def status(
         self, name: str | None = None, *, known: bool = False, now: datetime | None = None

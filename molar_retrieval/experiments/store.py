@@ -84,14 +84,14 @@ class ExperimentStore:
         found = self._rows("SELECT max(number) FROM stages")
         return int(found[0][0] or 0) if found else 0
 
-    def start(self, experiment: Experiment, stage: Stage, at: int, by: str = "") -> None:
+    def start(self, experiment: Experiment, stage: Stage, at: int, by: str = "", why: str = "begun") -> None:
         """Put an experiment on record and begin its first stage; a RequestError where the name is taken."""
         with self._writing() as connection:
             row = experiment.name, json.dumps(experiment.to_dict(), ensure_ascii=False), at
             if not connection.execute("INSERT OR IGNORE INTO experiments VALUES (?, ?, ?)", row).rowcount:
                 words = f"there was an experiment {experiment.name} already"
                 raise RequestError(words, "give another name, so that both can be told apart")
-            self._add_stage(connection, experiment.name, stage, at, "begun", by, automatic=False)
+            self._add_stage(connection, experiment.name, stage, at, why, by, automatic=False)
 
     def move(self, name: str, stage: Stage, at: int, why: str, by: str = "", *, automatic: bool = False) -> bool:
         """Begin another stage; False where somebody was faster, or the experiment is over.

@@ -58,6 +58,7 @@ class ExperimentBody(Strict):
     harm: dict[str, float] = field(default_factory=dict)
     block_hours: int = 24
     margin: float | None = None
+    anyway: bool = False
 
 
 class AdvanceBody(Strict):
@@ -87,6 +88,7 @@ class ExperimentAnswer(Struct, kw_only=True):
         both: Who saw both arms, and counts for neither.
         experiment: What it is.
         stages: Those that it was in, the present one last.
+        beforehand: As it begins, what the log of what was shown says of the treatment, in sentences.
     """
 
     name: str
@@ -98,6 +100,7 @@ class ExperimentAnswer(Struct, kw_only=True):
     both: int
     experiment: Experiment
     stages: list[StageRow]
+    beforehand: list[str]
 
 
 class ExperimentsAnswer(Struct, kw_only=True):

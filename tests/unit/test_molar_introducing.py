@@ -15,8 +15,10 @@ import pytest
 from typer.testing import CliRunner
 from updates import Days, another_generation
 
+from molar.introducing import starting
 from molar.introducing.path import path_of
 from molar_cli.app import app
+from molar_eval.kpi.candidate import CandidateVerdict
 from molar_indexes.generations import list_generations
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, SettingsError, StaleArtefactError
 from molar_retrieval.experiments.definition import Arm, Experiment
@@ -266,6 +268,27 @@ def test_an_experiment_goes_on_where_what_is_known_says_so_or_a_person_does(days
         experiments.advance("best", now=later)
 
 
+def test_a_treatment_that_does_harm_by_the_log_is_refused_before_anybody_sees_it(days, experiments, monkeypatch):
+    began = experiments.start("first", generation=days.second, slice=(0, 0.5), now=NOW)
+    assert began.beforehand.outcome == "cannot_tell"  # there is no log of what was shown
+    assert began.stage.why == "begun"
+    asked = []
+
+    def refused(workspace, control, treatment, *, harm):
+        asked.append((control.generation, treatment.generation, harm))
+        return CandidateVerdict("refuse", ("it loses 20 % of the clicks",))
+
+    monkeypatch.setattr(starting, "verdict_beforehand", refused)
+    second = {"generation": days.second, "slice": (0.5, 1), "harm": {"clicks": 0.05}, "now": NOW}
+    with pytest.raises(RequestError, match="does harm, and nobody has to see it: it loses 20 %") as told:
+        experiments.start("second", **second)
+    assert "--anyway" in told.value.hint
+    assert [one.experiment.name for one in on_record(days)] == ["first"]
+    began = experiments.start("second", **second, anyway=True)
+    assert began.stage.why == "begun anyway, against: it loses 20 % of the clicks"
+    assert asked == [(days.first, days.second, 0.05)] * 2
+
+
 def test_what_does_harm_goes_back_by_itself_unless_settings_say_otherwise(days, experiments):
     experiments.start("bad", generation=days.second, stage="canary", now=NOW)
     now = failing(days, "bad", 100)
@@ -414,7 +437,7 @@ def test_the_commands_tell_what_a_person_needs_within_80_columns(days, experimen
         "treatment: whatever is live, diversity = 0.3, rerank = False",
         "only: colour = red; home",
     ]
-    assert "next: ab" in told
+    assert "next: ab\nbeforehand, by what was shown so far: cannot tell\n- " in told
     assert "no pair" in run("start", "x", "--option", "diversity", code=2)
     assert "calm        canary" in run("status")
     assert "begun" in run("status", "calm")

@@ -13,6 +13,7 @@ from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
     from molar_eval.experiments.results import ExperimentResults
+    from molar_eval.kpi.candidate import CandidateVerdict
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class ExperimentStatus:
         exposed: Of them who met a list on which the arms differ, and saw one arm alone.
         both: Who saw both arms, and counts for neither.
         results: What is known by now; None: nobody asked.
+        beforehand: What was known before anybody saw the treatment, told as it begins; None: later.
     """
 
     experiment: Experiment
@@ -36,6 +38,7 @@ class ExperimentStatus:
     exposed: dict[str, int]
     both: int
     results: "ExperimentResults | None" = None
+    beforehand: "CandidateVerdict | None" = None
 
     @property
     def stage(self) -> StageRow:
@@ -55,6 +58,7 @@ class ExperimentStatus:
             "experiment": self.experiment.to_dict(),
             "stages": [asdict(one) for one in self.stages],
             "results": None if self.results is None else self.results.to_dict(),
+            "beforehand": None if self.beforehand is None else self.beforehand.to_dict(),
         }
 
 

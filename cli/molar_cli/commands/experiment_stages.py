@@ -77,6 +77,9 @@ def start(
     harm: _Harm = None,
     block_hours: Annotated[int, typer.Option(help="Hours of a block of time.")] = 24,
     margin: Annotated[float | None, option("Share of revenue that stays; default: costs.margin.")] = None,
+    anyway: Annotated[
+        bool, option("Though what was shown so far says that it does harm; it is written down.", "--anyway")
+    ] = False,
 ) -> None:
     """Begin an experiment: first its lists are only compared, and every further stage needs your word.
 
@@ -116,9 +119,15 @@ def start(
         harm=_pairs("--harm", harm),
         block_hours=block_hours,
         margin=margin,
+        anyway=anyway,
     )
     if not run.document(found.to_dict()):
         run.console.line(f"{name} has begun: {found.stage.stage}", *_described(found))
+        if found.beforehand is not None:
+            outcome = found.beforehand.outcome.replace("_", " ")
+            run.console.line(
+                f"beforehand, by what was shown so far: {outcome}", *map("- {}".format, found.beforehand.why)
+            )
 
 
 @command()

@@ -182,6 +182,7 @@ def _told(one: "ExperimentStatus") -> ExperimentAnswer:
         both=one.both,
         experiment=one.experiment,
         stages=list(one.stages),
+        beforehand=[] if one.beforehand is None else list(one.beforehand.why),
     )
 
 
