@@ -137,6 +137,18 @@ def test_the_form_says_what_is_wrong_and_keeps_what_was_typed(people, begun, day
     assert len(days.shop.experiments.status()) == 1
 
 
+def test_rules_that_are_being_written_become_an_experiment(people):
+    draft = {"draft": '[{"ban": ["SKU-0007"], "name": "no sevens"}]'}
+    page = people["admin"].post("/studio/experiments/new", draft)
+    assert page.status_code == 200
+    assert "SKU-0007" in page.text
+    assert '<option value="rules" selected>' in page.text
+    assert people["admin"].post("/studio/experiments/new", {"draft": "oops"}).status_code == 422
+    assert people["merchandiser"].post("/studio/experiments/new", draft).status_code == 403
+    assert 'id="as-experiment"' in people["admin"].get("/studio/rules").text
+    assert 'id="as-experiment"' not in people["merchandiser"].get("/studio/rules").text
+
+
 def test_how_long_it_takes_is_said_or_why_not(people):
     words = words_of(people["viewer"].get("/studio/experiments/plan", part=True))
     assert "of visitors who buy" in words or "Cannot tell yet" in words

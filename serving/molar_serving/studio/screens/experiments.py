@@ -13,6 +13,7 @@ from molar_retrieval.toml import parse_toml
 from molar_serving.endpoints.generations import listed as listed_generations
 from molar_serving.problems import ProblemError
 from molar_serving.rules_file import RulesFile
+from molar_serving.studio.drafts import Draft
 from molar_serving.studio.experiments import known, listed, seen_in_shop, standing
 from molar_serving.studio.screens.data import ALONE
 from molar_serving.studio.visit import Page, Screen, Visit
@@ -84,6 +85,12 @@ async def stop(visit: Visit) -> Page:
 async def new(visit: Visit) -> Page:
     """The form."""
     return await visit.do(lambda: _form(visit, {}))
+
+
+async def new_of_rules(visit: Visit) -> Page:
+    """The form for rules as somebody is about to have them."""
+    draft = Draft.of_form(visit.sent("draft", "[]"), "")
+    return await visit.do(lambda: _form(visit, {"tried": "rules", "rules": draft.text}))
 
 
 async def plan(visit: Visit) -> Page:
@@ -183,6 +190,7 @@ def _quoted(words: str) -> str:
 SCREENS = (
     Screen("GET", _HERE, "viewer", overview, nav="experiments"),
     Screen("GET", f"{_HERE}/new", "admin", new),
+    Screen("POST", f"{_HERE}/new", "admin", new_of_rules, most=_MOST),
     Screen("GET", f"{_HERE}/plan", "viewer", plan),
     Screen("POST", f"{_HERE}/start", "admin", start, changes=True, most=_MOST),
     Screen("GET", f"{_HERE}/of/{{name:path}}", "viewer", one),
