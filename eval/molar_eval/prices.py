@@ -29,11 +29,12 @@ def item_prices(catalogue: Catalogue, item_column: str) -> Prices | None:
 
 def catalogue_prices(catalogue: Catalogue) -> Prices | None:
     """The same by the items file alone."""
-    table = pq.read_table(catalogue.version / ITEMS_FILE)
+    path = catalogue.version / ITEMS_FILE
+    schema = pq.read_schema(path)
     for name in PRICE:
-        kind = table.schema.field(name).type if name in table.column_names else pa.null()
+        kind = schema.field(name).type if name in schema.names else pa.null()
         if pa.types.is_floating(kind) or pa.types.is_integer(kind):
-            prices: Prices = np.nan_to_num(table[name].cast(pa.float64()).to_numpy())
+            prices: Prices = np.nan_to_num(pq.read_table(path, columns=[name])[name].cast(pa.float64()).to_numpy())
             return prices
     return None
 

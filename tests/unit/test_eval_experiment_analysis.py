@@ -1,6 +1,9 @@
 """Experiments are analysed: made-up logs with a known truth, and every way in which data can be broken."""
 
 import json
+import os
+import shutil
+import signal
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -77,11 +80,15 @@ class Played:
         with ExperimentStore(self.workspace) as store:
             store.record_served("red", "1", rows)
 
-    def results(self, until: int = BEGUN + 2 * WEEK) -> ExperimentResults:
+    def recorded(self, until: int) -> None:
+        """Put on record who came so far."""
         came = [name for name in self.kept if self.at[name] < until]
         with ExperimentStore(self.workspace) as store:
             store.assign([Assignment("red", name, self.arms[name], self.at[name]) for name in came])
             store.trigger("red", [(name, self.at[name]) for name in came])
+
+    def results(self, until: int = BEGUN + 2 * WEEK) -> ExperimentResults:
+        self.recorded(until)
         return analyse(self.workspace, "red", until)
 
 
@@ -154,6 +161,28 @@ def test_a_look_is_taken_once_whatever_is_killed_and_whoever_asks(workspace: Wor
     assert second.looks[1].facts["planned"] == first.looks[0].facts["planned"]
     with ExperimentStore(workspace) as store:
         assert tuple(store.looks("red")) == second.looks
+
+
+def test_kills_change_no_look(workspace: Workspace) -> None:
+    shop = played(workspace, 0.4, 0.44, weeks=4, lift=0.1).told()
+    for weeks in (1, 2):
+        until = BEGUN + weeks * WEEK + SECOND
+        shop.recorded(until)
+        for late in (0.01, 0.05, 0.1, 0.2):  # seconds until whoever asks is killed
+            child = os.fork()
+            if not child:
+                analyse(workspace, "red", until)
+                os._exit(0)
+            time.sleep(late)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        whole = shop.results(until).looks
+    shutil.rmtree(workspace.root / "experiments")
+    shop.rows = []
+    shop.told()
+    shop.results(BEGUN + WEEK + SECOND)
+    assert shop.results(BEGUN + 2 * WEEK + SECOND).looks == whole
+    assert len(whole) == 2
 
 
 def test_nobody_looks_while_data_are_broken(workspace: Workspace) -> None:

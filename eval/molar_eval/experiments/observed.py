@@ -135,7 +135,7 @@ class _BoughtLines:
     orders: Codes = field(default_factory=Codes)
     items: Codes = field(default_factory=Codes)
     requests: Codes = field(default_factory=Codes)
-    parts: list[Ints] = field(default_factory=list)
+    parts: list[Ints] = field(default_factory=list)  # returned or bought, who, item, order, request, moment, arrival
     values: list[Floats] = field(default_factory=list)
 
     def add(self, table: pa.Table, who: Ints, values: Floats) -> None:
@@ -155,12 +155,12 @@ class _BoughtLines:
         rows = np.concatenate([np.zeros((7, 0), np.int64), *self.parts], axis=1)
         values = np.concatenate([np.zeros(0), *self.values])
         rows, values = _once(rows, values)
-        back, who, item, order = rows[:4].astype(bool)[0], *rows[1:4]
+        back, (who, item, order) = rows[0].astype(bool), rows[1:4]
         gone = np.zeros(len(who), bool)
         if back.any():
             pair = who * (int(item.max()) + 2) + item + 1
             concerned = np.flatnonzero(np.isin(pair, pair[back]) | (np.isin(order, order[back]) & (order >= 0)))
-            columns = [values_.tolist() for values_ in rows[:5, concerned]]
+            columns = rows[:5, concerned].tolist()
             deeds = [
                 Deed(RETURN if took else PURCHASE, person, _named(one), _named(bought), _named(request))
                 for took, person, one, bought, request in zip(*columns, strict=True)
