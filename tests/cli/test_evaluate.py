@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from copies import copy_workspace
@@ -79,6 +81,32 @@ def test_mistakes_are_two_lines_and_a_code(molar, place, arguments, code, words)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_answers_showed_and_what_came_of_it_values_lists(molar, place):
+    """From answers of a recommender to the command, on the shop's own event log."""
+    from molar_indexes.recommender import Recommender
+    from molar_retrieval.events.log import EventLog
+    from molar_retrieval.workspace import Workspace
+
+    at, events = datetime(2026, 3, 2, 12, tzinfo=UTC), []
+    with Recommender.open(place / ".molar") as recommender, closing(EventLog(Workspace.open(place / ".molar"))) as log:
+        recommender.now = at
+        people = [user.user_id for user in recommender.generation.users.between(0, 60) if len(user.history)]
+        for number, user in enumerate(people):
+            answer = recommender.query(user)
+            click = {"event": "click", "user_id": user, "timestamp": at.isoformat(), "request_id": answer.request_id}
+            item_id = answer.items[number % 10].item_id
+            events += [answer.impression(at=at), {"event_id": f"c{number}", "item_id": item_id, **click}]
+        assert not log.append(enumerate(events, 1)).refused
+    done = molar("evaluate", "--impressions", "events", "--quiet", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(people)} requests in events" in done.stdout
+    estimators = [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
+    for name in ("logged", "ips", "dr", "dr_gain"):
+        assert estimators.count(name) >= 1
+    assert "caution: mean weight" in done.stdout
+    assert "caution, whole lists: " in done.stdout
 
 
 def test_without_a_workspace_it_says_what_to_do(molar, tmp_path):
