@@ -80,7 +80,7 @@ def main() -> None:
     """Print a line for each step."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--workspace", type=Path, required=True)
-    options.add_argument("--requests", type=int, default=2000)
+    options.add_argument("--requests", type=int, default=1000)
     options.add_argument("--days", type=int, default=2)
     given = options.parse_args()
     print("| step | CPU s | |\n|---|---:|---|")

@@ -33,7 +33,7 @@ from molar_retrieval.interactions.users import of_key
 from molar_retrieval.ranking.rules import FILE_NAME
 from molar_retrieval.workspace import Workspace
 
-MOST = 2_000
+MOST = 1_000
 """Requests that are looked at; of more some, spread evenly over the log."""
 
 

@@ -78,17 +78,17 @@ def evaluate_shown(
     task = _task(history, int(shown.timestamp.min()), settings, workspace.root / "evaluation" / "models" / "shown")
     scorer = Molar(workspace, workspace.root / "evaluation" / "content", settings).fit(task, 0, progress)
     cases, known = _contexts(shown, history)
-    lists = np.empty((len(known), k), np.int32)
+    popularity, done = np.bincount(task.training.item, minlength=history.n_items), np.zeros(len(known), np.int64)
+    lists, done[known] = np.empty((len(known), k), np.int32), cases.length
     ranked = rank(cases, scorer.scores, k=k, candidates=task.candidates, finish=scorer.finish, progress=progress)
     lists[known] = ranked.items
-    lists[~known] = np.argsort(-np.bincount(task.training.item, minlength=history.n_items), kind="stable")[:k]
+    lists[~known] = np.argsort(-popularity, kind="stable")[:k]
     as_long = np.where(np.arange(k) < length[:, None], lists, -1)
     policy = uniform_policy(lists) if path is not None else whole_lists(as_long)
     items = shown.item_rows(history.items)
     target = policy.of(shown.context, items)
-    told = np.bincount(task.training.item, minlength=history.n_items), np.zeros(len(known), np.int64)
-    told[1][known] = cases.length
-    model = modelled_reward(shown, policy, items, _features(lists, *told)) if len(shown.users) > 1 else None
+    several = len(shown.users) > 1
+    model = modelled_reward(shown, policy, items, _features(lists, popularity, done)) if several else None
     return ShownResult(
         k=k,
         contexts=len(known),
