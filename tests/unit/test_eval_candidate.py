@@ -133,7 +133,7 @@ def test_what_cannot_be_told_has_its_reason():
     with pytest.raises(DataError, match="negative"):
         judged(replace(log, reward=log.reward - 1), last(log, 6), last(log, 5))
     with pytest.raises(SettingsError, match="harm"):
-        judged(log, last(log, 6), last(log, 5), harm=1.0)
+        judged(log, last(log, 6), last(log, 5), harm=-0.1)
 
 
 def test_some_contexts_of_a_log_keep_their_rows():

@@ -5,14 +5,15 @@ in between, nobody's arm shows anything else, as arms name their generations, an
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from molar.introducing.admission import check_clock
 from molar.introducing.path import ahead
+from molar.introducing.refusing import refused
 from molar.introducing.starting import WORK
 from molar_retrieval.errors import RequestError
-from molar_retrieval.experiments.definition import EVERYBODY, STOPPED, TREATMENT, Arm, Experiment, Stage
+from molar_retrieval.experiments.definition import EVERYBODY, SHADOW, STOPPED, TREATMENT, Arm, Experiment, Stage
 from molar_retrieval.experiments.store import KIND, ExperimentStore
 from molar_retrieval.workspace import Workspace
 
@@ -84,7 +85,7 @@ def advance(
             if to not in (None, EVERYBODY):
                 raise RequestError(f"the experiment {name} is in its last stage", "`molar experiment stop` ends it")
         else:
-            decision = decide()
+            decision = _doubted(workspace, found.experiment, present, decide())
             target = _target(found.experiment, present, to or decision.to)
             why = _why(found.experiment, present, target, decision, anyway=anyway)
             store.move(name, target, at, why, by)
@@ -121,6 +122,12 @@ def stop(
             live = activated(workspace, arm, activate)
         store.move(name, STOPPED, at, f"{why}; {keep} is kept" if why else f"{keep} is kept", by)
         return Moved(name, present, STOPPED, live, _left(arm) if keep == TREATMENT else ())
+
+
+def _doubted(workspace: Workspace, experiment: Experiment, present: Stage, decision: "Decision") -> "Decision":
+    """The decision, but to wait where nobody has seen the treatment yet and the log of what was shown refuses it."""
+    words = refused(workspace, experiment) if present == SHADOW and decision.go == "on" else None
+    return decision if words is None else replace(decision, go="wait", to=None, why=(words,))
 
 
 def _target(experiment: Experiment, present: Stage, wanted: str | None) -> Stage:

@@ -33,7 +33,7 @@ from molar_retrieval.interactions.users import of_key
 from molar_retrieval.ranking.rules import FILE_NAME
 from molar_retrieval.workspace import Workspace
 
-MOST = 1_000
+MOST = 500
 """Requests that are looked at; of more some, spread evenly over the log."""
 
 
@@ -68,7 +68,7 @@ def verdict_beforehand(
         control: What people have.
         treatment: What is to be tried.
         harm: The share of what is earned per place that may be lost without harm.
-        most: Requests that are looked at; two lists for each take 5 ms or so.
+        most: Requests that are looked at; two lists for each take 5 to 17 ms.
 
     Raises:
         MissingArtefactError: If there is no generation, or none of that name.

@@ -95,10 +95,10 @@ def candidate_verdict(
 
     Raises:
         DataError: If the log is empty or has negative rewards.
-        SettingsError: If ``harm`` is not in [0, 1).
+        SettingsError: If ``harm`` is less than 0.
     """
-    if not 0 <= harm < 1:
-        raise SettingsError(f"a harm of {harm}", "give a share from 0 to below 1")
+    if not harm >= 0:
+        raise SettingsError(f"a harm of {harm}", "give a share of 0 or more")
     if (log.reward < 0).any():
         raise DataError("a reward is negative: what could not be shown has no lower bound", "log 0 or more")
     compared = _Compared.of(log, items, candidate, control)
