@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, Literal, Self
 
 from molar_retrieval.errors import SettingsError, shown, suggestion
@@ -172,6 +172,11 @@ class Experiment:
     def arm(self, name: str) -> Arm:
         """An arm by its name."""
         return self.control if name == CONTROL else self.treatment
+
+    def arm_in(self, name: str, stage: Stage) -> Arm:
+        """An arm as people have it in a stage: once the treatment is everybody's, it is what is live."""
+        arm = self.arm(name)
+        return replace(arm, generation=None) if name == TREATMENT and stage == EVERYBODY else arm
 
     def treated_in(self, stage: Stage) -> float:
         """The share of its people who are treated in a stage; of as many others is the control arm, in ``ab`` all."""

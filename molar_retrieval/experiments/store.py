@@ -125,7 +125,7 @@ class ExperimentStore:
 
     def generations(self) -> set[str]:
         """Names of the generations that arms of running experiments show, which must not go."""
-        arms = [one.experiment.arm(name) for one in self.running() for name in ARMS]
+        arms = [one.experiment.arm_in(name, one.stage.stage) for one in self.running() for name in ARMS]
         return {arm.generation for arm in arms if arm.generation is not None}
 
     def find(self, name: str) -> Running:

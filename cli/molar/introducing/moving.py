@@ -1,7 +1,8 @@
 """A person brings an experiment further, or ends it.
 
-Whatever goes live does so before an experiment is put on record as over, and after its stage ``everybody`` is: killed
-in between, nobody's arm shows anything else, as arms name their generations, and the same call again ends it.
+Whatever goes live does so before it is on record that it is everybody's, or over: killed in between, nobody's arm shows
+anything else, as arms name their generations, and the same call again ends it. Once the treatment is everybody's, its
+arm is what is live: updates and rollbacks hold, and nothing here makes an older generation of it live again.
 """
 
 from collections.abc import Callable
@@ -78,7 +79,7 @@ def advance(
     with workspace.lock(KIND, WORK), ExperimentStore(workspace) as store:
         check_clock(store, at)
         found = store.find(name)
-        present = found.stage.stage
+        present, live = found.stage.stage, None
         if present == STOPPED:
             raise RequestError(f"the experiment {name} is over", "begin another one: `molar experiment start`")
         if present == EVERYBODY:
@@ -88,8 +89,9 @@ def advance(
             decision = _doubted(workspace, found.experiment, present, decide())
             target = _target(found.experiment, present, to or decision.to)
             why = _why(found.experiment, present, target, decision, anyway=anyway)
+            if target == EVERYBODY:
+                live = activated(workspace, found.experiment.treatment, activate)
             store.move(name, target, at, why, by)
-        live = _live(workspace, store, name, found.experiment.treatment, activate)
         return Moved(name, present, store.find(name).stage.stage, live)
 
 
@@ -118,7 +120,7 @@ def stop(
         if present == STOPPED:
             raise RequestError(f"the experiment {name} is over already", "`molar experiment status` says since when")
         arm, live = found.experiment.arm(keep), None
-        if keep == TREATMENT or present == EVERYBODY:
+        if (keep == TREATMENT) != (present == EVERYBODY):
             live = activated(workspace, arm, activate)
         store.move(name, STOPPED, at, f"{why}; {keep} is kept" if why else f"{keep} is kept", by)
         return Moved(name, present, STOPPED, live, _left(arm) if keep == TREATMENT else ())
@@ -154,11 +156,6 @@ def _why(experiment: Experiment, present: Stage, target: Stage, decision: "Decis
             "wait for what is missing, or say --anyway, which is written down",
         )
     return f"anyway, against: {said}"
-
-
-def _live(workspace: Workspace, store: ExperimentStore, name: str, treatment: Arm, activate: Activate) -> str | None:
-    """Make the treatment live once it is everybody's; the generation that went live now."""
-    return activated(workspace, treatment, activate) if store.find(name).stage.stage == EVERYBODY else None
 
 
 def activated(workspace: Workspace, arm: Arm, activate: Activate) -> str | None:

@@ -118,5 +118,6 @@ class LiveExperiments:
         return next((one for one in self.present if one.name == name), None)
 
     def _opened(self, one: Running) -> LiveExperiment:
-        arms = {name: self._recommenders.of(one.experiment.arm(name)) for name in ARMS}
-        return LiveExperiment(one.experiment, one.stage.stage, arms, SegmentTest(one.experiment.segment, self._live))
+        stage = one.stage.stage
+        arms = {name: self._recommenders.of(one.experiment.arm_in(name, stage)) for name in ARMS}
+        return LiveExperiment(one.experiment, stage, arms, SegmentTest(one.experiment.segment, self._live))
