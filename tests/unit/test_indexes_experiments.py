@@ -164,6 +164,18 @@ def test_where_the_record_cannot_be_read_everybody_gets_what_is_live(simulated, 
     shop.recorder = ExperimentRecorder(store)
 
 
+def test_a_record_that_is_not_understood_stops_nothing(simulated, store):
+    store.start(Experiment("first", salt="first", treatment=Arm(shows="nothing")), "ab", NOON)
+    shop = simulated()
+    with store._writing() as connection:
+        connection.execute("INSERT INTO experiments VALUES ('other', '[]', 1)")
+        connection.execute("INSERT INTO stages VALUES (NULL, 'other', 'ab', 1, '', '', 0)")
+    shop.catch_up()
+    assert "cannot be read" in shop.running.problem.message
+    assert visit(shop, "user 1").experiment == "first"
+    assert visit(simulated(), "user 1").experiment is None
+
+
 def test_a_sample_of_requests_is_shadowed(simulated, store):
     store.start(Experiment("s", salt="s", treatment=Arm(options={"diversity": 1.0})), "shadow", NOON)
     shop = simulated(ExperimentSettings(holdout=0.0, shadow=0.001), background=True)

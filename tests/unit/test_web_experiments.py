@@ -381,6 +381,17 @@ def test_the_time_machine_says_of_which_arm_a_list_is(served, begin, staged, mon
     assert remade(service, Somebody(name), at=clock() / 1e6 - 3600).experiments == ()
 
 
+def test_the_page_of_a_person_says_that_an_arm_shows_them_another_list(client, begin):
+    one = begin()
+    arms(client)
+    begin.flush()
+    page = client.get(f"/studio/people/{FREE[0]}")
+    assert page.status_code == 200
+    assert f'data-experiment="{one.name}"' in page.text
+    begin.move(one.name, "stopped")
+    assert "data-experiment" not in client.get(f"/studio/people/{FREE[0]}").text
+
+
 def test_at_the_end_everybody_has_the_treatment_but_those_held_out(client, begin):
     one = begin()
     arms(client)

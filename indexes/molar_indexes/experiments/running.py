@@ -78,10 +78,12 @@ class LiveExperiments:
                 if version == self._version and not self._recommenders.again:
                     return
                 self.present = tuple(map(self._opened, reversed(self._store.running())))
-            except MolarError as error:
+            except Exception as error:  # damaged files raise whatever they like
+                told = error if isinstance(error, MolarError) else None
                 if self.problem is None:
-                    _log.warning("experiments go on as they were: %s", error.message)
-                self.problem = error
+                    _log.warning("experiments go on as they were: %s", error, exc_info=told is None)
+                words = f"the record of experiments cannot be read: {type(error).__name__}"
+                self.problem = told or StaleArtefactError(words, "the log says why")
                 return
             self._version, self.problem = version, None
             self._recommenders.keep(source_of(arm.arm) for one in self.present for arm in one.arms.values())
@@ -94,13 +96,7 @@ class LiveExperiments:
 
         def follow() -> None:
             while not self._ended.wait(every):
-                try:
-                    self.catch_up()
-                except Exception as error:  # damaged files raise whatever they like
-                    problem = StaleArtefactError(f"{type(error).__name__}: {error}", "the server's log says why")
-                    if self.problem is None:
-                        _log.exception("experiments go on as they were")
-                    self.problem = problem
+                self.catch_up()
 
         self._thread = threading.Thread(target=follow, name="experiments", daemon=True)
         self._thread.start()

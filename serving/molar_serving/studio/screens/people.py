@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from molar_indexes.experiments.answering import clock
+from molar_indexes.experiments.then import arms_then
 from molar_serving.problems import ProblemError
 from molar_serving.studio.finding import find_items
 from molar_serving.studio.people import Asked, Somebody, person_page, seen_lately, some_people, why
@@ -30,7 +32,9 @@ async def person(visit: Visit) -> Page:
     service = visit.service
     shown = await visit.do(lambda: person_page(service.recommender, asked, visit.language.code, every=every))
     found = await visit.do(lambda: find_items(service.workspace, typed, _FOUND)) if typed else []
-    return Page("people/person.html.jinja", {"shown": shown, "asked": asked, "typed": typed, "found": found})
+    arms = await visit.do(lambda: arms_then(service.workspace, asked.person.key, clock()))
+    told = {"shown": shown, "asked": asked, "typed": typed, "found": found, "arms": arms}
+    return Page("people/person.html.jinja", told)
 
 
 async def reasons(visit: Visit) -> Page:
