@@ -49,10 +49,12 @@ def pages(workspace: Path) -> dict[str, tuple[str, bool]]:
         "item": f"/studio/items/{item}",
         "item, for somebody": f"/studio/items/{item}?who={person}",
         "items found": "/studio/items?q=a",
+        "a new experiment": "/studio/experiments/new",
     }
     return {
         **{name: (path, False) for name, path in whole.items()},
         "overview: figures": ("/studio/overview/figures", True),
+        "experiment: how long": ("/studio/experiments/plan", True),
         **{f"item: {name}": (path, True) for name, path in parts.items()},
     }
 

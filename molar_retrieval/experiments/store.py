@@ -182,6 +182,13 @@ class ExperimentStore:
         found = self._table("units", {**columns, "both": pa.int64(), "source": pa.string()}, name)
         return found.set_column(4, "both", found["both"].cast(pa.bool_()))
 
+    def counts(self, name: str) -> list[tuple[str, bool, bool, int]]:
+        """How many units have an arm, whether they met a difference, and whether they saw both arms."""
+        rows = self._rows(
+            "SELECT arm, triggered IS NOT NULL, both, count(*) FROM units WHERE experiment = ? GROUP BY 1, 2, 3", name
+        )
+        return [(arm, bool(met), bool(both), number) for arm, met, both, number in rows]
+
     def record_lists(self, name: str, rows: Iterable[tuple[str, str, int, Mapping[str, Any]]]) -> None:
         """Interleaved lists: request_id, unit, at (microseconds), and by item whose place it was."""
         self._write_many(

@@ -157,6 +157,9 @@ def test_the_first_assignment_and_trigger_of_a_unit_stay(store: ExperimentStore)
     assert found["u1"] == dict(unit="u1", arm="control", first=1, triggered=50, both=False, source="hash")
     assert found["u2"]["both"]
     assert found["u3"]["triggered"] is None
+    assert sorted(store.counts("autumn")) == [
+        ("control", False, False, 1_198), ("control", True, False, 1), ("control", True, True, 1)
+    ]  # fmt: skip
 
 
 def test_lists_answers_and_comparisons_come_back(store: ExperimentStore) -> None:

@@ -1,6 +1,5 @@
 """How experiments stand: in which stage, since when, who is in them, and what comes next."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -72,15 +71,14 @@ def statuses(workspace: Workspace, name: str | None) -> list[ExperimentStatus]:
 def _status(store: ExperimentStore, one: Running) -> ExperimentStatus:
     experiment, present = one.experiment, one.stage.stage
     later = () if present == STOPPED else ahead(experiment, present)
-    units = store.units(experiment.name)
-    rows = list(zip(*(units[name].to_pylist() for name in ("arm", "triggered", "both")), strict=True))
-    people = Counter(arm for arm, _, _ in rows)
-    exposed = Counter(arm for arm, triggered, both in rows if triggered is not None and not both)
+    counts = store.counts(experiment.name)
+    people = {name: sum(n for arm, _, _, n in counts if arm == name) for name in ARMS}
+    exposed = {name: sum(n for arm, met, both, n in counts if arm == name and met and not both) for name in ARMS}
     return ExperimentStatus(
         experiment,
         tuple(store.stages(experiment.name)),
         next(iter(later), None),
-        {arm: people[arm] for arm in ARMS},
-        {arm: exposed[arm] for arm in ARMS},
-        sum(both for _, _, both in rows),
+        people,
+        exposed,
+        sum(n for _, _, both, n in counts if both),
     )
