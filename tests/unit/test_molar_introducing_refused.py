@@ -71,3 +71,10 @@ def test_a_harm_of_all_clicks_refuses_nothing(shop):
     at = int(NOW.replace(day=10).timestamp() * 1e6)
     place = Workspace.open(shop.workspace)
     assert advance(place, "bold", None, at, "", decide=lambda: on, anyway=False, activate=pytest.fail).stage != "shadow"
+
+
+def test_what_is_meant_to_be_worse_begins(shop):
+    began = shop.experiments.start("none", shows="nothing", layer="more", now=NOW.replace(day=11))
+    assert (began.beforehand.outcome, began.stage.why) == ("refuse", "begun")
+    with pytest.raises(RequestError, match="does harm, and nobody has to see it"):
+        shop.experiments.start("empty again", rules=EMPTY, layer="others", now=NOW.replace(day=11))
