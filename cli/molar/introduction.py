@@ -20,7 +20,7 @@ from molar_retrieval import bounds
 from molar_retrieval.demo.days import DAY, DailyLife, ShopVisit
 from molar_retrieval.demo.response import PICKY
 from molar_retrieval.errors import RequestError
-from molar_retrieval.experiments.definition import CONTROL, EVERYBODY, STOPPED, TREATMENT, Experiment
+from molar_retrieval.experiments.definition import CONTROL, EVERYBODY, SHADOW, STOPPED, TREATMENT, Experiment
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.progress import SILENT
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from molar_indexes.experiments.answering import Experimenting, GivenList
     from molar_indexes.experiments.arms import ListWanted
     from molar_indexes.recommender import Recommender
-    from molar_retrieval.demo import DemoFacts
+    from molar_retrieval.demo import DemoFacts, Shopper
     from molar_retrieval.experiments.records import StageRow
     from molar_retrieval.progress import Progress
     from molar_retrieval.ranking.answer import Answer
@@ -165,7 +165,7 @@ class _Introduction:
         self, shop: "Shop", life: DailyLife, answering: "Experimenting", store: ExperimentStore, name: str
     ) -> None:
         self._shop, self._life, self._answering, self._store, self._name = shop, life, answering, store, name
-        self._truth = PlantedTruth()
+        self._truth, self._lists = PlantedTruth(), _Lists()
         self._visits: Counter[int] = Counter()  # by the number of the stage
         self._people: dict[int, set[int]] = defaultdict(set)
         self._estimates: dict[int, tuple[EstimateBesideTruth, ...]] = {}
@@ -199,7 +199,8 @@ class _Introduction:
 
     def _day(self, number: int) -> None:
         self._append(self._life.morning(number))
-        stage = self._stage().number
+        present = self._stage()
+        stage, self._lists.kept = present.number, present.stage != SHADOW
         for together in _together(self._life.visits(number)):
             events: list[Mapping[str, Any]] = []
             for visit in together:
@@ -214,14 +215,16 @@ class _Introduction:
         """Somebody comes, gets the list of their arm, and does something with it."""
         from molar_indexes.experiments.placing import Asker
 
-        who, at = self._life.shop.users[visit.user].sent, visit.at * _SECOND
-        asker = Asker(user_id=who.get("user_id"), session_id=who.get("session_id"))
-        given = self._answering.answer(asker, wanted(who), at)
+        shopper, at = self._life.shop.users[visit.user], visit.at * _SECOND
+        asker = Asker(user_id=shopper.sent.get("user_id"), session_id=shopper.sent.get("session_id"))
+        given = self._answering.answer(asker, self._lists.wanted(visit.user, shopper), at)
         self._answering.record(given, _TAKEN)
         shown = {item.item_id: item.propensity for item in given.answer.items}
         if given.placed is not None and given.arm in (CONTROL, TREATMENT):
             self._plant(given, visit)
-        return self._life.visit(visit, shown, given.answer.request_id).events
+        events = self._life.visit(visit, shown, given.answer.request_id).events
+        self._lists.did(visit.user, events)
+        return events
 
     def _plant(self, given: "GivenList", visit: ShopVisit) -> None:
         """What would come of the visit on average, with either list."""
@@ -286,21 +289,53 @@ class _Introduction:
         return (at // _SECOND - self._life.start) // DAY
 
     def _append(self, events: Sequence[Mapping[str, Any]]) -> None:
+        self._lists.forget()
         if events and (report := self._shop.events.append(events)).refused:
             raise AssertionError(f"an event of the demo was refused: {report.refusals[0]}")
 
 
-def wanted(who: Mapping[str, str]) -> "ListWanted":
-    """The question of a page for somebody; no new item is drawn, so that lists differ by their arms alone."""
-    from molar_indexes.experiments.arms import ListWanted
+class _Lists:
+    """Lists of all arms that were made since the log last grew: until then the same people get the same again.
 
-    def listed(recommender: "Recommender", options: Mapping[str, Any], as_of: int | None) -> "Answer":
-        return recommender.query(**{"explore": False, **who, **options}, k=K, fallback="popular", as_of=as_of)
+    Of whom the shop knows nothing yet, all have one list.
 
-    def popular(recommender: "Recommender", options: Mapping[str, Any]) -> "Answer":
-        return recommender.popular(K, rules=options.get("rules", True), **who)
+    Attributes:
+        kept: Whether lists are kept at all; where it is measured what they take, they are not.
+    """
 
-    return ListWanted(listed, popular)
+    def __init__(self) -> None:
+        self.kept = True
+        self._made: dict[tuple[int, str, str | None], Answer] = {}
+        self._acted: set[int] = set()
+
+    def forget(self) -> None:
+        """The log has grown."""
+        self._made = {}
+
+    def did(self, user: int, events: Sequence[Mapping[str, Any]]) -> None:
+        """Somebody did something: from now on the shop knows them, unless they only looked."""
+        if any(event["event"] in ("click", "purchase") for event in events):
+            self._acted.add(user)
+
+    def wanted(self, user: int, shopper: "Shopper") -> "ListWanted":
+        """The question of a page for somebody; no new item is drawn, so that lists differ by their arms alone."""
+        from molar_indexes.experiments.arms import ListWanted
+        from molar_retrieval.ranking.answer import new_id
+
+        who = shopper.sent
+        person = None if shopper.anonymous and user not in self._acted else shopper.user_id
+
+        def listed(recommender: "Recommender", options: Mapping[str, Any], as_of: int | None) -> "Answer":
+            key = id(recommender), repr(sorted(options.items())), person
+            if (known := self._made.get(key) if self.kept else None) is None:
+                asked = {"explore": False, **who, **options}
+                known = self._made[key] = recommender.query(**asked, k=K, fallback="popular", as_of=as_of)
+            return replace(known, request_id=new_id())
+
+        def popular(recommender: "Recommender", options: Mapping[str, Any]) -> "Answer":
+            return recommender.popular(K, rules=options.get("rules", True), **who)
+
+        return ListWanted(listed, popular)
 
 
 def _together(visits: Sequence[ShopVisit]) -> Iterator[list[ShopVisit]]:
