@@ -76,6 +76,13 @@ def test_what_more_weeks_would_hardly_show_brings_nothing_that_can_be_seen():
     assert "more would tell" not in page  # the look says so already
 
 
+def test_a_begin_that_something_spoke_against_says_so():
+    first = dataclasses.replace(STAGES[0], why="begun anyway, against: fewer clicks")
+    page = words(board_page(results(effect()), EXPERIMENT, [first, *STAGES[1:]]))
+    assert "By anna. Begun anyway, against: “fewer clicks”" in page
+    assert "The trial began." not in page
+
+
 def test_money_stands_with_its_interval_and_payback_is_a_range():
     page = words(board_page(results(effect()), EXPERIMENT, STAGES))
     assert "€1,000 to €3,000 more margin (best estimate €2,000)" in page

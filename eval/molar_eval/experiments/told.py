@@ -29,6 +29,10 @@ def words_in(language: str) -> PageWords:
     return PageWords(language, "molar_eval.experiments", "page.toml")
 
 
+_BEGUN = "begun"
+"""What is on record of a first stage that nothing spoke against."""
+
+
 class DefinitionTold:
     """An experiment as it was defined, and its stages.
 
@@ -99,7 +103,7 @@ class DefinitionTold:
             yield StageLine(t(f"stage_{row.stage}"), about, t.day(row.begun), ended, self._why(row, place))
 
     def _why(self, row: StageRow, place: int) -> str:
-        if place == 0:
+        if place == 0 and row.why in ("", _BEGUN):
             return self.t("why_begun")
         who = self.t("why_automatic") if row.automatic else self.t("why_by", name=row.by) if row.by else ""
         return " ".join(filter(None, (who, reason_in(self.t, row.why))))
