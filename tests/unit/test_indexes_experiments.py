@@ -103,7 +103,7 @@ def test_a_simulation_answers_by_its_own_clock(simulated, store):
 
 
 def test_rules_of_an_arm_hold_for_it_alone_and_are_tried_again_when_they_were_wrong(
-    simulated, store, tmp_path, monkeypatch
+    simulated, store, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(arms, "_AGAIN", 0.0)
     rules = tmp_path / "rules.toml"
@@ -117,6 +117,8 @@ def test_rules_of_an_arm_hold_for_it_alone_and_are_tried_again_when_they_were_wr
     assert failed.failed
     assert any("bann" in note for note in failed.answer.notes)
     assert "treatment" in shop.running.present[0].problems
+    shop.catch_up()
+    assert len([record for record in caplog.records if "bann" in record.message]) == 1  # told once, tried twice
     rules.write_text(RULES)
     shop.catch_up()
     assert not visit(shop, treated).failed

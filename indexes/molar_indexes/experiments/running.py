@@ -67,6 +67,7 @@ class LiveExperiments:
         self.present: tuple[LiveExperiment, ...] = ()
         self.problem: MolarError | None = None
         self._version = 0
+        self._told: set[tuple[str, str, str]] = set()
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -87,9 +88,7 @@ class LiveExperiments:
                 return
             self._version, self.problem = version, None
             self._recommenders.keep(source_of(arm.arm) for one in self.present for arm in one.arms.values())
-        for one in self.present:
-            for part, problem in one.problems.items():
-                _log.warning("experiment %s, %s: %s", one.name, part, problem.message)
+            self._tell()
 
     def follow(self, every: float = 0.1) -> None:
         """From now on look every so many seconds, in a thread of its own."""
@@ -112,6 +111,13 @@ class LiveExperiments:
     def named(self, name: str) -> LiveExperiment | None:
         """One that runs, by its name."""
         return next((one for one in self.present if one.name == name), None)
+
+    def _tell(self) -> None:
+        """Say what is wrong, once."""
+        wrong = {(one.name, part, problem.message) for one in self.present for part, problem in one.problems.items()}
+        for told in sorted(wrong - self._told):
+            _log.warning("experiment %s, %s: %s", *told)
+        self._told = wrong
 
     def _opened(self, one: Running) -> LiveExperiment:
         stage = one.stage.stage
