@@ -3,7 +3,9 @@
 Blocks are compared in pairs that share their place in the week (the assignment is
 :func:`molar_retrieval.experiments.assignment.arm_of_block`), so that weekdays and hours fall out. Blocks of one day go
 together: the variance is that between the weekdays of pairs of weeks, clustered in the way of Liang and Zeger 1986,
-doi:10.1093/biomet/73.1.13, with the t distribution of as many.
+doi:10.1093/biomet/73.1.13. Large days, and those in which one arm has more of the blocks, tell more of their own than
+others; the t distribution is that of as many equal days as would vary alike (Satterthwaite 1946, doi:10.2307/3002019),
+what a day has of its own being taken for as large as what its blocks have.
 """
 
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ class BlocksCompared:
         pairs: Pairs of blocks that were compared.
         days: Days of pairs of weeks in which these lie: what counts as independent.
         left_out: Blocks without their counterpart, yet or at all.
+        freedom: Degrees of freedom of the t distribution, at least 1 where there is an error.
     """
 
     control: float
@@ -39,6 +42,7 @@ class BlocksCompared:
     pairs: int
     days: int
     left_out: int
+    freedom: float = 0.0
 
     @property
     def difference(self) -> float:
@@ -50,13 +54,13 @@ class BlocksCompared:
         """Of a difference at least as large by chance; None where that is not known."""
         if not self.error:
             return None
-        return float(2 * t.sf(abs(self.difference) / self.error, self.days - 1))
+        return float(2 * t.sf(abs(self.difference) / self.error, self.freedom))
 
     def interval(self, alpha: float = 0.05) -> tuple[float, float] | None:
         """In which the difference lies with a probability of 1 − alpha; None where that is not known."""
         if self.error is None:
             return None
-        away = float(t.isf(alpha / 2, self.days - 1)) * self.error
+        away = float(t.isf(alpha / 2, self.freedom)) * self.error
         return self.difference - away, self.difference + away
 
 
@@ -96,7 +100,19 @@ def compare_blocks(
     days, at = np.unique(whole * block_hours // _DAY_HOURS, return_inverse=True)
     added = sums_by(at, own - control, len(days))
     error = sqrt(len(days) / (len(days) - 1) * float(added @ added)) if len(days) > 1 else None
-    return BlocksCompared(means[0], means[1], error, len(whole), len(days), len(numbers) - 2 * len(whole))
+    weight = sum(sizes / sizes.sum() for _, sizes in sums)
+    first = np.isin(whole, pair[arms & (week % 2 == 0)])
+    freedom = _freedom(at, np.where(first, weight, -weight), len(days))
+    return BlocksCompared(means[0], means[1], error, len(whole), len(days), len(numbers) - 2 * len(whole), freedom)
+
+
+def _freedom(day: Ints, weight: Floats, days: int) -> float:
+    """Degrees of freedom by the weights of pairs, negative where the second week is treated.
+
+    Of days with one pair each and of the same size it is the number of days less one.
+    """
+    spread = sums_by(day, weight**2, days) + sums_by(day, weight, days) ** 2
+    return max(float(spread.sum() ** 2 / (spread @ spread)) - 1, 1.0)
 
 
 def _of(pair: Ints, values: Floats, whole: Ints) -> Floats:
