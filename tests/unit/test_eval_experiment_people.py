@@ -1,6 +1,7 @@
 """People of an experiment: who is compared, and what the event log says that they did."""
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,9 @@ def test_who_is_compared_depends_on_the_stage() -> None:
     last = in_stage(population(held, {}), held, experiment, "everybody", later, canaried=True)
     assert arms(last) == {"held": False, "was control": True}
     assert (last.since == later).all()
+    elsewhere = replace(experiment, assigned="elsewhere")
+    told = in_stage(population(held, {}), held, elsewhere, "everybody", later, canaried=True)
+    assert arms(told) == {"held": False, "was control": False}
 
 
 def test_only_what_comes_after_meeting_a_difference_counts(workspace: Workspace, anna: Any) -> None:

@@ -98,8 +98,8 @@ def in_stage(
     """Those whom a stage compares, none of them before it began.
 
     Where the arms of an A/B stage have unequal shares, whoever could have been in the canary is left out, as of these
-    the shares were equal. When the treatment has reached everybody, those held out are the control arm, and whoever
-    comes is compared, whether or not they met a difference.
+    the shares were equal. When the treatment has reached everybody, those held out are the control arm, unless arms
+    are assigned elsewhere, and whoever comes is compared, whether or not they met a difference.
 
     Args:
         found: Everybody on record.
@@ -109,6 +109,8 @@ def in_stage(
         begun: When it began.
         canaried: Whether there was a canary before.
     """
+    if stage == EVERYBODY and experiment.assigned == "elsewhere":
+        return replace(found, since=np.full(len(found), begun))
     if stage == EVERYBODY:
         held = pc.unique(units["unit"].filter(pc.equal(units["source"], HOLDOUT)))
         control = np.zeros(len(found), bool)
