@@ -61,7 +61,7 @@ class Days:
         os.utime(path, (self.stamp, self.stamp))
 
 
-def another_generation(workspace: Workspace) -> str:
+def another_generation(workspace: Workspace, keep: int = 2) -> str:
     """Publish a generation with the same files, which passes for one that knows the first 99 events; its name."""
     folder, manifest = workspace["generations"].require()
 
@@ -71,5 +71,5 @@ def another_generation(workspace: Workspace) -> str:
                 (shutil.copytree if path.is_dir() else shutil.copy2)(path, partial / path.name)
         return {**manifest.facts, "events": {**manifest.facts.get("events", {}), "interactions": 99, "catalogue": 99}}
 
-    with publish_made(workspace, made, inputs=manifest.inputs, settings=manifest.settings) as published:
+    with publish_made(workspace, made, inputs=manifest.inputs, settings=manifest.settings, keep=keep) as published:
         return published.name
