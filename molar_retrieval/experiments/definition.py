@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from molar_retrieval.errors import SettingsError, shown, suggestion
@@ -57,7 +58,7 @@ class Arm:
     Attributes:
         shows: ``lists`` of their own, the ``popular`` one, or ``nothing``.
         generation: The name of the one that answers; None: whatever is live.
-        rules: A file of rules; None: those of the shop.
+        rules: A file of rules, by its path in the workspace; None: those of the shop.
         options: Options of their questions, see :data:`OPTIONS`; they win over what a page asks for.
     """
 
@@ -65,6 +66,10 @@ class Arm:
     generation: str | None = None
     rules: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def rules_in(self, workspace: Path) -> Path | None:
+        """Its file of rules, for a workspace's folder; None: those of the shop."""
+        return None if self.rules is None else workspace / self.rules
 
     def __post_init__(self) -> None:
         _among("shows", self.shows, SHOWS)

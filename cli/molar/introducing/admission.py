@@ -96,7 +96,7 @@ def _check_arm(
                     f"generation {arm.generation} is damaged: {problems[0]}",
                     "name another one of `molar index list`, or publish one: `molar align --stage`",
                 )
-        constraints = Constraints(known[arm.generation], None if arm.rules is None else Path(arm.rules))
+        constraints = Constraints(known[arm.generation], arm.rules_in(workspace.root))
         _ = constraints.rules  # read, and so checked
         if (field := Query(**arm.options).calibrate) is not None:
             constraints.check_field(field)

@@ -72,7 +72,7 @@ def _generation(workspace: Workspace, wanted: WantedArm) -> str | None:
 
 
 def _kept(workspace: Workspace, rules: RulesSource | None) -> str | None:
-    """Where a copy of an arm's rules lies, which nobody changes while the experiment lasts."""
+    """Where in the workspace a copy of an arm's rules lies, which nobody changes while the experiment lasts."""
     if rules is None:
         return None
     text = toml_of("rule", rules.get("rule", [])) if isinstance(rules, Mapping) else _read(Path(rules))
@@ -81,7 +81,7 @@ def _kept(workspace: Workspace, rules: RulesSource | None) -> str | None:
     path = folder / f"{sha256(text.encode()).hexdigest()[:16]}.toml"
     if not path.exists():
         write_atomically(path, text)
-    return str(path)
+    return path.relative_to(workspace.root).as_posix()
 
 
 def _read(path: Path) -> str:

@@ -105,7 +105,7 @@ def arm_lists(workspace: Workspace, arm: Arm) -> Iterator[tuple[Lists, int]]:
     if arm.shows == "nothing":
         yield lambda moments: [[] for _ in moments], 0
         return
-    rules = file_beside(workspace.root, FILE_NAME) if arm.rules is None else Path(arm.rules)
+    rules = arm.rules_in(workspace.root) or file_beside(workspace.root, FILE_NAME)
     with Recommender.open(workspace.root, arm.generation, follow=False) as recommender:
         own = rules if arm.rules is not None or rules.exists() else None
 

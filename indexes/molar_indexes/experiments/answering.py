@@ -90,7 +90,11 @@ class Experimenting:
             ExperimentStore(workspace),
         )  # reading waits for no batch
         self.recorder = ExperimentRecorder(self._written)
-        self.running = LiveExperiments(self._store, live, opened)
+
+        def of_arm(generation: str | None, rules: str | None) -> "Recommender":
+            return opened(generation, None if rules is None else str(workspace.root / rules))
+
+        self.running = LiveExperiments(self._store, live, of_arm)
         self.behind = BackgroundLists(background=background, dropping=dropping)
         self._placing = Placing(workspace, self._store, self.recorder, settings.holdout)
         self._shadowing = Shadowing(self.recorder, self.behind, settings.shadow, limited=background)
