@@ -163,6 +163,10 @@ class Experiment:
             _among("the guardrail", guardrail, tuple(HARM))
             if not (math.isfinite(much) and much > 0):
                 raise SettingsError(f"the harm of {guardrail} is {shown(much)}", "give a share above 0, as 0.1")
+        smaller = min(self.treated, 1 - self.treated)
+        if self.canary > smaller or (self.canary == smaller != 0.5):
+            words = f"a canary of {self.canary:g} has people of both arms of an A/B stage that treats {self.treated:g}"
+            raise SettingsError(words, f"give a canary below {smaller:g}, so that nobody changes arms between the two")
         if _WEEK_HOURS % self.block_hours:
             words = f"a week has no whole number of blocks of {self.block_hours} hours"
             raise SettingsError(words, "give block_hours as 24, 12, 8, 6, 4, 3, 2 or 1")

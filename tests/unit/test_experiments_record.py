@@ -56,6 +56,8 @@ def test_a_definition_comes_back_as_it_was() -> None:
         ({"slice": (0.5, 0.5)}, "slice"),
         ({"treated": 1.0}, "treated"),
         ({"treated": float("nan")}, "treated"),
+        ({"treated": 0.05}, "below 0.05"),
+        ({"treated": 0.9, "canary": 0.2}, "below 0.1"),
         ({"block_hours": 5}, "week"),
         ({"harm": {"click": 0.1}}, "clicks"),
         ({"harm": {"clicks": 0.0}}, "harm"),
