@@ -152,6 +152,8 @@ class FakeQdrant:
                 return client.delete_collection(name)
             case ["GET", "collections", name, "exists"]:
                 return {"exists": client.collection_exists(name)}
+            case ["GET", "collections", name, "snapshots"]:
+                return client.list_snapshots(name)
             case ["PUT", "collections", name, "index"]:
                 index = models.CreateFieldIndex(**body)
                 return _json(client.create_payload_index(name, index.field_name, index.field_schema))

@@ -9,6 +9,7 @@ from molar.asking import Asking
 from molar.events import Events
 from molar.experiments import Experiments
 from molar.making import Making
+from molar.privacy import Privacy
 from molar.serving import Serving
 from molar.updating import Updating
 from molar_retrieval.binding import DEFAULT_NAME, workspace_for
@@ -34,6 +35,11 @@ class Shop(Making, Updating, Serving, Asking):
     def experiments(self) -> Experiments:
         """Experiments with the shop's people."""
         return Experiments(self)
+
+    @property
+    def privacy(self) -> Privacy:
+        """Where a person lies, and what is stored on them."""
+        return Privacy(self)
 
     def move(self, workspace: str | Path | None = None, *, catalogue: str | Path | None = None) -> Self:
         """Move the workspace, or say where its catalogue is now; nothing in it is made anew.

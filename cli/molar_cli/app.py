@@ -22,6 +22,7 @@ from molar_cli.commands.import_ import import_
 from molar_cli.commands.index import app as index
 from molar_cli.commands.init import init
 from molar_cli.commands.keys import app as keys
+from molar_cli.commands.privacy import app as privacy
 from molar_cli.commands.query import query
 from molar_cli.commands.recommend import recommend
 from molar_cli.commands.serve import serve
@@ -45,6 +46,7 @@ app.add_typer(index, name="index")
 app.add_typer(events, name="events")
 app.add_typer(experiment, name="experiment")
 app.add_typer(keys, name="keys")
+app.add_typer(privacy, name="privacy")
 app.add_typer(workspace, name="workspace")
 
 _UsageError: Any = typer.BadParameter.__mro__[1]

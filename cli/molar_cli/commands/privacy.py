@@ -1,0 +1,71 @@
+"""`molar privacy scan`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from molar_cli.options import option
+from molar_cli.session import Session, command
+
+if TYPE_CHECKING:
+    from molar_retrieval.privacy.scan import ScanReport
+
+app = typer.Typer(help="What is kept of one person: where it lies, what it is.", no_args_is_help=True)
+_Person = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID|-", help="Whose; - reads the id from standard input, so that no list of processes has it."
+    ),
+]
+_LISTED = 40
+
+
+def _person(said: str) -> str:
+    return sys.stdin.readline().rstrip("\r\n") if said == "-" else said
+
+
+@app.command()
+@command()
+def scan(
+    run: Session,
+    person: _Person,
+    also: Annotated[list[Path] | None, option("Another file or folder to look into; may come again.")] = None,
+    expect: Annotated[
+        Literal["none"] | None, option("none: exit code 1 unless it is proven that nothing is there.")
+    ] = None,
+) -> None:
+    """Look for a person in every file of the workspace and the catalogue, and on the server; nothing is written.
+
+    Files are decoded. What cannot be decoded is told as not proven, never as clean.
+
+    Example: [bold]molar privacy scan u0500[/]
+
+    Example: [bold]molar privacy scan - --expect none < id.txt[/]
+    """
+    report = run.shop().privacy.scan(_person(person), also=also or ())
+    if not run.document(report.to_dict()):
+        _print(run, report)
+    if expect == "none" and (report.found or report.not_proven):
+        raise typer.Exit(1)
+
+
+def _print(run: Session, report: "ScanReport") -> None:
+    for one in report.found[:_LISTED]:
+        held = (f"  {finding.what}, {finding.times:,}×: {'; '.join(finding.where)}" for finding in one.findings)
+        run.console.line(one.file, *held)
+    if len(report.found) > _LISTED:
+        run.console.line(f"… and {len(report.found) - _LISTED:,} more; --json has them all")
+    for one in report.not_proven[:_LISTED]:
+        run.console.line(f"not proven: {one.file}: {'; '.join(one.doubts)}")
+    every = len(report.files) + len(report.server)
+    found, doubtful = len(report.found), len(report.not_proven)
+    run.console.line(
+        "",
+        f"{every:,} files: {found:,} hold something of the person, {doubtful:,} are not proven,"
+        f" {every - found - doubtful:,} are clean.",
+        "Read as " + ", ".join(f"{name} {count:,}" for name, count in report.decoders.items()) + ".",
+        "Looked for " + ", ".join(f"{name}: {count:,}" for name, count in report.looked_for.items()) + ".",
+    )
+    run.console.note(*(f"note: {one}" for one in report.notes))

@@ -1,0 +1,1 @@
+"""What a workspace knows of a person, and where it lies."""

@@ -1,0 +1,1 @@
+"""Where a person lies: every file that molar writes, decoded and looked through."""

@@ -1,0 +1,161 @@
+"""A person is found in every place where molar puts people, and one who was never there in none."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from copies import copy_workspace
+from qdrant_fake import fake_qdrant
+from typer.testing import CliRunner
+
+import molar
+from molar_cli.app import app
+from molar_indexes.privacy.known import KnownPerson, needles_of
+from molar_indexes.privacy.server import scan_server
+from molar_indexes.server.config import ServerConfig
+from molar_indexes.server.connect import connected
+from molar_indexes.users import UserStore
+from molar_retrieval.errors import RequestError
+from molar_retrieval.experiments.definition import Arm, Experiment
+from molar_retrieval.experiments.records import Assignment
+from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.privacy.scan import scan
+
+SUITE = 'description = "one"\nmodels = ["popularity"]\nresamples = 100\n[[splits]]\nsplit = "temporal"\n'
+PLACES = [
+    ".molar/interactions/*/users.parquet",
+    ".molar/interactions/*/interactions.parquet",
+    ".molar/cf/*/factors.safetensors",
+    ".molar/alignment/*/seen/users.parquet",
+    ".molar/alignment/*/seen/interactions.parquet",
+    ".molar/generations/*/users.sqlite",
+    ".molar/events/log.sqlite*",
+    ".molar/experiments/experiments.sqlite",
+    ".molar/evaluation/splits/*/history.parquet",
+    ".molar/evaluation/models/temporal/interactions/1/users.parquet",
+    ".molar/evaluation/models/temporal/interactions/1/validation.parquet",
+    ".molar/check.html",
+    "shop/users.parquet",
+    "shop/interactions.parquet",
+    "lists/recommendations.parquet",
+    "lists/stolen.bin",
+    "run/scores/*/*/seed-0.parquet",
+]
+
+
+@dataclass
+class Place:
+    """A shop in whose workspace a person is everywhere."""
+
+    shop: molar.Shop
+    root: Path
+    user: str
+
+
+@pytest.fixture(scope="module")
+def place(trained, tmp_path_factory):
+    root = tmp_path_factory.mktemp("privacy")
+    copy_workspace(trained.workspace, root / ".molar")
+    copy_workspace(trained.shop, root / "shop")
+    (root / "one.toml").write_text(SUITE)
+    shop = molar.Shop(root / "shop", root / ".molar")
+    shop.evaluate(str(root / "one.toml"), out=root / "run")
+    (scores,) = (root / "run/scores").glob("*first*/popularity/*.parquet")
+    user = max(pq.read_table(scores)["user"].to_pylist())
+    item = "SKU-0001"
+    every = [
+        {"event": "view", "user_id": user, "item_id": item},
+        {"event": "identify", "user_id": user, "session_id": "web-77-a"},
+        {"event": "view", "session_id": "web-77-a", "item_id": item},
+    ]
+    moment = {"timestamp": "2026-11-20T10:00:00Z"}
+    taken = shop.events.append([{"event_id": f"e{n}", **moment, **one} for n, one in enumerate(every)])
+    assert taken.accepted == 3, taken
+    with ExperimentStore(shop.opened(), make=True) as store:
+        store.start(Experiment("autumn", treatment=Arm(options={"diversity": 0.3}), salt="1"), "shadow", 100, "anna")
+        store.assign([Assignment("autumn", user, "control", 1)])
+    (root / "lists").mkdir()
+    shop.recommend(root / "lists/recommendations.parquet", 3, users=[user, trained.user], processes=1)
+    (log,) = (root / ".molar/interactions").glob("*/interactions.parquet")
+    copy = root / ".molar/evaluation/models/temporal/interactions/1"  # as a model's own workspace
+    copy.mkdir(parents=True)
+    shutil.copy(log, copy / "validation.parquet")
+    shutil.copy(log.with_name("users.parquet"), copy)
+    shutil.copy(log, copy)
+    (root / "run/examples.json").write_text(json.dumps({"users": [{"user_id": user, "history": []}]}))
+    (root / ".molar/check.html").write_text(f"<td>{user}</td>")
+    (users,) = (root / ".molar/generations").glob("*/users.sqlite")
+    with UserStore(users) as people:
+        vector = np.asarray(people.get(user).vector, np.float32)
+    (root / "lists/stolen.bin").write_bytes(b"\xff\0\1" + vector[3:9].tobytes())
+    return Place(shop, root, user)
+
+
+@pytest.fixture(scope="module")
+def report(place):
+    return place.shop.privacy.scan(place.user, also=[place.root / "lists", place.root / "run"])
+
+
+def test_a_person_is_found_in_every_place(place, report):
+    found = {one.file for one in report.found}
+    for pattern in PLACES:
+        there = {f"{path.relative_to(place.root)}" for path in place.root.glob(pattern)}
+        assert there, pattern
+        if "scores" in pattern or "events" in pattern:  # one model's; the last events are in the log of the database
+            assert there & found, pattern
+        else:
+            assert there <= found, (pattern, there - found)
+    assert "run/examples.json" in found
+    whats = {finding.what for one in report.found for finding in one.findings}
+    assert whats >= {"their id", "their session", "their history, as rows", "their vector", "their ALS factors"}
+    trials = [one for one in report.not_proven if "/trials/" in one.file]
+    assert trials
+    assert {one.file for one in report.not_proven} == {one.file for one in trials}
+    assert sum(report.decoders.values()) == len(report.files)
+    assert place.user not in json.dumps({**report.to_dict(), "found": []})
+
+
+def test_who_was_never_there_is_nowhere_and_what_is_not_known_is_not_proven(place):
+    """By the command, which reads the id from standard input."""
+    where = ["--workspace", str(place.root / ".molar"), "--also", str(place.root / "lists"), "--json", "--quiet"]
+    done = CliRunner().invoke(app, ["privacy", "scan", "-", "--expect", "none", *where], input="zz-nobody\n")
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert told["found"] == []
+    assert [one["file"] for one in told["not_proven"]] == ["lists/stolen.bin"]
+    assert any("no history and no vector" in one for one in told["notes"])
+    empty = CliRunner().invoke(app, ["privacy", "scan", "-", *where], input="\n")
+    assert empty.exit_code == 1
+    assert "the id is empty" in json.loads(empty.stdout)["error"]
+    with pytest.raises(RequestError, match="there is no"):
+        place.shop.privacy.scan("u", also=[place.root / "nowhere"])
+
+
+def test_history_and_vectors_of_somebody_are_not_in_files_that_never_had_people(place):
+    needles, known = needles_of(place.shop.opened(), place.user)
+    assert known.stretches
+    assert needles.sequences
+    clean = place.root / "clean"
+    clean.mkdir()
+    for name in (".molar/content", ".molar/catalogue", ".molar/generations"):
+        copy_workspace(place.root / name, clean / name, shutil.ignore_patterns("users.sqlite", "shard"))
+    assert {one.state for one in scan([clean], needles)} == {"clean"}
+
+
+def test_points_of_a_person_on_a_server_are_found(place):
+    with fake_qdrant() as fake:
+        server = ServerConfig(fake.url, users="server")
+        settings = place.root / "server.toml"
+        settings.write_text(f'[index]\nurl = "{fake.url}"\nusers = "server"\n')
+        molar.Shop(place.root / "shop", place.root / ".molar", settings).push()
+        with connected(server) as connection:
+            found = scan_server(connection, KnownPerson(place.user, [place.user], []))
+            nobody = scan_server(connection, KnownPerson("zz-nobody", ["zz-nobody"], []))
+    assert {one.state for one in nobody} == {"clean"}
+    states = {one.file.rsplit("/", 1)[1].startswith("molar.users"): one for one in found}
+    assert {finding.what for finding in states[True].findings} == {"their point", "their id in a payload"}
+    assert states[False].state == "clean"
