@@ -70,8 +70,8 @@ class Binding:
         )
 
     def write(self, root: Path) -> None:
-        """Put it into a workspace, which is made where it is not there."""
-        root.mkdir(parents=True, exist_ok=True)
+        """Put it into a workspace, which is made, for its user alone, where it is not there."""
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(root / NAME, json.dumps(self._record, ensure_ascii=False))
 
     def is_text(self, text: str) -> bool:

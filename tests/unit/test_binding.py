@@ -177,3 +177,11 @@ def test_a_workspace_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     assert Workspace.open(root).is_as_written
     assert claim(root, folder) == ""
     assert json.loads((root / "workspace.json").read_text())["beside"] == "../shop"
+
+
+def test_a_new_workspace_is_for_its_user_alone_and_one_that_is_there_stays_as_it_is(tmp_path):
+    (catalogue := tmp_path / "catalogue").mkdir()
+    made = Workspace.for_catalogue(tmp_path / "new" / ".molar", catalogue)
+    assert made.root.stat().st_mode & 0o777 == 0o700
+    (there := tmp_path / "there").mkdir(mode=0o755)
+    assert Workspace.for_catalogue(there, catalogue).root.stat().st_mode & 0o777 == 0o755

@@ -106,7 +106,7 @@ def test_events_are_taken_where_the_event_log_alone_can_be_written(shared):
     assert {name: facts for name, facts in state(shared).items() if not name.startswith("events/")} == before
 
 
-CANARY = "canary-é-of-a-\\'\"%key"
+PLANTED = "kestrel-é-of-a-\\'\"%key"
 
 
 def test_secrets_are_in_no_byte_of_what_it_says(workspace, trained, tmp_path):
@@ -117,10 +117,10 @@ def test_secrets_are_in_no_byte_of_what_it_says(workspace, trained, tmp_path):
     settings.write_text("[serve]\naccess_log = true\n")
     said = b""
     with (
-        program(workspace, "--settings", str(settings), QDRANT_API_KEY=CANARY + "\n") as server,
+        program(workspace, "--settings", str(settings), QDRANT_API_KEY=PLANTED + "\n") as server,
         server.client() as client,
     ):
-        for sent in (key, wrong, CANARY):
+        for sent in (key, wrong, PLANTED):
             for header in (f"Bearer {sent}", sent, f"Basic {sent}", f"bearer {sent}"):
                 headers = {"authorization": header.encode()}
                 answers = [
@@ -151,7 +151,7 @@ def test_secrets_are_in_no_byte_of_what_it_says(workspace, trained, tmp_path):
     assert secret not in text
     assert wrong not in text
     bare = "".join(filter(str.isalnum, text))
-    assert "canary" not in bare, bare[bare.index("canary") - 200 :][:300]
+    assert "kestrel" not in bare, bare[bare.index("kestrel") - 200 :][:300]
 
 
 @pytest.fixture(scope="module")
