@@ -1,5 +1,6 @@
 """What a shop keeps of one person."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,14 @@ from molar_retrieval.errors import MissingArtefactError, RequestError
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.known import KnownPerson
+    from molar_indexes.privacy.stored import StoredOnPerson
     from molar_retrieval.privacy.found import FileFindings
     from molar_retrieval.privacy.scan import ScanReport
 
 _PATIENT = 60.0
 """Seconds that a server may take to look through a collection without an index."""
+
+_OWNER = 0o600
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,7 @@ class Privacy:
         from molar_indexes.privacy.known import needles_of
         from molar_retrieval.privacy.scan import ScanReport, scan
 
-        if not user_id:
-            raise RequestError("the id is empty", "name a person, or - to read the id from standard input")
+        _refuse_empty(user_id)
         more = [Path(one) for one in also]
         for one in more:
             if not one.exists():
@@ -58,6 +61,40 @@ class Privacy:
             looked_for["their history, as item ids"] = len(needles.sequences)
         notes.append("backups, snapshots of disks, logs of web servers and systems outside molar are not looked into")
         return ScanReport(files, looked_for, notes, self._server(known))
+
+    def export(
+        self, user_id: str, *, out: str | Path | None = None, page: str | Path | None = None
+    ) -> "StoredOnPerson":
+        """Everything that is stored on a person, in words that they can read, and what this cannot know of.
+
+        Files that are written can be read by their owner alone.
+
+        Args:
+            user_id: Who.
+            out: Where it goes as JSON; None: nowhere.
+            page: Where it goes as an HTML page; None: nowhere.
+
+        Raises:
+            RequestError: If the id is empty.
+            DataError: If a file of the catalogue cannot be read.
+            MissingArtefactError: If nothing was made yet.
+        """
+        from molar_indexes.privacy.stored import stored_on
+        from molar_retrieval.durable import write_atomically
+
+        _refuse_empty(user_id)
+        folder = next(iter(self._catalogue([])), None)
+        index = self.shop.settings.index
+        server = index.url if index.users == "server" else None
+        found = stored_on(self.shop.opened(), folder, user_id, server)
+        if out is not None:
+            text = json.dumps(found.to_dict(), ensure_ascii=False, indent=1)
+            write_atomically(Path(out), text + "\n", _OWNER)
+        if page is not None:
+            from molar_retrieval.pages.page import render_page
+
+            write_atomically(Path(page), render_page("molar", "stored.html.jinja", stored=found), _OWNER)
+        return found
 
     def _catalogue(self, notes: list[str]) -> list[Path]:
         try:
@@ -80,3 +117,8 @@ class Privacy:
 
         with connected(server.patient(_PATIENT)) as connection:
             return scan_server(connection, known)
+
+
+def _refuse_empty(user_id: str) -> None:
+    if not user_id:
+        raise RequestError("the id is empty", "name a person, or - to read the id from standard input")

@@ -159,3 +159,34 @@ def test_points_of_a_person_on_a_server_are_found(place):
     states = {one.file.rsplit("/", 1)[1].startswith("molar.users"): one for one in found}
     assert {finding.what for finding in states[True].findings} == {"their point", "their id in a payload"}
     assert states[False].state == "clean"
+
+
+def test_everything_that_is_stored_on_a_person_is_given(place):
+    out, page = place.root / "o.json", place.root / "o.html"
+    command = ["privacy", "export", "-", "--out", str(out), "--page", str(page)]
+    done = CliRunner().invoke(app, [*command, "-w", str(place.root / ".molar")], input=f"{place.user}\n")
+    assert done.exit_code == 0, done.stderr
+    assert {path.stat().st_mode & 0o777 for path in (out, page)} == {0o600}
+    given = json.loads(out.read_text("utf-8"))
+    parts = {part["name"]: part["rows"] for part in given["parts"]}
+    taken = pq.read_table(place.root / "shop/interactions.parquet", filters=[("user_id", "=", place.user)])
+    assert len(parts["purchases and other interactions"]) == len(taken)
+    history = [(row["item_id"], bool(row["title"])) for row in parts["history"]]
+    assert sorted(history) == sorted((item, True) for item in taken["item_id"].to_pylist())
+    assert [row["user_id"] for row in parts["profile"]] == [place.user]
+    assert sorted(row["event_id"] for row in parts["events"]) == ["e0", "e1", "e2"]
+    assert [(row["experiment"], row["arm"]) for row in parts["experiments"]] == [("autumn", "control")]
+    assert {row["what"] for row in parts["computed"]} == {"vector of taste", "factors of who takes what"}
+    assert parts["copies for evaluations"]
+    assert all(part["about"] for part in given["parts"])
+    assert any("backups" in one for one in given["not_included"])
+    shown = page.read_text("utf-8")
+    assert all(name in shown for name in (*parts, place.user, "web-77-a"))
+
+
+def test_of_a_stranger_nothing_is_stored(place):
+    found = place.shop.privacy.export("<b>zz</b>", page=place.root / "zz.html")
+    assert found.rows == 0
+    assert "<b>zz" not in (place.root / "zz.html").read_text("utf-8")
+    with pytest.raises(RequestError, match="the id is empty"):
+        place.shop.privacy.export("")

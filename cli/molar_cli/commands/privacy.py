@@ -1,4 +1,4 @@
-"""`molar privacy scan`."""
+"""`molar privacy scan|export`."""
 
 import sys
 from pathlib import Path
@@ -49,6 +49,30 @@ def scan(
         _print(run, report)
     if expect == "none" and (report.found or report.not_proven):
         raise typer.Exit(1)
+
+
+@app.command()
+@command()
+def export(
+    run: Session,
+    person: _Person,
+    out: Annotated[Path | None, option("Write it as JSON; default: standard output.", metavar="FILE.json")] = None,
+    page: Annotated[Path | None, option("Write it as a page too.", metavar="FILE.html")] = None,
+) -> None:
+    """Give everything that is stored on a person, in words that they can read, and what this cannot know of.
+
+    Files that are written can be read by their owner alone.
+
+    Example: [bold]molar privacy export u0500 --out u0500.json --page u0500.html[/]
+
+    Example: [bold]molar privacy export - < id.txt[/]
+    """
+    found = run.shop().privacy.export(_person(person), out=out, page=page)
+    if out is None or run.console.as_json:
+        run.console.document(found.to_dict())
+        return
+    run.console.table(("part", ">stored"), [(part.name, f"{len(part.rows):,}") for part in found.parts])
+    run.console.line("", f"written to {out}; not included:", *(f"- {one}" for one in found.not_included))
 
 
 def _print(run: Session, report: "ScanReport") -> None:

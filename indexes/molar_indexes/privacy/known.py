@@ -131,7 +131,7 @@ def _of_log(known: KnownPerson, folder: Path) -> None:
     counts = np.bincount(table[USER].to_numpy(), minlength=len(users))
     offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     items = table[ITEM].to_numpy()
-    ids = _ids(folder)
+    ids = ids_of(folder)
     for place in places:
         own, shared = own_stretches(items, offsets, place, LENGTH)
         known.stretches |= set(map(tuple, own.tolist()))
@@ -141,7 +141,7 @@ def _of_log(known: KnownPerson, folder: Path) -> None:
             known.sequences |= set(map(tuple, named))
 
 
-def _ids(folder: Path) -> pa.Array | None:
+def ids_of(folder: Path) -> pa.Array | None:
     """The item ids that the rows of a log mean: beside it, or of the catalogue that its manifest names."""
     if (folder / _ITEMS).exists():
         return pq.read_table(folder / _ITEMS, columns=[ITEM_ID], use_threads=False)[ITEM_ID].combine_chunks()
