@@ -47,6 +47,18 @@ def test_one_bottom_line_says_what_to_take_from_it():
     assert weeks_left(results(None), EXPERIMENT, STAGES[:1]) == EXPERIMENT.weeks
 
 
+def test_what_everybody_has_is_not_said_to_bring_nothing_because_few_are_held_out():
+    everybody = [*STAGES, StageRow(4, "everybody", NOW, "the treatment brings more", "anna", False)]
+    found = dataclasses.replace(results(effect(low=-0.01)), stage="everybody", until=NOW + 60 * DAY)
+    assert verdict_of(found, EXPERIMENT, everybody) == "watched"
+    for language in LANGUAGES:
+        page = words(board_page(found, EXPERIMENT, everybody, language))
+        assert _entries()["bottom_watched"][language] in page
+        assert sum(entry[language] in page for name, entry in _entries().items() if name.startswith("bottom_")) == 1
+    brings = dataclasses.replace(found, effects=(effect(),))
+    assert verdict_of(brings, EXPERIMENT, everybody) == "brings"
+
+
 def _bottom_lines():
     return [entry["en"] for name, entry in _entries().items() if name.startswith("bottom_")]
 

@@ -9,9 +9,10 @@ from molar_retrieval.events.tables import DAY
 from molar_retrieval.experiments.definition import AB, CANARY, EVERYBODY, Experiment
 from molar_retrieval.experiments.records import StageRow
 
-Verdict = Literal["brings", "nothing", "harms", "open", "held"]
+Verdict = Literal["brings", "nothing", "harms", "open", "watched", "held"]
 """``brings`` more of what it is judged by; ``nothing`` that can be seen, after all weeks that were planned or as
-more of them would hardly show it; ``harms``; ``open``: cannot be told yet; ``held``: the data is broken."""
+more of them would hardly show it; ``harms``; ``open``: cannot be told yet; ``watched``: everybody has it, and beside
+the few who do not it cannot be told yet; ``held``: the data is broken."""
 EXPOSED = (CANARY, AB, EVERYBODY)
 """Stages in which people have one of the two arms."""
 
@@ -27,6 +28,8 @@ def verdict_of(results: ExperimentResults, experiment: Experiment, stages: Seque
         return "open"
     if effect.significant:
         return "brings"
+    if results.stage == EVERYBODY:
+        return "watched"
     given_up = bool(results.looks) and results.looks[-1].decision == "stop"
     return "nothing" if given_up or weeks_left(results, experiment, stages) == 0 else "open"
 

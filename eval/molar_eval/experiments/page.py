@@ -283,7 +283,7 @@ class ResultsTold(DefinitionTold):
         """What speaks against the figures, or was not looked at."""
         t, results = self.t, self.results
         found = list(self._of_data())
-        if self.primary is not None and self.verdict in ("open", "nothing"):
+        if self.primary is not None and self.verdict in ("open", "watched", "nothing"):
             found += [t("doubt_zero", range=self._range(self.primary)), *self._more_time(self.primary)]
         since = exposed_since(self.stages)
         if since is not None:
