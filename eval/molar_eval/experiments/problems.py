@@ -15,6 +15,7 @@ MOST_BOTH = 0.05
 _FEWEST = 50  # people or lines from which on something is said of shares
 _MOST_WRONG = 0.01  # share of lines with impossible times
 _HOLE, _LONG, _WEEK = 24, 72, 168  # hours: without any line, without any whatever the weekday, of a week
+_DAYS = 72  # hours from which on a hole is told in days
 _LINES_A_DAY = 24 * 3  # below which a day without a line may be chance
 
 
@@ -94,7 +95,8 @@ def holes(observed: Observed, since: int, until: int, removed: int) -> list[str]
     if len(hours) and hours.mean() * 24 >= _LINES_A_DAY:
         longest = max((end - begin for begin, end in _empty(hours) if _unusual(hours, begin, end)), default=0)
         if longest:
-            found.append(f"the event log has nothing of {longest} hours on end: append what is missing")
+            so_long = f"{longest} hours" if longest < _DAYS else f"{longest // 24:,} days"
+            found.append(f"the event log has nothing of {so_long} on end: append what is missing")
     return found
 
 
