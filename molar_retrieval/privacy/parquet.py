@@ -51,18 +51,23 @@ def _look_at_metadata(metadata: pq.FileMetaData, needles: Needles, found: FileFi
 def _look_at_column(file: pq.ParquetFile, name: str, needles: Needles, found: FileFindings, home: Path) -> None:
     row = 0
     before: dict[str, list[str]] = {}
+    coded: set[tuple[str, Match]] = set()  # in a dictionary, and in no row so far
+    there: set[tuple[str, Match]] = set()
     numbers: dict[str, bytes] = {}
     for group in range(file.num_row_groups):
         for batch in file.iter_batches(_ROWS, row_groups=[group], columns=[name], use_threads=False):
             for path, values in _leaves(name, batch.column(0)):
                 if _is_words(values.type):
                     before[path] = _look_at_words(path, values, row, before.get(path, []), needles, found)
+                    _look_at_dictionary(path, values, row, needles, found, coded, there)
                 elif pa.types.is_integer(values.type):
                     last = numbers.get(path, b"")
                     numbers[path] = _look_at_integers(path, values, row, last, needles, found, home)
                 else:
                     _look_at_rest(path, values, row, needles, found)
             row += len(batch)
+    for path, match in sorted(coded - there):
+        found.add(match, f"{path}, dictionary")
 
 
 def _is_words(kind: pa.DataType) -> bool:
@@ -85,21 +90,32 @@ def _leaves(name: str, values: Any) -> Iterator[tuple[str, Any]]:
         yield name, values
 
 
+def _look_at_dictionary(
+    name: str,
+    values: Any,
+    row: int,
+    needles: Needles,
+    found: FileFindings,
+    coded: set[tuple[str, Match]],
+    there: set[tuple[str, Match]],
+) -> None:
+    """Look at the different texts of a column, and say in which row each is, if it is in one."""
+    codes = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+    for place, said in enumerate(codes.dictionary.to_pylist()):
+        for match in needles.text(said, people=of_people(name)) if said is not None else ():
+            at = pc.index(codes.indices, pa.scalar(place, codes.indices.type)).as_py()
+            if at < 0:
+                coded.add((name, match))
+            else:
+                there.add((name, match))
+                found.add(match, f"{name}, row {row + at:,}")
+
+
 def _look_at_words(
     name: str, values: Any, row: int, before: list[str], needles: Needles, found: FileFindings
 ) -> list[str]:
-    """Look at texts; returns the last of them, with which a stretch may begin that goes on in the next ones."""
-    people = of_people(name)
-    coded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
-    every = coded.dictionary
-    for place, said in enumerate(every.to_pylist()):
-        for match in needles.text(said, people=people) if said is not None else ():
-            at = pc.index(coded.indices, pa.scalar(place, coded.indices.type)).as_py()
-            found.add(match, f"{name}, dictionary" if at < 0 else f"{name}, row {row + at:,}")
+    """Look for stretches of item ids; returns the last texts, with which one may begin that goes on in the next."""
     if not needles.sequences:
-        return []
-    mine = {item for one in needles.sequences for item in one}
-    if not any(one in mine for one in every.to_pylist()):
         return []
     texts = [*before, *values.to_pylist()]
     for at in needles.in_order(texts):
@@ -113,13 +129,14 @@ def _look_at_integers(
     if pa.types.is_uint64(values.type):
         values = values.cast(pa.int64(), safe=False)
     numbers = pc.fill_null(values.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
-    if of_people(name):
+    are_rows = name == USER and (home / USERS_FILE).exists()
+    if of_people(name) and not are_rows:
         for one in needles.names:
             if one.text.isdigit() and len(one.text) < 19:
                 for at in np.flatnonzero(numbers == int(one.text))[:1].tolist():
                     found.add_all(needles.number(int(one.text)), f"{name}, row {row + at:,}")
     own = needles.rows.get(home)
-    if name == USER and own is not None and (home / USERS_FILE).exists():
+    if are_rows and own is not None:
         for at in np.flatnonzero(numbers == own)[:1].tolist():
             found.add(Match(ROW), f"{name}, row {row + at:,}")
     data: bytes = before + numbers.astype("<i8").tobytes()

@@ -15,7 +15,6 @@ CONFIG = "edge_config.json"
 """The file that marks an index of the engine."""
 NUMBERS = ("matrix.dat", "graph.bin", "links_compressed.bin", "inverted_index.dat", "tracker.dat", "deleted.dat")
 KNOWN = (".dat", ".bin", ".mappings", ".deleted", ".versions", ".info")
-_PAGE, _FIRST = "page_0.dat", 0
 _POINTER = struct.Struct("<IIII")  # whether there is one, page, block, bytes
 
 
@@ -38,7 +37,10 @@ def look_at_points(path: Path, needles: Needles, found: FileFindings) -> None:
 
 def _unpack(path: Path, block: int, needles: Needles, found: FileFindings) -> None:
     page = int(path.stem.removeprefix("page_"))
-    tracker = (path.parent / "tracker.dat").read_bytes()
+    try:
+        tracker = (path.parent / "tracker.dat").read_bytes()
+    except OSError as error:
+        raise UndecodableError(f"tracker.dat does not say where its payloads are: {error.strerror}") from error
     codec = pa.Codec("lz4_raw")
     with path.open("rb") as file:
         for point in range(int.from_bytes(tracker[:4], "little")):

@@ -119,10 +119,10 @@ def scan(folders: Sequence[Path], needles: Needles, progress: Progress = SILENT)
                 known[there.st_dev, there.st_ino] = one
             else:  # another name of the same file
                 one.decoder, one.findings, one.doubts = same.decoder, list(same.findings), list(same.doubts)
-        except FileNotFoundError:
-            progress.advance(1)
-            continue  # what works beside the scan has removed it
         except OSError as error:
+            if not path.exists():
+                progress.advance(1)
+                continue  # what works beside the scan has removed it
             one.decoder = one.decoder or "unread"
             one.doubt(f"it cannot be read: {error.strerror}")
         one.add_all(needles.text(name), "its name")
@@ -146,8 +146,11 @@ def look_at_file(path: Path, name: str, needles: Needles, found: FileFindings) -
     found.decoder = found.decoder or decoder
     try:
         _look_as(decoder, path, needles, found)
-    except UndecodableError as error:
-        found.doubt(str(error))
+    except OSError:
+        raise
+    except Exception as error:  # whatever is wrong with one file, the others are looked through
+        known = isinstance(error, UndecodableError)
+        found.doubt(str(error) if known else f"it is damaged: {type(error).__name__}: {error}")
         look_at_bytes(path, needles, found)
 
 

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from molar_retrieval.point_ids import point_id
 from molar_retrieval.privacy.blocks import BLOCK
 from molar_retrieval.privacy.needles import Name, Needles, is_vague
+from molar_retrieval.privacy.parquet import ROW
 from molar_retrieval.privacy.scan import scan
 from molar_retrieval.privacy.windows import ByteWindows, own_stretches, stretches
 
@@ -179,6 +180,45 @@ def test_what_cannot_be_decoded_is_not_proven(name, content, tmp_path):
     found = looked(tmp_path / name)
     assert found.state == "not proven"
     assert found.doubts
+
+
+@pytest.mark.parametrize(
+    ("broken", "content"),
+    [
+        ("tracker.dat", None),
+        ("tracker.dat", b"\x09\0\0\0"),
+        ("config.json", b"{}"),
+        ("config.json", b'{"compression": "Zip", "block_size_bytes": 128}'),
+        ("page_0.dat", bytes(9_000)),
+    ],
+)
+def test_payloads_of_another_layout_are_not_proven(broken, content, tmp_path):
+    payload(tmp_path / "page_0.dat")
+    (tmp_path / broken).unlink()
+    if content is not None:
+        (tmp_path / broken).write_bytes(content)
+    found = looked(tmp_path / "page_0.dat")
+    assert found.decoder == "index"
+    assert found.doubts
+
+
+def test_row_numbers_are_no_ids_and_a_dictionary_is_told_where_no_row_has_the_value(tmp_path):
+    needles = Needles([Name("12", "id", vague=True)], rows={tmp_path: 1})
+    pq.write_table(pa.table({"user_id": ["0", "12", "x"]}), tmp_path / "users.parquet")
+    pq.write_table(pa.table({"user": pa.array([0, 1, 12], pa.int32())}), tmp_path / "interactions.parquet")
+    log, users = scan([tmp_path], needles)
+    assert [(one.what, one.where) for one in log.findings] == [(ROW, ["user, row 1"])]
+    assert [(one.times, one.where) for one in users.findings] == [(1, ["user_id, row 1"])]
+    dictionary(tmp_path / "d.parquet")
+    assert [(one.times, one.where) for one in looked(tmp_path / "d.parquet").findings] == [(1, ["brand, dictionary"])]
+
+
+def test_what_breaks_a_decoder_does_not_end_the_scan(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes((2).to_bytes(8, "little") + b"[]" + WHO.encode())
+    (tmp_path / "b.json").write_text("[" * 100_000)
+    (tmp_path / "c.txt").write_text(WHO)
+    states = [one.state for one in scan([tmp_path], NEEDLES)]
+    assert states == ["found", "not proven", "found"]
 
 
 def test_nothing_is_missed_where_two_blocks_meet_or_a_hole_ends(tmp_path):
