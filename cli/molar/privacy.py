@@ -52,7 +52,7 @@ class Privacy:
                 raise RequestError(f"there is no {one}", "name files and folders that exist")
         workspace = self.shop.opened()
         needles, known = needles_of(workspace, user_id)
-        notes = list(known.notes)
+        notes = [*known.notes, *known.unread]
         folders = [workspace.root, *self._catalogue(notes), *more]
         with self.shop.progress() as progress:
             files = scan(folders, needles, progress)

@@ -78,6 +78,14 @@ def of_people(name: str) -> bool:
     return bool(_PEOPLE.search(name))
 
 
+class CasesOfTest(NamedTuple):
+    """Which cases of a test are somebody's: the test's name in file names, how many cases it has, which are theirs."""
+
+    test: str
+    cases: int
+    theirs: Sequence[int]
+
+
 @dataclass(frozen=True)
 class Needles:
     """What one person is recognised by.
@@ -87,14 +95,14 @@ class Needles:
         windows: Bytes that are theirs alone: stretches of their history as item rows, of their vectors, point ids.
         sequences: Stretches of their history as item ids, :data:`LENGTH` each.
         rows: Their row in the ``users.parquet`` of a folder.
-        tested: Folders of evaluations of which a test case is theirs.
+        tested: Test cases of theirs, by the folder of an evaluation.
     """
 
     names: Sequence[Name]
     windows: ByteWindows = field(default_factory=lambda: ByteWindows({}))
     sequences: frozenset[tuple[str, ...]] = frozenset()
     rows: Mapping[Path, int] = field(default_factory=dict)
-    tested: frozenset[Path] = frozenset()
+    tested: Mapping[Path, Sequence[CasesOfTest]] = field(default_factory=dict)
 
     def text(self, text: str, *, people: bool = False) -> Iterator[Match]:
         """What a text says of them; ``people``: whether it stands where names of people stand."""

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from molar_retrieval.privacy.blocks import blocks, look_at_bytes
 from molar_retrieval.privacy.found import FileFindings, UndecodableError
@@ -25,8 +26,7 @@ def look_at_safetensors(path: Path, needles: Needles, found: FileFindings) -> No
         except ValueError as error:
             raise UndecodableError(f"its head is no JSON: {error}") from error
     look_at_document(head, "head", "", needles, found)
-    if path.parent.parent.name == TRIALS and path.parents[2] in needles.tested:
-        found.doubt("it holds lists by the number of a test case, and the person has test cases in this evaluation")
+    _look_at_trial(path, head, needles, found)
     tensors = {name: one for name, one in head.items() if name != "__metadata__"}
     places = {name: (8 + size + one["data_offsets"][0], one) for name, one in tensors.items()}
     if any(one["dtype"] in _BYTES for one in tensors.values()):
@@ -36,6 +36,23 @@ def look_at_safetensors(path: Path, needles: Needles, found: FileFindings) -> No
         for at, what, length in needles.windows.find(data):
             if at + length > before:
                 found.add(Match(what), _place(places, start + at))
+
+
+def _look_at_trial(path: Path, head: dict[str, Any], needles: Needles, found: FileFindings) -> None:
+    """Lists that a model made in an evaluation lie by the number of a test case; its split says whose each is."""
+    tests = needles.tested.get(path.parents[2]) if path.parent.parent.name == TRIALS else None
+    if not tests:
+        return
+    try:
+        names = list(json.loads((path.parent / "trial.json").read_bytes())["score_seconds"])
+        test, cases = names[int(path.stem.removeprefix("test-"))], head["items"]["shape"][0]
+    except (OSError, ValueError, KeyError, IndexError):
+        found.doubt("it holds lists by the number of a test case, and nothing says of which test")
+        return
+    for one in tests:
+        if (one.test, one.cases) == (test.replace(" ", "-"), cases):
+            for number in one.theirs:
+                found.add(Match("a list for a test case of theirs"), f"items, row {number:,}")
 
 
 def _place(places: dict[str, tuple[int, dict[str, list[int]]]], at: int) -> str:

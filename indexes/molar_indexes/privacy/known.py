@@ -18,7 +18,7 @@ from molar_retrieval.interactions.log import ITEM, LOG_FILE, USER, USERS_FILE
 from molar_retrieval.interactions.users import session_key, user_key
 from molar_retrieval.manifest import Manifest
 from molar_retrieval.point_ids import point_id
-from molar_retrieval.privacy.needles import LENGTH, Name, Needles, is_vague
+from molar_retrieval.privacy.needles import LENGTH, CasesOfTest, Name, Needles, is_vague
 from molar_retrieval.privacy.tensors import SPLITS
 from molar_retrieval.privacy.windows import ByteWindows, own_stretches, stretches
 from molar_retrieval.tensors import mapped
@@ -27,6 +27,7 @@ from molar_retrieval.workspace import Workspace
 _USERS = "users.sqlite"
 _FACTORS = "factors.safetensors"
 _ITEMS = "items.parquet"
+_TEST = "test-"
 HISTORY, VECTOR, FACTORS, POINT = "their history, as rows", "their vector", "their ALS factors", "their point id"
 
 
@@ -43,10 +44,11 @@ class KnownPerson:
         stretches: Stretches of their history as item rows.
         shared: Those that others have too.
         sequences: Stretches of their history as item ids.
-        tested: Folders of evaluations that tested them.
+        tested: Test cases of theirs, by the folder of an evaluation whose splits have them.
         longer: Keys of other people that contain one of theirs.
         items: Whether an item has the same id.
-        notes: What could not be read.
+        unread: What could not be read, as sentences.
+        notes: What they are not recognised by, as sentences.
     """
 
     user_id: str
@@ -57,9 +59,10 @@ class KnownPerson:
     shared: set[tuple[int, ...]] = field(default_factory=set)
     stretches: set[tuple[int, ...]] = field(default_factory=set)
     sequences: set[tuple[str, ...]] = field(default_factory=set)
-    tested: set[Path] = field(default_factory=set)
+    tested: dict[Path, list[CasesOfTest]] = field(default_factory=dict)
     longer: set[str] = field(default_factory=set)
     items: bool = False
+    unread: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -88,9 +91,8 @@ def needles_of(workspace: Workspace, user_id: str) -> tuple[Needles, KnownPerson
         known.windows |= {number: POINT, number[::-1]: POINT}
     if not (known.stretches or VECTOR in known.windows.values()):
         known.notes.append("the workspace has no history and no vector of this person, so that none was looked for")
-    return Needles(
-        _names(known), ByteWindows(known.windows), frozenset(known.sequences), known.rows, frozenset(known.tested)
-    ), known
+    sequences = frozenset(known.sequences)
+    return Needles(_names(known), ByteWindows(known.windows), sequences, known.rows, known.tested), known
 
 
 def _uuid(key: str) -> bytes:
@@ -115,7 +117,7 @@ def _gather(known: KnownPerson, path: Path, how: Callable[["KnownPerson", Path],
     try:
         how(known, path)
     except (MolarError, pa.ArrowException, OSError, ValueError, KeyError) as error:
-        known.notes.append(f"{path} cannot be read, so that nothing could be learnt from it: {error}")
+        known.unread.append(f"{path} cannot be read, so that nothing could be learnt from it: {error}")
 
 
 def _of_log(known: KnownPerson, folder: Path) -> None:
@@ -185,10 +187,14 @@ def _is_shared(store: UserStore, key: str, vector: npt.NDArray[np.float32]) -> b
 
 
 def _of_split(known: KnownPerson, path: Path) -> None:
-    if path.parents[2] not in known.tested and USER_ID in pq.read_schema(path).names:
-        users = pq.read_table(path, columns=[USER_ID], use_threads=False)[USER_ID]
-        if any(pc.index(users, key).as_py() >= 0 for key in known.keys):
-            known.tested.add(path.parents[2])
+    if USER_ID not in pq.read_schema(path).names:
+        return
+    users = pq.read_table(path, columns=[USER_ID], use_threads=False)[USER_ID]
+    theirs = np.flatnonzero(pc.is_in(users, pa.array(known.keys, pa.string())).to_numpy()).tolist()
+    if theirs:
+        tests = known.tested.setdefault(path.parents[2], [])
+        if path.stem.startswith(_TEST):
+            tests.append(CasesOfTest(path.stem.removeprefix(_TEST), len(users), theirs))
 
 
 def _of_items(known: KnownPerson, path: Path) -> None:

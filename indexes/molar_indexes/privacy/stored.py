@@ -131,7 +131,7 @@ def stored_on(workspace: Workspace, folder: Path | None, user_id: str, server: s
         unknown.insert(0, "the catalogue's folder, which is not where it was")
     if server is not None:
         unknown.insert(0, f"the server at {server}: it holds copies of `computed` and `history`")
-    unknown += known.notes
+    unknown += known.unread
     return StoredOnPerson(user_id, datetime.now(UTC).isoformat(timespec="seconds"), parts, unknown)
 
 
