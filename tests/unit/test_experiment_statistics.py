@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pandas import DataFrame, concat
 from scipy.integrate import quad
-from scipy.stats import binom, chi2_contingency, multivariate_normal, norm, poisson, ttest_rel
+from scipy.stats import binom, binomtest, multivariate_normal, norm, poisson, ttest_rel
 from tea_tasting import Experiment, Mean, RatioOfMeans
 
 from molar_eval.experiments.comparing import Moments, compare_means, compare_ratios
@@ -20,7 +20,7 @@ from molar_eval.experiments.confidence_sequences import (
     mixture_bound,
     tuned_to,
 )
-from molar_eval.experiments.sample_ratio import sample_ratio_always_p, sample_ratio_p
+from molar_eval.experiments.sample_ratio import sample_ratio_p
 from molar_eval.experiments.sequential import (
     LookTaken,
     boundaries,
@@ -147,14 +147,12 @@ def test_errors_are_seen_soon_and_a_failure_of_both_arms_is_none():
 
 
 def test_uneven_arms_are_told_from_chance():
-    assert sample_ratio_p([5_000, 5_000], [1, 1]) == pytest.approx(1)
+    assert sample_ratio_p([5_000, 5_000], [1, 1]) == 1
     assert sample_ratio_p([0, 0], [0.05, 0.95]) == 1
-    assert sample_ratio_p([60, 40], [1, 1]) == pytest.approx(2 * binom.sf(59, 100, 0.5))
-    assert sample_ratio_p([821_588, 815_482], [1, 1]) == pytest.approx(
-        1.8e-6, rel=0.02
-    )  # Kohavi et al. 2020, chapter 21
-    even = chi2_contingency([[100, 120, 140], [120e9, 120e9, 120e9]]).pvalue
-    assert sample_ratio_p([100, 120, 140], [1, 1, 1]) == pytest.approx(even, rel=1e-6)
+    assert sample_ratio_p([821_588, 815_482], [1, 1]) < 0.001  # Kohavi et al. 2020, chapter 21
+    assert sample_ratio_p([600, 9_400], [0.05, 0.95]) < 0.001
+    assert sample_ratio_p([500, 9_500], [0.05, 0.95]) == 1
+    assert sample_ratio_p([900, 1_200, 1_500], [1, 1, 1]) < 0.001
     with pytest.raises(ValueError, match="two arms or more"):
         sample_ratio_p([3, 4], [1, 0])
 
@@ -164,12 +162,12 @@ def test_a_ratio_that_is_looked_at_all_the_time_raises_no_more_false_alarms():
     for _ in range(RUNS // 4):
         treated = np.cumsum(rng.binomial(20, 0.05, 200))
         people = [(one, 20 * (look + 1) - one) for look, one in enumerate(treated)]
-        naive.append(min(sample_ratio_p(one, [0.05, 0.95]) for one in people[::20]) < 0.05)
-        always.append(min(sample_ratio_always_p(one, [0.05, 0.95]) for one in people[::4]) < 0.05)
+        naive.append(min(binomtest(one[0], sum(one), 0.05).pvalue for one in people[::20]) < 0.05)
+        always.append(min(sample_ratio_p(one, [0.05, 0.95]) for one in people[::4]) < 0.05)
     assert np.mean(naive) > 0.1
     assert at_most(np.mean(always), 0.05)
-    assert sample_ratio_always_p([600, 9_400], [0.05, 0.95]) < 0.001
-    assert sample_ratio_always_p([500, 9_500], [0.05, 0.95]) == 1
+    assert sample_ratio_p([600, 9_400], [0.05, 0.95]) < 0.001
+    assert sample_ratio_p([500, 9_500], [0.05, 0.95]) == 1
 
 
 def log_of(rng, people, lift=0.0):

@@ -16,7 +16,7 @@ from molar_eval.experiments.observed import DEEDS, ItemPrices, Observed, lines_o
 from molar_eval.experiments.population import NEVER, Population, in_stage, population, shares, told_elsewhere
 from molar_eval.experiments.preference import credits, preference
 from molar_eval.experiments.results import Decision, Effect, ExperimentResults
-from molar_eval.experiments.sample_ratio import sample_ratio_always_p
+from molar_eval.experiments.sample_ratio import sample_ratio_p
 from molar_eval.experiments.shadow import compared_shadows
 from molar_eval.kpi.daily.attribution import OF_PEOPLE
 from molar_eval.prices import catalogue_prices
@@ -239,7 +239,7 @@ def _srm(asked: _Asked, *counts: dict[str, int]) -> float | None:
     meant = shares(asked.experiment, asked.stage.stage, canaried=asked.canaried)
     if meant is None:
         return None
-    return min(sample_ratio_always_p((one[CONTROL], one[TREATMENT]), meant) for one in counts)
+    return min(sample_ratio_p((one[CONTROL], one[TREATMENT]), meant) for one in counts)
 
 
 def _nothing(asked: _Asked, wrong: Sequence[str]) -> ExperimentResults:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from molar_eval.experiments.before import PastOfPeople
-from molar_eval.experiments.comparing import ArmComparison, Moments, compare_means
+from molar_eval.experiments.comparing import ArmComparison, Moments, compare_means, compare_ratios
 from molar_eval.experiments.confidence_sequences import mixture_bound, tuned_to
 from molar_eval.experiments.observed import Observed
 from molar_eval.experiments.outcomes import Floats, cut
@@ -13,6 +13,8 @@ from molar_eval.experiments.population import Mask, Population
 from molar_eval.experiments.results import Effect
 
 METRICS = ("conversion", "revenue", "clicks", "carts")
+ITEM_VALUE = "item_value"
+"""What an item that was bought brings: a ratio, as people buy several."""
 TUNED = 2_000
 """Treated people at whom intervals that hold at all times are made to be narrowest."""
 FEWEST = 25
@@ -51,7 +53,17 @@ def compared(people: Population, observed: Observed, past: PastOfPeople | None, 
         own = figures[met] if metric == "conversion" else cut(figures[met])
         before = None if past is None else past.of(metric)
         found.append(_compared(metric, treated, own, None if before is None else before[met]))
+    if observed.revenue is not None:
+        found += _item_value(treated, cut(observed.revenue[met]), cut(observed.purchases[met]))
     return [one for one in found if one.comparison.error > 0]
+
+
+def _item_value(treated: Mask, revenue: Floats, bought: Floats) -> list[ComparedMetric]:
+    """Revenue by what was bought, with people as the unit; nothing where an arm has bought nothing."""
+    if min(bought[~treated].sum(), bought[treated].sum()) <= 0:
+        return []
+    arms = [Moments.of(revenue[of], bought[of]) for of in (~treated, treated)]
+    return [ComparedMetric(ITEM_VALUE, compare_ratios(*arms), cuped=False)]
 
 
 def _compared(metric: str, treated: Mask, own: Floats, before: Floats | None) -> ComparedMetric:

@@ -7,6 +7,7 @@ from functools import cached_property
 from markupsafe import Markup
 
 from molar_eval.experiments.bottom_line import Verdict, exposed_since, verdict_of, weeks_left
+from molar_eval.experiments.effects import ITEM_VALUE
 from molar_eval.experiments.money import Money, weeks_until_seen
 from molar_eval.experiments.reasons import reason_in
 from molar_eval.experiments.results import Effect, ExperimentResults
@@ -132,7 +133,7 @@ class ResultsTold(DefinitionTold):
             return sign + (
                 self.t("points", points=self.t.number(100 * value, 2)) if signed else self.t.percent(value, 2)
             )
-        if metric == "revenue":
+        if metric in ("revenue", ITEM_VALUE):
             currency = self.results.money.currency if self.results.money is not None else ""
             return sign + self.t.amount(value, currency)
         return sign + self.t.number(float(value), 3)

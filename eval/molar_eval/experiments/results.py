@@ -17,7 +17,8 @@ class Effect:
     """What the treatment changes of a metric, by the people who met a difference.
 
     Attributes:
-        metric: ``clicks``, ``carts``, ``conversion`` or ``revenue``, each per person.
+        metric: ``clicks``, ``carts``, ``conversion`` or ``revenue``, each per person; or ``item_value``, revenue
+            by what was bought.
         control: Mean of the control arm, per person; with CUPED after it.
         treatment: Likewise of the treatment.
         difference: Treatment less control.

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln, xlogy
-from scipy.stats import binomtest, chisquare
 
 MISMATCH = 0.001
 """Below which p there is no verdict."""
@@ -19,25 +18,12 @@ _CONCENTRATION = 1_000.0
 def sample_ratio_p(people: Sequence[int], shares: Sequence[float]) -> float:
     """How likely numbers at least as uneven are by chance; 1 without people.
 
-    Of two arms by the exact binomial test, of more by chi-square. It holds for one look: see
-    :func:`sample_ratio_always_p` for many.
+    It may be asked at any time: that it is ever below p has a chance of at most p. It is one over the Bayes factor of a
+    Dirichlet distribution around the planned shares.
 
     Args:
         people: In each arm.
         shares: Planned, in any unit, all above 0.
-    """
-    planned = _planned(people, shares)
-    if not sum(people):
-        return 1.0
-    if len(people) == 2:
-        return float(binomtest(people[0], sum(people), planned[0]).pvalue)
-    return float(chisquare(people, planned * sum(people)).pvalue)
-
-
-def sample_ratio_always_p(people: Sequence[int], shares: Sequence[float]) -> float:
-    """The same so that it may be asked at any time: that it is ever below p has a chance of at most p.
-
-    It is one over the Bayes factor of a Dirichlet distribution around the planned shares.
 
     Source: Lindon and Malek 2022, Anytime-valid inference for multinomial count data, NeurIPS.
     """
