@@ -1,16 +1,17 @@
-"""What a shop keeps of one person."""
+"""What a shop keeps of people, and what it can say of that on paper."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from molar.base import ShopBase
 from molar_retrieval.errors import MissingArtefactError, RequestError
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.known import KnownPerson
+    from molar_indexes.privacy.report.write import PrivacyReport
     from molar_indexes.privacy.stored import StoredOnPerson
     from molar_retrieval.privacy.found import FileFindings
     from molar_retrieval.privacy.scan import ScanReport
@@ -95,6 +96,26 @@ class Privacy:
 
             write_atomically(Path(page), render_page("molar", "stored.html.jinja", stored=found), _OWNER)
         return found
+
+    def report(self, out: str | Path = "privacy", *, language: Literal["en", "de", "ja"] = "en") -> "PrivacyReport":
+        """Write what is done with people's data: a page for print, its facts with their sources, and blanks.
+
+        Record of processing, facts for an impact assessment, model card, main parameters of the ranking, costs. What
+        people have filled in, in ``filled.toml`` of the folder, is read and never overwritten. It is no legal advice.
+
+        Args:
+            out: A folder, which is made.
+            language: Of the page.
+
+        Raises:
+            MissingArtefactError: If nothing was made yet.
+            RequestError: If there is no such language.
+            DataError: If the folder cannot be made.
+            SettingsError: If ``filled.toml`` is not as it should be.
+        """
+        from molar_indexes.privacy.report.write import write_report
+
+        return write_report(self.shop.opened(), self.shop.settings, self.shop.folder(), Path(out), language)
 
     def _catalogue(self, notes: list[str]) -> list[Path]:
         try:

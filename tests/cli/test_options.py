@@ -24,7 +24,7 @@ def commands(command, path=()):
 
 def test_every_command_has_the_same_options_beside_its_own():
     found = dict(commands(typer.main.get_command(app)))
-    assert len(found) == 40
+    assert len(found) == 41
     lacking = {name: EVERYWHERE - options for name, options in found.items() if EVERYWHERE - options}
     assert lacking == {"demo": {"--workspace"}, "import": {"--workspace"}, "init": {"--workspace"}}
 

@@ -1,4 +1,4 @@
-"""`molar privacy scan|export`."""
+"""`molar privacy scan|export|report`."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from molar_cli.session import Session, command
 if TYPE_CHECKING:
     from molar_retrieval.privacy.scan import ScanReport
 
-app = typer.Typer(help="What is kept of one person: where it lies, what it is.", no_args_is_help=True)
+app = typer.Typer(help="What is kept of people: where it lies, what it is, and the papers on it.", no_args_is_help=True)
 _Person = Annotated[
     str,
     typer.Argument(
@@ -73,6 +73,28 @@ def export(
         return
     run.console.table(("part", ">stored"), [(part.name, f"{len(part.rows):,}") for part in found.parts])
     run.console.line("", f"written to {out}; not included:", *(f"- {one}" for one in found.not_included))
+
+
+@app.command()
+@command()
+def report(
+    run: Session,
+    out: Annotated[Path, option("Folder for page, facts and blanks; it is made.")] = Path("privacy"),
+    language: Annotated[Literal["en", "de", "ja"], option("Of the page.")] = "en",
+) -> None:
+    """Write what is done with people's data: a page for print, its facts with their sources, blanks to fill in.
+
+    Record of processing, facts for an impact assessment, model card, main parameters of the ranking, costs. It is no
+    legal advice.
+
+    Example: [bold]molar privacy report --out privacy/ --language de[/]
+    """
+    written = run.shop().privacy.report(out, language=language)
+    if run.document(written.to_dict()):
+        return
+    run.console.line(f"{written.page}: the page", f"{written.facts}: its facts, each with its source")
+    blanks = f"{len(written.blanks)} blanks are to be filled in" if written.blanks else "all blanks are filled in"
+    run.console.line(f"{written.filled}: {blanks}")
 
 
 def _print(run: Session, report: "ScanReport") -> None:
