@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import string
 import tomllib
 from html import unescape
@@ -11,6 +12,7 @@ from itertools import combinations
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from copies import copy_workspace
 from eval_model_tasks import log_of
 
 import molar
@@ -58,8 +60,13 @@ def test_every_number_of_the_page_is_a_fact_and_every_fact_is_on_the_page(out, l
     made = json.loads((out / language / "facts.json").read_text("utf-8"))["made"]
     body = page[page.index("<main") :]
     rest = unescape(re.sub(r"<[^>]+>", " ", LINE.sub("", body)))
-    known = {*NUMBER.findall(json.dumps(WORDS)), *NUMBER.findall(made), str(int(made[8:10])), str(int(made[5:7]))}
-    assert set(NUMBER.findall(rest)) <= known  # articles of law, and the day
+    known = {
+        *NUMBER.findall(json.dumps([WORDS, *facts])),
+        *NUMBER.findall(made),
+        str(int(made[8:10])),
+        str(int(made[5:7])),
+    }
+    assert set(NUMBER.findall(rest)) <= known  # articles of law, names, the day
 
 
 def assert_shows(shown, value, unit, t):
@@ -186,6 +193,21 @@ def test_events_alone_are_told_and_what_was_not_made_is_not(tmp_path, monkeypatc
     (made.shop.workspace / "serving/keys.json").write_text("{", "utf-8")
     with pytest.raises(DataError, match=r"keys\.json cannot be read"):
         made.shop.privacy.report(tmp_path / "p")
+
+
+def test_the_model_is_the_one_that_answers_not_the_one_trained_last(shop, tmp_path):
+    big = shutil.ignore_patterns("index", "*.safetensors", "users.sqlite", "answers.sqlite*", "content")
+    workspace = copy_workspace(shop.workspace, tmp_path / "copy", ignore=big)
+    path = next(workspace.glob("alignment/*/manifest.json"))
+    path.write_text(path.read_text("utf-8").replace('"preset": "default"', '"preset": "best"'), "utf-8")
+    own = molar.Shop(shop.catalogue, workspace, shop.settings_file)
+    facts = facts_of(own.privacy.report(tmp_path / "p").page.parent)
+    assert facts["model.preset"]["value"] == "default"
+    assert facts["model.preset"]["from"].startswith("generations/")
+    shutil.rmtree(workspace / "generations")
+    facts = facts_of(own.privacy.report(tmp_path / "p").page.parent)
+    assert facts["model.preset"]["value"] == "best"
+    assert "ranking.newcomers" not in facts
 
 
 def test_words_are_there_in_all_languages_with_the_same_places():

@@ -3,6 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from stat import S_ISREG
 
@@ -145,7 +146,7 @@ def _measures(workspace: Workspace, settings: MolarSettings, log: InteractionLog
     found = ReportSection()
     if log is not None:
         found.add("least", _fewest(settings, log), "count", "settings: privacy.least, else by the people of the log")
-    manifest = LiveManifest(workspace, "alignment")
+    manifest = LiveManifest.answering(workspace)
     if manifest.content is not None:
         source = f"{manifest.source('facts', 'least')}, 1 where it says nothing"
         found.add("least_trained", manifest.at("facts", "least") or 1, "count", source)
@@ -172,7 +173,7 @@ def _keys(workspace: Workspace) -> int:
 
 def _risks(workspace: Workspace, settings: MolarSettings) -> ReportSection:
     """For each risk, whether the measure against it is in force."""
-    found, manifest = ReportSection(), LiveManifest(workspace, "alignment")
+    found, manifest = ReportSection(), LiveManifest.answering(workspace)
     if manifest.content is not None:
         on = (manifest.at("facts", "least") or 1) > 1
         found.add("inference", on, "yes", f"{manifest.source('facts', 'least')}: above 1")
@@ -208,7 +209,7 @@ def _leakage(workspace: Workspace, settings: MolarSettings, log: InteractionLog 
 
 def _model(workspace: Workspace) -> ReportSection:
     """The facts of a model card."""
-    found, manifest = ReportSection(), LiveManifest(workspace, "alignment")
+    found, manifest = ReportSection(), LiveManifest.answering(workspace)
     if manifest.content is None:
         return found
     found.add("created", manifest.at("created"), "text", manifest.source("created"))
@@ -235,7 +236,7 @@ def _model(workspace: Workspace) -> ReportSection:
 
 def _ranking(workspace: Workspace) -> ReportSection:
     """What decides on the order of a list, the weightiest part first."""
-    found, manifest = ReportSection(), LiveManifest(workspace, "alignment")
+    found, manifest = ReportSection(), LiveManifest.answering(workspace)
     shares = manifest.at("facts", "shares") or {}
     for name in sorted(shares, key=lambda one: -shares[one]):
         manifest.put(found, f"part/{name}", "share", "facts", "shares", name)
@@ -256,7 +257,11 @@ def _costs(workspace: Workspace, settings: MolarSettings) -> ReportSection:
     """What commands took by the log of work, and in money where an hour has a price."""
     found = ReportSection()
     seconds: dict[str, list[float]] = defaultdict(list)
-    for one in work_done(workspace, _WORKS):
+    done = work_done(workspace, _WORKS)
+    if done:
+        since = int(datetime.fromisoformat(done[-1].begun).timestamp())
+        found.add("since", since, "moment", "work/log.jsonl: begun, of the oldest line")
+    for one in done:
         if one.seconds is not None:
             seconds[one.what].append(one.seconds)
     for what, took in sorted(seconds.items()):

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from molar_retrieval.manifest import MANIFEST
+from molar_indexes.encoder import carried
+from molar_retrieval.manifest import MANIFEST, Manifest
 from molar_retrieval.workspace import Workspace
 
 Unit = Literal[
@@ -60,6 +61,17 @@ class LiveManifest:
         live = workspace[kind].live
         self.content: dict[str, Any] | None = None if live is None else asdict(live[1])
         self.path = "" if live is None else f"{kind}/{live[0].name}/{MANIFEST}"
+
+    @classmethod
+    def answering(cls, workspace: Workspace) -> Self:
+        """That of the alignment that answers: the live generation carries it, also after a rollback."""
+        found = cls(workspace, "alignment")
+        generation = workspace["generations"].current
+        folder = None if generation is None else carried(generation)
+        if folder is not None:
+            found.content = asdict(Manifest.read(folder))
+            found.path = f"{folder.relative_to(workspace.root).as_posix()}/{MANIFEST}"
+        return found
 
     def at(self, *keys: str) -> Any:
         """What it says there; None where it says nothing."""
