@@ -442,7 +442,8 @@ def test_the_commands_tell_what_a_person_needs_within_80_columns(days, experimen
         command = ["experiment", *map(str, arguments), "--workspace", str(days.shop.workspace)]
         done = CliRunner().invoke(app, command, env={"COLUMNS": "80"})
         assert done.exit_code == code, done.output
-        assert max(map(len, done.stdout.splitlines()), default=0) <= 80
+        if "--json" not in command:
+            assert max(map(len, done.stdout.splitlines()), default=0) <= 80
         return done.stdout if code == 0 else done.stderr
 
     options = ("--option", "diversity=0.3", "--option", "rerank=false", "--harm", "clicks=0.2", "--slice", "0", "0.5")
