@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from molar_eval.experiments.plan import ExperimentPlan
 from molar_eval.experiments.results import ExperimentResults
 from molar_retrieval import bounds
 from molar_retrieval.experiments.definition import Experiment
@@ -47,18 +48,54 @@ class ExperimentBody(Strict):
     stage: Literal["shadow", "interleaving", "canary", "ab"] | None = None
     unit: Literal["person", "time"] = "person"
     assigned: Literal["here", "elsewhere"] = "here"
-    layer: _Name = "lists"
-    slice: tuple[float, float] = (0.0, 1.0)
-    canary: float = 0.05
-    treated: float = 0.5
-    weeks: int = 4
-    alpha: float = 0.05
-    power: float = 0.8
-    lift: float = 0.1
+    layer: _Name = Experiment.layer
+    slice: tuple[float, float] = Experiment.slice
+    canary: float = Experiment.canary
+    treated: float = Experiment.treated
+    weeks: int = Experiment.weeks
+    alpha: float = Experiment.alpha
+    power: float = Experiment.power
+    lift: float = Experiment.lift
     harm: dict[str, float] = field(default_factory=dict)
-    block_hours: int = 24
+    block_hours: int = Experiment.block_hours
     margin: float | None = None
     anyway: bool = False
+
+
+class PlanBody(Strict):
+    """What is asked of a plan; lengths are in weeks, effects shares: 0.1 is +10 %.
+
+    Attributes:
+        who: Who is in the experiment; null: visitors, where the event log knows them for four weeks, else buyers.
+        share: Which share of them.
+        treated: Which share of these is in the new arm.
+        power: The chance that an effect is seen that is there.
+        alpha: The chance of a false alarm, both sides together.
+        weeks: Lengths to look at.
+        effects: Effects to look at.
+    """
+
+    who: Literal["buyers", "visitors"] | None = None
+    share: float = 1.0
+    treated: float = 0.5
+    power: float = 0.8
+    alpha: float = 0.05
+    weeks: Annotated[list[int], Meta(min_length=1, max_length=20)] = field(default_factory=lambda: [1, 2, 4, 8, 12])
+    effects: Annotated[list[float], Meta(min_length=1, max_length=20)] = field(default_factory=lambda: [0.05, 0.1, 0.2])
+
+
+class PlanAnswer(Struct, kw_only=True):
+    """How many people and weeks it takes; what that comes to, and what helps, in sentences."""
+
+    plan: ExperimentPlan
+    verdicts: list[str]
+    helps: list[str]
+
+
+class ReportParameters(Strict):
+    """The language of the page."""
+
+    language: Literal["en", "de", "ja"] = "en"
 
 
 class AdvanceBody(Strict):

@@ -58,6 +58,13 @@ def test_an_experiment_goes_its_way_over_http(client, days):
     results = client.get("/v1/experiments/best/results").json()["results"]
     assert (results["stage"], results["decision"]["go"]) == ("shadow", "wait")
     assert client.post("/v1/experiments/best/check").json()["results"]["decision"] == results["decision"]
+    page = client.get("/v1/experiments/best/report", params={"language": "de"})
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert '<html lang="de"' in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "'unsafe-inline'" in page.headers["content-security-policy"]  # its style sheet is in it
+    assert client.get("/v1/experiments/best/report", params={"language": "fr"}).status_code == 422
+    assert client.get("/v1/experiments/nobody/report").status_code == 404
     refused = client.post("/v1/experiments/best/advance", json={})
     assert refused.status_code == 409
     assert "1,000 are needed" in refused.json()["detail"]
@@ -98,8 +105,20 @@ def test_what_is_wrong_is_a_problem_with_a_remedy(client, days, treatment, more,
     assert client.get("/v1/experiments/wrong").status_code == 404
 
 
+def test_what_one_takes_is_asked_before_it_begins(client, days):
+    told = client.post("/v1/experiments/plan", json={"weeks": [1, 2], "effects": [0.2], "treated": 0.25}).json()
+    own = days.shop.experiments.plan(weeks=[1, 2], lifts=[0.2], treated=0.25)
+    assert told["plan"] == json.loads(json.dumps(own.to_dict()))
+    assert told["verdicts"]
+    assert told["helps"]
+    wrong = client.post("/v1/experiments/plan", json={"treated": 1.5})
+    assert (wrong.status_code, bool(wrong.json()["remedy"])) == (422, True)
+    assert client.post("/v1/experiments/plan", json={"weeks": []}).status_code == 422
+
+
 def test_only_admins_ask(client, keys):
-    for method, path in (("GET", ""), ("POST", ""), ("GET", "/x"), ("POST", "/x/advance"), ("POST", "/x/stop")):
+    asked = ["GET ", "POST ", "GET /x", "GET /x/report", "POST /plan", "POST /x/advance", "POST /x/stop"]
+    for method, path in (one.split(" ") for one in asked):
         assert client.request(method, f"/v1/experiments{path}", headers=keys["rules"], json={}).status_code == 403
     assert client.get("/v1/assignments", headers=keys["rules"]).status_code == 403
     assert client.get("/v1/assignments").status_code == 422

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from starlette.responses import HTMLResponse
+
 from molar_retrieval.errors import (
     DataError,
     DiskError,
@@ -16,6 +18,7 @@ from molar_retrieval.experiments.assignment import held_out
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.interactions.users import session_key, user_key
 from molar_retrieval.toml import parse_toml
+from molar_serving.browsers import ALONE
 from molar_serving.comparing import alone
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError
@@ -29,6 +32,9 @@ from molar_serving.wire_experiments import (
     ExperimentsAnswer,
     ListedAssignment,
     MovedAnswer,
+    PlanAnswer,
+    PlanBody,
+    ReportParameters,
     ResultsAnswer,
     StopBody,
 )
@@ -66,6 +72,18 @@ async def experiment_results(call: Call) -> Reply:
     """What is known by now, with intervals; a weekly look that is due is put on record."""
     name = _name(call)
     return Reply(await _done(lambda: _results(_door(call).status(name, known=True)[0].results), wait=_WAIT))
+
+
+async def plan_experiment(call: Call) -> Reply:
+    """How many people and weeks it takes to see an effect, by the shop's own log; nothing is written."""
+    return Reply(await _done(lambda: _planned(call), wait=_WAIT, contradicted=409))
+
+
+async def report_experiment(call: Call) -> Reply:
+    """The page for those who decide, as `molar experiment report` writes it."""
+    name, language = _name(call), call.query.language
+    page = await _done(lambda: _reported(call, name, language), wait=_WAIT)
+    return Reply(HTMLResponse(page, headers={"Content-Security-Policy": ALONE}))
 
 
 async def check_experiment(call: Call) -> Reply:
@@ -133,6 +151,22 @@ def _asked(work: Callable[[], Found], contradicted: int) -> Found:
         raise ProblemError(422, error.message, error.hint) from error
     except (MissingArtefactError, StaleArtefactError, DataError) as error:
         raise ProblemError(409, error.message, error.hint) from error
+
+
+def _planned(call: Call) -> PlanAnswer:
+    from molar_eval.experiments.sentences import remedies, verdicts
+
+    asked = {name: getattr(call.body, name) for name in call.body.__struct_fields__ if name != "effects"}
+    found = _door(call).plan(**asked, lifts=call.body.effects)
+    return PlanAnswer(plan=found, verdicts=verdicts(found), helps=remedies(found))
+
+
+def _reported(call: Call, name: str, language: str) -> str:
+    from molar_eval.experiments.page import board_page
+
+    (one,) = _door(call).status(name, known=True)
+    assert one.results is not None
+    return board_page(one.results, one.experiment, one.stages, language)
 
 
 def _started(call: Call) -> ExperimentAnswer:
@@ -209,6 +243,23 @@ ENDPOINTS = (
         reply=ExperimentAnswer,
         most=_MOST,
         changes=True,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/experiments/plan",
+        "admin",
+        "How many people and weeks one takes",
+        plan_experiment,
+        body=PlanBody,
+        reply=PlanAnswer,
+    ),
+    Endpoint(
+        "GET",
+        f"{_ONE}/report",
+        "admin",
+        "The page for those who decide, as HTML",
+        report_experiment,
+        query=ReportParameters,
     ),
     Endpoint("GET", f"{_ONE}/results", "admin", "What is known of it", experiment_results, reply=ResultsAnswer),
     Endpoint(

@@ -7,14 +7,10 @@ from pathlib import Path
 from molar.findings import CHECK_PAGE, NOTE, TickedOff, last_check, tick
 from molar.reports import evaluation_reports
 from molar_retrieval.errors import MissingArtefactError
+from molar_serving.browsers import ALONE
 from molar_serving.problems import ProblemError
 from molar_serving.studio.visit import Page, Screen, Visit
 
-ALONE = (
-    "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""Of a report: it has no part in the studio's origin, and loads and sends nothing; its own policy names its script."""
 _EXAMPLES = 5
 
 

@@ -10,12 +10,12 @@ from molar_eval.experiments.told import DefinitionTold, words_in
 from molar_retrieval.errors import MolarError, RequestError
 from molar_retrieval.experiments.definition import PRIMARIES, STOPPED, TREATMENT
 from molar_retrieval.toml import parse_toml
+from molar_serving.browsers import ALONE
 from molar_serving.endpoints.generations import listed as listed_generations
 from molar_serving.problems import ProblemError
 from molar_serving.rules_file import RulesFile
 from molar_serving.studio.drafts import Draft
 from molar_serving.studio.experiments import known, listed, seen_in_shop, standing
-from molar_serving.studio.screens.data import ALONE
 from molar_serving.studio.visit import Page, Screen, Visit
 
 if TYPE_CHECKING:
