@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from molar.planning import Planning
 from molar_retrieval.availability import moment
+from molar_retrieval.experiments.definition import Experiment, Segment
 from molar_retrieval.whoami import user_name
 
 if TYPE_CHECKING:
@@ -44,16 +45,16 @@ class Experiments(Planning):
         stage: Literal["shadow", "interleaving", "canary", "ab"] | None = None,
         unit: Literal["person", "time"] = "person",
         assigned: Literal["here", "elsewhere"] = "here",
-        layer: str = "lists",
-        slice: tuple[float, float] = (0.0, 1.0),
-        canary: float = 0.05,
-        treated: float = 0.5,
-        weeks: int = 4,
-        alpha: float = 0.05,
-        power: float = 0.8,
-        lift: float = 0.1,
+        layer: str = Experiment.layer,
+        slice: tuple[float, float] = Experiment.slice,
+        canary: float = Experiment.canary,
+        treated: float = Experiment.treated,
+        weeks: int = Experiment.weeks,
+        alpha: float = Experiment.alpha,
+        power: float = Experiment.power,
+        lift: float = Experiment.lift,
         harm: Mapping[str, float] | None = None,
-        block_hours: int = 24,
+        block_hours: int = Experiment.block_hours,
         margin: float | None = None,
         anyway: bool = False,
         by: str | None = None,
@@ -112,7 +113,6 @@ class Experiments(Planning):
         """
         from molar.introducing.proposed import WantedArm, arms_of
         from molar.introducing.starting import start
-        from molar_retrieval.experiments.definition import Experiment, Segment
 
         workspace = self.shop.opened()
         control, treatment = arms_of(

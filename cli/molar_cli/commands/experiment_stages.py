@@ -10,11 +10,11 @@ import typer
 from molar_cli.options import option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
+from molar_retrieval.experiments.definition import Arm, Experiment
 
 if TYPE_CHECKING:
     from molar.introducing.moving import Moved
     from molar.introducing.standing import ExperimentStatus
-    from molar_retrieval.experiments.definition import Arm
 
 _SHOWN = 10  # refused rows that are named
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment.", show_default=False)]
@@ -66,16 +66,24 @@ def start(
     assigned: Annotated[
         Literal["here", "elsewhere"], typer.Option(help="elsewhere: a service of the shop says who has which arm.")
     ] = "here",
-    layer: Annotated[str, typer.Option(help="Experiments of one layer have different people.")] = "lists",
-    slice: Annotated[tuple[float, float], typer.Option(metavar="0…1 0…1", help="Its part of the layer.")] = (0.0, 1.0),
-    canary: Annotated[float, typer.Option(metavar="0…1", help="Share that is treated in the canary.")] = 0.05,
-    treated: Annotated[float, typer.Option(metavar="0…1", help="Share that is treated in the A/B stage.")] = 0.5,
-    weeks: Annotated[int, typer.Option(help="How long the A/B stage lasts at most.")] = 4,
-    alpha: Annotated[float, typer.Option(metavar="0…1", help="Chance of a false alarm, both sides.")] = 0.05,
-    power: Annotated[float, typer.Option(metavar="0…1", help="Chance to see the effect of --lift.")] = 0.8,
-    lift: Annotated[float, typer.Option(help="The effect that it is planned for: 0.1 is +10 %.")] = 0.1,
+    layer: Annotated[str, typer.Option(help="Experiments of one layer have different people.")] = Experiment.layer,
+    slice: Annotated[
+        tuple[float, float], typer.Option(metavar="0…1 0…1", help="Its part of the layer.")
+    ] = Experiment.slice,
+    canary: Annotated[
+        float, typer.Option(metavar="0…1", help="Share that is treated in the canary.")
+    ] = Experiment.canary,
+    treated: Annotated[
+        float, typer.Option(metavar="0…1", help="Share that is treated in the A/B stage.")
+    ] = Experiment.treated,
+    weeks: Annotated[int, typer.Option(help="How long the A/B stage lasts at most.")] = Experiment.weeks,
+    alpha: Annotated[
+        float, typer.Option(metavar="0…1", help="Chance of a false alarm, both sides.")
+    ] = Experiment.alpha,
+    power: Annotated[float, typer.Option(metavar="0…1", help="Chance to see the effect of --lift.")] = Experiment.power,
+    lift: Annotated[float, typer.Option(help="The effect that it is planned for: 0.1 is +10 %.")] = Experiment.lift,
     harm: _Harm = None,
-    block_hours: Annotated[int, typer.Option(help="Hours of a block of time.")] = 24,
+    block_hours: Annotated[int, typer.Option(help="Hours of a block of time.")] = Experiment.block_hours,
     margin: Annotated[float | None, option("Share of revenue that stays; default: costs.margin.")] = None,
     anyway: Annotated[
         bool, option("Though what was shown so far says that it does harm; it is written down.", "--anyway")
