@@ -1,5 +1,6 @@
 """Words of a page in the languages that it speaks, and numbers, amounts and dates as they are written there."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ _WHOLE = ("JPY", "KRW")
 
 
 @dataclass(frozen=True)
-class Wording:
+class Wording(ABC):
     """One language; what its words are, a subclass says.
 
     Attributes:
@@ -27,9 +28,9 @@ class Wording:
     code: str
 
     @property
+    @abstractmethod
     def words(self) -> Mapping[str, Mapping[str, Any]]:
         """Texts by name and language; of a text that a number changes, the forms ``one`` and ``other``."""
-        raise NotImplementedError
 
     def __call__(self, name: str, /, **values: Any) -> str:
         """What a name means here, with values in their places; one of two forms by the number ``n``.
