@@ -1,6 +1,6 @@
 """Candidates refused by a log alone: how often rightly and wrongly, and what the log cannot tell.
 
-``MOLAR_OFF_POLICY_RUNS=1000`` simulates so many logs; ``--log-cli-level=INFO`` tells what comes out.
+``MOLAR_TEST_OFF_POLICY_RUNS=1000`` simulates so many logs; ``--log-cli-level=INFO`` tells what comes out.
 """
 
 import logging
@@ -18,7 +18,7 @@ from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.ids import IdMap
 
 LOG = logging.getLogger(__name__)
-RUNS = int(os.environ.get("MOLAR_OFF_POLICY_RUNS", "60"))
+RUNS = int(os.environ.get("MOLAR_TEST_OFF_POLICY_RUNS", "60"))
 CERTAIN, POOL = 5, 6
 PLACES = CERTAIN + 1
 NEVER = CERTAIN + POOL

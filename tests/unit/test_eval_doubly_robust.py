@@ -1,6 +1,6 @@
 """The doubly robust estimator: against another implementation and plain Python, its model, and what it is worth.
 
-``MOLAR_OFF_POLICY_RUNS=1000`` simulates so many logs of each kind; ``--log-cli-level=INFO`` tells what comes out.
+``MOLAR_TEST_OFF_POLICY_RUNS=1000`` simulates so many logs of each kind; ``--log-cli-level=INFO`` tells what comes out.
 """
 
 import logging
@@ -17,7 +17,7 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 
 LOG = logging.getLogger(__name__)
-RUNS = int(os.environ.get("MOLAR_OFF_POLICY_RUNS", "60"))
+RUNS = int(os.environ.get("MOLAR_TEST_OFF_POLICY_RUNS", "60"))
 KINDS, ITEMS = 12, 8
 
 

@@ -11,7 +11,7 @@ from molar_eval.experiments.looking import WEEK, due, taken_now
 from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.experiments.records import Look
 
-RUNS = int(os.environ.get("MOLAR_EXPERIMENT_RUNS", "25"))  # 1,000 for docs/experiments.md
+RUNS = int(os.environ.get("MOLAR_TEST_EXPERIMENT_RUNS", "25"))  # 1,000 for docs/experiments.md
 WEEKS = 4
 
 

@@ -18,7 +18,7 @@ from molar_eval.experiments.sequential import boundaries, crossing, inflation, i
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.events.tables import DAY
 
-RUNS = int(os.environ.get("MOLAR_EXPERIMENT_RUNS", "400"))  # 4,000 for docs/experiments.md
+RUNS = int(os.environ.get("MOLAR_TEST_EXPERIMENT_RUNS", "400"))  # 4,000 for docs/experiments.md
 
 
 def test_bounds_are_those_of_lan_and_demets():

@@ -20,7 +20,7 @@ from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.ids import IdMap
 from molar_retrieval.workspace import Workspace
 
-RUNS = int(os.environ.get("MOLAR_EXPERIMENT_RUNS", "400"))  # 4,000 for docs/experiments.md
+RUNS = int(os.environ.get("MOLAR_TEST_EXPERIMENT_RUNS", "400"))  # 4,000 for docs/experiments.md
 THEN = datetime(2026, 1, 5, 12, tzinfo=UTC)
 MICROS, HOUR = int(THEN.timestamp()) * 1_000_000, DAY // 24
 

@@ -1,6 +1,6 @@
 """Values of whole lists: against exact enumeration with the general pseudo-inverse, and by simulation.
 
-``MOLAR_OFF_POLICY_RUNS=1000`` simulates so many logs; ``--log-cli-level=INFO`` tells what comes out.
+``MOLAR_TEST_OFF_POLICY_RUNS=1000`` simulates so many logs; ``--log-cli-level=INFO`` tells what comes out.
 """
 
 import logging
@@ -16,7 +16,7 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 
 LOG = logging.getLogger(__name__)
-RUNS = int(os.environ.get("MOLAR_OFF_POLICY_RUNS", "60"))
+RUNS = int(os.environ.get("MOLAR_TEST_OFF_POLICY_RUNS", "60"))
 PLACES, ITEMS, KINDS = 3, 4, 5
 
 

@@ -35,7 +35,7 @@ from molar_eval.experiments.switchback import compare_blocks
 from molar_retrieval.experiments.assignment import HOUR, arm_of_block
 from molar_retrieval.experiments.definition import Experiment as StagedExperiment
 
-RUNS = int(os.environ.get("MOLAR_EXPERIMENT_RUNS", "400"))  # 4,000 for docs/experiments.md
+RUNS = int(os.environ.get("MOLAR_TEST_EXPERIMENT_RUNS", "400"))  # 4,000 for docs/experiments.md
 TREATED = 2_000
 """Visitors of the treated arm within whom a harm must be seen."""
 

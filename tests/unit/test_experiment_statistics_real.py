@@ -17,7 +17,7 @@ from molar_eval.experiments.sample_size import Design, UnchangedOutcome
 from molar_eval.experiments.sequential import inflation, next_look, planned_information
 from molar_retrieval.events.tables import DAY
 
-RUNS = int(os.environ.get("MOLAR_EXPERIMENT_RUNS", "200"))  # 4,000 for docs/experiments.md
+RUNS = int(os.environ.get("MOLAR_TEST_EXPERIMENT_RUNS", "200"))  # 4,000 for docs/experiments.md
 WEEKS = 4
 LOOKS = 4 * 7 * 8
 """At guardrails, every three hours; a verdict is looked at once a week."""

@@ -1,6 +1,7 @@
 """How the code is kept: no import circles, no class name twice, no module that is too long."""
 
 import ast
+import re
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -77,3 +78,10 @@ def test_modules_are_short_enough_to_read():
         if (lines := len(path.read_text("utf-8").splitlines())) > LONGEST
     }
     assert long == {}
+
+
+def test_switches_of_tests_are_no_settings():
+    read = re.compile(r"environ(?:\.get\(|\[)\s*\"(MOLAR_\w+)\"")
+    found = {name for path in (ROOT / "tests").rglob("*.py") for name in read.findall(path.read_text("utf-8"))}
+    assert "MOLAR_TEST_EXPERIMENT_RUNS" in found
+    assert {name for name in found if not name.startswith("MOLAR_TEST_")} <= {"MOLAR_DATA"}, "molar refuses them"

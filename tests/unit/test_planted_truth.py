@@ -1,6 +1,6 @@
 """What is true of an experiment on the demo shop, and how often what is said of it is: plays without an index.
 
-With ``MOLAR_INTRODUCTION_RUNS=200`` there are so many plays of each kind, which take some ten minutes of one core.
+With ``MOLAR_TEST_INTRODUCTION_RUNS=200`` there are so many plays of each kind, which take some ten minutes of one core.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from molar_eval.experiments.results import Decision, Effect, ExperimentResults
 from molar_retrieval.demo.response import ExpectedVisit
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
-RUNS = int(os.environ.get("MOLAR_INTRODUCTION_RUNS", "0"))
+RUNS = int(os.environ.get("MOLAR_TEST_INTRODUCTION_RUNS", "0"))
 WORSE, BETTER = ExpectedVisit(0.5, 0.1, 4.0), ExpectedVisit(1.0, 0.2, 6.0)
 EFFECT = Effect("conversion", 0.4, 0.5, 0.1, 0.05, 0.15, 0.25, 0.1, 0.4, (900, 1_000), True, True)
 RESULTS = ExperimentResults(
@@ -74,7 +74,7 @@ def test_a_harmful_treatment_goes_back_from_its_canary(bench):
     assert 50 < found.treated < 500
 
 
-@pytest.mark.skipif(not RUNS, reason="some ten minutes: set MOLAR_INTRODUCTION_RUNS to 200")
+@pytest.mark.skipif(not RUNS, reason="some ten minutes: set MOLAR_TEST_INTRODUCTION_RUNS to 200")
 def test_intervals_hold_the_truth_as_often_as_they_say(bench):
     plays = {
         name: list(bench.plays(kind, RUNS, 1_000 if name != "harmful" else 4_000)) for name, kind in bench.KINDS.items()
