@@ -12,9 +12,9 @@ from molar_retrieval.errors import SettingsError
 from molar_retrieval.events.kinds import DEFAULT as DEFAULT_WEIGHTS
 from molar_retrieval.experiments.settings import ExperimentSettings
 from molar_retrieval.presets import PRESETS, Preset
+from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.serve_settings import ServeSettings
 from molar_retrieval.settings import LISTED, Settings, validated
-from molar_retrieval.small_numbers import PrivacySettings
 from molar_retrieval.toml import read_toml
 
 FILE_NAME = "molar.toml"

@@ -32,7 +32,7 @@ from molar_retrieval.experts.linear import EASECounts
 from molar_retrieval.experts.order import followers
 from molar_retrieval.experts.sums import PairSums
 from molar_retrieval.experts.trend import Trend
-from molar_retrieval.small_numbers import FROM, USUAL, PrivacySettings
+from molar_retrieval.privacy_settings import FROM, USUAL, PrivacySettings
 from molar_retrieval.workspace import Workspace
 
 LEAST, N_ITEMS = 3, 30

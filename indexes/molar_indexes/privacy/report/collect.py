@@ -21,7 +21,7 @@ from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.log import LOG_FILE, InteractionLog
-from molar_retrieval.small_numbers import USUAL
+from molar_retrieval.privacy_settings import USUAL
 from molar_retrieval.toml import read_toml
 from molar_retrieval.work_log import work_done
 from molar_retrieval.workspace import Workspace

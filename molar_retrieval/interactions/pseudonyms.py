@@ -1,0 +1,179 @@
+"""Pseudonyms: what a workspace stores in place of the ids that a shop gives its people, where it is told to.
+
+A pseudonym is a keyed hash of an id (BLAKE2b, RFC 7693, 128 bits): who does not have the key can neither tell whose it
+is nor try ids, and who has it finds the same one on every machine. A key is replaced by hashing once more, with another
+one: stored pseudonyms are hashed, not ids, which nobody needs to have. So there is a chain of keys, and each is needed.
+
+Ids turn into pseudonyms where they come in (a file that is read, an event, a question), and nothing behind these doors
+knows another name. A pseudonym stays what it is there, so that one that was read off a page may be asked for.
+"""
+
+import base64
+import binascii
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molar_retrieval.durable import write_atomically
+from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.marks import mark_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FILE = "pseudonyms.json"
+"""In a workspace: the marks of the keys that its pseudonyms are made with, and where these are; none: ids are plain."""
+
+ELSEWHERE = "MOLAR_PRIVACY_KEY_FILE"
+"""The environment variable that says where the keys are on this machine."""
+
+_FORM = re.compile("~[0-9a-f]{32}")
+_BYTES, _OWNER = 32, 0o600
+_USER, _SESSION = b"molar user", b"molar session"
+_LOSS = "put the file with all keys there, or name it with MOLAR_PRIVACY_KEY_FILE; without them nobody is found again"
+
+
+@dataclass(frozen=True)
+class Pseudonymiser:
+    """What people are called in a workspace: what the shop calls them where there are no keys, else by pseudonyms.
+
+    Args:
+        keys: The chain of keys, oldest first, each of 32 bytes.
+    """
+
+    keys: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(cls, workspace: Path) -> "Pseudonymiser":
+        """Those of a workspace, given its folder.
+
+        Raises:
+            DataError: If a key is missing, not the one that it was made with, or others may read the file.
+        """
+        file = workspace / FILE
+        mark = mark_of(file)
+        return _PLAIN if mark is None else _opened(file, mark, os.environ.get(ELSEWHERE))
+
+    def user(self, user_id: str) -> str:
+        """What a user is called."""
+        return self._name(user_id, _USER)
+
+    def session(self, session_id: str) -> str:
+        """What somebody is called who is known by a session alone."""
+        return self._name(session_id, _SESSION)
+
+    def users(self, user_ids: "pa.Array") -> "pa.Array":
+        """What many users are called, in their order; a missing id stays missing."""
+        return self._names(user_ids, _USER)
+
+    def sessions(self, session_ids: "pa.Array") -> "pa.Array":
+        """What many sessions are called, in their order; a missing id stays missing."""
+        return self._names(session_ids, _SESSION)
+
+    def with_key(self, key: bytes) -> "Pseudonymiser":
+        """The same with one key more, as a rotation has it."""
+        return Pseudonymiser((*self.keys, key))
+
+    @cached_property
+    def marks(self) -> tuple[str, ...]:
+        """By what each key is recognised; it says nothing of the key."""
+        return tuple(blake2b(key, digest_size=4, person=b"molar key").hexdigest() for key in self.keys)
+
+    def _name(self, name: str, person: bytes) -> str:
+        return name if not self.keys or _FORM.fullmatch(name) else hashed(name, self.keys, person)
+
+    def _names(self, names: "pa.Array", person: bytes) -> "pa.Array":
+        if not self.keys:
+            return names
+        import pyarrow as pa
+
+        found = [None if name is None else self._name(name, person) for name in names.to_pylist()]
+        return pa.array(found, pa.string())
+
+
+_PLAIN = Pseudonymiser()
+
+
+def is_pseudonym(name: str) -> bool:
+    """Whether a name has the form of a pseudonym."""
+    return _FORM.fullmatch(name) is not None
+
+
+def hashed(name: str, keys: Sequence[bytes], person: bytes = _USER) -> str:
+    """A name, hashed with one key after the other; what has been hashed is no more told apart by what it was."""
+    for key in keys:
+        person = _USER if is_pseudonym(name) else person
+        name = "~" + blake2b(name.encode(), digest_size=16, key=key, person=person).hexdigest()
+    return name
+
+
+def read_keys(path: Path) -> tuple[bytes, ...]:
+    """The keys in a file, one a line in base64, oldest first.
+
+    Raises:
+        DataError: If it cannot be read, others may read it, or a line is no key.
+    """
+    try:
+        if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise DataError(f"others may read {path}, which has keys of pseudonyms", f"chmod 600 {path}")
+        lines = path.read_text("ascii").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the keys of the pseudonyms cannot be read from {path}: {error}", _LOSS) from error
+    keys = []
+    for number, line in enumerate(lines, 1):
+        try:
+            key = base64.b64decode(line, validate=True)
+        except binascii.Error:
+            key = b""
+        if len(key) != _BYTES:
+            raise DataError(f"{path}, line {number}: no key of {_BYTES} bytes in base64", _LOSS)
+        keys.append(key)
+    return tuple(keys)
+
+
+def write_keys(path: Path, keys: Sequence[bytes]) -> None:
+    """Keys into a file that its owner alone can read; the file is replaced as a whole."""
+    write_atomically(path, "".join(f"{base64.b64encode(key).decode()}\n" for key in keys), _OWNER)
+
+
+def new_key() -> bytes:
+    """A key from the operating system's randomness."""
+    return secrets.token_bytes(_BYTES)
+
+
+def outside(key_file: Path, *folders: Path) -> Path:
+    """The path of the keys, absolute; a SettingsError where it lies in a folder whose thief would have it."""
+    path = key_file.absolute()
+    for folder in folders:
+        if path.resolve().is_relative_to(folder.resolve()):
+            hint = "name another place, which is backed up apart from it"
+            raise SettingsError(f"privacy.key_file: {path} lies in {folder}, beside what it is to protect", hint)
+    return path
+
+
+def record(workspace: Path, pseudonyms: Pseudonymiser, key_file: Path) -> None:
+    """Say in a workspace which keys its pseudonyms are made with, and where they are."""
+    told = {"keys": list(pseudonyms.marks), "key_file": str(key_file)}
+    write_atomically(workspace / FILE, json.dumps(told, indent=1) + "\n", _OWNER)
+
+
+@lru_cache(maxsize=64)
+def _opened(file: Path, _mark: object, elsewhere: str | None) -> Pseudonymiser:
+    try:
+        told = json.loads(file.read_text("utf-8"))
+        marks, place = tuple(told["keys"]), Path(elsewhere or told["key_file"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file} does not say which keys there are: {error}", "restore it from a backup") from error
+    found = Pseudonymiser(read_keys(place)[: len(marks)])
+    if found.marks != marks:
+        named, wanted = ", ".join(found.marks) or "none", ", ".join(marks)
+        raise DataError(f"{place} has the keys {named}; the people of {file.parent} are named by {wanted}", _LOSS)
+    return found

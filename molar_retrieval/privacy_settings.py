@@ -1,0 +1,49 @@
+"""Settings of privacy, the section ``[privacy]`` of ``molar.toml``.
+
+**Ids.** With ``ids = "keyed"`` a workspace stores pseudonyms in place of the ids that a shop gives its people, see
+:mod:`molar_retrieval.interactions.pseudonyms`.
+
+**Small numbers.** A pair of items that one person alone has had says what this person took, wherever it is kept: in a
+score, a table, a reason. With ``least`` no pair and no popularity rests on fewer people. That is no formal guarantee:
+who makes accounts of their own, or compares two states, can still learn of somebody.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from molar_retrieval.settings import Settings
+
+USUAL, FROM = 5, 5_000
+"""Fewest people where nothing is said, in logs of so many people or more; in smaller ones it would cost too much."""
+
+
+class PrivacySettings(Settings):
+    """``[privacy]``: by what people are known, and what of them is left out."""
+
+    ids: Literal["plain", "keyed"] = Field(
+        "plain", description="how people are named in the workspace: plain: as the shop does; keyed: by pseudonyms"
+    )
+    key_file: Path | None = Field(
+        None, description="keys of the pseudonyms, in a file outside workspace and catalogue; made where there is none"
+    )
+    least: int | None = Field(
+        None,
+        ge=1,
+        le=1_000,
+        description="fewest people on whom a pair of items or an item's popularity may rest; 1: anybody; None: 5 in a"
+        " log of 5,000 people or more, else 1",
+    )
+
+    @model_validator(mode="after")
+    def _key_is_somewhere(self) -> Self:
+        if self.ids == "keyed" and self.key_file is None:
+            raise ValueError("ids = 'keyed' needs key_file, a file outside workspace and catalogue")
+        return self
+
+    def fewest(self, people: int) -> int:
+        """The fewest people in a log of so many."""
+        if self.least is not None:
+            return self.least
+        return USUAL if people >= FROM else 1
