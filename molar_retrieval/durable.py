@@ -5,6 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
+OWNER, _FOLDER = 0o600, 0o700
+"""Who may read what has people in it: its owner."""
+
 _NO_FOLDERS = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES}
 """How a file system says that it cannot wait for a folder, as some network ones do; it orders renames by itself."""
 
@@ -43,6 +46,12 @@ def write_atomically(path: Path, text: str, mode: int | None = None) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def for_owner(path: Path) -> None:
+    """Let nobody but its owner read a file, or any file below a folder: there are people in it."""
+    for file in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        file.chmod(_FOLDER if file.is_dir() else OWNER)
 
 
 def sync_file(path: Path) -> None:

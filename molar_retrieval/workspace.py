@@ -27,7 +27,7 @@ from typing import Self
 from molar_retrieval import binding, inventory
 from molar_retrieval.binding import Binding
 from molar_retrieval.disk import require
-from molar_retrieval.durable import sync_folder, sync_tree
+from molar_retrieval.durable import for_owner, sync_folder, sync_tree
 from molar_retrieval.durable import write_atomically as write_atomically
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.locks import alone, lock_now
@@ -40,6 +40,8 @@ _LONGEST, _LONGEST_NAME = 440, 255
 _PARTIAL = ".partial"
 _TRASH = ".trash"
 _UNFINISHED = {_PARTIAL, _TRASH}
+_OF_PEOPLE = {"interactions", "cf", "alignment", "generations"}
+"""Kinds of artefacts that nobody but their owner may read."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -120,7 +122,8 @@ class ArtefactStore:
     def partial(self, name: str) -> Path:
         """The folder for unfinished work on version ``name``; what an earlier run left is still in it."""
         folder = self.root / f"{name}{_PARTIAL}"
-        folder.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700 if self.kind in _OF_PEOPLE else 0o777, exist_ok=True)
         return folder
 
     def partials(self) -> list[Path]:
@@ -145,6 +148,7 @@ class ArtefactStore:
         """
         replace(manifest, number=1 + max(map(number_of, self.versions()), default=0)).write(partial)
         inventory.take(partial, without=scaffold)
+        self._keep(partial)
         sync_tree(partial)
         final = self._free(partial.name.removesuffix(_PARTIAL))
         partial.rename(final)
@@ -155,6 +159,10 @@ class ArtefactStore:
             (final / name).unlink(missing_ok=True)
         self.prune(keep, spare=[final, *spare])
         return final
+
+    def _keep(self, folder: Path) -> None:
+        if self.kind in _OF_PEOPLE:
+            for_owner(folder)
 
     def _free(self, name: str) -> Path:
         """Where a version of this name goes: the live one stays in its place until the pointer has moved."""
@@ -174,6 +182,7 @@ class ArtefactStore:
         manifest = replace(manifest, number=old.number)
         anew: set[str] = set()
         if partial is not None:
+            self._keep(partial)
             sync_tree(partial)
             anew = {path.name for path in partial.iterdir()} - {MANIFEST, inventory.NAME}
             for name in anew:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molar_retrieval.durable import OWNER
 from molar_retrieval.errors import DataError, MissingArtefactError
 from molar_retrieval.workspace import Workspace, write_atomically
 
@@ -77,14 +78,14 @@ def keep_check(workspace: Path, report: "CheckReport", catalogue: Path, page: Pa
     remember(workspace, report)
     if page is not None and page.resolve() != kept.resolve():
         page.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(page, kept.read_text("utf-8"))
+        write_atomically(page, kept.read_text("utf-8"), OWNER)
 
 
 def remember(workspace: Path, report: "CheckReport") -> None:
     """Keep the report of a check."""
     kept = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "report": report.to_dict()}
     (workspace / FOLDER).mkdir(parents=True, exist_ok=True)
-    write_atomically(workspace / FOLDER / _LAST, json.dumps(kept, ensure_ascii=False) + "\n")
+    write_atomically(workspace / FOLDER / _LAST, json.dumps(kept, ensure_ascii=False) + "\n", OWNER)
 
 
 def last_check(workspace: Path) -> LastCheck | None:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 _PATIENT = 60.0
 """Seconds that a server may take to look through a collection without an index."""
 
-_OWNER = 0o600
-
 
 @dataclass(frozen=True)
 class Privacy:
@@ -81,7 +79,7 @@ class Privacy:
             MissingArtefactError: If nothing was made yet.
         """
         from molar_indexes.privacy.stored import stored_on
-        from molar_retrieval.durable import write_atomically
+        from molar_retrieval.durable import OWNER, write_atomically
 
         _refuse_empty(user_id)
         folder = next(iter(self._catalogue([])), None)
@@ -90,11 +88,11 @@ class Privacy:
         found = stored_on(self.shop.opened(), folder, user_id, server)
         if out is not None:
             text = json.dumps(found.to_dict(), ensure_ascii=False, indent=1)
-            write_atomically(Path(out), text + "\n", _OWNER)
+            write_atomically(Path(out), text + "\n", OWNER)
         if page is not None:
             from molar_retrieval.pages.page import render_page
 
-            write_atomically(Path(page), render_page("molar", "stored.html.jinja", stored=found), _OWNER)
+            write_atomically(Path(page), render_page("molar", "stored.html.jinja", stored=found), OWNER)
         return found
 
     def report(self, out: str | Path = "privacy", *, language: Literal["en", "de", "ja"] = "en") -> "PrivacyReport":

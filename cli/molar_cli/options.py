@@ -1,5 +1,6 @@
 """Options that several commands share, spelled once."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,11 @@ import typer
 def option(help: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
     """An option whose default says nothing, and is not shown; called as its parameter where it has no names."""
     return typer.Option(*names, help=help, metavar=metavar, show_default=False, **more)
+
+
+def said(value: str) -> str:
+    """What was said, or for ``-`` a line of standard input: an id there is in no list of processes, and no history."""
+    return sys.stdin.readline().rstrip("\r\n") if value == "-" else value
 
 
 WorkspaceOption = Annotated[

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from molar_eval.slices import Labels
+from molar_retrieval.durable import for_owner
 from molar_retrieval.errors import DataError, MissingArtefactError
 
 FOLDER = "scores"
@@ -93,6 +94,7 @@ def write_scores(path: Path, scores: CaseScores) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     pq.write_table(table, temporary, compression="zstd")
+    for_owner(temporary)
     temporary.replace(path)
 
 

@@ -16,6 +16,7 @@ from molar_eval.modules import of_making
 from molar_eval.ranking import Ranked, rank
 from molar_eval.splits import Split
 from molar_retrieval import fingerprint
+from molar_retrieval.durable import for_owner
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import write_atomically
 
@@ -110,6 +111,7 @@ def _write(folder: Path, model: Model, trial: Trial) -> None:
     record: dict[str, Any] = {"model": model.name, "facts": dict(trial.facts)}
     record |= {"fit_seconds": trial.fit_seconds, "score_seconds": dict(trial.score_seconds)}
     write_atomically(partial / _RECORD, json.dumps(record, indent=1, ensure_ascii=False))
+    for_owner(partial)
     partial.rename(folder)
 
 

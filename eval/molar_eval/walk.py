@@ -21,6 +21,7 @@ from molar_retrieval import fingerprint
 from molar_retrieval.alignment.align import align
 from molar_retrieval.alignment.derive import derive
 from molar_retrieval.config import MolarSettings
+from molar_retrieval.durable import for_owner
 from molar_retrieval.interactions import write_log
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.progress import SILENT, Progress
@@ -152,6 +153,7 @@ def _joined(parts: Sequence[Ranked]) -> Ranked:
 def _write(place: Path, step: WalkedStep) -> None:
     tensors = {"items": step.ranked.items, "scores": step.ranked.scores, "ranks": step.ranked.ranks}
     save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, place.with_suffix(".safetensors"))
+    for_owner(place.with_suffix(".safetensors"))
     record = {**asdict(step.cost), "score_seconds": step.score_seconds}
     write_atomically(place.with_suffix(".json"), json.dumps(record))
 

@@ -33,6 +33,7 @@ from molar_indexes.users import UserRecord
 from molar_retrieval import __version__, bounds, fingerprint
 from molar_retrieval.binding import file_beside
 from molar_retrieval.disk import require
+from molar_retrieval.durable import for_owner
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.filter_language import parse
@@ -240,7 +241,7 @@ def _partial(target: Path, wanted: str, rules: bytes | None) -> tuple[Path, date
         begun = _begun(folder)
         if begun is None:
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if rules is not None:
                 (folder / RULES_FILE).write_bytes(rules)
             begun = datetime.now(UTC)
@@ -312,6 +313,7 @@ def _write(recommender: Recommender, job: _ListsJob, shard: int, named: list[str
     with pq.ParquetWriter(partial, _schema(recommender), compression="zstd") as writer:
         for some in (users[begin : begin + size] for begin in range(0, len(users), size)):
             writer.write_table(_table(recommender, some, list(recommender.rank_many(some, job.query))))
+    for_owner(partial)
     partial.replace(job.path(shard))
 
 
@@ -351,5 +353,6 @@ def _join(job: _ListsJob, target: Path, schema: pa.Schema, total: int, ending: s
                     users, rows = users + len(counts), rows + len(table)
                     short += sum(count < job.query.k for count in counts["rank_count"].to_pylist())
                     writer.write(table)
+    for_owner(partial)
     partial.replace(target)
     return RecommendReport(target, job.generation, users, total - users, rows, short)

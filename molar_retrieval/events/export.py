@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from molar_retrieval import bounds
-from molar_retrieval.durable import sync_file, sync_folder
+from molar_retrieval.durable import for_owner, sync_file, sync_folder
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.locks import lock_beside
@@ -32,6 +32,7 @@ def write(tables: Iterable[pa.Table], path: Path) -> int:
                 for table in tables:
                     writer.write(table)
                     lines += len(table)
+            for_owner(partial)
             sync_file(partial)
             partial.replace(path)
         finally:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from molar_retrieval import bounds
-from molar_retrieval.durable import sync_file, sync_folder
+from molar_retrieval.durable import OWNER, for_owner, sync_file, sync_folder
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.events.event import FIELDS, FieldError, Line, days_late, lines_of
 from molar_retrieval.events.refused import RefusedEvents
@@ -131,6 +131,7 @@ class EventLog:
         with faults(self.folder):
             (self.folder / SEALED).mkdir(parents=True, exist_ok=True)
             self._turns = Writing(self.folder)
+            path.touch(OWNER)  # what SQLite writes beside it has the same permissions
             self._connection = sqlite3.connect(path, WAIT, isolation_level=None, check_same_thread=False)
             with self._turns.turn():
                 self._connection.execute("PRAGMA journal_mode = WAL")
@@ -299,6 +300,7 @@ class EventLog:
         name = f"{date(1970, 1, 1) + timedelta(days=day)}.{last}.parquet"
         path = self.folder / SEALED / name
         pq.write_table(table, path, compression="zstd")
+        for_owner(path)
         sync_file(path)
         sync_folder(path.parent)
         with self._transaction() as connection:

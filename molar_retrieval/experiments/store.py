@@ -14,6 +14,7 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from molar_retrieval.disk import fault
+from molar_retrieval.durable import OWNER
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, StaleArtefactError, suggestion
 from molar_retrieval.experiments.definition import ARMS, STAGES, STOPPED, Experiment, Stage
 from molar_retrieval.experiments.records import Assignment, Look, Running, ServedRow, ShadowRow, StageRow
@@ -301,6 +302,7 @@ class ExperimentStore:
             raise fault(error) or DataError(f"{self.path}: {error}", "bring the file back from a backup") from error
 
     def _opened(self) -> sqlite3.Connection:
+        self.path.touch(OWNER)
         connection = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous = FULL")
         known = connection.execute("PRAGMA user_version").fetchone()[0]

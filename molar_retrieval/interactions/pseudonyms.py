@@ -22,7 +22,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molar_retrieval.durable import write_atomically
+from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import DataError, SettingsError
 from molar_retrieval.marks import mark_of
 
@@ -36,7 +36,7 @@ ELSEWHERE = "MOLAR_PRIVACY_KEY_FILE"
 """The environment variable that says where the keys are on this machine."""
 
 _FORM = re.compile("~[0-9a-f]{32}")
-_BYTES, _OWNER = 32, 0o600
+_BYTES = 32
 _USER, _SESSION = b"molar user", b"molar session"
 _LOSS = "put the file with all keys there, or name it with MOLAR_PRIVACY_KEY_FILE; without them nobody is found again"
 
@@ -141,7 +141,7 @@ def read_keys(path: Path) -> tuple[bytes, ...]:
 
 def write_keys(path: Path, keys: Sequence[bytes]) -> None:
     """Keys into a file that its owner alone can read; the file is replaced as a whole."""
-    write_atomically(path, "".join(f"{base64.b64encode(key).decode()}\n" for key in keys), _OWNER)
+    write_atomically(path, "".join(f"{base64.b64encode(key).decode()}\n" for key in keys), OWNER)
 
 
 def new_key() -> bytes:
@@ -162,7 +162,7 @@ def outside(key_file: Path, *folders: Path) -> Path:
 def record(workspace: Path, pseudonyms: Pseudonymiser, key_file: Path) -> None:
     """Say in a workspace which keys its pseudonyms are made with, and where they are."""
     told = {"keys": list(pseudonyms.marks), "key_file": str(key_file)}
-    write_atomically(workspace / FILE, json.dumps(told, indent=1) + "\n", _OWNER)
+    write_atomically(workspace / FILE, json.dumps(told, indent=1) + "\n", OWNER)
 
 
 @lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from molar_retrieval.durable import OWNER
 from molar_retrieval.pages.page import render_page
 from molar_retrieval.pages.pictures import Pictures
 from molar_retrieval.pages.svg import Scale, tag, tick_label
@@ -39,7 +40,7 @@ class Offender(NamedTuple):
 def write_page(path: Path, report: CheckReport, catalogue: Path) -> None:
     """Write the page, with photos of the folder ``catalogue``, whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, render(report, Pictures(catalogue)))
+    write_atomically(path, render(report, Pictures(catalogue)), OWNER)
 
 
 def render(report: CheckReport, pictures: Pictures) -> str:

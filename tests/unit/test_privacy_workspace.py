@@ -119,6 +119,21 @@ def test_a_person_is_found_in_every_place(place, report):
     assert place.user not in json.dumps({**report.to_dict(), "found": []})
 
 
+def test_an_id_may_come_on_standard_input(place):
+    told = ["query", "--user", "-", "-k", "3", "--json", "--workspace", str(place.root / ".molar")]
+    done = CliRunner().invoke(app, told, input=f"{place.user}\n")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["user_id"] == place.user
+
+
+def test_what_has_people_in_it_is_for_its_owner_alone(place, report):
+    made = [place.root / one.file for one in report.found if not one.file.startswith("shop/")]
+    assert len(made) > 10
+    for file in made:
+        if file.name not in {"stolen.bin", "check.html"}:  # which this test wrote
+            assert file.stat().st_mode & 0o077 == 0, file
+
+
 def test_who_was_never_there_is_nowhere_and_what_is_not_known_is_not_proven(place):
     """By the command, which reads the id from standard input."""
     where = ["--workspace", str(place.root / ".molar"), "--also", str(place.root / "lists"), "--json", "--quiet"]

@@ -1,11 +1,11 @@
 """`molar privacy scan|export|report`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from molar_cli import options
 from molar_cli.options import option
 from molar_cli.session import Session, command
 
@@ -20,10 +20,6 @@ _Person = Annotated[
     ),
 ]
 _LISTED = 40
-
-
-def _person(said: str) -> str:
-    return sys.stdin.readline().rstrip("\r\n") if said == "-" else said
 
 
 @app.command()
@@ -44,7 +40,7 @@ def scan(
 
     Example: [bold]molar privacy scan - --expect none < id.txt[/]
     """
-    report = run.shop().privacy.scan(_person(person), also=also or ())
+    report = run.shop().privacy.scan(options.said(person), also=also or ())
     if not run.document(report.to_dict()):
         _print(run, report)
     if expect == "none" and (report.found or report.not_proven):
@@ -67,7 +63,7 @@ def export(
 
     Example: [bold]molar privacy export - < id.txt[/]
     """
-    found = run.shop().privacy.export(_person(person), out=out, page=page)
+    found = run.shop().privacy.export(options.said(person), out=out, page=page)
     if out is None or run.console.as_json:
         run.console.document(found.to_dict())
         return

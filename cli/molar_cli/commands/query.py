@@ -25,8 +25,10 @@ _kept: list[object] = []
 @command()
 def query(
     run: Session,
-    user: Annotated[str | None, option("A user of the log.", "--user", "-u", metavar="ID")] = None,
-    session: Annotated[str | None, option("A session of the event log.", metavar="ID")] = None,
+    user: Annotated[
+        str | None, option("A user of the log; - reads the id from stdin.", "--user", "-u", metavar="ID|-")
+    ] = None,
+    session: Annotated[str | None, option("A session of the event log; - as for --user.", metavar="ID|-")] = None,
     items: Annotated[str | None, option("An anonymous session, oldest item first.", metavar="ID,ID")] = None,
     similar: Annotated[str | None, option("Items whose content is like this one's.", metavar="ID")] = None,
     text: Annotated[str | None, option("Items that these words describe.", metavar="WORDS")] = None,
@@ -69,6 +71,7 @@ def query(
             " --image",
             "molar query --user 123, or molar query --text 'black dress'",
         )
+    user, session = user and options.said(user), session and options.said(session)
     shaping = explain or diversity or calibrate is not None or not (rerank and explore) or language != "en"
     if (searching or similar is not None) and shaping:
         raise SettingsError(

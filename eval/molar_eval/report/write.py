@@ -8,6 +8,7 @@ from pydantic_core import from_json
 
 from molar_eval.report.page import render
 from molar_eval.report.schema import FORMAT, Report, ReportExamples
+from molar_retrieval.durable import OWNER
 from molar_retrieval.errors import DataError, MissingArtefactError
 from molar_retrieval.pages.pictures import Pictures
 from molar_retrieval.workspace import write_atomically
@@ -26,8 +27,8 @@ def write_report(folder: Path, report: Report, examples: ReportExamples | None, 
     if examples is None:
         (folder / EXAMPLES).unlink(missing_ok=True)
     else:
-        write_atomically(folder / EXAMPLES, examples.model_dump_json(indent=1) + "\n")
-    write_atomically(folder / PAGE, render(report, examples, Pictures(catalogue)))
+        write_atomically(folder / EXAMPLES, examples.model_dump_json(indent=1) + "\n", OWNER)
+    write_atomically(folder / PAGE, render(report, examples, Pictures(catalogue)), OWNER)
     write_atomically(folder / REPORT, report.model_dump_json() + "\n")
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from molar_eval.cases import Cases, Mask, Rows
 from molar_retrieval import fingerprint
+from molar_retrieval.durable import for_owner
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.workspace import write_atomically
 
@@ -83,6 +84,7 @@ class Split:
             "facts": dict(self.facts),
             "items_left_out_of_inputs": log.items.ids(hidden),
         }
+        for_owner(folder)
         write_atomically(folder / "split.json", json.dumps(record, indent=1, ensure_ascii=False))
         return folder
 
