@@ -81,7 +81,7 @@ def _gate(
     async def answer(request: Request) -> Response:
         began, key, call, begun = time.perf_counter(), None, None, False
         try:
-            request.scope["endpoint_path"] = endpoint.path
+            request.scope["endpoint_path"], request.scope["is_answer"] = endpoint.path, endpoint.scope == "answer"
             dialect, read = endpoint.dialect, None
             if dialect.reads_body:
                 read = await read_body(request, endpoint.most)

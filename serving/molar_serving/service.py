@@ -14,6 +14,7 @@ from molar.shop import Shop
 from molar_indexes.comparison import Compared
 from molar_indexes.experiments.answering import Experimenting
 from molar_retrieval.errors import MissingArtefactError, MolarError, StaleArtefactError
+from molar_retrieval.served import ServedLog
 from molar_serving.access import Keyring
 from molar_serving.answered import AnsweringGenerations
 from molar_serving.former import FormerGenerations
@@ -58,6 +59,7 @@ class Service:
         former: Generations that are live no more.
         answered: Which generation answered from when.
         shown: What was answered in the last minutes.
+        served: How much was answered, and what that took.
         previews: What previews of rules leave for the next one; for who is :func:`~molar_serving.comparing.alone`.
         experiments: Those of the shop that run; None while nothing answers.
         watch: Looks at them, in one of the processes.
@@ -80,6 +82,7 @@ class Service:
         self.shown = ShownAnswers(self.workspace.root, serve.answers, self.former.release)
         self.previews = Compared()
         self.maps = MapMaking(self.workspace)
+        self.served = ServedLog(self.workspace.root, serve.workers)
         self.experiments: Experimenting | None = None
         self.watch = ExperimentWatch(shop, self.settings.experiments.watch, self._experiment_runs)
         self._recommender: Recommender | None = None
@@ -95,6 +98,7 @@ class Service:
         """Open what is live, in the background."""
         self._opener.start()
         self.shown.start()
+        self.served.start()
         self.watch.start()
 
     def close(self) -> None:
@@ -111,6 +115,7 @@ class Service:
         self.shown.close()
         self.former.release(everything=True)
         self.answered.close()
+        self.served.close()
         if self.experiments is not None:
             self.experiments.close()
         if self._recommender is not None:

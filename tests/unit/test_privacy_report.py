@@ -195,7 +195,7 @@ def test_events_alone_are_told_and_what_was_not_made_is_not(tmp_path, monkeypatc
         made.shop.privacy.report(tmp_path / "p")
 
 
-def test_the_model_is_the_one_that_answers_not_the_one_trained_last(shop, tmp_path):
+def test_the_model_is_the_one_that_answers_and_answers_have_their_price(shop, tmp_path):
     big = shutil.ignore_patterns("index", "*.safetensors", "users.sqlite", "answers.sqlite*", "content")
     workspace = copy_workspace(shop.workspace, tmp_path / "copy", ignore=big)
     path = next(workspace.glob("alignment/*/manifest.json"))
@@ -204,10 +204,15 @@ def test_the_model_is_the_one_that_answers_not_the_one_trained_last(shop, tmp_pa
     facts = facts_of(own.privacy.report(tmp_path / "p").page.parent)
     assert facts["model.preset"]["value"] == "default"
     assert facts["model.preset"]["from"].startswith("generations/")
+    (workspace / "serving").mkdir(exist_ok=True)
+    line = {"ended": "2026-01-01T00:00:00+00:00", "seconds": 600, "processor": 60, "answers": 5_000, "processes": 1}
+    (workspace / "serving/served.jsonl").write_text(json.dumps({**line, "cores": 2}) + "\n", "utf-8")
     shutil.rmtree(workspace / "generations")
     facts = facts_of(own.privacy.report(tmp_path / "p").page.parent)
     assert facts["model.preset"]["value"] == "best"
     assert "ranking.newcomers" not in facts
+    costs = [facts[f"costs.{name}"]["value"] for name in ("answers", "per_thousand_up", "per_thousand_busy")]
+    assert costs == [5_000, pytest.approx(600 / 3600 * 36 / 5), pytest.approx(30 / 3600 * 36 / 5)]
 
 
 def test_words_are_there_in_all_languages_with_the_same_places():

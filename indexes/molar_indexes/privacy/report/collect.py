@@ -22,6 +22,8 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.log import LOG_FILE, InteractionLog
 from molar_retrieval.privacy_settings import USUAL
+from molar_retrieval.served import FILE as SERVED
+from molar_retrieval.served import served_in_all
 from molar_retrieval.toml import read_toml
 from molar_retrieval.work_log import work_done
 from molar_retrieval.workspace import Workspace
@@ -274,5 +276,18 @@ def _costs(workspace: Workspace, settings: MolarSettings) -> ReportSection:
     found.setting("machine_hour", settings, "costs.machine_hour", "money")
     money = None if price is None else round(every / _HOUR * price, 4)
     found.add("money_all", money, "money", "work/log.jsonl: hours of all lines, times settings: costs.machine_hour")
-    found.add("per_thousand", None, "money", "no file of the workspace counts answers")
+    _add_answers(found, workspace, price)
     return found
+
+
+def _add_answers(found: ReportSection, workspace: Workspace, price: float | None) -> None:
+    """What was answered, and what a thousand answers cost: as they came, and where a machine is never idle."""
+    served, log = served_in_all(workspace.root), SERVED
+    answers = None if served is None else served.answers
+    found.add("answers", answers, "count", f"{log}: answers of all lines")
+    for name, of in (("up", "seconds by the clock, by machine"), ("busy", "seconds of the processor, by core")):
+        seconds = None if served is None else round(float(getattr(served, name)), 2)
+        found.add(name, seconds, "seconds", f"{log}: {of}")
+        money = None if price is None or not seconds or not answers else seconds / _HOUR * price / answers * 1000
+        source = f"{log}: {of}, times settings: costs.machine_hour, by answers"
+        found.add(f"per_thousand_{name}", None if money is None else round(money, 6), "money", source)
