@@ -6,6 +6,9 @@
 **Small numbers.** A pair of items that one person alone has had says what this person took, wherever it is kept: in a
 score, a table, a reason. With ``least`` no pair and no popularity rests on fewer people. That is no formal guarantee:
 who makes accounts of their own, or compares two states, can still learn of somebody.
+
+**Noise.** With ``epsilon`` all that is learned of other people comes from statistics with noise: differential privacy,
+which is such a guarantee. See :mod:`molar_retrieval.statistics`.
 """
 
 from pathlib import Path
@@ -35,6 +38,18 @@ class PrivacySettings(Settings):
         description="fewest people on whom a pair of items or an item's popularity may rest; 1: anybody; None: 5 in a"
         " log of 5,000 people or more, else 1",
     )
+
+    epsilon: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="align on one release of statistics with noise, (epsilon, delta)-differentially private for each"
+        " person; the smaller, the less it tells of anybody; None: without noise, and without that promise",
+    )
+    delta: float = Field(
+        1e-6, gt=0, le=1e-3, description="by how much the promise may fail; far less than one in as many people"
+    )
+    yearly: float = Field(8.0, gt=0, le=1_000, description="epsilon that all releases of 365 days may take together")
 
     @model_validator(mode="after")
     def _key_is_somewhere(self) -> Self:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from molar_indexes.privacy.stored import StoredOnPerson
     from molar_retrieval.privacy.found import FileFindings
     from molar_retrieval.privacy.scan import ScanReport
+    from molar_retrieval.statistics.ledger import LedgerStanding
 
 _PATIENT = 60.0
 """Seconds that a server may take to look through a collection without an index."""
@@ -114,6 +115,17 @@ class Privacy:
         from molar_indexes.privacy.report.write import write_report
 
         return write_report(self.shop.opened(), self.shop.settings, self.shop.folder(), Path(out), language)
+
+    def ledger(self) -> "LedgerStanding":
+        """Every release of noised statistics on the shop's people, and what is left of the year's budget.
+
+        Raises:
+            MissingArtefactError: If nothing was made yet.
+            StaleArtefactError: If the ledger is damaged.
+        """
+        from molar_retrieval.statistics.ledger import PrivacyLedger
+
+        return PrivacyLedger(self.shop.opened().root).standing(self.shop.settings.privacy)
 
     def _catalogue(self, notes: list[str]) -> list[Path]:
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from molar.doctor.health import Entry, Health, Section
 from molar.doctor.machine import machine
 from molar.doctor.places import places
+from molar.doctor.privacy import privacy
 from molar.doctor.server import server
 from molar.doctor.software import software
 from molar.doctor.workspace import artefacts, generations
@@ -16,6 +17,7 @@ CHECKS: dict[tuple[str, str], Callable[[Path, bool], Iterator[Entry]]] = {
     ("places", "Places"): places,
     ("artefacts", "Artefacts"): artefacts,
     ("generations", "Generations"): generations,
+    ("privacy", "Privacy"): lambda root, deep: privacy(root),
     ("server", "Qdrant server"): lambda root, deep: server(root),
 }
 """What is looked at, by the name and the title of its section; what has no entries, as there is none, is not told."""

@@ -1,4 +1,4 @@
-"""`molar privacy scan|export|report`."""
+"""`molar privacy scan|export|report|ledger`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from molar_cli import options
-from molar_cli.options import option
+from molar_cli.options import SettingsOption, option
 from molar_cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -91,6 +91,30 @@ def report(
     run.console.line(f"{written.page}: the page", f"{written.facts}: its facts, each with its source")
     blanks = f"{len(written.blanks)} blanks are to be filled in" if written.blanks else "all blanks are filled in"
     run.console.line(f"{written.filled}: {blanks}")
+
+
+@app.command()
+@command()
+def ledger(run: Session, settings: SettingsOption = None) -> None:
+    """List every release of statistics with noise, and what is left of the budget of 365 days.
+
+    Example: [bold]molar privacy ledger[/]
+    """
+    standing = run.shop(settings=settings).privacy.ledger()
+    if run.document(standing.to_dict()):
+        return
+    rows = [
+        (one.at[:16].replace("T", " "), f"{one.epsilon:g}", f"{one.delta:g}", one.log[:12], one.purpose, one.name)
+        for one in standing.entries
+    ]
+    run.console.table(["at (UTC)", ">ε", ">δ", "log", "for", "entry"], rows)
+    run.console.line(
+        f"365 days took ε = {standing.spent:.2f} of {standing.yearly:g} at δ = {standing.delta:g}; all releases"
+        f" together ε = {standing.ever:.2f}",
+        f"one more release may take ε = {standing.left:.2f} now",
+    )
+    if standing.free_from is not None:
+        run.console.line(f"without another one, nothing counts any more from {standing.free_from[:10]}")
 
 
 def _print(run: Session, report: "ScanReport") -> None:

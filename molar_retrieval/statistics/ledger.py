@@ -1,0 +1,187 @@
+"""The ledger of a workspace: every release of noised statistics on its people, and how much a year bears.
+
+It lies in ``WORKSPACE/privacy_ledger.jsonl``, a line for each release. An entry is on the disk before any noise is
+drawn, so whatever is killed or loses power, nothing was ever released that the ledger does not count; what was counted
+and never finished stays counted. Any 365 days may take (ε, δ) together, as
+:mod:`molar_retrieval.statistics.accounting` reckons.
+
+The ledger protects people from the shop's own commands. Who removes the workspace, this file, or its lines forgets what
+was released, while those who saw it do not.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from molar_retrieval.durable import write_atomically
+from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
+from molar_retrieval.privacy_settings import PrivacySettings
+from molar_retrieval.statistics.accounting import composed, epsilon_left, epsilon_of, noise_multiplier
+
+FILE = "privacy_ledger.jsonl"
+YEAR = timedelta(days=365)
+_OWNER = 0o600
+_SLIGHT = 1e-6
+"""By how much ε of a sum may exceed the budget, as numbers are rounded."""
+
+
+class LedgerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One release.
+
+    Attributes:
+        name: Of this entry, at random; what was released bears it.
+        at: When, in ISO 8601, in UTC.
+        epsilon: Of this release alone.
+        delta: Of this release alone.
+        noise_multiplier: Standard deviation of the noise over the most that one person changes.
+        log: Digest of the log that it is of.
+        purpose: What it was for: the command.
+    """
+
+    name: str
+    at: str
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+    log: str
+    purpose: str
+
+    @property
+    def moment(self) -> datetime:
+        """When it was."""
+        return datetime.fromisoformat(self.at)
+
+
+@dataclass(frozen=True)
+class LedgerStanding:
+    """What was released, and what is left of the budget.
+
+    Attributes:
+        entries: All releases, the oldest first.
+        spent: The ε of those of the last 365 days together.
+        ever: The ε of all of them together.
+        yearly: What 365 days may take.
+        delta: The δ at which all of these are told.
+        left: The largest ε of one more release now.
+        free_from: From when no present entry counts any more, in ISO 8601; None: none does now.
+    """
+
+    entries: tuple[LedgerEntry, ...]
+    spent: float
+    ever: float
+    yearly: float
+    delta: float
+    left: float
+    free_from: str | None
+
+    @property
+    def nearly_spent(self) -> bool:
+        """Whether nine tenths of the budget are gone."""
+        return self.spent >= 0.9 * self.yearly
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self) | {"entries": [msgspec.structs.asdict(entry) for entry in self.entries]}
+
+
+class PrivacyLedger:
+    """The ledger of the workspace at ``root``; who writes it holds the workspace's lock on ``statistics``."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / FILE
+
+    def entries(self) -> tuple[LedgerEntry, ...]:
+        """All releases, the oldest first; a StaleArtefactError says that the file is damaged: nothing is guessed."""
+        try:
+            lines = self.path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return ()
+        try:
+            found = tuple(msgspec.json.decode(line, type=LedgerEntry) for line in lines)
+            if any(entry.noise_multiplier <= 0 or entry.moment.tzinfo is None for entry in found):
+                raise ValueError("a number or a moment cannot be")
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise StaleArtefactError(
+                f"the ledger of privacy {self.path} is damaged: {error}",
+                "bring it back from a backup: without it nobody knows what was released so far",
+            ) from error
+        return found
+
+    def standing(self, settings: PrivacySettings, now: datetime | None = None) -> LedgerStanding:
+        """What was released, and what the settings leave of the budget."""
+        entries, yearly, delta = self.entries(), settings.yearly, settings.delta
+        counted = _counted(entries, now)
+        multipliers = [entry.noise_multiplier for entry in counted]
+        return LedgerStanding(
+            entries,
+            spent=epsilon_of(multipliers, delta),
+            ever=epsilon_of([entry.noise_multiplier for entry in entries], delta),
+            yearly=yearly,
+            delta=delta,
+            left=epsilon_left(multipliers, yearly, delta),
+            free_from=_iso(counted[-1].moment + YEAR) if counted else None,
+        )
+
+    def check(self, settings: PrivacySettings, now: datetime | None = None) -> None:
+        """Refuse one more release at the settings' ε that the budget does not bear, by a DataError."""
+        epsilon, yearly, delta = settings.epsilon or 0.0, settings.yearly, settings.delta
+        if epsilon > yearly:
+            raise SettingsError(
+                f"ε = {epsilon:g} for one release is more than [privacy] yearly = {yearly:g}",
+                "ask for less, or raise yearly, which promises people less",
+            )
+        counted = _counted(self.entries(), now)
+        multipliers = [entry.noise_multiplier for entry in counted]
+        new = noise_multiplier(epsilon, delta)
+        if (total := epsilon_of([*multipliers, new], delta)) <= yearly * (1 + _SLIGHT):
+            return
+        left = epsilon_left(multipliers, yearly, delta)
+        moment = next(
+            entry.moment + YEAR
+            for number, entry in enumerate(counted, 1)
+            if epsilon_of([*multipliers[number:], new], delta) <= yearly * (1 + _SLIGHT)
+        )
+        less = f"at ε ≤ {_floored(left)} at once" if left >= 0.01 else "none before"
+        raise DataError(
+            f"the year's budget of privacy does not bear a release at ε = {epsilon:g}: the last 365 days took"
+            f" ε = {epsilon_of(multipliers, delta):.2f} (releases: {len(counted)}), it would be {total:.2f},"
+            f" more than [privacy] yearly = {yearly:g}",
+            f"the next one at ε = {epsilon:g} can be from {moment:%Y-%m-%d %H:%M} UTC, {less}; `molar update` goes on"
+            " without a release",
+        )
+
+    def spend(self, settings: PrivacySettings, log: str, purpose: str, now: datetime | None = None) -> LedgerEntry:
+        """Enter a release at the settings' ε, which is on the disk when this returns; refused as by :meth:`check`."""
+        self.check(settings, now)
+        entries, epsilon = self.entries(), settings.epsilon or 0.0
+        multiplier = noise_multiplier(epsilon, settings.delta)
+        at = _iso(now or datetime.now(UTC))
+        entry = LedgerEntry(secrets.token_hex(8), at, epsilon, settings.delta, multiplier, log, purpose)
+        lines = (msgspec.json.encode(one).decode() + "\n" for one in (*entries, entry))
+        write_atomically(self.path, "".join(lines), _OWNER)
+        return entry
+
+
+def schedule(multiplier: float, yearly: float, delta: float) -> int:
+    """How many releases with this noise a year bears."""
+    information = noise_multiplier(yearly, delta) ** -2
+    return int(information / composed([multiplier]) ** -2 * (1 + _SLIGHT))
+
+
+def _counted(entries: Sequence[LedgerEntry], now: datetime | None) -> list[LedgerEntry]:
+    """Those of the 365 days before now, and of later ones, where a clock was wrong; the oldest first."""
+    since = (now or datetime.now(UTC)) - YEAR
+    return sorted((entry for entry in entries if entry.moment > since), key=lambda entry: entry.moment)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+def _floored(epsilon: float) -> str:
+    return f"{int(epsilon * 100) / 100:g}"
