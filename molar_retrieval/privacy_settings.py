@@ -31,6 +31,11 @@ class PrivacySettings(Settings):
     key_file: Path | None = Field(
         None, description="keys of the pseudonyms, in a file outside workspace and catalogue; made where there is none"
     )
+    suppressed_file: Path | None = Field(
+        None,
+        description="list of the people who are forgotten or object, outside of the workspace and its backups;"
+        " None: suppressed.json in the workspace",
+    )
     least: int | None = Field(
         None,
         ge=1,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from molar_retrieval.config import EmbedSettings, MolarSettings
     from molar_retrieval.progress import Progress
 
-_MODEL = "MOLAR_EMBED_MODEL"
+_MODEL, _LIST = "MOLAR_EMBED_MODEL", "MOLAR_PRIVACY_SUPPRESSED_FILE"
 Display = Callable[[], AbstractContextManager["Progress"]]
 
 
@@ -41,7 +41,9 @@ class ShopBase:
 
     def opened(self) -> Workspace:
         """The workspace; raises :class:`MissingArtefactError` if nothing was made yet."""
-        return Workspace.open(self.workspace)
+        place = Workspace.open(self.workspace)
+        self._settle(made_for=False)
+        return place
 
     def folder(self) -> Path:
         """The catalogue's folder; raises :class:`MissingArtefactError` if none was named and nothing made yet."""
@@ -66,6 +68,7 @@ class ShopBase:
                 if moved:
                     with self.progress() as progress:
                         progress.note(moved)
+                self._settle()
                 yield Workspace(self.workspace)
             return
         from molar_retrieval.scratch import scratch_workspace
@@ -76,6 +79,18 @@ class ShopBase:
     def progress(self) -> AbstractContextManager["Progress"]:
         """The display of a long step."""
         return shown_by(self.display)
+
+    def _settle(self, *, made_for: bool = True) -> None:
+        """Have the list of suppressed people where the settings want it; a reader looks only where there is none."""
+        from molar_retrieval.interactions.suppressed import FILE as LIST
+
+        written = (self.settings_file or file_beside(self.workspace, FILE)).exists() or _LIST in os.environ
+        if written and (made_for or not (self.workspace / LIST).exists()):
+            wanted = self.settings.privacy.suppressed_file
+            if wanted is not None:
+                from molar_retrieval.interactions.suppressing import place
+
+                place(self.workspace, wanted)
 
     def _encoding(self, *, untuned: bool = False, **said: Any) -> "MolarSettings":
         """As :meth:`_settings`; an encoder that they leave open is that of the workspace's vectors.

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from molar_retrieval import bounds
 from molar_retrieval.durable import OWNER, for_owner, sync_file, sync_folder
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
-from molar_retrieval.events.event import FIELDS, FieldError, Line, days_late, lines_of
+from molar_retrieval.events.event import FIELDS, IDENTIFY, FieldError, Line, days_late, lines_of
 from molar_retrieval.events.refused import RefusedEvents
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import Person, snapshot
@@ -43,9 +43,11 @@ from molar_retrieval.events.tables import (
     has_log,
     insert,
 )
+from molar_retrieval.interactions.suppressed import SuppressedPeople
+from molar_retrieval.interactions.suppressing import add_session
 from molar_retrieval.workspace import Manifest, Workspace
 
-_EVENT = FIELDS.index("event")
+_EVENT, _USER, _SESSION, _TIME = (FIELDS.index(name) for name in ("event", "user_id", "session_id", "timestamp"))
 _COMMIT = 5_000  # events of one transaction
 _DAY_OF = f"timestamp / {DAY} - (timestamp < 0 AND timestamp % {DAY} <> 0)"
 
@@ -69,6 +71,7 @@ class Appended:
         repeated: Events that were there already.
         refused: Events that were not taken.
         refusals: The first 1,000 of these, by row.
+        left_out: Events of people who are forgotten or object: taken, and not kept.
         seq: The number of the last line of the log; those of the accepted events are at most that.
     """
 
@@ -77,6 +80,7 @@ class Appended:
     refused: int = 0
     refusals: list[Refusal] = field(default_factory=list)
     seq: int = 0
+    left_out: int = 0
 
     def refuse(self, row: int, name: str, problem: str, remedy: str) -> None:
         """Count an event that is not taken, and name it."""
@@ -165,7 +169,8 @@ class EventLog:
         """Append events; when it returns, they survive a kill and a loss of power.
 
         An event that is there already, by its id, is only counted, however late it comes and in whatever order. One
-        that cannot be taken is named, and the others are not touched by it.
+        that cannot be taken is named, and the others are not touched by it. What is of people who are forgotten or
+        object is not kept, see :mod:`molar_retrieval.interactions.suppressed`.
 
         Args:
             rows: Row numbers and events, see :func:`molar_retrieval.events.event.lines_of`.
@@ -189,12 +194,28 @@ class EventLog:
                     events.append(self._in_time(lines, now, late_days))
                 except FieldError as error:
                     report.refuse(number, error.field, error.message, error.hint)
-            new, report.seq = self._durable(events)
+            kept = self._without_suppressed(events)
+            new, report.seq = self._durable(kept)
             report.accepted += new
-            report.repeated += len(events) - new
+            report.repeated += len(kept) - new
+            report.left_out += len(events) - len(kept)
         if report.refused > refused:
             self._refused.keep(report.refusals[named:], report.refused - refused)
         return report
+
+    def _without_suppressed(self, events: list[list[Line]]) -> list[list[Line]]:
+        suppressed = SuppressedPeople.of(self.workspace.root)
+        if not suppressed:
+            return events
+        kept = []
+        for lines in events:
+            user, session = lines[0][_USER], lines[0][_SESSION]
+            if lines[0][_TIME] > suppressed.person(user, session):
+                kept.append(lines)
+            elif lines[0][_EVENT] == IDENTIFY:
+                add_session(self.workspace.root, user, session)
+                suppressed = SuppressedPeople.of(self.workspace.root)
+        return kept
 
     def _in_time(self, lines: list[Line], now: int, late_days: float | None) -> list[Line]:
         """The lines of an event; a FieldError if it comes too late and for the first time."""

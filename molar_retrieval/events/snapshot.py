@@ -17,6 +17,7 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.events.event import IDENTIFY
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, WAIT, bring_up, faults, has_log
+from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
 from molar_retrieval.workspace import Workspace
 
 _AT_ONCE = 65_536
@@ -53,10 +54,14 @@ class LogState:
             len(table) for table in self._of_files(["seq"], kinds, seq)
         )
 
-    def identified(self) -> dict[str, str]:
-        """Which user a session is, by session id; the first event that says so counts."""
-        query = f"SELECT session_id, user_id FROM events WHERE event = '{IDENTIFY}' ORDER BY seq DESC"
-        return dict(self._connection.execute(query))
+    def identified(self, suppressed: SuppressedPeople = NOBODY) -> dict[str, str]:
+        """Which user a session is, by session id; the first event that says so counts.
+
+        What is left out of ``suppressed`` people says nothing.
+        """
+        query = f"SELECT session_id, user_id, timestamp FROM events WHERE event = '{IDENTIFY}' ORDER BY seq DESC"
+        found = self._connection.execute(query)
+        return {session: user for session, user, micros in found if micros > suppressed.user(user)}
 
     def changes_of_items(self) -> Iterator[dict[str, object]]:
         """Lines that change items, in the order of their arrival."""

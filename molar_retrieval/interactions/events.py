@@ -16,6 +16,7 @@ from molar_retrieval.events.snapshot import LogState
 from molar_retrieval.events.undoing import Deed, taken_back
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.read import Codes, RawLog, ordered
+from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.interactions.users import person_keys
 
 Ints = npt.NDArray[np.int64]
@@ -151,6 +152,7 @@ def with_events(
     state: LogState,
     weights: Mapping[str, float],
     zone: str | None = None,
+    suppressed: SuppressedPeople = NOBODY,
 ) -> Joined | None:
     """What a file and the events beside it say; None where there is no event that matters.
 
@@ -162,10 +164,11 @@ def with_events(
         state: The event log.
         weights: Kinds of events that are read, by what each counts.
         zone: Where the days of a file begin that has no times of day, by default UTC.
+        suppressed: People of whom nothing is read up to a moment each, as long as the log has anything of them.
     """
     people, orders, requests = Codes(keys), Codes(), Codes()
-    tables = state.tables(_COLUMNS, matter(weights))
-    identified = state.identified()
+    tables = (_without(table, suppressed) for table in state.tables(_COLUMNS, matter(weights)))
+    identified = state.identified(suppressed)
     events = Happened.joined([_numbered(table, items, people, orders, requests, identified) for table in tables])
     if not len(events):
         return None
@@ -184,6 +187,16 @@ def with_events(
             both = _once(both, zone, counts)
     both = _without_taken_back(both, counts)
     return Joined(both, file, list(people.rows), len(keys), counts)
+
+
+def _without(table: pa.Table, suppressed: SuppressedPeople) -> pa.Table:
+    """The lines of a table that are not of suppressed people."""
+    if not suppressed:
+        return table
+    user_ids, session_ids = (table[name].combine_chunks() for name in ("user_id", "session_id"))
+    of_session = np.where(np.asarray(pc.is_null(user_ids)), suppressed.sessions(session_ids), NEVER)
+    until = np.maximum(suppressed.users(user_ids), of_session)
+    return table.filter(pa.array(table["timestamp"].cast(pa.int64()).to_numpy() > until))
 
 
 def _numbered(

@@ -14,15 +14,22 @@ from molar_retrieval.catalog.spec import UserSettings
 from molar_retrieval.catalog.values import as_payload, kind_of, payload_type
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.columns import user_column
+from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
 
 _BATCH = 65_536
 
 
-def check_users(folder: Path, settings: UserSettings, in_log: pa.Array, rejects: Rejects) -> dict[str, int] | None:
+def check_users(
+    folder: Path,
+    settings: UserSettings,
+    in_log: pa.Array,
+    rejects: Rejects,
+    suppressed: SuppressedPeople = NOBODY,
+) -> dict[str, int] | None:
     """Compare the users file, if there is one, with the users of the log; nothing of it is stored.
 
     Counted are its users, how many of them the log does not have, and how many of the log's are not in the file. A
-    DataError says that it cannot be read, or has no id column.
+    DataError says that it cannot be read, or has no id column. ``suppressed`` people are as if they were not there.
     """
     source = find_table(folder, "users")
     if source is None:
@@ -30,7 +37,8 @@ def check_users(folder: Path, settings: UserSettings, in_log: pa.Array, rejects:
     column = user_column(settings, source)
     seen: dict[str, None] = {}
     kinds = ("missing user id", "duplicate user id")
-    for rows in source.batches([column], _BATCH, rejects, [column]):
+    for every in source.batches([column], _BATCH, rejects, [column]):
+        rows = every.where(suppressed.users(every.batch[column]) == NEVER)
         with_new_ids(rows, column, seen, rejects, source.path.name, kinds, items=False)
     known = seen.keys() & set(in_log.to_pylist())
     return {"users": len(seen), "without_interactions": len(seen) - len(known), "missing": len(in_log) - len(known)}
@@ -45,8 +53,13 @@ class Segments:
     digest: str
 
 
-def read_segments(folder: Path, settings: UserSettings, columns: Sequence[str]) -> Segments:
-    """Some columns of the users file, else a DataError; of an id that comes twice the first row counts."""
+def read_segments(
+    folder: Path, settings: UserSettings, columns: Sequence[str], suppressed: SuppressedPeople = NOBODY
+) -> Segments:
+    """Some columns of the users file, else a DataError; of an id that comes twice the first row counts.
+
+    ``suppressed`` people are as if they were not there.
+    """
     source = find_table(folder, "users")
     if source is None:
         raise DataError(f"{folder} has no users file", f"put users.parquet or .csv with {', '.join(columns)} there")
@@ -62,7 +75,8 @@ def read_segments(folder: Path, settings: UserSettings, columns: Sequence[str]) 
             raise DataError(f"{path.name}: the column {name!r} holds no words, numbers or truths", "leave it out")
         types[name] = stored
     for every in source.batches([column, *columns], _BATCH, None, [column]):
-        rows = with_new_ids(every, column, seen, None, path.name)
+        others = every.where(suppressed.users(every.batch[column]) == NEVER)
+        rows = with_new_ids(others, column, seen, None, path.name)
         values = {name: as_payload(rows.batch[name], types[name]).to_pylist() for name in columns}
         for place, user_id in enumerate(rows.batch[column].to_pylist()):
             found[user_id] = {name: own[place] for name, own in values.items() if own[place] is not None}

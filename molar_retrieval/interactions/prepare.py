@@ -26,6 +26,7 @@ from molar_retrieval.interactions.events import EventCounts, Joined, are_days, w
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.interactions.people import check_users
 from molar_retrieval.interactions.read import LogReader, RawLog, ordered, without_duplicates
+from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.interactions.users import user_keys
 from molar_retrieval.interactions.write import KIND, READING, log_facts, log_fingerprint, write_tables
@@ -42,8 +43,9 @@ that occur; None: as they count now."""
 def is_current(folder: Path, workspace: Workspace, kinds: Kinds | None = None) -> bool:
     """Whether the workspace's log was made from the files and events as they are now, for its catalogue's items."""
     manifest = workspace[KIND].manifest
+    sources = _sources(folder, workspace, SuppressedPeople.of(workspace.root))
     with opened(workspace) as state:
-        return manifest is not None and _is_current(manifest, _sources(folder, workspace), state, kinds)
+        return manifest is not None and _is_current(manifest, sources, state, kinds)
 
 
 def prepare_interactions(
@@ -56,10 +58,12 @@ def prepare_interactions(
 ) -> Manifest:
     """Read, check and order a log into the workspace: the interactions file and the events beside it.
 
-    Nothing happens where the files have not changed and no event came that counts. ``kinds`` says which events count,
-    and how much; None, or no choice of anybody: as ``choose`` says where events came since it was asked last, else as
-    it said then, else by default. The manifest's facts count interactions, users, duplicates and rejects; of events
-    they name the last one that is in (``events``), and the ``kinds``; where none is in, see :func:`.with_later`.
+    Nothing happens where the files have not changed, no event came that counts, and the same people are left out: those
+    that :mod:`molar_retrieval.interactions.suppressed` names are as if they had never been there. ``kinds`` says which
+    events count, and how much; None, or no choice of anybody: as ``choose`` says where events came since it was asked
+    last, else as it said then, else by default. The manifest's facts count interactions, users, duplicates and rejects;
+    of events they name the last one that is in (``events``), and the ``kinds``; where none is in, see
+    :func:`.with_later`.
 
     Raises:
         MissingArtefactError: If the workspace has no catalogue yet.
@@ -68,10 +72,11 @@ def prepare_interactions(
     """
     progress = progress or SILENT
     store = workspace[KIND]
+    suppressed = SuppressedPeople.of(workspace.root)
     with workspace.lock(KIND), pin(workspace, "catalogue", work="molar align") as read, opened(workspace) as state:
         version, catalogue = read["catalogue"].require()
         inputs = {"catalogue": catalogue.fingerprint}
-        current, sources = store.manifest, _sources(folder, read)
+        current, sources = store.manifest, _sources(folder, read, suppressed)
         last = {} if state is None else {"events": state.last}
         free = kinds is None or kinds.chosen_by == "default"
         choose = choose if free and state is not None and _may_choose(current, state) else None
@@ -82,13 +87,14 @@ def prepare_interactions(
         chosen = _chosen(kinds, current)
         partial = empty_partial(store)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
-            facts = _write(folder, Catalogue(version, catalogue), partial, rejects, state, chosen, choose, progress)
+            source = _Source(folder, Catalogue(version, catalogue), state, suppressed)
+            facts = _write(source, partial, rejects, chosen, choose, progress)
         facts |= {"sources": sources, **last}
         name = log_fingerprint(catalogue, facts)
         settings = {"columns": facts.pop("columns"), "times": facts.pop("times")}
         versions = library_versions("pyarrow", "numpy")
         manifest = Manifest(KIND, name, inputs=inputs, settings=settings, facts=facts, versions=versions)
-        refuse_changed(folder, sources, _sources(folder, read))
+        refuse_changed(folder, sources, _sources(folder, read, suppressed))
         read.confirm()
         progress.note(_summary(facts))
         return publish(workspace, KIND, partial, manifest)
@@ -122,23 +128,27 @@ def _is_current(manifest: Manifest, sources: dict[str, Any], state: LogState | N
     return not state.has_since(facts["events"], (*matter(chosen.weights), IDENTIFY))
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What a log is made from; ``events`` is None where there are none."""
+
+    folder: Path
+    catalogue: Catalogue
+    events: LogState | None
+    suppressed: SuppressedPeople
+
+
 def _write(
-    folder: Path,
-    catalogue: Catalogue,
-    partial: Path,
-    rejects: Rejects,
-    state: LogState | None,
-    kinds: Kinds,
-    choose: Choice | None,
-    progress: Progress,
+    source: _Source, partial: Path, rejects: Rejects, kinds: Kinds, choose: Choice | None, progress: Progress
 ) -> dict[str, Any]:
+    folder, catalogue, state, suppressed = source.folder, source.catalogue, source.events, source.suppressed
     settings = CatalogueSettings.read(folder)
-    file = _read_file(folder, settings, catalogue, rejects, progress)
+    file = _read_file(source, settings, rejects, progress)
     keys, zone = file.keys, settings.interactions.time_zone
     joined = None
     if state is not None:
         names, every = keys.to_pylist(), {**DEFAULT, **kinds.weights} if choose else kinds.weights
-        joined = with_events(file.log, file.kinds, names, catalogue.ids, state, every, zone)
+        joined = with_events(file.log, file.kinds, names, catalogue.ids, state, every, zone, suppressed)
     if joined is not None and state is not None and (len(joined.happened) or file.log is not None):
         if choose is not None:
             kinds = replace(_choice(joined, catalogue.ids, choose) or kinds, at=state.last)
@@ -156,7 +166,7 @@ def _write(
         log, file.facts = file.log, with_later(file.facts, kinds)
     final = log.grouped(IdMap(keys), catalogue.ids)
     facts: dict[str, Any] = {"rows": file.rows, **log_facts(final), "duplicates": file.duplicates}
-    facts["users_file"] = check_users(folder, settings.users, file.user_ids, rejects)
+    facts["users_file"] = check_users(folder, settings.users, file.user_ids, rejects, suppressed)
     facts |= {**rejects.facts, **file.facts}
     write_tables(final, partial)
     return facts
@@ -192,19 +202,19 @@ class _File:
         return user_keys(self.user_ids)
 
 
-def _read_file(
-    folder: Path, settings: CatalogueSettings, catalogue: Catalogue, rejects: Rejects, progress: Progress
-) -> _File:
-    source = find_table(folder, "interactions", settings)
-    if source is None:
+def _read_file(source: _Source, settings: CatalogueSettings, rejects: Rejects, progress: Progress) -> _File:
+    table, catalogue = find_table(source.folder, "interactions", settings), source.catalogue
+    if table is None:
         return _File()
-    path = source.path
-    columns = log_columns(settings.interactions, source, catalogue.manifest.settings["items"]["item_id"])
+    path = table.path
+    columns = log_columns(settings.interactions, table, catalogue.manifest.settings["items"]["item_id"])
     asked = settings.interactions
     times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
     where = catalogue.manifest.settings.get("where")
-    reader = LogReader(source, columns, catalogue.ids, times, rejects, chosen=where is not None)
-    progress.start("reading the interactions", source.total)
+    reader = LogReader(
+        table, columns, catalogue.ids, times, rejects, chosen=where is not None, suppressed=source.suppressed
+    )
+    progress.start("reading the interactions", table.total)
     raw, user_ids = reader.read(progress)
     progress.finish()
     if not len(raw) and reader.others:
@@ -231,11 +241,12 @@ def _summary(facts: dict[str, Any]) -> str:
     return words + in_words(facts)
 
 
-def _sources(folder: Path, workspace: Workspace) -> dict[str, Any]:
+def _sources(folder: Path, workspace: Workspace, suppressed: SuppressedPeople) -> dict[str, Any]:
     log, users = find_file(folder, "interactions"), find_file(folder, "users")
     names = [str(path.relative_to(folder)) for path in (log, users) if path is not None]
     catalogue = workspace["catalogue"].manifest
-    return {
+    left_out = {"suppressed": suppressed.digest} if suppressed else {}
+    return left_out | {
         "rules": READING,
         "files": file_stamps(folder, [FILE_NAME, *names]),
         "items": None if catalogue is None else catalogue.facts["ids"],

@@ -20,6 +20,7 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.columns import LogColumns
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.interactions.times import EARLIEST, TimeParser, impossible, written
 from molar_retrieval.progress import Progress
 
@@ -69,14 +70,25 @@ class RawLog:
 
 
 class LogBatches(ABC):
-    """Reads one interactions file batch by batch and looks at every row; ``rows`` are read so far."""
+    """Reads one interactions file batch by batch and looks at every row; ``rows`` are read so far.
 
-    def __init__(self, source: TableSource, columns: LogColumns, times: TimeParser, rejects: Rejects) -> None:
+    Rows of ``suppressed`` people are as if they were not there, but for the numbers of the others.
+    """
+
+    def __init__(
+        self,
+        source: TableSource,
+        columns: LogColumns,
+        times: TimeParser,
+        rejects: Rejects,
+        suppressed: SuppressedPeople = NOBODY,
+    ) -> None:
         self.rows = 0
         self._source, self._columns, self._times, self._rejects = source, columns, times, rejects
         self._users, self._events = Codes(), Codes()
         self._commas = self._thousands = False  # what the weights so far have
         self._timed = self._early = 0  # times so far, and those before 1990
+        self._suppressed = suppressed
 
     def batches(self, progress: Progress) -> Iterator[tuple[Rows, dict[str, npt.NDArray[Any]]]]:
         """The usable rows, and their values by the names of :class:`RawLog` but for columns that there are not."""
@@ -86,7 +98,8 @@ class LogBatches(ABC):
         if (when := columns.timestamp) is not None:
             again = [when] if self._source.untyped else []
             self._times.look_through(lambda: (r.batch[when] for r in self._source.batches([when], BATCH, None, again)))
-        for rows in self._source.batches(columns.all(), BATCH, self._rejects, written):
+        for every in self._source.batches(columns.all(), BATCH, self._rejects, written):
+            rows = every.where(~self._left_out(every.batch))
             checks = RowChecks(len(rows))
             values = self._values(rows, checks)
             self._report(rows, checks)
@@ -99,13 +112,23 @@ class LogBatches(ABC):
                 values["event"] = self._events.encode(as_written(good.batch[columns.event]).fill_null(""))
             yield good, values
             self.rows += len(rows)
-            progress.advance(len(rows))
+            progress.advance(len(every))
             pa.default_memory_pool().release_unused()  # the allocator keeps what a batch leaves
 
     @property
     def dates(self) -> bool:
         """Whether most of the times lie where dates do; else they are counters or of another unit."""
         return self._early * 2 <= self._timed
+
+    def _left_out(self, batch: pa.RecordBatch) -> Mask:
+        """Which rows are of suppressed people, of a time that is left out or of none."""
+        until = self._suppressed.users(batch[self._columns.user_id])
+        gone: Mask = until > NEVER
+        if self._columns.timestamp is not None and gone.any():
+            places = np.flatnonzero(gone)
+            micros, valid = self._times.parse(batch[self._columns.timestamp].take(pa.array(places)))
+            gone[places] = ~valid | (micros <= until[places])
+        return gone
 
     @abstractmethod
     def _items(self, ids: pa.Array, checks: RowChecks) -> npt.NDArray[np.int32] | None:
@@ -173,8 +196,9 @@ class LogReader(LogBatches):
         rejects: Rejects,
         *,
         chosen: bool = False,
+        suppressed: SuppressedPeople = NOBODY,
     ) -> None:
-        super().__init__(source, columns, times, rejects)
+        super().__init__(source, columns, times, rejects, suppressed)
         self.others = 0
         self._now = time.time()
         self._known, self._chosen = items, chosen

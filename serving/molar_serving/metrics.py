@@ -88,7 +88,7 @@ class Metrics:
         )
         for what in ("reasons", "second_stage", "list", "request", "comparison"):
             self._shed.labels(what)
-        for outcome in ("accepted", "duplicate", "rejected"):
+        for outcome in ("accepted", "duplicate", "rejected", "left_out"):
             self._events.labels(outcome)
         self._count = cache(self._requests.labels)
         self._time = cache(self._seconds.labels)
@@ -113,6 +113,7 @@ class Metrics:
         self._events.labels("accepted").inc(report.accepted)
         self._events.labels("duplicate").inc(report.repeated)
         self._events.labels("rejected").inc(report.refused)
+        self._events.labels("left_out").inc(report.left_out)
 
     def known(self, seq: int) -> None:
         """Note the last event that an answer knew."""

@@ -204,7 +204,10 @@ class RejectedEvent(Struct, kw_only=True):
 
 
 class EventsAnswer(Struct, kw_only=True):
-    """What became of events; those accepted are on the disk. ``seq`` is the last line of the log, for ``wait_for``."""
+    """What became of events; those accepted are on the disk, but for those of people of whom nothing is kept.
+
+    ``seq`` is the last line of the log, for ``wait_for``.
+    """
 
     accepted: int
     duplicates: int

@@ -35,12 +35,15 @@ def append(
     """
     report = run.shop().events.append(sys.stdin.buffer if file == "-" else Path(file))
     if not run.document(report.to_dict()):
-        run.console.line(f"{report.accepted:,} accepted, {report.repeated:,} repeated, {report.refused:,} refused")
+        left_out = f", {report.left_out:,} not kept: their people are forgotten or object" if report.left_out else ""
+        run.console.line(
+            f"{report.accepted:,} accepted, {report.repeated:,} repeated, {report.refused:,} refused{left_out}"
+        )
         named = report.refusals[:_SHOWN]
         run.console.note(*(f"row {one.row}, {one.field}: {one.problem}; {one.remedy}" for one in named))
         if report.refused > len(named):
             run.console.note(f"… and {report.refused - len(named):,} more; --json names the first 1,000")
-    if report.refused and not report.accepted + report.repeated:
+    if report.refused and not report.accepted + report.repeated + report.left_out:
         raise typer.Exit(1)
 
 

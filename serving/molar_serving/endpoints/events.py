@@ -35,7 +35,9 @@ async def appended(call: Call, rows: list[Mapping[str, Any]]) -> EventsAnswer:
         for one in report.refusals
     ]
     call.audit |= {"accepted": report.accepted, "duplicates": report.repeated, "rejected": len(rejected)}
-    return EventsAnswer(accepted=report.accepted, duplicates=report.repeated, rejected=rejected, seq=report.seq)
+    call.audit |= {"left_out": report.left_out} if report.left_out else {}
+    taken = report.accepted + report.left_out  # who sends is not told of whom nothing is kept
+    return EventsAnswer(accepted=taken, duplicates=report.repeated, rejected=rejected, seq=report.seq)
 
 
 def _barred(call: Call) -> dict[str, str]:

@@ -1,0 +1,213 @@
+"""Who is put on the list of :mod:`molar_retrieval.interactions.suppressed`, and what has been done for them since.
+
+A change is on the disk when it returns. Processes take turns; who is killed leaves the former list or the new one.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from molar_retrieval.durable import write_atomically
+from molar_retrieval.errors import DataError, RequestError
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser, hashed, is_pseudonym
+from molar_retrieval.interactions.suppressed import (
+    FILE,
+    FORMAT,
+    LOST,
+    NEVER,
+    NOBODY,
+    SESSION_NAME,
+    USER_NAME,
+    Kind,
+    Step,
+    SuppressedPeople,
+    SuppressedPerson,
+    opened,
+)
+from molar_retrieval.locks import lock_beside
+from molar_retrieval.marks import mark_of
+
+_OWNER, _PATIENCE = 0o600, 10.0
+
+
+def suppress(
+    workspace: Path, kind: Kind, people: Mapping[str, Collection[str]], *, reason: str = "", at: int | None = None
+) -> SuppressedPeople:
+    """Put people on the list, and return it; it is on the disk then.
+
+    Who is forgotten again is so up to the new moment, and everything is to be done again. Of who objects already only
+    new sessions are added.
+
+    Args:
+        workspace: Its folder.
+        kind: What they ask for.
+        people: By the shop's own user id, sessions that are known to be theirs, as they are stored.
+        reason: In a sentence, without a name.
+        at: When, in microseconds since 1970; None: now.
+
+    Raises:
+        RequestError: If an id is a pseudonym: the shop's files are read by the shop's own ids.
+        DataError: If the list cannot be read or written.
+    """
+    keys = Pseudonymiser.of(workspace).keys
+    for user_id in people if keys else ():
+        if is_pseudonym(user_id):
+            remedy = "name the id that the shop's own files have"
+            raise RequestError(f"{user_id} is a pseudonym, by which nobody is found in these", remedy)
+    moment = time.time_ns() // 1000 if at is None else at
+
+    def changed(known: SuppressedPeople) -> list[SuppressedPerson]:
+        found = list(known.people)
+        for user_id, sessions in people.items():
+            fresh = SuppressedPerson(
+                kind,
+                moment,
+                tuple(known.hashed_user(name) for name in names(user_id, keys, USER_NAME)),
+                tuple(known.hashed_session(name) for one in sessions for name in names(one, keys, SESSION_NAME)),
+                reason,
+            )
+            former = known.entry(kind, user_id)
+            if former is None:
+                found.append(fresh)
+            else:
+                found[found.index(former)] = _renewed(former, fresh)
+        return found
+
+    return _change(workspace, changed)
+
+
+def names(name: str, keys: Sequence[bytes], person: bytes = USER_NAME) -> list[str]:
+    """All that somebody has been called: the given name, and what each key so far made of it."""
+    if is_pseudonym(name):
+        return [name]
+    return list(dict.fromkeys(hashed(name, keys[:number], person) for number in range(len(keys) + 1)))
+
+
+def withdraw(workspace: Path, user_ids: Collection[str]) -> SuppressedPeople:
+    """End objections from now on; what was removed stays so, and the shop's files are read again.
+
+    Raises:
+        RequestError: If somebody has not objected.
+        DataError: If the list cannot be read or written.
+    """
+    now = time.time_ns() // 1000
+
+    def changed(known: SuppressedPeople) -> list[SuppressedPerson]:
+        found = list(known.people)
+        for user_id in user_ids:
+            one = known.entry("objected", user_id)
+            if one is None or one.withdrawn is not None:
+                raise RequestError("no objection of this person is on the list", "correct the id")
+            found[found.index(one)] = replace(one, withdrawn=now)
+        return found
+
+    return _change(workspace, changed)
+
+
+def add_session(workspace: Path, user_id: str, session_id: str) -> None:
+    """Say of somebody on the list that a session is theirs; what it did is to be removed then."""
+    known = SuppressedPeople.of(workspace)
+    keys = Pseudonymiser.of(workspace).keys
+    user = known.hashed_user(user_id)
+    sessions = [known.hashed_session(name) for name in names(session_id, keys, SESSION_NAME)]
+
+    def with_session(one: SuppressedPerson) -> SuppressedPerson:
+        if user not in one.users or sessions[0] in one.sessions or one.until == NEVER:
+            return one
+        return replace(one, sessions=(*one.sessions, *sessions), done={})
+
+    if any(with_session(one) is not one for one in known.people):
+        _change(workspace, lambda found: [with_session(one) for one in found.people])
+
+
+def mark_done(workspace: Path, people: Collection[SuppressedPerson], *steps: Step) -> SuppressedPeople:
+    """Say what has been done of the requests of some people; a request that was renewed meanwhile stays as it is."""
+    now = time.time_ns() // 1000
+    whose = {(one.kind, one.at, one.users, one.sessions) for one in people}
+
+    def changed(known: SuppressedPeople) -> list[SuppressedPerson]:
+        return [
+            replace(one, done={**one.done, **dict.fromkeys(steps, now)})
+            if (one.kind, one.at, one.users, one.sessions) in whose
+            else one
+            for one in known.people
+        ]
+
+    return _change(workspace, changed)
+
+
+def place(workspace: Path, file: Path | None) -> None:
+    """Have the list where the settings want it, from now on; a list that is in the workspace moves there.
+
+    Raises:
+        DataError: If there are two lists, or one cannot be written.
+    """
+    if file is None or _leads_to(workspace / FILE) == (target := file.absolute()):
+        return
+    with _alone(target):
+        own = opened(workspace / FILE, mark) if (mark := mark_of(workspace / FILE)) is not None else NOBODY
+        own = opened(own, mark_of(own)) if isinstance(own, Path) else own
+        if not isinstance(own, SuppressedPeople):
+            raise DataError(f"{workspace / FILE} leads to {own}, which has no list", LOST)
+        if not target.exists():
+            _write(target, own if own.salt else SuppressedPeople(target, secrets.token_bytes(32)))
+        elif own.people:
+            raise DataError(f"both {own.file} and {target} are lists of people", "keep the one that has all of them")
+        write_atomically(workspace / FILE, json.dumps({"file": str(target)}) + "\n", _OWNER)
+        if own.file not in (workspace / FILE, target, NOBODY.file):
+            own.file.unlink(missing_ok=True)
+
+
+def _renewed(former: SuppressedPerson, fresh: SuppressedPerson) -> SuppressedPerson:
+    sessions = tuple(dict.fromkeys((*former.sessions, *fresh.sessions)))
+    users = tuple(dict.fromkeys((*former.users, *fresh.users)))
+    if former.kind == "objected" and former.withdrawn is None:
+        done = former.done if (users, sessions) == (former.users, former.sessions) else {}
+        return replace(former, users=users, sessions=sessions, done=done)
+    return replace(fresh, at=max(former.at, fresh.at), users=users, sessions=sessions)
+
+
+def _change(workspace: Path, changed: Callable[[SuppressedPeople], list[SuppressedPerson]]) -> SuppressedPeople:
+    known = SuppressedPeople.of(workspace)
+    file = workspace / FILE if known is NOBODY else known.file
+    with _alone(file):
+        known = SuppressedPeople.of(workspace)
+        if known is NOBODY:
+            known = SuppressedPeople(file, secrets.token_bytes(32))
+        found = replace(known, people=tuple(changed(known)))
+        _write(file, found)
+    return found
+
+
+def _write(file: Path, people: SuppressedPeople) -> None:
+    entries = [asdict(one) for one in people.people]
+    told = {"format": FORMAT, "salt": people.salt.hex(), "people": entries}
+    try:
+        write_atomically(file, json.dumps(told, ensure_ascii=False, indent=0) + "\n", _OWNER)
+    except OSError as error:
+        raise DataError(f"{file} cannot be written: {error}", "name a file that you may write to") from error
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Wait for the turn to write the list."""
+    end = time.monotonic() + _PATIENCE
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock_beside(file))
+                break
+            except DataError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.005)
+        yield
+
+
+def _leads_to(file: Path) -> Path | None:
+    found = None if (mark := mark_of(file)) is None else opened(file, mark)
+    return found if isinstance(found, Path) else None
