@@ -1,7 +1,8 @@
 """The inventory of a version's files: cheap to check for truncation, thorough with digests.
 
 ``files.json`` names every file with its size and digest, and under its own name how many they are and a digest of the
-rest. The embedded engine rewrites its JSON files with the keys in another order; of these the content counts.
+rest. The embedded engine rewrites its JSON files with the keys in another order; of these the content counts. Its
+files of values are holes for the most part; of these what is not zero counts, by which a digest takes no time.
 """
 
 import json
@@ -15,6 +16,7 @@ from molar_retrieval.manifest import Manifest
 
 NAME = "files.json"
 _REORDERED = "json:"  # begins the digest of a JSON file whose keys may come in any order
+_SPARSE = "sparse:"  # begins the digest of a file of which zeros were not hashed
 
 
 def take(folder: Path, without: Collection[str] = ()) -> None:
@@ -72,7 +74,7 @@ def _problem(folder: Path, name: str, facts: tuple[int, str] | None, digests: bo
             return None
         if size != facts[0]:
             return f"{name} has {size} bytes instead of {facts[0]}"
-        return f"{name} was changed" if digests and _digest(path, facts[1].startswith(_REORDERED)) != facts[1] else None
+        return f"{name} was changed" if digests and _digest(path, _manner(facts[1])) != facts[1] else None
     except FileNotFoundError:
         return f"{name} is missing"
     except (OSError, ValueError) as error:
@@ -80,12 +82,20 @@ def _problem(folder: Path, name: str, facts: tuple[int, str] | None, digests: bo
 
 
 def _described(path: Path, name: str) -> list[Any]:
-    return [path.stat().st_size, _digest(path, "/" in name and path.suffix == ".json")]
+    of_engine = {".json": _REORDERED, ".dat": _SPARSE} if "/" in name else {}
+    return [path.stat().st_size, _digest(path, of_engine.get(path.suffix, ""))]
 
 
-def _digest(path: Path, reordered: bool) -> str:
+def _manner(digest: str) -> str:
+    """How a digest was taken; earlier versions of molar hashed the zeros too."""
+    return next((manner for manner in (_REORDERED, _SPARSE) if digest.startswith(manner)), "")
+
+
+def _digest(path: Path, manner: str) -> str:
     """The digest of a file; of a JSON file of the engine, what it says and of which bytes it is made."""
-    if not reordered:
+    if manner == _SPARSE:
+        return _SPARSE + fingerprint.of_sparse_file(path)
+    if manner != _REORDERED:
         return fingerprint.of_file(path)
     raw = path.read_bytes()
     try:

@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_stays_open() -> Iterator[None]:
-    """Close what `molar query` leaves open for the end of its process, where tests run it in their own: 50 MB each."""
+    """Close what `molar query` leaves open for the end of its process, where tests run it in their own."""
     yield
     query = sys.modules.get("molar_cli.commands.query")
     while query is not None and query._kept:

@@ -6,22 +6,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from molar_retrieval.holes import filled
+
 
 def copy_file(source: str, target: str) -> str:
-    """Copy a file with its times and permissions, holes included where the file system has them."""
-    size = Path(source).stat().st_size
-    with Path(source).open("rb") as read, Path(target).open("wb") as write:
-        at = 0
-        while at < size:
-            try:
-                start = os.lseek(read.fileno(), at, os.SEEK_DATA)
-            except OSError:  # nothing but a hole to the end
-                break
-            at = os.lseek(read.fileno(), start, os.SEEK_HOLE)
-            read.seek(start)
-            write.seek(start)
-            write.write(read.read(at - start))
-        write.truncate(size)
+    """Copy a file with its times and permissions, but for the zeros in it, which become holes."""
+    with Path(source).open("rb", buffering=0) as read, Path(target).open("wb", buffering=0) as write:
+        for place, piece in filled(read.fileno()):
+            os.pwrite(write.fileno(), piece, place)
+        write.truncate(os.fstat(read.fileno()).st_size)
     shutil.copystat(source, target)
     return target
 

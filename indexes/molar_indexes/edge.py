@@ -5,11 +5,13 @@ What the beta needs care for:
 * Without a write-ahead log several processes may open one shard; with it the second one fails.
 * Even a reader writes on opening and closing, so that readers are given a view, see :mod:`molar_indexes.edge_view`.
 * It makes some files that nobody else may read, so that building ends with giving all files the folder's permissions.
+* Its segment for new points is 200 MB of holes even when empty, of which readers map 50 MB; what is built has none.
 * Equal scores come in no particular order, so ties are settled here.
 * Vectors that are not finite are stored without a word; :func:`molar_indexes.records.batches` refuses them.
 * A graph misses some of the best, so it is used only where scanning everything would take more than some milliseconds.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,7 @@ from molar_retrieval.progress import Progress
 _EMPTY, _OF_FIELD, _OF_ITEM = 64 << 20, 2 << 20, 256
 """Bytes that an index takes before it has items, where a disk knows no holes; for each field more; and an item for
 itself."""
+_POINTS = "*id_tracker.*"  # which points a segment has, in files that one without points lacks
 _FIELD_INDEXES = {
     "keyword": engine.KeywordIndexParams,
     "integer": engine.IntegerIndexParams,
@@ -60,6 +63,7 @@ def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: P
             shard.flush()
         finally:
             shard.close()
+    _drop_empty(target)
     _share(target)
     progress.finish()
 
@@ -88,6 +92,15 @@ def restate(former: Path, folder: Path, spec: IndexSpec, items: Sequence[StoredI
         finally:
             shard.close()
     _share(target)
+
+
+def _drop_empty(target: Path) -> None:
+    """Remove segments that have no points, if any has some; the engine makes one where it needs one for new points."""
+    segments = list((target / "segments").iterdir())
+    filled = {segment for segment in segments if any(segment.glob(_POINTS))}
+    for segment in segments:
+        if filled and segment not in filled:
+            shutil.rmtree(segment)
 
 
 def _share(target: Path) -> None:

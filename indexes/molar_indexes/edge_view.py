@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from molar_retrieval.errors import DiskError
+from molar_retrieval.holes import filled
 
 _PREFIX = "molar-view-"
 _ABANDONED = 3600  # seconds after which a view is that of a process which was killed while it opened a shard
@@ -28,8 +29,6 @@ _PAGE = "page_"
 _LARGE = 32 << 20
 """Bytes of pages that are copied; of more the folders are linked, where the engine may open what is in there."""
 _MEMORY = Path("/dev/shm")
-_BLOCK = 1 << 16
-_NOTHING = bytes(_BLOCK)
 _SPARE = 8 << 20  # bytes that a view leaves free
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -158,22 +157,9 @@ def _copy(source: Path, target: Path) -> int:
     copied = 0
     with source.open("rb", buffering=0) as read, target.open("wb", buffering=0) as write:
         write.truncate(os.fstat(read.fileno()).st_size)
-        for start, end in _filled(read.fileno()):
-            for place in range(start, end, _BLOCK):
-                block = os.pread(read.fileno(), min(_BLOCK, end - place), place)
-                if block != _NOTHING[: len(block)]:
-                    copied += os.pwrite(write.fileno(), block, place)
+        for place, block in filled(read.fileno()):
+            copied += os.pwrite(write.fileno(), block, place)
         room = os.fstatvfs(write.fileno())
         if copied and room.f_bavail * room.f_frsize < _SPARE:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
     return copied
-
-
-def _filled(file: int) -> Iterator[tuple[int, int]]:
-    """Where an open file has no hole."""
-    place = 0
-    with suppress(OSError):  # behind the last place that is filled
-        while True:
-            start = os.lseek(file, place, os.SEEK_DATA)
-            place = os.lseek(file, start, os.SEEK_HOLE)
-            yield start, place

@@ -11,10 +11,11 @@ import pytest
 
 from molar_indexes import edge_layout
 from molar_indexes.backends import BACKENDS, Backend, build_index, open_index
+from molar_indexes.edge import restate
 from molar_indexes.edge_search import EdgeIndex
 from molar_retrieval.errors import BackendError, SettingsError, StaleArtefactError
 from molar_retrieval.expressions import Between, Equals
-from molar_retrieval.index import IndexItem, IndexSpec, SparseVector
+from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, StoredItem
 
 DIM = 32
 
@@ -83,6 +84,22 @@ def test_spaces_and_signs_in_the_path(tmp_path: Path) -> None:
     folder = tmp_path / "mein Läden #1 %20?"
     build_index(folder, "edge", IndexSpec({"v": 1}), [IndexItem(0, "a", {"v": [1.0]}, {})])
     assert open_index(folder, "edge", IndexSpec({"v": 1})).top("v", [2.0], 1) == [(0, 2.0)]
+
+
+def test_what_is_built_has_no_segment_without_items(tmp_path: Path) -> None:
+    spec = IndexSpec({"v": DIM}, {"half": "integer", "p": "float"}, sparse=("s",))
+    items = shop(50)[1]
+    build_index(tmp_path / "i", "edge", spec, items)
+    assert len(list((tmp_path / "i" / "shard" / "segments").iterdir())) == 1
+    other = [StoredItem(7, "7", {"half": 4, "p": 0.5}, {}, {})]
+    restate(tmp_path / "i", tmp_path / "restated", spec, other)  # the engine makes a segment for it, fields and all
+    assert len(list((tmp_path / "restated" / "shard" / "segments").iterdir())) == 2
+    index = EdgeIndex(tmp_path / "restated", spec)
+    assert [row for row, _ in index.top("v", [1.0] * DIM, 50, where=Equals("half", 4))] == [7]
+    assert len(index.top("v", [1.0] * DIM, 100)) == 50
+    index.close()
+    build_index(tmp_path / "empty", "edge", spec, [])
+    assert open_index(tmp_path / "empty", "edge", spec).top("v", [1.0] * DIM, 5) == []
 
 
 @pytest.mark.parametrize("name", ["edge", "exact"])
