@@ -23,7 +23,7 @@ from molar_retrieval.alignment.validation import ValidationCases, means, ranks
 from molar_retrieval.arrays import Ranks
 from molar_retrieval.catalog import Catalogue, is_current
 from molar_retrieval.catalog.features import attributes_digest, hashed_attributes, numeric_attributes
-from molar_retrieval.collaborative.factors import factorise, held_out, open_factors
+from molar_retrieval.collaborative.factors import drop_people, factorise, held_out, open_factors
 from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
 from molar_retrieval.disk import of_generation, require
 from molar_retrieval.embedding import ContentVectors
@@ -79,8 +79,8 @@ def align(
 ) -> AlignReport:
     """Train the post-alignment network on the workspace's artefacts and publish it as its ``alignment``.
 
-    ALS factors are made on the way where they are missing or stale. An unfinished run with the same inputs and
-    settings is continued.
+    ALS factors are made on the way where they are missing or stale; those of people go once it is trained. An
+    unfinished run with the same inputs and settings is continued.
 
     Of the settings ``align``, ``cf``, ``split`` and ``privacy`` matter; ``restart`` forgets unfinished work. This is
     the first of the ``processes``; the others :func:`help_to_align`.
@@ -95,7 +95,6 @@ def align(
     with pin(workspace, "catalogue", "content", "interactions", work=_WORK) as read:
         inputs = _inputs(read)
         cf = factorise(read, settings.cf, settings.split, progress)
-        read.take("cf", (cf.folder, Manifest.read(cf.folder)))
         inputs |= {"cf": cf.fingerprint}
         log = held_out(read, settings.split).training
         options = sized(settings.align, log)
@@ -108,7 +107,11 @@ def align(
         store = workspace["alignment"]
         if (live := store.live) is not None and _trained_as(live[1], inputs) == run and not restart:
             processes.agreed(None)
+            drop_people(workspace)
             return _report(*live, True)
+
+        cf = factorise(read, settings.cf, settings.split, progress, people=True)
+        read.take("cf", (cf.folder, Manifest.read(cf.folder)))
 
         def tell(score: EpochScore) -> None:
             if not processes.several:  # others would wait for this one in vain
@@ -130,6 +133,7 @@ def align(
             manifest = Manifest("alignment", run, inputs, chosen, facts | {"precision": precision}, versions)
             read.confirm()
             folder = store.publish(partial, manifest, scaffold=checkpoint.FILES)
+        drop_people(workspace)
         return _report(folder, manifest, False)
 
 

@@ -1,15 +1,17 @@
 """`molar cf`: the workspace's collaborative factors, made anew only when their inputs changed."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from molar_retrieval import fingerprint
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.collaborative.als import ALSFactors, fit
 from molar_retrieval.config import CFSettings, SplitSettings
+from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.interactions import Holdout, InteractionLog, holdout_last, read_validation
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
@@ -17,6 +19,7 @@ from molar_retrieval.versions import library_versions
 from molar_retrieval.workspace import Manifest, Workspace
 
 _FILE = "factors.safetensors"
+_PEOPLE, _ITEMS = "users", "items"
 _WORK = "molar cf"
 
 
@@ -63,9 +66,16 @@ def held_out(workspace: Workspace, settings: SplitSettings) -> Holdout:
 
 
 def factorise(
-    workspace: Workspace, settings: CFSettings, splitting: SplitSettings, progress: Progress = SILENT
+    workspace: Workspace,
+    settings: CFSettings,
+    splitting: SplitSettings,
+    progress: Progress = SILENT,
+    *,
+    people: bool = False,
 ) -> CFReport:
     """Fit ALS on the training interactions and publish the factors as the workspace's ``cf``.
+
+    Factors that are there are not made again, but where those of ``people`` are asked for, and were dropped.
 
     MissingArtefactError if the interactions are not prepared, DataError if there are none to train on,
     StaleArtefactError if they are not of the workspace's catalogue, or others were prepared meanwhile.
@@ -75,13 +85,13 @@ def factorise(
     inputs = {"interactions": read["interactions"].require()[1].fingerprint}
     name = fingerprint.of_json([inputs, chosen, 1])
     store = workspace["cf"]
-    if (live := store.live) is not None and live[1].fingerprint == name:
+    if (live := store.live) is not None and live[1].fingerprint == name and (has_people(live[0]) or not people):
         return CFReport(live[0], name, True, dict(live[1].facts))
     with workspace.lock("cf"), read:
         training = held_out(read, splitting).training
         factors = fit(training, settings, progress)
         partial = store.partial(name[:16])
-        save_file({"users": factors.users, "items": factors.items}, partial / _FILE)
+        save_file({_PEOPLE: factors.users, _ITEMS: factors.items}, partial / _FILE)
         counts = {"users": training.n_users, "items": training.n_items, "interactions": len(training.item)}
         facts = {**counts, "factors": settings.factors}
         versions = library_versions("implicit", "numpy", "scipy")
@@ -91,6 +101,32 @@ def factorise(
 
 
 def open_factors(folder: Path) -> ALSFactors:
-    """The factors of a ``cf`` artefact."""
+    """The factors of a ``cf`` artefact; StaleArtefactError where those of people were dropped."""
     tensors = load_file(folder / _FILE)
-    return ALSFactors(tensors["users"], tensors["items"])
+    if _PEOPLE not in tensors:
+        raise StaleArtefactError(f"{folder} has no factors of people any more", "run `molar align` again")
+    return ALSFactors(tensors[_PEOPLE], tensors[_ITEMS])
+
+
+def has_people(folder: Path) -> bool:
+    """Whether a ``cf`` artefact still has the factors of people; one that is damaged has none."""
+    try:
+        with safe_open(folder / _FILE, framework="numpy") as tensors:
+            return _PEOPLE in tensors.keys()  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return False
+
+
+def drop_people(workspace: Workspace) -> None:
+    """Take the factors of people out of the live ``cf``: only training reads them, and makes them again where it must.
+
+    The version stays what it is, by its name and its fingerprint; its manifest says under ``dropped`` what went.
+    """
+    store = workspace["cf"]
+    with workspace.lock("cf"):
+        folder, manifest = store.require()
+        if not has_people(folder):
+            return
+        partial = store.partial(f"{folder.name}-items")
+        save_file({_ITEMS: load_file(folder / _FILE)[_ITEMS]}, partial / _FILE)
+        store.describe(replace(manifest, facts={**manifest.facts, "dropped": [_PEOPLE]}), partial)

@@ -18,7 +18,7 @@ from molar_retrieval.alignment.store import open_model
 from molar_retrieval.alignment.training import TowerTrainer
 from molar_retrieval.alignment.validation import means
 from molar_retrieval.catalog import prepare_catalogue
-from molar_retrieval.collaborative.factors import held_out, open_log
+from molar_retrieval.collaborative.factors import factorise, has_people, held_out, open_log
 from molar_retrieval.config import EmbedSettings, MolarSettings
 from molar_retrieval.embedding import embed
 from molar_retrieval.errors import DataError, SettingsError
@@ -98,6 +98,8 @@ def check(workspace, settings, report):
     assert facts["cold_cases"] == sum(not known[target] for target in split.targets)
     model = open_model(report.folder).seeing(log)
     assert np.array_equal(model.known, known)
+    assert not has_people(workspace["cf"].require()[0])
+    factorise(workspace, settings.cf, settings.split, people=True)
     data, _ = training_data(workspace, settings.align, settings.split)
     assert means(model_ranks(model, data.cases)) == pytest.approx(report.scores["aligned"], abs=1e-3)
     popular = np.bincount(log.item, minlength=log.n_items)

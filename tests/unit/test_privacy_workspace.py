@@ -19,6 +19,8 @@ from molar_indexes.privacy.server import scan_server
 from molar_indexes.server.config import ServerConfig
 from molar_indexes.server.connect import connected
 from molar_indexes.users import UserStore
+from molar_retrieval.collaborative.factors import factorise
+from molar_retrieval.config import CFSettings, SplitSettings
 from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.records import Assignment
@@ -79,6 +81,7 @@ def place(trained, tmp_path_factory):
     with ExperimentStore(shop.opened(), make=True) as store:
         store.start(Experiment("autumn", treatment=Arm(options={"diversity": 0.3}), salt="1"), "shadow", 100, "anna")
         store.assign([Assignment("autumn", user, "control", 1)])
+    factorise(shop.opened(), CFSettings(), SplitSettings(), people=True)  # as a training has them that is at work
     (root / "lists").mkdir()
     shop.recommend(root / "lists/recommendations.parquet", 3, users=[user, trained.user], processes=1)
     (log,) = (root / ".molar/interactions").glob("*/interactions.parquet")

@@ -157,7 +157,7 @@ def ids_of(folder: Path) -> pa.Array | None:
 
 def _of_factors(known: KnownPerson, path: Path) -> None:
     """Factors have one row per person of a log; a log that is gone had those of one that is there, or as many."""
-    users = mapped(path)["users"]
+    users = mapped(path).get("users", ())  # they are dropped once the alignment is trained
     for folder, row in known.rows.items():
         log = pq.ParquetFile(folder / USERS_FILE)
         if path.parents[2] in folder.parents and log.metadata.num_rows == len(users):

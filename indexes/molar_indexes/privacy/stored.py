@@ -208,7 +208,7 @@ def _vectors(workspace: Workspace, keys: Sequence[str]) -> Iterator[dict[str, An
 def _factors(workspace: Workspace, rows: dict[Path, int]) -> Iterator[dict[str, Any]]:
     folder, log = workspace["cf"].current, workspace["interactions"].current
     if folder is not None and log in rows:
-        users = mapped(folder / "factors.safetensors")["users"]
+        users = mapped(folder / "factors.safetensors").get("users", ())
         if rows[log] < len(users):
             numbers = int(np.shape(users)[1])
             yield {"what": "factors of who takes what", "numbers": numbers, "where": f"cf {folder.name}"}

@@ -1,0 +1,50 @@
+"""Factors of people: only training reads them, and they are dropped when it is done."""
+
+import numpy as np
+import pytest
+from copies import copy_workspace
+
+from molar_retrieval import inventory
+from molar_retrieval.collaborative.factors import drop_people, factorise, has_people, open_factors
+from molar_retrieval.config import CFSettings, SplitSettings
+from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(trained, tmp_path):
+    for kind in ("catalogue", "interactions"):
+        copy_workspace(trained.workspace / kind, tmp_path / ".molar" / kind)
+    (tmp_path / ".molar/workspace.json").write_bytes((trained.workspace / "workspace.json").read_bytes())
+    return Workspace.open(tmp_path / ".molar")
+
+
+def test_they_go_and_come_back_the_same(workspace):
+    chosen = CFSettings(), SplitSettings()
+    first = factorise(workspace, *chosen)
+    whole = open_factors(first.folder)
+    drop_people(workspace)
+    drop_people(workspace)
+    folder, manifest = workspace["cf"].require()
+    assert (folder, manifest.fingerprint, manifest.facts["dropped"]) == (first.folder, first.fingerprint, ["users"])
+    assert inventory.check(folder, digests=True) == []
+    assert not has_people(folder)
+    assert whole.users[0].tobytes() not in (folder / "factors.safetensors").read_bytes()
+    assert not workspace["cf"].partials()
+    with pytest.raises(StaleArtefactError, match="no factors of people"):
+        open_factors(folder)
+    assert factorise(workspace, *chosen).up_to_date, "items are all that is asked for"
+    again = factorise(workspace, *chosen, people=True)
+    assert (again.up_to_date, again.fingerprint) == (False, first.fingerprint)
+    back = open_factors(again.folder)
+    assert np.array_equal(back.users, whole.users)
+    assert np.array_equal(back.items, whole.items)
+    assert inventory.check(again.folder, digests=True) == []
+    assert len(workspace["cf"].versions()) == 1
+
+
+def test_damaged_factors_are_made_again_where_people_are_asked_for(workspace):
+    folder = factorise(workspace, CFSettings(), SplitSettings()).folder
+    (folder / "factors.safetensors").write_bytes(b"not")
+    drop_people(workspace)
+    assert not factorise(workspace, CFSettings(), SplitSettings(), people=True).up_to_date
