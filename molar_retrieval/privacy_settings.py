@@ -9,6 +9,7 @@ who makes accounts of their own, or compares two states, can still learn of some
 
 **Noise.** With ``epsilon`` all that is learned of other people comes from statistics with noise: differential privacy,
 which is such a guarantee. See :mod:`molar_retrieval.statistics`.
+**Retention.** ``keep_days`` is about what is read of people, ``keep_copies_days`` about what lies beside that.
 """
 
 from pathlib import Path
@@ -55,6 +56,15 @@ class PrivacySettings(Settings):
         1e-6, gt=0, le=1e-3, description="by how much the promise may fail; far less than one in as many people"
     )
     yearly: float = Field(8.0, gt=0, le=1_000, description="epsilon that all releases of 365 days may take together")
+    keep_days: int | None = Field(
+        None, ge=1, le=36_500, description="days before today of which interactions are read; None: all"
+    )
+    keep_copies_days: int | None = Field(
+        None,
+        ge=1,
+        le=36_500,
+        description="days that copies stay: what evaluations keep, unfinished work, older generations; None: no end",
+    )
 
     @model_validator(mode="after")
     def _key_is_somewhere(self) -> Self:

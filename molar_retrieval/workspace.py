@@ -169,7 +169,7 @@ class ArtefactStore:
         live = self.current
         final = next(f for n in count(1) if (f := self.root / (name if n == 1 else f"{name}-{n}")) != live)
         if final.exists():
-            _discard(final)
+            discard(final)
         return final
 
     def describe(self, manifest: Manifest, partial: Path | None = None) -> Manifest:
@@ -208,7 +208,7 @@ class ArtefactStore:
         for folder in [*(old[:-keep] if keep else old), *work, *self.root.glob(f"*{_TRASH}/")]:
             with alone(folder) as free:
                 if free:
-                    _discard(folder)
+                    discard(folder)
 
 
 def _is_plain(name: str) -> bool:
@@ -218,8 +218,8 @@ def _is_plain(name: str) -> bool:
     return fits and alone and Path(name).suffix not in _UNFINISHED
 
 
-def _discard(folder: Path) -> None:
-    """It disappears at once, not file by file."""
+def discard(folder: Path) -> None:
+    """Remove a folder: it disappears at once, not file by file."""
     trash = folder if folder.suffix == _TRASH else folder.with_name(folder.name + _TRASH)
     if trash != folder:
         shutil.rmtree(trash, ignore_errors=True)

@@ -206,11 +206,11 @@ def examples(photos=(None,)):
     users = [
         ExampleUser(
             split=name,
-            user_id=user,
+            person=person,
             history=items,
             targets=[item("Fargo (1996)", photos[0])],
             lists={"molar": hit, "SASRec": items, "popularity": items[::-1]},
         )
-        for name, user in (("temporal", "1207"), ("leave-one-out", "4169"))
+        for person, name in enumerate(("temporal", "leave-one-out"), 1)
     ]
     return ReportExamples(catalogue="ml-1m", users=users)

@@ -116,7 +116,8 @@ def prepare_log(
 
         choice = partial(choose_kinds, settings=settings.align, split=settings.split, progress=progress)
     kinds = Kinds.of(settings.events.weights)
-    prepare_interactions(workspace.catalogue, workspace, progress, kinds=kinds, choose=choice)
+    keep_days = settings.privacy.keep_days
+    prepare_interactions(workspace.catalogue, workspace, progress, kinds=kinds, choose=choice, keep_days=keep_days)
 
 
 def epoch_line(score: "EpochScore") -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from molar.base import ShopBase
 from molar.choosing import refuse
 from molar.findings import keep_check
+from molar.retaining import at_work
 from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:
@@ -306,7 +307,7 @@ class Making(ShopBase):
             trained = {"epochs": epochs, "dim": dim, "align_weight": align_weight}
             refuse(trained, "no tower is trained by these settings", "choose another preset, or leave them out")
         chosen = self._staging(chosen) if stage else chosen
-        with self.progress() as progress, recorded(self.opened(), "align"):
+        with self.progress() as progress, at_work(self.opened(), "align", chosen, progress):
             return align(self.opened(), chosen, progress, restart=not resume, where=where, on_epoch=on_epoch)
 
     def evaluate(
@@ -359,7 +360,7 @@ class Making(ShopBase):
         keep_freed_memory()
         chosen = chosen_suite(suite, models=models, slices=slices, seeds=seeds, category=category, ties=ties, seen=seen)
         settings = self._encoding(trust=trust_remote_code, index=index)
-        with self.bound() as place, self.progress() as progress, recorded(place, "evaluate"):
+        with self.bound() as place, self.progress() as progress, at_work(place, "evaluate", settings, progress):
             if self.catalogue is not None or where is not None:
                 prepared(place, settings, progress, where)
             result = Evaluator(

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from molar.base import ShopBase
-from molar_retrieval.errors import MissingArtefactError, RequestError
+from molar_retrieval.errors import MissingArtefactError, RequestError, SettingsError
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.known import KnownPerson
     from molar_indexes.privacy.report.write import PrivacyReport
     from molar_indexes.privacy.stored import StoredOnPerson
+    from molar_retrieval.privacy.copies import KeptCopy
     from molar_retrieval.privacy.found import FileFindings
     from molar_retrieval.privacy.scan import ScanReport
     from molar_retrieval.statistics.ledger import LedgerStanding
@@ -126,6 +127,35 @@ class Privacy:
         from molar_retrieval.statistics.ledger import PrivacyLedger
 
         return PrivacyLedger(self.shop.opened().root).standing(self.shop.settings.privacy)
+
+    def prune(self, *, dry_run: bool = False) -> "list[KeptCopy]":
+        """Remove copies that are older than ``[privacy] keep_copies_days``, and factors of people that nobody reads.
+
+        :meth:`molar.Shop.align`, :meth:`molar.Shop.update` and :meth:`molar.Shop.evaluate` do so as they end. What is
+        being read or written stays for the next time.
+
+        Args:
+            dry_run: Only say what would go.
+
+        Returns:
+            What went.
+
+        Raises:
+            MissingArtefactError: If nothing was made yet.
+            SettingsError: If no time is set after which copies go.
+        """
+        from molar.retaining import overdue, prune
+        from molar_retrieval.collaborative.factors import drop_people
+
+        settings, workspace = self.shop.settings, self.shop.opened()
+        if settings.privacy.keep_copies_days is None:
+            raise SettingsError("no time is set after which copies go", "set keep_copies_days in molar.toml, [privacy]")
+        if dry_run:
+            return overdue(workspace, settings)
+        if workspace["alignment"].current is not None:
+            drop_people(workspace)
+        with self.shop.progress() as progress:
+            return prune(workspace, settings, progress)
 
     def _catalogue(self, notes: list[str]) -> list[Path]:
         try:

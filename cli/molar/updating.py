@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
 from molar.due import Due, due, with_kept_encoder
-from molar_retrieval.work_log import recorded
+from molar.retaining import at_work
 
 if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
@@ -90,7 +90,7 @@ def update(
         work = _Update(workspace, settings, progress, named, dry_run)
         if dry_run:
             return work.run()
-        with recorded(workspace, KIND) as told:
+        with at_work(workspace, KIND, settings, progress) as told:
             report = work.run()
             told.outcome, told.steps = report.summary, {step.name: step.seconds for step in report.steps}
             return report

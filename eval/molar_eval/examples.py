@@ -36,7 +36,7 @@ def choose(ours: Ranked, theirs: Ranked | None, cases: Cases, count: int) -> lis
 def examples(
     split: str, cases: Cases, chosen: Sequence[int], ranked: Mapping[str, Ranked], catalogue: Catalogue
 ) -> list[ExampleUser]:
-    """The chosen cases with the lists of the models in ``ranked``."""
+    """The chosen cases with the lists of the models in ``ranked``; people are numbered, their ids are not told."""
     table = pq.read_table(catalogue.version / ITEMS_FILE, columns=[columns.ITEM_ID, columns.TITLE, columns.IMAGE])
 
     def item(row: int, targets: set[int]) -> ExampleItem:
@@ -44,12 +44,12 @@ def examples(
         return ExampleItem(item_id=item_id, title=title or item_id, photo=photo, hit=row in targets)
 
     result = []
-    for case in chosen:
+    for person, case in enumerate(chosen, 1):
         targets = {int(row) for row in cases.targets[cases.offsets[case] : cases.offsets[case + 1]]}
         history = cases.seen(slice(case, case + 1)).item[-_HISTORY:]
         example = ExampleUser(
             split=split,
-            user_id=cases.history.users.id(int(cases.user[case])),
+            person=person,
             history=[item(int(row), set()) for row in history],
             targets=[item(row, targets) for row in sorted(targets)],
             lists={

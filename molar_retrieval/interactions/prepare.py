@@ -26,6 +26,7 @@ from molar_retrieval.interactions.events import EventCounts, Joined, are_days, w
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.interactions.people import check_users
 from molar_retrieval.interactions.read import LogReader, RawLog, ordered, without_duplicates
+from molar_retrieval.interactions.retention import Retention
 from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.interactions.users import user_keys
@@ -40,12 +41,15 @@ Choice = Callable[[InteractionLog, npt.NDArray[np.int32], Sequence[str]], Kinds 
 that occur; None: as they count now."""
 
 
-def is_current(folder: Path, workspace: Workspace, kinds: Kinds | None = None) -> bool:
-    """Whether the workspace's log was made from the files and events as they are now, for its catalogue's items."""
-    manifest = workspace[KIND].manifest
+def is_current(folder: Path, workspace: Workspace, kinds: Kinds | None = None, *, keep_days: int | None = None) -> bool:
+    """Whether the workspace's log was made from the files and events as they are now, for its catalogue's items.
+
+    Where days are kept, also whether none of its interactions has become too old since.
+    """
+    manifest, kept = workspace[KIND].manifest, Retention.of(keep_days)
     sources = _sources(folder, workspace, SuppressedPeople.of(workspace.root))
     with opened(workspace) as state:
-        return manifest is not None and _is_current(manifest, sources, state, kinds)
+        return manifest is not None and _is_current(manifest, sources, state, kinds, kept)
 
 
 def prepare_interactions(
@@ -55,11 +59,13 @@ def prepare_interactions(
     *,
     kinds: Kinds | None = None,
     choose: Choice | None = None,
+    keep_days: int | None = None,
 ) -> Manifest:
     """Read, check and order a log into the workspace: the interactions file and the events beside it.
 
-    Nothing happens where the files have not changed, no event came that counts, and the same people are left out: those
-    that :mod:`molar_retrieval.interactions.suppressed` names are as if they had never been there. ``kinds`` says which
+    Nothing happens where the files have not changed, no event came that counts, the same people are left out, and of
+    the ``keep_days`` days before today that are kept (None: all) none was left behind. People that
+    :mod:`molar_retrieval.interactions.suppressed` names are as if they had never been there. ``kinds`` says which
     events count, and how much; None, or no choice of anybody: as ``choose`` says where events came since it was asked
     last, else as it said then, else by default. The manifest's facts count interactions, users, duplicates and rejects;
     of events they name the last one that is in (``events``), and the ``kinds``; where none is in, see
@@ -68,9 +74,10 @@ def prepare_interactions(
     Raises:
         MissingArtefactError: If the workspace has no catalogue yet.
         DataError: If there is neither a file nor an event, the log is unusable as a whole, or was written to meanwhile.
+        SettingsError: If days are to be kept of a log without times.
         StaleArtefactError: If another catalogue was prepared meanwhile.
     """
-    progress = progress or SILENT
+    progress, kept = progress or SILENT, Retention.of(keep_days)
     store = workspace[KIND]
     suppressed = SuppressedPeople.of(workspace.root)
     with workspace.lock(KIND), pin(workspace, "catalogue", work="molar align") as read, opened(workspace) as state:
@@ -80,14 +87,14 @@ def prepare_interactions(
         last = {} if state is None else {"events": state.last}
         free = kinds is None or kinds.chosen_by == "default"
         choose = choose if free and state is not None and _may_choose(current, state) else None
-        if choose is None and current is not None and _is_current(current, sources, state, kinds):
+        if choose is None and current is not None and _is_current(current, sources, state, kinds, kept):
             # Of another version of the catalogue the ids are the same, something else in it has changed.
             now = replace(current, inputs=inputs, facts={**with_later(current.facts, kinds), **last})
             return current if now == current else store.describe(now)
         chosen = _chosen(kinds, current)
         partial = empty_partial(store)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
-            source = _Source(folder, Catalogue(version, catalogue), state, suppressed)
+            source = _Source(folder, Catalogue(version, catalogue), state, suppressed, kept)
             facts = _write(source, partial, rejects, chosen, choose, progress)
         facts |= {"sources": sources, **last}
         name = log_fingerprint(catalogue, facts)
@@ -116,9 +123,11 @@ def _chosen(kinds: Kinds | None, manifest: Manifest | None) -> Kinds:
     return kinds or Kinds.of(None)
 
 
-def _is_current(manifest: Manifest, sources: dict[str, Any], state: LogState | None, kinds: Kinds | None) -> bool:
+def _is_current(
+    manifest: Manifest, sources: dict[str, Any], state: LogState | None, kinds: Kinds | None, kept: Retention
+) -> bool:
     facts = manifest.facts
-    if facts.get("sources") != sources:
+    if facts.get("sources") != sources or not kept.fits(facts):
         return False
     former, chosen = Kinds.of_facts(facts), _chosen(kinds, manifest)
     if state is None or former is None:  # only what a log has now can be missing
@@ -136,6 +145,7 @@ class _Source:
     catalogue: Catalogue
     events: LogState | None
     suppressed: SuppressedPeople
+    kept: Retention
 
 
 def _write(
@@ -144,16 +154,15 @@ def _write(
     folder, catalogue, state, suppressed = source.folder, source.catalogue, source.events, source.suppressed
     settings = CatalogueSettings.read(folder)
     file = _read_file(source, settings, rejects, progress)
-    keys, zone = file.keys, settings.interactions.time_zone
+    names, zone = file.keys.to_pylist(), settings.interactions.time_zone
     joined = None
     if state is not None:
-        names, every = keys.to_pylist(), {**DEFAULT, **kinds.weights} if choose else kinds.weights
+        every = {**DEFAULT, **kinds.weights} if choose else kinds.weights
         joined = with_events(file.log, file.kinds, names, catalogue.ids, state, every, zone, suppressed)
     if joined is not None and state is not None and (len(joined.happened) or file.log is not None):
         if choose is not None:
-            kinds = replace(_choice(joined, catalogue.ids, choose) or kinds, at=state.last)
+            kinds = replace(_choice(joined, catalogue.ids, choose, source.kept) or kinds, at=state.last)
         log, names = joined.log(kinds.weights)
-        keys = pa.array(names, pa.string())
         file.facts |= {**kinds.facts, "of_events": asdict(joined.counts)}
         file.facts |= {"removed_events": state.removed} if state.removed else {}
     elif file.log is None:
@@ -164,7 +173,9 @@ def _write(
         )
     else:
         log, file.facts = file.log, with_later(file.facts, kinds)
-    final = log.grouped(IdMap(keys), catalogue.ids)
+    log, people, kept = source.kept.kept(log, names)
+    file.facts |= kept
+    final = log.grouped(IdMap(pa.array(people, pa.string())), catalogue.ids)
     facts: dict[str, Any] = {"rows": file.rows, **log_facts(final), "duplicates": file.duplicates}
     facts["users_file"] = check_users(folder, settings.users, file.user_ids, rejects, suppressed)
     facts |= {**rejects.facts, **file.facts}
@@ -178,11 +189,11 @@ def _may_choose(manifest: Manifest | None, state: LogState) -> bool:
     return state.has_since((former and former.at) or 0, tuple(DEFAULT))
 
 
-def _choice(joined: Joined, items: IdMap, choose: Choice) -> Kinds | None:
+def _choice(joined: Joined, items: IdMap, choose: Choice, kept: Retention) -> Kinds | None:
     there = joined.kinds(DEFAULT)
     if len(there) < 2:
         return None
-    raw, names = joined.log(DEFAULT)
+    raw, names, _ = kept.kept(*joined.log(DEFAULT))
     return None if raw.event is None else choose(raw.grouped(IdMap(names), items), raw.event, there)
 
 
@@ -222,6 +233,7 @@ def _read_file(source: _Source, settings: CatalogueSettings, rejects: Rejects, p
     if not len(raw):
         remedy = "check that the item ids are those of the items file, or name the columns in catalog.toml"
         raise rejects.unusable(path, reader.rows, nothing="put at least one interaction into it", remedy=remedy)
+    source.kept.require_times(raw.micros is not None and reader.dates, path.name)
     count, log = len(raw), ordered(raw)
     del raw
     log = without_duplicates(log)
@@ -236,6 +248,8 @@ def _summary(facts: dict[str, Any]) -> str:
         words += f"; {EventCounts(**facts['of_events']).in_words()}"
     if facts["others"]:
         words += f"; {facts['others']:,} with items that are not chosen"
+    if (kept := facts.get("kept")) and kept["too_old"]:
+        words += f"; {kept['too_old']:,} older than {kept['days']:,} days left out"
     if facts["duplicates"]:
         words += f"; {facts['duplicates']:,} duplicates dropped"
     return words + in_words(facts)

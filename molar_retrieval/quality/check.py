@@ -1,8 +1,8 @@
 """`molar check`: everything that can be said about a catalogue's data before money is spent on it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -29,13 +29,11 @@ from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.quality import mismatch, photos, vectors
 from molar_retrieval.quality.attributes import check_attributes
 from molar_retrieval.quality.collector import Collector
-from molar_retrieval.quality.findings import Finding
 from molar_retrieval.quality.histogram import Histogram
 from molar_retrieval.quality.items import Items, check_rejects, read_items, read_texts
 from molar_retrieval.quality.log import check_log
 from molar_retrieval.quality.measure import Measured, PhotoState
 from molar_retrieval.quality.measured import measured, nothing
-from molar_retrieval.quality.personal import IDS as PERSONAL_IDS
 from molar_retrieval.quality.personal import check_personal
 from molar_retrieval.quality.readiness import Content, readiness
 from molar_retrieval.quality.report import CheckReport, Excerpt, Found, shown_items
@@ -104,12 +102,9 @@ class _CatalogueCheck:
         with self.found:
             prepared = self._prepared()
             told = {} if prepared is None else self._checked(*prepared)
-        shown = _masked if self.found.counts[PERSONAL_IDS] else tuple[Finding, ...]
-        kinds = self.found.kinds()
-        found = tuple(
-            Found(k, self.found.counts[k.name], shown(self.found.examples(k.name)), self.found.key(k.name))
-            for k in kinds
-        )
+        kinds, nameless = self.found.kinds(), self.found.nameless
+        shown = {kind.name: tuple(map(nameless, self.found.examples(kind.name))) for kind in kinds}
+        found = tuple(Found(k, self.found.counts[k.name], shown[k.name], self.found.key(k.name)) for k in kinds)
         return CheckReport(
             catalogue=self.folder.resolve().name,
             unusable=tuple(self.unusable),
@@ -263,14 +258,6 @@ def _histograms(texts: TextCheck, records: Measured) -> Iterator[Histogram]:
     if len(good):
         pixels = np.sqrt(good["width"].astype(np.float64) * good["height"])
         yield Histogram.of("image_size", "Size of photos: square root of the area", pixels, "pixels", log=True)
-
-
-def _masked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The findings with user ids of which no more than the beginning is left: they are personal data themselves."""
-    return tuple(
-        finding if finding.user_id is None else replace(finding, user_id=f"{finding.user_id[:2]}…", others=())
-        for finding in findings
-    )
 
 
 def _excerpts(catalogue: Catalogue, wanted: set[str]) -> dict[str, Excerpt]:

@@ -3,6 +3,7 @@
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
@@ -40,6 +41,7 @@ class Collector:
         self._sums: Counter[str] = Counter()
         self._worst: dict[str, list[tuple[float, int, Finding]]] = {}
         self._examples, self._limit = examples, limit
+        self._people: dict[str, str] = {}
         self._number = count()
         self._path = fix_list
         self._ending = "" if fix_list is None else ending_of(fix_list)
@@ -88,6 +90,17 @@ class Collector:
         """The worst findings of a kind, worst first."""
         return [finding for _, _, finding in sorted(self._worst.get(name, []), key=lambda entry: entry[:2])][::-1]
 
+    def nameless(self, finding: Finding) -> Finding:
+        """The finding with a number for the id of a user, the same in all findings, as it is shown and listed.
+
+        File and row suffice to mend it.
+        """
+        own = finding.user_id
+        if own is None:
+            return finding
+        name = self._people.setdefault(own, f"user {len(self._people) + 1}")
+        return replace(finding, user_id=name, others=(), detail=finding.detail.replace(repr(own), name))
+
     def key(self, name: str) -> str:
         """What tells the findings of a kind from others: how many there are, and what they are about, in any order."""
         about = f"{self.counts[name]} {self._sums[name] % _MODULUS}".encode()
@@ -110,7 +123,7 @@ class Collector:
 
     def _flush(self) -> None:
         if self._rows and self._writer is not None:
-            rows = [_row(finding) for finding in self._rows]
+            rows = [_row(self.nameless(finding)) for finding in self._rows]
             self._writer.write(pa.RecordBatch.from_pylist(rows, SCHEMA))
             self._rows = []
 

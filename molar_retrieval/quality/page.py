@@ -1,6 +1,5 @@
 """A check as one HTML page that needs no other file."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from molar_retrieval.durable import OWNER
 from molar_retrieval.pages.page import render_page
 from molar_retrieval.pages.pictures import Pictures
 from molar_retrieval.pages.svg import Scale, tag, tick_label
-from molar_retrieval.quality.findings import Finding, Severity
+from molar_retrieval.quality.findings import Severity
 from molar_retrieval.quality.histogram import Histogram
 from molar_retrieval.quality.report import CheckReport, Excerpt, Found
 from molar_retrieval.quality.terminal import TITLES, consequence, pair_lines, standing
@@ -45,7 +44,7 @@ def write_page(path: Path, report: CheckReport, catalogue: Path) -> None:
 
 def render(report: CheckReport, pictures: Pictures) -> str:
     """The page; the same report and photos give the same page."""
-    report, users = _without_users(report)
+    users = len({finding.user_id for kind in report.found for finding in kind.examples} - {None})
     return render_page(
         "molar_retrieval.quality",
         "check.html.jinja",
@@ -62,21 +61,6 @@ def render(report: CheckReport, pictures: Pictures) -> str:
         histograms=[(histogram, drawn(histogram)) for histogram in report.histograms if histogram.total],
         users=users,
     )
-
-
-def _without_users(report: CheckReport) -> tuple[CheckReport, int]:
-    """The report with numbers for the ids of users, as a page is passed on; and how many users it is about."""
-    names: dict[str, str] = {}
-
-    def nameless(finding: Finding) -> Finding:
-        own = finding.user_id
-        if own is None:
-            return finding
-        name = names.setdefault(own, f"user {len(names) + 1}")
-        return replace(finding, user_id=name, others=(), detail=finding.detail.replace(repr(own), name))
-
-    found = tuple(replace(kind, examples=tuple(map(nameless, kind.examples))) for kind in report.found)
-    return replace(report, found=found), len(names)
 
 
 def _offenders(found: Found, report: CheckReport, pictures: Pictures) -> list[Offender]:

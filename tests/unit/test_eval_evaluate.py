@@ -170,9 +170,9 @@ def test_everything_meets_what_it_has_to_beat():
     assert rivals([other, *rest], "ALS") == {"experts alone": "ALS", "no image": "ALS"}
 
 
-def test_examples_show_what_was_listed(finished):
+def test_examples_show_what_was_listed_and_of_nobody_the_id(finished):
     users = finished[0].examples.users
-    assert users
+    assert [user.person for user in users] == [1, 2, 3, 4]
     for user in users:
         assert set(user.lists) == {"molar", finished[0].report.splits[0].against}
         wanted = {item.item_id for item in user.targets}

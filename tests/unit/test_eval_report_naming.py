@@ -45,7 +45,7 @@ def test_a_part_whose_second_stage_was_not_borne_out_stands_alone():
 
 
 def test_examples_are_named_as_the_report_is():
-    user = ExampleUser(split="s", user_id="u", history=[], targets=[], lists={PART: [], "molar": []})
+    user = ExampleUser(split="s", person=1, history=[], targets=[], lists={PART: [], "molar": []})
     examples = ReportExamples(catalogue="c", users=[user])
     assert list(shown_examples(examples, report(used=True)).users[0].lists) == [
         "content neighbours + second stage",

@@ -106,7 +106,6 @@ def test_all_that_comes_from_data_is_escaped(catalogue):
     users = [
         u.model_copy(
             update={
-                "user_id": EVIL,
                 "split": EVIL,
                 "targets": [made_up.item(EVIL)],
                 "lists": {EVIL: [made_up.item(EVIL)]},

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from molar.doctor.health import Entry, Health, Section
 from molar.doctor.machine import machine
+from molar.doctor.people import people
 from molar.doctor.places import places
 from molar.doctor.privacy import privacy
 from molar.doctor.server import server
@@ -18,6 +19,7 @@ CHECKS: dict[tuple[str, str], Callable[[Path, bool], Iterator[Entry]]] = {
     ("artefacts", "Artefacts"): artefacts,
     ("generations", "Generations"): generations,
     ("privacy", "Privacy"): lambda root, deep: privacy(root),
+    ("people", "People"): lambda root, deep: people(root),
     ("server", "Qdrant server"): lambda root, deep: server(root),
 }
 """What is looked at, by the name and the title of its section; what has no entries, as there is none, is not told."""

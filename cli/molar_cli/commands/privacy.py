@@ -1,4 +1,4 @@
-"""`molar privacy scan|export|report|ledger`."""
+"""`molar privacy scan|export|report|ledger|prune`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,6 +8,7 @@ import typer
 from molar_cli import options
 from molar_cli.options import SettingsOption, option
 from molar_cli.session import Session, command
+from molar_retrieval.pages.words import size
 
 if TYPE_CHECKING:
     from molar_retrieval.privacy.scan import ScanReport
@@ -115,6 +116,27 @@ def ledger(run: Session, settings: SettingsOption = None) -> None:
     )
     if standing.free_from is not None:
         run.console.line(f"without another one, nothing counts any more from {standing.free_from[:10]}")
+
+
+@app.command()
+@command()
+def prune(
+    run: Session,
+    dry_run: Annotated[bool, option("Only say what would go.", "--dry-run")] = False,
+    settings: SettingsOption = None,
+) -> None:
+    """Remove copies of what people did that are older than [privacy] keep_copies_days.
+
+    What evaluations keep, unfinished work, older generations; align, update and evaluate do so as they end.
+
+    Example: [bold]molar privacy prune --dry-run[/]
+    """
+    gone = run.shop(settings=settings).privacy.prune(dry_run=dry_run)
+    if run.document({"dry_run": dry_run, "copies": [one.to_dict() for one in gone]}):
+        return
+    rows = [(one.what, str(one.path), f"{one.days():,.0f}", size(one.bytes)) for one in gone]
+    run.console.table(("kind", "folder", ">days", ">size"), rows)
+    run.console.line(f"{len(gone):,} {'would go' if dry_run else 'removed'}, {size(sum(one.bytes for one in gone))}")
 
 
 def _print(run: Session, report: "ScanReport") -> None:

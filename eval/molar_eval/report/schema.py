@@ -220,7 +220,7 @@ class ExampleUser(Record):
     """One user's case: what was known, what came, what the models showed."""
 
     split: str = Field(description="name of the split")
-    user_id: str = Field(description="the user")
+    person: int = Field(description="which of the examples, from 1; who it is is not told")
     history: list[ExampleItem] = Field(description="the last items, oldest first")
     targets: list[ExampleItem] = Field(description="what would have been right")
     lists: dict[str, list[ExampleItem]] = Field(description="by model")

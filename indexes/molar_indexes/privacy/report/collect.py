@@ -138,6 +138,8 @@ def _size(path: Path) -> int:
 def _retention(settings: MolarSettings) -> ReportSection:
     found = ReportSection()
     found.setting("keep_days", settings, "events.keep_days", "days")
+    found.setting("keep_interactions", settings, "privacy.keep_days", "days")
+    found.setting("keep_copies", settings, "privacy.keep_copies_days", "days")
     found.setting("keep_generations", settings, "index.keep", "count")
     found.setting("keep_answers", settings, "serve.answers", "minutes")
     found.setting("access_log", settings, "serve.access_log", "yes")

@@ -1,0 +1,45 @@
+"""Retention: copies that are older than a shop keeps them are removed, as commands end and on demand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from molar_retrieval.work_log import recorded
+
+if TYPE_CHECKING:
+    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.privacy.copies import KeptCopy
+    from molar_retrieval.progress import Progress
+    from molar_retrieval.work_log import Told
+    from molar_retrieval.workspace import Workspace
+
+
+@contextmanager
+def at_work(workspace: "Workspace", what: str, settings: "MolarSettings", progress: "Progress") -> "Iterator[Told]":
+    """Write down what is done within, see :func:`molar_retrieval.work_log.recorded`; then :func:`prune`."""
+    with recorded(workspace, what) as told:
+        yield told
+    prune(workspace, settings, progress)
+
+
+def overdue(workspace: "Workspace", settings: "MolarSettings") -> "list[KeptCopy]":
+    """Copies of what people did that are older than ``[privacy] keep_copies_days``; none where that is not set."""
+    from molar_retrieval.privacy.copies import copies, older_than
+
+    days = settings.privacy.keep_copies_days
+    return [] if days is None else older_than(copies(workspace), days)
+
+
+def prune(workspace: "Workspace", settings: "MolarSettings", progress: "Progress") -> "list[KeptCopy]":
+    """Remove what is :func:`overdue`, and say so; which went."""
+    from molar_retrieval.pages.words import plural, size
+    from molar_retrieval.privacy.copies import remove
+
+    gone = remove(workspace, overdue(workspace, settings))
+    if gone:
+        days, taken = settings.privacy.keep_copies_days, size(sum(one.bytes for one in gone))
+        kinds = ", ".join(
+            f"{sum(one.what == what for one in gone)} {what}" for what in dict.fromkeys(o.what for o in gone)
+        )
+        progress.note(f"{plural(len(gone), 'copy', 'copies')} of more than {days} days removed ({kinds}; {taken})")
+    return gone
