@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-TYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8", "U8": "|u1", "BOOL": "|b1"}
+TYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
 """NumPy's name of each safetensors type."""
 _KINDS = {name[1:]: kind for kind, name in TYPES.items()}
 _ALIGNMENT = 64

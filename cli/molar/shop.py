@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from molar.asking import Asking
 from molar.events import Events
 from molar.experiments import Experiments
+from molar.exporting import Exporting
 from molar.making import Making
 from molar.privacy import Privacy
 from molar.serving import Serving
@@ -16,7 +16,7 @@ from molar_retrieval.binding import DEFAULT_NAME, workspace_for
 from molar_retrieval.errors import SettingsError
 
 
-class Shop(Making, Updating, Serving, Asking):
+class Shop(Making, Updating, Serving, Exporting):
     """A catalogue and its workspace.
 
     Args:

@@ -17,6 +17,7 @@ from molar_cli.commands.embed import embed
 from molar_cli.commands.evaluate import evaluate
 from molar_cli.commands.events import app as events
 from molar_cli.commands.experiment import app as experiment
+from molar_cli.commands.export import export
 from molar_cli.commands.finetune import finetune
 from molar_cli.commands.import_ import import_
 from molar_cli.commands.index import app as index
@@ -40,7 +41,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for body in (demo, init, import_, check, embed, finetune, cf, align, update, query, recommend, serve, evaluate, doctor):
+_BODIES = (
+    demo, init, import_, check, embed, finetune, cf, align, update, query, recommend, export, serve, evaluate, doctor,
+)  # fmt: skip
+for body in _BODIES:
     app.command(body.__name__.rstrip("_"))(body)
 app.add_typer(index, name="index")
 app.add_typer(events, name="events")

@@ -139,9 +139,9 @@ class UserEncoder:
         if not len(items):
             return np.zeros(tower.dim, np.float32)
         window = slice(-tower.history, None)
-        return tower(self._vectors(part, items[window]), times[window])
+        return tower(self.vectors(part, items[window]), times[window])
 
-    def _vectors(self, tower: str, rows: Rows) -> Matrix:
+    def vectors(self, tower: str, rows: Rows) -> Matrix:
         """The vectors in which a tower reads items, (L, dim)."""
         side = self.items[tower]
         if tower != "content":

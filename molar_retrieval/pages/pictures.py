@@ -11,7 +11,13 @@ SIZE = (112, 150)
 
 
 def photo_uri(folder: Path, photo: str, size: tuple[int, int] = SIZE, quality: int = 72) -> str | None:
-    """A small copy of a photo, of ``size`` pixels at most, as a data URI (JPEG); None where it cannot be read."""
+    """The :func:`small_copy` of a photo as a data URI; None where it cannot be read."""
+    copy = small_copy(folder, photo, size, quality)
+    return None if copy is None else "data:image/jpeg;base64," + base64.b64encode(copy).decode("ascii")
+
+
+def small_copy(folder: Path, photo: str, size: tuple[int, int] = SIZE, quality: int = 72) -> bytes | None:
+    """A small copy of a photo, of ``size`` pixels at most, as JPEG; None where it cannot be read."""
     try:
         image = open_image(folder, photo)
     except ImageError:
@@ -19,7 +25,7 @@ def photo_uri(folder: Path, photo: str, size: tuple[int, int] = SIZE, quality: i
     image.thumbnail(size)
     file = BytesIO()
     image.save(file, "JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return file.getvalue()
 
 
 class Pictures:

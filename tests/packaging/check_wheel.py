@@ -31,6 +31,12 @@ def check_names(wheel: Path) -> None:
     page, nouns = Path("molar_serving/storefront/static"), Path("molar_retrieval/encoders/name_vectors")
     here = {f"{page}/{file.name}" for file in (ROOT / "serving" / page).iterdir()}
     here |= {f"{nouns}/{file.name}" for file in (ROOT / nouns).iterdir()}
+    device = Path("molar_indexes/device")
+    here |= {
+        f"{device}/{part}/{one.name}"
+        for part in ("static", "runtime")
+        for one in (ROOT / "indexes" / device / part).iterdir()
+    }
     if not here <= set(names):
         raise SystemExit(f"the wheel lacks {sorted(here - set(names))}")
 

@@ -1,0 +1,180 @@
+"""What of a generation goes to a device: what ranks its items and names them, and nothing of anybody who took them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from molar_indexes.answerer import Answerer
+from molar_indexes.constraints import Constraints
+from molar_indexes.live_items import LiveItems
+from molar_indexes.sessions import SessionReader
+from molar_retrieval import columns
+from molar_retrieval.alignment.light_tower import LightTower
+from molar_retrieval.alignment.user_encoder import HistoryReading, UserEncoder
+from molar_retrieval.arrays import Array, Mask
+from molar_retrieval.errors import DataError
+from molar_retrieval.ranking.item_store import ItemStore
+from molar_retrieval.ranking.query import Query
+
+if TYPE_CHECKING:
+    from molar_retrieval.ranking.request import RankingRequest
+
+MOST_ITEMS = 20_000
+"""Items of a shop that a device is given: all are scored for every list, and all are loaded before the first one."""
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceContents:
+    """What a device is given.
+
+    Attributes:
+        tensors: All numbers of items, by name; n rows each where they are of items.
+        facts: How these are read, JSON-able.
+        towers: Those of the user encoder that count.
+        ids: Of the items by row; empty where no item has the row, or one that nobody had and that may not come.
+        payload: Attributes of the items by name, None where one has none; the title among them.
+        left_out: What the server heeds and the device does not, in sentences.
+    """
+
+    tensors: Mapping[str, Array]
+    facts: Mapping[str, Any]
+    towers: Mapping[str, LightTower]
+    ids: Sequence[str]
+    payload: Mapping[str, Sequence[Any]]
+    left_out: Sequence[str]
+
+
+def gather(answerer: Answerer, fields: Sequence[str], now: datetime) -> DeviceContents:
+    """All that an answer to a session reads, as it is ``now``; ``fields`` are shown beside the title.
+
+    Raises:
+        DataError: If there are more than :data:`MOST_ITEMS`.
+        RequestError: If there is no such field.
+        SettingsError: If the rules are wrong.
+    """
+    generation, (constraints, state) = answerer.generation, answerer.present()
+    ranker, encoder = answerer.ranker, SessionReader(answerer.workspace, generation).encoder
+    store = ranker.store
+    if len(store) > MOST_ITEMS:
+        raise DataError(
+            f"the shop has {len(store):,} items, more than the {MOST_ITEMS:,} that a device is given: it loads all of"
+            " them, and scores all of them for a list",
+            "answer with `molar serve`, or export a shop of the items that people of a device can have",
+        )
+    for name in fields:
+        constraints.check_field(name)
+    request = constraints.for_user(constraints.request(Query(explore=False), state.items, now), state.items, None)
+    shown = _shown(store, request)
+    if request.where is not None:
+        rows = np.flatnonzero(shown)
+        shown[rows] = ranker.fulfilling(request.where, rows)
+    popular = [row for row, _ in generation.popular if shown[row]]
+    told = shown | store.known
+    tensors = _items(store, shown) | _reading(encoder)
+    tensors |= {} if ranker.reranker is None else _read_by_second_stage(store)
+    tensors = {name: _without(values, ~told) for name, values in tensors.items()}
+    tensors |= _partners(store) | {"popular": np.array(popular, np.int32)}
+    if ranker.reranker is not None:
+        tensors |= {f"second.{name}": values for name, values in ranker.reranker.to_tensors().items()}
+    facts = {
+        "parts": {name: list(span) for name, span in store.parts.items()},
+        "sparse_parts": {name: list(span) for name, span in store.sparse_parts.items()},
+        "slots": generation.slots,
+        "encoder": _described(encoder),
+        "second_stage": ranker.reranker is not None,
+    }
+    towers = {name: tower for name, tower in encoder.towers.items() if name in encoder.parts}
+    ids = [item_id if told[row] else "" for row, item_id in enumerate(generation.table.item_ids())]
+    left_out = _left_out(constraints, request)
+    return DeviceContents(tensors, facts, towers, ids, _payload(state.items, ids, fields), left_out)
+
+
+def _shown(store: ItemStore, request: "RankingRequest") -> Mask:
+    """Which items may come, but for conditions."""
+    shown = store.known | store.cold
+    hidden = np.fromiter(request.hidden, np.int64, len(request.hidden))
+    shown[hidden[hidden < len(store)]] = False
+    return shown
+
+
+def _items(store: ItemStore, shown: Mask) -> dict[str, Array]:
+    """What every item is scored by beside its partners."""
+    marks = {"known": store.known, "cold": store.cold, "shown": shown}
+    return {"dense": store.dense} | {name: np.asarray(mark, np.uint8) for name, mark in marks.items()}
+
+
+def _partners(store: ItemStore) -> dict[str, Array]:
+    """The sparse vectors by dimension, each with the items that have it; how many people stand behind them stays."""
+    own = store.sparse
+    starts, items = own.starts.astype(np.int32), own.items.astype(np.uint16)
+    return {"partners.starts": starts, "partners.items": items, "partners.values": own.values}
+
+
+def _reading(encoder: UserEncoder) -> dict[str, Array]:
+    """The vectors in which the user encoder reads items."""
+    rows = np.arange(len(encoder.features))
+    found = {f"tower.{name}": encoder.vectors(name, rows) for name in encoder.towers if name in encoder.parts}
+    return found if encoder.taste is None else found | {"taste": encoder.taste[0]}
+
+
+def _read_by_second_stage(store: ItemStore) -> dict[str, Array]:
+    return {"content": store.content, "cf": store.cf, "numbers": store.numbers}
+
+
+def _without(values: Array, rows: Mask) -> Array:
+    """The same with zeros in some rows."""
+    if not rows.any():
+        return values
+    emptied = np.array(values)
+    emptied[rows] = 0
+    return emptied
+
+
+def _described(encoder: UserEncoder) -> dict[str, Any]:
+    """How histories are read."""
+    return {
+        "parts": list(encoder.parts),
+        "towers": {
+            name: {"history": tower.history, "buckets": tower.buckets, "dim": tower.dim}
+            for name, tower in encoder.towers.items()
+            if name in encoder.parts
+        },
+        "taste": None if encoder.taste is None else _powers(encoder.taste[1]),
+        "partners": [_powers(one) for one in encoder.reads],
+    }
+
+
+def _powers(reading: HistoryReading) -> list[float] | None:
+    """How much the last item of a history counts, the one before and so on; None: all alike.
+
+    They are told as they are, so that no other power function rounds them otherwise.
+    """
+    if reading.decay is None or reading.last is None:
+        return None
+    powers: list[float] = np.power(reading.decay, np.arange(reading.last)).tolist()
+    return powers
+
+
+def _payload(items: LiveItems, ids: Sequence[str], fields: Sequence[str]) -> dict[str, list[Any]]:
+    names = list(dict.fromkeys([columns.TITLE, *fields]))
+    found: dict[str, list[Any]] = {name: [None] * len(ids) for name in names}
+    for item in items.index.fetch([row for row, item_id in enumerate(ids) if item_id]):
+        for name in names:
+            found[name][item.row] = item.payload.get(name)
+    return found
+
+
+def _left_out(constraints: Constraints, request: "RankingRequest") -> list[str]:
+    """Rules that a device does not heed: those that shape a list, and those for some people only."""
+    if constraints.rules is None:
+        return []
+    rules = constraints.rules
+    people = [one.rule for one, segment in zip(rules.all, rules.segments, strict=True) if segment is not None]
+    shaping = [one.rule for one in (*request.weighing, *request.caps, *request.pins) if one.rule not in people]
+    return [
+        *(f"the rule “{rule.title}” shapes lists, and is not heeded on a device" for rule in shaping),
+        *(f"the rule “{rule.title}” is for some people, and a device knows nobody" for rule in people),
+    ]

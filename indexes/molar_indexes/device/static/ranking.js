@@ -1,0 +1,110 @@
+/**
+ * From a user's vectors to a list, as `ranking/candidates.py`, `cold_start.py` and `ranker.py` have it.
+ *
+ * Sums are in double precision, where the server's products are in single precision, so scores differ by some
+ * millionths. Equal scores come by row in both.
+ */
+import { moves } from "./second-stage.js";
+
+const TOP = 10; // places of a list that known and cold items share
+const CANDIDATES = 200; // that the second stage reads
+
+/** The first `k` places for a user: {row, score, parts}. */
+export function ranked({ user, rows: history, hidden, k, rerank, facts, tensors }) {
+  const names = [...Object.keys(facts.parts), ...Object.keys(facts.sparse_parts)];
+  const parts = partsOf(user, facts, tensors);
+  const second = rerank && facts.second_stage;
+  const size = Math.max(k, second ? CANDIDATES : 0);
+  const candidates = found(parts, hidden, size, Math.max(k, TOP), facts.slots, tensors);
+  const list = second ? reranked(candidates, history, names, facts, tensors) : candidates;
+  return list.slice(0, k).map(({ row, parts: own, cold, lift, moved }) => {
+    const told = Object.fromEntries(names.map((name, n) => [name, own[n]]));
+    if (cold) told.newcomer = lift;
+    if (moved) told["re-rank"] = moved;
+    return { row, score: Object.values(told).reduce((a, b) => a + b, 0), parts: told };
+  });
+}
+
+/** The addends of the scores of all items, one array for each part. */
+function partsOf({ dense, reads }, facts, { dense: items, ...tensors }) {
+  const [count, width] = items.shape;
+  const byPart = Object.values(facts.parts).map(([start, stop]) => {
+    const products = new Float64Array(count);
+    for (let row = 0; row < count; row++) {
+      let product = 0;
+      for (let d = start; d < stop; d++) product += items.data[row * width + d] * dense[d];
+      products[row] = Math.fround(product);
+    }
+    return products;
+  });
+  const starts = tensors["partners.starts"].data;
+  const partners = tensors["partners.items"].data;
+  const values = tensors["partners.values"].data;
+  const sparse = Object.values(facts.sparse_parts).map(([first], number) => {
+    const products = new Float64Array(count);
+    for (const [row, weight] of reads[number]) {
+      const dimension = first + row;
+      if (dimension + 1 >= starts.length) continue;
+      for (let n = starts[dimension]; n < starts[dimension + 1]; n++) products[partners[n]] += values[n] * weight;
+    }
+    return products;
+  });
+  return [...byPart, ...sparse];
+}
+
+/** At most `size` items, the best first, cold ones in their places among the first ten. */
+function found(parts, hidden, size, wanted, slots, tensors) {
+  const { known, cold, shown } = tensors;
+  const mayCome = (row) => shown.data[row] && !hidden.has(row);
+  const first = best(parts, (row) => known.data[row] && mayCome(row), Math.max(size, wanted), false);
+  const others = first.length >= size ? wanted : Math.max(size, wanted);
+  return merged(first, best(parts, (row) => cold.data[row] && mayCome(row), others, true), slots).slice(0, size);
+}
+
+function best(parts, chosen, size, cold) {
+  const rows = [];
+  const count = parts[0].length;
+  const scores = new Float64Array(count);
+  for (const part of parts) for (let row = 0; row < count; row++) scores[row] += part[row];
+  for (let row = 0; row < count; row++) if (chosen(row)) rows.push(row);
+  rows.sort((a, b) => scores[b] - scores[a] || a - b);
+  return rows.slice(0, size).map((row) => {
+    return { row, parts: parts.map((part) => part[row]), own: scores[row], score: scores[row], cold, lift: 0, moved: 0 };
+  });
+}
+
+/** Cold items are spread between the known ones around the places that they get; see `cold_start.merge`. */
+function merged(known, cold, slots) {
+  const count = known.length;
+  let first = 0;
+  let before = Math.min(TOP, count);
+  if (count && cold.length) {
+    const top = Math.min(TOP, count);
+    const places = Math.min(cold.length, slots, TOP - 1);
+    before = Math.min(TOP - places, top);
+    const level = known[before - 1].score;
+    const spread = places > 0 && top > before;
+    const gap = spread ? level - known[Math.min(before, top - 1)].score : 0;
+    first = spread ? places : 0;
+    const lifted = cold.map((_, n) => (n < first ? level - (gap * (n + 1)) / (first + 1) : 0));
+    const last = Math.max(0, first - 1);
+    if (!first) lifted[last] = level;
+    for (let n = last + 1; n < cold.length; n++) lifted[n] = lifted[last] + (cold[n].own - cold[last].own);
+    cold.forEach((one, n) => Object.assign(one, { score: lifted[n], lift: lifted[n] - one.own }));
+  }
+  const late = (one, place) => (one.cold ? place - count >= first : place >= before);
+  const every = [...known, ...cold].map((one, place) => ({ one, place, late: late(one, place) }));
+  every.sort((a, b) => b.one.score - a.one.score || a.late - b.late || a.one.cold - b.one.cold || a.place - b.place);
+  return every.map(({ one }) => one);
+}
+
+/** The candidates in the order of the second stage, which moves the first ones; the rest go down behind them. */
+function reranked(candidates, history, names, facts, tensors) {
+  const first = candidates.slice(0, CANDIDATES);
+  if (!first.length) return candidates;
+  const moved = moves(first, history, names, facts, tensors);
+  const least = Math.min(...first.map(({ score }, n) => score + moved[n]));
+  const down = -Math.max(0, first.at(-1).score - least);
+  const list = candidates.map((one, n) => ({ ...one, moved: n < moved.length ? moved[n] : down }));
+  return list.sort((a, b) => b.score + b.moved - (a.score + a.moved)); // equal ones stay as they were
+}
