@@ -23,6 +23,10 @@ MAKERS = {
     "generations": "molar align",
 }
 """Kinds of artefacts, in the order in which they are made, and the command that makes each."""
+OTHERS = {"statistics": "molar align --privacy EPSILON"}
+"""Kinds that only some workspaces have."""
+PRIVATE = "private"
+"""The fact of an alignment on statistics with noise that tells of their release."""
 
 
 @dataclass(frozen=True)

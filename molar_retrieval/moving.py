@@ -8,7 +8,8 @@ from molar_retrieval import binding
 from molar_retrieval.catalog.resolve import items_source
 from molar_retrieval.durable import sync_folder, sync_tree
 from molar_retrieval.errors import DataError
-from molar_retrieval.workspace import MAKERS, Workspace, checked
+from molar_retrieval.manifest import MAKERS, OTHERS
+from molar_retrieval.workspace import Workspace, checked
 
 
 def move_workspace(workspace: Workspace, target: Path) -> Workspace:
@@ -23,7 +24,7 @@ def move_workspace(workspace: Workspace, target: Path) -> Workspace:
         raise DataError(f"{target} is in the workspace itself", "name a folder outside of it")
     catalogue = workspace.catalogue
     with ExitStack() as held:
-        for kind in MAKERS:
+        for kind in (*MAKERS, *OTHERS):
             held.enter_context(workspace.lock(kind))
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -7,7 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from molar_retrieval.events.tables import KIND as EVENTS
-from molar_retrieval.workspace import MAKERS, Workspace
+from molar_retrieval.manifest import MAKERS, OTHERS
+from molar_retrieval.workspace import Workspace
 
 
 @contextmanager
@@ -17,7 +18,7 @@ def scratch_workspace(root: Path, catalogue: Path) -> Iterator[Workspace]:
         place = Path(folder)
         for file in (f for f in root.glob("*") if f.is_file()):
             shutil.copyfile(file, place / file.name)
-        for kind in MAKERS:
+        for kind in (*MAKERS, *OTHERS):
             for inner in (root / kind).glob("*"):
                 _mirror(inner, place / kind / inner.name)
         if (root / EVENTS).is_dir():

@@ -32,7 +32,7 @@ from molar_retrieval.durable import write_atomically as write_atomically
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.locks import alone, lock_now
 from molar_retrieval.manifest import MAKERS as MAKERS
-from molar_retrieval.manifest import MANIFEST, age, number_of
+from molar_retrieval.manifest import MANIFEST, OTHERS, age, number_of
 from molar_retrieval.manifest import Manifest as Manifest
 
 _LONGEST, _LONGEST_NAME = 440, 255
@@ -106,13 +106,17 @@ class ArtefactStore:
                 f"{self.root / 'current'} names {name}, and there is no such version", self._remedy
             )
         raise MissingArtefactError(
-            f"the workspace {self.root.parent} has no {self.kind} yet", f"run `{MAKERS[self.kind]}` first"
+            f"the workspace {self.root.parent} has no {self.kind} yet", f"run `{self._maker}` first"
         )
 
     @property
     def _remedy(self) -> str:
         back = "`molar index rollback NAME`, or " if self.kind == "generations" else ""
-        return f"run {back}`{MAKERS[self.kind]}`, which makes another one"
+        return f"run {back}`{self._maker}`, which makes another one"
+
+    @property
+    def _maker(self) -> str:
+        return (MAKERS | OTHERS)[self.kind]
 
     def versions(self) -> list[Path]:
         """All complete versions, oldest first."""

@@ -1,9 +1,11 @@
 """Aligning: the log prepared, the network trained, a generation published, and pushed where a server is named."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from molar.choosing import refuse
 
 if TYPE_CHECKING:
     from molar_indexes.server.push import PushReport
@@ -11,8 +13,27 @@ if TYPE_CHECKING:
     from molar_retrieval.alignment.training import EpochScore
     from molar_retrieval.config import MolarSettings
     from molar_retrieval.interactions.prepare import Choice
+    from molar_retrieval.pinned import Pinned
     from molar_retrieval.progress import Progress
+    from molar_retrieval.statistics.ledger import LedgerStanding
     from molar_retrieval.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class PrivateOutcome:
+    """What an alignment on statistics with noise took.
+
+    Attributes:
+        released: Whether statistics were released by this call; else those of the same log were found again.
+        ledger: What was released so far, and what is left.
+    """
+
+    released: bool
+    ledger: "LedgerStanding"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return {"released": self.released, "ledger": self.ledger.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -26,6 +47,8 @@ class Aligned:
         pushed: What went to a server, or None.
         exploration: How new items are tried, and what that costs, see :mod:`molar_retrieval.alignment.exploring`; None:
             they are not.
+        private: Of an alignment on statistics with noise: whether they were ``released`` by this call, and the
+            ``ledger``; None: it was trained without noise.
     """
 
     report: "AlignReport"
@@ -33,6 +56,7 @@ class Aligned:
     pushed: "PushReport | None"
     exploration: dict[str, Any] | None = None
     staged: bool = False
+    private: "PrivateOutcome | None" = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -42,6 +66,7 @@ class Aligned:
             "generation": self.generation,
             "exploration": self.exploration,
             "staged": self.staged,
+            "private": self.private and self.private.to_dict(),
             **served,
         }
 
@@ -57,9 +82,9 @@ def align(
 ) -> Aligned | None:
     """Train and publish; of several processes the first one does all but the training, and the others return None.
 
-    ``on_epoch`` is told of each epoch; None: a note of the progress.
+    With ``[privacy] epsilon`` it is made of statistics with noise instead. ``on_epoch`` is told of each epoch; None: a
+    note of the progress.
     """
-    from molar_indexes.assemble import publish_generation
     from molar_retrieval.alignment.align import align as train
     from molar_retrieval.alignment.align import help_to_align
     from molar_retrieval.alignment.derive import derive
@@ -72,11 +97,14 @@ def align(
     keep_freed_memory()
     processes = Processes.of_launcher()
     if not processes.first:
-        help_to_align(workspace, processes)
+        if settings.privacy.epsilon is None:
+            help_to_align(workspace, processes)
         return None
     if where is not None:
         prepare_catalogue(workspace.catalogue, workspace, progress, where=where)
         embed(workspace, settings.embed, progress=progress)
+    if settings.privacy.epsilon is not None:
+        return _align_privately(workspace, settings, progress)
     prepare_log(workspace, settings, progress, choose=True)
     with pin(workspace, "catalogue", "content", "interactions", work="molar align") as read:  # one state, to the end
         report = train(
@@ -89,10 +117,39 @@ def align(
         )
         derived = derive(read, progress)  # what ships counts the interactions, too, that validation had held out
         report = replace(report, folder=derived.folder, fingerprint=derived.fingerprint)
-        generation = publish_generation(read, settings.index, progress, newcomers=settings.newcomers)
+        return _published(read, settings, progress, report)
+
+
+def _align_privately(workspace: "Workspace", settings: "MolarSettings", progress: "Progress") -> Aligned:
+    """Release statistics with noise, unless they were, and publish what they give."""
+    from molar_retrieval.alignment.align import AlignReport
+    from molar_retrieval.alignment.private import align_on_statistics
+    from molar_retrieval.pinned import pin
+    from molar_retrieval.statistics.ledger import PrivacyLedger
+    from molar_retrieval.statistics.releasing import release_statistics
+
+    work, dims = "molar align --privacy", settings.align.content_dims
+    prepare_log(workspace, settings, progress, fixed=True)
+    with pin(workspace, "catalogue", "content", "interactions", work=work) as read:  # one state, to the end
+        folder, manifest, released = release_statistics(read, settings.privacy, dims, progress)
+        read.take("statistics", (folder, manifest))
+        folder, made, anew = align_on_statistics(read, settings.align, work)
+        report = AlignReport(folder, made.fingerprint, not anew, {}, dict(made.facts))
+        done = _published(read, settings, progress, report)
+    outcome = PrivateOutcome(released, PrivacyLedger(workspace.root).standing(settings.privacy))
+    return replace(done, private=outcome)
+
+
+def _published(read: "Pinned", settings: "MolarSettings", progress: "Progress", report: "AlignReport") -> Aligned:
+    """Publish the live alignment, and push it where a server is named."""
+    from molar_indexes.assemble import publish_generation
+    from molar_retrieval.workspace import Workspace
+
+    generation = publish_generation(read, settings.index, progress, newcomers=settings.newcomers)
     name, exploration = generation.name, generation.manifest.facts["exploration"]
     generation.close()
-    pushed, staged = None, name != workspace["generations"].require()[0].name
+    workspace, pushed = Workspace(read.root), None
+    staged = name != workspace["generations"].require()[0].name
     if settings.index.url is not None and settings.index.activate:
         from molar_indexes.server.push import push
 
@@ -100,14 +157,29 @@ def align(
     return Aligned(report, name, pushed, exploration, staged)
 
 
+def refuse_idle(settings: "MolarSettings", flags: Mapping[str, Any]) -> None:
+    """Refuse options of a training that there will not be."""
+    if settings.privacy.epsilon is not None:
+        refuse(flags, "statistics with noise are all that is read", "leave it out, or align without privacy")
+    elif not settings.align.towers:
+        trained = {name: flags[name] for name in ("epochs", "dim", "align_weight")}
+        refuse(trained, "no tower is trained by these settings", "choose another preset, or leave them out")
+
+
 def prepare_log(
-    workspace: "Workspace", settings: "MolarSettings", progress: "Progress", *, choose: bool = False
+    workspace: "Workspace",
+    settings: "MolarSettings",
+    progress: "Progress",
+    *,
+    choose: bool = False,
+    fixed: bool = False,
 ) -> None:
     """Bring the workspace's interactions to the present: the file and the events of kinds that count.
 
-    With ``choose``, validation chooses these kinds where the settings leave it to that, and events came since.
+    With ``choose``, validation chooses these kinds where the settings leave it to that, and events came since; if they
+    are ``fixed``, nothing that was ever chosen by validation matters.
     """
-    from molar_retrieval.events.kinds import Kinds
+    from molar_retrieval.events.kinds import DEFAULT, Kinds
     from molar_retrieval.interactions import prepare_interactions
 
     choice: Choice | None = None
@@ -115,7 +187,7 @@ def prepare_log(
         from molar_retrieval.alignment.kinds import choose_kinds
 
         choice = partial(choose_kinds, settings=settings.align, split=settings.split, progress=progress)
-    kinds = Kinds.of(settings.events.weights)
+    kinds = Kinds.of(DEFAULT if fixed and settings.events.weights is None else settings.events.weights)
     keep_days = settings.privacy.keep_days
     prepare_interactions(workspace.catalogue, workspace, progress, kinds=kinds, choose=choice, keep_days=keep_days)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from molar_retrieval.manifest import PRIVATE
+
 if TYPE_CHECKING:
     from molar_retrieval.config import EmbedSettings, MolarSettings
     from molar_retrieval.workspace import Manifest, Workspace
@@ -36,7 +38,10 @@ def due(alignment: "Manifest", settings: "MolarSettings", named: str = "", now: 
         now: The moment; None: the present.
     """
     found = [Due(named, "molar embed, then molar align")] if named else []
-    changed = list(_changed(alignment, settings))
+    private = PRIVATE in alignment.facts
+    changed = list(_of_privacy(alignment, settings) if private else _changed(alignment, settings))
+    if settings.privacy.epsilon is not None and not private:
+        found.append(Due("[privacy] epsilon is set, and the live alignment was trained without noise", "molar align"))
     if changed:
         found.append(Due(f"settings have changed since training: {', '.join(changed)}", "molar align"))
     most, days = settings.update.max_age_days, age_in_days(alignment, now or datetime.now(UTC))
@@ -62,6 +67,13 @@ def _changed(alignment: "Manifest", settings: "MolarSettings") -> Iterator[str]:
             value = asked[key]
             if value is not None and value != trained.get(key, value):
                 yield f"[{name}] {key} is {value}, it was {trained[key]}"
+
+
+def _of_privacy(alignment: "Manifest", settings: "MolarSettings") -> Iterator[str]:
+    """What is asked for of statistics with noise, and was released otherwise."""
+    released, epsilon = alignment.facts[PRIVATE]["epsilon"], settings.privacy.epsilon
+    if epsilon is not None and epsilon != released:
+        yield f"[privacy] epsilon is {epsilon:g}, it was {released:g}"
 
 
 def with_kept_encoder(settings: "EmbedSettings", workspace: "Workspace") -> "EmbedSettings":

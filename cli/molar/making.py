@@ -268,6 +268,7 @@ class Making(ShopBase):
         threads: int | None = None,
         device: str | None = None,
         seed: int | None = None,
+        privacy: float | None = None,
         resume: bool = True,
         where: str | None = None,
         stage: bool = False,
@@ -287,6 +288,8 @@ class Making(ShopBase):
             threads: CPU threads; 1 makes reruns bit-equal.
             device: ``cpu``, ``cuda``, ``mps``.
             seed: Another seed, another run.
+            privacy: ε of differential privacy: learn of people by one release of statistics with noise, which the
+                ledger counts; None: as the settings say, by default without.
             resume: Go on with an interrupted run; False forgets it.
             where: Only items that fulfil this condition.
             stage: Leave what is live as it is, so that :meth:`diff` says first what the new generation changes;
@@ -298,14 +301,12 @@ class Making(ShopBase):
         Returns:
             What was done; None in a process that only helps another one of the same launch.
         """
-        from molar.aligning import align
+        from molar.aligning import align, refuse_idle
 
         flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
         flags |= {"threads": threads, "device": device, "seed": seed}
-        chosen = self._encoding(trust=trust_remote_code, index=index, align=flags)
-        if not chosen.align.towers:
-            trained = {"epochs": epochs, "dim": dim, "align_weight": align_weight}
-            refuse(trained, "no tower is trained by these settings", "choose another preset, or leave them out")
+        chosen = self._encoding(trust=trust_remote_code, index=index, align=flags, privacy={"epsilon": privacy})
+        refuse_idle(chosen, flags)
         chosen = self._staging(chosen) if stage else chosen
         with self.progress() as progress, at_work(self.opened(), "align", chosen, progress):
             return align(self.opened(), chosen, progress, restart=not resume, where=where, on_epoch=on_epoch)

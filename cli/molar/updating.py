@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from molar.base import ShopBase
 from molar.due import Due, due, with_kept_encoder
 from molar.retaining import at_work
+from molar_retrieval.manifest import PRIVATE
 
 if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
@@ -204,7 +205,7 @@ class _Update:
 
     def _derived_of_the_present(self) -> bool:
         alignment = self.place["alignment"].require()[1]
-        kinds = ("catalogue", "content", "interactions")
+        kinds = ("catalogue", "content") if PRIVATE in alignment.facts else ("catalogue", "content", "interactions")
         present = all(alignment.inputs.get(kind) == self.place[kind].require()[1].fingerprint for kind in kinds)
         return present and "derived" in alignment.facts
 
@@ -215,6 +216,9 @@ class _Update:
         self.later += [Due(note, "molar align") for note in report.notes]
         if report.up_to_date:
             return ""
+        if PRIVATE in self.place["alignment"].require()[1].facts:
+            self.facts["alignment"] = dict(report.facts)
+            return "statistics as they were released, over the present items"
         people = report.facts["changed_users"]
         self.facts["alignment"] = dict(report.facts)
         counted = "everything counted" if people is None else f"histories of {people:,} people counted"

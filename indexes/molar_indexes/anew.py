@@ -1,7 +1,6 @@
 """A generation made of the workspace's artefacts, with nothing of a former one but vectors of users."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,11 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from molar_indexes.attributes import payloads
-from molar_indexes.background import origins, query_maps, spans, support
+from molar_indexes.background import origins, query_maps, spans
 from molar_indexes.equal_lengths import longest
 from molar_indexes.former_users import FormerUsers
 from molar_indexes.generations import Generation, publish
+from molar_indexes.item_sides import ItemSides
 from molar_indexes.sparse import sparse_rows
 from molar_indexes.table import Extras
 from molar_indexes.users import UserRecord
@@ -32,7 +32,6 @@ from molar_retrieval.catalog.words import bm25
 from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.config import IndexSettings, NewcomerSettings, SplitSettings
 from molar_retrieval.embedding import ContentVectors
-from molar_retrieval.experts.company import had_by_few
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.people import Segments
@@ -44,7 +43,6 @@ from molar_retrieval.workspace import Manifest, Workspace
 
 Matrix = npt.NDArray[np.float32]
 _BATCH = 4096
-_POPULAR = 1000
 
 
 def publish_anew(
@@ -66,9 +64,11 @@ def publish_anew(
     catalogue = Catalogue(*read["catalogue"].require())
     log = open_log(read)
     content, embedded = read["content"].require()
-    vectors = model.items(log)
-    plan, emerging = exploration(model, vectors, log, newcomers) if newcomers.explore else (None, None)
-    told = None if plan is None else asdict(plan) | {"cost": _cost(read, newcomers) or _former_cost(live, newcomers)}
+    if model.demand is None:
+        sides = ItemSides.counted(model, log, newcomers, open_sums(alignment))
+    else:
+        sides = ItemSides.released(model)
+    told = sides.explored and sides.explored | {"cost": _cost(read, newcomers) or _former_cost(live, newcomers)}
     others = {columns.CONTENT: model.features} | ({} if model.cf is None else {columns.CF: model.cf})
     queries, image_features = query_maps(model, ContentVectors.open(content), embedded)
     others |= {} if image_features is None else {columns.IMAGE_FEATURES: image_features}
@@ -77,21 +77,21 @@ def publish_anew(
     return publish(
         workspace,
         backend=settings.backend,
-        spec=_spec(settings, catalogue, vectors, emerging, others),
-        items=_items(catalogue, vectors, emerging, others, words),
+        spec=_spec(settings, catalogue, sides.vectors, sides.emerging, others),
+        items=_items(catalogue, sides.vectors, sides.emerging, others, words),
         users=_users(model, log, segments, former, progress),
-        popular=_popular(log, model.least),
+        popular=sides.popular,
         parts=spans(model.dense_parts),
         sparse_parts=spans(model.sparse_parts),
         slots=model.slots,
         extras=Extras(
             origins=origins(model, catalogue),
-            support=support(log, vectors.sparse, open_sums(alignment)),
+            support=sides.support,
             numbers=model.numbers,
             reranker=model.reranker,
             queries=queries,
             availability=catalogue.availability,
-            emerging=emerging,
+            emerging=sides.emerging,
         ),
         encoder=alignment,
         inputs=inputs,
@@ -192,11 +192,3 @@ def _users(
     progress.finish()
     if former is not None:
         former.close()
-
-
-def _popular(log: InteractionLog, least: int) -> list[tuple[int, int]]:
-    """Rows and counts of the items that most took, none that fewer people had than ``least``."""
-    counts = np.bincount(log.item, minlength=log.n_items)
-    counts[had_by_few(log, least)] = 0
-    order = np.argsort(-counts, kind="stable")[:_POPULAR]
-    return [(int(row), int(counts[row])) for row in order if counts[row]]

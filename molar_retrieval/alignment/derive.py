@@ -22,9 +22,11 @@ from molar_retrieval.alignment.recount import SUMS
 from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import attributes_digest, hashed_attributes, numeric_attributes
+from molar_retrieval.config import AlignSettings
 from molar_retrieval.durable import link_or_copy
 from molar_retrieval.embedding.contents import VECTORS
 from molar_retrieval.errors import StaleArtefactError
+from molar_retrieval.manifest import PRIVATE
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking import reranker
@@ -70,6 +72,8 @@ def derive(workspace: Workspace, progress: Progress = SILENT) -> DeriveReport:
         StaleArtefactError: If it cannot be carried over, so that training is due, or something that is read was made
             anew meanwhile.
     """
+    if PRIVATE in workspace["alignment"].require()[1].facts:
+        return _of_statistics(workspace)
     with workspace.lock("alignment"), pin(workspace, "catalogue", "content", "interactions", work=_WORK) as read:
         former = _Base(*workspace["alignment"].require())
         inputs = _inputs(read)
@@ -106,6 +110,15 @@ def derive(workspace: Workspace, progress: Progress = SILENT) -> DeriveReport:
         read.confirm()
         folder = store.publish(partial, Manifest("alignment", name, inputs, former.manifest.settings, facts, libraries))
     return DeriveReport(folder, name, False, account, notes)
+
+
+def _of_statistics(workspace: Workspace) -> DeriveReport:
+    """What statistics with noise give over the present catalogue; the log counts again with their next release."""
+    from molar_retrieval.alignment.private import align_on_statistics  # brings torch
+
+    settings = AlignSettings(**workspace["alignment"].require()[1].settings["align"])
+    folder, manifest, made = align_on_statistics(workspace, settings, _WORK)
+    return DeriveReport(folder, manifest.fingerprint, not made, dict(manifest.facts["derived"]))
 
 
 def cannot_be_derived(read: Workspace, alignment: Manifest) -> str | None:

@@ -55,11 +55,14 @@ class AlignedModel:
     cf: Matrix | None = None  # ALS factors of all items, which the re-ranker reads, shape (n_items, c)
     numbers: Matrix | None = None  # their numeric attributes, likewise, shape (n_items, m)
     least: int = 1  # people without whom a pair of items, or an item's popularity, is left out
+    demand: Matrix | None = None  # takers of each item by statistics with noise, (n_items,); None: a log tells them
     taste_axes: Matrix | None = None  # by which features became those of the content neighbours; None: these items' own
 
     def seeing(self, log: InteractionLog) -> Self:
-        """The model with the popularity of all items over the time of ``log``."""
-        return self if self.half_life is None else replace(self, trend=Trend.fit(log, self.half_life, self.least))
+        """The model with the popularity of all items over the time of ``log``, unless statistics tell it."""
+        if self.half_life is None or self.demand is not None:
+            return self
+        return replace(self, trend=Trend.fit(log, self.half_life, self.least))
 
     @cached_property
     def dense_parts(self) -> tuple[VectorBlock, ...]:
@@ -105,8 +108,11 @@ class AlignedModel:
 
     def items(self, log: InteractionLog) -> ItemVectors:
         """Vectors of all items, popularity being that at the end of ``log``."""
-        now = self.seeing(log).trend
-        popularity = np.zeros(len(self.known), np.float32) if now is None else now.now()
+        return self.seeing(log).items_now()
+
+    def items_now(self) -> ItemVectors:
+        """Vectors of all items, popularity being that at the end of what the model has seen."""
+        popularity = np.zeros(len(self.known), np.float32) if self.trend is None else self.trend.now()
         return self._items(popularity[:, None])
 
     def _items(self, popularity: Matrix) -> ItemVectors:

@@ -17,6 +17,7 @@ from molar_retrieval.config import AlignSettings
 from molar_retrieval.encoders.base import VectorBlock
 from molar_retrieval.experts.content_knn import ContentNeighbours
 from molar_retrieval.experts.item_item import ItemItemWeights
+from molar_retrieval.experts.trend import Trend
 from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.tensors import under
 from molar_retrieval.workspace import Manifest
@@ -38,7 +39,7 @@ def save(model: AlignedModel, folder: Path) -> None:
         tensors["taste"] = model.content_knn.items
     if model.reranker is not None:
         tensors |= {f"rerank.{name}": array for name, array in model.reranker.to_tensors().items()}
-    others = {"cf": model.cf, "numbers": model.numbers, "taste_axes": model.taste_axes}
+    others = {"cf": model.cf, "numbers": model.numbers, "taste_axes": model.taste_axes, "demand": model.demand}
     tensors |= {name: tensor for name, tensor in others.items() if tensor is not None}
     save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, folder / FILE)
 
@@ -74,7 +75,7 @@ def open_model(folder: Path) -> AlignedModel:
         blocks, tuple(tensors[f"mean.{n}"] for n in count), tuple(tensors[f"map.{n}"] for n in count)
     )
     predicted = sorted({name.split(".")[1] for name in tensors if name.startswith("predictor.")})
-    read, reranker = facts["taste"], facts.get("reranker")
+    read, reranker, demand = facts["taste"], facts.get("reranker"), tensors.get("demand")
     return AlignedModel(
         network=_network(tensors, settings),
         conditioner=conditioner,
@@ -95,6 +96,8 @@ def open_model(folder: Path) -> AlignedModel:
         cf=tensors.get("cf"),
         numbers=tensors.get("numbers"),
         taste_axes=tensors.get("taste_axes"),
+        demand=demand,
+        trend=None if demand is None else Trend.of_counts(demand),
         precision="float32",
     )
 

@@ -46,6 +46,16 @@ class Trend:
         amount = None if log.strength is None else log.strength[order]
         return cls(days[order], log.item[order], log.n_items, half_life_days, timeless, amount)
 
+    @classmethod
+    def of_counts(cls, counts: npt.NDArray[np.float32]) -> Self:
+        """Popularity that is known as such, without days: how many took each item, shape (n_items,)."""
+        items = np.flatnonzero(counts).astype(np.int32)
+        return cls(np.zeros(len(items), np.int64), items, len(counts), np.inf, True, counts[items])
+
+    def total(self) -> npt.NDArray[np.float32]:
+        """What all interactions count, without age, by item, shape (n_items,)."""
+        return np.bincount(self.items, self.amount, minlength=self.n_items).astype(np.float32)
+
     def log_scores(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Log of popularity plus 0.05, shape (T, n_items), at ``times`` in seconds since 1970 (UTC), shape (T,)."""
         asked, which = np.unique(times // DAY, return_inverse=True)

@@ -1,8 +1,8 @@
 """The ledger of a workspace: every release of noised statistics on its people, and how much a year bears.
 
-It lies in ``WORKSPACE/privacy_ledger.jsonl``, a line for each release. An entry is on the disk before any noise is
-drawn, so whatever is killed or loses power, nothing was ever released that the ledger does not count; what was counted
-and never finished stays counted. Any 365 days may take (ε, δ) together, as
+It lies in ``WORKSPACE/privacy_ledger.jsonl``, a line for each release. An entry is on the disk before anything of
+its release is, so whatever is killed or loses power, nothing can be seen that the ledger does not count; what was
+counted and never finished stays counted. Any 365 days may take (ε, δ) together, as
 :mod:`molar_retrieval.statistics.accounting` reckons.
 
 The ledger protects people from the shop's own commands. Who removes the workspace, this file, or its lines forgets what
@@ -155,11 +155,17 @@ class PrivacyLedger:
             " without a release",
         )
 
-    def spend(self, settings: PrivacySettings, log: str, purpose: str, now: datetime | None = None) -> LedgerEntry:
-        """Enter a release at the settings' ε, which is on the disk when this returns; refused as by :meth:`check`."""
+    def spend(
+        self, settings: PrivacySettings, multiplier: float, log: str, purpose: str, now: datetime | None = None
+    ) -> LedgerEntry:
+        """Enter a release with this noise multiplier, which is on the disk when this returns.
+
+        Refused as by :meth:`check`; a ValueError where the noise is too little for the settings' ε and δ.
+        """
         self.check(settings, now)
         entries, epsilon = self.entries(), settings.epsilon or 0.0
-        multiplier = noise_multiplier(epsilon, settings.delta)
+        if epsilon_of([multiplier], settings.delta) > epsilon * (1 + _SLIGHT):
+            raise ValueError(f"a noise multiplier of {multiplier} is too little for ε = {epsilon}")
         at = _iso(now or datetime.now(UTC))
         entry = LedgerEntry(secrets.token_hex(8), at, epsilon, settings.delta, multiplier, log, purpose)
         lines = (msgspec.json.encode(one).decode() + "\n" for one in (*entries, entry))

@@ -16,6 +16,16 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FOUR = PrivacySettings(epsilon=4, yearly=8)
 
 
+def spend(ledger, settings, *rest):
+    return ledger.spend(settings, noise_multiplier(settings.epsilon, settings.delta), *rest)
+
+
+def test_noise_that_is_too_little_is_never_entered(tmp_path):
+    with pytest.raises(ValueError, match="too little"):
+        PrivacyLedger(tmp_path).spend(FOUR, 1.0, "log", "molar align")
+    assert PrivacyLedger(tmp_path).entries() == ()
+
+
 def test_composition_is_that_of_privacy_loss_distributions():
     from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
     from dp_accounting.pld import PLDAccountant
@@ -46,7 +56,7 @@ def test_the_budget_refuses_and_says_when_and_how_much_is_possible(tmp_path):
     days = 0
     while True:
         try:
-            ledger.spend(FOUR, "log", "molar align", NOW + timedelta(days=days))
+            spend(ledger, FOUR, "log", "molar align", NOW + timedelta(days=days))
         except DataError as error:
             refusal = error
             break
@@ -57,19 +67,19 @@ def test_the_budget_refuses_and_says_when_and_how_much_is_possible(tmp_path):
     assert f"{NOW + YEAR:%Y-%m-%d %H:%M} UTC" in refusal.hint
     assert f"took ε = {epsilon_of([one.noise_multiplier for one in entries], DELTA):.2f}" in refusal.message
     with pytest.raises(DataError):
-        ledger.spend(FOUR, "log", "molar align", NOW + YEAR - timedelta(seconds=1))
+        spend(ledger, FOUR, "log", "molar align", NOW + YEAR - timedelta(seconds=1))
     assert ledger.entries() == entries
     less = float(refusal.hint.split("ε ≤ ")[1].split()[0])
-    ledger.spend(PrivacySettings(epsilon=less), "log", "molar align", NOW + timedelta(days=days))
-    ledger.spend(FOUR, "log", "molar align", NOW + YEAR)
+    spend(ledger, PrivacySettings(epsilon=less), "log", "molar align", NOW + timedelta(days=days))
+    spend(ledger, FOUR, "log", "molar align", NOW + YEAR)
     standing = ledger.standing(FOUR, NOW + YEAR)
     assert standing.spent <= 8 < standing.ever
 
 
 def test_entries_of_a_clock_that_was_ahead_count_and_give_nothing_away(tmp_path):
     ledger = PrivacyLedger(tmp_path)
-    ledger.spend(FOUR, "log", "molar align", NOW)
-    ledger.spend(FOUR, "log", "molar align", NOW + 3 * YEAR)
+    spend(ledger, FOUR, "log", "molar align", NOW)
+    spend(ledger, FOUR, "log", "molar align", NOW + 3 * YEAR)
     assert ledger.standing(FOUR, NOW).spent == pytest.approx(epsilon_of([noise_multiplier(4, DELTA)] * 2, DELTA))
 
 
@@ -81,10 +91,10 @@ def test_more_than_a_year_bears_is_a_wrong_setting(tmp_path):
 @pytest.mark.parametrize("damage", ["{}", '{"name": "x"', "no json", ""])
 def test_a_damaged_ledger_is_refused(tmp_path, damage):
     ledger = PrivacyLedger(tmp_path)
-    ledger.spend(FOUR, "log", "molar align", NOW)
+    spend(ledger, FOUR, "log", "molar align", NOW)
     assert stat.S_IMODE(ledger.path.stat().st_mode) == 0o600
     ledger.path.write_text(damage + "\n" + ledger.path.read_text("utf-8"), "utf-8")
-    for asked in (ledger.entries, lambda: ledger.standing(FOUR), lambda: ledger.spend(FOUR, "log", "molar align")):
+    for asked in (ledger.entries, lambda: ledger.standing(FOUR), lambda: spend(ledger, FOUR, "log", "molar align")):
         with pytest.raises(StaleArtefactError, match="damaged"):
             asked()
 
@@ -97,13 +107,13 @@ def test_a_ledger_that_cannot_be_written_refuses(tmp_path, monkeypatch):
 
     monkeypatch.setattr("molar_retrieval.durable.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        ledger.spend(FOUR, "log", "molar align", NOW)
+        spend(ledger, FOUR, "log", "molar align", NOW)
     assert ledger.entries() == ()
 
 
 def test_the_standing_is_plain_data(tmp_path):
     ledger = PrivacyLedger(tmp_path)
-    entry = ledger.spend(FOUR, "log", "molar align", NOW)
+    entry = spend(ledger, FOUR, "log", "molar align", NOW)
     told = json.loads(json.dumps(ledger.standing(FOUR, NOW).to_dict()))
     assert told["entries"][0]["name"] == entry.name
     assert told["free_from"] == (NOW + YEAR).isoformat()
@@ -120,7 +130,7 @@ def test_the_command_and_the_doctor_tell_what_is_spent(tmp_path):
     (tmp_path / "shop").mkdir()
     Workspace.for_catalogue(shop.workspace, tmp_path / "shop")
     assert (shop.privacy.ledger().entries, list(privacy(shop.workspace))) == ((), [])
-    PrivacyLedger(shop.workspace).spend(PrivacySettings(epsilon=7.9), "log", "molar align")
+    spend(PrivacyLedger(shop.workspace), PrivacySettings(epsilon=7.9), "log", "molar align")
     assert shop.privacy.ledger().spent == pytest.approx(7.9)
     (entry,) = privacy(shop.workspace)
     assert "nearly spent: ε = 7.90 of 8" in entry.problem

@@ -10,8 +10,9 @@ from molar.doctor.places import folder_size
 from molar_retrieval import inventory
 from molar_retrieval.binding import Binding
 from molar_retrieval.errors import MissingArtefactError, MolarError
+from molar_retrieval.manifest import MAKERS, OTHERS, Manifest
 from molar_retrieval.pages.words import size
-from molar_retrieval.workspace import MAKERS, Manifest, Workspace
+from molar_retrieval.workspace import Workspace
 
 _SHORT = 12
 _SHOWN = 3
@@ -29,7 +30,8 @@ def artefacts(root: Path, deep: bool) -> Iterator[Entry]:
     workspace = Workspace(root)
     yield _catalogue_folder(workspace)
     yield from _former(workspace)
-    for kind, maker in MAKERS.items():
+    others = {kind: maker for kind, maker in OTHERS.items() if workspace[kind].current is not None}
+    for kind, maker in (MAKERS | others).items():
         if kind != GENERATIONS:
             yield _artefact(workspace, kind, deep)
         for folder in workspace[kind].partials():
@@ -111,7 +113,7 @@ def _former(workspace: Workspace) -> Iterator[Entry]:
 
 
 def _artefact(workspace: Workspace, kind: str, deep: bool) -> Entry:
-    maker = f"run `{MAKERS[kind]}`"
+    maker = f"run `{(MAKERS | OTHERS)[kind]}`"
     try:
         folder, manifest = workspace[kind].require()
     except MissingArtefactError:

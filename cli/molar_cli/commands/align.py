@@ -11,7 +11,7 @@ from molar_retrieval.presets import Preset
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from molar.aligning import Aligned
+    from molar.aligning import Aligned, PrivateOutcome
 
 
 @command()
@@ -25,6 +25,9 @@ def align(
     threads: Annotated[int | None, option("CPU threads; 1: bit-equal reruns.")] = None,
     device: Annotated[str | None, option("cpu, cuda, mps.")] = None,
     seed: Annotated[int | None, option("Another seed, another run.")] = None,
+    privacy: Annotated[
+        float | None, option("Learn of people by one release with noise alone, at this epsilon.", metavar="EPSILON")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Continue an interrupted training run, or forget it.")
     ] = True,
@@ -39,11 +42,13 @@ def align(
 
     Example: [bold]molar align[/]
 
+    Example, with differential privacy at ε = 4: [bold]molar align --privacy 4[/]
+
     Example, on two GPUs: [bold]accelerate launch --multi_gpu --num_processes 2 $(which molar) align[/]
     """
     done = run.shop(settings=settings).align(
         preset=preset, epochs=epochs, dim=dim, align_weight=align_weight, threads=threads, device=device, seed=seed,
-        resume=resume, where=where, stage=stage, index=index, trust_remote_code=trust_remote_code,
+        privacy=privacy, resume=resume, where=where, stage=stage, index=index, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     print_aligned(run, done)
 
@@ -54,7 +59,33 @@ def print_aligned(run: Session, done: "Aligned | None") -> None:
         return
     if run.document(done.to_dict()):
         return
-    report, pushed = done.report, done.pushed
+    if done.private is not None:
+        _print_private(run, done, done.private)
+    else:
+        _print_trained(run, done)
+    if done.staged:
+        print_staged(run, done.generation)
+    else:
+        run.console.line(f"published: generation {done.generation}")
+    if (pushed := done.pushed) is not None:
+        run.console.line(f"live at {pushed.url} as {pushed.alias}: collection {pushed.collection}")
+
+
+def _print_private(run: Session, done: "Aligned", private: "PrivateOutcome") -> None:
+    """Print what was released, what that takes, and what is left out."""
+    facts, standing = done.report.facts["private"], private.ledger
+    released = "released now" if private.released else f"of the same log, released {facts['released_at'][:10]}: no cost"
+    run.console.line(
+        f"statistics with noise, ε = {facts['epsilon']:g}, δ = {facts['delta']:g} for each person, {released}",
+        f"365 days took ε = {standing.spent:.2f} of {standing.yearly:g}; another release may take {standing.left:.2f}",
+        "left out:",
+        *(f"  {what}: {why}" for what, why in facts["off"].items()),
+        "new interactions count for their own people at once, for others with the next release",
+    )
+
+
+def _print_trained(run: Session, done: "Aligned") -> None:
+    report = done.report
     facts = report.facts
     shares = {name: f"{share:.0%}" for name, share in facts["shares"].items()}
     rows = [
@@ -83,12 +114,6 @@ def print_aligned(run: Session, done: "Aligned | None") -> None:
             f"second stage: {verdict}; NDCG@10 {second['before']:.4f} before, {second['after']:.4f} after, by networks"
             " that had not seen the user"
         )
-    if done.staged:
-        print_staged(run, done.generation)
-    else:
-        run.console.line(f"published: generation {done.generation}")
-    if pushed is not None:
-        run.console.line(f"live at {pushed.url} as {pushed.alias}: collection {pushed.collection}")
 
 
 def print_staged(run: Session, staged: str) -> None:

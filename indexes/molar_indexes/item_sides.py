@@ -1,0 +1,62 @@
+"""All that a generation tells of items beyond what the model and the catalogue say: counted, or of statistics."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from molar_indexes.background import support
+from molar_retrieval.alignment.emerging import exploration
+from molar_retrieval.alignment.model import AlignedModel
+from molar_retrieval.alignment.vectors import ItemVectors
+from molar_retrieval.arrays import Array
+from molar_retrieval.config import NewcomerSettings
+from molar_retrieval.experts.company import had_by_few
+from molar_retrieval.experts.sums import PairSums
+from molar_retrieval.interactions import InteractionLog
+from molar_retrieval.ranking.item_store import Emerging
+
+_POPULAR = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class ItemSides:
+    """What is told of items.
+
+    Attributes:
+        vectors: Of all items.
+        popular: Rows and counts of those that most took, the most popular first.
+        support: How many people had both items of each partner weight, by dimension, then by item; None: nobody knows.
+        explored: How new items are tried, but for what that costs; None: they are not.
+        emerging: Items with few interactions, as they are ranked among newcomers; None: there are none.
+    """
+
+    vectors: ItemVectors
+    popular: list[tuple[int, int]]
+    support: Array | None = None
+    explored: dict[str, Any] | None = None
+    emerging: Emerging | None = None
+
+    @classmethod
+    def counted(
+        cls, model: AlignedModel, log: InteractionLog, newcomers: NewcomerSettings, sums: PairSums | None
+    ) -> "ItemSides":
+        """Those of a log; ``sums`` are of it, if they were kept."""
+        vectors = model.items(log)
+        plan, emerging = exploration(model, vectors, log, newcomers) if newcomers.explore else (None, None)
+        counts = np.bincount(log.item, minlength=log.n_items)
+        counts[had_by_few(log, model.least)] = 0
+        told = None if plan is None else asdict(plan)
+        return cls(vectors, _most(counts), support(log, vectors.sparse, sums), told, emerging)
+
+    @classmethod
+    def released(cls, model: AlignedModel) -> "ItemSides":
+        """Those of a model of statistics with noise, which no log is asked for; nobody knows who had two items."""
+        if model.demand is None:
+            raise ValueError("the model is not one of statistics")
+        return cls(model.items_now(), _most(np.rint(model.demand).astype(np.int64)))
+
+
+def _most(counts: Array) -> list[tuple[int, int]]:
+    order = np.argsort(-counts, kind="stable")[:_POPULAR]
+    return [(int(row), int(counts[row])) for row in order if counts[row]]

@@ -1,0 +1,131 @@
+"""From a log to the artefact ``statistics``, by way of the ledger: the one place where noise is put on people's data.
+
+Nothing that was drawn leaves this process before the ledger has its entry on the disk. A release of the same log at the
+same ε and δ is found again, and costs nothing.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molar_retrieval import fingerprint
+from molar_retrieval.alignment import conditioning
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.catalog.features import hashed_attributes
+from molar_retrieval.collaborative.factors import open_log
+from molar_retrieval.disk import require
+from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.embedding.remembered import of_folder
+from molar_retrieval.encoders import fused, head, tuned_folder
+from molar_retrieval.errors import DataError, SettingsError, StaleArtefactError
+from molar_retrieval.experts.content_knn import compressed, principal
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.pinned import Pinned, pin
+from molar_retrieval.privacy_settings import PrivacySettings
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.statistics.artefact import KIND, save_statistics
+from molar_retrieval.statistics.ledger import PrivacyLedger
+from molar_retrieval.statistics.mechanism import Mechanism
+from molar_retrieval.statistics.release import release
+from molar_retrieval.versions import library_versions
+from molar_retrieval.workspace import Manifest, Workspace
+
+_WORK = "molar align --privacy"
+_KEPT = 8
+"""Older releases that stay: each was paid for, and is found again where its log is."""
+_FEATURES = 1024
+
+
+def release_statistics(
+    workspace: Workspace, settings: PrivacySettings, content_dims: int, progress: Progress = SILENT
+) -> tuple[Path, Manifest, bool]:
+    """Make statistics of the workspace's log live, at the settings' ε and δ: those that were released, or new ones.
+
+    ``content_dims`` as of ``[align]``. The last of what is returned says whether something was released.
+
+    Raises:
+        MissingArtefactError: If content vectors or prepared interactions are missing.
+        StaleArtefactError: If they do not belong together, or the ledger is damaged.
+        DataError: If the budget does not bear it, or the log is empty.
+        SettingsError: If the encoder has learned from people, so that content is no longer public.
+        DiskError: If the disk is too small.
+    """
+    with (
+        pin(workspace, "catalogue", "content", "interactions", work=_WORK) as read,
+        workspace.lock(KIND, f"releasing statistics of {workspace.root}"),
+    ):
+        store, ledger = workspace[KIND], PrivacyLedger(workspace.root)
+        encoder = _public_encoder(read)
+        log = open_log(read)
+        if not len(log):
+            raise DataError("no interactions are there to be counted", "bring a log")
+        digest = log_digest(log)
+        if (found := _released_before(read, ledger, settings, digest, encoder)) is not None:
+            store.switch(found.name)
+            return found, Manifest.read(found), False
+        ledger.check(settings)
+        require(store.root, 4 * _FEATURES * log.n_items, "statistics take about")
+        content = ContentVectors.open(read["content"].require()[0])
+        attributes = hashed_attributes(Catalogue.open(read["catalogue"].require()[0]))
+        conditioner = conditioning.fit(
+            content.vectors, content.blocks, content_dims, attributes, ready=content.conditioned
+        )
+        features = conditioner(content.vectors, attributes)
+        axes = principal(features)
+        mechanism = Mechanism.of(settings.epsilon or 0.0, settings.delta)
+        released = release(log, compressed(features, axes), mechanism, progress)
+        read.confirm()
+        entry = ledger.spend(settings, mechanism.sigma, digest, _WORK)  # from here on it may be seen
+        partial = store.partial(entry.name)
+        facts = save_statistics(partial, released, log.items, conditioner, axes)
+        facts |= {"encoder": encoder, "ledger": entry.name, **released.facts()}
+        chosen = {"epsilon": entry.epsilon, "delta": entry.delta}
+        versions = library_versions("numpy", "scipy", "dp-accounting")
+        manifest = Manifest(KIND, entry.name, settings=chosen, facts=facts, versions=versions)
+        folder = store.publish(partial, manifest, keep=_KEPT)
+    return folder, Manifest.read(folder), True
+
+
+def log_digest(log: InteractionLog) -> str:
+    """What a release depends on: which items each history has, in order, by their ids; nobody's name, no time."""
+    own = np.array([int(fingerprint.of_bytes([item.encode()])[:16], 16) for item in log.items.array.to_pylist()], "<u8")
+    strength = [] if log.strength is None else [np.ascontiguousarray(log.strength).tobytes()]
+    return fingerprint.of_bytes([log.offsets.astype("<i8").tobytes(), own[log.item].tobytes(), *strength])
+
+
+def _released_before(
+    read: Pinned, ledger: PrivacyLedger, settings: PrivacySettings, digest: str, encoder: Mapping[str, Any]
+) -> Path | None:
+    """The version of a release of this log at this ε and δ, in terms of the same encoder; None where there is none."""
+    names = {
+        entry.name
+        for entry in ledger.entries()
+        if (entry.log, entry.epsilon, entry.delta) == (digest, settings.epsilon, settings.delta)
+    }
+    for folder in reversed(read[KIND].versions()):
+        try:
+            facts = Manifest.read(folder).facts
+        except StaleArtefactError:  # it is damaged, and another one is paid for
+            continue
+        if facts.get("ledger") in names and facts.get("encoder") == encoder:
+            return folder
+    return None
+
+
+def _public_encoder(read: Workspace) -> dict[str, Any]:
+    """Name and fingerprint of the encoder; a SettingsError where it was fine-tuned on what people took."""
+    settings = read["content"].require()[1].settings
+    made_by = settings["encoder"]
+    folder = Path(of_folder(settings.get("embed", {}), read.root).get("model", ""))
+    account = fused.read_account(folder) or tuned_folder.read_account(folder)
+    tasks = account.get("tasks", ()) if account else ()
+    learned = [task for task in tasks if task["name"] == "behaviour" and task.get("left_out") is None]
+    if learned or (not account and made_by.get("family") == head.FAMILY):
+        raise SettingsError(
+            f"the encoder {made_by['name']} was fine-tuned on what people took: its vectors tell of them without noise",
+            "embed with the encoder beneath (`molar embed --model builtin`), or fine-tune with `[finetune] behaviour ="
+            " false`",
+        )
+    return {name: made_by[name] for name in ("name", "fingerprint")}

@@ -1,0 +1,240 @@
+"""An alignment on statistics with noise: what is told of items follows from these alone, and the ledger counts."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from copies import copy_workspace
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+from updates import Days
+
+import molar
+from molar.due import due
+from molar_cli.app import app
+from molar_indexes.generations import open_generation
+from molar_retrieval.alignment.private import align_on_statistics
+from molar_retrieval.config import AlignSettings
+from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.statistics import releasing
+from molar_retrieval.workspace import Manifest, Workspace
+
+FILES = ("table.safetensors", "popular.json", "encoder/model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def private(trained, tmp_path_factory):
+    """A shop whose generation is of statistics at ε = 4."""
+    days = Days(trained, tmp_path_factory.mktemp("private"))
+    settings = days.folder.parent / "molar.toml"
+    settings.write_text(settings.read_text("utf-8") + "\n[privacy]\nyearly = 5\n", "utf-8")
+    days.done = days.shop.align(privacy=4)
+    return days
+
+
+def copied(days, folder):
+    """The same in a folder of its own."""
+    shutil.copytree(days.folder, folder / "shop")
+    copy_workspace(days.shop.workspace, folder / ".molar")
+    shutil.copy(days.folder.parent / "molar.toml", folder / "molar.toml")
+    shop = molar.Shop(days.folder, folder / ".molar").move(catalogue=folder / "shop")
+    other = object.__new__(Days)
+    other.folder, other.stamp, other.shop = folder / "shop", days.stamp, shop
+    other.workspace = Workspace(shop.workspace)
+    return other
+
+
+def item_sides(workspace):
+    """All that a generation tells of items: its files byte by byte, and what its index holds."""
+    with open_generation(workspace) as generation:
+        spec = generation.index.spec
+        every = generation.index.fetch(range(len(generation.index)), vectors=[*spec.dims, *spec.sparse])
+        dense = {(one.item_id, n): np.asarray(v).tobytes() for one in every for n, v in one.vectors.items()}
+        sparse = {(one.item_id, n): str((v.indices, v.values)) for one in every for n, v in one.sparse.items()}
+        return {name: (generation.folder / name).read_bytes() for name in FILES} | dense | sparse
+
+
+def test_two_logs_with_the_same_statistics_have_the_same_item_sides(private, tmp_path):
+    other = copied(private, tmp_path)
+    other.log(lambda table: table.sample(frac=0.5, random_state=1).sort_index())
+    report = other.shop.update()
+    assert "interactions" in report.facts
+    assert report.generation != private.done.generation
+    assert item_sides(other.workspace) == item_sides(private.workspace)
+    with open_generation(other.workspace) as now, open_generation(private.workspace) as before:
+        one = next(iter(now.users.between(0, 1)))
+        assert len(one.history) <= len(before.users.keyed(one.user_id).history)
+        assert len(now.users) <= len(before.users)
+
+
+def test_a_workspace_without_any_interaction_gives_the_same_model(private, tmp_path):
+    shutil.copytree(private.shop.workspace, tmp_path / ".molar", symlinks=True)
+    workspace = Workspace(tmp_path / ".molar")
+    for kind in ("interactions", "cf", "generations", "alignment", "events"):
+        shutil.rmtree(workspace.root / kind, ignore_errors=True)
+    settings = AlignSettings(**private_manifest(private).settings["align"])
+    folder, manifest, made = align_on_statistics(workspace, settings, "molar align")
+    assert made
+    assert (folder / "model.safetensors").read_bytes() == model_file(private).read_bytes()
+    assert manifest.facts["weights"] == private_manifest(private).facts["weights"]
+    assert set(manifest.inputs) == {"catalogue", "content", "statistics", "attributes"}
+    assert not (folder / "seen").exists()
+
+
+def model_file(days):
+    return days.workspace["alignment"].require()[0] / "model.safetensors"
+
+
+def private_manifest(days):
+    return days.workspace["alignment"].require()[1]
+
+
+def test_what_is_published_is_of_the_statistics(private):
+    facts = private_manifest(private).facts
+    entry = private.shop.privacy.ledger().entries[0]
+    assert facts["private"]["ledger"] == entry.name == private.workspace["statistics"].require()[1].fingerprint
+    assert {"towers", "second stage", "validation"} <= facts["private"]["off"].keys()
+    assert private_manifest(private).settings["align"]["towers"] == []
+    tensors = load_file(model_file(private))
+    assert tensors["known"].all()
+    assert not any(name.startswith(("network.towers", "rerank", "predictor")) or name == "cf" for name in tensors)
+    with open_generation(private.workspace) as generation:
+        table = load_file(generation.folder / "table.safetensors")
+        assert not table["partners.support"].any()
+        assert table["known"].all()
+        assert [count for _, count in generation.popular] == sorted(
+            np.rint(tensors["demand"]).astype(int).tolist(), reverse=True
+        )
+        assert generation.manifest.facts["exploration"] is None
+    answer = private.shop.query(trained_user(private), explain=True)
+    assert len(answer.items) == 10
+    assert not any("took" in reason for item in answer.items for reason in item.reasons)
+    assert private.shop.verify().problems == ()
+
+
+def trained_user(days):
+    with open_generation(days.workspace) as generation:
+        return next(iter(generation.users.between(0, 1))).user_id
+
+
+def test_the_same_log_costs_nothing(private):
+    again = private.shop.align(privacy=4)
+    assert (again.private.released, again.report.up_to_date, again.generation) == (False, True, private.done.generation)
+    assert len(again.private.ledger.entries) == 1
+
+
+def test_the_budget_refuses_and_nothing_is_written_before_the_ledger_has_it(private, tmp_path, monkeypatch):
+    other = copied(private, tmp_path)
+    other.buy((trained_user(private), "SKU-0001"))
+    statistics, before = other.workspace["statistics"], other.shop.privacy.ledger()
+    there = {path.name for path in statistics.root.iterdir()}
+    with pytest.raises(DataError, match="yearly = 5"):
+        other.shop.align(privacy=4)
+    monkeypatch.setattr(releasing.PrivacyLedger, "spend", killed)
+    with pytest.raises(KeyboardInterrupt):
+        other.shop.align(privacy=1)
+    assert {path.name for path in statistics.root.iterdir()} == there
+    assert other.shop.privacy.ledger().entries == before.entries
+    monkeypatch.undo()
+    monkeypatch.setattr(releasing, "save_statistics", killed)
+    with pytest.raises(KeyboardInterrupt):
+        other.shop.align(privacy=1)
+    monkeypatch.undo()
+    left = other.shop.privacy.ledger().left
+    assert [path.name for path in statistics.versions()] == [before.entries[0].name]
+    done = other.shop.align(privacy=round(left - 0.01, 2))
+    first, killed_one, last = done.private.ledger.entries
+    assert {path.name for path in statistics.versions()} == {first.name, last.name}
+    assert killed_one.epsilon == 1
+    assert 4.9 < done.private.ledger.spent <= 5
+
+
+def test_an_update_takes_new_items_and_peoples_own_histories_without_a_release(private, tmp_path):
+    other, user = copied(private, tmp_path), trained_user(private)
+
+    def with_new(table):
+        row = table.iloc[[0]].assign(item_id="SKU-NEW", title="Alderfinch Hanno throw pillow, new")
+        return molar_concat(row, table)
+
+    other.items(with_new)
+    other.buy((user, "SKU-NEW"))
+    report = other.shop.update()
+    assert len(other.shop.privacy.ledger().entries) == 1
+    step = {one.name: one.outcome for one in report.steps}
+    assert step["alignment"] == "statistics as they were released, over the present items"
+    with open_generation(other.workspace) as generation:
+        ids = generation.table.item_ids()
+        assert [ids[row] for row in generation.users.keyed(user).history][-1] == "SKU-NEW"
+    demand = load_file(model_file(other))["demand"]
+    former = load_file(model_file(private))["demand"]
+    assert np.array_equal(demand[1:], former)  # the new item is the first row, and nobody is known to have it
+    assert demand[0] == demand.min()
+    assert other.shop.update().up_to_date
+    assert [one for one in due(private_manifest(other), other.shop.settings)] == []
+    other_epsilon = molar.Shop(other.folder, other.shop.workspace)._settings(privacy={"epsilon": 2.0})
+    assert "epsilon is 2, it was 4" in due(private_manifest(other), other_epsilon)[0].why
+
+
+def molar_concat(*tables):
+    import pandas as pd
+
+    return pd.concat(tables, ignore_index=True)
+
+
+def killed(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_a_log_is_the_same_whatever_its_people_are_called_and_wherever_its_items_are(private):
+    from dataclasses import replace
+
+    from molar_retrieval.collaborative.factors import open_log
+    from molar_retrieval.ids import IdMap
+
+    log = open_log(private.workspace)
+    digest = releasing.log_digest(log)
+    renamed = replace(log, users=IdMap([f"other {n}" for n in range(log.n_users)]))
+    order = np.random.default_rng(0).permutation(log.n_items)
+    ids = log.items.array.to_pylist()
+    place = np.argsort(order)
+    moved = replace(log, items=IdMap([ids[row] for row in order]), item=place[log.item].astype(np.int32))
+    assert releasing.log_digest(renamed) == releasing.log_digest(moved) == digest
+    fewer = log.select(np.arange(len(log)) != 3)
+    assert releasing.log_digest(fewer) != digest
+
+
+@pytest.mark.parametrize(
+    ("family", "account", "refused"),
+    [
+        ("fused", {"tasks": [{"name": "behaviour", "left_out": None}]}, True),
+        ("fused", {"tasks": [{"name": "behaviour", "left_out": "switched off"}]}, False),
+        ("sentence", {}, False),
+    ],
+)
+def test_an_encoder_that_learned_from_people_is_refused(tmp_path, monkeypatch, family, account, refused):
+    made_by = {"name": "one", "fingerprint": "f", "family": family}
+    manifest = Manifest("content", "c", settings={"encoder": made_by, "embed": {"model": str(tmp_path)}})
+    monkeypatch.setattr(releasing.fused, "read_account", lambda _: account)
+    monkeypatch.setattr(Workspace, "__getitem__", lambda *_: SimpleNamespace(require=lambda: (tmp_path, manifest)))
+    if refused:
+        with pytest.raises(SettingsError, match="fine-tuned on what people took"):
+            releasing._public_encoder(Workspace(tmp_path))
+    else:
+        assert releasing._public_encoder(Workspace(tmp_path)) == {"name": "one", "fingerprint": "f"}
+
+
+def test_the_command_says_what_it_took_and_what_is_left_out(private):
+    run = CliRunner().invoke(app, ["align", "--privacy", "4", "--workspace", str(private.shop.workspace)])
+    assert run.exit_code == 0, run.output
+    words = " ".join(run.output.split())
+    assert "ε = 4" in words
+    assert "no cost" in words
+    assert "towers: training reads every history many times" in words
+    told = CliRunner().invoke(app, ["privacy", "ledger", "--json", "--workspace", str(private.shop.workspace)])
+    assert len(json.loads(told.output)["entries"]) == 1
+    refused = CliRunner().invoke(
+        app, ["align", "--privacy", "4", "--epochs", "3", "--workspace", str(private.shop.workspace)]
+    )
+    assert refused.exit_code == 2
