@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from molar_retrieval import fingerprint
 from molar_retrieval.errors import DataError
 
 
@@ -41,6 +42,11 @@ class IdMap:
     def array(self) -> pa.Array:
         """The ids in row order (Arrow large_string)."""
         return self._ids
+
+    @cached_property
+    def digest(self) -> str:
+        """A fingerprint of the ids in their order."""
+        return fingerprint.of_bytes(id_.encode() for id_ in self._ids.to_pylist())
 
     @cached_property
     def _rows(self) -> dict[str, int]:

@@ -57,7 +57,7 @@ class Pinned(Workspace):
         """Called under the lock before publishing: StaleArtefactError where what was read is not live any more."""
         for kind, (_, manifest) in self._pins.items():
             live = ArtefactStore(self.root / kind, kind).live
-            if live is None or live[1].fingerprint != manifest.fingerprint:
+            if live is None or _said(live[1]) != _said(manifest):
                 raise self._moved(kind)
 
     def _moved(self, kind: str) -> "_MovedError":
@@ -113,6 +113,11 @@ def pin_named(workspace: Workspace, names: Mapping[str, str], work: str) -> Pinn
         folder = workspace.root / kind / name
         inputs.take(kind, (folder, Manifest.read(folder)))
     return inputs
+
+
+def _said(manifest: Manifest) -> tuple[str, object]:
+    """What a version is, and what the people in it are called, which its name does not tell."""
+    return manifest.fingerprint, manifest.facts.get("people")
 
 
 def _contradictions(manifests: Mapping[str, Manifest]) -> Iterator[tuple[str, str]]:

@@ -35,6 +35,11 @@ class Days:
         """Write what ``change`` makes of the table of interactions."""
         self._rewrite("interactions", change)
 
+    def rename(self, name: Any) -> None:
+        """Everybody has another name in the files, as ``name`` says of one."""
+        for kind in ("interactions", "users"):
+            self._rewrite(kind, lambda table: table.assign(user_id=table["user_id"].map(name)))
+
     def buy(self, *deeds: tuple[str, str]) -> None:
         """Some users take some items, one after the other, after all that has happened."""
 

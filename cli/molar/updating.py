@@ -192,7 +192,7 @@ class _Update:
         prepare_log(self.place, self.settings, self.progress)
         now = self.place["interactions"].require()[1]
         if now.fingerprint == former.fingerprint:
-            return ""
+            return "" if now.facts.get("people") == former.facts.get("people") else "other names of people"
         counts = {name: now.facts[name] - former.facts[name] for name in ("interactions", "users")}
         self.facts["interactions"] = counts
         words = [f"{'+' * (count > 0)}{plural(count, name[:-1])}" for name, count in counts.items() if count]

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from molar_indexes.attributes import payloads
@@ -35,7 +34,6 @@ from molar_retrieval.embedding import ContentVectors
 from molar_retrieval.index import IndexItem, IndexSpec
 from molar_retrieval.interactions import InteractionLog
 from molar_retrieval.interactions.people import Segments
-from molar_retrieval.interactions.users import user_keys
 from molar_retrieval.pinned import Pinned
 from molar_retrieval.progress import Progress
 from molar_retrieval.ranking.item_store import Emerging
@@ -175,8 +173,7 @@ def _users(
     progress: Progress,
 ) -> Iterator[UserRecord]:
     """Everybody; whose vector the live generation has, and nothing has changed of it, keeps it."""
-    keys = user_keys(pa.array(list(segments.of), pa.string())).to_pylist()
-    known = dict(zip(keys, segments.of.values(), strict=True))
+    known = segments.by_key
     progress.start("user vectors", log.n_users)
     for begin in range(0, log.n_users, _BATCH):
         rows = np.arange(begin, min(begin + _BATCH, log.n_users))

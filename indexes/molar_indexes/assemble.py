@@ -1,8 +1,9 @@
 """From the workspace's artefacts to a published generation: the live one, its items restated, or one made anew."""
 
 from dataclasses import replace
+from typing import Any
 
-from molar_indexes.current import READ, events_in, is_of, segments_of, shaping, waiting
+from molar_indexes.current import READ, events_in, is_of, names_in, segments_of, shaping, waiting
 from molar_indexes.generations import Generation, open_generation
 from molar_indexes.restated import Restated, materials
 from molar_retrieval.catalog import Catalogue
@@ -51,9 +52,9 @@ def _publish(
     if not settings.activate and (name := waiting(read, settings, newcomers)) is not None:
         return open_generation(workspace, name)
     catalogue = Catalogue(*read["catalogue"].require())
-    facts = {"segments": dict(segments.kinds), "events": events, "payload": catalogue.described}
-    facts |= {"made_of": materials(read)}
-    restated = Restated.of(workspace, read, chosen, facts)
+    facts: dict[str, Any] = {"segments": dict(segments.kinds), "events": events, "payload": catalogue.described}
+    facts |= {"made_of": materials(read), "people": names_in(read)}
+    restated = Restated.of(workspace, read, chosen, facts, segments)
     if restated is not None:
         with restated:
             return restated.publish(workspace, read, settings, inputs=inputs, progress=progress)

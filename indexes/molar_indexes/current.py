@@ -41,10 +41,17 @@ def events_in(read: Workspace) -> dict[str, Any]:
     return {kind: own.get("events", 0) for kind, own in facts.items()} | told
 
 
+def names_in(read: Workspace) -> str | None:
+    """A digest of what people are called in the interactions; None: an earlier version of molar prepared them."""
+    found: str | None = read["interactions"].require()[1].facts.get("people")
+    return found
+
+
 def is_of(live: Manifest, read: Workspace, chosen: dict[str, Any]) -> bool:
     """Whether a generation is made from the live artefacts with these settings."""
     inputs = {kind: read[kind].require()[1].fingerprint for kind in READ}
-    return (dict(live.inputs), dict(live.settings), live.facts.get("format")) == (inputs, chosen, FORMAT)
+    told = live.facts.get("format"), live.facts.get("people")
+    return (dict(live.inputs), dict(live.settings), *told) == (inputs, chosen, FORMAT, names_in(read))
 
 
 def waiting(read: Workspace, settings: IndexSettings, newcomers: NewcomerSettings) -> str | None:

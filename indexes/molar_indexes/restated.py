@@ -1,11 +1,12 @@
-"""The live generation with other attributes of some items: price, stock, whatever neither encoder nor model reads.
+"""The live generation with other attributes: price, stock, whatever neither encoder nor model reads; other names.
 
 A generation says of what it is made (`materials`). Where the present artefacts are the same but for attributes, its
 index is copied and the changed payloads are written over, its users and its table are shared by links, and the result
-is the one that would be made anew.
+is the one that would be made anew. Where people are called something else, or have other attributes, their vectors and
+histories are written under the present names.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,21 +20,25 @@ from molar_indexes.generations import INDEX, POPULAR, TABLE, USERS, Generation, 
 from molar_indexes.proof import Proof
 from molar_indexes.records import BATCH, clean_payload
 from molar_indexes.table import restated
+from molar_indexes.users import rewrite_users
 from molar_retrieval import fingerprint
 from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.arrays import Array
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.read import TEXT
+from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import IndexSettings
 from molar_retrieval.durable import link_or_copy
 from molar_retrieval.embedding.contents import VECTORS
 from molar_retrieval.errors import MissingArtefactError, StaleArtefactError
 from molar_retrieval.index import IndexItem, StoredItem
+from molar_retrieval.interactions.people import Segments
 from molar_retrieval.pinned import Pinned
 from molar_retrieval.progress import Progress
 from molar_retrieval.tensors import mapped
 from molar_retrieval.workspace import Workspace
 
+_PEOPLE = "people"  # in settings: the digest of attributes of people
 _NUMBERS = "numbers"  # the one tensor of an alignment that is made of attributes
 _MODEL = ("weights", "newcomer_weights", "slots", "reranker", "content_blocks", "partners", "taste", "half_life")
 _MOST = 0.1
@@ -63,21 +68,29 @@ def materials(read: Workspace) -> dict[str, str]:
 class Restated:
     """A generation, which is held, and the items that say something else now; a context manager.
 
-    ``facts`` are what the new manifest says otherwise.
+    ``people`` are names and attributes of all users, None: as they were; the new manifest has the settings ``chosen``,
+    and ``facts`` are what it says otherwise.
     """
 
     former: Generation
     catalogue: Catalogue
     items: tuple[StoredItem, ...]
+    people: Sequence[tuple[str, Mapping[str, Any]]] | None
+    chosen: Mapping[str, Any]
     facts: Mapping[str, Any]
 
     @classmethod
     def of(
-        cls, workspace: Workspace, read: Workspace, chosen: Mapping[str, Any], facts: Mapping[str, Any]
+        cls,
+        workspace: Workspace,
+        read: Workspace,
+        chosen: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        segments: Segments,
     ) -> Self | None:
         """The live generation restated; None where there is none, or more has to be made anew."""
         live = workspace["generations"].manifest
-        if live is None or live.facts.get("made_of") != facts["made_of"] or dict(live.settings) != dict(chosen):
+        if live is None or live.facts.get("made_of") != facts["made_of"] or _items(live.settings) != _items(chosen):
             return None
         try:
             former = open_generation(workspace)
@@ -91,7 +104,9 @@ class Restated:
             return None
         told = {**facts, "restated": count}
         told["origins"] = former.manifest.facts["origins"] | {"ordinary": ordinary(catalogue)}
-        return cls(former, catalogue, items, told)
+        said = (live.facts.get("people"), live.settings.get(_PEOPLE))
+        people = None if said == (facts["people"], chosen.get(_PEOPLE)) else _people(read, segments)
+        return cls(former, catalogue, items, people, chosen, told)
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +125,6 @@ class Restated:
     ) -> Generation:
         """Make it the live generation, and open it."""
         alignment = read["alignment"].require()[0]
-        chosen = self.former.manifest.settings
 
         def made(folder: Path) -> dict[str, Any]:
             carry(alignment, folder)
@@ -122,7 +136,7 @@ class Restated:
             workspace,
             made,
             inputs=inputs,
-            settings=chosen,
+            settings=self.chosen,
             keep=settings.keep,
             activate=settings.activate,
             confirm=read.confirm,
@@ -134,9 +148,13 @@ class Restated:
         spec = replace(former.spec, efs={})
         restate_index(former.folder / INDEX, folder / INDEX, former.backend, spec, self.items)
         restated(folder / TABLE, former.folder / TABLE, numbers, {item.row: shown(item.payload) for item in self.items})
-        for name in (USERS, POPULAR):
-            link_or_copy(former.folder / name, folder / name)
+        link_or_copy(former.folder / POPULAR, folder / POPULAR)
         items, users = list(self._sample()), former.users.between(0, _SAMPLE)
+        if self.people is None:
+            link_or_copy(former.folder / USERS, folder / USERS)
+        else:
+            rewrite_users(former.folder / USERS, folder / USERS, self.people)
+            users = [replace(user, user_id=key) for user, (key, _) in zip(users, self.people, strict=False)]
         proof = Proof.of(spec, items, len(former.index), users, len(former.users))
         return proof.check(folder / INDEX, folder / USERS, former.backend, progress)
 
@@ -148,6 +166,17 @@ class Restated:
             (item,) = index.fetch([row], vectors=[*index.spec.dims, *index.spec.sparse])
             payload = anew.get(row, item).payload
             yield IndexItem(row, item.item_id, item.vectors, payload, item.sparse)
+
+
+def _items(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings but for what they keep of people."""
+    return {name: value for name, value in settings.items() if name != _PEOPLE}
+
+
+def _people(read: Workspace, segments: Segments) -> list[tuple[str, Mapping[str, Any]]]:
+    """What each user of the interactions is called, with their attributes."""
+    known = segments.by_key
+    return [(key, known.get(key, {})) for key in open_log(read).users.array.to_pylist()]
 
 
 def _changed(former: Generation, catalogue: Catalogue) -> Iterator[StoredItem]:

@@ -11,6 +11,7 @@ import sys
 import threading
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -58,6 +59,10 @@ def write_users(path: Path, users: Iterable[UserRecord], *, dim: int, items: int
         DataError: If an id occurs twice, a vector is not of length ``dim``, a history names a row beyond ``items`` or
             its items do not have one time each, in their order.
     """
+    return _write(path, (_row(user, dim, items) for user in users), dim, progress)
+
+
+def _write(path: Path, users: Iterable[tuple[str | bytes | None, ...]], dim: int, progress: Progress) -> int:
     connection = sqlite3.connect(path, isolation_level=None)
     count = 0
     try:
@@ -65,13 +70,12 @@ def write_users(path: Path, users: Iterable[UserRecord], *, dim: int, items: int
         connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
         stream = iter(users)
         progress.start("users", None)
-        while chunk := list(islice(stream, BATCH)):
-            rows = [_row(user, dim, items) for user in chunk]
+        while rows := list(islice(stream, BATCH)):
             connection.execute("BEGIN")
             try:
                 connection.executemany(f"INSERT INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             except sqlite3.IntegrityError as error:
-                twice = _twice(connection, [user.user_id for user in chunk], count)
+                twice = _twice(connection, [str(row[0]) for row in rows], count)
                 raise DataError(f"the user {twice!r} occurs more than once", "make the user ids unique") from error
             connection.execute("COMMIT")
             count += len(rows)
@@ -84,6 +88,15 @@ def write_users(path: Path, users: Iterable[UserRecord], *, dim: int, items: int
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     return count
+
+
+def rewrite_users(former: Path, path: Path, people: Iterable[tuple[str, Mapping[str, Any]]]) -> int:
+    """Write the users of another file, in their order, with other ids and attributes, into a new one; how many."""
+    with closing(sqlite3.connect(f"{former.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as before:
+        rows = before.execute(f"SELECT {_COLUMNS} FROM users ORDER BY row")
+        facts = before.execute("SELECT name, value FROM facts").fetchall()
+        stored = ((key, *row[1:-1], _attributes(own)) for row, (key, own) in zip(rows, people, strict=True))
+        return _write(path, stored, dict(facts)["dim"], SILENT)
 
 
 def _twice(connection: sqlite3.Connection, ids: list[str], before: int) -> str | None:
@@ -117,7 +130,11 @@ def _row(user: UserRecord, dim: int, items: int) -> tuple[str | bytes | None, ..
     indices, values = checked(f"user {user.user_id!r}", user.sparse)
     dimensions, numbers = indices.astype("<i4"), values.astype("<f4", copy=False)
     blobs = [array.tobytes() for array in (vector, history.astype("<i4"), times, dimensions, numbers)]
-    return user.user_id, *blobs, json.dumps(user.attributes, ensure_ascii=False) if user.attributes else None
+    return user.user_id, *blobs, _attributes(user.attributes)
+
+
+def _attributes(attributes: Mapping[str, Any]) -> str | None:
+    return json.dumps(attributes, ensure_ascii=False) if attributes else None
 
 
 class Users(Protocol):

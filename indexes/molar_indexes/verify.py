@@ -126,6 +126,8 @@ def _inputs(generation: Generation, workspace: Workspace, deep: bool) -> Iterato
                 f"it was made from the {kind} {made_from[:16]}, the workspace now has {manifest.fingerprint[:16]}:"
                 " run `molar align`"
             )
+        elif kind == "interactions" and generation.manifest.facts.get("people") != manifest.facts.get("people"):
+            yield "its people are called what they were before: run `molar update`"
         elif deep and inventory.kept(folder, manifest):
             yield from (
                 f"of the {kind} that it was made from, {what}" for what in inventory.check(folder, digests=True)

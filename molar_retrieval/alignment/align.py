@@ -108,6 +108,8 @@ def align(
         if (live := store.live) is not None and _trained_as(live[1], inputs) == run and not restart:
             processes.agreed(None)
             drop_people(workspace)
+            with workspace.lock("alignment"):
+                seen.rename(read, live[0])
             return _report(*live, True)
 
         cf = factorise(read, settings.cf, settings.split, progress, people=True)

@@ -79,6 +79,7 @@ def derive(workspace: Workspace, progress: Progress = SILENT) -> DeriveReport:
         inputs = _inputs(read)
         derived = former.manifest.facts.get("derived")
         if derived is not None and inputs == dict(former.manifest.inputs):
+            seen.rename(read, former.folder)
             return DeriveReport(former.folder, former.manifest.fingerprint, True, dict(derived))
         began = time.perf_counter()
         reason = cannot_be_derived(read, former.manifest)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from molar_retrieval import inventory
 from molar_retrieval.alignment.user_encoder import FILE
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.columns import ITEM_ID
@@ -32,6 +33,18 @@ def keep(read: Workspace, version: Path) -> None:
     log, _ = read["interactions"].require()
     for name in (LOG_FILE, USERS_FILE):
         link_or_copy(log / name, own / name)
+
+
+def rename(read: Workspace, version: Path) -> None:
+    """Give the people of the kept log the names that they have in the live one, whose content is the same."""
+    live, own = read["interactions"].require()[0] / USERS_FILE, version / _FOLDER / USERS_FILE
+    if not own.exists() or live.samefile(own) or (content := live.read_bytes()) == own.read_bytes():
+        return
+    inventory.amend(version, (), {own.relative_to(version).as_posix(): content})
+    anew = own.with_suffix(".renamed")
+    anew.unlink(missing_ok=True)  # of a run that was killed
+    link_or_copy(live, anew)
+    anew.replace(own)
 
 
 def kept(version: Path) -> InteractionLog | None:

@@ -15,6 +15,7 @@ from molar_retrieval.catalog.values import as_payload, kind_of, payload_type
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.columns import user_column
 from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
+from molar_retrieval.interactions.users import user_keys
 
 _BATCH = 65_536
 
@@ -51,6 +52,12 @@ class Segments:
     kinds: Mapping[str, str]
     of: Mapping[str, Mapping[str, Any]]
     digest: str
+
+    @property
+    def by_key(self) -> dict[str, Mapping[str, Any]]:
+        """Attributes by the key under which each user is stored."""
+        keys = user_keys(pa.array(list(self.of), pa.string())).to_pylist()
+        return dict(zip(keys, self.of.values(), strict=True))
 
 
 def read_segments(

@@ -1,7 +1,6 @@
 """Writing a log as the workspace's ``interactions`` artefact."""
 
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +75,18 @@ def write_tables(log: InteractionLog, folder: Path) -> None:
 
 
 def log_facts(log: InteractionLog) -> dict[str, Any]:
-    """Counts, and a fingerprint of the content."""
+    """Counts, a fingerprint of the content, and one of the names of the people in it (``people``)."""
     arrays = [log.offsets, log.item, log.timestamp, log.weight, *([] if log.strength is None else [log.strength])]
     contents = (b"" if values is None else np.ascontiguousarray(values).tobytes() for values in arrays)
-    keys = (key.encode() for key in log.users.array.to_pylist())
     return {
         "interactions": len(log),
         "users": log.n_users,
         "items": int(np.count_nonzero(np.bincount(log.item))),
-        "content": fingerprint.of_bytes(chain(contents, keys)),
+        "content": fingerprint.of_bytes(contents),
+        "people": log.users.digest,
     }
 
 
 def log_fingerprint(catalogue: Manifest, facts: Mapping[str, Any]) -> str:
-    """The name of a version: what is in the log, for which items."""
+    """The name of a version: what is in the log, for which items, whatever its people are called."""
     return fingerprint.of_json([RULES, catalogue.facts["ids"], facts["content"]])

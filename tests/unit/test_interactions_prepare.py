@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from molar_retrieval.catalog import Catalogue, prepare_catalogue
-from molar_retrieval.collaborative.factors import held_out
+from molar_retrieval.collaborative.factors import held_out, open_log
 from molar_retrieval.config import SplitSettings
 from molar_retrieval.errors import DataError, MissingArtefactError, StaleArtefactError
 from molar_retrieval.ids import IdMap
@@ -274,11 +274,21 @@ def test_the_fingerprint_follows_the_content(folder, workspace):
     assert second.fingerprint == first.fingerprint
     assert len(_rejects(workspace)) == second.facts["rejects"] == 1
     prints = {first.fingerprint}
-    for rows in ([("u", "a", 1), ("v", "b", 3)], [("u", "a", 1), ("w", "b", 2)], [("u", "b", 1), ("v", "a", 2)]):
+    for rows in ([("u", "a", 1), ("v", "b", 3)], [("u", "a", 1), ("u", "b", 2)], [("u", "b", 1), ("v", "a", 2)]):
         _write(folder, rows)
         prints.add(prepare_interactions(folder, workspace).fingerprint)
     assert len(prints) == 4
     assert len(workspace["interactions"].versions()) == 1
+
+
+def test_other_names_of_people_take_the_place_of_theirs_in_the_same_version(folder, workspace):
+    _write(folder, [("u", "a", 1), ("v", "b", 2)])
+    first = prepare_interactions(folder, workspace)
+    _write(folder, [("u", "a", 1), ("w", "b", 2)])
+    second = prepare_interactions(folder, workspace)
+    assert (second.fingerprint, second.number) == (first.fingerprint, first.number)
+    assert second.facts["people"] != first.facts["people"]
+    assert open_log(workspace).users.array.to_pylist() == ["u", "w"]
 
 
 def test_a_change_of_the_catalogue_counts_as_far_as_ids_are_concerned(folder, workspace):

@@ -41,15 +41,14 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with every interaction, case and target."""
+        """Changes with every interaction, case and target, whatever people are called."""
         log = self.history
         arrays: list[npt.NDArray[Any]] = [log.offsets, log.item, log.timestamp, self.fitted]
         for name, cases in [("validation", self.validation), *self.tests.items()]:
             arrays += [np.frombuffer(name.encode(), np.uint8), cases.user, cases.length, cases.offsets, cases.targets]
             arrays += [] if cases.readable is None else [cases.readable]
-        ids = [key.encode() for ids in (log.users, log.items) for key in ids.array.to_pylist()]
-        content = fingerprint.of_bytes([*(np.ascontiguousarray(one).tobytes() for one in arrays), *ids])
-        return fingerprint.of_json([self.name, dict(self.settings), content])
+        content = fingerprint.of_bytes(np.ascontiguousarray(one).tobytes() for one in arrays)
+        return fingerprint.of_json([self.name, dict(self.settings), content, log.n_users, log.items.digest])
 
     def save(self, folder: Path) -> Path:
         """Write the split as Parquet with ids, so that other tools can be asked the same; returns its folder.
@@ -57,11 +56,12 @@ class Split:
         ``history.parquet`` holds all interactions in order (user_id, item_id, timestamp, training: whether models are
         fitted on it). ``validation.parquet`` and ``test-NAME.parquet`` have one row per case: user_id, input_length
         (how many of the user's first interactions are the input) and target_item_ids. ``split.json`` says the rest,
-        with the items that inputs leave out. Nothing is written where it is there already.
+        with the items that inputs leave out. Nothing is written where it is there already, with people of these names.
         """
-        name = self.fingerprint
+        name, people = self.fingerprint, self.history.users.digest
         folder = folder / f"{self.name.replace(' ', '-')}-{name[:16]}"
-        if (folder / "split.json").exists():
+        written = folder / "split.json"
+        if written.exists() and json.loads(written.read_text("utf-8")).get("people") == people:
             return folder
         folder.mkdir(parents=True, exist_ok=True)
         log = self.history
@@ -79,13 +79,14 @@ class Split:
         record = {
             "name": self.name,
             "fingerprint": name,
+            "people": people,
             "settings": dict(self.settings),
             "warning": self.warning,
             "facts": dict(self.facts),
             "items_left_out_of_inputs": log.items.ids(hidden),
         }
         for_owner(folder)
-        write_atomically(folder / "split.json", json.dumps(record, indent=1, ensure_ascii=False))
+        write_atomically(written, json.dumps(record, indent=1, ensure_ascii=False))
         return folder
 
     @property
