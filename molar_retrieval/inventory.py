@@ -29,16 +29,20 @@ def take(folder: Path, without: Collection[str] = ()) -> None:
     _write(folder, found)
 
 
-def amend(folder: Path, anew: Collection[str], instead: Mapping[str, bytes]) -> None:
+def amend(
+    folder: Path, anew: Collection[str], instead: Mapping[str, bytes], staged: Mapping[str, Path] | None = None
+) -> None:
     """Write a version's inventory anew after the files ``anew`` were replaced; of the others it says what it said.
 
-    ``instead`` is what some files are about to hold. Where there is no inventory yet, everything is taken.
+    ``instead`` is what some files are about to hold, ``staged`` which files are about to take the place of others.
+    Where there is no inventory yet, everything is taken.
     """
     if not (folder / NAME).exists():
         take(folder)
     known: dict[str, Any] = json.loads((folder / NAME).read_text("utf-8"))
     known.pop(NAME, None)
     known |= {name: _described(folder / name, name) for name in anew}
+    known |= {name: _described(path, name) for name, path in (staged or {}).items()}
     known |= {name: [len(content), fingerprint.of_content(content)] for name, content in instead.items()}
     _write(folder, known)
 

@@ -1,18 +1,22 @@
 """What a shop keeps of people, and what it can say of that on paper."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from molar.base import ShopBase
+from molar_retrieval import bounds
 from molar_retrieval.errors import MissingArtefactError, RequestError, SettingsError
+from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:
+    from molar_indexes.privacy.forgetting import Forgotten
     from molar_indexes.privacy.known import KnownPerson
     from molar_indexes.privacy.report.write import PrivacyReport
     from molar_indexes.privacy.stored import StoredOnPerson
+    from molar_retrieval.interactions.suppressed import Kind
     from molar_retrieval.privacy.copies import KeptCopy
     from molar_retrieval.privacy.found import FileFindings
     from molar_retrieval.privacy.scan import ScanReport
@@ -157,6 +161,73 @@ class Privacy:
         with self.shop.progress() as progress:
             return prune(workspace, settings, progress)
 
+    def forget(self, user_ids: str | Collection[str], *, reason: str = "") -> "Forgotten":
+        """Forget people: everything of theirs up to now, wherever it comes from; what comes later counts again.
+
+        They are put on the list of those who are left out, and nobody is served by their past from then on, also by
+        servers that run. Then all that names them goes: lines of the event log, rows of the generations that are kept,
+        records of experiments, answers that a server keeps, points in its collections of users. What was learnt of them
+        goes with the next ``update`` or ``align``. It may be killed anywhere, and run again.
+
+        Args:
+            user_ids: One or several, by the shop's own ids. An id that nobody has is on the list as well: it may come
+                with a file or a backup.
+            reason: In a sentence, without a name; it stays on the list.
+
+        Raises:
+            RequestError: If an id is empty or a pseudonym, or none is given.
+            MissingArtefactError: If there is no workspace.
+            DataError: If the list cannot be written, or a file of the catalogue cannot be read.
+        """
+        return self._heed("forgotten", user_ids, reason)
+
+    def object(self, user_ids: str | Collection[str], *, reason: str = "") -> "Forgotten":
+        """Heed objections: as :meth:`forget`, but of all that ever comes, until :meth:`withdraw`.
+
+        Who is asked for gets what most people took, with a note. Events of theirs are taken and not kept.
+
+        Args:
+            user_ids: See :meth:`forget`.
+            reason: See :meth:`forget`.
+
+        Raises:
+            RequestError: If an id is empty or a pseudonym, or none is given.
+            MissingArtefactError: If there is no workspace.
+            DataError: If the list cannot be written, or a file of the catalogue cannot be read.
+        """
+        return self._heed("objected", user_ids, reason)
+
+    def withdraw(self, user_ids: str | Collection[str]) -> int:
+        """End objections; how many. What was removed stays so; the shop's files are read with these people again.
+
+        Args:
+            user_ids: See :meth:`forget`.
+
+        Raises:
+            RequestError: If somebody has not objected.
+            MissingArtefactError: If there is no workspace.
+            DataError: If the list cannot be written.
+        """
+        from molar_indexes.privacy.forgetting import end_objection
+
+        with recorded(self.shop.opened(), "privacy object") as work:
+            ended = end_objection(self.shop.opened(), _several(user_ids))
+            work.outcome = f"{ended:,} objections withdrawn"
+            return ended
+
+    def _heed(self, kind: "Kind", user_ids: str | Collection[str], reason: str) -> "Forgotten":
+        from molar_indexes.privacy.forgetting import heed
+        from molar_indexes.server.config import ServerConfig
+
+        ids, workspace = _several(user_ids), self.shop.opened()
+        folder = next(iter(self._catalogue([])), None)
+        server = ServerConfig.of(self.shop.settings.index)
+        server = None if server is None or server.users != "server" else server
+        with recorded(workspace, "privacy forget" if kind == "forgotten" else "privacy object") as work:
+            done = heed(workspace, folder, kind, ids, reason=reason, server=server)
+            work.outcome = f"{done.people:,} {kind}"
+            return done
+
     def _catalogue(self, notes: list[str]) -> list[Path]:
         try:
             folder = self.shop.folder()
@@ -178,6 +249,16 @@ class Privacy:
 
         with connected(server.patient(_PATIENT)) as connection:
             return scan_server(connection, known)
+
+
+def _several(user_ids: str | Collection[str]) -> list[str]:
+    ids = [user_ids] if isinstance(user_ids, str) else list(user_ids)
+    if not ids:
+        raise RequestError("nobody is named", "name a person, or several")
+    for one in ids:
+        bounds.text("an id", one, bounds.ID)
+        _refuse_empty(one)
+    return ids
 
 
 def _refuse_empty(user_id: str) -> None:

@@ -1,6 +1,7 @@
 """Options that several commands share, spelled once."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,12 @@ def option(help: str, *names: str, metavar: str | None = None, **more: Any) -> A
 def said(value: str) -> str:
     """What was said, or for ``-`` a line of standard input: an id there is in no list of processes, and no history."""
     return sys.stdin.readline().rstrip("\r\n") if value == "-" else value
+
+
+def said_of_many(values: Sequence[str]) -> list[str]:
+    """What was said, ``-`` standing for all lines of standard input that are not empty."""
+    lines = (line.rstrip("\r\n") for line in sys.stdin) if "-" in values else ()
+    return [*(value for value in values if value != "-"), *(line for line in lines if line)]
 
 
 WorkspaceOption = Annotated[

@@ -2,8 +2,8 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +13,15 @@ from molar_indexes.answers import POPULARITY, popular, told
 from molar_indexes.constraints import Constraints, RuledConstraints, RulesSource, no_history
 from molar_indexes.generations import Generation
 from molar_indexes.live_items import LiveItems
-from molar_indexes.overlay import LivePerson, Overlay, OverlayState
+from molar_indexes.overlay import OBJECTING, LivePerson, Overlay, OverlayState
+from molar_indexes.posed import Posed
 from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
 from molar_retrieval import bounds, columns
 from molar_retrieval.catalog.photos_of import photos_of
 from molar_retrieval.errors import RequestError, shown
-from molar_retrieval.index import Index, SparseVector, StoredItem, Vector
+from molar_retrieval.index import SparseVector, StoredItem, Vector
+from molar_retrieval.interactions.suppressed import EVER
 from molar_retrieval.interactions.users import of_key, session_key, user_key
 from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.query import Fallback, Query
@@ -34,29 +36,6 @@ if TYPE_CHECKING:
     from molar_retrieval.ranking.ranker import Ranker
     from molar_retrieval.ranking.remembered import Remembered
     from molar_retrieval.ranking.sentences import Speaker
-
-
-@dataclass(frozen=True, eq=False)
-class _Question:
-    """A question, and what it is answered from, from beginning to end."""
-
-    constraints: Constraints
-    state: OverlayState
-    request: RankingRequest  # for nobody yet
-    seen_since: frozenset[int] = frozenset()  # rows that are left out of the list, which is made as if they were not
-
-    @property
-    def index(self) -> Index:
-        """The items as they are."""
-        return self.state.items.index
-
-    def noting(self, notes: Iterable[str]) -> Self:
-        """The same with some more notes for the answer."""
-        return replace(self, request=self.request.noting(*notes))
-
-    def of(self, user: UserRecord | None) -> RankingRequest:
-        """The request for somebody, or for nobody."""
-        return self.constraints.for_user(self.request, self.state.items, user)
 
 
 class Answerer:
@@ -121,7 +100,7 @@ class Answerer:
         asked, user = self._person(asked, user_id, session_id, as_of)
         if user is not None:
             return self._aligned(user_id, asked, user, {"user": time.perf_counter() - began})
-        if fallback == "none":
+        if fallback == "none" and not asked.objects:
             raise no_history(user_id, session_id)
         return self._popular(asked, began, user_id)
 
@@ -195,7 +174,7 @@ class Answerer:
         asked, user = self._asked(query, now, fallback), None
         if user_id is not None or session_id is not None:
             asked, user = self._person(asked, user_id, session_id, as_of)
-            if user is None and fallback == "none":
+            if user is None and fallback == "none" and not asked.objects:
                 raise no_history(user_id, session_id)
         queries: dict[str, Vector | SparseVector] = {}
         hidden = []
@@ -279,6 +258,10 @@ class Answerer:
         """Who has a key of :mod:`molar_retrieval.interactions.users`, by all events of a state."""
         return self._overlay.person(state, key)
 
+    def stored(self, state: OverlayState, key: str) -> UserRecord | None:
+        """Who the generation has under a key, unless they are left out."""
+        return self._overlay.stored(state, key)
+
     def read(self, rows: Sequence[int], times: Sequence[int]) -> UserRecord:
         """Who took these items, oldest first, at these seconds since 1970."""
         return self._reader(rows, times)
@@ -300,35 +283,38 @@ class Answerer:
             self._ranking = known
         return known[1]
 
-    def _asked(self, query: Query, now: datetime | None, fallback: Fallback = "none") -> _Question:
+    def _asked(self, query: Query, now: datetime | None, fallback: Fallback = "none") -> Posed:
         """A question with all that it is answered from, of one moment, which the answer's id tells."""
         return self._asked_of(self._ruled.now(), self._overlay.now(), query, now, fallback)
 
     def _asked_of(
         self, constraints: Constraints, state: OverlayState, query: Query, now: datetime | None, fallback: Fallback
-    ) -> _Question:
+    ) -> Posed:
         now = datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC) if now is None else now
         request = constraints.request(query, state.items, now, fallback).noting(*state.notes)
-        return _Question(constraints, state, request if self.refused is None else request.noting(self.refused))
+        return Posed(constraints, state, request if self.refused is None else request.noting(self.refused))
 
     def _person(
-        self, asked: _Question, user_id: str | None, session_id: str | None, as_of: int | None
-    ) -> tuple[_Question, UserRecord | None]:
+        self, asked: Posed, user_id: str | None, session_id: str | None, as_of: int | None
+    ) -> tuple[Posed, UserRecord | None]:
         """Somebody with all that they did, None where that is nothing; and the question with what is to be noted.
 
         With ``as_of`` it is what they did up to that event, and the question names the rows that were seen since.
         """
         key, state = session_key(session_id or "") if user_id is None else user_key(user_id), asked.state
+        if state.suppressed.person(user_id, session_id) == EVER:  # by the shop's own id
+            return replace(asked.noting(OBJECTING.notes), objects=True), None
         if as_of is not None and as_of < state.last:
             since = self._overlay.person(state, key).record
             if since is not None and asked.request.query.seen == "hide":
                 asked = replace(asked, seen_since=frozenset(map(int, since.history)))
             state = replace(state, last=as_of)
-        user, notes = self._overlay.person(state, key)
+        found = self._overlay.person(state, key)
+        user = found.record
         known = user is not None and len(user.history) > 0
-        return asked.noting(notes), user if known else None
+        return replace(asked.noting(found.notes), objects=found is OBJECTING), user if known else None
 
-    def _alike(self, asked: _Question, item_id: str, fallback: Fallback) -> tuple[_Question, tuple[int, Vector] | None]:
+    def _alike(self, asked: Posed, item_id: str, fallback: Fallback) -> tuple[Posed, tuple[int, Vector] | None]:
         """An item's row and content; None, and a note in the question, where they are not to be had."""
         row = self.generation.index.rows([item_id])[0]
         if row is None:
@@ -343,7 +329,7 @@ class Answerer:
             raise RequestError(missing, "name an item that has content")
         return asked.noting([missing]), None
 
-    def _popular(self, asked: _Question, began: float, user_id: str | None = None) -> Answer:
+    def _popular(self, asked: Posed, began: float, user_id: str | None = None) -> Answer:
         """What most people took, where nothing else answers."""
         request = asked.of(None).hiding(asked.seen_since)
         listing, stored = popular(self.generation, asked.index, request)
@@ -356,7 +342,7 @@ class Answerer:
 
         return Searcher(self.generation, trust_remote_code=self._trust)
 
-    def _aligned(self, user_id: str | None, asked: _Question, user: UserRecord, seconds: dict[str, float]) -> Answer:
+    def _aligned(self, user_id: str | None, asked: Posed, user: UserRecord, seconds: dict[str, float]) -> Answer:
         began = time.perf_counter()
         request, ranker = asked.of(user), self._ranker(asked.state.items)
         gone = asked.seen_since.difference(request.hidden)
@@ -386,7 +372,7 @@ class Answerer:
 
     def _told(
         self,
-        asked: _Question,
+        asked: Posed,
         request: RankingRequest,
         basis: str,
         listing: Listing,

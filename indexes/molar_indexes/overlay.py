@@ -22,6 +22,7 @@ from molar_retrieval.errors import MolarError
 from molar_retrieval.events.kinds import DEFAULT, TAKES_OUT, counted, matter
 from molar_retrieval.events.live import LiveLine, LiveLog
 from molar_retrieval.interactions.live import Happening, continued, sealed
+from molar_retrieval.interactions.suppressed import EVER, NEVER, NOBODY, SuppressedPeople
 from molar_retrieval.interactions.users import of_key, session_key, user_key
 from molar_retrieval.workspace import Workspace
 
@@ -38,6 +39,7 @@ class OverlayState:
         last: The number of the last event that is known; 0 where there is none.
         taken_back: By user or session id, returns of their orders that anybody sent.
         identified: Whether any session is known to be a user.
+        suppressed: People of whom nothing is read up to a moment each.
         notes: What whoever gets an answer should know, in sentences.
     """
 
@@ -45,6 +47,7 @@ class OverlayState:
     last: int = 0
     identified: bool = False
     taken_back: Mapping[str, tuple[LiveLine, ...]] = field(default_factory=dict)
+    suppressed: SuppressedPeople = NOBODY
     notes: tuple[str, ...] = ()
 
 
@@ -53,6 +56,10 @@ class LivePerson(NamedTuple):
 
     record: UserRecord | None
     notes: tuple[str, ...] = ()
+
+
+OBJECTING = LivePerson(None, ("this person objects to lists of their own: it is what most people took",))
+"""Who is to be answered as nobody."""
 
 
 class _Session(NamedTuple):
@@ -74,6 +81,7 @@ class _Deeds(NamedTuple):
     own: Sequence[LiveLine]
     others: Sequence[LiveLine]
     sessions: Sequence[_Session]
+    until: int  # the last moment of what is left out
 
 
 class Overlay:
@@ -82,6 +90,7 @@ class Overlay:
     def __init__(
         self, workspace: Workspace, generation: Generation, reader: SessionReader, until: int | None = None
     ) -> None:
+        self._root = workspace.root
         self._generation, self._reader, self._log = generation, reader, LiveLog(workspace)
         self._until = until
         facts = generation.manifest.facts
@@ -106,6 +115,9 @@ class Overlay:
         """The present state, which holds all that was acknowledged before."""
         with self._reading:
             try:
+                suppressed = SuppressedPeople.of(self._root)
+                if suppressed is not self._present.suppressed:
+                    self._present = replace(self._present, suppressed=suppressed)
                 mark = self._log.mark
                 if mark != self._mark:
                     self._present = self._read(self._present)
@@ -121,13 +133,16 @@ class Overlay:
         A session that is known to be a user is that user, with all that any of their sessions did.
         """
         key, sessions = self._known_as(state, key) if state.identified else (key, [])
-        stored = self._generation.users.keyed(key)
-        own = self._lines(state, key, self._since)
-        others = self._returns(state, key, own)
-        joined = [self._joined(state, session, seq) for session, seq in sessions]
+        until = state.suppressed.keyed(key)
+        if until == EVER:
+            return OBJECTING
+        stored = self._stored(key, until)
+        own = self._lines(state, key, self._since, until)
+        others = self._returns(state, key, own, until)
+        joined = [self._joined(state, session, seq, until) for session, seq in sessions]
         if not any((own, others, *joined)):
             return LivePerson(stored)
-        deeds = _Deeds(own, others, joined)
+        deeds = _Deeds(own, others, joined, until)
         known = self._known.pop(key, None)
         if known is None or known[0] != deeds:
             known = deeds, self._continued(stored, key, deeds)
@@ -148,16 +163,24 @@ class Overlay:
             keys = [session_key(session_id), *([] if user is None else [user_key(user[0])])]
         rows = set[int]()
         for own in keys:
-            stored = self._generation.users.keyed(own)
+            until = state.suppressed.keyed(own)
+            stored = self._stored(own, until)
             rows.update([] if stored is None else map(int, stored.history))
-            since = {line.item_id for line in self._lines(state, own, self._since) if line.item_id is not None}
+            lines = self._lines(state, own, self._since, until)
+            since = {line.item_id for line in lines if line.item_id is not None}
             rows.update(row for row in self._generation.index.rows(sorted(since)) if row is not None)
         return frozenset(rows)
 
     def people(self, state: OverlayState, users: Sequence[UserRecord]) -> list[UserRecord | None]:
         """Users of the generation by all events of a state; None of whom no history is left."""
         since = self._people_since(state) if users else frozenset()
-        found = [self.person(state, one.user_id).record if one.user_id in since else one for one in users]
+        listed = state.suppressed
+        found = [
+            self.person(state, one.user_id).record
+            if one.user_id in since or (listed and listed.keyed(one.user_id) != NEVER)
+            else one
+            for one in users
+        ]
         return [None if one is None or not len(one.history) else one for one in found]
 
     def _people_since(self, state: OverlayState) -> frozenset[str]:
@@ -183,30 +206,48 @@ class Overlay:
             name = user[0]
         return user_key(name), self._log.sessions_of(name, state.last)
 
-    def _lines(self, state: OverlayState, key: str, since: int) -> list[LiveLine]:
-        return self._log.of_person(key, since, state.last, self._kinds) if state.last > since else []
+    def stored(self, state: OverlayState, key: str) -> UserRecord | None:
+        """Who the generation has under a key, unless they are left out."""
+        return self._stored(key, state.suppressed.keyed(key))
+
+    def _stored(self, key: str, until: int) -> UserRecord | None:
+        """Who is stored under a key, unless the record has anything of before a moment."""
+        found = self._generation.users.keyed(key)
+        if found is None or until == NEVER:
+            return found
+        return found if len(found.times) and int(found.times[0]) * 1_000_000 > until else None
+
+    def _lines(self, state: OverlayState, key: str, since: int, until: int) -> list[LiveLine]:
+        """What somebody did since a line of the log, after a moment."""
+        return self._past(key, since, state.last, until) if state.last > since else []
+
+    def _past(self, key: str, since: int, last: int, until: int) -> list[LiveLine]:
+        lines = self._log.of_person(key, since, last, self._kinds)
+        return lines if until == NEVER else [line for line in lines if line.micros > until]
 
     @staticmethod
-    def _returns(state: OverlayState, key: str, own: Sequence[LiveLine]) -> list[LiveLine]:
+    def _returns(state: OverlayState, key: str, own: Sequence[LiveLine], until: int) -> list[LiveLine]:
         """What others sent back of somebody's orders."""
         seen = {line.seq for line in own}
-        return [line for line in state.taken_back.get(of_key(key)[1], ()) if line.seq not in seen]
+        lines = state.taken_back.get(of_key(key)[1], ())
+        return [line for line in lines if line.seq not in seen and line.micros > until]
 
-    def _joined(self, state: OverlayState, session: str, seq: int) -> "_Session":
+    def _joined(self, state: OverlayState, session: str, seq: int, until: int) -> "_Session":
         """A session of a user: what the generation counts as theirs, and what it does not know to be theirs."""
         key, contained = session_key(session), seq <= self._since
-        lines = self._lines(state, key, self._since if contained else 0)
-        past = self._log.of_person(key, 0, self._since, self._kinds) if contained else []
-        record = None if contained else self._generation.users.keyed(key)
+        until = max(until, state.suppressed.session(session))
+        lines = self._lines(state, key, self._since if contained else 0, until)
+        past = self._past(key, 0, self._since, until) if contained else []
+        record = None if contained else self._stored(key, until)
         entries = () if record is None else tuple(zip(map(int, record.history), map(int, record.times), strict=True))
-        return _Session(session, past, lines, entries, self._returns(state, key, lines))
+        return _Session(session, past, lines, entries, self._returns(state, key, lines, until))
 
     def _continued(self, stored: UserRecord | None, key: str, deeds: "_Deeds") -> LivePerson:
         own = sorted([*deeds.own, *(line for one in deeds.sessions for line in one.lines)], key=_arrival)
         sent = {line.seq for line in own}
         returns = [*deeds.others, *(line for one in deeds.sessions for line in one.returns)]
         others = list({line.seq: line for line in returns if line.seq not in sent}.values())
-        before = self._log.of_person(key, 0, self._since, self._kinds)
+        before = self._past(key, 0, self._since, deeds.until)
         before = sorted([*before, *(line for one in deeds.sessions for line in one.past)], key=_arrival)
         names = {of_key(key)[1], *(one.session for one in deeds.sessions)}
         orders = {line.order for line in (*own, *others) if line.order is not None and line.kind in TAKES_OUT}
@@ -255,7 +296,7 @@ class Overlay:
         for line in returns:
             for who in bought.get(line.order or "", ()):
                 taken_back[who] = (*taken_back.get(who, ()), line)
-        return OverlayState(self._changed(former.items, changes), last, identified, taken_back)
+        return OverlayState(self._changed(former.items, changes), last, identified, taken_back, former.suppressed)
 
     def _changed(self, items: LiveItems, changes: Sequence[Mapping[str, Any]]) -> LiveItems:
         ids = list(dict.fromkeys(change["item_id"] for change in changes))

@@ -116,7 +116,7 @@ def person_of(recommender: Recommender, key: str) -> PersonStanding:
     """Who has a key of :mod:`molar_retrieval.interactions.users`; without a history where nothing is known."""
     with recommender.answering() as answerer:
         _, state = answerer.present()
-        stored = answerer.generation.users.keyed(key)
+        stored = answerer.stored(state, key)
         record, notes = answerer.person(state, key)
         rows = [] if record is None else [int(row) for row in record.history]
         ids = {item.row: item.item_id for item in answerer.generation.index.fetch(sorted(set(rows)))}

@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import threading
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 4
 BATCH = 2000
+_REMOVED = "removed"
 _COLUMNS = "user_id, vector, history, times, dimensions, numbers, attributes"
 _SCHEMA = """
 CREATE TABLE users (
@@ -99,6 +100,35 @@ def rewrite_users(former: Path, path: Path, people: Iterable[tuple[str, Mapping[
         return _write(path, stored, dict(facts)["dim"], SILENT)
 
 
+def write_without(source: Path, path: Path, keys: Collection[str]) -> int:
+    """Write the users of a file but for some into a new one, numbered anew; returns how many are left.
+
+    The new file says how many were left out, so that it can be told from one that lost somebody.
+    """
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rwc", isolation_level=None, uri=True)
+    try:
+        connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
+        connection.execute("ATTACH DATABASE ? AS source", [f"{source.absolute().as_uri()}?mode=ro&immutable=1"])
+        connection.execute("CREATE TEMP TABLE gone (user_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        connection.executemany("INSERT OR IGNORE INTO gone VALUES (?)", [(key,) for key in keys])
+        connection.execute("BEGIN")
+        connection.execute(
+            f"INSERT INTO users ({_COLUMNS}) SELECT {_COLUMNS} FROM source.users"
+            " WHERE user_id NOT IN (SELECT user_id FROM gone) ORDER BY row"
+        )
+        facts = dict(connection.execute("SELECT name, value FROM source.facts"))
+        left = int(connection.execute("SELECT count(*) FROM users").fetchone()[0])
+        facts |= {"count": left, _REMOVED: facts.get(_REMOVED, 0) + facts["count"] - left}
+        connection.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
+        connection.execute("COMMIT")
+        connection.execute(f"PRAGMA user_version = {_FORMAT}")
+    finally:
+        connection.close()
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    return left
+
+
 def _twice(connection: sqlite3.Connection, ids: list[str], before: int) -> str | None:
     """The first of ``ids`` that comes again, in the list or among the first ``before`` rows."""
     for place, user_id in enumerate(ids):
@@ -139,6 +169,9 @@ def _attributes(attributes: Mapping[str, Any]) -> str | None:
 
 class Users(Protocol):
     """Users of a generation, wherever they are."""
+
+    removed: int = 0
+    """How many were removed since they were published."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -181,6 +214,7 @@ class UserStore(Users):
             version = self._rows("PRAGMA user_version")[0][0]
             facts: dict[str, int] = dict(self._rows("SELECT name, value FROM facts"))
             self._count, self.dim = facts["count"], facts["dim"]
+            self.removed = facts.get(_REMOVED, 0)
         except (StaleArtefactError, KeyError) as error:
             self.close()
             raise self._damaged(error) from error
@@ -201,6 +235,10 @@ class UserStore(Users):
         """Who is stored under a key, or None."""
         found = self._rows(f"SELECT {_COLUMNS} FROM users WHERE user_id = ?", key)
         return _record(found[0]) if found else None
+
+    def keys(self) -> Iterator[str]:
+        """The keys of all users, in no order."""
+        return (key for (key,) in self._rows("SELECT user_id FROM users"))
 
     def between(self, first: int, last: int) -> list[UserRecord]:
         """The users from one number up to another, counted from 0 in the order in which they were written."""

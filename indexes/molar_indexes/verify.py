@@ -51,7 +51,8 @@ def verify(
 
 def _counts(generation: Generation) -> Iterator[str]:
     facts = generation.manifest.facts
-    for what, count in (("items", len(generation.index)), ("users", len(generation.users))):
+    users = len(generation.users) + generation.users.removed
+    for what, count in (("items", len(generation.index)), ("users", users)):
         if count != facts[what]:
             yield f"it holds {count} {what}, the manifest says {facts[what]}"
     if any(not 0 <= row < facts["items"] for row, _ in generation.popular):

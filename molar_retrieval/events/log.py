@@ -247,7 +247,10 @@ class EventLog:
         try:
             with self._transaction() as connection:
                 now = time.time_ns() // 1000
-                found = [sum(insert(connection, lines, now) for lines in one.events) for one in group]
+                found = [  # somebody may have been put on the list since
+                    sum(insert(connection, lines, now) for lines in self._without_suppressed(one.events))
+                    for one in group
+                ]
                 last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
         except BaseException as error:
             for one in group:

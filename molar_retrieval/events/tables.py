@@ -92,7 +92,12 @@ def _bought(line: Line) -> str | None:
     if line[_KIND] != "purchase" or line[_TRANSACTION] is None:
         return None
     event = dict(zip(FIELDS, line, strict=True))
-    return "\0".join(["", event["transaction_id"], event["user_id"] or event["session_id"], event["item_id"]])
+    return bought_key(event["transaction_id"], event["user_id"] or event["session_id"], event["item_id"])
+
+
+def bought_key(order: str, person: str, item_id: str) -> str:
+    """What an item of an order is known by, of which :meth:`molar_retrieval.events.live.LiveLog.bought` reads."""
+    return "\0".join(["", order, person, item_id])
 
 
 def has_log(workspace: Workspace) -> bool:

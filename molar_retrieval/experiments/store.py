@@ -8,7 +8,7 @@ after a kill. The journal is a plain one, with which several processes may write
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
@@ -254,6 +254,20 @@ class ExperimentStore:
         columns = ", ".join(Look.__dataclass_fields__)
         rows = self._rows(f"SELECT {columns} FROM looks WHERE experiment = ? ORDER BY number", name)
         return [Look(*(*row[:-1], json.loads(row[-1]))) for row in rows]
+
+    def remove(self, gone: Callable[[str, int], bool]) -> int:
+        """Remove what is on record of units that are gone, by unit and moment, with all its bytes; how many rows."""
+        if not self.path.exists():
+            return 0
+        count = 0
+        with self._writing() as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            for table, moment, key in (("units", "first", "unit"), ("lists", "at", "request_id")):
+                rows = connection.execute(f"SELECT experiment, {key}, unit, {moment} FROM {table}").fetchall()
+                chosen = [(name, own) for name, own, unit, at in rows if gone(unit, at)]
+                connection.executemany(f"DELETE FROM {table} WHERE experiment = ? AND {key} = ?", chosen)
+                count += len(chosen)
+        return count
 
     def _table(self, table: str, columns: "Mapping[str, pa.DataType]", name: str) -> "pa.Table":
         import pyarrow as pa

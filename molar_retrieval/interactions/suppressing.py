@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from molar_retrieval.durable import write_atomically
+from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser, hashed, is_pseudonym
 from molar_retrieval.interactions.suppressed import (
@@ -31,7 +31,7 @@ from molar_retrieval.interactions.suppressed import (
 from molar_retrieval.locks import lock_beside
 from molar_retrieval.marks import mark_of
 
-_OWNER, _PATIENCE = 0o600, 10.0
+_PATIENCE = 10.0  # seconds for others who write the list
 
 
 def suppress(
@@ -157,7 +157,7 @@ def place(workspace: Path, file: Path | None) -> None:
             _write(target, own if own.salt else SuppressedPeople(target, secrets.token_bytes(32)))
         elif own.people:
             raise DataError(f"both {own.file} and {target} are lists of people", "keep the one that has all of them")
-        write_atomically(workspace / FILE, json.dumps({"file": str(target)}) + "\n", _OWNER)
+        write_atomically(workspace / FILE, json.dumps({"file": str(target)}) + "\n", OWNER)
         if own.file not in (workspace / FILE, target, NOBODY.file):
             own.file.unlink(missing_ok=True)
 
@@ -187,7 +187,7 @@ def _write(file: Path, people: SuppressedPeople) -> None:
     entries = [asdict(one) for one in people.people]
     told = {"format": FORMAT, "salt": people.salt.hex(), "people": entries}
     try:
-        write_atomically(file, json.dumps(told, ensure_ascii=False, indent=0) + "\n", _OWNER)
+        write_atomically(file, json.dumps(told, ensure_ascii=False, indent=0) + "\n", OWNER)
     except OSError as error:
         raise DataError(f"{file} cannot be written: {error}", "name a file that you may write to") from error
 

@@ -1,6 +1,6 @@
 """People over the wire."""
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -76,3 +76,37 @@ class MergeBody(Strict):
 
     anonymous_id: Id
     user_id: Id
+
+
+class ObjectBody(Strict):
+    """Somebody who objects, or with ``withdraw`` does so no more; ``reason`` is a sentence without a name."""
+
+    user_id: Id
+    withdraw: bool = False
+    reason: str = ""
+
+
+class HeededAnswer(Struct, kw_only=True):
+    """What was done for somebody who is to be forgotten, or objects.
+
+    Attributes:
+        kind: What was asked for.
+        people: How many it concerns.
+        at: Since when it holds; null of an objection that ended.
+        withdrawn: Whether an objection ended.
+        known: Whether anybody has the id. It is on the list in any case.
+        removed: What was removed, by kind.
+        failed: What could not be, with the reason: the same request again carries it out.
+        pending: What is to be made anew, or removed, later.
+        source_rows: Rows that the shop's own files still have, which are not read.
+    """
+
+    kind: Literal["forgotten", "objected"]
+    people: int
+    at: str | None = None
+    withdrawn: bool = False
+    known: bool = True
+    removed: dict[str, int] = {}
+    failed: dict[str, str] = {}
+    pending: list[str] = []
+    source_rows: dict[str, int] = {}

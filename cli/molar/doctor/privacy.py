@@ -1,4 +1,4 @@
-"""What was promised to people: the ledger of releases with noise."""
+"""What was promised to people: the ledger of releases with noise, and who is to be left out."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -8,12 +8,18 @@ from molar.doctor.health import Entry, Fault, broken, entry
 from molar_retrieval.binding import file_beside
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import MolarError
+from molar_retrieval.interactions.suppressed import AT_ONCE, SuppressedPeople
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.statistics.ledger import PrivacyLedger
 
 
 def privacy(root: Path) -> Iterator[Entry]:
-    """Look at the ledger; nothing is told where nothing was released."""
+    """Look at the ledger, and at the list of people who are left out; nothing is told where there is none."""
+    yield from _ledger(root)
+    yield from _suppressed(root)
+
+
+def _ledger(root: Path) -> Iterator[Entry]:
     settings = PrivacySettings()
     with suppress(MolarError):  # said by the section on places
         settings = MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name).privacy
@@ -35,4 +41,30 @@ def privacy(root: Path) -> Iterator[Entry]:
         f"{spent}, releases: {len(standing.entries)}{until}",
         standing.nearly_spent and Fault(f"the year's budget of privacy is nearly spent: {spent}", remedy),
         data={"spent": standing.spent, "yearly": standing.yearly, "left": standing.left},
+    )
+
+
+def _suppressed(root: Path) -> Iterator[Entry]:
+    try:
+        suppressed = SuppressedPeople.of(root)
+    except MolarError as error:
+        yield entry("suppressed", "damaged", broken(error.message, error.hint))
+        return
+    if not suppressed:
+        return
+    holding = [one for one in suppressed.people if one.withdrawn is None]
+    forgotten = sum(one.kind == "forgotten" for one in holding)
+    open_ = [one for one in holding if set(one.pending) & set(AT_ONCE)]
+    later = [one for one in holding if one.pending and one not in open_]
+    fault = None
+    if open_:
+        words = f"of {len(open_):,} people something that names them is not removed yet"
+        fault = Fault(words, "run `molar privacy forget` or `object` for them again")
+    elif later:
+        fault = Fault(f"models or older generations still know of {len(later):,} people", "run `molar update`")
+    yield entry(
+        "suppressed",
+        f"{forgotten:,} forgotten, {len(holding) - forgotten:,} object",
+        fault,
+        data={"forgotten": forgotten, "objected": len(holding) - forgotten, "pending": len(open_) + len(later)},
     )

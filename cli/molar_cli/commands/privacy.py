@@ -1,4 +1,4 @@
-"""`molar privacy scan|export|report|ledger|prune`."""
+"""`molar privacy scan|export|forget|object|report|ledger|prune`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,6 +11,7 @@ from molar_cli.session import Session, command
 from molar_retrieval.pages.words import size
 
 if TYPE_CHECKING:
+    from molar_indexes.privacy.forgetting import Forgotten
     from molar_retrieval.privacy.scan import ScanReport
 
 app = typer.Typer(help="What is kept of people: where it lies, what it is, and the papers on it.", no_args_is_help=True)
@@ -20,7 +21,20 @@ _Person = Annotated[
         metavar="ID|-", help="Whose; - reads the id from standard input, so that no list of processes has it."
     ),
 ]
+_People = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="ID…|-", help="Who; - reads ids from standard input, one a line, so that no list of processes has them."
+    ),
+]
 _LISTED = 40
+_REMOVED = {
+    "events": "lines of the event log",
+    "users": "people in generations",
+    "experiments": "records of experiments",
+    "answers": "answers that were kept",
+    "server": "collections on the server",
+}
 
 
 @app.command()
@@ -70,6 +84,51 @@ def export(
         return
     run.console.table(("part", ">stored"), [(part.name, f"{len(part.rows):,}") for part in found.parts])
     run.console.line("", f"written to {out}; not included:", *(f"- {one}" for one in found.not_included))
+
+
+@app.command()
+@command()
+def forget(
+    run: Session,
+    people: _People,
+    reason: Annotated[str, option("Why, in a sentence without a name; it stays on the list.")] = "",
+) -> None:
+    """Forget people: all of theirs up to now, wherever it comes from; what comes later counts again.
+
+    Nobody is served by their past from now on, also by servers that run; what was learnt of them goes with the next
+    update. Exit code 1 where something failed (run it again), or nobody here has an id, which is on the list all the
+    same.
+
+    Example: [bold]molar privacy forget u0500[/]
+
+    Example: [bold]molar privacy forget - < ids.txt[/]
+    """
+    _heeded(run, run.shop().privacy.forget(options.said_of_many(people), reason=reason))
+
+
+@app.command("object")
+@command()
+def object_(
+    run: Session,
+    people: _People,
+    withdraw: Annotated[bool, option("The objection ends.", "--withdraw")] = False,
+    reason: Annotated[str, option("Why, in a sentence without a name; it stays on the list.")] = "",
+) -> None:
+    """Heed objections: nothing of these people is read, kept or learnt, whenever it comes, until they withdraw.
+
+    Asked for, they get what most people took. Exit codes are those of `molar privacy forget`.
+
+    Example: [bold]molar privacy object u0500[/]
+
+    Example: [bold]molar privacy object u0500 --withdraw[/]
+    """
+    ids = options.said_of_many(people)
+    if not withdraw:
+        _heeded(run, run.shop().privacy.object(ids, reason=reason))
+        return
+    ended = run.shop().privacy.withdraw(ids)
+    if not run.document({"withdrawn": ended}):
+        run.console.line(f"{ended:,} withdrawn; `molar update` reads their rows again")
 
 
 @app.command()
@@ -137,6 +196,24 @@ def prune(
     rows = [(one.what, str(one.path), f"{one.days():,.0f}", size(one.bytes)) for one in gone]
     run.console.table(("kind", "folder", ">days", ">size"), rows)
     run.console.line(f"{len(gone):,} {'would go' if dry_run else 'removed'}, {size(sum(one.bytes for one in gone))}")
+
+
+def _heeded(run: Session, done: "Forgotten") -> None:
+    if not run.document(done.to_dict()):
+        verb = "forgotten" if done.kind == "forgotten" else "heeded"
+        removed = ", ".join(f"{_REMOVED[step]} {count:,}" for step, count in done.removed.items() if count)
+        run.console.line(f"{done.people:,} {verb}; removed: {removed or 'nothing was there'}")
+        for step, why in done.failed.items():
+            run.console.line(f"not removed yet: {_REMOVED[step]}: {why}")
+        for file, count in done.source_rows.items():
+            left = f"{count:,} rows of theirs, which are not read"
+            run.console.line(f"{file} still has {left}: whoever writes it is to remove them")
+        if {"rebuilt", "purged"} & set(done.pending):
+            run.console.line("models and older generations still know of them: `molar update` makes them anew")
+        for one in done.unknown:
+            run.console.note(f"nobody here has the id {one}; it is on the list, in case it comes")
+    if done.failed or done.unknown:
+        raise typer.Exit(1)
 
 
 def _print(run: Session, report: "ScanReport") -> None:

@@ -26,6 +26,7 @@ from molar_retrieval.experiments.definition import (
 )
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.interactions.suppressed import EVER, SuppressedPeople
 from molar_retrieval.interactions.users import of_key, session_key, user_key
 from molar_retrieval.workspace import Workspace
 
@@ -81,6 +82,7 @@ class Placing:
     def __init__(
         self, workspace: Workspace, store: ExperimentStore, recorder: ExperimentRecorder, holdout: float
     ) -> None:
+        self._root = workspace.root
         self._store, self._recorder, self._holdout = store, recorder, holdout
         self._log = LiveLog(workspace)
         self._known: dict[str, dict[str, _Known]] = {}
@@ -97,6 +99,8 @@ class Placing:
         An answer is of one experiment. Those of one layer have different people; of two layers, which draw
         independently of each other, the first one that began has whoever is in both.
         """
+        if SuppressedPeople.of(self._root).person(asker.user_id, asker.session_id) == EVER:
+            return None
         key = self._key(asker)
         for live in running:
             if not live.segment.at(asker.placement):

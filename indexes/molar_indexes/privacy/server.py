@@ -1,5 +1,6 @@
 """Where a person lies on a Qdrant server: points of theirs in every collection of the shop, older ones included."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from qdrant_client import models
@@ -38,3 +39,15 @@ def _look(connection: Connection, name: str, known: KnownPerson) -> FileFindings
     if connection.ask(client.list_snapshots, name):
         found.doubt("it has snapshots, which nobody can look into")
     return found
+
+
+def remove_points(connection: Connection, keys: Sequence[str]) -> int:
+    """Remove the points of people from every collection of users, older ones as well; from how many collections.
+
+    The server keeps their bytes until it optimises the collection, or the collection goes: see `molar index prune`.
+    """
+    names = [one.name for one in published(connection, connection.server.people)]
+    points = models.PointIdsList(points=[point_id(key) for key in keys])
+    for name in names:
+        connection.ask(connection.client.delete, name, points, wait=True)
+    return len(names)

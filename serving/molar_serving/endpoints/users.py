@@ -1,6 +1,6 @@
 """People: what answers know of somebody."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -11,9 +11,20 @@ from molar_retrieval.events.live import LiveLog
 from molar_retrieval.interactions.users import session_key, user_key
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError
-from molar_serving.wire_users import READ, HistoryItem, MergeAnswer, MergeBody, UserAnswer, UserEvent, UserParameters
+from molar_serving.wire_users import (
+    READ,
+    HeededAnswer,
+    HistoryItem,
+    MergeAnswer,
+    MergeBody,
+    ObjectBody,
+    UserAnswer,
+    UserEvent,
+    UserParameters,
+)
 
 if TYPE_CHECKING:
+    from molar_indexes.privacy.forgetting import Forgotten
     from molar_retrieval.events.log import Appended
     from molar_serving.service import Service
 
@@ -33,10 +44,38 @@ async def change_user(call: Call) -> Reply:
 
 
 async def forget_user(call: Call) -> Reply:
-    """Not supported yet."""
-    raise ProblemError(
-        501, "people are not forgotten one by one here", "`molar events compact --keep-days N` removes what is older"
+    """Forget somebody: from now on nothing is answered by their past, and what names them is removed."""
+    name = call.path["user_id"]
+    call.audit["people"] = [name]
+    return await _heeded(call, lambda: call.service.shop.privacy.forget(name))
+
+
+async def object_user(call: Call) -> Reply:
+    """Heed an objection, or end it: until then this person's lists are what most people took."""
+    body = call.body
+    assert isinstance(body, ObjectBody)
+    name, privacy = str(body.user_id), call.service.shop.privacy
+    call.audit |= {"people": [name], "withdraw": body.withdraw}
+    if body.withdraw:
+        ended = await call.service.appends.do(lambda: privacy.withdraw(name))
+        return Reply(HeededAnswer(kind="objected", people=ended, withdrawn=True))
+    return await _heeded(call, lambda: privacy.object(name, reason=body.reason))
+
+
+async def _heeded(call: Call, how: "Callable[[], Forgotten]") -> Reply:
+    done = await call.service.appends.do(how)
+    call.audit |= {"removed": dict(done.removed), "failed": list(done.failed)}
+    answer = HeededAnswer(
+        kind=done.kind,
+        people=done.people,
+        at=_time(done.at / 1e6),
+        known=not done.unknown,
+        removed=dict(done.removed),
+        failed=dict(done.failed),
+        pending=list(done.pending),
+        source_rows=dict(done.source_rows),
     )
+    return Reply(answer)
 
 
 async def merge_users(call: Call) -> Reply:
@@ -135,7 +174,17 @@ ENDPOINTS = (
         reply=MergeAnswer,
         changes=True,
     ),
+    Endpoint(
+        "POST",
+        "/v1/users/object",
+        "admin",
+        "Heed somebody's objection, or end it",
+        object_user,
+        body=ObjectBody,
+        reply=HeededAnswer,
+        changes=True,
+    ),
     Endpoint("GET", _ONE, "admin", "What is known of somebody", user, query=UserParameters, reply=UserAnswer),
     Endpoint("PATCH", _ONE, "admin", "Not supported yet", change_user),
-    Endpoint("DELETE", _ONE, "admin", "Not supported yet", forget_user),
+    Endpoint("DELETE", _ONE, "admin", "Forget somebody", forget_user, reply=HeededAnswer, changes=True),
 )

@@ -1,0 +1,162 @@
+"""What is removed at once of people who are forgotten or object, wherever a workspace has them by their names.
+
+All of it goes by the list alone (:mod:`molar_retrieval.interactions.suppressed`), so that whatever was interrupted, or
+came back with a backup, is done by running it again. What models learnt of somebody is made anew later.
+"""
+
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from molar_indexes.generations import KIND, USERS
+from molar_indexes.users import UserStore, write_without
+from molar_retrieval import inventory
+from molar_retrieval.catalog.sources import find_table
+from molar_retrieval.catalog.spec import CatalogueSettings
+from molar_retrieval.catalog.table_source import TableSource
+from molar_retrieval.columns import ITEM_ID
+from molar_retrieval.durable import for_owner, sync_folder
+from molar_retrieval.errors import DataError
+from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.interactions.columns import log_columns, user_column
+from molar_retrieval.interactions.suppressed import EVER, NEVER, SuppressedPeople
+from molar_retrieval.workspace import Workspace
+
+_PARTIAL = f".{USERS}"
+_ANSWERS = "serving/answers.sqlite"
+_WHO = ("user_id", "anonymous_id")
+_BATCH = 65_536
+_WAIT = 10.0  # seconds for the batch of a server
+
+
+def remove_users(workspace: Workspace, suppressed: SuppressedPeople) -> list[str]:
+    """Write the users of each generation that is kept without those on the list; the keys of these.
+
+    Killed in between, a generation has the former file or the new one; who has it open follows at once.
+
+    Raises:
+        DataError: If another process publishes meanwhile, or a disk is full.
+    """
+    store, found = workspace[KIND], set[str]()
+    if not suppressed or not store.versions():
+        return []
+    with workspace.lock(KIND):
+        for folder in store.versions():
+            gone = _listed(folder / USERS, suppressed)
+            if gone:
+                partial = folder / _PARTIAL
+                partial.unlink(missing_ok=True)
+                write_without(folder / USERS, partial, gone)
+                for_owner(partial)
+                inventory.amend(folder, (), {}, {USERS: partial})
+                partial.replace(folder / USERS)
+                sync_folder(folder)
+                found |= set(gone)
+        live = store.current
+        if found and live is not None:
+            store.switch(live.name)  # who follows it opens it again
+    return sorted(found)
+
+
+def _listed(path: Path, suppressed: SuppressedPeople) -> list[str]:
+    """Keys of people in a file whose record has something that is left out, or may have."""
+    if not path.exists():
+        return []
+    with UserStore(path) as users:
+        until = {key: moment for key in users.keys() if (moment := suppressed.keyed(key)) != NEVER}  # noqa: SIM118
+        return [key for key, moment in until.items() if moment == EVER or _began(users, key) <= moment]
+
+
+def _began(users: UserStore, key: str) -> int:
+    """The first moment of somebody's history, in microseconds since 1970; before all others where it has no times."""
+    record = users.keyed(key)
+    return NEVER if record is None or not len(record.times) else int(record.times[0]) * 1_000_000
+
+
+def remove_units(workspace: Workspace, suppressed: SuppressedPeople) -> int:
+    """Remove the records that experiments have of people on the list; how many.
+
+    Raises:
+        DataError: If another process keeps writing them.
+    """
+    if not suppressed:
+        return 0
+    with ExperimentStore(workspace) as store:
+        return store.remove(lambda unit, at: at <= suppressed.keyed(unit))
+
+
+def remove_answers(workspace: Workspace, suppressed: SuppressedPeople) -> int:
+    """Remove the answers to people on the list that a server keeps for a while; how many.
+
+    Raises:
+        DataError: If the server keeps writing them.
+    """
+    path = workspace.root / _ANSWERS
+    if not suppressed or not path.exists():
+        return 0
+    try:
+        with closing(sqlite3.connect(path, _WAIT)) as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            rows = connection.execute("SELECT id, content FROM answers").fetchall()
+            gone = [(id_,) for id_, content in rows if _is_of(content, suppressed)]
+            with connection:
+                connection.executemany("DELETE FROM answers WHERE id = ?", gone)
+    except sqlite3.Error as error:
+        raise DataError(f"{path} cannot be written: {error}", "run the same again, or remove the file") from error
+    return len(gone)
+
+
+def _is_of(content: bytes, suppressed: SuppressedPeople) -> bool:
+    try:
+        packed = msgspec.msgpack.decode(zlib.decompress(content))
+        body = msgspec.json.decode(packed[0])
+    except (zlib.error, msgspec.DecodeError, IndexError, TypeError):
+        return True  # of another version of molar, that nobody reads any more
+    return any(
+        suppressed.user(name) != NEVER or suppressed.session(name) != NEVER for name in _named([packed[2], body])
+    )
+
+
+def _named(value: Any) -> Iterator[str]:
+    """Whoever is named in what was asked and answered."""
+    if isinstance(value, dict):
+        yield from (value[name] for name in _WHO if isinstance(value.get(name), str))
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from _named(one)
+
+
+def rows_in_files(folder: Path, user_ids: Sequence[str]) -> tuple[dict[str, int], set[str]]:
+    """How many rows of people the files of a catalogue still have, by the name of the file; and of whom.
+
+    Raises:
+        DataError: If a file cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    settings, wanted = CatalogueSettings.read(folder), pa.array(list(user_ids), pa.string())
+    rows, whose = dict[str, int](), set[str]()
+    for name, source in _files(folder, settings):
+        count = 0
+        for batch in (rows.batch[name] for rows in source.batches([name], _BATCH, None, [name])):
+            theirs = batch.filter(pc.is_in(batch, wanted))
+            count += len(theirs)
+            whose |= set(theirs.unique().to_pylist())
+        if count:
+            rows[source.path.name] = count
+    return rows, whose
+
+
+def _files(folder: Path, settings: CatalogueSettings) -> Iterator[tuple[str, TableSource]]:
+    """Files of a catalogue that name people, each with the column that does."""
+    if (log := find_table(folder, "interactions", settings)) is not None:
+        yield log_columns(settings.interactions, log, ITEM_ID).user_id, log
+    if (users := find_table(folder, "users", settings)) is not None:
+        yield user_column(settings.users, users), users

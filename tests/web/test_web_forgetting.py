@@ -1,0 +1,105 @@
+"""Who is forgotten or objects, in a server that runs: by another process, and over HTTP."""
+
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+from copies import copy_workspace
+from web_server import Program
+
+from molar_indexes.generations import open_generation
+from molar_retrieval.workspace import Workspace
+
+AT_ONCE = 5.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def workspace(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("forgetting")
+    copy_workspace(trained.shop, folder / "shop")
+    return copy_workspace(trained.workspace, folder / ".molar")
+
+
+@pytest.fixture(scope="module")
+def people(workspace):
+    with open_generation(Workspace(workspace)) as generation:
+        return [user.user_id for user in generation.users.between(100, 110)]
+
+
+@pytest.fixture(scope="module")
+def client(workspace, people):
+    server = Program(workspace)
+    try:
+        with httpx.Client(base_url=server.address, timeout=60) as client:
+            end = time.monotonic() + 60
+            while client.get("/health/ready").status_code != 200:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            yield client
+    finally:
+        server.process.terminate()
+        server.process.wait(30)
+
+
+def listed(client, who):
+    body = {"user_id": who, "k": 5}
+    return client.post("/v1/recommendations", json=body).json()
+
+
+def personal(client, who):
+    return listed(client, who)["basis"] != "popularity"
+
+
+def test_a_command_ends_personal_answers_of_a_server_that_runs(client, workspace, people):
+    gone, other = people[:2]
+    kept = f"/v1/recommendations/{listed(client, gone)['recommendation_id']}"
+    assert client.get(kept).status_code == 200
+    assert personal(client, gone)
+    command = [sys.executable, "-c", "from molar_cli.app import main; main()", "privacy", "forget", "-"]
+    run = subprocess.Popen([*command, "--workspace", str(workspace)], stdin=subprocess.PIPE, text=True)
+    began = time.monotonic()
+    run.stdin.write(f"{gone}\n")
+    run.stdin.close()
+    while personal(client, gone):
+        assert time.monotonic() < began + 60
+        time.sleep(0.01)
+    took = time.monotonic() - began
+    assert run.wait(60) == 0
+    assert personal(client, other)
+    assert took < 12 * AT_ONCE  # on a busy machine; `bench/forgetting.py` measures it
+    assert client.get(kept).status_code in (404, 410)
+
+
+def test_somebody_is_forgotten_over_http(client, people):
+    gone = people[2]
+    told = client.delete(f"/v1/users/{gone}")
+    assert told.status_code == 200, told.text
+    assert not personal(client, gone)
+    assert told.json()["known"] is True
+    assert told.json()["failed"] == {}
+    assert told.json()["pending"] == ["rebuilt", "purged"]
+    assert not client.get(f"/v1/users/{gone}").json()["in_generation"]
+    assert client.delete(f"/v1/users/{gone}").json()["removed"]["users"] == 0
+    assert client.delete("/v1/users/nobody-at-all").json()["known"] is False
+
+
+def test_an_objection_holds_until_it_is_withdrawn(client, workspace, people):
+    who = people[3]
+    assert client.post("/v1/users/object", json={"user_id": who, "reason": "a letter"}).status_code == 200
+    answer = client.post("/v1/recommendations", json={"user_id": who, "k": 3}).json()
+    assert answer["basis"] == "popularity"
+    assert any("objects" in note for note in answer["notes"])
+    event = {"event_id": "o1", "event": "purchase", "user_id": who, "item_id": "SKU-0003"}
+    assert client.post("/v1/events", json=event).json()["accepted"] == 1
+    assert client.get(f"/v1/users/{who}").json()["interactions"] == 0
+    ended = client.post("/v1/users/object", json={"user_id": who, "withdraw": True})
+    assert ended.json() == {"kind": "objected", "people": 1, "at": None, "withdrawn": True, "known": True} | {
+        "removed": {}, "failed": {}, "pending": [], "source_rows": {},
+    }  # fmt: skip
+    again = client.post("/v1/users/object", json={"user_id": who, "withdraw": True})
+    assert again.status_code in (400, 404, 409, 422)
+    audit = (workspace / "serving" / "audit.jsonl").read_text("utf-8")
+    assert "users/object" in audit
+    assert who not in audit
