@@ -77,7 +77,8 @@ def _reader(items: RankedItems, rows: Array, name: str) -> Callable[[int], list[
     def values(number: int) -> list[str]:
         if number not in known:
             known.update(
-                (number + n, _values(item, name)) for n, item in enumerate(items.stored(rows[number : number + _AHEAD]))
+                (number + n, values_of(item, name))
+                for n, item in enumerate(items.stored(rows[number : number + _AHEAD]))
             )
         return known[number]
 
@@ -88,7 +89,7 @@ def _mix(history: Sequence[StoredItem], name: str, items: Sequence[StoredItem]) 
     """What the history is made of; None where it has no value of the field."""
     shares: dict[str, float] = {}
     for item in history:
-        values = _values(item, name)
+        values = values_of(item, name)
         for value in values:
             shares[value] = shares.get(value, 0.0) + 1 / len(values)
     if not shares:
@@ -96,7 +97,7 @@ def _mix(history: Sequence[StoredItem], name: str, items: Sequence[StoredItem]) 
     number = {value: n for n, value in enumerate(shares)}
     members = np.zeros((len(items), len(shares)))
     for row, item in enumerate(items):
-        values = _values(item, name)
+        values = values_of(item, name)
         for value in values:
             if value in number:
                 members[row, number[value]] += 1 / len(values)
@@ -104,23 +105,28 @@ def _mix(history: Sequence[StoredItem], name: str, items: Sequence[StoredItem]) 
     return Mix(target / target.sum(), members)
 
 
-def _values(item: StoredItem, name: str) -> list[str]:
+def values_of(item: StoredItem, name: str) -> list[str]:
+    """The different values that an item has of a field, as caps count them and calibration weighs them."""
     value = item.payload.get(name)
     values = value if isinstance(value, list) else [] if value is None else [value]
     return list(dict.fromkeys(map(str, values)))
 
 
 def _age(value: Any, now: datetime) -> float:
-    """Days since a date or the middle of a year; infinite where there is none, 0 in the future."""
+    """Days since a date; infinite where there is none, 0 in the future."""
+    begun = dated(value)
+    return np.inf if begun is None else max(0.0, (now - begun).total_seconds() / _DAY)
+
+
+def dated(value: Any) -> datetime | None:
+    """The moment that a field tells, the middle of a year where it tells that alone; None where it tells none."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 1000 <= value < 3000:
-        moment = datetime(int(value), 7, 1, tzinfo=UTC)
-    else:
-        try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            return np.inf
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (now - moment).total_seconds() / _DAY)
+        return datetime(int(value), 7, 1, tzinfo=UTC)
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def unmet(composition: Composition, choices: Sequence[Choice]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -24,11 +25,12 @@ from molar_retrieval.alignment.light_tower import LightTower, time_gaps
 from molar_retrieval.alignment.network import Tower, TowerShape
 from molar_retrieval.errors import BackendError, DataError, MissingArtefactError, RequestError
 from molar_retrieval.privacy.scan import scan
+from molar_retrieval.ranking.rules import Rules
 from molar_retrieval.tensors import mapped
 from molar_retrieval.workspace import Workspace
 
 PUBLISHED = {
-    "ort.wasm.bundle.min.mjs": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
+    "ort.wasm.bundle.min.js": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
     "ort-wasm-simd-threaded.wasm.gz": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
 SHAPES = [TowerShape(8, 0, 5, 0.0), TowerShape(24, 1, 4, 0.0), TowerShape(64, 3, 20, 0.0), TowerShape(128, 2, 200, 0.0)]
@@ -120,7 +122,7 @@ def test_the_runtime_is_as_it_was_published_and_has_its_licence():
         assert hashlib.sha256(content).hexdigest() == digest
     assert {path.name for path in folder.iterdir()} == {*PUBLISHED, "LICENCES.txt"}
     licence = (folder / "LICENCES.txt").read_text("utf-8")
-    assert b"v1.30.0" in (folder / "ort.wasm.bundle.min.mjs").read_bytes()[:100]
+    assert b"v1.30.0" in (folder / "ort.wasm.bundle.min.js").read_bytes()[:100]
     assert "1.30.0" in licence
     assert "MIT" in licence
 
@@ -191,7 +193,18 @@ def test_what_may_not_come_is_marked_and_an_announced_item_is_not_told(trained, 
     assert made.items == len(shown) < trained.items
     assert all(items["payload"]["category"][row] != category for row in shown)
     assert not set(found["popular"].tolist()) - set(shown)
-    assert list(made.left_out) == told["left_out"] == ["the rule “dear” shapes lists, and is not heeded on a device"]
+    assert [rule["title"] for rule in told["facts"]["rules"]] == ["dear"]
+    assert list(made.left_out) == told["left_out"] == []
+
+
+def test_rules_for_some_people_are_told_as_left_out():
+    rules = Rules.of(
+        {"rule": [{"ban": "price > 10", "for": "age < 20", "name": "dear"}, {"ban": "price > 90"}]},
+        {"price": "float"},
+        {"age": "integer"},
+    )
+    told = contents._left_out(SimpleNamespace(rules=rules))
+    assert told == ["the rule “dear” is for some people, and a device knows nobody"]
 
 
 def test_refusals_name_the_thing_and_the_remedy(trained, tmp_path, monkeypatch):

@@ -19,17 +19,48 @@ from molar_retrieval.ranking.reranker import Reranker
 from molar_retrieval.rng import generator
 
 pytestmark = pytest.mark.slow
-HISTORIES = 220
+HISTORIES = 200
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 NEAR = 1e-4
 """By so much scores may differ."""
-ASKED = """async ([histories, options]) => {
+ASKED = """async ([folder, histories, options]) => {
     const { load } = await import("./molar-device.js");
-    globalThis.shop ??= await load("./");
+    globalThis.shops ??= {};
+    const shop = (globalThis.shops[folder] ??= await load(`../${folder}/`));
     const answers = [];
-    for (const history of histories) answers.push(await globalThis.shop.recommend(history, options));
+    for (const history of histories) {
+        answers.push(await shop.recommend(history, { now: new Date("2026-11-20T00:00:00Z"), ...options }));
+    }
     return answers;
 }"""
+LIMITING = '[[rule]]\nban = ["{banned}"]\n[[rule]]\nrequire = "price > 15"\n'
+SHAPING = """
+[[rule]]
+boost = "category = Lamps"
+by = 0.7
+[[rule]]
+bury = "price > 60"
+[[rule]]
+fresh = "released"
+half_life_days = 400
+by = 0.6
+[[rule]]
+at_most = 3
+per = "category"
+[[rule]]
+at_most = 5
+per = "colour"
+[[rule]]
+at_least = 4
+of = "price < 30"
+[[rule]]
+at_least = 2
+of = "category = Vases"
+[[rule]]
+name = "pinned"
+pin = ["{cheap}", "{first}", "no such item", "{second}"]
+at = 2
+"""
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -53,25 +84,43 @@ def second_stage(store):
     return store, Reranker(features, {"price": (0.0, 1.0)}, **arrays)
 
 
+def opened(trained, rules):
+    """The trained shop with a second stage; it answers at one moment."""
+    recommender = Recommender.open(trained.workspace, rules=rules, follow=False)
+    table = recommender.generation.table
+    store, second = second_stage(table.items)
+    vars(recommender.generation)["table"] = replace(table, items=store, reranker=second)
+    recommender.now = NOW
+    return recommender
+
+
 @pytest.fixture(scope="module")
-def recommender(trained, tmp_path_factory):
-    """Of the trained shop, with rules and a second stage."""
-    rules = tmp_path_factory.mktemp("rules") / "rules.toml"
+def shops(trained, tmp_path_factory):
+    """One with rules that limit lists, and one with those that shape them as well."""
+    folder = tmp_path_factory.mktemp("rules")
     with Recommender.open(trained.workspace, follow=False) as recommender:
-        banned = recommender.generation.table.item_id(5)
-    rules.write_text(f'[[rule]]\nban = ["{banned}"]\n[[rule]]\nrequire = "price > 15"\n', "utf-8")
-    with Recommender.open(trained.workspace, rules=rules, follow=False) as recommender:
-        table = recommender.generation.table
-        store, second = second_stage(table.items)
-        vars(recommender.generation)["table"] = replace(table, items=store, reranker=second)
-        recommender.now = NOW
-        yield recommender
+        stored = recommender.generation.index.fetch(range(len(recommender.generation.index)))
+    cheap = next(item.item_id for item in stored if item.payload.get("price", 99) < 15)
+    named = {"cheap": cheap, "banned": stored[5].item_id, "first": stored[36].item_id, "second": stored[67].item_id}
+    found = {}
+    for name, text in {"limited": LIMITING, "shaped": LIMITING + SHAPING}.items():
+        (folder / f"{name}.toml").write_text(text.format(**named), "utf-8")
+        found[name] = opened(trained, folder / f"{name}.toml")
+    yield found
+    for one in found.values():
+        one.close()
 
 
 @pytest.fixture(scope="module")
-def folder(recommender, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("page") / "device"
-    export_device(recommender, folder, fields=["category"], photos=True)
+def recommender(shops):
+    return shops["limited"]
+
+
+@pytest.fixture(scope="module")
+def folder(shops, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    export_device(shops["limited"], folder / "limited", fields=["category"], photos=True)
+    export_device(shops["shaped"], folder / "shaped")
     return folder
 
 
@@ -83,7 +132,7 @@ def reader(folder):
     try:
         with chromium() as browser:
             reader = Reader(browser, f"http://127.0.0.1:{server.server_port}", width=900)
-            reader.go("/")
+            reader.go("/limited/")
             reader.page.wait_for_selector("#list li")
             yield reader
             reader.close()
@@ -123,25 +172,36 @@ def same(answers, right):
 
 def test_lists_are_those_of_the_server_and_nothing_is_asked_of_it(recommender, reader):
     asked, moved = histories(recommender), 0
-    reader.page.evaluate(ASKED, [[], {}])
+    reader.page.evaluate(ASKED, ["limited", [], {}])
     sent: list[str] = []
     reader.page.on("request", lambda request: sent.append(request.url))
     reader.context.set_offline(True)
-    answers = reader.page.evaluate(ASKED, [asked, {"k": 10}])
+    answers = reader.page.evaluate(ASKED, ["limited", asked, {"k": 10}])
     right = [recommender.session(one, 10, explore=False).items for one in asked]
     assert same(answers, right)
     assert {answer["unknown"] != [] for answer in answers} == {True, False}
     assert any("newcomer" in item.parts for own in right for item in own)
     for seen, rerank, k in (("show", True, 30), ("hide", False, 15), ("hide", True, 300)):
         options = {"k": k, "seen": seen, "rerank": rerank}
-        own = [recommender.session(one, explore=False, **options).items for one in asked[:40]]
-        assert same(reader.page.evaluate(ASKED, [asked[:40], options]), own)
-        moved += seen == "hide" and [one[:10] for one in own] != right[:40]
+        own = [recommender.session(one, explore=False, **options).items for one in asked[:20]]
+        assert same(reader.page.evaluate(ASKED, ["limited", asked[:20], options]), own)
+        moved += seen == "hide" and [one[:10] for one in own] != right[:20]
     assert moved  # the second stage does something
     assert sent == []
     reader.context.set_offline(False)
     assert reader.complaints == []
     assert reader.elsewhere == []
+
+
+def test_rules_shape_them_as_they_do_on_the_server(shops, reader):
+    asked = histories(shops["shaped"])[::3]
+    causes = set()
+    for options in ({"k": 10}, {"k": 5, "rerank": False}, {"k": 60, "seen": "show"}):
+        some = asked if options["k"] == 10 else asked[::4]
+        right = [shops["shaped"].session(one, explore=False, **options).items for one in some]
+        assert same(reader.page.evaluate(ASKED, ["shaped", some, options]), right)
+        causes |= {cause for own in right for item in own if item.rule for cause in item.rule.split(", ")}
+    assert len(causes) == SHAPING.count("[[rule]]")  # each has moved something
 
 
 def test_with_times_they_are_those_of_the_same_history_on_the_server(recommender, reader):
@@ -158,15 +218,17 @@ def test_with_times_they_are_those_of_the_same_history_on_the_server(recommender
             right += answerer.ranker.rank([request])
             asked.append([{"item_id": ids[r], "time": int(t)} for r, t in zip(user.history, times, strict=True)])
             untimed.append([ids[row] for row in user.history])
-    answers = reader.page.evaluate(ASKED, [[one[::-1] for one in asked], {}])  # in whatever order they are named
+    answers = reader.page.evaluate(
+        ASKED, ["limited", [one[::-1] for one in asked], {}]
+    )  # in whatever order they are named
     lists = [[item["item_id"] for item in answer["items"]] for answer in answers]
     assert lists == [[ids[placed.row] for placed in own.places] for own in right]
-    others = reader.page.evaluate(ASKED, [untimed, {}])
+    others = reader.page.evaluate(ASKED, ["limited", untimed, {}])
     assert lists != [[item["item_id"] for item in answer["items"]] for answer in others]
 
 
 def test_without_a_history_it_is_what_is_popular(recommender, reader):
-    (answer, unknown) = reader.page.evaluate(ASKED, [[[], ["nobody knows this"]], {"k": 12}])
+    (answer, unknown) = reader.page.evaluate(ASKED, ["limited", [[], ["nobody knows this"]], {"k": 12}])
     right = [item.item_id for item in recommender.popular(12).items]
     for one in (answer, unknown):
         assert one["basis"] == "popularity"
@@ -196,7 +258,7 @@ def test_the_page_is_used_without_a_network(recommender, reader):
     page.locator("#newer").click()
     until(page, "document.getElementById('current').textContent.includes('newest')")
     page.locator("#keep").check()
-    reader.go("/")
+    reader.go("/limited/")
     page.wait_for_selector("#had li:nth-child(2)")
     page.locator("#forget").click()
     until(page, "document.querySelectorAll('#had li').length === 0")

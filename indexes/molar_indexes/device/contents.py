@@ -9,13 +9,14 @@ import numpy as np
 
 from molar_indexes.answerer import Answerer
 from molar_indexes.constraints import Constraints
-from molar_indexes.live_items import LiveItems
+from molar_indexes.device.rules import shaping_rules
 from molar_indexes.sessions import SessionReader
 from molar_retrieval import columns
 from molar_retrieval.alignment.light_tower import LightTower
 from molar_retrieval.alignment.user_encoder import HistoryReading, UserEncoder
 from molar_retrieval.arrays import Array, Mask
 from molar_retrieval.errors import DataError
+from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.query import Query
 
@@ -79,17 +80,21 @@ def gather(answerer: Answerer, fields: Sequence[str], now: datetime) -> DeviceCo
     tensors |= _partners(store) | {"popular": np.array(popular, np.int32)}
     if ranker.reranker is not None:
         tensors |= {f"second.{name}": values for name, values in ranker.reranker.to_tensors().items()}
+    stored = state.items.index.fetch(np.flatnonzero(told).tolist())
+    rules, shaping = shaping_rules(request, ranker, [item for item in stored if shown[item.row]], len(store))
     facts = {
         "parts": {name: list(span) for name, span in store.parts.items()},
         "sparse_parts": {name: list(span) for name, span in store.sparse_parts.items()},
         "slots": generation.slots,
         "encoder": _described(encoder),
         "second_stage": ranker.reranker is not None,
+        "rules": rules,
     }
     towers = {name: tower for name, tower in encoder.towers.items() if name in encoder.parts}
     ids = [item_id if told[row] else "" for row, item_id in enumerate(generation.table.item_ids())]
-    left_out = _left_out(constraints, request)
-    return DeviceContents(tensors, facts, towers, ids, _payload(state.items, ids, fields), left_out)
+    return DeviceContents(
+        tensors | shaping, facts, towers, ids, _payload(stored, len(store), fields), _left_out(constraints)
+    )
 
 
 def _shown(store: ItemStore, request: "RankingRequest") -> Mask:
@@ -158,23 +163,19 @@ def _powers(reading: HistoryReading) -> list[float] | None:
     return powers
 
 
-def _payload(items: LiveItems, ids: Sequence[str], fields: Sequence[str]) -> dict[str, list[Any]]:
+def _payload(stored: Sequence[StoredItem], count: int, fields: Sequence[str]) -> dict[str, list[Any]]:
     names = list(dict.fromkeys([columns.TITLE, *fields]))
-    found: dict[str, list[Any]] = {name: [None] * len(ids) for name in names}
-    for item in items.index.fetch([row for row, item_id in enumerate(ids) if item_id]):
+    found: dict[str, list[Any]] = {name: [None] * count for name in names}
+    for item in stored:
         for name in names:
             found[name][item.row] = item.payload.get(name)
     return found
 
 
-def _left_out(constraints: Constraints, request: "RankingRequest") -> list[str]:
-    """Rules that a device does not heed: those that shape a list, and those for some people only."""
-    if constraints.rules is None:
-        return []
+def _left_out(constraints: Constraints) -> list[str]:
+    """Rules for some people only."""
     rules = constraints.rules
+    if rules is None:
+        return []
     people = [one.rule for one, segment in zip(rules.all, rules.segments, strict=True) if segment is not None]
-    shaping = [one.rule for one in (*request.weighing, *request.caps, *request.pins) if one.rule not in people]
-    return [
-        *(f"the rule “{rule.title}” shapes lists, and is not heeded on a device" for rule in shaping),
-        *(f"the rule “{rule.title}” is for some people, and a device knows nobody" for rule in people),
-    ]
+    return [f"the rule “{rule.title}” is for some people, and a device knows nobody" for rule in people]

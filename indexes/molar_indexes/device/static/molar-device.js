@@ -14,7 +14,6 @@ import { ranked } from "./ranking.js";
 
 const FORMAT = 1;
 const MANIFEST = "device.json";
-const MOST = 1000;
 
 /**
  * Load a shop from the folder that `molar export` wrote.
@@ -71,17 +70,18 @@ export class DeviceShop {
   /**
    * What somebody should see next.
    *
-   * @param {(string | {item_id: string, time?: number})[]} history Oldest first; at most the last 1,000 are read. Where
-   *   one has no time, it is read as if all of it were at one moment. Without a known item the answer is what is popular.
-   * @param {{k?: number, seen?: "hide" | "show", rerank?: boolean}} options How many items; whether those of the history
-   *   may come back; whether the second stage moves what it can.
+   * @param {(string | {item_id: string, time?: number})[]} history Oldest first. Where one has no time, it is read as if
+   *   all of it were at one moment. Without a known item the answer is what is popular.
+   * @param {{k?: number, seen?: "hide" | "show", rerank?: boolean, now?: Date}} options How many items; whether those of the history
+   *   may come back; whether the second stage moves what it can; from when the age of what is fresh counts.
    */
-  async recommend(history, { k = 10, seen = "hide", rerank = true } = {}) {
+  async recommend(history, { k = 10, seen = "hide", rerank = true, now = new Date() } = {}) {
     const { rows, seconds, unknown } = this.#read(history);
     const hidden = new Set(seen === "hide" ? rows : []);
     if (!rows.length) return this.#popular(k, hidden, unknown);
     const user = await encode(rows, seconds, this.#facts, this.#tensors, this.#session);
-    const places = ranked({ user, rows, hidden, k, rerank, facts: this.#facts, tensors: this.#tensors });
+    const asked = { user, rows, hidden, k, rerank, now: Number(now) };
+    const places = ranked({ ...asked, facts: this.#facts, tensors: this.#tensors });
     return this.#told("aligned", k, places, unknown);
   }
 
@@ -109,7 +109,7 @@ export class DeviceShop {
   }
 
   #read(history) {
-    const latest = history.slice(-MOST).map((one) => (typeof one === "string" ? { item_id: one } : one));
+    const latest = history.map((one) => (typeof one === "string" ? { item_id: one } : one));
     const known = latest.filter(({ item_id }) => this.#rows.has(item_id));
     const unknown = [...new Set(latest.map(({ item_id }) => item_id))].filter((id) => !this.#rows.has(id));
     const timed = known.every(({ time }) => Number.isFinite(time));
@@ -161,7 +161,7 @@ async function fetched(base, name, options = {}) {
 /** ONNX Runtime with the user encoder; on one thread, which needs no special headers of the server. */
 async function sessionOf(base, name) {
   const [runtime, wasm, model] = await Promise.all([
-    import("./ort.wasm.bundle.min.mjs"),
+    import("./ort.wasm.bundle.min.js"),
     fetched(new URL("./", import.meta.url), "ort-wasm-simd-threaded.wasm.gz").then(unpacked),
     fetched(base, name).then((reply) => reply.arrayBuffer()),
   ]);
@@ -179,7 +179,7 @@ async function unpacked(reply) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
-const ARRAYS = { F32: Float32Array, I32: Int32Array, U16: Uint16Array, U8: Uint8Array };
+const ARRAYS = { F64: Float64Array, F32: Float32Array, I32: Int32Array, U16: Uint16Array, U8: Uint8Array };
 
 /** The tensors of a safetensors file by name, without copies: {data, shape}. */
 async function tensorsOf(base, name) {

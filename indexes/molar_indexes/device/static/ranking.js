@@ -5,24 +5,62 @@
  * millionths. Equal scores come by row in both.
  */
 import { moves } from "./second-stage.js";
+import { boosts, composed, pinned } from "./shaping.js";
 
 const TOP = 10; // places of a list that known and cold items share
 const CANDIDATES = 200; // that the second stage reads
+const PER_PLACE = 20; // candidates for each place of a list that rules shape
+const GROWTH = 4;
 
-/** The first `k` places for a user: {row, score, parts}. */
-export function ranked({ user, rows: history, hidden, k, rerank, facts, tensors }) {
+/** The first `k` places for a user: {row, score, parts}; what is fresh is so `now`, in milliseconds since 1970. */
+export function ranked({ user, rows: history, hidden, k, rerank, now, facts, tensors }) {
   const names = [...Object.keys(facts.parts), ...Object.keys(facts.sparse_parts)];
   const parts = partsOf(user, facts, tensors);
   const second = rerank && facts.second_stage;
-  const size = Math.max(k, second ? CANDIDATES : 0);
-  const candidates = found(parts, hidden, size, Math.max(k, TOP), facts.slots, tensors);
-  const list = second ? reranked(candidates, history, names, facts, tensors) : candidates;
-  return list.slice(0, k).map(({ row, parts: own, cold, lift, moved }) => {
+  const mayCome = (row) => tensors.shown.data[row] && !hidden.has(row);
+  const find = (size, allowed) => found(parts, allowed, size, Math.max(k, TOP), facts.slots, tensors);
+  const first = (size) => (second ? reranked(find(size, mayCome), history, names, facts, tensors) : find(size, mayCome));
+  const list = facts.rules.length
+    ? shaped({ first, find, mayCome, parts, k, now, rules: facts.rules, tensors })
+    : first(Math.max(k, second ? CANDIDATES : 0)).slice(0, k);
+  return list.map(({ row, parts: own, cold, lift, moved, boost }) => {
     const told = Object.fromEntries(names.map((name, n) => [name, own[n]]));
     if (cold) told.newcomer = lift;
     if (moved) told["re-rank"] = moved;
+    if (boost) told.rules = boost;
     return { row, score: Object.values(told).reduce((a, b) => a + b, 0), parts: told };
   });
+}
+
+/** The list that rules shape, from more and more candidates until it is full. */
+function shaped({ first, find, mayCome, parts, k, now, rules, tensors }) {
+  for (let size = Math.max(CANDIDATES, PER_PLACE * k); ; size *= GROWTH) {
+    const candidates = first(size);
+    const pins = pinned(rules, k, mayCome, tensors);
+    const every = new Map(candidates.map((one) => [one.row, one]));
+    const wanted = rules
+      .filter(({ action }) => action === "boost" || action === "at_least")
+      .flatMap(({ tensor }) => {
+        return find(Math.max(k, CANDIDATES / 4), (row) => mayCome(row) && tensors[tensor].data[row]);
+      });
+    const rows = new Set(pins.values());
+    for (const one of [...wanted, ...best(parts, (row) => rows.has(row), rows.size, false)]) {
+      if (!every.has(one.row)) every.set(one.row, one);
+    }
+    const list = weighed([...every.values()], rules, tensors, now);
+    const places = new Map(list.map(({ row }, n) => [row, n]));
+    const reserved = new Map([...pins].map(([place, row]) => [place, places.get(row)]));
+    const chosen = composed(rules, list, k, reserved, tensors);
+    if (chosen.length === k || candidates.length < size) return chosen.map((n) => list[n]);
+  }
+}
+
+/** Candidates with what rules add to their scores, the best first. */
+function weighed(candidates, rules, tensors, now) {
+  const added = boosts(rules, candidates, tensors, now);
+  const list = candidates.map((one, n) => ({ ...one, boost: added[n] }));
+  list.sort((a, b) => b.score + b.moved - (a.score + a.moved) || a.row - b.row);
+  return list.sort((a, b) => b.score + b.moved + b.boost - (a.score + a.moved + a.boost)); // equal ones stay as they were
 }
 
 /** The addends of the scores of all items, one array for each part. */
@@ -53,9 +91,7 @@ function partsOf({ dense, reads }, facts, { dense: items, ...tensors }) {
 }
 
 /** At most `size` items, the best first, cold ones in their places among the first ten. */
-function found(parts, hidden, size, wanted, slots, tensors) {
-  const { known, cold, shown } = tensors;
-  const mayCome = (row) => shown.data[row] && !hidden.has(row);
+function found(parts, mayCome, size, wanted, slots, { known, cold }) {
   const first = best(parts, (row) => known.data[row] && mayCome(row), Math.max(size, wanted), false);
   const others = first.length >= size ? wanted : Math.max(size, wanted);
   return merged(first, best(parts, (row) => cold.data[row] && mayCome(row), others, true), slots).slice(0, size);
