@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import gc
 import json
 import os
 import sys
@@ -14,6 +15,14 @@ from warm import Warm
 
 ROOT = Path(__file__).resolve().parents[1]
 _FIRST = ("test_documents.py", "test_cli_real.py")
+gc.disable()  # while a million objects come into being that stay to the end
+
+
+def pytest_collection_finish() -> None:
+    """From now on look for garbage among new objects only."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
