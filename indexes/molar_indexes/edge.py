@@ -4,6 +4,7 @@ What the beta needs care for:
 
 * Without a write-ahead log several processes may open one shard; with it the second one fails.
 * Even a reader writes on opening and closing, so that readers are given a view, see :mod:`molar_indexes.edge_view`.
+* It makes and removes hundreds of files on the way, and waits for the disk all the time; small ones are made in memory.
 * It makes some files that nobody else may read, so that building ends with giving all files the folder's permissions.
 * Its segment for new points is 200 MB of holes even when empty, of which readers map 50 MB; what is built has none.
 * Equal scores come in no particular order, so ties are settled here.
@@ -14,6 +15,8 @@ What the beta needs care for:
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
+from math import inf
 from pathlib import Path
 
 import qdrant_edge as engine
@@ -21,8 +24,8 @@ import qdrant_edge as engine
 from molar_indexes import equal_lengths
 from molar_indexes.edge_layout import SHARD, config, path, to_payload
 from molar_indexes.edge_search import EdgeIndex
-from molar_indexes.edge_view import copied
-from molar_indexes.records import ITEM_ID, batches
+from molar_indexes.edge_view import copied, workshop
+from molar_indexes.records import BATCH, ITEM_ID, batches
 from molar_retrieval.disk import fault, require, reserve
 from molar_retrieval.errors import BackendError
 from molar_retrieval.index import IndexItem, IndexSpec, StoredItem
@@ -52,19 +55,24 @@ def build(folder: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: P
     """
     target = folder / SHARD
     target.mkdir(parents=True)
-    reserve(target, _EMPTY + _OF_FIELD * len(spec.fields), "an index takes at least")
-    count, size = _insert(target, spec, items, progress)
-    reserve(target, 2 * size, "the index takes another")
-    # Only now it is known which vectors deserve a graph.
-    with _named(target):
-        shard = engine.EdgeShard.load(str(target), config(spec, count))
-        try:
-            shard.optimize()
-            shard.flush()
-        finally:
-            shard.close()
-    _drop_empty(target)
-    _share(target)
+    empty = _EMPTY + _OF_FIELD * len(spec.fields)
+    reserve(target, empty, "an index takes at least")
+    stream = batches(spec, items)
+    first = next(stream, [])
+    # A batch that is not full is the last one; of more nobody knows yet how many they are.
+    need = empty + 3 * sum(map(_bytes, first)) if len(first) < BATCH else inf
+    with _made_in(target, need) as place:
+        count, size = _insert(place, spec, chain([first] if first else [], stream), progress)
+        reserve(place, 2 * size, "the index takes another")
+        # Only now it is known which vectors deserve a graph.
+        with _named(target):
+            shard = engine.EdgeShard.load(str(place), config(spec, count))
+            try:
+                shard.optimize()
+                shard.flush()
+            finally:
+                shard.close()
+        _drop_empty(place)
     progress.finish()
 
 
@@ -81,9 +89,9 @@ def restate(former: Path, folder: Path, spec: IndexSpec, items: Sequence[StoredI
     target.mkdir(parents=True)
     size = sum(512 * file.stat().st_blocks for file in source.rglob("*") if file.is_file())
     reserve(target, size + _EMPTY + len(items) * _OF_ITEM, "the index takes another")
-    with _named(target):
-        copied(source, target)
-        shard = engine.EdgeShard.load(str(target))
+    with _made_in(target, size + _EMPTY) as place, _named(target):
+        copied(source, place)
+        shard = engine.EdgeShard.load(str(place))
         try:
             for item in items:
                 payload = to_payload(item.item_id, item.payload)
@@ -91,6 +99,16 @@ def restate(former: Path, folder: Path, spec: IndexSpec, items: Sequence[StoredI
             shard.flush()
         finally:
             shard.close()
+
+
+@contextmanager
+def _made_in(target: Path, need: float) -> Iterator[Path]:
+    """A folder to make a shard of about ``need`` bytes; in the end it is in ``target``, for all who may read it."""
+    with workshop(need) as place:
+        yield place or target
+        if place is not None:
+            with _named(target):
+                copied(place, target)
     _share(target)
 
 
@@ -124,7 +142,7 @@ def _named(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _insert(target: Path, spec: IndexSpec, items: Iterable[IndexItem], progress: Progress) -> tuple[int, int]:
+def _insert(target: Path, spec: IndexSpec, stream: Iterable[list[IndexItem]], progress: Progress) -> tuple[int, int]:
     """Create the shard with its payload indexes and insert the items; returns how many they are, and their bytes."""
     count = size = 0
     with _named(target):
@@ -135,7 +153,7 @@ def _insert(target: Path, spec: IndexSpec, items: Iterable[IndexItem], progress:
             with _named(target):
                 shard.update(engine.UpdateOperation.create_field_index(path(field, kind), schema))
         progress.start("index", None)
-        for batch in batches(spec, items):
+        for batch in stream:
             own = sum(map(_bytes, batch))
             require(target, 2 * own, "the next items of the index take")
             points = [_point(spec, item) for item in batch]

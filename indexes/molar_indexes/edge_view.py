@@ -29,6 +29,7 @@ _PAGE = "page_"
 _LARGE = 32 << 20
 """Bytes of pages that are copied; of more the folders are linked, where the engine may open what is in there."""
 _MEMORY = Path("/dev/shm")
+_LITTLE = 128 << 20  # bytes that an index may take in memory while it is made
 _SPARE = 8 << 20  # bytes that a view leaves free
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -43,6 +44,21 @@ def view(shard: Path) -> Iterator[Path]:
     """
     shard = shard.absolute()
     place = _made(shard, *_listing(shard))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def workshop(need: float) -> Iterator[Path | None]:
+    """An empty folder in memory that is removed in the end; None where ``need`` bytes are too many there."""
+    if not os.access(_MEMORY, os.W_OK) or need > min(_LITTLE, shutil.disk_usage(_MEMORY).free / 2):
+        yield None
+        return
+    _sweep(_MEMORY)
+    place = _MEMORY / f"{_PREFIX}{os.urandom(8).hex()}"
+    place.mkdir(0o700)
     try:
         yield place
     finally:

@@ -1,5 +1,7 @@
 """What is particular to the embedded engine: the graph, its files, damages, what it imports."""
 
+import errno
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -9,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molar_indexes import edge_layout
+from molar_indexes import edge, edge_layout, edge_view
 from molar_indexes.backends import BACKENDS, Backend, build_index, open_index
 from molar_indexes.edge import restate
 from molar_indexes.edge_search import EdgeIndex
-from molar_retrieval.errors import BackendError, SettingsError, StaleArtefactError
+from molar_retrieval.errors import BackendError, DiskError, SettingsError, StaleArtefactError
 from molar_retrieval.expressions import Between, Equals
 from molar_retrieval.index import IndexItem, IndexSpec, SparseVector, StoredItem
 
@@ -100,6 +102,44 @@ def test_what_is_built_has_no_segment_without_items(tmp_path: Path) -> None:
     index.close()
     build_index(tmp_path / "empty", "edge", spec, [])
     assert open_index(tmp_path / "empty", "edge", spec).top("v", [1.0] * DIM, 5) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "free", "in_memory"), [(50, 1 << 30, True), (1000, 1 << 30, False), (50, 1 << 20, False)]
+)
+def test_few_items_are_indexed_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, free: int, in_memory: bool
+) -> None:
+    memory, made = tmp_path / "memory", []
+    memory.mkdir()
+    monkeypatch.setattr(edge_view, "_MEMORY", memory)
+    monkeypatch.setattr(edge_view.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
+    insert = edge._insert
+    monkeypatch.setattr(edge, "_insert", lambda place, *more: made.append(place) or insert(place, *more))
+    matrix, items = shop(count)
+    spec = IndexSpec({"v": DIM}, {"half": "integer", "p": "float"}, sparse=("s",))
+    if free < 1 << 30:
+        monkeypatch.setattr(edge, "reserve", lambda *_: None)
+        monkeypatch.setattr(edge, "require", lambda *_: None)
+    build_index(tmp_path / "i", "edge", spec, items)
+    assert [place.parent == memory for place in made] == [in_memory]
+    assert list(memory.iterdir()) == []
+    index = EdgeIndex(tmp_path / "i", spec)
+    assert [row for row, _ in index.top("v", matrix[3].tolist(), 5)] == list(np.argsort(-matrix @ matrix[3])[:5])
+
+
+def test_what_fails_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    monkeypatch.setattr(edge_view, "_MEMORY", memory)
+    monkeypatch.setattr(edge, "copied", full)
+    spec = IndexSpec({"v": DIM}, {"half": "integer", "p": "float"}, sparse=("s",))
+    with pytest.raises(DiskError, match="no room"):
+        build_index(tmp_path / "i", "edge", spec, shop(5)[1])
+    assert list(memory.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["edge", "exact"])
