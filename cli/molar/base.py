@@ -45,6 +45,23 @@ class ShopBase:
         self._settle(made_for=False)
         return place
 
+    def ready(self) -> Workspace:
+        """The workspace, to write of people into it: they are named there as the settings say.
+
+        Raises:
+            MissingArtefactError: If nothing was made yet.
+            DataError: If the settings want pseudonyms, and people are named by the shop's ids there.
+        """
+        return self._named(self.opened())
+
+    def _named(self, workspace: Workspace) -> Workspace:
+        settings = self.settings.privacy
+        if settings.ids == "keyed":
+            from molar_retrieval.interactions.naming import name_people
+
+            name_people(workspace, settings, self.folder())
+        return workspace
+
     def folder(self) -> Path:
         """The catalogue's folder; raises :class:`MissingArtefactError` if none was named and nothing made yet."""
         return self.catalogue or self.opened().catalogue
@@ -57,7 +74,8 @@ class ShopBase:
             dry: Whether it forgets what is written.
 
         Raises:
-            DataError: If there is no catalogue, or the workspace serves another one.
+            DataError: If there is no catalogue, the workspace serves another one, or it names people otherwise than the
+                settings say.
         """
         from molar_retrieval.catalog.resolve import items_source
 
@@ -69,7 +87,7 @@ class ShopBase:
                     with self.progress() as progress:
                         progress.note(moved)
                 self._settle()
-                yield Workspace(self.workspace)
+                yield self._named(Workspace(self.workspace))
             return
         from molar_retrieval.scratch import scratch_workspace
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from molar.base import ShopBase
 from molar_retrieval.errors import DataError, RequestError
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from molar_retrieval.events.log import Appended, Compacted, EventLog
     from molar_retrieval.events.snapshot import Person
     from molar_retrieval.frame import Frame
+    from molar_retrieval.workspace import Workspace
 
 _ROWS = 10_000
 
@@ -45,7 +47,7 @@ class Events:
 
         report = Appended()
         rows = _rows(source, Refused(report))
-        place = nullcontext(self.shop.opened()) if self.shop.catalogue is None else self.shop.bound()
+        place = nullcontext(self.shop.ready()) if self.shop.catalogue is None else self.shop.bound()
         with place as workspace, closing(EventLog(workspace)) as log:
             return log.append(rows, report, late_days=self.shop.settings.events.late_days)
 
@@ -71,7 +73,7 @@ class Events:
         from molar_retrieval.frame import Frame
 
         with self._log() as log:
-            return Frame(log.table(since, _person(user_id, session_id)))
+            return Frame(log.table(since, _person(log.workspace, user_id, session_id)))
 
     def compact(self, keep_days: int | None = None) -> "Compacted":
         """Seal the days before today (UTC) as Parquet, one file each; may be killed anywhere.
@@ -103,7 +105,7 @@ class Events:
             since: See :meth:`table`.
         """
         with self._log() as log:
-            return log.export(Path(path), since, _person(user_id, session_id))
+            return log.export(Path(path), since, _person(log.workspace, user_id, session_id))
 
     @contextmanager
     def _log(self) -> "Iterator[EventLog]":
@@ -113,12 +115,13 @@ class Events:
             yield log
 
 
-def _person(user_id: str | None, session_id: str | None) -> "Person | None":
+def _person(workspace: "Workspace", user_id: str | None, session_id: str | None) -> "Person | None":
     if user_id is not None and session_id is not None:
         raise RequestError("both user_id and session_id are given", "name one of them")
+    names = Pseudonymiser.of(workspace.root)
     if user_id is not None:
-        return "user_id", user_id
-    return None if session_id is None else ("session_id", session_id)
+        return "user_id", names.user(user_id)
+    return None if session_id is None else ("session_id", names.session(session_id))
 
 
 def _rows(source: Any, refused: "Rejects") -> Iterable[tuple[int, Mapping[str, Any]]]:

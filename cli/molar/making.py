@@ -308,8 +308,9 @@ class Making(ShopBase):
         chosen = self._encoding(trust=trust_remote_code, index=index, align=flags, privacy={"epsilon": privacy})
         refuse_idle(chosen, flags)
         chosen = self._staging(chosen) if stage else chosen
-        with self.progress() as progress, at_work(self.opened(), "align", chosen, progress):
-            return align(self.opened(), chosen, progress, restart=not resume, where=where, on_epoch=on_epoch)
+        place = self.ready()
+        with self.progress() as progress, at_work(place, "align", chosen, progress):
+            return align(place, chosen, progress, restart=not resume, where=where, on_epoch=on_epoch)
 
     def evaluate(
         self,

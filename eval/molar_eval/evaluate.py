@@ -287,7 +287,7 @@ class Evaluator:
         cases = split.tests[test]
         name = f"{split.name}, {test}" + ("" if seen == "hide" else ", seen items shown")
         context = ListContext.of(runner.task.training, runner.task.candidates, seen, self.content, self._categories())
-        marked = labels(cases, runner.task.training, self.catalogue, self.suite.columns, cases.readable)
+        marked = labels(cases, runner.task.training, self.workspace, self.suite.columns, cases.readable)
         on = SplitTest(name, split.fingerprint, test, cases, context, marked, self.suite)
         scored = []
         for model in models:

@@ -26,6 +26,9 @@ from molar_retrieval.catalog.values import as_written, is_list
 from molar_retrieval.errors import SettingsError, nearest
 from molar_retrieval.interactions.columns import user_column
 from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.interactions.users import user_keys
+from molar_retrieval.workspace import Workspace
 
 Rows = npt.NDArray[np.integer]
 
@@ -89,14 +92,14 @@ def slices_of(labels: Labels, users: npt.NDArray[np.generic], *, minimum: int = 
 
 
 def labels(
-    cases: Cases, training: InteractionLog, catalogue: Catalogue, columns: Sequence[str], readable: Mask | None
+    cases: Cases, training: InteractionLog, workspace: Workspace, columns: Sequence[str], readable: Mask | None
 ) -> list[Labels]:
     """One label per case and dimension; dimensions of items apply to cases with one target only.
 
     ``columns`` are item or user columns asked for: :class:`SettingsError` where there is no such one; ``readable`` are
     the items that inputs may have, shape (n_items,), None: all.
     """
-    target = cases.single_target
+    target, catalogue = cases.single_target, Catalogue(*workspace["catalogue"].require())
     found = [by_popularity(target, np.bincount(training.item, minlength=training.n_items))]
     if training.timestamp.any():
         first = first_times(training.item, training.timestamp, training.n_items)
@@ -105,7 +108,8 @@ def labels(
     table = pq.read_table(catalogue.version / ITEMS_FILE)
     photo, described = (np.asarray(pc.is_valid(table[name])) for name in (names.IMAGE, names.DESCRIPTION))
     found.append(by_content(target, photo, described))
-    return found + [_column(name, cases, target, table, catalogue) for name in columns]
+    people = Pseudonymiser.of(workspace.root)
+    return found + [_column(name, cases, target, table, catalogue, people) for name in columns]
 
 
 def _read(cases: Cases, readable: Mask | None) -> npt.NDArray[np.int64]:
@@ -119,7 +123,9 @@ def _read(cases: Cases, readable: Mask | None) -> npt.NDArray[np.int64]:
     return read
 
 
-def _column(name: str, cases: Cases, target: Rows, items: pa.Table, catalogue: Catalogue) -> Labels:
+def _column(
+    name: str, cases: Cases, target: Rows, items: pa.Table, catalogue: Catalogue, people: Pseudonymiser
+) -> Labels:
     if name in items.column_names:
         return by_column(name, items[name].combine_chunks(), target)
     source = find_table(catalogue.folder, "users")
@@ -130,14 +136,14 @@ def _column(name: str, cases: Cases, target: Rows, items: pa.Table, catalogue: C
             f"neither items nor users have a column {name!r}",
             f"did you mean {close[0]!r}?" if close else f"name one of {', '.join(known)}",
         )
-    return by_column(name, _user_values(source, name, cases, catalogue), cases.user)
+    return by_column(name, _user_values(source, name, cases, catalogue, people), cases.user)
 
 
-def _user_values(source: TableSource, name: str, cases: Cases, catalogue: Catalogue) -> pa.Array:
+def _user_values(source: TableSource, name: str, cases: Cases, catalogue: Catalogue, people: Pseudonymiser) -> pa.Array:
     key = user_column(CatalogueSettings.read(catalogue.folder).users, source)
     batches = [rows.batch for rows in source.batches([key, name], 65_536, None, {key})]
     table = pa.Table.from_batches(batches)
-    row = cases.history.users.rows(table[key].cast(pa.string()))
+    row = cases.history.users.rows(user_keys(people.users(table[key].cast(pa.string()).combine_chunks())))
     place = np.full(cases.history.n_users, -1)
     place[row[row >= 0]] = np.flatnonzero(row >= 0)
     return table[name].combine_chunks().take(pa.array(place, mask=place < 0))

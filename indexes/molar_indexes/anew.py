@@ -173,7 +173,6 @@ def _users(
     progress: Progress,
 ) -> Iterator[UserRecord]:
     """Everybody; whose vector the live generation has, and nothing has changed of it, keeps it."""
-    known = segments.by_key
     progress.start("user vectors", log.n_users)
     for begin in range(0, log.n_users, _BATCH):
         rows = np.arange(begin, min(begin + _BATCH, log.n_users))
@@ -184,7 +183,7 @@ def _users(
         kept |= dict(zip(fresh.tolist(), model.dense_users(log, fresh, progress), strict=True))
         for user_id, row, sparse in zip(ids, rows.tolist(), sparse_rows(model.sparse_users(log, rows)), strict=True):
             own = slice(log.offsets[row], log.offsets[row + 1])
-            attributes = known.get(user_id, {})
+            attributes = segments.of.get(user_id, {})
             yield UserRecord(user_id, kept[row], log.item[own], sparse, attributes, log.timestamp[own])
     progress.finish()
     if former is not None:

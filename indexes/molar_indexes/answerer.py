@@ -21,8 +21,9 @@ from molar_retrieval import bounds, columns
 from molar_retrieval.catalog.photos_of import photos_of
 from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.index import SparseVector, StoredItem, Vector
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import EVER
-from molar_retrieval.interactions.users import of_key, session_key, user_key
+from molar_retrieval.interactions.users import of_key
 from molar_retrieval.ranking.answer import Answer
 from molar_retrieval.ranking.query import Fallback, Query
 from molar_retrieval.ranking.request import Listing, Placed, RankingRequest
@@ -126,7 +127,8 @@ class Answerer:
         """The list of whom nothing is asked, without what they had."""
         began = time.perf_counter()
         asked = self._asked(query, now, "popular")
-        asked = replace(asked, seen_since=self._overlay.had(asked.state, user_id, session_id))
+        if user_id is not None or session_id is not None:
+            asked = replace(asked, seen_since=self._overlay.had(asked.state, self.key(user_id, session_id)))
         return self._popular(asked, began)
 
     def session(self, item_ids: Sequence[str], query: Query, fallback: Fallback, now: datetime | None) -> Answer:
@@ -254,6 +256,10 @@ class Answerer:
         """Rules and items as the next answer has them."""
         return self._ruled.now(), self._overlay.now()
 
+    def key(self, user_id: str | None, session_id: str | None = None) -> str:
+        """The key of who is asked about by an id that the shop gives them, or by a session id."""
+        return Pseudonymiser.of(self.workspace.root).key(user_id, session_id)
+
     def person(self, state: OverlayState, key: str) -> LivePerson:
         """Who has a key of :mod:`molar_retrieval.interactions.users`, by all events of a state."""
         return self._overlay.person(state, key)
@@ -301,7 +307,7 @@ class Answerer:
 
         With ``as_of`` it is what they did up to that event, and the question names the rows that were seen since.
         """
-        key, state = session_key(session_id or "") if user_id is None else user_key(user_id), asked.state
+        key, state = self.key(user_id, session_id), asked.state
         if state.suppressed.person(user_id, session_id) == EVER:  # by the shop's own id
             return replace(asked.noting(OBJECTING.notes), objects=True), None
         if as_of is not None and as_of < state.last:

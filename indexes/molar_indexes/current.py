@@ -8,6 +8,7 @@ from molar_retrieval.config import IndexSettings, NewcomerSettings
 from molar_retrieval.errors import StaleArtefactError
 from molar_retrieval.events.kinds import told_by
 from molar_retrieval.interactions.people import Segments, read_segments
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.workspace import Manifest, Workspace
 
@@ -19,9 +20,9 @@ def segments_of(workspace: Workspace, settings: IndexSettings) -> Segments:
     """What the settings want to be kept of people."""
     if not settings.segments:
         return Segments({}, {}, "")
-    folder = workspace.catalogue
+    folder, names = workspace.catalogue, Pseudonymiser.of(workspace.root)
     suppressed = SuppressedPeople.of(workspace.root)
-    return read_segments(folder, CatalogueSettings.read(folder).users, settings.segments, suppressed)
+    return read_segments(folder, CatalogueSettings.read(folder).users, settings.segments, names, suppressed)
 
 
 def shaping(settings: IndexSettings, newcomers: NewcomerSettings, segments: Segments) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from molar_retrieval.events.kinds import DEFAULT, TAKES_OUT, counted, matter
 from molar_retrieval.events.live import LiveLine, LiveLog
 from molar_retrieval.interactions.live import Happening, continued, sealed
 from molar_retrieval.interactions.suppressed import EVER, NEVER, NOBODY, SuppressedPeople
-from molar_retrieval.interactions.users import of_key, session_key, user_key
+from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.workspace import Workspace
 
 _REMEMBERED = 2_000  # people whose vectors are kept
@@ -37,7 +37,7 @@ class OverlayState:
     Attributes:
         items: The items as they are now.
         last: The number of the last event that is known; 0 where there is none.
-        taken_back: By user or session id, returns of their orders that anybody sent.
+        taken_back: By user or session, returns of their orders that anybody sent.
         identified: Whether any session is known to be a user.
         suppressed: People of whom nothing is read up to a moment each.
         notes: What whoever gets an answer should know, in sentences.
@@ -46,7 +46,7 @@ class OverlayState:
     items: LiveItems
     last: int = 0
     identified: bool = False
-    taken_back: Mapping[str, tuple[LiveLine, ...]] = field(default_factory=dict)
+    taken_back: Mapping[StoredName, tuple[LiveLine, ...]] = field(default_factory=dict)
     suppressed: SuppressedPeople = NOBODY
     notes: tuple[str, ...] = ()
 
@@ -65,7 +65,7 @@ OBJECTING = LivePerson(None, ("this person objects to lists of their own: it is 
 class _Session(NamedTuple):
     """What a session did that is known to be a user: what their record has, what it has not, and entries of its own."""
 
-    session: str
+    session: StoredName
     past: Sequence[LiveLine]
     lines: Sequence[LiveLine]
     entries: Sequence[tuple[int, int]]  # item rows and times that the generation has under the session's own key
@@ -151,17 +151,15 @@ class Overlay:
             self._known.pop(next(iter(self._known)), None)
         return known[1]
 
-    def had(self, state: OverlayState, user_id: str | None, session_id: str | None) -> frozenset[int]:
+    def had(self, state: OverlayState, key: str) -> frozenset[int]:
         """Rows of all that somebody had by the events of a state, be it given back; it costs a few look-ups.
 
         A session that is known to be a user had what that one had, but for what others of theirs did since the
-        generation. Who is not named had nothing.
+        generation.
         """
-        keys = [] if user_id is None else [user_key(user_id)]
-        if user_id is None and session_id is not None:
-            user = self._log.user_of(session_id, state.last) if state.identified else None
-            keys = [session_key(session_id), *([] if user is None else [user_key(user[0])])]
-        rows = set[int]()
+        (kind, name), keys, rows = of_key(key), [key], set[int]()
+        if kind == "session_id" and state.identified and (user := self._log.user_of(name, state.last)) is not None:
+            keys.append(user_key(user[0]))
         for own in keys:
             until = state.suppressed.keyed(own)
             stored = self._stored(own, until)
@@ -196,7 +194,7 @@ class Overlay:
             known = self._concerned = state.last, frozenset(keys)
         return known[1]
 
-    def _known_as(self, state: OverlayState, key: str) -> tuple[str, list[tuple[str, int]]]:
+    def _known_as(self, state: OverlayState, key: str) -> tuple[str, list[tuple[StoredName, int]]]:
         """The key of the user that somebody is, and their sessions with the number of the line that says so."""
         kind, name = of_key(key)
         if kind == "session_id":
@@ -232,7 +230,7 @@ class Overlay:
         lines = state.taken_back.get(of_key(key)[1], ())
         return [line for line in lines if line.seq not in seen and line.micros > until]
 
-    def _joined(self, state: OverlayState, session: str, seq: int, until: int) -> "_Session":
+    def _joined(self, state: OverlayState, session: StoredName, seq: int, until: int) -> "_Session":
         """A session of a user: what the generation counts as theirs, and what it does not know to be theirs."""
         key, contained = session_key(session), seq <= self._since
         until = max(until, state.suppressed.session(session))

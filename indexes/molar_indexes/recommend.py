@@ -37,6 +37,8 @@ from molar_retrieval.durable import for_owner
 from molar_retrieval.errors import DataError, RequestError, SettingsError
 from molar_retrieval.expressions import Expression, matches
 from molar_retrieval.filter_language import parse
+from molar_retrieval.interactions.given import given_ids
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.locks import lock_beside
 from molar_retrieval.native import keep_freed_memory
 from molar_retrieval.progress import SILENT, Progress
@@ -152,7 +154,8 @@ def recommend(
         schema = _schema(recommender)
         condition = None if segment is None else _condition(recommender, segment)
         asked = None if notes else server  # of a run, all lists come from one place
-    whose = None if users is None else list(users)
+    names = Pseudonymiser.of(workspace)
+    whose = None if users is None else [names.key(one) for one in users]
     place = None if asked is None else [asked.url, asked.collection, asked.users]
     known = None if ruled is None else fingerprint.of_bytes([ruled])
     wanted = fingerprint.of_json([__version__, name, whose, segment, _written(query), known, place, _SHARD])
@@ -162,11 +165,12 @@ def recommend(
         own = replace(query, rules=pinned is not None, longest=bounds.LISTED)  # none that turn up meanwhile
         job = _ListsJob(workspace, name, pinned, folder, own, condition, asked, now)
         notes = _made(job, whose, total, processes, progress, notes)
-        report = _join(job, target, schema, total, ending)
+        ids = given_ids(recommender.workspace) if whose is None else dict(zip(whose, users or (), strict=True))
+        report = _join(job, target, schema, total, ending, ids if names.keys else {})
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):
             folder.parent.rmdir()
-    return replace(report, notes=notes)
+    return replace(report, notes=(*notes, *report.notes))
 
 
 def _made(
@@ -305,7 +309,7 @@ def _write(recommender: Recommender, job: _ListsJob, shard: int, named: list[str
     if named is None:
         found = store.between(shard * _SHARD, (shard + 1) * _SHARD)
     else:
-        found = [user for user in map(store.get, named) if user is not None]
+        found = [user for user in map(store.keyed, named) if user is not None]
     chosen = job.segment
     users = [u for u in found if len(u.history) and (chosen is None or matches(chosen, u.attributes))]
     partial = job.path(shard).with_suffix(f".{os.getpid()}")
@@ -343,16 +347,26 @@ def _schema(recommender: Recommender) -> pa.Schema:
     return pa.schema({**first, "parts": pa.struct([(name, pa.float32()) for name in names]), **last})
 
 
-def _join(job: _ListsJob, target: Path, schema: pa.Schema, total: int, ending: str) -> RecommendReport:
-    partial, users, rows, short = job.folder / "joined.tmp", 0, 0, 0
+def _join(
+    job: _ListsJob, target: Path, schema: pa.Schema, total: int, ending: str, ids: Mapping[str, str]
+) -> RecommendReport:
+    """All lists in one file, people by the ids that the shop gives them: ``ids`` has them by key, where they differ."""
+    partial, users, rows, short, unnamed = job.folder / "joined.tmp", 0, 0, 0, 0
     with TableWriter(partial, schema, ending) as writer:
         for shard in _shards(total):
             with pq.ParquetFile(job.path(shard)) as file:
                 for table in map(file.read_row_group, range(file.num_row_groups)):  # a user is in one of them
                     counts = table.group_by("user_id").aggregate([("rank", "count")])
                     users, rows = users + len(counts), rows + len(table)
+                    unnamed += sum(key not in ids for key in counts["user_id"].to_pylist())
                     short += sum(count < job.query.k for count in counts["rank_count"].to_pylist())
-                    writer.write(table)
+                    writer.write(_with_ids(table, ids))
     for_owner(partial)
     partial.replace(target)
-    return RecommendReport(target, job.generation, users, total - users, rows, short)
+    notes = (f"{unnamed:,} people are known by events alone: the file has their pseudonyms",) if ids and unnamed else ()
+    return RecommendReport(target, job.generation, users, total - users, rows, short, notes)
+
+
+def _with_ids(table: pa.Table, ids: Mapping[str, str]) -> pa.Table:
+    column = pa.array([ids.get(key, key) for key in table["user_id"].to_pylist()], pa.string()) if ids else None
+    return table if column is None else table.set_column(0, table.schema.field("user_id"), column)

@@ -175,8 +175,7 @@ def _items(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _people(read: Workspace, segments: Segments) -> list[tuple[str, Mapping[str, Any]]]:
     """What each user of the interactions is called, with their attributes."""
-    known = segments.by_key
-    return [(key, known.get(key, {})) for key in open_log(read).users.array.to_pylist()]
+    return [(key, segments.of.get(key, {})) for key in open_log(read).users.array.to_pylist()]
 
 
 def _changed(former: Generation, catalogue: Catalogue) -> Iterator[StoredItem]:

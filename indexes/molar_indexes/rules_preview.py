@@ -18,7 +18,6 @@ from molar_indexes.generations import Generation
 from molar_indexes.users import Users
 from molar_retrieval import columns
 from molar_retrieval.expressions import Expression, matches
-from molar_retrieval.interactions.users import user_key
 from molar_retrieval.ranking.conflicts import RulesConflict, conflicts
 
 _TOLD = 20  # values of a field, notes
@@ -88,7 +87,7 @@ def previewed(
     warnings = tuple(one.sentence for one in conflicts_of(answerer.generation, constraints))
     if field is not None:
         constraints.check_field(field)
-    keys = [user_key(user) for user in users] or sample(answerer.generation.users, people)
+    keys = [answerer.key(user) for user in users] or sample(answerer.generation.users, people)
     before, after = lists_by([old, new], keys, datetime.now(UTC), Compared() if known is None else known)
     said = Counter(note for answer in after.values() for note in answer.notes)
     said.subtract(note for answer in before.values() for note in answer.notes)

@@ -1,7 +1,7 @@
 """The users of a generation: vectors and history of each, in one SQLite file.
 
 The file is written once and opened with ``immutable=1``: no locks, no journal, no NumPy. It holds keys
-as the interaction log does; a look-up turns the id into its key, see :mod:`molar_retrieval.interactions.users`.
+as the interaction log does, see :mod:`molar_retrieval.interactions.users`.
 """
 
 import json
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from molar_indexes.sparse import checked
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.index import SparseVector
-from molar_retrieval.interactions.users import user_key
+from molar_retrieval.interactions.users import StoredName, user_key
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.answer import NOTHING
 
@@ -176,9 +176,9 @@ class Users(Protocol):
     def __len__(self) -> int:
         """How many there are."""
 
-    def get(self, user_id: str) -> UserRecord | None:
-        """The user with this id, or None."""
-        return self.keyed(user_key(user_id))
+    def get(self, name: StoredName) -> UserRecord | None:
+        """The user with this name, or None."""
+        return self.keyed(user_key(name))
 
     def keyed(self, key: str) -> UserRecord | None:
         """Who is stored under a key of :mod:`molar_retrieval.interactions.users`, or None."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from molar_retrieval.events.event import IDENTIFY
 from molar_retrieval.events.kinds import TAKES_OUT
 from molar_retrieval.events.tables import FILE, KIND, OF_ITEM, READ, WAIT, bring_up, faults, has_log
-from molar_retrieval.interactions.users import of_key, session_key, user_key
+from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.marks import mark_of
 from molar_retrieval.workspace import Workspace
 
@@ -124,7 +124,7 @@ class LiveLog:
         users = {user_key(user) for user, _, _ in rows if user is not None}
         return users | {session_key(session) for user, session, identified in rows if user is None or identified}
 
-    def identified(self, until: int) -> dict[str, str]:
+    def identified(self, until: int) -> dict[StoredName, StoredName]:
         """Which user a session is, by session id, up to a number; the first line that says so counts."""
         query = f"SELECT session_id, user_id FROM events WHERE event = '{IDENTIFY}' AND seq <= ? ORDER BY seq DESC"
         return dict(self._rows(query, until))
@@ -134,18 +134,18 @@ class LiveLog:
         """Whether any session is known to be a user."""
         return bool(self._rows(f"SELECT 1 FROM events WHERE event = '{IDENTIFY}' LIMIT 1"))
 
-    def user_of(self, session_id: str, until: int) -> tuple[str, int] | None:
+    def user_of(self, session: StoredName, until: int) -> tuple[StoredName, int] | None:
         """Which user a session is, and the number of the line that says so, up to a number; None where nothing does."""
         query = f"SELECT user_id, seq FROM events WHERE event = '{IDENTIFY}' AND session_id = ? AND seq <= ?"
-        found = self._rows(f"{query} ORDER BY seq LIMIT 1", session_id, until)
-        return (str(found[0][0]), int(found[0][1])) if found else None
+        found = self._rows(f"{query} ORDER BY seq LIMIT 1", session, until)
+        return (StoredName(found[0][0]), int(found[0][1])) if found else None
 
-    def sessions_of(self, user_id: str, until: int) -> list[tuple[str, int]]:
+    def sessions_of(self, user: StoredName, until: int) -> list[tuple[StoredName, int]]:
         """The sessions that are a user, each with the number of the line that says so; the first 1,000."""
         query = f"SELECT DISTINCT session_id FROM events WHERE event = '{IDENTIFY}' AND user_id = ? AND seq <= ?"
-        found = self._rows(f"{query} ORDER BY seq LIMIT {_SESSIONS}", user_id, until)
+        found = self._rows(f"{query} ORDER BY seq LIMIT {_SESSIONS}", user, until)
         told = [(session, self.user_of(session, until)) for (session,) in found]
-        return [(session, known[1]) for session, known in told if known is not None and known[0] == user_id]
+        return [(session, known[1]) for session, known in told if known is not None and known[0] == user]
 
     def orders_taken_back(self, since: int, until: int) -> list[LiveLine]:
         """Returns and the like that name an order, whoever sent them, after a number and up to another."""
@@ -154,11 +154,11 @@ class LiveLog:
         query = f"SELECT {_LINE} FROM events WHERE {where} ORDER BY seq"
         return [LiveLine(*row) for row in self._rows(query, since, until)]
 
-    def bought(self, order: str) -> list[tuple[str, str]]:
-        """Who bought what in an order: user or session id, and item, in sealed days as well."""
+    def bought(self, order: str) -> list[tuple[StoredName, str]]:
+        """Who bought what in an order: user or session, and item, in sealed days as well."""
         query = "SELECT event_id FROM ids WHERE event_id > ? AND event_id < ?"
         found = [key.split("\0") for (key,) in self._rows(query, f"\0{order}\0", f"\0{order}\1")]
-        return [(person, item_id) for _, _, person, item_id in found]
+        return [(StoredName(person), item_id) for _, _, person, item_id in found]
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock, faults(self._folder):

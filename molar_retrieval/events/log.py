@@ -43,6 +43,7 @@ from molar_retrieval.events.tables import (
     has_log,
     insert,
 )
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.interactions.suppressing import add_session
 from molar_retrieval.workspace import Manifest, Workspace
@@ -247,8 +248,9 @@ class EventLog:
         try:
             with self._transaction() as connection:
                 now = time.time_ns() // 1000
+                names = Pseudonymiser.of(self.workspace.root)  # those of this moment: a new key waits for its turn
                 found = [  # somebody may have been put on the list since
-                    sum(insert(connection, lines, now) for lines in self._without_suppressed(one.events))
+                    sum(insert(connection, lines, now, names) for lines in self._without_suppressed(one.events))
                     for one in group
                 ]
                 last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()

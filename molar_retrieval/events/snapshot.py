@@ -18,10 +18,11 @@ from molar_retrieval.events.event import IDENTIFY
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.tables import DAY, FILE, KIND, OF_ITEM, SEALED, WAIT, bring_up, faults, has_log
 from molar_retrieval.interactions.suppressed import NOBODY, SuppressedPeople
+from molar_retrieval.interactions.users import StoredName
 from molar_retrieval.workspace import Workspace
 
 _AT_ONCE = 65_536
-Person = tuple[str, str]
+Person = tuple[str, StoredName]
 """``user_id`` or ``session_id``, and which."""
 
 
@@ -54,8 +55,8 @@ class LogState:
             len(table) for table in self._of_files(["seq"], kinds, seq)
         )
 
-    def identified(self, suppressed: SuppressedPeople = NOBODY) -> dict[str, str]:
-        """Which user a session is, by session id; the first event that says so counts.
+    def identified(self, suppressed: SuppressedPeople = NOBODY) -> dict[StoredName, StoredName]:
+        """Which user a session is, by session; the first event that says so counts.
 
         What is left out of ``suppressed`` people says nothing.
         """

@@ -9,6 +9,7 @@ from pathlib import Path
 from molar_retrieval.disk import fault
 from molar_retrieval.errors import DataError, StaleArtefactError
 from molar_retrieval.events.event import FIELDS, IDENTIFY, OF_ITEMS, Line
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.locks import lock_now, unlock
 from molar_retrieval.workspace import Workspace
 
@@ -37,6 +38,7 @@ CREATE INDEX IF NOT EXISTS identified ON events (session_id, seq) WHERE event = 
 CREATE INDEX IF NOT EXISTS of_session ON events (session_id, seq) WHERE user_id IS NULL;
 """
 _INSERT = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join('?' * (len(FIELDS) + 1))})"
+_USER, _SESSION = (FIELDS.index(name) for name in ("user_id", "session_id"))
 _TIME, _KIND, _TRANSACTION = (FIELDS.index(name) for name in ("timestamp", "event", "transaction_id"))
 
 
@@ -63,11 +65,13 @@ def bring_up(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("COMMIT")
 
 
-def insert(connection: sqlite3.Connection, lines: list[Line], received: int) -> bool:
+def insert(connection: sqlite3.Connection, lines: list[Line], received: int, names: Pseudonymiser) -> bool:
     """Insert an event, unless the id of its first line is known; whether it is new.
 
-    Of a purchase, items that another event of the same transaction and person brought are left out.
+    Its people are stored by what ``names`` calls them. Of a purchase, items that another event of the same transaction
+    and person brought are left out.
     """
+    lines = [_named(line, names) for line in lines] if names.keys else lines
     keys = {key: line for line in lines if (key := _bought(line)) is not None}
     bought = {key for key, line in keys.items() if not _remember(connection, key, 0, line)}
     taken = False
@@ -79,6 +83,13 @@ def insert(connection: sqlite3.Connection, lines: list[Line], received: int) -> 
         elif not taken:
             return False
     return taken
+
+
+def _named(line: Line, names: Pseudonymiser) -> Line:
+    stored, user, session = list(line), line[_USER], line[_SESSION]
+    stored[_USER] = None if user is None else names.user(user)
+    stored[_SESSION] = None if session is None else names.session(session)
+    return tuple(stored)
 
 
 def _remember(connection: sqlite3.Connection, key: str, number: int, line: Line) -> bool:

@@ -17,7 +17,7 @@ from molar_retrieval.events.undoing import Deed, taken_back
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.read import Codes, RawLog, ordered
 from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
-from molar_retrieval.interactions.users import person_keys
+from molar_retrieval.interactions.users import StoredName, person_keys
 
 Ints = npt.NDArray[np.int64]
 _COLUMNS = ("event", "user_id", "session_id", "item_id", "timestamp", "transaction_id", "request_id", "seq")
@@ -200,7 +200,12 @@ def _without(table: pa.Table, suppressed: SuppressedPeople) -> pa.Table:
 
 
 def _numbered(
-    table: pa.Table, items: IdMap, people: Codes, orders: Codes, requests: Codes, identified: Mapping[str, str]
+    table: pa.Table,
+    items: IdMap,
+    people: Codes,
+    orders: Codes,
+    requests: Codes,
+    identified: Mapping[StoredName, StoredName],
 ) -> Happened:
     known = items.rows(table["item_id"]).astype(np.int64)
     known[(known < 0) & np.asarray(pc.is_valid(table["item_id"]))] = _UNKNOWN

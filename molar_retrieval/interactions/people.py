@@ -14,8 +14,8 @@ from molar_retrieval.catalog.spec import UserSettings
 from molar_retrieval.catalog.values import as_payload, kind_of, payload_type
 from molar_retrieval.errors import DataError
 from molar_retrieval.interactions.columns import user_column
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import NEVER, NOBODY, SuppressedPeople
-from molar_retrieval.interactions.users import user_keys
 
 _BATCH = 65_536
 
@@ -47,21 +47,19 @@ def check_users(
 
 @dataclass(frozen=True)
 class Segments:
-    """Attributes by user id (missing values are left out), the kind of each column, and a digest of all."""
+    """Attributes by people's keys (missing values are left out), the kind of each column, and a digest of the file."""
 
     kinds: Mapping[str, str]
     of: Mapping[str, Mapping[str, Any]]
     digest: str
 
-    @property
-    def by_key(self) -> dict[str, Mapping[str, Any]]:
-        """Attributes by the key under which each user is stored."""
-        keys = user_keys(pa.array(list(self.of), pa.string())).to_pylist()
-        return dict(zip(keys, self.of.values(), strict=True))
-
 
 def read_segments(
-    folder: Path, settings: UserSettings, columns: Sequence[str], suppressed: SuppressedPeople = NOBODY
+    folder: Path,
+    settings: UserSettings,
+    columns: Sequence[str],
+    names: Pseudonymiser,
+    suppressed: SuppressedPeople = NOBODY,
 ) -> Segments:
     """Some columns of the users file, else a DataError; of an id that comes twice the first row counts.
 
@@ -88,4 +86,5 @@ def read_segments(
         for place, user_id in enumerate(rows.batch[column].to_pylist()):
             found[user_id] = {name: own[place] for name, own in values.items() if own[place] is not None}
     kinds = {name: kind_of(stored) for name, stored in types.items()}
-    return Segments(kinds, found, fingerprint.of_json([kinds, found]))
+    of = {names.key(user_id): attributes for user_id, attributes in found.items()}
+    return Segments(kinds, of, fingerprint.of_json([kinds, found]))

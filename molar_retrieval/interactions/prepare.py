@@ -25,6 +25,7 @@ from molar_retrieval.interactions.columns import log_columns
 from molar_retrieval.interactions.events import EventCounts, Joined, are_days, with_events
 from molar_retrieval.interactions.log import InteractionLog
 from molar_retrieval.interactions.people import check_users
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.read import LogReader, RawLog, ordered, without_duplicates
 from molar_retrieval.interactions.retention import Retention
 from molar_retrieval.interactions.suppressed import SuppressedPeople
@@ -92,9 +93,9 @@ def prepare_interactions(
             now = replace(current, inputs=inputs, facts={**with_later(current.facts, kinds), **last})
             return current if now == current else store.describe(now)
         chosen = _chosen(kinds, current)
-        partial = empty_partial(store)
+        partial, names = empty_partial(store), Pseudonymiser.of(workspace.root)
         with Rejects(partial / side_file.FILE_NAME) as rejects:
-            source = _Source(folder, Catalogue(version, catalogue), state, suppressed, kept)
+            source = _Source(folder, Catalogue(version, catalogue), state, names, suppressed, kept)
             facts = _write(source, partial, rejects, chosen, choose, progress)
         facts |= {"sources": sources, **last}
         name = log_fingerprint(catalogue, facts)
@@ -144,6 +145,7 @@ class _Source:
     folder: Path
     catalogue: Catalogue
     events: LogState | None
+    names: Pseudonymiser
     suppressed: SuppressedPeople
     kept: Retention
 
@@ -154,7 +156,7 @@ def _write(
     folder, catalogue, state, suppressed = source.folder, source.catalogue, source.events, source.suppressed
     settings = CatalogueSettings.read(folder)
     file = _read_file(source, settings, rejects, progress)
-    names, zone = file.keys.to_pylist(), settings.interactions.time_zone
+    names, zone = user_keys(source.names.users(file.user_ids)).to_pylist(), settings.interactions.time_zone
     joined = None
     if state is not None:
         every = {**DEFAULT, **kinds.weights} if choose else kinds.weights
@@ -199,7 +201,7 @@ def _choice(joined: Joined, items: IdMap, choose: Choice, kept: Retention) -> Ki
 
 @dataclass
 class _File:
-    """What the interactions file says; ``log`` is None where there is none."""
+    """What the interactions file says, with ids as the shop gives them; ``log`` is None where there is none."""
 
     log: RawLog | None = None
     user_ids: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
@@ -207,10 +209,6 @@ class _File:
     rows: int = 0
     duplicates: int = 0
     facts: dict[str, Any] = field(default_factory=lambda: {"columns": {}, "times": None, "others": 0})
-
-    @property
-    def keys(self) -> pa.Array:
-        return user_keys(self.user_ids)
 
 
 def _read_file(source: _Source, settings: CatalogueSettings, rejects: Rejects, progress: Progress) -> _File:

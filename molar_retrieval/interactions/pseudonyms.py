@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from molar_retrieval.durable import OWNER, write_atomically
 from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.interactions.users import StoredName, session_key, user_key
 from molar_retrieval.marks import mark_of
 
 if TYPE_CHECKING:
@@ -62,13 +63,17 @@ class Pseudonymiser:
         mark = mark_of(file)
         return _PLAIN if mark is None else _opened(file, mark, os.environ.get(ELSEWHERE))
 
-    def user(self, user_id: str) -> str:
+    def user(self, user_id: str) -> StoredName:
         """What a user is called."""
         return self._name(user_id, _USER)
 
-    def session(self, session_id: str) -> str:
+    def session(self, session_id: str) -> StoredName:
         """What somebody is called who is known by a session alone."""
         return self._name(session_id, _SESSION)
+
+    def key(self, user_id: str | None, session_id: str | None = None) -> str:
+        """The key of who is asked about by a user id or, where that is None, by a session id."""
+        return session_key(self.session(session_id or "")) if user_id is None else user_key(self.user(user_id))
 
     def users(self, user_ids: "pa.Array") -> "pa.Array":
         """What many users are called, in their order; a missing id stays missing."""
@@ -87,16 +92,17 @@ class Pseudonymiser:
         """By what each key is recognised; it says nothing of the key."""
         return tuple(blake2b(key, digest_size=4, person=b"molar key").hexdigest() for key in self.keys)
 
-    def _name(self, name: str, person: bytes) -> str:
-        return name if not self.keys or _FORM.fullmatch(name) else hashed(name, self.keys, person)
+    def _name(self, name: str, person: bytes) -> StoredName:
+        return StoredName(name if not self.keys or is_pseudonym(name) else hashed(name, self.keys, person))
 
     def _names(self, names: "pa.Array", person: bytes) -> "pa.Array":
         if not self.keys:
             return names
         import pyarrow as pa
 
-        found = [None if name is None else self._name(name, person) for name in names.to_pylist()]
-        return pa.array(found, pa.string())
+        encoded = names.dictionary_encode()  # who comes in many rows is hashed once
+        found = [self._name(name, person) for name in encoded.dictionary.to_pylist()]
+        return pa.array(found, pa.string()).take(encoded.indices)
 
 
 _PLAIN = Pseudonymiser()
@@ -111,7 +117,7 @@ def hashed(name: str, keys: Sequence[bytes], person: bytes = _USER) -> str:
     """A name, hashed with one key after the other; what has been hashed is no more told apart by what it was."""
     for key in keys:
         person = _USER if is_pseudonym(name) else person
-        name = "~" + blake2b(name.encode(), digest_size=16, key=key, person=person).hexdigest()
+        name = "~" + blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16, key=key, person=person).hexdigest()
     return name
 
 

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
+
 from molar_retrieval.columns import IMAGE
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_serving.problems import ProblemError
 from molar_serving.wire import Among, RankingsRequest, RecommendationRequest, SearchRequest, SimilarRequest
 
@@ -82,6 +85,16 @@ def who(asked: Person) -> tuple[str | None, str | None]:
     if asked.user_id is not None:
         return str(asked.user_id), None
     return None, None if asked.anonymous_id is None else str(asked.anonymous_id)
+
+
+def named(asked: Question, names: Pseudonymiser) -> Question:
+    """The same question with its person as a workspace calls them, so that it may be kept there."""
+    if isinstance(asked, SimilarRequest) or not names.keys:
+        return asked
+    user_id, session_id = who(asked)
+    user = None if user_id is None else names.user(user_id)
+    session = None if session_id is None else names.session(session_id)
+    return msgspec.structs.replace(asked, user_id=user, anonymous_id=session)
 
 
 def _among(asked: Among) -> dict[str, Any]:

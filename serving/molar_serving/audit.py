@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from molar_retrieval.errors import MolarError
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.json_lines import JsonLines
 from molar_serving.endpoint import Call
 from molar_serving.secret_file import SecretFile
@@ -33,14 +34,16 @@ _log = logging.getLogger("molar.serving")
 
 
 class Pseudonyms:
-    """Names for people that only who has the key of the workspace can connect with their ids."""
+    """Names for people that only who has the key of the workspace can connect with what it calls them."""
 
     def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
         self._key = SecretFile(workspace / FOLDER / "pseudonyms.key")
 
     def of(self, person: str) -> str:
         """The pseudonym of an id; a MolarError where there is no key and none can be made."""
-        return hmac.digest(self._key.value, person.encode("utf-8", "surrogatepass"), "sha256")[:16].hex()
+        stored = Pseudonymiser.of(self._workspace).user(person)
+        return hmac.digest(self._key.value, stored.encode("utf-8", "surrogatepass"), "sha256")[:16].hex()
 
 
 class Audited(Protocol):

@@ -10,7 +10,7 @@ from molar_retrieval.columns import IMAGE, TITLE
 from molar_retrieval.errors import shown, suggestion
 from molar_retrieval.experiments.definition import INTERLEAVED
 from molar_retrieval.ranking.answer import Answer, Recommendation
-from molar_serving.asking import Question, who
+from molar_serving.asking import Question, named, who
 from molar_serving.discretion import discreet
 from molar_serving.endpoint import Call, Reply, encode
 from molar_serving.propensities import propensities_of
@@ -111,8 +111,9 @@ def reply(
         told.next = f"/v1/recommendations/{told.recommendation_id}/next"
     body = encode(told)
     events = told.events if before is None else before.events
+    question = named(question, call.service.names) if question is not None and told.next else None
     about = told.generation, events, items, call.key.of_browsers, told.placement, told.experiment, chances
-    kept.keep(Shown(told.recommendation_id, body, question if told.next else None, *about))
+    kept.keep(Shown(told.recommendation_id, body, question, *about))
     return Reply(told, encoded=body)
 
 

@@ -14,6 +14,7 @@ from molar.shop import Shop
 from molar_indexes.comparison import Compared
 from molar_indexes.experiments.answering import Experimenting
 from molar_retrieval.errors import MissingArtefactError, MolarError, StaleArtefactError
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.served import ServedLog
 from molar_serving.access import Keyring
 from molar_serving.answered import AnsweringGenerations
@@ -68,7 +69,7 @@ class Service:
 
     def __init__(self, shop: Shop, settings: "MolarSettings | None" = None) -> None:
         self.shop, self.settings = shop, shop.settings if settings is None else settings
-        self.workspace = shop.opened()
+        self.workspace = shop.ready()
         self.keys = Keyring(self.workspace.root)
         serve = self.settings.serve
         self.metrics = Metrics()
@@ -122,6 +123,11 @@ class Service:
             self._recommender.close()
         if self._log is not None:
             self._log.close()
+
+    @property
+    def names(self) -> Pseudonymiser:
+        """What people are called in the workspace."""
+        return Pseudonymiser.of(self.workspace.root)
 
     @property
     def recommender(self) -> "Recommender":

@@ -7,7 +7,7 @@ import pytest
 
 from molar_eval.slices import labels
 from molar_eval.splits import cold_items, leave_one_out
-from molar_retrieval.catalog import Catalogue, prepare_catalogue
+from molar_retrieval.catalog import prepare_catalogue
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.interactions import prepare_interactions
@@ -39,8 +39,7 @@ def shop(tmp_path):
 
 def of(shop, split, test, columns=()):
     cases = split.tests[test]
-    catalogue = Catalogue.open(shop["catalogue"].require()[0])
-    found = labels(cases, split.training, catalogue, columns, cases.readable)
+    found = labels(cases, split.training, shop, columns, cases.readable)
     words = {each.dimension: [each.names[code] if code >= 0 else None for code in each.codes] for each in found}
     return cases, words
 

@@ -19,6 +19,47 @@ ROOTS = {
 }
 LONGEST = 400
 
+READERS = {"LogReader", "RawReader", "log_columns", "open_source", "read_impressions", "read_segments", "user_column"}
+"""What finds people in files that a shop brings, by the ids that it gives them."""
+
+DOORS = {
+    "molar.events": "of the events that it brings, EventLog names the people",
+    "molar.introducing.outside": "names them",
+    "molar_eval.experiments.past": "names them",
+    "molar_eval.kpi.impressions": "reads them for kpi.shown",
+    "molar_eval.kpi.shown": "names them",
+    "molar_eval.slices": "names them",
+    "molar_indexes.current": "has them named by interactions.people",
+    "molar_indexes.privacy.removing": "counts rows of people who are named by these very ids",
+    "molar_indexes.privacy.stored": "names them, to find rows of one person",
+    "molar_retrieval.catalog.sources": "opens tables of items as well",
+    "molar_retrieval.interactions.given": "turns names back into ids, which are kept nowhere",
+    "molar_retrieval.interactions.people": "names them, and counts those of the file",
+    "molar_retrieval.interactions.prepare": "names them",
+    "molar_retrieval.proposal.manners": "looks at values before there is a workspace, and keeps none",
+    "molar_retrieval.proposal.preview": "reads a file before there is a workspace, and keeps none of it",
+    "molar_retrieval.proposal.tables": "reads first rows before there is a workspace, and keeps none",
+    "molar_retrieval.quality.log.check": "tells what is wrong with a file; its page masks ids",
+    "molar_retrieval.quality.log.strangers": "tells what is wrong with a file; its page masks ids",
+}
+"""The modules that do, each with what it does about it."""
+
+NAMED = {
+    "molar_retrieval.events.live": "reads the event log, where people are named already",
+    "molar_retrieval.interactions.pseudonyms": "names them",
+    "molar_retrieval.interactions.users": "takes keys apart",
+}
+"""The modules that say of a word that it is what a workspace calls somebody; mypy asks all others where it is from."""
+
+OF_EVENTS = {
+    "molar_eval.experiments.observed",
+    "molar_eval.experiments.past",
+    "molar_eval.kpi.daily.attribution",
+    "molar_eval.kpi.impression_events",
+    "molar_retrieval.interactions.events",
+}
+"""The modules that make keys of columns of the event log, where people are named already."""
+
 
 @pytest.fixture(scope="module")
 def modules():
@@ -85,3 +126,25 @@ def test_switches_of_tests_are_no_settings():
     found = {name for path in (ROOT / "tests").rglob("*.py") for name in read.findall(path.read_text("utf-8"))}
     assert "MOLAR_TEST_EXPERIMENT_RUNS" in found
     assert {name for name in found if not name.startswith("MOLAR_TEST_")} <= {"MOLAR_DATA"}, "molar refuses them"
+
+
+def calls(tree):
+    """What is called in a module: the last part of its name, with the call."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield getattr(node.func, "attr", getattr(node.func, "id", "")), node
+
+
+def test_people_come_in_through_doors_alone(modules):
+    """Where a workspace names people by pseudonyms, nothing else has the ids that the shop gives them."""
+    assert {name for name, tree in modules.items() if any(call in READERS for call, _ in calls(tree))} == {*DOORS}
+    assert {name for name, tree in modules.items() if any(call == "StoredName" for call, _ in calls(tree))} == {*NAMED}
+    assert {
+        name for name, tree in modules.items() if any(call == "person_keys" for call, _ in calls(tree))
+    } == OF_EVENTS
+    for name, tree in modules.items():
+        for call, node in calls(tree):
+            if call == "user_keys" and name != "molar_retrieval.interactions.users":
+                assert getattr(getattr(node.args[0], "func", None), "attr", None) == "users", (
+                    f"{name}: not named before"
+                )

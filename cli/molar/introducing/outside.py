@@ -17,7 +17,7 @@ from molar_retrieval.events.source import Refused
 from molar_retrieval.experiments.definition import ARMS
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions.users import session_key, user_key
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.workspace import Workspace
 
 _AT_ONCE = 10_000
@@ -48,13 +48,13 @@ def assign(workspace: Workspace, name: str, path: Path, now: int) -> Assigned:
     """
     if path.suffix not in FORMATS or not path.is_file():
         raise DataError(f"{path} is no table of assignments", f"name a file ending in {', '.join(FORMATS)}")
-    report = Assigned()
+    report, names = Assigned(), Pseudonymiser.of(workspace.root)
     with ExperimentStore(workspace) as store:
         if store.find(name).experiment.assigned != "elsewhere":
             raise RequestError(
                 f"the people of {name} are assigned here", "begin one with --assigned elsewhere to bring assignments"
             )
-        rows = _read(path, name, now, report)
+        rows = _read(path, name, now, report, names)
         while some := list(islice(rows, _AT_ONCE)):
             _put(store, name, some, report)
     return report
@@ -66,15 +66,15 @@ class _Row:
     assignment: Assignment
 
 
-def _read(path: Path, name: str, now: int, report: Assigned) -> Iterator[_Row]:
+def _read(path: Path, name: str, now: int, report: Assigned, names: Pseudonymiser) -> Iterator[_Row]:
     for number, row in open_source(path).records(_AT_ONCE, Refused(report)):
         try:
-            yield _Row(number, _assignment(name, row, now))
+            yield _Row(number, _assignment(name, row, now, names))
         except FieldError as error:
             report.refuse(number, error.field, f"{path.name}: {error.message}", error.hint)
 
 
-def _assignment(name: str, row: Mapping[str, Any], now: int) -> Assignment:
+def _assignment(name: str, row: Mapping[str, Any], now: int, names: Pseudonymiser) -> Assignment:
     named = {known: value for key, value in row.items() if value is not None and (known := field_of(key)) is not None}
     told = {key: value for key, value in named.items() if key in ("user_id", "session_id", "arm", "timestamp")}
     (line,) = lines_of({"event": "search", "event_id": "assignment", **told}, now)
@@ -82,8 +82,7 @@ def _assignment(name: str, row: Mapping[str, Any], now: int) -> Assignment:
     arm = str(found["arm"] or "").removeprefix(f"{name}:")
     if arm not in ARMS:
         raise FieldError("arm", f"the arm {arm!r} is none", suggestion(arm, ARMS, f"give {' or '.join(ARMS)}"))
-    unit = session_key(found["session_id"]) if found["user_id"] is None else user_key(found["user_id"])
-    return Assignment(name, unit, arm, found["timestamp"], "elsewhere")
+    return Assignment(name, names.key(found["user_id"], found["session_id"]), arm, found["timestamp"], "elsewhere")
 
 
 def _put(store: ExperimentStore, name: str, rows: Sequence[_Row], report: Assigned) -> None:

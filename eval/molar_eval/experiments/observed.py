@@ -19,7 +19,7 @@ from molar_retrieval.events.tables import DAY
 from molar_retrieval.events.undoing import Deed, taken_back
 from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions.read import Codes
-from molar_retrieval.interactions.users import person_keys
+from molar_retrieval.interactions.users import StoredName, person_keys
 
 RETURN = "return"
 AHEAD = DAY // 24
@@ -77,7 +77,7 @@ class Observed:
 
 def lines_of_people(
     state: LogState,
-    identified: Mapping[str, str],
+    identified: Mapping[StoredName, StoredName],
     since: int,
     until: int,
     columns: Sequence[str] = _COLUMNS,
@@ -98,7 +98,7 @@ def lines_of_people(
         yield _of_people(table, identified, since, until)
 
 
-def _of_people(table: pa.Table, identified: Mapping[str, str], since: int, until: int) -> pa.Table:
+def _of_people(table: pa.Table, identified: Mapping[StoredName, StoredName], since: int, until: int) -> pa.Table:
     for name in ("timestamp", "received"):
         if name in table.column_names:
             at = table.column_names.index(name)

@@ -26,6 +26,7 @@ from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.events.tables import DAY
 from molar_retrieval.interactions.columns import LogColumns, log_columns
 from molar_retrieval.interactions.events import Happened, with_events
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.read import Codes, LogReader, RawLog, as_floats, ordered, repetitions
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.interactions.users import person_keys, user_keys
@@ -83,7 +84,7 @@ def past_purchases(workspace: Workspace, progress: Progress = SILENT) -> PastPur
     catalogue = Catalogue(*workspace["catalogue"].require())
     settings = CatalogueSettings.read(catalogue.folder)
     zone = settings.interactions.time_zone
-    file = _read(catalogue, settings, progress)
+    file = _read(catalogue, settings, progress, Pseudonymiser.of(workspace.root))
     prices = item_prices(catalogue, columns.ITEM_ID if file is None else file.columns.item_id)
     with opened(workspace) as state:
         keys = [] if file is None else file.keys
@@ -150,7 +151,9 @@ class _PricedReader(LogReader):
             yield rows, values
 
 
-def _read(catalogue: Catalogue, settings: CatalogueSettings, progress: Progress) -> _PricedFile | None:
+def _read(
+    catalogue: Catalogue, settings: CatalogueSettings, progress: Progress, names: Pseudonymiser
+) -> _PricedFile | None:
     source = find_table(catalogue.folder, "interactions", settings)
     if source is None:
         return None
@@ -176,7 +179,7 @@ def _read(catalogue: Catalogue, settings: CatalogueSettings, progress: Progress)
     assert log.position is not None
     place = log.position.astype(np.int64)
     price, quantity = (np.concatenate([np.zeros(0), *kept])[place] for kept in reader.money)
-    return _PricedFile(log, user_keys(ids).to_pylist(), reader.kinds, named, price, quantity)
+    return _PricedFile(log, user_keys(names.users(ids)).to_pylist(), reader.kinds, named, price, quantity)
 
 
 def _bought(happened: Happened, file: _PricedFile | None) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:

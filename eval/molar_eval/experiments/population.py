@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from molar_retrieval.experiments.assignment import bucket
 from molar_retrieval.experiments.definition import AB, CANARY, CONTROL, EVERYBODY, TREATMENT, Experiment, Stage
 from molar_retrieval.ids import IdMap
-from molar_retrieval.interactions.users import session_key, user_key
+from molar_retrieval.interactions.users import StoredName, session_key, user_key
 
 HOLDOUT = "holdout"
 """The source of an assignment of somebody who takes part in no experiment, and keeps the control arm to the end."""
@@ -59,7 +59,7 @@ class Population:
         return {CONTROL: len(chosen) - treated, TREATMENT: treated}
 
 
-def population(units: pa.Table, identified: Mapping[str, str]) -> Population:
+def population(units: pa.Table, identified: Mapping[StoredName, StoredName]) -> Population:
     """People of the units on record; sessions that turned out to be users are these users.
 
     Somebody with several units has the arm in which they met a difference. Who met one in both arms, or is marked as
@@ -169,7 +169,7 @@ def told_elsewhere(lines: Iterable[pa.Table], name: str) -> pa.Table:
     )
 
 
-def _people(units: list[str], identified: Mapping[str, str]) -> list[str]:
+def _people(units: list[str], identified: Mapping[StoredName, StoredName]) -> list[str]:
     """The key of the person that each unit is."""
     if not identified:
         return units

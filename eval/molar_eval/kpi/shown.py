@@ -1,6 +1,6 @@
 """What molar would have earned on a log of impressions: fitted on what lies before it, asked as each context was."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from molar_eval.ranking import rank
 from molar_retrieval.collaborative.factors import open_log
 from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import DataError
+from molar_retrieval.ids import IdMap
 from molar_retrieval.interactions import InteractionLog, holdout_last
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.interactions.users import user_keys
 from molar_retrieval.pinned import pin
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.workspace import Workspace
@@ -68,7 +71,7 @@ def evaluate_shown(
     the policy shows as many of molar's first as the request had items. ``clip`` is the largest weight. Raises
     :class:`DataError` if the log is wrong, has no times, or nothing was logged before it.
     """
-    shown, left_out = logged_impressions(workspace) if path is None else (read_impressions(path), 0)
+    shown, left_out = logged_impressions(workspace) if path is None else (_of_file(workspace, path), 0)
     length = np.full(len(shown.contexts), k) if path is not None else np.bincount(shown.context)
     k = int(length.max())
     if shown.timestamp is None:
@@ -98,6 +101,13 @@ def evaluate_shown(
         left_out=left_out,
         slates=evaluate_slates(shown, target, answerable(shown, target)) if path is None else None,
     )
+
+
+def _of_file(workspace: Workspace, path: Path) -> Impressions:
+    """The impressions of a file, their users by the keys under which the workspace has them."""
+    shown = read_impressions(path)
+    keys = user_keys(Pseudonymiser.of(workspace.root).users(shown.users.array))
+    return replace(shown, users=IdMap(keys))
 
 
 def _features(lists: npt.NDArray[np.int32], popularity: Rows, length: Rows) -> Features:

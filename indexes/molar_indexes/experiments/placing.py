@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from molar_indexes.experiments.recording import ExperimentRecorder
 from molar_indexes.experiments.running import LiveExperiment
@@ -26,8 +27,9 @@ from molar_retrieval.experiments.definition import (
 )
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import EVER, SuppressedPeople
-from molar_retrieval.interactions.users import of_key, session_key, user_key
+from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.workspace import Workspace
 
 _REMEMBERED = 100_000  # people of each experiment whose arm is kept in memory
@@ -62,6 +64,23 @@ class PlacedPerson:
     arm: str
 
 
+@dataclass(frozen=True)
+class _Named:
+    """Who asks, by what a workspace calls them; the rest is that of :class:`Asker`."""
+
+    user: StoredName | None
+    session: StoredName | None
+    placement: str | None
+    arms: Mapping[str, str]
+    recorded: bool
+
+    @classmethod
+    def of(cls, asker: Asker, names: Pseudonymiser) -> Self:
+        user = None if asker.user_id is None else names.user(asker.user_id)
+        session = None if asker.session_id is None else names.session(asker.session_id)
+        return cls(user, session, asker.placement, asker.arms, asker.recorded)
+
+
 @dataclass
 class _Known:
     arm: str | None
@@ -82,11 +101,10 @@ class Placing:
     def __init__(
         self, workspace: Workspace, store: ExperimentStore, recorder: ExperimentRecorder, holdout: float
     ) -> None:
-        self._root = workspace.root
         self._store, self._recorder, self._holdout = store, recorder, holdout
-        self._log = LiveLog(workspace)
+        self._root, self._log = workspace.root, LiveLog(workspace)
         self._known: dict[str, dict[str, _Known]] = {}
-        self._users: dict[str, str] = {}  # of sessions that are known to be users
+        self._users: dict[StoredName, StoredName] = {}  # of sessions that are known to be users
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -101,18 +119,19 @@ class Placing:
         """
         if SuppressedPeople.of(self._root).person(asker.user_id, asker.session_id) == EVER:
             return None
-        key = self._key(asker)
+        named = _Named.of(asker, Pseudonymiser.of(self._root))
+        key = self._key(named)
         for live in running:
-            if not live.segment.at(asker.placement):
+            if not live.segment.at(named.placement):
                 continue
             one = live.experiment
             if one.unit == "time" and live.stage not in (SHADOW, INTERLEAVING, EVERYBODY):
-                return self._in_block(live, asker, key, at)
-            if key is not None and (arm := self._arm(live, key, asker, at)) is not None:
+                return self._in_block(live, named, key, at)
+            if key is not None and (arm := self._arm(live, key, named, at)) is not None:
                 return PlacedPerson(live, key, arm)
         return None
 
-    def _in_block(self, live: LiveExperiment, asker: Asker, key: str | None, at: int) -> PlacedPerson | None:
+    def _in_block(self, live: LiveExperiment, asker: _Named, key: str | None, at: int) -> PlacedPerson | None:
         if (key is not None and held_out(key, self._holdout)) or not self._inside(live, key):
             return None
         block, arm = block_of(live.experiment, at), arm_of_block(live.experiment, at)
@@ -132,7 +151,7 @@ class Placing:
             found = self._remember(known, key, live, INTERLEAVED if live.segment.has(key) else None)
         return found.arm is not None
 
-    def _arm(self, live: LiveExperiment, key: str, asker: Asker, at: int) -> str | None:
+    def _arm(self, live: LiveExperiment, key: str, asker: _Named, at: int) -> str | None:
         told = self._told(live.experiment, asker)
         held = live.experiment.assigned == "here" and held_out(key, self._holdout)
         if live.stage == EVERYBODY:
@@ -144,7 +163,7 @@ class Placing:
             return (INTERLEAVED if live.stage == INTERLEAVING else SHADOW) if inside else None
         return self._sticky(live, key, asker, at, told)
 
-    def _among_all(self, live: LiveExperiment, key: str, asker: Asker, at: int, *, held: bool) -> str | None:
+    def _among_all(self, live: LiveExperiment, key: str, asker: _Named, at: int, *, held: bool) -> str | None:
         """The treatment, for whoever is not held out."""
         arm, known = CONTROL if held else TREATMENT, self._of(f"{live.name}:{EVERYBODY}")
         found = self._fresh(known, key, live)
@@ -154,16 +173,16 @@ class Placing:
                 self._recorder.assign(Assignment(live.name, key, arm, at, "holdout" if held else "hash"))
         return found.arm
 
-    def _sticky(self, live: LiveExperiment, key: str, asker: Asker, at: int, told: str | None) -> str | None:
+    def _sticky(self, live: LiveExperiment, key: str, asker: _Named, at: int, told: str | None) -> str | None:
         """The arm that is on record, or becomes so now."""
         known = self._of(live.name)
         found = self._fresh(known, key, live)
         if found is None or (found.arm is None and told is not None):
             found = self._looked(live, key, asker, at, known, told)
-        if asker.user_id is not None and asker.session_id is not None and asker.recorded:
-            of_session = known.get(session_key(asker.session_id))
+        if asker.user is not None and asker.session is not None and asker.recorded:
+            of_session = known.get(session_key(asker.session))
             if of_session is not None and found.arm and of_session.arm not in (None, found.arm):
-                self._met_both(live, key, session_key(asker.session_id))
+                self._met_both(live, key, session_key(asker.session))
         if told is not None and found.arm is not None and told != found.arm:
             if asker.recorded:
                 self._recorder.met_other(live.name, key)
@@ -171,7 +190,7 @@ class Placing:
         return found.arm
 
     def _looked(
-        self, live: LiveExperiment, key: str, asker: Asker, at: int, known: dict[str, _Known], told: str | None
+        self, live: LiveExperiment, key: str, asker: _Named, at: int, known: dict[str, _Known], told: str | None
     ) -> _Known:
         """The arm by the record, of somebody's own or of their sessions, else by whoever decides."""
         sessions = self._sessions(key, asker)
@@ -208,16 +227,16 @@ class Placing:
         return arm if arm is not None and live.segment.has(key) else None
 
     @staticmethod
-    def _told(experiment: Experiment, asker: Asker) -> str | None:
+    def _told(experiment: Experiment, asker: _Named) -> str | None:
         """The arm that a service of the shop says, where it decides."""
         told = asker.arms.get(experiment.name) if experiment.assigned == "elsewhere" else None
         return told if told in ARMS else None
 
-    def _key(self, asker: Asker) -> str | None:
+    def _key(self, asker: _Named) -> str | None:
         """Who asks: a session that is known to be a user is that user."""
-        if asker.user_id is not None:
-            return user_key(asker.user_id)
-        if (session := asker.session_id) is None:
+        if asker.user is not None:
+            return user_key(asker.user)
+        if (session := asker.session) is None:
             return None
         user = self._users.get(session)
         if user is None and self._log.mark is not None and (found := self._log.user_of(session, self._log.last)):
@@ -229,12 +248,12 @@ class Placing:
                     one.looked = float("-inf")  # the session may have had another arm
         return session_key(session) if user is None else user_key(user)
 
-    def _sessions(self, key: str, asker: Asker) -> list[str]:
+    def _sessions(self, key: str, asker: _Named) -> list[str]:
         """The keys of a user's sessions, the one that asks first."""
         kind, name = of_key(key)
         if kind != "user_id":
             return []
-        own = [] if asker.session_id is None else [session_key(asker.session_id)]
+        own = [] if asker.session is None else [session_key(asker.session)]
         found = self._log.sessions_of(name, self._log.last) if self._log.mark is not None else []
         return list(dict.fromkeys([*own, *(session_key(session) for session, _ in found)]))
 

@@ -13,7 +13,7 @@ from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import NEVER, Kind, Step, SuppressedPeople, SuppressedPerson
 from molar_retrieval.interactions.suppressing import mark_done, suppress, withdraw
-from molar_retrieval.interactions.users import session_key, user_key
+from molar_retrieval.interactions.users import StoredName, session_key, user_key
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def heed(
     names = Pseudonymiser.of(workspace.root)
     with opened(workspace) as events:
         identified = {} if events is None else events.identified()
-    sessions: dict[str, list[str]] = {user_id: [] for user_id in ids}
+    sessions: dict[str, list[StoredName]] = {user_id: [] for user_id in ids}
     stored = {names.user(user_id): user_id for user_id in ids}
     for session, user in identified.items():
         if user in stored:
@@ -144,7 +144,7 @@ def end_objection(workspace: Workspace, user_ids: Collection[str]) -> int:
     return len(user_ids)
 
 
-def _known_here(workspace: Workspace, stored: Mapping[str, str]) -> set[str]:
+def _known_here(workspace: Workspace, stored: Mapping[StoredName, str]) -> set[str]:
     """Those of some people, by what they are called here, whom generations or the event log have."""
     from molar_indexes.generations import KIND, USERS
     from molar_indexes.users import UserStore

@@ -15,7 +15,8 @@ from molar_retrieval.columns import ITEM_ID, USER_ID
 from molar_retrieval.errors import MolarError
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.log import ITEM, LOG_FILE, USER, USERS_FILE
-from molar_retrieval.interactions.users import session_key, user_key
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.interactions.users import StoredName, session_key, user_key
 from molar_retrieval.manifest import Manifest
 from molar_retrieval.point_ids import point_id
 from molar_retrieval.privacy.needles import LENGTH, CasesOfTest, Name, Needles, is_vague
@@ -36,7 +37,8 @@ class KnownPerson:
     """What is gathered of one person.
 
     Attributes:
-        user_id: Who it is.
+        user_id: Who it is, by the id that the shop gives them.
+        name: What the workspace calls them.
         keys: Keys under which they are stored: of the user, of sessions that are identified as the user.
         sessions: Those sessions.
         rows: Their row by the folder of a log.
@@ -52,8 +54,9 @@ class KnownPerson:
     """
 
     user_id: str
+    name: StoredName
     keys: list[str]
-    sessions: list[str]
+    sessions: list[StoredName]
     rows: dict[Path, int] = field(default_factory=dict)
     windows: dict[bytes, str] = field(default_factory=dict)
     shared: set[tuple[int, ...]] = field(default_factory=set)
@@ -68,9 +71,10 @@ class KnownPerson:
 
 def needles_of(workspace: Workspace, user_id: str) -> tuple[Needles, KnownPerson]:
     """What somebody is recognised by, as far as the workspace still knows them, and what that was made of."""
+    name = Pseudonymiser.of(workspace.root).user(user_id)
     with opened(workspace) as events:
-        sessions = [] if events is None else [one for one, who in events.identified().items() if who == user_id]
-    known = KnownPerson(user_id, [user_key(user_id), *map(session_key, sessions)], sessions)
+        sessions = [] if events is None else [one for one, who in events.identified().items() if who == name]
+    known = KnownPerson(user_id, name, [user_key(name), *map(session_key, sessions)], sessions)
     if workspace.root.is_dir():
         for path in sorted(workspace.root.rglob(LOG_FILE)):
             if (path.parent / USERS_FILE).exists():
@@ -107,6 +111,8 @@ def _names(known: KnownPerson) -> list[Name]:
             "the id is short, or an item's as well: it counts where ids of people stand; elsewhere it is a doubt"
         )
     names = [Name(known.user_id, "their id", vague, longer)]
+    if known.name != known.user_id:
+        names.append(Name(known.name, "their pseudonym"))
     names += [Name(one, "their session", is_vague(one) or known.items, longer) for one in known.sessions]
     points = [point_id(key) for key in known.keys] if not known.items else []
     return names + [Name(text, POINT) for one in points for text in (one, one.replace("-", ""))]

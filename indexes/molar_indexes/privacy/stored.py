@@ -17,10 +17,12 @@ from molar_indexes.users import UserStore
 from molar_retrieval.catalog.sources import find_table
 from molar_retrieval.catalog.spec import CatalogueSettings
 from molar_retrieval.columns import ITEM_ID, TIMESTAMP, TITLE, USER_ID
-from molar_retrieval.events.snapshot import opened
+from molar_retrieval.events.snapshot import Person, opened
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.interactions.columns import log_columns, user_column
 from molar_retrieval.interactions.log import ITEM, LOG_FILE, USER, USERS_FILE
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.interactions.users import StoredName
 from molar_retrieval.tensors import mapped
 from molar_retrieval.workspace import Workspace
 
@@ -86,17 +88,18 @@ def stored_on(workspace: Workspace, folder: Path | None, user_id: str, server: s
     ``server`` is the address of a Qdrant server that holds users as well, or None.
     """
     _, known = needles_of(workspace, user_id)
-    people = [("user_id", user_id), *(("session_id", one) for one in known.sessions)]
+    names = Pseudonymiser.of(workspace.root)
+    people = [("user_id", known.name), *(("session_id", one) for one in known.sessions)]
     parts = [
         StoredPart(
             "profile",
             "What the shop's users file says of the person; columns named in [index] segments choose lists by rules.",
-            [] if folder is None else list(_rows_of(folder, "users", user_id)),
+            [] if folder is None else list(_rows_of(folder, "users", known.name, names)),
         ),
         StoredPart(
             "purchases and other interactions",
             "Rows of the shop's log, as they stand in its file. Lists are made of them.",
-            [] if folder is None else list(_rows_of(folder, "interactions", user_id)),
+            [] if folder is None else list(_rows_of(folder, "interactions", known.name, names)),
         ),
         StoredPart(
             "history",
@@ -135,7 +138,9 @@ def stored_on(workspace: Workspace, folder: Path | None, user_id: str, server: s
     return StoredOnPerson(user_id, datetime.now(UTC).isoformat(timespec="seconds"), parts, unknown)
 
 
-def _rows_of(folder: Path, stem: Literal["users", "interactions"], user_id: str) -> Iterator[dict[str, Any]]:
+def _rows_of(
+    folder: Path, stem: Literal["users", "interactions"], person: StoredName, names: Pseudonymiser
+) -> Iterator[dict[str, Any]]:
     """The person's rows of a file of the catalogue, all columns."""
     settings = CatalogueSettings.read(folder)
     source = find_table(folder, stem, settings)
@@ -146,7 +151,7 @@ def _rows_of(folder: Path, stem: Literal["users", "interactions"], user_id: str)
     else:
         name = log_columns(settings.interactions, source, ITEM_ID).user_id
     for rows in source.batches(source.names, _BATCH, None, [name]):
-        mine = pc.equal(rows.batch[name], user_id)
+        mine = pc.equal(names.users(rows.batch[name]), person)
         if pc.any(mine, min_count=0).as_py():
             yield from (_plain(row) for row in pa.Table.from_batches([rows.batch]).filter(mine).to_pylist())
 
@@ -178,7 +183,7 @@ def _titles(workspace: Workspace) -> dict[str, str]:
     return dict(zip(table[ITEM_ID].to_pylist(), table[TITLE].to_pylist(), strict=True))
 
 
-def _events(workspace: Workspace, people: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def _events(workspace: Workspace, people: Sequence[Person]) -> Iterator[dict[str, Any]]:
     """Events of the user and of sessions that are theirs, each once."""
     seen: set[int] = set()
     with opened(workspace) as log:

@@ -16,7 +16,6 @@ from molar_retrieval.errors import (
 )
 from molar_retrieval.experiments.assignment import held_out
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions.users import session_key, user_key
 from molar_retrieval.toml import parse_toml
 from molar_serving.browsers import ALONE
 from molar_serving.comparing import alone
@@ -109,7 +108,8 @@ async def assignments(call: Call) -> Reply:
     asked: AssignmentsParameters = call.query
     if (asked.user_id is None) == (asked.anonymous_id is None):
         raise ProblemError(422, "it is not clear whose arms are asked for", "send user_id or anonymous_id")
-    key = session_key(str(asked.anonymous_id)) if asked.user_id is None else user_key(str(asked.user_id))
+    user_id = None if asked.user_id is None else str(asked.user_id)
+    key = call.service.names.key(user_id, str(asked.anonymous_id))
     return Reply(await asyncio.to_thread(_assignments, call.service, key))
 
 

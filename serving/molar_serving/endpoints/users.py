@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from molar_retrieval.events.event import IDENTIFY, KINDS, OF_ITEMS
 from molar_retrieval.events.live import LiveLog
-from molar_retrieval.interactions.users import session_key, user_key
+from molar_retrieval.interactions.users import StoredName
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError
 from molar_serving.wire_users import (
@@ -106,23 +106,24 @@ async def merged(call: Call, pairs: Sequence[tuple[str, str]]) -> "tuple[Appende
     return report, problem
 
 
-def _merged(service: "Service", pairs: Sequence[tuple[str, str]]) -> "tuple[Appended, bool]":
+def _merged(service: "Service", asked: Sequence[tuple[str, str]]) -> "tuple[Appended, bool]":
     """What became of pairs, and whether some were, or are by now, of another user."""
-    now = datetime.now(UTC).isoformat()
+    now, names = datetime.now(UTC).isoformat(), service.names
+    pairs = [(names.session(session), names.user(name)) for session, name in asked]
     free = _free(service, pairs)
     report = service.append([_identify(*pair, now) for pair in free])
     return report, len(free) < len(pairs) or len(_free(service, free)) < len(free)  # somebody may have been faster
 
 
-def _identify(session: str, name: str, now: str) -> dict[str, str]:
+def _identify(session: StoredName, name: StoredName, now: str) -> dict[str, str]:
     digest = sha256(f"{session}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()
     event_id = f"{IDENTIFY}:{digest}"
     return {"event_id": event_id, "event": IDENTIFY, "user_id": name, "session_id": session, "timestamp": now}
 
 
-def _free(service: "Service", pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def _free(service: "Service", pairs: Sequence[tuple[StoredName, StoredName]]) -> list[tuple[StoredName, StoredName]]:
     """The pairs whose session is not known to be another user, nor said to be one by a pair before it."""
-    said: dict[str, str] = {}
+    said: dict[StoredName, StoredName] = {}
     with closing(LiveLog(service.workspace)) as log:
         if log.mark is not None:
             last = log.last
@@ -133,7 +134,7 @@ def _free(service: "Service", pairs: Sequence[tuple[str, str]]) -> list[tuple[st
 def _user(service: "Service", name: str, anonymous: bool) -> UserAnswer:
     from molar_indexes.standing import person_of
 
-    key = session_key(name) if anonymous else user_key(name)
+    key = service.names.key(None if anonymous else name, name)
     found = person_of(service.recommender, key)
     with closing(LiveLog(service.workspace)) as log:
         lines = [] if log.mark is None else log.of_person(key, 0, found.events, _OF_PEOPLE)

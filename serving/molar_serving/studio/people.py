@@ -10,7 +10,8 @@ from molar_indexes.standing import PersonStanding, person_of, titles_of
 from molar_indexes.supposing import HistoryWeight, ScoreOrigins, Supposition, list_if, origins_of
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.events.snapshot import opened
-from molar_retrieval.interactions.users import of_key, session_key, user_key
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser, is_pseudonym
+from molar_retrieval.interactions.users import StoredName, of_key, session_key, user_key
 from molar_retrieval.ranking.query import Query
 
 if TYPE_CHECKING:
@@ -28,15 +29,25 @@ Mark = Literal["same", "new", "up", "down"]
 
 @dataclass(frozen=True)
 class Somebody:
-    """A person by their id: of a user, or of somebody anonymous."""
+    """A user or somebody anonymous, by what the workspace calls them."""
 
-    name: str
+    name: StoredName
     anonymous: bool = False
+
+    @classmethod
+    def asked(cls, id_: str, names: Pseudonymiser, *, anonymous: bool = False) -> "Somebody":
+        """Who has an id, as somebody may type it."""
+        return cls(names.session(id_) if anonymous else names.user(id_), anonymous)
 
     @property
     def key(self) -> str:
         """As histories are stored."""
         return session_key(self.name) if self.anonymous else user_key(self.name)
+
+    @property
+    def pseudonymous(self) -> bool:
+        """Whether the name is a pseudonym."""
+        return is_pseudonym(self.name)
 
     @classmethod
     def of_key(cls, key: str) -> "Somebody":
@@ -187,8 +198,10 @@ def some_people(recommender: "Recommender", most: int = 12) -> list[Somebody]:
         return [Somebody.of_key(one.user_id) for place in places for one in users.between(place, place + 1)]
 
 
-def person_page(recommender: "Recommender", asked: Asked, language: str, *, every: bool = False) -> PersonPage:
-    """What the page of somebody shows; ``every``: all of a long history.
+def person_page(
+    recommender: "Recommender", asked: Asked, turned: Somebody, language: str, *, every: bool = False
+) -> PersonPage:
+    """What the page of somebody shows; ``turned``: of the same id and the other kind, ``every``: all of a long history.
 
     A MolarError where nothing answers, an item that they would take is unknown, or the rules are wrong.
     """
@@ -202,7 +215,6 @@ def person_page(recommender: "Recommender", asked: Asked, language: str, *, ever
     listed, gone = marked(now, answer)
     other = None
     if not standing.history:
-        turned = replace(asked.person, anonymous=not asked.person.anonymous)
         other = turned if person_of(recommender, turned.key).history else None
     titles = titles_of(recommender, [*(one.item_id for one in history), *asked.without, *asked.taking])
     return PersonPage(asked, standing, tuple(history), answer, listed, gone, titles, other)

@@ -22,6 +22,7 @@ from molar_retrieval import bounds
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.events.live import LiveLog
 from molar_retrieval.events.snapshot import opened
+from molar_retrieval.interactions.users import of_key
 from molar_retrieval.ranking.answer import made_at
 from molar_retrieval.toml import parse_toml
 from molar_serving.asking import Question, ask, popular, who
@@ -132,7 +133,7 @@ class RemadeList:
 def shown_to(workspace: "Workspace", person: Somebody) -> list[PastList]:
     """What lists the event log says that somebody was shown, the latest first."""
     columns = [ITEM_ID, "timestamp", "request_id", "position"]
-    who = ("session_id" if person.anonymous else "user_id", person.name)
+    who = of_key(person.key)
     with opened(workspace) as state:
         tables = [] if state is None else list(state.tables(columns, ["impression"], of=who))
         lines = [line for table in tables for line in table.to_pylist() if line["request_id"] is not None]

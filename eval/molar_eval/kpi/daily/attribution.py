@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from molar_eval.kpi.daily.figures import ArmFigures, DayFigures, Outcomes, PlacementFigures
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.events.tables import DAY
-from molar_retrieval.interactions.users import person_keys
+from molar_retrieval.interactions.users import StoredName, person_keys
 
 WINDOW = 7
 """Days between an impression and what is attributed to it."""
@@ -64,7 +64,7 @@ class DayFacts:
 
 
 def day_facts(
-    day: int, lines: pa.Table, earlier: Iterable[pa.Table], identified: Mapping[str, str] | None = None
+    day: int, lines: pa.Table, earlier: Iterable[pa.Table], identified: Mapping[StoredName, StoredName] | None = None
 ) -> DayFacts:
     """What the lines of a day come to.
 
@@ -100,7 +100,7 @@ def day_facts(
     return DayFacts(figures, _by_item(shown, done))
 
 
-def _with_people(lines: pa.Table, identified: Mapping[str, str] | None) -> pa.Table:
+def _with_people(lines: pa.Table, identified: Mapping[StoredName, StoredName] | None) -> pa.Table:
     people = person_keys(lines["user_id"], lines["session_id"], identified)
     return lines.append_column(_PERSON, people)
 

@@ -23,6 +23,7 @@ from molar_retrieval.events.event import IDENTIFY
 from molar_retrieval.events.schema import SCHEMA
 from molar_retrieval.events.snapshot import LogState, opened
 from molar_retrieval.events.tables import DAY, FIGURES, KIND
+from molar_retrieval.interactions.users import StoredName
 from molar_retrieval.workspace import Workspace
 
 _FORMAT = 1
@@ -118,10 +119,10 @@ def _of_database(state: LogState, first: int, last: int) -> dict[int, pa.Table]:
     return {int(day): lines.filter(pa.array(days == day)) for day in np.unique(days)}
 
 
-def _identified(state: LogState) -> dict[str, tuple[str, int]]:
+def _identified(state: LogState) -> dict[StoredName, tuple[StoredName, int]]:
     """Which user a session is, and since when, by session id; the first line that arrived counts."""
     columns = ("session_id", "user_id", "timestamp")
-    found: dict[str, tuple[str, int]] = {}
+    found: dict[StoredName, tuple[StoredName, int]] = {}
     for table in state.of_database(columns, f"WHERE event = '{IDENTIFY}' ORDER BY seq"):
         since = table["timestamp"].cast(pa.int64()).to_pylist()
         for session, *told in zip(table["session_id"].to_pylist(), table["user_id"].to_pylist(), since, strict=True):

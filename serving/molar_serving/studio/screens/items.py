@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from molar_retrieval.errors import RequestError
-from molar_retrieval.interactions.users import of_key, session_key, user_key
+from molar_retrieval.interactions.users import of_key
 from molar_serving.endpoints.items import standing
 from molar_serving.problems import ProblemError
 from molar_serving.studio.condition import last_day
@@ -78,7 +78,7 @@ def _item(service: "Service", item_id: str, who: str, anonymous: bool) -> dict[s
         return {"item": found, "pictured": pictured, "person": None, "lacks": []}
     from molar_indexes.absence import item_for_person
 
-    person = item_for_person(service.recommender, item_id, session_key(who) if anonymous else user_key(who))
+    person = item_for_person(service.recommender, item_id, service.names.key(None if anonymous else who, who))
     return {"item": found, "pictured": pictured, "person": person, "lacks": _lacks(person)}
 
 

@@ -19,7 +19,7 @@ async def people(visit: Visit) -> Page:
     """Somebody by what was typed, or who there is."""
     typed = visit.asked("q").strip()
     if typed:
-        return Page.to(Somebody(typed, visit.asked("anonymous") == "1").address())
+        return Page.to(_somebody(visit, typed).address())
     service = visit.service
     lately = await visit.do(lambda: seen_lately(service.workspace))
     some = await visit.do(lambda: some_people(service.recommender))
@@ -29,8 +29,8 @@ async def people(visit: Visit) -> Page:
 async def person(visit: Visit) -> Page:
     """Somebody's history and list, as they are or as they would be."""
     asked, typed, every = _asked(visit), visit.asked("find").strip(), visit.asked("all") == "1"
-    service = visit.service
-    shown = await visit.do(lambda: person_page(service.recommender, asked, visit.language.code, every=every))
+    service, turned = visit.service, _somebody(visit, visit.path["user_id"], other=True)
+    shown = await visit.do(lambda: person_page(service.recommender, asked, turned, visit.language.code, every=every))
     found = await visit.do(lambda: find_items(service.workspace, typed, _FOUND)) if typed else []
     arms = await visit.do(lambda: arms_then(service.workspace, asked.person.key, clock()))
     told = {"shown": shown, "asked": asked, "typed": typed, "found": found, "arms": arms}
@@ -72,8 +72,13 @@ def _moment(typed: str) -> float:
         raise ProblemError(422, f"{typed[:40]!r} is no moment", remedy, field="at") from error
 
 
+def _somebody(visit: Visit, id_: str, *, other: bool = False) -> Somebody:
+    """Who has an id, of the kind that the address says, or of the other one."""
+    return Somebody.asked(id_, visit.service.names, anonymous=(visit.asked("anonymous") == "1") != other)
+
+
 def _person(visit: Visit) -> Somebody:
-    return Somebody(visit.path["user_id"], visit.asked("anonymous") == "1")
+    return _somebody(visit, visit.path["user_id"])
 
 
 def _asked(visit: Visit) -> Asked:
