@@ -47,10 +47,10 @@ class PrivacySettings(Settings):
 
     epsilon: float | None = Field(
         None,
-        gt=0,
+        ge=0,
         le=100,
         description="align on one release of statistics with noise, (epsilon, delta)-differentially private for each"
-        " person; the smaller, the less it tells of anybody; None: without noise, and without that promise",
+        " person; the smaller, the less it tells of anybody; None: without noise; 0: so on purpose, where it was with",
     )
     delta: float = Field(
         1e-6, gt=0, le=1e-3, description="by how much the promise may fail; far less than one in as many people"
@@ -71,6 +71,11 @@ class PrivacySettings(Settings):
         if self.ids == "keyed" and self.key_file is None:
             raise ValueError("ids = 'keyed' needs key_file, a file outside workspace and catalogue")
         return self
+
+    @property
+    def with_noise(self) -> bool:
+        """Whether what is learned of people comes from statistics with noise."""
+        return bool(self.epsilon)
 
     def fewest(self, people: int) -> int:
         """The fewest people in a log of so many."""

@@ -6,6 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from molar.choosing import refuse
+from molar_retrieval.errors import SettingsError
+from molar_retrieval.manifest import PRIVATE
 
 if TYPE_CHECKING:
     from molar_indexes.server.push import PushReport
@@ -97,14 +99,15 @@ def align(
     keep_freed_memory()
     processes = Processes.of_launcher()
     if not processes.first:
-        if settings.privacy.epsilon is None:
+        if not settings.privacy.with_noise:
             help_to_align(workspace, processes)
         return None
     if where is not None:
         prepare_catalogue(workspace.catalogue, workspace, progress, where=where)
         embed(workspace, settings.embed, progress=progress)
-    if settings.privacy.epsilon is not None:
+    if settings.privacy.with_noise:
         return _align_privately(workspace, settings, progress)
+    _refuse_to_break_a_promise(workspace, settings)
     prepare_log(workspace, settings, progress, choose=True)
     with pin(workspace, "catalogue", "content", "interactions", work="molar align") as read:  # one state, to the end
         report = train(
@@ -159,11 +162,22 @@ def _published(read: "Pinned", settings: "MolarSettings", progress: "Progress", 
 
 def refuse_idle(settings: "MolarSettings", flags: Mapping[str, Any]) -> None:
     """Refuse options of a training that there will not be."""
-    if settings.privacy.epsilon is not None:
+    if settings.privacy.with_noise:
         refuse(flags, "statistics with noise are all that is read", "leave it out, or align without privacy")
     elif not settings.align.towers:
         trained = {name: flags[name] for name in ("epochs", "dim", "align_weight")}
         refuse(trained, "no tower is trained by these settings", "choose another preset, or leave them out")
+
+
+def _refuse_to_break_a_promise(workspace: "Workspace", settings: "MolarSettings") -> None:
+    """A model of statistics with noise is followed by one without only where somebody says so."""
+    live = workspace["alignment"].manifest
+    if live is not None and PRIVATE in live.facts and settings.privacy.epsilon is None:
+        raise SettingsError(
+            f"the live alignment has differential privacy, ε = {live.facts[PRIVATE]['epsilon']:g}, this one would be"
+            " without",
+            "name [privacy] epsilon, or --privacy EPSILON; 0 says that it is meant",
+        )
 
 
 def prepare_log(

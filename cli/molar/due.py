@@ -40,7 +40,7 @@ def due(alignment: "Manifest", settings: "MolarSettings", named: str = "", now: 
     found = [Due(named, "molar embed, then molar align")] if named else []
     private = PRIVATE in alignment.facts
     changed = list(_of_privacy(alignment, settings) if private else _changed(alignment, settings))
-    if settings.privacy.epsilon is not None and not private:
+    if settings.privacy.with_noise and not private:
         found.append(Due("[privacy] epsilon is set, and the live alignment was trained without noise", "molar align"))
     if changed:
         found.append(Due(f"settings have changed since training: {', '.join(changed)}", "molar align"))

@@ -289,7 +289,7 @@ class Making(ShopBase):
             device: ``cpu``, ``cuda``, ``mps``.
             seed: Another seed, another run.
             privacy: ε of differential privacy: learn of people by one release of statistics with noise, which the
-                ledger counts; None: as the settings say, by default without.
+                ledger counts; 0: without; None: as the settings say, by default without.
             resume: Go on with an interrupted run; False forgets it.
             where: Only items that fulfil this condition.
             stage: Leave what is live as it is, so that :meth:`diff` says first what the new generation changes;

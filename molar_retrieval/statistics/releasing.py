@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from molar_retrieval import fingerprint
-from molar_retrieval.alignment import conditioning
+from molar_retrieval.alignment.conditioning import Conditioner, fit
+from molar_retrieval.arrays import Matrix
 from molar_retrieval.catalog import Catalogue
 from molar_retrieval.catalog.features import hashed_attributes
 from molar_retrieval.collaborative.factors import open_log
@@ -26,6 +27,7 @@ from molar_retrieval.pinned import Pinned, pin
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.statistics.artefact import KIND, save_statistics
+from molar_retrieval.statistics.audit import PrivacyAudit, audit
 from molar_retrieval.statistics.ledger import PrivacyLedger
 from molar_retrieval.statistics.mechanism import Mechanism
 from molar_retrieval.statistics.release import release
@@ -36,6 +38,8 @@ _WORK = "molar align --privacy"
 _KEPT = 8
 """Older releases that stay: each was paid for, and is found again where its log is."""
 _FEATURES = 1024
+_FAR_BELOW = 0.1
+"""People times δ, above which somebody may be told of as a whole without the promise being broken."""
 
 
 def release_statistics(
@@ -66,16 +70,12 @@ def release_statistics(
             store.switch(found.name)
             return found, Manifest.read(found), False
         ledger.check(settings)
+        if settings.delta * log.n_users > _FAR_BELOW:
+            progress.note(f"δ = {settings.delta:g} is not far below one in as many people: set [privacy] delta")
         require(store.root, 4 * _FEATURES * log.n_items, "statistics take about")
-        content = ContentVectors.open(read["content"].require()[0])
-        attributes = hashed_attributes(Catalogue.open(read["catalogue"].require()[0]))
-        conditioner = conditioning.fit(
-            content.vectors, content.blocks, content_dims, attributes, ready=content.conditioned
-        )
-        features = conditioner(content.vectors, attributes)
-        axes = principal(features)
+        conditioner, axes, features = _terms(read, content_dims)
         mechanism = Mechanism.of(settings.epsilon or 0.0, settings.delta)
-        released = release(log, compressed(features, axes), mechanism, progress)
+        released = release(log, features, mechanism, progress)
         read.confirm()
         entry = ledger.spend(settings, mechanism.sigma, digest, _WORK)  # from here on it may be seen
         partial = store.partial(entry.name)
@@ -86,6 +86,36 @@ def release_statistics(
         manifest = Manifest(KIND, entry.name, settings=chosen, facts=facts, versions=versions)
         folder = store.publish(partial, manifest, keep=_KEPT)
     return folder, Manifest.read(folder), True
+
+
+def audit_releases(
+    workspace: Workspace,
+    mechanism: Mechanism,
+    content_dims: int,
+    *,
+    runs: int,
+    planted: int | None,
+    progress: Progress = SILENT,
+) -> PrivacyAudit:
+    """Attack releases of the workspace's log, see :func:`molar_retrieval.statistics.audit.audit`; nothing is written.
+
+    Raises:
+        MissingArtefactError: If content vectors or prepared interactions are missing.
+        DataError: If there are too few items for an audit.
+    """
+    with pin(workspace, "catalogue", "content", "interactions", work="molar privacy audit") as read:
+        _, _, features = _terms(read, content_dims)
+        return audit(open_log(read), features, mechanism, runs=runs, planted=planted, progress=progress)
+
+
+def _terms(read: Workspace, content_dims: int) -> tuple[Conditioner, Matrix, Matrix]:
+    """In which terms content is told: the map of an encoder's vectors, axes of what it gives, and all items so."""
+    content = ContentVectors.open(read["content"].require()[0])
+    attributes = hashed_attributes(Catalogue.open(read["catalogue"].require()[0]))
+    conditioner = fit(content.vectors, content.blocks, content_dims, attributes, ready=content.conditioned)
+    features = conditioner(content.vectors, attributes)
+    axes = principal(features)
+    return conditioner, axes, compressed(features, axes)
 
 
 def log_digest(log: InteractionLog) -> str:

@@ -142,13 +142,10 @@ def test_the_budget_refuses_and_nothing_is_written_before_the_ledger_has_it(priv
     with pytest.raises(KeyboardInterrupt):
         other.shop.align(privacy=1)
     monkeypatch.undo()
-    left = other.shop.privacy.ledger().left
-    assert [path.name for path in statistics.versions()] == [before.entries[0].name]
-    done = other.shop.align(privacy=round(left - 0.01, 2))
-    first, killed_one, last = done.private.ledger.entries
-    assert {path.name for path in statistics.versions()} == {first.name, last.name}
-    assert killed_one.epsilon == 1
-    assert 4.9 < done.private.ledger.spent <= 5
+    first, second = other.shop.privacy.ledger().entries
+    assert {path.name for path in statistics.versions()} == {first.name} == {before.entries[0].name}
+    assert second.epsilon == 1
+    assert 4 < other.shop.privacy.ledger().spent < 5
 
 
 def test_an_update_takes_new_items_and_peoples_own_histories_without_a_release(private, tmp_path):
@@ -234,7 +231,29 @@ def test_the_command_says_what_it_took_and_what_is_left_out(private):
     assert "towers: training reads every history many times" in words
     told = CliRunner().invoke(app, ["privacy", "ledger", "--json", "--workspace", str(private.shop.workspace)])
     assert len(json.loads(told.output)["entries"]) == 1
+    with pytest.raises(SettingsError, match="would be without"):
+        private.shop.align()
     refused = CliRunner().invoke(
         app, ["align", "--privacy", "4", "--epochs", "3", "--workspace", str(private.shop.workspace)]
     )
     assert refused.exit_code == 2
+
+
+def test_forecast_and_audit_are_asked_of_the_shop_and_spend_nothing(private):
+    before = private.shop.privacy.ledger()
+    place = ["--workspace", str(private.shop.workspace)]
+    said = CliRunner().invoke(app, ["privacy", "forecast", "--people", "60400", *place])
+    assert said.exit_code == 0
+    assert "60,400 people" in said.output
+    assert "every night" in said.output
+    told = json.loads(CliRunner().invoke(app, ["privacy", "audit", "--epsilon", "4", "--json", *place]).output)
+    assert told["holds"]
+    assert told["planted"] == 50
+    assert told["without_noise"] >= 0.95
+    assert private.shop.privacy.forecast().people == private.workspace["interactions"].require()[1].facts["users"]
+    assert private.shop.privacy.ledger() == before
+    facts = json.loads(private.shop.privacy.report(private.folder.parent / "papers").facts.read_text("utf-8"))
+    assert facts["measures"]["epsilon"]["value"] == "4"
+    assert facts["measures"]["epsilon_spent"]["value"] == "4.00 / 5"
+    with pytest.raises(SettingsError, match="no ε is named"):
+        private.shop.privacy.audit()

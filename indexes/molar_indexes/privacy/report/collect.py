@@ -21,9 +21,12 @@ from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.log import LOG_FILE, InteractionLog
+from molar_retrieval.manifest import PRIVATE
 from molar_retrieval.privacy_settings import USUAL
 from molar_retrieval.served import FILE as SERVED
 from molar_retrieval.served import served_in_all
+from molar_retrieval.statistics.ledger import FILE as LEDGER
+from molar_retrieval.statistics.ledger import PrivacyLedger
 from molar_retrieval.toml import read_toml
 from molar_retrieval.work_log import work_done
 from molar_retrieval.workspace import Workspace
@@ -154,6 +157,11 @@ def _measures(workspace: Workspace, settings: MolarSettings, log: InteractionLog
     if manifest.content is not None:
         source = f"{manifest.source('facts', 'least')}, 1 where it says nothing"
         found.add("least_trained", manifest.at("facts", "least") or 1, "count", source)
+    if (epsilon := manifest.at("facts", PRIVATE, "epsilon")) is not None:
+        found.add("epsilon", f"{epsilon:g}", "text", manifest.source("facts", PRIVATE, "epsilon"))
+        standing = PrivacyLedger(workspace.root).standing(settings.privacy)
+        spent = f"{standing.spent:.2f} / {standing.yearly:g}"
+        found.add("epsilon_spent", spent, "text", f"{LEDGER}: all of 365 days, composed; settings: privacy.yearly")
     found.add("mode", f"{workspace.root.stat().st_mode & 0o777:04o}", "text", "mode of the workspace's folder")
     found.add("keys", _keys(workspace), "count", "serving/keys.json: keys")
     found.add("tls", settings.serve.certificate is not None, "yes", "settings: serve.certificate is set")
