@@ -45,7 +45,8 @@ def check_use(wheel: Path, folder: Path) -> None:
     environment = folder / "environment"
     venv.create(environment, with_pip=True)
     programs = environment / "bin"
-    subprocess.run([programs / "python", "-m", "pip", "install", "--quiet", wheel], check=True)
+    # Compiled is what these commands import; compiling all that torch brings takes a minute.
+    subprocess.run([programs / "python", "-m", "pip", "install", "--quiet", "--no-compile", wheel], check=True)
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     evaluate = ["evaluate", "--model", "popularity", "--workspace", "molar-demo/.molar", "--quiet"]  # reads data files

@@ -1,5 +1,9 @@
 """Generations and servers, published data and the made-up shop, from Python."""
 
+import subprocess
+import sys
+import textwrap
+
 import pytest
 from copies import copy_workspace
 from qdrant_fake import fake_qdrant
@@ -60,3 +64,13 @@ def test_the_made_up_shop_does_not_take_the_place_of_something_else(tmp_path):
 def test_the_health_of_an_installation(tmp_path):
     health = molar.Shop(None, tmp_path / ".molar").doctor()
     assert [section.name for section in health.sections][:2] == ["software", "machine"]
+
+
+def test_a_server_starts_without_what_it_may_never_need():
+    program = """
+        import sys
+        import molar_serving.run
+        slow = {"torch", "pandas", "scipy.stats", "scipy.optimize", "transformers"} & set(sys.modules)
+        assert not slow, slow
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)

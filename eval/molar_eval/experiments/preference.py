@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.optimize import brentq
 
 from molar_eval.experiments.observed import PERSON, ItemPrices, lines_of_people, values_of
 from molar_eval.experiments.results import Preference
 from molar_eval.kpi.daily.attribution import CART, CLOCKS, LOOKS, PURCHASE, WINDOW
 from molar_eval.statistics.bootstrap import sums_by
+from molar_eval.statistics.roots import root
 from molar_retrieval.events.snapshot import LogState
 from molar_retrieval.events.tables import DAY
 from molar_retrieval.experiments.definition import Primary
@@ -122,7 +122,7 @@ class _Votes:
         ends = []
         for side in (-1.0, 1.0):
             far = 0.0 if side * self.mean < 0 < beyond(0.0) else side
-            ends.append(float(brentq(beyond, self.mean, far)) if beyond(far) > 0 else side)
+            ends.append(root(beyond, self.mean, far) if beyond(far) > 0 else side)
         return ends[0], ends[1]
 
 

@@ -11,8 +11,9 @@ Clinical Research, section 3.2).
 from dataclasses import dataclass
 from math import ceil, inf
 
-from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import ndtri
+
+from molar_eval.statistics.roots import root
 
 _LEAST, _MOST = 1e-9, 1e6  # effects that nobody asks for
 
@@ -73,7 +74,7 @@ class Design:
             return None
         if self._exactly(baseline, _LEAST, explained) <= people:  # nothing varies
             return 0.0
-        return float(brentq(lambda lift: self._exactly(baseline, lift, explained) - people, _LEAST, most, xtol=1e-9))
+        return root(lambda lift: self._exactly(baseline, lift, explained) - people, _LEAST, most, 1e-9)
 
     def arm_of(self, people: int) -> int:
         """How many of the people that an experiment takes must be in its smaller arm."""
@@ -86,6 +87,6 @@ class Design:
     def _exactly(self, baseline: UnchangedOutcome, lift: float, explained: float) -> float:
         if baseline.mean <= 0 or lift > baseline.room:
             return inf
-        z = float(norm.isf(self.alpha / 2) + norm.ppf(self.power))
+        z = float(ndtri(self.power) - ndtri(self.alpha / 2))
         spread = baseline.variance / (1 - self.treated) + baseline.lifted(lift) / self.treated
         return z * z * spread * (1 - explained) / (baseline.mean * lift) ** 2 * self.inflation

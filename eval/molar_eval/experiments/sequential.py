@@ -13,9 +13,9 @@ from math import pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
-from scipy.special import ndtr, roots_legendre
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri, roots_legendre
+
+from molar_eval.statistics.roots import root
 
 LEAST_NEWS = 0.01
 """The share of the planned information that a look must bring; one that brings less is none."""
@@ -93,7 +93,7 @@ def spent(share: float, alpha: float) -> float:
 
     Source: Lan and DeMets 1983, doi:10.1093/biomet/70.3.659, the function that comes near O'Brien and Fleming 1979.
     """
-    return float(2 * norm.sf(norm.isf(alpha / 4) / sqrt(min(share, 1.0))))
+    return float(2 * ndtr(ndtri(alpha / 4) / sqrt(min(share, 1.0))))
 
 
 def next_look(
@@ -129,7 +129,7 @@ def planned_information(lift: float, alpha: float = 0.05, power: float = 0.8, lo
 
     It goes with the information of the lift; by a difference in another unit, with that of this one.
     """
-    return inflation(looks, alpha, power) * (float(norm.isf(alpha / 2) + norm.ppf(power)) / lift) ** 2
+    return inflation(looks, alpha, power) * (float(ndtri(power) - ndtri(alpha / 2)) / lift) ** 2
 
 
 def conditional_power(statistic: float, share: float, bound: float, drift: float) -> float:
@@ -147,7 +147,7 @@ def conditional_power(statistic: float, share: float, bound: float, drift: float
     if share >= 1:
         return float(abs(statistic) > bound)
     middle, spread = statistic * sqrt(share) + drift * (1 - share), sqrt(1 - share)
-    return float(norm.sf((bound - middle) / spread) + norm.cdf((-bound - middle) / spread))
+    return float(ndtr((middle - bound) / spread) + ndtr((-bound - middle) / spread))
 
 
 @lru_cache(maxsize=64)
@@ -173,7 +173,7 @@ def _bound(motion: _Motion, chance: float, share: float) -> float:
     """The bound of the next look which one side crosses with a chance."""
     if motion.beyond(_FARTHEST, share)[0] >= chance:  # so little may be spent that no bound is far enough
         return _FARTHEST
-    return float(brentq(lambda bound: motion.beyond(bound, share)[0] - chance, 0.0, _FARTHEST, xtol=1e-10))
+    return root(lambda bound: motion.beyond(bound, share)[0] - chance, 0.0, _FARTHEST, 1e-10)
 
 
 @lru_cache(maxsize=64)
@@ -189,6 +189,6 @@ def inflation(looks: int, alpha: float = 0.05, power: float = 0.8) -> float:
 
 def inflation_of(bounds: Sequence[float], alpha: float, power: float) -> float:
     """The same for given bounds."""
-    alone = float(norm.isf(alpha / 2) + norm.ppf(power))
-    drift = float(brentq(lambda drift: crossing(bounds, drift) - power, alone * 0.5, alone * 3, xtol=1e-9))
+    alone = float(ndtri(power) - ndtri(alpha / 2))
+    drift = root(lambda drift: crossing(bounds, drift) - power, alone * 0.5, alone * 3, 1e-9)
     return (drift / alone) ** 2

@@ -13,7 +13,7 @@ from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t
+from scipy.special import stdtr, stdtrit
 
 from molar_eval.statistics.bootstrap import sums_by
 
@@ -54,13 +54,13 @@ class BlocksCompared:
         """Of a difference at least as large by chance; None where that is not known."""
         if not self.error:
             return None
-        return float(2 * t.sf(abs(self.difference) / self.error, self.freedom))
+        return float(2 * stdtr(self.freedom, -abs(self.difference) / self.error))
 
     def interval(self, alpha: float = 0.05) -> tuple[float, float] | None:
         """In which the difference lies with a probability of 1 − alpha; None where that is not known."""
         if self.error is None:
             return None
-        away = float(t.isf(alpha / 2, self.freedom)) * self.error
+        away = -float(stdtrit(self.freedom, alpha / 2)) * self.error
         return self.difference - away, self.difference + away
 
 

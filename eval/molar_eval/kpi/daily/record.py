@@ -28,8 +28,6 @@ from molar_retrieval.workspace import Workspace
 
 _FORMAT = 1
 _ABOUT = b"molar"
-_NOTHING = pa.schema([SCHEMA.field(name) for name in COLUMNS]).empty_table()
-
 _MOST_LATELY = 128
 _LATELY_MADE = threading.Lock()
 _lately: dict[tuple[object, ...], DayFacts] = {}  # of days that are not sealed, the last used last
@@ -102,7 +100,7 @@ class _Record:
         files = chain.from_iterable(self._state.of_sealed(name, COLUMNS, kinds) for name in self._sealed.get(day, ()))
         if day in self._open and day not in self._read:
             self._read |= _of_database(self._state, day, day)
-        return pa.concat_tables([*files, self._read.get(day, _NOTHING)])
+        return pa.concat_tables([*files, self._read.get(day, _nothing())])
 
 
 def _window(day: int) -> range:
@@ -110,11 +108,15 @@ def _window(day: int) -> range:
     return range(day - WINDOW, day + 1)
 
 
+def _nothing() -> pa.Table:
+    return pa.schema([SCHEMA.field(name) for name in COLUMNS]).empty_table()
+
+
 def _of_database(state: LogState, first: int, last: int) -> dict[int, pa.Table]:
     """The lines of people that are not sealed yet, of some days."""
     where = f"WHERE timestamp >= ? AND timestamp < ? AND event IN ({', '.join('?' * len(OF_PEOPLE))})"
     tables = state.of_database(COLUMNS, where, [first * DAY, (last + 1) * DAY, *OF_PEOPLE])
-    lines = pa.concat_tables([_NOTHING, *tables])
+    lines = pa.concat_tables([_nothing(), *tables])
     days = lines["timestamp"].cast(pa.int64()).to_numpy() // DAY
     return {int(day): lines.filter(pa.array(days == day)) for day in np.unique(days)}
 
