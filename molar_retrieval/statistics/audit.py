@@ -210,12 +210,11 @@ def _with(log: InteractionLog, others: InteractionLog) -> InteractionLog:
 def _guessed(released: Released, base: Released, own: Released, pairs: Rows) -> npt.NDArray[np.float64]:
     """How much more likely each one was there than not, but for a factor: the log of the ratio, shape (m,)."""
     one, other = pairs.T
-    cells = np.minimum(one, other), np.maximum(one, other)
     counted = own.popularity * (released.popularity - base.popularity - own.popularity / 2)
     looked = (own.transitions * (released.transitions - base.transitions - own.transitions / 2)).sum(axis=1)
-    each, now, before = (np.asarray(some.pairs[cells]).ravel() for some in (own, released, base))
+    each, now, before = (np.asarray(some.pairs[one, other]).ravel() for some in (own, released, base))
     together = np.where(now > 0, each * (now - before - each / 2), 0)  # others are below the threshold
     parts = {POPULARITY: counted[one] + counted[other], TRANSITIONS: looked[one] + looked[other], PAIRS: together}
-    deviations = {name: deviation or 1.0 for name, deviation in released.deviations.items()}
-    likely = sum(np.asarray(part, np.float64) / deviations[name] ** 2 for name, part in parts.items())
+    noise = {name: released.deviations.get(name) or 1.0 for name in parts}  # of what is not released, there is none
+    likely = sum(np.asarray(part, np.float64) / noise[name] ** 2 for name, part in parts.items())
     return np.asarray(likely, np.float64)
