@@ -316,6 +316,7 @@ class CostSettings(Settings):
         le=1e6,
         description="what an hour of the machine that updates and trains costs",
     )
+    watts: float | None = Field(None, ge=0, le=1e6, description="what that machine draws while it works")
     currency: str = Field("", max_length=8, description="what that is in: EUR, JPY, …")
     margin: float | None = Field(None, ge=0, le=1, description="share of revenue that stays: 0.3 is 30 %")
 

@@ -18,6 +18,7 @@ from molar_retrieval.errors import MolarError
 from molar_retrieval.json_lines import JsonLines
 from molar_retrieval.locks import lock_now
 from molar_retrieval.redaction import redacted
+from molar_retrieval.timer import Timer, Took
 from molar_retrieval.workspace import Workspace
 
 _FOLDER, _FILE, _BYTES, _OLDER = "work", "log.jsonl", 1 << 20, 1
@@ -60,17 +61,21 @@ class Work:
 
 @dataclass
 class Told:
-    """What the log is to tell of a work that went well: its outcome in words, and seconds by step."""
+    """What the log is to tell of a work that went well: its outcome in words, and seconds by step.
+
+    ``took`` is known once it is over.
+    """
 
     outcome: str = ""
     steps: dict[str, float] = field(default_factory=dict)
+    took: Took = field(default_factory=Took)
 
 
 @contextmanager
 def recorded(workspace: Workspace, what: str) -> Iterator[Told]:
     """Write down what is done within: how it went, and what it took."""
     log, told = _Log(workspace.root), Told()
-    begun, clock, processor = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter(), _processor()
+    begun, watch = datetime.now(UTC).isoformat(timespec="seconds"), Timer()
     ended: dict[str, Any] = {"state": "done"}
     with log.under_way(what, begun):
         try:
@@ -79,7 +84,8 @@ def recorded(workspace: Workspace, what: str) -> Iterator[Told]:
             ended = {"state": "failed", **_told(error)}
             raise
         finally:
-            took = {"seconds": round(time.perf_counter() - clock, 2), "processor": round(_processor() - processor, 2)}
+            told.took = watch.took
+            took = {"seconds": round(told.took.seconds, 2), "processor": round(told.took.processor, 2)}
             said = {"outcome": told.outcome[:_CHARACTERS], "steps": told.steps}
             if any(workspace.root.glob("*/current")):  # else a first command has failed, and leaves nothing
                 with suppress(MolarError):
@@ -145,12 +151,6 @@ def _is_free(path: Path) -> bool:
     """Whether nobody holds a file; False where the file system has no locks."""
     with path.open("rb") as file:
         return lock_now(file.fileno(), shared=True)
-
-
-def _processor() -> float:
-    """Seconds of the processor that this process and its finished children took."""
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
 
 
 def _told(error: BaseException) -> dict[str, str]:

@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molar.base import ShopBase
+from molar.bill import billed
 from molar.choosing import refuse
 from molar.findings import keep_check
+from molar.foretelling import Foretelling
 from molar.retaining import at_work
-from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:
     from molar.aligning import Aligned
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from molar_eval.kpi.shown import ShownResult
     from molar_retrieval.alignment.training import EpochScore
     from molar_retrieval.collaborative.factors import CFReport
-    from molar_retrieval.embedding import EmbedForecast, EmbedReport
-    from molar_retrieval.finetuning.forecast import FinetuneForecast
+    from molar_retrieval.embedding import EmbedReport
     from molar_retrieval.finetuning.lora.training import AdapterScore
     from molar_retrieval.finetuning.report import FinetuneReport
     from molar_retrieval.presets import Preset
     from molar_retrieval.quality.report import CheckReport
 
 
-class Making(ShopBase):
+class Making(Foretelling):
     """Makes the workspace; every method does what the command of its name does."""
 
     def doctor(self, *, deep: bool = False) -> "Health":
@@ -106,48 +105,17 @@ class Making(ShopBase):
         if vectors is not None:
             refuse(flags, "vectors made elsewhere are taken as they are", "leave out the vectors, or these")
         chosen = self._encoding(trust=trust_remote_code, embed=flags).embed
-        with self.bound() as place, self.progress() as progress, recorded(place, "embed") as work:
+        with (
+            self.bound() as place,
+            self.progress() as progress,
+            billed(place, "embed", self.settings.costs, progress) as work,
+        ):
             if told := self._encoder_named(chosen, model):
                 progress.note(told)
             facts = prepare_catalogue(self.folder(), place, progress, where=where).facts
             done = embed(place, chosen, progress=progress, vectors=None if vectors is None else Path(vectors))
             work.outcome = f"{done.encoded:,} items encoded, {done.reused:,} as they were"
             return replace(done, catalogue=dict(facts))
-
-    def forecast(
-        self,
-        *,
-        model: str | None = None,
-        revision: str | None = None,
-        dim: int | None = None,
-        batch_size: int | None = None,
-        device: str | None = None,
-        offline: bool | None = None,
-        where: str | None = None,
-        trust_remote_code: bool = False,
-    ) -> "EmbedForecast":
-        """What :meth:`embed` would take in time and on disk; nothing is written.
-
-        Args:
-            model: See :meth:`embed`.
-            revision: See :meth:`embed`.
-            dim: See :meth:`embed`.
-            batch_size: See :meth:`embed`.
-            device: See :meth:`embed`.
-            offline: See :meth:`embed`.
-            where: See :meth:`embed`.
-            trust_remote_code: See :meth:`embed`.
-        """
-        from molar_retrieval.catalog import prepare_catalogue
-        from molar_retrieval.embedding import dry_run
-
-        flags = {"model": model, "revision": revision, "dim": dim, "batch_size": batch_size, "device": device}
-        chosen = self._encoding(trust=trust_remote_code, embed=flags | {"offline": offline}).embed
-        with self.bound(dry=True) as place, self.progress() as progress:
-            if told := self._encoder_named(chosen, model):
-                progress.note(told)
-            facts = prepare_catalogue(self.folder(), place, progress, where=where).facts
-            return replace(dry_run(place, chosen, progress=progress), catalogue=dict(facts))
 
     def finetune(
         self,
@@ -195,49 +163,9 @@ class Making(ShopBase):
         said: dict[str, Any] = {"embed": embed, "finetune": flags, "lora": {"examples": examples}}
         chosen = self._encoding(untuned=True, trust=trust_remote_code, **said)
         target = self.workspace / "finetuned" if output is None else Path(output)
-        with self.bound() as place, self.progress() as progress, recorded(place, "finetune"):
+        with self.bound() as place, self.progress() as progress, billed(place, "finetune", chosen.costs, progress):
             heed_examples(place, chosen, examples)
             return finetune(place, chosen, target, progress, where=where, restart=not resume, on_score=on_score)
-
-    def finetune_forecast(
-        self,
-        *,
-        model: str | None = None,
-        revision: str | None = None,
-        image_text: bool | None = None,
-        attributes: bool | None = None,
-        behaviour: bool | None = None,
-        examples: int | None = None,
-        device: str | None = None,
-        offline: bool | None = None,
-        seed: int | None = None,
-        where: str | None = None,
-        trust_remote_code: bool = False,
-    ) -> "FinetuneForecast":
-        """What :meth:`finetune` would take in parameters, memory and time; nothing is written.
-
-        Args:
-            model: See :meth:`finetune`.
-            revision: See :meth:`finetune`.
-            image_text: See :meth:`finetune`.
-            attributes: See :meth:`finetune`.
-            behaviour: See :meth:`finetune`.
-            examples: See :meth:`finetune`.
-            device: See :meth:`finetune`.
-            offline: See :meth:`finetune`.
-            seed: See :meth:`finetune`.
-            where: See :meth:`finetune`.
-            trust_remote_code: See :meth:`finetune`.
-        """
-        from molar.tuning import forecast, heed_examples
-
-        flags = {"image_text": image_text, "attributes": attributes, "behaviour": behaviour, "seed": seed}
-        embed = {"model": model, "revision": revision, "device": device, "offline": offline}
-        said: dict[str, Any] = {"embed": embed, "finetune": flags, "lora": {"examples": examples}}
-        chosen = self._encoding(untuned=True, trust=trust_remote_code, **said)
-        with self.bound(dry=True) as place, self.progress() as progress:
-            heed_examples(place, chosen, examples)
-            return forecast(place, chosen, progress, where=where)
 
     def factorise(
         self, *, factors: int | None = None, regularization: float | None = None, iterations: int | None = None

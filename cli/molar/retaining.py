@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from molar_retrieval.work_log import recorded
+from molar.bill import billed
 
 if TYPE_CHECKING:
     from molar_retrieval.config import MolarSettings
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def at_work(workspace: "Workspace", what: str, settings: "MolarSettings", progress: "Progress") -> "Iterator[Told]":
-    """Write down what is done within, see :func:`molar_retrieval.work_log.recorded`; then :func:`prune`."""
-    with recorded(workspace, what) as told:
+    """Write down what is done within, see :func:`molar.bill.billed`; then :func:`prune`."""
+    with billed(workspace, what, settings.costs, progress) as told:
         yield told
     prune(workspace, settings, progress)
 

@@ -23,6 +23,7 @@ from molar_retrieval.alignment.validation import ValidationCases, means, ranks
 from molar_retrieval.arrays import Ranks
 from molar_retrieval.catalog import Catalogue, is_current
 from molar_retrieval.catalog.features import attributes_digest, hashed_attributes, numeric_attributes
+from molar_retrieval.collaborative.als import ALSFactors
 from molar_retrieval.collaborative.factors import drop_people, factorise, held_out, open_factors
 from molar_retrieval.config import AlignSettings, MolarSettings, SplitSettings
 from molar_retrieval.disk import of_generation, require
@@ -221,9 +222,9 @@ def _train(
 
 
 def training_data(
-    workspace: Workspace, settings: AlignSettings, split: SplitSettings
+    workspace: Workspace, settings: AlignSettings, split: SplitSettings, factors: ALSFactors | None = None
 ) -> tuple[TrainingData, conditioning.Conditioner]:
-    """What the network trains on, and the map that made its content features."""
+    """What the network trains on, and the map that made its content features; None: with the workspace's factors."""
     holdout = held_out(workspace, split)
     if not len(holdout.training.item):
         raise DataError("no interactions are left for training", "bring a longer log")
@@ -232,7 +233,8 @@ def training_data(
     conditioner = conditioning.fit(
         content.vectors, content.blocks, settings.content_dims, attributes, ready=content.conditioned
     )
-    factors = open_factors(workspace["cf"].require()[0])
+    if factors is None:
+        factors = open_factors(workspace["cf"].require()[0])
     features = conditioner(content.vectors, attributes)
     return TrainingData(holdout.training, ValidationCases.of(holdout), features, factors), conditioner
 

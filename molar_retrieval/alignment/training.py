@@ -208,7 +208,7 @@ class TowerTrainer(Trainer[EpochScore]):
         total, count = torch.zeros(()), 0
         for windows in batches:
             interactions = int((windows.length - 1).sum())
-            total += self._step(windows, random) * interactions
+            total += self.step(windows, random) * interactions
             count += interactions
             progress.advance(interactions)
         progress.finish()
@@ -225,7 +225,8 @@ class TowerTrainer(Trainer[EpochScore]):
             seconds=time.perf_counter() - began,
         )
 
-    def _step(self, windows: Windows, random: np.random.Generator) -> Tensor:
+    def step(self, windows: Windows, random: np.random.Generator) -> Tensor:
+        """One step of the optimiser over some windows; the mean loss per interaction."""
         loss = self._loss(windows, random)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

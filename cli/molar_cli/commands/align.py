@@ -6,6 +6,7 @@ import typer
 
 from molar_cli.options import ConditionOption, IndexOption, SettingsOption, StageOption, TrustOption, option
 from molar_cli.session import Session, command
+from molar_retrieval.errors import SettingsError
 from molar_retrieval.presets import Preset
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def align(
     ] = True,
     stage: StageOption = False,
     index: IndexOption = None,
+    dry_run: Annotated[bool, option("Predict time and money by parts of it, write nothing.", "--dry-run")] = False,
     trust_remote_code: TrustOption = False,
     settings: SettingsOption = None,
 ) -> None:
@@ -42,10 +44,21 @@ def align(
 
     Example: [bold]molar align[/]
 
-    Example, with differential privacy at ε = 4: [bold]molar align --privacy 4[/]
+        Example, with differential privacy at ε = 4: [bold]molar align --privacy 4[/]
 
     Example, on two GPUs: [bold]accelerate launch --multi_gpu --num_processes 2 $(which molar) align[/]
     """
+    if dry_run:
+        if where or index or stage or trust_remote_code or seed is not None or not resume:
+            kept = "--where, --index, --stage, --seed, --restart and --trust-remote-code"
+            raise SettingsError(
+                f"--dry-run predicts a run on what the workspace has, {kept} say more", "leave these out"
+            )
+        sized: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
+        predicted = run.shop(settings=settings).align_forecast(**sized, threads=threads, device=device)
+        if not run.document(predicted.to_dict()):
+            run.console.line(*predicted.lines())
+        return
     done = run.shop(settings=settings).align(
         preset=preset, epochs=epochs, dim=dim, align_weight=align_weight, threads=threads, device=device, seed=seed,
         privacy=privacy, resume=resume, where=where, stage=stage, index=index, trust_remote_code=trust_remote_code,

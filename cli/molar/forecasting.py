@@ -1,0 +1,164 @@
+"""What `molar align` would take: steps of the towers, timed, and all the rest, tried.
+
+What a step takes does not depend on what the towers know already. What is counted, chosen and published takes a small
+part of a training: up to a million interactions it is done as it would be, in a workspace that is gone afterwards. Of a
+longer log it is done for a quarter, a half and all of a million, those of people drawn at random, and goes on as it
+grew: pairs of items grow more slowly than a log.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from molar.aligning import prepare_log
+from molar.bill import Bill
+from molar_indexes.assemble import publish_generation
+from molar_retrieval import rng
+from molar_retrieval.alignment.align import align as train
+from molar_retrieval.alignment.align import training_data
+from molar_retrieval.alignment.derive import derive
+from molar_retrieval.alignment.epoch_time import epoch_time
+from molar_retrieval.alignment.training import sized
+from molar_retrieval.collaborative.als import ALSFactors
+from molar_retrieval.collaborative.factors import held_out, open_log
+from molar_retrieval.disk import of_generation
+from molar_retrieval.interactions import write_log
+from molar_retrieval.pages.words import duration, size
+from molar_retrieval.pinned import pin
+from molar_retrieval.progress import SILENT, Progress
+from molar_retrieval.scratch import scratch_workspace
+from molar_retrieval.timer import Took, timed
+from molar_retrieval.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from molar_retrieval.config import MolarSettings
+    from molar_retrieval.interactions import InteractionLog
+
+_WHOLE = 1_000_000
+"""Interactions that are taken as they are."""
+_PARTS = (1 / 4, 1 / 2, 1)
+_SLOWEST, _LINEAR = 0.3, 1.0  # powers of the log's length with which work may grow
+
+
+@dataclass(frozen=True)
+class AlignForecast:
+    """What :meth:`molar.Shop.align` would take.
+
+    Attributes:
+        bill: By the clock, of the processors, in energy and money.
+        interactions: What it would learn from.
+        reading: Seconds by the clock for what has changed in the log.
+        counting: Seconds by the clock for all but the towers.
+        epoch: Seconds by the clock of one pass of the towers; None: no tower is trained.
+        epochs: How many there are at most.
+        disk_bytes: What alignment and generation take.
+    """
+
+    bill: Bill
+    interactions: int
+    reading: float
+    counting: float
+    epoch: float | None
+    epochs: int
+    disk_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return {**vars(self), "bill": self.bill.to_dict()}
+
+    def lines(self) -> list[str]:
+        """The forecast in a few lines for people."""
+        told = f"about {self.bill.words}; {size(self.disk_bytes)} on disk"
+        parts = f"counting, choosing and publishing {duration(self.counting)}"
+        if self.epoch is not None:
+            parts += f", at most {self.epochs} epochs of {duration(self.epoch)}, fewer where validation gains no more"
+        return [f"{self.interactions:,} interactions: {told}", parts]
+
+
+def forecast(workspace: Workspace, settings: "MolarSettings", progress: Progress = SILENT) -> AlignForecast:
+    """Predict what aligning takes on this machine, as it is now; ``workspace`` is one to be thrown away.
+
+    Raises:
+        MissingArtefactError: If content vectors are missing.
+        DataError: If the log leaves nothing to train on.
+    """
+    reading = timed(lambda: prepare_log(workspace, settings, progress, choose=True))
+    log = open_log(workspace)
+    counting = _counting(workspace, settings, log, progress)
+    epoch, epochs = _towers(workspace, settings)
+    took = reading + counting + epoch * epochs
+    return AlignForecast(
+        bill=Bill.of(took, settings.costs),
+        interactions=len(log),
+        reading=round(reading.seconds, 2),
+        counting=round(counting.seconds, 2),
+        epoch=round(epoch.seconds, 2) if epochs else None,
+        epochs=epochs,
+        disk_bytes=of_generation(log.n_items, log.n_users, len(log)),
+    )
+
+
+def _counting(workspace: Workspace, settings: "MolarSettings", log: "InteractionLog", progress: Progress) -> Took:
+    """All but the towers, for the whole log."""
+    still = settings.model_copy(update={"align": settings.align.model_copy(update={"towers": ()})})
+    if len(log) <= _WHOLE:
+        return timed(partial(_without_towers, workspace, still, log))
+    order, whole = rng.generator(0, "forecast").permutation(log.n_users), _WHOLE / len(log)
+    sizes, found = [], []
+    progress.start("trying it with a part of the people", len(_PARTS))
+    for part in _PARTS:
+        some = log.of_users(np.sort(order[: max(1, round(log.n_users * whole * part))]))
+        found.append(timed(partial(_without_towers, workspace, still, some)))
+        sizes.append(len(some))
+        progress.advance(1)
+    progress.finish()
+    further = len(log) / sizes[-1]
+    return Took(
+        seconds=onwards([one.seconds for one in found], further),
+        processor=onwards([one.processor for one in found], further),
+    )
+
+
+def onwards(found: Sequence[float], further: float) -> float:
+    """What something takes at ``further`` times a size, given what it takes at a quarter, a half and all of that size.
+
+    It is ``a + b * size ** power``; the power is read off the three, between 0.3 and 1.
+    """
+    first, second = found[1] - found[0], found[2] - found[1]
+    if second <= 0:
+        return found[2]
+    power = _LINEAR if first <= 0 else min(_LINEAR, max(_SLOWEST, math.log2(second / first)))
+    return float(found[2] + second * (further**power - 1) / (1 - 0.5**power))
+
+
+def _without_towers(workspace: Workspace, settings: "MolarSettings", log: "InteractionLog") -> None:
+    with scratch_workspace(workspace.root, workspace.catalogue) as place:
+        made = place["interactions"].require()[1].inputs
+        write_log(place, log, {kind: name for kind, name in made.items() if kind != "catalogue"})
+        with pin(place, "catalogue", "content", "interactions", work="molar align") as read:
+            train(read, settings, restart=True)
+            derive(read, SILENT)
+            publish_generation(read, settings.index, SILENT, newcomers=settings.newcomers).close()
+
+
+def _towers(workspace: Workspace, settings: "MolarSettings") -> tuple[Took, int]:
+    """What an epoch takes, its validation included, and how many there are at most; 0 where no tower is trained."""
+    if not settings.align.towers:
+        return Took(), 0
+    log = held_out(workspace, settings.split).training
+    options = sized(settings.align, log)
+    shape = settings.cf.factors
+    factors = ALSFactors(np.zeros((log.n_users, shape), np.float32), _start(log.n_items, shape))
+    data, _ = training_data(workspace, options, settings.split, factors)
+    return epoch_time(data, options), options.epochs
+
+
+def _start(items: int, factors: int) -> "npt.NDArray[np.float32]":
+    """Factors of items that stand for those that ALS would find."""
+    return rng.generator(0, "forecast").normal(size=(items, factors)).astype(np.float32)
