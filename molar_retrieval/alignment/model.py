@@ -118,7 +118,7 @@ class AlignedModel:
     def _items(self, popularity: Matrix) -> ItemVectors:
         blocks: dict[str, Matrix] = {**item_sides(self.network, self.known), TREND: popularity}
         if self.content_knn is not None:
-            blocks[NEIGHBOURS] = self.content_knn.items
+            blocks[NEIGHBOURS] = self.content_knn.sides
         dense = [self._block(block.name, blocks[block.name]) for block in self.dense_parts]
         sparse = [one.weights.T * np.float32(self.weights[one.name]) for one in self._weighted]
         return ItemVectors(np.concatenate(dense, axis=1), _side_by_side(sparse, len(self.known)), ~self.known)

@@ -37,6 +37,8 @@ def save(model: AlignedModel, folder: Path) -> None:
         tensors |= {f"predictor.{name}.matrix": predictor.matrix, f"predictor.{name}.mean": predictor.mean}
     if model.content_knn is not None:
         tensors["taste"] = model.content_knn.items
+        if model.content_knn.targets is not None:
+            tensors["taste_targets"] = model.content_knn.targets
     if model.reranker is not None:
         tensors |= {f"rerank.{name}": array for name, array in model.reranker.to_tensors().items()}
     others = {"cf": model.cf, "numbers": model.numbers, "taste_axes": model.taste_axes, "demand": model.demand}
@@ -82,7 +84,9 @@ def open_model(folder: Path) -> AlignedModel:
         features=tensors["features"],
         known=tensors["known"],
         item_item=tuple(ItemItemWeights.from_tensors(name, tensors, f"partners.{name}.") for name in facts["partners"]),
-        content_knn=None if read is None else ContentNeighbours(tensors["taste"], read["decay"], read["last"]),
+        content_knn=None
+        if read is None
+        else ContentNeighbours(tensors["taste"], read["decay"], read["last"], tensors.get("taste_targets")),
         half_life=None if facts["half_life"] is None else float(facts["half_life"]),
         weights=facts["weights"],
         least=facts.get("least", 1),

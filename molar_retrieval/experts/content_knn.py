@@ -22,11 +22,15 @@ _NEGLIGIBLE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class ContentNeighbours:
-    """Cosines between items, (n_items, dim), and the decayed mean of a history, as :func:`reading` says."""
+    """Cosines between items, (n_items, dim), and the decayed mean of a history, as :func:`reading` says.
+
+    With ``targets``, (n_items, dim), histories are not compared with what items look like but with these.
+    """
 
     items: Matrix
     decay: float
     last: int
+    targets: Matrix | None = None
 
     @classmethod
     def of(cls, features: Matrix, decay: float, last: int) -> Self:
@@ -38,13 +42,18 @@ class ContentNeighbours:
         """Length of a vector."""
         return int(self.items.shape[1])
 
+    @property
+    def sides(self) -> Matrix:
+        """What histories are compared with, shape (n_items, dim)."""
+        return self.items if self.targets is None else self.targets
+
     def users(self, log: InteractionLog) -> Matrix:
         """What each history looks like, shape (n_users, dim), rows of length 1 or 0."""
         return reading(log, self.items, self.decay, self.last)
 
     def scores(self, log: InteractionLog) -> Matrix:
         """Scores of all items for each history, shape (n_users, n_items)."""
-        scores: Matrix = self.users(log) @ self.items.T
+        scores: Matrix = self.users(log) @ self.sides.T
         return scores
 
 

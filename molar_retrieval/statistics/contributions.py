@@ -30,6 +30,11 @@ def latest(log: InteractionLog) -> InteractionLog:
     return log.select(ends - np.arange(len(log)) <= LATEST)
 
 
+def people_sum(log: InteractionLog, radius: int) -> Whole:
+    """How many people took anything, shape (1,)."""
+    return np.array([np.count_nonzero(np.diff(log.offsets)) * radius])
+
+
 def popularity_sums(log: InteractionLog, radius: int) -> Whole:
     """What people had, every item once a person, shape (n_items,)."""
     had = binary(log).tocoo()
@@ -38,22 +43,21 @@ def popularity_sums(log: InteractionLog, radius: int) -> Whole:
 
 
 def pair_sums(log: InteractionLog, radius: int) -> csr_matrix:
-    """Pairs of different items that one person took near to each other, in either order.
+    """Pairs of different items that one person took near to each other, shape (n_items, n_items), int64.
 
-    Shape (n_items, n_items), int64, in the upper triangle.
+    Row i is of what came after item i.
     """
     shape, width = (log.n_items, log.n_items), log.n_items
     total = csr_matrix(shape, dtype=np.int64)
     for block in _blocks(log):
         near = _near(block).tocoo()
-        one, other, value = block.item[near.row], block.item[near.col], near.data
-        cell = np.minimum(one, other).astype(np.int64) * width + np.maximum(one, other)
-        own = csr_matrix((value, (block.user[near.row], cell)), shape=(block.n_users, width**2))
+        cell = block.item[near.col] * np.int64(width) + block.item[near.row]
+        own = csr_matrix((near.data, (block.user[near.row], cell)), shape=(block.n_users, width**2))
         own.sum_duplicates()
         own = own.tocoo()
-        low, high = own.col // width, own.col % width
-        values = _whole(own.data * (low != high), own.row, block.n_users, radius)
-        total = total + csr_matrix((values, (low, high)), shape=shape)
+        row, column = own.col // width, own.col % width
+        values = _whole(own.data * (row != column), own.row, block.n_users, radius)
+        total = total + csr_matrix((values, (row, column)), shape=shape)
     total.eliminate_zeros()
     return total
 
@@ -69,19 +73,28 @@ def transition_sums(log: InteractionLog, features: Matrix, radius: int) -> Whole
         taken = block.user.astype(np.int64) * log.n_items + block.item
         place, which = np.unique(taken, return_inverse=True)
         once = csr_matrix((np.ones(len(which)), (which, np.arange(len(which)))), shape=(len(place), len(which)))
-        own = once @ past
-        values = _whole(own.ravel(), np.repeat(place // log.n_items, own.shape[1]), block.n_users, radius)
-        np.add.at(total, place % log.n_items, values.reshape(own.shape))
+        person, item = np.divmod(place, log.n_items)
+        values = _whole(once @ past, person, block.n_users, radius)
+        sums = csr_matrix((np.ones(len(item)), (item, np.arange(len(item)))), shape=(log.n_items, len(item)))
+        total += (sums @ values).astype(np.int64)
     return total
 
 
 def _whole(values: npt.NDArray[np.float64], person: Rows, people: int, radius: int) -> Whole:
-    """The vectors of people, each scaled to the radius, in whole numbers; whose numbers are whose says ``person``."""
-    length = np.sqrt(np.bincount(person, values**2, minlength=people))
+    """The vectors of people, each scaled to the radius, in whole numbers.
+
+    Whose number, or row of numbers, each of the values is says ``person``.
+    """
+    length = np.sqrt(np.bincount(person, _squares(values), minlength=people))
     scale = np.divide(radius * _MARGIN, length, out=np.zeros(people), where=length > 0)
-    found = np.trunc(values * scale[person])
-    found[np.bincount(person, found**2, minlength=people)[person] > radius**2] = 0  # nobody, but for faults of ours
+    own = scale[person]
+    found = np.trunc(values * (own if values.ndim == 1 else own[:, None]))
+    found[np.bincount(person, _squares(found), minlength=people)[person] > radius**2] = 0  # but for faults, nobody
     return found.astype(np.int64)
+
+
+def _squares(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return values**2 if values.ndim == 1 else np.einsum("ij,ij->i", values, values)
 
 
 def _blocks(log: InteractionLog) -> Iterator[InteractionLog]:

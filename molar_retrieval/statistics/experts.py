@@ -1,30 +1,34 @@
 """Experts made of private statistics: whatever is computed from noised sums and public features costs no privacy."""
 
 from dataclasses import dataclass
-from math import inf
 
 import numpy as np
 from scipy.sparse import csr_matrix, diags_array
 
 from molar_retrieval.arrays import Matrix
 from molar_retrieval.experts.content_knn import ContentNeighbours, compressed
-from molar_retrieval.experts.fit import CONTENT, LINEAR, SEQUENCE, TREND
+from molar_retrieval.experts.fit import CONTENT, SEQUENCE, TREND
 from molar_retrieval.experts.histories import reach
 from molar_retrieval.experts.item_item import ItemItemWeights, strongest
 from molar_retrieval.experts.trend import Trend
 from molar_retrieval.statistics.released import POPULARITY, TRANSITIONS, Released
 
 MEMORY = 0.8
-"""How much of its weight an interaction keeps per place from the end of a history."""
-NEIGHBOURS = {"decay": 0.8, "last": 10}
-WEIGHTS = {SEQUENCE: 1.0, LINEAR: 1.0, CONTENT: 0.1, TREND: 0.1}
-_PRIOR = 2.0
+"""What an interaction keeps of its weight per place from the end of a history, where pairs are read."""
+DECAY, LAST = 0.7, 10
+"""The same where content is read, and how many of the latest interactions count."""
+WEIGHTS = {SEQUENCE: 0.04, CONTENT: 1.0, TREND: 0.002}
+LOOKS, LEAST_LOOKS, MOST_LOOKS = 2_000, 0.4, 4.0
+"""What items look like counts for so many people per unit of noise against what was taken after what, within bounds."""
+_FEWEST = 2.0  # people that every item is taken to have had
 _RIDGE = 0.03
+_SPREAD = 1e-3  # of what is taken after an item against what its looks say, squared, a first guess
+_POPULAR = 0.2  # share of the items of which the spread is told
 
 
 @dataclass(frozen=True, eq=False)
 class PrivateExperts:
-    """What is taken near to what, by pairs and by content; what looks alike; what is popular; and their weights."""
+    """What is taken after what, by pairs and by what items look like; what is popular; and their weights."""
 
     item_item: tuple[ItemItemWeights, ...]
     content_knn: ContentNeighbours
@@ -35,47 +39,63 @@ class PrivateExperts:
 def experts_of(released: Released, features: Matrix, partners: int = 200) -> PrivateExperts:
     """Made of noised statistics and the conditioned content that they were released with, shape (n_items, f).
 
-    Item-item weights keep the ``partners`` strongest of each item. Nothing is chosen by looking at people.
+    Pairs keep the ``partners`` strongest of each item. Nothing is chosen by looking at people: settings and weights are
+    fixed, by the noised number of people over the noise where they depend on it.
     """
     axes, counts = compressed(features), _counts(released)
-    weights = {
-        SEQUENCE: strongest(_pairs(released, counts), partners),
-        LINEAR: strongest(_transitions(released, counts, axes), partners),
-    }
-    item_item = tuple(ItemItemWeights(name, matrix, MEMORY, reach(MEMORY)) for name, matrix in weights.items())
-    knn = ContentNeighbours(axes, float(NEIGHBOURS["decay"]), int(NEIGHBOURS["last"]))
-    return PrivateExperts(item_item, knn, _trend(counts), dict(WEIGHTS))
+    sigma = released.mechanism.sigma
+    looks = np.clip(LOOKS * sigma / max(released.people, 1.0), LEAST_LOOKS, MOST_LOOKS)
+    targets = _transitions(released, counts, axes) + np.float32(looks) * axes
+    knn = ContentNeighbours(axes, DECAY, LAST, targets)
+    sequence = ItemItemWeights(SEQUENCE, strongest(_pairs(released, counts), partners), MEMORY, reach(MEMORY))
+    return PrivateExperts((sequence,), knn, Trend.of_counts(counts), dict(WEIGHTS))
 
 
 def _counts(released: Released) -> Matrix:
-    """How many had each item, above 0 by at least what noise alone would give, shape (n_items,)."""
-    counts: Matrix = np.maximum(released.popularity, 0) + np.float32(released.deviations[POPULARITY] + _PRIOR)
+    """How many had each item, above 0 by about what noise alone would give, shape (n_items,)."""
+    above = np.float32(released.deviations[POPULARITY] / 2 + _FEWEST)
+    counts: Matrix = np.maximum(released.popularity, 0) + above
     return counts
 
 
 def _pairs(released: Released, counts: Matrix) -> csr_matrix:
-    """Noised pairs, as a cosine by the noised counts."""
+    """Noised pairs, as a cosine by the noised counts; weights of popular items have a mean square of 1."""
     scale = diags_array(1 / np.sqrt(counts))
-    return csr_matrix(scale @ (released.pairs + released.pairs.T) @ scale)
+    weights = csr_matrix(scale @ released.pairs @ scale)
+    squares = np.asarray(weights.power(2).sum(axis=1)).ravel() @ counts / counts.sum() / len(counts)
+    return csr_matrix(weights / np.sqrt(squares)) if squares else weights
 
 
 def _transitions(released: Released, counts: Matrix, axes: Matrix) -> Matrix:
-    """What an item's looks say of what is taken after it, shape (n_items, n_items).
+    """What to compare a history's looks with for what is taken next, shape (n_items, d), rows of mean square 1.
 
-    A ridge regression of the items that were taken on the features of what was taken before. Each axis loses the share
-    of its variance that is noise (Wiener's filter).
+    A ridge regression of the items that were taken on the features of what was taken before, whose noised sums are
+    denoised first (:func:`_denoised`). Divided by the root of the counts, else popular items are everybody's next.
     """
-    spread, rotation = np.linalg.eigh((axes * counts[:, None]).T @ axes)
-    along = released.transitions @ rotation
-    noise = released.deviations[TRANSITIONS] ** 2
-    variance = (along**2).mean(axis=0)
-    kept = np.maximum(variance - noise, 0) / np.maximum(variance, np.finfo(np.float32).tiny)
-    solved = (along * (kept / (spread + _RIDGE * spread.mean()))) @ rotation.T
-    scale = counts[:, None] ** -0.25
-    weights: Matrix = (axes * scale) @ (solved * scale).T
-    return weights
+    spread, rotation = np.linalg.eigh(((axes * counts[:, None]).T @ axes).astype(np.float64))
+    spread = np.maximum(spread, np.finfo(np.float32).tiny)
+    sums = _denoised(released.transitions @ rotation, axes @ rotation, counts, released.deviations[TRANSITIONS])
+    solved = (sums / (spread + _RIDGE * spread.mean())) @ rotation.T / np.sqrt(counts)[:, None]
+    length = np.sqrt((solved**2).sum(axis=1).mean())
+    scaled: Matrix = (solved / max(length, np.finfo(np.float32).tiny)).astype(np.float32)
+    return scaled
 
 
-def _trend(counts: Matrix) -> Trend:
-    items = np.arange(len(counts), dtype=np.int32)
-    return Trend(np.zeros(len(counts), np.int64), items, len(counts), inf, True, counts)
+def _denoised(sums: Matrix, axes: Matrix, counts: Matrix, deviation: float) -> Matrix:
+    """The posterior mean of noised sums (n_items, d), by empirical Bayes with two levels.
+
+    What is taken after an item is first what items that look like it are taken after: a linear map of its features,
+    fitted over all items, of which noise takes little. Its own difference to that counts as far as it stands out of the
+    noise, more in popular items; how far differences go is read off the popular ones, by axis.
+    """
+    noise = deviation**2
+    trust = counts**2 / (noise + _SPREAD * counts**2)
+    gram = (axes * trust[:, None]).T @ axes
+    gram[np.diag_indices_from(gram)] += _RIDGE * np.trace(gram) / len(gram)
+    expected = counts[:, None] * (axes @ np.linalg.solve(gram, (axes * (trust / counts)[:, None]).T @ sums))
+    own = sums - expected
+    popular = counts >= np.quantile(counts, 1 - _POPULAR)
+    variance = np.maximum((own[popular] ** 2 - noise).sum(axis=0), 0) / (counts[popular] ** 2).sum()
+    signal = counts[:, None] ** 2 * variance
+    denoised: Matrix = expected + own * signal / (signal + noise + np.finfo(np.float32).tiny)
+    return denoised

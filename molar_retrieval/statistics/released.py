@@ -9,13 +9,12 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
-from molar_retrieval.arrays import Mask, Matrix, Rows
+from molar_retrieval.arrays import Matrix, Rows
 from molar_retrieval.experts.item_item import moved
 from molar_retrieval.statistics.mechanism import Mechanism
 
-POPULARITY, TRANSITIONS, PAIRS = "popularity", "transitions", "pairs"
+PEOPLE, POPULARITY, TRANSITIONS, PAIRS = "people", "popularity", "transitions", "pairs"
 _TENSORS, _FACTS = "statistics.safetensors", "statistics.json"
-_KNOWN = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +23,17 @@ class Released:
 
     Attributes:
         mechanism: What is promised, and the noise for it.
+        people: About how many there are.
         popularity: How many had each item, as far as each counts, shape (n_items,); may be below 0.
         transitions: What items look like after which each one was taken, shape (n_items, d).
-        pairs: Items that were taken near to each other, shape (n_items, n_items), in the upper triangle; only sums
-            above the threshold are kept.
-        deviations: Standard deviation of the noise on each number, by the names of the three.
+        pairs: What came soon after each item, shape (n_items, n_items); only sums above the threshold are kept, and
+            none where there are too few people for any.
+        deviations: Standard deviation of the noise on each number, by the names of these.
         threshold: Of pairs, in standard deviations.
     """
 
     mechanism: Mechanism
+    people: float
     popularity: Matrix
     transitions: Matrix
     pairs: csr_matrix
@@ -44,16 +45,8 @@ class Released:
         """Number of items."""
         return len(self.popularity)
 
-    def known(self) -> Mask:
-        """Items that somebody had beyond doubt: noise alone does not reach so far in one of 30,000 cases."""
-        found: Mask = self.popularity > _KNOWN * self.deviations[POPULARITY]
-        return found
-
     def moved(self, rows: Rows, n_items: int) -> Self:
-        """The same over other items: row n is at ``rows[n]`` now, -1 where it is gone; of new items nothing is known.
-
-        The upper triangle may not be one then; a pair stands in one triangle or the other.
-        """
+        """The same over other items: row n is at ``rows[n]`` now, -1 where it is gone; nobody had new ones."""
         here = rows >= 0
         popularity = np.zeros(n_items, np.float32)
         transitions = np.zeros((n_items, self.transitions.shape[1]), np.float32)
@@ -65,6 +58,7 @@ class Released:
         return asdict(self.mechanism) | {
             "deviations": self.deviations,
             "threshold": self.threshold,
+            "people": round(self.people, 1),
             "items": self.n_items,
             "pairs": int(self.pairs.nnz),
         }
@@ -89,6 +83,7 @@ class Released:
         arrays = tuple(tensors[f"{PAIRS}.{part}"] for part in ("data", "indices", "indptr"))
         return cls(
             Mechanism(facts["epsilon"], facts["delta"], facts["sigma"]),
+            facts["people"],
             tensors[POPULARITY],
             tensors[TRANSITIONS],
             csr_matrix(arrays, shape=(n_items, n_items)),

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from molar_retrieval.statistics import contributions, release
 from molar_retrieval.statistics.experts import experts_of
 from molar_retrieval.statistics.mechanism import Mechanism
-from molar_retrieval.statistics.released import PAIRS, POPULARITY, TRANSITIONS, Released
+from molar_retrieval.statistics.released import PAIRS, PEOPLE, POPULARITY, TRANSITIONS, Released
 
 REPEATS = 40
 
@@ -29,28 +29,42 @@ def features():
 
 def test_the_noise_is_the_one_that_is_claimed(features, monkeypatch):
     monkeypatch.setattr(release, "THRESHOLD", -1e6)  # all pairs stay
+    monkeypatch.setattr(release, "FROM", -1e6)  # and there are some
     log, mechanism = people(), Mechanism.of(1)
-    radius = {name: release.radius_of(share, mechanism) for name, share in release.SHARES.items()}
+    shares = release.FIRST | release.MANY
+    radius = {name: release.radius_of(share, mechanism) for name, share in shares.items()}
     exact = {
+        PEOPLE: contributions.people_sum(log, radius[PEOPLE]),
         POPULARITY: contributions.popularity_sums(log, radius[POPULARITY]),
         TRANSITIONS: contributions.transition_sums(log, features, radius[TRANSITIONS]),
         PAIRS: contributions.pair_sums(log, radius[PAIRS]).toarray(),
     }
-    upper = np.triu_indices(N_ITEMS, 1)
+    others = ~np.eye(N_ITEMS, dtype=bool)
     noises = {name: [] for name in exact}
     for _ in range(REPEATS):
         found = release.release(log, features, mechanism)
         for name in exact:
             got = getattr(found, name)
             difference = (got.toarray() if name == PAIRS else got) - exact[name] / radius[name]
-            noises[name].append((difference[upper] if name == PAIRS else difference).ravel() / found.deviations[name])
+            noises[name].append((difference[others] if name == PAIRS else difference).ravel() / found.deviations[name])
     for name, drawn in noises.items():
         values = np.array(drawn, np.float64)
-        assert found.deviations[name] == pytest.approx(mechanism.sigma / math.sqrt(release.SHARES[name]), rel=1e-3)
+        assert found.deviations[name] == pytest.approx(mechanism.sigma / math.sqrt(shares[name]), rel=1e-2)
         assert 1e-6 < chi2.cdf((values**2).sum(), values.size) < 1 - 1e-6
         assert abs(values.mean()) < 5 / math.sqrt(values.size)
         assert np.abs(np.corrcoef(values[:-1].ravel(), values[1:].ravel())[0, 1]) < 5 / math.sqrt(values.size)
-    assert sum(release.SHARES.values()) == pytest.approx(1)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert sum((release.FIRST | release.FEW).values()) == pytest.approx(1)
+
+
+def test_the_first_noised_count_decides_whether_there_are_pairs(features, monkeypatch):
+    log, mechanism = people(), Mechanism.of(8)
+    assert release.release(log, features, mechanism).pairs.nnz == 0
+    monkeypatch.setattr(release, "FROM", 10)
+    monkeypatch.setattr(release, "THRESHOLD", -1e6)
+    found = release.release(log, features, mechanism)
+    assert found.pairs.nnz == N_ITEMS * (N_ITEMS - 1)
+    assert found.people == pytest.approx(np.count_nonzero(np.diff(log.offsets)), abs=6 * found.deviations[PEOPLE])
 
 
 def test_without_noise_the_sums_are_those_of_loops(features):
@@ -60,13 +74,14 @@ def test_without_noise_the_sums_are_those_of_loops(features):
     popularity[[0, 1]] += 1 / math.sqrt(2)
     popularity[2] += 1
     popularity[[1, 3]] += 1 / math.sqrt(2)
-    pairs[0, 1] += 1  # 1 + 1, scaled to 1
+    pairs[[0, 1], [1, 0]] += 1 / math.sqrt(2)  # in both orders
     pairs[1, 3] += 1
     after = {1: features[0], 0: features[1] + 0.9 * features[0]}
     length = math.sqrt(sum((vector**2).sum() for vector in after.values()))
     for item, vector in after.items():
         transitions[item] += vector / length
     transitions[3] += features[1] / np.linalg.norm(features[1])
+    assert found.people == 3
     np.testing.assert_allclose(found.popularity, popularity, atol=1e-4)
     np.testing.assert_allclose(found.pairs.toarray(), pairs, atol=1e-4)
     np.testing.assert_allclose(found.transitions, transitions, atol=1e-4)
@@ -84,7 +99,7 @@ def test_pairs_of_blocks_are_those_of_the_whole(features, monkeypatch):
 
 def test_only_the_most_popular_items_have_pairs(features, monkeypatch):
     monkeypatch.setattr(release, "MOST", 2)
-    log = log_of([[0, 1, 2], [0, 1], [0, 2], [1, 0]])
+    log = log_of([[0, 1, 2], [0, 1], [0, 2], [0, 1]])
     found = release.release(log, features, Mechanism(math.inf, 1e-6, 0.0))
     assert found.pairs.toarray()[0, 1] == pytest.approx(3, abs=1e-4)
     assert found.pairs.nnz == 1
@@ -106,23 +121,40 @@ def test_moves_with_its_items(features):
     rows[0] = -1
     moved = released.moved(rows, N_ITEMS + 1)
     assert moved.n_items == N_ITEMS + 1
-    both, of_both = released.pairs + released.pairs.T, moved.pairs + moved.pairs.T
-    assert both.nnz
-    np.testing.assert_array_equal(of_both[rows[1:]][:, rows[1:]].toarray(), both[1:, 1:].toarray())
+    assert released.pairs.nnz
+    np.testing.assert_array_equal(moved.pairs[rows[1:]][:, rows[1:]].toarray(), released.pairs[1:, 1:].toarray())
     np.testing.assert_array_equal(moved.transitions[rows[1:]], released.transitions[1:])
     assert moved.popularity[N_ITEMS] == 0
 
 
-def test_experts_are_the_same_each_time_and_know_what_was_taken(features):
+def test_experts_are_the_same_each_time_and_know_what_was_taken(features, monkeypatch):
+    monkeypatch.setattr(release, "FROM", 10)
     log = log_of([[0, 1]] * 300 + [[2, 3]] * 200 + [[4]])
     released = release.release(log, features, Mechanism.of(8))
     experts, again = experts_of(released, features), experts_of(released, features)
     asked = log_of([[0], [2]])
-    for one, other in zip(experts.item_item, again.item_item, strict=True):
-        np.testing.assert_array_equal(one.scores(asked), other.scores(asked))
-    together = experts.item_item[0].scores(asked)
-    assert together[0].argmax() == 1
-    assert together[1].argmax() == 3
+    (sequence,), (other,) = experts.item_item, again.item_item
+    np.testing.assert_array_equal(sequence.scores(asked), other.scores(asked))
+    np.testing.assert_array_equal(experts.content_knn.scores(asked), again.content_knn.scores(asked))
+    assert sequence.scores(asked).argmax(axis=1).tolist() == [1, 3]
     assert experts.trend.now()[[0, 1]].min() > experts.trend.now()[[2, 3]].max() > experts.trend.now()[5:].max()
-    assert released.known()[:4].all()
-    assert set(experts.weights) == {"sequence", "linear", "neighbours", "trend"}
+    assert set(experts.weights) == {"sequence", "neighbours", "trend"}
+
+
+def test_content_learns_what_is_taken_after_what(features):
+    random = np.random.default_rng(3)
+    axis = np.eye(6, dtype=np.float32)
+    looks = np.repeat(axis[:3], N_ITEMS // 3, axis=0)  # items of three kinds; the second kind is taken after the first
+    kinds = [random.choice(N_ITEMS // 3, 4, replace=False) for _ in range(400)]
+    log = log_of([[*kind[:2], *(kind[2:] + N_ITEMS // 3)] for kind in kinds])
+    released = release.release(log, looks, Mechanism.of(8))
+    scores = experts_of(released, looks).content_knn.scores(log_of([[0, 1]]))[0].reshape(3, -1).mean(axis=1)
+    assert scores[1] > scores[2] + 0.1
+
+
+def test_a_shop_of_nobody_has_experts(features):
+    experts = experts_of(release.release(log_of([]), features, Mechanism.of(1)), features)
+    asked = log_of([[0], []])
+    assert np.isfinite(experts.content_knn.scores(asked)).all()
+    assert np.isfinite(experts.trend.now()).all()
+    assert experts.item_item[0].weights.nnz == 0

@@ -1,0 +1,135 @@
+"""What lists are worth that are made of statistics under differential privacy, by ε and by how many people there are.
+
+    python bench/private_statistics.py CATALOGUE WORKSPACE [--epsilon 1,2,4,8] [--people 1,10,100] [--runs 3]
+
+The workspace has content vectors and interactions; nothing in it is changed. Leave-one-out over the whole catalogue,
+items that were had hidden; the release reads the training part alone, and no case chooses anything. ``people`` times as
+many people who do the same are the same sums with noise divided by that: what is measured is the noise, not what other
+people would do. Each run draws noise anew; the interval of 95 % is of the first run, over cases. Without noise (∞) the
+parts are the same. ``popularity`` is the popular list alone, ``looks`` what no other person is needed for.
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from molar_eval.splits import make_split
+from molar_retrieval.alignment import conditioning
+from molar_retrieval.alignment.validation import ValidationCases, gains, ranks
+from molar_retrieval.arrays import Matrix
+from molar_retrieval.catalog import Catalogue
+from molar_retrieval.catalog.features import hashed_attributes
+from molar_retrieval.config import AlignSettings
+from molar_retrieval.embedding import ContentVectors
+from molar_retrieval.experts.content_knn import ContentNeighbours
+from molar_retrieval.interactions.log import InteractionLog
+from molar_retrieval.statistics.experts import PrivateExperts, experts_of
+from molar_retrieval.statistics.mechanism import Mechanism
+from molar_retrieval.statistics.release import release
+from molar_retrieval.workspace import Workspace
+
+Gains = np.ndarray
+Scoring = Callable[[InteractionLog], Matrix]
+
+
+def opened(workspace: Workspace) -> tuple[InteractionLog, Matrix]:
+    """The log, and the features of all items."""
+    folder, manifest = workspace["catalogue"].require()
+    content = ContentVectors.open(workspace["content"].require()[0])
+    attributes = hashed_attributes(Catalogue.open(folder))
+    keep = AlignSettings().content_dims
+    conditioner = conditioning.fit(content.vectors, content.blocks, keep, attributes, ready=content.conditioned)
+    log = InteractionLog.open(workspace["interactions"].require()[0], Catalogue(folder, manifest).ids)
+    return log, conditioner(content.vectors, attributes)
+
+
+def cases_of(split_name: str, log: InteractionLog) -> tuple[InteractionLog, ValidationCases]:
+    """What is released, and what is asked: each right item with the history before it."""
+    split = make_split(split_name, log, {})
+    (test,) = split.tests.values()
+    which = np.repeat(np.arange(len(test.user)), np.diff(test.offsets))
+    start, length = test.history.offsets[test.user[which]], np.asarray(test.length, np.int64)[which]
+    asked = test.history.before(start + length)
+    targets, every = test.targets.astype(np.int64), np.ones(log.n_items, bool)
+    return split.training, ValidationCases(asked, np.arange(len(which)), targets, every, asked.asked_at)
+
+
+def scoring(experts: PrivateExperts) -> Iterator[tuple[str, Scoring]]:
+    """The sum, and its parts, as ways to score."""
+    weights = experts.weights
+    (sequence,), knn = experts.item_item, experts.content_knn
+    popularity = experts.trend.now()[None]
+
+    def total(log: InteractionLog) -> Matrix:
+        scores = weights["neighbours"] * knn.scores(log) + weights["trend"] * popularity
+        return (scores + weights["sequence"] * sequence.scores(log) if sequence.weights.nnz else scores).astype(
+            np.float32
+        )
+
+    yield "all", total
+    yield "pairs", sequence.scores
+    yield "popularity", lambda log: np.tile(popularity, (log.n_users, 1))
+    yield "looks", ContentNeighbours(knn.items, knn.decay, knn.last).scores
+
+
+def measured(experts: PrivateExperts, cases: ValidationCases) -> dict[str, Gains]:
+    """NDCG@10 of every case, by part."""
+    return {name: gains(ranks(cases, lambda b, s=score: s(cases.histories(b)))) for name, score in scoring(experts)}
+
+
+def main() -> None:
+    """Release, rank and print a table, a line for each ε and number of people."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("catalogue", type=Path)
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("--split", default="leave-one-out")
+    parser.add_argument("--epsilon", default="1,2,4,8")
+    parser.add_argument("--people", default="1,10,100")
+    parser.add_argument("--delta", type=float, default=1e-6)
+    parser.add_argument("--runs", type=int, default=3)
+    said = parser.parse_args()
+    log, features = opened(Workspace(said.workspace))
+    training, cases = cases_of(said.split, log)
+    people = int(np.count_nonzero(np.diff(training.offsets)))
+    print(f"{people:,} people, {len(cases):,} cases\n")
+    print("| ε | people | people / σ | NDCG@10 | ± sd | 95 % | of ∞ | Recall@10 | pairs | popularity | looks |")
+    print("|---|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|", flush=True)
+    whole = None
+    wanted = [
+        (math.inf, 1),
+        *((e, f) for f in map(int, said.people.split(",")) for e in map(float, said.epsilon.split(","))),
+    ]
+    for epsilon, factor in wanted:
+        least = Mechanism.of(epsilon, said.delta) if math.isfinite(epsilon) else Mechanism(epsilon, said.delta, 0.0)
+        mechanism = Mechanism(epsilon, said.delta, least.sigma / factor)
+        runs, kept, began = [], 0, time.process_time()
+        for _ in range(said.runs if least.sigma else 1):
+            released = release(training, features, mechanism)
+            runs.append(measured(experts_of(released, features), cases))
+            kept = released.pairs.nnz
+        means = {name: np.array([run[name].mean() for run in runs]) for name in runs[0]}
+        whole = means["all"][0] if whole is None else whole
+        first = runs[0]["all"]
+        half = 1.96 * first.std() / math.sqrt(len(first))
+        cells = [
+            "∞" if not least.sigma else f"{epsilon:g}",
+            f"× {factor}",
+            "∞" if not least.sigma else f"{people / mechanism.sigma:,.0f}",
+            f"{means['all'].mean():.4f}",
+            f"{means['all'].std(ddof=1):.4f}" if len(runs) > 1 else "–",
+            f"{first.mean() - half:.4f} to {first.mean() + half:.4f}",
+            f"{means['all'].mean() / whole:.0%}",
+            f"{np.mean([(run['all'] > 0).mean() for run in runs]):.4f}",
+            f"{kept:,}",
+            f"{means['popularity'].mean():.4f}",
+            f"{means['looks'].mean():.4f}",
+        ]
+        print(f"| {' | '.join(cells)} |  <!-- {time.process_time() - began:.0f} s of CPU -->", flush=True)
+
+
+if __name__ == "__main__":
+    main()
