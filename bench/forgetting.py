@@ -87,7 +87,7 @@ def by_command(workspace: Path, address: str, user: str) -> tuple[float, float]:
     """Seconds from the start of the command until nobody is answered by their past, and until it ends."""
     began = time.perf_counter()
     with subprocess.Popen(
-        [*MOLAR, "privacy", "forget", "-", "--workspace", str(workspace)],
+        [*MOLAR, "privacy", "forget", "-", "--later", "--workspace", str(workspace)],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
     ) as run:  # fmt: skip
         assert run.stdin is not None

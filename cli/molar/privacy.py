@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from molar.base import ShopBase
 from molar_retrieval import bounds
-from molar_retrieval.errors import MissingArtefactError, RequestError, SettingsError
+from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, SettingsError
 from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:
+    from molar_indexes.privacy.certificate import Certificate
     from molar_indexes.privacy.forgetting import Forgotten
     from molar_indexes.privacy.known import KnownPerson
     from molar_indexes.privacy.report.write import PrivacyReport
@@ -208,27 +209,30 @@ class Privacy:
         with self.shop.progress() as progress:
             return audit_releases(place, mechanism, dims, runs=runs, planted=planted, progress=progress)
 
-    def forget(self, user_ids: str | Collection[str], *, reason: str = "") -> "Forgotten":
+    def forget(self, user_ids: str | Collection[str], *, reason: str = "", later: bool = False) -> "Forgotten":
         """Forget people: everything of theirs up to now, wherever it comes from; what comes later counts again.
 
         They are put on the list of those who are left out, and nobody is served by their past from then on, also by
         servers that run. Then all that names them goes: lines of the event log, rows of the generations that are kept,
-        records of experiments, answers that a server keeps, points in its collections of users. What was learnt of them
-        goes with the next ``update`` or ``align``. It may be killed anywhere, and run again.
+        records of experiments, answers that a server keeps, points in its collections of users. Then everything is made
+        anew without them, as the live alignment was made, copies and former generations go, and a certificate says what
+        was found before and after. It may be killed anywhere, and run again.
 
         Args:
             user_ids: One or several, by the shop's own ids. An id that nobody has is on the list as well: it may come
                 with a file or a backup.
             reason: In a sentence, without a name; it stays on the list.
+            later: Leave what takes long, from making anew on, to the next :meth:`molar.Shop.align`: one for many.
 
         Raises:
             RequestError: If an id is empty or a pseudonym, or none is given.
             MissingArtefactError: If there is no workspace.
             DataError: If the list cannot be written, or a file of the catalogue cannot be read.
+            StaleArtefactError: If nothing can be made anew before the catalogue is embedded; the rest is done then.
         """
-        return self._heed("forgotten", user_ids, reason)
+        return self._heed("forgotten", user_ids, reason, later)
 
-    def object(self, user_ids: str | Collection[str], *, reason: str = "") -> "Forgotten":
+    def object(self, user_ids: str | Collection[str], *, reason: str = "", later: bool = False) -> "Forgotten":
         """Heed objections: as :meth:`forget`, but of all that ever comes, until :meth:`withdraw`.
 
         Who is asked for gets what most people took, with a note. Events of theirs are taken and not kept.
@@ -236,13 +240,15 @@ class Privacy:
         Args:
             user_ids: See :meth:`forget`.
             reason: See :meth:`forget`.
+            later: See :meth:`forget`.
 
         Raises:
             RequestError: If an id is empty or a pseudonym, or none is given.
             MissingArtefactError: If there is no workspace.
             DataError: If the list cannot be written, or a file of the catalogue cannot be read.
+            StaleArtefactError: If nothing can be made anew before the catalogue is embedded; the rest is done then.
         """
-        return self._heed("objected", user_ids, reason)
+        return self._heed("objected", user_ids, reason, later)
 
     def withdraw(self, user_ids: str | Collection[str]) -> int:
         """End objections; how many. What was removed stays so; the shop's files are read with these people again.
@@ -262,7 +268,46 @@ class Privacy:
             work.outcome = f"{ended:,} objections withdrawn"
             return ended
 
-    def _heed(self, kind: "Kind", user_ids: str | Collection[str], reason: str) -> "Forgotten":
+    def certificates(self) -> "list[Certificate]":
+        """What was done for people who are forgotten or object, oldest first.
+
+        Raises:
+            MissingArtefactError: If there is no workspace.
+            DataError: If one is damaged, was changed, or is missing.
+        """
+        from molar_indexes.privacy.certificate import certificates, faults_of
+
+        workspace = self.shop.opened()
+        if wrong := faults_of(workspace):
+            raise DataError("the chain of certificates is broken: " + "; ".join(wrong), "restore them from a backup")
+        return certificates(workspace)
+
+    def certificate(
+        self, number: int, *, page: str | Path | None = None, language: Literal["en", "de", "ja"] = "en"
+    ) -> "Certificate":
+        """One of the certificates.
+
+        Args:
+            number: Which one, from 1.
+            page: Where it goes as an HTML page; None: nowhere.
+            language: Of the page.
+
+        Raises:
+            MissingArtefactError: If there is no workspace.
+            RequestError: If there is no such certificate, or no such language.
+            DataError: If it is damaged.
+        """
+        from molar_indexes.privacy.certificate import certificate
+        from molar_indexes.privacy.report.certified import certificate_page
+        from molar_retrieval.durable import OWNER, write_atomically
+
+        found = certificate(self.shop.opened(), number)
+        if page is not None:
+            write_atomically(Path(page), certificate_page(found, language), OWNER)
+        return found
+
+    def _heed(self, kind: "Kind", user_ids: str | Collection[str], reason: str, later: bool) -> "Forgotten":
+        from molar.purging import Purge
         from molar_indexes.privacy.forgetting import heed
         from molar_indexes.server.config import ServerConfig
 
@@ -270,9 +315,15 @@ class Privacy:
         folder = next(iter(self._catalogue([])), None)
         server = ServerConfig.of(self.shop.settings.index)
         server = None if server is None or server.users != "server" else server
-        with recorded(workspace, "privacy forget" if kind == "forgotten" else "privacy object") as work:
+        what = "privacy forget" if kind == "forgotten" else "privacy object"
+        with self.shop.progress() as progress, recorded(workspace, what) as work:
+            purge = Purge(workspace, self.shop.settings, progress)
+            if not later:
+                purge.look(ids)
             done = heed(workspace, folder, kind, ids, reason=reason, server=server)
             work.outcome = f"{done.people:,} {kind}"
+            if not later and not done.failed:
+                done = purge.finished(done)
             return done
 
     def _catalogue(self, notes: list[str]) -> list[Path]:
@@ -305,7 +356,7 @@ def _several(user_ids: str | Collection[str]) -> list[str]:
     for one in ids:
         bounds.text("an id", one, bounds.ID)
         _refuse_empty(one)
-    return ids
+    return list(dict.fromkeys(ids))
 
 
 def _refuse_empty(user_id: str) -> None:

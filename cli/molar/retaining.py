@@ -16,9 +16,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def at_work(workspace: "Workspace", what: str, settings: "MolarSettings", progress: "Progress") -> "Iterator[Told]":
-    """Write down what is done within, see :func:`molar.bill.billed`; then :func:`prune`."""
+    """Write down what is done within, see :func:`molar.bill.billed`; then :func:`prune`.
+
+    Where that was to align, requests of people that waited for it are finished.
+    """
+    from molar.purging import Purge, settle
+
+    purge = Purge(workspace, settings, progress)
     with billed(workspace, what, settings.costs, progress) as told:
         yield told
+    if what == "align":
+        settle(purge)
     prune(workspace, settings, progress)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from molar_retrieval.errors import DataError, MolarError
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.locks import alone
-from molar_retrieval.manifest import MAKERS, Manifest
+from molar_retrieval.manifest import MAKERS, OTHERS, Manifest
 from molar_retrieval.work_log import work_done
 from molar_retrieval.workspace import Workspace, discard
 
@@ -86,7 +86,7 @@ def _found(workspace: Workspace) -> Iterator[KeptCopy]:
     for pattern in _OF_EVALUATIONS:
         for folder in evaluation.glob(f"{pattern}/"):
             yield _measured("evaluation", folder)
-    for kind in MAKERS:
+    for kind in (*MAKERS, *OTHERS):
         for folder in workspace[kind].partials():
             yield _measured("unfinished", folder)
     store = workspace["generations"]

@@ -206,7 +206,7 @@ def test_who_is_forgotten_is_nobody_from_then_on(shop, recommender):
     assert personal(recommender, gone)
     assert recommender.query(session_id=SESSION).items
     before = [item.item_id for item in recommender.query(other, 5).items]
-    done = shop.privacy.forget([gone, "nobody-has-this"], reason="asked by letter")
+    done = shop.privacy.forget([gone, "nobody-has-this"], reason="asked by letter", later=True)
     assert not personal(recommender, gone)
     with pytest.raises(RequestError):
         recommender.query(gone)
@@ -220,13 +220,13 @@ def test_who_is_forgotten_is_nobody_from_then_on(shop, recommender):
     assert gone not in people_of(shop, 200)
     with open_generation(Workspace(shop.workspace)) as generation:
         assert verify(generation, deep=True) == []
-    again = shop.privacy.forget(gone)
+    again = shop.privacy.forget(gone, later=True)
     assert (again.removed["users"], again.unknown) == (0, [])  # the file still has them
 
 
 def test_what_comes_later_of_somebody_forgotten_counts_again(shop, recommender):
     gone = people_of(shop, 30)[20]
-    shop.privacy.forget(gone)
+    shop.privacy.forget(gone, later=True)
     append(Workspace(shop.workspace), event(30, gone, at=START), event(31, gone, at=4_000_000_000_000_000 // 10**6))
     assert not personal(recommender, gone)
     with closing(EventLog(Workspace(shop.workspace))) as log:
@@ -240,7 +240,7 @@ def test_what_comes_later_of_somebody_forgotten_counts_again(shop, recommender):
 def test_who_objects_gets_what_most_people_took_and_never_an_error(shop, recommender):
     (who,) = people_of(shop, 41)[40:]
     popular = [item.item_id for item in recommender.popular(5).items]
-    shop.privacy.object(who)
+    shop.privacy.object(who, later=True)
     answer = recommender.query(who, 5)
     assert [item.item_id for item in answer.items] == popular
     assert any("objects" in note for note in answer.notes)
@@ -275,11 +275,11 @@ def test_a_step_that_fails_is_told_and_done_by_running_it_again(shop, monkeypatc
         raise DataError("another process is publishing", "wait")
 
     monkeypatch.setattr("molar_indexes.privacy.forgetting.remove_users", busy)
-    done = shop.privacy.forget(who)
+    done = shop.privacy.forget(who, later=True)
     assert list(done.failed) == ["users"]
     assert "users" in done.pending
     monkeypatch.undo()
-    done = shop.privacy.forget(who)
+    done = shop.privacy.forget(who, later=True)
     assert (done.failed, done.pending) == ({}, ["rebuilt", "purged"])
     assert who not in people_of(shop, 200)
 
@@ -287,4 +287,4 @@ def test_a_step_that_fails_is_told_and_done_by_running_it_again(shop, monkeypatc
 @pytest.mark.parametrize("ids", [[], "", [""], ["x" * 3000]])
 def test_who_is_meant_must_be_said(shop, ids):
     with pytest.raises(RequestError):
-        shop.privacy.forget(ids)
+        shop.privacy.forget(ids, later=True)

@@ -57,7 +57,7 @@ def test_a_command_ends_personal_answers_of_a_server_that_runs(client, workspace
     kept = f"/v1/recommendations/{listed(client, gone)['recommendation_id']}"
     assert client.get(kept).status_code == 200
     assert personal(client, gone)
-    command = [sys.executable, "-c", "from molar_cli.app import main; main()", "privacy", "forget", "-"]
+    command = [sys.executable, "-c", "from molar_cli.app import main; main()", "privacy", "forget", "-", "--later"]
     run = subprocess.Popen([*command, "--workspace", str(workspace)], stdin=subprocess.PIPE, text=True)
     began = time.monotonic()
     run.stdin.write(f"{gone}\n")

@@ -5,18 +5,30 @@ from contextlib import suppress
 from pathlib import Path
 
 from molar.doctor.health import Entry, Fault, broken, entry
+from molar_indexes.privacy.certificate import faults_of, paths
 from molar_retrieval.binding import file_beside
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import MolarError
 from molar_retrieval.interactions.suppressed import AT_ONCE, SuppressedPeople
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.statistics.ledger import PrivacyLedger
+from molar_retrieval.workspace import Workspace
 
 
 def privacy(root: Path) -> Iterator[Entry]:
     """Look at the ledger, and at the list of people who are left out; nothing is told where there is none."""
     yield from _ledger(root)
     yield from _suppressed(root)
+    yield from _certificates(root)
+
+
+def _certificates(root: Path) -> Iterator[Entry]:
+    found = paths(Workspace(root))
+    if found:
+        wrong = faults_of(Workspace(root))
+        what = f"the chain of certificates is broken: {'; '.join(wrong)}"
+        fault = broken(what, "restore them from a backup") if wrong else None
+        yield entry("certificates", f"{len(found):,} of people left out", fault, data={"certificates": len(found)})
 
 
 def _ledger(root: Path) -> Iterator[Entry]:
@@ -61,7 +73,7 @@ def _suppressed(root: Path) -> Iterator[Entry]:
         words = f"of {len(open_):,} people something that names them is not removed yet"
         fault = Fault(words, "run `molar privacy forget` or `object` for them again")
     elif later:
-        fault = Fault(f"models or older generations still know of {len(later):,} people", "run `molar update`")
+        fault = Fault(f"models or older generations still know of {len(later):,} people", "run `molar align`")
     yield entry(
         "suppressed",
         f"{forgotten:,} forgotten, {len(holding) - forgotten:,} object",

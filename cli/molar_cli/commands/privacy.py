@@ -1,4 +1,4 @@
-"""`molar privacy scan|export|forget|object|report|ledger|forecast|audit|prune`."""
+"""`molar privacy scan|export|forget|object|report|ledger|forecast|audit|prune|certificate`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,6 +11,7 @@ from molar_cli.session import Session, command
 from molar_retrieval.pages.words import size
 
 if TYPE_CHECKING:
+    from molar_indexes.privacy.certificate import Certificate
     from molar_indexes.privacy.forgetting import Forgotten
     from molar_retrieval.privacy.scan import ScanReport
     from molar_retrieval.statistics.forecast import ExpectedRelease
@@ -28,6 +29,8 @@ _People = Annotated[
         metavar="ID…|-", help="Who; - reads ids from standard input, one a line, so that no list of processes has them."
     ),
 ]
+_Reason = Annotated[str, option("Why, in a sentence without a name; it stays on the list.")]
+_Later = Annotated[bool, option("Leave what takes long to the next align: one for many.", "--later")]
 _LISTED = 40
 _REMOVED = {
     "events": "lines of the event log",
@@ -92,19 +95,23 @@ def export(
 def forget(
     run: Session,
     people: _People,
-    reason: Annotated[str, option("Why, in a sentence without a name; it stays on the list.")] = "",
+    reason: _Reason = "",
+    later: _Later = False,
+    settings: SettingsOption = None,
 ) -> None:
     """Forget people: all of theirs up to now, wherever it comes from; what comes later counts again.
 
-    Nobody is served by their past from now on, also by servers that run; what was learnt of them goes with the next
-    update. Exit code 1 where something failed (run it again), or nobody here has an id, which is on the list all the
+    Nobody is served by their past from now on, also by servers that run. Then everything is made anew without them,
+    which takes what `molar align` takes; copies and former generations go, and a certificate says what was found before
+    and after. Exit code 1 where something failed (run it again), or nobody here has an id, which is on the list all the
     same.
 
     Example: [bold]molar privacy forget u0500[/]
 
-    Example: [bold]molar privacy forget - < ids.txt[/]
+    Example: [bold]molar privacy forget --later - < ids.txt[/]
     """
-    _heeded(run, run.shop().privacy.forget(options.said_of_many(people), reason=reason))
+    privacy = run.shop(settings=settings).privacy
+    _heeded(run, privacy.forget(options.said_of_many(people), reason=reason, later=later))
 
 
 @app.command("object")
@@ -113,7 +120,9 @@ def object_(
     run: Session,
     people: _People,
     withdraw: Annotated[bool, option("The objection ends.", "--withdraw")] = False,
-    reason: Annotated[str, option("Why, in a sentence without a name; it stays on the list.")] = "",
+    reason: _Reason = "",
+    later: _Later = False,
+    settings: SettingsOption = None,
 ) -> None:
     """Heed objections: nothing of these people is read, kept or learnt, whenever it comes, until they withdraw.
 
@@ -123,11 +132,11 @@ def object_(
 
     Example: [bold]molar privacy object u0500 --withdraw[/]
     """
-    ids = options.said_of_many(people)
+    ids, privacy = options.said_of_many(people), run.shop(settings=settings).privacy
     if not withdraw:
-        _heeded(run, run.shop().privacy.object(ids, reason=reason))
+        _heeded(run, privacy.object(ids, reason=reason, later=later))
         return
-    ended = run.shop().privacy.withdraw(ids)
+    ended = privacy.withdraw(ids)
     if not run.document({"withdrawn": ended}):
         run.console.line(f"{ended:,} withdrawn; `molar update` reads their rows again")
 
@@ -199,6 +208,49 @@ def prune(
     run.console.line(f"{len(gone):,} {'would go' if dry_run else 'removed'}, {size(sum(one.bytes for one in gone))}")
 
 
+@app.command()
+@command()
+def certificate(
+    run: Session,
+    number: Annotated[
+        int | None, typer.Argument(help="Which one; default: all, in a list.", show_default=False)
+    ] = None,
+    page: Annotated[Path | None, option("Write it as a page.", metavar="FILE.html")] = None,
+    language: Annotated[Literal["en", "de", "ja"], option("Of the page.")] = "en",
+) -> None:
+    """Show what was done for people who were forgotten or objected, and whether any certificate was changed since.
+
+    Example: [bold]molar privacy certificate[/]
+
+    Example: [bold]molar privacy certificate 3 --page three.html --language de[/]
+    """
+    privacy = run.shop().privacy
+    every = privacy.certificates()
+    if number is None:
+        if not run.document({"certificates": [one.to_dict() for one in every]}):
+            rows = [
+                (str(one.number), one.made[:16].replace("T", " "), str(len(one.people)), one.digest) for one in every
+            ]
+            run.console.table((">number", "made (UTC)", ">people", "digest"), rows)
+        return
+    found = privacy.certificate(number, page=page, language=language)
+    if not run.document(found.to_dict()):
+        _certified(run, found)
+
+
+def _certified(run: Session, one: "Certificate") -> None:
+    for person in one.people:
+        if person.before is not None and person.after is not None:
+            told = f"{person.before.hits:,} traces in {person.before.found:,} files before"
+            proven = f", {person.after.not_proven:,} files are not proven" if person.after.not_proven else ""
+            run.console.line(f"{told}, {person.after.hits:,} in {person.after.found:,} after{proven}")
+    run.console.line(
+        f"certificate {one.number}, digest {one.digest}; `molar privacy certificate {one.number}` shows it"
+    )
+    left = [two for two in one.beyond if two.what in ("weights", "shown", "held", "collection", "other")]
+    run.console.note(*(f"still there: {two.name} ({two.what})" for two in left))
+
+
 def _heeded(run: Session, done: "Forgotten") -> None:
     if not run.document(done.to_dict()):
         verb = "forgotten" if done.kind == "forgotten" else "heeded"
@@ -210,7 +262,9 @@ def _heeded(run: Session, done: "Forgotten") -> None:
             left = f"{count:,} rows of theirs, which are not read"
             run.console.line(f"{file} still has {left}: whoever writes it is to remove them")
         if {"rebuilt", "purged"} & set(done.pending):
-            run.console.line("models and older generations still know of them: `molar update` makes them anew")
+            run.console.line("models and older generations still know of them: `molar align` makes them anew")
+        if done.certificate is not None:
+            _certified(run, done.certificate)
         for one in done.unknown:
             run.console.note(f"nobody here has the id {one}; it is on the list, in case it comes")
     if done.failed or done.unknown:

@@ -17,6 +17,7 @@ from molar_retrieval.interactions.users import StoredName, session_key, user_key
 from molar_retrieval.workspace import Workspace
 
 if TYPE_CHECKING:
+    from molar_indexes.privacy.certificate import Certificate
     from molar_indexes.server.config import ServerConfig
 
 
@@ -34,6 +35,8 @@ class Forgotten:
         source_rows: Rows that the shop's own files still have, by file; whoever writes these must remove them.
         unknown: Ids that nobody has here. They are on the list as well.
         entries: Their entries of the list.
+        certificate: What was made anew and removed, and what a scan found before and after; None: it waits for
+            ``molar align``.
     """
 
     kind: Kind
@@ -45,11 +48,14 @@ class Forgotten:
     source_rows: Mapping[str, int] = field(default_factory=dict)
     unknown: Sequence[str] = ()
     entries: Sequence[SuppressedPerson] = ()
+    certificate: "Certificate | None" = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it, without the entries."""
+        """As JSON holds it, without the entries; of the certificate without its list of files."""
         told = asdict(self)
         del told["entries"]
+        if told["certificate"] is not None:
+            del told["certificate"]["files"]
         return told
 
 

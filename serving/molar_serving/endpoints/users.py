@@ -47,7 +47,7 @@ async def forget_user(call: Call) -> Reply:
     """Forget somebody: from now on nothing is answered by their past, and what names them is removed."""
     name = call.path["user_id"]
     call.audit["people"] = [name]
-    return await _heeded(call, lambda: call.service.shop.privacy.forget(name))
+    return await _heeded(call, lambda: call.service.shop.privacy.forget(name, later=True))
 
 
 async def object_user(call: Call) -> Reply:
@@ -59,7 +59,7 @@ async def object_user(call: Call) -> Reply:
     if body.withdraw:
         ended = await call.service.appends.do(lambda: privacy.withdraw(name))
         return Reply(HeededAnswer(kind="objected", people=ended, withdrawn=True))
-    return await _heeded(call, lambda: privacy.object(name, reason=body.reason))
+    return await _heeded(call, lambda: privacy.object(name, reason=body.reason, later=True))
 
 
 async def _heeded(call: Call, how: "Callable[[], Forgotten]") -> Reply:

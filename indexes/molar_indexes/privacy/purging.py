@@ -1,0 +1,116 @@
+"""What knew people who are forgotten, or object: copies of the past go, then what was live before the rebuild."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molar_indexes.privacy.certificate import BeyondReach
+from molar_retrieval.encoders import fused, tuned_folder
+from molar_retrieval.errors import MolarError
+from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.privacy.copies import KeptCopy, copies, remove
+from molar_retrieval.workspace import Workspace, discard
+
+if TYPE_CHECKING:
+    from molar_indexes.server.config import ServerConfig
+
+_PAGES = ("check.html", "findings/last.json", "recommendations.*")
+"""Files of the workspace that may tell of people, and are made again by the command that made them."""
+_OF_PEOPLE = ("interactions", "statistics", "cf", "alignment", "generations")
+_PATIENCE, _AGAIN = 15.0, 0.25
+"""Seconds that a server may take to leave a generation, and between two looks."""
+
+
+def remove_copies(workspace: Workspace) -> dict[str, int]:
+    """Remove what evaluations keep, unfinished work, pages of checks and lists; how many, by kind."""
+    chosen = [one for one in copies(workspace) if one.what == "evaluation" or one.path.parent.name in _OF_PEOPLE]
+    gone = remove(workspace, [one for one in chosen if one.what != "generation"])
+    training = list(workspace.root.glob(".*.training/"))  # of a language model
+    for folder in training:
+        discard(folder)
+    found = {what: sum(one.what == what for one in gone) for what in ("evaluation", "unfinished")}
+    found["unfinished"] += len(training)
+    pages = [path for pattern in _PAGES for path in workspace.root.glob(pattern) if path.is_file()]
+    for path in pages:
+        path.unlink(missing_ok=True)
+    return found | {"pages": len(pages)}
+
+
+def remove_former(workspace: Workspace) -> tuple[list[str], list[BeyondReach]]:
+    """Remove every generation but the live one; names of what went, and what is still there.
+
+    A running server leaves a generation a moment after another one went live.
+    """
+    end, gone = time.monotonic() + _PATIENCE, list[KeptCopy]()
+    while True:
+        gone += remove(workspace, left := _former(workspace))
+        left = [one for one in left if one.path.exists()]
+        if not left or time.monotonic() > end:
+            break
+        time.sleep(_AGAIN)
+    still = [BeyondReach("held", one.path.name) for one in left]
+    live = workspace["generations"].current
+    with ExperimentStore(workspace) as experiments:
+        shown = {name for name in experiments.generations() if live is None or name != live.name}
+    still += [BeyondReach("shown", name) for name in sorted(shown) if (workspace["generations"].root / name).exists()]
+    return [one.path.name for one in gone], still
+
+
+def remove_collections(workspace: Workspace, server: "ServerConfig") -> tuple[list[str], list[BeyondReach]]:
+    """Remove every collection of the shop but those that are live; which went, and which an experiment shows."""
+    from molar_indexes.server.connect import connected
+    from molar_indexes.server.published import prune, published
+
+    with ExperimentStore(workspace) as experiments:
+        shown = experiments.generations()
+    with connected(server) as connection:
+        gone = prune(connection, 0, shown)
+        left = [one.name for alias in server.aliases for one in published(connection, alias) if not one.live]
+    return gone, [BeyondReach("collection", name) for name in left]
+
+
+def learnt(workspace: Workspace) -> list[BeyondReach]:
+    """Encoders that were fine-tuned on histories: what they learnt of somebody cannot be seen in weights."""
+    found = dict[str, int]()
+    for folder in _encoders(workspace):
+        account = dict(fused.read_account(folder)) or tuned_folder.read_account(folder)
+        if account.get("interactions"):
+            found[str(folder)] = int(account["interactions"])
+    return [BeyondReach("weights", name, count) for name, count in found.items()]
+
+
+def elsewhere(workspace: Workspace) -> list[Path]:
+    """Folders of evaluations that were written outside the workspace and are still there."""
+    try:
+        told = json.loads((workspace.root / "evaluation/elsewhere.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [Path(one) for one in told if isinstance(one, str) and Path(one).is_dir()]
+
+
+def fingerprints(workspace: Workspace) -> dict[str, str]:
+    """Those of what is live and made of people's interactions, by kind."""
+    found = {}
+    for kind in _OF_PEOPLE:
+        with suppress(MolarError):
+            if (manifest := workspace[kind].manifest) is not None:
+                found[kind] = manifest.fingerprint
+    return found
+
+
+def _former(workspace: Workspace) -> Sequence[KeptCopy]:
+    return [one for one in copies(workspace) if one.what == "generation"]
+
+
+def _encoders(workspace: Workspace) -> Iterator[Path]:
+    with suppress(MolarError):
+        if (content := workspace["content"].manifest) is not None:
+            named = Path(str((content.settings.get("embed") or {}).get("model", "")))
+            if named.name and named.is_dir():
+                yield named.resolve()
+    own = workspace.root / "finetuned"
+    if own.is_dir():
+        yield own.resolve()
