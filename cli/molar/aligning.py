@@ -28,14 +28,16 @@ class PrivateOutcome:
     Attributes:
         released: Whether statistics were released by this call; else those of the same log were found again.
         ledger: What was released so far, and what is left.
+        without: Older generations that are kept for a rollback, and were made without noise.
     """
 
     released: bool
     ledger: "LedgerStanding"
+    without: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
-        return {"released": self.released, "ledger": self.ledger.to_dict()}
+        return {"released": self.released, "ledger": self.ledger.to_dict(), "without": list(self.without)}
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def align(
 
 def _align_privately(workspace: "Workspace", settings: "MolarSettings", progress: "Progress") -> Aligned:
     """Release statistics with noise, unless they were, and publish what they give."""
+    from molar_indexes.encoder import has_noise
     from molar_retrieval.alignment.align import AlignReport
     from molar_retrieval.alignment.private import align_on_statistics
     from molar_retrieval.pinned import pin
@@ -139,7 +142,9 @@ def _align_privately(workspace: "Workspace", settings: "MolarSettings", progress
         folder, made, anew = align_on_statistics(read, settings.align, work)
         report = AlignReport(folder, made.fingerprint, not anew, {}, dict(made.facts))
         done = _published(read, settings, progress, report)
-    outcome = PrivateOutcome(released, PrivacyLedger(workspace.root).standing(settings.privacy))
+    standing = PrivacyLedger(workspace.root).standing(settings.privacy)
+    kept = workspace["generations"].versions()
+    outcome = PrivateOutcome(released, standing, tuple(one.name for one in kept if not has_noise(one)))
     return replace(done, private=outcome)
 
 

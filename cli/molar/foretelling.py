@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from molar.base import ShopBase
 from molar.bill import Bill, tell
+from molar_retrieval.errors import SettingsError
 
 if TYPE_CHECKING:
     from molar.forecasting import AlignForecast
@@ -105,6 +106,7 @@ class Foretelling(ShopBase):
         align_weight: float | None = None,
         threads: int | None = None,
         device: str | None = None,
+        privacy: float | None = None,
     ) -> "AlignForecast":
         """What :meth:`align` would take in time, energy and money, measured on parts of it; nothing is written.
 
@@ -115,10 +117,14 @@ class Foretelling(ShopBase):
             align_weight: See :meth:`align`.
             threads: See :meth:`align`.
             device: See :meth:`align`.
+            privacy: See :meth:`align`; refused, as nothing is trained then.
         """
         from molar.forecasting import forecast
 
         flags: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
-        chosen = self._settings(align=flags | {"threads": threads, "device": device})
+        chosen = self._settings(align=flags | {"threads": threads, "device": device}, privacy={"epsilon": privacy})
+        if chosen.privacy.with_noise:
+            what = "with differential privacy nothing is trained, so that there is nothing to predict"
+            raise SettingsError(what, "run it; `molar privacy forecast` tells what it leaves of the quality")
         with self.bound(dry=True) as place, self.progress() as progress:
             return forecast(place, chosen, progress)

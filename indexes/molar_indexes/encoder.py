@@ -4,6 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+from molar_retrieval.manifest import PRIVATE, Manifest
+
 _FOLDER = "encoder"
 _FILES = ("manifest.json", "model.safetensors")  # what :func:`molar_retrieval.alignment.store.open_model` reads
 
@@ -23,6 +25,12 @@ def carried(generation: Path) -> Path | None:
     """The alignment in a generation's folder; None where it was published before generations carried one."""
     own = generation / _FOLDER
     return own if own.is_dir() else None
+
+
+def has_noise(generation: Path) -> bool:
+    """Whether the alignment in a generation's folder was made of statistics with noise."""
+    own = carried(generation)
+    return own is not None and PRIVATE in Manifest.read(own).facts
 
 
 def preset_of(generation: Path) -> str | None:

@@ -119,6 +119,12 @@ def trained_user(days):
         return next(iter(generation.users.between(0, 1))).user_id
 
 
+def test_generations_without_noise_that_are_still_kept_are_named(private):
+    every = {one.name for one in private.shop.generations()}
+    assert {*private.done.private.without} == every - {private.done.generation}
+    assert len(every) == 2
+
+
 def test_the_same_log_costs_nothing(private):
     again = private.shop.align(privacy=4)
     assert (again.private.released, again.report.up_to_date, again.generation) == (False, True, private.done.generation)
@@ -233,6 +239,8 @@ def test_the_command_says_what_it_took_and_what_is_left_out(private):
     assert len(json.loads(told.output)["entries"]) == 1
     with pytest.raises(SettingsError, match="would be without"):
         private.shop.align()
+    with pytest.raises(SettingsError, match="nothing to predict"):
+        private.shop.align_forecast(privacy=4)
     refused = CliRunner().invoke(
         app, ["align", "--privacy", "4", "--epochs", "3", "--workspace", str(private.shop.workspace)]
     )

@@ -44,7 +44,7 @@ def align(
 
     Example: [bold]molar align[/]
 
-        Example, with differential privacy at ε = 4: [bold]molar align --privacy 4[/]
+    Example, with differential privacy at ε = 4: [bold]molar align --privacy 4[/]
 
     Example, on two GPUs: [bold]accelerate launch --multi_gpu --num_processes 2 $(which molar) align[/]
     """
@@ -55,7 +55,7 @@ def align(
                 f"--dry-run predicts a run on what the workspace has, {kept} say more", "leave these out"
             )
         sized: dict[str, Any] = {"preset": preset, "epochs": epochs, "dim": dim, "align_weight": align_weight}
-        predicted = run.shop(settings=settings).align_forecast(**sized, threads=threads, device=device)
+        predicted = run.shop(settings=settings).align_forecast(**sized, threads=threads, device=device, privacy=privacy)
         if not run.document(predicted.to_dict()):
             run.console.line(*predicted.lines())
         return
@@ -95,6 +95,9 @@ def _print_private(run: Session, done: "Aligned", private: "PrivateOutcome") -> 
         *(f"  {what}: {why}" for what, why in facts["off"].items()),
         "new interactions count for their own people at once, for others with the next release",
     )
+    if private.without:
+        kept = ", ".join(private.without)
+        run.console.line(f"still kept, and made without noise: {kept}; [index] keep says how many stay")
 
 
 def _print_trained(run: Session, done: "Aligned") -> None:
