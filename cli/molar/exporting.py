@@ -19,6 +19,7 @@ class Exporting(Asking):
         *,
         fields: Sequence[str] = (),
         photos: bool = False,
+        rerank: bool = True,
         generation: str | None = None,
         rules: str | Path | None = None,
     ) -> "DeviceExport":
@@ -31,6 +32,7 @@ class Exporting(Asking):
             out: The folder, new or exported before.
             fields: Attributes of the items to show beside their titles.
             photos: Whether small copies of the photos go with it.
+            rerank: Whether the second stage goes with it, and what it reads: a third of a folder without photos.
             generation: Name of a generation; None: the live one.
             rules: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
 
@@ -43,4 +45,4 @@ class Exporting(Asking):
         from molar_indexes.device.export import export_device
 
         with self.recommender(generation=generation, rules=rules) as recommender, self.progress() as progress:
-            return export_device(recommender, Path(out), fields=fields, photos=photos, progress=progress)
+            return export_device(recommender, Path(out), fields=fields, photos=photos, rerank=rerank, progress=progress)

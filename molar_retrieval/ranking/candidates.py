@@ -31,6 +31,9 @@ _AHEAD = 2  # of each list so many times the candidates are read: that finds 99 
 _GROWTH = 4
 MOST_SCANNED = 1 << 22
 """Numbers in the items' dense vectors up to which one product with all of them costs less than a search."""
+_ROUNDING = 1e-5
+"""By how much products that are taken at once may differ from those that are told, in parts of a score: all that may be
+among the best is looked at again."""
 _OF_A_BATCH = 4  # so many times more for a batch of users, whose products are taken at once
 
 
@@ -217,7 +220,7 @@ class _Scan(CandidateSource):
         if len(rows) > size:
             scores = self._scores[rows]
             least = np.partition(scores, len(rows) - size)[len(rows) - size]
-            rows = rows[scores >= least]  # of equal ones the lowest rows come, as from an index
+            rows = rows[scores >= least - _ROUNDING * max(1.0, abs(least))]  # of equal ones the lowest rows come
         return self._scored(rows, cold).take(slice(size))
 
 

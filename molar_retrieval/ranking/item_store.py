@@ -69,7 +69,8 @@ class ItemStore:
     def addends(self, vector: Vector, sums: Sums, rows: Rows) -> Array:
         """See :meth:`split`, for a user whose :meth:`sums` are known."""
         user, own = np.asarray(vector, np.float32), self.dense[rows]
-        columns = [own[:, start:stop] @ user[start:stop] for start, stop in self.parts.values()]
+        # Row by row: a product by BLAS may score equal rows differently, and such items are to come by their rows.
+        columns = [np.einsum("nd,d->n", own[:, start:stop], user[start:stop]) for start, stop in self.parts.values()]
         return np.stack([*columns, *sums.of(rows)], axis=1, dtype=np.float64)
 
     @classmethod

@@ -4,6 +4,7 @@ import functools
 import http.server
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -71,8 +72,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 def second_stage(store):
     """Networks of random numbers over features as this shop has them, and a number of each item."""
     random = generator(0, "second stage of a device")
-    numbers = random.normal(size=(len(store), 1)).astype(np.float32)
-    store = replace(store, numbers=numbers)
+    store = replace(store, numbers=random.normal(size=(len(store), 1)).astype(np.float32))
     features = names(store, ["price"])
     count = len(features)
 
@@ -84,12 +84,24 @@ def second_stage(store):
     return store, Reranker(features, {"price": (0.0, 1.0)}, **arrays)
 
 
+def with_twins(store):
+    """The items, of which some are no different from each other: known ones, and new ones."""
+    arrays = {name: np.array(getattr(store, name)) for name in ("dense", "content", "cf", "numbers")}
+    values = np.array(store.sparse.values)
+    known, cold = np.flatnonzero(store.known), np.flatnonzero(store.cold)
+    for twins in (known[2:40:9], known[30:80:6], cold[:5]):
+        for own in arrays.values():
+            own[twins] = own[twins[0]]
+        values[np.isin(store.sparse.items, twins)] = 0
+    return replace(store, sparse=replace(store.sparse, values=values), **arrays)
+
+
 def opened(trained, rules):
-    """The trained shop with a second stage; it answers at one moment."""
+    """The trained shop with a second stage and items that are alike; it answers at one moment."""
     recommender = Recommender.open(trained.workspace, rules=rules, follow=False)
     table = recommender.generation.table
     store, second = second_stage(table.items)
-    vars(recommender.generation)["table"] = replace(table, items=store, reranker=second)
+    vars(recommender.generation)["table"] = replace(table, items=with_twins(store), reranker=second)
     recommender.now = NOW
     return recommender
 
@@ -121,6 +133,8 @@ def folder(shops, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     export_device(shops["limited"], folder / "limited", fields=["category"], photos=True)
     export_device(shops["shaped"], folder / "shaped")
+    alone = export_device(shops["limited"], folder / "first stage", rerank=False)
+    assert alone.left_out == ("the second stage: lists are those of rerank=False",)
     return folder
 
 
@@ -140,6 +154,15 @@ def reader(folder):
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def offline(reader):
+    reader.context.set_offline(True)
+    try:
+        yield
+    finally:
+        reader.context.set_offline(False)
 
 
 def until(page, code):
@@ -175,8 +198,8 @@ def test_lists_are_those_of_the_server_and_nothing_is_asked_of_it(recommender, r
     reader.page.evaluate(ASKED, ["limited", [], {}])
     sent: list[str] = []
     reader.page.on("request", lambda request: sent.append(request.url))
-    reader.context.set_offline(True)
-    answers = reader.page.evaluate(ASKED, ["limited", asked, {"k": 10}])
+    with offline(reader):
+        answers = reader.page.evaluate(ASKED, ["limited", asked, {"k": 10}])
     right = [recommender.session(one, 10, explore=False).items for one in asked]
     assert same(answers, right)
     assert {answer["unknown"] != [] for answer in answers} == {True, False}
@@ -188,9 +211,14 @@ def test_lists_are_those_of_the_server_and_nothing_is_asked_of_it(recommender, r
         moved += seen == "hide" and [one[:10] for one in own] != right[:20]
     assert moved  # the second stage does something
     assert sent == []
-    reader.context.set_offline(False)
     assert reader.complaints == []
     assert reader.elsewhere == []
+
+
+def test_without_the_second_stage_they_are_those_without_it(recommender, reader):
+    asked = histories(recommender)[::8]
+    own = [recommender.session(one, explore=False, rerank=False).items for one in asked]
+    assert same(reader.page.evaluate(ASKED, ["first stage", asked, {}]), own)
 
 
 def test_rules_shape_them_as_they_do_on_the_server(shops, reader):
@@ -240,7 +268,21 @@ def test_without_a_history_it_is_what_is_popular(recommender, reader):
 def test_the_page_is_used_without_a_network(recommender, reader):
     page = reader.page
     assert reader.texts("#list-title") == ["What is popular"]
-    reader.context.set_offline(True)
+    with offline(reader):
+        _use(page, reader)
+    page.locator("#newer").click()
+    until(page, "document.getElementById('current').textContent.includes('newest')")
+    page.locator("#keep").check()
+    reader.go("/limited/")
+    page.wait_for_selector("#had li:nth-child(2)")
+    page.locator("#forget").click()
+    until(page, "document.querySelectorAll('#had li').length === 0")
+    assert page.evaluate("localStorage.length") == 0
+    assert reader.overflow() <= 0
+    assert reader.barriers() == []
+
+
+def _use(page, reader):
     title = reader.texts("#list .what")[0]
     page.locator("#list button").first.click()
     until(page, "document.querySelectorAll('#had li').length === 1")
@@ -254,14 +296,3 @@ def test_the_page_is_used_without_a_network(recommender, reader):
     assert page.evaluate("localStorage.length") == 0
     page.locator("#newer").click()
     until(page, "document.getElementById('current').textContent.includes('cannot be reached')")
-    reader.context.set_offline(False)
-    page.locator("#newer").click()
-    until(page, "document.getElementById('current').textContent.includes('newest')")
-    page.locator("#keep").check()
-    reader.go("/limited/")
-    page.wait_for_selector("#had li:nth-child(2)")
-    page.locator("#forget").click()
-    until(page, "document.querySelectorAll('#had li').length === 0")
-    assert page.evaluate("localStorage.length") == 0
-    assert reader.overflow() <= 0
-    assert reader.barriers() == []

@@ -206,3 +206,23 @@ def test_parts_are_products_over_their_ranges() -> None:
 def test_an_empty_index_has_no_candidates() -> None:
     index = Lists([], [])
     assert found(index, 5, 5) == []
+
+
+def test_equal_items_come_by_row_wherever_they_are_cut_off() -> None:
+    """A product of matrices in single precision may score them differently, as they stand in other lanes of it."""
+    random = generator(0, "equal items")
+    nothing = np.zeros((503, 0), np.float32)
+    for dim in (17, 64, 99, 130, 255):
+        dense = random.normal(size=(503, dim)).astype(np.float32)
+        twins = np.append(np.sort(random.choice(500, 40, replace=False)), [500, 501, 502])
+        vector = random.normal(size=dim).astype(np.float32)
+        dense[twins] = 3 * vector  # the best by far, all of them
+        sparse = SparseItemIndex(np.zeros(1, np.int64), *[np.zeros(0, np.int32)] * 3)
+        known = np.ones(503, bool)
+        store = ItemStore(dense, known, ~known, sparse, nothing, nothing, nothing, {"own": (0, dim)}, {})
+        for k in range(10, 40):
+            request = RankingRequest(Query(k=k), UserRecord("", vector.tolist(), [], SparseVector((), ())))
+            (scores,) = products(store, [request])
+            scores *= 1 + 1e-7 * random.normal(size=503).astype(np.float32)  # as another processor may round them
+            rows = find(Lists([1.0], [0.0]), store, 0, request, k, scores).rows  # type: ignore[arg-type]
+            assert rows.tolist() == twins[:k].tolist()

@@ -16,6 +16,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New, or exported before.")] = Path("device"),
     fields: Annotated[str | None, option("Attributes to show beside the titles.", metavar="NAME,NAME")] = None,
     photos: Annotated[bool, option("Copy small photos as well.", "--photos")] = False,
+    rerank: options.RerankOption = True,
     generation: Annotated[str | None, option("A generation; default: the live one.", metavar="NAME")] = None,
     rules: options.RulesOption = None,
 ) -> None:
@@ -28,7 +29,7 @@ def export(
     Example: [bold]molar export device/ --fields price,category --photos[/]
     """
     written = run.shop().export_device(
-        folder, fields=names(fields) or (), photos=photos, generation=generation, rules=rules
+        folder, fields=names(fields) or (), photos=photos, rerank=rerank, generation=generation, rules=rules
     )
     if run.document(written.to_dict()):
         return

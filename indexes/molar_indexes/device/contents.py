@@ -48,8 +48,14 @@ class DeviceContents:
     left_out: Sequence[str]
 
 
-def gather(answerer: Answerer, fields: Sequence[str], now: datetime) -> DeviceContents:
-    """All that an answer to a session reads, as it is ``now``; ``fields`` are shown beside the title.
+def gather(answerer: Answerer, fields: Sequence[str], rerank: bool, now: datetime) -> DeviceContents:
+    """All that an answer to a session reads, as it is ``now``.
+
+    Args:
+        answerer: What answers.
+        fields: Attributes that are shown beside the title.
+        rerank: Whether what the second stage reads is among it.
+        now: From when on an item may be shown that is on sale by then.
 
     Raises:
         DataError: If there are more than :data:`MOST_ITEMS`.
@@ -58,7 +64,7 @@ def gather(answerer: Answerer, fields: Sequence[str], now: datetime) -> DeviceCo
     """
     generation, (constraints, state) = answerer.generation, answerer.present()
     ranker, encoder = answerer.ranker, SessionReader(answerer.workspace, generation).encoder
-    store = ranker.store
+    store, second = ranker.store, ranker.reranker if rerank else None
     if len(store) > MOST_ITEMS:
         raise DataError(
             f"the shop has {len(store):,} items, more than the {MOST_ITEMS:,} that a device is given: it loads all of"
@@ -75,11 +81,11 @@ def gather(answerer: Answerer, fields: Sequence[str], now: datetime) -> DeviceCo
     popular = [row for row, _ in generation.popular if shown[row]]
     told = shown | store.known
     tensors = _items(store, shown) | _reading(encoder)
-    tensors |= {} if ranker.reranker is None else _read_by_second_stage(store)
+    tensors |= {} if second is None else _read_by_second_stage(store)
     tensors = {name: _without(values, ~told) for name, values in tensors.items()}
     tensors |= _partners(store) | {"popular": np.array(popular, np.int32)}
-    if ranker.reranker is not None:
-        tensors |= {f"second.{name}": values for name, values in ranker.reranker.to_tensors().items()}
+    if second is not None:
+        tensors |= {f"second.{name}": values for name, values in second.to_tensors().items()}
     stored = state.items.index.fetch(np.flatnonzero(told).tolist())
     rules, shaping = shaping_rules(request, ranker, [item for item in stored if shown[item.row]], len(store))
     facts = {
@@ -87,14 +93,15 @@ def gather(answerer: Answerer, fields: Sequence[str], now: datetime) -> DeviceCo
         "sparse_parts": {name: list(span) for name, span in store.sparse_parts.items()},
         "slots": generation.slots,
         "encoder": _described(encoder),
-        "second_stage": ranker.reranker is not None,
+        "second_stage": second is not None,
         "rules": rules,
     }
     towers = {name: tower for name, tower in encoder.towers.items() if name in encoder.parts}
     ids = [item_id if told[row] else "" for row, item_id in enumerate(generation.table.item_ids())]
-    return DeviceContents(
-        tensors | shaping, facts, towers, ids, _payload(stored, len(store), fields), _left_out(constraints)
-    )
+    left_out = _left_out(constraints)
+    if second is None and ranker.reranker is not None:
+        left_out.append("the second stage: lists are those of rerank=False")
+    return DeviceContents(tensors | shaping, facts, towers, ids, _payload(stored, len(store), fields), left_out)
 
 
 def _shown(store: ItemStore, request: "RankingRequest") -> Mask:

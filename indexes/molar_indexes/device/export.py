@@ -35,13 +35,14 @@ def export_device(
     *,
     fields: Sequence[str] = (),
     photos: bool = False,
+    rerank: bool = True,
     progress: Progress = SILENT,
 ) -> DeviceExport:
     """See :meth:`molar.Shop.export_device`."""
     check_place(out)
     now = recommender.now or datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC)
     with recommender.answering() as answerer:
-        contents = gather(answerer, fields, now)
+        contents = gather(answerer, fields, rerank, now)
         encoder = _proved(contents.towers, contents.tensors)
         copies = _photos(answerer, contents.ids, progress) if photos else {}
         return write(out, contents, encoder, copies, answerer.generation.name, now)
