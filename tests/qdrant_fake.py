@@ -168,6 +168,8 @@ class FakeQdrant:
                 one = models.PointRequest(**body)
                 found = client.retrieve(name, one.ids, with_payload=one.with_payload, with_vectors=one.with_vector)
                 return [_printed(record) for record in found]
+            case ["POST", "collections", name, "points", "payload"]:
+                return _json(client.set_payload(name, body["payload"], points=body["points"]))
             case ["POST", "collections", name, "points", "delete"]:
                 return _json(client.delete(name, models.PointIdsList(**body)))
             case ["POST", "collections", name, "points", "scroll"]:

@@ -208,10 +208,11 @@ class EventLog:
         suppressed = SuppressedPeople.of(self.workspace.root)
         if not suppressed:
             return events
-        kept = []
+        kept, names = [], Pseudonymiser.of(self.workspace.root)
         for lines in events:
             user, session = lines[0][_USER], lines[0][_SESSION]
-            if lines[0][_TIME] > suppressed.person(user, session):
+            stored = suppressed.keyed(names.key(user, session))  # of sessions the list may know no other name
+            if lines[0][_TIME] > max(stored, suppressed.person(user, session)):
                 kept.append(lines)
             elif lines[0][_EVENT] == IDENTIFY:
                 add_session(self.workspace.root, user, session)

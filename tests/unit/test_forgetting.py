@@ -9,19 +9,32 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 from copies import copy_workspace
+from qdrant_fake import fake_qdrant
 
 import molar
+from molar.introducing.outside import assign
+from molar_indexes.current import is_current as generation_is_current
 from molar_indexes.generations import USERS, open_generation
+from molar_indexes.privacy.forgetting import heed
+from molar_indexes.privacy.known import KnownPerson
 from molar_indexes.privacy.removing import remove_answers, remove_users
+from molar_indexes.privacy.server import scan_server
 from molar_indexes.recommender import Recommender
+from molar_indexes.server.config import ServerConfig
+from molar_indexes.server.connect import connected
+from molar_indexes.server.opening import open_served
 from molar_indexes.users import UserRecord, UserStore, write_users
 from molar_indexes.verify import verify
 from molar_retrieval import inventory
 from molar_retrieval.errors import DataError, RequestError
 from molar_retrieval.events.log import EventLog
 from molar_retrieval.events.removing import remove_lines
+from molar_retrieval.experiments.definition import Experiment
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.interactions import is_current, prepare_interactions
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser, write_keys
+from molar_retrieval.interactions.pseudonyms import record as record_keys
 from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.interactions.suppressing import suppress
 from molar_retrieval.interactions.users import session_key
@@ -86,6 +99,21 @@ def test_lines_leave_the_log_with_every_byte(place):
         assert connection.execute("SELECT count(*) FROM ids WHERE event_id IN ('e1', 'e3', 'e9')").fetchone() == (0,)
         assert connection.execute("SELECT sum(lines) FROM sealed").fetchone() == (1,)
     assert remove_lines(place, SuppressedPeople.of(place.root)).lines == 0
+
+
+def test_people_under_pseudonyms_are_found_by_the_shops_id(place, tmp_path):
+    write_keys(tmp_path / "keys", [bytes(range(32))])
+    record_keys(place.root, Pseudonymiser((bytes(range(32)),)), tmp_path / "keys")
+    append(
+        place, event(1, WHO, transaction_id="T1"), event(2, WHO, SESSION, kind="identify"), event(3, None, SESSION),
+        event(4, "tom"),
+    )  # fmt: skip
+    done = heed(place, None, "objected", [WHO, "nobody"])
+    assert (done.removed["events"], done.unknown) == (3, ["nobody"])
+    assert append(place, event(5, WHO), event(6, None, SESSION)).left_out == 2
+    assert append(place, event(7, WHO, "other", kind="identify"), event(8, None, "other")).left_out == 2
+    assert heed(place, None, "objected", [WHO]).removed["events"] == 0
+    assert all_ids(place) == ["e4"]
 
 
 def test_a_day_of_nobody_else_goes_as_a_whole(place):
@@ -244,7 +272,7 @@ def test_who_objects_gets_what_most_people_took_and_never_an_error(shop, recomme
     answer = recommender.query(who, 5)
     assert [item.item_id for item in answer.items] == popular
     assert any("objects" in note for note in answer.notes)
-    assert recommender.search("chair", user_id=who, k=3) is not None
+    assert len(recommender.search(similar="SKU-0003", user_id=who, k=3).items) == 3
     report = append(Workspace(shop.workspace), event(40, who))
     assert (report.accepted, report.left_out) == (0, 1)
     assert recommender.query(who, 5).basis == "popularity"
@@ -288,3 +316,63 @@ def test_a_step_that_fails_is_told_and_done_by_running_it_again(shop, monkeypatc
 def test_who_is_meant_must_be_said(shop, ids):
     with pytest.raises(RequestError):
         shop.privacy.forget(ids, later=True)
+
+
+def test_points_leave_the_collections_of_people_on_a_server(shop, tmp_path):
+    there = people_of(shop, 200)
+    gone, last = there[70], there[-1]
+    with fake_qdrant() as fake:
+        settings = tmp_path / "server.toml"
+        settings.write_text(f'[index]\nurl = "{fake.url}"\nusers = "server"\n')
+        served = molar.Shop(shop.catalogue, shop.workspace, settings)
+        served.push()
+        done = served.privacy.forget([gone, last], later=True)
+        assert (done.failed, done.removed["server"]) == ({}, 2)
+        server = ServerConfig(fake.url, users="server")
+        with connected(server) as connection:
+            found = scan_server(connection, KnownPerson(gone, gone, [gone, last], []))
+        assert [one.state for one in found] == ["clean", "clean"]
+        with open_served(Workspace(shop.workspace), server) as generation:
+            left = [user.user_id for one in range(len(there) - 2) for user in generation.users.between(one, one + 1)]
+            assert len(generation.users) == len(there) - 2
+        assert sorted(left) == sorted(set(there) - {gone, last})
+        assert served.push().up_to_date
+        assert served.privacy.forget(gone, later=True).removed["server"] == 0
+    again = served.privacy.forget(gone, later=True)  # nobody is there any more
+    assert list(again.failed) == ["server"]
+    assert "server" in again.pending
+
+
+def test_assignments_from_elsewhere_put_nobody_on_record_who_objects(place, tmp_path):
+    suppress(place.root, "objected", {WHO: []})
+    plan = {"name": "e", "assigned": "elsewhere", "treatment": {"options": {"diversity": 0.5}}}
+    flags = tmp_path / "flags.csv"
+    flags.write_text(f"user_id,arm,timestamp\n{WHO},control,{START}\ntom,control,{START}\n", "utf-8")
+    with ExperimentStore(place, make=True) as store:
+        store.start(Experiment.from_dict(plan), "ab", START * 1_000_000)
+        report = assign(place, "e", flags, (START + DAY) * 1_000_000)
+        assert (report.accepted, report.left_out, report.refused) == (1, 1, 0)
+        assert store.units("e")["unit"].to_pylist() == ["tom"]
+
+
+def test_purchases_of_who_objects_plan_no_experiment(shop):
+    from molar_eval.experiments.past import past_purchases
+
+    (who,) = people_of(shop, 81)[80:]
+    assert who in past_purchases(Workspace(shop.workspace)).keys
+    suppress(shop.workspace, "objected", {who: []})
+    assert who not in past_purchases(Workspace(shop.workspace)).keys
+
+
+def test_the_next_update_makes_all_anew_without_them(shop):
+    """Comes last: it prepares another log, of which factors, alignment and generation are not made any more."""
+    (gone,) = people_of(shop, 91)[90:]
+    shop.privacy.forget(gone, later=True)
+    place, settings = Workspace(shop.workspace), shop.settings
+    former = place["interactions"].manifest
+    assert not is_current(place.catalogue, place)
+    assert prepare_interactions(place.catalogue, place).facts["users"] < former.facts["users"]
+    assert not generation_is_current(place, settings.index, settings.newcomers)
+    users = pq.read_table(place["interactions"].current / "users.parquet")["user_id"].to_pylist()
+    assert len(users) > 100
+    assert gone not in users

@@ -97,8 +97,8 @@ def test_points_of_a_person_on_a_server_are_found(place):
         settings.write_text(f'[index]\nurl = "{fake.url}"\nusers = "server"\n')
         molar.Shop(place.root / "shop", place.root / ".molar", settings).push()
         with connected(server) as connection:
-            found = scan_server(connection, KnownPerson(place.user, [place.user], []))
-            nobody = scan_server(connection, KnownPerson("zz-nobody", ["zz-nobody"], []))
+            found = scan_server(connection, KnownPerson(place.user, place.user, [place.user], []))
+            nobody = scan_server(connection, KnownPerson("zz-nobody", "zz-nobody", ["zz-nobody"], []))
     assert {one.state for one in nobody} == {"clean"}
     states = {one.file.rsplit("/", 1)[1].startswith("molar.users"): one for one in found}
     assert {finding.what for finding in states[True].findings} == {"their point", "their id in a payload"}

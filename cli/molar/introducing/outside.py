@@ -18,6 +18,7 @@ from molar_retrieval.experiments.definition import ARMS
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
+from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.workspace import Workspace
 
 _AT_ONCE = 10_000
@@ -32,6 +33,7 @@ class Assigned(Appended):
         repeated: People who had this one.
         refused: Rows that were not taken; those of people who have the other arm are among them.
         refusals: The first 1,000 of these, by row.
+        left_out: People who are forgotten or object, of whom nothing is put on record.
     """
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,8 +57,11 @@ def assign(workspace: Workspace, name: str, path: Path, now: int) -> Assigned:
                 f"the people of {name} are assigned here", "begin one with --assigned elsewhere to bring assignments"
             )
         rows = _read(path, name, now, report, names)
+        suppressed = SuppressedPeople.of(workspace.root)
         while some := list(islice(rows, _AT_ONCE)):
-            _put(store, name, some, report)
+            kept = [row for row in some if row.assignment.first > suppressed.keyed(row.assignment.unit)]
+            report.left_out += len(some) - len(kept)
+            _put(store, name, kept, report)
     return report
 
 

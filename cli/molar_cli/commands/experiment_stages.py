@@ -265,10 +265,13 @@ def assign(
     """
     report = run.shop().experiments.assign(name, file)
     if not run.document(report.to_dict()):
-        run.console.line(f"{report.accepted:,} assigned, {report.repeated:,} repeated, {report.refused:,} refused")
+        left_out = f", {report.left_out:,} forgotten or objecting, not put on record" if report.left_out else ""
+        run.console.line(
+            f"{report.accepted:,} assigned, {report.repeated:,} repeated, {report.refused:,} refused{left_out}"
+        )
         named = report.refusals[:_SHOWN]
         run.console.note(*(f"row {one.row}, {one.field}: {one.problem}; {one.remedy}" for one in named))
-    if report.refused and not report.accepted + report.repeated:
+    if report.refused and not report.accepted + report.repeated + report.left_out:
         raise typer.Exit(1)
 
 

@@ -37,7 +37,7 @@ _REMOVED = {
     "users": "people in generations",
     "experiments": "records of experiments",
     "answers": "answers that were kept",
-    "server": "collections on the server",
+    "server": "points on the server",
 }
 
 

@@ -28,6 +28,7 @@ from molar_retrieval.interactions.columns import LogColumns, log_columns
 from molar_retrieval.interactions.events import Happened, with_events
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.read import Codes, LogReader, RawLog, as_floats, ordered, repetitions
+from molar_retrieval.interactions.suppressed import SuppressedPeople
 from molar_retrieval.interactions.times import TimeParser
 from molar_retrieval.interactions.users import person_keys, user_keys
 from molar_retrieval.progress import SILENT, Progress
@@ -84,12 +85,16 @@ def past_purchases(workspace: Workspace, progress: Progress = SILENT) -> PastPur
     catalogue = Catalogue(*workspace["catalogue"].require())
     settings = CatalogueSettings.read(catalogue.folder)
     zone = settings.interactions.time_zone
-    file = _read(catalogue, settings, progress, Pseudonymiser.of(workspace.root))
+    names, suppressed = Pseudonymiser.of(workspace.root), SuppressedPeople.of(workspace.root)
+    file = _read(catalogue, settings, progress, names, suppressed)
     prices = item_prices(catalogue, columns.ITEM_ID if file is None else file.columns.item_id)
     with opened(workspace) as state:
         keys = [] if file is None else file.keys
         raw, kinds = (None, []) if file is None else (file.log, file.kinds)
-        joined = None if state is None else with_events(raw, kinds, keys, catalogue.ids, state, {PURCHASE: 1.0}, zone)
+        weights = {PURCHASE: 1.0}
+        joined = None
+        if state is not None:
+            joined = with_events(raw, kinds, keys, catalogue.ids, state, weights, zone, suppressed)
         if joined is None:
             happened = None if raw is None else Happened.of_raw(raw, kinds)
         else:
@@ -152,7 +157,11 @@ class _PricedReader(LogReader):
 
 
 def _read(
-    catalogue: Catalogue, settings: CatalogueSettings, progress: Progress, names: Pseudonymiser
+    catalogue: Catalogue,
+    settings: CatalogueSettings,
+    progress: Progress,
+    names: Pseudonymiser,
+    suppressed: SuppressedPeople,
 ) -> _PricedFile | None:
     source = find_table(catalogue.folder, "interactions", settings)
     if source is None:
@@ -170,7 +179,7 @@ def _read(
     times = TimeParser(asked.time_unit, asked.time_format, asked.time_zone)
     with TemporaryDirectory(prefix="molar-") as folder, Rejects(Path(folder) / FILE_NAME) as rejects:
         chosen = catalogue.manifest.settings.get("where") is not None
-        reader = _PricedReader(source, read, catalogue.ids, times, rejects, chosen=chosen)
+        reader = _PricedReader(source, read, catalogue.ids, times, rejects, chosen=chosen, suppressed=suppressed)
         progress.start("reading the interactions", source.total)
         raw, ids = reader.read(progress)
         progress.finish()

@@ -1,13 +1,15 @@
 """Where a person lies on a Qdrant server: points of theirs in every collection of the shop, older ones included."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from qdrant_client import models
 
 from molar_indexes.privacy.known import KnownPerson
 from molar_indexes.server.connect import Connection
-from molar_indexes.server.published import published
+from molar_indexes.server.filters import ROW, between_rows
+from molar_indexes.server.published import PublishedCollection, published
 from molar_retrieval.columns import USER_ID
 from molar_retrieval.point_ids import point_id
 from molar_retrieval.privacy.found import FileFindings
@@ -42,12 +44,35 @@ def _look(connection: Connection, name: str, known: KnownPerson) -> FileFindings
 
 
 def remove_points(connection: Connection, keys: Sequence[str]) -> int:
-    """Remove the points of people from every collection of users, older ones as well; from how many collections.
+    """Remove people from every collection of users, older ones as well; how many points. May be killed anywhere.
 
-    The server keeps their bytes until it optimises the collection, or the collection goes: see `molar index prune`.
+    The numbers of the others go on without a gap: the last one takes the place of who goes. What a push has not
+    finished goes as a whole, and is sent anew. The server keeps the bytes of a point until it optimises the
+    collection, or the collection goes: see `molar index prune`.
     """
-    names = [one.name for one in published(connection, connection.server.people)]
-    points = models.PointIdsList(points=[point_id(key) for key in keys])
-    for name in names:
-        connection.ask(connection.client.delete, name, points, wait=True)
-    return len(names)
+    points: list[Any] = [point_id(key) for key in keys]
+    return sum(_without(connection, one, points) for one in published(connection, connection.server.people))
+
+
+def _without(connection: Connection, one: PublishedCollection, points: list[Any]) -> int:
+    ask, client, name, left = connection.ask, connection.client, one.name, one.metadata.count
+    gone = ask(client.retrieve, name, points, with_payload=True)
+    if not one.metadata.whole:
+        if gone:
+            ask(client.delete_collection, name)
+        return len(gone)
+    for record in sorted(gone, key=_row, reverse=True):
+        left -= 1
+        last, _ = ask(client.scroll, name, between_rows(left, left + 1), limit=1, with_payload=False)
+        if last and last[0].id != record.id:  # else this is the last one, or its place was taken before a kill
+            ask(client.set_payload, name, {ROW: _row(record)}, points=[last[0].id], wait=True)
+        ask(client.delete, name, models.PointIdsList(points=[record.id]), wait=True)
+    count = ask(client.count, name, exact=True).count
+    if count != one.metadata.count:
+        metadata = replace(one.metadata, count=count).as_metadata()
+        ask(client.update_collection, name, metadata=metadata)
+    return len(gone)
+
+
+def _row(record: models.Record) -> int:
+    return int((record.payload or {})[ROW])

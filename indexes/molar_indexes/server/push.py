@@ -179,7 +179,7 @@ class _Push:
             return False
         refuse_other(self.connection.server, one.name, found.metadata, one.metadata)
         count = self.connection.ask(self.connection.client.count, one.name, exact=True).count
-        return count == one.metadata.count
+        return count == found.metadata.count
 
     def send(self, one: _Upload, at_once: int) -> int:
         """Send what is missing; returns how many points."""
