@@ -24,9 +24,7 @@ class Workers(ProcessPoolExecutor):
 
     def __init__(self, count: int, begin: Callable[..., None], *arguments: Any) -> None:
         by_main = threading.current_thread() is threading.main_thread()
-        # Kept as bytes until the process watches its parent: what they import may take seconds.
-        work = pickle.dumps((begin, arguments))
-        super().__init__(count, get_context("spawn"), _begin, (work, by_main))
+        super().__init__(count, get_context("spawn"), begin_watching, (packed(begin, *arguments), by_main))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -51,10 +49,16 @@ def end_with_parent(*, by_main: bool) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _begin(work: bytes, by_main: bool) -> None:
+def packed(work: Callable[..., None], *arguments: Any) -> bytes:
+    """What a process is to do, for :func:`begin_watching`: unpacking it may import for seconds."""
+    return pickle.dumps((work, arguments))
+
+
+def begin_watching(work: bytes, by_main: bool, *more: Any) -> None:
+    """Do what is ``packed``, with ``more`` arguments, in a process that ends with its parent from here on."""
     end_with_parent(by_main=by_main)
-    begin, arguments = pickle.loads(work)
-    begin(*arguments)
+    function, arguments = pickle.loads(work)
+    function(*arguments, *more)
 
 
 def _end_with_parent() -> None:

@@ -16,7 +16,6 @@ from molar.shop import Shop
 from molar_retrieval.errors import SettingsError
 from molar_retrieval.native import keep_freed_memory, limit_spinning
 from molar_retrieval.serve_settings import ServeSettings
-from molar_retrieval.workers import end_with_parent
 from molar_serving.access import Keyring
 from molar_serving.connections import most_connections
 from molar_serving.logs import log_warnings
@@ -85,7 +84,6 @@ def serve(
 
 def _work(workspace: Path, settings_file: Path | None, settings: "MolarSettings", sock: socket.socket) -> None:
     """One of several processes that answer."""
-    end_with_parent(by_main=True)
     prepare()
     log_warnings(workspace)
     answer(Shop(None, workspace, settings_file), settings, sock, (signal.SIGTERM,))

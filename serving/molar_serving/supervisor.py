@@ -12,6 +12,8 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Any
 
+from molar_retrieval.workers import begin_watching, packed
+
 _AGAIN = 1.0  # seconds between a worker that died as soon as it was started, and the next one
 _log = logging.getLogger("molar.serving")
 
@@ -19,8 +21,7 @@ _log = logging.getLogger("molar.serving")
 class Supervisor:
     """Starts workers, replaces those that die, and ends them in order at SIGTERM or Ctrl-C; at the second one at once.
 
-    A worker must end with its parent by itself (:func:`molar_retrieval.workers.end_with_parent`), and in order at
-    SIGTERM.
+    A worker ends with its parent, from before it imports anything of weight; at SIGTERM it must end in order by itself.
 
     Args:
         count: How many.
@@ -40,7 +41,7 @@ class Supervisor:
         ending: float,
         died: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._work, self._arguments, self._listening, self._ending = work, arguments, listening, ending
+        self._work, self._listening, self._ending = packed(work, *arguments), listening, ending
         self._count, self._died = count, died
         self._running: dict[SpawnProcess, float] = {}
         self._over = False
@@ -64,7 +65,7 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _start(self) -> None:
-        process = get_context("spawn").Process(target=self._work, args=(*self._arguments, self._listening))
+        process = get_context("spawn").Process(target=begin_watching, args=(self._work, True, self._listening))
         process.start()
         self._running[process] = time.monotonic()
 

@@ -115,13 +115,14 @@ def test_a_server_that_is_killed_leaves_no_worker_behind(workspace, turn):
 
 
 def half_asked(server: Program) -> tuple[socket.socket, bytes]:
-    """A connection with a request of which the end is not sent yet, and that end."""
+    """A connection with a request that the server waits for the end of, and that end."""
     body = b'{"anonymous_id": "somebody", "k": 2}'
-    head = b"POST /v1/recommendations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+    head = b"POST /v1/recommendations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n" % len(body)
     url = httpx.URL(server.address)
-    connection = socket.create_connection((url.host, url.port), 10)
-    connection.sendall(head + body[:5])
-    time.sleep(0.3)
+    connection = socket.create_connection((url.host, url.port), 60)
+    connection.sendall(head + b"Expect: 100-continue\r\n\r\n")
+    assert connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"  # said by whoever begins to read the body
+    connection.sendall(body[:5])
     return connection, body[5:]
 
 
@@ -129,7 +130,7 @@ def test_sigterm_answers_what_is_under_way_and_takes_nothing_new(workspace):
     with program(workspace) as server:
         connection, rest = half_asked(server)
         server.process.send_signal(signal.SIGTERM)
-        until(lambda: not answered(server), 5)
+        until(lambda: not answered(server))
         assert server.process.poll() is None
         connection.sendall(rest)
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
@@ -150,7 +151,7 @@ def test_the_second_sigterm_ends_it_at_once(workspace, workers):
         children = below(server.process.pid)
         connection, _ = half_asked(server)
         server.process.send_signal(signal.SIGTERM)
-        until(lambda: not answered(server), 5)
+        until(lambda: not answered(server))
         began = time.monotonic()
         assert server.end(signal.SIGTERM, 5) == 143
         assert time.monotonic() - began < 3
