@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 from updates import Days, another_generation
 
-from molar.introducing import admission, starting
+from molar.introducing import starting
 from molar.introducing.path import path_of
 from molar_cli.app import app
 from molar_eval.kpi.candidate import CandidateVerdict
@@ -39,13 +39,6 @@ def days(trained, tmp_path_factory):
     days.second = another_generation(days.workspace)
     days.workspace["generations"].switch(days.first)
     return days
-
-
-@pytest.fixture(autouse=True)
-def _hundreds_of_megabytes_are_read_once(request, monkeypatch):
-    """Files of an index are mostly holes, which take half a second to be read all the same."""
-    if "damaged" not in request.node.name:
-        monkeypatch.setattr(admission, "bytes_changed", lambda *_: [])
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 from updates import Days, another_generation
 from web_server import client_of
 
-from molar.introducing import admission
 from molar_retrieval.experiments.records import Assignment
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_serving.access import Keyring
@@ -21,9 +20,7 @@ def days(trained, tmp_path_factory):
     days.first = days.workspace["generations"].pointer
     days.second = another_generation(days.workspace)
     days.workspace["generations"].switch(days.first)
-    with pytest.MonkeyPatch.context() as patch:  # files of an index are mostly holes, which take time to be read
-        patch.setattr(admission, "bytes_changed", lambda *_: [])
-        yield days
+    return days
 
 
 @pytest.fixture(scope="module")
