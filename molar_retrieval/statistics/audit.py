@@ -211,7 +211,9 @@ def _guessed(released: Released, base: Released, own: Released, pairs: Rows) -> 
     """How much more likely each one was there than not, but for a factor: the log of the ratio, shape (m,)."""
     one, other = pairs.T
     counted = own.popularity * (released.popularity - base.popularity - own.popularity / 2)
-    looked = (own.transitions * (released.transitions - base.transitions - own.transitions / 2)).sum(axis=1)
+    looked = np.zeros(len(counted))
+    if released.transitions.shape[1]:  # few people have none
+        looked = (own.transitions * (released.transitions - base.transitions - own.transitions / 2)).sum(axis=1)
     each, now, before = (np.asarray(some.pairs[one, other]).ravel() for some in (own, released, base))
     together = np.where(now > 0, each * (now - before - each / 2), 0)  # others are below the threshold
     parts = {POPULARITY: counted[one] + counted[other], TRANSITIONS: looked[one] + looked[other], PAIRS: together}

@@ -78,6 +78,19 @@ def test_pairs_that_are_surely_released_are_attacked_too():
     assert sorted(planted.item.tolist()) == list(range(80))
 
 
+def test_releases_without_pairs_or_looks_are_attacked_by_what_is_in_them():
+    def fewer(log, features, mechanism):
+        released = release(log, features, mechanism)
+        if not mechanism.sigma:
+            return released
+        bare = {name: value for name, value in released.deviations.items() if name == "popularity"}
+        return replace(released, transitions=np.zeros((N_ITEMS, 0)), pairs=released.pairs * 0, deviations=bare)
+
+    weak = replace(Mechanism.of(400), epsilon=1.0)
+    assert not audit(LOG, FEATURES, weak, runs=2, releasing=fewer).holds
+    assert audit(LOG, FEATURES, Mechanism.of(1), runs=2, releasing=fewer).holds
+
+
 def test_a_log_with_too_few_items_cannot_be_audited():
     with pytest.raises(DataError, match="10 people are too few"):
         audit(log_of([[0, 1], [2, 3]], 20), FEATURES[:20], Mechanism.of(4))
