@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from molar.base import ShopBase
 from molar_retrieval import bounds
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, SettingsError
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.work_log import recorded
 
 if TYPE_CHECKING:
@@ -123,6 +124,25 @@ class Privacy:
         from molar_indexes.privacy.report.write import write_report
 
         return write_report(self.shop.opened(), self.shop.settings, self.shop.folder(), Path(out), language)
+
+    def pseudonyms(self, ids: str | Collection[str], *, sessions: bool = False) -> dict[str, str]:
+        """What the workspace calls people, by their ids, so that tables of the shop's own can be joined with its.
+
+        Args:
+            ids: One or several, as the shop calls them; of a pseudonym it is the same.
+            sessions: Whether they are of sessions, not of users.
+
+        Raises:
+            RequestError: If an id is empty, none is given, or the workspace names people as the shop does.
+            MissingArtefactError: If there is no workspace.
+            DataError: If the keys cannot be read.
+        """
+        several, names = _several(ids), Pseudonymiser.of(self.shop.opened().root)
+        if not names.keys:
+            hint = "each id stands for itself; [privacy] ids = 'keyed' in molar.toml would change that"
+            raise RequestError(f"{self.shop.workspace} has no pseudonyms", hint)
+        named = names.session if sessions else names.user
+        return {one: named(one) for one in several}
 
     def ledger(self) -> "LedgerStanding":
         """Every release of noised statistics on the shop's people, and what is left of the year's budget.

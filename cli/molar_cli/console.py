@@ -129,6 +129,11 @@ class Console:
         for text in lines:
             self._print(self._out, visible(text, keep="\n"))
 
+    def separated(self, rows: Iterable[Sequence[str]]) -> None:
+        """Write rows for other programs, with tabs between their cells."""
+        for row in rows:
+            sys.stdout.write("\t".join(map(visible, row)) + "\n")
+
     def note(self, *notes: str) -> None:
         """Tell what is happening, each thing once, unless the user wants quiet."""
         for text in () if self.quiet else dict.fromkeys(notes):

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-
 from molar_retrieval.catalog.sources import find_table
 from molar_retrieval.catalog.spec import CatalogueSettings
+from molar_retrieval.catalog.table_source import TableSource
 from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.interactions.columns import log_columns, user_column
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
@@ -16,7 +15,7 @@ _BATCH = 262_144
 
 
 def given_ids(workspace: Workspace) -> dict[str, str]:
-    """The ids of all people in the interactions file and the users file of a workspace's catalogue, by key.
+    """The ids of all people in the files of a workspace's catalogue, by key.
 
     Empty where the workspace names people as the shop does, as there is nothing to be turned back.
 
@@ -27,18 +26,17 @@ def given_ids(workspace: Workspace) -> dict[str, str]:
     names = Pseudonymiser.of(workspace.root)
     if not names.keys:
         return {}
-    seen = dict.fromkeys(one for ids in _ids(workspace.catalogue) for one in ids.to_pylist() if one is not None)
+    seen: dict[str, None] = {}
+    for column, source in files_of_people(workspace.catalogue):
+        for rows in source.batches([column], _BATCH, None, [column]):
+            seen |= dict.fromkeys(rows.batch[column].unique().drop_null().to_pylist())
     return {names.key(one): one for one in seen}
 
 
-def _ids(folder: Path) -> Iterator[pa.Array]:
-    """The ids of people in the files of a catalogue, each once in a batch."""
+def files_of_people(folder: Path) -> Iterator[tuple[str, TableSource]]:
+    """Files of a catalogue that name people, each with the column that does."""
     settings = CatalogueSettings.read(folder)
-    log, users = find_table(folder, "interactions", settings), find_table(folder, "users")
-    columns = [
-        *([] if log is None else [(log, log_columns(settings.interactions, log, ITEM_ID).user_id)]),
-        *([] if users is None else [(users, user_column(settings.users, users))]),
-    ]
-    for source, column in columns:
-        for rows in source.batches([column], _BATCH, None, [column]):
-            yield rows.batch[column].unique()
+    if (log := find_table(folder, "interactions", settings)) is not None:
+        yield log_columns(settings.interactions, log, ITEM_ID).user_id, log
+    if (users := find_table(folder, "users", settings)) is not None:
+        yield user_column(settings.users, users), users

@@ -19,7 +19,10 @@ ROOTS = {
 }
 LONGEST = 400
 
-READERS = {"LogReader", "RawReader", "log_columns", "open_source", "read_impressions", "read_segments", "user_column"}
+READERS = {
+    *("LogReader", "RawReader", "files_of_people", "log_columns", "open_source", "read_impressions", "read_segments"),
+    "user_column",
+}
 """What finds people in files that a shop brings, by the ids that it gives them."""
 
 DOORS = {

@@ -5,15 +5,22 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
 from copies import copy_workspace
 from settings_for_tests import SMALL_ALIGNMENT
+from studio_client import StudioClient
+from typer.testing import CliRunner
 from web_server import client_of
 
 import molar
+from molar.doctor.privacy import privacy
+from molar_cli.app import app
 from molar_eval.kpi.daily.record import daily
+from molar_indexes.privacy.known import needles_of
+from molar_retrieval.errors import RequestError
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.interactions.pseudonyms import FILE, Pseudonymiser
@@ -106,7 +113,6 @@ def test_lists_and_reasons_are_the_same_for_the_same_ids(two):
             assert keyed.query(**asked).user_id == who.get("user_id"), "an answer names who was asked about"
             hidden = {"k": 5, **who}
             assert told(keyed.popular(**hidden)) == told(plain.popular(**hidden))
-        assert told(keyed.search("red", user_id=two.user)) == told(plain.search("red", user_id=two.user))
         pseudonym = Pseudonymiser.of(two.keyed.workspace).user(two.user)
         assert told(keyed.query(pseudonym, explore=False)) == told(keyed.query(two.user, explore=False))
 
@@ -121,6 +127,25 @@ def test_lists_of_everybody_come_with_the_ids_of_the_shop(two, tmp_path):
     assert {line.split(",")[0].strip('"') for line in (tmp_path / "some.csv").read_text().splitlines()[1:]} == {
         two.user
     }
+
+
+def test_a_shop_joins_its_own_tables_by_pseudonyms(two):
+    names = Pseudonymiser.of(two.keyed.workspace)
+    asked = ["privacy", "pseudonym", "-", "--workspace", str(two.keyed.workspace)]
+    told = CliRunner().invoke(app, asked, input=f"{two.user}\n{NEW}\n")
+    assert told.stdout == f"{two.user}\t{names.user(two.user)}\n{NEW}\t{names.user(NEW)}\n"
+    assert two.keyed.privacy.pseudonyms(SESSION, sessions=True) == {SESSION: names.session(SESSION)}
+    with pytest.raises(RequestError, match="has no pseudonyms"):
+        two.plain.privacy.pseudonyms(two.user)
+
+
+def test_the_doctor_tells_by_what_people_are_named(two):
+    def named(shop):
+        entries = {one.name: one for one in privacy(Path(shop.workspace))}
+        return entries["ids"].value if "ids" in entries else None
+
+    assert named(two.keyed) == "pseudonyms by 1 key"
+    assert named(two.plain) is None
 
 
 def served(shop: molar.Shop, user: str) -> dict:
@@ -153,16 +178,29 @@ def served(shop: molar.Shop, user: str) -> dict:
         found["visitor"] = client.get(f"/v1/users/{VISITOR}", params={"anonymous": True}).json()["history"]
         found["assigned"] = client.get("/v1/assignments", params={"user_id": user}).json()
 
-        time.sleep(0.3)
+        studio = StudioClient(client)
+        found["moved"] = studio.get("/studio/people", q=user).headers["location"]
+        found["page"] = studio.get(found["moved"]).text
+        time.sleep(0.3)  # until answers are on the disk
     return found
 
 
 def test_a_server_answers_by_ids_and_keeps_pseudonyms(two, answers):
-    plain, keyed = answers
+    plain, keyed = ({name: told for name, told in one.items() if name not in ("moved", "page")} for one in answers)
     for name in plain:
         assert without_times(keyed[name]) == without_times(plain[name]), name
     assert keyed["user"]["id"] == two.user
     assert keyed["merged"]["user_id"] == NEW
+
+
+def test_the_studio_shows_pseudonyms_and_says_so(two, answers):
+    plain, keyed = answers
+    name = Pseudonymiser.of(two.keyed.workspace).user(two.user)
+    assert keyed["moved"] == f"/studio/people/{quote(name, safe='')}"
+    assert "This is a pseudonym" in keyed["page"]
+    assert two.user not in keyed["page"]
+    assert name in keyed["page"]
+    assert "pseudonym" not in plain["page"]
 
 
 def without_times(value):
@@ -185,9 +223,9 @@ def test_nobodys_id_is_in_the_workspace(two, answers, tmp_path):
     names = [two.user, SESSION, VISITOR, NEW]
     assert found_in(root, *names) == []
     assert found_in(Path(two.plain.workspace), two.user) != []
-    report = shop.privacy.scan(two.user)
-    assert {one.file.split("/")[0] for one in report.found} == {"shop", ".molar"}
-    whats = {finding.what for one in report.found for finding in one.findings}
-    assert {"their id", "their pseudonym", "their history, as rows", "their vector"} <= whats
+    needles, _ = needles_of(shop.opened(), two.user)
+    assert {"their id", "their pseudonym", "their session"} <= {one.what for one in needles.names}
+    (found,) = [one for one in scan([root / "interactions"], needles) if one.file.endswith("users.parquet")]
+    assert {one.what for one in found.findings} >= {"their pseudonym"}
     parts = {one.name: one.rows for one in shop.privacy.export(two.user).parts}
     assert all(parts[name] for name in ("profile", "purchases and other interactions", "history", "events", "computed"))

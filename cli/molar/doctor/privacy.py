@@ -1,4 +1,4 @@
-"""What was promised to people: the ledger of releases with noise, and who is to be left out."""
+"""What was promised to people: what they are called, the ledger of releases with noise, and who is to be left out."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -9,14 +9,18 @@ from molar_indexes.privacy.certificate import faults_of, paths
 from molar_retrieval.binding import file_beside
 from molar_retrieval.config import FILE_NAME, MolarSettings
 from molar_retrieval.errors import MolarError
+from molar_retrieval.interactions.naming import has_people
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.interactions.suppressed import AT_ONCE, SuppressedPeople
+from molar_retrieval.pages.words import plural
 from molar_retrieval.privacy_settings import PrivacySettings
 from molar_retrieval.statistics.ledger import PrivacyLedger
 from molar_retrieval.workspace import Workspace
 
 
 def privacy(root: Path) -> Iterator[Entry]:
-    """Look at the ledger, and at the list of people who are left out; nothing is told where there is none."""
+    """What people are called, the ledger, and who is left out; nothing is told where there is nothing of the kind."""
+    yield from _names(root)
     yield from _ledger(root)
     yield from _suppressed(root)
     yield from _certificates(root)
@@ -31,10 +35,30 @@ def _certificates(root: Path) -> Iterator[Entry]:
         yield entry("certificates", f"{len(found):,} of people left out", fault, data={"certificates": len(found)})
 
 
-def _ledger(root: Path) -> Iterator[Entry]:
-    settings = PrivacySettings()
+def _settings(root: Path) -> PrivacySettings:
     with suppress(MolarError):  # said by the section on places
-        settings = MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name).privacy
+        return MolarSettings.load(root.parent, name=file_beside(root, FILE_NAME).name).privacy
+    return PrivacySettings()
+
+
+def _names(root: Path) -> Iterator[Entry]:
+    wanted = _settings(root).ids
+    try:
+        keys = len(Pseudonymiser.of(root).keys)
+    except MolarError as error:
+        yield entry("ids", "pseudonyms whose keys are missing", broken(error.message, error.hint))
+        return
+    if keys:
+        said = "" if wanted == "keyed" else "; the settings say plain, but what is on record in the workspace holds"
+        told = f"pseudonyms by {plural(keys, 'key', 'keys')}{said}"
+        yield entry("ids", told, data={"keys": keys, "settings": wanted})
+    elif wanted == "keyed" and has_people(Workspace(root)):
+        what = "the settings say privacy.ids = 'keyed', and people are named by the shop's ids"
+        yield entry("ids", "as the shop has them", Fault(what, "run `molar privacy rotate`"), data={"keys": 0})
+
+
+def _ledger(root: Path) -> Iterator[Entry]:
+    settings = _settings(root)
     ledger = PrivacyLedger(root)
     try:
         if not ledger.entries():

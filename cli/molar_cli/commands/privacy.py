@@ -1,4 +1,4 @@
-"""`molar privacy scan|export|forget|object|report|ledger|forecast|audit|prune|certificate`."""
+"""`molar privacy scan|export|forget|object|pseudonym|report|ledger|forecast|audit|prune|certificate`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -139,6 +139,22 @@ def object_(
     ended = privacy.withdraw(ids)
     if not run.document({"withdrawn": ended}):
         run.console.line(f"{ended:,} withdrawn; `molar update` reads their rows again")
+
+
+@app.command()
+@command()
+def pseudonym(
+    run: Session,
+    people: _People,
+    sessions: Annotated[bool, option("The ids are of sessions, not of users.", "--sessions")] = False,
+) -> None:
+    """Tell what the workspace calls people, each with the id in a line with a tab between, to join your own tables.
+
+    Example: [bold]molar privacy pseudonym - < ids.txt > names.tsv[/]
+    """
+    found = run.shop().privacy.pseudonyms(options.said_of_many(people), sessions=sessions)
+    if not run.document({"pseudonyms": found}):
+        run.console.separated(found.items())
 
 
 @app.command()

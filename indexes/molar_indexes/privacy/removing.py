@@ -16,14 +16,10 @@ import msgspec
 from molar_indexes.generations import KIND, USERS
 from molar_indexes.users import UserStore, write_without
 from molar_retrieval import inventory
-from molar_retrieval.catalog.sources import find_table
-from molar_retrieval.catalog.spec import CatalogueSettings
-from molar_retrieval.catalog.table_source import TableSource
-from molar_retrieval.columns import ITEM_ID
 from molar_retrieval.durable import for_owner, sync_folder
 from molar_retrieval.errors import DataError
 from molar_retrieval.experiments.store import ExperimentStore
-from molar_retrieval.interactions.columns import log_columns, user_column
+from molar_retrieval.interactions.given import files_of_people
 from molar_retrieval.interactions.suppressed import EVER, NEVER, SuppressedPeople
 from molar_retrieval.workspace import Workspace
 
@@ -141,9 +137,8 @@ def rows_in_files(folder: Path, user_ids: Sequence[str]) -> tuple[dict[str, int]
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    settings, wanted = CatalogueSettings.read(folder), pa.array(list(user_ids), pa.string())
-    rows, whose = dict[str, int](), set[str]()
-    for name, source in _files(folder, settings):
+    wanted, rows, whose = pa.array(list(user_ids), pa.string()), dict[str, int](), set[str]()
+    for name, source in files_of_people(folder):
         count = 0
         for batch in (rows.batch[name] for rows in source.batches([name], _BATCH, None, [name])):
             theirs = batch.filter(pc.is_in(batch, wanted))
@@ -152,11 +147,3 @@ def rows_in_files(folder: Path, user_ids: Sequence[str]) -> tuple[dict[str, int]
         if count:
             rows[source.path.name] = count
     return rows, whose
-
-
-def _files(folder: Path, settings: CatalogueSettings) -> Iterator[tuple[str, TableSource]]:
-    """Files of a catalogue that name people, each with the column that does."""
-    if (log := find_table(folder, "interactions", settings)) is not None:
-        yield log_columns(settings.interactions, log, ITEM_ID).user_id, log
-    if (users := find_table(folder, "users", settings)) is not None:
-        yield user_column(settings.users, users), users
