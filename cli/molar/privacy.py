@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from molar_retrieval.statistics.forecast import PrivacyForecast
     from molar_retrieval.statistics.ledger import LedgerStanding
 
+_LOOKED_FOR = 20
+"""Most people of one request that are looked for before and after."""
 _PATIENT = 60.0
 """Seconds that a server may take to look through a collection without an index."""
 
@@ -338,6 +340,11 @@ class Privacy:
         what = "privacy forget" if kind == "forgotten" else "privacy object"
         with self.shop.progress() as progress, recorded(workspace, what) as work:
             purge = Purge(workspace, self.shop.settings, progress)
+            if not later and len(ids) > _LOOKED_FOR:
+                raise RequestError(
+                    f"{len(ids):,} people at once: each would be looked for twice in every file",
+                    f"leave them to the next alignment (--later), or name {_LOOKED_FOR} at a time",
+                )
             if not later:
                 purge.look(ids)
             done = heed(workspace, folder, kind, ids, reason=reason, server=server)

@@ -185,10 +185,12 @@ class Purge:
 
 
 def settle(purge: Purge) -> "Certificate | None":
-    """Finish what is pending, once everything was made anew; None: nobody waits for it, or not all was done before.
+    """Finish what is pending, once everything was made anew; None: nobody waits for it, or more is to be done before.
 
     Nobody says again who they are, so they are not looked for.
     """
+    from molar_indexes.privacy import purging
+
     workspace = purge.workspace
     suppressed = SuppressedPeople.of(workspace.root)
     waiting = [
@@ -197,6 +199,8 @@ def settle(purge: Purge) -> "Certificate | None":
     log = workspace["interactions"].manifest
     if not waiting or log is None or not purge.settings.index.activate:
         return None
+    if not any("rebuilt" in one.pending for one in waiting) and purging.shown(workspace):
+        return None  # an experiment shows a former generation still, and all else was certified
     if (log.facts.get("sources") or {}).get("suppressed") != suppressed.digest:  # somebody came while it was made
         return None
     certificate = purge.finish(waiting, {})

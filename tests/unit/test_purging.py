@@ -175,6 +175,8 @@ def test_requests_that_wait_are_finished_by_the_next_alignment_and_certificates_
     told = CliRunner().invoke(app, ["privacy", "certificate", "2", *page])
     assert told.exit_code == 0, told.stderr
     assert "Bescheinigung 2" in (place.root / "2.html").read_text("utf-8")
+    with pytest.raises(RequestError, match="21 people at once"):
+        shop.privacy.forget([f"nobody-{number}" for number in range(21)])
     with pytest.raises(RequestError, match="no certificate 7"):
         shop.privacy.certificate(7)
 
@@ -220,6 +222,7 @@ def test_a_former_generation_that_is_read_or_shown_is_named_as_still_there(tmp_p
     assert gone == ["former"]
     assert [(one.what, one.name) for one in still] == [("held", "read"), ("shown", "shown")]
     assert purging.remove_former(workspace)[0] == ["read"]
+    assert purging.shown(workspace) == ["shown"]
     assert {path.name for path in workspace["generations"].versions()} == {"live", "shown"}
 
 

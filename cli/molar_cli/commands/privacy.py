@@ -103,8 +103,8 @@ def forget(
 
     Nobody is served by their past from now on, also by servers that run. Then everything is made anew without them,
     which takes what `molar align` takes; copies and former generations go, and a certificate says what was found before
-    and after. Exit code 1 where something failed (run it again), or nobody here has an id, which is on the list all the
-    same.
+    and after. Exit code 1 where something failed (run it again) or was found after, or nobody here has an id, which is
+    on the list all the same.
 
     Example: [bold]molar privacy forget u0500[/]
 
@@ -283,7 +283,8 @@ def _heeded(run: Session, done: "Forgotten") -> None:
             _certified(run, done.certificate)
         for one in done.unknown:
             run.console.note(f"nobody here has the id {one}; it is on the list, in case it comes")
-    if done.failed or done.unknown:
+    still = done.certificate is not None and any(one.after and one.after.found for one in done.certificate.people)
+    if done.failed or done.unknown or still:
         raise typer.Exit(1)
 
 

@@ -52,11 +52,15 @@ def remove_former(workspace: Workspace) -> tuple[list[str], list[BeyondReach]]:
             break
         time.sleep(_AGAIN)
     still = [BeyondReach("held", one.path.name) for one in left]
-    live = workspace["generations"].current
+    return [one.path.name for one in gone], [*still, *(BeyondReach("shown", name) for name in shown(workspace))]
+
+
+def shown(workspace: Workspace) -> list[str]:
+    """Former generations that running experiments show."""
+    store = workspace["generations"]
     with ExperimentStore(workspace) as experiments:
-        shown = {name for name in experiments.generations() if live is None or name != live.name}
-    still += [BeyondReach("shown", name) for name in sorted(shown) if (workspace["generations"].root / name).exists()]
-    return [one.path.name for one in gone], still
+        names = sorted(experiments.generations())
+    return [name for name in names if (store.root / name).exists() and store.root / name != store.current]
 
 
 def remove_collections(workspace: Workspace, server: "ServerConfig") -> tuple[list[str], list[BeyondReach]]:
@@ -64,10 +68,8 @@ def remove_collections(workspace: Workspace, server: "ServerConfig") -> tuple[li
     from molar_indexes.server.connect import connected
     from molar_indexes.server.published import prune, published
 
-    with ExperimentStore(workspace) as experiments:
-        shown = experiments.generations()
     with connected(server) as connection:
-        gone = prune(connection, 0, shown)
+        gone = prune(connection, 0, shown(workspace))
         left = [one.name for alias in server.aliases for one in published(connection, alias) if not one.live]
     return gone, [BeyondReach("collection", name) for name in left]
 
