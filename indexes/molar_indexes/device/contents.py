@@ -19,6 +19,7 @@ from molar_retrieval.errors import DataError
 from molar_retrieval.index import StoredItem
 from molar_retrieval.ranking.item_store import ItemStore
 from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.reranker import Reranker
 
 if TYPE_CHECKING:
     from molar_retrieval.ranking.request import RankingRequest
@@ -78,30 +79,38 @@ def gather(answerer: Answerer, fields: Sequence[str], rerank: bool, now: datetim
     if request.where is not None:
         rows = np.flatnonzero(shown)
         shown[rows] = ranker.fulfilling(request.where, rows)
-    popular = [row for row, _ in generation.popular if shown[row]]
     told = shown | store.known
-    tensors = _items(store, shown) | _reading(encoder)
-    tensors |= {} if second is None else _read_by_second_stage(store)
-    tensors = {name: _without(values, ~told) for name, values in tensors.items()}
-    tensors |= _partners(store) | {"popular": np.array(popular, np.int32)}
-    if second is not None:
-        tensors |= {f"second.{name}": values for name, values in second.to_tensors().items()}
     stored = state.items.index.fetch(np.flatnonzero(told).tolist())
     rules, shaping = shaping_rules(request, ranker, [item for item in stored if shown[item.row]], len(store))
-    facts = {
-        "parts": {name: list(span) for name, span in store.parts.items()},
-        "sparse_parts": {name: list(span) for name, span in store.sparse_parts.items()},
-        "slots": generation.slots,
-        "encoder": _described(encoder),
-        "second_stage": second is not None,
-        "rules": rules,
-    }
-    towers = {name: tower for name, tower in encoder.towers.items() if name in encoder.parts}
-    ids = [item_id if told[row] else "" for row, item_id in enumerate(generation.table.item_ids())]
+    popular = {"popular": np.array([row for row, _ in generation.popular if shown[row]], np.int32)}
     left_out = _left_out(constraints)
     if second is None and ranker.reranker is not None:
         left_out.append("the second stage: lists are those of rerank=False")
-    return DeviceContents(tensors | shaping, facts, towers, ids, _payload(stored, len(store), fields), left_out)
+    return DeviceContents(
+        tensors=_tensors(store, encoder, second, shown, told) | shaping | popular,
+        facts=_facts(store, encoder) | {"slots": generation.slots, "second_stage": second is not None, "rules": rules},
+        towers={name: tower for name, tower in encoder.towers.items() if name in encoder.parts},
+        ids=[item_id if told[row] else "" for row, item_id in enumerate(generation.table.item_ids())],
+        payload=_payload(stored, len(store), fields),
+        left_out=left_out,
+    )
+
+
+def _tensors(
+    store: ItemStore, encoder: UserEncoder, second: Reranker | None, shown: Mask, told: Mask
+) -> dict[str, Array]:
+    """What ranks items; of those that are not told there are zeros."""
+    own = _items(store, shown) | _reading(encoder) | ({} if second is None else _read_by_second_stage(store))
+    found = {name: _without(values, ~told) for name, values in own.items()} | _partners(store)
+    return found if second is None else found | {f"second.{n}": values for n, values in second.to_tensors().items()}
+
+
+def _facts(store: ItemStore, encoder: UserEncoder) -> dict[str, Any]:
+    return {
+        "parts": {name: list(span) for name, span in store.parts.items()},
+        "sparse_parts": {name: list(span) for name, span in store.sparse_parts.items()},
+        "encoder": _described(encoder),
+    }
 
 
 def _shown(store: ItemStore, request: "RankingRequest") -> Mask:
@@ -184,5 +193,5 @@ def _left_out(constraints: Constraints) -> list[str]:
     rules = constraints.rules
     if rules is None:
         return []
-    people = [one.rule for one, segment in zip(rules.all, rules.segments, strict=True) if segment is not None]
-    return [f"the rule “{rule.title}” is for some people, and a device knows nobody" for rule in people]
+    people = sum(segment is not None for segment in rules.segments)
+    return [f"rules for some people, as a device knows nobody: {people:,}"] if people else []

@@ -22,12 +22,12 @@ def shaping_rules(
 ) -> tuple[list[dict[str, Any]], dict[str, Array]]:
     """What each rule of a request does, in their order, and by name which of the ``items`` that may come it means.
 
-    Arrays are of ``count`` items, by row.
+    Arrays are of ``count`` items, by row. What rules are called, and why they are, is not told: anybody may read it.
     """
     told, tensors = [], dict[str, Array]()
     for number, active in enumerate((*request.weighing, *request.caps, *request.pins)):
         name, rule = f"rule.{number}", active.rule
-        own: dict[str, Any] = {"action": rule.action, "title": rule.title, "tensor": name}
+        own: dict[str, Any] = {"action": rule.action, "tensor": name}
         match rule.action:
             case "boost" | "bury" | "at_least":
                 tensors[name] = _meant(active, ranker, items, count)
