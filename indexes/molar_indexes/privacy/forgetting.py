@@ -91,8 +91,8 @@ def heed(
     for session, user in identified.items():
         if user in stored:
             sessions[stored[user]].append(session)
-    here = _known_here(workspace, stored)
     suppressed = suppress(workspace.root, kind, sessions, reason=reason, at=time.time_ns() // 1000)
+    here = _known_here(workspace, stored)
     entries = [one for user_id in ids if (one := suppressed.entry(kind, user_id)) is not None]
     keys = [user_key(names.user(user_id)) for user_id in ids]
     keys += [session_key(session) for every in sessions.values() for session in every]
