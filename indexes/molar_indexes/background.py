@@ -25,8 +25,10 @@ _BLOCK = 512  # items whose company is counted at a time
 
 
 def origins(model: AlignedModel, catalogue: Catalogue) -> Origins:
-    """How the vectors of a model came about."""
-    taste = None if model.content_knn is None else ContentKNNWeights(model.content_knn.decay, model.content_knn.last)
+    """How the vectors of a model came about; where content neighbours have targets, no likeness is told of."""
+    read, taste = model.content_knn, None
+    if read is not None and read.targets is None:
+        taste = ContentKNNWeights(read.decay, read.last)
     sources = {name.removeprefix("content_"): s for name, s in spans(model.conditioner.output_blocks).items()}
     return Origins(sources, model.content_maps, taste, ordinary(catalogue))
 

@@ -130,7 +130,7 @@ class AlignedModel:
         side = self.network.items["content"] if "content" in self.network.shapes else None
         if isinstance(side, ContentMap):
             maps["content"] = side.project.weight.detach().float().cpu().numpy().T
-        if self.content_knn is not None:
+        if self.content_knn is not None and self.content_knn.targets is None:
             maps[NEIGHBOURS] = principal(self.features) if self.taste_axes is None else self.taste_axes
         return {name: matrix for name, matrix in maps.items() if self._counts(name)}
 

@@ -103,7 +103,7 @@ class Speaker:
             return self._named("together", evidence.together, titles)
         if alike > 0:
             return self._named(_TEMPLATE.get(named_source(evidence.sources) or "", "alike"), evidence.alike, titles)
-        if any(parts.get(name, 0.0) > 0 for name in ("collaborative", "content")):
+        if any(parts.get(name, 0.0) > 0 for name in ("collaborative", "content", "neighbours")):
             return self._templates["taste"]
         return self._templates["trend" if parts.get("trend", 0.0) > 0 else "chosen"]
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -114,6 +115,26 @@ def test_what_is_published_is_of_the_statistics(private):
     assert private.shop.verify().problems == ()
 
 
+def test_reasons_tell_of_likeness_only_where_lists_are_made_of_it(private):
+    """With targets, what a history looks like is compared with what was taken after such looks."""
+    from molar_indexes.background import origins
+    from molar_retrieval.alignment.store import open_model
+    from molar_retrieval.catalog import Catalogue
+    from molar_retrieval.ranking.evidence import Evidence
+    from molar_retrieval.ranking.sentences import Speaker
+
+    model = open_model(private.workspace["alignment"].require()[0])
+    catalogue = Catalogue(*private.workspace["catalogue"].require())
+    plain = replace(model, content_knn=replace(model.content_knn, targets=None))
+    towards = replace(model, content_knn=replace(model.content_knn, targets=model.content_knn.items[::-1].copy()))
+    assert origins(plain, catalogue).content_knn is not None
+    assert "neighbours" in origins(plain, catalogue).maps
+    assert origins(towards, catalogue).content_knn is None
+    assert "neighbours" not in origins(towards, catalogue).maps
+    said = Speaker.of("en").say(Evidence((), (), {}), {"neighbours": 0.3, "trend": 0.1}, {}, ())
+    assert said == "It fits what you had as a whole."
+
+
 def trained_user(days):
     with open_generation(days.workspace) as generation:
         return next(iter(generation.users.between(0, 1))).user_id
@@ -191,8 +212,6 @@ def killed(*_, **__):
 
 
 def test_a_log_is_the_same_whatever_its_people_are_called_and_wherever_its_items_are(private):
-    from dataclasses import replace
-
     from molar_retrieval.collaborative.factors import open_log
     from molar_retrieval.ids import IdMap
 
