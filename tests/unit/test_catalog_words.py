@@ -39,12 +39,13 @@ def test_weights_are_those_of_bm25() -> None:
             assert found[row, dimension(word)] == pytest.approx(weight, rel=1e-6)
 
 
-@pytest.mark.slow
 def test_a_query_is_one_at_each_of_its_words() -> None:
     places, values = query("lace LACE dress")
     assert places == sorted({dimension("lace"), dimension("dress")})
     assert values == [1.0, 1.0]
-    scores = bm25(TEXTS)[:, places].sum(axis=1)
+    found = bm25(TEXTS).tocoo()  # cutting columns out takes an array of all there could be, which are 8 GB
+    asked = np.isin(found.col, places)
+    scores = np.bincount(found.row[asked], found.data[asked], len(TEXTS))
     assert int(np.argmax(scores)) == 0
     assert np.flatnonzero(scores).tolist() == [0, 1, 4]
 
