@@ -18,8 +18,9 @@ _FIRST = ("test_documents.py", "test_cli_real.py")
 gc.disable()  # while a million objects come into being that stay to the end
 
 
-def pytest_collection_finish() -> None:
-    """From now on look for garbage among new objects only."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """All is collected: from now on look for garbage among new objects only."""
     gc.enable()
     gc.collect()
     gc.freeze()
