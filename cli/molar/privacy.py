@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from molar.base import ShopBase
 from molar_retrieval import bounds
-from molar_retrieval.errors import DataError, MissingArtefactError, RequestError, SettingsError
+from molar_retrieval.errors import DataError, MissingArtefactError, MolarError, RequestError, SettingsError
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.work_log import recorded
 
@@ -250,7 +250,6 @@ class Privacy:
             RequestError: If an id is empty or a pseudonym, or none is given.
             MissingArtefactError: If there is no workspace.
             DataError: If the list cannot be written, or a file of the catalogue cannot be read.
-            StaleArtefactError: If nothing can be made anew before the catalogue is embedded; the rest is done then.
         """
         return self._heed("forgotten", user_ids, reason, later)
 
@@ -268,7 +267,6 @@ class Privacy:
             RequestError: If an id is empty or a pseudonym, or none is given.
             MissingArtefactError: If there is no workspace.
             DataError: If the list cannot be written, or a file of the catalogue cannot be read.
-            StaleArtefactError: If nothing can be made anew before the catalogue is embedded; the rest is done then.
         """
         return self._heed("objected", user_ids, reason, later)
 
@@ -349,9 +347,12 @@ class Privacy:
                 purge.look(ids)
             done = heed(workspace, folder, kind, ids, reason=reason, server=server)
             work.outcome = f"{done.people:,} {kind}"
-            if not later and not done.failed:
-                done = purge.finished(done)
-            return done
+            if later or done.failed:
+                return done
+            try:
+                return purge.finished(done)
+            except MolarError as error:  # what names them is gone; the rest waits for the next alignment
+                return replace(done, failed={"rebuilt": f"{error.message}; {error.hint}"})
 
     def _catalogue(self, notes: list[str]) -> list[Path]:
         try:

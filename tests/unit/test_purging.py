@@ -17,13 +17,14 @@ from typer.testing import CliRunner
 
 import molar
 from molar.doctor.privacy import privacy
+from molar.purging import Purge
 from molar_cli.app import app
 from molar_indexes.generations import open_generation
 from molar_indexes.privacy import purging
 from molar_indexes.privacy.certificate import FOLDER, faults_of
 from molar_indexes.privacy.report.certified import certificate_page
 from molar_retrieval.encoders import tuned_folder
-from molar_retrieval.errors import DataError, RequestError
+from molar_retrieval.errors import DataError, RequestError, StaleArtefactError
 from molar_retrieval.experiments.definition import Arm, Experiment
 from molar_retrieval.experiments.store import ExperimentStore
 from molar_retrieval.interactions.suppressed import SuppressedPeople
@@ -224,6 +225,23 @@ def test_a_former_generation_that_is_read_or_shown_is_named_as_still_there(tmp_p
     assert purging.remove_former(workspace)[0] == ["read"]
     assert purging.shown(workspace) == ["shown"]
     assert {path.name for path in workspace["generations"].versions()} == {"live", "shown"}
+
+
+def test_what_cannot_be_made_anew_is_told_and_waits(tmp_path, monkeypatch):
+    def stale(_):
+        raise StaleArtefactError("the catalogue has changed", "run `molar embed`")
+
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/items.csv").write_text("item_id,title\na,A\n")
+    workspace = Workspace.for_catalogue(tmp_path / ".molar", tmp_path / "shop")
+    monkeypatch.setattr(Purge, "rebuild", stale)
+    told = CliRunner().invoke(app, ["privacy", "forget", "-", "-w", str(workspace.root)], input="forgetme-0500\n")
+    assert told.exit_code == 1
+    assert "what was learnt of them: the catalogue has changed; run `molar embed`" in " ".join(told.stdout.split())
+    assert faults_of(workspace) == []
+    assert not (workspace.root / FOLDER).exists()
+    (person,) = SuppressedPeople.of(workspace.root).people
+    assert person.pending == ["rebuilt", "purged"]
 
 
 def test_an_encoder_that_learnt_from_histories_is_not_proven(tmp_path):

@@ -33,6 +33,7 @@ _Reason = Annotated[str, option("Why, in a sentence without a name; it stays on 
 _Later = Annotated[bool, option("Leave what takes long to the next align: one for many.", "--later")]
 _LISTED = 40
 _REMOVED = {
+    "rebuilt": "what was learnt of them",
     "events": "lines of the event log",
     "users": "people in generations",
     "experiments": "records of experiments",
