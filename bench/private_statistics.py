@@ -1,12 +1,12 @@
 """What lists are worth that are made of statistics under differential privacy, by ε and by how many people there are.
 
-    python bench/private_statistics.py CATALOGUE WORKSPACE [--epsilon 1,2,4,8] [--people 1,10,100] [--runs 3]
+    python bench/private_statistics.py CATALOGUE WORKSPACE [--cells 4x1,8x1,1x100] [--runs 3]
 
 The workspace has content vectors and interactions; nothing in it is changed. Leave-one-out over the whole catalogue,
-items that were had hidden; the release reads the training part alone, and no case chooses anything. ``people`` times as
-many people who do the same are the same sums with noise divided by that: what is measured is the noise, not what other
-people would do. Each run draws noise anew; the interval of 95 % is of the first run, over cases. Without noise (∞) the
-parts are the same. ``popularity`` is the popular list alone, ``looks`` what no other person is needed for.
+items that were had hidden; the release reads the training part alone, and no case chooses anything. A cell is an ε and
+how many times the people there are: more people who do the same are the same sums with less noise, so what is measured
+is the noise, not what other people would do. Each run draws noise anew; the interval of 95 % is of the first run, over
+cases. Without noise (∞) the parts are the same. ``popularity`` is the popular list alone, ``looks`` takes nobody else.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from molar_retrieval.statistics.mechanism import Mechanism
 from molar_retrieval.statistics.release import release
 from molar_retrieval.workspace import Workspace
 
+CELLS = "1x1,2x1,4x1,8x1,1x10,2x10,4x10,8x10,1x100,2x100,4x100,8x100"
 Gains = np.ndarray
 Scoring = Callable[[InteractionLog], Matrix]
 
@@ -87,8 +88,7 @@ def main() -> None:
     parser.add_argument("catalogue", type=Path)
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--split", default="leave-one-out")
-    parser.add_argument("--epsilon", default="1,2,4,8")
-    parser.add_argument("--people", default="1,10,100")
+    parser.add_argument("--cells", default=CELLS, help="each an ε and how many times the people")
     parser.add_argument("--delta", type=float, default=1e-6)
     parser.add_argument("--runs", type=int, default=3)
     said = parser.parse_args()
@@ -99,11 +99,7 @@ def main() -> None:
     print("| ε | people | people / σ | NDCG@10 | ± sd | 95 % | of ∞ | Recall@10 | pairs | popularity | looks |")
     print("|---|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|", flush=True)
     whole = None
-    wanted = [
-        (math.inf, 1),
-        *((e, f) for f in map(int, said.people.split(",")) for e in map(float, said.epsilon.split(","))),
-    ]
-    for epsilon, factor in wanted:
+    for epsilon, factor in [(math.inf, 1.0), *(map(float, cell.split("x")) for cell in said.cells.split(","))]:
         least = Mechanism.of(epsilon, said.delta) if math.isfinite(epsilon) else Mechanism(epsilon, said.delta, 0.0)
         mechanism = Mechanism(epsilon, said.delta, least.sigma / factor)
         runs, kept, began = [], 0, time.process_time()
@@ -117,7 +113,7 @@ def main() -> None:
         half = 1.96 * first.std() / math.sqrt(len(first))
         cells = [
             "∞" if not least.sigma else f"{epsilon:g}",
-            f"× {factor}",
+            f"× {factor:g}",
             "∞" if not least.sigma else f"{people / mechanism.sigma:,.0f}",
             f"{means['all'].mean():.4f}",
             f"{means['all'].std(ddof=1):.4f}" if len(runs) > 1 else "–",

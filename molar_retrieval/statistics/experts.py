@@ -20,10 +20,12 @@ DECAY, LAST = 0.7, 10
 WEIGHTS = {SEQUENCE: 0.04, CONTENT: 1.0, TREND: 0.002}
 LOOKS, LEAST_LOOKS, MOST_LOOKS = 2_000, 0.4, 4.0
 """What items look like counts for so many people per unit of noise against what was taken after what, within bounds."""
-_FEWEST = 2.0  # people that every item is taken to have had
+POPULAR = 0.05
+"""Weight of popularity where nobody tells what is taken after what."""
+_FEWEST = 2.0  # people that every item is taken to have had, beside what noise gives
 _RIDGE = 0.03
 _SPREAD = 1e-3  # of what is taken after an item against what its looks say, squared, a first guess
-_POPULAR = 0.2  # share of the items of which the spread is told
+_UPPER = 0.2  # share of the items, the most popular ones, of which the spread is told
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +44,15 @@ def experts_of(released: Released, features: Matrix, partners: int = 200) -> Pri
     Pairs keep the ``partners`` strongest of each item. Nothing is chosen by looking at people: settings and weights are
     fixed, by the noised number of people over the noise where they depend on it.
     """
-    axes, counts = compressed(features), _counts(released)
-    sigma = released.mechanism.sigma
-    looks = np.clip(LOOKS * sigma / max(released.people, 1.0), LEAST_LOOKS, MOST_LOOKS)
-    targets = _transitions(released, counts, axes) + np.float32(looks) * axes
+    axes, counts, weights, targets = compressed(features), _counts(released), dict(WEIGHTS), None
+    if released.transitions.shape[1]:
+        looks = np.clip(LOOKS * released.mechanism.sigma / max(released.people, 1.0), LEAST_LOOKS, MOST_LOOKS)
+        targets = _transitions(released, counts, axes) + np.float32(looks) * axes
+    else:
+        weights[TREND] = POPULAR
     knn = ContentNeighbours(axes, DECAY, LAST, targets)
     sequence = ItemItemWeights(SEQUENCE, strongest(_pairs(released, counts), partners), MEMORY, reach(MEMORY))
-    return PrivateExperts((sequence,), knn, Trend.of_counts(counts), dict(WEIGHTS))
+    return PrivateExperts((sequence,), knn, Trend.of_counts(counts), weights)
 
 
 def _counts(released: Released) -> Matrix:
@@ -94,7 +98,7 @@ def _denoised(sums: Matrix, axes: Matrix, counts: Matrix, deviation: float) -> M
     gram[np.diag_indices_from(gram)] += _RIDGE * np.trace(gram) / len(gram)
     expected = counts[:, None] * (axes @ np.linalg.solve(gram, (axes * (trust / counts)[:, None]).T @ sums))
     own = sums - expected
-    popular = counts >= np.quantile(counts, 1 - _POPULAR)
+    popular = counts >= np.quantile(counts, 1 - _UPPER)
     variance = np.maximum((own[popular] ** 2 - noise).sum(axis=0), 0) / (counts[popular] ** 2).sum()
     signal = counts[:, None] ** 2 * variance
     denoised: Matrix = expected + own * signal / (signal + noise + np.finfo(np.float32).tiny)

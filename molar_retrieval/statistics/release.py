@@ -15,8 +15,10 @@ from molar_retrieval.statistics.released import PAIRS, PEOPLE, POPULARITY, TRANS
 
 FIRST = {PEOPLE: 0.01, POPULARITY: 0.05}
 """Shares of the square of a person's length for what is released first …"""
-FEW, MANY = {TRANSITIONS: 0.94}, {TRANSITIONS: 0.19, PAIRS: 0.75}
-"""… and for the rest, by how many people there seem to be."""
+TINY, FEW, MANY = {POPULARITY: 0.94}, {TRANSITIONS: 0.94}, {TRANSITIONS: 0.19, PAIRS: 0.75}
+"""… and for the rest, by that: popularity again, where it does not stand out of the noise yet; else more."""
+CLEAR = 2.0
+"""Mean square of the noised counts, in variances of their noise, from which popularity stands out."""
 FROM = 16_000
 """People per unit of noise from which there are pairs: of fewer, noise on every pair leaves next to nothing.
 
@@ -48,13 +50,19 @@ def release(log: InteractionLog, features: Matrix, mechanism: Mechanism, progres
     """
     log, axes = latest(log), compressed(features)
     progress.start("private statistics", 3)
-    radius = {name: radius_of(share, mechanism) for name, share in FIRST.items()}
-    (people,) = (_noised(people_sum(log, radius[PEOPLE]), mechanism) / radius[PEOPLE]).tolist()
-    counts = _noised(popularity_sums(log, radius[POPULARITY]), mechanism) / radius[POPULARITY]
+    first = {name: radius_of(share, mechanism) for name, share in FIRST.items()}
+    (people,) = (_noised(people_sum(log, first[PEOPLE]), mechanism) / first[PEOPLE]).tolist()
+    counts = _noised(popularity_sums(log, first[POPULARITY]), mechanism) / first[POPULARITY]
     progress.advance()
-    shares = divided(people, mechanism)
-    radius |= {name: radius_of(share, mechanism) for name, share in shares.items()}
-    transitions = _noised(transition_sums(log, axes, radius[TRANSITIONS]), mechanism) / radius[TRANSITIONS]
+    shares = divided(people, counts, mechanism)
+    radius = first | {name: radius_of(share, mechanism) for name, share in shares.items()}
+    if POPULARITY in shares:
+        again = _noised(popularity_sums(log, radius[POPULARITY]), mechanism) / radius[POPULARITY]
+        one, other = first[POPULARITY] ** 2, radius[POPULARITY] ** 2
+        counts, radius[POPULARITY] = (one * counts + other * again) / (one + other), (one + other) ** 0.5
+    transitions = np.zeros((log.n_items, 0))
+    if TRANSITIONS in shares:
+        transitions = _noised(transition_sums(log, axes, radius[TRANSITIONS]), mechanism) / radius[TRANSITIONS]
     progress.advance()
     pairs = csr_matrix((log.n_items, log.n_items), dtype=np.float32)
     if PAIRS in shares:
@@ -70,8 +78,10 @@ def radius_of(share: float, mechanism: Mechanism) -> int:
     return int(GRID * share**0.5 / mechanism.sigma) if mechanism.sigma else _EXACT
 
 
-def divided(people: float, mechanism: Mechanism) -> dict[str, float]:
-    """How the rest of a person's length is shared out where there are about so many."""
+def divided(people: float, counts: npt.NDArray[np.float64], mechanism: Mechanism) -> dict[str, float]:
+    """How the rest of a person's length is shared out where noised people and counts, (n_items,), are such."""
+    if mechanism.sigma and (counts**2).mean() < CLEAR * mechanism.sigma**2 / FIRST[POPULARITY]:
+        return TINY
     return MANY if people >= FROM * mechanism.sigma else FEW
 
 

@@ -25,7 +25,8 @@ class Released:
         mechanism: What is promised, and the noise for it.
         people: About how many there are.
         popularity: How many had each item, as far as each counts, shape (n_items,); may be below 0.
-        transitions: What items look like after which each one was taken, shape (n_items, d).
+        transitions: What items look like after which each one was taken, shape (n_items, d); (n_items, 0) where there
+            are too few people for it.
         pairs: What came soon after each item, shape (n_items, n_items); only sums above the threshold are kept, and
             none where there are too few people for any.
         deviations: Standard deviation of the noise on each number, by the names of these.

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from molar_retrieval.statistics import contributions, release
 from molar_retrieval.statistics.experts import experts_of
 from molar_retrieval.statistics.mechanism import Mechanism
-from molar_retrieval.statistics.released import PAIRS, PEOPLE, POPULARITY, TRANSITIONS, Released
+from molar_retrieval.statistics.released import PAIRS, PEOPLE, POPULARITY, Released
 
 REPEATS = 40
 
@@ -27,40 +27,40 @@ def features():
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_the_noise_is_the_one_that_is_claimed(features, monkeypatch):
+@pytest.mark.parametrize("then", ["TINY", "FEW", "MANY"])
+def test_the_noise_is_the_one_that_is_claimed(features, monkeypatch, then):
+    shares = getattr(release, then)
+    monkeypatch.setattr(release, "divided", lambda *_: shares)
     monkeypatch.setattr(release, "THRESHOLD", -1e6)  # all pairs stay
-    monkeypatch.setattr(release, "FROM", -1e6)  # and there are some
     log, mechanism = people(), Mechanism.of(1)
-    shares = release.FIRST | release.MANY
-    radius = {name: release.radius_of(share, mechanism) for name, share in shares.items()}
-    exact = {
-        PEOPLE: contributions.people_sum(log, radius[PEOPLE]),
-        POPULARITY: contributions.popularity_sums(log, radius[POPULARITY]),
-        TRANSITIONS: contributions.transition_sums(log, features, radius[TRANSITIONS]),
-        PAIRS: contributions.pair_sums(log, radius[PAIRS]).toarray(),
-    }
+    exact = release.release(log, features, Mechanism(math.inf, 1e-6, 0.0))
     others = ~np.eye(N_ITEMS, dtype=bool)
-    noises = {name: [] for name in exact}
+    noises = {name: [] for name in (PEOPLE, POPULARITY, *shares)}
     for _ in range(REPEATS):
         found = release.release(log, features, mechanism)
-        for name in exact:
-            got = getattr(found, name)
-            difference = (got.toarray() if name == PAIRS else got) - exact[name] / radius[name]
-            noises[name].append((difference[others] if name == PAIRS else difference).ravel() / found.deviations[name])
+        for name, drawn in noises.items():
+            got, true = getattr(found, name), getattr(exact, name)
+            difference = (got - true).toarray()[others] if name == PAIRS else np.ravel(got - true)
+            drawn.append(difference / found.deviations[name])
+    share = {name: release.FIRST.get(name, 0) + shares.get(name, 0) for name in noises}
     for name, drawn in noises.items():
         values = np.array(drawn, np.float64)
-        assert found.deviations[name] == pytest.approx(mechanism.sigma / math.sqrt(shares[name]), rel=1e-2)
+        assert found.deviations[name] == pytest.approx(mechanism.sigma / math.sqrt(share[name]), rel=1e-2)
         assert 1e-6 < chi2.cdf((values**2).sum(), values.size) < 1 - 1e-6
         assert abs(values.mean()) < 5 / math.sqrt(values.size)
         assert np.abs(np.corrcoef(values[:-1].ravel(), values[1:].ravel())[0, 1]) < 5 / math.sqrt(values.size)
-    assert sum(shares.values()) == pytest.approx(1)
-    assert sum((release.FIRST | release.FEW).values()) == pytest.approx(1)
+    assert sum(share.values()) == pytest.approx(1)
 
 
-def test_the_first_noised_count_decides_whether_there_are_pairs(features, monkeypatch):
+def test_what_is_released_first_decides_what_comes_then(features, monkeypatch):
     log, mechanism = people(), Mechanism.of(8)
-    assert release.release(log, features, mechanism).pairs.nnz == 0
-    monkeypatch.setattr(release, "FROM", 10)
+    monkeypatch.setattr(release, "CLEAR", 1e6)
+    few = release.release(log, features, mechanism)
+    assert few.transitions.shape == (N_ITEMS, 0)
+    assert few.pairs.nnz == 0
+    monkeypatch.setattr(release, "CLEAR", 0)
+    assert release.release(log, features, mechanism).transitions.shape == features.shape
+    monkeypatch.setattr(release, "FROM", 0)
     monkeypatch.setattr(release, "THRESHOLD", -1e6)
     found = release.release(log, features, mechanism)
     assert found.pairs.nnz == N_ITEMS * (N_ITEMS - 1)
@@ -105,7 +105,9 @@ def test_only_the_most_popular_items_have_pairs(features, monkeypatch):
     assert found.pairs.nnz == 1
 
 
-def test_comes_back_from_the_disk(features, tmp_path):
+@pytest.mark.parametrize("then", ["TINY", "FEW", "MANY"])
+def test_comes_back_from_the_disk(features, tmp_path, monkeypatch, then):
+    monkeypatch.setattr(release, "divided", lambda *_: getattr(release, then))
     released = release.release(people(), features, Mechanism.of(8))
     released.save(tmp_path)
     again = Released.open(tmp_path)
@@ -128,7 +130,7 @@ def test_moves_with_its_items(features):
 
 
 def test_experts_are_the_same_each_time_and_know_what_was_taken(features, monkeypatch):
-    monkeypatch.setattr(release, "FROM", 10)
+    monkeypatch.setattr(release, "divided", lambda *_: release.MANY)
     log = log_of([[0, 1]] * 300 + [[2, 3]] * 200 + [[4]])
     released = release.release(log, features, Mechanism.of(8))
     experts, again = experts_of(released, features), experts_of(released, features)
@@ -141,7 +143,7 @@ def test_experts_are_the_same_each_time_and_know_what_was_taken(features, monkey
     assert set(experts.weights) == {"sequence", "neighbours", "trend"}
 
 
-def test_content_learns_what_is_taken_after_what(features):
+def test_content_learns_what_is_taken_after_what():
     random = np.random.default_rng(3)
     axis = np.eye(6, dtype=np.float32)
     looks = np.repeat(axis[:3], N_ITEMS // 3, axis=0)  # items of three kinds; the second kind is taken after the first
