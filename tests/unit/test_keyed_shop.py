@@ -227,5 +227,8 @@ def test_nobodys_id_is_in_the_workspace(two, answers, tmp_path):
     assert {"their id", "their pseudonym", "their session"} <= {one.what for one in needles.names}
     (found,) = [one for one in scan([root / "interactions"], needles) if one.file.endswith("users.parquet")]
     assert {one.what for one in found.findings} >= {"their pseudonym"}
+    facts = json.loads(shop.privacy.report(tmp_path / "paper").facts.read_text())
+    assert facts["measures"]["pseudonyms"]["value"] == 1
+    assert facts["risks"]["names"]["value"] is True
     parts = {one.name: one.rows for one in shop.privacy.export(two.user).parts}
     assert all(parts[name] for name in ("profile", "purchases and other interactions", "history", "events", "computed"))

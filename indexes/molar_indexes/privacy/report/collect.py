@@ -21,6 +21,8 @@ from molar_retrieval.config import MolarSettings
 from molar_retrieval.errors import DataError
 from molar_retrieval.events.snapshot import opened
 from molar_retrieval.interactions.log import LOG_FILE, InteractionLog
+from molar_retrieval.interactions.pseudonyms import FILE as PSEUDONYMS
+from molar_retrieval.interactions.pseudonyms import Pseudonymiser
 from molar_retrieval.manifest import PRIVATE
 from molar_retrieval.privacy_settings import USUAL
 from molar_retrieval.served import FILE as SERVED
@@ -162,6 +164,7 @@ def _measures(workspace: Workspace, settings: MolarSettings, log: InteractionLog
         standing = PrivacyLedger(workspace.root).standing(settings.privacy)
         spent = f"{standing.spent:.2f} / {standing.yearly:g}"
         found.add("epsilon_spent", spent, "text", f"{LEDGER}: all of 365 days, composed; settings: privacy.yearly")
+    found.add("pseudonyms", len(Pseudonymiser.of(workspace.root).keys), "count", f"{PSEUDONYMS}: keys; 0 without it")
     found.add("mode", f"{workspace.root.stat().st_mode & 0o777:04o}", "text", "mode of the workspace's folder")
     found.add("keys", _keys(workspace), "count", "serving/keys.json: keys")
     found.add("tls", settings.serve.certificate is not None, "yes", "settings: serve.certificate is set")
@@ -191,6 +194,7 @@ def _risks(workspace: Workspace, settings: MolarSettings) -> ReportSection:
         found.add("inference", on, "yes", f"{manifest.source('facts', 'least')}: above 1")
     closed = workspace.root.stat().st_mode & 0o077 == 0
     found.add("readers", closed, "yes", "mode of the workspace's folder")
+    found.add("names", bool(Pseudonymiser.of(workspace.root).keys), "yes", f"{PSEUDONYMS} is there")
     at_home = settings.index.url is None or settings.index.users == "local"
     found.add("server", at_home, "yes", "settings: index.url, index.users")
     found.add("network", settings.serve.certificate is not None, "yes", "settings: serve.certificate is set")
