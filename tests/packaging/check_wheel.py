@@ -50,7 +50,7 @@ def check_use(wheel: Path, folder: Path) -> None:
     subprocess.run([programs / "python", "-m", "pip", "install", "--quiet", "--no-compile", wheel], check=True)
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
-    short = {**os.environ, "MOLAR_ALIGN_EPOCHS": "2"}
+    short = {**os.environ, "MOLAR_ALIGN_EPOCHS": "2", "OMP_NUM_THREADS": "1"}  # it may run beside other checks
     evaluate = ["evaluate", "--model", "popularity", "--workspace", "molar-demo/.molar", "--quiet"]  # reads data files
     for command in (["--version"], ["--help"], ["demo", "--quiet"], evaluate):
         print("$ molar", *command, flush=True)  # noqa: T201 - a script
