@@ -35,6 +35,8 @@ from molar_retrieval.manifest import MAKERS as MAKERS
 from molar_retrieval.manifest import MANIFEST, OTHERS, age, number_of
 from molar_retrieval.manifest import Manifest as Manifest
 
+SWITCHING = "rotation/switching.json"
+"""In a workspace of which some files name people by other keys than the rest: a rotation was interrupted."""
 _LONGEST, _LONGEST_NAME = 440, 255
 """Bytes of a workspace's path: SQLite opens no path of more than 512, and files lie in folders below."""
 _PARTIAL = ".partial"
@@ -300,7 +302,10 @@ class Workspace:
 
 
 def checked(root: Path) -> Path:
-    """A workspace's folder; DataError where its path is too long for what is kept there to be opened."""
+    """A workspace's folder; DataError where its path is too long for what is kept there to be opened.
+
+    A StaleArtefactError says that the keys of its pseudonyms are being changed.
+    """
     path = os.fsencode(root.absolute())
     if (size := len(path)) > _LONGEST or max(map(len, path.split(b"/"))) > _LONGEST_NAME:
         raise DataError(
@@ -308,4 +313,7 @@ def checked(root: Path) -> Path:
             f" {_LONGEST_NAME} for one name",
             "name a folder nearer to the root with --workspace DIR",
         )
+    if (root / SWITCHING).exists():
+        words = f"a change of the keys of {root} was interrupted, so that some of its files name people otherwise"
+        raise StaleArtefactError(words, "run `molar privacy rotate`, which ends it")
     return root

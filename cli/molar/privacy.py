@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from molar.base import ShopBase
+from molar.rotating import Rotating
 from molar_retrieval import bounds
 from molar_retrieval.errors import DataError, MissingArtefactError, MolarError, RequestError, SettingsError
 from molar_retrieval.interactions.pseudonyms import Pseudonymiser
@@ -33,7 +34,7 @@ _PATIENT = 60.0
 
 
 @dataclass(frozen=True)
-class Privacy:
+class Privacy(Rotating):
     """Where a person lies, and what is stored on them."""
 
     shop: ShopBase

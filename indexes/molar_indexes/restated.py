@@ -106,6 +106,9 @@ class Restated:
         told["origins"] = former.manifest.facts["origins"] | {"ordinary": ordinary(catalogue)}
         said = (live.facts.get("people"), live.settings.get(_PEOPLE))
         people = None if said == (facts["people"], chosen.get(_PEOPLE)) else _people(read, segments)
+        if people is not None and former.users.removed:  # the others have other numbers now
+            former.close()
+            return None
         return cls(former, catalogue, items, people, chosen, told)
 
     def __enter__(self) -> Self:

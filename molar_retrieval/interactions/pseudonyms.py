@@ -171,13 +171,27 @@ def record(workspace: Path, pseudonyms: Pseudonymiser, key_file: Path) -> None:
     write_atomically(workspace / FILE, json.dumps(told, indent=1) + "\n", OWNER)
 
 
-@lru_cache(maxsize=64)
-def _opened(file: Path, _mark: object, elsewhere: str | None) -> Pseudonymiser:
+def key_file_of(workspace: Path) -> Path | None:
+    """Where the keys of a workspace are on this machine; None where its people are called what the shop calls them.
+
+    Raises:
+        DataError: If the workspace does not say it.
+    """
+    file = workspace / FILE
+    return _told(file, os.environ.get(ELSEWHERE))[1] if file.exists() else None
+
+
+def _told(file: Path, elsewhere: str | None) -> tuple[tuple[str, ...], Path]:
     try:
         told = json.loads(file.read_text("utf-8"))
-        marks, place = tuple(told["keys"]), Path(elsewhere or told["key_file"])
+        return tuple(told["keys"]), Path(elsewhere or told["key_file"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} does not say which keys there are: {error}", "restore it from a backup") from error
+
+
+@lru_cache(maxsize=64)
+def _opened(file: Path, _mark: object, elsewhere: str | None) -> Pseudonymiser:
+    marks, place = _told(file, elsewhere)
     found = Pseudonymiser(read_keys(place)[: len(marks)])
     if found.marks != marks:
         named, wanted = ", ".join(found.marks) or "none", ", ".join(marks)

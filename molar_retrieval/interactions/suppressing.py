@@ -6,7 +6,7 @@ A change is on the disk when it returns. Processes take turns; who is killed lea
 import json
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -122,6 +122,23 @@ def add_session(workspace: Path, user_id: str, session_id: str) -> None:
 
     if any(with_session(one) is not one for one in known.people):
         _change(workspace, lambda found: [with_session(one) for one in found.people])
+
+
+def add_names(workspace: Path, user_ids: Iterable[str]) -> None:
+    """Have those of some users who are on the list by the shop's id so by all that they are called since, too.
+
+    The list does not tell their ids; after a new key somebody has to bring them.
+    """
+    known, keys = SuppressedPeople.of(workspace), Pseudonymiser.of(workspace).keys
+    listed = {name for one in known.people for name in one.users}
+    called = {own: one for one in user_ids if (own := known.hashed_user(one)) in listed} if listed else {}
+
+    def with_names(one: SuppressedPerson) -> SuppressedPerson:
+        found = [known.hashed_user(name) for own in one.users if own in called for name in names(called[own], keys)]
+        return replace(one, users=tuple(dict.fromkeys((*one.users, *found))))
+
+    if called:
+        _change(workspace, lambda found: [with_names(one) for one in found.people])
 
 
 def mark_done(workspace: Path, people: Collection[SuppressedPerson], *steps: Step) -> SuppressedPeople:

@@ -51,6 +51,7 @@ NAMED = {
     "molar_retrieval.events.live": "reads the event log, where people are named already",
     "molar_retrieval.interactions.pseudonyms": "names them",
     "molar_retrieval.interactions.users": "takes keys apart",
+    "molar_retrieval.privacy.renaming": "hashes stored names with another key",
 }
 """The modules that say of a word that it is what a workspace calls somebody; mypy asks all others where it is from."""
 

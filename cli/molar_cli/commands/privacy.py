@@ -1,4 +1,4 @@
-"""`molar privacy scan|export|forget|object|pseudonym|report|ledger|forecast|audit|prune|certificate`."""
+"""`molar privacy scan|export|forget|object|pseudonym|report|rotate|ledger|forecast|audit|prune|certificate`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -223,6 +223,21 @@ def prune(
     rows = [(one.what, str(one.path), f"{one.days():,.0f}", size(one.bytes)) for one in gone]
     run.console.table(("kind", "folder", ">days", ">size"), rows)
     run.console.line(f"{len(gone):,} {'would go' if dry_run else 'removed'}, {size(sum(one.bytes for one in gone))}")
+
+
+@app.command()
+@command()
+def rotate(run: Session) -> None:
+    """Hash what all people are called with one key more, or the first one, wherever the workspace has it.
+
+    Nothing is trained, and lists stay what they are. Nobody may answer from the workspace or write there meanwhile.
+    Killed at any moment, the same command ends it. Keep the file of keys: all of them are needed.
+
+    Example: [bold]molar privacy rotate[/]
+    """
+    done = run.shop().privacy.rotate()
+    if not run.document(done.to_dict()):
+        run.console.line(*done.in_words)
 
 
 @app.command()

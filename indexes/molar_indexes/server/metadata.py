@@ -15,7 +15,8 @@ from molar_retrieval.index import IndexSpec
 
 KEY = "molar"
 FORMAT = 1
-_KINDS = {"content": "encoder and its vectors", "catalogue": "catalogue"}
+_PEOPLE = "people"
+_KINDS = {"content": "encoder and its vectors", "catalogue": "catalogue", _PEOPLE: "names of people"}
 """How inputs of a generation are called to people, where not by their kind."""
 
 
@@ -24,7 +25,7 @@ class CollectionMetadata:
     """What is known of a collection of ``count`` points, which holds a generation's ``items`` or ``users``.
 
     Attributes:
-        inputs: Fingerprints of what the generation was made from, by kind.
+        inputs: Fingerprints of what the generation was made from, by kind; with users, of what these are called.
         ids: Fingerprint of the items' ids in their order.
         spec: What the index holds, as JSON text: servers read numbers of 17 digits a bit off.
         begun: When the collection was made, in seconds since 1970.
@@ -47,7 +48,8 @@ class CollectionMetadata:
     def of(cls, generation: Generation, layout: Layout, holds: str) -> Self:
         """The metadata of a generation's items or users."""
         count = len(generation.users) if holds == "users" else int(generation.manifest.facts[holds])
-        inputs = dict(generation.manifest.inputs)
+        inputs, names = dict(generation.manifest.inputs), generation.manifest.facts.get(_PEOPLE)
+        inputs |= {_PEOPLE: names} if holds == "users" and names is not None else {}
         held = {name: value for name, value in asdict(generation.spec).items() if name != "efs"}  # of the graphs here
         spec = json.dumps(held, sort_keys=True)
         return cls(generation.name, holds, inputs, ids_of(generation), spec, count, layout, time.time())
@@ -71,6 +73,11 @@ class CollectionMetadata:
     def verified(self, efs: Mapping[str, int]) -> Self:
         """The same of a collection that was verified, and is searched so."""
         return replace(self, whole=True, efs=efs)
+
+    @property
+    def people(self) -> str | None:
+        """A digest of what its users are called; None where it has none."""
+        return self.inputs.get(_PEOPLE)
 
     @property
     def age(self) -> tuple[str, float]:

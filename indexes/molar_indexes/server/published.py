@@ -32,8 +32,9 @@ class PublishedCollection:
 
 
 def name_of(alias: str, metadata: CollectionMetadata) -> str:
-    """The collection of a generation; the same for the same content in the same layout."""
-    return f"{alias}-{metadata.generation}-{metadata.layout.mark}"
+    """The collection of a generation; the same for the same content in the same layout, of people of the same names."""
+    named = f"-{metadata.people[:8]}" if metadata.people else ""
+    return f"{alias}-{metadata.generation}-{metadata.layout.mark}{named}"
 
 
 def target(connection: Connection, alias: str) -> str | None:
@@ -168,6 +169,11 @@ def prune(connection: Connection, keep: int, spare: Collection[str] = ()) -> lis
         kept = whole[-keep:] if keep else []
         chosen += [one.name for one in older if one.name not in kept and one.metadata.generation not in spare]
     return _removed(connection, chosen)
+
+
+def remove_others(connection: Connection, alias: str) -> list[str]:
+    """Remove all collections of an alias but the live one, older and unfinished ones; returns their names."""
+    return _removed(connection, [one.name for one in published(connection, alias) if not one.live])
 
 
 def remove(connection: Connection) -> list[str]:

@@ -1,0 +1,232 @@
+"""All that names people in a workspace, written beside it under other names, and put in its place.
+
+:class:`Renamed` writes into a folder of its own, and nothing else changes. What it has written takes the place of the
+former files one by one (:func:`put_in_place`); killed in between, the same again ends it.
+"""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from molar_indexes.generations import USERS
+from molar_retrieval import inventory
+from molar_retrieval.columns import USER_ID
+from molar_retrieval.durable import link_or_copy, sync_folder, write_atomically
+from molar_retrieval.events.tables import FILE as EVENTS_FILE
+from molar_retrieval.events.tables import KIND as EVENTS
+from molar_retrieval.events.tables import SEALED
+from molar_retrieval.experiments.store import FILE as EXPERIMENTS_FILE
+from molar_retrieval.experiments.store import KIND as EXPERIMENTS
+from molar_retrieval.ids import IdMap
+from molar_retrieval.interactions.log import USERS_FILE
+from molar_retrieval.manifest import MANIFEST, Manifest
+from molar_retrieval.privacy.renaming import Rename, Renaming, put_into, rename_database, rename_parquet
+
+PEOPLE = "people"
+"""The fact of a manifest that is a digest of names."""
+_SPLITS, _SCORES = "evaluation/splits/*/*.parquet", "evaluation/runs/*/scores/**/*.parquet"
+_GOES = ("serving/answers.sqlite*", "events/refused*.jsonl", "generations/*.partial")
+"""What is kept for a while: answers of the server, what was refused, work that was killed. It is not written anew."""
+_FIRST = "\0"  # begins the id of what was bought, with order, person and item
+
+
+@dataclass
+class RenamedFiles:
+    """What was written, as paths below the workspace, and names in the folder where it waits.
+
+    Attributes:
+        instead: Files, by the files that they replace.
+        into: Databases, by those that are to hold the same.
+        amend: Files with another digest, by the folder of the version that they are in.
+        goes: Files and folders that are removed.
+        names: How many people the live interactions name.
+    """
+
+    instead: dict[str, str] = field(default_factory=dict)
+    into: dict[str, str] = field(default_factory=dict)
+    amend: dict[str, list[str]] = field(default_factory=dict)
+    goes: list[str] = field(default_factory=list)
+    names: int = 0
+
+
+class Renamed:
+    """Writes a workspace's files anew under other names into ``folder``; nobody else writes there meanwhile."""
+
+    def __init__(self, root: Path, folder: Path, renaming: Renaming) -> None:
+        self._root, self._folder, self._renaming = root, folder, renaming
+        self._linked: dict[tuple[int, int], Path] = {}  # one file may be in several places
+        self._digests: dict[str, str] = {}  # of the names of a log
+        self.files = RenamedFiles()
+
+    def write(self) -> RenamedFiles:
+        """Write all of them; may take as much room as they do."""
+        renaming, root = self._renaming, self._root
+        for path in sorted(root.rglob(USERS_FILE)):
+            self._of_log(path)
+        for path in sorted(root.glob(f"generations/*/{USERS}")):
+            if path.parent.suffix != ".partial":
+                self._of_generation(path)
+        for path in root.glob(_SPLITS):
+            self._parquet(path, {USER_ID: renaming.person})
+        for path in root.glob("evaluation/splits/*/split.json"):
+            self._of_split(path)
+        for path in root.glob(_SCORES):
+            self._parquet(path, {"user": renaming.person})
+        self._of_events()
+        self._of_experiments()
+        self.files.goes = [str(path.relative_to(root)) for one in _GOES for path in root.glob(one)]
+        sync_folder(self._folder)
+        return self.files
+
+    def _of_log(self, path: Path) -> None:
+        """The users of a log, as prepared, or as an alignment or an evaluation keeps it."""
+        renamed = self._parquet(path, {USER_ID: self._renaming.person})
+        own = path.parent / MANIFEST
+        version = path.parent if own.exists() else path.parent.parent
+        self._in_version(version, path)
+        if own.exists() and PEOPLE in (manifest := Manifest.read(path.parent)).facts:
+            users = IdMap(pq.read_table(renamed, use_threads=False)[USER_ID])
+            self._digests[manifest.facts[PEOPLE]] = users.digest
+            self._manifest(path.parent, manifest, users.digest)
+            if path.parent.parent.parent == self._root:
+                self.files.names = max(self.files.names, len(users))
+
+    def _of_generation(self, path: Path) -> None:
+        renamed = self._waiting(path)
+        if (there := self._same(path)) is not None:
+            link_or_copy(there, renamed)
+        else:
+            rename_database(path, renamed, {"users": {USER_ID: self._renaming.person}})
+        self._instead(path, renamed)
+        self._in_version(path.parent, path)
+        manifest = Manifest.read(path.parent)
+        if (known := manifest.facts.get(PEOPLE)) is not None:
+            if known not in self._digests:  # of a log that is not there any more
+                self._digests[known] = _digest(renamed)
+            self._manifest(path.parent, manifest, self._digests[known])
+
+    def _of_split(self, path: Path) -> None:
+        told = json.loads(path.read_text("utf-8"))
+        told[PEOPLE] = self._digests.get(told.get(PEOPLE))  # of another log: it is written anew when it is asked for
+        self._text(path, json.dumps(told, indent=1, ensure_ascii=False))
+
+    def _of_events(self) -> None:
+        folder, renaming = self._root / EVENTS, self._renaming
+        columns = {"user_id": renaming.user, "session_id": renaming.session}
+        for path in (folder / SEALED).glob("*.parquet"):
+            self._parquet(path, columns)
+        path = folder / EVENTS_FILE
+        if path.exists():
+            bought = {"event_id": _Bought(renaming, _of_sessions(path, folder / SEALED))}
+            self._database(path, {"events": columns, "ids": bought})
+
+    def _of_experiments(self) -> None:
+        path = self._root / EXPERIMENTS / EXPERIMENTS_FILE
+        if path.exists():
+            units = {"unit": self._renaming.person}
+            self._database(path, {"units": units, "lists": units})
+
+    def _parquet(self, path: Path, columns: Mapping[str, Rename]) -> Path:
+        renamed = self._waiting(path)
+        if (there := self._same(path)) is not None:
+            link_or_copy(there, renamed)
+        else:
+            rename_parquet(path, renamed, columns)
+        self._instead(path, renamed)
+        return renamed
+
+    def _database(self, path: Path, columns: Mapping[str, Mapping[str, Rename]]) -> None:
+        renamed = self._waiting(path)
+        rename_database(path, renamed, columns)
+        self.files.into[self._relative(path)] = renamed.name
+
+    def _manifest(self, folder: Path, manifest: Manifest, people: str) -> None:
+        facts = {**manifest.facts, PEOPLE: people}
+        self._text(folder / MANIFEST, replace(manifest, facts=facts).text)
+        self._in_version(folder, folder / MANIFEST)
+
+    def _text(self, path: Path, text: str) -> None:
+        renamed = self._waiting(path)
+        write_atomically(renamed, text, path.stat().st_mode & 0o777)
+        self._instead(path, renamed)
+
+    def _same(self, path: Path) -> Path | None:
+        """What was written of the same file, which is linked to another place; None: nothing yet."""
+        status = path.stat()
+        return self._linked.get((status.st_dev, status.st_ino))
+
+    def _instead(self, path: Path, renamed: Path) -> None:
+        status = path.stat()
+        self._linked.setdefault((status.st_dev, status.st_ino), renamed)
+        self.files.instead[self._relative(path)] = renamed.name
+
+    def _in_version(self, folder: Path, path: Path) -> None:
+        if (folder / inventory.NAME).exists():
+            names = self.files.amend.setdefault(self._relative(folder), [])
+            names.append(path.relative_to(folder).as_posix())
+
+    def _waiting(self, path: Path) -> Path:
+        """A new name in the folder where everything waits."""
+        number = len(self.files.instead) + len(self.files.into)
+        return self._folder / f"{number:06d}{path.suffix}"
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+
+class _Bought:
+    """The id of what was bought, under other names; other ids are what they are."""
+
+    def __init__(self, renaming: Renaming, sessions: frozenset[str]) -> None:
+        self._renaming, self._sessions = renaming, sessions
+
+    def __call__(self, event_id: str) -> str:
+        if not event_id.startswith(_FIRST):
+            return event_id
+        first, order, person, item = event_id.split(_FIRST)
+        renamed = self._renaming.session if person in self._sessions else self._renaming.user
+        return _FIRST.join([first, order, renamed(person), item])
+
+
+def _of_sessions(path: Path, sealed: Path) -> frozenset[str]:
+    """Sessions that no user is called like, of whom nothing but the session is known."""
+    with closing(sqlite3.connect(path)) as log:
+        users = {one for (one,) in log.execute("SELECT DISTINCT user_id FROM events")}
+        sessions = {one for (one,) in log.execute("SELECT DISTINCT session_id FROM events WHERE user_id IS NULL")}
+    for file in sealed.glob("*.parquet"):
+        table = pq.read_table(file, columns=["user_id", "session_id"], use_threads=False)
+        users |= set(table["user_id"].unique().to_pylist())
+        sessions |= set(table["session_id"].filter(pc.is_null(table["user_id"])).unique().to_pylist())
+    return frozenset(one for one in sessions - users if one is not None)
+
+
+def _digest(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as users:
+        return IdMap([key for (key,) in users.execute("SELECT user_id FROM users ORDER BY row")]).digest
+
+
+def put_in_place(root: Path, folder: Path, files: RenamedFiles) -> None:
+    """Replace the files of a workspace by those that wait in ``folder``, and remove what goes.
+
+    What is not there any more has been put in its place before.
+    """
+    for target, name in files.instead.items():
+        if (folder / name).exists():
+            (folder / name).replace(root / target)
+            sync_folder((root / target).parent)
+    for version, names in files.amend.items():
+        inventory.amend(root / version, names, {})
+    for target, name in files.into.items():
+        put_into(folder / name, root / target)
+    for one in files.goes:
+        if (root / one).is_dir():
+            shutil.rmtree(root / one)
+        else:
+            (root / one).unlink(missing_ok=True)
