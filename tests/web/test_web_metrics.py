@@ -1,6 +1,7 @@
 """/metrics: what Prometheus reads, of one process and of several."""
 
 import re
+import shutil
 
 import pytest
 from copies import copy_workspace
@@ -12,7 +13,10 @@ from molar_serving.access import Keyring
 
 @pytest.fixture(scope="module")
 def workspace(trained, tmp_path_factory):
-    return copy_workspace(trained.workspace, tmp_path_factory.mktemp("metrics") / ".molar")
+    target = tmp_path_factory.mktemp("metrics") / ".molar"
+    return copy_workspace(
+        trained.workspace, target, shutil.ignore_patterns("serving")
+    )  # other tests may have served it
 
 
 def samples(client, **headers: str) -> dict[str, float]:
