@@ -12,6 +12,7 @@ from PIL import Image
 
 from molar_eval.report.page import render as render_report
 from molar_retrieval.pages.pictures import Pictures
+from molar_retrieval.quality.collector import Collector
 from molar_retrieval.quality.findings import FaultKind, Finding, Severity
 from molar_retrieval.quality.histogram import Histogram
 from molar_retrieval.quality.page import render as render_check
@@ -73,9 +74,11 @@ def folder(tmp_path):
 
 def checked(words: str, users: list[str]) -> CheckReport:
     """A check that saw these words wherever a page shows words of the data."""
+    collector = Collector()
+    bots = [Finding(BOT, words, user_id=user, file="log.csv", row=7) for user in users]
     kinds = [
         Found(WEIRD, 1, (Finding(WEIRD, words, item_id=words, file=words, column=words, others=("other",)),)),
-        Found(BOT, len(users), tuple(Finding(BOT, words, user_id=user, file="log.csv", row=7) for user in users)),
+        Found(BOT, len(users), tuple(collector.nameless(one) for one in bots)),
     ]
     said = SimpleNamespace(sentences=[words])
     log = SimpleNamespace(split_outlook=[{words: words, "share": 0.5, "users": 3}])
@@ -146,4 +149,4 @@ def test_the_check_page_names_no_user(folder):
     for n in range(1, len(users) + 1):
         assert f"user {n}" in text
     assert f"user {len(users) + 1}" not in text
-    assert "their ids are in the fix list" in text
+    assert "People are only numbered, here and in the fix list" in text

@@ -251,7 +251,7 @@ def test_the_disk_is_waited_for(place, monkeypatch):
     assert not old.exists()
 
 
-@pytest.mark.parametrize("at", ["take", "sync_tree", "sync_folder", "write_atomically", "_discard"])
+@pytest.mark.parametrize("at", ["take", "sync_tree", "sync_folder", "write_atomically", "discard"])
 def test_killed_anywhere_while_publishing(place, monkeypatch, at):
     """A command that is killed at any step of publishing leaves the old version or the new one, whole, to be read."""
 
